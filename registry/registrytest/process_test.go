@@ -1,0 +1,59 @@
+//go:build unix
+
+package registrytest_test
+
+import (
+	"net/http"
+	"slices"
+	"testing"
+
+	"github.com/portbook/portbook/registry/registrytest"
+)
+
+// A killed registry must come back with its content, on its address, as another
+// instance, and without the events that it had not delivered.
+func TestProcessKill(t *testing.T) {
+	t.Parallel()
+	receiver := registrytest.NewReceiver(t)
+	p := registrytest.StartProcess(t, registrytest.ProcessConfig{Notify: receiver.URL, Token: `a "secret"`})
+	pushImage(t, p.Push, "demo/app", "before")
+	before := receiver.Wait(t, "push", tagged("before"))
+	if got, want := before.Authorization, []string{`Bearer a "secret"`}; !slices.Equal(got, want) {
+		t.Errorf("Authorization %q, want %q", got, want)
+	}
+
+	receiver.Answer(http.StatusServiceUnavailable)
+	pushImage(t, p.Push, "demo/app", "lost")
+	receiver.WaitRefused(t, 1, tagged("lost"))
+	p.Kill()
+	p.Kill()
+	if _, _, err := p.Push.Fetch(t.Context(), "demo/app", "before"); err == nil {
+		t.Error("a killed registry answered")
+	}
+	receiver.Answer(http.StatusOK)
+	p.Start()
+	pushImage(t, p.Push, "demo/app", "after")
+	after := receiver.Wait(t, "push", tagged("after"))
+	if before.Source.InstanceID == after.Source.InstanceID {
+		t.Errorf("instance %q before and after", after.Source.InstanceID)
+	}
+	if slices.ContainsFunc(receiver.Events(), tagged("lost")) {
+		t.Error("an event from before the kill was delivered")
+	}
+	if _, _, err := p.Push.Fetch(t.Context(), "demo/app", "lost"); err != nil {
+		t.Errorf("content from before the kill: %v", err)
+	}
+}
+
+// SIGTERM must end the registry, and Start must bring it back.
+func TestProcessStop(t *testing.T) {
+	t.Parallel()
+	p := registrytest.StartProcess(t, registrytest.ProcessConfig{})
+	pushImage(t, p.Push, "demo/app", "v1")
+	p.Stop()
+	p.Stop()
+	p.Start()
+	if _, _, err := p.Push.Fetch(t.Context(), "demo/app", "v1"); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,182 @@
+package registrytest_test
+
+import (
+	"errors"
+	"net/http"
+	"slices"
+	"testing"
+
+	"github.com/distribution/distribution/v3/configuration"
+
+	"github.com/portbook/portbook/registry/push"
+	"github.com/portbook/portbook/registry/registrytest"
+)
+
+// A push must be told to the receiver with the token, and its blobs must not.
+func TestEvents(t *testing.T) {
+	t.Parallel()
+	receiver := registrytest.NewReceiver(t)
+	r := registrytest.Start(t, registrytest.Config{Notify: receiver.URL, Token: "secret"})
+	pushImage(t, r.Push, "demo/app", "v1")
+	e := receiver.Wait(t, "push", tagged("v1"))
+	if got, want := e.Authorization, []string{"Bearer secret"}; !slices.Equal(got, want) {
+		t.Errorf("Authorization %q, want %q", got, want)
+	}
+	if e.Action != "push" || e.Target.Repository != "demo/app" {
+		t.Errorf("event %+v, want a push to demo/app", e)
+	}
+	// Events come in order, so those of the blobs would be there by now.
+	if n := len(receiver.Events()); n != 1 {
+		t.Errorf("%d events, want 1: %+v", n, receiver.Events())
+	}
+}
+
+// A restart must keep address and content, lose what was not delivered, and
+// show in the next event.
+func TestRestart(t *testing.T) {
+	t.Parallel()
+	receiver := registrytest.NewReceiver(t)
+	r := registrytest.Start(t, registrytest.Config{Notify: receiver.URL, Root: t.TempDir()})
+	pushImage(t, r.Push, "demo/app", "before")
+	before := receiver.Wait(t, "push", tagged("before"))
+
+	receiver.Answer(http.StatusServiceUnavailable)
+	pushImage(t, r.Push, "demo/app", "lost")
+	receiver.WaitRefused(t, 1, tagged("lost"))
+	url := r.URL
+	r.Restart()
+	lost := receiver.Refused(tagged("lost"))
+	pushImage(t, r.Push, "demo/app", "after")
+	receiver.WaitRefused(t, 10, tagged("after")) // time for the lost one to come too
+	receiver.Answer(http.StatusOK)
+	after := receiver.Wait(t, "push", tagged("after"))
+
+	if r.URL != url {
+		t.Errorf("URL %q after restart, want %q", r.URL, url)
+	}
+	if after.Source.InstanceID == before.Source.InstanceID || after.Source.InstanceID == "" {
+		t.Errorf("instance %q after restart, %q before", after.Source.InstanceID, before.Source.InstanceID)
+	}
+	// One delivery may have been under way at the restart.
+	if n := receiver.Refused(tagged("lost")); n > lost+1 || slices.ContainsFunc(receiver.Events(), tagged("lost")) {
+		t.Errorf("an event from before the restart came again, %d times", n-lost)
+	}
+	if _, _, err := r.Push.Fetch(t.Context(), "demo/app", "lost"); err != nil {
+		t.Errorf("content from before the restart: %v", err)
+	}
+}
+
+// A stopped registry must not answer, and must come back by Restart.
+func TestStop(t *testing.T) {
+	t.Parallel()
+	r := registrytest.Start(t, registrytest.Config{Root: t.TempDir()})
+	pushImage(t, r.Push, "demo/app", "v1")
+	r.Stop()
+	r.Stop()
+	if _, _, err := r.Push.Fetch(t.Context(), "demo/app", "v1"); err == nil {
+		t.Error("a stopped registry answered")
+	}
+	r.Restart()
+	if _, _, err := r.Push.Fetch(t.Context(), "demo/app", "v1"); err != nil {
+		t.Error(err)
+	}
+}
+
+// Two registries in one process must not share content or events.
+func TestTwoRegistries(t *testing.T) {
+	t.Parallel()
+	receiverA, receiverB := registrytest.NewReceiver(t), registrytest.NewReceiver(t)
+	a := registrytest.Start(t, registrytest.Config{Notify: receiverA.URL})
+	b := registrytest.Start(t, registrytest.Config{Notify: receiverB.URL})
+	pushImage(t, a.Push, "demo/app", "a")
+	pushImage(t, b.Push, "demo/app", "b")
+	eventA := receiverA.Wait(t, "push", tagged("a"))
+	eventB := receiverB.Wait(t, "push", tagged("b"))
+	if eventA.Source.InstanceID == eventB.Source.InstanceID {
+		t.Errorf("both are instance %q", eventA.Source.InstanceID)
+	}
+	if len(receiverA.Events()) != 1 || len(receiverB.Events()) != 1 {
+		t.Errorf("events %+v and %+v, want one each", receiverA.Events(), receiverB.Events())
+	}
+	if status := fetchStatus(t, a.Push, "demo/app", "b"); status != http.StatusNotFound {
+		t.Errorf("status %d for the other's tag, want 404", status)
+	}
+}
+
+// With a user set, nobody else may get in, and events name the user.
+func TestPassword(t *testing.T) {
+	t.Parallel()
+	receiver := registrytest.NewReceiver(t)
+	r := registrytest.Start(t, registrytest.Config{Notify: receiver.URL, User: "indexer", Password: "correct horse"})
+	pushImage(t, r.Push, "demo/app", "v1")
+	if e := receiver.Wait(t, "push", tagged("v1")); e.Actor.Name != "indexer" {
+		t.Errorf("actor %q, want indexer", e.Actor.Name)
+	}
+	for _, password := range []string{"", "wrong"} {
+		other := *r.Push
+		other.Password = password
+		if status := fetchStatus(t, &other, "demo/app", "v1"); status != http.StatusUnauthorized {
+			t.Errorf("password %q: status %d, want 401", password, status)
+		}
+	}
+}
+
+// Pulls are told only if asked for.
+func TestPulls(t *testing.T) {
+	t.Parallel()
+	receiver := registrytest.NewReceiver(t)
+	r := registrytest.Start(t, registrytest.Config{Notify: receiver.URL, Pulls: true})
+	pushImage(t, r.Push, "demo/app", "v1")
+	if _, _, err := r.Push.Fetch(t.Context(), "demo/app", "v1"); err != nil {
+		t.Fatal(err)
+	}
+	receiver.Wait(t, "pull", func(e registrytest.Event) bool { return e.Action == "pull" && e.Target.Tag == "v1" })
+}
+
+// Configure must reach the registry.
+func TestConfigure(t *testing.T) {
+	t.Parallel()
+	r := registrytest.Start(t, registrytest.Config{Configure: func(c *configuration.Configuration) {
+		c.Storage["delete"]["enabled"] = false
+	}})
+	pushImage(t, r.Push, "demo/app", "v1")
+	var refused *push.Error
+	err := r.Push.Delete(t.Context(), "demo/app", "v1")
+	if !errors.As(err, &refused) || refused.Status != http.StatusMethodNotAllowed {
+		t.Errorf("delete: %v, want status 405", err)
+	}
+}
+
+// The environment must not change a registry under test.
+func TestEnvironment(t *testing.T) {
+	t.Setenv("REGISTRY_STORAGE_DELETE_ENABLED", "false")
+	t.Setenv("REGISTRY_HTTP_PREFIX", "/elsewhere/")
+	r := registrytest.Start(t, registrytest.Config{})
+	pushImage(t, r.Push, "demo/app", "v1")
+	if err := r.Push.Delete(t.Context(), "demo/app", "v1"); err != nil {
+		t.Error(err)
+	}
+}
+
+func tagged(tag string) func(registrytest.Event) bool {
+	return func(e registrytest.Event) bool { return e.Target.Tag == tag }
+}
+
+func pushImage(t *testing.T, c *push.Client, repository, tag string) {
+	t.Helper()
+	spec := push.ImageSpec{Files: map[string]string{"hello": tag}}
+	if _, err := c.Image(t.Context(), repository, tag, spec); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// fetchStatus is the status of a refusal to give a manifest.
+func fetchStatus(t *testing.T, c *push.Client, repository, reference string) int {
+	t.Helper()
+	_, _, err := c.Fetch(t.Context(), repository, reference)
+	var refused *push.Error
+	if !errors.As(err, &refused) {
+		t.Fatalf("fetch %s:%s: %v, want a refusal", repository, reference, err)
+	}
+	return refused.Status
+}
