@@ -1,0 +1,248 @@
+package main_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/portbook/portbook/registry/registrytest"
+	"github.com/portbook/portbook/schema/localpg"
+	"github.com/portbook/portbook/schema/localpg/process"
+)
+
+// A fleet is the whole system as processes that a test may kill: a Postgres, the
+// real registry, and indexers.
+type fleet struct {
+	t        *testing.T
+	postgres *localpg.Server
+	registry *registrytest.Process
+	binary   string
+	address  string // of the first indexer, to which the registry sends events
+}
+
+const token = "a token for tests"
+
+// launch starts Postgres and the registry, and no indexer yet.
+func launch(t *testing.T) *fleet {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("starts real processes")
+	}
+	ctx := t.Context()
+	dir, err := os.MkdirTemp("", "fleet") // the server's account cannot enter t.TempDir
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	pg, err := localpg.Start(ctx, localpg.Config{Dir: filepath.Join(dir, "postgres")})
+	if err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	t.Cleanup(pg.Stop)
+	f := &fleet{t: t, postgres: pg, binary: build(t), address: registrytest.FreeAddr(t)}
+	f.registry = registrytest.StartProcess(t, registrytest.ProcessConfig{Notify: "http://" + f.address + "/events", Token: token})
+	return f
+}
+
+var builds struct {
+	once   sync.Once
+	binary string
+	err    error
+}
+
+// build builds the indexer, once in a test program.
+func build(t *testing.T) string {
+	t.Helper()
+	builds.once.Do(func() {
+		dir, err := os.MkdirTemp("", "indexer")
+		if err != nil {
+			builds.err = err
+			return
+		}
+		builds.binary = filepath.Join(dir, "indexer")
+		out, err := exec.Command("go", "build", "-o", builds.binary, ".").CombinedOutput()
+		if err != nil {
+			builds.err = fmt.Errorf("go build: %w: %s", err, out)
+		}
+	})
+	if builds.err != nil {
+		t.Fatal(builds.err)
+	}
+	return builds.binary
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if builds.binary != "" {
+		os.RemoveAll(filepath.Dir(builds.binary))
+	}
+	os.Exit(code)
+}
+
+// An indexerProcess is one running indexer.
+type indexerProcess struct {
+	address, operations string
+	process             *process.Process
+}
+
+// indexer starts an indexer on an address and returns when it is ready.
+func (f *fleet) indexer(address string, settings ...string) *indexerProcess {
+	f.t.Helper()
+	i := &indexerProcess{address: address, operations: registrytest.FreeAddr(f.t)}
+	cmd := exec.Command(f.binary, "serve")
+	cmd.Env = f.environment("PORTBOOK_HTTP_ADDRESS="+address, "PORTBOOK_HTTP_OPERATIONS_ADDRESS="+i.operations)
+	cmd.Env = append(cmd.Env, settings...)
+	var err error
+	if i.process, err = process.Start(cmd, nil, nil); err != nil {
+		f.t.Fatal(err)
+	}
+	f.t.Cleanup(i.process.Kill)
+	within(f.t, 30*time.Second, "the indexer is ready", func() bool {
+		select {
+		case <-i.process.Done():
+			f.t.Fatalf("the indexer ended: %s\n%s", i.process.Outcome(), i.process.Tail())
+		default:
+		}
+		return status("http://"+i.operations+"/readyz") == http.StatusOK
+	})
+	return i
+}
+
+func (f *fleet) environment(more ...string) []string {
+	return append([]string{
+		"PATH=" + os.Getenv("PATH"),
+		"PORTBOOK_REGISTRY_URL=" + f.registry.URL,
+		"PORTBOOK_EVENTS_TOKEN=" + token,
+		"PORTBOOK_DATABASE_POSTGRES_URL=" + f.postgres.URL("postgres"),
+		"PORTBOOK_LOG_LEVEL=debug",
+		"PORTBOOK_COMPONENTS_WEB_UI=true",
+	}, more...)
+}
+
+// run runs a command of the indexer to its end.
+func (f *fleet) run(args ...string) (output string, err error) {
+	f.t.Helper()
+	ctx, cancel := context.WithTimeout(f.t.Context(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, f.binary, args...)
+	cmd.Env = f.environment("PORTBOOK_LOG_LEVEL=warn")
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	err = cmd.Run()
+	return out.String(), err
+}
+
+// equal waits until `indexer verify` finds no difference.
+func (f *fleet) equal(patience time.Duration) {
+	f.t.Helper()
+	var last string
+	for deadline := time.Now().Add(patience); ; {
+		out, err := f.run("verify")
+		if err == nil {
+			return
+		}
+		if last = out; time.Now().After(deadline) {
+			f.t.Fatalf("the book never equals the registry: %v\n%s\n%s", err, last, f.tasks())
+		}
+	}
+}
+
+// tasks describes the tasks that are left, for whoever has to find out why.
+func (f *fleet) tasks() string {
+	rows, err := f.pool().Query(f.t.Context(), `
+		SELECT format('%s:%s priority %s, attempts %s, claims %s, due in %s, leased for %s, error %s', repository, reference, priority,
+			attempts, claims, run_after - now(), leased_until - now(), error) FROM task ORDER BY id LIMIT 50`)
+	if err != nil {
+		return err.Error()
+	}
+	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	return fmt.Sprint(strings.Join(lines, "\n"), err)
+}
+
+// pool connects to the fleet's database.
+func (f *fleet) pool() *pgxpool.Pool {
+	f.t.Helper()
+	pool, err := pgxpool.New(f.t.Context(), f.postgres.URL("postgres"))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.t.Cleanup(pool.Close)
+	return pool
+}
+
+// query gives one number from the database.
+func (f *fleet) query(pool *pgxpool.Pool, q string, args ...any) (n int) {
+	f.t.Helper()
+	if err := pool.QueryRow(f.t.Context(), q, args...).Scan(&n); err != nil {
+		f.t.Fatalf("%s: %v", q, err)
+	}
+	return n
+}
+
+var client = &http.Client{Timeout: 10 * time.Second}
+
+// status asks for a URL, and gives 0 if nobody answers.
+func status(url string) int {
+	resp, err := client.Get(url)
+	if err != nil {
+		return 0
+	}
+	defer resp.Body.Close()
+	_, _ = io.Copy(io.Discard, resp.Body) // only so that the connection is used again
+	return resp.StatusCode
+}
+
+// body asks for a URL and gives "" if nobody answers.
+func body(url string) string {
+	resp, err := client.Get(url)
+	if err != nil {
+		return ""
+	}
+	defer resp.Body.Close()
+	b, _ := io.ReadAll(resp.Body)
+	return string(b)
+}
+
+// leads reports whether an indexer says that it is the leader.
+func (i *indexerProcess) leads() bool {
+	return strings.Contains(body("http://"+i.operations+"/metrics"), "\nportbook_leader 1\n")
+}
+
+// stop asks an indexer to end, and fails the test if it does not end well.
+func (i *indexerProcess) stop(t *testing.T) {
+	t.Helper()
+	i.process.Stop(syscall.SIGTERM, 20*time.Second)
+	if got := i.process.Outcome(); got != "exit status 0" {
+		t.Errorf("after SIGTERM the indexer ended with %s\n%s", got, i.process.Tail())
+	}
+}
+
+// within waits for a condition, looking every few milliseconds.
+func within(t *testing.T, patience time.Duration, what string, condition func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		if condition() {
+			return
+		}
+	}
+	t.Fatalf("not within %v: %s", patience, what)
+}

@@ -1,0 +1,54 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/portbook/portbook/schema"
+)
+
+func migrateCommand() *cobra.Command {
+	command := &cobra.Command{Use: "migrate", Short: "Changes the database's schema by hand; serve does it by itself"}
+	command.AddCommand(
+		migration("up", "Applies every migration that is not applied yet", func(ctx context.Context, p *parts, _ int) ([]schema.Migration, error) {
+			return schema.Up(ctx, p.connConfig())
+		}),
+		migration("status", "Lists the migrations", func(ctx context.Context, p *parts, _ int) ([]schema.Migration, error) {
+			return schema.Status(ctx, p.connConfig())
+		}),
+		downCommand(),
+	)
+	return command
+}
+
+func downCommand() *cobra.Command {
+	command := migration("down", "Takes back the latest migrations, and what they hold", func(ctx context.Context, p *parts, steps int) ([]schema.Migration, error) {
+		if steps < 1 {
+			return nil, fmt.Errorf("--num-steps is required and at least 1: it says how many migrations to take back")
+		}
+		return schema.Down(ctx, p.connConfig(), steps)
+	})
+	command.Flags().IntP("num-steps", "n", 0, "how many migrations to take back")
+	return command
+}
+
+// migration is a command that works on migrations and lists them.
+func migration(use, short string, f func(context.Context, *parts, int) ([]schema.Migration, error)) *cobra.Command {
+	return &cobra.Command{
+		Use: use, Short: short, Args: cobra.NoArgs,
+		RunE: with(func(command *cobra.Command, p *parts) error {
+			steps, _ := command.Flags().GetInt("num-steps") // 0 where there is no such flag
+			list, err := f(command.Context(), p, steps)
+			for _, m := range list {
+				state := "not applied"
+				if m.Applied {
+					state = "applied"
+				}
+				fmt.Fprintf(command.OutOrStdout(), "%5d  %-12s %s\n", m.Version, state, m.Name)
+			}
+			return err
+		}),
+	}
+}

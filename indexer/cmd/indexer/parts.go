@@ -1,0 +1,159 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/spf13/cobra"
+
+	"github.com/portbook/portbook/indexer/config"
+	"github.com/portbook/portbook/indexer/ingest"
+	"github.com/portbook/portbook/indexer/postgres"
+	"github.com/portbook/portbook/indexer/remote"
+	"github.com/portbook/portbook/schema"
+)
+
+// Parts are what the commands have in common.
+type parts struct {
+	config   config.Config
+	log      *slog.Logger
+	pool     *pgxpool.Pool
+	store    *postgres.Store
+	remote   *remote.Client // nil without registry.url
+	registry *prometheus.Registry
+	metrics  *ingest.Metrics
+}
+
+// with gives a command that runs f with the parts that its configuration asks
+// for.
+func with(f func(*cobra.Command, *parts) error) func(*cobra.Command, []string) error {
+	return func(command *cobra.Command, _ []string) error {
+		c, log, err := load(command)
+		if err != nil {
+			return err
+		}
+		p, err := assemble(command.Context(), c, log)
+		if err != nil {
+			return err
+		}
+		defer p.pool.Close()
+		return f(command, p)
+	}
+}
+
+// withRegistry is with for commands that read a registry.
+func withRegistry(f func(*cobra.Command, *parts) error) func(*cobra.Command, []string) error {
+	return with(func(command *cobra.Command, p *parts) error {
+		if p.remote == nil {
+			return errors.New("registry.url is required: it says which registry to read")
+		}
+		return f(command, p)
+	})
+}
+
+// assemble makes the parts. It does not wait for the database.
+func assemble(ctx context.Context, c config.Config, log *slog.Logger) (*parts, error) {
+	poolConfig, err := poolConfig(c.Database)
+	if err != nil {
+		return nil, err
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, poolConfig)
+	if err != nil {
+		return nil, fmt.Errorf("database: %w", err)
+	}
+	p := &parts{config: c, log: log, pool: pool, store: postgres.New(pool), registry: prometheus.NewRegistry()}
+	p.store.Official = c.Search.OfficialNamespaces
+	p.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	p.metrics = ingest.NewMetrics(p.registry)
+	if c.Registry.URL != "" {
+		p.remote, err = remote.New(remote.Config{
+			URL: c.Registry.URL, Username: c.Registry.Username, Password: c.Registry.Password,
+			UserAgent: userAgent, Connections: 2 * c.Scan.Parallelism,
+		})
+	}
+	return p, err
+}
+
+// userAgent tells our own reads from real pulls in the registry's events.
+const userAgent = "portbook-indexer"
+
+// poolConfig also serves migrations, by its ConnConfig.
+func poolConfig(d config.Database) (*pgxpool.Config, error) {
+	pc, err := pgxpool.ParseConfig(d.ConnString())
+	if err != nil {
+		// pgx's text quotes the string, with any password in it.
+		return nil, errors.New("database.postgres.url cannot be understood as a PostgreSQL connection string: write it as postgres://user:password@host:port/database")
+	}
+	pc.MaxConns = int32(min(d.MaxOpenConns, 1<<15)) // the configuration allows no more than Postgres does
+	pc.MaxConnLifetime = d.ConnMaxLifetime
+	pc.ConnConfig.RuntimeParams["application_name"] = userAgent
+	return pc, nil
+}
+
+// workers gives workers enough to keep the scan's parallelism up, and a few
+// that wait for events alone.
+func (p *parts) workers() *ingest.Workers {
+	return &ingest.Workers{
+		Store: p.store, Remote: p.remote, Log: p.log, Metrics: p.metrics,
+		MaxMeta: p.config.Database.MaxMetaSize, Events: eventWorkers, Scans: p.config.Scan.Parallelism,
+	}
+}
+
+// eventWorkers read what events ask for, and mostly wait for the tag to be
+// written: 8 ms in the median. 8 of them carry several hundred pushes a second,
+// more than the registry takes.
+const eventWorkers = 8
+
+func (p *parts) scanner(w *ingest.Workers) *ingest.Scanner {
+	return &ingest.Scanner{
+		Store: p.store, Remote: p.remote, Log: p.log, Metrics: p.metrics,
+		Parallelism: p.config.Scan.Parallelism, Wake: w.WakeForScan,
+	}
+}
+
+// migrateAgain is the pause before a database that is away is tried again.
+const migrateAgain = time.Second
+
+// migrate brings the schema up to date, waiting for a database that is away. An
+// error of another kind ends it: what Postgres refuses once it refuses again.
+func (p *parts) migrate(ctx context.Context) error {
+	for {
+		done, err := schema.Up(ctx, p.pool.Config().ConnConfig)
+		for _, m := range done {
+			p.log.InfoContext(ctx, "migrated", "migration", m.Name)
+		}
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		if !away(err) {
+			return fmt.Errorf("database: %w", err)
+		}
+		p.log.WarnContext(ctx, "waiting for the database", "error", err)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(migrateAgain):
+		}
+	}
+}
+
+// away reports whether the database does not answer, or not yet.
+func away(err error) bool {
+	var refused *pgconn.PgError
+	if errors.As(err, &refused) {
+		return refused.Code == "57P03" || refused.Code == "53300" // cannot_connect_now, too_many_connections
+	}
+	var connect *pgconn.ConnectError
+	return errors.As(err, &connect)
+}
+
+// connConfig is how migrations connect.
+func (p *parts) connConfig() *pgx.ConnConfig { return p.pool.Config().ConnConfig }

@@ -1,0 +1,179 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/portbook/portbook/indexer"
+)
+
+func scanCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "scan",
+		Short: "Looks at everything in the registry now, and waits until the book has it",
+		Long: `Looks at everything in the registry now, and waits until the book has it.
+
+It works beside running indexers: whichever of them leads does the scan, and this
+command helps to read what it finds and tells how far it has come. Without any,
+it does the scan itself.`,
+		Args: cobra.NoArgs,
+		RunE: withRegistry(func(command *cobra.Command, p *parts) error {
+			return scan(command.Context(), p, newProgress(command.ErrOrStderr()))
+		}),
+	}
+}
+
+// scan asks for a scan, helps with it, and follows it to its end.
+func scan(ctx context.Context, p *parts, out *progress) error {
+	if err := p.migrate(ctx); err != nil {
+		return err
+	}
+	if err := p.store.RequestScan(ctx, "command"); err != nil {
+		return err
+	}
+	asked, err := p.store.WaitingScan(ctx)
+	if err != nil {
+		return err
+	}
+	helping, stop := context.WithCancel(ctx)
+	defer stop()
+	var group errgroup.Group
+	workers := p.workers()
+	group.Go(func() error { return workers.Run(helping) })
+	group.Go(func() error {
+		scanner := p.scanner(workers)
+		return p.store.Lead(helping, func(ctx context.Context) error {
+			for {
+				ran, err := scanner.Run(ctx)
+				if err != nil || !ran {
+					return err
+				}
+			}
+		})
+	})
+	done, err := follow(ctx, p, asked.ID, out)
+	stop()
+	if lead := group.Wait(); err == nil && lead != nil && !errors.Is(lead, context.Canceled) {
+		err = lead
+	}
+	if err != nil {
+		return err
+	}
+	return out.end(done)
+}
+
+// followEvery is how often progress is told.
+const followEvery = 500 * time.Millisecond
+
+// follow tells how far a scan has come until everything it found is read.
+func follow(ctx context.Context, p *parts, id int64, out *progress) (indexer.Scan, error) {
+	for {
+		scan, err := p.store.ScanByID(ctx, id)
+		if err != nil {
+			return scan, err
+		}
+		due, _, _, err := p.store.Backlog(ctx)
+		if err != nil {
+			return scan, err
+		}
+		if !scan.FinishedAt.IsZero() && due == 0 {
+			return scan, nil
+		}
+		out.tell(scan, due)
+		select {
+		case <-ctx.Done():
+			return scan, ctx.Err()
+		case <-time.After(followEvery):
+		}
+	}
+}
+
+// Progress tells how far a scan has come: on a terminal as a bar that is drawn
+// again and again, elsewhere as a line now and then.
+type progress struct {
+	out      io.Writer
+	terminal bool
+	began    time.Time
+	told     time.Time
+}
+
+// lineEvery is how often a line is written where there is no terminal.
+const lineEvery = 5 * time.Second
+
+func newProgress(out io.Writer) *progress {
+	p := &progress{out: out, began: time.Now()}
+	if file, ok := out.(*os.File); ok {
+		info, err := file.Stat()
+		p.terminal = err == nil && info.Mode()&os.ModeCharDevice != 0
+	}
+	return p
+}
+
+func (p *progress) tell(s indexer.Scan, due int) {
+	if !p.terminal && !p.told.IsZero() && time.Since(p.told) < lineEvery {
+		return
+	}
+	p.told = time.Now()
+	line := p.line(s, due, time.Since(p.began))
+	if p.terminal {
+		fmt.Fprint(p.out, "\r\x1b[K"+bar(s, due)+" "+line)
+		return
+	}
+	fmt.Fprintln(p.out, line)
+}
+
+// line gives counts, rate and time left.
+func (p *progress) line(s indexer.Scan, due int, elapsed time.Duration) string {
+	if s.StartedAt.IsZero() {
+		return "waiting for the scan to begin"
+	}
+	rate := float64(s.Repositories) / max(elapsed.Seconds(), 0.001)
+	line := fmt.Sprintf("%d of %d repositories, %d tags, %d changed, %d to read, %d errors, %.0f repositories/s",
+		s.Repositories, s.Listed, s.Tags, s.Changed, due, s.Errors, rate)
+	if read := s.Changed - due; read > 0 && due > 0 {
+		perTask := elapsed.Seconds() / float64(read)
+		return line + fmt.Sprintf(", about %s left", seconds(perTask*float64(due)))
+	}
+	if left := s.Listed - s.Repositories; left > 0 && rate > 0 {
+		return line + fmt.Sprintf(", about %s left", seconds(float64(left)/rate))
+	}
+	return line
+}
+
+func seconds(s float64) time.Duration {
+	return time.Duration(s * float64(time.Second)).Round(time.Second)
+}
+
+// barWidth is that of the bar in characters; with the line beside it, it fits a
+// terminal of 160.
+const barWidth = 20
+
+func bar(s indexer.Scan, due int) string {
+	total, done := s.Listed+s.Changed, s.Repositories+max(s.Changed-due, 0)
+	filled := 0
+	if total > 0 {
+		filled = min(barWidth*done/total, barWidth)
+	}
+	return "[" + strings.Repeat("#", filled) + strings.Repeat(".", barWidth-filled) + "]"
+}
+
+// end tells what the scan came to.
+func (p *progress) end(s indexer.Scan) error {
+	if p.terminal {
+		fmt.Fprint(p.out, "\r\x1b[K")
+	}
+	fmt.Fprintf(p.out, "scanned %d repositories and %d tags in %s: %d changed, %d repositories could not be looked at\n",
+		s.Repositories, s.Tags, time.Since(p.began).Round(time.Millisecond), s.Changed, s.Errors)
+	if s.Errors > 0 {
+		return exitStatus(1)
+	}
+	return nil
+}

@@ -1,0 +1,36 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/portbook/portbook/indexer/ingest"
+)
+
+func verifyCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "verify",
+		Short: "Compares the book with the registry and prints every difference; exits 1 if there is one",
+		Args:  cobra.NoArgs,
+		RunE:  withRegistry(verify),
+	}
+}
+
+func verify(command *cobra.Command, p *parts) error {
+	ctx := command.Context()
+	n, err := ingest.Verify(ctx, p.store, p.remote, p.config.Scan.Parallelism, command.OutOrStdout())
+	if err != nil {
+		return err
+	}
+	if n == 0 {
+		fmt.Fprintln(command.ErrOrStderr(), "the book equals the registry")
+		return nil
+	}
+	due, _, _, err := p.store.Backlog(ctx)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(command.ErrOrStderr(), "%d differences, and %d references waiting to be read\n", n, due)
+	return exitStatus(1)
+}

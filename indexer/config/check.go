@@ -1,0 +1,113 @@
+package config
+
+import (
+	"net"
+	"net/url"
+	"strconv"
+	"strings"
+)
+
+// check looks at settings that depend on each other or have a form, and fills
+// in the defaults that do.
+func (l *loader) check(c *Config) {
+	l.checkRegistry(c)
+	l.checkAddress("http.address", c.HTTP.Address)
+	l.checkAddress("http.operations_address", c.HTTP.OperationsAddress)
+	if a := c.HTTP.Address; a == c.HTTP.OperationsAddress && !strings.HasSuffix(a, ":0") {
+		l.fail("http.address and http.operations_address are both %s: give them different ports", shown(a))
+	}
+	l.checkDatabase(c)
+}
+
+// at says where a key was given, for the end of a message.
+func (l *loader) at(name string) string {
+	if s, ok := l.set[name]; ok {
+		return " (" + s.origin + ")"
+	}
+	return ""
+}
+
+func (l *loader) checkAddress(name, address string) {
+	_, port, err := net.SplitHostPort(address)
+	if _, errPort := strconv.ParseUint(port, 10, 16); err != nil || errPort != nil {
+		l.fail("%s: %s is not an address: write host:port such as 127.0.0.1:8080%s", name, shown(address), l.at(name))
+	}
+}
+
+func (l *loader) checkRegistry(c *Config) {
+	r := &c.Registry
+	if r.URL != "" {
+		l.checkURL("registry.url", r.URL)
+	} else if c.Role == Writer {
+		l.fail("registry.url is required for a writer: set it or PORTBOOK_REGISTRY_URL, or role to reader")
+	} else if c.Components.RegistryProxy {
+		l.fail("registry.url is required for components.registry_proxy: set it or PORTBOOK_REGISTRY_URL%s", l.at("components.registry_proxy"))
+	}
+	if r.PublicURL == "" {
+		r.PublicURL = r.URL
+	} else if !strings.HasPrefix(r.PublicURL, "/") || strings.HasPrefix(r.PublicURL, "//") || strings.ContainsAny(r.PublicURL, "?#") {
+		l.checkURL("registry.public_url", r.PublicURL)
+	}
+	if (r.Username == "") != (r.Password == "") {
+		l.fail("registry.username and registry.password go together: set both or neither%s%s", l.at("registry.username"), l.at("registry.password"))
+	}
+}
+
+func (l *loader) checkURL(name, value string) {
+	u, err := url.Parse(value)
+	switch {
+	case err != nil, u.Scheme != "http" && u.Scheme != "https", u.Hostname() == "":
+		form := "write http://host:port or https://host"
+		if name == "registry.public_url" {
+			form += ", or a path such as /"
+		}
+		l.fail("%s: %s is not a URL of a registry: %s%s", name, shown(value), form, l.at(name))
+	case u.User != nil:
+		l.fail("%s: %s holds a user: set registry.username and registry.password%s", name, shown(value), l.at(name))
+	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
+		l.fail("%s: %s holds a query or fragment: end it at the path%s", name, shown(value), l.at(name))
+	}
+}
+
+// checkDatabase wants exactly one of the URL, the parts and PG* variables. The
+// URL is parsed by pgx alone: it takes lists of hosts, net/url does not.
+func (l *loader) checkDatabase(c *Config) {
+	const byURL = "database.postgres.url"
+	_, hasURL := l.set[byURL]
+	part := ""
+	for _, name := range []string{"host", "port", "user", "password", "database", "sslMode"} {
+		if _, ok := l.set["database."+name]; ok && part == "" {
+			part = "database." + name
+		}
+	}
+	u := c.Database.Postgres.URL
+	switch {
+	case hasURL && part != "":
+		l.fail("%s%s and %s%s both say where the database is: keep one (with a URL, PGPASSWORD may hold the password)", byURL, l.at(byURL), part, l.at(part))
+	case hasURL:
+		if !strings.HasPrefix(u, "postgres://") && !strings.HasPrefix(u, "postgresql://") {
+			l.fail("%s must begin with postgres:// or postgresql:// (value not shown)%s", byURL, l.at(byURL))
+		}
+	case part != "":
+		for _, name := range []string{"host", "port", "user", "database"} {
+			if _, ok := l.set["database."+name]; !ok {
+				l.fail("database.%s is required: set it or PORTBOOK_DATABASE_%s (%s is given by %s)", name, strings.ToUpper(name), part, l.set[part].origin)
+			}
+		}
+	case l.env["PGHOST"] == "" && l.env["PGSERVICE"] == "":
+		l.fail("database.postgres.url or database.host is required: set one of them, DB_URL, or libpq's PGHOST or PGSERVICE")
+	}
+	l.checkPool(&c.Database)
+}
+
+// checkPool compares the two limits; the default of one follows the other.
+func (l *loader) checkPool(d *Database) {
+	const idle = "database.maxIdleConns"
+	if d.MaxIdleConns <= d.MaxOpenConns {
+		return
+	}
+	if _, ok := l.set[idle]; ok {
+		l.fail("%s: %q is more than database.maxOpenConns, which is %d: write at most that%s", idle, strconv.Itoa(d.MaxIdleConns), d.MaxOpenConns, l.at(idle))
+	}
+	d.MaxIdleConns = d.MaxOpenConns
+}

@@ -1,0 +1,571 @@
+package config_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/portbook/portbook/indexer/config"
+)
+
+// write puts text into a file named portbook.yaml.
+func write(t testing.TB, text string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "portbook.yaml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// enough is an environment that leaves nothing required open.
+var enough = []string{"PORTBOOK_REGISTRY_URL=http://registry:5000", "PGHOST=db"}
+
+func TestDefaults(t *testing.T) {
+	t.Parallel()
+	got, err := config.Load(config.Source{Environ: enough})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := config.Config{
+		Role:     config.Writer,
+		Registry: config.Registry{URL: "http://registry:5000", PublicURL: "http://registry:5000"},
+		HTTP:     config.HTTP{Address: "127.0.0.1:8080", OperationsAddress: "127.0.0.1:8081"},
+		Database: config.Database{SSLMode: "require", MaxOpenConns: 25, MaxIdleConns: 5, ConnMaxLifetime: 5 * time.Minute, MaxMetaSize: 262144},
+		Scan:     config.Scan{Parallelism: 8},
+		Log:      config.Log{Level: slog.LevelInfo, Format: "text"},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("defaults (-want +got):\n%s", diff)
+	}
+}
+
+// A user of flagstate must be able to keep the file.
+func TestFlagstate(t *testing.T) {
+	t.Parallel()
+	got, err := config.Load(config.Source{File: "testdata/flagstate.yaml"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := config.Load(config.Source{Environ: enough})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want.Registry = config.Registry{URL: "https://registry.example.com", PublicURL: "/"}
+	want.Components.WebUI = true
+	want.Events.Token = "notify-me"
+	want.Database.Postgres.URL = "postgres://flagstate:opensesame@db.example.com:5432/flagstate?sslmode=disable"
+	want.Cache = config.Cache{MaxAgeIndex: 5 * time.Second, MaxAgeHTML: 5 * time.Second}
+	want.Interval = config.Interval{FetchAll: time.Hour, GarbageCollect: 30 * time.Minute}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("flagstate.yaml (-want +got):\n%s", diff)
+	}
+}
+
+// The block of the ToolHive registry server must load as well.
+func TestToolHive(t *testing.T) {
+	t.Parallel()
+	got, err := config.Load(config.Source{Environ: enough, File: write(t, `
+database:
+  host: localhost
+  port: 5432
+  user: registry
+  database: registry
+  sslMode: verify-full
+  maxOpenConns: 30
+  maxIdleConns: 6
+  connMaxLifetime: '10m'
+  maxMetaSize: 1000
+`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := config.Database{
+		Host: "localhost", Port: 5432, User: "registry", Database: "registry", SSLMode: "verify-full",
+		MaxOpenConns: 30, MaxIdleConns: 6, ConnMaxLifetime: 10 * time.Minute, MaxMetaSize: 1000,
+	}
+	if diff := cmp.Diff(want, got.Database); diff != "" {
+		t.Errorf("database (-want +got):\n%s", diff)
+	}
+}
+
+func TestValues(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name    string
+		file    string
+		environ []string
+		flags   map[string]string
+		of      func(config.Config) any
+		want    any
+	}{
+		{"spelling", "REGISTRY: {publicURL: /x}", nil, nil, func(c config.Config) any { return c.Registry.PublicURL }, "/x"},
+		{"dotted key", "registry.public_url: /x", nil, nil, func(c config.Config) any { return c.Registry.PublicURL }, "/x"},
+		{"quoted bool", `components: {webUI: "true"}`, nil, nil, func(c config.Config) any { return c.Components.WebUI }, true},
+		{"quoted number", `scan: {parallelism: "16"}`, nil, nil, func(c config.Config) any { return c.Scan.Parallelism }, 16},
+		{"zero interval", "interval: {fetch_all: 0}", nil, nil, func(c config.Config) any { return c.Interval.FetchAll }, time.Duration(0)},
+		{"level in capitals", "log: {level: DEBUG}", nil, nil, func(c config.Config) any { return c.Log.Level }, slog.LevelDebug},
+		{"list", "search: {official_namespaces: [library, base]}", nil, nil, func(c config.Config) any { return c.Search.OfficialNamespaces }, []string{"library", "base"}},
+		{"list by comma", "", []string{"PORTBOOK_SEARCH_OFFICIAL_NAMESPACES=library, base"}, nil, func(c config.Config) any { return c.Search.OfficialNamespaces }, []string{"library", "base"}},
+		{"alias", "registry: {username: &u x, password: *u}", nil, nil, func(c config.Config) any { return c.Registry.Password }, "x"},
+		{"token like a number", "events: {token: 0123}", nil, nil, func(c config.Config) any { return c.Events.Token }, "0123"},
+		{"token like a bool", "events: {token: yes}", nil, nil, func(c config.Config) any { return c.Events.Token }, "yes"},
+		{"token with spaces", `events: {token: " x "}`, nil, nil, func(c config.Config) any { return c.Events.Token }, " x "},
+		{"empty section", "http:\nlog:\n  level:\n", nil, nil, func(c config.Config) any { return c.HTTP.Address }, "127.0.0.1:8080"},
+		{"any free ports", `http: {address: "127.0.0.1:0", operations_address: "127.0.0.1:0"}`, nil, nil, func(c config.Config) any { return c.HTTP.Address }, "127.0.0.1:0"},
+		{"empty value", `log: {format: ""}`, nil, nil, func(c config.Config) any { return c.Log.Format }, "text"},
+		{"only comments", "# nothing\n", nil, nil, func(c config.Config) any { return c.Role }, config.Writer},
+		{"environment over file", "log: {format: text}", []string{"PORTBOOK_LOG_FORMAT=json"}, nil, func(c config.Config) any { return c.Log.Format }, "json"},
+		{"flag over environment", "", []string{"PORTBOOK_LOG_FORMAT=text"}, map[string]string{"log-format": "json"}, func(c config.Config) any { return c.Log.Format }, "json"},
+		{"empty variable", "log: {format: json}", []string{"PORTBOOK_LOG_FORMAT="}, nil, func(c config.Config) any { return c.Log.Format }, "json"},
+		{"variable without underscores", "", []string{"PORTBOOK_REGISTRY_PUBLICURL=/x"}, nil, func(c config.Config) any { return c.Registry.PublicURL }, "/x"},
+		{"variables that agree", "", []string{"PORTBOOK_SCAN_PARALLELISM=3", "PORTBOOK_SCAN__PARALLELISM=3"}, nil, func(c config.Config) any { return c.Scan.Parallelism }, 3},
+		{"THV underscores", "", []string{"THV_REGISTRY_DATABASE_MAX_META_SIZE=7"}, nil, func(c config.Config) any { return c.Database.MaxMetaSize }, 7},
+		{"DB_URL", "", []string{"DB_URL=postgres://h/d", "DATABASE_URL=postgres://h/d"}, nil, func(c config.Config) any { return c.Database.ConnString() }, "postgres://h/d"},
+		{"DB_URL as in the file", "database: {postgres: {url: postgres://h/d}}", []string{"DB_URL=postgres://h/d"}, nil, func(c config.Config) any { return c.Database.ConnString() }, "postgres://h/d"},
+		{"list of hosts", "", []string{"DB_URL=postgres://a:1,b:2/d"}, nil, func(c config.Config) any { return c.Database.ConnString() }, "postgres://a:1,b:2/d"},
+		{"idle follows open", "", []string{"THV_REGISTRY_DATABASE_MAXOPENCONNS=3"}, nil, func(c config.Config) any { return c.Database.MaxIdleConns }, 3},
+		{"reader without registry", "role: reader", []string{"PORTBOOK_REGISTRY_URL="}, nil, func(c config.Config) any { return c.Registry.PublicURL }, ""},
+		{"only libpq", "", nil, nil, func(c config.Config) any { return c.Database.ConnString() }, ""},
+		{"only a libpq service", "", []string{"PGHOST=", "PGSERVICE=s"}, nil, func(c config.Config) any { return c.Database.ConnString() }, ""},
+		{"test variables", "", []string{"PORTBOOK_TEST_DATABASE=x"}, nil, func(c config.Config) any { return c.Role }, config.Writer},
+		{"Kubernetes service links", "", []string{
+			"PORTBOOK_SERVICE_HOST=10.0.0.9", "PORTBOOK_SERVICE_PORT=80", "PORTBOOK_SERVICE_PORT_HTTP=80", "PORTBOOK_PORT=tcp://10.0.0.9:80",
+			"PORTBOOK_PORT_80_TCP=tcp://10.0.0.9:80", "PORTBOOK_REGISTRY_PORT_80_TCP_ADDR=10.0.0.9", "PORTBOOK_DATABASE_PORT=tcp://10.0.0.9:5432",
+		}, nil, func(c config.Config) any { return c.Database.Port }, 0},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			c, err := config.Load(config.Source{File: write(t, tt.file), Environ: append(enough[:2:2], tt.environ...), Flags: tt.flags})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tt.want, tt.of(c)); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestConfigFileFromEnvironment(t *testing.T) {
+	t.Parallel()
+	c, err := config.Load(config.Source{Environ: append(enough[:2:2], "PORTBOOK_CONFIG="+write(t, "role: reader"))})
+	if err != nil || c.Role != config.Reader {
+		t.Errorf("role %q, error %v, want reader", c.Role, err)
+	}
+}
+
+// Every message is written for a person who has only the message.
+func TestErrors(t *testing.T) {
+	t.Parallel()
+	const parts = "database: {host: h, port: 1, user: u, database: d, "
+	tests := []struct {
+		name    string
+		file    string
+		environ []string
+		flags   map[string]string
+		want    string // FILE stands for the path of the file
+	}{
+		{"unknown key", "registry:\n  ulr: x", nil, nil, `unknown key "registry.ulr" (file FILE:2): did you mean registry.url?`},
+		{"wrong section", "public_url: /", nil, nil, `unknown key "public_url" (file FILE:1): did you mean registry.public_url?`},
+		{"unknown section", "databse: {host: secret}", nil, nil, `unknown key "databse" (file FILE:1): did you mean database?`},
+		{"nothing near", "zzzzzzzzzz: 1", nil, nil, `unknown key "zzzzzzzzzz" (file FILE:1): doc/configuration.md lists all`},
+		{"twice", "registry:\n  public_url: /\n  publicURL: /", nil, nil, `registry.publicURL stands twice in the file, as public_url (file FILE:2) and as publicURL (file FILE:3): keep one`},
+		{"section twice", "log: {level: info}\nLog: {format: json}", nil, nil, `Log stands twice in the file, as log (file FILE:1) and as Log (file FILE:2): keep one`},
+		{"dotted and nested", "log: {level: info}\nlog.level: warn", nil, nil, `log.level stands twice in the file, as level (file FILE:1) and as log.level (file FILE:2): keep one`},
+		{"section as value", "database: postgres://u:secret@h/d", nil, nil, `database is a section (file FILE:1): write its keys below it, each on a line, indented`},
+		{"value as section", "events: {token: {a: b}}", nil, nil, `events.token must be one value, not a mapping or list (file FILE:1): put it in quotes if it holds { or [`},
+		{"value as list", "role: [reader]", nil, nil, `role must be one value, not a mapping or list (file FILE:1): put it in quotes if it holds { or [`},
+		{"not a mapping", "- a", nil, nil, `file FILE:1: this is not a mapping: write keys such as registry.url`},
+		{"two documents", "role: reader\n---\nrole: writer", nil, nil, `file FILE holds more than one YAML document: keep one`},
+		{"not YAML", "a: b: c", nil, nil, `file FILE is not YAML: yaml: mapping values are not allowed in this context`},
+		{"password like an alias", "events: {token: *secret}", nil, nil, `file FILE: a value begins with * but names no anchor: put it in quotes`},
+		{"password like an anchor", "events:\n  token: &secret\n", nil, nil, `the value of events.token begins with & or ! (file FILE:2): put it in quotes`},
+		{"password like a tag", "events:\n  token: !secret\n", nil, nil, `the value of events.token begins with & or ! (file FILE:2): put it in quotes`},
+		{"token with line break", "events:\n  token: |\n    secret\n", nil, nil, `events.token holds a line break or NUL (value not shown): check how it was stored, such as echo without -n (file FILE:2)`},
+
+		{"no unit", "interval:\n  fetch_all: 30", nil, nil, `interval.fetch_all: "30" has no unit: write 30s, 5m or 1h (file FILE:2)`},
+		{"no duration", "", []string{"PORTBOOK_INTERVAL_FETCH_ALL=1d"}, nil, `interval.fetch_all: "1d" is not a duration: write 30s, 5m or 1h (environment PORTBOOK_INTERVAL_FETCH_ALL)`},
+		{"negative", "cache: {max_age_html: -5s}", nil, nil, `cache.max_age_html: "-5s" is negative: write 30s, 5m or 1h (file FILE:1)`},
+		{"no lifetime", "", []string{"THV_REGISTRY_DATABASE_CONNMAXLIFETIME=0"}, nil, `database.connMaxLifetime must be greater than zero: write 30s, 5m or 1h (environment THV_REGISTRY_DATABASE_CONNMAXLIFETIME)`},
+		{"bool", "components: {web_ui: yes}", nil, nil, `components.web_ui: "yes" is not a yes or no: write true or false (file FILE:1)`},
+		{"integer", "scan: {parallelism: 2.5}", nil, nil, `scan.parallelism: "2.5" is not a whole number: write digits only (file FILE:1)`},
+		{"range", "", nil, map[string]string{"scan-parallelism": "257"}, `scan.parallelism: "257" is out of range: write 1 to 256 (flag --scan-parallelism)`},
+		{"port", parts + "PORT: 1}", nil, nil, `database.PORT stands twice in the file, as port (file FILE:1) and as PORT (file FILE:1): keep one`},
+		{"port range", "database: {host: h, port: 65536, user: u, database: d}", nil, nil, `database.port: "65536" is out of range: write 1 to 65535 (file FILE:1)`},
+		{"huge", "database: {maxMetaSize: 99999999999999999999}", nil, nil, `database.maxMetaSize: "99999999999999999999" is out of range: write a smaller number (file FILE:1)`},
+		{"maxMetaSize", "database: {maxMetaSize: 0}", nil, nil, `database.maxMetaSize must be greater than zero: not "0" (file FILE:1)`},
+		{"idle", "database: {maxIdleConns: 30}", nil, nil, `database.maxIdleConns: "30" is more than database.maxOpenConns, which is 25: write at most that (file FILE:1)`},
+		{"role", "role: master", nil, nil, `role: "master" is not accepted: write one of writer, reader (file FILE:1)`},
+		{"level", "log: {level: loud}", nil, nil, `log.level: "loud" is not accepted: write one of debug, info, warn, error (file FILE:1)`},
+		{"sslMode", parts + "sslMode: prefer}", nil, nil, `database.sslMode: "prefer" is not accepted: write one of disable, require, verify-ca, verify-full (file FILE:1)`},
+
+		{"variable", "", []string{"PORTBOOK_REGISTRY_ULR=secret"}, nil, `unknown environment variable PORTBOOK_REGISTRY_ULR: did you mean PORTBOOK_REGISTRY_URL?`},
+		{"THV variable", "", []string{"THV_REGISTRY_DATABASE_PASWORD=secret"}, nil, `unknown environment variable THV_REGISTRY_DATABASE_PASWORD: did you mean PORTBOOK_DATABASE_PASSWORD?`},
+		{"variables disagree", "", []string{"PORTBOOK_REGISTRY_PUBLICURL=/a", "PORTBOOK_REGISTRY_PUBLIC_URL=/b"}, nil, `registry.public_url is given twice, by environment PORTBOOK_REGISTRY_PUBLICURL and by environment PORTBOOK_REGISTRY_PUBLIC_URL: keep one`},
+		{"flag", "", nil, map[string]string{"log-levle": "info"}, `unknown flag --log-levle: did you mean log.level?`},
+
+		{"no registry", "", []string{"PORTBOOK_REGISTRY_URL="}, nil, `registry.url is required for a writer: set it or PORTBOOK_REGISTRY_URL, or role to reader`},
+		{"no registry to pass to", "role: reader\ncomponents: {registry_proxy: true}", []string{"PORTBOOK_REGISTRY_URL="}, nil, `registry.url is required for components.registry_proxy: set it or PORTBOOK_REGISTRY_URL (file FILE:2)`},
+		{"registry without scheme", "", nil, map[string]string{"registry-url": "localhost:5000"}, `registry.url: "localhost:5000" is not a URL of a registry: write http://host:port or https://host (flag --registry-url)`},
+		{"registry with user", "", nil, map[string]string{"registry-url": "http://u:secret@h"}, `registry.url: "http://REDACTED@h" holds a user: set registry.username and registry.password (flag --registry-url)`},
+		{"registry with query", "", nil, map[string]string{"registry-url": "http://h?token=secret"}, `registry.url: "http://h?token=REDACTED" holds a query or fragment: end it at the path (flag --registry-url)`},
+		{"public_url", "registry: {public_url: x}", nil, nil, `registry.public_url: "x" is not a URL of a registry: write http://host:port or https://host, or a path such as / (file FILE:1)`},
+		{"public_url without scheme", "registry: {public_url: //h}", nil, nil, `registry.public_url: "//h" is not a URL of a registry: write http://host:port or https://host, or a path such as / (file FILE:1)`},
+		{"half a login", "registry: {username: u}", nil, nil, `registry.username and registry.password go together: set both or neither (file FILE:1)`},
+		{"address", "http: {address: 8080}", nil, nil, `http.address: "8080" is not an address: write host:port such as 127.0.0.1:8080 (file FILE:1)`},
+		{"address with a URL", "", []string{"PORTBOOK_HTTP_ADDRESS=postgres://u:secret@h/d"}, nil, `http.address: "postgres://u:REDACTED@h/d" is not an address: write host:port such as 127.0.0.1:8080 (environment PORTBOOK_HTTP_ADDRESS)`},
+		{"one address", "http: {address: \":1\", operations_address: \":1\"}", nil, nil, `http.address and http.operations_address are both ":1": give them different ports`},
+
+		{"no database", "", []string{"PGHOST="}, nil, `database.postgres.url or database.host is required: set one of them, DB_URL, or libpq's PGHOST or PGSERVICE`},
+		{"no host", "database: {port: 1, user: u, database: d}", nil, nil, `database.host is required: set it or PORTBOOK_DATABASE_HOST (database.port is given by file FILE:1)`},
+		{"no port", "database: {host: h, user: u, database: d}", nil, nil, `database.port is required: set it or PORTBOOK_DATABASE_PORT (database.host is given by file FILE:1)`},
+		{"no user", "database: {host: h, port: 1, database: d}", nil, nil, `database.user is required: set it or PORTBOOK_DATABASE_USER (database.host is given by file FILE:1)`},
+		{"no database name", "database: {host: h, port: 1, user: u}", nil, nil, `database.database is required: set it or PORTBOOK_DATABASE_DATABASE (database.host is given by file FILE:1)`},
+		{"URL and host", parts + "postgres: {url: postgres://u:secret@h}}", nil, nil, `database.postgres.url (file FILE:1) and database.host (file FILE:1) both say where the database is: keep one (with a URL, PGPASSWORD may hold the password)`},
+		{"URL and password", "", []string{"DB_URL=postgres://h", "THV_REGISTRY_DATABASE_PASSWORD=secret"}, nil, `database.postgres.url (environment DB_URL) and database.password (environment THV_REGISTRY_DATABASE_PASSWORD) both say where the database is: keep one (with a URL, PGPASSWORD may hold the password)`},
+		{"DB_URL and another in the file", "database: {postgres: {url: postgres://u:secret@h}}", []string{"DB_URL=postgres://u:secret@i"}, nil, `database.postgres.url is given by file FILE:1 and by environment DB_URL: keep one`},
+		{"DB_URL and DATABASE_URL", "", []string{"DB_URL=postgres://u:secret@h", "DATABASE_URL=postgres://u:secret@i"}, nil, `database.postgres.url is given twice, by environment DATABASE_URL and by environment DB_URL: keep one`},
+		{"not a Postgres URL", "", []string{"DB_URL=mysql://u:secret@h"}, nil, `database.postgres.url must begin with postgres:// or postgresql:// (value not shown) (environment DB_URL)`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			file := write(t, tt.file)
+			_, err := config.Load(config.Source{File: file, Environ: append(enough[:2:2], tt.environ...), Flags: tt.flags})
+			got := strings.ReplaceAll(fmt.Sprint(err), file, "FILE")
+			if got != tt.want {
+				t.Errorf("file %q, environment %q, flags %q\n got %s\nwant %s", tt.file, tt.environ, tt.flags, got, tt.want)
+			}
+			if strings.Contains(got, "secret") {
+				t.Errorf("a secret stands in %s", got)
+			}
+		})
+	}
+}
+
+func TestFileMissing(t *testing.T) {
+	t.Parallel()
+	_, err := config.Load(config.Source{File: "testdata/none.yaml", Environ: enough})
+	const want = "configuration file: open testdata/none.yaml: no such file or directory: check --config or PORTBOOK_CONFIG"
+	if fmt.Sprint(err) != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
+// An operator must not find mistakes one start at a time.
+func TestAllErrorsAtOnce(t *testing.T) {
+	t.Parallel()
+	_, err := config.Load(config.Source{
+		File:    write(t, "rol: x\nlog: {level: loud}\nscan: {parallelism: 0}"),
+		Environ: []string{"PORTBOOK_X=1"},
+		Flags:   map[string]string{"cache-max-age-html": "5"},
+	})
+	for _, want := range []string{`"rol"`, "log.level", "scan.parallelism", "PORTBOOK_X", "cache.max_age_html", "registry.url", "database.host"} {
+		if !strings.Contains(fmt.Sprint(err), want) {
+			t.Errorf("%s is missing in:\n%v", want, err)
+		}
+	}
+	if got := strings.Count(fmt.Sprint(err), "\n") + 1; got != 7 {
+		t.Errorf("%d lines, want 7:\n%v", got, err)
+	}
+}
+
+// sample gives a text for a key that is not its default, and that value.
+func sample(t *testing.T, k config.Key, v reflect.Value) (string, any) {
+	t.Helper()
+	switch v.Interface().(type) {
+	case bool:
+		return "true", true
+	case int:
+		return "3", 3
+	case time.Duration:
+		return "90s", 90 * time.Second
+	case []string:
+		return "a,b", []string{"a", "b"}
+	}
+	text, ok := map[string]string{
+		"role": "reader", "registry.url": "http://other", "registry.public_url": "/other",
+		"http.address": ":1", "http.operations_address": ":2",
+		"database.postgres.url": "postgres://h/d", "database.sslMode": "disable",
+		"log.level": "warn", "log.format": "json",
+	}[k.Name]
+	if !ok {
+		text = "text"
+	}
+	if k.Name == "log.level" {
+		return text, slog.LevelWarn
+	}
+	return text, reflect.ValueOf(text).Convert(v.Type()).Interface()
+}
+
+// field finds the value of a key in c by the tags of the struct, apart from
+// the code under test.
+func field(t *testing.T, c config.Config, key string) reflect.Value {
+	t.Helper()
+	v := reflect.ValueOf(c)
+next:
+	for part := range strings.SplitSeq(key, ".") {
+		for i := range v.NumField() {
+			if v.Type().Field(i).Tag.Get("mapstructure") == part {
+				v = v.Field(i)
+				continue next
+			}
+		}
+		t.Fatalf("no field for %s", key)
+	}
+	return v
+}
+
+// variables gives each name by which a key may stand in the environment.
+func variables(k config.Key) []string {
+	names := []string{k.Env()}
+	section, last, found := strings.Cut(strings.TrimPrefix(k.Env(), "PORTBOOK_"), "_")
+	if found {
+		names = append(names, "PORTBOOK_"+section+"_"+strings.ReplaceAll(last, "_", ""))
+	}
+	if section == "DATABASE" {
+		names = append(names, "THV_REGISTRY_DATABASE_"+last)
+	}
+	return names
+}
+
+// The ToolHive server ignores a variable whose key the file does not have.
+// Here each variable works alone, and each flag.
+func TestEveryKeyFromEnvironmentAndFlags(t *testing.T) {
+	t.Parallel()
+	keys := config.Keys()
+	if len(keys) < 30 {
+		t.Fatalf("%d keys, want at least 30", len(keys))
+	}
+	for _, k := range keys {
+		text, want := sample(t, k, field(t, config.Config{}, k.Name))
+		base := map[string]string{"PORTBOOK_REGISTRY_URL": "http://registry:5000", "PGHOST": "db"}
+		switch k.Name {
+		case "database.host", "database.port", "database.user", "database.password", "database.database", "database.sslMode":
+			for _, other := range keys {
+				switch other.Name {
+				case "database.host", "database.user", "database.database":
+					base[other.Env()] = "x"
+				case "database.port":
+					base[other.Env()] = "1"
+				}
+			}
+		case "registry.username", "registry.password":
+			base["PORTBOOK_REGISTRY_USERNAME"], base["PORTBOOK_REGISTRY_PASSWORD"] = "x", "x"
+		}
+		delete(base, k.Env())
+		var environ []string
+		for name, value := range base {
+			environ = append(environ, name+"="+value)
+		}
+		for _, name := range variables(k) {
+			c, err := config.Load(config.Source{Environ: append(environ[:len(environ):len(environ)], name+"="+text)})
+			if err != nil {
+				t.Errorf("%s=%s: %v", name, text, err)
+			} else if got := field(t, c, k.Name).Interface(); !cmp.Equal(got, want) {
+				t.Errorf("%s=%s: %s is %v, want %v", name, text, k.Name, got, want)
+			}
+		}
+		flag := strings.ToLower(strings.NewReplacer(".", "-", "_", "-").Replace(k.Name))
+		c, err := config.Load(config.Source{Environ: environ, Flags: map[string]string{flag: text}})
+		if err != nil {
+			t.Errorf("--%s %s: %v", flag, text, err)
+		} else if got := field(t, c, k.Name).Interface(); !cmp.Equal(got, want) {
+			t.Errorf("--%s %s: %s is %v, want %v", flag, text, k.Name, got, want)
+		}
+	}
+}
+
+// Two keys whose variables fold to one name would hide each other.
+func TestKeysAreDistinct(t *testing.T) {
+	t.Parallel()
+	seen := map[string]string{}
+	for _, k := range config.Keys() {
+		folded := strings.ToLower(strings.NewReplacer(".", "", "_", "").Replace(k.Name))
+		if other, ok := seen[folded]; ok {
+			t.Errorf("%s and %s have the same variable", k.Name, other)
+		}
+		seen[folded] = k.Name
+		for _, word := range []string{"password", "token", "secret"} {
+			if strings.Contains(folded, word) && !k.Secret {
+				t.Errorf("%s is not marked secret", k.Name)
+			}
+		}
+	}
+}
+
+func TestConnString(t *testing.T) {
+	t.Parallel()
+	for _, d := range []config.Database{
+		{Host: "db.example.com", Port: 5432, User: "u", Password: "p", Database: "d", SSLMode: "verify-full"},
+		{Host: "h", Port: 1, User: `o'ne two\`, Password: `pa's\s w/o?r&d=#@:%41`, Database: "a/b?c", SSLMode: "disable"},
+		{Host: "fe80::1%eth0", Port: 1, User: "u", Password: " ", Database: "d", SSLMode: "disable"},
+		{Host: "/var/run/postgresql", Port: 1, User: "u", Password: "x", Database: "' host='evil", SSLMode: "disable"},
+	} {
+		c, err := pgconn.ParseConfig(d.ConnString())
+		if err != nil {
+			t.Errorf("%s: %v", d.ConnString(), err)
+			continue
+		}
+		got := config.Database{Host: c.Host, Port: int(c.Port), User: c.User, Password: c.Password, Database: c.Database, SSLMode: d.SSLMode}
+		if diff := cmp.Diff(d, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", d.ConnString(), diff)
+		}
+		if d.SSLMode == "verify-full" && c.TLSConfig.ServerName != d.Host {
+			t.Errorf("%s: TLS is checked against %q", d.ConnString(), c.TLSConfig.ServerName)
+		}
+	}
+}
+
+// PGPASSWORD is for a configuration that has no password.
+func TestConnStringWithoutPassword(t *testing.T) {
+	t.Setenv("PGPASSWORD", "from-libpq")
+	c, err := pgconn.ParseConfig(config.Database{Host: "h", Port: 1, User: "u", Database: "d", SSLMode: "disable"}.ConnString())
+	if err != nil || c.Password != "from-libpq" {
+		t.Errorf("password %q, error %v", c.Password, err)
+	}
+}
+
+// Nothing that is printed at start may hold a secret, however it is printed.
+func TestRedacted(t *testing.T) {
+	t.Parallel()
+	const marker = "hunter2"
+	full := config.Config{Log: config.Log{Format: "json"}}
+	for _, k := range config.Keys() {
+		if k.Secret {
+			secretField(t, &full, k.Name).SetString(marker)
+		}
+	}
+	configs := []config.Config{full}
+	for _, url := range []string{
+		"postgres://u:" + marker + "@h/d",
+		"postgresql://u:" + marker + "@h1:1,u:" + marker + "@h2:2/d?sslmode=require",
+		"postgres://u@h/d?sslmode=require&password=" + marker,
+		"postgres://h/d?SSLPASSWORD=" + marker + ";x=1",
+		"postgres://h/d?%70assword=" + marker,
+		"postgres://h/d?%zzpassword=" + marker,
+		"postgres://u:pa/" + marker + "@h/d",
+		"postgres://u:1?" + marker + "@h/d",
+		"postgres://u:1#" + marker + "@h/d",
+		"postgres://u:a@" + marker + "@h/d",
+		"postgres://u:" + marker,
+		"postgres://u:" + marker + "/x",
+		"host=h password=" + marker,
+		"u:" + marker + "@h",
+	} {
+		configs = append(configs, config.Config{Database: config.Database{Postgres: config.Postgres{URL: url}}})
+	}
+	for _, url := range []string{"http://u:" + marker + "@h", "http://" + marker + "@h", "http://h?access_token=" + marker} {
+		configs = append(configs, config.Config{Registry: config.Registry{URL: url, PublicURL: url}})
+	}
+	for _, c := range configs {
+		var buf bytes.Buffer
+		slog.New(slog.NewJSONHandler(&buf, nil)).Info("start", "config", c)
+		slog.New(slog.NewTextHandler(&buf, nil)).Info("start", "config", &c)
+		fmt.Fprintf(&buf, "%v %+v %#v %s %v", c, c, c, c, &c)
+		if err := json.NewEncoder(&buf).Encode(c.Redacted()); err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(buf.String(), marker) {
+			t.Errorf("URL %q, registry %q: the secret stands in\n%s", c.Database.Postgres.URL, c.Registry.URL, buf.String())
+		}
+	}
+	if got := configs[0].Events.Token; got != marker {
+		t.Errorf("Redacted changed what it was called on: token is %q", got)
+	}
+}
+
+func secretField(t *testing.T, c *config.Config, key string) reflect.Value {
+	t.Helper()
+	section, last, _ := strings.Cut(key, ".")
+	v := reflect.ValueOf(c).Elem()
+	for part := range strings.SplitSeq(section+"."+last, ".") {
+		v = v.FieldByNameFunc(func(s string) bool { return strings.EqualFold(s, strings.ReplaceAll(part, "_", "")) })
+	}
+	return v
+}
+
+// What is printed must still tell an operator where the process connects.
+func TestString(t *testing.T) {
+	t.Parallel()
+	c, err := config.Load(config.Source{File: "testdata/flagstate.yaml"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"role: writer\n", "log.level: INFO\n", "events.token: REDACTED\n", "registry.password: \n", "interval.fetch_all: 1h0m0s\n",
+		"database.postgres.url: postgres://flagstate:REDACTED@db.example.com:5432/flagstate?sslmode=disable\n",
+	} {
+		if !strings.Contains(c.String(), want) {
+			t.Errorf("%q is missing in:\n%s", want, c)
+		}
+	}
+}
+
+// The manual must name each key with its variable and its default.
+func TestManual(t *testing.T) {
+	t.Parallel()
+	b, err := os.ReadFile("../../doc/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range config.Keys() {
+		if row := fmt.Sprintf("| `%s` | `%s` | ", k.Name, k.Env()); !strings.Contains(string(b), row) {
+			t.Errorf("doc/configuration.md has no line that begins with %s", row)
+		} else if row += "`" + k.Default + "` |"; k.Default != "" && !strings.Contains(string(b), row) {
+			t.Errorf("doc/configuration.md has no line that begins with %s", row)
+		}
+	}
+	for line := range strings.SplitSeq(string(b), "\n") {
+		if key, ok := strings.CutPrefix(line, "| `"); ok {
+			key, _, _ = strings.Cut(key, "`")
+			known := false
+			for _, k := range config.Keys() {
+				known = known || k.Name == key
+			}
+			if !known {
+				t.Errorf("doc/configuration.md describes %s, which is no key", key)
+			}
+		}
+	}
+}
+
+// No file may stop the process with a panic, and what loads must load the same
+// again.
+func FuzzLoad(f *testing.F) {
+	for _, s := range []string{"role: reader", "a: &a [*a]", "registry: &r {registry: *r}", "? [a]\n: b", "database: &d {postgres: *d}", "log.level: warn\nscan:\n  parallelism: 3", "{", "a: *b", "--- |\n x", "search: {official_namespaces: [a, [b]]}", "? &k role\n: *k", "<<: {a: b}", "role: !x", "\xff"} {
+		f.Add(s)
+	}
+	b, err := os.ReadFile("testdata/flagstate.yaml")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(string(b))
+	file := filepath.Join(f.TempDir(), "portbook.yaml")
+	f.Fuzz(func(t *testing.T, text string) {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		src := config.Source{File: file, Environ: enough}
+		c, err := config.Load(src)
+		if err != nil {
+			return
+		}
+		again, err := config.Load(src)
+		if err != nil || !cmp.Equal(c, again) {
+			t.Errorf("%q loads differently the second time: %v\n%s", text, err, cmp.Diff(c, again))
+		}
+	})
+}

@@ -1,0 +1,171 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// A Key is one scalar or list of the configuration.
+type Key struct {
+	Name    string // as in the file: "database.sslMode"
+	Default string // as one would write it; empty if there is none
+	Secret  bool   // never printed, or printed without its password
+
+	field reflect.StructField
+	index []int // of the field in Config
+}
+
+// Keys gives all keys, in the order of Config.
+func Keys() []Key {
+	return keysOf(reflect.TypeFor[Config](), "", nil)
+}
+
+func keysOf(t reflect.Type, section string, index []int) []Key {
+	var keys []Key
+	for i := range t.NumField() {
+		f := t.Field(i)
+		name := section + f.Tag.Get("mapstructure")
+		at := append(index[:len(index):len(index)], i)
+		if f.Type.Kind() == reflect.Struct {
+			keys = append(keys, keysOf(f.Type, name+".", at)...)
+			continue
+		}
+		secret := f.Tag.Get("secret") != ""
+		keys = append(keys, Key{name, f.Tag.Get("default"), secret, f, at})
+	}
+	return keys
+}
+
+// Env gives the environment variable of k: "PORTBOOK_DATABASE_SSLMODE".
+func (k Key) Env() string {
+	return prefix + strings.ToUpper(strings.ReplaceAll(k.Name, ".", "_"))
+}
+
+// in gives the value of k in c.
+func (k Key) in(c *Config) reflect.Value {
+	return reflect.ValueOf(c).Elem().FieldByIndex(k.index)
+}
+
+// parse reads text as a value of k. An error names the key, the value unless
+// it is secret, and what to write.
+func (k Key) parse(text string) (any, error) {
+	if strings.ContainsAny(text, "\r\n\x00") {
+		return nil, fmt.Errorf("%s holds a line break or NUL (value not shown): check how it was stored, such as echo without -n", k.Name)
+	}
+	if one := k.field.Tag.Get("oneof"); one != "" {
+		for _, s := range strings.Fields(one) {
+			if strings.EqualFold(s, text) {
+				return s, nil
+			}
+		}
+		return nil, fmt.Errorf("%s: %s is not accepted: write one of %s", k.Name, shown(text), strings.ReplaceAll(one, " ", ", "))
+	}
+	if k.field.Type == reflect.TypeFor[time.Duration]() {
+		return k.duration(text)
+	}
+	switch k.field.Type.Kind() {
+	case reflect.Bool:
+		b, err := strconv.ParseBool(text)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %s is not a yes or no: write true or false", k.Name, shown(text))
+		}
+		return b, nil
+	case reflect.Int:
+		return k.integer(text)
+	case reflect.Slice:
+		return strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' }), nil
+	default:
+		return text, nil
+	}
+}
+
+func (k Key) duration(text string) (any, error) {
+	d, err := time.ParseDuration(text) // takes a bare 0
+	if _, number := strconv.ParseFloat(text, 64); err != nil && number == nil {
+		return nil, fmt.Errorf("%s: %s has no unit: write 30s, 5m or 1h", k.Name, shown(text))
+	}
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("%s: %s is not a duration: write 30s, 5m or 1h", k.Name, shown(text))
+	case d < 0:
+		return nil, fmt.Errorf("%s: %s is negative: write 30s, 5m or 1h", k.Name, shown(text))
+	case d == 0 && k.field.Tag.Get("min") != "":
+		return nil, fmt.Errorf("%s must be greater than zero: write 30s, 5m or 1h", k.Name)
+	}
+	return d, nil
+}
+
+func (k Key) integer(text string) (any, error) {
+	n, err := strconv.Atoi(text)
+	least, _ := strconv.Atoi(k.field.Tag.Get("min"))
+	most, limited := strconv.Atoi(k.field.Tag.Get("max"))
+	switch {
+	case errors.Is(err, strconv.ErrSyntax):
+		return nil, fmt.Errorf("%s: %s is not a whole number: write digits only", k.Name, shown(text))
+	case limited == nil && (err != nil || n < least || n > most):
+		return nil, fmt.Errorf("%s: %s is out of range: write %d to %d", k.Name, shown(text), least, most)
+	case n < least: // the words of the ToolHive server
+		return nil, fmt.Errorf("%s must be greater than zero: not %s", k.Name, shown(text))
+	case err != nil:
+		return nil, fmt.Errorf("%s: %s is out of range: write a smaller number", k.Name, shown(text))
+	}
+	return n, nil
+}
+
+// fold makes the spellings of a key in a file one: case and underscores do not
+// count.
+func fold(name string) string {
+	return strings.ToLower(strings.ReplaceAll(name, "_", ""))
+}
+
+// flat does so for variables and flags, where sections have no dots.
+func flat(name string) string {
+	return strings.NewReplacer(".", "", "-", "").Replace(fold(name))
+}
+
+// nearest gives ": did you mean x?" with the name that got was probably meant
+// to be: the one with the same last part, or else with the fewest letters
+// changed. Where more than half of the letters differ it points to the manual.
+func nearest(got string, names []string) string {
+	last := func(s string) string { return flat(s[strings.LastIndexByte(s, '.')+1:]) }
+	best, least := "", len(flat(got))/2+1
+	for _, name := range names {
+		d := distance(flat(got), flat(name))
+		if strings.Contains(name, ".") && last(got) == last(name) {
+			d = min(d, 1)
+		}
+		if d < least {
+			best, least = name, d
+		}
+	}
+	if best == "" {
+		return ": doc/configuration.md lists all"
+	}
+	return ": did you mean " + best + "?"
+}
+
+// distance counts the bytes to insert, remove or change to make a from b
+// (Levenshtein).
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			change := diagonal
+			if a[i] != b[j] {
+				change++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(change, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}

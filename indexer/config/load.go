@@ -1,0 +1,272 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/go-viper/mapstructure/v2"
+	"github.com/spf13/viper"
+	"go.yaml.in/yaml/v3"
+)
+
+const (
+	prefix    = "PORTBOOK_"
+	fileEnv   = "PORTBOOK_CONFIG"
+	thvPrefix = "THV_REGISTRY_DATABASE_" // the ToolHive registry server's
+)
+
+// Source is where settings are read from. Flags win over the environment, that
+// over the file, and the file over the defaults. An empty value counts as not
+// given, so that a template may leave one empty.
+type Source struct {
+	File    string            // path of a YAML file; empty: PORTBOOK_CONFIG, or no file
+	Environ []string          // as os.Environ gives it
+	Flags   map[string]string // flags that were given; "log-level" is the key log.level
+}
+
+// Load reads and checks all settings. Its error holds every mistake that was
+// found, one to a line, each with where it was made; no secret stands in it.
+func Load(src Source) (Config, error) {
+	l := &loader{keys: Keys(), set: map[string]setting{}, seen: map[string]string{}, env: map[string]string{}}
+	for _, pair := range src.Environ {
+		name, value, _ := strings.Cut(pair, "=")
+		l.env[name] = value
+	}
+	maps.DeleteFunc(l.env, func(_, value string) bool { return value == "" })
+	if src.File == "" {
+		src.File = l.env[fileEnv]
+	}
+	if src.File != "" {
+		l.readFile(src.File)
+	}
+	l.readEnv()
+	for _, name := range slices.Sorted(maps.Keys(src.Flags)) {
+		if k, ok := l.find(name, flat); ok {
+			l.put(k, src.Flags[name], "flag --"+name)
+		} else {
+			l.fail("unknown flag --%s%s", name, nearest(name, l.names()))
+		}
+	}
+	c, err := l.decode()
+	if err != nil {
+		return Config{}, err
+	}
+	l.check(&c)
+	if len(l.errs) > 0 {
+		return Config{}, errors.Join(l.errs...)
+	}
+	return c, nil
+}
+
+// A loader holds what was given so far. Sources are read here and not by
+// viper, which knows no lines, reads `password: 0123` as 83, lets the last of
+// two spellings win in silence and misses variables whose key no file has.
+type loader struct {
+	keys []Key
+	set  map[string]setting // by name of the key
+	seen map[string]string  // where each key and section stands in the file, by folded path
+	env  map[string]string
+	errs []error
+}
+
+type setting struct {
+	text   string
+	origin string // "file portbook.yaml:12", "environment PGHOST", "flag --role"
+}
+
+func (l *loader) fail(format string, args ...any) {
+	l.errs = append(l.errs, fmt.Errorf(format, args...))
+}
+
+// put gives k a value. Two variables, or two flags, must not disagree.
+func (l *loader) put(k Key, text, origin string) {
+	if k.field.Tag.Get("secret") != "true" {
+		text = strings.TrimSpace(text)
+	}
+	if text == "" {
+		return
+	}
+	old := l.set[k.Name]
+	kind, _, _ := strings.Cut(origin, " ")
+	if strings.HasPrefix(old.origin, kind) && old.text != text {
+		l.fail("%s is given twice, by %s and by %s: keep one", k.Name, old.origin, origin)
+	}
+	l.set[k.Name] = setting{text, origin}
+}
+
+func (l *loader) find(name string, same func(string) string) (Key, bool) {
+	i := slices.IndexFunc(l.keys, func(k Key) bool { return same(k.Name) == same(name) })
+	if i < 0 {
+		return Key{}, false
+	}
+	return l.keys[i], true
+}
+
+func (l *loader) names() []string {
+	var names []string
+	for _, k := range l.keys {
+		names = append(names, k.Name)
+	}
+	return names
+}
+
+// isSection says whether keys stand below path.
+func (l *loader) isSection(path string) bool {
+	return slices.ContainsFunc(l.keys, func(k Key) bool { return strings.HasPrefix(fold(k.Name), fold(path)+".") })
+}
+
+func (l *loader) readFile(file string) {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		l.fail("configuration file: %w: check --config or %s", err, fileEnv)
+		return
+	}
+	var doc, more yaml.Node
+	dec := yaml.NewDecoder(bytes.NewReader(b))
+	err = dec.Decode(&doc)
+	switch {
+	case errors.Is(err, io.EOF): // nothing but comments
+		return
+	case err != nil && strings.Contains(err.Error(), "anchor"): // the name of an anchor may be a password
+		l.fail("file %s: a value begins with * but names no anchor: put it in quotes", file)
+		return
+	case err != nil:
+		l.fail("file %s is not YAML: %w", file, err)
+		return
+	case !errors.Is(dec.Decode(&more), io.EOF):
+		l.fail("file %s holds more than one YAML document: keep one", file)
+		return
+	}
+	if root := doc.Content[0]; root.Kind == yaml.MappingNode {
+		l.readSection(file, "", root)
+	} else if root.Tag != "!!null" {
+		l.fail("file %s:%d: this is not a mapping: write keys such as registry.url", file, root.Line)
+	}
+}
+
+// readSection reads the keys below path. It goes no deeper than sections do,
+// so that neither nesting nor aliases make it long.
+func (l *loader) readSection(file, path string, n *yaml.Node) {
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		name, value := path+n.Content[i].Value, n.Content[i+1]
+		if value.Kind == yaml.AliasNode {
+			value = value.Alias
+		}
+		origin := fmt.Sprintf("file %s:%d", file, n.Content[i].Line)
+		k, known := l.find(name, fold)
+		if before, twice := l.seen[fold(name)]; twice {
+			l.fail("%s stands twice in the file, as %s and as %s (%s): keep one", name, before, n.Content[i].Value, origin)
+			continue
+		}
+		l.seen[fold(name)] = fmt.Sprintf("%s (%s)", n.Content[i].Value, origin)
+		switch {
+		case !known && !l.isSection(name):
+			l.fail("unknown key %q (%s)%s", name, origin, nearest(name, l.namesAndSections()))
+		case value.Value == "" && value.Kind == yaml.ScalarNode && (value.Anchor != "" || !strings.HasPrefix(value.Tag, "!!")):
+			l.fail("the value of %s begins with & or ! (%s): put it in quotes", name, origin) // YAML sees an anchor or a tag, and no value
+		case value.Tag == "!!null": // a key with nothing behind it is not given
+		case !known && value.Kind == yaml.MappingNode:
+			l.readSection(file, name+".", value)
+		case !known:
+			l.fail("%s is a section (%s): write its keys below it, each on a line, indented", name, origin)
+		default:
+			l.readValue(k, value, origin)
+		}
+	}
+}
+
+func (l *loader) namesAndSections() []string {
+	names := l.names()
+	for _, k := range l.keys {
+		if i := strings.LastIndexByte(k.Name, '.'); i > 0 && !slices.Contains(names, k.Name[:i]) {
+			names = append(names, k.Name[:i])
+		}
+	}
+	return names
+}
+
+// readValue takes a scalar as it is written, whatever type YAML sees in it,
+// and a list of such where k is one.
+func (l *loader) readValue(k Key, n *yaml.Node, origin string) {
+	scalar := func(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode }
+	_, isList := k.in(new(Config)).Interface().([]string)
+	switch {
+	case scalar(n):
+		l.put(k, n.Value, origin)
+	case isList && n.Kind == yaml.SequenceNode && !slices.ContainsFunc(n.Content, func(n *yaml.Node) bool { return !scalar(n) }):
+		var items []string
+		for _, item := range n.Content {
+			items = append(items, item.Value)
+		}
+		l.put(k, strings.Join(items, ","), origin)
+	default:
+		l.fail("%s must be one value, not a mapping or list (%s): put it in quotes if it holds { or [", k.Name, origin)
+	}
+}
+
+// serviceLink is what Kubernetes and Docker put into each container for a
+// service whose name begins with portbook: PORTBOOK_SERVICE_HOST,
+// PORTBOOK_PORT_8080_TCP_ADDR, and PORTBOOK_DATABASE_PORT=tcp://10.0.0.9:5432.
+// https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
+var serviceLink = regexp.MustCompile(`^[A-Z0-9_]*(_SERVICE_HOST|_SERVICE_PORT(_[A-Z0-9_]+)?|_PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)=|^[A-Z0-9_]*_PORT=(tcp|udp|sctp)://`)
+
+func (l *loader) readEnv() {
+	for _, name := range slices.Sorted(maps.Keys(l.env)) {
+		value, origin := l.env[name], "environment "+name
+		path, ours := strings.CutPrefix(name, prefix)
+		switch {
+		case name == "DB_URL", name == "DATABASE_URL":
+			k, _ := l.find("database.postgres.url", fold)
+			if old := l.set[k.Name]; strings.HasPrefix(old.origin, "file ") && old.text != strings.TrimSpace(value) {
+				l.fail("%s is given by %s and by %s: keep one", k.Name, old.origin, origin)
+			}
+			l.put(k, value, origin)
+			continue
+		case strings.HasPrefix(name, thvPrefix):
+			path = "database" + strings.TrimPrefix(name, thvPrefix)
+		case !ours, name == fileEnv, strings.HasPrefix(path, "TEST_"), serviceLink.MatchString(name + "=" + value):
+			continue
+		}
+		if k, ok := l.find(path, flat); ok {
+			l.put(k, value, origin)
+			continue
+		}
+		var names []string
+		for _, k := range l.keys {
+			names = append(names, k.Env())
+		}
+		l.fail("unknown environment variable %s%s", name, nearest(name, names))
+	}
+}
+
+// decode makes a Config of what was given and the defaults. A value that
+// cannot be read is noted, and its default stands in for it.
+func (l *loader) decode() (Config, error) {
+	v := viper.New()
+	for _, k := range l.keys {
+		if k.Default != "" {
+			value, err := k.parse(k.Default)
+			if err != nil {
+				return Config{}, fmt.Errorf("default of %w", err)
+			}
+			v.SetDefault(k.Name, value)
+		}
+		if s, ok := l.set[k.Name]; ok {
+			value, err := k.parse(s.text)
+			if err != nil {
+				l.fail("%w (%s)", err, s.origin)
+				continue
+			}
+			v.Set(k.Name, value)
+		}
+	}
+	var c Config
+	return c, v.UnmarshalExact(&c, viper.DecodeHook(mapstructure.TextUnmarshallerHookFunc()))
+}

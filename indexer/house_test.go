@@ -1,0 +1,121 @@
+package indexer_test
+
+import (
+	"flag"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var update = flag.Bool("update", false, "rewrite golden files")
+
+const ours = "github.com/portbook/portbook/"
+
+// mayImport says which of our packages a package may import, tests apart. It is
+// the drawing in doc/design.md.
+var mayImport = map[string][]string{
+	"indexer":             nil,
+	"indexer/config":      nil,
+	"indexer/remote":      {"indexer"},
+	"indexer/postgres":    {"indexer"},
+	"indexer/web":         {"indexer"},
+	"indexer/ingest":      {"indexer", "indexer/postgres", "indexer/remote"},
+	"indexer/cmd/indexer": {"indexer", "indexer/config", "indexer/ingest", "indexer/postgres", "indexer/remote", "indexer/web", "schema"},
+}
+
+// closed are the modules whose packages import none of ours but each other.
+var closed = []string{"registry", "schema"}
+
+// Who imports whom goes one way: a package that grows an arrow back has been cut
+// in the wrong place.
+func TestImports(t *testing.T) {
+	t.Parallel()
+	for _, module := range append([]string{"indexer"}, closed...) {
+		for pkg, imports := range importsOf(t, module) {
+			for _, imported := range imports {
+				allowed, listed := mayImport[pkg]
+				switch {
+				case slices.Contains(closed, module) && strings.HasPrefix(imported, module):
+				case !listed && module == "indexer":
+					t.Errorf("package %s is not in mayImport: say what it may import, here and in doc/design.md", pkg)
+				case !slices.Contains(allowed, imported):
+					t.Errorf("package %s imports %s", pkg, imported)
+				}
+			}
+		}
+	}
+}
+
+// importsOf gives our own packages that those of a module import.
+func importsOf(t *testing.T, module string) map[string][]string {
+	t.Helper()
+	imports := map[string][]string{}
+	root := filepath.Join("..", module)
+	err := filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") {
+			return err
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		dir, err := filepath.Rel("..", filepath.Dir(name))
+		if err != nil {
+			return err
+		}
+		pkg := path.Clean(filepath.ToSlash(dir))
+		imports[pkg] = append(imports[pkg], nil...)
+		for _, spec := range file.Imports {
+			imported, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				return err
+			}
+			if rest, found := strings.CutPrefix(imported, ours); found {
+				imports[pkg] = append(imports[pkg], rest)
+			}
+		}
+		return nil
+	})
+	if err != nil || len(imports) == 0 {
+		t.Fatalf("%d packages in %s, %v", len(imports), module, err)
+	}
+	return imports
+}
+
+// What the program is linked with is a list that somebody has to change on
+// purpose: each line is code that we ship.
+func TestModules(t *testing.T) {
+	t.Parallel()
+	cmd := exec.Command("go", "list", "-deps", "-f", "{{with .Module}}{{.Path}}{{end}}", "./cmd/indexer")
+	cmd.Env = append(os.Environ(), "GOWORK=off")
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	modules := strings.Fields(string(out))
+	slices.Sort(modules)
+	got := strings.Join(slices.Compact(modules), "\n") + "\n"
+	const golden = "testdata/modules.txt"
+	if *update {
+		if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("cmd/indexer is linked with other modules than %s says (-want +got); `make golden` rewrites it:\n%s", golden, diff)
+	}
+}

@@ -1,0 +1,126 @@
+package indexer_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/portbook/portbook/indexer"
+)
+
+const aDigest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+func TestParseReference(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		in   string
+		want indexer.Reference // zero: ErrInvalid
+	}{
+		{"app", indexer.Reference{Repository: "app"}},
+		{"demo/app", indexer.Reference{Repository: "demo/app"}},
+		{"demo/app:v1.0", indexer.Reference{Repository: "demo/app", Tag: "v1.0"}},
+		{"a/b@" + aDigest, indexer.Reference{Repository: "a/b", Digest: aDigest}},
+		{"a/b:v1@" + aDigest, indexer.Reference{Repository: "a/b", Tag: "v1", Digest: aDigest}},
+		{"a-b/c__d/e.f-g", indexer.Reference{Repository: "a-b/c__d/e.f-g"}},
+		{"", indexer.Reference{}},
+		{"Upper/case", indexer.Reference{}},
+		{"host:5000/app", indexer.Reference{}},
+		{"a/../b", indexer.Reference{}},
+		{"a//b", indexer.Reference{}},
+		{"a/b:", indexer.Reference{}},
+		{"a/b:-x", indexer.Reference{}},
+		{"a/b@sha256:abc", indexer.Reference{}},
+		{"a/b@md5:d41d8cd98f00b204e9800998ecf8427e", indexer.Reference{}},
+		{strings.Repeat("a", 256), indexer.Reference{}},
+	}
+	for _, test := range tests {
+		got, err := indexer.ParseReference(test.in)
+		if test.want == (indexer.Reference{}) {
+			if !errors.Is(err, indexer.ErrInvalid) {
+				t.Errorf("ParseReference(%q) = %v, %v; want ErrInvalid", test.in, got, err)
+			}
+			continue
+		}
+		if err != nil || got != test.want {
+			t.Errorf("ParseReference(%q) = %v, %v; want %v", test.in, got, err, test.want)
+		}
+	}
+}
+
+// A reference that was understood is written as it was read.
+func FuzzParseReference(f *testing.F) {
+	f.Add("demo/app:v1@" + aDigest)
+	f.Fuzz(func(t *testing.T, s string) {
+		if ref, err := indexer.ParseReference(s); err == nil && ref.String() != s {
+			t.Errorf("%q was read, and written as %q", s, ref.String())
+		}
+	})
+}
+
+func TestParseQuery(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		text string
+		want []string
+	}{
+		{"nginx", []string{"nginx"}},
+		{" Team/My-App_2 ", []string{"team", "my", "app", "2"}},
+		{"a a A", []string{"a"}},
+		{"é* Ünï", []string{"é", "ünï"}},
+		{"***", nil},
+		{"", nil},
+	}
+	for _, test := range tests {
+		got := indexer.ParseQuery(test.text, 25, 0)
+		if diff := cmp.Diff(test.want, got.Words); diff != "" {
+			t.Errorf("ParseQuery(%q).Words (-want +got)\n%s", test.text, diff)
+		}
+	}
+	if got := indexer.ParseQuery("x", 1000, -1); got.Limit != indexer.MaxPage || got.Offset != 0 {
+		t.Errorf("limit 1000, offset -1 became %d, %d", got.Limit, got.Offset)
+	}
+}
+
+// A query is always bounded and always text that a database takes.
+func FuzzParseQuery(f *testing.F) {
+	f.Add("nginx 1.27 \xff\x00")
+	f.Fuzz(func(t *testing.T, text string) {
+		q := indexer.ParseQuery(text, 25, 0)
+		if len(q.Text) > indexer.MaxQueryLength || len(q.Words) > indexer.MaxWords || !utf8.ValidString(q.Text) {
+			t.Errorf("%q became %+v", text, q)
+		}
+		for _, w := range q.Words {
+			if w == "" || !utf8.ValidString(w) || strings.ContainsAny(w, " '\x00") {
+				t.Errorf("%q has the word %q", text, w)
+			}
+		}
+	})
+}
+
+func TestPlatform(t *testing.T) {
+	t.Parallel()
+	tests := map[indexer.Platform]string{
+		{}:                                 "",
+		{OS: "linux", Architecture: "arm"}: "linux/arm",
+		{OS: "linux", Architecture: "arm", Variant: "v7"}: "linux/arm/v7",
+	}
+	for p, want := range tests {
+		if got := p.String(); got != want {
+			t.Errorf("%#v is %q, want %q", p, got, want)
+		}
+	}
+}
+
+func TestDescribe(t *testing.T) {
+	t.Parallel()
+	title, description := indexer.Describe(
+		map[string]string{"name": "plain", "org.opencontainers.image.description": "annotation"},
+		map[string]string{"org.opencontainers.image.title": "Label", "org.opencontainers.image.description": "label"},
+	)
+	if title != "Label" || description != "annotation" {
+		t.Errorf("title %q, description %q; want the best key first, then the first set", title, description)
+	}
+}

@@ -1,0 +1,47 @@
+package ingest
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// Metrics count what is heard, read and scanned.
+type Metrics struct {
+	Events         *prometheus.CounterVec // by action and use
+	EventsRepeated prometheus.Counter
+	EventsRefused  prometheus.Counter
+	Reads          *prometheus.CounterVec // by outcome
+	ReadSeconds    prometheus.Histogram
+	GivenUp        prometheus.Counter
+	ScanRunning    prometheus.Gauge
+	ScanLooked     *prometheus.GaugeVec // by what: repositories, tags, changed, errors
+	ScanSeconds    prometheus.Gauge
+	Leader         prometheus.Gauge
+}
+
+// NewMetrics registers them.
+func NewMetrics(registerer prometheus.Registerer) *Metrics {
+	m := &Metrics{
+		Events: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "portbook_events_received_total", Help: "Events in notifications of the registry, by action and by use: stored, ignored, invalid."}, []string{"action", "use"}),
+		EventsRepeated: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "portbook_events_repeated_total", Help: "Events that came more than once."}),
+		EventsRefused: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "portbook_events_refused_total", Help: "Notifications refused: no token, too large, not understood."}),
+		Reads: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "portbook_reads_total", Help: "Tasks read from the registry, by outcome: found, gone, broken, unavailable, failed."}, []string{"outcome"}),
+		ReadSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "portbook_read_duration_seconds", Help: "Time to read one task from the registry, waiting for its tag included.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 10}}),
+		GivenUp: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "portbook_tasks_given_up_total", Help: "Tasks that failed too often to be tried again."}),
+		ScanRunning: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "portbook_scan_running", Help: "1 while this process scans the registry."}),
+		ScanLooked: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "portbook_scan_looked_at", Help: "What the current or last scan of this process has come to: repositories, tags, changed, errors."}, []string{"what"}),
+		ScanSeconds: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "portbook_scan_duration_seconds", Help: "How long the last scan of this process took."}),
+		Leader: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "portbook_leader", Help: "1 while this process is the one that scans and tidies."}),
+	}
+	registerer.MustRegister(m.Events, m.EventsRepeated, m.EventsRefused, m.Reads, m.ReadSeconds, m.GivenUp,
+		m.ScanRunning, m.ScanLooked, m.ScanSeconds, m.Leader)
+	return m
+}

@@ -1,0 +1,123 @@
+package ingest
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/remote"
+)
+
+// Whatever the bytes of a manifest are, what is read of them can be stored.
+func FuzzParseManifest(f *testing.F) {
+	d := digest.FromString("x").String()
+	for _, seed := range []string{
+		``, `{}`, `null`, `[]`, `"x"`, `{`,
+		`{"config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"` + d + `","size":-1},"layers":[{"digest":"` + d + `","size":9223372036854775807}]}`,
+		`{"manifests":[{"digest":"` + d + `","platform":{"os":"\u0000","architecture":7},"annotations":{"a":null}}]}`,
+		`{"subject":5,"artifactType":["x"],"annotations":{"\u0000":"\ud800","n":1e999}}`,
+		"{\"annotations\":{\"a\xff\":[\"\xfe\"]},\"subject\":{\"digest\":\"sha256:\x00\"}}",
+	} {
+		for kind := range manifestTypes {
+			f.Add([]byte(seed), uint8(kind))
+		}
+	}
+	f.Fuzz(func(t *testing.T, body []byte, kind uint8) {
+		m := parseManifest("demo/app", body, ocispec.Descriptor{
+			MediaType: manifestTypes[int(kind)%len(manifestTypes)], Digest: digest.FromBytes(body), Size: int64(len(body))})
+		limitMetadata(&m, 1000)
+		limitProblems(&m)
+		mustBeStorable(t, m)
+	})
+}
+
+var manifestTypes = []string{
+	ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageIndex, remote.MediaTypeDockerManifest, remote.MediaTypeDockerList, "\x00\xff", "",
+}
+
+// The same of an image config.
+func FuzzParseConfig(f *testing.F) {
+	for _, seed := range []string{
+		``, `{}`, `null`, `[]`, `7`, `{"os":7}`,
+		`{"created":"0001-01-01T00:00:00Z","os":"linux","architecture":"arm64","variant":"v8","config":{"Labels":{"a":"b","n":1,"o":{}}}}`,
+		`{"created":{},"os":"\u0000\ud800","config":{"Labels":{"\u0000":null,"\\u0000":"x"}},"x":[1e999999,-0.0,1E+2]}`,
+		"{\"config\":{\"labels\":{\"a\xff\":\"\xfe\"}}}",
+		strings.Repeat(`{"a":`, 200) + "1" + strings.Repeat("}", 200),
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		m := indexer.Manifest{Kind: indexer.KindImage}
+		parseConfig(&m, body)
+		limitMetadata(&m, 1000)
+		mustBeStorable(t, m)
+		if m.ConfigBody == nil {
+			return
+		}
+		if !json.Valid(m.ConfigBody) {
+			t.Fatalf("config kept is no JSON: %q", m.ConfigBody)
+		}
+		again, err := plainJSON(m.ConfigBody)
+		if err != nil || string(again) != string(m.ConfigBody) {
+			t.Errorf("config kept is %q, and made plain again %q, %v", m.ConfigBody, again, err)
+		}
+	})
+}
+
+// mustBeStorable fails the test if the database would refuse m.
+func mustBeStorable(t *testing.T, m indexer.Manifest) {
+	t.Helper()
+	words := []string{m.MediaType, m.ArtifactType, m.Platform.OS, m.Platform.Architecture, m.Platform.Variant}
+	sets := []map[string]string{m.Labels, m.Annotations}
+	sizes := []int64{m.ContentSize}
+	digests := []digest.Digest{}
+	if m.Subject != "" {
+		digests = append(digests, m.Subject)
+	}
+	for _, e := range m.Entries {
+		words = append(words, e.MediaType, e.Platform.OS, e.Platform.Architecture, e.Platform.Variant)
+		sets, sizes, digests = append(sets, e.Annotations), append(sizes, e.Size), append(digests, e.Digest)
+	}
+	descriptors := m.Layers
+	if m.Config != nil {
+		descriptors = append(descriptors, *m.Config)
+	}
+	for _, d := range descriptors {
+		words, sizes, digests = append(words, d.MediaType), append(sizes, d.Size), append(digests, d.Digest)
+	}
+	for _, w := range words {
+		if len(w) > maxText || !isStorable(w) {
+			t.Errorf("word %q of %d bytes", w, len(w))
+		}
+	}
+	for _, set := range sets {
+		for k, v := range set {
+			if !isStorable(k) || !isStorable(v) {
+				t.Errorf("metadata %q: %q", k, v)
+			}
+		}
+	}
+	for _, size := range sizes {
+		if size < 0 || size > maxSize {
+			t.Errorf("size %d", size)
+		}
+	}
+	for _, d := range digests {
+		if d.Validate() != nil {
+			t.Errorf("digest %q", d)
+		}
+	}
+	if !isStorable(string(m.ConfigBody)) || strings.Contains(strings.ReplaceAll(string(m.ConfigBody), `\\`, ""), `\u0000`) {
+		t.Errorf("config %q", m.ConfigBody)
+	}
+	if len(m.Problems) > 5*maxProblems {
+		t.Errorf("%d problems", len(m.Problems))
+	}
+}
+
+func isStorable(s string) bool { return utf8.ValidString(s) && !strings.Contains(s, "\x00") }

@@ -1,0 +1,222 @@
+package ingest_test
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/ingest"
+	"github.com/portbook/portbook/indexer/postgres"
+	"github.com/portbook/portbook/indexer/remote"
+	"github.com/portbook/portbook/registry/push"
+	"github.com/portbook/portbook/registry/registrytest"
+	"github.com/portbook/portbook/schema/schematest"
+)
+
+// A harbour is a registry and a book beside it, joined by notifications.
+type harbour struct {
+	t        *testing.T
+	registry *registrytest.Registry
+	push     *push.Client
+	pool     *pgxpool.Pool
+	store    *postgres.Store
+	remote   *remote.Client
+	workers  *ingest.Workers
+	scanner  *ingest.Scanner
+	receiver *httptest.Server
+}
+
+const token = "s3cret"
+
+// open starts a registry whose events come here. Nothing works on them before
+// the test says so.
+func open(t *testing.T, config registrytest.Config) *harbour {
+	t.Helper()
+	pool := schematest.New(t)
+	h := &harbour{t: t, pool: pool, store: postgres.New(pool)}
+	log := slog.New(slog.NewTextHandler(io.Discard, nil))
+	metrics := ingest.NewMetrics(prometheus.NewRegistry())
+	h.workers = &ingest.Workers{Store: h.store, Log: log, Metrics: metrics, MaxMeta: 262144, Events: 4, Scans: 2, Retry: 10 * time.Millisecond}
+	h.receiver = httptest.NewServer(&ingest.Receiver{
+		Token: token, Receive: h.store.Receive, Wake: h.workers.Wake, Log: log, Metrics: metrics,
+	})
+	t.Cleanup(h.receiver.Close)
+	if config.Notify == "" {
+		config.Notify, config.Token = h.receiver.URL, token
+	}
+	h.registry = registrytest.Start(t, config)
+	h.push = h.registry.Push
+	client, err := remote.New(remote.Config{URL: h.registry.URL, Username: config.User, Password: config.Password, UserAgent: "test", Connections: 8})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.remote, h.workers.Remote = client, client
+	h.scanner = &ingest.Scanner{Store: h.store, Remote: client, Log: log, Metrics: metrics, Parallelism: 4, Wake: h.workers.WakeForScan}
+	return h
+}
+
+// work runs the workers until the test ends.
+func (h *harbour) work() {
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := h.workers.Run(ctx); err != nil {
+			h.t.Error(err)
+		}
+	}()
+	h.t.Cleanup(func() { stop(); <-done })
+}
+
+// scan asks for a scan, does it, and reads all that it found.
+func (h *harbour) scan() {
+	h.t.Helper()
+	ctx := h.t.Context()
+	if err := h.store.RequestScan(ctx, "command"); err != nil {
+		h.t.Fatal(err)
+	}
+	if ran, err := h.scanner.Run(ctx); err != nil || !ran {
+		h.t.Fatalf("scan: ran %v, %v", ran, err)
+	}
+	h.drain()
+}
+
+// drain works until no task is due.
+func (h *harbour) drain() {
+	h.t.Helper()
+	for range 1000 {
+		n, err := h.workers.Step(h.t.Context(), indexer.PriorityConfirm, 32)
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		if n == 0 {
+			return
+		}
+	}
+	h.t.Fatal("the tasks do not come to an end")
+}
+
+// equal fails the test unless the book equals the registry.
+func (h *harbour) equal() {
+	h.t.Helper()
+	var out strings.Builder
+	n, err := ingest.Verify(h.t.Context(), h.store, h.remote, 4, &out)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	if n > 0 {
+		h.t.Errorf("%d differences:\n%s", n, out.String())
+	}
+}
+
+// eventually waits for a condition, and fails the test if it does not come.
+func eventually(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		if condition() {
+			return
+		}
+	}
+	t.Fatalf("never: %s", what)
+}
+
+func (h *harbour) search(text string) []string {
+	h.t.Helper()
+	var names []string
+	h.view(func(v *postgres.View) error {
+		results, err := v.Search(h.t.Context(), indexer.ParseQuery(text, 25, 0))
+		for _, r := range results.Items {
+			names = append(names, r.Name)
+		}
+		return err
+	})
+	return names
+}
+
+func (h *harbour) view(f func(*postgres.View) error) {
+	h.t.Helper()
+	if err := h.store.View(h.t.Context(), f); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+func (h *harbour) manifest(reference string) indexer.Manifest {
+	h.t.Helper()
+	ref, err := indexer.ParseReference(reference)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	var m indexer.Manifest
+	h.view(func(v *postgres.View) error {
+		m, err = v.Manifest(h.t.Context(), ref)
+		return err
+	})
+	return m
+}
+
+// The whole road: what is pushed is found, what moves is seen, what is deleted
+// goes, all by events alone.
+func TestRoad(t *testing.T) {
+	t.Parallel()
+	h := open(t, registrytest.Config{})
+	h.work()
+	ctx := t.Context()
+	first, err := h.push.Image(ctx, "demo/app", "v1", push.ImageSpec{Labels: map[string]string{
+		"org.opencontainers.image.description": "Weighs anchors", "team": "deck"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the pushed image is found by its description", func() bool { return len(h.search("anch")) == 1 })
+	if got := h.manifest("demo/app:v1"); got.Digest != first.Digest || got.Labels["team"] != "deck" {
+		t.Errorf("demo/app:v1 is %v, labels %v; want %v with team=deck", got.Digest, got.Labels, first.Digest)
+	}
+
+	second, err := h.push.Image(ctx, "demo/app", "v1", push.ImageSpec{Env: []string{"A=b"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the tag moves", func() bool { return h.manifest("demo/app:v1").Digest == second.Digest })
+
+	if err := h.push.Delete(ctx, "demo/app", "v1"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the deleted tag goes from the search", func() bool { return len(h.search("app")) == 0 })
+	h.equal()
+}
+
+// A scan alone makes the book equal the registry, and a second scan of the same
+// registry writes nothing.
+func TestScan(t *testing.T) {
+	t.Parallel()
+	h := open(t, registrytest.Config{Notify: "http://127.0.0.1:1/nobody"})
+	if err := push.Samples(t.Context(), h.push); err != nil {
+		t.Fatal(err)
+	}
+	h.scan()
+	h.equal()
+	if got := h.search("harbour"); len(got) == 0 || got[0] != "samples/harbour" {
+		t.Errorf("search for harbour gave %v", got)
+	}
+	before := h.version()
+	h.scan()
+	if after := h.version(); after != before {
+		t.Errorf("a scan that found nothing moved the catalogue version from %v to %v", before, after)
+	}
+}
+
+func (h *harbour) version() (version indexer.Version) {
+	h.t.Helper()
+	h.view(func(v *postgres.View) (err error) {
+		version, err = v.Version(h.t.Context())
+		return err
+	})
+	return version
+}

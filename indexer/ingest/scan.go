@@ -1,0 +1,418 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/postgres"
+	"github.com/portbook/portbook/indexer/remote"
+)
+
+const (
+	// progressEvery is how often a scan records how far it has come, and tells.
+	progressEvery = time.Second
+	// namesPage is how many names of the book are read at once.
+	namesPage = 1000
+	// maxRepositoryErrors ends a scan whose registry fails in every repository:
+	// 100 in a row.
+	maxRepositoryErrors = 100
+	// maxAway ends a scan whose registry, or database, does not answer for 5
+	// repositories in a row: it is away. Fewer may be about those repositories: a
+	// registry that panics drops the connection.
+	maxAway = 5
+)
+
+// A Scanner looks at every tag of the registry and asks for those that differ
+// from the book to be read. It deletes nothing: what it does not find is asked
+// for by name, and goes when the registry answers that it is not there.
+type Scanner struct {
+	Store       *postgres.Store
+	Remote      *remote.Client
+	Log         *slog.Logger
+	Metrics     *Metrics
+	Parallelism int    // repositories looked at at once
+	Wake        func() // told when there is something to read
+}
+
+// Run does the scan that is waiting or was left unfinished, and reports whether
+// there was one. A scan that ends early stays unfinished, and the next Run goes
+// on where it was.
+func (s *Scanner) Run(ctx context.Context) (ran bool, err error) {
+	scan, cursor, err := s.Store.NextScan(ctx)
+	if errors.Is(err, indexer.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	s.Log.InfoContext(ctx, "scan begins", "scan", scan.ID, "reason", scan.Reason, "after", cursor)
+	s.Metrics.ScanRunning.Set(1)
+	defer s.Metrics.ScanRunning.Set(0)
+	run := &scanRun{Scanner: s, scan: scan, cursor: cursor, seen: map[string]bool{}}
+	if err := run.all(ctx); err != nil {
+		return true, errors.Join(err, run.save(context.WithoutCancel(ctx)))
+	}
+	run.show(run.scan)
+	if err := s.Store.FinishScan(ctx, run.scan, ""); err != nil {
+		return true, err
+	}
+	took := time.Since(scan.StartedAt)
+	s.Metrics.ScanSeconds.Set(took.Seconds())
+	s.Log.InfoContext(ctx, "scan done", "scan", scan.ID, "repositories", run.scan.Repositories, "tags", run.scan.Tags,
+		"changed", run.scan.Changed, "errors", run.scan.Errors, "took", took.Round(time.Millisecond))
+	return true, nil
+}
+
+// A scanRun is one scan under way.
+type scanRun struct {
+	*Scanner
+	seen map[string]bool // repositories looked at since this process took the scan on
+
+	mu       sync.Mutex
+	scan     indexer.Scan
+	cursor   string
+	order    []string        // repositories begun and not yet behind the cursor, in catalogue order
+	finished map[string]bool // of those
+	inARow   int             // repositories that failed one after the other
+	away     int             // repositories for which nobody answered, one after the other
+	told     time.Time       // when a line was last logged
+}
+
+// listAhead is how many names the listing may be ahead of the looking, so that
+// it can be told how much is left: 100,000 names are a few megabytes.
+const listAhead = 100_000
+
+// all looks at what the catalogue lists, then at what only the book has: a
+// repository missing from the catalogue is asked for by itself before it goes.
+func (r *scanRun) all(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var telling sync.WaitGroup
+	telling.Go(func() { r.report(ctx) })
+	defer telling.Wait()
+	defer stop()
+
+	r.finished = map[string]bool{}
+	names := make(chan string, listAhead)
+	group, looking := errgroup.WithContext(ctx)
+	group.SetLimit(r.Parallelism)
+	var listing error // read only after names, and so chunks, is closed
+	go func() {
+		defer close(names)
+		listing = r.list(looking, names)
+	}()
+	chunks := make(chan chunk)
+	var preparing error // read only after chunks is closed
+	go func() {
+		defer close(chunks)
+		if preparing = r.prepare(looking, names, chunks); preparing != nil {
+			stop()
+			for range names { // until the listing has noticed
+			}
+		}
+	}()
+	for c := range chunks {
+		r.begin(looking, group, c, true)
+	}
+	if err := errors.Join(preparing, group.Wait(), listing); err != nil {
+		return err
+	}
+	return r.forgotten(ctx)
+}
+
+// A chunk is repositories that are about to be looked at, and what the book holds
+// of them.
+type chunk struct {
+	names   []string
+	shelves []postgres.Shelf
+}
+
+// prepare asks the database about the next repositories while others are being
+// looked at.
+func (r *scanRun) prepare(ctx context.Context, names <-chan string, chunks chan<- chunk) error {
+	for name := range names {
+		c, err := r.chunk(ctx, take(name, names))
+		if err != nil {
+			return err
+		}
+		chunks <- c
+	}
+	return nil
+}
+
+// chunk leaves out what was looked at already.
+func (r *scanRun) chunk(ctx context.Context, names []string) (c chunk, err error) {
+	for _, name := range names {
+		if !r.seen[name] && indexer.IsRepository(name) {
+			c.names = append(c.names, name)
+		}
+		r.seen[name] = true
+	}
+	if len(c.names) > 0 {
+		c.shelves, err = r.Store.Shelves(ctx, c.names)
+	}
+	return c, err
+}
+
+// shelvesAtOnce is how many repositories the database is asked about at once:
+// one at a time, a scan that finds nothing spent a third of its time on asking.
+const shelvesAtOnce = 32
+
+// take gives a name and those that are waiting behind it.
+func take(name string, names <-chan string) []string {
+	taken := []string{name}
+	for len(taken) < shelvesAtOnce {
+		select {
+		case next, open := <-names:
+			if !open {
+				return taken
+			}
+			taken = append(taken, next)
+		default:
+			return taken
+		}
+	}
+	return taken
+}
+
+// list names the repositories of the catalogue that come after the cursor.
+func (r *scanRun) list(ctx context.Context, names chan<- string) error {
+	for name, err := range r.Remote.Repositories(ctx, r.cursor) {
+		if err != nil {
+			return err
+		}
+		r.mu.Lock()
+		r.scan.Listed++
+		r.mu.Unlock()
+		select {
+		case names <- name:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// begin looks at repositories, each as soon as there is room.
+func (r *scanRun) begin(ctx context.Context, group *errgroup.Group, c chunk, inOrder bool) {
+	for i, name := range c.names {
+		if inOrder {
+			r.mu.Lock()
+			r.order = append(r.order, name)
+			r.mu.Unlock()
+		}
+		group.Go(func() error { return r.repository(ctx, name, c.shelves[i]) })
+	}
+}
+
+// forgotten looks at the repositories of the book that the catalogue did not
+// list. After a scan was taken on half-way, those before that are looked at
+// once more.
+func (r *scanRun) forgotten(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(r.Parallelism)
+	after := ""
+	for {
+		names, err := r.Store.RepositoryNames(ctx, after, namesPage)
+		if err != nil {
+			return errors.Join(err, group.Wait())
+		}
+		for some := range slices.Chunk(names, shelvesAtOnce) {
+			c, err := r.chunk(ctx, some)
+			if err != nil {
+				return errors.Join(err, group.Wait())
+			}
+			r.begin(ctx, group, c, false)
+		}
+		if len(names) < namesPage {
+			return group.Wait()
+		}
+		after = names[len(names)-1]
+	}
+}
+
+// repository looks at one repository. One that cannot be looked at is counted,
+// and hides no other; a database that is away, or a registry, ends the scan,
+// which goes on before the first repository for which it did not answer.
+func (r *scanRun) repository(ctx context.Context, name string, shelf postgres.Shelf) error {
+	tags, asks, err := r.compare(ctx, name, shelf)
+	if err == nil && len(asks) > 0 {
+		if err = r.Store.Ask(ctx, asks); err == nil {
+			r.Wake()
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
+		r.scan.Errors++
+		r.inARow++
+		r.Log.WarnContext(ctx, "repository not scanned", "repository", name, "error", err)
+		if r.inARow >= maxRepositoryErrors {
+			return err
+		}
+		if errors.Is(err, indexer.ErrUnavailable) {
+			r.away++
+			if r.away >= maxAway {
+				return err
+			}
+			return nil // not advanced: whoever takes the scan on looks again
+		}
+	default:
+		r.inARow = 0
+	}
+	r.away = 0
+	r.scan.Repositories++
+	r.scan.Tags += tags
+	r.scan.Changed += len(asks)
+	r.advance(name)
+	return nil
+}
+
+// advance moves the cursor over the repositories that are finished, up to the
+// first that is not: where a scan goes on, nothing before may be missing.
+func (r *scanRun) advance(name string) {
+	r.finished[name] = true
+	for len(r.order) > 0 && r.finished[r.order[0]] {
+		r.cursor = r.order[0]
+		delete(r.finished, r.cursor)
+		r.order = r.order[1:]
+	}
+}
+
+// compare asks the registry for each tag of a repository whether it still shows
+// what the book has, and gives those that may not: new, moved, gone and broken
+// ones. So it does with the manifests that no tag shows, and with those that
+// indexes list and the book lacks.
+func (r *scanRun) compare(ctx context.Context, name string, shelf postgres.Shelf) (tags int, asks []indexer.Ask, err error) {
+	listed, err := r.Remote.Tags(ctx, name)
+	if err != nil && !errors.Is(err, indexer.ErrNotFound) { // 404: no tag was ever pushed, or all is gone
+		return 0, nil, err
+	}
+	look := func(reference string) {
+		asks = append(asks, indexer.Ask{Repository: name, Reference: reference, Priority: indexer.PriorityScan})
+	}
+	for _, tag := range listed {
+		if !indexer.IsTag(tag) {
+			continue // could not be asked for either
+		}
+		same, err := r.same(ctx, name, tag, shelf.Tags[tag])
+		if err != nil {
+			return 0, nil, err
+		}
+		if !same {
+			look(tag)
+		}
+		delete(shelf.Tags, tag)
+	}
+	for tag := range shelf.Tags {
+		look(tag)
+	}
+	for _, d := range shelf.Manifests {
+		gone, err := r.gone(ctx, name, d)
+		if err != nil {
+			return 0, nil, err
+		}
+		if gone {
+			look(d.String())
+		}
+	}
+	for _, d := range shelf.Missing {
+		gone, err := r.gone(ctx, name, d)
+		if err != nil {
+			return 0, nil, err
+		}
+		if !gone {
+			look(d.String())
+		}
+	}
+	return len(listed), asks, nil
+}
+
+// same reports whether a tag shows the digest that the book has. A tag that the
+// registry cannot show differs: whoever reads it will find out why.
+func (r *scanRun) same(ctx context.Context, repository, tag string, known digest.Digest) (bool, error) {
+	if known == "" {
+		return false, nil
+	}
+	shown, err := r.Remote.Shows(ctx, repository, tag, known)
+	if errors.Is(err, indexer.ErrUnavailable) || ctx.Err() != nil {
+		return false, err
+	}
+	return err == nil && shown == known, nil
+}
+
+// gone reports whether the registry no longer has a manifest, or cannot say.
+func (r *scanRun) gone(ctx context.Context, repository string, d digest.Digest) (bool, error) {
+	err := r.Remote.Exists(ctx, repository, d)
+	if errors.Is(err, indexer.ErrUnavailable) || ctx.Err() != nil {
+		return false, err
+	}
+	return err != nil, nil
+}
+
+// report records and tells how far the scan has come, until its context ends.
+func (r *scanRun) report(ctx context.Context) {
+	ticker := time.NewTicker(progressEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			// Not cut off with the scan: the server may carry out a statement after
+			// its client has gone, and undo the last record of all.
+			if err := r.save(context.WithoutCancel(ctx)); err != nil && ctx.Err() == nil {
+				r.Log.WarnContext(ctx, "scan progress not recorded", "error", err)
+			}
+		}
+	}
+}
+
+// tellEvery is how often a long scan logs a line.
+const tellEvery = 10 * time.Second
+
+func (r *scanRun) tell(scan indexer.Scan) {
+	if r.told.IsZero() {
+		r.told = scan.StartedAt
+	}
+	if time.Since(r.told) < tellEvery {
+		return
+	}
+	r.told = time.Now()
+	rate := float64(scan.Repositories) / time.Since(scan.StartedAt).Seconds()
+	left := time.Duration(float64(scan.Listed-scan.Repositories) / max(rate, 0.001) * float64(time.Second))
+	r.Log.Info("scan progress", "scan", scan.ID, "repositories", scan.Repositories, "listed", scan.Listed, "tags", scan.Tags,
+		"changed", scan.Changed, "errors", scan.Errors, "per_second", int(rate), "left", left.Round(time.Second))
+}
+
+// show tells metrics and log how far a scan has come.
+func (r *scanRun) show(scan indexer.Scan) {
+	for what, n := range map[string]int{"repositories": scan.Repositories, "tags": scan.Tags, "changed": scan.Changed, "errors": scan.Errors} {
+		r.Metrics.ScanLooked.WithLabelValues(what).Set(float64(n))
+	}
+	r.tell(scan)
+}
+
+// saveTimeout bounds the last record of a scan that ends early.
+const saveTimeout = 5 * time.Second
+
+func (r *scanRun) save(ctx context.Context) error {
+	r.mu.Lock()
+	scan, cursor := r.scan, r.cursor
+	r.mu.Unlock()
+	r.show(scan)
+	ctx, cancel := context.WithTimeout(ctx, saveTimeout)
+	defer cancel()
+	return r.Store.Progress(ctx, scan, cursor)
+}

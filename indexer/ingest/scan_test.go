@@ -1,0 +1,374 @@
+package ingest_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/distribution/distribution/v3/configuration"
+	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/postgres"
+	"github.com/portbook/portbook/registry/push"
+	"github.com/portbook/portbook/registry/registrytest"
+)
+
+// listed gives the repository of a request for its tags, "" for another request.
+func listed(r *http.Request) string {
+	name, found := strings.CutSuffix(strings.TrimPrefix(r.URL.Path, "/v2/"), "/tags/list")
+	if !found {
+		return ""
+	}
+	return name
+}
+
+// A scan that was stopped half-way goes on where it was, and looks at nothing
+// again that it has behind it.
+func TestScanResumes(t *testing.T) {
+	t.Parallel()
+	h := open(t, registrytest.Config{Notify: nobody, Configure: func(c *configuration.Configuration) { c.Catalog.MaxEntries = 20 }})
+	const repositories = 30
+	for i := range repositories {
+		h.image(fmt.Sprintf("fleet/ship%02d", i), "v1", "x")
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	// While the second page of the catalogue is on its way, one repository is
+	// looked at after the other.
+	h.scanner.Parallelism = 1
+	again := make(chan bool)
+	var mu sync.Mutex
+	looks := map[string]int{}
+	h.through(func(w http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Query().Has("last") {
+			select {
+			case <-again:
+			case <-r.Context().Done():
+			}
+		}
+		name := listed(r)
+		if name == "" {
+			return false
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		looks[name]++
+		if len(looks) == repositories/2 {
+			stop()
+		}
+		return false
+	})
+	if err := h.store.RequestScan(t.Context(), "command"); err != nil {
+		t.Fatal(err)
+	}
+	if ran, err := h.scanner.Run(ctx); err == nil || !ran {
+		t.Fatalf("the stopped scan: ran %v, error %v", ran, err)
+	}
+	cursor := h.column("SELECT cursor FROM scan WHERE finished_at IS NULL AND started_at IS NOT NULL")
+	if !cmp.Equal(cursor, []string{"fleet/ship13"}) {
+		t.Fatalf("the stopped scan stands at %v, want fleet/ship13", cursor)
+	}
+	close(again)
+	first := looks
+	looks = map[string]int{}
+	if ran, err := h.scanner.Run(t.Context()); err != nil || !ran {
+		t.Fatalf("the scan taken on: ran %v, error %v", ran, err)
+	}
+	for i := range repositories {
+		name := fmt.Sprintf("fleet/ship%02d", i)
+		if name <= cursor[0] && looks[name] > 0 {
+			t.Errorf("%s was looked at before the scan was stopped at %s, and again", name, cursor[0])
+		}
+		if first[name]+looks[name] == 0 {
+			t.Errorf("%s was never looked at", name)
+		}
+	}
+	if got := h.column("SELECT (finished_at IS NOT NULL)::text FROM scan"); !cmp.Equal(got, []string{"true"}) {
+		t.Errorf("scans finished: %v, want one that is", got)
+	}
+	h.drain()
+	h.equal()
+}
+
+// A repository that cannot be looked at is counted, and hides no other.
+func TestScanOfFailingRepository(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name string
+		fail func(w http.ResponseWriter)
+	}{
+		{"500", func(w http.ResponseWriter) { fail(w, http.StatusInternalServerError) }},
+		{"503", func(w http.ResponseWriter) { fail(w, http.StatusServiceUnavailable) }},
+		{"401", func(w http.ResponseWriter) { fail(w, http.StatusUnauthorized) }},
+		{"no JSON", func(w http.ResponseWriter) { fmt.Fprint(w, "<html>") }},
+		{"drops the connection", func(w http.ResponseWriter) { panic(http.ErrAbortHandler) }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			h := open(t, registrytest.Config{Notify: nobody})
+			for i := range 12 {
+				h.image(fmt.Sprintf("fleet/ship%02d", i), "v1", "x")
+			}
+			h.through(func(w http.ResponseWriter, r *http.Request) bool {
+				bad := listed(r) == "fleet/ship03" || listed(r) == "fleet/ship04"
+				if bad {
+					c.fail(w)
+				}
+				return bad
+			})
+			h.scan()
+			if got := h.column("SELECT errors::text FROM scan WHERE finished_at IS NOT NULL"); !cmp.Equal(got, []string{"2"}) {
+				t.Errorf("errors of finished scans: %v, want 2", got)
+			}
+			if got := h.column("SELECT name FROM repository_search"); len(got) != 10 {
+				t.Errorf("%d repositories in the book, want 10", len(got))
+			}
+		})
+	}
+}
+
+// A registry that is away ends a scan, which goes on when it is back; nothing is
+// removed.
+func TestScanOfRegistryAway(t *testing.T) {
+	t.Parallel()
+	h := open(t, registrytest.Config{Notify: nobody})
+	for i := range 20 {
+		h.image(fmt.Sprintf("fleet/ship%02d", i), "v1", "x")
+	}
+	h.scan()
+	before := h.version()
+	var away atomic.Bool
+	h.through(func(w http.ResponseWriter, r *http.Request) bool {
+		if listed(r) == "fleet/ship05" {
+			away.Store(true)
+		}
+		return away.Load() && fail(w, http.StatusBadGateway)
+	})
+	if err := h.store.RequestScan(t.Context(), "command"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.scanner.Run(t.Context()); err == nil {
+		t.Error("a scan of a registry that is away ended well")
+	}
+	if got := h.column("SELECT cursor FROM scan WHERE finished_at IS NULL"); len(got) != 1 || got[0] > "fleet/ship05" {
+		t.Errorf("the scan stands at %v, want before fleet/ship05", got)
+	}
+	if after := h.version(); after != before || len(h.asked()) > 0 {
+		t.Errorf("version %v, was %v; asked for %v", after, before, h.asked())
+	}
+}
+
+// What happened while no event came through, the next scan finds: tags and
+// manifests that went, tags that moved, and what is new.
+func TestScanFindsMissedEvents(t *testing.T) {
+	t.Parallel()
+	h := open(t, registrytest.Config{Notify: nobody})
+	ctx := t.Context()
+	moved := h.image("demo/app", "moved", "1")
+	deleted := h.image("demo/app", "deleted", "2")
+	byDigest := h.image("demo/app", "one", "3")
+	h.image("demo/app", "other", "3")
+	h.image("demo/gone", "v1", "4")
+	untagged := h.image("demo/app", "", "5")
+	h.ask("demo/app", untagged.Digest.String())
+	h.scan()
+	h.equal()
+
+	again := h.image("demo/app", "moved", "6")
+	for _, ref := range []indexer.Reference{{Repository: "demo/app", Tag: "deleted"}, {Repository: "demo/gone", Tag: "v1"}} {
+		if err := h.push.Delete(ctx, ref.Repository, ref.Tag); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, d := range []digest.Digest{byDigest.Digest, untagged.Digest} {
+		if err := h.push.Delete(ctx, "demo/app", d.String()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.image("demo/new", "v1", "7")
+	h.scan()
+	h.equal()
+	if got := h.column("SELECT name FROM tag ORDER BY 1"); !cmp.Equal(got, []string{"moved", "v1"}) {
+		t.Errorf("tags in the book: %v", got)
+	}
+	if got := h.search("gone"); len(got) > 0 {
+		t.Errorf("search for a repository without tags gave %v", got)
+	}
+	const history = `SELECT concat_ws(' ', repository, tag, COALESCE(left(encode(from_digest, 'hex'), 8), 'nothing'),
+		COALESCE(left(encode(to_digest, 'hex'), 8), 'nothing'), seen_by) FROM tag_history WHERE tag IN ('moved', 'deleted') ORDER BY tag, id`
+	short := func(r indexer.Reference) string { return r.Digest.Encoded()[:8] }
+	want := []string{
+		"demo/app deleted nothing " + short(deleted) + " scan",
+		"demo/app deleted " + short(deleted) + " nothing scan",
+		"demo/app moved nothing " + short(moved) + " scan",
+		"demo/app moved " + short(moved) + " " + short(again) + " scan",
+	}
+	if diff := cmp.Diff(want, h.column(history)); diff != "" {
+		t.Errorf("history (-want +got):\n%s", diff)
+	}
+}
+
+// By events the history says so.
+func TestHistoryByEvents(t *testing.T) {
+	t.Parallel()
+	h := open(t, registrytest.Config{})
+	h.work()
+	first := h.image("demo/app", "v1", "1")
+	eventually(t, "the tag is in the book", func() bool { return len(h.column("SELECT name FROM tag")) == 1 })
+	second := h.image("demo/app", "v1", "2")
+	eventually(t, "the tag moved", func() bool { return len(h.column("SELECT tag FROM tag_history")) == 2 })
+	if err := h.push.Delete(t.Context(), "demo/app", "v1"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the tag is gone", func() bool { return len(h.column("SELECT name FROM tag")) == 0 })
+	a, b := first.Digest.Encoded(), second.Digest.Encoded()
+	want := []string{" > " + a + " event", a + " > " + b + " event", b + " >  event"}
+	const history = `SELECT concat(encode(from_digest, 'hex'), ' > ', encode(to_digest, 'hex'), ' ', seen_by) FROM tag_history ORDER BY id`
+	if diff := cmp.Diff(want, h.column(history)); diff != "" {
+		t.Errorf("history (-want +got):\n%s", diff)
+	}
+}
+
+// What a listing leaves out must not go before the registry was asked for it by
+// name: it may have been pushed after the scan listed it.
+func TestScanAsksBeforeItRemoves(t *testing.T) {
+	t.Parallel()
+	for _, path := range []string{"/v2/_catalog", "/v2/demo/app/tags/list"} {
+		t.Run(path, func(t *testing.T) {
+			t.Parallel()
+			h := open(t, registrytest.Config{Notify: nobody})
+			h.image("demo/app", "v1", "x")
+			h.scan()
+			before := h.version()
+			h.through(func(w http.ResponseWriter, r *http.Request) bool {
+				if r.URL.Path != path {
+					return false
+				}
+				fmt.Fprint(w, `{"name":"demo/app","tags":[],"repositories":[]}`)
+				return true
+			})
+			h.scan()
+			if h.tag("demo/app", "v1").Problem != "" || h.version() != before {
+				t.Errorf("tag %+v, version %v, was %v", h.tag("demo/app", "v1"), h.version(), before)
+			}
+		})
+	}
+}
+
+// A manifest that an index lists, and that came later, is found by a scan.
+func TestScanFindsMissingChild(t *testing.T) {
+	t.Parallel()
+	h := open(t, registrytest.Config{Notify: nobody, Configure: lax})
+	elsewhere, err := h.push.Image(t.Context(), "demo/elsewhere", "v1", push.ImageSpec{Architecture: "arm64"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.push.Index(t.Context(), "demo/app", "v1", []ocispec.Descriptor{elsewhere}, nil); err != nil {
+		t.Fatal(err)
+	}
+	h.scan()
+	h.equal()
+	if m := h.manifest("demo/app:v1"); m.Entries[0].Present {
+		t.Fatal("the child is in the book before it was pushed")
+	}
+	if _, err := h.push.Image(t.Context(), "demo/app", "", push.ImageSpec{Architecture: "arm64"}); err != nil {
+		t.Fatal(err)
+	}
+	h.scan()
+	h.equal()
+	if m := h.manifest("demo/app:v1"); !m.Entries[0].Present {
+		t.Error("the child is not in the book after a scan")
+	}
+}
+
+// A registry that was restarted has lost the events it had not delivered: the
+// first event of the new process asks for a scan, which finds what was lost.
+func TestRestartAsksForScan(t *testing.T) {
+	t.Parallel()
+	h := open(t, registrytest.Config{Root: t.TempDir()})
+	h.work()
+	run := func() {
+		t.Helper()
+		eventually(t, "a scan is asked for", func() bool { return len(h.column("SELECT reason FROM scan WHERE finished_at IS NULL")) == 1 })
+		if ran, err := h.scanner.Run(t.Context()); err != nil || !ran {
+			t.Fatalf("scan: ran %v, %v", ran, err)
+		}
+	}
+	h.image("demo/app", "v1", "1")
+	run()
+	h.image("demo/app", "v2", "2")
+	eventually(t, "the second push is in the book", func() bool { return len(h.column("SELECT name FROM tag")) == 2 })
+	if got := h.column("SELECT reason FROM scan WHERE finished_at IS NULL"); len(got) > 0 {
+		t.Errorf("an event of a known process asked for a scan: %v", got)
+	}
+	h.receiver.Config.SetKeepAlivesEnabled(false)
+	h.registry.Stop()
+	h.registry.Restart()
+	h.exec("DELETE FROM tag WHERE name = 'v1'") // as if its event had been lost
+	h.image("demo/app", "v3", "3")
+	run()
+	eventually(t, "the scan found what was lost", func() bool { return len(h.column("SELECT name FROM tag")) == 3 })
+	if got := h.column("SELECT DISTINCT reason FROM scan"); !cmp.Equal(got, []string{"instance"}) {
+		t.Errorf("reasons of scans: %v", got)
+	}
+	h.equal()
+}
+
+// The progress of a scan can be seen while it runs, and after.
+func TestScanStatus(t *testing.T) {
+	t.Parallel()
+	h := open(t, registrytest.Config{Notify: nobody})
+	h.image("demo/app", "v1", "x")
+	running, look := make(chan bool), make(chan bool)
+	h.through(func(w http.ResponseWriter, r *http.Request) bool {
+		if listed(r) != "" {
+			running <- true
+			<-look
+		}
+		return false
+	})
+	status := func() (s indexer.Status) {
+		h.view(func(v *postgres.View) (err error) {
+			s, err = v.Status(t.Context())
+			return err
+		})
+		return s
+	}
+	done := make(chan bool)
+	go func() { defer close(done); h.scan() }()
+	<-running
+	if s := status(); s.Running == nil || s.LastScan != nil {
+		t.Errorf("while the first scan runs: running %v, last %v", s.Running, s.LastScan)
+	}
+	close(look)
+	<-done
+	if s := status(); s.Running != nil || s.LastScan == nil || s.LastScan.Tags != 1 || s.LastScan.Changed != 1 || s.LastScan.Repositories != 1 {
+		t.Errorf("after it: running %v, last %+v", s.Running, s.LastScan)
+	}
+}
+
+// A scan comes to its end also when the book has exactly a page of names, or
+// two, and the registry has none of them.
+func TestScanOfWholePages(t *testing.T) {
+	t.Parallel()
+	h := open(t, registrytest.Config{Notify: nobody})
+	h.exec("INSERT INTO repository (name) SELECT 'fleet/ship' || n FROM generate_series(1, 2000) n")
+	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+	defer stop()
+	if err := h.store.RequestScan(ctx, "command"); err != nil {
+		t.Fatal(err)
+	}
+	if ran, err := h.scanner.Run(ctx); err != nil || !ran {
+		t.Fatalf("ran %v, %v", ran, err)
+	}
+	if got := h.column("SELECT repositories::text FROM scan"); !cmp.Equal(got, []string{"2000"}) {
+		t.Errorf("looked at %v repositories, want 2000", got)
+	}
+}

@@ -1,0 +1,122 @@
+package indexer
+
+import (
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// A Kind says what a manifest is for.
+type Kind string
+
+const (
+	KindImage    Kind = "image"    // a manifest whose config is an image config
+	KindIndex    Kind = "index"    // an OCI image index or a Docker manifest list
+	KindArtifact Kind = "artifact" // a manifest of anything else: SBOM, signature, chart
+	KindUnknown  Kind = "unknown"  // could not be read, or is of a media type we do not know
+)
+
+// A Platform is what an image runs on. Fields are empty where an image does not
+// say, which is common (facts: artifacts, images appended to an empty base).
+type Platform struct {
+	OS, Architecture, Variant string
+}
+
+// String gives os/architecture[/variant], and "" for the zero Platform.
+func (p Platform) String() string {
+	if p == (Platform{}) {
+		return ""
+	}
+	s := p.OS + "/" + p.Architecture
+	if p.Variant != "" {
+		s += "/" + p.Variant
+	}
+	return s
+}
+
+// IsUnknown reports whether p names no platform that anything runs on. BuildKit
+// marks attestations with unknown/unknown.
+func (p Platform) IsUnknown() bool {
+	return p.OS == "" && p.Architecture == "" || p.OS == "unknown" && p.Architecture == "unknown"
+}
+
+// A Manifest is an image manifest, an image index or an artifact, as it was
+// read from the registry and checked against its digest.
+type Manifest struct {
+	Repository   string
+	Digest       digest.Digest
+	MediaType    string
+	ArtifactType string // as image-spec 1.1 says: artifactType, else the config's media type if that is no image config
+	Kind         Kind
+	Platform     Platform  // of an image, as its config says
+	Size         int64     // bytes of the manifest itself
+	ContentSize  int64     // bytes of config and layers as stored (compressed); of an index 0
+	CreatedAt    time.Time // as its config or annotation says; zero if neither does
+	SeenAt       time.Time // when it was first read from the registry
+	Labels       map[string]string
+	Annotations  map[string]string
+	Subject      digest.Digest        // what it refers to, "" for most
+	Config       *ocispec.Descriptor  // nil if it has none
+	Layers       []ocispec.Descriptor // in order; empty for an index
+	Entries      []Entry              // of an index, in order
+	Problems     []string             // what could not be read or kept, for people
+	Body         []byte               // the manifest's bytes
+	ConfigBody   []byte               // JSON of an image config, without NUL in strings; nil if there is none or it is no JSON
+}
+
+// An Entry is one descriptor in an image index.
+type Entry struct {
+	Digest      digest.Digest
+	MediaType   string
+	Size        int64
+	Platform    Platform // as the index says
+	Annotations map[string]string
+	Present     bool // whether the book holds the manifest it points to
+}
+
+// A Referrer is a manifest that names another as its subject, or stands on one
+// of the tags by which older tools say the same (sha256-<hex>[.sig|.att|.sbom]).
+type Referrer struct {
+	Subject      digest.Digest
+	Digest       digest.Digest
+	MediaType    string
+	ArtifactType string
+	Size         int64
+	Annotations  map[string]string
+	Tag          string // the tag that says so; "" if the manifest itself does
+}
+
+// A Tag is a name in a repository that points at a manifest, as last seen.
+type Tag struct {
+	Name      string
+	Digest    digest.Digest // "" if the registry lists the tag but cannot show it
+	MediaType string
+	Kind      Kind
+	Platforms []Platform // of the image, or of the entries of the index
+	Size      int64      // bytes: ContentSize of an image; of an index the sum over its entries
+	CreatedAt time.Time  // of the manifest; zero if unknown
+	MovedAt   time.Time  // when we saw the tag come to point where it points
+	Problem   string     // why there is no more to show; "" for most
+}
+
+// A Repository is a name and what stands under it.
+type Repository struct {
+	Name        string
+	Title       string // for people, from labels or annotations; often ""
+	Description string // the same
+	Tags        int
+	Manifests   int
+	UpdatedAt   time.Time // when anything under it last changed in the book
+}
+
+// Namespace is the part of a repository's name before the first slash, "" if
+// there is none.
+func (r Repository) Namespace() string {
+	ns, _, found := strings.Cut(r.Name, "/")
+	if !found {
+		return ""
+	}
+	return ns
+}

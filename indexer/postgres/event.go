@@ -1,0 +1,101 @@
+package postgres
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/portbook/portbook/indexer"
+)
+
+// Receive stores events and the tasks that they ask for, in one transaction, and
+// returns how many it had not stored before. Of an event that comes twice the
+// second does nothing.
+//
+// An event from a registry process that never sent one before means that the
+// registry was restarted, and that it lost the events it had not delivered: it
+// asks for a scan.
+func (s *Store) Receive(ctx context.Context, events []indexer.Event) (fresh int, err error) {
+	err = s.begin(ctx, func(tx pgx.Tx) error {
+		stored, err := storeEvents(ctx, tx, events)
+		if err != nil {
+			return err
+		}
+		var asks []indexer.Ask
+		instances := map[string]bool{}
+		for _, e := range events {
+			if !stored[e.ID] {
+				continue
+			}
+			stored[e.ID] = false // the envelope may hold it twice
+			fresh++
+			asks = append(asks, asksOf(e)...)
+			instances[e.Instance] = e.Instance != ""
+		}
+		if err := ask(ctx, tx, asks); err != nil {
+			return err
+		}
+		return meet(ctx, tx, instances)
+	})
+	return fresh, wrap("receive events", err)
+}
+
+// storeEvents returns the ids that were not stored before.
+func storeEvents(ctx context.Context, tx pgx.Tx, events []indexer.Event) (map[string]bool, error) {
+	const q = `
+		INSERT INTO event (id, at, action, repository, tag, digest, media_type, actor, user_agent, instance)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING`
+	batch := &pgx.Batch{}
+	stored := map[string]bool{}
+	for _, e := range events {
+		batch.Queue(q, indexer.CleanText(e.ID), timeOf(e.At), indexer.CleanText(e.Action), e.Repository, e.Tag, bytesOf(e.Digest),
+			indexer.CleanText(e.MediaType), indexer.CleanText(e.Actor), indexer.CleanText(e.UserAgent), indexer.CleanText(e.Instance))
+	}
+	results := tx.SendBatch(ctx, batch)
+	for _, e := range events {
+		tag, err := results.Exec()
+		if err != nil {
+			results.Close()
+			return nil, err
+		}
+		if tag.RowsAffected() > 0 {
+			stored[e.ID] = true
+		}
+	}
+	return stored, results.Close()
+}
+
+// asksOf says where an event tells us to look: at the tag, and at the manifest
+// where the event names no tag.
+func asksOf(e indexer.Event) []indexer.Ask {
+	a := indexer.Ask{Repository: e.Repository, Priority: indexer.PriorityEvent}
+	switch {
+	case e.Tag != "":
+		a.Reference, a.Hint = e.Tag, e.Digest
+	case e.Digest != "":
+		a.Reference = e.Digest.String()
+	default:
+		return nil
+	}
+	return []indexer.Ask{a}
+}
+
+// meet asks for a scan if one of the instances is new.
+func meet(ctx context.Context, tx pgx.Tx, instances map[string]bool) error {
+	for id, named := range instances {
+		if !named {
+			continue
+		}
+		tag, err := tx.Exec(ctx, "INSERT INTO registry_instance (id) VALUES ($1) ON CONFLICT DO NOTHING", indexer.CleanText(id))
+		if err != nil {
+			return err
+		}
+		if tag.RowsAffected() == 0 {
+			continue
+		}
+		if err := requestScan(ctx, tx, "instance"); err != nil {
+			return err
+		}
+	}
+	return nil
+}

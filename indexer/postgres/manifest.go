@@ -1,0 +1,362 @@
+package postgres
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"slices"
+	"sort"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/portbook/portbook/indexer"
+)
+
+// A manifestRow is a manifest with its words looked up in the dictionary.
+type manifestRow struct {
+	indexer.Manifest
+	mediaType, artifactType, platform *int32
+	entryTypes, entryPlatforms        []*int32
+}
+
+// manifestRows looks up media types and platforms, before the transaction: see
+// dictionary.
+func (s *Store) manifestRows(ctx context.Context, findings []indexer.Finding) ([]manifestRow, error) {
+	var rows []manifestRow
+	for _, f := range findings {
+		for _, m := range f.Manifests {
+			row, err := s.manifestRow(ctx, m)
+			if err != nil {
+				return nil, err
+			}
+			rows = append(rows, row)
+		}
+	}
+	return rows, nil
+}
+
+func (s *Store) manifestRow(ctx context.Context, m indexer.Manifest) (row manifestRow, err error) {
+	row.Manifest = m
+	mediaType := m.MediaType
+	if mediaType == "" {
+		mediaType = "application/octet-stream" // RFC 9110, 8.3: what a body without a type may be taken for
+	}
+	if row.mediaType, err = s.mediaType(ctx, indexer.CleanText(mediaType)); err != nil {
+		return row, err
+	}
+	if row.artifactType, err = s.mediaType(ctx, indexer.CleanText(m.ArtifactType)); err != nil {
+		return row, err
+	}
+	if row.platform, err = s.platform(ctx, m.Platform); err != nil {
+		return row, err
+	}
+	for _, e := range m.Entries {
+		t, err := s.mediaType(ctx, indexer.CleanText(e.MediaType))
+		if err != nil {
+			return row, err
+		}
+		p, err := s.platform(ctx, e.Platform)
+		if err != nil {
+			return row, err
+		}
+		row.entryTypes, row.entryPlatforms = append(row.entryTypes, t), append(row.entryPlatforms, p)
+	}
+	return row, nil
+}
+
+// storeManifests takes in manifests that were just read, all with one statement
+// for each table. One that the book holds already is replaced: it was read again
+// because it had problems.
+func (a *application) storeManifests(rows []manifestRow) error {
+	rows = once(rows)
+	if len(rows) == 0 {
+		return nil
+	}
+	blobs, err := a.storeBlobs(rows)
+	if err != nil {
+		return err
+	}
+	var c manifestColumns
+	for _, m := range rows {
+		repository, err := a.idOf(m.Repository)
+		if err != nil {
+			return err
+		}
+		c.add(repository, m, blobs)
+		a.changed[repository] = true
+	}
+	batch := &pgx.Batch{}
+	c.queue(batch)
+	return a.tx.SendBatch(a.ctx, batch).Close()
+}
+
+// once leaves out manifests that come twice, as when two tags of one batch show
+// the same: a statement may not touch a row twice. They are sorted, the order in
+// which rows are locked.
+func once(rows []manifestRow) []manifestRow {
+	type key struct {
+		repository string
+		digest     digest.Digest
+	}
+	seen := map[key]bool{}
+	var kept []manifestRow
+	for _, m := range rows {
+		if k := (key{m.Repository, m.Digest}); !seen[k] {
+			seen[k] = true
+			kept = append(kept, m)
+		}
+	}
+	sort.Slice(kept, func(i, j int) bool {
+		a, b := kept[i], kept[j]
+		return a.Repository < b.Repository || a.Repository == b.Repository && a.Digest < b.Digest
+	})
+	return kept
+}
+
+// Separator of lists that travel as one string each: unnest carries no arrays of
+// unequal length. It is US, the unit separator of ASCII.
+const separator = "\x1f"
+
+// manifestColumns are manifests turned on their side, as unnest takes them.
+type manifestColumns struct {
+	repository                        []int32
+	digest, subject, body             [][]byte
+	mediaType, artifactType, platform []*int32
+	kind, layers, problems            []string
+	size, contentSize                 []int64
+	created                           []*time.Time
+	labels, annotations, config       []*string
+	configID                          []*int64
+	entries                           entryColumns
+}
+
+type entryColumns struct {
+	repository, position []int32
+	index, digest        [][]byte
+	mediaType, platform  []*int32
+	size                 []int64
+	annotations          []*string
+}
+
+func (c *manifestColumns) add(repository int32, m manifestRow, blobs map[digest.Digest]int64) {
+	var config *int64
+	if m.Config != nil {
+		if id, ok := blobs[m.Config.Digest]; ok {
+			config = &id
+		}
+	}
+	layers := make([]string, len(m.Layers))
+	for i, l := range m.Layers {
+		layers[i] = strconv.FormatInt(blobs[l.Digest], 10)
+	}
+	problems := make([]string, len(m.Problems))
+	for i, p := range m.Problems {
+		problems[i] = strings.ReplaceAll(indexer.CleanText(p), separator, " ")
+	}
+	c.repository, c.digest, c.subject = append(c.repository, repository), append(c.digest, bytesOf(m.Digest)), append(c.subject, bytesOf(m.Subject))
+	c.mediaType, c.artifactType, c.platform = append(c.mediaType, m.mediaType), append(c.artifactType, m.artifactType), append(c.platform, m.platform)
+	c.kind, c.layers, c.problems = append(c.kind, string(m.Kind)), append(c.layers, strings.Join(layers, separator)), append(c.problems, strings.Join(problems, separator))
+	c.size, c.contentSize = append(c.size, m.Size), append(c.contentSize, m.ContentSize)
+	c.created = append(c.created, timeOf(m.CreatedAt))
+	c.labels, c.annotations = append(c.labels, stringsJSON(m.Labels)), append(c.annotations, stringsJSON(m.Annotations))
+	c.body, c.config, c.configID = append(c.body, m.Body), append(c.config, configJSON(m.ConfigBody)), append(c.configID, config)
+	for i, e := range m.Entries {
+		c.entries.add(repository, m, i, e)
+	}
+}
+
+func (c *entryColumns) add(repository int32, m manifestRow, i int, e indexer.Entry) {
+	c.repository, c.position = append(c.repository, repository), append(c.position, int32(i))
+	c.index, c.digest = append(c.index, bytesOf(m.Digest)), append(c.digest, bytesOf(e.Digest))
+	c.mediaType, c.platform = append(c.mediaType, m.entryTypes[i]), append(c.platform, m.entryPlatforms[i])
+	c.size, c.annotations = append(c.size, e.Size), append(c.annotations, stringsJSON(e.Annotations))
+}
+
+// queue queues the statements that store manifests and all that hangs on them.
+func (c *manifestColumns) queue(batch *pgx.Batch) {
+	const manifests = `
+		INSERT INTO manifest (repository_id, digest, media_type_id, artifact_type_id, kind, platform_id, size, content_size,
+			created_at, labels, annotations, subject, config_id, layer_ids, problems)
+		SELECT repository_id, digest, media_type_id, artifact_type_id, kind, platform_id, size, content_size, created_at,
+			labels::jsonb, annotations::jsonb, subject, config_id, string_to_array(layers, chr(31))::bigint[],
+			string_to_array(problems, chr(31))
+		FROM unnest($1::int[], $2::bytea[], $3::int[], $4::int[], $5::text[], $6::int[], $7::bigint[], $8::bigint[],
+			$9::timestamptz[], $10::text[], $11::text[], $12::bytea[], $13::bigint[], $14::text[], $15::text[])
+			AS read (repository_id, digest, media_type_id, artifact_type_id, kind, platform_id, size, content_size, created_at,
+				labels, annotations, subject, config_id, layers, problems)
+		ON CONFLICT (repository_id, digest) DO UPDATE SET
+			(media_type_id, artifact_type_id, kind, platform_id, size, content_size, created_at, labels, annotations, subject,
+				config_id, layer_ids, problems) =
+			(excluded.media_type_id, excluded.artifact_type_id, excluded.kind, excluded.platform_id, excluded.size,
+				excluded.content_size, excluded.created_at, excluded.labels, excluded.annotations, excluded.subject,
+				excluded.config_id, excluded.layer_ids, excluded.problems)`
+	batch.Queue(manifests, c.repository, c.digest, c.mediaType, c.artifactType, c.kind, c.platform, c.size, c.contentSize,
+		c.created, c.labels, c.annotations, c.subject, c.configID, c.layers, c.problems)
+	const bodies = `
+		INSERT INTO manifest_body (repository_id, manifest_id, body, config)
+		SELECT m.repository_id, m.id, read.body, read.config::jsonb
+		FROM unnest($1::int[], $2::bytea[], $3::bytea[], $4::text[]) AS read (repository_id, digest, body, config)
+		JOIN manifest m ON m.repository_id = read.repository_id AND m.digest = read.digest
+		WHERE read.body IS NOT NULL
+		ON CONFLICT (repository_id, manifest_id) DO UPDATE SET body = excluded.body, config = excluded.config`
+	batch.Queue(bodies, c.repository, c.digest, c.body, c.config)
+	const referrers = `
+		INSERT INTO referrer (repository_id, subject, manifest_id)
+		SELECT m.repository_id, m.subject, m.id
+		FROM unnest($1::int[], $2::bytea[], $3::bytea[]) AS read (repository_id, digest, subject)
+		JOIN manifest m ON m.repository_id = read.repository_id AND m.digest = read.digest
+		WHERE read.subject IS NOT NULL ON CONFLICT DO NOTHING`
+	if slices.ContainsFunc(c.subject, func(s []byte) bool { return s != nil }) {
+		batch.Queue(referrers, c.repository, c.digest, c.subject)
+	}
+	c.entries.queue(batch)
+}
+
+func (c *entryColumns) queue(batch *pgx.Batch) {
+	if len(c.repository) == 0 {
+		return
+	}
+	const entries = `
+		INSERT INTO index_entry (repository_id, manifest_id, position, digest, media_type_id, platform_id, size, annotations)
+		SELECT m.repository_id, m.id, read.position, read.digest, read.media_type_id, read.platform_id, read.size, read.annotations::jsonb
+		FROM unnest($1::int[], $2::bytea[], $3::int[], $4::bytea[], $5::int[], $6::int[], $7::bigint[], $8::text[])
+			AS read (repository_id, index, position, digest, media_type_id, platform_id, size, annotations)
+		JOIN manifest m ON m.repository_id = read.repository_id AND m.digest = read.index
+		ON CONFLICT DO NOTHING`
+	batch.Queue(entries, c.repository, c.index, c.position, c.digest, c.mediaType, c.platform, c.size, c.annotations)
+}
+
+// storeBlobs makes the blobs that manifests name and gives the number of each.
+// The content of a blob is never stored.
+func (a *application) storeBlobs(rows []manifestRow) (map[digest.Digest]int64, error) {
+	sizes := map[digest.Digest]int64{}
+	for _, m := range rows {
+		if m.Config != nil {
+			sizes[m.Config.Digest] = m.Config.Size
+		}
+		for _, l := range m.Layers {
+			sizes[l.Digest] = l.Size
+		}
+	}
+	var digests [][]byte
+	var bytesOfBlob []int64
+	for d := range sizes {
+		digests = append(digests, bytesOf(d))
+	}
+	sort.Slice(digests, func(i, j int) bool { return bytes.Compare(digests[i], digests[j]) < 0 })
+	for _, d := range digests {
+		bytesOfBlob = append(bytesOfBlob, sizes[digestOf(d)])
+	}
+	// Only what is missing is inserted: ON CONFLICT alone would take a number
+	// from the sequence for each blob of each manifest.
+	const create = `
+		INSERT INTO blob (digest, size)
+		SELECT digest, size FROM unnest($1::bytea[], $2::bigint[]) AS wanted (digest, size)
+		WHERE NOT EXISTS (SELECT FROM blob b WHERE b.digest = wanted.digest)
+		ORDER BY digest ON CONFLICT DO NOTHING`
+	if _, err := a.tx.Exec(a.ctx, create, digests, bytesOfBlob); err != nil {
+		return nil, err
+	}
+	type row struct {
+		ID     int64
+		Digest []byte
+	}
+	found, err := collect[row](a.ctx, a.tx, "SELECT id, digest FROM blob WHERE digest = ANY($1)", digests)
+	ids := map[digest.Digest]int64{}
+	for _, b := range found {
+		ids[digestOf(b.Digest)] = b.ID
+	}
+	return ids, err
+}
+
+// removeManifests takes out the manifests that the registry no longer has. One
+// that a tag of the book still shows stays for the moment: the tag is asked for,
+// and after it the manifest again. A tag that is asked for already is not asked
+// for once more, or one that cannot be read would never be given up; one that
+// was given up shows nothing from then on.
+func (a *application) removeManifests(findings []indexer.Finding) error {
+	const unshow = `
+		UPDATE tag t SET manifest_id = NULL FROM manifest m WHERE (m.repository_id, m.digest) = ($1, $2)
+			AND t.repository_id = $1 AND t.manifest_id = m.id AND t.problem IS NOT NULL`
+	const remove = `
+		DELETE FROM manifest m WHERE (repository_id, digest) = ($1, $2)
+			AND NOT EXISTS (SELECT FROM tag t WHERE t.repository_id = $1 AND t.manifest_id = m.id)`
+	const tags = `
+		SELECT t.name, EXISTS (SELECT FROM task k WHERE (k.repository, k.reference) = ($3, t.name) AND k.given_up_at IS NULL) AS asked
+		FROM tag t JOIN manifest m ON m.repository_id = t.repository_id AND m.id = t.manifest_id
+		WHERE (m.repository_id, m.digest) = ($1, $2)`
+	for _, f := range findings {
+		d := f.Task.Digest()
+		repository, known := a.repositories[f.Task.Repository]
+		if f.Outcome != indexer.Gone || d == "" || !known {
+			continue
+		}
+		if _, err := a.tx.Exec(a.ctx, unshow, repository, bytesOf(d)); err != nil {
+			return err
+		}
+		result, err := a.tx.Exec(a.ctx, remove, repository, bytesOf(d))
+		if err != nil {
+			return err
+		}
+		if result.RowsAffected() > 0 {
+			a.changed[repository] = true
+			continue
+		}
+		shown, err := collect[shownBy](a.ctx, a.tx, tags, repository, bytesOf(d), f.Task.Repository)
+		if err != nil {
+			return err
+		}
+		a.askAfterTags(f.Task, shown)
+	}
+	return nil
+}
+
+// afterTags is how long a manifest waits for the tags on it to be read.
+const afterTags = 500 * time.Millisecond
+
+// shownBy is a tag that shows a manifest, and whether a task asks for it.
+type shownBy struct {
+	Name  string
+	Asked bool
+}
+
+func (a *application) askAfterTags(t indexer.Task, tags []shownBy) {
+	for _, tag := range tags {
+		if !tag.Asked {
+			a.asks = append(a.asks, indexer.Ask{Repository: t.Repository, Reference: tag.Name, Priority: t.Priority})
+		}
+	}
+	if len(tags) > 0 {
+		a.again[t.ID] = afterTags
+	}
+}
+
+// stringsJSON gives an object of strings as JSON, nil for an empty one.
+func stringsJSON(m map[string]string) *string {
+	if len(m) == 0 {
+		return nil
+	}
+	cleaned := make(map[string]string, len(m))
+	for k, v := range m {
+		cleaned[indexer.CleanText(k)] = indexer.CleanText(v)
+	}
+	b, err := json.Marshal(cleaned)
+	if err != nil {
+		panic(err) // strings always marshal
+	}
+	s := string(b)
+	return &s
+}
+
+// configJSON gives a config that is fit for jsonb, nil if there is none.
+func configJSON(body []byte) *string {
+	if len(body) == 0 {
+		return nil
+	}
+	s := string(body)
+	return &s
+}

@@ -1,0 +1,163 @@
+package postgres_test
+
+import (
+	"context"
+	"net/url"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/postgres"
+	"github.com/portbook/portbook/schema/schematest"
+)
+
+// Every question that a reader asks must work for a user who can do nothing but
+// SELECT: readers run on standbys.
+func TestReadersNeedOnlySelect(t *testing.T) {
+	t.Parallel()
+	address := schematest.URL(t)
+	pool, err := pgxpool.New(t.Context(), address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	m := image("demo/app", "first")
+	setTag(t, postgres.New(pool), "v1", m)
+	reader := postgres.New(asReader(t, pool, address))
+	ctx := t.Context()
+	query := indexer.ImageQuery{
+		{Field: indexer.FieldRepository, Op: indexer.OpEquals, Values: []string{"demo/app"}},
+		{Field: indexer.FieldTag, Op: indexer.OpMatches, Values: []string{"v*"}},
+		{Field: indexer.FieldOS, Op: indexer.OpEquals, Values: []string{"linux"}},
+		{Field: indexer.FieldArchitecture, Op: indexer.OpEquals, Values: []string{"arm64", "amd64"}},
+		{Field: indexer.FieldLabel, Name: "content", Op: indexer.OpExists},
+	}
+	questions := map[string]func(*postgres.View) (int, error){
+		"Version": func(v *postgres.View) (int, error) { version, err := v.Version(ctx); return int(version.Number), err },
+		"Search": func(v *postgres.View) (int, error) {
+			r, err := v.Search(ctx, indexer.ParseQuery("demo", 5, 0))
+			return r.Total, err
+		},
+		"Repositories": func(v *postgres.View) (int, error) { r, err := v.Repositories(ctx, "", 5); return len(r), err },
+		"Repository":   func(v *postgres.View) (int, error) { r, err := v.Repository(ctx, "demo/app"); return r.Tags, err },
+		"Tags":         func(v *postgres.View) (int, error) { r, err := v.Tags(ctx, "demo/app", "", 5); return len(r), err },
+		"TagsOf":       func(v *postgres.View) (int, error) { r, err := v.TagsOf(ctx, "demo/app", m.Digest); return len(r), err },
+		"Images":       func(v *postgres.View) (int, error) { r, err := v.Images(ctx, query); return len(r), err },
+		"Manifest": func(v *postgres.View) (int, error) {
+			got, err := v.Manifest(ctx, indexer.Reference{Repository: "demo/app", Digest: m.Digest})
+			return len(got.Body), err
+		},
+		"Referrers": func(v *postgres.View) (int, error) {
+			r, err := v.Referrers(ctx, "demo/app", digest.FromString("none"))
+			return 1 + len(r), err
+		},
+		"Status": func(v *postgres.View) (int, error) { s, err := v.Status(ctx); return 1 + s.TasksDue, err },
+	}
+	for name, ask := range questions {
+		view(t, reader, func(v *postgres.View) error {
+			if n, err := ask(v); err != nil || n == 0 {
+				t.Errorf("%s: %d, %v", name, n, err)
+			}
+			return nil
+		})
+	}
+	if err := reader.Ask(ctx, []indexer.Ask{{Repository: "a", Reference: "b"}}); err == nil {
+		t.Error("the user can write: nothing was tested")
+	}
+}
+
+// asReader gives a pool of a user who has SELECT and nothing else.
+func asReader(t *testing.T, pool *pgxpool.Pool, address string) *pgxpool.Pool {
+	t.Helper()
+	u, err := url.Parse(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	user := "reader_of_" + u.Path[1:]
+	for _, q := range []string{
+		"CREATE ROLE " + user + " LOGIN PASSWORD 'reader'",
+		"GRANT SELECT ON ALL TABLES IN SCHEMA public TO " + user,
+	} {
+		if _, err := pool.Exec(t.Context(), q); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() { // after the reader's pool is closed
+		for _, q := range []string{"DROP OWNED BY " + user, "DROP ROLE " + user} {
+			if _, err := pool.Exec(context.Background(), q); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	u.User = url.UserPassword(user, "reader")
+	reading, err := pgxpool.New(t.Context(), u.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(reading.Close)
+	return reading
+}
+
+// The conditions of an image query hold together, for the image itself.
+func TestImages(t *testing.T) {
+	t.Parallel()
+	s := postgres.New(schematest.New(t))
+	amd, arm := image("apps/hello", "amd64"), image("apps/hello", "arm64")
+	arm.Platform.Architecture = "arm64"
+	for _, m := range []*indexer.Manifest{&amd, &arm} {
+		m.Labels = map[string]string{"ref": "app/x", "team": "100%"}
+		m.Annotations = map[string]string{"note": "a_b"}
+	}
+	setTag(t, s, "latest", amd)
+	setTag(t, s, "arm", arm)
+	index := indexer.Manifest{
+		Repository: "apps/hello", Digest: digest.FromString("index"), Kind: indexer.KindIndex, MediaType: "application/vnd.oci.image.index.v1+json",
+		Entries: []indexer.Entry{{Digest: amd.Digest, MediaType: amd.MediaType}, {Digest: arm.Digest, MediaType: arm.MediaType}},
+	}
+	setTag(t, s, "multi", index)
+	eq := func(f indexer.Field, values ...string) indexer.Condition {
+		return indexer.Condition{Field: f, Op: indexer.OpEquals, Values: values}
+	}
+	key := func(f indexer.Field, name string, op indexer.Op, values ...string) indexer.Condition {
+		return indexer.Condition{Field: f, Name: name, Op: op, Values: values}
+	}
+	tests := []struct {
+		name           string
+		query          indexer.ImageQuery
+		images, listed int
+	}{
+		{"everything", nil, 2, 2},
+		{"one architecture", indexer.ImageQuery{eq(indexer.FieldArchitecture, "arm64")}, 1, 1},
+		{"either architecture", indexer.ImageQuery{eq(indexer.FieldArchitecture, "arm64", "amd64")}, 2, 2},
+		{"a tag of an image", indexer.ImageQuery{eq(indexer.FieldTag, "latest")}, 1, 0},
+		{"a tag of the index", indexer.ImageQuery{eq(indexer.FieldTag, "multi")}, 0, 2},
+		{"both conditions on one image", indexer.ImageQuery{eq(indexer.FieldTag, "latest"), eq(indexer.FieldArchitecture, "arm64")}, 0, 0},
+		{"tags by glob", indexer.ImageQuery{{Field: indexer.FieldTag, Op: indexer.OpMatches, Values: []string{"l?test", "ar*"}}}, 2, 0},
+		{"label exists", indexer.ImageQuery{key(indexer.FieldLabel, "ref", indexer.OpExists)}, 2, 2},
+		{"label that is an annotation", indexer.ImageQuery{key(indexer.FieldLabel, "note", indexer.OpExists)}, 0, 0},
+		{"label equals", indexer.ImageQuery{key(indexer.FieldLabel, "team", indexer.OpEquals, "no", "100%")}, 2, 2},
+		{"label is case-sensitive", indexer.ImageQuery{key(indexer.FieldLabel, "ref", indexer.OpEquals, "APP/X")}, 0, 0},
+		{"percent is no glob", indexer.ImageQuery{key(indexer.FieldLabel, "ref", indexer.OpMatches, "app%")}, 0, 0},
+		{"underscore is no glob", indexer.ImageQuery{key(indexer.FieldAnnotation, "note", indexer.OpMatches, "a__")}, 0, 0},
+		{"annotation by glob", indexer.ImageQuery{key(indexer.FieldAnnotation, "note", indexer.OpMatches, "a?b")}, 2, 2},
+		{"NUL in a repository", indexer.ImageQuery{eq(indexer.FieldRepository, "\x00")}, 0, 0},
+	}
+	for _, test := range tests {
+		view(t, s, func(v *postgres.View) error {
+			found, err := v.Images(t.Context(), test.query)
+			images, listed := 0, 0
+			for _, r := range found {
+				images += len(r.Images)
+				for _, l := range r.Lists {
+					listed += len(l.Images)
+				}
+			}
+			if images != test.images || listed != test.listed {
+				t.Errorf("%s: %d images and %d in lists, want %d and %d", test.name, images, listed, test.images, test.listed)
+			}
+			return err
+		})
+	}
+}

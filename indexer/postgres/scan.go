@@ -1,0 +1,178 @@
+package postgres
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/portbook/portbook/indexer"
+)
+
+// RequestScan asks for a scan. One that is asked for and has not begun serves
+// everybody.
+func (s *Store) RequestScan(ctx context.Context, reason string) error {
+	return wrap("request scan", requestScan(ctx, s.pool, reason))
+}
+
+func requestScan(ctx context.Context, db querier, reason string) error {
+	_, err := db.Exec(ctx, "INSERT INTO scan (reason) VALUES ($1) ON CONFLICT DO NOTHING", reason)
+	return err
+}
+
+// NextScan gives the scan to be done now: one that somebody began and did not
+// finish, with the repository up to which it came, else one that is waiting,
+// which begins. It returns ErrNotFound if there is none. Only the leader may
+// call it.
+func (s *Store) NextScan(ctx context.Context) (scan indexer.Scan, cursor string, err error) {
+	const q = `
+		UPDATE scan SET started_at = COALESCE(started_at, now())
+		WHERE id = (SELECT id FROM scan WHERE finished_at IS NULL ORDER BY started_at NULLS LAST, id LIMIT 1)
+		RETURNING id, reason, started_at, finished_at, listed, repositories, tags, changed, errors, cursor`
+	type row struct {
+		scanRow
+		Cursor string
+	}
+	rows, err := collect[row](ctx, s.pool, q)
+	if err != nil {
+		return scan, "", wrap("next scan", err)
+	}
+	if len(rows) == 0 {
+		return scan, "", wrap("next scan", indexer.ErrNotFound)
+	}
+	return rows[0].scan(), rows[0].Cursor, nil
+}
+
+// Progress records how far a scan has come.
+func (s *Store) Progress(ctx context.Context, scan indexer.Scan, cursor string) error {
+	const q = `UPDATE scan SET repositories = $2, tags = $3, changed = $4, errors = $5, cursor = $6, listed = $7 WHERE id = $1`
+	_, err := s.pool.Exec(ctx, q, scan.ID, scan.Repositories, scan.Tags, scan.Changed, scan.Errors, cursor, scan.Listed)
+	return wrap("scan progress", err)
+}
+
+// FinishScan records the end of a scan, and why it ended early; "" if it did not.
+func (s *Store) FinishScan(ctx context.Context, scan indexer.Scan, reason string) error {
+	const q = `
+		UPDATE scan SET repositories = $2, tags = $3, changed = $4, errors = $5, finished_at = now(), error = NULLIF($6, ''), listed = $7
+		WHERE id = $1`
+	_, err := s.pool.Exec(ctx, q, scan.ID, scan.Repositories, scan.Tags, scan.Changed, scan.Errors, indexer.CleanText(reason), scan.Listed)
+	return wrap("finish scan", err)
+}
+
+// ScanByID returns ErrNotFound if there is none.
+func (s *Store) ScanByID(ctx context.Context, id int64) (indexer.Scan, error) {
+	scan, err := oneScan(ctx, s.pool, "WHERE id = $1", id)
+	return scan, wrap("scan", err)
+}
+
+// WaitingScan is the scan that was asked for last and has not finished. It
+// returns ErrNotFound if there is none.
+func (s *Store) WaitingScan(ctx context.Context) (indexer.Scan, error) {
+	scan, err := oneScan(ctx, s.pool, "WHERE finished_at IS NULL ORDER BY id DESC LIMIT 1")
+	return scan, wrap("waiting scan", err)
+}
+
+// SinceScan is how long ago the last scan began that has finished. It returns
+// ErrNotFound if none has.
+func (s *Store) SinceScan(ctx context.Context) (time.Duration, error) {
+	const q = `SELECT extract(epoch FROM now() - max(started_at))::float8 FROM scan WHERE finished_at IS NOT NULL AND error IS NULL`
+	var seconds *float64
+	if err := s.pool.QueryRow(ctx, q).Scan(&seconds); err != nil {
+		return 0, wrap("last scan", err)
+	}
+	if seconds == nil {
+		return 0, wrap("last scan", indexer.ErrNotFound)
+	}
+	return time.Duration(*seconds * float64(time.Second)), nil
+}
+
+type scanRow struct {
+	ID                                          int64
+	Reason                                      string
+	StartedAt, FinishedAt                       *time.Time
+	Listed, Repositories, Tags, Changed, Errors int
+}
+
+func (r scanRow) scan() indexer.Scan {
+	s := indexer.Scan{ID: r.ID, Reason: r.Reason, Listed: r.Listed, Repositories: r.Repositories, Tags: r.Tags, Changed: r.Changed, Errors: r.Errors}
+	if r.StartedAt != nil {
+		s.StartedAt = *r.StartedAt
+	}
+	if r.FinishedAt != nil {
+		s.FinishedAt = *r.FinishedAt
+	}
+	return s
+}
+
+// oneScan selects a scan by a constant clause. It returns ErrNotFound if there
+// is none.
+func oneScan(ctx context.Context, db querier, clause string, args ...any) (indexer.Scan, error) {
+	rows, err := collect[scanRow](ctx, db, `
+		SELECT id, reason, started_at, finished_at, listed, repositories, tags, changed, errors FROM scan `+clause, args...)
+	if err != nil {
+		return indexer.Scan{}, err
+	}
+	if len(rows) == 0 {
+		return indexer.Scan{}, indexer.ErrNotFound
+	}
+	return rows[0].scan(), nil
+}
+
+// A Shelf is what the book holds of one repository: what a scan compares.
+type Shelf struct {
+	Tags      map[string]digest.Digest // "" for a tag that could not be read
+	Manifests []digest.Digest          // that no tag shows: children of indexes, referrers, untagged ones
+	Missing   []digest.Digest          // that indexes list and the book does not hold
+}
+
+// Shelves gives the shelves of repositories, in their order; that of one which
+// the book does not know is empty. They are not of one moment: what is compared
+// with the registry afterwards may have changed before.
+func (s *Store) Shelves(ctx context.Context, repositories []string) ([]Shelf, error) {
+	shelves := make([]Shelf, len(repositories))
+	for i := range shelves {
+		shelves[i].Tags = map[string]digest.Digest{}
+	}
+	const wanted = `unnest($1::text[]) WITH ORDINALITY AS wanted (name, number) JOIN repository r ON r.name = wanted.name`
+	batch := &pgx.Batch{}
+	queueShelf(batch, repositories, func(i int, tag string, d digest.Digest) { shelves[i].Tags[tag] = d }, `
+		SELECT wanted.number, t.name, m.digest FROM `+wanted+`
+		JOIN tag t ON t.repository_id = r.id
+		LEFT JOIN manifest m ON m.repository_id = r.id AND m.id = t.manifest_id AND t.problem IS NULL`)
+	queueShelf(batch, repositories, func(i int, _ string, d digest.Digest) { shelves[i].Manifests = append(shelves[i].Manifests, d) }, `
+		SELECT wanted.number, '', m.digest FROM `+wanted+`
+		JOIN manifest m ON m.repository_id = r.id
+		WHERE NOT EXISTS (SELECT FROM tag t WHERE t.repository_id = r.id AND t.manifest_id = m.id)`)
+	queueShelf(batch, repositories, func(i int, _ string, d digest.Digest) { shelves[i].Missing = append(shelves[i].Missing, d) }, `
+		SELECT DISTINCT wanted.number, '', e.digest FROM `+wanted+`
+		JOIN index_entry e ON e.repository_id = r.id
+		WHERE NOT EXISTS (SELECT FROM manifest m WHERE m.repository_id = r.id AND m.digest = e.digest)`)
+	return shelves, wrap("shelves", s.pool.SendBatch(ctx, batch).Close())
+}
+
+// queueShelf queues a question about repositories whose rows are the number of
+// the repository, from 1, a name and a digest.
+func queueShelf(batch *pgx.Batch, repositories []string, put func(i int, name string, d digest.Digest), q string) {
+	batch.Queue(q, repositories).Query(func(rows pgx.Rows) error {
+		var number int
+		var name string
+		var raw []byte
+		_, err := pgx.ForEachRow(rows, []any{&number, &name, &raw}, func() error {
+			put(number-1, name, digestOf(raw))
+			return nil
+		})
+		return err
+	})
+}
+
+// RepositoryNames gives the names of repositories that come after one, in
+// bytewise order, at most limit.
+func (s *Store) RepositoryNames(ctx context.Context, after string, limit int) ([]string, error) {
+	rows, err := s.pool.Query(ctx, "SELECT name FROM repository WHERE name > $1 ORDER BY name LIMIT $2", after, limit)
+	if err != nil {
+		return nil, wrap("repository names", err)
+	}
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	return names, wrap("repository names", err)
+}

@@ -1,0 +1,141 @@
+// Package postgres is the store: the book in PostgreSQL, one file for each noun.
+//
+// Writers go through Store, each method one transaction. Readers go through
+// View, which is one consistent state. Rows about content change in Apply alone,
+// together with the tag history, the search row and the catalogue version.
+//
+// Locks are taken in one order, so that writers wait for each other and never
+// for ever: the repositories of a transaction in order of their name, blobs in
+// order of digest, tasks, and one shard of the catalogue version last. Tasks are
+// locked by name when they are asked for and by number when they end; should two
+// transactions meet there, Postgres ends one, and what it did is done again.
+package postgres
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+
+	sq "github.com/Masterminds/squirrel"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/portbook/portbook/indexer"
+)
+
+// psql builds statements whose clauses vary. It is the only builder with $
+// placeholders; what is nested in it is built by plain sq.Select.
+var psql = sq.StatementBuilder.PlaceholderFormat(sq.Dollar)
+
+// A Store is a database with the schema in it. It is safe for concurrent use.
+type Store struct {
+	pool *pgxpool.Pool
+	dict dictionary
+	// Official are the namespaces whose repositories a search marks official.
+	Official []string
+}
+
+// New gives the store on a pool, which stays the caller's to close.
+func New(pool *pgxpool.Pool) *Store { return &Store{pool: pool} }
+
+// Ping returns ErrUnavailable if the database does not answer.
+func (s *Store) Ping(ctx context.Context) error {
+	var one int
+	return wrap("ping", s.pool.QueryRow(ctx, "SELECT 1").Scan(&one))
+}
+
+// begin runs f in a transaction.
+func (s *Store) begin(ctx context.Context, f func(pgx.Tx) error) error {
+	return pgx.BeginFunc(ctx, s.pool, f)
+}
+
+// querier is what a pool, a connection and a transaction have in common.
+type querier interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+}
+
+// collect runs a statement and scans its rows into structs by column name.
+func collect[T any](ctx context.Context, db querier, sql string, args ...any) ([]T, error) {
+	rows, err := db.Query(ctx, sql, args...)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowToStructByName[T])
+}
+
+// selected is collect for a statement that was built.
+func selected[T any](ctx context.Context, db querier, sel sq.SelectBuilder) ([]T, error) {
+	sql, args, err := sel.ToSql()
+	if err != nil {
+		return nil, err
+	}
+	return collect[T](ctx, db, sql, args...)
+}
+
+// wrap says what was asked for, and makes the errors of a database that is away
+// or going away ErrUnavailable. It returns nil for nil.
+func wrap(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if unavailable(err) {
+		return fmt.Errorf("%s: %w: %w", what, err, indexer.ErrUnavailable)
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}
+
+// unavailable reports whether the same call may succeed later: the connection
+// was lost or refused, or the server is starting, stopping or out of room.
+func unavailable(err error) bool {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		switch pg.Code[:2] {
+		case "08", "53", "57", "40": // connection, resources, operator intervention, rollback
+			return true
+		}
+		return pg.Code == "25006" // read_only_sql_transaction: the primary has become a standby
+	}
+	var connect *pgconn.ConnectError
+	var network net.Error
+	return errors.As(err, &connect) || errors.As(err, &network) || pgconn.SafeToRetry(err) ||
+		errors.Is(err, net.ErrClosed) || isLost(err)
+}
+
+// isLost reports whether the connection broke under a statement, which pgx tells
+// by io errors without a type of its own.
+func isLost(err error) bool {
+	var pg *pgconn.PgError
+	return !errors.As(err, &pg) && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF))
+}
+
+// bytesOf gives a digest as stored, nil for "".
+func bytesOf(d digest.Digest) []byte {
+	if d == "" {
+		return nil
+	}
+	raw, err := hex.DecodeString(d.Encoded())
+	if err != nil {
+		panic(fmt.Sprintf("digest %q was not checked when it was read", d))
+	}
+	return raw
+}
+
+// digestOf gives back what bytesOf stored: the length tells the algorithm.
+func digestOf(raw []byte) digest.Digest {
+	switch len(raw) {
+	case 32:
+		return digest.NewDigestFromBytes(digest.SHA256, raw)
+	case 48:
+		return digest.NewDigestFromBytes(digest.SHA384, raw)
+	case 64:
+		return digest.NewDigestFromBytes(digest.SHA512, raw)
+	}
+	return ""
+}

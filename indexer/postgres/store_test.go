@@ -1,0 +1,320 @@
+package postgres_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/postgres"
+	"github.com/portbook/portbook/schema/schematest"
+)
+
+func image(repository, content string) indexer.Manifest {
+	body := []byte(`{"schemaVersion":2,"mediaType":"` + ocispec.MediaTypeImageManifest + `","note":"` + content + `"}`)
+	return indexer.Manifest{
+		Repository: repository, Digest: digest.FromBytes(body), MediaType: ocispec.MediaTypeImageManifest, Kind: indexer.KindImage,
+		Platform: indexer.Platform{OS: "linux", Architecture: "amd64"}, Size: int64(len(body)), Body: body,
+		Labels: map[string]string{"content": content},
+		Config: &ocispec.Descriptor{Digest: digest.FromString("config " + content), Size: 7},
+		Layers: []ocispec.Descriptor{{Digest: digest.FromString("base"), Size: 100}, {Digest: digest.FromString(content), Size: 10}},
+	}
+}
+
+// store stores what was found for one reference, by way of a task.
+func store(t *testing.T, s *postgres.Store, reference string, f indexer.Finding) {
+	t.Helper()
+	ctx := context.Background()
+	repository := f.Task.Repository
+	if err := s.Ask(ctx, []indexer.Ask{{Repository: repository, Reference: reference}}); err != nil {
+		t.Fatal(err)
+	}
+	tasks, err := s.Claim(ctx, indexer.PriorityConfirm, 1, time.Minute)
+	if err != nil || len(tasks) != 1 {
+		t.Fatalf("claimed %d tasks, %v", len(tasks), err)
+	}
+	f.Task = tasks[0]
+	if err := s.Apply(ctx, []indexer.Finding{f}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func setTag(t *testing.T, s *postgres.Store, tag string, m indexer.Manifest) {
+	t.Helper()
+	store(t, s, tag, indexer.Finding{
+		Task: indexer.Task{Repository: m.Repository}, Outcome: indexer.Found, Digest: m.Digest, Manifests: []indexer.Manifest{m}})
+}
+
+func view(t *testing.T, s *postgres.Store, f func(*postgres.View) error) {
+	t.Helper()
+	if err := s.View(context.Background(), f); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// What is stored comes back as it was, as far as a manifest's parts have columns.
+func TestManifestComesBack(t *testing.T) {
+	t.Parallel()
+	s := postgres.New(schematest.New(t))
+	m := image("demo/app", "first")
+	m.ContentSize, m.CreatedAt = 117, time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	m.Annotations = map[string]string{"a": "b\x00c"}
+	m.ConfigBody = []byte(`{"config": {"Labels": {"escaped": "a\\u0000b"}}}`)
+	m.Problems = []string{"one", "two"}
+	setTag(t, s, "v1", m)
+	view(t, s, func(v *postgres.View) error {
+		got, err := v.Manifest(t.Context(), indexer.Reference{Repository: "demo/app", Tag: "v1"})
+		if err != nil {
+			return err
+		}
+		if !got.CreatedAt.Equal(m.CreatedAt) || got.SeenAt.IsZero() {
+			t.Errorf("created %v, seen %v", got.CreatedAt, got.SeenAt)
+		}
+		if want := `{"config": {"Labels": {"escaped": "a\\u0000b"}}}`; string(got.ConfigBody) != want {
+			t.Errorf("config is %s, want %s", got.ConfigBody, want)
+		}
+		want := m
+		want.Annotations = map[string]string{"a": "b\uFFFDc"}
+		// These are read from the body, which here says nothing of them.
+		want.Config, want.Layers = nil, nil
+		got.CreatedAt, got.SeenAt, got.ConfigBody = want.CreatedAt, want.SeenAt, want.ConfigBody
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("(-want +got)\n%s", diff)
+		}
+		return nil
+	})
+}
+
+// A push that arrives while the same tag is being read must not be lost.
+func TestAskedForWhileRead(t *testing.T) {
+	t.Parallel()
+	s := postgres.New(schematest.New(t))
+	ctx := t.Context()
+	ask := []indexer.Ask{{Repository: "app", Reference: "latest"}}
+	claim := func() []indexer.Task {
+		t.Helper()
+		tasks, err := s.Claim(ctx, indexer.PriorityConfirm, 10, time.Minute)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return tasks
+	}
+	finish := func(tasks []indexer.Task) {
+		t.Helper()
+		if err := s.Apply(ctx, []indexer.Finding{{Task: tasks[0], Outcome: indexer.Gone}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Ask(ctx, ask); err != nil {
+		t.Fatal(err)
+	}
+	first := claim()
+	if err := s.Ask(ctx, ask); err != nil {
+		t.Fatal(err)
+	}
+	if again := claim(); len(again) != 0 {
+		t.Fatal("the reference has two readers at once")
+	}
+	finish(first)
+	second := claim()
+	if len(second) != 1 {
+		t.Fatal("the second push was lost")
+	}
+	finish(second)
+	if left := claim(); len(left) != 0 {
+		t.Error("a task that was done is still due")
+	}
+}
+
+// A reader whose lease ended, and whose task another has taken, must not store
+// what it read: it may be older.
+func TestStaleReader(t *testing.T) {
+	t.Parallel()
+	s := postgres.New(schematest.New(t))
+	ctx := t.Context()
+	if err := s.Ask(ctx, []indexer.Ask{{Repository: "app", Reference: "latest"}}); err != nil {
+		t.Fatal(err)
+	}
+	slow, err := s.Claim(ctx, indexer.PriorityConfirm, 1, 0) // a lease that ends at once
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Claim(ctx, indexer.PriorityConfirm, 1, time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	m := image("app", "old")
+	found := indexer.Finding{Task: slow[0], Outcome: indexer.Found, Digest: m.Digest, Manifests: []indexer.Manifest{m}}
+	if err := s.Apply(ctx, []indexer.Finding{found}); err == nil {
+		t.Error("a reader that lost its lease stored what it read")
+	}
+	view(t, s, func(v *postgres.View) error {
+		if _, err := v.Repository(ctx, "app"); err == nil {
+			t.Error("something of it was stored")
+		}
+		return nil
+	})
+}
+
+// Two states of the book that tell the same version must be the same: a client
+// that is answered 304 would otherwise keep what has changed.
+func TestVersionNeverLies(t *testing.T) {
+	t.Parallel()
+	pool := schematest.New(t)
+	s := postgres.New(pool)
+	ctx, stop := context.WithCancel(t.Context())
+	const writers, readers, writes = 8, 4, 40
+	var writing, reading sync.WaitGroup
+	for w := range writers {
+		writing.Go(func() {
+			name := fmt.Sprintf("app-%d", w%4) // some share a repository
+			for i := range writes {
+				apply(t, s, name, fmt.Sprintf("tag-%d", w), fmt.Sprintf("%d-%d", w, i))
+			}
+		})
+	}
+	var mu sync.Mutex
+	states := map[indexer.Version]string{}
+	for range readers {
+		reading.Go(func() {
+			for ctx.Err() == nil {
+				version, content := state(t, s)
+				mu.Lock()
+				if before, seen := states[version]; seen && before != content {
+					t.Errorf("version %v is both\n%s\nand\n%s", version, before, content)
+				}
+				states[version] = content
+				mu.Unlock()
+			}
+		})
+	}
+	writing.Wait()
+	stop()
+	reading.Wait()
+	if len(states) < 10 {
+		t.Errorf("only %d states were seen: nothing was tested", len(states))
+	}
+}
+
+// apply moves a tag to a new image, whatever else is due.
+func apply(t *testing.T, s *postgres.Store, repository, tag, content string) {
+	ctx := context.Background()
+	if err := s.Ask(ctx, []indexer.Ask{{Repository: repository, Reference: tag}}); err != nil {
+		t.Error(err)
+		return
+	}
+	tasks, err := s.Claim(ctx, indexer.PriorityConfirm, 2, time.Minute)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	var findings []indexer.Finding
+	for _, task := range tasks {
+		m := image(task.Repository, content+task.Reference)
+		findings = append(findings, indexer.Finding{Task: task, Outcome: indexer.Found, Digest: m.Digest, Manifests: []indexer.Manifest{m}})
+	}
+	time.Sleep(time.Duration(rand.IntN(2000)) * time.Microsecond) // so that the order of commits differs from that of claims
+	if err := s.Apply(ctx, findings); err != nil {
+		t.Error(err)
+	}
+}
+
+func state(t *testing.T, s *postgres.Store) (version indexer.Version, content string) {
+	ctx := context.Background()
+	err := s.View(ctx, func(v *postgres.View) (err error) {
+		if version, err = v.Version(ctx); err != nil {
+			return err
+		}
+		repositories, err := v.Repositories(ctx, "", 100)
+		if err != nil {
+			return err
+		}
+		for _, r := range repositories {
+			tags, err := v.Tags(ctx, r.Name, "", 100)
+			if err != nil {
+				return err
+			}
+			for _, tag := range tags {
+				content += fmt.Sprintf("%s:%s@%s\n", r.Name, tag.Name, tag.Digest)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	return version, content
+}
+
+// Tidying takes what nothing refers to, and leaves the rest.
+func TestTidy(t *testing.T) {
+	t.Parallel()
+	pool := schematest.New(t)
+	s := postgres.New(pool)
+	ctx := t.Context()
+	kept, gone := image("demo/app", "kept"), image("demo/app", "gone")
+	setTag(t, s, "v1", kept)
+	setTag(t, s, "v2", gone)
+	remove := indexer.Finding{Task: indexer.Task{Repository: "demo/app"}, Outcome: indexer.Gone}
+	store(t, s, "v2", remove)
+	store(t, s, gone.Digest.String(), remove)
+	n, err := s.Tidy(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := (postgres.Tidied{Blobs: 2}); n != want { // its config and its own layer; the base is shared
+		t.Errorf("tidied %+v, want %+v", n, want)
+	}
+	var left int
+	if err := pool.QueryRow(ctx, "SELECT count(*) FROM blob").Scan(&left); err != nil || left != 3 {
+		t.Errorf("%d blobs left, %v; want the 3 of the image that is left", left, err)
+	}
+}
+
+// Words in names come before words elsewhere, and the name itself before all.
+func TestSearchOrder(t *testing.T) {
+	t.Parallel()
+	s := postgres.New(schematest.New(t))
+	add := func(name, description string) {
+		m := image(name, name)
+		m.Labels = map[string]string{"org.opencontainers.image.description": description}
+		setTag(t, s, "latest", m)
+	}
+	add("z/anchor-chain", "")
+	add("tools/winch", "lifts the anchor")
+	add("anchor", "")
+	add("demo/anchor", "")
+	add("demo/anchorage", "")
+	add("other/ship", "does not match")
+	tests := []struct {
+		query string
+		want  []string
+	}{
+		{"anchor", []string{"anchor", "demo/anchor", "demo/anchorage", "z/anchor-chain", "tools/winch"}},
+		{"Anchor", []string{"anchor", "demo/anchor", "demo/anchorage", "z/anchor-chain", "tools/winch"}},
+		{"demo/anchor", []string{"demo/anchor", "demo/anchorage"}},
+		{"anch lifts", nil}, // only the last word is a prefix
+		{"lifts anch", []string{"tools/winch"}},
+		{"nothing", nil},
+		{"o'brien & | ! :* <-> \\", nil},
+	}
+	for _, test := range tests {
+		view(t, s, func(v *postgres.View) error {
+			results, err := v.Search(t.Context(), indexer.ParseQuery(test.query, 25, 0))
+			var got []string
+			for _, r := range results.Items {
+				got = append(got, r.Name)
+			}
+			if diff := cmp.Diff(test.want, got); diff != "" || results.Total != len(test.want) {
+				t.Errorf("search for %q: total %d (-want +got)\n%s", test.query, results.Total, diff)
+			}
+			return err
+		})
+	}
+}

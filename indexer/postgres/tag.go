@@ -1,0 +1,220 @@
+package postgres
+
+import (
+	"fmt"
+	"regexp"
+	"sort"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/portbook/portbook/indexer"
+)
+
+// A tagRow is a tag as the book has it.
+type tagRow struct {
+	RepositoryID int32
+	Name         string
+	ManifestID   *int64
+	Digest       []byte
+	Problem      *string
+}
+
+type tagKey struct {
+	repository int32
+	name       string
+}
+
+// moveTags brings the tags of the findings to where the registry shows them.
+// Tags that stand there already are not written.
+func (a *application) moveTags(findings []indexer.Finding) error {
+	current, err := a.currentTags(findings)
+	if err != nil {
+		return err
+	}
+	var moves moves
+	for _, f := range sortedTags(findings) {
+		repository, known := a.repositories[f.Task.Repository]
+		if !known {
+			continue // nothing was found in it, and nothing is known of it
+		}
+		now, exists := current[tagKey{repository, f.Task.Reference}]
+		a.leave(f, now)
+		if moves.add(repository, f, now, exists) {
+			a.changed[repository] = true
+		}
+	}
+	if moves.batch.Len() == 0 && len(moves.set.names) == 0 {
+		return nil
+	}
+	moves.queueAll()
+	return a.tx.SendBatch(a.ctx, &moves.batch).Close()
+}
+
+// leave asks for the manifests that a tag does not show, or shows no more: the
+// one it showed before, and those that were read while it moved on. They may have
+// been deleted meanwhile. A deletion that was read before its manifest was stored
+// found nothing to delete, and nobody would look again.
+func (a *application) leave(f indexer.Finding, was tagRow) {
+	left := []digest.Digest{digestOf(was.Digest)}
+	for _, m := range f.Manifests {
+		left = append(left, m.Digest)
+	}
+	for _, d := range left {
+		if d != "" && d != f.Digest && f.Outcome != indexer.Broken {
+			a.left = append(a.left, indexer.Ask{Repository: f.Task.Repository, Reference: d.String(), Priority: indexer.PriorityConfirm})
+		}
+	}
+}
+
+// sortedTags gives the findings about tags in the order in which rows are locked.
+func sortedTags(findings []indexer.Finding) []indexer.Finding {
+	var tags []indexer.Finding
+	for _, f := range findings {
+		if f.Task.Digest() == "" {
+			tags = append(tags, f)
+		}
+	}
+	sort.Slice(tags, func(i, j int) bool {
+		a, b := tags[i].Task, tags[j].Task
+		return a.Repository < b.Repository || a.Repository == b.Repository && a.Reference < b.Reference
+	})
+	return tags
+}
+
+func (a *application) currentTags(findings []indexer.Finding) (map[tagKey]tagRow, error) {
+	var repositories []int32
+	var names []string
+	for _, f := range findings {
+		if id, ok := a.repositories[f.Task.Repository]; ok {
+			repositories, names = append(repositories, id), append(names, f.Task.Reference)
+		}
+	}
+	const q = `
+		SELECT t.repository_id, t.name, t.manifest_id, m.digest, t.problem
+		FROM unnest($1::int[], $2::text[]) AS wanted (repository_id, name)
+		JOIN tag t ON t.repository_id = wanted.repository_id AND t.name = wanted.name
+		LEFT JOIN manifest m ON m.repository_id = t.repository_id AND m.id = t.manifest_id`
+	rows, err := collect[tagRow](a.ctx, a.tx, q, repositories, names)
+	current := map[tagKey]tagRow{}
+	for _, r := range rows {
+		current[tagKey{r.RepositoryID, r.Name}] = r
+	}
+	return current, err
+}
+
+// Moves are what brings tags to where they were found. New and moved tags, the
+// many, are written by one statement; the few others by one each.
+type moves struct {
+	batch pgx.Batch
+	set   struct {
+		repositories []int32
+		names        []string
+		digests      [][]byte
+	}
+	history struct {
+		repositories, tags, seenBy []string
+		from, to                   [][]byte
+	}
+}
+
+// add takes in one finding, and reports whether there is anything to do.
+func (m *moves) add(repository int32, f indexer.Finding, now tagRow, exists bool) bool {
+	switch f.Outcome {
+	case indexer.Gone:
+		if exists {
+			m.remove(repository, f, now)
+		}
+		return exists
+	case indexer.Broken:
+		if exists && now.Problem != nil && *now.Problem == indexer.CleanText(f.Problem) {
+			return false
+		}
+		m.problem(repository, f)
+		return true
+	}
+	if exists && digestOf(now.Digest) == f.Digest && now.Problem == nil {
+		return false
+	}
+	m.set.repositories, m.set.names = append(m.set.repositories, repository), append(m.set.names, f.Task.Reference)
+	m.set.digests = append(m.set.digests, bytesOf(f.Digest))
+	m.record(f, digestOf(now.Digest), f.Digest)
+	queueTagReferrer(&m.batch, repository, f)
+	return true
+}
+
+func (m *moves) remove(repository int32, f indexer.Finding, now tagRow) {
+	m.batch.Queue("DELETE FROM tag WHERE (repository_id, name) = ($1, $2)", repository, f.Task.Reference)
+	m.batch.Queue("DELETE FROM referrer WHERE (repository_id, tag) = ($1, $2)", repository, f.Task.Reference)
+	m.record(f, digestOf(now.Digest), "")
+}
+
+// problem keeps what is known of a tag and says why there is no more.
+func (m *moves) problem(repository int32, f indexer.Finding) {
+	const q = `
+		INSERT INTO tag (repository_id, name, problem) VALUES ($1, $2, $3)
+		ON CONFLICT (repository_id, name) DO UPDATE SET problem = excluded.problem`
+	m.batch.Queue(q, repository, f.Task.Reference, indexer.CleanText(f.Problem))
+}
+
+// record adds a move to the history, which is kept for ever: no scan can rebuild
+// it.
+func (m *moves) record(f indexer.Finding, from, to digest.Digest) {
+	if from == to {
+		return
+	}
+	seenBy := "event"
+	if f.Task.Priority == indexer.PriorityScan {
+		seenBy = "scan"
+	}
+	h := &m.history
+	h.repositories, h.tags, h.seenBy = append(h.repositories, f.Task.Repository), append(h.tags, f.Task.Reference), append(h.seenBy, seenBy)
+	h.from, h.to = append(h.from, bytesOf(from)), append(h.to, bytesOf(to))
+}
+
+func (m *moves) queueAll() {
+	const set = `
+		INSERT INTO tag AS t (repository_id, name, manifest_id)
+		SELECT m.repository_id, moved.name, m.id
+		FROM unnest($1::int[], $2::text[], $3::bytea[]) AS moved (repository_id, name, digest)
+		JOIN manifest m ON m.repository_id = moved.repository_id AND m.digest = moved.digest
+		ON CONFLICT (repository_id, name) DO UPDATE SET manifest_id = excluded.manifest_id, problem = NULL,
+			moved_at = CASE WHEN t.manifest_id = excluded.manifest_id THEN t.moved_at ELSE now() END`
+	if n := len(m.set.names); n > 0 {
+		// The manifests were known when the tasks were claimed, or read since. If
+		// one has gone meanwhile, its tag is not written, and nobody would notice.
+		m.batch.Queue(set, m.set.repositories, m.set.names, m.set.digests).Exec(func(tag pgconn.CommandTag) error {
+			if missing := int64(n) - tag.RowsAffected(); missing > 0 {
+				return fmt.Errorf("%d manifests went while their tags were read", missing)
+			}
+			return nil
+		})
+	}
+	const history = `
+		INSERT INTO tag_history (repository, tag, seen_by, from_digest, to_digest)
+		SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::bytea[])`
+	if h := m.history; len(h.tags) > 0 {
+		m.batch.Queue(history, h.repositories, h.tags, h.seenBy, h.from, h.to)
+	}
+}
+
+// referrerTag matches the tags by which older tools attach something to a
+// manifest: cosign's sha256-<hex>.sig, .att and .sbom, and the referrers tag
+// schema of distribution-spec 1.1, which is an index of referrers.
+var referrerTag = regexp.MustCompile(`^sha256-([0-9a-f]{64})(\.[a-z]+)?$`)
+
+// queueTagReferrer records what such a tag now points to.
+func queueTagReferrer(batch *pgx.Batch, repository int32, f indexer.Finding) {
+	match := referrerTag.FindStringSubmatch(f.Task.Reference)
+	if match == nil {
+		return
+	}
+	subject := digest.NewDigestFromEncoded(digest.SHA256, match[1])
+	batch.Queue("DELETE FROM referrer WHERE (repository_id, tag) = ($1, $2)", repository, f.Task.Reference)
+	const q = `
+		INSERT INTO referrer (repository_id, subject, manifest_id, tag)
+		SELECT repository_id, $3, id, $4 FROM manifest WHERE (repository_id, digest) = ($1, $2) AND kind <> 'index'
+		ON CONFLICT DO NOTHING`
+	batch.Queue(q, repository, bytesOf(f.Digest), bytesOf(subject), f.Task.Reference)
+}

@@ -1,0 +1,279 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"sort"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/portbook/portbook/indexer"
+)
+
+// Ask enqueues references to be read. Asking again before one is read has no
+// effect but its priority; asking again while it is being read causes one more
+// read, since the read under way may have seen the older state.
+func (s *Store) Ask(ctx context.Context, asks []indexer.Ask) error {
+	return wrap("ask", ask(ctx, s.pool, asks))
+}
+
+// ask is Ask, also in a transaction. Rows are locked in order of their key.
+func ask(ctx context.Context, db querier, asks []indexer.Ask) error {
+	if len(asks) == 0 {
+		return nil
+	}
+	asks = distinct(asks)
+	var repositories, references []string
+	var priorities []int16
+	var hints [][]byte
+	var after []float64
+	for _, a := range asks {
+		repositories, references = append(repositories, a.Repository), append(references, a.Reference)
+		priorities = append(priorities, int16(a.Priority))
+		if d := (indexer.Task{Reference: a.Reference}).Digest(); d != "" {
+			a.Hint = d // so that Claim can tell whether it is known
+		}
+		hints, after = append(hints, bytesOf(a.Hint)), append(after, a.After.Seconds())
+	}
+	const q = `
+		INSERT INTO task AS t (repository, reference, priority, hint, hinted_at, run_after)
+		SELECT repository, reference, priority, hint, now(), now() + after * interval '1 second'
+		FROM unnest($1::text[], $2::text[], $3::smallint[], $4::bytea[], $5::float8[])
+			AS asked (repository, reference, priority, hint, after)
+		ON CONFLICT (repository, reference) DO UPDATE SET
+			wanted = t.wanted + 1,
+			attempts = 0,
+			given_up_at = NULL,
+			priority = LEAST(t.priority, excluded.priority),
+			hint = CASE WHEN excluded.priority = 0 THEN excluded.hint ELSE COALESCE(excluded.hint, t.hint) END,
+			hinted_at = CASE WHEN excluded.priority = 0 THEN excluded.hinted_at ELSE t.hinted_at END,
+			run_after = LEAST(t.run_after, excluded.run_after)`
+	_, err := db.Exec(ctx, q, repositories, references, priorities, hints, after)
+	return err
+}
+
+// distinct sorts asks by reference and merges those for the same: a statement
+// may not touch a row twice. Of two hints the later wins.
+func distinct(asks []indexer.Ask) []indexer.Ask {
+	sorted := append([]indexer.Ask(nil), asks...)
+	sort.SliceStable(sorted, func(i, j int) bool {
+		a, b := sorted[i], sorted[j]
+		return a.Repository < b.Repository || a.Repository == b.Repository && a.Reference < b.Reference
+	})
+	merged := sorted[:0]
+	for _, a := range sorted {
+		n := len(merged)
+		if n == 0 || merged[n-1].Repository != a.Repository || merged[n-1].Reference != a.Reference {
+			merged = append(merged, a)
+			continue
+		}
+		last := &merged[n-1]
+		last.Priority, last.After = min(last.Priority, a.Priority), min(last.After, a.After)
+		if a.Hint != "" {
+			last.Hint = a.Hint
+		}
+	}
+	return merged
+}
+
+// Claim takes at most n due tasks of at least a priority's urgency for the
+// length of the lease, most urgent and oldest first. Nobody else is given them
+// before the lease ends. No task due is no error.
+func (s *Store) Claim(ctx context.Context, least indexer.Priority, n int, lease time.Duration) ([]indexer.Task, error) {
+	// The claim need not reach the disk before the work begins: if it is lost in
+	// a crash, the task is simply due again. A setting made in the statement holds
+	// to the end of its transaction, which is the statement's own.
+	const q = `
+		WITH due AS (
+			SELECT id FROM task
+			WHERE given_up_at IS NULL AND priority <= $1 AND run_after <= now()
+				AND (leased_until IS NULL OR leased_until <= now())
+			ORDER BY priority, run_after, id LIMIT $2 FOR UPDATE SKIP LOCKED
+		), claimed AS (
+			UPDATE task t SET leased_until = now() + $3 * interval '1 second', attempts = attempts + 1, claims = claims + 1
+			FROM due WHERE t.id = due.id
+			RETURNING t.id, t.repository, t.reference, t.priority, t.hint, t.hinted_at, t.wanted, t.claims, t.attempts,
+				set_config('synchronous_commit', 'off', true)
+		)
+		SELECT c.id, c.repository, c.reference, c.priority, c.hint,
+			COALESCE(extract(epoch FROM now() - c.hinted_at), 0)::float8 AS hint_age, c.wanted, c.claims, c.attempts, tm.digest AS tag_digest,
+			EXISTS (SELECT FROM manifest m WHERE m.repository_id = r.id AND m.problems = '{}'
+				AND m.digest = COALESCE(c.hint, tm.digest)) AS known
+		FROM claimed c
+		LEFT JOIN repository r ON r.name = c.repository
+		LEFT JOIN tag t ON t.repository_id = r.id AND t.name = c.reference
+		LEFT JOIN manifest tm ON tm.repository_id = r.id AND tm.id = t.manifest_id
+		ORDER BY c.priority, c.id`
+	rows, err := collect[taskRow](ctx, s.pool, q, int16(least), n, lease.Seconds())
+	return tasksOf(rows), wrap("claim tasks", err)
+}
+
+type taskRow struct {
+	ID                    int64
+	Repository, Reference string
+	Priority              int16
+	Hint                  []byte
+	HintAge               float64 // seconds
+	Wanted, Claims        int
+	Attempts              int
+	TagDigest             []byte
+	Known                 bool
+}
+
+func tasksOf(rows []taskRow) []indexer.Task {
+	now := time.Now() // ages are the database's, so that its clock may differ from ours
+	var tasks []indexer.Task
+	for _, r := range rows {
+		tasks = append(tasks, indexer.Task{
+			ID: r.ID, Repository: r.Repository, Reference: r.Reference, Priority: indexer.Priority(r.Priority),
+			Hint: digestOf(r.Hint), HintedAt: now.Add(-time.Duration(r.HintAge * float64(time.Second))), Wanted: r.Wanted, Claims: r.Claims, Attempts: r.Attempts, TagDigest: digestOf(r.TagDigest), Known: r.Known,
+		})
+	}
+	return tasks
+}
+
+// Renew makes the lease of tasks that are still ours last for another length.
+func (s *Store) Renew(ctx context.Context, tasks []indexer.Task, lease time.Duration) error {
+	ids, _, claims := keys(tasks)
+	const q = `
+		UPDATE task t SET leased_until = now() + $3 * interval '1 second'
+		FROM unnest($1::bigint[], $2::int[]) AS ours (id, claims)
+		WHERE t.id = ours.id AND t.claims = ours.claims AND t.leased_until IS NOT NULL`
+	_, err := s.pool.Exec(ctx, q, ids, claims, lease.Seconds())
+	return wrap("renew lease", err)
+}
+
+// done ends tasks that have been read. A task goes if nobody asked for it
+// meanwhile, else it is due again; one that is in again is looked at once more
+// after that while, without a hint and without hurry.
+//
+// It returns ErrStale, and the transaction must not be committed, if a lease had
+// ended and somebody else has claimed the task since: what they read is newer.
+func done(ctx context.Context, tx pgx.Tx, tasks []indexer.Task, again map[int64]time.Duration) error {
+	asked, err := lockTasks(ctx, tx, tasks)
+	if err != nil {
+		return err
+	}
+	var over, due, later []int64
+	var after []float64
+	for _, t := range tasks {
+		switch d, look := again[t.ID]; {
+		case asked[t.ID]:
+			due = append(due, t.ID)
+		case look:
+			later, after = append(later, t.ID), append(after, d.Seconds())
+		default:
+			over = append(over, t.ID)
+		}
+	}
+	batch := &pgx.Batch{}
+	if len(over) > 0 {
+		batch.Queue("DELETE FROM task WHERE id = ANY($1)", over)
+	}
+	if len(due) > 0 {
+		batch.Queue("UPDATE task SET leased_until = NULL, attempts = 0, error = NULL, run_after = now() WHERE id = ANY($1)", due)
+	}
+	if len(later) > 0 {
+		batch.Queue(`
+			UPDATE task t SET leased_until = NULL, attempts = 0, error = NULL, hint = NULL, priority = 2,
+				run_after = now() + later.after * interval '1 second'
+			FROM unnest($1::bigint[], $2::float8[]) AS later (id, after) WHERE t.id = later.id`, later, after)
+	}
+	return tx.SendBatch(ctx, batch).Close()
+}
+
+// lockTasks tells which tasks somebody asked for since they were claimed, and
+// locks them, so that this stays so until the transaction ends. One statement
+// that looked and deleted would miss who asks in between.
+func lockTasks(ctx context.Context, tx pgx.Tx, tasks []indexer.Task) (asked map[int64]bool, err error) {
+	ids, wanted, claims := keys(tasks)
+	const q = `
+		SELECT t.id, t.wanted <> seen.wanted AS asked
+		FROM unnest($1::bigint[], $2::int[], $3::int[]) AS seen (id, wanted, claims)
+		JOIN task t ON t.id = seen.id AND t.claims = seen.claims ORDER BY t.id FOR UPDATE OF t`
+	type row struct {
+		ID    int64
+		Asked bool
+	}
+	rows, err := collect[row](ctx, tx, q, ids, wanted, claims)
+	if err != nil {
+		return nil, err
+	}
+	if len(rows) != len(ids) {
+		return nil, ErrStale
+	}
+	asked = map[int64]bool{}
+	for _, r := range rows {
+		asked[r.ID] = r.Asked
+	}
+	return asked, nil
+}
+
+// ErrStale: a task was given to somebody else before its reader was done.
+var ErrStale = errors.New("the lease had ended, and somebody else has the task")
+
+// keys gives ids and counters in order of id, the order in which rows are locked.
+func keys(tasks []indexer.Task) (ids []int64, wanted, claims []int) {
+	sorted := append([]indexer.Task(nil), tasks...)
+	sort.Slice(sorted, func(i, j int) bool { return sorted[i].ID < sorted[j].ID })
+	for _, t := range sorted {
+		ids, wanted, claims = append(ids, t.ID), append(wanted, t.Wanted), append(claims, t.Claims)
+	}
+	return ids, wanted, claims
+}
+
+// Retry gives a task back, to be tried again after a while, with the reason. If
+// it was asked for meanwhile, it is due at once.
+func (s *Store) Retry(ctx context.Context, t indexer.Task, after time.Duration, reason string) error {
+	const q = `
+		UPDATE task SET leased_until = NULL, error = NULLIF($3, ''),
+			run_after = now() + CASE WHEN wanted = $5 THEN $4::float8 ELSE 0 END * interval '1 second'
+		WHERE id = $1 AND claims = $2`
+	_, err := s.pool.Exec(ctx, q, t.ID, t.Claims, indexer.CleanText(reason), after.Seconds(), t.Wanted)
+	return wrap("retry task", err)
+}
+
+// Release is Retry for a task that was not tried: its attempt does not count.
+func (s *Store) Release(ctx context.Context, t indexer.Task, after time.Duration, reason string) error {
+	const q = `
+		UPDATE task SET leased_until = NULL, error = COALESCE(NULLIF($3, ''), error), attempts = GREATEST(attempts - 1, 0),
+			run_after = now() + $4 * interval '1 second'
+		WHERE id = $1 AND claims = $2`
+	_, err := s.pool.Exec(ctx, q, t.ID, t.Claims, indexer.CleanText(reason), after.Seconds())
+	return wrap("release task", err)
+}
+
+// GiveUp stops trying a task that failed too often; it stays, to be shown, until
+// it is asked for again. If it was asked for meanwhile, it is due again instead.
+func (s *Store) GiveUp(ctx context.Context, t indexer.Task, reason string) error {
+	return wrap("give up task", giveUp(ctx, s.pool, t, reason))
+}
+
+func giveUp(ctx context.Context, db querier, t indexer.Task, reason string) error {
+	const q = `
+		UPDATE task SET leased_until = NULL, error = $4, given_up_at = CASE WHEN wanted = $3 THEN now() END
+		WHERE id = $1 AND claims = $2`
+	result, err := db.Exec(ctx, q, t.ID, t.Claims, t.Wanted, indexer.CleanText(reason))
+	if err == nil && result.RowsAffected() == 0 {
+		return ErrStale
+	}
+	return err
+}
+
+// Backlog counts the tasks that are due or being read, how long the oldest has
+// waited, and those given up.
+func (s *Store) Backlog(ctx context.Context) (due int, oldest time.Duration, givenUp int, err error) {
+	return backlog(ctx, s.pool)
+}
+
+func backlog(ctx context.Context, db querier) (due int, oldest time.Duration, givenUp int, err error) {
+	const q = `
+		SELECT count(*) FILTER (WHERE given_up_at IS NULL AND run_after <= now()),
+			COALESCE(extract(epoch FROM now() - min(run_after) FILTER (WHERE given_up_at IS NULL AND run_after <= now())), 0)::float8,
+			count(*) FILTER (WHERE given_up_at IS NOT NULL)
+		FROM task`
+	var seconds float64
+	err = db.QueryRow(ctx, q).Scan(&due, &seconds, &givenUp)
+	return due, time.Duration(seconds * float64(time.Second)), givenUp, wrap("backlog", err)
+}

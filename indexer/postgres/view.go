@@ -1,0 +1,332 @@
+package postgres
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	sq "github.com/Masterminds/squirrel"
+	"github.com/jackc/pgx/v5"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/portbook/portbook/indexer"
+)
+
+// A View is one state of the book: a read-only transaction whose statements all
+// see the same snapshot. It needs nothing but SELECT, so it works on a standby
+// and for a user who cannot write.
+type View struct {
+	tx       pgx.Tx
+	official []string
+}
+
+// View runs f on one state of the book.
+func (s *Store) View(ctx context.Context, f func(*View) error) error {
+	opts := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
+	tx, err := s.pool.BeginTx(ctx, opts)
+	if err != nil {
+		return wrap("view", err)
+	}
+	defer func() { _ = tx.Rollback(ctx) }() // nothing was written
+	return f(&View{tx: tx, official: s.Official})
+}
+
+// Version is the catalogue version of this state.
+func (v *View) Version(ctx context.Context) (indexer.Version, error) {
+	var version indexer.Version
+	const q = `SELECT (SELECT epoch FROM catalogue_epoch), (SELECT sum(v)::bigint FROM catalogue_version)`
+	err := v.tx.QueryRow(ctx, q).Scan(&version.Epoch, &version.Number)
+	return version, wrap("catalogue version", err)
+}
+
+// Repositories gives the repositories that have a tag, by name.
+func (v *View) Repositories(ctx context.Context, after string, limit int) ([]indexer.Repository, error) {
+	const q = `
+		SELECT name, title, description, tags, updated_at FROM repository_search
+		WHERE name > $1 ORDER BY name LIMIT $2`
+	rows, err := collect[resultRow](ctx, v.tx, q, after, limit)
+	var repositories []indexer.Repository
+	for _, r := range rows {
+		repositories = append(repositories, r.repository())
+	}
+	return repositories, wrap("repositories", err)
+}
+
+// Repository returns ErrNotFound if the book does not know it.
+func (v *View) Repository(ctx context.Context, name string) (indexer.Repository, error) {
+	const q = `
+		SELECT r.name, COALESCE(s.title, '') AS title, COALESCE(s.description, '') AS description, COALESCE(s.tags, 0) AS tags,
+			r.updated_at, (SELECT count(*) FROM manifest m WHERE m.repository_id = r.id)::int AS manifests
+		FROM repository r LEFT JOIN repository_search s ON s.repository_id = r.id WHERE r.name = $1`
+	type row struct {
+		resultRow
+		Manifests int
+	}
+	rows, err := collect[row](ctx, v.tx, q, name)
+	if err == nil && (len(rows) == 0 || rows[0].Tags == 0 && rows[0].Manifests == 0) {
+		err = indexer.ErrNotFound
+	}
+	if err != nil {
+		return indexer.Repository{}, wrap(fmt.Sprintf("repository %q", name), err)
+	}
+	r := rows[0].repository()
+	r.Manifests = rows[0].Manifests
+	return r, nil
+}
+
+// Tags gives tags in bytewise order of name. A repository without tags gives an
+// empty slice.
+func (v *View) Tags(ctx context.Context, repository, after string, limit int) ([]indexer.Tag, error) {
+	const q = `
+		SELECT t.name, m.digest, COALESCE(mt.name, '') AS media_type, COALESCE(m.kind, 'unknown') AS kind,
+			m.created_at, t.moved_at, COALESCE(t.problem, m.problems[1], '') AS problem,
+			COALESCE(CASE WHEN m.kind = 'index' THEN listed.size ELSE m.content_size END, 0)::bigint AS size,
+			COALESCE(CASE WHEN m.kind = 'index' THEN listed.platforms
+				ELSE (SELECT jsonb_build_array(jsonb_build_array(p.os, p.architecture, p.variant)) FROM platform p WHERE p.id = m.platform_id)
+			END, '[]') AS platforms
+		FROM repository r JOIN tag t ON t.repository_id = r.id
+		LEFT JOIN manifest m ON m.repository_id = t.repository_id AND m.id = t.manifest_id
+		LEFT JOIN media_type mt ON mt.id = m.media_type_id
+		LEFT JOIN LATERAL (
+			SELECT LEAST(sum(c.content_size), 9007199254740991) AS size, -- 2^53-1: entries may name one image many times
+				jsonb_agg(jsonb_build_array(p.os, p.architecture, p.variant) ORDER BY e.position) FILTER (WHERE p.id IS NOT NULL) AS platforms
+			FROM index_entry e
+			LEFT JOIN platform p ON p.id = e.platform_id
+			LEFT JOIN manifest c ON c.repository_id = e.repository_id AND c.digest = e.digest
+			WHERE m.kind = 'index' AND e.repository_id = m.repository_id AND e.manifest_id = m.id
+		) listed ON true
+		WHERE r.name = $1 AND t.name > $2 ORDER BY t.name LIMIT $3`
+	type row struct {
+		Name, MediaType, Kind, Problem string
+		Digest                         []byte
+		CreatedAt                      *time.Time
+		MovedAt                        time.Time
+		Size                           int64
+		Platforms                      []byte
+	}
+	rows, err := collect[row](ctx, v.tx, q, repository, after, limit)
+	var tags []indexer.Tag
+	for _, r := range rows {
+		tags = append(tags, indexer.Tag{
+			Name: r.Name, Digest: digestOf(r.Digest), MediaType: r.MediaType, Kind: indexer.Kind(r.Kind),
+			Platforms: platformsFrom(r.Platforms), Size: r.Size, CreatedAt: timeFrom(r.CreatedAt), MovedAt: r.MovedAt, Problem: r.Problem,
+		})
+	}
+	return tags, wrap(fmt.Sprintf("tags of %q", repository), err)
+}
+
+// platformsFrom reads [[os, architecture, variant], ...].
+func platformsFrom(raw []byte) []indexer.Platform {
+	var triples [][3]string
+	if err := json.Unmarshal(raw, &triples); err != nil {
+		return nil // the statement above builds it
+	}
+	var platforms []indexer.Platform
+	for _, t := range triples {
+		platforms = append(platforms, indexer.Platform{OS: t[0], Architecture: t[1], Variant: t[2]})
+	}
+	return platforms
+}
+
+// TagsOf gives the names of the tags that show a digest, sorted.
+func (v *View) TagsOf(ctx context.Context, repository string, d digest.Digest) ([]string, error) {
+	const q = `
+		SELECT t.name FROM repository r
+		JOIN manifest m ON m.repository_id = r.id AND m.digest = $2
+		JOIN tag t ON t.repository_id = r.id AND t.manifest_id = m.id
+		WHERE r.name = $1 ORDER BY t.name`
+	rows, err := v.tx.Query(ctx, q, repository, bytesOf(d))
+	if err != nil {
+		return nil, wrap("tags of "+d.String(), err)
+	}
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	return names, wrap("tags of "+d.String(), err)
+}
+
+// Referrers gives the manifests that say they belong to a digest, in order of
+// digest.
+func (v *View) Referrers(ctx context.Context, repository string, d digest.Digest) ([]indexer.Referrer, error) {
+	const q = `
+		SELECT m.digest, mt.name AS media_type, COALESCE(at.name, '') AS artifact_type, m.size, m.annotations, f.tag
+		FROM repository r
+		JOIN referrer f ON f.repository_id = r.id AND f.subject = $2
+		JOIN manifest m ON m.repository_id = r.id AND m.id = f.manifest_id
+		JOIN media_type mt ON mt.id = m.media_type_id
+		LEFT JOIN media_type at ON at.id = m.artifact_type_id
+		WHERE r.name = $1 ORDER BY m.digest, f.tag`
+	type row struct {
+		Digest                       []byte
+		MediaType, ArtifactType, Tag string
+		Size                         int64
+		Annotations                  []byte
+	}
+	rows, err := collect[row](ctx, v.tx, q, repository, bytesOf(d))
+	var referrers []indexer.Referrer
+	for _, r := range rows {
+		referrers = append(referrers, indexer.Referrer{
+			Subject: d, Digest: digestOf(r.Digest), MediaType: r.MediaType, ArtifactType: r.ArtifactType,
+			Size: r.Size, Annotations: stringsFrom(r.Annotations), Tag: r.Tag,
+		})
+	}
+	return referrers, wrap("referrers of "+d.String(), err)
+}
+
+// Manifest gives what a tag or a digest shows, whole. It returns ErrNotFound if
+// the book does not hold it.
+func (v *View) Manifest(ctx context.Context, ref indexer.Reference) (indexer.Manifest, error) {
+	row, err := v.manifestRow(ctx, ref)
+	if err != nil {
+		return indexer.Manifest{}, wrap(fmt.Sprintf("manifest %q", ref), err)
+	}
+	m := row.manifest(ref.Repository)
+	readBody(&m)
+	m.Entries, err = v.entries(ctx, row.RepositoryID, row.ID)
+	return m, wrap(fmt.Sprintf("manifest %q", ref), err)
+}
+
+type storedManifest struct {
+	RepositoryID                  int32
+	ID                            int64
+	Digest, Subject               []byte
+	MediaType, ArtifactType, Kind string
+	OS, Architecture, Variant     string
+	Size, ContentSize             int64
+	CreatedAt                     *time.Time
+	SeenAt                        time.Time
+	Labels, Annotations           []byte
+	Problems                      []string
+	Body, Config                  []byte
+}
+
+func (v *View) manifestRow(ctx context.Context, ref indexer.Reference) (storedManifest, error) {
+	sel := psql.Select("m.repository_id", "m.id", "m.digest", "m.subject", "mt.name AS media_type",
+		"COALESCE(at.name, '') AS artifact_type", "m.kind", "COALESCE(p.os, '') AS os",
+		"COALESCE(p.architecture, '') AS architecture", "COALESCE(p.variant, '') AS variant", "m.size", "m.content_size",
+		"m.created_at", "m.seen_at", "m.labels", "m.annotations", "m.problems", "b.body", "b.config").
+		From("repository r").
+		Join("manifest m ON m.repository_id = r.id").
+		Join("media_type mt ON mt.id = m.media_type_id").
+		LeftJoin("media_type at ON at.id = m.artifact_type_id").
+		LeftJoin("platform p ON p.id = m.platform_id").
+		LeftJoin("manifest_body b ON b.repository_id = m.repository_id AND b.manifest_id = m.id").
+		Where(sq.Eq{"r.name": ref.Repository})
+	if ref.Digest != "" {
+		sel = sel.Where("m.digest = ?", bytesOf(ref.Digest))
+	} else {
+		sel = sel.Join("tag t ON t.repository_id = r.id AND t.manifest_id = m.id").Where(sq.Eq{"t.name": ref.Tag})
+	}
+	rows, err := selected[storedManifest](ctx, v.tx, sel)
+	if err == nil && len(rows) == 0 {
+		err = indexer.ErrNotFound
+	}
+	if err != nil {
+		return storedManifest{}, err
+	}
+	return rows[0], nil
+}
+
+func (r storedManifest) manifest(repository string) indexer.Manifest {
+	return indexer.Manifest{
+		Repository: repository, Digest: digestOf(r.Digest), MediaType: r.MediaType, ArtifactType: r.ArtifactType,
+		Kind: indexer.Kind(r.Kind), Platform: indexer.Platform{OS: r.OS, Architecture: r.Architecture, Variant: r.Variant},
+		Size: r.Size, ContentSize: r.ContentSize, CreatedAt: timeFrom(r.CreatedAt), SeenAt: r.SeenAt,
+		Labels: stringsFrom(r.Labels), Annotations: stringsFrom(r.Annotations), Subject: digestOf(r.Subject),
+		Problems: r.Problems, Body: r.Body, ConfigBody: r.Config,
+	}
+}
+
+// readBody takes from a stored manifest's bytes what has no column: its
+// descriptors with their media types.
+func readBody(m *indexer.Manifest) {
+	var body struct {
+		Config *ocispec.Descriptor
+		Layers []ocispec.Descriptor
+	}
+	var typeError *json.UnmarshalTypeError
+	err := json.Unmarshal(m.Body, &body)
+	if err != nil && !errors.As(err, &typeError) {
+		return // Problems says so
+	}
+	if body.Config != nil && body.Config.Digest.Validate() == nil {
+		m.Config = body.Config
+	}
+	for _, l := range body.Layers {
+		if l.Digest.Validate() == nil {
+			l.Size = max(l.Size, 0)
+			m.Layers = append(m.Layers, l)
+		}
+	}
+}
+
+func (v *View) entries(ctx context.Context, repository int32, manifest int64) ([]indexer.Entry, error) {
+	const q = `
+		SELECT e.digest, mt.name AS media_type, e.size, e.annotations, m.id IS NOT NULL AS present,
+			COALESCE(p.os, '') AS os, COALESCE(p.architecture, '') AS architecture, COALESCE(p.variant, '') AS variant
+		FROM index_entry e
+		JOIN media_type mt ON mt.id = e.media_type_id
+		LEFT JOIN platform p ON p.id = e.platform_id
+		LEFT JOIN manifest m ON m.repository_id = e.repository_id AND m.digest = e.digest
+		WHERE (e.repository_id, e.manifest_id) = ($1, $2) ORDER BY e.position`
+	type row struct {
+		Digest                               []byte
+		MediaType, OS, Architecture, Variant string
+		Size                                 int64
+		Annotations                          []byte
+		Present                              bool
+	}
+	rows, err := collect[row](ctx, v.tx, q, repository, manifest)
+	var entries []indexer.Entry
+	for _, r := range rows {
+		entries = append(entries, indexer.Entry{
+			Digest: digestOf(r.Digest), MediaType: r.MediaType, Size: r.Size, Annotations: stringsFrom(r.Annotations),
+			Platform: indexer.Platform{OS: r.OS, Architecture: r.Architecture, Variant: r.Variant}, Present: r.Present,
+		})
+	}
+	return entries, err
+}
+
+// Status says how well the book follows the registry.
+func (v *View) Status(ctx context.Context) (indexer.Status, error) {
+	var status indexer.Status
+	var err error
+	if status.Version, err = v.Version(ctx); err != nil {
+		return status, err
+	}
+	if status.LastScan, err = v.scan(ctx, "WHERE finished_at IS NOT NULL AND error IS NULL ORDER BY finished_at DESC LIMIT 1"); err != nil {
+		return status, err
+	}
+	if status.Running, err = v.scan(ctx, "WHERE started_at IS NOT NULL AND finished_at IS NULL ORDER BY id LIMIT 1"); err != nil {
+		return status, err
+	}
+	if status.TasksDue, status.OldestDue, status.GivenUp, err = backlog(ctx, v.tx); err != nil {
+		return status, err
+	}
+	status.Failures, err = v.failures(ctx)
+	return status, err
+}
+
+// scan gives the scan that a constant clause selects, nil if there is none.
+func (v *View) scan(ctx context.Context, clause string) (*indexer.Scan, error) {
+	s, err := oneScan(ctx, v.tx, clause)
+	if errors.Is(err, indexer.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, wrap("scan", err)
+	}
+	return &s, nil
+}
+
+// maxFailures bounds a page of them; the rest is a number.
+const maxFailures = 100
+
+func (v *View) failures(ctx context.Context) ([]indexer.TaskFailure, error) {
+	const q = `
+		SELECT repository, reference, attempts, error, given_up_at IS NOT NULL AS given_up FROM task
+		WHERE error IS NOT NULL ORDER BY given_up_at DESC NULLS LAST, id DESC LIMIT $1`
+	rows, err := collect[indexer.TaskFailure](ctx, v.tx, q, maxFailures)
+	return rows, wrap("failures", err)
+}

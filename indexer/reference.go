@@ -1,0 +1,84 @@
+package indexer
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// The grammar of repository paths and tags, distribution-spec 1.1 "Pulling
+// manifests". reference.NameRegexp would also take a host.
+var (
+	anchoredName = regexp.MustCompile(`^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$`)
+	anchoredTag  = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`)
+)
+
+// maxRepositoryName is the most bytes of a repository name: 255, what the stock
+// registry accepts (distribution/reference v0.6.0, RepositoryNameTotalLengthMax).
+const maxRepositoryName = 255
+
+// A Reference names a repository, and in it perhaps a tag or a digest.
+type Reference struct {
+	Repository string
+	Tag        string
+	Digest     digest.Digest
+}
+
+// ParseReference reads name[:tag][@digest], where name is a bare repository
+// name without a host. It returns ErrInvalid for anything else.
+func ParseReference(s string) (Reference, error) {
+	var ref Reference
+	name, dgst, hasDigest := strings.Cut(s, "@")
+	if hasDigest {
+		d, err := ParseDigest(dgst)
+		if err != nil {
+			return ref, err
+		}
+		ref.Digest = d
+	}
+	// A colon after the last slash starts a tag; names hold none.
+	if colon := strings.LastIndexByte(name, ':'); colon > strings.LastIndexByte(name, '/') {
+		name, ref.Tag = name[:colon], name[colon+1:]
+		if !IsTag(ref.Tag) {
+			return ref, fmt.Errorf("tag %q: %w", ref.Tag, ErrInvalid)
+		}
+	}
+	if !IsRepository(name) {
+		return ref, fmt.Errorf("repository name %q: %w", name, ErrInvalid)
+	}
+	ref.Repository = name
+	return ref, nil
+}
+
+// String gives name[:tag][@digest].
+func (r Reference) String() string {
+	s := r.Repository
+	if r.Tag != "" {
+		s += ":" + r.Tag
+	}
+	if r.Digest != "" {
+		s += "@" + r.Digest.String()
+	}
+	return s
+}
+
+// IsRepository reports whether s is a repository name that a registry accepts:
+// the grammar of distribution-spec 1.1, at most 255 bytes.
+func IsRepository(s string) bool {
+	return len(s) <= maxRepositoryName && anchoredName.MatchString(s)
+}
+
+// IsTag reports whether s is a tag that a registry accepts.
+func IsTag(s string) bool { return anchoredTag.MatchString(s) }
+
+// ParseDigest reads a digest of an algorithm that we can check: sha256, sha384
+// or sha512. It returns ErrInvalid for any other.
+func ParseDigest(s string) (digest.Digest, error) {
+	d, err := digest.Parse(s)
+	if err != nil {
+		return "", fmt.Errorf("digest %q: %w", s, ErrInvalid)
+	}
+	return d, nil
+}

@@ -1,0 +1,194 @@
+// Package remote reads a registry through its HTTP API (distribution-spec 1.1):
+// repositories, tags, manifests and blobs.
+//
+// It believes nothing it can check: manifests and blobs are returned only if
+// they have the digest asked for, every body has a size limit and every request
+// a timeout. It writes nothing. Errors are of the kinds of package indexer.
+package remote
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"time"
+	"unicode"
+
+	"oras.land/oras-go/v2/registry/remote/auth"
+
+	"github.com/portbook/portbook/indexer"
+)
+
+const (
+	// requestTimeout bounds one request with its body. The slowest honest
+	// answer measured, a 4 MiB manifest from a busy registry, took under 2 s.
+	requestTimeout = 60 * time.Second
+	// catalogTimeout bounds one page of the catalogue, for which a registry on
+	// S3 lists its whole bucket: minutes for 100,000 repositories
+	// (distribution/distribution#3678).
+	catalogTimeout = 10 * time.Minute
+	// maxErrorBody is how many bytes of an error answer are quoted.
+	maxErrorBody = 300
+)
+
+// A Config says which registry to read, and as whom.
+type Config struct {
+	URL                string // http or https, without a path
+	Username, Password string // empty: anonymous
+	UserAgent          string // by which our own reads can be told from real pulls
+	Connections        int    // idle connections to keep
+}
+
+// A Client reads one registry. It is safe for concurrent use.
+type Client struct {
+	base       *url.URL
+	userAgent  string
+	http       *http.Client
+	auth       *auth.Client // http, and whatever the registry wants to know
+	challenged atomic.Bool  // the registry wants to know who asks
+}
+
+// New returns ErrInvalid if the URL is none.
+func New(c Config) (*Client, error) {
+	base, err := url.Parse(strings.TrimRight(c.URL, "/"))
+	if err != nil || base.Host == "" || base.Scheme != "http" && base.Scheme != "https" {
+		return nil, fmt.Errorf("registry URL %q: %w", c.URL, indexer.ErrInvalid)
+	}
+	client := &Client{
+		base: base, userAgent: c.UserAgent,
+		http: &http.Client{Transport: transport(c.Connections), CheckRedirect: redirect},
+	}
+	client.auth = &auth.Client{Client: client.http, Cache: auth.NewCache()}
+	if c.Username != "" || c.Password != "" {
+		client.auth.Credential = auth.StaticCredential(base.Host, auth.Credential{Username: c.Username, Password: c.Password})
+		client.challenged.Store(true)
+	}
+	return client, nil
+}
+
+// transport is ours alone: the registry's notifier closes the idle connections
+// of http.DefaultTransport after each event, which hurts whoever shares it in
+// one process (distribution v3.1.2, notifications/http.go).
+func transport(connections int) *http.Transport {
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.MaxIdleConns, t.MaxIdleConnsPerHost = connections, connections
+	t.ResponseHeaderTimeout = catalogTimeout
+	t.DisableCompression = true // digests are of the bytes as stored
+	t.ForceAttemptHTTP2 = false // one connection would serialise our reads
+	t.TLSNextProto = map[string]func(string, *tls.Conn) http.RoundTripper{}
+	return t
+}
+
+// redirect follows a registry to its object store (S3 answers blobs with a
+// presigned URL) and keeps our credentials from going along: net/http drops
+// them for another host name only, not for another port or from https to http.
+func redirect(req *http.Request, via []*http.Request) error {
+	if len(via) >= 5 {
+		return errors.New("redirected 5 times")
+	}
+	if req.URL.Host != via[0].URL.Host || req.URL.Scheme == "http" && via[0].URL.Scheme == "https" {
+		req.Header.Del("Authorization")
+	}
+	return nil
+}
+
+// do sends a request for a path below /v2/ and returns the answer if its status
+// is one of accept; any other becomes an error.
+func (c *Client) do(ctx context.Context, method, path string, header http.Header, accept ...int) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, c.base.String()+"/v2/"+path, nil)
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %v: %w", method, path, err, indexer.ErrInvalid)
+	}
+	for k, v := range header {
+		req.Header[k] = v
+	}
+	req.Header.Set("User-Agent", c.userAgent)
+	resp, err := c.send(req)
+	if err != nil {
+		return nil, unreachable(ctx, method, path, err)
+	}
+	for _, status := range accept {
+		if resp.StatusCode == status {
+			return resp, nil
+		}
+	}
+	defer resp.Body.Close()
+	return nil, statusError(method, path, resp)
+}
+
+// send does without authentication until the registry asks for it: most stand in
+// a closed network and never do.
+func (c *Client) send(req *http.Request) (*http.Response, error) {
+	if c.challenged.Load() {
+		return c.auth.Do(req)
+	}
+	resp, err := c.http.Do(req)
+	if err != nil || resp.StatusCode != http.StatusUnauthorized {
+		return resp, err
+	}
+	discard(resp)
+	c.challenged.Store(true)
+	return c.auth.Do(req)
+}
+
+// A StatusError is an answer that was not asked for.
+type StatusError struct {
+	Method, Path string
+	Status       int
+	Body         string // the beginning of it
+}
+
+func (e *StatusError) Error() string {
+	s := fmt.Sprintf("%s /v2/%s: registry answered %d %s", e.Method, e.Path, e.Status, http.StatusText(e.Status))
+	if e.Body != "" {
+		s += ": " + e.Body
+	}
+	return s
+}
+
+// Unwrap gives the kind: a registry that is starting, overloaded or behind a
+// gateway that cannot reach it is unavailable; 500 is about this one reference.
+func (e *StatusError) Unwrap() error {
+	switch e.Status {
+	case http.StatusNotFound:
+		return indexer.ErrNotFound
+	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return indexer.ErrUnavailable
+	}
+	return nil
+}
+
+func statusError(method, path string, resp *http.Response) error {
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody)) // best effort: the status is the error
+	text := strings.Map(printable, strings.Join(strings.Fields(strings.ToValidUTF8(string(body), "?")), " "))
+	return &StatusError{Method: method, Path: path, Status: resp.StatusCode, Body: text}
+}
+
+// printable keeps a terminal from taking orders from an error's text.
+func printable(r rune) rune {
+	if unicode.IsControl(r) {
+		return '?'
+	}
+	return r
+}
+
+// unreachable wraps an error of the transport: nobody answered, or stopped
+// half-way.
+func unreachable(ctx context.Context, method, path string, err error) error {
+	if ctx.Err() != nil && !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return fmt.Errorf("%s /v2/%s: %w", method, path, ctx.Err())
+	}
+	return fmt.Errorf("%s /v2/%s: %v: %w", method, path, err, indexer.ErrUnavailable)
+}
+
+// discard reads the little that is left of a body, so that its connection is
+// used again, and closes it.
+func discard(resp *http.Response) {
+	_, _ = io.CopyN(io.Discard, resp.Body, 4<<10) // more is not worth waiting for
+	resp.Body.Close()
+}

@@ -1,0 +1,179 @@
+package remote
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/portbook/portbook/indexer"
+)
+
+// Media types of Docker's image manifest version 2, schema 2, which image-spec
+// does not name.
+const (
+	MediaTypeDockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
+	MediaTypeDockerList     = "application/vnd.docker.distribution.manifest.list.v2+json"
+)
+
+// MaxManifest is the most bytes of a manifest that we read: 4 MiB. The stock
+// registry stores none that is larger (distribution v3.1.2,
+// registry/handlers/manifests.go).
+const MaxManifest = 4 << 20
+
+// accept lists every type a registry may store. The stock registry answers 404
+// for an OCI manifest whose type is not listed.
+var accept = []string{
+	ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageIndex, MediaTypeDockerManifest, MediaTypeDockerList,
+}
+
+// Manifest reads a manifest or image index. Reference is a tag or a digest. The
+// digest and the size (bytes) of the descriptor are computed from what was read;
+// headers are believed for the media type only.
+//
+// It returns ErrNotFound if the registry answers 404, ErrUnavailable if it does
+// not answer, and ErrInvalid if the bytes do not have the digest asked for or
+// are more than MaxManifest.
+func (c *Client) Manifest(ctx context.Context, repository, reference string) ([]byte, ocispec.Descriptor, error) {
+	body, desc, _, err := c.manifest(ctx, repository, reference, "")
+	return body, desc, err
+}
+
+// ManifestUnless is Manifest, but reads nothing and returns true if the tag
+// shows the digest that is known already.
+func (c *Client) ManifestUnless(ctx context.Context, repository, tag string, known digest.Digest) (body []byte, desc ocispec.Descriptor, same bool, err error) {
+	return c.manifest(ctx, repository, tag, known)
+}
+
+func (c *Client) manifest(ctx context.Context, repository, reference string, known digest.Digest) (_ []byte, desc ocispec.Descriptor, same bool, _ error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	path := repository + "/manifests/" + reference
+	resp, err := c.do(ctx, http.MethodGet, path, conditional(known), http.StatusOK, http.StatusNotModified)
+	if err != nil {
+		return nil, desc, false, err
+	}
+	defer discard(resp)
+	if resp.StatusCode == http.StatusNotModified {
+		return nil, desc, true, nil
+	}
+	body, err := readAll(ctx, resp, path, MaxManifest)
+	if err != nil {
+		return nil, desc, false, err
+	}
+	desc = ocispec.Descriptor{MediaType: mediaType(resp), Digest: digest.FromBytes(body), Size: int64(len(body))}
+	if want, err := digest.Parse(reference); err == nil {
+		if desc.Digest = want.Algorithm().FromBytes(body); desc.Digest != want {
+			return nil, desc, false, fmt.Errorf("manifest %s@%s has digest %s: %w", repository, want, desc.Digest, indexer.ErrInvalid)
+		}
+	}
+	return body, desc, false, nil
+}
+
+// Shows asks which digest a tag shows, without reading the manifest. It is cheap
+// if that is the known one: a 304 costs the registry one file read, and it sends
+// no event for it. The digest is what the registry's header says: a hint.
+//
+// The known digest must be one that the tag showed before; for a reference that
+// is a digest the registry answers 304 without looking, so use Exists.
+func (c *Client) Shows(ctx context.Context, repository, tag string, known digest.Digest) (digest.Digest, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	path := repository + "/manifests/" + tag
+	resp, err := c.do(ctx, http.MethodHead, path, conditional(known), http.StatusOK, http.StatusNotModified)
+	if err != nil {
+		return "", err
+	}
+	defer discard(resp)
+	if resp.StatusCode == http.StatusNotModified {
+		return known, nil
+	}
+	d, err := digest.Parse(resp.Header.Get("Docker-Content-Digest"))
+	if err != nil {
+		return "", fmt.Errorf("digest of %s:%s: %q: %w", repository, tag, resp.Header.Get("Docker-Content-Digest"), indexer.ErrInvalid)
+	}
+	return d, nil
+}
+
+// Exists returns nil if the registry holds the manifest, and ErrNotFound if not.
+func (c *Client) Exists(ctx context.Context, repository string, d digest.Digest) error {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	resp, err := c.do(ctx, http.MethodHead, repository+"/manifests/"+d.String(), conditional(""), http.StatusOK)
+	if err != nil {
+		return err
+	}
+	discard(resp)
+	return nil
+}
+
+// Blob reads a blob of at most limit bytes. It returns ErrInvalid if the bytes
+// are more, or do not have the digest.
+func (c *Client) Blob(ctx context.Context, repository string, d digest.Digest, limit int64) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	path := repository + "/blobs/" + d.String()
+	resp, err := c.do(ctx, http.MethodGet, path, nil, http.StatusOK)
+	if err != nil {
+		return nil, err
+	}
+	defer discard(resp)
+	body, err := readAll(ctx, resp, path, limit)
+	if err != nil {
+		return nil, err
+	}
+	if got := d.Algorithm().FromBytes(body); got != d {
+		return nil, fmt.Errorf("blob %s@%s has digest %s: %w", repository, d, got, indexer.ErrInvalid)
+	}
+	return body, nil
+}
+
+// conditional gives the headers of a request for a manifest.
+func conditional(known digest.Digest) http.Header {
+	h := http.Header{"Accept": accept}
+	if known != "" {
+		h.Set("If-None-Match", `"`+known.String()+`"`)
+	}
+	return h
+}
+
+// mediaType gives the type without parameters, "" if there is none.
+func mediaType(resp *http.Response) string {
+	ct := resp.Header.Get("Content-Type")
+	if t, _, err := mime.ParseMediaType(ct); err == nil {
+		return t
+	}
+	return strings.TrimSpace(ct)
+}
+
+// readAll reads a body of at most limit bytes.
+func readAll(ctx context.Context, resp *http.Response, path string, limit int64) ([]byte, error) {
+	if resp.ContentLength > limit {
+		return nil, tooLarge(path, limit)
+	}
+	buf := make([]byte, 0, max(resp.ContentLength, 512)+1)
+	body := io.LimitReader(resp.Body, limit+1)
+	for {
+		n, err := body.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+n]
+		switch {
+		case int64(len(buf)) > limit:
+			return nil, tooLarge(path, limit)
+		case err == io.EOF:
+			return buf, nil
+		case err != nil:
+			return nil, unreachable(ctx, http.MethodGet, path, err)
+		case len(buf) == cap(buf):
+			buf = append(buf, 0)[:len(buf)]
+		}
+	}
+}
+
+func tooLarge(path string, limit int64) error {
+	return fmt.Errorf("/v2/%s is larger than %d bytes: %w", path, limit, indexer.ErrInvalid)
+}

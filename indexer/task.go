@@ -1,0 +1,87 @@
+package indexer
+
+import (
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// A Priority orders tasks: what a person waits for comes first.
+type Priority int
+
+const (
+	PriorityEvent   Priority = 0 // somebody has just pushed or deleted it
+	PriorityScan    Priority = 1 // a scan found that it differs
+	PriorityConfirm Priority = 2 // a second look at what an event announced
+)
+
+// An Ask asks for a reference to be read.
+type Ask struct {
+	Repository string
+	Reference  string // a tag or a digest
+	Priority   Priority
+	Hint       digest.Digest // what the tag is said to show; "" if nobody says
+	After      time.Duration // how long to wait before
+}
+
+// A Task is a reference that its holder, and nobody else, is to read.
+type Task struct {
+	ID         int64
+	Repository string
+	Reference  string // a tag or a digest
+	Priority   Priority
+	Hint       digest.Digest
+	HintedAt   time.Time     // when an event told the hint, by our clock
+	Wanted     int           // how often it was asked for when it was claimed
+	Claims     int           // how often it has been claimed, this time included
+	Attempts   int           // this one included
+	TagDigest  digest.Digest // where the book has the tag, "" if nowhere
+	Known      bool          // whether the book holds, whole, what Hint or a digest Reference names
+}
+
+// Digest gives the reference as a digest, or "" if it is a tag.
+func (t Task) Digest() digest.Digest {
+	if !strings.Contains(t.Reference, ":") {
+		return "" // a tag has none; digest.Parse would find out by regular expressions
+	}
+	d, err := digest.Parse(t.Reference)
+	if err != nil {
+		return ""
+	}
+	return d
+}
+
+// A Finding is what the registry said when a task was read.
+type Finding struct {
+	Task      Task
+	Manifests []Manifest    // read just now; the book takes them in
+	Outcome   Outcome       // what became of the reference
+	Digest    digest.Digest // where a tag points, if Outcome is Found
+	Problem   string        // if Outcome is Broken
+	Asks      []Ask         // what else should be read because of it
+	Again     time.Duration // look once more after this long; 0: no
+}
+
+// An Outcome is what became of a reference.
+type Outcome string
+
+const (
+	Found  Outcome = "found"
+	Gone   Outcome = "gone"   // the registry does not have it
+	Broken Outcome = "broken" // the registry has it and cannot show it
+)
+
+// An Event is a notification of a push or a deletion, as far as we use it.
+type Event struct {
+	ID         string
+	At         time.Time
+	Action     string // push or delete
+	Repository string
+	Tag        string
+	Digest     digest.Digest
+	MediaType  string
+	Actor      string
+	UserAgent  string
+	Instance   string // the registry's process that sent it
+}

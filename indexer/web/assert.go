@@ -1,0 +1,247 @@
+package web
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/portbook/portbook/indexer"
+)
+
+const (
+	// maxAssertion is the most bytes of a request to /assert: 1 MiB. It is a
+	// helper of tests; a page of labels to compare is far less.
+	maxAssertion = 1 << 20
+	// maxAssertTimeout is the longest that /assert waits: 60 s, since every
+	// waiting request asks the database 20 times a second.
+	maxAssertTimeout = 60 * time.Second
+	// assertPoll is how often /assert looks for a new version: every 50 ms. A
+	// push takes about as long to be seen.
+	assertPoll = 50 * time.Millisecond
+)
+
+// An assertRequest asks whether the index holds something.
+type assertRequest struct {
+	Query      map[string]oneOrMore // parameters as of /index/static
+	Assertions []assertion
+}
+
+type assertion struct {
+	Type string // contains or not-contains
+	Test json.RawMessage
+}
+
+type assertReply struct {
+	Success  bool
+	Results  []flatpakRepository
+	Failures []assertion
+}
+
+// oneOrMore is a string or a list of strings.
+type oneOrMore []string
+
+func (o *oneOrMore) UnmarshalJSON(b []byte) error {
+	var one string
+	if err := json.Unmarshal(b, &one); err == nil {
+		*o = oneOrMore{one}
+		return nil
+	}
+	return json.Unmarshal(b, (*[]string)(o))
+}
+
+// assert answers 200 as soon as every assertion holds of the results of the
+// query, and 400 if that does not happen within ?timeout seconds. Either way
+// the body has what was found last, and which assertions it fails.
+func (s *server) assert(w http.ResponseWriter, r *http.Request) error {
+	if !s.AssertEndpoint {
+		return errNothingHere
+	}
+	wait, err := assertTimeout(r)
+	if err != nil {
+		return err
+	}
+	setDeadline(w, wait+timeout)
+	q, assertions, err := readAssertions(http.MaxBytesReader(w, r.Body, maxAssertion))
+	if err != nil {
+		return err
+	}
+	reply, err := s.waitFor(r, q, assertions, time.Now().Add(wait))
+	if err != nil {
+		return err
+	}
+	code := http.StatusOK
+	if !reply.Success {
+		// Not a bad request, but it fails the curl --fail of a test.
+		code = http.StatusBadRequest
+	}
+	return writeJSON(w, code, reply)
+}
+
+func assertTimeout(r *http.Request) (time.Duration, error) {
+	v := r.URL.Query().Get("timeout")
+	if v == "" {
+		return 0, nil
+	}
+	seconds, err := strconv.ParseUint(v, 10, 64)
+	if err != nil && !errors.Is(err, strconv.ErrRange) {
+		return 0, invalid("timeout", "%q is no number of seconds", cut(v, 64))
+	}
+	return time.Duration(min(seconds, uint64(maxAssertTimeout/time.Second))) * time.Second, nil
+}
+
+// readAssertions is strict where /index is not: what a test asks for in vain
+// must not pass.
+func readAssertions(body io.Reader) (indexer.ImageQuery, []assertion, error) {
+	var req assertRequest
+	d := json.NewDecoder(body)
+	d.DisallowUnknownFields()
+	if err := d.Decode(&req); err != nil {
+		return nil, nil, invalid("request", "%s", err)
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return nil, nil, invalid("request", "has more than one value")
+	}
+	for _, a := range req.Assertions {
+		if a.Type != "contains" && a.Type != "not-contains" {
+			return nil, nil, invalid("assertion", "of type %q", cut(a.Type, 64))
+		}
+		if len(a.Test) == 0 {
+			return nil, nil, invalid("assertion", "without Test")
+		}
+	}
+	parameters := url.Values{}
+	for k, v := range req.Query {
+		parameters[k] = v
+	}
+	q, unknown, err := imageQuery(parameters)
+	if err == nil && len(unknown) > 0 {
+		err = invalid("Query", "has an unknown parameter %q", cut(unknown[0], 64))
+	}
+	return q, req.Assertions, err
+}
+
+// waitFor looks at the results of q in every new version of the catalogue until
+// the assertions hold or it is end.
+func (s *server) waitFor(r *http.Request, q indexer.ImageQuery, assertions []assertion, end time.Time) (reply assertReply, err error) {
+	ctx, cancel := context.WithDeadline(r.Context(), end.Add(timeout/2)) // the look at end may take its time
+	defer cancel()
+	tick := time.NewTicker(assertPoll)
+	defer tick.Stop()
+	var seen *indexer.Version
+	for {
+		last := !time.Now().Before(end)
+		err := s.Read(ctx, func(b Book) error {
+			v, err := b.Version(ctx)
+			if err != nil || seen != nil && *seen == v {
+				return err
+			}
+			found, err := b.Images(ctx, q)
+			if err != nil {
+				return err
+			}
+			seen, reply = &v, check(flatpakResults(found), assertions)
+			return nil
+		})
+		if err != nil || reply.Success || last {
+			return reply, err
+		}
+		select {
+		case <-ctx.Done():
+			return reply, ctx.Err()
+		case <-tick.C:
+		case <-time.After(time.Until(end)):
+		}
+	}
+}
+
+// check gives the reply for results.
+func check(results []flatpakRepository, assertions []assertion) assertReply {
+	reply := assertReply{Results: results, Failures: []assertion{}}
+	have := generic(results)
+	for _, a := range assertions {
+		if contains(have, generic(a.Test)) != (a.Type == "contains") {
+			reply.Failures = append(reply.Failures, a)
+		}
+	}
+	reply.Success = len(reply.Failures) == 0
+	return reply
+}
+
+// generic gives v as encoding/json reads it into an any.
+func generic(v any) (g any) {
+	b, err := json.Marshal(v)
+	if err == nil {
+		err = json.Unmarshal(b, &g)
+	}
+	if err != nil {
+		panic(err) // our own types, and JSON that was read before
+	}
+	return g
+}
+
+// contains reports whether have holds want: of an object every key, of a list
+// every element in some element, of anything else the same value.
+func contains(have, want any) bool {
+	switch want := want.(type) {
+	case map[string]any:
+		have, ok := have.(map[string]any)
+		if !ok {
+			return false
+		}
+		for k, w := range want {
+			if h, ok := have[k]; !ok || !contains(h, w) {
+				return false
+			}
+		}
+		return true
+	case []any:
+		have, ok := have.([]any)
+		if !ok {
+			return false
+		}
+		for _, w := range want {
+			if !containsElement(have, w) {
+				return false
+			}
+		}
+		return true
+	}
+	return equal(have, want)
+}
+
+func containsElement(list []any, want any) bool {
+	for _, h := range list {
+		if contains(h, want) {
+			return true
+		}
+	}
+	return false
+}
+
+// equal compares a scalar with whatever have is; == panics on lists.
+func equal(have, want any) bool {
+	switch have.(type) {
+	case map[string]any, []any:
+		return false
+	}
+	return have == want
+}
+
+// tellJSON tells an error as {"error": text}.
+func tellJSON(w http.ResponseWriter, code int, text string) {
+	_ = writeJSON(w, code, map[string]string{"error": text})
+}
+
+func writeJSON(w http.ResponseWriter, code int, v any) error {
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Cache-Control", "no-store")
+	w.WriteHeader(code)
+	_ = json.NewEncoder(w).Encode(v)
+	return nil
+}

@@ -1,0 +1,125 @@
+package web
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+
+	"github.com/portbook/portbook/indexer"
+)
+
+const (
+	// defaultPage is how many results are given if n does not say: 25, as the
+	// Docker Registry API has it, and what docker and podman ask for.
+	defaultPage = 25
+	// maxDescription is the most runes of a description in a list: 500. The
+	// clients show 45; it keeps a page of 100 results small whatever people
+	// write into a label.
+	maxDescription = 500
+)
+
+// ping answers what docker asks before it searches.
+//
+// Any answer is enough for it; only the header matters. "false" says that this
+// is no standalone registry of the first protocol, whose every request carried
+// Basic credentials: without it docker sends "Authorization: Basic Og==", an
+// empty name and password, with a search over https by somebody who has not
+// logged in (docker 20.10 to 28.5), and a shared cache must not store the
+// answer to that (RFC 9111, 3.5). Somebody who has logged in still sends the
+// credentials with the search; we do not read them.
+func (s *server) ping(w http.ResponseWriter, _ *http.Request) error {
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Cache-Control", "no-cache")
+	h.Set("X-Docker-Registry-Standalone", "false")
+	return write(w, []byte("true"))
+}
+
+// dockerSearchAnswer is the answer of GET /v1/search, as the Docker Registry
+// API has it since version 1.4.
+type dockerSearchAnswer struct {
+	Query      string               `json:"query"`
+	NumResults int                  `json:"num_results"` // of all pages
+	NumPages   int                  `json:"num_pages"`   // that can be asked for
+	Page       int                  `json:"page"`        // from 1
+	PageSize   int                  `json:"page_size"`
+	Results    []dockerSearchResult `json:"results"` // never null
+}
+
+// A dockerSearchResult has a bare repository name: podman puts the host before
+// it, and would have it twice. StarCount must be a JSON integer, or docker and
+// podman refuse the whole answer.
+type dockerSearchResult struct {
+	Name        string `json:"name"`
+	Description string `json:"description"`
+	StarCount   int    `json:"star_count"`
+	IsOfficial  bool   `json:"is_official"`
+	IsAutomated bool   `json:"is_automated"`
+	IsTrusted   bool   `json:"is_trusted"`
+}
+
+// dockerSearch answers docker search and podman search. It refuses nothing: to
+// podman any refusal means to list the catalogue instead, and to say nothing.
+func (s *server) dockerSearch(w http.ResponseWriter, r *http.Request) error {
+	q, page := dockerQuery(r)
+	as := form{contentType: "application/json", maxAge: s.MaxAgeIndex}
+	return s.answer(w, r, as, func(b Book, out io.Writer) error {
+		var found indexer.Results
+		err := s.metrics.timed("docker", func() (err error) {
+			found, err = b.Search(r.Context(), q)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		return json.NewEncoder(out).Encode(dockerAnswer(q, page, found))
+	})
+}
+
+// dockerQuery reads q, n and page. What is absent or no number has its default,
+// what is out of range is brought into it: podman sends any n that its user
+// types.
+func dockerQuery(r *http.Request) (q indexer.Query, page int) {
+	v := r.URL.Query()
+	n := min(max(number(v.Get("n"), defaultPage), 1), indexer.MaxPage)
+	page = min(max(number(v.Get("page"), 1), 1), lastPage(n))
+	return indexer.ParseQuery(v.Get("q"), n, (page-1)*n), page
+}
+
+// lastPage is the last page of n that starts within indexer.MaxOffset.
+func lastPage(n int) int { return indexer.MaxOffset/n + 1 }
+
+// number reads s; def if it is none. One that is too large for an int is the
+// largest int.
+func number(s string, def int) int {
+	n, err := strconv.Atoi(s)
+	if err != nil && !errors.Is(err, strconv.ErrRange) {
+		return def
+	}
+	return n
+}
+
+func dockerAnswer(q indexer.Query, page int, found indexer.Results) dockerSearchAnswer {
+	// We cut to n ourselves: docker prints as many as it is sent.
+	items := found.Items[:min(len(found.Items), q.Limit)]
+	a := dockerSearchAnswer{
+		Query:      q.Text,
+		NumResults: found.Total,
+		// A client that asks for every page must come to an end.
+		NumPages: min((found.Total+q.Limit-1)/q.Limit, lastPage(q.Limit)),
+		Page:     page,
+		PageSize: q.Limit,
+		Results:  make([]dockerSearchResult, len(items)),
+	}
+	for i, item := range items {
+		a.Results[i] = dockerSearchResult{
+			Name:        item.Name,
+			Description: oneLine(item.Description, maxDescription),
+			StarCount:   item.Stars,
+			IsOfficial:  item.Official,
+		}
+	}
+	return a
+}

@@ -1,0 +1,215 @@
+package web
+
+import (
+	"encoding/json"
+	"io"
+	"maps"
+	"mime"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/portbook/portbook/indexer"
+)
+
+const (
+	// maxParameters is the most values in one query of images: 100. Each makes
+	// a condition or part of one for the database; flatpak sends 4.
+	maxParameters = 100
+	// maxParameter is the most bytes of a key or a value: 1,024. A tag has at
+	// most 128 and a repository name 255; a glob of many stars is slow to
+	// match in proportion to its length.
+	maxParameter = 1024
+	// maxForm is the most bytes of a posted form: 256 KiB, room for
+	// maxParameters of the longest, percent-encoded where that is likely.
+	maxForm = 256 << 10
+)
+
+// flatpakIndex is flatpak's registry index (flatpak-oci-specs,
+// registry-index.md). What is not marked omitempty must be there and not null:
+// flatpak refuses the whole index otherwise, and up to 1.16 crashes where
+// Registry is missing.
+type flatpakIndex struct {
+	Registry string
+	Results  []flatpakRepository
+}
+
+type flatpakRepository struct {
+	Name   string
+	Images []flatpakImage
+	Lists  []flatpakList
+}
+
+type flatpakImage struct {
+	Digest       string
+	MediaType    string
+	OS           string
+	Architecture string
+	Annotations  map[string]string `json:",omitempty"`
+	Labels       map[string]string `json:",omitempty"`
+	Tags         *[]string         `json:",omitempty"` // never null; absent inside a list, as the spec says
+}
+
+type flatpakList struct {
+	Digest      string
+	MediaType   string
+	Images      []flatpakImage
+	Annotations map[string]string `json:",omitempty"`
+	Tags        []string
+}
+
+// index answers /index/static and /index/dynamic. Both give the same; a maxAge
+// of 0 makes caches ask every time. It is "no-cache", not the "no-store" that
+// the specification mentions: flatpak takes no-store for "fresh for 30
+// minutes".
+func (s *server) index(maxAge time.Duration) func(http.ResponseWriter, *http.Request) error {
+	as := form{contentType: "application/json", maxAge: maxAge, gzip: true}
+	return func(w http.ResponseWriter, r *http.Request) error {
+		parameters, err := parametersOf(w, r)
+		if err != nil {
+			return err
+		}
+		q, _, err := imageQuery(parameters)
+		if err != nil {
+			return err
+		}
+		return s.answer(w, r, as, func(b Book, out io.Writer) error {
+			results, err := s.images(r, b, q)
+			if err != nil {
+				return err
+			}
+			e := json.NewEncoder(out)
+			e.SetEscapeHTML(false) // it is never HTML, and appstream labels are full of markup
+			return e.Encode(flatpakIndex{Registry: registryField(s.PublicURL), Results: results})
+		})
+	}
+}
+
+func (s *server) images(r *http.Request, b Book, q indexer.ImageQuery) ([]flatpakRepository, error) {
+	var found []indexer.RepositoryImages
+	err := s.metrics.timed("index", func() (err error) {
+		found, err = b.Images(r.Context(), q)
+		return err
+	})
+	return flatpakResults(found), err
+}
+
+// registryField is publicURL if flatpak reads it as we mean it, else "/", the
+// host that answered. It is resolved against the address of the index, so ""
+// and "." would lead to /index/v2/.
+func registryField(publicURL string) string {
+	if u, err := url.Parse(publicURL); err == nil && u.Host != "" && (u.Scheme == "http" || u.Scheme == "https") {
+		return publicURL
+	}
+	return "/"
+}
+
+// parametersOf reads the parameters of a query of images from the URL and, of
+// a POST, from the form in its body.
+func parametersOf(w http.ResponseWriter, r *http.Request) (url.Values, error) {
+	if r.Method == http.MethodPost && r.ContentLength != 0 {
+		// net/http passes over a body that it does not know as a form, and
+		// without its conditions everything would be found.
+		if t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || t != "application/x-www-form-urlencoded" {
+			return nil, invalid("Content-Type", "of a query must be application/x-www-form-urlencoded")
+		}
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+	if err := r.ParseForm(); err != nil {
+		return nil, invalid("parameters", "cannot be read")
+	}
+	return r.Form, nil
+}
+
+// imageQuery reads the parameters of flatpak's index: a key is a condition, its
+// values are alternatives. Conditions are in order of key, so that the same
+// question is the same query whatever order it came in.
+//
+// Keys that are not ours are given back and, on /index, passed over: flatpak
+// filters what it gets itself, so a newer one that sends a parameter more must
+// get too much rather than nothing. But one of our names with an operator that
+// it does not have is an error, since whoever sent it counts on it.
+func imageQuery(parameters url.Values) (q indexer.ImageQuery, unknown []string, err error) {
+	count := 0
+	for _, key := range slices.Sorted(maps.Keys(parameters)) {
+		values := parameters[key]
+		if count += len(values); count > maxParameters {
+			return nil, nil, invalid("parameters", "more than %d", maxParameters)
+		}
+		if err := checkParameter(key, values); err != nil {
+			return nil, nil, err
+		}
+		c, known, err := condition(key, values)
+		if err != nil {
+			return nil, nil, err
+		}
+		if !known {
+			unknown = append(unknown, key)
+			continue
+		}
+		q = append(q, c)
+	}
+	return q, unknown, nil
+}
+
+// checkParameter refuses what no database can look for.
+func checkParameter(key string, values []string) error {
+	for _, s := range append([]string{key}, values...) {
+		switch {
+		case len(s) > maxParameter:
+			return invalid("parameter", "%q: more than %d bytes", cut(key, 64), maxParameter)
+		case !utf8.ValidString(s), strings.ContainsRune(s, 0):
+			return invalid("parameter", "%q: no text", cut(key, 64))
+		}
+	}
+	return nil
+}
+
+// condition reads one parameter; known is false if the key is none of ours.
+//
+// The name of a label or annotation may hold colons, so only an operator at
+// the very end counts. A label whose name ends in ":exists" can be asked for by
+// "label:NAME:exists:matches" with a value without stars.
+func condition(key string, values []string) (c indexer.Condition, known bool, err error) {
+	head, rest, _ := strings.Cut(key, ":")
+	c = indexer.Condition{Field: indexer.Field(head), Op: indexer.OpEquals, Values: values}
+	switch c.Field {
+	case indexer.FieldLabel, indexer.FieldAnnotation:
+		return named(c, key, rest)
+	case indexer.FieldTag:
+		if rest == "matches" {
+			c.Op = indexer.OpMatches
+			return c, true, nil
+		}
+	case indexer.FieldRepository, indexer.FieldOS, indexer.FieldArchitecture:
+	default:
+		return c, false, nil
+	}
+	if head != key {
+		return c, true, invalid("parameter", "%q: %s has no such operator", cut(key, 64), head)
+	}
+	return c, true, nil
+}
+
+// named reads the rest of the key of a label or annotation: NAME, NAME:exists
+// or NAME:matches.
+func named(c indexer.Condition, key, rest string) (indexer.Condition, bool, error) {
+	c.Name = rest
+	if name, ok := strings.CutSuffix(rest, ":matches"); ok {
+		c.Name, c.Op = name, indexer.OpMatches
+	} else if name, ok := strings.CutSuffix(rest, ":exists"); ok {
+		// The specification leaves open what another value than 1 means. To
+		// take 0 for "exists" would give the opposite of what was asked.
+		if slices.ContainsFunc(c.Values, func(v string) bool { return v != "1" }) {
+			return c, true, invalid("parameter", "%q: the value must be 1", cut(key, 64))
+		}
+		c.Name, c.Op, c.Values = name, indexer.OpExists, nil
+	}
+	if c.Name == "" {
+		return c, true, invalid("parameter", "%q: names no %s", cut(key, 64), c.Field)
+	}
+	return c, true, nil
+}

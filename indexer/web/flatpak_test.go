@@ -1,0 +1,339 @@
+package web_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/web"
+)
+
+func TestIndexParameters(t *testing.T) {
+	t.Parallel()
+	equals := func(f indexer.Field, name string, values ...string) indexer.Condition {
+		return indexer.Condition{Field: f, Name: name, Op: indexer.OpEquals, Values: values}
+	}
+	exists := func(f indexer.Field, name string) indexer.Condition {
+		return indexer.Condition{Field: f, Name: name, Op: indexer.OpExists}
+	}
+	matches := func(f indexer.Field, name string, values ...string) indexer.Condition {
+		return indexer.Condition{Field: f, Name: name, Op: indexer.OpMatches, Values: values}
+	}
+	for _, test := range []struct {
+		query string
+		want  indexer.ImageQuery
+	}{
+		{"", nil},
+		// What flatpak sends, byte for byte.
+		{"label%3Aorg.flatpak.ref%3Aexists=1&architecture=amd64&os=linux&tag=latest", indexer.ImageQuery{
+			equals("architecture", "", "amd64"),
+			exists("label", "org.flatpak.ref"),
+			equals("os", "", "linux"),
+			equals("tag", "", "latest"),
+		}},
+		{"repository=a&repository=b", indexer.ImageQuery{equals("repository", "", "a", "b")}},
+		{"tag:matches=v1.*&tag=x", indexer.ImageQuery{equals("tag", "", "x"), matches("tag", "", "v1.*")}},
+		{"tag=", indexer.ImageQuery{equals("tag", "", "")}},
+		{"annotation:a.b=x&annotation:a.b=y", indexer.ImageQuery{equals("annotation", "a.b", "x", "y")}},
+		{"annotation:a:exists=1", indexer.ImageQuery{exists("annotation", "a")}},
+		{"annotation:a:exists=1&annotation:a:exists=1", indexer.ImageQuery{exists("annotation", "a")}},
+		{"annotation:a:matches=1*&annotation:a:matches=2*", indexer.ImageQuery{matches("annotation", "a", "1*", "2*")}},
+		{"label:team=payments", indexer.ImageQuery{equals("label", "team", "payments")}},
+		{"label:a:b:c=x", indexer.ImageQuery{equals("label", "a:b:c", "x")}},
+		{"label:a:exists:b=x", indexer.ImageQuery{equals("label", "a:exists:b", "x")}},
+		{"label:a:b:exists=1", indexer.ImageQuery{exists("label", "a:b")}},
+		{"label:a:exists:matches=x", indexer.ImageQuery{matches("label", "a:exists", "x")}},
+		{"label:exists=1", indexer.ImageQuery{equals("label", "exists", "1")}},
+		{"label:<script>=x", indexer.ImageQuery{equals("label", "<script>", "x")}},
+		// Of a newer flatpak, perhaps; it filters itself.
+		{"bogus=1&limit=1&os=linux&labels:a=1", indexer.ImageQuery{equals("os", "", "linux")}},
+	} {
+		for _, path := range []string{"/index/static", "/index/dynamic"} {
+			b := &book{}
+			resp, body := get(t, serve(t, b).URL+path+"?"+test.query)
+			if resp.StatusCode != 200 {
+				t.Errorf("GET %s?%s: %d %s", path, test.query, resp.StatusCode, body)
+			}
+			if diff := cmp.Diff(test.want, b.imageQuery); diff != "" {
+				t.Errorf("GET %s?%s (-want +got):\n%s", path, test.query, diff)
+			}
+			b = &book{}
+			resp, body = do(t, http.MethodPost, serve(t, b).URL+path, test.query, "Content-Type", "application/x-www-form-urlencoded; charset=utf-8")
+			if resp.StatusCode != 200 {
+				t.Errorf("POST %s %s: %d %s", path, test.query, resp.StatusCode, body)
+			}
+			if diff := cmp.Diff(test.want, b.imageQuery); diff != "" {
+				t.Errorf("POST %s %s (-want +got):\n%s", path, test.query, diff)
+			}
+		}
+	}
+}
+
+// A condition that cannot be met must be refused. Left out, it would answer
+// with everything; passed on, a NUL cost the predecessor a connection each time.
+func TestIndexRefuses(t *testing.T) {
+	t.Parallel()
+	b := &book{}
+	s := serve(t, b)
+	long := strings.Repeat("x", 1025)
+	for query, named := range map[string]string{
+		"label:a:exists=0":                     "label:a:exists",
+		"label:a:exists=":                      "label:a:exists",
+		"label:a:exists=1&label:a:exists=true": "label:a:exists",
+		"label:=x":                             "label:",
+		"label=x":                              "label",
+		"label::exists=1":                      "label::exists",
+		"annotation::matches=1":                "annotation::matches",
+		"repository:matches=a*":                "repository:matches",
+		"os:exists=1":                          "os:exists",
+		"tag:exists=1":                         "tag:exists",
+		"tag:=1":                               "tag:",
+		"repository=%00":                       "repository",
+		"bogus=%00":                            "bogus",
+		"tag=%ff":                              "tag",
+		"label:%00=x":                          "label:",
+		"tag=" + long:                          "tag",
+		"label:" + long + "=1":                 "label:x",
+		strings.Repeat("tag=x&", 101):          "parameters",
+		strings.Repeat("bogus=x&", 101):        "parameters",
+		"tag=%zz":                              "parameters",
+		"os=linux;tag=x":                       "parameters",
+		"annotation:a:matches=" + long + "&os=windows": "annotation:a:matches",
+	} {
+		resp, body := get(t, s.URL+"/index/static?"+query)
+		if resp.StatusCode != 400 || !strings.Contains(body, named) || len(body) > 300 {
+			t.Errorf("%.60s: %d %.300q, want 400 that names %s", query, resp.StatusCode, body, named)
+		}
+	}
+	for contentType, body := range map[string]string{
+		"":                                  "tag=x",
+		"text/plain":                        "tag=x",
+		"application/json":                  "{}",
+		"application/x-www-form-urlencoded": "tag=" + strings.Repeat("x", 1<<20),
+	} {
+		resp, _ := do(t, http.MethodPost, s.URL+"/index/static", body, "Content-Type", contentType)
+		if resp.StatusCode != 400 {
+			t.Errorf("POST of %q: %d, want 400", contentType, resp.StatusCode)
+		}
+	}
+	if b.questions > 0 {
+		t.Errorf("%d questions reached the book", b.questions)
+	}
+}
+
+func TestIndexAnswer(t *testing.T) {
+	t.Parallel()
+	b := &book{images: []indexer.RepositoryImages{
+		{Name: "b", Lists: []indexer.ImageList{{
+			Digest: dgst("1"), MediaType: "list", Tags: []string{"latest"},
+			Annotations: map[string]string{"on": "list"},
+			Images:      []indexer.Image{{Digest: dgst("2"), MediaType: "image", OS: "linux", Architecture: "arm64"}},
+		}}},
+		{Name: "a", Images: []indexer.Image{{
+			Digest: dgst("3"), MediaType: "image", OS: "linux", Architecture: "amd64",
+			Annotations: map[string]string{"k": "<v>"},
+			Labels:      map[string]string{"l": "bad \xff byte, \x00"},
+			Tags:        []string{"1", "latest"},
+		}, {Digest: dgst("4")}}},
+	}}
+	resp, body := get(t, serve(t, b, func(c *web.Config) { c.PublicURL = "https://r.example" }).URL+"/index/static")
+	want := fmt.Sprintf(`{"Registry":"https://r.example","Results":[`+
+		`{"Name":"a","Images":[`+
+		`{"Digest":"%s","MediaType":"image","OS":"linux","Architecture":"amd64","Annotations":{"k":"<v>"},"Labels":{"l":"bad \ufffd byte, �"},"Tags":["1","latest"]},`+
+		`{"Digest":"%s","MediaType":"","OS":"","Architecture":"","Tags":[]}],"Lists":[]},`+
+		`{"Name":"b","Images":[],"Lists":[`+
+		`{"Digest":"%s","MediaType":"list","Images":[`+
+		`{"Digest":"%s","MediaType":"image","OS":"linux","Architecture":"arm64"}],"Annotations":{"on":"list"},"Tags":["latest"]}]}]}`+"\n",
+		dgst("3"), dgst("4"), dgst("1"), dgst("2"))
+	if diff := cmp.Diff(want, body); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if got := resp.Header.Get("Content-Type"); got != "application/json" {
+		t.Errorf("Content-Type %q", got)
+	}
+	if !utf8.ValidString(body) {
+		t.Error("not UTF-8")
+	}
+}
+
+// flatpak resolves Registry against the address of the index, and crashes
+// where there is none.
+func TestIndexRegistry(t *testing.T) {
+	t.Parallel()
+	for public, want := range map[string]string{
+		"":                      "/",
+		".":                     "/",
+		"/":                     "/",
+		"r.example":             "/",
+		"r.example:5000":        "/",
+		"javascript:x":          "/",
+		"https://":              "/",
+		"https://r.example":     "https://r.example",
+		"http://127.0.0.1:5000": "http://127.0.0.1:5000",
+	} {
+		_, body := get(t, serve(t, &book{}, func(c *web.Config) { c.PublicURL = public }).URL+"/index/static")
+		if got := fmt.Sprintf(`{"Registry":%q,"Results":[]}`+"\n", want); body != got {
+			t.Errorf("PublicURL %q: %s, want %s", public, body, got)
+		}
+	}
+}
+
+const ref = "app/org.example.App/x86_64/stable"
+
+// image gives an image of linux with a digest of one digit, and a flatpak if ref
+// is not "-".
+func image(digit, ref, arch string, tags ...string) indexer.Image {
+	i := indexer.Image{Digest: dgst(digit), OS: "linux", Architecture: arch, Tags: tags}
+	if ref != "-" {
+		i.Labels = map[string]string{"org.flatpak.ref": ref}
+	}
+	return i
+}
+
+func broken(d string) indexer.Image {
+	return indexer.Image{Digest: digest.Digest(d), OS: "linux", Architecture: "amd64", Tags: []string{"latest"}}
+}
+
+func repo(name string, images ...indexer.Image) indexer.RepositoryImages {
+	return indexer.RepositoryImages{Name: name, Images: images}
+}
+
+func list(name, digit, tag string, images ...indexer.Image) indexer.RepositoryImages {
+	return indexer.RepositoryImages{Name: name, Lists: []indexer.ImageList{
+		{Digest: dgst(digit), Tags: []string{tag}, Images: images},
+	}}
+}
+
+// One entry that flatpak cannot read must not hide the others, and no flatpak
+// may be served twice, since flatpak takes either.
+func TestIndexPoison(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name string
+		in   []indexer.RepositoryImages
+		want string // repository, then the first digit of the digest of every image; those of a list in brackets
+	}{
+		{"plain image", []indexer.RepositoryImages{repo("a", image("9", "-", "amd64", "latest"))}, "a 9"},
+		{"no digest", []indexer.RepositoryImages{repo("a", broken(""), image("9", "-", "amd64"))}, "a 9"},
+		{"short digest", []indexer.RepositoryImages{repo("a", broken("sha256:abc")), repo("b", image("9", ref, "amd64"))}, "b 9"},
+		{"long digest", []indexer.RepositoryImages{repo("a", broken(dgst("a").String()+"a"))}, ""},
+		{"no hex", []indexer.RepositoryImages{repo("a", broken("sha256:"+strings.Repeat("g", 64)))}, ""},
+		{"upper case", []indexer.RepositoryImages{repo("a", broken("sha256:"+strings.Repeat("A", 64)))}, ""},
+		{"line end", []indexer.RepositoryImages{repo("a", broken(dgst("a").String()+"\n"))}, ""},
+		{"sha512", []indexer.RepositoryImages{repo("a", broken("sha512:"+strings.Repeat("a", 128)))}, ""},
+		{"list of bad digest", []indexer.RepositoryImages{list("a", "xy", "latest", image("9", ref, "amd64")), repo("b", image("8", "-", "amd64"))}, "b 8"},
+		{"bad list takes nothing", []indexer.RepositoryImages{list("a", "xy", "latest", image("9", ref, "amd64")), repo("b", image("8", ref, "amd64", "latest"))}, "b 8"},
+		{"list with bad child", []indexer.RepositoryImages{list("a", "1", "latest", broken("x"), image("9", ref, "amd64"))}, "a [9]"},
+		{"list of bad children", []indexer.RepositoryImages{list("a", "1", "latest", broken("x"))}, ""},
+		{"list without images", []indexer.RepositoryImages{list("a", "1", "latest")}, "a []"},
+
+		{"empty ref", []indexer.RepositoryImages{repo("a", image("1", "", "amd64", "latest"), image("9", ref, "amd64", "latest"))}, "a 9"},
+		{"ref of three parts", []indexer.RepositoryImages{repo("a", image("1", "app/org.x.Y/x86_64", "amd64", "latest"))}, ""},
+		{"ref of five parts", []indexer.RepositoryImages{repo("a", image("1", ref+"/more", "amd64", "latest"))}, ""},
+		{"ref of another kind", []indexer.RepositoryImages{repo("a", image("1", "extension/org.x.Y/x86_64/stable", "amd64", "latest"))}, ""},
+		{"ref with line end", []indexer.RepositoryImages{repo("a", image("1", ref+"\n", "amd64", "latest"))}, ""},
+		{"runtime", []indexer.RepositoryImages{repo("a", image("1", "runtime/org.example.Platform/x86_64/23.08", "amd64", "latest"))}, "a 1"},
+
+		{"same ref in two", []indexer.RepositoryImages{repo("b", image("2", ref, "amd64", "latest")), repo("a", image("1", ref, "amd64", "latest"))}, "a 1"},
+		{"order is of bytes", []indexer.RepositoryImages{repo("a/b", image("1", ref, "amd64", "latest")), repo("a-b", image("2", ref, "amd64", "latest"))}, "a-b 2"},
+		{"a tag in common", []indexer.RepositoryImages{repo("a", image("1", ref, "amd64", "1", "latest")), repo("b", image("2", ref, "amd64", "latest", "x"))}, "a 1"},
+		{"no tag in common", []indexer.RepositoryImages{repo("a", image("1", ref, "amd64", "latest")), repo("b", image("2", ref, "amd64", "stable"))}, "a 1, b 2"},
+		{"another architecture", []indexer.RepositoryImages{repo("a", image("1", ref, "arm64", "latest")), repo("b", image("2", ref, "amd64", "latest"))}, "a 1, b 2"},
+		{"another branch", []indexer.RepositoryImages{repo("a", image("1", ref, "amd64", "latest")), repo("b", image("2", ref+".1", "amd64", "latest"))}, "a 1, b 2"},
+		{"a refused entry takes nothing", []indexer.RepositoryImages{
+			repo("a", image("1", ref, "amd64", "one")),
+			repo("b", image("2", ref, "amd64", "free", "one")),
+			repo("c", image("3", ref, "amd64", "free")),
+		}, "a 1, c 3"},
+		{"in a list and plain", []indexer.RepositoryImages{list("b", "7", "latest", image("2", ref, "amd64")), repo("a", image("1", ref, "amd64", "latest"))}, "a 1"},
+		{"in two lists", []indexer.RepositoryImages{list("a", "7", "latest", image("2", ref, "amd64")), list("b", "8", "latest", image("3", ref, "amd64"), image("4", "-", "amd64"))}, "a [2], b [4]"},
+		{"one repository", []indexer.RepositoryImages{repo("a", image("1", ref, "amd64", "latest"), image("2", ref, "amd64", "old"))}, "a 1 2"},
+		{"others are left alone", []indexer.RepositoryImages{repo("a", image("1", "-", "amd64", "latest")), repo("b", image("2", "-", "amd64", "latest"))}, "a 1, b 2"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			_, body := get(t, serve(t, &book{images: test.in}).URL+"/index/static")
+			if got := shape(t, body); got != test.want {
+				t.Errorf("got %q, want %q", got, test.want)
+			}
+		})
+	}
+}
+
+// shape gives an index in few words, see TestIndexPoison.
+func shape(t *testing.T, body string) string {
+	t.Helper()
+	type image struct{ Digest string }
+	var index struct {
+		Results []struct {
+			Name   string
+			Images []image
+			Lists  []struct{ Images []image }
+		}
+	}
+	if err := json.Unmarshal([]byte(body), &index); err != nil {
+		t.Fatal(err)
+	}
+	digits := func(images []image) string {
+		var d []string
+		for _, i := range images {
+			d = append(d, i.Digest[7:8])
+		}
+		return strings.Join(d, " ")
+	}
+	var names []string
+	for _, r := range index.Results {
+		s := r.Name
+		if len(r.Images) > 0 {
+			s += " " + digits(r.Images)
+		}
+		for _, l := range r.Lists {
+			s += " [" + digits(l.Images) + "]"
+		}
+		names = append(names, s)
+	}
+	return strings.Join(names, ", ")
+}
+
+func FuzzIndexParameters(f *testing.F) {
+	b := &book{}
+	h := web.New(web.Config{Read: b.read})
+	f.Add("label:org.flatpak.ref:exists", "1")
+	f.Add("tag:matches", "v*")
+	f.Add("label::exists", "1")
+	f.Add("annotation:\x00", "\xff")
+	f.Fuzz(func(t *testing.T, key, value string) {
+		b.imageQuery = nil
+		r := httptest.NewRequest(http.MethodGet, "/index/static?"+url.Values{key: {value}}.Encode(), nil)
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		if w.Code != 200 && w.Code != 400 {
+			t.Errorf("%q=%q: %d", key, value, w.Code)
+		}
+		field, _, _ := strings.Cut(key, ":")
+		switch indexer.Field(field) {
+		case indexer.FieldRepository, indexer.FieldTag, indexer.FieldOS, indexer.FieldArchitecture, indexer.FieldLabel, indexer.FieldAnnotation:
+			if w.Code == 200 && len(b.imageQuery) != 1 {
+				t.Errorf("%q=%q: a condition is lost", key, value)
+			}
+		}
+		for _, c := range b.imageQuery {
+			named := c.Field == indexer.FieldLabel || c.Field == indexer.FieldAnnotation
+			if named != (c.Name != "") || (c.Op == indexer.OpExists) != (c.Values == nil) {
+				t.Errorf("%q=%q: %+v", key, value, c)
+			}
+			if !utf8.ValidString(c.Name+value) || strings.ContainsRune(c.Name+value, 0) {
+				t.Errorf("%q=%q: %+v", key, value, c)
+			}
+		}
+	})
+}

@@ -1,0 +1,79 @@
+package web_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/web"
+)
+
+func TestOperations(t *testing.T) {
+	t.Parallel()
+	down := fmt.Errorf("database: %w", indexer.ErrUnavailable)
+	secret := errors.New("password=hunter2")
+	for _, test := range []struct {
+		path  string
+		ready error
+		code  int
+		want  string
+	}{
+		{"/healthz", down, 200, "ok\n"},
+		{"/health", down, 200, "ok\n"},
+		{"/readyz", nil, 200, "ok\n"},
+		{"/readiness", nil, 200, "ok\n"},
+		{"/readyz", down, 503, "not ready: database: unavailable\n"},
+		{"/readyz", secret, 503, "not ready\n"},
+		{"/readiness", secret, 503, `{"error":"service not ready"}` + "\n"},
+		{"/other", nil, 404, "404 page not found\n"},
+	} {
+		s := httptest.NewServer(web.Operations(prometheus.NewRegistry(), func(context.Context) error { return test.ready }, nil))
+		t.Cleanup(s.Close)
+		resp, body := get(t, s.URL+test.path)
+		if resp.StatusCode != test.code || body != test.want {
+			t.Errorf("%s, %v: %d %q, want %d %q", test.path, test.ready, resp.StatusCode, body, test.code, test.want)
+		}
+		if resp.Header.Get("Cache-Control") != "no-store" {
+			t.Errorf("%s: Cache-Control %q", test.path, resp.Header.Get("Cache-Control"))
+		}
+	}
+}
+
+// The path of a request must not become a label: anybody could make as many
+// time series as they like.
+func TestMetrics(t *testing.T) {
+	t.Parallel()
+	registry := prometheus.NewRegistry()
+	s := serve(t, stocked("x"), func(c *web.Config) { c.Metrics = registry })
+	for _, path := range []string{"/v1/search?q=x", "/?q=x", "/index/static", "/index/static?tag=%00", "/r/app", "/r/absent", "/junk/path"} {
+		get(t, s.URL+path)
+	}
+	do(t, "DELETE", s.URL+"/junk/path", "")
+	o := httptest.NewServer(web.Operations(registry, nil, nil))
+	t.Cleanup(o.Close)
+	_, metrics := get(t, o.URL+"/metrics")
+	for _, want := range []string{
+		`portbook_search_duration_seconds_count{endpoint="docker"} 1`,
+		`portbook_search_duration_seconds_count{endpoint="index"} 1`,
+		`portbook_search_duration_seconds_count{endpoint="page"} 1`,
+		`portbook_http_requests_total{code="200",route="GET /v1/search"} 1`,
+		`portbook_http_requests_total{code="200",route="GET /index/static"} 1`,
+		`portbook_http_requests_total{code="400",route="GET /index/static"} 1`,
+		`portbook_http_requests_total{code="404",route="GET /r/{reference...}"} 1`,
+		`portbook_http_requests_total{code="404",route="GET /"} 1`,
+		`portbook_http_requests_total{code="405",route="none"} 1`,
+	} {
+		if !strings.Contains(metrics, want+"\n") {
+			t.Errorf("%s is not in %s", want, metrics)
+		}
+	}
+	if strings.Contains(metrics, "junk") {
+		t.Error("a path is in the metrics")
+	}
+}

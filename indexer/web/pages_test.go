@@ -1,0 +1,441 @@
+package web_test
+
+import (
+	"fmt"
+	"html"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/web"
+)
+
+// A well-stocked book: every page of it shows everything it can show, and every
+// string of a stranger in it is s.
+func stocked(s string) *book {
+	config := &ocispec.Descriptor{MediaType: s, Digest: dgst("c"), Size: 700}
+	quoted := fmt.Sprintf("%q", s)
+	if !jsonSafe(s) {
+		quoted = `"x"`
+	}
+	return &book{
+		repositories: []indexer.Repository{{Name: "app", Title: s, Description: s, Tags: 2, Manifests: 3, UpdatedAt: day}},
+		results: indexer.Results{Total: 1234, Items: []indexer.Result{
+			{Repository: indexer.Repository{Name: "app", Title: s, Description: s, Tags: 1, UpdatedAt: day}, Stars: 3},
+		}},
+		tags: []indexer.Tag{
+			{Name: "v1", Digest: dgst("a"), MediaType: s, Kind: indexer.KindImage, Platforms: []indexer.Platform{{OS: s, Architecture: s, Variant: s}}, Size: 3 << 20, CreatedAt: day, MovedAt: day},
+			{Name: "broken", Problem: s},
+		},
+		manifest: &indexer.Manifest{
+			Repository: "app", Digest: dgst("a"), MediaType: s, ArtifactType: s, Kind: indexer.KindImage,
+			Platform: indexer.Platform{OS: s, Architecture: s}, Size: 500, ContentSize: 3 << 20, CreatedAt: day, SeenAt: day,
+			Labels:      map[string]string{s: s, "org.opencontainers.image.source": "https://example.org/source"},
+			Annotations: map[string]string{s: s},
+			Subject:     digest.Digest(s),
+			Config:      config,
+			Layers:      []ocispec.Descriptor{{MediaType: s, Digest: digest.Digest(s), Size: 12345}},
+			Entries: []indexer.Entry{
+				{Digest: dgst("d"), MediaType: s, Platform: indexer.Platform{OS: s, Architecture: s}, Present: true},
+				{Digest: digest.Digest(s), MediaType: s, Annotations: map[string]string{"vnd.docker.reference.type": s}},
+			},
+			Problems: []string{s},
+			Body:     []byte(`{"annotations":{"x":"` + s + `"}}`),
+			ConfigBody: []byte(`{"config":{"User":` + quoted + `,"Env":[` + quoted + `],"Entrypoint":[` + quoted + `],"Cmd":[` + quoted +
+				`],"ExposedPorts":{` + quoted + `:{}},"Volumes":{` + quoted + `:{}},"WorkingDir":` + quoted + `},"history":[{"created":` + quoted + `,"created_by":` + quoted + `}]}`),
+		},
+		tagsOf:    []string{"v1"},
+		referrers: []indexer.Referrer{{Digest: digest.Digest(s), MediaType: s, ArtifactType: s, Size: 99, Tag: s}},
+		status: indexer.Status{
+			Version:   indexer.Version{Epoch: "e1", Number: 7},
+			LastScan:  &indexer.Scan{ID: 1, Reason: s, StartedAt: day, FinishedAt: day, Repositories: 5000},
+			Running:   &indexer.Scan{ID: 2, Reason: s, StartedAt: day},
+			TasksDue:  3,
+			OldestDue: time.Minute,
+			GivenUp:   1,
+			Failures:  []indexer.TaskFailure{{Repository: s, Reference: s, Attempts: 3, Error: s, GivenUp: true}},
+		},
+	}
+}
+
+func jsonSafe(s string) bool {
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' })
+}
+
+var pagePaths = []string{"/", "/?q=x", "/r/app", "/r/app:v1", "/r/app@" + dgst("a").String(), "/status", "/absent"}
+
+// What strangers push must reach a page as text only.
+func TestPagesEscape(t *testing.T) {
+	t.Parallel()
+	for _, hostile := range []string{
+		`<script>alert(1)</script>`,
+		`"><img src=x onerror=alert(1)>`,
+		`' onmouseover='alert(1)`,
+		`javascript:alert(1)`,
+		`JaVaScRiPt://example.org/%0aalert(1)`,
+		`data:text/html,<script>alert(1)</script>`,
+		`https://example.org/"onclick="alert(1)`,
+		`//example.org/x`,
+		`https://user:password@example.org/`,
+		"\x1b[31mred\x00\x08\x7f \u009b31m \u202Egpj.exe\u2066 \u061C \u2028 \xff\xfe",
+		`{{.Title}}</title></pre></details>`,
+		strings.Repeat("long ", 5_000),
+	} {
+		s := serve(t, stocked(hostile))
+		for _, path := range append(pagePaths, "/?q="+url.QueryEscape(hostile[:min(len(hostile), 1000)]), "/r/"+url.PathEscape(hostile[:min(len(hostile), 1000)]), "/?after="+url.QueryEscape(hostile[:min(len(hostile), 1000)])) {
+			resp, body := get(t, s.URL+path)
+			if resp.StatusCode == 500 {
+				t.Errorf("%.60s of %.40q: %d", path, hostile, resp.StatusCode)
+			}
+			checkPage(t, fmt.Sprintf("%.60s of %.40q", path, hostile), body)
+		}
+	}
+}
+
+var (
+	element   = regexp.MustCompile(`<(/?)([a-zA-Z0-9]+)([^>]*)>`)
+	attribute = regexp.MustCompile(`\s([a-z]+)="([^"]*)"`)
+)
+
+// checkPage checks that body is what our templates make: their elements, closed
+// as they were opened, and addresses that a browser may be sent to.
+func checkPage(t *testing.T, what, body string) {
+	t.Helper()
+	if !strings.HasPrefix(body, "<!doctype html>") {
+		return // plain text of the mux, as for a path it does not clean
+	}
+	known := strings.Fields("html head meta title link body header a form input button nav main h1 h2 p pre code span ul li div table thead tbody tr th td dl dt dd details summary br time")
+	attributes := strings.Fields("lang charset name content rel type href class action role value maxlength placeholder title scope datetime")
+	var open []string
+	for _, m := range element.FindAllStringSubmatch(body, -1) {
+		closes, name := m[1] == "/", m[2]
+		if !slices.Contains(known, name) {
+			t.Errorf("%s: element %q", what, m[0])
+		}
+		for _, a := range attribute.FindAllStringSubmatch(m[3], -1) {
+			checkAttribute(t, what, a[1], html.UnescapeString(a[2]), attributes)
+		}
+		switch {
+		case slices.Contains([]string{"meta", "link", "input", "br"}, name):
+		case !closes:
+			open = append(open, name)
+		case len(open) == 0 || open[len(open)-1] != name:
+			t.Errorf("%s: %s closes %v", what, m[0], open)
+			return
+		default:
+			open = open[:len(open)-1]
+		}
+	}
+	if len(open) > 0 {
+		t.Errorf("%s: %v are open", what, open)
+	}
+	for _, r := range body {
+		if unicode.IsControl(r) && r != '\n' && r != '\t' || unicode.Is(unicode.Bidi_Control, r) {
+			t.Errorf("%s: %U is on the page", what, r)
+			return
+		}
+	}
+}
+
+func checkAttribute(t *testing.T, what, name, value string, known []string) {
+	t.Helper()
+	if !slices.Contains(append(known, "aria-label", "label"), name) {
+		t.Errorf("%s: attribute %s", what, name)
+	}
+	if name != "href" && name != "action" {
+		return
+	}
+	u, err := url.Parse(value)
+	ours := err == nil && u.Scheme == "" && u.Host == "" && strings.HasPrefix(value, "/")
+	theirs := err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.User == nil
+	if !ours && !theirs {
+		t.Errorf("%s: address %q", what, value)
+	}
+}
+
+// What acts without being seen is shown.
+func TestPagesShowControls(t *testing.T) {
+	t.Parallel()
+	_, body := get(t, serve(t, stocked("a\x1b[31mb\u202Ec\r\nd")).URL+"/r/app")
+	if want := "a␛[31mb‹U+202E›c\nd"; !strings.Contains(body, want) {
+		t.Errorf("%q is not on the page", want)
+	}
+}
+
+func TestPageHeaders(t *testing.T) {
+	t.Parallel()
+	s := serve(t, stocked("x"))
+	for _, path := range append(pagePaths, "/static/style.css", "/static/absent", "/index/static", "/v1/search", "/r/UPPER") {
+		resp, _ := get(t, s.URL+path)
+		h := resp.Header
+		for _, want := range []string{"default-src 'none'", "style-src 'self'", "img-src 'self' data:", "form-action 'self'", "base-uri 'none'", "frame-ancestors 'none'"} {
+			if !strings.Contains(h.Get("Content-Security-Policy"), want) {
+				t.Errorf("%s: Content-Security-Policy %q lacks %s", path, h.Get("Content-Security-Policy"), want)
+			}
+		}
+		if h.Get("X-Content-Type-Options") != "nosniff" || h.Get("Referrer-Policy") == "" {
+			t.Errorf("%s: %v", path, h)
+		}
+		if (resp.StatusCode != 200 || path == "/status") && (h.Get("Cache-Control") != "no-store" || h.Get("ETag") != "") {
+			t.Errorf("%s: %d with Cache-Control %q", path, resp.StatusCode, h.Get("Cache-Control"))
+		}
+	}
+}
+
+func TestPages(t *testing.T) {
+	t.Parallel()
+	public := func(c *web.Config) { c.PublicURL = "https://r.example:5000" }
+	stock := stocked("words")
+	for _, test := range []struct {
+		path string
+		code int
+		want []string
+	}{
+		{"/", 200, []string{`href="/r/app"`, "2 tags", `<time datetime="2026-03-04T05:06:07Z">2026-03-04 05:06 UTC</time>`}},
+		{"/?q=some+thing", 200, []string{`value="some thing"`, "1,234 repositories", `href="/?q=some&#43;thing&amp;page=2"`}},
+		{"/?q=x&page=3", 200, []string{`href="/?q=x&amp;page=2" rel="prev"`, `href="/?q=x&amp;page=4" rel="next"`}},
+		{"/r/app", 200, []string{`href="/r/app:v1"`, `href="/r/app@` + dgst("a").String() + `" title="` + dgst("a").String(), "aaaaaaaaaaaa", "3.00 MiB", "docker pull r.example:5000/app", `<span class="problem">words`}},
+		{"/r/app:v1", 200, []string{"docker pull r.example:5000/app:v1", `href="https://example.org/source"`, "12.1 KiB", "missing", `href="/r/app@` + dgst("d").String(), "&#34;words&#34;", "<details>"}},
+		{"/r/app@" + dgst("a").String(), 200, []string{"docker pull r.example:5000/app@" + dgst("a").String(), `href="/r/app:v1"`}},
+		{"/status", 200, []string{"e1.7", "5,000", "1m0s", "words", "given up"}},
+		{"/r/absent", 404, []string{"repository &#34;absent&#34;: not found", "<h1>"}},
+		{"/r/UPPER", 400, []string{"invalid"}},
+		{"/r/app:", 400, []string{"invalid"}},
+		{"/r/app@sha256:0", 400, []string{"invalid"}},
+		{"/r/%00", 400, nil},
+		{"/r/", 400, nil},
+		{"/r/app%2Fsub", 404, []string{"app/sub"}},
+		{"/?after=%00", 400, nil},
+		{"/r/app?after=a/b", 400, nil},
+		{"/nothing", 404, []string{"<h1>"}},
+		{"/events", 404, nil},
+		{"/static/nothing", 404, nil},
+		{"/static/../server.go", 404, nil},
+	} {
+		resp, body := get(t, serve(t, stock, public).URL+test.path)
+		if resp.StatusCode != test.code && resp.StatusCode/100 != 3 {
+			t.Errorf("%s: %d, want %d", test.path, resp.StatusCode, test.code)
+		}
+		for _, want := range test.want {
+			if !strings.Contains(body, want) {
+				t.Errorf("%s: %q is not in %s", test.path, want, body)
+			}
+		}
+		if strings.HasPrefix(resp.Header.Get("Content-Type"), "text/html") && !strings.HasPrefix(body, "<!doctype html>") && resp.StatusCode/100 != 3 {
+			t.Errorf("%s: begins with %.40q", test.path, body)
+		}
+		checkPage(t, test.path, body)
+	}
+}
+
+// A page is for every client of a cache: the Host of one must not be on it.
+func TestPagesAreOfNoHost(t *testing.T) {
+	t.Parallel()
+	for _, b := range []*book{stocked("x"), {}} {
+		s := serve(t, b)
+		for _, path := range pagePaths {
+			if _, body := get(t, s.URL+path); strings.Contains(body, "127.0.0.1") {
+				t.Errorf("%s has the host of the request", path)
+			}
+		}
+	}
+}
+
+func TestEmptyCatalogue(t *testing.T) {
+	t.Parallel()
+	_, body := get(t, serve(t, &book{}).URL+"/")
+	for _, want := range []string{"docker push HOST/", "skopeo copy", "address of the registry"} {
+		if !strings.Contains(body, want) {
+			t.Errorf("%q is not in %s", want, body)
+		}
+	}
+	_, body = get(t, serve(t, &book{}, func(c *web.Config) { c.PublicURL = "https://r.example" }).URL+"/")
+	if !strings.Contains(body, "docker push r.example/") || strings.Contains(body, "HOST") {
+		t.Errorf("the address is not shown: %s", body)
+	}
+}
+
+// A page says that there is more only if there is, and where.
+func TestPaging(t *testing.T) {
+	t.Parallel()
+	many := &book{}
+	for i := range 51 {
+		many.repositories = append(many.repositories, indexer.Repository{Name: fmt.Sprintf("r%02d", i)})
+		many.tags = append(many.tags, indexer.Tag{Name: fmt.Sprintf("t%02d", i)})
+	}
+	for path, next := range map[string]string{"/": "/?after=r49", "/r/r00": "/r/r00?after=t49"} {
+		_, body := get(t, serve(t, many).URL+path)
+		if !strings.Contains(body, `href="`+next+`" rel="next"`) || strings.Contains(body, "r50") || strings.Contains(body, "t50") {
+			t.Errorf("%s: no %s, or too much", path, next)
+		}
+		get(t, serve(t, many).URL+next)
+		if many.after != next[len(next)-3:] {
+			t.Errorf("%s asks for what comes after %q", next, many.after)
+		}
+	}
+	few := &book{repositories: many.repositories[:50], tags: many.tags[:50]}
+	for _, path := range []string{"/", "/r/r00"} {
+		if _, body := get(t, serve(t, few).URL+path); strings.Contains(body, `rel="next"`) {
+			t.Errorf("%s: says there is more", path)
+		}
+	}
+	few.repositories = nil
+	if _, body := get(t, serve(t, few).URL+"/?after=z"); strings.Contains(body, "Nothing here yet") {
+		t.Error("a page after the last says that the catalogue is empty")
+	}
+}
+
+// A digest says which manifest; a tag beside it may have moved on.
+func TestReferenceWithTagAndDigest(t *testing.T) {
+	t.Parallel()
+	b := stocked("x")
+	get(t, serve(t, b).URL+"/r/app:v1@"+dgst("a").String())
+	if want := (indexer.Reference{Repository: "app", Digest: dgst("a")}); b.reference != want {
+		t.Errorf("asked for %+v, want %+v", b.reference, want)
+	}
+}
+
+// A config is JSON of strangers: whatever it holds, the page is shown with what
+// can be read.
+func TestBrokenConfig(t *testing.T) {
+	t.Parallel()
+	for _, config := range []string{
+		``, `null`, `[]`, `"x"`, `{`, `{"config":null}`, `{"config":[]}`, `{"history":{}}`, `{"history":[null,1]}`,
+		`{"config":{"Env":"x","Cmd":"run this","ExposedPorts":[1]}}`,
+		`{"history":[{"created":5,"created_by":["x"]}]}`,
+		strings.Repeat("[", 20_000),
+	} {
+		b := stocked("x")
+		b.manifest.ConfigBody = []byte(config)
+		if resp, body := get(t, serve(t, b).URL+"/r/app:v1"); resp.StatusCode != 200 || !strings.Contains(body, "Layers") {
+			t.Errorf("%.60s: %d", config, resp.StatusCode)
+		}
+	}
+	b := stocked("x")
+	b.manifest.ConfigBody = []byte(`{"config":{"Env":"x","User":"nobody","Cmd":["run",5,"it"]},"history":5}`)
+	if _, body := get(t, serve(t, b).URL+"/r/app:v1"); !strings.Contains(body, "nobody") {
+		t.Error("what could be read is not shown")
+	}
+}
+
+// A manifest of 4 MiB must not become a page of gigabytes.
+func TestHugeManifest(t *testing.T) {
+	t.Parallel()
+	for name, body := range map[string]string{
+		"deep":  strings.Repeat("[", 9000) + strings.Repeat("[],", 50_000) + "[]" + strings.Repeat("]", 9000),
+		"large": `{"a":[` + strings.Repeat(`0,`, 2<<20) + `0]}`,
+	} {
+		b := stocked("x")
+		b.manifest.Body = []byte(body)
+		if _, page := get(t, serve(t, b).URL+"/r/app:v1"); len(page) > 1<<20 {
+			t.Errorf("%s: a page of %d bytes", name, len(page))
+		}
+	}
+	b := stocked("x")
+	b.manifest.Layers = make([]ocispec.Descriptor, 40_000)
+	b.manifest.Labels = map[string]string{"x": strings.Repeat("x", 4<<20)}
+	if _, page := get(t, serve(t, b).URL+"/r/app:v1"); len(page) > 1<<20 || !strings.Contains(page, "Lists are cut") {
+		t.Errorf("a page of %d bytes", len(page))
+	}
+}
+
+// A layer's size stands beside the step that made it only if that is certain.
+func TestHistory(t *testing.T) {
+	t.Parallel()
+	b := stocked("x")
+	b.manifest.Layers = []ocispec.Descriptor{{Size: 1111, Digest: dgst("1")}, {Size: 2222, Digest: dgst("2")}}
+	b.manifest.ConfigBody = []byte(`{"history":[{"created_by":"ADD base"},{"created_by":"ENV a=b","empty_layer":true},{"created_by":"RUN make"}]}`)
+	s := serve(t, b)
+	_, page := get(t, s.URL+"/r/app:v1")
+	for _, want := range []string{
+		`<code>ADD base</code></td><td class="number"><span title="` + dgst("1").String() + `">1.08 KiB`,
+		`<code>ENV a=b</code></td><td class="number"></td>`,
+		`<code>RUN make</code></td><td class="number"><span title="` + dgst("2").String() + `">2.17 KiB`,
+	} {
+		if !strings.Contains(page, want) {
+			t.Errorf("%s is not in %s", want, page)
+		}
+	}
+	b.manifest.Layers = b.manifest.Layers[:1]
+	if _, page = get(t, s.URL+"/r/app:v1"); !strings.Contains(page, `<code>ADD base</code></td><td class="number"></td>`) {
+		t.Error("one layer of two steps is given to one of them")
+	}
+}
+
+func TestStatic(t *testing.T) {
+	t.Parallel()
+	s := serve(t, &book{})
+	_, page := get(t, s.URL+"/")
+	for _, m := range regexp.MustCompile(`href="(/static/[^"]+)"`).FindAllStringSubmatch(page, -1) {
+		resp, body := get(t, s.URL+html.UnescapeString(m[1]))
+		if resp.StatusCode != 200 || body == "" || resp.Header.Get("Cache-Control") != "max-age=31536000, immutable" {
+			t.Errorf("%s: %d %v", m[1], resp.StatusCode, resp.Header)
+		}
+	}
+	resp, _ := get(t, s.URL+"/static/style.css?v=old")
+	if resp.Header.Get("Cache-Control") != "no-cache" {
+		t.Errorf("of an old page: %v", resp.Header)
+	}
+	resp, _ = get(t, s.URL+"/static/style.css", "If-None-Match", resp.Header.Get("ETag"))
+	if resp.StatusCode != 304 {
+		t.Errorf("status %d, want 304", resp.StatusCode)
+	}
+}
+
+func TestNoWebUI(t *testing.T) {
+	t.Parallel()
+	s := serve(t, stocked("x"), func(c *web.Config) { c.WebUI = false })
+	for _, path := range append(pagePaths, "/static/style.css") {
+		resp, body := get(t, s.URL+path)
+		if resp.StatusCode != 404 || strings.Contains(body, "<") {
+			t.Errorf("%s: %d %q, want 404 in plain text", path, resp.StatusCode, body)
+		}
+	}
+}
+
+func TestEvents(t *testing.T) {
+	t.Parallel()
+	if resp, _ := do(t, http.MethodPost, serve(t, &book{}).URL+"/events", "{}"); resp.StatusCode != 404 {
+		t.Errorf("on a reader: %d, want 404", resp.StatusCode)
+	}
+	s := serve(t, &book{}, func(c *web.Config) {
+		c.Events = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusAccepted) })
+	})
+	if resp, _ := do(t, http.MethodPost, s.URL+"/events", "{}"); resp.StatusCode != 202 {
+		t.Errorf("on a writer: %d, want 202", resp.StatusCode)
+	}
+}
+
+func TestMethods(t *testing.T) {
+	t.Parallel()
+	s := serve(t, &book{})
+	for _, path := range []string{"/", "/v1/search", "/r/app", "/status"} {
+		if resp, _ := do(t, http.MethodDelete, s.URL+path, ""); resp.StatusCode != 405 || resp.Header.Get("Allow") != "GET, HEAD" {
+			t.Errorf("DELETE %s: %d, Allow %q", path, resp.StatusCode, resp.Header.Get("Allow"))
+		}
+	}
+}
+
+// Config has one field that is needed.
+func TestZeroConfig(t *testing.T) {
+	t.Parallel()
+	h := web.New(web.Config{Read: (&book{}).read})
+	for _, path := range []string{"/v1/_ping", "/v1/search", "/index/static"} {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+		if w.Code != 200 {
+			t.Errorf("%s: %d", path, w.Code)
+		}
+	}
+}

@@ -1,0 +1,236 @@
+// Package web is everything over HTTP that readers of the book see: docker
+// search, flatpak's registry index, the catalogue for people, and, where there
+// is no other front, the way through to the registry.
+//
+// It promises that an answer is of one state of the catalogue, that its ETag
+// names that state, and that a cache which follows RFC 9111 never serves an
+// answer of another. It never tells a client more of an error than its kind
+// and the text written for it.
+//
+// It holds no SQL and no rule of the field: what is found, and in what order,
+// the Book decides. Who may ask is left to whoever mounts the handler; all of
+// it is anonymous.
+package web
+
+import (
+	"context"
+	"errors"
+	"html/template"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/portbook/portbook/indexer"
+)
+
+// A Book is one consistent state of the catalogue: everything asked of it
+// within one ReadFunc belongs to the Version it tells. A Book is used by one
+// goroutine at a time.
+type Book interface {
+	Version(ctx context.Context) (indexer.Version, error)
+
+	// Search gives one page of the repositories that q selects, best first.
+	Search(ctx context.Context, q indexer.Query) (indexer.Results, error)
+	// Repositories gives those that have a tag, by name, after the one named.
+	Repositories(ctx context.Context, after string, limit int) ([]indexer.Repository, error)
+	// Repository gives ErrNotFound if there is none of that name.
+	Repository(ctx context.Context, name string) (indexer.Repository, error)
+	// Tags gives tags in bytewise order of name, after the one named.
+	Tags(ctx context.Context, repository, after string, limit int) ([]indexer.Tag, error)
+	// Manifest reads by tag or digest; it gives ErrNotFound if there is none.
+	Manifest(ctx context.Context, ref indexer.Reference) (indexer.Manifest, error)
+	TagsOf(ctx context.Context, repository string, d digest.Digest) ([]string, error)
+	Referrers(ctx context.Context, repository string, d digest.Digest) ([]indexer.Referrer, error)
+	// Images gives the repositories that hold an image q selects, by name.
+	Images(ctx context.Context, q indexer.ImageQuery) ([]indexer.RepositoryImages, error)
+	Status(ctx context.Context) (indexer.Status, error)
+}
+
+// A ReadFunc runs f in one read-only snapshot and returns the error of f. It is
+// safe for concurrent use. It may run f again if the snapshot was lost.
+type ReadFunc func(ctx context.Context, f func(Book) error) error
+
+// A Config says what the handler serves, and from where. Only Read is needed.
+type Config struct {
+	Read    ReadFunc
+	Log     *slog.Logger          // nil: no log
+	Metrics prometheus.Registerer // nil: no metrics
+
+	// PublicURL is where clients reach the registry: an absolute URL, or "/"
+	// for the host that answered. It is the Registry field of flatpak's index.
+	PublicURL string
+	// MaxAgeIndex and MaxAgeHTML are how long a cache may serve data and pages
+	// without asking again. Under a second means it asks every time, and
+	// mostly hears 304.
+	MaxAgeIndex, MaxAgeHTML time.Duration
+
+	WebUI          bool
+	AssertEndpoint bool
+
+	RegistryProxy *url.URL     // where /v2/ goes; nil: /v2/ is not ours
+	Events        http.Handler // what takes POST /events; nil on a reader: 404
+
+	// Version of the program. It is part of every ETag, because a new program
+	// may write the same state of the catalogue differently.
+	Version string
+}
+
+// timeout is how long a request may take from its header to the end of its
+// answer: 30 s. The largest answer, flatpak's index of 5,000 tags, is 5 MB
+// and takes well under a second to make, so 30 s is for slow readers (170 kB/s
+// does); a request that sends or reads nothing holds a connection no longer.
+// Uploads through /v2/ have no such limit: a layer may take hours.
+const timeout = 30 * time.Second
+
+type server struct {
+	Config
+	build   string // tells apart programs and configurations that write different bytes
+	host    string // of pull commands
+	pages   map[string]*template.Template
+	assets  map[string]asset
+	metrics metrics
+}
+
+// New gives the handler of everything that readers see.
+func New(c Config) http.Handler {
+	s := newServer(c)
+	mux := http.NewServeMux()
+
+	mux.Handle("GET /v1/_ping", s.handle(s.ping, tellText))
+	mux.Handle("GET /v1/search", s.handle(s.dockerSearch, tellText))
+
+	for _, method := range []string{"GET", "POST"} {
+		mux.Handle(method+" /index/static", s.handle(s.index(c.MaxAgeIndex), tellFlatpak))
+		mux.Handle(method+" /index/dynamic", s.handle(s.index(0), tellFlatpak))
+	}
+
+	if c.WebUI {
+		mux.Handle("GET /{$}", s.handle(s.cataloguePage, s.tellPage))
+		mux.Handle("GET /r/{reference...}", s.handle(s.referencePage, s.tellPage))
+		mux.Handle("GET /status", s.handle(s.statusPage, s.tellPage))
+		mux.Handle("GET /static/{name}", s.handle(s.static, tellText))
+		mux.Handle("GET /", s.handle(nothingHere, s.tellPage))
+	} else {
+		mux.Handle("GET /", s.handle(nothingHere, tellText))
+	}
+
+	mux.Handle("POST /events", s.handle(s.events, tellText))
+	mux.Handle("POST /assert", s.handle(s.assert, tellJSON))
+
+	if c.RegistryProxy == nil {
+		return s.count(guard(mux))
+	}
+	// Ahead of the mux, which would redirect a path it finds unclean: what
+	// goes to the registry goes untouched.
+	return s.count(withRegistry(newProxy(c.RegistryProxy, s.Log), guard(mux)))
+}
+
+func newServer(c Config) *server {
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return &server{
+		Config:  c,
+		build:   c.Version + "\x00" + c.PublicURL + "\x00" + embeddedHash(),
+		host:    publicHost(c.PublicURL),
+		pages:   parsePages(),
+		assets:  readAssets(),
+		metrics: newMetrics(c.Metrics),
+	}
+}
+
+func nothingHere(_ http.ResponseWriter, _ *http.Request) error {
+	return errNothingHere
+}
+
+func (s *server) events(w http.ResponseWriter, r *http.Request) error {
+	if s.Events == nil {
+		return errNothingHere
+	}
+	s.Events.ServeHTTP(w, r)
+	return nil
+}
+
+// guard gives every answer the headers that keep a browser from doing anything
+// but showing it, and every request its deadline.
+func guard(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; img-src 'self' data:; "+
+			"form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Referrer-Policy", "same-origin")
+		setDeadline(w, timeout)
+		next.ServeHTTP(w, r)
+	})
+}
+
+// setDeadline ends reading and writing at d from now. The server lifts both at
+// the end of the request (net/http of Go 1.26, conn.serve). A deadline that
+// passes while the handler works also cancels the request's context.
+func setDeadline(w http.ResponseWriter, d time.Duration) {
+	end := time.Now().Add(d)
+	c := http.NewResponseController(w)
+	// Both only fail on a writer that has no connection, as in a test.
+	_ = c.SetReadDeadline(end)
+	_ = c.SetWriteDeadline(end)
+}
+
+// A teller writes an error in the form that the clients of a route read.
+type teller func(w http.ResponseWriter, code int, text string)
+
+// handle runs f and turns its error into a response: an error of a kind the
+// client can act on is shown, any other is logged and shown as a bare 500. f
+// must not have written anything when it returns an error.
+func (s *server) handle(f func(http.ResponseWriter, *http.Request) error, tell teller) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		err := f(w, r)
+		if err == nil {
+			return
+		}
+		ctx := r.Context()
+		code, text := http.StatusInternalServerError, "internal error"
+		switch {
+		case errors.Is(err, indexer.ErrNotFound):
+			code, text = http.StatusNotFound, err.Error()
+		case errors.Is(err, indexer.ErrInvalid):
+			code, text = http.StatusBadRequest, err.Error()
+		case ctx.Err() != nil:
+			// Mostly the client has gone, and reads nothing of this. But our
+			// deadline cancels too, and silence would be a 200 without a body.
+			code, text = http.StatusServiceUnavailable, "took too long"
+		case errors.Is(err, indexer.ErrUnavailable):
+			// The text may name hosts and users of the database: for the log.
+			code, text = http.StatusServiceUnavailable, "unavailable, try again"
+			s.Log.WarnContext(ctx, "request unavailable", "path", r.URL.Path, "error", err)
+		default:
+			s.Log.ErrorContext(ctx, "request failed", "path", r.URL.Path, "error", err)
+		}
+		h := w.Header()
+		h.Set("Cache-Control", "no-store")
+		for _, name := range []string{"ETag", "Vary", "Content-Encoding", "Content-Length"} {
+			h.Del(name)
+		}
+		tell(w, code, text)
+	})
+}
+
+func tellText(w http.ResponseWriter, code int, text string) {
+	if code == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", "1")
+	}
+	http.Error(w, text, code)
+}
+
+// tellFlatpak never says 500: flatpak repeats a request that was answered 500
+// six times at once, and one that was answered 503 once (seen of 1.14.10).
+func tellFlatpak(w http.ResponseWriter, code int, text string) {
+	if code == http.StatusInternalServerError {
+		code = http.StatusServiceUnavailable
+	}
+	tellText(w, code, text)
+}

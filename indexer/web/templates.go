@@ -1,0 +1,181 @@
+package web
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"embed"
+	"fmt"
+	"html/template"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"path"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/portbook/portbook/indexer"
+)
+
+//go:embed templates static
+var files embed.FS
+
+// An asset is a file that pages refer to. Its address has the hash of its
+// content, so a cache may keep it for ever.
+type asset struct {
+	content []byte
+	hash    string
+}
+
+func readAssets() map[string]asset {
+	assets := map[string]asset{}
+	for _, e := range must(files.ReadDir("static")) {
+		b := must(files.ReadFile("static/" + e.Name()))
+		assets[e.Name()] = asset{b, fmt.Sprintf("%x", sha256.Sum256(b))[:16]}
+	}
+	return assets
+}
+
+// static answers with an asset.
+func (s *server) static(w http.ResponseWriter, r *http.Request) error {
+	a, ok := s.assets[r.PathValue("name")]
+	if !ok {
+		return errNothingHere
+	}
+	h := w.Header()
+	h.Set("ETag", strconv.Quote(a.hash))
+	h.Set("Cache-Control", "no-cache")
+	if r.URL.Query().Get("v") == a.hash {
+		h.Set("Cache-Control", "max-age=31536000, immutable")
+	}
+	http.ServeContent(w, r, r.PathValue("name"), time.Time{}, bytes.NewReader(a.content))
+	return nil
+}
+
+// embeddedHash tells apart programs that call themselves the same version, as
+// those built between two releases do, by what their pages are made of.
+func embeddedHash() string {
+	h := sha256.New()
+	err := fs.WalkDir(files, ".", func(name string, e fs.DirEntry, err error) error {
+		if err == nil && !e.IsDir() {
+			_, err = h.Write(must(files.ReadFile(name)))
+		}
+		return err
+	})
+	return string(must(h.Sum(nil), err))
+}
+
+// parsePages reads the template of every page: the layout, and in its place
+// "main" as the file of the page defines it.
+func parsePages() map[string]*template.Template {
+	assets := readAssets()
+	base := template.New("layout.html").Funcs(template.FuncMap{
+		"asset":     func(name string) string { return "/static/" + name + "?v=" + assets[name].hash },
+		"cut":       cut,
+		"date":      date,
+		"httpURL":   httpURL,
+		"number":    func(n int) string { return grouped(int64(n)) },
+		"platforms": platforms,
+		"rfc3339":   func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
+		"short":     short,
+		"size":      size,
+	})
+	template.Must(base.ParseFS(files, "templates/layout.html"))
+	pages := map[string]*template.Template{}
+	for _, e := range must(files.ReadDir("templates")) {
+		if e.Name() == "layout.html" {
+			continue
+		}
+		t := template.Must(base.Clone())
+		name := strings.TrimSuffix(e.Name(), path.Ext(e.Name()))
+		pages[name] = template.Must(t.ParseFS(files, "templates/"+e.Name()))
+	}
+	return pages
+}
+
+// render writes a page. All that strangers wrote into it is escaped by
+// html/template and, as one pass over the whole, made harmless: so no template
+// can forget to.
+func (s *server) render(out io.Writer, name string, p page) error {
+	var b bytes.Buffer
+	if err := s.pages[name].Execute(&b, p); err != nil {
+		return err
+	}
+	_, err := out.Write(harmless(b.Bytes()))
+	return err
+}
+
+// must gives v of what was built into the program, which cannot fail.
+func must[T any](v T, errs ...error) T {
+	for _, err := range errs {
+		if err != nil {
+			panic(err)
+		}
+	}
+	return v
+}
+
+// size gives bytes in binary units, three digits at least.
+func size(n int64) string {
+	if n < 1024 {
+		return strconv.FormatInt(n, 10) + " B"
+	}
+	f, unit := float64(n), ""
+	for _, unit = range []string{"KiB", "MiB", "GiB", "TiB", "PiB", "EiB"} {
+		if f /= 1024; f < 1000 {
+			break
+		}
+	}
+	decimals := 0
+	if f < 10 {
+		decimals = 2
+	} else if f < 100 {
+		decimals = 1
+	}
+	return strconv.FormatFloat(f, 'f', decimals, 64) + " " + unit
+}
+
+// grouped gives n with its thousands apart.
+func grouped(n int64) string {
+	s := strconv.FormatInt(n, 10)
+	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+// date gives a time for people, always in UTC: a page is the same for all. A
+// time is never told as "3 days ago", which would be wrong in a cache.
+func date(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
+
+// short gives the beginning of a digest, as docker does.
+func short(d digest.Digest) string {
+	_, hex, found := strings.Cut(d.String(), ":")
+	if !found || len(hex) < 12 {
+		return d.String()
+	}
+	return hex[:12]
+}
+
+// platforms gives those that something runs on, as one line.
+func platforms(list []indexer.Platform) string {
+	var names []string
+	for _, p := range list[:min(len(list), 20)] {
+		if !p.IsUnknown() {
+			names = append(names, p.String())
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
+// httpURL gives s if it is an address that a browser may be sent to, else "".
+func httpURL(s string) string {
+	u, err := url.Parse(s)
+	if err != nil || u.Host == "" || u.User != nil || u.Scheme != "http" && u.Scheme != "https" {
+		return ""
+	}
+	return u.String()
+}
