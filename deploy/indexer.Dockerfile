@@ -1,0 +1,29 @@
+# The indexer as a container image. Build from the root of the clone:
+#
+#   docker build -f deploy/indexer.Dockerfile .
+FROM golang:1.26 AS build
+# No C: the binaries run without a libc, in an image that has none.
+ENV CGO_ENABLED=0 GOWORK=off
+WORKDIR /src
+# Modules first: they change less often than code, and are kept as a layer.
+# registry is there because the indexer's tests, and so its go.mod, name it.
+COPY schema/go.mod schema/go.sum schema/
+COPY registry/go.mod registry/go.sum registry/
+COPY indexer/go.mod indexer/go.sum indexer/
+RUN go -C indexer mod download
+COPY schema schema
+COPY indexer indexer
+RUN go -C indexer build -trimpath -ldflags '-s -w' -o /out/indexer ./cmd/indexer
+COPY deploy/healthcheck/main.go healthcheck/main.go
+RUN go build -trimpath -ldflags '-s -w' -o /out/healthcheck healthcheck/main.go
+
+FROM scratch
+# For a registry and a database with TLS.
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
+COPY --from=build /out/indexer /out/healthcheck /bin/
+USER 65532:65532
+# 8080 serves clients and the registry's events, 8081 is for probes and metrics.
+ENV PORTBOOK_HTTP_ADDRESS=:8080 PORTBOOK_HTTP_OPERATIONS_ADDRESS=:8081
+EXPOSE 8080 8081
+ENTRYPOINT ["/bin/indexer"]
+CMD ["serve"]

@@ -1,0 +1,119 @@
+package launch
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os/exec"
+	"syscall"
+	"time"
+
+	"github.com/portbook/portbook/schema/localpg/process"
+)
+
+const (
+	// readyTimeout bounds the wait for a program that has started. Both are
+	// ready within a second, but the machine may be busy compiling.
+	readyTimeout = time.Minute
+
+	// stopTimeout is how long a program may finish what it does when it is asked
+	// to end; then it is killed.
+	stopTimeout = 15 * time.Second
+
+	// pollInterval is how often a program that is starting is asked.
+	pollInterval = 50 * time.Millisecond
+
+	// askTimeout bounds one question.
+	askTimeout = 5 * time.Second
+)
+
+// A child is one of our programs, running.
+type child struct {
+	*process.Process
+	name string
+	out  *output
+}
+
+// startChild starts a program of the data folder. Its environment is env alone:
+// a PGHOST or REGISTRY_STORAGE of the caller would change what runs.
+func (s *system) startChild(name string, env []string, args ...string) (*child, error) {
+	cmd := exec.Command(s.data.path(binName)+"/"+name, args...)
+	cmd.Dir = s.data.dir
+	cmd.Env = env
+	p, err := process.Start(cmd, s.account, s.out.log(name))
+	if err != nil {
+		return nil, fmt.Errorf("start the %s: %w", name, err)
+	}
+	c := &child{Process: p, name: name, out: s.out}
+	go func() {
+		<-p.Done()
+		s.ended <- c // never blocks: there is room for every child
+	}()
+	return c, nil
+}
+
+// failure is the error of a child that ended by itself.
+func (c *child) failure() error {
+	return fmt.Errorf("the %s ended by itself (%s); its last lines: %s", c.name, c.Outcome(), c.out.clean(c.Tail()))
+}
+
+func (c *child) stop() { c.Stop(syscall.SIGTERM, stopTimeout) }
+
+// waitReady waits until url answers 200.
+func (c *child) waitReady(ctx context.Context, url string) error {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	err := poll(ctx, c.Done(), func() bool { return answers(ctx, url) })
+	select {
+	case <-c.Done():
+		return c.failure()
+	default:
+	}
+	if err != nil {
+		return fmt.Errorf("the %s is not ready after %v: %s; its last lines: %s", c.name, readyTimeout, url, c.out.clean(c.Tail()))
+	}
+	return nil
+}
+
+// poll asks until the answer is yes, stop is closed or the context ends.
+func poll(ctx context.Context, stop <-chan struct{}, ask func() bool) error {
+	tick := time.NewTicker(pollInterval)
+	defer tick.Stop()
+	for !ask() {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-stop:
+			return nil
+		case <-tick.C:
+		}
+	}
+	return nil
+}
+
+// client asks our own programs; no proxy stands between us and 127.0.0.1.
+var client = &http.Client{Transport: &http.Transport{}, Timeout: askTimeout}
+
+// answers tells whether a GET of url gives 200.
+func answers(ctx context.Context, url string) bool {
+	_, err := fetch(ctx, url)
+	return err == nil
+}
+
+// fetch reads what url answers, if it is a 200.
+func fetch(ctx context.Context, url string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%s: %s", url, resp.Status)
+	}
+	return io.ReadAll(io.LimitReader(resp.Body, 1<<20)) // a page of a small answer
+}

@@ -1,0 +1,150 @@
+package launch
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/portbook/portbook/schema/localpg/process"
+)
+
+// data is the folder of everything that is kept between starts.
+type data struct {
+	dir  string
+	lock *os.File // held while we run
+}
+
+func (d data) path(name string) string { return filepath.Join(d.dir, name) }
+
+// Names in the folder. bin and the configurations are written at each start.
+const (
+	lockName           = "lock"
+	binName            = "bin"
+	postgresName       = "postgres"
+	registryName       = "registry"
+	registryConfigName = "registry.yml"
+	indexerConfigName  = "indexer.yaml"
+	tokenName          = "events-token"
+	privatePostgres    = "postgresql" // programs, where apt may not install them
+)
+
+// DefaultData is the folder for a user who names none. Root's is not in its
+// home, which servers that run as somebody else may not enter.
+func DefaultData(getenv func(string) string) (string, error) {
+	if os.Geteuid() == 0 {
+		return "/var/lib/portbook", nil
+	}
+	if state := getenv("XDG_STATE_HOME"); filepath.IsAbs(state) { // the XDG spec ignores a relative one
+		return filepath.Join(state, "portbook"), nil
+	}
+	if home := getenv("HOME"); home != "" {
+		return filepath.Join(home, ".local", "state", "portbook"), nil
+	}
+	return "", errors.New("neither DATA nor HOME is set: say where to keep the data: make up DATA=folder")
+}
+
+// openData makes the folder if it is missing, locks it, and reads or makes the
+// token of the registry's notifications.
+func (s *system) openData(context.Context) error {
+	account, err := process.Unprivileged()
+	if err != nil {
+		return err
+	}
+	dir := s.cfg.Data
+	if dir == "" {
+		if dir, err = DefaultData(s.getenv); err != nil {
+			return err
+		}
+	}
+	if s.data.dir, err = filepath.Abs(dir); err != nil {
+		return err
+	}
+	if err := s.data.open(account); err != nil {
+		return fmt.Errorf("DATA=%s: %w", s.data.dir, err)
+	}
+	return nil
+}
+
+func (d *data) open(account *process.Account) error {
+	mode := os.FileMode(0o700)
+	if account != nil {
+		mode = 0o755 // the servers' account must get in; what is secret is closed itself
+	}
+	if err := os.MkdirAll(d.dir, mode); err != nil {
+		return err
+	}
+	if err := openEmpty(d.dir, mode); err != nil {
+		return err
+	}
+	if err := account.Reach(d.dir); err != nil {
+		return err
+	}
+	if err := d.lockDir(); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(d.path(binName), mode); err != nil {
+		return err
+	}
+	return os.MkdirAll(d.path(registryName), 0o700)
+}
+
+// openEmpty gives a folder with nothing in it the mode of one that we make: a
+// new one of mktemp -d is closed to the servers' account. Any other is its
+// owner's to open.
+func openEmpty(dir string, mode os.FileMode) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) > 0 {
+		return err
+	}
+	return os.Chmod(dir, mode)
+}
+
+// lockDir makes sure that no other launcher uses the folder. The lock goes with
+// the process, so that nothing is left to tidy after a crash.
+func (d *data) lockDir() error {
+	f, err := os.OpenFile(d.path(lockName), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		f.Close()
+		return errors.New("another `make up` uses this folder: stop it, or choose another: make up ADDR=127.0.0.1:7090 DATA=folder")
+	}
+	d.lock = f
+	return nil
+}
+
+func (d *data) unlock() {
+	if d.lock != nil {
+		d.lock.Close()
+	}
+}
+
+// token reads the secret that the registry shows to the indexer, or makes one
+// for a new folder.
+func (d *data) token() (string, error) {
+	b, err := os.ReadFile(d.path(tokenName))
+	if errors.Is(err, os.ErrNotExist) {
+		token := rand.Text()
+		return token, os.WriteFile(d.path(tokenName), []byte(token), 0o600)
+	}
+	return strings.TrimSpace(string(b)), err
+}
+
+// writeFile writes a file that only the account may read. It replaces what is
+// there, since a file of another mode or owner would keep both.
+func (d *data) writeFile(account *process.Account, name string, content []byte) error {
+	name = d.path(name)
+	if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if err := os.WriteFile(name, content, 0o600); err != nil {
+		return err
+	}
+	return account.Own(name)
+}

@@ -1,0 +1,230 @@
+package launch
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"text/template"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/portbook/portbook/registry/push"
+	"github.com/portbook/portbook/schema/localpg"
+	"github.com/portbook/portbook/schema/localpg/process"
+)
+
+// database is the name of the database in a PostgreSQL of ours.
+const database = "portbook"
+
+// databaseVariables name a database that is to be used instead of one of ours,
+// first come first served.
+var databaseVariables = []string{"PORTBOOK_DATABASE_POSTGRES_URL", "DATABASE_URL", "DB_URL"}
+
+// startDatabase uses the database that the environment names, or starts one.
+func (s *system) startDatabase(ctx context.Context) error {
+	for _, name := range databaseVariables {
+		if url := s.getenv(name); url != "" {
+			return s.useDatabase(name, url)
+		}
+	}
+	programs, err := s.findPostgres(ctx)
+	if err != nil {
+		return err
+	}
+	s.out.print("Starting PostgreSQL")
+	s.postgres, err = localpg.Start(ctx, localpg.Config{
+		Dir: s.data.path(postgresName), Durable: true, Log: s.out.log("postgres"),
+		BinDir: programs.binDir, Env: programs.env,
+	})
+	if err != nil {
+		return err
+	}
+	s.databaseURL = s.postgres.URL(database)
+	s.hidePassword(s.databaseURL)
+	return s.postgres.EnsureDatabase(ctx, database)
+}
+
+// useDatabase takes the database at url, and says which without its password.
+func (s *system) useDatabase(variable, url string) error {
+	cfg, err := pgx.ParseConfig(url)
+	if err != nil {
+		return fmt.Errorf("%s: %w", variable, err) // pgx leaves the password out of its errors
+	}
+	s.databaseURL = url
+	s.hidePassword(url)
+	s.out.hide(cfg.Password)
+	s.out.print("Using the database that %s names: %s on %s, port %d, as %s", variable, cfg.Database, cfg.Host, cfg.Port, cfg.User)
+	return nil
+}
+
+// hidePassword hides the password as it stands in a URL, with its escapes.
+func (s *system) hidePassword(address string) {
+	if u, err := url.Parse(address); err == nil && u.User != nil {
+		_, escaped, _ := strings.Cut(u.User.String(), ":")
+		s.out.hide(escaped)
+	}
+}
+
+// startRegistry starts the stock registry on registry/config/filesystem.yml,
+// copied to where its account can read it. What depends on this start goes into
+// the environment, not onto the command line, where everybody sees it.
+func (s *system) startRegistry(ctx context.Context) error {
+	// Only now: the user postgres may have come with PostgreSQL.
+	var err error
+	if s.account, err = process.Unprivileged(); err != nil {
+		return err
+	}
+	if err := s.account.Own(s.data.path(registryName)); err != nil {
+		return err
+	}
+	token, err := s.data.token()
+	if err != nil {
+		return err
+	}
+	s.out.hide(token)
+	config, err := os.ReadFile(filepath.Join(s.cfg.Source, "registry", "config", "filesystem.yml"))
+	if err != nil {
+		return err
+	}
+	if err := s.data.writeFile(s.account, registryConfigName, config); err != nil {
+		return err
+	}
+	s.out.print("Starting the registry")
+	s.registry, err = s.startChild("registry", []string{
+		"REGISTRY_HTTP_ADDR=" + s.registryAddr,
+		"REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY=" + s.data.path(registryName),
+		"REGISTRY_NOTIFICATIONS_ENDPOINTS_0_URL=http://" + s.local() + "/events",
+		`REGISTRY_NOTIFICATIONS_ENDPOINTS_0_HEADERS={Authorization: ["Bearer ` + token + `"]}`,
+		// Each request would be a line among the logs, most of them our own reads.
+		"REGISTRY_LOG_ACCESSLOG_DISABLED=true",
+	}, "serve", s.data.path(registryConfigName))
+	if err != nil {
+		return err
+	}
+	return s.registry.waitReady(ctx, "http://"+s.registryAddr+"/v2/")
+}
+
+// indexerConfig is written for a person too, who may want to see what is set.
+// Values are quoted as JSON strings, which are YAML.
+var indexerConfig = template.Must(template.New("").Parse(`# Written by make up at each start; changes are lost.
+# Set PORTBOOK_<KEY> in the environment of make up instead, with _ for each dot.
+registry:
+  url: {{.Registry}}
+  public_url: {{.Public}}
+http:
+  address: {{.Address}}
+  operations_address: {{.Operations}}
+components:
+  web_ui: true
+  registry_proxy: true
+events:
+  token: {{.Token}}
+database:
+  postgres:
+    url: {{.Database}}
+interval:
+  fetch_all: 1h
+  garbage_collect: 30m
+log:
+  format: text
+`))
+
+// startIndexer starts the indexer, which makes or updates the tables first.
+func (s *system) startIndexer(ctx context.Context) error {
+	config, err := s.indexerConfig()
+	if err != nil {
+		return err
+	}
+	if err := s.data.writeFile(s.account, indexerConfigName, config); err != nil {
+		return err
+	}
+	s.out.print("Starting the indexer")
+	s.indexer, err = s.startChild("indexer", s.passedOn(), "serve", "--config", s.data.path(indexerConfigName))
+	if err != nil {
+		return err
+	}
+	return s.indexer.waitReady(ctx, "http://"+s.operationsAddr+"/readyz")
+}
+
+func (s *system) indexerConfig() ([]byte, error) {
+	token, err := s.data.token()
+	if err != nil {
+		return nil, err
+	}
+	values := map[string]string{
+		"Registry": "http://" + s.registryAddr, "Address": s.cfg.Addr, "Operations": s.operationsAddr,
+		"Token": token, "Database": s.databaseURL, "Public": "http://" + s.local(),
+	}
+	for key, value := range values {
+		quoted, err := json.Marshal(value)
+		if err != nil {
+			return nil, err
+		}
+		values[key] = string(quoted)
+	}
+	var b bytes.Buffer
+	err = indexerConfig.Execute(&b, values)
+	return b.Bytes(), err
+}
+
+// passedOn is what the indexer sees of our environment: settings of its own,
+// but for the database, which stands in its file.
+func (s *system) passedOn() []string {
+	var env []string
+	for _, pair := range s.cfg.Environ {
+		name, _, _ := strings.Cut(pair, "=")
+		if strings.HasPrefix(name, "PORTBOOK_") && name != databaseVariables[0] && name != localpg.SharedVariable {
+			env = append(env, pair)
+		}
+	}
+	return env
+}
+
+// pushSamples pushes the sample images through the address that clients use, if
+// the registry is empty, and waits until a search finds one: the first thing a
+// newcomer does must not come too early.
+func (s *system) pushSamples(ctx context.Context) error {
+	if !s.cfg.Samples {
+		return nil
+	}
+	empty, err := s.registryEmpty(ctx)
+	if err != nil || !empty {
+		return err
+	}
+	s.out.print("Pushing sample images")
+	base := "http://" + s.local()
+	if err := push.Samples(ctx, push.New(base)); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	if err := poll(ctx, s.indexer.Done(), func() bool { return found(ctx, base, "lighthouse") }); err != nil {
+		return fmt.Errorf("the sample images were pushed, but a search does not find them after %v; the indexer's last lines: %s",
+			readyTimeout, s.out.clean(s.indexer.Tail()))
+	}
+	return nil
+}
+
+func (s *system) registryEmpty(ctx context.Context) (bool, error) {
+	b, err := fetch(ctx, "http://"+s.registryAddr+"/v2/_catalog?n=1")
+	if err != nil {
+		return false, err
+	}
+	var catalog struct{ Repositories []string }
+	err = json.Unmarshal(b, &catalog)
+	return len(catalog.Repositories) == 0, err
+}
+
+// found tells whether a search for term has a result.
+func found(ctx context.Context, base, term string) bool {
+	b, err := fetch(ctx, base+"/v1/search?q="+url.QueryEscape(term))
+	var answer struct {
+		NumResults int `json:"num_results"`
+	}
+	return err == nil && json.Unmarshal(b, &answer) == nil && answer.NumResults > 0
+}

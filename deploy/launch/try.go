@@ -1,0 +1,44 @@
+package launch
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/portbook/portbook/registry/push"
+)
+
+// Push pushes a tiny image as reference, name:tag, to the Portbook at addr: for
+// who has no client at hand.
+func Push(ctx context.Context, addr, reference string, out io.Writer) error {
+	repository, tag, found := strings.Cut(reference, ":")
+	if !found {
+		return fmt.Errorf("push %s: write it as name:tag, such as me/first:1.0", reference)
+	}
+	pushed, err := push.New("http://"+addr).Image(ctx, repository, tag, push.ImageSpec{
+		Labels: map[string]string{"org.opencontainers.image.description": "A first image, to be found"},
+		Files:  map[string]string{"hello": "Hello from Portbook\n"},
+	})
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(out, "pushed %s:%s, %s\n", repository, tag, pushed.Digest)
+	return err
+}
+
+// Search prints what docker search is answered by the Portbook at addr. It waits
+// a second for a first result: what was pushed just now is found some 10 ms later.
+func Search(ctx context.Context, addr, query string, out io.Writer) error {
+	for deadline := time.Now().Add(time.Second); !found(ctx, "http://"+addr, query) && time.Now().Before(deadline); {
+		time.Sleep(10 * time.Millisecond)
+	}
+	body, err := fetch(ctx, "http://"+addr+"/v1/search?q="+url.QueryEscape(query))
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(out, "%s\n", body)
+	return err
+}

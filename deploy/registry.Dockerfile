@@ -1,0 +1,29 @@
+# The stock registry as a container image. Build from the root of the clone:
+#
+#   docker build -f deploy/registry.Dockerfile .
+FROM golang:1.26 AS build
+# No C: the binaries run without a libc, in an image that has none.
+ENV CGO_ENABLED=0 GOWORK=off
+WORKDIR /src
+# Modules first: they change less often than code, and are kept as a layer.
+COPY registry/go.mod registry/go.sum registry/
+RUN go -C registry mod download
+COPY registry registry
+RUN go -C registry build -trimpath -ldflags '-s -w' -o /out/registry .
+COPY deploy/healthcheck/main.go healthcheck/main.go
+RUN go build -trimpath -ldflags '-s -w' -o /out/healthcheck healthcheck/main.go
+RUN mkdir /out/data /out/tmp
+
+FROM scratch
+# For storage and token servers with TLS.
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
+COPY --from=build /out/registry /out/healthcheck /bin/
+# A new volume takes the owner of the directory it covers.
+COPY --from=build --chown=65532:65532 /out/data /var/lib/registry
+COPY --from=build --chown=65532:65532 /out/tmp /tmp
+COPY registry/config/filesystem.yml /etc/portbook/registry.yml
+USER 65532:65532
+EXPOSE 5000
+VOLUME /var/lib/registry
+ENTRYPOINT ["/bin/registry"]
+CMD ["serve", "/etc/portbook/registry.yml"]

@@ -1,0 +1,170 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// scanTimeout bounds one scan: ten times what a slow one takes.
+const scanTimeout = 5 * time.Minute
+
+// A measurement is one run, and the processor time that each of those who took
+// part used meanwhile.
+type measurement struct {
+	seconds float64
+	listed  float64 // seconds until the scan had looked at everything; of our scans only
+	peak    int64   // bytes of memory of the indexer
+	used    map[string]float64
+}
+
+// meters read how much processor time those who take part have used.
+func (s *system) meters(r *registry, self int) map[string]func() float64 {
+	postmaster := s.postmaster()
+	return map[string]func() float64{
+		"registry":   func() float64 { return processorSeconds(r.program.PID()) },
+		"PostgreSQL": func() float64 { return familySeconds(postmaster) },
+		"client":     func() float64 { return processorSeconds(self) },
+	}
+}
+
+func read(meters map[string]func() float64) map[string]float64 {
+	values := map[string]float64{}
+	for name, meter := range meters {
+		values[name] = meter()
+	}
+	return values
+}
+
+func since(meters map[string]func() float64, before map[string]float64) map[string]float64 {
+	used := map[string]float64{}
+	for name, meter := range meters {
+		used[name] = meter() - before[name]
+	}
+	return used
+}
+
+// bareRun reads by a client that keeps nothing. It begins without connections,
+// as our scans do.
+func bareRun(ctx context.Context, meters map[string]func() float64, r *reader, p plan) (m measurement, err error) {
+	r.client.CloseIdleConnections()
+	before, start := read(meters), time.Now()
+	err = r.run(ctx, p)
+	m.seconds, m.used = time.Since(start).Seconds(), since(meters, before)
+	return m, err
+}
+
+// scanRun runs "indexer scan". The time is that of the scan itself, from its
+// started_at until it is finished and no task is left, as the database sees it:
+// a process's start, and the half second after which it looks whether it is
+// done, are no part of it.
+func (s *system) scanRun(ctx context.Context, meters map[string]func() float64, registry string, conn *pgx.Conn) (m measurement, err error) {
+	ctx, cancel := context.WithTimeout(ctx, scanTimeout)
+	defer cancel()
+	var last int64
+	if err := conn.QueryRow(ctx, "SELECT COALESCE(max(id), 0) FROM scan").Scan(&last); err != nil {
+		return m, err
+	}
+	before := read(meters)
+	p, err := s.launch("indexer", s.indexerEnv(registry, conn.Config().Database), "scan")
+	if err != nil {
+		return m, err
+	}
+	var used float64 // by the indexer, as long as it can be seen
+	err = wait(ctx, scanTimeout, "the scan's end", func() (bool, error) {
+		used, m.peak = max(used, processorSeconds(p.PID())), max(m.peak, peakMemory(p.PID()))
+		gone := p.gone()
+		done, err := finished(ctx, conn, last, &m)
+		switch {
+		case done:
+			m.used = since(meters, before)
+			m.used["indexer"] = used
+		case gone && err == nil:
+			err = errors.New("it ended before its scan: " + p.Outcome())
+		}
+		return done, err
+	})
+	if err != nil {
+		return m, fmt.Errorf("%w; the indexer says: %s", err, p.tail())
+	}
+	return m, ended(ctx, p, &m)
+}
+
+// finished reports whether a scan after the last one has come to its end.
+func finished(ctx context.Context, conn *pgx.Conn, last int64, m *measurement) (done bool, err error) {
+	// If nothing had to be read the end is known to the microsecond, else to the
+	// pause between two questions: half a percent of ten seconds.
+	const q = `
+		SELECT CASE changed WHEN 0 THEN extract(epoch FROM finished_at - started_at)
+				ELSE extract(epoch FROM clock_timestamp() - started_at) END::float8,
+			extract(epoch FROM finished_at - started_at)::float8, errors
+		FROM scan
+		WHERE id > $1 AND finished_at IS NOT NULL AND NOT EXISTS (SELECT FROM task WHERE given_up_at IS NULL)`
+	var failed int
+	err = conn.QueryRow(ctx, q, last).Scan(&m.seconds, &m.listed, &failed)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return false, nil
+	case err == nil && failed > 0:
+		return false, fmt.Errorf("the scan could not look at %d repositories", failed)
+	}
+	return err == nil, err
+}
+
+// ended waits for the end of the process, and for its last peak.
+func ended(ctx context.Context, p *program, m *measurement) error {
+	return wait(ctx, stopTimeout, "the indexer's end", func() (bool, error) {
+		m.peak = max(m.peak, peakMemory(p.PID()))
+		if !p.gone() {
+			return false, nil
+		}
+		if outcome := p.Outcome(); outcome != "exit status 0" {
+			return false, fmt.Errorf("indexer scan: %s: %s", outcome, p.tail())
+		}
+		return true, nil
+	})
+}
+
+// written counts the rows that were ever inserted, updated or deleted, by kind of
+// table: "catalogue" for what is derived from the registry's content, "kept" for
+// what no scan can rebuild, "work" for tasks and scans.
+func written(ctx context.Context, conn *pgx.Conn) (map[string]int, error) {
+	if err := alone(ctx, conn); err != nil {
+		return nil, err
+	}
+	const q = `
+		SELECT CASE
+				WHEN relname IN ('task', 'scan') THEN 'work'
+				WHEN obj_description(relid, 'pg_class') LIKE 'derived:%' THEN 'catalogue'
+				WHEN obj_description(relid, 'pg_class') LIKE 'kept:%' THEN 'kept'
+				ELSE 'other' END,
+			sum(n_tup_ins + n_tup_upd + n_tup_del)::int
+		FROM pg_stat_user_tables GROUP BY 1`
+	rows, err := conn.Query(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	counts := map[string]int{}
+	var kind string
+	var n int
+	_, err = pgx.ForEachRow(rows, []any{&kind, &n}, func() error {
+		counts[kind] = n
+		return nil
+	})
+	return counts, err
+}
+
+// alone waits until all other sessions of the database have ended: the last rows
+// that a session wrote are counted when it ends.
+func alone(ctx context.Context, conn *pgx.Conn) error {
+	const q = `
+		SELECT NOT EXISTS (SELECT FROM pg_stat_activity
+			WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid())`
+	return wait(ctx, stopTimeout, "the end of the indexer's sessions", func() (alone bool, err error) {
+		err = conn.QueryRow(ctx, q).Scan(&alone)
+		return alone, err
+	})
+}

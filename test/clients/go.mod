@@ -1,0 +1,3 @@
+module github.com/portbook/portbook/test/clients
+
+go 1.26.0

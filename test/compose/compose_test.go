@@ -1,0 +1,241 @@
+// Package compose checks docker-compose.yml and the files that it names, without
+// an engine: by the library that docker compose reads them with, and by running
+// nginx on its configuration.
+package compose
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/compose-spec/compose-go/v2/cli"
+	"github.com/compose-spec/compose-go/v2/types"
+
+	"github.com/portbook/portbook/indexer/config"
+)
+
+// root is the clone.
+const root = "../.."
+
+// secrets are what .env must give.
+var secrets = []string{"POSTGRES_PASSWORD=0123abcd", "EVENTS_TOKEN=4567cdef"}
+
+// load reads docker-compose.yml as docker compose does: against the schema, in
+// which an unknown key is an error, and with every reference resolved.
+func load(t *testing.T, environ []string) (*types.Project, error) {
+	t.Helper()
+	options, err := cli.NewProjectOptions([]string{filepath.Join(root, "docker-compose.yml")},
+		cli.WithEnv(environ), cli.WithInterpolation(true), cli.WithNormalization(true),
+		cli.WithConsistency(true), cli.WithResolvedPaths(true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return options.LoadProject(t.Context())
+}
+
+func project(t *testing.T) *types.Project {
+	t.Helper()
+	p, err := load(t, secrets)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// The services that the documentation speaks of.
+func TestServices(t *testing.T) {
+	want := []string{"front", "indexer", "postgres", "reader-1", "reader-2", "registry"}
+	got := project(t).ServiceNames()
+	slices.Sort(got)
+	if !slices.Equal(got, want) {
+		t.Errorf("services: got %v, want %v", got, want)
+	}
+}
+
+// A secret that is not set must be asked for, and none may stand in the file.
+func TestSecretsAreAskedFor(t *testing.T) {
+	for i, secret := range secrets {
+		name, _, _ := strings.Cut(secret, "=")
+		_, err := load(t, slices.Delete(slices.Clone(secrets), i, i+1))
+		if err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("without %s: got %v, want an error that names it", name, err)
+		}
+	}
+}
+
+// A file that a service needs but that is not there is found by docker at the
+// first start only; a missing bind mount even becomes an empty directory.
+func TestFilesExist(t *testing.T) {
+	for name, service := range project(t).Services {
+		if b := service.Build; b != nil {
+			wantFile(t, name, filepath.Join(b.Context, b.Dockerfile))
+		}
+		for _, v := range service.Volumes {
+			if v.Type == types.VolumeTypeBind {
+				wantFile(t, name, v.Source)
+			}
+		}
+	}
+}
+
+func wantFile(t *testing.T, service, name string) {
+	t.Helper()
+	if fi, err := os.Stat(name); err != nil || !fi.Mode().IsRegular() {
+		t.Errorf("service %s needs the file %s: %v", service, name, err)
+	}
+}
+
+// What a Dockerfile copies must be there, and must not be left out by
+// .dockerignore.
+func TestDockerfilesCopyWhatExists(t *testing.T) {
+	ignored, err := os.ReadFile(filepath.Join(root, ".dockerignore"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	names, err := filepath.Glob(filepath.Join(root, "deploy", "*.Dockerfile"))
+	if err != nil || len(names) == 0 {
+		t.Fatalf("Dockerfiles: %v, %v", names, err)
+	}
+	for _, name := range names {
+		for _, source := range copied(t, name) {
+			if _, err := os.Stat(filepath.Join(root, source)); err != nil {
+				t.Errorf("%s copies %s: %v", name, source, err)
+			}
+			first, _, _ := strings.Cut(source, "/")
+			if slices.Contains(strings.Fields(string(ignored)), first) {
+				t.Errorf("%s copies %s, which .dockerignore leaves out", name, source)
+			}
+		}
+	}
+}
+
+// copied are the sources of a Dockerfile's COPY lines, but for those that come
+// from another stage.
+func copied(t *testing.T, name string) []string {
+	t.Helper()
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sources []string
+	for line := range strings.Lines(string(b)) {
+		words := strings.Fields(line)
+		if len(words) < 3 || words[0] != "COPY" || strings.HasPrefix(words[1], "--from=") {
+			continue
+		}
+		sources = append(sources, words[1:len(words)-1]...)
+	}
+	return sources
+}
+
+// An image without a version is another one tomorrow.
+func TestImagesHaveVersions(t *testing.T) {
+	for name, service := range project(t).Services {
+		if service.Build != nil {
+			continue // ours, built from the clone
+		}
+		if _, tag, _ := strings.Cut(service.Image, ":"); tag == "" || tag == "latest" {
+			t.Errorf("service %s: image %q has no version", name, service.Image)
+		}
+	}
+}
+
+// Every service tells whether it works, and who waits for another waits for
+// that, not only for its start.
+func TestHealth(t *testing.T) {
+	p := project(t)
+	for name, service := range p.Services {
+		if service.HealthCheck == nil || len(service.HealthCheck.Test) == 0 || service.HealthCheck.Disable {
+			t.Errorf("service %s has no healthcheck", name)
+		}
+		for other, dependency := range service.DependsOn {
+			if dependency.Condition != types.ServiceConditionHealthy {
+				t.Errorf("service %s waits for %s to be %q, want %q", name, other, dependency.Condition, types.ServiceConditionHealthy)
+			}
+		}
+	}
+}
+
+// Nothing but the front is reachable, and that from this machine only: the
+// registry has no passwords here.
+func TestPublished(t *testing.T) {
+	for name, service := range project(t).Services {
+		for _, port := range service.Ports {
+			if got := fmt.Sprintf("%s %s %s", name, port.HostIP, port.Published); got != "front 127.0.0.1 7080" {
+				t.Errorf("published: %s, want nothing but front 127.0.0.1 7080", got)
+			}
+		}
+	}
+}
+
+// An event that goes to a host that is no service is lost in silence.
+func TestNotificationsReachTheIndexer(t *testing.T) {
+	p := project(t)
+	registry := p.Services["registry"].Environment
+	endpoint, err := url.Parse(value(registry, "REGISTRY_NOTIFICATIONS_ENDPOINTS_0_URL"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	to, ok := p.Services[endpoint.Hostname()]
+	if !ok || endpoint.Path != "/events" {
+		t.Fatalf("notifications go to %v, want /events of a service", endpoint)
+	}
+	if role := value(to.Environment, "PORTBOOK_ROLE"); role != "writer" {
+		t.Errorf("notifications go to %s with role %q, want a writer", to.Name, role)
+	}
+	token := value(to.Environment, "PORTBOOK_EVENTS_TOKEN")
+	headers := value(registry, "REGISTRY_NOTIFICATIONS_ENDPOINTS_0_HEADERS")
+	if token == "" || !strings.Contains(headers, `"Bearer `+token+`"`) {
+		t.Errorf("the registry sends %q, the indexer wants the token %q", headers, token)
+	}
+}
+
+// Every indexer's settings must be ones that it knows and takes, and every
+// address in them a service.
+func TestIndexerSettings(t *testing.T) {
+	p := project(t)
+	for _, name := range []string{"indexer", "reader-1", "reader-2"} {
+		var environ []string
+		for key, v := range p.Services[name].Environment {
+			environ = append(environ, key+"="+*v)
+		}
+		cfg, err := config.Load(config.Source{Environ: environ})
+		if err != nil {
+			t.Errorf("service %s: %v", name, err)
+			continue
+		}
+		for _, address := range []string{cfg.Registry.URL, cfg.Database.Postgres.URL} {
+			u, err := url.Parse(address)
+			if err != nil {
+				t.Errorf("service %s: %v", name, err)
+			} else if _, ok := p.Services[u.Hostname()]; !ok {
+				t.Errorf("service %s: %s is no service", name, u.Host)
+			}
+		}
+	}
+}
+
+// The servers that nginx passes requests to are services.
+func TestFrontReachesServices(t *testing.T) {
+	p := project(t)
+	for _, address := range upstreams(t) {
+		host, _, err := net.SplitHostPort(address)
+		if err != nil {
+			t.Errorf("nginx.conf: server %s: %v", address, err)
+		} else if _, ok := p.Services[host]; !ok {
+			t.Errorf("nginx.conf: server %s is no service", address)
+		}
+	}
+}
+
+func value(env types.MappingWithEquals, key string) string {
+	if v := env[key]; v != nil {
+		return *v
+	}
+	return ""
+}
