@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/spf13/cobra"
 
 	"github.com/portbook/portbook/schema"
@@ -51,4 +54,40 @@ func migration(use, short string, f func(context.Context, *parts, int) ([]schema
 			return err
 		}),
 	}
+}
+
+// migrateAgain is the pause before a database that is away is tried again.
+const migrateAgain = time.Second
+
+// migrate brings the schema up to date, waiting for a database that is away. An
+// error of another kind ends it: what Postgres refuses once it refuses again.
+func (p *parts) migrate(ctx context.Context) error {
+	for {
+		done, err := schema.Up(ctx, p.pool.Config().ConnConfig)
+		for _, m := range done {
+			p.log.InfoContext(ctx, "migrated", "migration", m.Name)
+		}
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		if !away(err) {
+			return fmt.Errorf("database: %w", err)
+		}
+		p.log.WarnContext(ctx, "waiting for the database", "error", err)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(migrateAgain):
+		}
+	}
+}
+
+// away reports whether the database does not answer, or not yet.
+func away(err error) bool {
+	var refused *pgconn.PgError
+	if errors.As(err, &refused) {
+		return refused.Code == "57P03" || refused.Code == "53300" // cannot_connect_now, too_many_connections
+	}
+	var connect *pgconn.ConnectError
+	return errors.As(err, &connect)
 }

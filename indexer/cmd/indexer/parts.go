@@ -5,10 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"time"
 
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -18,7 +15,6 @@ import (
 	"github.com/portbook/portbook/indexer/ingest"
 	"github.com/portbook/portbook/indexer/postgres"
 	"github.com/portbook/portbook/indexer/remote"
-	"github.com/portbook/portbook/schema"
 )
 
 // Parts are what the commands have in common.
@@ -85,19 +81,6 @@ func assemble(ctx context.Context, c config.Config, log *slog.Logger) (*parts, e
 // userAgent tells our own reads from real pulls in the registry's events.
 const userAgent = "portbook-indexer"
 
-// poolConfig also serves migrations, by its ConnConfig.
-func poolConfig(d config.Database) (*pgxpool.Config, error) {
-	pc, err := pgxpool.ParseConfig(d.ConnString())
-	if err != nil {
-		// pgx's text quotes the string, with any password in it.
-		return nil, errors.New("database.postgres.url cannot be understood as a PostgreSQL connection string: write it as postgres://user:password@host:port/database")
-	}
-	pc.MaxConns = int32(min(d.MaxOpenConns, 1<<15)) // the configuration allows no more than Postgres does
-	pc.MaxConnLifetime = d.ConnMaxLifetime
-	pc.ConnConfig.RuntimeParams["application_name"] = userAgent
-	return pc, nil
-}
-
 // workers gives workers enough to keep the scan's parallelism up, and a few
 // that wait for events alone.
 func (p *parts) workers() *ingest.Workers {
@@ -118,42 +101,3 @@ func (p *parts) scanner(w *ingest.Workers) *ingest.Scanner {
 		Parallelism: p.config.Scan.Parallelism, Wake: w.WakeForScan,
 	}
 }
-
-// migrateAgain is the pause before a database that is away is tried again.
-const migrateAgain = time.Second
-
-// migrate brings the schema up to date, waiting for a database that is away. An
-// error of another kind ends it: what Postgres refuses once it refuses again.
-func (p *parts) migrate(ctx context.Context) error {
-	for {
-		done, err := schema.Up(ctx, p.pool.Config().ConnConfig)
-		for _, m := range done {
-			p.log.InfoContext(ctx, "migrated", "migration", m.Name)
-		}
-		if err == nil || ctx.Err() != nil {
-			return err
-		}
-		if !away(err) {
-			return fmt.Errorf("database: %w", err)
-		}
-		p.log.WarnContext(ctx, "waiting for the database", "error", err)
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(migrateAgain):
-		}
-	}
-}
-
-// away reports whether the database does not answer, or not yet.
-func away(err error) bool {
-	var refused *pgconn.PgError
-	if errors.As(err, &refused) {
-		return refused.Code == "57P03" || refused.Code == "53300" // cannot_connect_now, too_many_connections
-	}
-	var connect *pgconn.ConnectError
-	return errors.As(err, &connect)
-}
-
-// connConfig is how migrations connect.
-func (p *parts) connConfig() *pgx.ConnConfig { return p.pool.Config().ConnConfig }
