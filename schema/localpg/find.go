@@ -15,21 +15,26 @@ import (
 var ErrNotInstalled = errors.New("PostgreSQL is not installed: neither PATH nor /usr/lib/postgresql has initdb;" +
 	" on Debian or Ubuntu run: apt-get install postgresql")
 
+// BinVariable names the environment variable that says where PostgreSQL's
+// programs are, ahead of every other place: CI tests with several versions.
+const BinVariable = "PORTBOOK_POSTGRES_BIN"
+
 // debianBin matches the directories of PostgreSQL's programs on Debian and its
 // kin, which keep them out of PATH so that several versions live side by side.
 var debianBin = "/usr/lib/postgresql/*/bin"
 
-// Find says where PostgreSQL's server programs are: in the directory of the
-// initdb in PATH, else in Debian's newest. It returns ErrNotInstalled if they
-// are in neither.
+// Find says where PostgreSQL's server programs are: in the directory that
+// BinVariable names, else in that of the initdb in PATH, else in Debian's
+// newest. It returns ErrNotInstalled if they are in neither of the last two;
+// that the first has none is another error.
 func Find() (binDir string, err error) { return find("") }
 
 // find is Find for a cluster that was made by a major version; another version
 // cannot open it. An empty version fits all.
 func find(version string) (string, error) {
-	dirs := candidates()
-	if len(dirs) == 0 {
-		return "", ErrNotInstalled
+	dirs, err := candidates()
+	if err != nil {
+		return "", err
 	}
 	if version == "" {
 		return dirs[0], nil
@@ -40,11 +45,19 @@ func find(version string) (string, error) {
 		}
 	}
 	return "", fmt.Errorf("its data was made by version %s, which is not installed (%s is):"+
-		" install postgresql-%s, or move the directory away to start empty", version, dirs[0], version)
+		" install postgresql-%[1]s, or move the directory away to start empty", version, dirs[0])
 }
 
-// candidates are the directories with initdb and postgres, best first.
-func candidates() []string {
+// candidates are the directories with initdb and postgres, best first; there is
+// at least one.
+func candidates() ([]string, error) {
+	if dir := os.Getenv(BinVariable); dir != "" {
+		if !holdsServer(dir) {
+			return nil, fmt.Errorf("%s is %q, which does not hold initdb and postgres:"+
+				" name the directory of PostgreSQL's programs, or unset it", BinVariable, dir)
+		}
+		return []string{dir}, nil
+	}
 	var dirs []string
 	if path, err := exec.LookPath("initdb"); err == nil {
 		dirs = append(dirs, filepath.Dir(path))
@@ -52,9 +65,15 @@ func candidates() []string {
 	debian, _ := filepath.Glob(debianBin) // fails for a malformed pattern only
 	slices.SortFunc(debian, func(a, b string) int { return major(b) - major(a) })
 	dirs = append(dirs, debian...)
-	return slices.DeleteFunc(dirs, func(dir string) bool {
-		return !exists(filepath.Join(dir, "initdb")) || !exists(filepath.Join(dir, "postgres"))
-	})
+	dirs = slices.DeleteFunc(dirs, func(dir string) bool { return !holdsServer(dir) })
+	if len(dirs) == 0 {
+		return nil, ErrNotInstalled
+	}
+	return dirs, nil
+}
+
+func holdsServer(dir string) bool {
+	return exists(filepath.Join(dir, "initdb")) && exists(filepath.Join(dir, "postgres"))
 }
 
 // major is the version in a directory of debianBin: 15 of

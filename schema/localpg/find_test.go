@@ -29,6 +29,7 @@ func install(t *testing.T, versions ...string) {
 	debianBin = filepath.Join(root, "*", "bin")
 	t.Cleanup(func() { debianBin = old })
 	t.Setenv("PATH", root)
+	t.Setenv(BinVariable, "")
 }
 
 func TestFind(t *testing.T) {
@@ -52,5 +53,20 @@ func TestFindNothing(t *testing.T) {
 	install(t)
 	if _, err := Find(); !errors.Is(err, ErrNotInstalled) {
 		t.Errorf("got %v, want ErrNotInstalled", err)
+	}
+}
+
+// CI points all tests at one PostgreSQL by a variable: it wins, and a slip in it
+// is not taken for another version's programs.
+func TestFindNamed(t *testing.T) {
+	install(t, "15", "17")
+	wanted := filepath.Join(filepath.Dir(filepath.Dir(debianBin)), "15", "bin")
+	t.Setenv(BinVariable, wanted)
+	if got, err := Find(); err != nil || got != wanted {
+		t.Errorf("got %q, %v, want %s", got, err, wanted)
+	}
+	t.Setenv(BinVariable, filepath.Dir(wanted))
+	if got, err := Find(); err == nil || errors.Is(err, ErrNotInstalled) || !strings.Contains(err.Error(), BinVariable) {
+		t.Errorf("got %q, %v, want an error that names %s", got, err, BinVariable)
 	}
 }

@@ -4,7 +4,7 @@
 //
 // A server listens on 127.0.0.1 only, never on a Unix socket, and does not
 // outlive the process that started it. PostgreSQL itself must be installed;
-// Find says where it is, or how to get it.
+// Find says where it is, or how to get it. Versions 14 to 18 are known to work.
 //
 // PostgreSQL refuses to run as root. For root the server therefore runs as the
 // account that process.Unprivileged gives, and its files belong to that account.
@@ -16,11 +16,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -28,6 +30,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/portbook/portbook/schema/localpg/process"
 )
@@ -66,6 +69,16 @@ type Config struct {
 	// are for tests: they trust every local user, and lose data in a crash of
 	// the machine (not of the server alone).
 	Durable bool
+
+	// Settings are added to those of postgresql.conf and win over ours, as
+	// "max_standby_streaming_delay": "0".
+	Settings map[string]string
+
+	// Files are written into the data directory before each start, readable by
+	// the server's account alone: certificates, pg_hba.conf. Settings name them
+	// without a directory. A pg_hba.conf that keeps the superuser out is taken:
+	// the server counts as started when it refuses him.
+	Files map[string][]byte
 
 	User   string    // the superuser; portbook if empty
 	Log    io.Writer // gets the server's log; may be nil
@@ -233,6 +246,9 @@ func (s *Server) start(ctx context.Context) error {
 		}
 		s.cfg.Port = port
 	}
+	if err := s.writeFiles(); err != nil {
+		return err
+	}
 	cmd := exec.Command(filepath.Join(s.cfg.BinDir, "postgres"), s.arguments()...)
 	s.dress(cmd)
 	proc, err := process.Start(cmd, s.account, s.cfg.Log)
@@ -247,19 +263,42 @@ func (s *Server) start(ctx context.Context) error {
 	return nil
 }
 
+// writeFiles puts the caller's files into the data directory.
+func (s *Server) writeFiles() error {
+	for name, content := range s.cfg.Files {
+		name = filepath.Join(s.path(dataName), filepath.Base(name))
+		// PostgreSQL refuses a private key that others may read.
+		if err := os.WriteFile(name, content, 0o600); err != nil {
+			return err
+		}
+		if err := s.account.Own(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// testSettings are those of a server that need not be durable.
+var testSettings = []string{
+	// The kernel keeps what a killed server wrote, so that this loses nothing
+	// but in a crash of the machine. synchronous_commit=off would: a test that
+	// kills the server then finds commits gone.
+	"fsync=off",
+	"max_connections=300", // packages test in parallel, each with a pool per test
+	// A standby that was stopped for a while finds what it missed: 256 MB is
+	// more than any test writes.
+	"wal_keep_size=256MB",
+}
+
 func (s *Server) arguments() []string {
 	args := []string{"-D", s.path(dataName), "-p", strconv.Itoa(s.cfg.Port), "-k", "", "-h", "127.0.0.1"}
-	if s.cfg.Durable {
-		return args
+	if !s.cfg.Durable {
+		for _, setting := range testSettings {
+			args = append(args, "-c", setting)
+		}
 	}
-	for _, setting := range []string{
-		// The kernel keeps what a killed server wrote, so that this loses nothing
-		// but in a crash of the machine. synchronous_commit=off would: a test that
-		// kills the server then finds commits gone.
-		"fsync=off",
-		"max_connections=300", // packages test in parallel, each with a pool per test
-	} {
-		args = append(args, "-c", setting)
+	for _, name := range slices.Sorted(maps.Keys(s.cfg.Settings)) {
+		args = append(args, "-c", name+"="+s.cfg.Settings[name]) // of two the last one counts
 	}
 	return args
 }
@@ -273,6 +312,9 @@ func (s *Server) waitReady(ctx context.Context, proc *process.Process) error {
 		if err == nil {
 			return conn.Close(ctx)
 		}
+		if s.keepsOut(err) {
+			return nil
+		}
 		select {
 		case <-proc.Done():
 			return fmt.Errorf("the server ended while starting: %s", proc.Tail())
@@ -281,6 +323,14 @@ func (s *Server) waitReady(ctx context.Context, proc *process.Process) error {
 		case <-tick.C:
 		}
 	}
+}
+
+// keepsOut tells whether err is the refusal of a pg_hba.conf that the caller
+// wrote, which a server that takes no connections yet does not read.
+func (s *Server) keepsOut(err error) bool {
+	_, own := s.cfg.Files["pg_hba.conf"]
+	refused, answered := errors.AsType[*pgconn.PgError](err)
+	return own && answered && refused.Code == "28000" // invalid_authorization_specification
 }
 
 // URL is the address of a database of the server, with the superuser and the
