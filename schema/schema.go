@@ -8,6 +8,9 @@
 // Any number of programs may call Up on one database at once: a session-level
 // advisory lock lets one of them work while the others wait. That needs a direct
 // connection, not a transaction-pooling proxy.
+//
+// Who migrates owns the tables; who works with them needs no more than what
+// GrantSQL grants.
 package schema
 
 import (
@@ -17,12 +20,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
+	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/database"
-	"github.com/pressly/goose/v3/lock"
 )
 
 //go:embed migrations/*.sql
@@ -31,42 +35,59 @@ var migrations embed.FS
 // versionTable records which migrations have been applied.
 const versionTable = "schema_migrations"
 
-// How long Up and Down wait for another program that migrates: one try a second
-// for two minutes. goose's own default of five seconds between tries made five
-// starters take 6 s where one second takes 3 (measured); two minutes is more
-// than any migration so far needs.
-const (
-	lockEvery = 1   // seconds
-	lockTries = 120 // times
-)
+// A Config says which database, and who works with it.
+type Config struct {
+	// Conn is how the user who migrates connects.
+	Conn *pgx.ConnConfig
+
+	// BeforeConnect is called before each physical connection, as for a password
+	// that lives for minutes; nil: nothing is.
+	BeforeConnect func(context.Context, *pgx.ConnConfig) error
+
+	// LockTimeout is how long Up and Down wait for another program that
+	// migrates. 0 is two minutes, more than any migration so far needs.
+	LockTimeout time.Duration
+
+	Log *slog.Logger // nil: none
+
+	// Writer is the user who works with the schema, if that is not Conn.User: Up
+	// grants what it needs. Empty: nobody is granted anything but the roles.
+	Writer string
+}
 
 // A Migration is one numbered step.
 type Migration struct {
 	Version int64
-	Name    string
+	Name    string // empty if this program does not know it
 	Applied bool
 }
 
 // Up applies every migration that is not yet applied and returns those it
-// applied, which may be none.
-func Up(ctx context.Context, config *pgx.ConnConfig) ([]Migration, error) {
+// applied, which may be none. Then it grants what is missing to the roles
+// that exist and to Config.Writer.
+//
+// It returns a *NewerError, and changes nothing, if a migration is applied that
+// this program does not know.
+func Up(ctx context.Context, c Config) ([]Migration, error) {
 	var done []Migration
-	err := with(config, func(p *goose.Provider) error {
+	err := locked(ctx, c, func(db *sql.DB, p *goose.Provider) error {
 		results, err := p.Up(ctx)
-		done = applied(results)
-		return err
+		if done = applied(results); err != nil {
+			return err
+		}
+		return grantAll(ctx, db, c)
 	})
 	if err != nil {
-		return done, fmt.Errorf("migrate up: %w", err)
+		return done, fmt.Errorf("migrate up: %w", refusal(c, err))
 	}
 	return done, nil
 }
 
 // Down takes back the latest n migrations and returns them, latest first. It
 // takes back none if fewer than n are applied.
-func Down(ctx context.Context, config *pgx.ConnConfig, n int) ([]Migration, error) {
+func Down(ctx context.Context, c Config, n int) ([]Migration, error) {
 	var done []Migration
-	err := with(config, func(p *goose.Provider) error {
+	err := locked(ctx, c, func(db *sql.DB, p *goose.Provider) error {
 		version, err := p.GetDBVersion(ctx)
 		if err != nil {
 			return err
@@ -79,25 +100,40 @@ func Down(ctx context.Context, config *pgx.ConnConfig, n int) ([]Migration, erro
 		return err
 	})
 	if err != nil {
-		return done, fmt.Errorf("migrate down: %w", err)
+		return done, fmt.Errorf("migrate down: %w", refusal(c, err))
 	}
 	return done, nil
 }
 
-// Status lists all migrations in order and whether each is applied.
-func Status(ctx context.Context, config *pgx.ConnConfig) ([]Migration, error) {
-	var all []Migration
-	err := with(config, func(p *goose.Provider) error {
-		status, err := p.Status(ctx)
-		for _, s := range status {
-			all = append(all, Migration{Version: s.Source.Version, Name: name(s.Source), Applied: s.State == goose.StateApplied})
-		}
-		return err
-	})
+// refusal adds the remedy to a want of rights. A user without any may still call
+// Up, which has nothing to do, if the schema is up to date.
+func refusal(c Config, err error) error {
+	var refused *pgconn.PgError
+	if errors.As(err, &refused) && refused.Code == "42501" { // insufficient_privilege
+		return fmt.Errorf("%w: the user %q may not change the schema: set database.migrationUser to the one who made the tables, or to one with CREATE on the schema if there are none", err, c.Conn.User)
+	}
+	return err
+}
+
+// Status lists all migrations in order and whether each is applied: those of
+// this program, and those that a newer one has applied. It needs nothing but
+// SELECT.
+func Status(ctx context.Context, c Config) ([]Migration, error) {
+	all, err := known()
+	if err != nil {
+		return nil, err
+	}
+	db := open(c)
+	defer db.Close()
+	versions, err := appliedVersions(ctx, db)
 	if err != nil {
 		return nil, fmt.Errorf("migrate status: %w", err)
 	}
-	return all, nil
+	for i, m := range all {
+		all[i].Applied = versions[m.Version]
+		delete(versions, m.Version)
+	}
+	return append(all, unknown(versions)...), nil
 }
 
 // Migrations gives the files, for tests.
@@ -109,15 +145,22 @@ func Migrations() fs.FS {
 	return sub
 }
 
-// with runs f on a provider for the database of config.
-func with(config *pgx.ConnConfig, f func(*goose.Provider) error) (err error) {
-	db := stdlib.OpenDB(*config)
-	defer func() { err = errors.Join(err, db.Close()) }()
+// locked runs f on a provider for the database, while no other program
+// migrates it.
+func locked(ctx context.Context, c Config, f func(*sql.DB, *goose.Provider) error) (err error) {
+	db := open(c)
+	defer func() { err = errors.Join(err, db.Close()) }() // and with the session goes its lock
+	if err := lockSession(ctx, db, c); err != nil {
+		return err
+	}
+	if err := checkNewer(ctx, db); err != nil {
+		return err
+	}
 	p, err := provider(db)
 	if err != nil {
 		return err
 	}
-	return f(p)
+	return f(db, p)
 }
 
 func provider(db *sql.DB) (*goose.Provider, error) {
@@ -125,12 +168,8 @@ func provider(db *sql.DB) (*goose.Provider, error) {
 	if err != nil {
 		return nil, err
 	}
-	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(lockEvery, lockTries))
-	if err != nil {
-		return nil, err
-	}
 	// A store of our own excludes a dialect, hence the empty one.
-	return goose.NewProvider("", db, Migrations(), goose.WithStore(store), goose.WithSessionLocker(locker))
+	return goose.NewProvider("", db, Migrations(), goose.WithStore(store))
 }
 
 func applied(results []*goose.MigrationResult) []Migration {

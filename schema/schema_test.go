@@ -20,13 +20,13 @@ import (
 
 var update = flag.Bool("update", false, "rewrite golden files")
 
-func config(t *testing.T, url string) *pgx.ConnConfig {
+func config(t *testing.T, url string) schema.Config {
 	t.Helper()
 	c, err := pgx.ParseConfig(url)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return c
+	return schema.Config{Conn: c}
 }
 
 // Any number of programs may start at once on an empty database.
@@ -107,8 +107,8 @@ func TestKeptApartFromDerived(t *testing.T) {
 	t.Parallel()
 	pool := schematest.New(t)
 	const q = `
-		SELECT c.relname, split_part(COALESCE(obj_description(c.oid), ''), ':', 1),
-			ARRAY(SELECT split_part(COALESCE(obj_description(f.confrelid), ''), ':', 1) FROM pg_constraint f
+		SELECT c.relname, split_part(COALESCE(obj_description(c.oid, 'pg_class'), ''), ':', 1),
+			ARRAY(SELECT split_part(COALESCE(obj_description(f.confrelid, 'pg_class'), ''), ':', 1) FROM pg_constraint f
 				WHERE f.conrelid = c.oid AND f.contype = 'f')
 		FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p')
 			AND c.relname <> 'schema_migrations' ORDER BY 1`
@@ -147,19 +147,25 @@ func TestFiles(t *testing.T) {
 		if m == nil || m[1] != strings.Repeat("0", 4)+string(rune('1'+i)) {
 			t.Errorf("migration %d is called %s", i+1, file)
 		}
-		body, err := fs.ReadFile(schema.Migrations(), file)
-		if err != nil {
-			t.Fatal(err)
-		}
+		body := read(t, file)
 		for _, want := range []string{"-- +goose Up\n", "-- +goose Down\n"} {
-			if !strings.Contains(string(body), want) {
+			if !strings.Contains(body, want) {
 				t.Errorf("%s lacks %q", file, want)
 			}
 		}
-		if strings.Contains(string(body), "NO TRANSACTION") {
+		if strings.Contains(body, "NO TRANSACTION") {
 			t.Errorf("%s does not run in a transaction", file)
 		}
 	}
+}
+
+func read(t *testing.T, file string) string {
+	t.Helper()
+	body, err := fs.ReadFile(schema.Migrations(), file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(body)
 }
 
 func files(t *testing.T) []string {
@@ -172,8 +178,9 @@ func files(t *testing.T) []string {
 	return names
 }
 
-// dump describes columns, constraints, indexes and comments, one a line, without
-// the table of migrations.
+// dump describes columns, constraints, indexes, functions and comments, one a
+// line, without the table of migrations and without partitions, whose names hold
+// the month.
 func dump(t *testing.T, url string) string {
 	t.Helper()
 	ctx := t.Context()
@@ -185,10 +192,11 @@ func dump(t *testing.T, url string) string {
 	const q = `
 		WITH mine AS (
 			SELECT oid, relname, relkind, reloptions FROM pg_class
-			WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v', 'S') AND relname !~ '^schema_migrations'
+			WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v', 'S') AND relname !~ '^schema_migrations' AND NOT relispartition
 		)
 		SELECT line FROM (
-			SELECT relname || ' ' || COALESCE(array_to_string(reloptions, ','), '') || COALESCE(' -- ' || obj_description(oid), '') AS line FROM mine WHERE relkind <> 'S'
+			SELECT relname || ' ' || COALESCE(array_to_string(reloptions, ','), '') || COALESCE(' PARTITION BY ' || pg_get_partkeydef(oid), '')
+				|| COALESCE(' -- ' || obj_description(oid, 'pg_class'), '') AS line FROM mine WHERE relkind <> 'S'
 			UNION ALL
 			SELECT relname || '.' || attname || ' ' || format_type(atttypid, atttypmod) || CASE WHEN attnotnull THEN ' NOT NULL' ELSE '' END
 				|| COALESCE(' COLLATE ' || (SELECT collname FROM pg_collation o WHERE o.oid = attcollation AND collname <> 'default'), '')
@@ -197,8 +205,12 @@ func dump(t *testing.T, url string) string {
 			LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum WHERE relkind <> 'S'
 			UNION ALL
 			SELECT relname || ': ' || conname || ' ' || pg_get_constraintdef(c.oid) FROM pg_constraint c JOIN mine ON conrelid = mine.oid
+				WHERE contype <> 'n' -- NOT NULL, which stands above already; listed since PostgreSQL 18
 			UNION ALL
 			SELECT relname || ': ' || pg_get_indexdef(indexrelid) FROM pg_index JOIN mine ON indrelid = mine.oid
+			UNION ALL
+			SELECT 'function ' || oid::regprocedure || CASE WHEN prosecdef THEN ' SECURITY DEFINER ' ELSE ' ' END || array_to_string(proconfig, ' SET ')
+				|| COALESCE(' -- ' || obj_description(oid, 'pg_proc'), '') FROM pg_proc WHERE pronamespace = 'public'::regnamespace
 		) lines ORDER BY line COLLATE "C"`
 	rows, err := conn.Query(ctx, q)
 	if err != nil {

@@ -45,6 +45,7 @@ func (l *loader) checkRegistry(c *Config) {
 	}
 	if r.PublicURL == "" {
 		r.PublicURL = r.URL
+		l.effective["registry.public_url"] = setting{r.URL, "default: registry.url"}
 	} else if !strings.HasPrefix(r.PublicURL, "/") || strings.HasPrefix(r.PublicURL, "//") || strings.ContainsAny(r.PublicURL, "?#") {
 		l.checkURL("registry.public_url", r.PublicURL)
 	}
@@ -72,14 +73,14 @@ func (l *loader) checkURL(name, value string) {
 // checkDatabase wants exactly one of the URL, the parts and PG* variables. The
 // URL is parsed by pgx alone: it takes lists of hosts, net/url does not.
 func (l *loader) checkDatabase(c *Config) {
-	const byURL = "database.postgres.url"
 	_, hasURL := l.set[byURL]
 	part := ""
-	for _, name := range []string{"host", "port", "user", "password", "database", "sslMode"} {
-		if _, ok := l.set["database."+name]; ok && part == "" {
-			part = "database." + name
+	for _, p := range byPart {
+		if _, ok := l.set[p.key]; ok && part == "" {
+			part = p.key
 		}
 	}
+	before := len(l.errs)
 	u := c.Database.Postgres.URL
 	switch {
 	case hasURL && part != "":
@@ -94,15 +95,22 @@ func (l *loader) checkDatabase(c *Config) {
 				l.fail("database.%s is required: set it or PORTBOOK_DATABASE_%s (%s is given by %s)", name, strings.ToUpper(name), part, l.set[part].origin)
 			}
 		}
+		l.checkHosts(&c.Database)
 	case l.env["PGHOST"] == "" && l.env["PGSERVICE"] == "":
 		l.fail("database.postgres.url or database.host is required: set one of them, DB_URL, or libpq's PGHOST or PGSERVICE")
 	}
-	l.checkPool(&c.Database)
+	_, hasPort := l.set["database.port"]
+	l.checkConnection(c, len(l.errs) == before && (c.Database.Port != 0 || !hasPort))
+	l.checkPool(c)
 }
 
 // checkPool compares the two limits; the default of one follows the other.
-func (l *loader) checkPool(d *Database) {
-	const idle = "database.maxIdleConns"
+func (l *loader) checkPool(c *Config) {
+	const open, idle = "database.maxOpenConns", "database.maxIdleConns"
+	d := &c.Database
+	if c.Role == Writer && d.MaxOpenConns < 2 {
+		l.fail("%s: %q is too few for a writer, whose leader keeps one of them: write at least 2%s", open, strconv.Itoa(d.MaxOpenConns), l.at(open))
+	}
 	if d.MaxIdleConns <= d.MaxOpenConns {
 		return
 	}
@@ -110,4 +118,5 @@ func (l *loader) checkPool(d *Database) {
 		l.fail("%s: %q is more than database.maxOpenConns, which is %d: write at most that%s", idle, strconv.Itoa(d.MaxIdleConns), d.MaxOpenConns, l.at(idle))
 	}
 	d.MaxIdleConns = d.MaxOpenConns
+	l.effective[idle] = setting{strconv.Itoa(d.MaxIdleConns), "default: no more than " + open}
 }

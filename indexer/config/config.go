@@ -9,9 +9,7 @@
 package config
 
 import (
-	"fmt"
 	"log/slog"
-	"strings"
 	"time"
 )
 
@@ -41,6 +39,7 @@ type Config struct {
 	Database   Database   `mapstructure:"database"`
 	Cache      Cache      `mapstructure:"cache"`
 	Interval   Interval   `mapstructure:"interval"`
+	Retention  Retention  `mapstructure:"retention"`
 	Scan       Scan       `mapstructure:"scan"`
 	Search     Search     `mapstructure:"search"`
 	Log        Log        `mapstructure:"log"`
@@ -74,21 +73,46 @@ type Events struct {
 
 // Database says where the database is, by URL or by parts but never both, and
 // how it is used. With neither, libpq's PG* variables say where it is.
+//
+// Load fills in SSLMode, TargetSessionAttrs and Passfile with what holds, also
+// where a URL, a service file or a PG* variable says it.
 type Database struct {
 	Postgres Postgres `mapstructure:"postgres"`
 
-	Host     string `mapstructure:"host"` // a name, an address or the directory of a Unix socket
-	Port     int    `mapstructure:"port" min:"1" max:"65535"`
-	User     string `mapstructure:"user"`
-	Password string `mapstructure:"password" secret:"true"` // empty: PGPASSWORD, or the pgpass file
-	Database string `mapstructure:"database"`
-	SSLMode  string `mapstructure:"sslMode" default:"require" oneof:"disable require verify-ca verify-full"`
+	Host               string      `mapstructure:"host"`                            // names, addresses or directories of Unix sockets, with commas
+	Port               int         `mapstructure:"port" min:"1" max:"65535"`        // of all hosts
+	User               string      `mapstructure:"user"`                            // works with the tables
+	MigrationUser      string      `mapstructure:"migrationUser"`                   // changes the schema; empty: User
+	Password           string      `mapstructure:"password" secret:"true"`          // empty: PGPASSWORD, or the pgpass file
+	MigrationPassword  string      `mapstructure:"migrationPassword" secret:"true"` // empty: the user's if the two are one, or the pgpass file
+	Database           string      `mapstructure:"database"`
+	SSLMode            string      `mapstructure:"sslMode" default:"require" oneof:"disable require verify-ca verify-full"`
+	TargetSessionAttrs string      `mapstructure:"targetSessionAttrs" oneof:"any read-write read-only primary standby prefer-standby"`
+	DynamicAuth        DynamicAuth `mapstructure:"dynamicAuth"`
 
 	// PostgreSQL itself allows no more than 262143 connections (max_connections).
 	MaxOpenConns    int           `mapstructure:"maxOpenConns" default:"25" min:"1" max:"262143"`
 	MaxIdleConns    int           `mapstructure:"maxIdleConns" default:"5" min:"0" max:"262143"`
 	ConnMaxLifetime time.Duration `mapstructure:"connMaxLifetime" default:"5m" min:"1"` // at 0 pgxpool would close each connection after one use
+	MaxLag          time.Duration `mapstructure:"max_lag" default:"0"`                  // a standby further behind is not ready; zero: not checked
 	MaxMetaSize     int           `mapstructure:"maxMetaSize" default:"262144" min:"1"` // bytes of labels and annotations of one image, as JSON
+
+	// Two minutes are more than any migration so far needs.
+	MigrationLockTimeout time.Duration `mapstructure:"migrationLockTimeout" default:"2m" min:"1"`
+
+	// Passfile is where passwords are looked for that nothing else gives. It is no
+	// key: PGPASSFILE, passfile in a URL, or .pgpass in the home directory.
+	Passfile string `mapstructure:"-"`
+}
+
+// DynamicAuth is a password that is made anew for each connection.
+type DynamicAuth struct {
+	AWSRDSIAM AWSRDSIAM `mapstructure:"awsRdsIam"`
+}
+
+// AWSRDSIAM is Amazon's: a token signed with the credentials of the workload.
+type AWSRDSIAM struct {
+	Region string `mapstructure:"region"` // or "detect"; empty: no dynamic passwords
 }
 
 // Postgres is the database as one URL.
@@ -108,6 +132,12 @@ type Interval struct {
 	GarbageCollect time.Duration `mapstructure:"garbage_collect" default:"0"`
 }
 
+// Retention is how long is kept what no scan brings back. Zero: for ever.
+type Retention struct {
+	Events  time.Duration `mapstructure:"events" default:"90d"`
+	History time.Duration `mapstructure:"history" default:"0"` // of tags
+}
+
 // Scan is how hard a scan may press the registry.
 type Scan struct {
 	Parallelism int `mapstructure:"parallelism" default:"8" min:"1" max:"256"` // requests at once
@@ -122,24 +152,4 @@ type Search struct {
 type Log struct {
 	Level  slog.Level `mapstructure:"level" default:"info" oneof:"debug info warn error"`
 	Format string     `mapstructure:"format" default:"text" oneof:"text json"`
-}
-
-// ConnString gives what pgxpool.ParseConfig takes: the URL as it was given, or
-// the parts as keywords. With neither it is empty, and pgx reads PG* variables.
-//
-// Keywords rather than a URL: a socket directory, an IPv6 zone or a slash in a
-// name need no special care. TLS is checked against the host that stands here;
-// the ToolHive server parses "localhost" first and sets the host afterwards,
-// so its verify-full refuses every other name (measured).
-func (d Database) ConnString() string {
-	if d.Postgres.URL != "" || d.Host == "" {
-		return d.Postgres.URL
-	}
-	quote := strings.NewReplacer(`\`, `\\`, `'`, `\'`)
-	s := fmt.Sprintf("host='%s' port=%d user='%s' dbname='%s' sslmode='%s'",
-		quote.Replace(d.Host), d.Port, quote.Replace(d.User), quote.Replace(d.Database), quote.Replace(d.SSLMode))
-	if d.Password != "" { // an empty one would keep pgx from looking at PGPASSWORD and the pgpass file
-		s += fmt.Sprintf(" password='%s'", quote.Replace(d.Password))
-	}
-	return s
 }

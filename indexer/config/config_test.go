@@ -41,9 +41,13 @@ func TestDefaults(t *testing.T) {
 		Role:     config.Writer,
 		Registry: config.Registry{URL: "http://registry:5000", PublicURL: "http://registry:5000"},
 		HTTP:     config.HTTP{Address: "127.0.0.1:8080", OperationsAddress: "127.0.0.1:8081"},
-		Database: config.Database{SSLMode: "require", MaxOpenConns: 25, MaxIdleConns: 5, ConnMaxLifetime: 5 * time.Minute, MaxMetaSize: 262144},
-		Scan:     config.Scan{Parallelism: 8},
-		Log:      config.Log{Level: slog.LevelInfo, Format: "text"},
+		Database: config.Database{
+			SSLMode: "require", TargetSessionAttrs: "read-write", MaxOpenConns: 25, MaxIdleConns: 5, ConnMaxLifetime: 5 * time.Minute,
+			MaxMetaSize: 262144, MigrationLockTimeout: 2 * time.Minute,
+		},
+		Retention: config.Retention{Events: 90 * 24 * time.Hour},
+		Scan:      config.Scan{Parallelism: 8},
+		Log:       config.Log{Level: slog.LevelInfo, Format: "text"},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("defaults (-want +got):\n%s", diff)
@@ -65,6 +69,7 @@ func TestFlagstate(t *testing.T) {
 	want.Components.WebUI = true
 	want.Events.Token = "notify-me"
 	want.Database.Postgres.URL = "postgres://flagstate:opensesame@db.example.com:5432/flagstate?sslmode=disable"
+	want.Database.SSLMode = "disable" // as the URL says
 	want.Cache = config.Cache{MaxAgeIndex: 5 * time.Second, MaxAgeHTML: 5 * time.Second}
 	want.Interval = config.Interval{FetchAll: time.Hour, GarbageCollect: 30 * time.Minute}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -91,13 +96,16 @@ database:
 		t.Fatal(err)
 	}
 	want := config.Database{
-		Host: "localhost", Port: 5432, User: "registry", Database: "registry", SSLMode: "verify-full",
-		MaxOpenConns: 30, MaxIdleConns: 6, ConnMaxLifetime: 10 * time.Minute, MaxMetaSize: 1000,
+		Host: "localhost", Port: 5432, User: "registry", Database: "registry", SSLMode: "verify-full", TargetSessionAttrs: "read-write",
+		MaxOpenConns: 30, MaxIdleConns: 6, ConnMaxLifetime: 10 * time.Minute, MaxMetaSize: 1000, MigrationLockTimeout: 2 * time.Minute,
 	}
 	if diff := cmp.Diff(want, got.Database); diff != "" {
 		t.Errorf("database (-want +got):\n%s", diff)
 	}
 }
+
+func sslMode(c config.Config) any { return c.Database.SSLMode }
+func session(c config.Config) any { return c.Database.TargetSessionAttrs }
 
 func TestValues(t *testing.T) {
 	t.Parallel()
@@ -131,13 +139,42 @@ func TestValues(t *testing.T) {
 		{"variable without underscores", "", []string{"PORTBOOK_REGISTRY_PUBLICURL=/x"}, nil, func(c config.Config) any { return c.Registry.PublicURL }, "/x"},
 		{"variables that agree", "", []string{"PORTBOOK_SCAN_PARALLELISM=3", "PORTBOOK_SCAN__PARALLELISM=3"}, nil, func(c config.Config) any { return c.Scan.Parallelism }, 3},
 		{"THV underscores", "", []string{"THV_REGISTRY_DATABASE_MAX_META_SIZE=7"}, nil, func(c config.Config) any { return c.Database.MaxMetaSize }, 7},
-		{"DB_URL", "", []string{"DB_URL=postgres://h/d", "DATABASE_URL=postgres://h/d"}, nil, func(c config.Config) any { return c.Database.ConnString() }, "postgres://h/d"},
-		{"DB_URL as in the file", "database: {postgres: {url: postgres://h/d}}", []string{"DB_URL=postgres://h/d"}, nil, func(c config.Config) any { return c.Database.ConnString() }, "postgres://h/d"},
-		{"list of hosts", "", []string{"DB_URL=postgres://a:1,b:2/d"}, nil, func(c config.Config) any { return c.Database.ConnString() }, "postgres://a:1,b:2/d"},
+		{"DB_URL", "", []string{"DB_URL=postgres://h/d", "DATABASE_URL=postgres://h/d"}, nil, func(c config.Config) any { return c.Database.Postgres.URL }, "postgres://h/d"},
+		{"DB_URL as in the file", "database: {postgres: {url: postgres://h/d}}", []string{"DB_URL=postgres://h/d"}, nil, func(c config.Config) any { return c.Database.Postgres.URL }, "postgres://h/d"},
+		{"list of hosts", "", []string{"DB_URL=postgres://a:1,b:2/d"}, nil, func(c config.Config) any { return c.Database.Postgres.URL }, "postgres://a:1,b:2/d"},
+		{"hosts with spaces", "database: {host: \"a, b\", port: 1, user: u, database: d}", nil, nil, func(c config.Config) any { return c.Database.Host }, "a,b"},
+		{"migration user beside a URL", "", []string{"DB_URL=postgres://h/d", "THV_REGISTRY_DATABASE_MIGRATIONUSER=m", "THV_REGISTRY_DATABASE_MIGRATIONPASSWORD=p"}, nil, func(c config.Config) any { return c.Database.MigrationUser + c.Database.MigrationPassword }, "mp"},
+		{"region", "database: {dynamicAuth: {awsRdsIam: {region: us-gov-west-1}}}", nil, nil, func(c config.Config) any { return c.Database.DynamicAuth.AWSRDSIAM.Region }, "us-gov-west-1"},
+		{"region from the environment", "database: {dynamicAuth: {awsRdsIam: {}}}", []string{"THV_REGISTRY_DATABASE_DYNAMICAUTH_AWSRDSIAM_REGION=detect"}, nil, func(c config.Config) any { return c.Database.DynamicAuth.AWSRDSIAM.Region }, "detect"},
+		{"days", "retention: {events: 30d}", nil, nil, func(c config.Config) any { return c.Retention.Events }, 720 * time.Hour},
+		{"days and hours", "retention: {events: 1d12h30m}", nil, nil, func(c config.Config) any { return c.Retention.Events }, 36*time.Hour + 30*time.Minute},
+
+		{"TLS by default", "", []string{"DB_URL=postgres://h/d"}, nil, sslMode, "require"},
+		{"TLS as the URL says", "", []string{"DB_URL=postgres://h/d?sslmode=verify-full", "PGSSLMODE=disable"}, nil, sslMode, "verify-full"},
+		{"TLS of a URL by the environment", "", []string{"DB_URL=postgres://h/d", "PGSSLMODE=verify-full"}, nil, sslMode, "verify-full"},
+		{"TLS of parts by the environment", "database: {host: h, port: 1, user: u, database: d}", []string{"PGSSLMODE=verify-full"}, nil, sslMode, "verify-full"},
+		{"TLS as the file says", "database: {host: h, port: 1, user: u, database: d, sslMode: require}", []string{"PGSSLMODE=disable"}, nil, sslMode, "require"},
+		{"TLS by PGSSLMODE alone", "", []string{"PGSSLMODE=disable"}, nil, sslMode, "disable"},
+		{"TLS as JDBC says it", "", []string{"DB_URL=postgres://h/d?ssl=true", "PGSSLMODE=disable"}, nil, sslMode, "require"},
+		{"TLS in an escaped parameter", "", []string{"DB_URL=postgres://h/d?ssl%6dode=verify-full"}, nil, sslMode, "verify-full"},
+		{"question mark in a password", "", []string{"DB_URL=postgres://u:?sslmode=prefer@h/d"}, nil, sslMode, "require"},
+		{"the system's authorities", "", []string{"DB_URL=postgres://h/d?sslmode=require&sslrootcert=system"}, nil, sslMode, "verify-full"},
+
+		{"a writer's server", "", []string{"DB_URL=postgres://a,b/d"}, nil, session, "read-write"},
+		{"a reader's server", "role: reader", []string{"DB_URL=postgres://a/d"}, nil, session, "any"},
+		{"a reader's servers", "role: reader", []string{"DB_URL=postgres://a,b/d"}, nil, session, "prefer-standby"},
+		{"a reader's servers by parts", "role: reader\ndatabase: {host: \"a,b\", port: 1, user: u, database: d}", nil, nil, session, "prefer-standby"},
+		{"a server as the URL says", "role: reader", []string{"DB_URL=postgres://a,b/d?target_session_attrs=primary"}, nil, session, "primary"},
+		{"a server as the key says", "database: {targetSessionAttrs: primary}", []string{"DB_URL=postgres://a,b/d", "PGTARGETSESSIONATTRS=any"}, nil, session, "primary"},
+		{"a server as libpq says", "", []string{"DB_URL=postgres://a,b/d", "PGTARGETSESSIONATTRS=any"}, nil, session, "any"},
+
+		{"pgpass file", "", []string{"HOME=/home/x"}, nil, func(c config.Config) any { return c.Database.Passfile }, "/home/x/.pgpass"},
+		{"PGPASSFILE", "", []string{"HOME=/home/x", "PGPASSFILE=/p"}, nil, func(c config.Config) any { return c.Database.Passfile }, "/p"},
+		{"passfile of a URL", "", []string{"DB_URL=postgres://h/d?passfile=/u", "PGPASSFILE=/p"}, nil, func(c config.Config) any { return c.Database.Passfile }, "/u"},
 		{"idle follows open", "", []string{"THV_REGISTRY_DATABASE_MAXOPENCONNS=3"}, nil, func(c config.Config) any { return c.Database.MaxIdleConns }, 3},
 		{"reader without registry", "role: reader", []string{"PORTBOOK_REGISTRY_URL="}, nil, func(c config.Config) any { return c.Registry.PublicURL }, ""},
-		{"only libpq", "", nil, nil, func(c config.Config) any { return c.Database.ConnString() }, ""},
-		{"only a libpq service", "", []string{"PGHOST=", "PGSERVICE=s"}, nil, func(c config.Config) any { return c.Database.ConnString() }, ""},
+		{"a libpq service", "", []string{"PGHOST=", "PGSERVICE=s", "PGSERVICEFILE=testdata/pg_service.conf"}, nil, sslMode, "verify-full"},
+		{"a URL over a libpq service", "", []string{"DB_URL=postgres:///d?service=s&sslmode=require&servicefile=testdata/pg_service.conf"}, nil, sslMode, "require"},
 		{"test variables", "", []string{"PORTBOOK_TEST_DATABASE=x"}, nil, func(c config.Config) any { return c.Role }, config.Writer},
 		{"Kubernetes service links", "", []string{
 			"PORTBOOK_SERVICE_HOST=10.0.0.9", "PORTBOOK_SERVICE_PORT=80", "PORTBOOK_SERVICE_PORT_HTTP=80", "PORTBOOK_PORT=tcp://10.0.0.9:80",
@@ -164,6 +201,10 @@ func TestConfigFileFromEnvironment(t *testing.T) {
 	if err != nil || c.Role != config.Reader {
 		t.Errorf("role %q, error %v, want reader", c.Role, err)
 	}
+}
+
+func dynamic(region string) string {
+	return "database: {dynamicAuth: {awsRdsIam: {region: " + region + "}}}"
 }
 
 // Every message is written for a person who has only the message.
@@ -195,10 +236,10 @@ func TestErrors(t *testing.T) {
 		{"password like a tag", "events:\n  token: !secret\n", nil, nil, `the value of events.token begins with & or ! (file FILE:2): put it in quotes`},
 		{"token with line break", "events:\n  token: |\n    secret\n", nil, nil, `events.token holds a line break or NUL (value not shown): check how it was stored, such as echo without -n (file FILE:2)`},
 
-		{"no unit", "interval:\n  fetch_all: 30", nil, nil, `interval.fetch_all: "30" has no unit: write 30s, 5m or 1h (file FILE:2)`},
-		{"no duration", "", []string{"PORTBOOK_INTERVAL_FETCH_ALL=1d"}, nil, `interval.fetch_all: "1d" is not a duration: write 30s, 5m or 1h (environment PORTBOOK_INTERVAL_FETCH_ALL)`},
-		{"negative", "cache: {max_age_html: -5s}", nil, nil, `cache.max_age_html: "-5s" is negative: write 30s, 5m or 1h (file FILE:1)`},
-		{"no lifetime", "", []string{"THV_REGISTRY_DATABASE_CONNMAXLIFETIME=0"}, nil, `database.connMaxLifetime must be greater than zero: write 30s, 5m or 1h (environment THV_REGISTRY_DATABASE_CONNMAXLIFETIME)`},
+		{"no unit", "interval:\n  fetch_all: 30", nil, nil, `interval.fetch_all: "30" has no unit: write 30s, 5m, 1h or 90d (file FILE:2)`},
+		{"no duration", "", []string{"PORTBOOK_INTERVAL_FETCH_ALL=1y"}, nil, `interval.fetch_all: "1y" is not a duration: write 30s, 5m, 1h or 90d (environment PORTBOOK_INTERVAL_FETCH_ALL)`},
+		{"negative", "cache: {max_age_html: -5s}", nil, nil, `cache.max_age_html: "-5s" is negative: write 30s, 5m, 1h or 90d (file FILE:1)`},
+		{"no lifetime", "", []string{"THV_REGISTRY_DATABASE_CONNMAXLIFETIME=0"}, nil, `database.connMaxLifetime must be greater than zero: write 30s, 5m, 1h or 90d (environment THV_REGISTRY_DATABASE_CONNMAXLIFETIME)`},
 		{"bool", "components: {web_ui: yes}", nil, nil, `components.web_ui: "yes" is not a yes or no: write true or false (file FILE:1)`},
 		{"integer", "scan: {parallelism: 2.5}", nil, nil, `scan.parallelism: "2.5" is not a whole number: write digits only (file FILE:1)`},
 		{"range", "", nil, map[string]string{"scan-parallelism": "257"}, `scan.parallelism: "257" is out of range: write 1 to 256 (flag --scan-parallelism)`},
@@ -237,6 +278,42 @@ func TestErrors(t *testing.T) {
 		{"URL and password", "", []string{"DB_URL=postgres://h", "THV_REGISTRY_DATABASE_PASSWORD=secret"}, nil, `database.postgres.url (environment DB_URL) and database.password (environment THV_REGISTRY_DATABASE_PASSWORD) both say where the database is: keep one (with a URL, PGPASSWORD may hold the password)`},
 		{"DB_URL and another in the file", "database: {postgres: {url: postgres://u:secret@h}}", []string{"DB_URL=postgres://u:secret@i"}, nil, `database.postgres.url is given by file FILE:1 and by environment DB_URL: keep one`},
 		{"DB_URL and DATABASE_URL", "", []string{"DB_URL=postgres://u:secret@h", "DATABASE_URL=postgres://u:secret@i"}, nil, `database.postgres.url is given twice, by environment DATABASE_URL and by environment DB_URL: keep one`},
+		{"a host with its port", "database: {host: \"h:1\", port: 1, user: u, database: d}", nil, nil, `database.host: "h:1" holds a port: set database.port, which is that of all hosts, or database.postgres.url (file FILE:1)`},
+		{"a host with a comma too many", "database: {host: \"a,,b\", port: 1, user: u, database: d}", nil, nil, `database.host: "a,,b" has a comma too many: write hosts such as db1,db2 (file FILE:1)`},
+		{"a URL as host", "database: {host: \"postgres://u:secret@h\", port: 1, user: u, database: d}", nil, nil, `database.host: "postgres://u:REDACTED@h" is a URL: set database.postgres.url instead (file FILE:1)`},
+		{"malformed URL", "", []string{"DB_URL=postgres://u:sec/ret@h/d"}, nil, `database.postgres.url cannot be understood: write postgres://user:password@host:port/database, and %40 for @, %2F for /, %3A for : and %3F for ? in a password (value not shown) (environment DB_URL)`},
+		{"ports and hosts", "", []string{"DB_URL=postgres://a,b,c/d?port=1,2"}, nil, `database.postgres.url: a parameter behind the ? cannot be understood: check them against libpq's (value not shown) (environment DB_URL)`},
+		{"timeout in a URL", "", []string{"DB_URL=postgres://u:secret@h/d?connect_timeout=5s"}, nil, `database.postgres.url: a parameter behind the ? cannot be understood: check them against libpq's (value not shown) (environment DB_URL)`},
+		{"pool in a URL", "", []string{"DB_URL=postgres://h/d?pool_max_conns=9"}, nil, `pool_max_conns in database.postgres.url, environment DB_URL is not read: set database.maxOpenConns, database.maxIdleConns or database.connMaxLifetime`},
+		{"connections of a writer", "database: {maxOpenConns: 1}", nil, nil, `database.maxOpenConns: "1" is too few for a writer, whose leader keeps one of them: write at least 2 (file FILE:1)`},
+		{"session", "database: {targetSessionAttrs: master}", nil, nil, `database.targetSessionAttrs: "master" is not accepted: write one of any, read-write, read-only, primary, standby, prefer-standby (file FILE:1)`},
+		{"session of a writer", "database: {targetSessionAttrs: standby}", nil, nil, `database.targetSessionAttrs: "standby" finds servers that a writer cannot write to: write read-write or primary, or set role to reader (file FILE:1)`},
+		{"session in a URL", "", []string{"DB_URL=postgres://h/d?target_session_attrs=master"}, nil, `database.targetSessionAttrs: "master" is not accepted: write one of any, read-write, read-only, primary, standby, prefer-standby (database.postgres.url, environment DB_URL)`},
+		{"too many days", "retention: {events: 999999d}", nil, nil, `retention.events: "999999d" is not a duration: write 30s, 5m, 1h or 90d (file FILE:1)`},
+		{"days with days", "retention: {events: 1d48h}", nil, nil, `retention.events: "1d48h" is not a duration: write 30s, 5m, 1h or 90d (file FILE:1)`},
+		{"no time for the lock", "database: {migrationLockTimeout: 0}", nil, nil, `database.migrationLockTimeout must be greater than zero: write 30s, 5m, 1h or 90d (file FILE:1)`},
+
+		{"prefer in a URL", "", []string{"DB_URL=postgres://h/d?sslmode=prefer"}, nil, `sslmode=prefer goes on in plain text when TLS fails: write require, or disable to want no TLS (database.postgres.url, environment DB_URL)`},
+		{"allow in the environment", "", []string{"PGSSLMODE=allow"}, nil, `sslmode=allow goes on in plain text when TLS fails: write require, or disable to want no TLS (environment PGSSLMODE)`},
+		{"allow in a service", "", []string{"PGSERVICE=old", "PGSERVICEFILE=testdata/pg_service.conf"}, nil, `sslmode=allow goes on in plain text when TLS fails: write require, or disable to want no TLS (service old of testdata/pg_service.conf)`},
+		{"sslmode in a URL", "", []string{"DB_URL=postgres://h/d?sslmode=on"}, nil, `sslmode: "on" is not accepted: write one of disable, require, verify-ca, verify-full (database.postgres.url, environment DB_URL)`},
+		{"verify-ca without an authority", parts + "sslMode: verify-ca}", nil, nil, `sslmode verify-ca needs the certificate of your authority: set PGSSLROOTCERT to its file, or take verify-full, which checks the host's name too and may trust the system's authorities (file FILE:1)`},
+		{"no root certificate", "", []string{"DB_URL=postgres://u:secret@h/d?sslrootcert=testdata/none.crt"}, nil, `TLS to the database cannot be set up: open testdata/none.crt: no such file or directory: check PGSSLROOTCERT, PGSSLCERT and PGSSLKEY`},
+		{"root certificate that is none", "", []string{"DB_URL=postgres://u:secret@h/d?sslrootcert=testdata/flagstate.yaml"}, nil, `TLS to the database cannot be set up: unable to add CA to cert pool: check PGSSLROOTCERT, PGSSLCERT, PGSSLKEY and the like`},
+		{"service unknown", "", []string{"PGSERVICE=x", "PGSERVICEFILE=testdata/pg_service.conf"}, nil, `the file testdata/pg_service.conf has no service "x": add it or correct the name (environment PGSERVICE)`},
+		{"no service file", "", []string{"PGSERVICE=x", "PGSERVICEFILE=testdata/none"}, nil, `the service "x" cannot be read: open testdata/none: no such file or directory: check PGSERVICEFILE (environment PGSERVICE)`},
+
+		{"empty dynamicAuth", "database:\n  dynamicAuth: {}", nil, nil, `database.dynamicAuth.awsRdsIam.region is required, since the file has dynamicAuth (file FILE:2): write an AWS region such as eu-west-1, or detect, or remove database.dynamicAuth to use passwords`},
+		{"empty awsRdsIam", "database:\n  dynamicAuth: {awsRdsIam: {}}", nil, nil, `database.dynamicAuth.awsRdsIam.region is required, since the file has dynamicAuth (file FILE:2): write an AWS region such as eu-west-1, or detect, or remove database.dynamicAuth to use passwords`},
+		{"nothing in dynamicAuth", "database:\n  dynamicAuth:", nil, nil, `database.dynamicAuth.awsRdsIam.region is required, since the file has dynamicAuth (file FILE:2): write an AWS region such as eu-west-1, or detect, or remove database.dynamicAuth to use passwords`},
+		{"no region", dynamic("Frankfurt"), nil, nil, `database.dynamicAuth.awsRdsIam.region: "Frankfurt" is not an AWS region: write one such as eu-west-1, or detect (file FILE:1)`},
+		{"password and token", parts + "password: secret, dynamicAuth: {awsRdsIam: {region: detect}}}", nil, nil, `database.password and database.dynamicAuth are mutually exclusive; use one authentication method: remove one (file FILE:1; file FILE:1)`},
+		{"THV password and token", parts + "dynamicAuth: {awsRdsIam: {region: detect}}}", []string{"THV_REGISTRY_DATABASE_PASSWORD=secret"}, nil, `database.password and database.dynamicAuth are mutually exclusive; use one authentication method: remove one (environment THV_REGISTRY_DATABASE_PASSWORD; file FILE:1)`},
+		{"PGPASSWORD and token", dynamic("eu-west-1"), []string{"PGPASSWORD=secret"}, nil, `PGPASSWORD and database.dynamicAuth are mutually exclusive; use one authentication method: remove one (it would be a second password) (environment PGPASSWORD; file FILE:1)`},
+		{"URL's password and token", dynamic("eu-west-1"), []string{"DB_URL=postgres://u:secret@h/d"}, nil, `a password in database.postgres.url and database.dynamicAuth are mutually exclusive; use one authentication method: remove one (database.postgres.url, environment DB_URL; file FILE:1)`},
+		{"migrationPassword and token", dynamic("eu-west-1"), []string{"THV_REGISTRY_DATABASE_MIGRATIONPASSWORD=secret"}, nil, `database.migrationPassword and database.dynamicAuth are mutually exclusive; use one authentication method: remove one (environment THV_REGISTRY_DATABASE_MIGRATIONPASSWORD; file FILE:1)`},
+		{"two passwords of one user", parts + "password: secret, migrationUser: u, migrationPassword: secret2}", nil, nil, `database.migrationPassword (file FILE:1) is not the password of the same user (file FILE:1): remove it, or set database.migrationUser`},
+
 		{"not a Postgres URL", "", []string{"DB_URL=mysql://u:secret@h"}, nil, `database.postgres.url must begin with postgres:// or postgresql:// (value not shown) (environment DB_URL)`},
 	}
 	for _, tt := range tests {
@@ -299,6 +376,7 @@ func sample(t *testing.T, k config.Key, v reflect.Value) (string, any) {
 		"role": "reader", "registry.url": "http://other", "registry.public_url": "/other",
 		"http.address": ":1", "http.operations_address": ":2",
 		"database.postgres.url": "postgres://h/d", "database.sslMode": "disable",
+		"database.targetSessionAttrs": "primary", "database.dynamicAuth.awsRdsIam.region": "eu-west-1",
 		"log.level": "warn", "log.format": "json",
 	}[k.Name]
 	if !ok {
@@ -429,12 +507,52 @@ func TestConnString(t *testing.T) {
 	}
 }
 
-// PGPASSWORD is for a configuration that has no password.
+// PGPASSWORD is for a configuration that has no password. The pgpass file is
+// never left to pgx, which takes one that everybody may read.
 func TestConnStringWithoutPassword(t *testing.T) {
-	t.Setenv("PGPASSWORD", "from-libpq")
-	c, err := pgconn.ParseConfig(config.Database{Host: "h", Port: 1, User: "u", Database: "d", SSLMode: "disable"}.ConnString())
-	if err != nil || c.Password != "from-libpq" {
-		t.Errorf("password %q, error %v", c.Password, err)
+	file := filepath.Join(t.TempDir(), "pgpass")
+	if err := os.WriteFile(file, []byte("*:*:*:*:from-pgpass"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PGPASSFILE", file)
+	for _, d := range []config.Database{
+		{Host: "h", Port: 1, User: "u", Database: "d", SSLMode: "disable"},
+		{Postgres: config.Postgres{URL: "postgres://u@h/d"}, SSLMode: "disable"},
+		{SSLMode: "disable"},
+	} {
+		for _, want := range []string{"", "from-libpq"} {
+			t.Setenv("PGPASSWORD", want)
+			c, err := pgconn.ParseConfig(d.ConnString())
+			if err != nil || c.Password != want {
+				t.Errorf("%s with PGPASSWORD=%q: password %q, error %v", d.ConnString(), want, c.Password, err)
+			}
+		}
+	}
+}
+
+// Whatever a URL says, what holds is what Load found.
+func TestConnStringOfURL(t *testing.T) {
+	t.Parallel()
+	for _, url := range []string{
+		"postgres://u:p@h/d", "postgres://u:p@h/d?", "postgres://u:p@h/d?application_name=x", "postgres://u:p@h/d?application_name=x&",
+		"postgres://u:p?w@h/d", "postgres://u:p@h", "postgresql://u:p@h:5432,i:5433/d?sslmode=prefer", "postgres://u:p@[::1]/d?ssl=true",
+		"postgres://u:p@h/d?sslmode=prefer&sslmode=allow", "postgres://h/d?user=u&password=p&target_session_attrs=any",
+	} {
+		d := config.Database{Postgres: config.Postgres{URL: url}, SSLMode: "verify-full", TargetSessionAttrs: "primary"}
+		c, err := pgconn.ParseConfig(d.ConnString())
+		if err != nil {
+			t.Errorf("%s: %v", d.ConnString(), err)
+			continue
+		}
+		attempts := append(c.Fallbacks, &pgconn.FallbackConfig{Host: c.Host, TLSConfig: c.TLSConfig})
+		for _, a := range attempts {
+			if a.TLSConfig == nil || a.TLSConfig.InsecureSkipVerify || a.TLSConfig.ServerName == "" && a.Host != "::1" {
+				t.Errorf("%s: %s is tried without verify-full", url, a.Host)
+			}
+		}
+		if c.ValidateConnect == nil || c.User != "u" || !strings.HasPrefix(c.Password, "p") {
+			t.Errorf("%s: user %q, password %q, target_session_attrs checked: %v", url, c.User, c.Password, c.ValidateConnect != nil)
+		}
 	}
 }
 
@@ -568,4 +686,53 @@ func FuzzLoad(f *testing.F) {
 			t.Errorf("%q loads differently the second time: %v\n%s", text, err, cmp.Diff(c, again))
 		}
 	})
+}
+
+// However a URL is written, no connection is made in plain text unless pgx, too,
+// reads there that none shall be encrypted.
+func FuzzURL(f *testing.F) {
+	for _, rest := range []string{
+		"u:p@h/d", "u:p@h1:1,h2:2/d?sslmode=prefer", "u:?sslmode=disable@h/d", "u@h/d?sslmode=disable", "u@h/?sslmode=disable@x",
+		"h/d?sslmode=disable&sslmode=allow", "h/d?ssl=true&sslmode=disable", "h/d?sslmode=disable&ssl=true", "h/d?%73slmode=disable", "[::1]:1/d?",
+		"h?sslmode=disable", "h/d?sslmode=disable&", "h/d?sslmode= disable", "h/d#?sslmode=disable", "h/a?b?sslmode=disable", "%2Ftmp,h/d",
+		"h/d?sslnegotiation=direct", "h/d?sslmode=disable&sslrootcert=system", "h/d?host=a,b&port=1,2", "h/d?SSLMODE=disable", "h/d?ssl=1",
+	} {
+		f.Add(rest)
+	}
+	f.Fuzz(func(t *testing.T, rest string) {
+		if strings.ContainsAny(rest, "\r\n\x00") || strings.Contains(rest, "service") || strings.Contains(rest, "cert") && !strings.Contains(rest, "sslrootcert=system") {
+			return // files are not what this is about
+		}
+		url := "postgres://" + rest
+		c, err := config.Load(config.Source{Environ: []string{"PORTBOOK_REGISTRY_URL=http://r", "DB_URL=" + url}})
+		if err != nil {
+			return
+		}
+		used, err := pgconn.ParseConfig(c.Database.ConnString())
+		if err != nil {
+			t.Fatalf("%q is accepted and cannot be used: %v", url, err)
+		}
+		plain, encrypted := attempts(used)
+		if plain && encrypted {
+			t.Errorf("%q: both with and without TLS is tried", url)
+		}
+		own, err := pgconn.ParseConfig(strings.TrimSpace(url))
+		if err != nil {
+			return // such as sslmode=DISABLE
+		}
+		if _, wanted := attempts(own); plain && wanted {
+			t.Errorf("%q asks for TLS, and %q goes without", url, c.Database.ConnString())
+		}
+	})
+}
+
+// attempts tells whether a configuration tries hosts without TLS, and with. Unix
+// sockets never have it.
+func attempts(c *pgconn.Config) (plain, encrypted bool) {
+	for _, a := range append([]*pgconn.FallbackConfig{{Host: c.Host, Port: c.Port, TLSConfig: c.TLSConfig}}, c.Fallbacks...) {
+		network, _ := pgconn.NetworkAddress(a.Host, a.Port)
+		plain = plain || network == "tcp" && a.TLSConfig == nil
+		encrypted = encrypted || a.TLSConfig != nil
+	}
+	return plain, encrypted
 }

@@ -28,6 +28,9 @@ func keysOf(t reflect.Type, section string, index []int) []Key {
 	var keys []Key
 	for i := range t.NumField() {
 		f := t.Field(i)
+		if f.Tag.Get("mapstructure") == "-" {
+			continue
+		}
 		name := section + f.Tag.Get("mapstructure")
 		at := append(index[:len(index):len(index)], i)
 		if f.Type.Kind() == reflect.Struct {
@@ -83,20 +86,41 @@ func (k Key) parse(text string) (any, error) {
 	}
 }
 
+// durations says how a duration is written, for messages.
+const durations = "write 30s, 5m, 1h or 90d"
+
 func (k Key) duration(text string) (any, error) {
-	d, err := time.ParseDuration(text) // takes a bare 0
+	d, err := parseDuration(text)
 	if _, number := strconv.ParseFloat(text, 64); err != nil && number == nil {
-		return nil, fmt.Errorf("%s: %s has no unit: write 30s, 5m or 1h", k.Name, shown(text))
+		return nil, fmt.Errorf("%s: %s has no unit: "+durations, k.Name, shown(text))
 	}
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("%s: %s is not a duration: write 30s, 5m or 1h", k.Name, shown(text))
+		return nil, fmt.Errorf("%s: %s is not a duration: "+durations, k.Name, shown(text))
 	case d < 0:
-		return nil, fmt.Errorf("%s: %s is negative: write 30s, 5m or 1h", k.Name, shown(text))
+		return nil, fmt.Errorf("%s: %s is negative: "+durations, k.Name, shown(text))
 	case d == 0 && k.field.Tag.Get("min") != "":
-		return nil, fmt.Errorf("%s must be greater than zero: write 30s, 5m or 1h", k.Name)
+		return nil, fmt.Errorf("%s must be greater than zero: "+durations, k.Name)
 	}
 	return d, nil
+}
+
+// parseDuration is time.ParseDuration, which takes a bare 0, with days in front:
+// a day is 24 hours.
+func parseDuration(text string) (time.Duration, error) {
+	before, after, hasDays := strings.Cut(text, "d")
+	if !hasDays {
+		return time.ParseDuration(text)
+	}
+	days, err := strconv.ParseUint(before, 10, 16) // 179 years; some 292 are the most that a Duration holds
+	if err != nil || after == "" {
+		return time.Duration(days) * 24 * time.Hour, err
+	}
+	rest, err := time.ParseDuration(after)
+	if err == nil && (rest < 0 || rest > 24*time.Hour || after == "0") {
+		err = errors.New("more than a day after days")
+	}
+	return time.Duration(days)*24*time.Hour + rest, err
 }
 
 func (k Key) integer(text string) (any, error) {

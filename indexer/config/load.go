@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/go-viper/mapstructure/v2"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/spf13/viper"
 	"go.yaml.in/yaml/v3"
 )
@@ -34,7 +35,12 @@ type Source struct {
 // Load reads and checks all settings. Its error holds every mistake that was
 // found, one to a line, each with where it was made; no secret stands in it.
 func Load(src Source) (Config, error) {
-	l := &loader{keys: Keys(), set: map[string]setting{}, seen: map[string]string{}, env: map[string]string{}}
+	c, _, err := load(src)
+	return c, err
+}
+
+func load(src Source) (Config, *loader, error) {
+	l := &loader{keys: Keys(), set: map[string]setting{}, seen: map[string]string{}, env: map[string]string{}, effective: map[string]setting{}}
 	for _, pair := range src.Environ {
 		name, value, _ := strings.Cut(pair, "=")
 		l.env[name] = value
@@ -56,13 +62,13 @@ func Load(src Source) (Config, error) {
 	}
 	c, err := l.decode()
 	if err != nil {
-		return Config{}, err
+		return Config{}, l, err
 	}
 	l.check(&c)
 	if len(l.errs) > 0 {
-		return Config{}, errors.Join(l.errs...)
+		return Config{}, l, errors.Join(l.errs...)
 	}
-	return c, nil
+	return c, l, nil
 }
 
 // A loader holds what was given so far. Sources are read here and not by
@@ -74,6 +80,10 @@ type loader struct {
 	seen map[string]string  // where each key and section stands in the file, by folded path
 	env  map[string]string
 	errs []error
+
+	libpq     map[string]setting // by keyword, from all sources; filled by checkConnection
+	address   *pgconn.Config     // where the connection goes, without TLS and pgpass
+	effective map[string]setting // what holds for a key where set does not tell
 }
 
 type setting struct {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/portbook/portbook/indexer"
@@ -19,6 +20,9 @@ const (
 	// leadAgainMost.
 	leadAgain     = time.Second
 	leadAgainMost = 8 * time.Second
+	// partitionEvery is how often partitions are made and dropped. They are made
+	// three months ahead, so a failure has time.
+	partitionEvery = time.Hour
 )
 
 // A Leader scans and tidies, in whichever process the database lets lead.
@@ -29,6 +33,7 @@ type Leader struct {
 	Metrics        *Metrics
 	FetchAll       time.Duration // a scan begins this long after the one before; 0: only when asked for
 	GarbageCollect time.Duration // tidying; 0: never
+	Retention      postgres.Retention
 }
 
 // Run waits for the lead and leads, again and again, until the context ends.
@@ -48,6 +53,9 @@ func (l *Leader) Run(ctx context.Context) error {
 func (l *Leader) lead(ctx context.Context) error {
 	l.Log.InfoContext(ctx, "leading")
 	l.Metrics.Leader.Set(1)
+	var upkeep sync.WaitGroup
+	upkeep.Go(func() { l.keepPartitions(ctx) }) // apart from scans, which may take hours
+	defer upkeep.Wait()
 	tidy := time.Now().Add(l.GarbageCollect)
 	pause := leadAgain
 	for ctx.Err() == nil {
@@ -91,6 +99,20 @@ func (l *Leader) tidy(ctx context.Context) {
 		return
 	}
 	l.Log.InfoContext(ctx, "tidied", "blobs", n.Blobs, "repositories", n.Repositories, "scans", n.Scans, "instances", n.Instances)
+}
+
+// keepPartitions makes and drops partitions until the context ends.
+func (l *Leader) keepPartitions(ctx context.Context) {
+	for ctx.Err() == nil {
+		p, err := l.Store.Partition(ctx, l.Retention)
+		if err != nil && ctx.Err() == nil {
+			l.Log.WarnContext(ctx, "upkeep of partitions failed", "error", err, "again_in", partitionEvery)
+		}
+		if len(p.Created) > 0 || len(p.Dropped) > 0 {
+			l.Log.InfoContext(ctx, "partitions", "made", p.Created, "dropped", p.Dropped)
+		}
+		rest(ctx, partitionEvery)
+	}
 }
 
 func rest(ctx context.Context, d time.Duration) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -30,7 +31,9 @@ const (
 	eventBatch = 1
 	// poll is how often an idle worker looks for what nobody wakes it for: tasks
 	// that a process took in which died, retries, and second looks. What its own
-	// process takes in wakes it at once.
+	// process takes in wakes it at once. Workers look at different times, within
+	// half of that more or less: all at once, a score of them would keep a score of
+	// connections open that are used for a millisecond a second.
 	poll = time.Second
 	// maxAttempts is after how many failed reads we give up on a reference: 6,
 	// over half a minute. The next scan or event begins anew.
@@ -124,7 +127,7 @@ func (w *Workers) loop(ctx context.Context, least indexer.Priority, batch int, n
 		select {
 		case <-ctx.Done():
 		case <-news:
-		case <-time.After(poll):
+		case <-time.After(poll/2 + rand.N(poll)):
 		}
 	}
 	return nil

@@ -21,12 +21,8 @@ func (s *Store) Apply(ctx context.Context, findings []indexer.Finding) error {
 	if len(findings) == 0 {
 		return nil
 	}
-	manifests, err := s.manifestRows(ctx, findings)
-	if err != nil {
-		return err
-	}
-	return wrap("apply findings", s.begin(ctx, func(tx pgx.Tx) error {
-		a := &application{ctx: ctx, tx: tx, changed: map[int32]bool{}, again: map[int64]time.Duration{}}
+	return wrap("apply findings", s.learn(ctx, findings, func(tx pgx.Tx, c cluster, manifests []manifestRow) error {
+		a := &application{ctx: ctx, tx: tx, cluster: c, changed: map[int32]bool{}, again: map[int64]time.Duration{}}
 		return a.run(findings, manifests)
 	}))
 }
@@ -35,6 +31,7 @@ func (s *Store) Apply(ctx context.Context, findings []indexer.Finding) error {
 type application struct {
 	ctx          context.Context
 	tx           pgx.Tx
+	cluster      cluster
 	repositories map[string]int32
 	changed      map[int32]bool // repositories of which a reader can see a difference
 	asks         []indexer.Ask
@@ -136,7 +133,7 @@ func (a *application) endTasks(findings []indexer.Finding) error {
 	if len(a.changed) == 0 {
 		return nil
 	}
-	return bump(a.ctx, a.tx)
+	return bump(a.ctx, a.tx, a.cluster)
 }
 
 // unknown leaves out the manifests that the book holds whole: a client pushes an
@@ -187,10 +184,20 @@ func (a *application) changedIDs() []int32 {
 // times the commits of one row through, with 16 writers (measured).
 const versionShards = 16
 
-// bump moves the catalogue version. It must be the last statement of a
-// transaction: until it commits, others that picked the same shard wait.
-func bump(ctx context.Context, tx pgx.Tx) error {
-	_, err := tx.Exec(ctx, "UPDATE catalogue_version SET v = v + 1 WHERE shard = $1", rand.IntN(versionShards))
+// bump moves the catalogue version, and the epoch if another cluster was written
+// last. It must be the last statement of a transaction: until it commits, others
+// that picked the same shard wait.
+func bump(ctx context.Context, tx pgx.Tx, c cluster) error {
+	const q = "WITH " + moveEpoch + " UPDATE catalogue_version SET v = v + 1 WHERE shard = $2"
+	shard := rand.IntN(versionShards)
+	moved, err := tx.Exec(ctx, q, string(c), shard)
+	if err != nil || moved.RowsAffected() > 0 {
+		return err
+	}
+	if err := restore(ctx, tx, c); err != nil {
+		return err
+	}
+	_, err = tx.Exec(ctx, q, string(c), shard)
 	return err
 }
 

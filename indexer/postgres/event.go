@@ -16,7 +16,8 @@ import (
 // registry was restarted, and that it lost the events it had not delivered: it
 // asks for a scan.
 func (s *Store) Receive(ctx context.Context, events []indexer.Event) (fresh int, err error) {
-	err = s.begin(ctx, func(tx pgx.Tx) error {
+	err = s.beginPartitioned(ctx, func(tx pgx.Tx, _ cluster) error {
+		fresh = 0
 		stored, err := storeEvents(ctx, tx, events)
 		if err != nil {
 			return err
@@ -41,10 +42,18 @@ func (s *Store) Receive(ctx context.Context, events []indexer.Event) (fresh int,
 }
 
 // storeEvents returns the ids that were not stored before.
+//
+// The registry names the same time whenever it sends an event again, and the
+// table's key is both. A time that is missing, or too far from now for there to
+// be a partition (7 days, 1 hour), gives way to now, which differs each time:
+// such an id is looked for at any time.
 func storeEvents(ctx context.Context, tx pgx.Tx, events []indexer.Event) (map[string]bool, error) {
 	const q = `
 		INSERT INTO event (id, at, action, repository, tag, digest, media_type, actor, user_agent, instance)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING`
+		SELECT $1, COALESCE(usable.at, now()), $3, $4, $5, $6::bytea, $7, $8, $9, $10
+		FROM (SELECT CASE WHEN $2::timestamptz BETWEEN now() - interval '7 days' AND now() + interval '1 hour' THEN $2 END) AS usable (at)
+		WHERE usable.at IS NOT NULL OR NOT EXISTS (SELECT FROM event WHERE id = $1)
+		ON CONFLICT DO NOTHING`
 	batch := &pgx.Batch{}
 	stored := map[string]bool{}
 	for _, e := range events {

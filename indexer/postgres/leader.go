@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // leaderLock is the advisory lock that the leader holds.
@@ -24,35 +25,66 @@ const (
 // database, then runs f. The context of f ends when the lead is lost. Lead
 // returns what f returns, or the error that kept it from leading.
 //
-// The lead is an advisory lock of a session of its own, so it goes when the
-// process dies. A process that hangs keeps it: work must be bounded in time.
+// The lead is an advisory lock of a session, one of the pool's, so it goes when
+// the process dies. A process that hangs keeps it: work must be bounded in time.
+//
+// Before f runs, the catalogue version is made whole, and its epoch another one
+// if the leader leads elsewhere than the last.
 func (s *Store) Lead(ctx context.Context, f func(context.Context) error) error {
-	conn, err := pgx.ConnectConfig(ctx, s.pool.Config().ConnConfig)
+	conn, err := s.waitForLead(ctx)
 	if err != nil {
 		return wrap("lead", err)
 	}
-	defer closeSession(conn)
-	for {
-		var leads bool
-		if err := conn.QueryRow(ctx, "SELECT pg_try_advisory_lock($1)", int64(leaderLock)).Scan(&leads); err != nil {
-			return wrap("lead", err)
-		}
-		if leads {
-			break
-		}
-		if err := wait(ctx, leaderTry); err != nil {
-			return err
-		}
+	defer closeSession(conn) // and with it the lock
+	if err := s.settle(ctx, conn.Conn()); err != nil {
+		return wrap("lead", err)
 	}
 	lead, stop := context.WithCancelCause(ctx)
 	watched := make(chan struct{})
 	go func() {
 		defer close(watched)
-		stop(watch(lead, conn))
+		stop(watch(lead, conn.Conn()))
 	}()
 	defer func() { <-watched }() // the session is one goroutine's at a time
 	defer stop(nil)
 	return f(lead)
+}
+
+// waitForLead gives the session that holds the lock. While another process does,
+// none is kept.
+func (s *Store) waitForLead(ctx context.Context) (*pgxpool.Conn, error) {
+	for {
+		conn, err := s.pool.Acquire(ctx)
+		if err != nil {
+			return nil, err
+		}
+		var leads bool
+		try, cancel := context.WithTimeout(ctx, leaderTimeout)
+		err = conn.QueryRow(try, "SELECT pg_try_advisory_lock($1)", int64(leaderLock)).Scan(&leads)
+		cancel()
+		if err != nil {
+			closeSession(conn) // it may hold the lock
+			return nil, err
+		}
+		if leads {
+			return conn, nil
+		}
+		conn.Release()
+		if err := wait(ctx, leaderTry); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// settle makes sure of the catalogue version: see restore.
+func (s *Store) settle(ctx context.Context, conn *pgx.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, leaderTimeout)
+	defer cancel()
+	c, err := s.clusterOf(ctx, conn)
+	if err != nil {
+		return err
+	}
+	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error { return restore(ctx, tx, c) })
 }
 
 // watch returns when the session is lost, and why.
@@ -68,13 +100,6 @@ func watch(ctx context.Context, conn *pgx.Conn) error {
 			return wrap("lead lost", err)
 		}
 	}
-}
-
-// closeSession frees the lock even if the caller's context has ended.
-func closeSession(conn *pgx.Conn) {
-	ctx, cancel := context.WithTimeout(context.Background(), leaderTimeout)
-	defer cancel()
-	_ = conn.Close(ctx) // a session that cannot be closed is lost, and its lock with it
 }
 
 func wait(ctx context.Context, d time.Duration) error {

@@ -17,7 +17,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
+	"sync"
+	"sync/atomic"
 
 	sq "github.com/Masterminds/squirrel"
 	"github.com/jackc/pgx/v5"
@@ -34,8 +37,11 @@ var psql = sq.StatementBuilder.PlaceholderFormat(sq.Dollar)
 
 // A Store is a database with the schema in it. It is safe for concurrent use.
 type Store struct {
-	pool *pgxpool.Pool
-	dict dictionary
+	pool   *pgxpool.Pool
+	dict   atomic.Pointer[dictionary]
+	warned sync.Once // that a database does not tell its identity
+	// Log gets what an operator should know; nil: nobody does.
+	Log *slog.Logger
 	// Official are the namespaces whose repositories a search marks official.
 	Official []string
 }
@@ -49,9 +55,15 @@ func (s *Store) Ping(ctx context.Context) error {
 	return wrap("ping", s.pool.QueryRow(ctx, "SELECT 1").Scan(&one))
 }
 
-// begin runs f in a transaction.
-func (s *Store) begin(ctx context.Context, f func(pgx.Tx) error) error {
-	return pgx.BeginFunc(ctx, s.pool, f)
+// begin runs f in a transaction of the cluster that it is told.
+func (s *Store) begin(ctx context.Context, f func(pgx.Tx, cluster) error) error {
+	return s.pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error {
+		c, err := s.clusterOf(ctx, conn.Conn())
+		if err != nil {
+			return err
+		}
+		return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error { return f(tx, c) })
+	})
 }
 
 // querier is what a pool, a connection and a transaction have in common.
@@ -113,6 +125,28 @@ func unavailable(err error) bool {
 func isLost(err error) bool {
 	var pg *pgconn.PgError
 	return !errors.As(err, &pg) && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF))
+}
+
+// lost reports whether a read-only transaction ended by no fault of its own, so
+// that the next may succeed at once. A server that takes no connections is not
+// such a case: it needs longer than a client should wait.
+func lost(err error) bool {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		switch pg.Code {
+		case "40001", "40P01": // conflict with recovery, as statement or as session; deadlock with the replaying process
+			return true
+		case "57P01", "57P02": // the server had stopped or crashed, and the session heard of it only now
+			return true
+		}
+		return false
+	}
+	var connect *pgconn.ConnectError
+	var network net.Error
+	if err == nil || errors.As(err, &connect) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return false
+	}
+	return pgconn.SafeToRetry(err) || isLost(err) || errors.Is(err, net.ErrClosed) || errors.As(err, &network) && !network.Timeout()
 }
 
 // bytesOf gives a digest as stored, nil for "".

@@ -45,7 +45,7 @@ func (a *application) moveTags(findings []indexer.Finding) error {
 			a.changed[repository] = true
 		}
 	}
-	if moves.batch.Len() == 0 && len(moves.set.names) == 0 {
+	if moves.batch.Len() == 0 && len(moves.set.names) == 0 && len(moves.history.tags) == 0 {
 		return nil
 	}
 	moves.queueAll()
@@ -125,6 +125,8 @@ func (m *moves) add(repository int32, f indexer.Finding, now tagRow, exists bool
 	case indexer.Gone:
 		if exists {
 			m.remove(repository, f, now)
+		} else {
+			m.record(f, "", "") // it may have gone while the book was empty
 		}
 		return exists
 	case indexer.Broken:
@@ -159,9 +161,9 @@ func (m *moves) problem(repository int32, f indexer.Finding) {
 }
 
 // record adds a move to the history, which is kept for ever: no scan can rebuild
-// it.
+// it. Where the book knows no digest to move from, the last move tells it.
 func (m *moves) record(f indexer.Finding, from, to digest.Digest) {
-	if from == to {
+	if from == to && from != "" {
 		return
 	}
 	seenBy := "event"
@@ -191,9 +193,19 @@ func (m *moves) queueAll() {
 			return nil
 		})
 	}
+	// A book that was emptied and filled again knows nothing of where its tags
+	// were, and the history does: a tag that stands where its last move led has
+	// not moved. One that was deleted meanwhile keeps its last move until somebody
+	// looks for it by name: no scan comes upon what is neither in the registry nor
+	// in the book.
 	const history = `
 		INSERT INTO tag_history (repository, tag, seen_by, from_digest, to_digest)
-		SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::bytea[])`
+		SELECT moved.repository, moved.tag, moved.seen_by, COALESCE(moved.from_digest, last.to_digest), moved.to_digest
+		FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::bytea[]) AS moved (repository, tag, seen_by, from_digest, to_digest)
+		LEFT JOIN LATERAL (
+			SELECT h.to_digest FROM tag_history h WHERE h.repository = moved.repository AND h.tag = moved.tag ORDER BY h.id DESC LIMIT 1
+		) AS last ON moved.from_digest IS NULL
+		WHERE COALESCE(moved.from_digest, last.to_digest) IS DISTINCT FROM moved.to_digest`
 	if h := m.history; len(h.tags) > 0 {
 		m.batch.Queue(history, h.repositories, h.tags, h.seenBy, h.from, h.to)
 	}

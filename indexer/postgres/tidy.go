@@ -103,7 +103,7 @@ func (s *Store) deleteUnused(ctx context.Context, ids []int64) (int64, error) {
 		return 0, wrap("tidy blobs", err)
 	}
 	var n int64
-	err = s.begin(ctx, func(tx pgx.Tx) error {
+	err = s.begin(ctx, func(tx pgx.Tx, _ cluster) error {
 		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", int64(tidyLock)); err != nil {
 			return err
 		}

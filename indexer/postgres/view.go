@@ -23,8 +23,27 @@ type View struct {
 	official []string
 }
 
-// View runs f on one state of the book.
+// How often a view is begun again when its snapshot is lost, and the pause
+// before the second time, of which the third has twice. A standby ends queries
+// that keep it from replaying, and then replays, which takes milliseconds.
+const (
+	viewTries = 3
+	viewPause = 20 * time.Millisecond
+)
+
+// View runs f on one state of the book. It runs f again, from the start and on
+// another state, if the first was lost: a standby ended it, or the connection
+// was one that had broken while idle.
 func (s *Store) View(ctx context.Context, f func(*View) error) error {
+	for try := 1; ; try++ {
+		err := s.view(ctx, f)
+		if try == viewTries || !lost(err) || wait(ctx, time.Duration(try)*viewPause) != nil {
+			return err
+		}
+	}
+}
+
+func (s *Store) view(ctx context.Context, f func(*View) error) error {
 	opts := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
 	tx, err := s.pool.BeginTx(ctx, opts)
 	if err != nil {
@@ -36,10 +55,19 @@ func (s *Store) View(ctx context.Context, f func(*View) error) error {
 
 // Version is the catalogue version of this state.
 func (v *View) Version(ctx context.Context) (indexer.Version, error) {
-	var version indexer.Version
+	var epoch *string
+	var number *int64
 	const q = `SELECT (SELECT epoch FROM catalogue_epoch), (SELECT sum(v)::bigint FROM catalogue_version)`
-	err := v.tx.QueryRow(ctx, q).Scan(&version.Epoch, &version.Number)
-	return version, wrap("catalogue version", err)
+	err := v.tx.QueryRow(ctx, q).Scan(&epoch, &number)
+	if err == nil && (epoch == nil || number == nil) {
+		// A backup without what can be rebuilt was restored, and no writer has
+		// led since.
+		err = fmt.Errorf("not known yet: %w", indexer.ErrUnavailable)
+	}
+	if err != nil {
+		return indexer.Version{}, wrap("catalogue version", err)
+	}
+	return indexer.Version{Epoch: *epoch, Number: *number}, nil
 }
 
 // Repositories gives the repositories that have a tag, by name.

@@ -31,9 +31,12 @@ func TestOperations(t *testing.T) {
 		{"/readyz", down, 503, "not ready: database: unavailable\n"},
 		{"/readyz", secret, 503, "not ready\n"},
 		{"/readiness", secret, 503, `{"error":"service not ready"}` + "\n"},
+		{"/version", down, 200, `{"version":"v1"}` + "\n"},
 		{"/other", nil, 404, "404 page not found\n"},
 	} {
-		s := httptest.NewServer(web.Operations(prometheus.NewRegistry(), func(context.Context) error { return test.ready }, nil))
+		s := httptest.NewServer(web.Operations(web.OperationsConfig{
+			Gatherer: prometheus.NewRegistry(), Ready: func(context.Context) error { return test.ready }, Version: "v1",
+		}))
 		t.Cleanup(s.Close)
 		resp, body := get(t, s.URL+test.path)
 		if resp.StatusCode != test.code || body != test.want {
@@ -43,6 +46,29 @@ func TestOperations(t *testing.T) {
 			t.Errorf("%s: Cache-Control %q", test.path, resp.Header.Get("Cache-Control"))
 		}
 	}
+}
+
+// What orchestrators ask stands on the public address too, and tells strangers
+// no reason.
+func TestHealthIsPublic(t *testing.T) {
+	t.Parallel()
+	var down error
+	s := serve(t, stocked("x"), func(c *web.Config) {
+		c.Ready = func(context.Context) error { return down }
+	})
+	ask := func(path string, code int, want string) {
+		t.Helper()
+		resp, body := get(t, s.URL+path)
+		if resp.StatusCode != code || body != want || resp.Header.Get("Cache-Control") != "no-store" {
+			t.Errorf("%s, %v: %d %q, Cache-Control %q, want %d %q, no-store", path, down, resp.StatusCode, body, resp.Header.Get("Cache-Control"), code, want)
+		}
+	}
+	ask("/health", 200, "ok\n")
+	ask("/readiness", 200, "ok\n")
+	ask("/version", 200, `{"version":"v1"}`+"\n")
+	down = fmt.Errorf("host=db.internal: %w", indexer.ErrUnavailable)
+	ask("/health", 200, "ok\n")
+	ask("/readiness", 503, `{"error":"service not ready"}`+"\n")
 }
 
 // The path of a request must not become a label: anybody could make as many
@@ -55,7 +81,7 @@ func TestMetrics(t *testing.T) {
 		get(t, s.URL+path)
 	}
 	do(t, "DELETE", s.URL+"/junk/path", "")
-	o := httptest.NewServer(web.Operations(registry, nil, nil))
+	o := httptest.NewServer(web.Operations(web.OperationsConfig{Gatherer: registry}))
 	t.Cleanup(o.Close)
 	_, metrics := get(t, o.URL+"/metrics")
 	for _, want := range []string{

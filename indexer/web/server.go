@@ -51,7 +51,8 @@ type Book interface {
 }
 
 // A ReadFunc runs f in one read-only snapshot and returns the error of f. It is
-// safe for concurrent use. It may run f again if the snapshot was lost.
+// safe for concurrent use. It may run f again, on another snapshot, if the first
+// was lost: what f does must begin anew, and f must write to no response.
 type ReadFunc func(ctx context.Context, f func(Book) error) error
 
 // A Config says what the handler serves, and from where. Only Read is needed.
@@ -73,6 +74,10 @@ type Config struct {
 
 	RegistryProxy *url.URL     // where /v2/ goes; nil: /v2/ is not ours
 	Events        http.Handler // what takes POST /events; nil on a reader: 404
+
+	// Ready says why the program cannot serve just now, or nil. A nil Ready is
+	// always ready.
+	Ready func(context.Context) error
 
 	// Version of the program. It is part of every ETag, because a new program
 	// may write the same state of the catalogue differently.
@@ -117,6 +122,8 @@ func New(c Config) http.Handler {
 	} else {
 		mux.Handle("GET /", s.handle(nothingHere, tellText))
 	}
+
+	handleHealth(mux, c.Ready, c.Version, s.Log)
 
 	mux.Handle("POST /events", s.handle(s.events, tellText))
 	mux.Handle("POST /assert", s.handle(s.assert, tellJSON))

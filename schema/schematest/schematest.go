@@ -136,7 +136,7 @@ func build(ctx context.Context, conn *pgx.Conn, server, name string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := schema.Up(ctx, config); err != nil {
+	if _, err := schema.Up(ctx, schema.Config{Conn: config}); err != nil {
 		return err
 	}
 	_, err = conn.Exec(ctx, "ALTER DATABASE "+draft+" RENAME TO "+name)

@@ -193,7 +193,7 @@ func (s *system) newDatabase(ctx context.Context, registry, name string) (*pgx.C
 	if err := s.postgres.EnsureDatabase(ctx, name); err != nil {
 		return nil, err
 	}
-	if err := s.indexer(ctx, s.indexerEnv(registry, name), "migrate", "up"); err != nil {
+	if err := s.indexer(ctx, s.indexerEnv(registry, name), "migrate", "up", "--yes"); err != nil {
 		return nil, err
 	}
 	conn, err := pgx.Connect(ctx, s.postgres.URL(name))

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -11,6 +13,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/portbook/portbook/registry/push"
+	"github.com/portbook/portbook/registry/registrytest"
 )
 
 // changes is how many pushes, retags and deletions each of these tests makes.
@@ -119,42 +122,252 @@ func TestLostEvents(t *testing.T) {
 	indexer.stop(t)
 }
 
-// Two indexers share a database, and the leader is killed during a scan: the
-// other takes the scan over and finishes it.
+// takeover is within what time another leads after the leader was killed: it is
+// tried each second, and the rest is for a machine with much else to do.
+const takeover = 5 * time.Second
+
+// three starts three indexers on one database and gives the leader first.
+func (f *fleet) three(settings ...string) []*indexerProcess {
+	f.t.Helper()
+	all := []*indexerProcess{f.start(f.address, settings...)}
+	for range 2 {
+		all = append(all, f.start(registrytest.FreeAddr(f.t), settings...))
+	}
+	for _, i := range all {
+		i.ready(f.t)
+	}
+	f.leaderFirst(all)
+	return all
+}
+
+// leaderFirst waits until one of them leads, and no other, and puts it first.
+func (f *fleet) leaderFirst(all []*indexerProcess) {
+	f.t.Helper()
+	within(f.t, takeover, "one leads", func() bool {
+		leaders := 0
+		for n, i := range all {
+			if i.leads() {
+				all[0], all[n] = all[n], all[0]
+				leaders++
+			}
+		}
+		return leaders == 1
+	})
+}
+
+// Three indexers share a database, and the leader is killed during a scan, and
+// the next one during the same scan: the last takes it over and finishes it.
+// Nothing is done twice.
 func TestLeaderKilled(t *testing.T) {
 	t.Parallel()
 	f := launch(t)
 	ctx := t.Context()
-	for i := range 300 {
+	const tags = 300
+	for i := range tags {
 		if _, err := f.registry.Push.Image(ctx, fmt.Sprintf("fleet/ship-%d", i), "v1", push.ImageSpec{}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	pool := f.pool()
-	first := f.indexer(f.address, "PORTBOOK_SCAN_PARALLELISM=1")
-	second := f.indexer("127.0.0.1:0", "PORTBOOK_SCAN_PARALLELISM=1")
-	within(t, 10*time.Second, "one of them leads", func() bool { return first.leads() != second.leads() })
-	leader, other := first, second
-	if second.leads() {
-		leader, other = second, first
-	}
-	// Both asked for a scan when they started; another one is under way soon.
+	all := f.three("PORTBOOK_SCAN_PARALLELISM=1")
+	// All asked for a scan when they started; another one is under way soon.
 	if _, err := pool.Exec(ctx, "INSERT INTO scan (reason) VALUES ('command') ON CONFLICT DO NOTHING"); err != nil {
 		t.Fatal(err)
 	}
 	const running = "SELECT count(*) FROM scan WHERE started_at IS NOT NULL AND finished_at IS NULL"
-	within(t, 20*time.Second, "a scan is under way", func() bool { return f.query(pool, running) > 0 })
-	leader.process.Kill()
-	killed := time.Now()
-	within(t, 10*time.Second, "the other leads", other.leads)
-	t.Logf("the other led %v after the kill", time.Since(killed).Round(time.Millisecond))
-	within(t, 30*time.Second, "the scan is finished", func() bool {
+	for len(all) > 1 {
+		within(t, 20*time.Second, "a scan is under way", func() bool { return f.query(pool, running) > 0 })
+		all[0].process.Kill()
+		killed := time.Now()
+		all = all[1:]
+		f.leaderFirst(all)
+		t.Logf("another led %v after the kill", time.Since(killed).Round(time.Millisecond))
+		if n := f.query(pool, "SELECT count(*) FROM scan WHERE started_at IS NOT NULL AND finished_at IS NULL"); n > 1 {
+			t.Errorf("%d scans are under way at once", n)
+		}
+		if len(all) == 2 { // the first may have been at the end of its scan
+			if _, err := pool.Exec(ctx, "INSERT INTO scan (reason) VALUES ('command') ON CONFLICT DO NOTHING"); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	within(t, 40*time.Second, "the scans are finished", func() bool {
 		return f.query(pool, "SELECT count(*) FROM scan WHERE finished_at IS NULL") == 0
 	})
 	f.equal(time.Minute)
-	if n := f.query(pool, "SELECT count(*) FROM tag_history"); n != 300 {
-		t.Errorf("the history has %d moves of 300 tags that were pushed once: something was done twice", n)
+	if n := f.query(pool, "SELECT count(*) FROM tag_history"); n != tags {
+		t.Errorf("the history has %d moves of %d tags that were pushed once: something was done twice, or lost", n, tags)
 	}
+	// Whoever asks for a scan while one is waiting gets that one.
+	if n := f.query(pool, "SELECT count(*) FROM scan"); n > 5 {
+		t.Errorf("%d scans, and only 5 were asked for", n)
+	}
+	if n := f.query(pool, "SELECT count(*) FROM scan WHERE error IS NOT NULL OR repositories <> $1", tags); n > 0 {
+		t.Errorf("%d scans have not seen all %d repositories once", n, tags)
+	}
+}
+
+// The leader of three is killed while it tidies: another tidies, and deletes what
+// nobody needs and nothing else.
+func TestLeaderKilledTidying(t *testing.T) {
+	t.Parallel()
+	f := launch(t)
+	ctx := t.Context()
+	if _, err := f.registry.Push.Image(ctx, "fleet/kept", "v1", push.ImageSpec{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.registry.Push.Image(ctx, "fleet/gone", "v1", push.ImageSpec{Labels: map[string]string{"other": "config"}}); err != nil {
+		t.Fatal(err)
+	}
+	all := f.three("PORTBOOK_INTERVAL_GARBAGE_COLLECT=500ms")
+	f.equal(30 * time.Second)
+	pool := f.pool()
+	// Who names blobs holds this lock, and keeps the leader in the middle of
+	// tidying.
+	const tidyLock = 0x706f7274_74696479
+	holder, err := pool.Acquire(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer holder.Release()
+	if _, err := holder.Exec(ctx, "SELECT pg_advisory_lock_shared($1)", int64(tidyLock)); err != nil {
+		t.Fatal(err)
+	}
+	const unused = "INSERT INTO blob (digest, size) SELECT sha256(g::text::bytea), 1 FROM generate_series(1, 50) g"
+	if _, err := pool.Exec(ctx, unused); err != nil {
+		t.Fatal(err)
+	}
+	within(t, 20*time.Second, "the leader tidies", func() bool {
+		return f.query(pool, "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory'") > 0
+	})
+	killed := all[0]
+	killed.process.Kill()
+	f.leaderFirst(all[1:])
+	if killed.address == f.address { // where the registry sends its events
+		f.indexer(f.address)
+	}
+	if err := f.registry.Push.Delete(ctx, "fleet/gone", "v1"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := holder.Exec(ctx, "SELECT pg_advisory_unlock_shared($1)", int64(tidyLock)); err != nil {
+		t.Fatal(err)
+	}
+	within(t, 20*time.Second, "the unused blobs are gone", func() bool {
+		return f.query(pool, "SELECT count(*) FROM blob WHERE size = 1 AND digest IN (SELECT sha256(g::text::bytea) FROM generate_series(1, 50) g)") == 0
+	})
+	if n := f.query(pool, "SELECT count(*) FROM manifest m WHERE NOT EXISTS (SELECT FROM blob b WHERE b.id = m.config_id)"); n > 0 {
+		t.Errorf("%d manifests have lost their config", n)
+	}
+	f.equal(time.Minute)
+}
+
+// While the database is away nothing crashes: the public address listens and
+// says 503, the registry keeps its events, and all comes back by itself.
+func TestDatabaseAway(t *testing.T) {
+	t.Parallel()
+	f := launch(t)
+	ctx := t.Context()
+	f.postgres.Stop()
+	indexer := f.start(f.address)
+	reader := f.start(registrytest.FreeAddr(t), "PORTBOOK_ROLE=reader", "PORTBOOK_EVENTS_TOKEN=")
+	away := func(when string) {
+		t.Helper()
+		for _, i := range []*indexerProcess{indexer, reader} {
+			within(t, 20*time.Second, when+": not ready", func() bool {
+				i.alive(t)
+				return status("http://"+i.address+"/readiness") == http.StatusServiceUnavailable
+			})
+			for _, url := range []string{"http://" + i.address + "/readiness", "http://" + i.operations + "/readiness"} {
+				if got := body(url); got != `{"error":"service not ready"}`+"\n" {
+					t.Errorf("%s: %s says %q", when, url, got)
+				}
+			}
+			if got := status("http://" + i.address + "/health"); got != http.StatusOK {
+				t.Errorf("%s: /health is %d", when, got)
+			}
+			unavailable(t, when, http.MethodGet, "http://"+i.address+"/v1/search?q=ship")
+			unavailable(t, when, http.MethodGet, "http://"+i.address+"/")
+		}
+		unavailable(t, when, http.MethodPost, "http://"+indexer.address+"/events")
+	}
+	away("at the start")
+	if err := f.postgres.Restart(ctx); err != nil {
+		t.Fatal(err)
+	}
+	indexer.ready(t)
+	reader.ready(t)
+	f.postgres.Stop()
+	away("later")
+	if _, err := f.registry.Push.Image(ctx, "ship/app", "v1", push.ImageSpec{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.postgres.Restart(ctx); err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	// The registry's backoff is a second (config/filesystem.yml); the next scan is
+	// hours away.
+	within(t, 5*time.Second, "the tag appears", func() bool {
+		return strings.Contains(body("http://"+reader.address+"/v1/search?q=ship"), "ship/app")
+	})
+	t.Logf("the tag appeared %v after the database", time.Since(start).Round(time.Millisecond))
+	f.equal(30 * time.Second)
+	indexer.stop(t)
+	reader.stop(t)
+}
+
+// unavailable fails the test unless a request is answered 503 with Retry-After.
+func unavailable(t *testing.T, when, method, url string) {
+	t.Helper()
+	const event = `{"events":[{"id":"1","action":"push","target":{"repository":"ship/app","tag":"v1","mediaType":"application/vnd.oci.image.manifest.v1+json"}}]}`
+	r, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(event))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+token)
+	resp, err := client.Do(r)
+	if err != nil {
+		t.Errorf("%s: %v", when, err)
+		return
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" {
+		t.Errorf("%s: %s %s: %d, Retry-After %q; want 503 with one", when, method, url, resp.StatusCode, resp.Header.Get("Retry-After"))
+	}
+}
+
+// A reader that is there before the schema waits for it; one that finds a schema
+// which it does not know refuses to serve it.
+func TestReaderAwaitsSchema(t *testing.T) {
+	t.Parallel()
+	f := launch(t)
+	settings := []string{"PORTBOOK_ROLE=reader", "PORTBOOK_EVENTS_TOKEN="}
+	reader := f.start(registrytest.FreeAddr(t), settings...)
+	within(t, 20*time.Second, "the reader waits", func() bool {
+		reader.alive(t)
+		return strings.Contains(reader.process.Tail(), "waiting for the database")
+	})
+	unavailable(t, "without a schema", http.MethodGet, "http://"+reader.address+"/v1/search?q=ship")
+	if out, err := f.run("migrate", "up", "--yes"); err != nil {
+		t.Fatal(err, out)
+	}
+	reader.ready(t)
+	if got := status("http://" + reader.address + "/v1/search?q=ship"); got != http.StatusOK {
+		t.Errorf("with a schema a search is answered %d", got)
+	}
+	if _, err := f.pool().Exec(t.Context(), "INSERT INTO schema_migrations (version_id, is_applied) VALUES (99999, true)"); err != nil {
+		t.Fatal(err)
+	}
+	late := f.start(registrytest.FreeAddr(t), settings...)
+	select {
+	case <-late.process.Done():
+	case <-time.After(20 * time.Second):
+		t.Fatal("a reader serves a schema that it does not know")
+	}
+	if tail := late.process.Tail(); late.process.Outcome() != "exit status 1" || !strings.Contains(tail, "99999") || !strings.Contains(tail, "knows versions up to") {
+		t.Errorf("it ended with %s and said %s; want exit status 1 and both versions", late.process.Outcome(), tail)
+	}
+	reader.alive(t)
 }
 
 // change makes pushes, retags and deletions in the background, and closes the

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -27,10 +28,12 @@ import (
 // real registry, and indexers.
 type fleet struct {
 	t        *testing.T
+	dir      string // for files that the servers' account can reach
 	postgres *localpg.Server
 	registry *registrytest.Process
 	binary   string
 	address  string // of the first indexer, to which the registry sends events
+	database string // URL for writers and commands
 }
 
 const token = "a token for tests"
@@ -58,7 +61,7 @@ func launch(t *testing.T) *fleet {
 		t.Skip(err)
 	}
 	t.Cleanup(pg.Stop)
-	f := &fleet{t: t, postgres: pg, binary: build(t), address: registrytest.FreeAddr(t)}
+	f := &fleet{t: t, dir: dir, postgres: pg, binary: build(t), address: registrytest.FreeAddr(t), database: pg.URL("postgres")}
 	f.registry = registrytest.StartProcess(t, registrytest.ProcessConfig{Notify: "http://" + f.address + "/events", Token: token})
 	return f
 }
@@ -98,6 +101,36 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
+// standby starts a streaming hot standby. Writers and commands that are started
+// from then on know both servers. It restarts the primary.
+func (f *fleet) standby(config localpg.Config) *localpg.Server {
+	f.t.Helper()
+	config.Dir = filepath.Join(f.dir, "standby")
+	standby, err := f.postgres.Standby(f.t.Context(), config)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.t.Cleanup(standby.Stop)
+	one, err := url.Parse(f.postgres.URL("postgres"))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	two, err := url.Parse(standby.URL("postgres"))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	one.Host += "," + two.Host
+	f.database = one.String()
+	return standby
+}
+
+// reader starts a reader of one server and returns when it is ready.
+func (f *fleet) reader(server *localpg.Server, settings ...string) *indexerProcess {
+	f.t.Helper()
+	return f.indexer(registrytest.FreeAddr(f.t), append([]string{
+		"PORTBOOK_ROLE=reader", "PORTBOOK_EVENTS_TOKEN=", "PORTBOOK_DATABASE_POSTGRES_URL=" + server.URL("postgres")}, settings...)...)
+}
+
 // An indexerProcess is one running indexer.
 type indexerProcess struct {
 	address, operations string
@@ -106,6 +139,14 @@ type indexerProcess struct {
 
 // indexer starts an indexer on an address and returns when it is ready.
 func (f *fleet) indexer(address string, settings ...string) *indexerProcess {
+	f.t.Helper()
+	i := f.start(address, settings...)
+	i.ready(f.t)
+	return i
+}
+
+// start starts an indexer and does not wait for it.
+func (f *fleet) start(address string, settings ...string) *indexerProcess {
 	f.t.Helper()
 	i := &indexerProcess{address: address, operations: registrytest.FreeAddr(f.t)}
 	cmd := exec.Command(f.binary, "serve")
@@ -116,15 +157,26 @@ func (f *fleet) indexer(address string, settings ...string) *indexerProcess {
 		f.t.Fatal(err)
 	}
 	f.t.Cleanup(i.process.Kill)
-	within(f.t, 30*time.Second, "the indexer is ready", func() bool {
-		select {
-		case <-i.process.Done():
-			f.t.Fatalf("the indexer ended: %s\n%s", i.process.Outcome(), i.process.Tail())
-		default:
-		}
+	return i
+}
+
+// ready waits until the indexer is ready.
+func (i *indexerProcess) ready(t *testing.T) {
+	t.Helper()
+	within(t, 30*time.Second, "the indexer is ready", func() bool {
+		i.alive(t)
 		return status("http://"+i.operations+"/readyz") == http.StatusOK
 	})
-	return i
+}
+
+// alive fails the test if the indexer has ended.
+func (i *indexerProcess) alive(t *testing.T) {
+	t.Helper()
+	select {
+	case <-i.process.Done():
+		t.Fatalf("the indexer ended: %s\n%s", i.process.Outcome(), i.process.Tail())
+	default:
+	}
 }
 
 func (f *fleet) environment(more ...string) []string {
@@ -132,7 +184,7 @@ func (f *fleet) environment(more ...string) []string {
 		"PATH=" + os.Getenv("PATH"),
 		"PORTBOOK_REGISTRY_URL=" + f.registry.URL,
 		"PORTBOOK_EVENTS_TOKEN=" + token,
-		"PORTBOOK_DATABASE_POSTGRES_URL=" + f.postgres.URL("postgres"),
+		"PORTBOOK_DATABASE_POSTGRES_URL=" + f.database,
 		"PORTBOOK_LOG_LEVEL=debug",
 		"PORTBOOK_COMPONENTS_WEB_UI=true",
 	}, more...)
@@ -181,7 +233,13 @@ func (f *fleet) tasks() string {
 // pool connects to the fleet's database.
 func (f *fleet) pool() *pgxpool.Pool {
 	f.t.Helper()
-	pool, err := pgxpool.New(f.t.Context(), f.postgres.URL("postgres"))
+	return f.poolOf(f.postgres)
+}
+
+// poolOf connects to one server.
+func (f *fleet) poolOf(server *localpg.Server) *pgxpool.Pool {
+	f.t.Helper()
+	pool, err := pgxpool.New(f.t.Context(), server.URL("postgres"))
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -222,9 +280,19 @@ func body(url string) string {
 	return string(b)
 }
 
+// metric gives a metric's value as it is written, "" if there is none.
+func (i *indexerProcess) metric(name string) string {
+	for line := range strings.Lines(body("http://" + i.operations + "/metrics")) {
+		if value, found := strings.CutPrefix(line, name+" "); found {
+			return strings.TrimSpace(value)
+		}
+	}
+	return ""
+}
+
 // leads reports whether an indexer says that it is the leader.
 func (i *indexerProcess) leads() bool {
-	return strings.Contains(body("http://"+i.operations+"/metrics"), "\nportbook_leader 1\n")
+	return i.metric("portbook_leader") == "1"
 }
 
 // stop asks an indexer to end, and fails the test if it does not end well.

@@ -1,6 +1,6 @@
-// Indexer keeps the book of a container registry: see serve, scan, verify and
-// migrate. This package reads the configuration and wires the others together;
-// it holds no rule of its own.
+// Indexer keeps the book of a container registry: see serve, scan, verify,
+// migrate, prime-db and config. This package reads the configuration and wires
+// the others together; it holds no rule of its own.
 package main
 
 import (
@@ -44,7 +44,7 @@ func main() {
 	case errors.As(err, &quiet):
 		os.Exit(int(quiet))
 	default:
-		fmt.Fprintln(os.Stderr, "indexer:", err)
+		fmt.Fprintln(os.Stderr, "indexer:", refusal(err))
 		os.Exit(1)
 	}
 }
@@ -84,22 +84,27 @@ func root() *cobra.Command {
 	flags.String("scan-parallelism", "", "repositories that a scan looks at at once")
 	flags.String("log-level", "", "debug, info, warn or error")
 	flags.String("log-format", "", "text or json")
-	command.AddCommand(serveCommand(), scanCommand(), verifyCommand(), migrateCommand())
+	command.AddCommand(serveCommand(), scanCommand(), verifyCommand(), migrateCommand(), primeCommand(), configCommand())
 	return command
 }
 
-// load reads the configuration for a command and makes its log.
-func load(command *cobra.Command) (config.Config, *slog.Logger, error) {
+// source is where a command's settings are read from.
+func source(command *cobra.Command) config.Source {
 	source := config.Source{Environ: os.Environ(), Flags: map[string]string{}}
 	command.Flags().Visit(func(f *pflag.Flag) {
 		switch {
 		case f.Name == "config":
 			source.File = f.Value.String()
-		case command.InheritedFlags().Lookup(f.Name) != nil:
+		case command.Root().PersistentFlags().Lookup(f.Name) != nil:
 			source.Flags[f.Name] = f.Value.String()
 		}
 	})
-	c, err := config.Load(source)
+	return source
+}
+
+// load reads the configuration for a command and makes its log.
+func load(command *cobra.Command) (config.Config, *slog.Logger, error) {
+	c, err := config.Load(source(command))
 	if err != nil {
 		return c, nil, fmt.Errorf("configuration:\n%w", err)
 	}

@@ -1,9 +1,13 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"strings"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -12,47 +16,146 @@ import (
 	"github.com/portbook/portbook/schema"
 )
 
+// mostSteps is the most migrations that `migrate down` takes back at once.
+const mostSteps = 1000
+
 func migrateCommand() *cobra.Command {
 	command := &cobra.Command{Use: "migrate", Short: "Changes the database's schema by hand; serve does it by itself"}
+	flags := command.PersistentFlags()
+	flags.BoolP("yes", "y", false, "do not ask")
+	flags.IntP("num-steps", "n", 0, "how many migrations down takes back; up applies all")
 	command.AddCommand(
-		migration("up", "Applies every migration that is not applied yet", func(ctx context.Context, p *parts, _ int) ([]schema.Migration, error) {
-			return schema.Up(ctx, p.connConfig())
-		}),
-		migration("status", "Lists the migrations", func(ctx context.Context, p *parts, _ int) ([]schema.Migration, error) {
-			return schema.Status(ctx, p.connConfig())
-		}),
-		downCommand(),
+		&cobra.Command{
+			Use: "up", Short: "Applies every migration that is not applied yet", Args: cobra.NoArgs,
+			RunE: with(migrateUp),
+		},
+		&cobra.Command{
+			Use: "down", Short: "Takes back the latest migrations, and what they hold", Args: cobra.NoArgs,
+			PreRunE: func(command *cobra.Command, _ []string) error {
+				_, err := steps(command)
+				return err
+			},
+			RunE: with(migrateDown),
+		},
+		&cobra.Command{
+			Use: "status", Short: "Lists the migrations", Args: cobra.NoArgs,
+			RunE: with(migrateStatus),
+		},
 	)
 	return command
 }
 
-func downCommand() *cobra.Command {
-	command := migration("down", "Takes back the latest migrations, and what they hold", func(ctx context.Context, p *parts, steps int) ([]schema.Migration, error) {
-		if steps < 1 {
-			return nil, fmt.Errorf("--num-steps is required and at least 1: it says how many migrations to take back")
+func migrateUp(command *cobra.Command, p *parts) error {
+	out := command.OutOrStdout()
+	if !yes(command) {
+		fmt.Fprint(out, "This applies every migration that the database does not have yet.\nContinue? (yes/no): ")
+		answer, err := readAnswer(command.InOrStdin())
+		if err != nil {
+			return fmt.Errorf("failed to read user input: %w", err)
 		}
-		return schema.Down(ctx, p.connConfig(), steps)
-	})
-	command.Flags().IntP("num-steps", "n", 0, "how many migrations to take back")
-	return command
+		if answer != "yes" && answer != "y" {
+			fmt.Fprintln(out, "Migration cancelled by user")
+			return nil
+		}
+	}
+	done, err := schema.Up(command.Context(), p.schemaConfig())
+	list(out, done)
+	if err == nil && len(done) == 0 {
+		fmt.Fprintln(out, "every migration is applied already")
+	}
+	return err
 }
 
-// migration is a command that works on migrations and lists them.
-func migration(use, short string, f func(context.Context, *parts, int) ([]schema.Migration, error)) *cobra.Command {
-	return &cobra.Command{
-		Use: use, Short: short, Args: cobra.NoArgs,
-		RunE: with(func(command *cobra.Command, p *parts) error {
-			steps, _ := command.Flags().GetInt("num-steps") // 0 where there is no such flag
-			list, err := f(command.Context(), p, steps)
-			for _, m := range list {
-				state := "not applied"
-				if m.Applied {
-					state = "applied"
-				}
-				fmt.Fprintf(command.OutOrStdout(), "%5d  %-12s %s\n", m.Version, state, m.Name)
-			}
-			return err
-		}),
+func migrateDown(command *cobra.Command, p *parts) error {
+	n, err := steps(command)
+	if err != nil {
+		return err
+	}
+	all, err := schema.Status(command.Context(), p.schemaConfig())
+	if err != nil {
+		return err
+	}
+	if applied := countApplied(all); n > applied {
+		return fmt.Errorf("cannot take back %d migrations: %d are applied; give a smaller --num-steps", n, applied)
+	}
+	out := command.OutOrStdout()
+	if !yes(command) {
+		fmt.Fprintf(command.ErrOrStderr(), "WARN: this takes back the latest %d migrations\n", n)
+		fmt.Fprintln(command.ErrOrStderr(), "WARN: what their tables hold is lost, and no scan brings back what is only kept there")
+		fmt.Fprint(out, "Type 'yes' to proceed: ")
+		if answer, err := readAnswer(command.InOrStdin()); err != nil && !errors.Is(err, io.EOF) {
+			return fmt.Errorf("failed to read user input: %w", err)
+		} else if answer != "yes" {
+			fmt.Fprintln(out, "Migration cancelled by user")
+			return nil
+		}
+	}
+	done, err := schema.Down(command.Context(), p.schemaConfig(), n)
+	list(out, done)
+	return err
+}
+
+func migrateStatus(command *cobra.Command, p *parts) error {
+	all, err := schema.Status(command.Context(), p.schemaConfig())
+	list(command.OutOrStdout(), all)
+	return err
+}
+
+// steps gives --num-steps, which has no default: it says how much may be lost.
+func steps(command *cobra.Command) (int, error) {
+	n, err := command.Flags().GetInt("num-steps")
+	switch {
+	case err != nil:
+		return 0, err
+	case n < 1:
+		return 0, errors.New("--num-steps flag is required for down migrations (safety measure): it says how many to take back, at least 1")
+	case n > mostSteps:
+		return 0, fmt.Errorf("num-steps must be less than %d, and is %d: there are not so many migrations", mostSteps, n)
+	}
+	return n, nil
+}
+
+func yes(command *cobra.Command) bool {
+	yes, _ := command.Flags().GetBool("yes") // the flag is defined above
+	return yes
+}
+
+// answerLimit is the most bytes of an answer that are read.
+const answerLimit = 1 << 10
+
+// readAnswer reads one line. It returns io.EOF if there is none.
+func readAnswer(from io.Reader) (string, error) {
+	line, err := bufio.NewReader(io.LimitReader(from, answerLimit)).ReadString('\n')
+	if line != "" && errors.Is(err, io.EOF) {
+		err = nil // the last line need not end
+	}
+	return strings.TrimSpace(line), err
+}
+
+func countApplied(all []schema.Migration) (n int) {
+	for _, m := range all {
+		if m.Applied {
+			n++
+		}
+	}
+	return n
+}
+
+// list shows migrations, one a line.
+func list(out io.Writer, all []schema.Migration) {
+	newer := false
+	for _, m := range all {
+		state, name := "not applied", m.Name
+		if m.Applied {
+			state = "applied"
+		}
+		if name == "" {
+			name, newer = "(unknown to this program)", true
+		}
+		fmt.Fprintf(out, "%5d  %-12s %s\n", m.Version, state, name)
+	}
+	if newer {
+		fmt.Fprintln(out, "the database is newer than this program, which does not work with it: run a newer program")
 	}
 }
 
@@ -63,7 +166,7 @@ const migrateAgain = time.Second
 // error of another kind ends it: what Postgres refuses once it refuses again.
 func (p *parts) migrate(ctx context.Context) error {
 	for {
-		done, err := schema.Up(ctx, p.pool.Config().ConnConfig)
+		done, err := schema.Up(ctx, p.schemaConfig())
 		for _, m := range done {
 			p.log.InfoContext(ctx, "migrated", "migration", m.Name)
 		}
@@ -73,7 +176,7 @@ func (p *parts) migrate(ctx context.Context) error {
 		if !away(err) {
 			return fmt.Errorf("database: %w", err)
 		}
-		p.log.WarnContext(ctx, "waiting for the database", "error", err)
+		p.log.WarnContext(ctx, "waiting for the database", "error", refusal(err))
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -82,12 +185,19 @@ func (p *parts) migrate(ctx context.Context) error {
 	}
 }
 
-// away reports whether the database does not answer, or not yet.
+// away reports whether the database does not answer, or not yet, or no longer.
 func away(err error) bool {
 	var refused *pgconn.PgError
 	if errors.As(err, &refused) {
-		return refused.Code == "57P03" || refused.Code == "53300" // cannot_connect_now, too_many_connections
+		switch refused.Code {
+		case "57P01", "57P02", "57P03", "53300": // admin_shutdown, crash_shutdown, cannot_connect_now, too_many_connections
+			return true
+		}
+		return false
+	}
+	if tlsRemedy(err) != "" {
+		return false
 	}
 	var connect *pgconn.ConnectError
-	return errors.As(err, &connect)
+	return errors.As(err, &connect) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
 }

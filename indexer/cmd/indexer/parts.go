@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
@@ -21,8 +22,12 @@ import (
 type parts struct {
 	config   config.Config
 	log      *slog.Logger
+	database connections
 	pool     *pgxpool.Pool
+	keepIdle func(context.Context) error // closes the pool's connections that nobody needs
 	store    *postgres.Store
+	lag      *postgres.LagMeter
+	open     atomic.Bool    // serve has found the schema up to date
 	remote   *remote.Client // nil without registry.url
 	registry *prometheus.Registry
 	metrics  *ingest.Metrics
@@ -57,16 +62,17 @@ func withRegistry(f func(*cobra.Command, *parts) error) func(*cobra.Command, []s
 
 // assemble makes the parts. It does not wait for the database.
 func assemble(ctx context.Context, c config.Config, log *slog.Logger) (*parts, error) {
-	poolConfig, err := poolConfig(c.Database)
+	database, err := connect(ctx, c, log)
 	if err != nil {
 		return nil, err
 	}
-	pool, err := pgxpool.NewWithConfig(ctx, poolConfig)
+	pool, keepIdle, err := postgres.OpenPool(ctx, database.pool, c.Database.MaxIdleConns)
 	if err != nil {
 		return nil, fmt.Errorf("database: %w", err)
 	}
-	p := &parts{config: c, log: log, pool: pool, store: postgres.New(pool), registry: prometheus.NewRegistry()}
-	p.store.Official = c.Search.OfficialNamespaces
+	p := &parts{config: c, log: log, database: database, pool: pool, keepIdle: keepIdle, store: postgres.New(pool), registry: prometheus.NewRegistry()}
+	p.store.Official, p.store.Log = c.Search.OfficialNamespaces, log
+	p.lag = &postgres.LagMeter{Store: p.store}
 	p.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	p.metrics = ingest.NewMetrics(p.registry)
 	if c.Registry.URL != "" {

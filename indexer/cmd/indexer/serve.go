@@ -4,12 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/http"
 	"net/url"
-	"sync/atomic"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
@@ -19,6 +20,7 @@ import (
 	"github.com/portbook/portbook/indexer/ingest"
 	"github.com/portbook/portbook/indexer/postgres"
 	"github.com/portbook/portbook/indexer/web"
+	"github.com/portbook/portbook/schema"
 )
 
 const (
@@ -48,78 +50,162 @@ func serveCommand() *cobra.Command {
 	}
 }
 
-// serve runs until the context ends, then lets what is under way finish.
+// serve runs until the context ends, then lets what is under way finish. It
+// listens at once: while the database or its schema is awaited, the answer is
+// 503, and everything that needs neither works.
 func serve(ctx context.Context, p *parts) error {
 	group, ctx := errgroup.WithContext(ctx)
-	var migrated atomic.Bool
-	ready := func(ctx context.Context) error {
-		if !migrated.Load() {
-			return fmt.Errorf("the schema is not up to date yet: %w", indexer.ErrUnavailable)
-		}
-		return p.store.Ping(ctx)
-	}
-	registerBacklog(p.registry, p.store)
-	if err := listen(ctx, group, p.config.HTTP.OperationsAddress, "operations", p, web.Operations(p.registry, ready, p.log)); err != nil {
+	registerBacklog(p)
+	operations := web.Operations(web.OperationsConfig{Gatherer: p.registry, Ready: p.ready, Version: programVersion(), Log: p.log})
+	if err := listen(ctx, group, p.config.HTTP.OperationsAddress, "operations", p, operations); err != nil {
 		return errors.Join(err, group.Wait())
 	}
 	group.Go(func() error {
-		if p.config.Role == config.Writer {
-			if err := p.migrate(ctx); err != nil {
-				return err
-			}
-		}
-		handler, err := p.work(ctx, group)
+		handler, work, err := p.public()
 		if err != nil {
 			return err
 		}
 		if err := listen(ctx, group, p.config.HTTP.Address, "serving", p, handler); err != nil {
 			return err
 		}
-		migrated.Store(true)
-		return nil
+		if err := p.awaitSchema(ctx); err != nil {
+			return err
+		}
+		p.open.Store(true)
+		group.Go(func() error { return p.keepIdle(ctx) })
+		return work(ctx, group)
 	})
 	return group.Wait()
 }
 
-// work starts what a writer does, and gives the handler of everything public.
-func (p *parts) work(ctx context.Context, group *errgroup.Group) (http.Handler, error) {
+// errNotOpen is the answer to everything until the schema is there.
+var errNotOpen = fmt.Errorf("the schema is not up to date yet: %w", indexer.ErrUnavailable)
+
+// ready says why we cannot serve just now, or nil.
+func (p *parts) ready(ctx context.Context) error {
+	if !p.open.Load() {
+		return errNotOpen
+	}
+	lag, err := p.lag.Measure(ctx)
+	if err != nil {
+		return err
+	}
+	return tooFarBehind(lag, p.config.Database.MaxLag)
+}
+
+// tooFarBehind returns an error if a standby is behind by more than most, which
+// is not checked if it is zero.
+func tooFarBehind(lag postgres.Lag, most time.Duration) error {
+	switch {
+	case most == 0 || lag.Behind <= most:
+		return nil
+	case lag.Behind == postgres.UnknownLag:
+		return fmt.Errorf("the standby cannot tell how far it is behind its primary, and database.max_lag is %v: %w", most, indexer.ErrUnavailable)
+	}
+	return fmt.Errorf("the standby is %v behind its primary, and database.max_lag is %v: %w", lag.Behind.Round(time.Millisecond), most, indexer.ErrUnavailable)
+}
+
+// awaitSchema returns when the schema is up to date: a writer sees to that, a
+// reader waits for it. A schema newer than this program is an error.
+func (p *parts) awaitSchema(ctx context.Context) error {
+	if p.config.Role == config.Writer {
+		return p.migrate(ctx)
+	}
+	return p.untilThere(ctx, func() error {
+		return p.pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error { return schema.Check(ctx, conn.Conn()) })
+	})
+}
+
+// untilThere repeats f while the database or its schema is not there yet. Any
+// other error it returns.
+func (p *parts) untilThere(ctx context.Context, f func() error) error {
+	for {
+		err := f()
+		switch {
+		case err == nil || ctx.Err() != nil:
+			return err
+		case !errors.Is(err, schema.ErrNotMigrated) && !errors.Is(err, indexer.ErrUnavailable) && !away(err):
+			return fmt.Errorf("database: %w", refusal(err))
+		}
+		p.log.WarnContext(ctx, "waiting for the database", "error", refusal(err))
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(migrateAgain):
+		}
+	}
+}
+
+// A starter starts what a process does besides answering.
+type starter func(context.Context, *errgroup.Group) error
+
+// public gives the handler of everything public, and what is to be started when
+// the schema is there.
+func (p *parts) public() (http.Handler, starter, error) {
 	c := web.Config{
-		Read: p.read, Log: p.log, Metrics: p.registry, Version: programVersion(),
+		Read: p.read, Ready: p.ready, Log: p.log, Metrics: p.registry, Version: programVersion(),
 		PublicURL: p.config.Registry.PublicURL, MaxAgeIndex: p.config.Cache.MaxAgeIndex, MaxAgeHTML: p.config.Cache.MaxAgeHTML,
 		WebUI: p.config.Components.WebUI, AssertEndpoint: p.config.Components.AssertEndpoint,
 	}
 	if p.config.Components.RegistryProxy {
 		u, err := url.Parse(p.config.Registry.URL)
 		if err != nil {
-			return nil, err // config has checked it
+			return nil, nil, err // config has checked it
 		}
 		c.RegistryProxy = u
 	}
 	if p.config.Role == config.Reader {
-		return web.New(c), nil
+		return web.New(c), p.reader, nil
 	}
 	if p.config.Events.Token == "" {
-		p.log.WarnContext(ctx, "events.token is empty: whoever reaches the address can ask for any reference to be read again")
+		p.log.Warn("events.token is empty: whoever reaches the address can ask for any reference to be read again")
 	}
 	workers := p.workers()
 	c.Events = &ingest.Receiver{
-		Token: p.config.Events.Token, Receive: p.store.Receive, Wake: workers.Wake, Log: p.log, Metrics: p.metrics,
+		Token: p.config.Events.Token, Receive: p.receive, Wake: workers.Wake, Log: p.log, Metrics: p.metrics,
 	}
+	return web.New(c), p.writer(workers), nil
+}
+
+// reader starts what a reader does.
+func (p *parts) reader(ctx context.Context, group *errgroup.Group) error {
+	group.Go(func() error { return p.lag.Run(ctx) })
+	return nil
+}
+
+// writer gives what starts what a writer does.
+func (p *parts) writer(workers *ingest.Workers) starter {
 	leader := &ingest.Leader{
 		Store: p.store, Scanner: p.scanner(workers), Log: p.log, Metrics: p.metrics,
 		FetchAll: p.config.Interval.FetchAll, GarbageCollect: p.config.Interval.GarbageCollect,
+		Retention: postgres.Retention{Events: p.config.Retention.Events, History: p.config.Retention.History},
 	}
-	if err := p.store.RequestScan(ctx, "start"); err != nil {
-		return nil, err
+	return func(ctx context.Context, group *errgroup.Group) error {
+		group.Go(func() error { return workers.Run(ctx) })
+		err := p.untilThere(ctx, func() error { return p.store.RequestScan(ctx, "start") })
+		if err != nil {
+			return err
+		}
+		group.Go(func() error { return leader.Run(ctx) })
+		return nil
 	}
-	group.Go(func() error { return workers.Run(ctx) })
-	group.Go(func() error { return leader.Run(ctx) })
-	return web.New(c), nil
 }
 
 // read gives the web one state of the book.
 func (p *parts) read(ctx context.Context, f func(web.Book) error) error {
+	if !p.open.Load() {
+		return errNotOpen
+	}
 	return p.store.View(ctx, func(v *postgres.View) error { return f(v) })
+}
+
+// receive stores events. The registry keeps those that it cannot, and sends them
+// again.
+func (p *parts) receive(ctx context.Context, events []indexer.Event) (fresh int, err error) {
+	if !p.open.Load() {
+		return 0, errNotOpen
+	}
+	return p.store.Receive(ctx, events)
 }
 
 // listen serves until the context ends, and then as long as requests last.
@@ -153,41 +239,60 @@ const backlogTimeout = 2 * time.Second
 
 // registerBacklog shows the database's own numbers. A database that is away
 // shows none, and hides no other metric.
-func registerBacklog(registry *prometheus.Registry, store *postgres.Store) {
-	registry.MustRegister(&backlog{
-		store:   store,
+func registerBacklog(p *parts) {
+	p.registry.MustRegister(&backlog{
+		parts:   p,
 		due:     prometheus.NewDesc("portbook_tasks_due", "References waiting to be read.", nil, nil),
 		oldest:  prometheus.NewDesc("portbook_tasks_oldest_seconds", "How long the oldest of them has waited.", nil, nil),
 		givenUp: prometheus.NewDesc("portbook_tasks_given_up", "References that could not be read and are not tried again.", nil, nil),
 		version: prometheus.NewDesc("portbook_catalogue_version", "The number that changes with the catalogue.", nil, nil),
+		standby: prometheus.NewDesc("portbook_database_standby", "1 if the database is a standby.", nil, nil),
+		lag:     prometheus.NewDesc("portbook_database_lag_seconds", "How far the standby is behind its primary; +Inf if it cannot tell.", nil, nil),
 	})
 }
 
 type backlog struct {
-	store                         *postgres.Store
+	parts                         *parts
 	due, oldest, givenUp, version *prometheus.Desc
+	standby, lag                  *prometheus.Desc
 }
 
 func (b *backlog) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{b.due, b.oldest, b.givenUp, b.version} {
+	for _, d := range []*prometheus.Desc{b.due, b.oldest, b.givenUp, b.version, b.standby, b.lag} {
 		ch <- d
 	}
 }
 
 func (b *backlog) Collect(ch chan<- prometheus.Metric) {
+	if !b.parts.open.Load() {
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), backlogTimeout)
 	defer cancel()
+	gauge := func(desc *prometheus.Desc, value float64) {
+		ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value)
+	}
+	if lag, err := b.parts.lag.Measure(ctx); err == nil {
+		standby, seconds := 0.0, lag.Behind.Seconds()
+		if lag.Standby {
+			standby = 1
+		}
+		if lag.Behind == postgres.UnknownLag {
+			seconds = math.Inf(1)
+		}
+		gauge(b.standby, standby)
+		gauge(b.lag, seconds)
+	}
 	var s indexer.Status
-	err := b.store.View(ctx, func(v *postgres.View) (err error) {
+	err := b.parts.store.View(ctx, func(v *postgres.View) (err error) {
 		s, err = v.Status(ctx)
 		return err
 	})
 	if err != nil {
 		return
 	}
-	for desc, value := range map[*prometheus.Desc]float64{
-		b.due: float64(s.TasksDue), b.oldest: s.OldestDue.Seconds(), b.givenUp: float64(s.GivenUp), b.version: float64(s.Version.Number),
-	} {
-		ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value)
-	}
+	gauge(b.due, float64(s.TasksDue))
+	gauge(b.oldest, s.OldestDue.Seconds())
+	gauge(b.givenUp, float64(s.GivenUp))
+	gauge(b.version, float64(s.Version.Number))
 }

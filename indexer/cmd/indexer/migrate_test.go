@@ -1,0 +1,329 @@
+package main_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/portbook/portbook/registry/registrytest"
+	"github.com/portbook/portbook/schema/localpg"
+	"github.com/portbook/portbook/schema/localpg/process"
+)
+
+// answered runs a command with an input, and gives all that it printed.
+func answered(t *testing.T, environ []string, input string, args ...string) (out string, code int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, build(t), args...)
+	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=/nonexistent", "PORTBOOK_REGISTRY_URL=" + nowhere}, environ...)
+	cmd.Stdin = strings.NewReader(input)
+	var b bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &b, &b
+	if err := cmd.Run(); ctx.Err() != nil {
+		t.Fatalf("indexer %s did not end: %v\n%s", strings.Join(args, " "), err, b.String())
+	}
+	return b.String(), cmd.ProcessState.ExitCode()
+}
+
+// number gives one number from the database at url.
+func number(t *testing.T, url, q string) (n int) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	if err := conn.QueryRow(t.Context(), q).Scan(&n); err != nil {
+		t.Fatalf("%s: %v", q, err)
+	}
+	return n
+}
+
+const (
+	tablesQuery     = "SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')"
+	migrationsQuery = "SELECT count(*) FROM schema_migrations WHERE version_id > 0"
+	// untidyQuery counts versions that are not there exactly once, applied.
+	untidyQuery = "SELECT count(*) FROM (SELECT FROM schema_migrations GROUP BY version_id HAVING count(*) <> 1 OR NOT bool_and(is_applied)) untidy"
+)
+
+// The commands ask before they act, and end with the status and the words that
+// users of the ToolHive registry server know.
+func TestMigrateCommands(t *testing.T) {
+	t.Parallel()
+	server := startPostgres(t, localpg.Config{})
+	url := server.URL("postgres")
+	environ := []string{"PORTBOOK_DATABASE_POSTGRES_URL=" + url}
+	all := number(t, url, "SELECT 0")
+	for _, test := range []struct {
+		name, input string
+		args        []string
+		code        int
+		says        string
+		applied     func(int) bool // afterwards
+	}{
+		{"declined", "no", []string{"up"}, 0, "Continue? (yes/no): Migration cancelled by user", none},
+		{"nothing said", "", []string{"up"}, 1, "failed to read user input: EOF", none},
+		{"an empty line", "\n", []string{"up"}, 0, "Migration cancelled by user", none},
+		{"status before", "", []string{"status"}, 0, "not applied  00001_catalogue.sql", none},
+		{"y", "y\n", []string{"up"}, 0, "applied      00004_growth.sql", some},
+		{"again", "", []string{"up", "--yes"}, 0, "every migration is applied already", some},
+		{"status after", "", []string{"status"}, 0, "applied      00004_growth.sql", some},
+		{"no number", "yes\n", []string{"down"}, 1, "--num-steps flag is required for down migrations (safety measure)", some},
+		{"zero", "yes\n", []string{"down", "-n", "0"}, 1, "--num-steps flag is required", some},
+		{"below zero", "yes\n", []string{"down", "-n=-1"}, 1, "--num-steps flag is required", some},
+		{"too many to be meant", "yes\n", []string{"down", "-n", "1001"}, 1, "num-steps must be less than 1000", some},
+		{"more than there are", "yes\n", []string{"down", "-n", "100"}, 1, "cannot take back 100 migrations", some},
+		{"more, unasked", "", []string{"down", "-n", "100", "-y"}, 1, "cannot take back 100 migrations", some},
+		{"y is not enough", "y\n", []string{"down", "-n", "1"}, 0, "Type 'yes' to proceed: Migration cancelled by user", some},
+		{"nor is nothing", "", []string{"down", "-n", "1"}, 0, "Migration cancelled by user", some},
+		{"one step", "yes\n", []string{"down", "--num-steps", "1"}, 0, "not applied", func(n int) bool { return n == all-1 }},
+		{"and back", "yes\n", []string{"up"}, 0, "applied", some},
+	} {
+		out, code := answered(t, environ, test.input, append([]string{"migrate"}, test.args...)...)
+		if code != test.code || !strings.Contains(out, test.says) {
+			t.Errorf("%s: migrate %v ended with %d, want %d and %q:\n%s", test.name, test.args, code, test.code, test.says, out)
+		}
+		if test.name == "y" {
+			all = number(t, url, migrationsQuery)
+			execute(t, url, "INSERT INTO event (id, at, action, repository) VALUES ('kept', now(), 'push', 'r')")
+			execute(t, url, "INSERT INTO tag_history (repository, tag, to_digest, seen_by) VALUES ('r', 't', '\\x01', 'scan')")
+		}
+		applied := 0
+		if number(t, url, tablesQuery) > 0 {
+			applied = number(t, url, migrationsQuery)
+		}
+		if !test.applied(applied) {
+			t.Errorf("%s: migrate %v left %d migrations applied", test.name, test.args, applied)
+		}
+	}
+	if n := number(t, url, "SELECT (SELECT count(*) FROM event) + (SELECT count(*) FROM tag_history)"); n != 2 {
+		t.Errorf("of an event and a move %d are left", n)
+	}
+	if _, code := answered(t, nil, "", "migrate", "up", "--yes"); code != 1 {
+		t.Errorf("without a database migrate up ended with %d", code)
+	}
+}
+
+func none(n int) bool { return n == 0 }
+func some(n int) bool { return n > 0 }
+
+// A database that a newer program migrated is left alone, and both numbers are
+// told.
+func TestNewerSchema(t *testing.T) {
+	t.Parallel()
+	server := startPostgres(t, localpg.Config{})
+	url := server.URL("postgres")
+	environ := []string{"PORTBOOK_DATABASE_POSTGRES_URL=" + url}
+	if out, code := answered(t, environ, "", "migrate", "up", "-y"); code != 0 {
+		t.Fatal(out)
+	}
+	known := number(t, url, migrationsQuery)
+	execute(t, url, "INSERT INTO schema_migrations (version_id, is_applied) VALUES (4711, true)")
+	says := fmt.Sprintf("at version 4711, and this program knows versions up to %d", known)
+	for _, args := range [][]string{{"migrate", "up", "-y"}, {"migrate", "down", "-n", "1", "-y"}, {"serve"}, {"serve", "--role", "reader"}} {
+		addresses := []string{"PORTBOOK_HTTP_ADDRESS=127.0.0.1:0", "PORTBOOK_HTTP_OPERATIONS_ADDRESS=127.0.0.1:0"}
+		out, code := answered(t, append(addresses, environ...), "", args...)
+		if code != 1 || !strings.Contains(out, says) {
+			t.Errorf("%v ended with %d, want 1 and %q:\n%s", args, code, says, out)
+		}
+	}
+	out, code := answered(t, environ, "", "migrate", "status")
+	if code != 0 || !strings.Contains(out, "4711  applied      (unknown to this program)") || !strings.Contains(out, "the database is newer than this program") {
+		t.Errorf("status ended with %d:\n%s", code, out)
+	}
+	if n := number(t, url, migrationsQuery); n != known+1 {
+		t.Errorf("%d migrations are left", n)
+	}
+}
+
+// Four indexers start at once on an empty database: all become ready, and each
+// migration was applied once.
+func TestFourStarts(t *testing.T) {
+	t.Parallel()
+	server := startPostgres(t, localpg.Config{})
+	url := server.URL("postgres")
+	build(t) // before the clock runs
+	var starts sync.WaitGroup
+	for range 4 {
+		starts.Go(func() { serves(t, []string{"PORTBOOK_DATABASE_POSTGRES_URL=" + url}) })
+	}
+	starts.Wait()
+	if n := number(t, url, untidyQuery); n != 0 {
+		t.Errorf("%d versions do not have one clean row", n)
+	}
+	if n := number(t, url, migrationsQuery); n < 4 {
+		t.Errorf("%d migrations are applied", n)
+	}
+}
+
+// An indexer is killed in the middle of a migration, which waits for somebody
+// else's lock on a table. Nothing of it is left, and the next start does all of
+// it: within two seconds of the kill the dead one's lock is free.
+func TestMigratorKilled(t *testing.T) {
+	t.Parallel()
+	server := startPostgres(t, localpg.Config{})
+	url := server.URL("postgres")
+	environ := []string{"PORTBOOK_DATABASE_POSTGRES_URL=" + url}
+	if out, code := answered(t, environ, "", "migrate", "up", "-y"); code != 0 {
+		t.Fatal(out)
+	}
+	all := number(t, url, migrationsQuery)
+	if out, code := answered(t, environ, "", "migrate", "down", "-y", "-n", fmt.Sprint(all-3)); code != 0 {
+		t.Fatal(out)
+	}
+	execute(t, url, "INSERT INTO tag_history (repository, tag, to_digest, seen_by) VALUES ('r', 't', '\\x01', 'scan')")
+	ctx := t.Context()
+	holder, err := pgx.Connect(ctx, url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer holder.Close(context.Background())
+	if _, err := holder.Exec(ctx, "BEGIN; LOCK TABLE tag_history IN ACCESS SHARE MODE"); err != nil {
+		t.Fatal(err)
+	}
+
+	start := func() (p *process.Process, operations string) {
+		operations = registrytest.FreeAddr(t)
+		cmd := exec.Command(build(t), "serve")
+		cmd.Env = append([]string{
+			"PATH=" + os.Getenv("PATH"), "HOME=/nonexistent", "PORTBOOK_REGISTRY_URL=" + nowhere,
+			"PORTBOOK_HTTP_ADDRESS=127.0.0.1:0", "PORTBOOK_HTTP_OPERATIONS_ADDRESS=" + operations,
+		}, environ...)
+		p, err := process.Start(cmd, nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(p.Kill)
+		return p, operations
+	}
+	const waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'tag_history'::regclass"
+	const locked = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted"
+	first, _ := start()
+	within(t, 20*time.Second, "the migration waits for the table", func() bool { return number(t, url, waiting) == 1 })
+	first.Kill()
+	killed := time.Now()
+	within(t, 10*time.Second, "the lock of the killed one is free", func() bool { return number(t, url, locked) == 0 })
+	t.Logf("the lock was free %v after the kill", time.Since(killed).Round(time.Millisecond))
+	if n := number(t, url, migrationsQuery); n != 3 {
+		t.Errorf("after the kill %d migrations are applied, want 3", n)
+	}
+
+	_, second := start()
+	within(t, 20*time.Second, "the next migration waits for the table", func() bool { return number(t, url, waiting) == 1 })
+	waiter, third := start() // and it waits for the second
+	within(t, 20*time.Second, "the third says that it waits", func() bool {
+		return strings.Contains(waiter.Tail(), "waiting for another migration...")
+	})
+	if _, err := holder.Exec(ctx, "ROLLBACK"); err != nil {
+		t.Fatal(err)
+	}
+	for _, operations := range []string{second, third} {
+		within(t, 20*time.Second, "the indexer is ready", func() bool { return status("http://"+operations+"/readyz") == http.StatusOK })
+	}
+	if n := number(t, url, migrationsQuery); n != all {
+		t.Errorf("%d migrations are applied, want %d", n, all)
+	}
+	if n := number(t, url, untidyQuery); n != 0 {
+		t.Errorf("%d versions do not have one clean row", n)
+	}
+	if n := number(t, url, "SELECT count(*) FROM tag_history"); n != 1 {
+		t.Errorf("of one move %d are left", n)
+	}
+}
+
+// Who waits too long for another migration says which setting bounds that.
+func TestMigrationLockTimeout(t *testing.T) {
+	t.Parallel()
+	server := startPostgres(t, localpg.Config{})
+	url := server.URL("postgres")
+	holder, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer holder.Close(context.Background())
+	if _, err := holder.Exec(t.Context(), "SELECT pg_advisory_lock(4097083626)"); err != nil { // goose's number
+		t.Fatal(err)
+	}
+	out, code := answered(t, []string{"PORTBOOK_DATABASE_POSTGRES_URL=" + url, "PORTBOOK_DATABASE_MIGRATIONLOCKTIMEOUT=1s"}, "", "migrate", "up", "-y")
+	for _, want := range []string{"waiting for another migration...", "database.migrationLockTimeout, 1s", fmt.Sprintf("process %d of the server", holder.PgConn().PID())} {
+		if code != 1 || !strings.Contains(out, want) {
+			t.Errorf("it ended with %d, want 1 and %q:\n%s", code, want, out)
+		}
+	}
+	if n := number(t, url, tablesQuery); n != 0 {
+		t.Errorf("it made %d tables", n)
+	}
+}
+
+// A server that is too old is refused with its version. A gateway makes the real
+// server say that it is PostgreSQL 13.
+func TestOldServer(t *testing.T) {
+	t.Parallel()
+	server := startPostgres(t, localpg.Config{})
+	url := strings.Replace(server.URL("postgres"), port(t, server), aged(t, port(t, server)), 1)
+	environ := []string{"PORTBOOK_DATABASE_POSTGRES_URL=" + url, "PORTBOOK_HTTP_ADDRESS=127.0.0.1:0", "PORTBOOK_HTTP_OPERATIONS_ADDRESS=127.0.0.1:0"}
+	for _, args := range [][]string{{"migrate", "up", "-y"}, {"serve"}, {"serve", "--role", "reader"}} {
+		out, code := answered(t, environ, "", args...)
+		if code != 1 || !strings.Contains(out, "the server is PostgreSQL 13") || !strings.Contains(out, "14 or later is required; upgrade it") {
+			t.Errorf("%v ended with %d:\n%s", args, code, out)
+		}
+	}
+	if n := number(t, server.URL("postgres"), tablesQuery); n != 0 {
+		t.Errorf("%d tables were made", n)
+	}
+}
+
+// aged passes connections on to a server, whose major version it changes to 13.
+// It gives its port.
+func aged(t *testing.T, server string) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	go func() {
+		for {
+			client, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer client.Close()
+				up, err := net.Dial("tcp", "127.0.0.1:"+server)
+				if err != nil {
+					return
+				}
+				defer up.Close()
+				go func() { _, _ = io.Copy(up, client) }() // ends with either
+				buffer := make([]byte, 1<<16)              // what a server says after a log-in comes in one piece
+				for {
+					n, err := up.Read(buffer)
+					if i := bytes.Index(buffer[:n], []byte("server_version\x00")); i >= 0 {
+						copy(buffer[i+len("server_version\x00"):n], "13") // as long as any version in use
+					}
+					if _, writeErr := client.Write(buffer[:n]); err != nil || writeErr != nil {
+						return
+					}
+				}
+			}()
+		}
+	}()
+	_, port, err := net.SplitHostPort(listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
+}

@@ -1,0 +1,121 @@
+package main_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/portbook/portbook/registry/push"
+)
+
+// The pool's documented defaults are what Postgres sees: 25 connections at most,
+// however many ask, and 5 when they are gone.
+func TestPoolDefaults(t *testing.T) {
+	t.Parallel()
+	f := launch(t)
+	pool := f.pool()
+	if _, err := pool.Exec(t.Context(), "CREATE ROLE db_app LOGIN"); err != nil {
+		t.Fatal(err)
+	}
+	indexer := f.indexer(f.address, "PORTBOOK_DATABASE_MIGRATIONUSER=portbook",
+		"PORTBOOK_DATABASE_POSTGRES_URL="+strings.Replace(f.database, "portbook@", "db_app@", 1))
+	most := f.watchBackends(pool, "db_app", func() { searchAll(t, indexer, 200, 3*time.Second) })
+	if most > 25 || most < 20 {
+		t.Errorf("%d connections while 200 clients search, want most of 25 and no more", most)
+	}
+	start := time.Now()
+	within(t, 30*time.Second, "5 connections are left", func() bool { return f.backends(pool, "db_app") <= 5 })
+	if n := f.watchBackends(pool, "db_app", func() { time.Sleep(2 * time.Second) }); n > 6 { // one may be at work
+		t.Errorf("there are %d connections again though nobody asks", n)
+	}
+	t.Logf("%d connections while 200 clients search, 5 after %v", most, time.Since(start).Round(time.Second))
+}
+
+// The ceiling bounds everything that the process does: migrations, the leader's
+// session, the scan, events and searches. It is enough for all of them.
+func TestPoolFromEnvironment(t *testing.T) {
+	t.Parallel()
+	f := launch(t)
+	pool := f.pool()
+	if _, err := pool.Exec(t.Context(), "CREATE ROLE owner LOGIN SUPERUSER"); err != nil {
+		t.Fatal(err)
+	}
+	url := "PORTBOOK_DATABASE_POSTGRES_URL=" + strings.Replace(f.database, "portbook@", "owner@", 1)
+	most := f.watchBackends(pool, "owner", func() {
+		indexer := f.indexer(f.address, url, "THV_REGISTRY_DATABASE_MAXOPENCONNS=3", "THV_REGISTRY_DATABASE_MAXIDLECONNS=1")
+		within(t, 20*time.Second, "it leads", indexer.leads)
+		var work sync.WaitGroup
+		work.Go(func() { searchAll(t, indexer, 50, 2*time.Second) })
+		for i := range 20 {
+			if _, err := f.registry.Push.Image(t.Context(), fmt.Sprintf("narrow/ship-%d", i), "v1", push.ImageSpec{}); err != nil {
+				t.Error(err)
+			}
+		}
+		work.Wait()
+		f.equal(time.Minute)
+	})
+	if most > 3 || most < 2 {
+		t.Errorf("%d connections, want 3", most)
+	}
+}
+
+// searchAll has clients search for a while, all at once.
+func searchAll(t *testing.T, i *indexerProcess, clients int, d time.Duration) {
+	crowd := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: clients}}
+	defer crowd.CloseIdleConnections()
+	end := time.Now().Add(d)
+	var work sync.WaitGroup
+	for n := range clients {
+		work.Go(func() {
+			for time.Now().Before(end) {
+				resp, err := crowd.Get(fmt.Sprintf("http://%s/v1/search?q=ship-%d", i.address, n))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				resp.Body.Close()
+				if resp.StatusCode != http.StatusOK {
+					t.Errorf("a search was answered %d", resp.StatusCode)
+					return
+				}
+			}
+		})
+	}
+	work.Wait()
+}
+
+// watchBackends gives the most connections that a user had while f ran. Not
+// counted are those of `indexer verify`, which is another process.
+func (f *fleet) watchBackends(pool *pgxpool.Pool, user string, during func()) (most int) {
+	f.t.Helper()
+	ctx, stop := context.WithCancel(f.t.Context())
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		for ctx.Err() == nil {
+			most = max(most, f.backends(pool, user))
+			time.Sleep(10 * time.Millisecond)
+		}
+	}()
+	during()
+	stop()
+	<-watched
+	return most
+}
+
+// backends counts the connections of a user, those of the last moment left out:
+// a client that closes one and opens another does not wait for the server to
+// have ended the first.
+func (f *fleet) backends(pool *pgxpool.Pool, user string) (n int) {
+	const q = "SELECT count(*) FROM pg_stat_activity WHERE usename = $1 AND backend_start < clock_timestamp() - interval '0.3 s'"
+	if err := pool.QueryRow(f.t.Context(), q, user).Scan(&n); err != nil {
+		f.t.Error(err)
+	}
+	return n
+}

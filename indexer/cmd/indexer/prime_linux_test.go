@@ -1,0 +1,84 @@
+package main_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// At a terminal the password is asked for twice, and not shown.
+func TestPrimeDBAsks(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct{ first, second, says string }{
+		{"hidden\n", "hidden\n", "SCRAM-SHA-256$4096:"},
+		{"hidden\n", "hidden too\n", "the two passwords differ: nothing was changed"},
+	} {
+		master, slave := terminal(t)
+		cmd := exec.CommandContext(t.Context(), build(t), "prime-db", "app", "--dry-run")
+		cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "PORTBOOK_REGISTRY_URL=" + nowhere, "PORTBOOK_DATABASE_POSTGRES_URL=postgres://mig@localhost/registry"}
+		shown := &lockedBuffer{}
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		slave.Close()
+		read := make(chan struct{})
+		go func() {
+			defer close(read)
+			buffer := make([]byte, 1<<12)
+			for {
+				n, err := master.Read(buffer)
+				shown.Write(buffer[:n])
+				if err != nil {
+					return // the other end is closed
+				}
+			}
+		}()
+		typeHidden(t, master, shown, "Password: ", test.first)
+		typeHidden(t, master, shown, "Again: ", test.second)
+		err := cmd.Wait()
+		<-read
+		if out := shown.String(); !strings.Contains(out, test.says) || strings.Contains(out, "hidden") {
+			t.Errorf("%q and %q: %v, the terminal shows, wanted %q:\n%s", test.first, test.second, err, test.says, out)
+		}
+	}
+}
+
+// typeHidden answers a prompt once the terminal shows nothing that is typed.
+func typeHidden(t *testing.T, master *os.File, shown *lockedBuffer, prompt, answer string) {
+	t.Helper()
+	within(t, 20*time.Second, "it asks "+prompt+"and hides the answer", func() bool {
+		state, err := unix.IoctlGetTermios(int(master.Fd()), unix.TCGETS)
+		return err == nil && state.Lflag&unix.ECHO == 0 && strings.HasSuffix(shown.String(), prompt)
+	})
+	if _, err := master.WriteString(answer); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// terminal makes a pseudo terminal.
+func terminal(t *testing.T) (master, slave *os.File) {
+	t.Helper()
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Skipf("no pseudo terminals here: %v", err)
+	}
+	t.Cleanup(func() { master.Close() })
+	if err := unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	n, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	slave, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return master, slave
+}

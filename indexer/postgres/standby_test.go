@@ -1,0 +1,376 @@
+package postgres_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/postgres"
+	"github.com/portbook/portbook/schema"
+	"github.com/portbook/portbook/schema/localpg"
+)
+
+// A pair is a primary with the schema in it, and its streaming hot standby.
+type pair struct {
+	t                *testing.T
+	primary, standby *localpg.Server
+}
+
+// newPair starts both, the standby with settings.
+func newPair(t *testing.T, settings map[string]string) *pair {
+	t.Helper()
+	p := &pair{t: t}
+	var err error
+	if p.primary, err = localpg.Start(t.Context(), localpg.Config{Dir: serverDir(t)}); err != nil {
+		if os.Getenv("CI") == "" {
+			t.Skip(err)
+		}
+		t.Fatal(err)
+	}
+	t.Cleanup(p.primary.Stop)
+	config, err := pgx.ParseConfig(p.primary.URL("postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := schema.Up(t.Context(), schema.Config{Conn: config}); err != nil {
+		t.Fatal(err)
+	}
+	if p.standby, err = p.primary.Standby(t.Context(), localpg.Config{Dir: serverDir(t), Settings: settings}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.standby.Stop)
+	p.caughtUp()
+	return p
+}
+
+// serverDir is a directory that the server's account can reach.
+func serverDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "postgres-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+func (p *pair) caughtUp() {
+	p.t.Helper()
+	p.must(p.primary.WaitReplayed(p.t.Context(), p.standby))
+}
+
+func (p *pair) must(err error) {
+	p.t.Helper()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// writer gives a store on whichever of the two takes writes.
+func (p *pair) writer() *postgres.Store {
+	p.t.Helper()
+	one, err := url.Parse(p.primary.URL("postgres"))
+	p.must(err)
+	two, err := url.Parse(p.standby.URL("postgres"))
+	p.must(err)
+	one.Host += "," + two.Host
+	one.RawQuery += "&target_session_attrs=read-write"
+	return postgres.New(connect(p.t, one.String()))
+}
+
+func connect(t *testing.T, url string) *pgxpool.Pool {
+	t.Helper()
+	pool, err := pgxpool.New(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	return pool
+}
+
+func version(t *testing.T, s *postgres.Store) (version indexer.Version) {
+	t.Helper()
+	view(t, s, func(v *postgres.View) (err error) {
+		version, err = v.Version(t.Context())
+		return err
+	})
+	return version
+}
+
+func one[T any](t *testing.T, pool *pgxpool.Pool, q string, args ...any) (value T) {
+	t.Helper()
+	if err := pool.QueryRow(t.Context(), q, args...).Scan(&value); err != nil {
+		t.Fatalf("%s: %v", q, err)
+	}
+	return value
+}
+
+// A standby is promoted that has not everything. The numbers of the lost commits
+// are given again, to other content: the catalogue version must differ, or
+// caches keep what is gone. The numbers of media types are given again too: what
+// a process remembers of the lost ones must not be written.
+func TestFailoverLosesCommits(t *testing.T) {
+	t.Parallel()
+	p := newPair(t, nil)
+	s := p.writer()
+	typed := func(content, mediaType string) indexer.Manifest {
+		m := image("demo/app", content)
+		m.MediaType = mediaType
+		return m
+	}
+	setTag(t, s, "v1", typed("kept", "application/kept"))
+	p.caughtUp()
+	kept := version(t, s)
+	p.must(p.standby.Disconnect(t.Context()))
+	told := map[indexer.Version]string{}
+	for i := range 3 {
+		setTag(t, s, "v1", typed(fmt.Sprintf("lost %d", i), "application/lost"))
+		told[version(t, s)] = fmt.Sprintf("lost %d", i)
+	}
+	p.primary.Kill()
+	p.must(p.standby.Promote(t.Context()))
+	standby := connect(t, p.standby.URL("postgres"))
+	if got := version(t, postgres.New(standby)); got != kept {
+		t.Errorf("before anything is written the version is %v, want %v as before the loss", got, kept)
+	}
+	within(t, "the writer finds the new primary", func() bool { return s.Ping(t.Context()) == nil })
+	setTag(t, s, "v1", typed("other", "application/other"))
+	again := typed("again", "application/lost")
+	setTag(t, s, "v2", again)
+	setTag(t, s, "v3", typed("third", "application/third"))
+	now := version(t, s)
+	if now.Number != kept.Number+3 {
+		t.Fatalf("the number is %d, want %d: nothing was tested", now.Number, kept.Number+3)
+	}
+	if content, known := told[now]; known {
+		t.Errorf("version %v was told for %q, and is told for other content", now, content)
+	}
+	view(t, s, func(v *postgres.View) error {
+		m, err := v.Manifest(t.Context(), indexer.Reference{Repository: "demo/app", Digest: again.Digest})
+		if m.MediaType != "application/lost" {
+			t.Errorf("media type %q, want application/lost", m.MediaType)
+		}
+		return err
+	})
+	if got := one[int](t, standby, "SELECT count(*) FROM scan WHERE reason = 'failover'"); got != 1 {
+		t.Errorf("%d scans were asked for, want 1: what was lost is found by nothing else", got)
+	}
+	if epoch := now.Epoch; version(t, s).Epoch != epoch {
+		t.Error("the epoch changes twice")
+	}
+}
+
+// A leader that leads on another server than the last changes the epoch even if
+// nothing is written, and asks for the scan that finds what was lost.
+func TestFailoverLeader(t *testing.T) {
+	t.Parallel()
+	p := newPair(t, nil)
+	s := p.writer()
+	lead := func() {
+		t.Helper()
+		p.must(s.Lead(t.Context(), func(context.Context) error { return nil }))
+	}
+	lead()
+	before := version(t, s)
+	lead()
+	if got := version(t, s); got != before {
+		t.Errorf("leading again changes the version from %v to %v", before, got)
+	}
+	p.caughtUp()
+	p.primary.Kill()
+	p.must(p.standby.Promote(t.Context()))
+	within(t, "the leader finds the new primary", func() bool {
+		return s.Lead(t.Context(), func(context.Context) error { return nil }) == nil
+	})
+	if got := version(t, s); got.Epoch == before.Epoch {
+		t.Errorf("the epoch is still %s", got.Epoch)
+	}
+	if got := one[string](t, connect(t, p.standby.URL("postgres")), "SELECT string_agg(reason, ' ') FROM scan"); got != "failover" {
+		t.Errorf("scans asked for: %s, want failover", got)
+	}
+}
+
+// within waits for a condition.
+func within(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if condition() {
+			return
+		}
+	}
+	t.Fatal("not within 20 s: " + what)
+}
+
+// A standby that has to replay ends a reader's snapshot. The reader must not
+// hear of it, whether it was asking just then or between two questions.
+func TestViewConflict(t *testing.T) {
+	t.Parallel()
+	p := newPair(t, map[string]string{"max_standby_streaming_delay": "0"})
+	ctx := t.Context()
+	s, pool := p.writer(), connect(t, p.primary.URL("postgres"))
+	standby := connect(t, p.standby.URL("postgres"))
+	reader := postgres.New(connect(t, p.standby.URL("postgres")+"&application_name=view"))
+	setTag(t, s, "v1", image("demo/app", "first"))
+	p.caughtUp()
+	// disturb makes changes until the standby has ended the view. One may do
+	// nothing: a vacuum leaves what any session of the primary may still see.
+	disturb := func(q []string) {
+		for range 100 {
+			for _, q := range q {
+				if _, err := pool.Exec(ctx, q); err != nil {
+					t.Error(err)
+				}
+			}
+			if err := p.primary.WaitReplayed(ctx, p.standby); err != nil {
+				t.Error(err)
+			}
+			if one[int](t, standby, "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'view' AND state IN ('active', 'idle in transaction')") == 0 {
+				return
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+		t.Error("the standby does not end the view")
+	}
+	vacuum := []string{"UPDATE repository_search SET title = title || 'x'", "VACUUM repository_search"}
+	lock := []string{"ALTER TABLE repository_search ADD COLUMN more int", "ALTER TABLE repository_search DROP COLUMN more"}
+	for name, q := range map[string][]string{"vacuum": vacuum, "lock": lock} {
+		for _, asking := range []bool{false, true} {
+			runs := 0
+			err := reader.View(ctx, func(v *postgres.View) error {
+				runs++
+				list, err := v.Repositories(ctx, "", 10)
+				if err != nil || len(list) != 1 {
+					return fmt.Errorf("%d repositories, %w", len(list), err)
+				}
+				if runs > 1 {
+					return nil
+				}
+				disturbed := make(chan struct{})
+				go func() {
+					defer close(disturbed)
+					disturb(q)
+				}()
+				if asking {
+					err = postgres.Sleep(ctx, v, 10)
+				}
+				<-disturbed
+				if err != nil {
+					return err
+				}
+				_, err = v.Repositories(ctx, "", 10)
+				return err
+			})
+			if err != nil || runs != 2 {
+				t.Errorf("%s, asking %v: %d runs, %v; want 2, nil", name, asking, runs, err)
+			}
+		}
+	}
+	// Sessions report what they counted up to ten seconds later.
+	within(t, "the standby has counted the four conflicts", func() bool { return one[int](t, standby, conflicts) >= 4 })
+}
+
+const conflicts = `SELECT confl_snapshot + confl_lock + confl_tablespace + confl_bufferpin + confl_deadlock FROM pg_stat_database_conflicts WHERE datname = current_database()`
+
+// A reader whose snapshot is lost again and again gives up, with an error that
+// says that it may pass.
+func TestViewGivesUp(t *testing.T) {
+	t.Parallel()
+	pool := connect(t, newPair(t, nil).primary.URL("postgres"))
+	s := postgres.New(pool)
+	runs := 0
+	err := s.View(t.Context(), func(v *postgres.View) error {
+		runs++
+		if _, err := pool.Exec(t.Context(), "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE xact_start IS NOT NULL AND pid <> pg_backend_pid()"); err != nil {
+			return err
+		}
+		_, err := v.Version(t.Context())
+		return err
+	})
+	if !errors.Is(err, indexer.ErrUnavailable) || runs != 3 {
+		t.Errorf("%d runs, %v; want 3, ErrUnavailable", runs, err)
+	}
+}
+
+// Idle connections break when the server is restarted. Nobody may hear of that
+// who asks afterwards.
+func TestViewAfterRestart(t *testing.T) {
+	t.Parallel()
+	p := newPair(t, nil)
+	s := postgres.New(connect(t, p.primary.URL("postgres")))
+	version(t, s)
+	p.must(p.primary.Restart(t.Context()))
+	version(t, s)
+}
+
+// Lag is zero as long as the standby has what there is, and grows when it does
+// not show it.
+func TestLag(t *testing.T) {
+	t.Parallel()
+	p := newPair(t, nil)
+	ctx := t.Context()
+	primary := connect(t, p.primary.URL("postgres"))
+	if _, err := primary.Exec(ctx, "CREATE ROLE looker LOGIN"); err != nil {
+		t.Fatal(err)
+	}
+	p.caughtUp()
+	// Readers have no right to see more of others' sessions than their pid.
+	meter := &postgres.LagMeter{Store: postgres.New(connect(t, strings.Replace(p.standby.URL("postgres"), "portbook@", "looker@", 1)))}
+	measure := func() postgres.Lag {
+		t.Helper()
+		lag, err := meter.Measure(ctx)
+		p.must(err)
+		return lag
+	}
+	if lag, err := (&postgres.LagMeter{Store: postgres.New(primary)}).Measure(ctx); err != nil || lag != (postgres.Lag{}) {
+		t.Errorf("the primary: %v, %v; want no standby", lag, err)
+	}
+	within(t, "a standby that has everything is not behind", func() bool { return measure() == postgres.Lag{Standby: true} })
+	// The last commit is old, and that is no lag.
+	if _, err := primary.Exec(ctx, "CREATE TABLE old ()"); err != nil {
+		t.Fatal(err)
+	}
+	p.caughtUp()
+	time.Sleep(1500 * time.Millisecond)
+	within(t, "a standby whose primary is idle is not behind", func() bool { return measure().Behind == 0 })
+	p.must(p.standby.PauseReplay(ctx))
+	if _, err := primary.Exec(ctx, "CREATE TABLE more ()"); err != nil {
+		t.Fatal(err)
+	}
+	within(t, "the standby has received what it does not show", func() bool { return measure().Behind > 0 })
+	// Not the age of the last commit, which was before the sleep.
+	if lag := measure(); lag.Behind > 1200*time.Millisecond {
+		t.Errorf("the moment after: %v behind", lag.Behind)
+	}
+	within(t, "the lag grows", func() bool { return measure().Behind > 1200*time.Millisecond })
+	p.must(p.standby.ResumeReplay(ctx))
+	within(t, "the standby has caught up", func() bool { return measure().Behind == 0 })
+	// From here on nothing is committed: a standby that starts has no time to tell.
+	for _, server := range []*pgxpool.Pool{primary, connect(t, p.standby.URL("postgres"))} {
+		if _, err := server.Exec(ctx, "CHECKPOINT"); err != nil {
+			t.Fatal(err)
+		}
+		p.caughtUp()
+	}
+	p.primary.Kill()
+	within(t, "the lag of a standby whose primary is dead grows", func() bool {
+		b := measure().Behind
+		return b > 200*time.Millisecond && b < 10*time.Second
+	})
+	p.must(p.standby.Restart(ctx)) // without a primary it cannot know how old its data are
+	within(t, "the reader connects again", func() bool { return meter.Store.Ping(ctx) == nil })
+	fresh := &postgres.LagMeter{Store: meter.Store}
+	if lag, err := fresh.Measure(ctx); err != nil || lag.Behind != postgres.UnknownLag {
+		t.Errorf("started without a primary: %v, %v; want UnknownLag", lag, err)
+	}
+	p.must(p.standby.Promote(ctx))
+	within(t, "the promoted standby is none", func() bool { return measure() == postgres.Lag{} })
+}
