@@ -26,6 +26,7 @@ tools() {
 		dpkg-deb         dpkg             road test: unpacks a Debian package
 		nginx            nginx            the front proxy's configuration, run for real
 		redis-server     redis-server     the registry's configuration with a Redis cache
+		openssl          openssl          the handbook's commands (test/operations)
 		curl             curl             smoke test of make up
 		jq               jq               smoke test of make up
 		gcc              gcc              go test -race (make check)

@@ -42,7 +42,7 @@ func TestSmall(t *testing.T) {
 	if err := r.write(&out); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"First scan", "Rescan", "ratio", "p99", "peak memory", "PostgreSQL 1"} {
+	for _, want := range []string{"First scan", "Rescan", "ratio", "p99", "peak memory", "a manifest (", "an event (", "PostgreSQL 1"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the report does not tell %q:\n%s", want, &out)
 		}

@@ -1,6 +1,7 @@
 // Bench measures Portbook on this machine, in one command: how fast a scan is
 // beside a client that reads the same and keeps nothing, how soon a push is
-// found by a search, and how much memory the indexer takes.
+// found by a search, how much memory the indexer takes, and how much of
+// the disk a repository, a tag and a manifest take.
 //
 // It builds the registry and the indexer of this clone and runs them with a
 // PostgreSQL of their own, which syncs its commits to disk; at the end all of it

@@ -28,6 +28,8 @@ type bench struct {
 	reader   *reader
 	survey   *survey
 	book     *pgx.Conn // the database of the last first scan
+
+	catalogue map[string]weight // of the book after the scans
 }
 
 // measure does everything, and cleans up.
@@ -65,6 +67,7 @@ func (b *bench) all(ctx context.Context) error {
 		{"Rescan with nothing changed", false, b.unchanged},
 		{"What scans ask and write", false, b.counts},
 		{"Push to searchable", b.serial == 0, b.pushes},
+		{"Sizes", false, b.sizes},
 		{"Memory at many repositories", b.wide == 0, b.memory},
 	}
 	for _, step := range steps {
@@ -163,7 +166,12 @@ func (b *bench) unchanged(ctx context.Context, s *section) error {
 		b.tell("  bare %.2f s, rescan %.2f s", one.seconds, two.seconds)
 	}
 	compare(s, len(plan.requests()), bare, ours, 90)
-	return b.showStatements(ctx, s)
+	if err := b.showStatements(ctx, s); err != nil {
+		return err
+	}
+	var err error
+	b.catalogue, err = weigh(ctx, b.book)
+	return err
 }
 
 // compare adds the rates of both, and the median of the ratios of each turn: two

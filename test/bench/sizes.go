@@ -1,0 +1,94 @@
+package main
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// A weight is how much of the disk a table takes, with its indexes and what is
+// stored out of line, and how many rows it has.
+type weight struct{ bytes, rows int64 }
+
+// weigh weighs all tables of a database. Of a table in partitions it is the sum.
+func weigh(ctx context.Context, conn *pgx.Conn) (map[string]weight, error) {
+	const q = `
+		SELECT relname::text, COALESCE((SELECT sum(pg_total_relation_size(relid))::bigint FROM pg_partition_tree(c.oid)), pg_total_relation_size(c.oid)),
+			(xpath('//n/text()', query_to_xml(format('SELECT count(*) AS n FROM %s', c.oid::regclass), false, false, '')))[1]::text::bigint
+		FROM pg_class c WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition`
+	rows, err := conn.Query(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	weights := map[string]weight{}
+	var name string
+	var w weight
+	_, err = pgx.ForEachRow(rows, []any{&name, &w.bytes, &w.rows}, func() error {
+		weights[name] = w
+		return nil
+	})
+	return weights, err
+}
+
+// sizes tells what a row of each kind takes on disk: what a table has grown by
+// since it was empty, by the number of its rows. The catalogue is that of the
+// first and the unchanged scans, without the pushes that came later.
+func (b *bench) sizes(ctx context.Context, s *section) error {
+	conn, err := b.newDatabase(ctx, b.registry.url, "empty")
+	if err != nil {
+		return err
+	}
+	empty, err := weigh(ctx, conn)
+	if err != nil {
+		return err
+	}
+	if err := b.dropDatabase(ctx, conn); err != nil {
+		return err
+	}
+	after, err := weigh(ctx, b.book)
+	if err != nil {
+		return err
+	}
+	per := func(name, unit string, now map[string]weight, rows int64, tables ...string) {
+		var bytes int64
+		for _, table := range tables {
+			bytes += now[table].bytes - empty[table].bytes
+		}
+		if rows > 0 {
+			s.add(figure{Name: name, Value: float64(bytes) / float64(rows), Unit: unit})
+		}
+	}
+	c := b.catalogue
+	per("a repository (repository, repository_search)", "bytes", c, c["repository"].rows, "repository", "repository_search")
+	per("a tag (tag)", "bytes", c, c["tag"].rows, "tag")
+	per("a manifest (manifest, manifest_body, index_entry, referrer)", "bytes", c, c["manifest"].rows, "manifest", "manifest_body", "index_entry", "referrer")
+	per("a blob (blob)", "bytes", c, c["blob"].rows, "blob")
+	per("a move of a tag (tag_history)", "bytes", c, c["tag_history"].rows, "tag_history")
+	per("an event (event)", "bytes", after, after["event"].rows, "event")
+
+	var all, before int64
+	for table := range empty {
+		all, before = all+c[table].bytes, before+empty[table].bytes
+	}
+	s.add(figure{Name: "everything, after the scans", Value: float64(all) / 1e6, Unit: "MB"})
+	s.add(figure{Name: "of it, for a tag", Value: float64(all-before) / float64(max(c["tag"].rows, 1)), Unit: "bytes"})
+	s.add(figure{Name: "the empty tables", Value: float64(before) / 1e6, Unit: "MB"})
+	s.note("%d repositories, %d tags, %d manifests, %d blobs, %d moves; %d events",
+		c["repository"].rows, c["tag"].rows, c["manifest"].rows, c["blob"].rows, c["tag_history"].rows, after["event"].rows)
+	return b.shape(ctx, s)
+}
+
+// shape notes what the images are like that the sizes are of.
+func (b *bench) shape(ctx context.Context, s *section) error {
+	const q = `
+		SELECT avg(octet_length(b.body))::float8, COALESCE(avg(octet_length(b.config::text)), 0)::float8,
+			COALESCE(avg((SELECT count(*) FROM jsonb_object_keys(m.labels))) FILTER (WHERE m.labels IS NOT NULL), 0)::float8,
+			COALESCE(avg(cardinality(m.layer_ids)) FILTER (WHERE m.kind = 'image'), 0)::float8
+		FROM manifest m JOIN manifest_body b ON b.repository_id = m.repository_id AND b.manifest_id = m.id`
+	var body, config, labels, layers float64
+	if err := b.book.QueryRow(ctx, q).Scan(&body, &config, &labels, &layers); err != nil {
+		return err
+	}
+	s.note("on average: a manifest of %.0f bytes, a config of %.0f with %.1f labels, %.1f layers; one tag in %d is an index of two", body, config, labels, layers, indexEvery)
+	return nil
+}
