@@ -179,11 +179,15 @@ func environment(addr string, config ProcessConfig) []string {
 // FreeAddr is an address of this machine on which nobody listens now, for a
 // process that cannot be given a listener. The port is not one of those that the
 // kernel gives to whoever asks for any (32768 and up on Linux), so that no other
-// test gets it before the process does.
+// test gets it before the process does, nor one that localpg gives to a server,
+// and none is given twice: a test asks for several before it uses any.
 func FreeAddr(t testing.TB) string {
 	t.Helper()
 	for range 100 {
-		addr := fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(20_000))
+		addr := fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(10_000))
+		if _, given := givenAddrs.LoadOrStore(addr, true); given {
+			continue
+		}
 		listener, err := net.Listen("tcp", addr)
 		if err == nil {
 			listener.Close()
@@ -193,6 +197,9 @@ func FreeAddr(t testing.TB) string {
 	t.Fatal("registrytest: no free port in 100 tries")
 	return ""
 }
+
+// givenAddrs are the addresses that FreeAddr gave.
+var givenAddrs sync.Map
 
 // An output keeps what a process writes. It is safe for concurrent use.
 type output struct {

@@ -4,10 +4,11 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"sync"
 )
 
-// FreePort finds a TCP port of 127.0.0.1 on which nothing listens. Nothing
-// keeps it free: use it soon.
+// FreePort finds a TCP port of 127.0.0.1 on which nothing listens, and which it
+// has not given before. Nothing keeps it free: use it soon.
 //
 // The port is below the range from which Linux takes the ports of outgoing
 // connections (net.ipv4.ip_local_port_range begins at 32768), so that a server
@@ -17,6 +18,9 @@ func FreePort() (int, error) {
 	var err error
 	for range attempts {
 		port := lowest + rand.IntN(highest-lowest)
+		if _, given := givenPorts.LoadOrStore(port, true); given {
+			continue
+		}
 		var l net.Listener
 		if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
 			return port, l.Close()
@@ -24,3 +28,6 @@ func FreePort() (int, error) {
 	}
 	return 0, fmt.Errorf("no free port between %d and %d: %w", lowest, highest, err)
 }
+
+// givenPorts are the ports that FreePort gave.
+var givenPorts sync.Map
