@@ -1,5 +1,7 @@
 package indexer
 
+import "strings"
+
 // Where images say what they are called and what they are, best first:
 // annotations and labels of the OCI image-spec, then label-schema.org's, then
 // those of Kubernetes and OpenShift, then the plain ones of older images.
@@ -27,4 +29,31 @@ func firstOf(keys []string, metadata []map[string]string) string {
 		}
 	}
 	return ""
+}
+
+// licenceKeys say under what licence an image is, best first.
+var licenceKeys = []string{"org.opencontainers.image.licenses", "org.label-schema.license", "license", "License"}
+
+// Licence gives the licence that an image states, as it does; "" if it states
+// none.
+func Licence(metadata ...map[string]string) string { return firstOf(licenceKeys, metadata) }
+
+// ReferrerKind says what is attached by a referrer of a type, or by one on a tag
+// with a suffix (".sig"): signature, sbom, attestation, or "" for anything else.
+func ReferrerKind(artifactType string) string {
+	t := strings.ToLower(artifactType)
+	for _, k := range referrerKinds {
+		if strings.Contains(t, k.part) {
+			return k.kind
+		}
+	}
+	return ""
+}
+
+// referrerKinds are parts of the types that tools use: notation's, cosign's
+// (bundles, its older tags), those of SPDX, CycloneDX and Syft, and in-toto's.
+var referrerKinds = []struct{ part, kind string }{
+	{"signature", "signature"}, {".sig", "signature"}, {"cosign.simplesigning", "signature"}, {"dev.sigstore.bundle", "signature"},
+	{"spdx", "sbom"}, {"cyclonedx", "sbom"}, {"syft", "sbom"}, {".sbom", "sbom"},
+	{"in-toto", "attestation"}, {".att", "attestation"}, {"attestation", "attestation"},
 }

@@ -1,6 +1,9 @@
 package indexer
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+)
 
 // Kinds of error. They are wrapped, never returned bare; test with errors.Is.
 var (
@@ -12,4 +15,7 @@ var (
 	// ErrUnavailable: somebody we depend on does not answer just now. The same
 	// call may succeed later; nothing is wrong with what was asked.
 	ErrUnavailable = errors.New("unavailable")
+	// ErrTooSlow: it was stopped because it took too long. It is ErrUnavailable
+	// too, but asking for less helps more than asking again.
+	ErrTooSlow = fmt.Errorf("took too long: %w", ErrUnavailable)
 )

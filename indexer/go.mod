@@ -19,6 +19,7 @@ require (
 	github.com/portbook/portbook/registry v0.0.0
 	github.com/portbook/portbook/schema v0.0.0
 	github.com/prometheus/client_golang v1.25.0
+	github.com/santhosh-tekuri/jsonschema/v6 v6.0.3
 	github.com/spf13/cobra v1.10.2
 	github.com/spf13/pflag v1.0.10
 	github.com/spf13/viper v1.21.0

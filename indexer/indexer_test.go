@@ -4,9 +4,6 @@ import (
 	"errors"
 	"strings"
 	"testing"
-	"unicode/utf8"
-
-	"github.com/google/go-cmp/cmp"
 
 	"github.com/portbook/portbook/indexer"
 )
@@ -56,46 +53,6 @@ func FuzzParseReference(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string) {
 		if ref, err := indexer.ParseReference(s); err == nil && ref.String() != s {
 			t.Errorf("%q was read, and written as %q", s, ref.String())
-		}
-	})
-}
-
-func TestParseQuery(t *testing.T) {
-	t.Parallel()
-	tests := []struct {
-		text string
-		want []string
-	}{
-		{"nginx", []string{"nginx"}},
-		{" Team/My-App_2 ", []string{"team", "my", "app", "2"}},
-		{"a a A", []string{"a"}},
-		{"é* Ünï", []string{"é", "ünï"}},
-		{"***", nil},
-		{"", nil},
-	}
-	for _, test := range tests {
-		got := indexer.ParseQuery(test.text, 25, 0)
-		if diff := cmp.Diff(test.want, got.Words); diff != "" {
-			t.Errorf("ParseQuery(%q).Words (-want +got)\n%s", test.text, diff)
-		}
-	}
-	if got := indexer.ParseQuery("x", 1000, -1); got.Limit != indexer.MaxPage || got.Offset != 0 {
-		t.Errorf("limit 1000, offset -1 became %d, %d", got.Limit, got.Offset)
-	}
-}
-
-// A query is always bounded and always text that a database takes.
-func FuzzParseQuery(f *testing.F) {
-	f.Add("nginx 1.27 \xff\x00")
-	f.Fuzz(func(t *testing.T, text string) {
-		q := indexer.ParseQuery(text, 25, 0)
-		if len(q.Text) > indexer.MaxQueryLength || len(q.Words) > indexer.MaxWords || !utf8.ValidString(q.Text) {
-			t.Errorf("%q became %+v", text, q)
-		}
-		for _, w := range q.Words {
-			if w == "" || !utf8.ValidString(w) || strings.ContainsAny(w, " '\x00") {
-				t.Errorf("%q has the word %q", text, w)
-			}
 		}
 	})
 }

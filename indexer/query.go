@@ -1,6 +1,8 @@
 package indexer
 
 import (
+	"fmt"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -9,13 +11,18 @@ import (
 )
 
 const (
-	// MaxQueryLength is the most bytes of a search query that are read: 256.
-	// The rest is ignored; it protects the parser and the logs (zot has the
-	// same limit).
-	MaxQueryLength = 256
-	// MaxWords is the most words of a query that are searched for: 16. More
-	// only cost the database time.
-	MaxWords = 16
+	// MaxQueryLength is the most bytes of a search query: 1,024, room for a
+	// dozen conditions and a digest or two. It protects the parser and the logs.
+	MaxQueryLength = 1024
+	// MaxTerms is the most terms of a query: 32. More only cost the database
+	// time.
+	MaxTerms = 32
+	// MinDigits is the least of a digest that it can be found by: 6, of which
+	// there are 16 million; docker shows 12.
+	MinDigits = 6
+	// MaxNumber is the largest number in a query: 2^53, up to where a JSON
+	// number is exact everywhere.
+	MaxNumber = 1 << 53
 	// MaxPage is the most results in one answer: 100, what the docker client
 	// may ask for (moby daemon/pkg/registry/search.go).
 	MaxPage = 100
@@ -28,41 +35,93 @@ const (
 // number says "at least", and nobody pages there.
 const MaxTotal = 10_000
 
-// A Query asks for repositories by words.
+// A Query asks for repositories: every clause must hold. ParseQuery reads it
+// from text.
 type Query struct {
-	Text   string   // as typed, trimmed
-	Words  []string // lower case; every one must match, the last also as a prefix
-	Limit  int      // 1 to MaxPage
-	Offset int      // 0 to MaxOffset
+	Text    string   // as typed, trimmed
+	Clauses []Clause // none: everything
+	Name    string   // what it would be as a name: lower case, words that stand alone joined by "-"; "" if it is none
+	Sort    Sort
+	Limit   int    // 1 to MaxPage
+	Offset  int    // 0 to MaxOffset
+	After   string // of SortName: only names behind this one, and they are not counted
 }
 
-// ParseQuery reads what a person typed into a search. Any text is a query; one
-// without a word in it selects everything.
-func ParseQuery(text string, limit, offset int) Query {
-	if len(text) > MaxQueryLength {
-		text = text[:MaxQueryLength]
-	}
-	text = strings.TrimSpace(strings.ToValidUTF8(text, ""))
-	words := Words(text)
-	if len(words) > MaxWords {
-		words = words[:MaxWords]
-	}
-	return Query{
-		Text:   text,
-		Words:  words,
-		Limit:  min(max(limit, 1), MaxPage),
-		Offset: min(max(offset, 0), MaxOffset),
-	}
+// Page gives q for one page of results, limit and offset brought into their
+// bounds.
+func (q Query) Page(limit, offset int) Query {
+	q.Limit, q.Offset = min(max(limit, 1), MaxPage), min(max(offset, 0), MaxOffset)
+	return q
 }
+
+// AgeFrom is the moment that the first age in q ("created:<30d") reaches back to,
+// zero if there is none. Of one text it tells apart the minutes in which it was
+// read, and so what it asks for.
+func (q Query) AgeFrom() time.Time {
+	for _, c := range q.Clauses {
+		for _, t := range c {
+			if !t.From.IsZero() && t.From.Equal(t.To) {
+				return t.From
+			}
+		}
+	}
+	return time.Time{}
+}
+
+// A Sort is an order of results. The zero one is by relevance, and by the latest
+// change where a query has no words.
+type Sort string
+
+const (
+	SortRelevance Sort = ""
+	SortName      Sort = "name"
+	SortUpdated   Sort = "updated" // latest first
+	SortSize      Sort = "size"    // largest first
+	SortPulls     Sort = "pulls"   // most first
+)
+
+// A Clause holds if any of its terms does.
+type Clause []Term
+
+// A Term is one condition. Terms about images (tag to pushed) that stand in
+// clauses of their own and are not negated must hold for one and the same
+// tagged image of the repository, or of its image indexes.
+type Term struct {
+	Not   bool // the repository must have nothing for which the rest holds
+	Field Field
+
+	// Of FieldText: lower-case words, all of which must be there.
+	Words  []string
+	Phrase bool   // one behind the other
+	Prefix bool   // the last may be the beginning of a longer word
+	Tag    string // and this tag, for a pasted "name:tag"; else ""
+
+	Name   string // of the label or annotation; * stands for any characters
+	Value  string // the same; of a digest "sha256:" and its first digits
+	Valued bool   // a label or annotation must have Value, not only be there
+
+	Compare  Comparison // of size, layers, created and pushed
+	Number   int64      // bytes or layers
+	From, To time.Time  // the span that a date names, To not in it; both the same for an age
+}
+
+// A Comparison is an operator between a field and a number or time.
+type Comparison string
+
+const (
+	Equal   Comparison = "="
+	Above   Comparison = ">"
+	AtLeast Comparison = ">="
+	Below   Comparison = "<"
+	AtMost  Comparison = "<="
+)
 
 // Words cuts text into the words that are stored and searched for: lower case,
 // split at everything that is neither letter nor digit, each once, in order.
 func Words(text string) []string {
 	var words []string
 	seen := map[string]bool{}
-	for _, w := range strings.FieldsFunc(strings.ToLower(text), func(r rune) bool {
-		return !unicode.IsLetter(r) && !unicode.IsDigit(r)
-	}) {
+	for _, w := range strings.FieldsFunc(strings.ToLower(text), isNoWord) {
 		if !seen[w] {
 			seen[w] = true
 			words = append(words, w)
@@ -71,11 +130,16 @@ func Words(text string) []string {
 	return words
 }
 
+func isNoWord(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) }
+
 // A Result is one repository that a Query selects.
 type Result struct {
 	Repository
 	Stars    int
 	Official bool
+	Size     int64    // bytes of what its leading tag shows
+	Pulls    int64    // 0 until they are counted
+	Facts    []string // what it is, in words of the query language: "platform:linux/arm64", "has:sbom"
 }
 
 // Results are one page of what a Query selects, best first.
@@ -92,17 +156,57 @@ type Condition struct {
 	Values []string // any of them will do
 }
 
-// A Field is what a Condition looks at.
+// A Field is what a Condition or a Term looks at.
 type Field string
 
 const (
-	FieldRepository   Field = "repository"
+	FieldText       Field = "" // words of names, titles, descriptions and labels
+	FieldRepository Field = "repository"
+	FieldNamespace  Field = "namespace"
+	FieldHas        Field = "has"
+	FieldIs         Field = "is"
+	FieldDigest     Field = "digest"
+
+	// Of a tagged image, or of one in a tagged image index:
 	FieldTag          Field = "tag"
 	FieldOS           Field = "os"
 	FieldArchitecture Field = "architecture"
+	FieldPlatform     Field = "platform"
+	FieldType         Field = "type"
 	FieldLabel        Field = "label"
 	FieldAnnotation   Field = "annotation"
+	FieldSize         Field = "size"
+	FieldLayers       Field = "layers"
+	FieldCreated      Field = "created"
+	FieldPushed       Field = "pushed"
 )
+
+// fieldNames are how fields are written in a query.
+var fieldNames = map[string]Field{
+	"repo": FieldRepository, "repository": FieldRepository, "namespace": FieldNamespace, "ns": FieldNamespace,
+	"has": FieldHas, "is": FieldIs, "digest": FieldDigest, "tag": FieldTag, "os": FieldOS,
+	"arch": FieldArchitecture, "architecture": FieldArchitecture, "platform": FieldPlatform, "type": FieldType,
+	"label": FieldLabel, "annotation": FieldAnnotation, "size": FieldSize, "layers": FieldLayers,
+	"created": FieldCreated, "pushed": FieldPushed,
+}
+
+// fieldForms show how the value of a field is written, for messages.
+var fieldForms = map[Field]string{
+	FieldRepository: "repo:team/app or repo:team/*", FieldNamespace: "namespace:team",
+	FieldHas: "has:sbom, has:signature or has:referrer", FieldIs: "is:multiarch or is:tagged",
+	FieldDigest: "digest:sha256:0123ab", FieldTag: "tag:latest or tag:v1.*",
+	FieldOS: "os:linux", FieldArchitecture: "arch:arm64", FieldPlatform: "platform:linux/arm64",
+	FieldType:  "type:image, type:index, type:artifact or an artifact type such as type:application/spdx+json",
+	FieldLabel: "label:key or label:key=value", FieldAnnotation: "annotation:key or annotation:key=value",
+	FieldSize: "size:>100MB", FieldLayers: "layers:<5",
+	FieldCreated: "created:>2026-01-31 or created:<30d", FieldPushed: "pushed:>2026-01-31 or pushed:<30d",
+}
+
+// fieldValues are all that has: and is: may ask.
+var fieldValues = map[Field][]string{
+	FieldHas: {"sbom", "signature", "attestation", "referrer"},
+	FieldIs:  {"tagged", "multiarch"},
+}
 
 // An Op is how a Condition compares.
 type Op string
@@ -151,6 +255,19 @@ type ImageList struct {
 type Version struct {
 	Epoch  string // of the database's life; numbers of two epochs do not compare
 	Number int64
+}
+
+// String gives EPOCH.NUMBER.
+func (v Version) String() string { return v.Epoch + "." + strconv.FormatInt(v.Number, 10) }
+
+// ParseVersion reads what String gives. It returns ErrInvalid for anything else.
+func ParseVersion(s string) (Version, error) {
+	dot := strings.LastIndexByte(s, '.')
+	n, err := strconv.ParseInt(s[dot+1:], 10, 64)
+	if dot < 1 || err != nil || n < 0 {
+		return Version{}, fmt.Errorf("catalogue version %.64q is not EPOCH.NUMBER: %w", s, ErrInvalid)
+	}
+	return Version{Epoch: s[:dot], Number: n}, nil
 }
 
 // A Status says how well the book follows the registry.

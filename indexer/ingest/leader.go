@@ -23,6 +23,9 @@ const (
 	// partitionEvery is how often partitions are made and dropped. They are made
 	// three months ahead, so a failure has time.
 	partitionEvery = time.Hour
+	// searchEvery is how often tiers and vocabulary are found anew: it takes
+	// seconds of a large book, and what changes in an hour misplaces few.
+	searchEvery = time.Hour
 )
 
 // A Leader scans and tidies, in whichever process the database lets lead.
@@ -55,11 +58,20 @@ func (l *Leader) lead(ctx context.Context) error {
 	l.Metrics.Leader.Set(1)
 	var upkeep sync.WaitGroup
 	upkeep.Go(func() { l.keepPartitions(ctx) }) // apart from scans, which may take hours
+	scanned := make(chan struct{}, 1)
+	upkeep.Go(func() { l.keepSearch(ctx, scanned) })
 	defer upkeep.Wait()
 	tidy := time.Now().Add(l.GarbageCollect)
 	pause := leadAgain
 	for ctx.Err() == nil {
-		if err := l.scan(ctx); err != nil && ctx.Err() == nil {
+		ran, err := l.scan(ctx)
+		if ran {
+			select {
+			case scanned <- struct{}{}:
+			default: // it has one to look at already
+			}
+		}
+		if err != nil && ctx.Err() == nil {
 			l.Log.WarnContext(ctx, "scan interrupted", "error", err, "again_in", pause)
 			rest(ctx, pause)
 			pause = min(2*pause, leadAgainMost)
@@ -76,20 +88,19 @@ func (l *Leader) lead(ctx context.Context) error {
 }
 
 // scan does the scan that is due, or asked for, if there is one.
-func (l *Leader) scan(ctx context.Context) error {
+func (l *Leader) scan(ctx context.Context) (ran bool, err error) {
 	if l.FetchAll > 0 {
 		since, err := l.Store.SinceScan(ctx)
 		if err != nil && !errors.Is(err, indexer.ErrNotFound) {
-			return err
+			return false, err
 		}
 		if err == nil && since >= l.FetchAll {
 			if err := l.Store.RequestScan(ctx, "interval"); err != nil {
-				return err
+				return false, err
 			}
 		}
 	}
-	_, err := l.Scanner.Run(ctx)
-	return err
+	return l.Scanner.Run(ctx)
 }
 
 func (l *Leader) tidy(ctx context.Context) {
@@ -113,6 +124,44 @@ func (l *Leader) keepPartitions(ctx context.Context) {
 		}
 		rest(ctx, partitionEvery)
 	}
+}
+
+// keepSearch makes search rows of an older form anew, and then finds tiers and
+// vocabulary anew after each scan and every hour, until the context ends.
+func (l *Leader) keepSearch(ctx context.Context, scanned <-chan struct{}) {
+	for ctx.Err() == nil {
+		if err := l.sortOut(ctx); err != nil && ctx.Err() == nil {
+			l.Log.WarnContext(ctx, "upkeep of the search failed", "error", err, "again_in", searchEvery)
+		}
+		select {
+		case <-ctx.Done():
+		case <-scanned:
+		case <-time.After(searchEvery):
+		}
+	}
+}
+
+func (l *Leader) sortOut(ctx context.Context) error {
+	reformed, after := 0, ""
+	for {
+		n, last, err := l.Store.ReformAfter(ctx, after)
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			break
+		}
+		reformed, after = reformed+n, last
+	}
+	moved, err := l.Store.Retier(ctx)
+	if err != nil {
+		return err
+	}
+	words, err := l.Store.Vocabulary(ctx)
+	if reformed+moved+words > 0 {
+		l.Log.InfoContext(ctx, "search sorted out", "rows_made_anew", reformed, "moved_to_another_tier", moved, "words_changed", words)
+	}
+	return err
 }
 
 func rest(ctx context.Context, d time.Duration) {

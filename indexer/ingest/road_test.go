@@ -132,7 +132,7 @@ func (h *harbour) search(text string) []string {
 	h.t.Helper()
 	var names []string
 	h.view(func(v *postgres.View) error {
-		results, err := v.Search(h.t.Context(), indexer.ParseQuery(text, 25, 0))
+		results, err := v.Search(h.t.Context(), indexer.PlainQuery(text).Page(25, 0))
 		for _, r := range results.Items {
 			names = append(names, r.Name)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sort"
 	"time"
 
@@ -34,12 +35,18 @@ type application struct {
 	cluster      cluster
 	repositories map[string]int32
 	changed      map[int32]bool // repositories of which a reader can see a difference
+	touched      touched        // manifests whose images may be found otherwise
+	tier         int            // of new search rows
 	asks         []indexer.Ask
 	left         []indexer.Ask           // manifests that a tag does not show: they may be gone too
 	again        map[int64]time.Duration // tasks to be looked at once more
 }
 
 func (a *application) run(findings []indexer.Finding, manifests []manifestRow) error {
+	a.tier = 2
+	if slices.ContainsFunc(findings, func(f indexer.Finding) bool { return f.Task.Priority == indexer.PriorityEvent }) {
+		a.tier = 0
+	}
 	if err := shareBlobs(a.ctx, a.tx); err != nil {
 		return err
 	}

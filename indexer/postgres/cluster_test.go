@@ -75,6 +75,10 @@ func TestVersionIsRestored(t *testing.T) {
 			if !errors.Is(err, indexer.ErrUnavailable) {
 				t.Errorf("%s: the version is told: %v, want ErrUnavailable", name, err)
 			}
+			err = s.View(ctx, func(v *postgres.View) error { _, err := v.Freshness(ctx); return err })
+			if !errors.Is(err, indexer.ErrUnavailable) {
+				t.Errorf("%s: the freshness is told: %v, want ErrUnavailable", name, err)
+			}
 			mend(s)
 			if got := version(t, s); got.Epoch == before.Epoch || got.Epoch == "" {
 				t.Errorf("%s, %s: version %v after %v, want another epoch", name, lose, got, before)

@@ -1,7 +1,10 @@
 package postgres
 
 import (
+	"bytes"
+	"cmp"
 	"context"
+	"slices"
 	"strings"
 
 	sq "github.com/Masterminds/squirrel"
@@ -10,7 +13,9 @@ import (
 )
 
 // Images gives the tagged images that q selects, by repository and digest, and
-// the tagged image indexes that list such images.
+// the tagged image indexes that list such images: all of them, since flatpak
+// knows no second page. The search rows of images tell which may be meant, and
+// the manifests which are.
 func (v *View) Images(ctx context.Context, q indexer.ImageQuery) ([]indexer.RepositoryImages, error) {
 	images, err := v.taggedImages(ctx, q)
 	if err != nil {
@@ -38,19 +43,46 @@ func (r imageRow) image() indexer.Image {
 	}
 }
 
-// tagsArray is all tags of the manifest m, sorted.
-const tagsArray = `ARRAY(SELECT t.name FROM tag t WHERE t.repository_id = m.repository_id AND t.manifest_id = m.id ORDER BY t.name) AS tags`
+// tagsOf is all tags of the manifest m itself, sorted, given those that show it
+// in any way: no index tells the tags of a manifest. The fence keeps Postgres
+// from reading all tags of the repository, which may be 10,000, for each.
+func tagsOf(m, shown string) string {
+	return `ARRAY(
+		SELECT shown.name FROM unnest(` + shown + `) AS shown (name) CROSS JOIN LATERAL (
+			SELECT t.manifest_id FROM tag t WHERE t.repository_id = ` + m + `.repository_id AND t.name = shown.name OFFSET 0) AS t
+		WHERE t.manifest_id = ` + m + `.id ORDER BY shown.name COLLATE "C")`
+}
+
+// tagged gives an expression for tags the name tagged.tags; there must be some.
+func tagged(tags string) string {
+	return "LATERAL (SELECT " + tags + " AS tags OFFSET 0) tagged ON tagged.tags <> '{}'"
+}
+
+// imageM is the manifest of each candidate, if it is an image. The fence keeps
+// Postgres from reading all manifests where it expects many candidates: they
+// are a small part of all.
+const imageM = `LATERAL (
+	SELECT m.repository_id, m.id, m.digest, m.media_type_id, m.platform_id, m.labels, m.annotations FROM manifest m
+	WHERE m.repository_id = i.repository_id AND m.id = i.manifest_id AND m.kind = 'image' OFFSET 0) m ON true`
+
+// nameR is the repository of each, fenced likewise.
+const nameR = "LATERAL (SELECT r.name FROM repository r WHERE r.id = m.repository_id OFFSET 0) r ON true"
 
 func (v *View) taggedImages(ctx context.Context, q indexer.ImageQuery) ([]imageRow, error) {
 	sel := psql.Select("r.name", "m.digest", "mt.name AS media_type", "COALESCE(p.os, '') AS os",
-		"COALESCE(p.architecture, '') AS architecture", "m.labels", "m.annotations", tagsArray).
-		From("manifest m").
-		Join("repository r ON r.id = m.repository_id").
+		"COALESCE(p.architecture, '') AS architecture", "m.labels", "m.annotations", "tagged.tags").
+		FromSelect(candidates(q), "i").
+		Join(imageM).
+		Join(tagged("CASE WHEN i.listed THEN " + tagsOf("m", "i.tags") + " ELSE i.tags END")).
+		Join(nameR).
 		Join("media_type mt ON mt.id = m.media_type_id").
-		LeftJoin("platform p ON p.id = m.platform_id").
-		Where("m.kind = 'image'").
-		OrderBy("r.name", "m.digest")
-	return selected[imageRow](ctx, v.tx, where(sel, q, "m", "m"))
+		LeftJoin("platform p ON p.id = m.platform_id")
+	rows, err := selected[imageRow](ctx, v.tx, where(sel, q, "m"))
+	// Sorted here: Postgres would carry the labels through its sort, by disk.
+	slices.SortFunc(rows, func(a, b imageRow) int {
+		return cmp.Or(strings.Compare(a.Name, b.Name), bytes.Compare(a.Digest, b.Digest))
+	})
+	return rows, err
 }
 
 type listedRow struct {
@@ -59,39 +91,113 @@ type listedRow struct {
 	ListMediaType   string
 	ListAnnotations []byte
 	ListTags        []string
+	Position        int32
 }
 
 func (v *View) listedImages(ctx context.Context, q indexer.ImageQuery) ([]listedRow, error) {
-	sel := psql.Select("r.name", "c.digest", "ct.name AS media_type", "COALESCE(p.os, '') AS os",
-		"COALESCE(p.architecture, '') AS architecture", "c.labels", "c.annotations", "NULL::text[] AS tags",
-		"m.digest AS list_digest", "mt.name AS list_media_type", "m.annotations AS list_annotations",
-		strings.Replace(tagsArray, "AS tags", "AS list_tags", 1)).
-		From("manifest m").
-		Join("repository r ON r.id = m.repository_id").
+	sel := psql.Select("r.name", "m.digest", "mt.name AS media_type", "COALESCE(p.os, '') AS os",
+		"COALESCE(p.architecture, '') AS architecture", "m.labels", "m.annotations", "NULL::text[] AS tags",
+		"l.digest AS list_digest", "lt.name AS list_media_type", "l.annotations AS list_annotations", "tagged.tags AS list_tags", "l.position").
+		FromSelect(candidates(q).Where("i.listed"), "i").
+		Join(imageM).
+		Join(`LATERAL (
+			SELECT l.repository_id, l.id, l.digest, l.media_type_id, l.annotations, e.position, s.tags AS shown FROM index_entry e
+			JOIN manifest l ON l.repository_id = e.repository_id AND l.id = e.manifest_id AND l.kind = 'index'
+			JOIN image_search s ON s.repository_id = l.repository_id AND s.manifest_id = l.id
+			WHERE e.repository_id = m.repository_id AND e.digest = m.digest OFFSET 0) l ON true`).
+		Join(tagged(tagsOf("l", "l.shown"))).
+		Join(nameR).
 		Join("media_type mt ON mt.id = m.media_type_id").
-		Join("index_entry e ON e.repository_id = m.repository_id AND e.manifest_id = m.id").
-		Join("manifest c ON c.repository_id = e.repository_id AND c.digest = e.digest").
-		Join("media_type ct ON ct.id = c.media_type_id").
-		LeftJoin("platform p ON p.id = c.platform_id").
-		Where("m.kind = 'index' AND c.kind = 'image'").
-		OrderBy("r.name", "m.digest", "e.position")
-	return selected[listedRow](ctx, v.tx, where(sel, q, "c", "m"))
+		Join("media_type lt ON lt.id = l.media_type_id").
+		LeftJoin("platform p ON p.id = m.platform_id")
+	rows, err := selected[listedRow](ctx, v.tx, where(sel, q, "m"))
+	slices.SortFunc(rows, func(a, b listedRow) int {
+		return cmp.Or(strings.Compare(a.Name, b.Name), bytes.Compare(a.ListDigest, b.ListDigest), cmp.Compare(a.Position, b.Position))
+	})
+	return rows, err
 }
 
-// where adds the conditions of q on an image, whose tags are those of tagged:
-// the image itself, or the index that lists it. Something must be tagged.
-func where(sel sq.SelectBuilder, q indexer.ImageQuery, image, tagged string) sq.SelectBuilder {
-	tags := sq.Select("1").From("tag t").Where("t.repository_id = " + tagged + ".repository_id AND t.manifest_id = " + tagged + ".id")
-	hasTag := false
+// candidates selects the search rows that may be of images q selects, by what
+// the indexes tell: no image that q selects is left out.
+func candidates(q indexer.ImageQuery) sq.SelectBuilder {
+	sel := sq.Select("i.repository_id", "i.manifest_id", "i.listed", "i.tags").From("image_search i").Suffix("OFFSET 0") // a fence, as in imageM
+	for _, c := range q {
+		sel = sel.Where(hint(c))
+	}
+	return sel
+}
+
+// hint is true for the search row of every image for which a condition is.
+func hint(c indexer.Condition) sq.Sqlizer {
+	switch c.Field {
+	case indexer.FieldRepository:
+		return sq.Expr("i.repository_id IN (SELECT r.id FROM repository r WHERE ?)", compare("r.name", c))
+	case indexer.FieldTag:
+		if c.Op == indexer.OpMatches {
+			break
+		}
+		if len(c.Values) == 1 && c.Values[0] == "latest" {
+			return sq.Expr("i.latest") // word for word, or Postgres does not use the index of these
+		}
+		return sq.Expr("i.tags && ?", cleaned(c.Values, ""))
+	case indexer.FieldOS:
+		return factHint(c, "os:")
+	case indexer.FieldArchitecture:
+		return factHint(c, "arch:")
+	case indexer.FieldLabel:
+		return keyHint(c, "label:")
+	case indexer.FieldAnnotation:
+		return keyHint(c, "annotation:")
+	}
+	return sq.Expr("true")
+}
+
+// factHint leaves out those of another platform. The facts tell of no platform
+// that says nothing.
+func factHint(c indexer.Condition, prefix string) sq.Sqlizer {
+	if c.Op == indexer.OpMatches || slices.Contains(c.Values, "") || slices.Contains(c.Values, "unknown") {
+		return sq.Expr("true")
+	}
+	return sq.Expr("i.facts && ?", cleaned(c.Values, prefix))
+}
+
+// keyHint leaves out those that have no such key or, where terms tell values, no
+// such value.
+func keyHint(c indexer.Condition, prefix string) sq.Sqlizer {
+	key := prefix + cut(c.Name)
+	if c.Op != indexer.OpEquals || strings.HasSuffix(c.Name, "created") || strings.HasSuffix(c.Name, "build-date") {
+		return sq.Expr("i.terms @> ?", []string{key})
+	}
+	var terms []string
+	for _, v := range c.Values {
+		terms = append(terms, key+separator+cut(v))
+	}
+	return sq.Expr("i.terms && ?", terms)
+}
+
+// cut gives text as far as terms hold it.
+func cut(text string) string {
+	runes := []rune(indexer.CleanText(text))
+	return string(runes[:min(len(runes), maxTerm)])
+}
+
+func cleaned(values []string, prefix string) []string {
+	all := make([]string, len(values))
+	for i, v := range values {
+		all[i] = prefix + indexer.CleanText(v)
+	}
+	return all
+}
+
+// where adds the conditions of q on an image, and on the tags of what is tagged:
+// the image itself, or the index that lists it.
+func where(sel sq.SelectBuilder, q indexer.ImageQuery, image string) sq.SelectBuilder {
 	for _, c := range q {
 		if c.Field == indexer.FieldTag {
-			sel, hasTag = sel.Where(sq.Expr("EXISTS (?)", tags.Where(compare("t.name", c)))), true
+			sel = sel.Where(sq.Expr("EXISTS (SELECT FROM unnest(tagged.tags) AS t (name) WHERE ?)", compare("t.name", c)))
 			continue
 		}
 		sel = sel.Where(condition(c, image))
-	}
-	if !hasTag {
-		sel = sel.Where(sq.Expr("EXISTS (?)", tags))
 	}
 	return sel
 }

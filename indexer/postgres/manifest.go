@@ -88,6 +88,7 @@ func (a *application) storeManifests(rows []manifestRow) error {
 		}
 		c.add(repository, m, blobs)
 		a.changed[repository] = true
+		a.touched.add(repository, bytesOf(m.Digest))
 	}
 	batch := &pgx.Batch{}
 	c.queue(batch)
@@ -298,12 +299,13 @@ func (a *application) removeManifests(findings []indexer.Finding) error {
 		if _, err := a.tx.Exec(a.ctx, unshow, repository, bytesOf(d)); err != nil {
 			return err
 		}
+		a.touched.add(repository, bytesOf(d))
 		result, err := a.tx.Exec(a.ctx, remove, repository, bytesOf(d))
 		if err != nil {
 			return err
 		}
 		if result.RowsAffected() > 0 {
-			a.changed[repository] = true
+			a.changed[repository] = true // its image goes with it
 			continue
 		}
 		shown, err := collect[shownBy](a.ctx, a.tx, tags, repository, bytesOf(d), f.Task.Repository)

@@ -41,7 +41,7 @@ func (s *Store) Partition(ctx context.Context, r Retention) (Partitioning, error
 			continue
 		}
 		// Each by itself: a reader of one keeps the other from nothing.
-		dropped, dropErr := s.partitions(ctx, "SELECT drop_partitions($1, $2)", table.name, table.keep)
+		dropped, dropErr := s.dropPartitions(ctx, table.name, table.keep)
 		p.Dropped = append(p.Dropped, dropped...)
 		err = errors.Join(err, wrap("drop old partitions of "+table.name, dropErr))
 	}
@@ -49,11 +49,23 @@ func (s *Store) Partition(ctx context.Context, r Retention) (Partitioning, error
 }
 
 func (s *Store) partitions(ctx context.Context, q string, args ...any) ([]string, error) {
-	rows, err := s.pool.Query(ctx, q, args...)
+	return column[string](ctx, s.pool, q, args...)
+}
+
+// dropPartitions moves the catalogue version if there were any: readers see the
+// history.
+func (s *Store) dropPartitions(ctx context.Context, table string, keep time.Duration) (dropped []string, err error) {
+	err = s.begin(ctx, func(tx pgx.Tx, c cluster) error {
+		dropped, err = column[string](ctx, tx, "SELECT drop_partitions($1, $2)", table, keep)
+		if err != nil || len(dropped) == 0 {
+			return err
+		}
+		return bump(ctx, tx, c)
+	})
 	if err != nil {
 		return nil, err
 	}
-	return pgx.CollectRows(rows, pgx.RowTo[string])
+	return dropped, nil
 }
 
 // beginPartitioned is begin for what is written to partitioned tables: where a

@@ -138,9 +138,13 @@ func TestPartition(t *testing.T) {
 	if _, err := reader.Exec(t.Context(), "SELECT FROM event"); err != nil {
 		t.Fatal(err)
 	}
+	before := version(t, s)
 	p, err = s.Partition(t.Context(), postgres.Retention{Events: day, History: 365 * day})
 	if err == nil || !cmp.Equal(p.Dropped, []string{"tag_history_2020_01"}) {
 		t.Errorf("beside a reader dropped %v, %v", p.Dropped, err)
+	}
+	if version(t, s) == before {
+		t.Error("a part of the history is gone, and the version is that of before: caches keep it")
 	}
 	if got := column(t, pool, eventMonths); got[0] != "event_2020_01" {
 		t.Errorf("the reader's partition is gone; there are %v", got)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/url"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/opencontainers/go-digest"
@@ -25,6 +26,9 @@ func TestReadersNeedOnlySelect(t *testing.T) {
 	t.Cleanup(pool.Close)
 	m := image("demo/app", "first")
 	setTag(t, postgres.New(pool), "v1", m)
+	if _, err := postgres.New(pool).Vocabulary(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	reader := postgres.New(asReader(t, pool, address))
 	ctx := t.Context()
 	query := indexer.ImageQuery{
@@ -37,7 +41,7 @@ func TestReadersNeedOnlySelect(t *testing.T) {
 	questions := map[string]func(*postgres.View) (int, error){
 		"Version": func(v *postgres.View) (int, error) { version, err := v.Version(ctx); return int(version.Number), err },
 		"Search": func(v *postgres.View) (int, error) {
-			r, err := v.Search(ctx, indexer.ParseQuery("demo", 5, 0))
+			r, err := v.Search(ctx, indexer.PlainQuery("demo").Page(5, 0))
 			return r.Total, err
 		},
 		"Repositories": func(v *postgres.View) (int, error) { r, err := v.Repositories(ctx, "", 5); return len(r), err },
@@ -53,7 +57,31 @@ func TestReadersNeedOnlySelect(t *testing.T) {
 			r, err := v.Referrers(ctx, "demo/app", digest.FromString("none"))
 			return 1 + len(r), err
 		},
-		"Status": func(v *postgres.View) (int, error) { s, err := v.Status(ctx); return 1 + s.TasksDue, err },
+		"Facets": func(v *postgres.View) (int, error) {
+			f, err := v.Facets(ctx, indexer.PlainQuery("demo"))
+			return f.Counted, err
+		},
+		"Suggest": func(v *postgres.View) (int, error) { r, err := v.Suggest(ctx, "namespace:d", 5); return len(r), err },
+		"Correct": func(v *postgres.View) (int, error) {
+			r, err := v.Correct(ctx, indexer.PlainQuery("deno"))
+			return len(r), err
+		},
+		"History": func(v *postgres.View) (int, error) {
+			r, err := v.History(ctx, "demo/app", "", 0, 5)
+			return len(r), err
+		},
+		"RepositoriesAt": func(v *postgres.View) (int, error) {
+			r, err := v.RepositoriesAt(ctx, time.Now(), "", 5)
+			return len(r), err
+		},
+		"TagsAt": func(v *postgres.View) (int, error) {
+			r, err := v.TagsAt(ctx, "demo/app", time.Now(), "", 5)
+			return len(r), err
+		},
+		"Uses":              func(v *postgres.View) (int, error) { r, err := v.Uses(ctx, m.Digest, "", "", 5); return len(r), err },
+		"Freshness":         func(v *postgres.View) (int, error) { f, err := v.Freshness(ctx); return int(f.Version.Number), err },
+		"CountRepositories": func(v *postgres.View) (int, error) { return v.CountRepositories(ctx) },
+		"Status":            func(v *postgres.View) (int, error) { s, err := v.Status(ctx); return 1 + s.TasksDue, err },
 	}
 	for name, ask := range questions {
 		view(t, reader, func(v *postgres.View) error {

@@ -44,6 +44,7 @@ type Store struct {
 	Log *slog.Logger
 	// Official are the namespaces whose repositories a search marks official.
 	Official []string
+	counted  atomic.Pointer[counted]
 }
 
 // New gives the store on a pool, which stays the caller's to close.
@@ -97,10 +98,21 @@ func wrap(what string, err error) error {
 	if err == nil {
 		return nil
 	}
+	if timedOut(err) {
+		return fmt.Errorf("%s: %w: %w", what, err, indexer.ErrTooSlow)
+	}
 	if unavailable(err) {
 		return fmt.Errorf("%s: %w: %w", what, err, indexer.ErrUnavailable)
 	}
 	return fmt.Errorf("%s: %w", what, err)
+}
+
+// timedOut reports whether Postgres ended a statement because of its time limit.
+// query_canceled is what it says also when an administrator did; either way it
+// has run for too long.
+func timedOut(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == "57014"
 }
 
 // unavailable reports whether the same call may succeed later: the connection

@@ -306,7 +306,7 @@ func TestSearchOrder(t *testing.T) {
 	}
 	for _, test := range tests {
 		view(t, s, func(v *postgres.View) error {
-			results, err := v.Search(t.Context(), indexer.ParseQuery(test.query, 25, 0))
+			results, err := v.Search(t.Context(), indexer.PlainQuery(test.query).Page(25, 0))
 			var got []string
 			for _, r := range results.Items {
 				got = append(got, r.Name)

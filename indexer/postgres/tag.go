@@ -43,6 +43,8 @@ func (a *application) moveTags(findings []indexer.Finding) error {
 		a.leave(f, now)
 		if moves.add(repository, f, now, exists) {
 			a.changed[repository] = true
+			a.touched.add(repository, now.Digest)
+			a.touched.add(repository, bytesOf(f.Digest))
 		}
 	}
 	if moves.batch.Len() == 0 && len(moves.set.names) == 0 && len(moves.history.tags) == 0 {

@@ -1,10 +1,12 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	sq "github.com/Masterminds/squirrel"
@@ -21,7 +23,16 @@ import (
 type View struct {
 	tx       pgx.Tx
 	official []string
+	counted  *atomic.Pointer[counted]
 }
+
+// readTimeout ends a statement of a reader: 5 s, fifty times what the slowest
+// question should take of a book of a million repositories. It keeps one client
+// from holding a connection of the pool, and on a standby the replay, for ever.
+const readTimeout = 5 * time.Second
+
+// beginView begins a view and sets its time limit in one round trip.
+var beginView = fmt.Sprintf("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = %d", readTimeout.Milliseconds())
 
 // How often a view is begun again when its snapshot is lost, and the pause
 // before the second time, of which the third has twice. A standby ends queries
@@ -44,13 +55,12 @@ func (s *Store) View(ctx context.Context, f func(*View) error) error {
 }
 
 func (s *Store) view(ctx context.Context, f func(*View) error) error {
-	opts := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
-	tx, err := s.pool.BeginTx(ctx, opts)
+	tx, err := s.pool.BeginTx(ctx, pgx.TxOptions{BeginQuery: beginView})
 	if err != nil {
 		return wrap("view", err)
 	}
 	defer func() { _ = tx.Rollback(ctx) }() // nothing was written
-	return f(&View{tx: tx, official: s.Official})
+	return f(&View{tx: tx, official: s.Official, counted: &s.counted})
 }
 
 // Version is the catalogue version of this state.
@@ -59,13 +69,18 @@ func (v *View) Version(ctx context.Context) (indexer.Version, error) {
 	var number *int64
 	const q = `SELECT (SELECT epoch FROM catalogue_epoch), (SELECT sum(v)::bigint FROM catalogue_version)`
 	err := v.tx.QueryRow(ctx, q).Scan(&epoch, &number)
-	if err == nil && (epoch == nil || number == nil) {
-		// A backup without what can be rebuilt was restored, and no writer has
-		// led since.
-		err = fmt.Errorf("not known yet: %w", indexer.ErrUnavailable)
-	}
 	if err != nil {
 		return indexer.Version{}, wrap("catalogue version", err)
+	}
+	version, err := versionOf(epoch, number)
+	return version, wrap("catalogue version", err)
+}
+
+// versionOf returns ErrUnavailable if there is no version: a backup without what
+// can be rebuilt was restored, and no writer has led since.
+func versionOf(epoch *string, number *int64) (indexer.Version, error) {
+	if epoch == nil || number == nil {
+		return indexer.Version{}, fmt.Errorf("not known yet: %w", indexer.ErrUnavailable)
 	}
 	return indexer.Version{Epoch: *epoch, Number: *number}, nil
 }
@@ -109,14 +124,30 @@ func (v *View) Repository(ctx context.Context, name string) (indexer.Repository,
 // empty slice.
 func (v *View) Tags(ctx context.Context, repository, after string, limit int) ([]indexer.Tag, error) {
 	const q = `
-		SELECT t.name, m.digest, COALESCE(mt.name, '') AS media_type, COALESCE(m.kind, 'unknown') AS kind,
-			m.created_at, t.moved_at, COALESCE(t.problem, m.problems[1], '') AS problem,
-			COALESCE(CASE WHEN m.kind = 'index' THEN listed.size ELSE m.content_size END, 0)::bigint AS size,
-			COALESCE(CASE WHEN m.kind = 'index' THEN listed.platforms
-				ELSE (SELECT jsonb_build_array(jsonb_build_array(p.os, p.architecture, p.variant)) FROM platform p WHERE p.id = m.platform_id)
-			END, '[]') AS platforms
-		FROM repository r JOIN tag t ON t.repository_id = r.id
-		LEFT JOIN manifest m ON m.repository_id = t.repository_id AND m.id = t.manifest_id
+		SELECT t.name, m.digest, COALESCE(t.problem, '') AS tag_problem, t.moved_at, ` + shownColumns + `
+		FROM ( -- the page first: joined before, all tags behind it would be
+			SELECT t.repository_id, t.name, t.manifest_id, t.problem, t.moved_at FROM repository r JOIN tag t ON t.repository_id = r.id
+			WHERE r.name = $1 AND t.name > $2 ORDER BY t.name LIMIT $3
+		) t
+		LEFT JOIN manifest m ON m.repository_id = t.repository_id AND m.id = t.manifest_id` + shownJoins + `
+		ORDER BY t.name`
+	rows, err := collect[shownRow](ctx, v.tx, q, repository, after, limit)
+	var tags []indexer.Tag
+	for _, r := range rows {
+		tags = append(tags, r.tag())
+	}
+	return tags, wrap(fmt.Sprintf("tags of %q", repository), err)
+}
+
+// What a tag shows, of the manifest m that may be missing.
+const (
+	shownColumns = `
+		COALESCE(mt.name, '') AS media_type, COALESCE(m.kind, 'unknown') AS kind, m.created_at, COALESCE(m.problems[1], '') AS problem,
+		COALESCE(CASE WHEN m.kind = 'index' THEN listed.size ELSE m.content_size END, 0)::bigint AS size,
+		COALESCE(CASE WHEN m.kind = 'index' THEN listed.platforms
+			ELSE (SELECT jsonb_build_array(jsonb_build_array(p.os, p.architecture, p.variant)) FROM platform p WHERE p.id = m.platform_id)
+		END, '[]') AS platforms`
+	shownJoins = `
 		LEFT JOIN media_type mt ON mt.id = m.media_type_id
 		LEFT JOIN LATERAL (
 			SELECT LEAST(sum(c.content_size), 9007199254740991) AS size, -- 2^53-1: entries may name one image many times
@@ -125,25 +156,23 @@ func (v *View) Tags(ctx context.Context, repository, after string, limit int) ([
 			LEFT JOIN platform p ON p.id = e.platform_id
 			LEFT JOIN manifest c ON c.repository_id = e.repository_id AND c.digest = e.digest
 			WHERE m.kind = 'index' AND e.repository_id = m.repository_id AND e.manifest_id = m.id
-		) listed ON true
-		WHERE r.name = $1 AND t.name > $2 ORDER BY t.name LIMIT $3`
-	type row struct {
-		Name, MediaType, Kind, Problem string
-		Digest                         []byte
-		CreatedAt                      *time.Time
-		MovedAt                        time.Time
-		Size                           int64
-		Platforms                      []byte
+		) listed ON true`
+)
+
+type shownRow struct {
+	Name, TagProblem, MediaType, Kind, Problem string
+	Digest                                     []byte
+	CreatedAt                                  *time.Time
+	MovedAt                                    time.Time
+	Size                                       int64
+	Platforms                                  []byte
+}
+
+func (r shownRow) tag() indexer.Tag {
+	return indexer.Tag{
+		Name: r.Name, Digest: digestOf(r.Digest), MediaType: r.MediaType, Kind: indexer.Kind(r.Kind), Platforms: platformsFrom(r.Platforms),
+		Size: r.Size, CreatedAt: timeFrom(r.CreatedAt), MovedAt: r.MovedAt, Problem: cmp.Or(r.TagProblem, r.Problem),
 	}
-	rows, err := collect[row](ctx, v.tx, q, repository, after, limit)
-	var tags []indexer.Tag
-	for _, r := range rows {
-		tags = append(tags, indexer.Tag{
-			Name: r.Name, Digest: digestOf(r.Digest), MediaType: r.MediaType, Kind: indexer.Kind(r.Kind),
-			Platforms: platformsFrom(r.Platforms), Size: r.Size, CreatedAt: timeFrom(r.CreatedAt), MovedAt: r.MovedAt, Problem: r.Problem,
-		})
-	}
-	return tags, wrap(fmt.Sprintf("tags of %q", repository), err)
 }
 
 // platformsFrom reads [[os, architecture, variant], ...].

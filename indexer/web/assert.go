@@ -40,6 +40,8 @@ type assertReply struct {
 	Success  bool
 	Results  []flatpakRepository
 	Failures []assertion
+
+	version indexer.Version // of the state that it is about
 }
 
 // oneOrMore is a string or a list of strings.
@@ -56,7 +58,8 @@ func (o *oneOrMore) UnmarshalJSON(b []byte) error {
 
 // assert answers 200 as soon as every assertion holds of the results of the
 // query, and 400 if that does not happen within ?timeout seconds. Either way
-// the body has what was found last, and which assertions it fails.
+// the body has what was found last, and which assertions it fails, and the
+// header the version of the catalogue in which that was so.
 func (s *server) assert(w http.ResponseWriter, r *http.Request) error {
 	if !s.AssertEndpoint {
 		return errNothingHere
@@ -74,6 +77,7 @@ func (s *server) assert(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	w.Header().Set(versionField, reply.version.String())
 	code := http.StatusOK
 	if !reply.Success {
 		// Not a bad request, but it fails the curl --fail of a test.
@@ -145,6 +149,7 @@ func (s *server) waitFor(r *http.Request, q indexer.ImageQuery, assertions []ass
 				return err
 			}
 			seen, reply = &v, check(flatpakResults(found), assertions)
+			reply.version = v
 			return nil
 		})
 		if err != nil || reply.Success || last {

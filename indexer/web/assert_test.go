@@ -78,7 +78,10 @@ func TestAssertContains(t *testing.T) {
 func TestAssertReply(t *testing.T) {
 	t.Parallel()
 	s := serve(t, &book{})
-	_, body := do(t, http.MethodPost, s.URL+"/assert", `{"Query":{},"Assertions":[]}`)
+	resp, body := do(t, http.MethodPost, s.URL+"/assert", `{"Query":{},"Assertions":[]}`)
+	if got := resp.Header.Get("Portbook-Version"); got != "e1.7" {
+		t.Errorf("of version %q, want e1.7", got)
+	}
 	if want := `{"Success":true,"Results":[],"Failures":[]}` + "\n"; body != want {
 		t.Errorf("%s, want %s", body, want)
 	}

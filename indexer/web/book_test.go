@@ -28,6 +28,14 @@ type book struct {
 	referrers    []indexer.Referrer
 	images       []indexer.RepositoryImages
 	status       indexer.Status
+	scannedAt    time.Time
+	facets       indexer.Facets
+	suggestions  []indexer.Suggestion
+	correct      string
+	moves        []indexer.Move // latest first
+	uses         []indexer.Use
+	manifests    []indexer.Manifest // of all repositories; by tag and digest of theirs too
+	allTags      []indexer.TagOf
 	err          error // of every question but that for the version
 
 	mu         sync.Mutex
@@ -36,6 +44,7 @@ type book struct {
 	imageQuery indexer.ImageQuery
 	reference  indexer.Reference
 	after      string
+	at         time.Time
 }
 
 func (b *book) read(_ context.Context, f func(web.Book) error) error { return f(b) }
@@ -61,7 +70,13 @@ func (b *book) Search(_ context.Context, q indexer.Query) (indexer.Results, erro
 
 func (b *book) Repositories(_ context.Context, after string, limit int) ([]indexer.Repository, error) {
 	b.after = after
-	return b.repositories[:min(limit, len(b.repositories))], b.asked()
+	var list []indexer.Repository
+	for _, r := range b.repositories {
+		if (after == "" || r.Name > after) && len(list) < limit {
+			list = append(list, r)
+		}
+	}
+	return list, b.asked()
 }
 
 func (b *book) Repository(_ context.Context, name string) (indexer.Repository, error) {
@@ -80,6 +95,11 @@ func (b *book) Tags(_ context.Context, _, after string, limit int) ([]indexer.Ta
 
 func (b *book) Manifest(_ context.Context, ref indexer.Reference) (indexer.Manifest, error) {
 	b.reference = ref
+	for _, m := range b.manifests {
+		if m.Repository == ref.Repository && (m.Digest == ref.Digest || ref.Digest == "" && b.shows(ref) == m.Digest) {
+			return m, b.asked()
+		}
+	}
 	if b.manifest == nil {
 		return indexer.Manifest{}, fmt.Errorf("manifest %q: %w", ref, indexer.ErrNotFound)
 	}
@@ -102,6 +122,103 @@ func (b *book) Images(_ context.Context, q indexer.ImageQuery) ([]indexer.Reposi
 }
 
 func (b *book) Status(context.Context) (indexer.Status, error) { return b.status, b.asked() }
+
+// shows gives the digest on a tag of allTags.
+func (b *book) shows(ref indexer.Reference) digest.Digest {
+	for _, t := range b.allTags {
+		if t.Repository == ref.Repository && t.Name == ref.Tag {
+			return t.Digest
+		}
+	}
+	return "none"
+}
+
+func (b *book) Freshness(ctx context.Context) (indexer.Freshness, error) {
+	v, err := b.Version(ctx)
+	return indexer.Freshness{Version: v, ScannedAt: b.scannedAt}, err
+}
+
+func (b *book) Facets(_ context.Context, q indexer.Query) (indexer.Facets, error) {
+	b.query = q
+	return b.facets, b.asked()
+}
+
+func (b *book) Suggest(_ context.Context, text string, limit int) ([]indexer.Suggestion, error) {
+	b.query.Text = text
+	return b.suggestions[:min(limit, len(b.suggestions))], b.asked()
+}
+
+func (b *book) Correct(context.Context, indexer.Query) (string, error) { return b.correct, b.asked() }
+
+func (b *book) Names(ctx context.Context, after string, limit int) ([]string, error) {
+	var names []string
+	list, err := b.Repositories(ctx, after, limit)
+	for _, r := range list {
+		names = append(names, r.Name)
+	}
+	return names, err
+}
+
+func (b *book) CountRepositories(context.Context) (int, error) { return len(b.repositories), b.asked() }
+
+func (b *book) History(_ context.Context, repository, tag string, before int64, limit int) ([]indexer.Move, error) {
+	var list []indexer.Move
+	for _, m := range b.moves {
+		if (repository == "" || m.Repository == repository) && (tag == "" || m.Tag == tag) && (before == 0 || m.ID < before) && len(list) < limit {
+			list = append(list, m)
+		}
+	}
+	return list, b.asked()
+}
+
+func (b *book) HistoryAt(_ context.Context, at time.Time) (int64, error) {
+	var first int64
+	for _, m := range b.moves {
+		if m.SeenAt.After(at) {
+			first = m.ID
+		}
+	}
+	return first, b.asked()
+}
+
+func (b *book) RepositoriesAt(_ context.Context, at time.Time, after string, limit int) ([]string, error) {
+	b.at, b.after = at, after
+	var names []string
+	for _, r := range b.repositories[:min(limit, len(b.repositories))] {
+		names = append(names, r.Name)
+	}
+	return names, b.asked()
+}
+
+func (b *book) TagsAt(_ context.Context, _ string, at time.Time, after string, limit int) ([]indexer.Tag, error) {
+	b.at, b.after = at, after
+	return b.tags[:min(limit, len(b.tags))], b.asked()
+}
+
+func (b *book) Uses(_ context.Context, _ digest.Digest, afterRepository string, _ digest.Digest, limit int) ([]indexer.Use, error) {
+	b.after = afterRepository
+	return b.uses[:min(limit, len(b.uses))], b.asked()
+}
+
+func (b *book) AllManifests(_ context.Context, repository string, d digest.Digest, limit int) ([]indexer.Manifest, error) {
+	var list []indexer.Manifest
+	for _, m := range b.manifests {
+		if (m.Repository > repository || m.Repository == repository && m.Digest > d) && len(list) < limit {
+			list = append(list, m)
+		}
+	}
+	return list, b.asked()
+}
+
+func (b *book) AllTags(_ context.Context, repository, tag string, limit int) ([]indexer.TagOf, error) {
+	var list []indexer.TagOf
+	for _, t := range b.allTags {
+		if (t.Repository > repository || t.Repository == repository && t.Name > tag) && len(list) < limit {
+			list = append(list, t)
+		}
+	}
+	return list, b.asked()
+}
 
 // serve gives a server of everything, reading from b.
 func serve(t testing.TB, b *book, change ...func(*web.Config)) *httptest.Server {

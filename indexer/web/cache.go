@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/portbook/portbook/indexer"
@@ -18,32 +19,49 @@ import (
 type form struct {
 	contentType string
 	maxAge      time.Duration
-	gzip        bool // whether it is compressed for a client that takes it so
+	gzip        bool   // whether it is compressed for a client that takes it so
+	key         string // what the bytes depend on beyond URL, book and configuration
+	// headers gives those that only build can know; nil: none. A 304 goes
+	// without them (RFC 9110, 15.4.5).
+	headers func(http.Header)
+}
+
+// of gives the form of an answer to q. One that asks for ages asks for something
+// else each minute, so it is no longer fresh than the minute.
+func (as form) of(q indexer.Query) form {
+	if from := q.AgeFrom(); !from.IsZero() {
+		now := time.Now()
+		as.key += from.Format(time.RFC3339)
+		as.maxAge = min(as.maxAge, now.Truncate(time.Minute).Add(time.Minute).Sub(now))
+	}
+	return as
 }
 
 // answer answers from one state of the catalogue. A client that has the answer
-// of that state hears 304, and nothing but the version is asked of the book.
+// of that state hears 304, and nothing but how fresh it is is asked of the book.
 // Otherwise build writes the whole answer, and only then does the first byte
 // of it leave: an error of build can still become an error response.
 //
-// What build writes must depend on nothing but the request's URL, the book and
-// the configuration, else the ETag lies.
+// What build writes must depend on nothing but the request's URL, the form's
+// key, the book and the configuration, else the ETag lies.
 func (s *server) answer(w http.ResponseWriter, r *http.Request, as form, build func(Book, io.Writer) error) error {
+	return s.answerAs(w, r, &as, build)
+}
+
+// answerAs is answer for a build that finds out the content type.
+func (s *server) answerAs(w http.ResponseWriter, r *http.Request, as *form, build func(Book, io.Writer) error) error {
 	coding := ""
 	if as.gzip && takesGzip(r.Header.Values("Accept-Encoding")) {
 		coding = "gzip"
 	}
 	var (
+		fresh indexer.Freshness
 		etag  string
 		known bool
 		body  bytes.Buffer
 	)
-	err := s.Read(r.Context(), func(b Book) error {
-		v, err := b.Version(r.Context())
-		if err != nil {
-			return err
-		}
-		etag = s.etag(v, coding)
+	err := s.readSince(r, func(b Book, f indexer.Freshness) error {
+		fresh, etag = f, s.etag(f.Version, coding, as.key)
 		match, star := matchETag(conditions(r), etag)
 		if known = match; known {
 			return nil
@@ -57,6 +75,7 @@ func (s *server) answer(w http.ResponseWriter, r *http.Request, as form, build f
 	}
 
 	h := w.Header()
+	tellFreshness(h, fresh)
 	h.Set("ETag", etag)
 	h.Set("Cache-Control", cacheControl(as.maxAge))
 	if as.gzip {
@@ -67,6 +86,9 @@ func (s *server) answer(w http.ResponseWriter, r *http.Request, as form, build f
 		// repeat, and then asks no more for 30 minutes.
 		w.WriteHeader(http.StatusNotModified)
 		return nil
+	}
+	if as.headers != nil {
+		as.headers(h)
 	}
 	if coding == "gzip" {
 		h.Set("Content-Encoding", "gzip")
@@ -85,9 +107,15 @@ func write(w http.ResponseWriter, body []byte) error {
 
 // etag names the bytes that we write of state v. It is strong, so it differs by
 // coding (RFC 9110, 8.8.3.3).
-func (s *server) etag(v indexer.Version, coding string) string {
-	sum := sha256.Sum256([]byte(s.build + "\x00" + coding))
-	return fmt.Sprintf(`"%s.%d.%x"`, v.Epoch, v.Number, sum[:4])
+func (s *server) etag(v indexer.Version, coding, key string) string {
+	sum := sha256.Sum256([]byte(s.build + "\x00" + coding + "\x00" + key))
+	return fmt.Sprintf(`"%s.%x"`, v, sum[:4])
+}
+
+// etagOf names bytes that the program has made itself.
+func etagOf(body []byte) string {
+	sum := sha256.Sum256(body)
+	return fmt.Sprintf(`"%x"`, sum[:8])
 }
 
 // cacheControl never is empty: without it flatpak asks no more for 30 minutes.
@@ -163,12 +191,20 @@ func takesGzip(fields []string) bool {
 	return false
 }
 
-// compressed gives b by gzip. The same bytes give the same bytes.
-func compressed(b []byte) (out bytes.Buffer) {
+// gzips are writers to be used again: a new one is some 800 KB.
+var gzips = sync.Pool{New: func() any {
 	// Speed over size: on JSON of images the best level saves a few percent
 	// more and takes several times as long.
-	z, _ := gzip.NewWriterLevel(&out, gzip.BestSpeed) // errs on a bad level only
-	_, _ = z.Write(b)                                 // a Buffer takes all
+	z, _ := gzip.NewWriterLevel(nil, gzip.BestSpeed) // errs on a bad level only
+	return z
+}}
+
+// compressed gives b by gzip. The same bytes give the same bytes.
+func compressed(b []byte) (out bytes.Buffer) {
+	z := gzips.Get().(*gzip.Writer)
+	defer gzips.Put(z)
+	z.Reset(&out)
+	_, _ = z.Write(b) // a Buffer takes all
 	_ = z.Close()
 	return out
 }

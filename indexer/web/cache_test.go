@@ -20,7 +20,10 @@ import (
 )
 
 // cachedPaths are those whose answers a cache may keep.
-var cachedPaths = []string{"/v1/search?q=x", "/index/static", "/index/dynamic", "/", "/?q=x", "/r/app", "/r/app:v1"}
+var cachedPaths = []string{"/v1/search?q=x", "/v1/search?query=x", "/v0/search", "/index/static", "/index/dynamic", "/", "/?q=x", "/r/app", "/r/app:v1",
+	"/api/v1/search?q=x&limit=1", "/api/v1/facets", "/api/v1/suggest?q=x", "/api/v1/repositories", "/api/v1/repositories/app",
+	"/api/v1/repositories/app/-/tags", "/api/v1/repositories/app/-/manifests/v1", "/api/v1/repositories/app/-/manifests/v1/raw",
+	"/api/v1/history", "/api/v1/digests/" + dgst("a").String(), "/v2/app/referrers/" + dgst("a").String()}
 
 func fullBook() *book {
 	return &book{
@@ -140,6 +143,7 @@ func TestETagDiffers(t *testing.T) {
 	see("another epoch", &book{version: indexer.Version{Epoch: "e2", Number: 7}}, nil)
 	see("another program", &book{}, nil, func(c *web.Config) { c.Version = "v2" })
 	see("another address", &book{}, nil, func(c *web.Config) { c.PublicURL = "https://r.example" })
+	see("other settings", &book{}, nil, func(c *web.Config) { c.Settings = "library" })
 	see("gzip", &book{}, []string{"Accept-Encoding", "gzip"})
 }
 
@@ -245,6 +249,14 @@ func TestErrors(t *testing.T) {
 		{"/", fmt.Errorf("%s: %w", secret, indexer.ErrUnavailable), 503, "unavailable"},
 		{"/r/app:v1", kind(indexer.ErrNotFound), 404, "tag"},
 		{"/status", errors.New(secret), 500, "internal error"},
+		{"/api/v1/search", errors.New(secret), 500, `"detail":"internal error"`},
+		{"/api/v1/search", fmt.Errorf("%s: %w", secret, indexer.ErrUnavailable), 503, `"status":503`},
+		{"/api/v1/status", fmt.Errorf("%s: %w", secret, indexer.ErrUnavailable), 503, `"status":503`},
+		{"/api/v1/dump", fmt.Errorf("%s: %w", secret, indexer.ErrUnavailable), 503, `"status":503`},
+		{"/api/v1/search", fmt.Errorf("%s: %w", secret, indexer.ErrTooSlow), 503, "took too long"},
+		{"/v1/search", fmt.Errorf("%s: %w", secret, indexer.ErrTooSlow), 503, "took too long"},
+		{"/v0/search", errors.New(secret), 500, `"error":"internal error"`},
+		{"/v2/app/referrers/" + dgst("a").String(), errors.New(secret), 500, `"errors"`},
 	} {
 		b := fullBook()
 		b.err = test.err

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/portbook/portbook/indexer"
 )
@@ -64,7 +65,7 @@ type dockerSearchResult struct {
 // podman any refusal means to list the catalogue instead, and to say nothing.
 func (s *server) dockerSearch(w http.ResponseWriter, r *http.Request) error {
 	q, page := dockerQuery(r)
-	as := form{contentType: "application/json", maxAge: s.MaxAgeIndex}
+	as := form{contentType: "application/json", maxAge: s.MaxAgeIndex}.of(q)
 	return s.answer(w, r, as, func(b Book, out io.Writer) error {
 		var found indexer.Results
 		err := s.metrics.timed("docker", func() (err error) {
@@ -85,7 +86,11 @@ func dockerQuery(r *http.Request) (q indexer.Query, page int) {
 	v := r.URL.Query()
 	n := min(max(number(v.Get("n"), defaultPage), 1), indexer.MaxPage)
 	page = min(max(number(v.Get("page"), 1), 1), lastPage(n))
-	return indexer.ParseQuery(v.Get("q"), n, (page-1)*n), page
+	q, err := indexer.ParseQuery(v.Get("q"), time.Now())
+	if err != nil {
+		q = indexer.PlainQuery(v.Get("q"))
+	}
+	return q.Page(n, (page-1)*n), page
 }
 
 // lastPage is the last page of n that starts within indexer.MaxOffset.

@@ -25,7 +25,14 @@ type page struct {
 // html answers with the page of the template that is named, filled by what build
 // gives.
 func (s *server) html(w http.ResponseWriter, r *http.Request, template string, build func(Book) (page, error)) error {
-	as := form{contentType: "text/html; charset=utf-8", maxAge: s.MaxAgeHTML}
+	return s.htmlAs(w, r, s.pageForm(), template, build)
+}
+
+func (s *server) pageForm() form {
+	return form{contentType: "text/html; charset=utf-8", maxAge: s.MaxAgeHTML}
+}
+
+func (s *server) htmlAs(w http.ResponseWriter, r *http.Request, as form, template string, build func(Book) (page, error)) error {
 	return s.answer(w, r, as, func(b Book, out io.Writer) error {
 		p, err := build(b)
 		if err != nil {
@@ -92,8 +99,12 @@ func (s *server) cataloguePage(w http.ResponseWriter, r *http.Request) error {
 func (s *server) searchPage(w http.ResponseWriter, r *http.Request) error {
 	v := r.URL.Query()
 	n := min(max(number(v.Get("page"), 1), 1), lastPage(pageSize))
-	q := indexer.ParseQuery(v.Get("q"), pageSize, (n-1)*pageSize)
-	return s.html(w, r, "catalogue", func(b Book) (page, error) {
+	q, err := indexer.ParseQuery(v.Get("q"), time.Now())
+	if err != nil {
+		return err
+	}
+	q = q.Page(pageSize, (n-1)*pageSize)
+	return s.htmlAs(w, r, s.pageForm().of(q), "catalogue", func(b Book) (page, error) {
 		var found indexer.Results
 		err := s.metrics.timed("page", func() (err error) {
 			found, err = b.Search(r.Context(), q)
@@ -174,13 +185,16 @@ type scanView struct {
 // ETag and is not stored.
 func (s *server) statusPage(w http.ResponseWriter, r *http.Request) error {
 	var status indexer.Status
-	err := s.Read(r.Context(), func(b Book) (err error) {
+	var fresh indexer.Freshness
+	err := s.readSince(r, func(b Book, f indexer.Freshness) (err error) {
+		fresh = f
 		status, err = b.Status(r.Context())
 		return err
 	})
 	if err != nil {
 		return err
 	}
+	tellFreshness(w.Header(), fresh)
 	status.OldestDue = status.OldestDue.Round(time.Second)
 	var body strings.Builder
 	view := statusView{Status: status, Scans: []scanView{{"Last scan", status.LastScan}, {"Running scan", status.Running}}}

@@ -115,7 +115,7 @@ func checkPage(t *testing.T, what, body string) {
 	if !strings.HasPrefix(body, "<!doctype html>") {
 		return // plain text of the mux, as for a path it does not clean
 	}
-	known := strings.Fields("html head meta title link body header a form input button nav main h1 h2 p pre code span ul li div table thead tbody tr th td dl dt dd details summary br time")
+	known := strings.Fields("html head meta title link body header a form input button nav main h1 h2 p pre code span ul li div table thead tbody tr th td dl dt dd details summary br time footer")
 	attributes := strings.Fields("lang charset name content rel type href class action role value maxlength placeholder title scope datetime")
 	var open []string
 	for _, m := range element.FindAllStringSubmatch(body, -1) {

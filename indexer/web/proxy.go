@@ -1,7 +1,6 @@
 package web
 
 import (
-	"encoding/json"
 	"errors"
 	"log/slog"
 	"net"
@@ -12,10 +11,11 @@ import (
 	"time"
 )
 
-// withRegistry gives what is below /v2/ to registry and the rest to others.
+// withRegistry gives what is below /v2/ to registry and the rest to others. The
+// referrers are ours: the stock registry has none (distribution v3.1.2).
 func withRegistry(registry, others http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/v2" || strings.HasPrefix(r.URL.Path, "/v2/") {
+		if (r.URL.Path == "/v2" || strings.HasPrefix(r.URL.Path, "/v2/")) && !asksReferrers(r) {
 			r.Pattern = "/v2/" // for the metrics
 			registry.ServeHTTP(w, r)
 			return
@@ -112,14 +112,5 @@ func tellNoRegistry(w http.ResponseWriter, r *http.Request, err error, log *slog
 		code = http.StatusServiceUnavailable // it is not there
 		w.Header().Set("Retry-After", "1")
 	}
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(code)
-	type registryError struct {
-		Code    string `json:"code"`
-		Message string `json:"message"`
-	}
-	_ = json.NewEncoder(w).Encode(map[string][]registryError{
-		"errors": {{Code: "UNAVAILABLE", Message: "the registry does not answer, try again"}},
-	})
+	_ = writeJSON(w, code, registryErrors{[]registryError{{Code: "UNAVAILABLE", Message: "the registry does not answer, try again"}}})
 }

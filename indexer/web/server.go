@@ -1,6 +1,7 @@
 // Package web is everything over HTTP that readers of the book see: docker
-// search, flatpak's registry index, the catalogue for people, and, where there
-// is no other front, the way through to the registry.
+// search, flatpak's registry index, the API and its description, the referrers
+// that the registry does not have, the catalogue for people, and, where there is
+// no other front, the way through to the registry.
 //
 // It promises that an answer is of one state of the catalogue, that its ETag
 // names that state, and that a cache which follows RFC 9111 never serves an
@@ -48,6 +49,45 @@ type Book interface {
 	// Images gives the repositories that hold an image q selects, by name.
 	Images(ctx context.Context, q indexer.ImageQuery) ([]indexer.RepositoryImages, error)
 	Status(ctx context.Context) (indexer.Status, error)
+
+	// Freshness is the catalogue version of this state and when the last whole
+	// scan ended.
+	Freshness(ctx context.Context) (indexer.Freshness, error)
+	// Facets counts what q selects.
+	Facets(ctx context.Context, q indexer.Query) (indexer.Facets, error)
+	// Suggest completes what is being typed: repositories by the beginning of
+	// their name or last path component, best first.
+	Suggest(ctx context.Context, text string, limit int) ([]indexer.Suggestion, error)
+	// Correct gives the text of a query with a misspelt word mended that finds
+	// something, "" if there is none.
+	Correct(ctx context.Context, q indexer.Query) (string, error)
+	// Names gives those of repositories that have a tag, in order, after the one
+	// named.
+	Names(ctx context.Context, after string, limit int) ([]string, error)
+	// CountRepositories is how many repositories have a tag.
+	CountRepositories(ctx context.Context) (int, error)
+	// History gives moves of tags, latest first, older than before (0: from the
+	// latest). tag "" is all of the repository's; repository "" is everybody's.
+	History(ctx context.Context, repository, tag string, before int64, limit int) ([]indexer.Move, error)
+	// HistoryAt gives the id than which all moves that were seen until a time are
+	// older, 0 if none was seen later.
+	HistoryAt(ctx context.Context, at time.Time) (int64, error)
+	// RepositoriesAt and TagsAt are as the history tells that it was at a time. A
+	// tag has Name, Digest and MovedAt, and the rest if the book still holds the
+	// manifest.
+	RepositoriesAt(ctx context.Context, at time.Time, after string, limit int) ([]string, error)
+	TagsAt(ctx context.Context, repository string, at time.Time, after string, limit int) ([]indexer.Tag, error)
+	// Uses says where a digest stands, in order of repository and digest, after
+	// the two named.
+	Uses(ctx context.Context, d digest.Digest, afterRepository string, afterDigest digest.Digest, limit int) ([]indexer.Use, error)
+
+	// AllManifests gives those of all repositories, in order of repository and
+	// digest, after the two named. It ends early where bodies are large, and with
+	// an empty slice only at the end.
+	AllManifests(ctx context.Context, afterRepository string, afterDigest digest.Digest, limit int) ([]indexer.Manifest, error)
+	// AllTags gives those of all repositories, in order of repository and name,
+	// after the two named.
+	AllTags(ctx context.Context, afterRepository, afterTag string, limit int) ([]indexer.TagOf, error)
 }
 
 // A ReadFunc runs f in one read-only snapshot and returns the error of f. It is
@@ -72,7 +112,7 @@ type Config struct {
 	WebUI          bool
 	AssertEndpoint bool
 
-	RegistryProxy *url.URL     // where /v2/ goes; nil: /v2/ is not ours
+	RegistryProxy *url.URL     // where /v2/ goes; nil: of /v2/ only the referrers are ours
 	Events        http.Handler // what takes POST /events; nil on a reader: 404
 
 	// Ready says why the program cannot serve just now, or nil. A nil Ready is
@@ -82,6 +122,13 @@ type Config struct {
 	// Version of the program. It is part of every ETag, because a new program
 	// may write the same state of the catalogue differently.
 	Version string
+	// Settings are what the book's answers depend on besides the book, in any
+	// form. They are part of every ETag.
+	Settings string
+	// Revision of the source that the program was built from; "" if unknown.
+	Revision string
+	// LogLevel and Address are what /api/v1/config tells of the configuration.
+	LogLevel, Address string
 }
 
 // timeout is how long a request may take from its header to the end of its
@@ -98,6 +145,8 @@ type server struct {
 	pages   map[string]*template.Template
 	assets  map[string]asset
 	metrics metrics
+	dumps   chan struct{} // has room for those that may run
+	openAPI []byte
 }
 
 // New gives the handler of everything that readers see.
@@ -106,12 +155,24 @@ func New(c Config) http.Handler {
 	mux := http.NewServeMux()
 
 	mux.Handle("GET /v1/_ping", s.handle(s.ping, tellText))
-	mux.Handle("GET /v1/search", s.handle(s.dockerSearch, tellText))
+	mux.Handle("GET /v1/search", s.handle(s.search, tellText))
+	mux.Handle("GET /v0/search", s.handle(s.packageSearch, tellJSON))
 
 	for _, method := range []string{"GET", "POST"} {
 		mux.Handle(method+" /index/static", s.handle(s.index(c.MaxAgeIndex), tellFlatpak))
 		mux.Handle(method+" /index/dynamic", s.handle(s.index(0), tellFlatpak))
 	}
+
+	api := http.NewServeMux()
+	for _, e := range s.endpoints() {
+		api.Handle("GET "+apiPrefix+e.path, s.handle(e.serve, tellProblem))
+	}
+	api.Handle("GET /api/v1/openapi.json", s.handle(s.openAPIDocument, tellProblem))
+	api.Handle("GET /api/v1", http.RedirectHandler("/api/v1/", http.StatusMovedPermanently))
+	api.Handle("GET /api/v1/{$}", s.handle(s.apiPage, s.tellPage))
+	api.Handle("/", s.handle(noEndpoint(api), tellProblem))
+
+	mux.Handle("GET /v2/{name}/referrers/{digest}", s.handle(s.referrers, tellRegistry))
 
 	if c.WebUI {
 		mux.Handle("GET /{$}", s.handle(s.cataloguePage, s.tellPage))
@@ -128,26 +189,32 @@ func New(c Config) http.Handler {
 	mux.Handle("POST /events", s.handle(s.events, tellText))
 	mux.Handle("POST /assert", s.handle(s.assert, tellJSON))
 
+	// The API has a mux of its own, because it answers every method in its own
+	// shape of errors.
+	ours := guard(withNames(withAPI(api, mux)))
 	if c.RegistryProxy == nil {
-		return s.count(guard(mux))
+		return s.count(ours)
 	}
 	// Ahead of the mux, which would redirect a path it finds unclean: what
 	// goes to the registry goes untouched.
-	return s.count(withRegistry(newProxy(c.RegistryProxy, s.Log), guard(mux)))
+	return s.count(withRegistry(newProxy(c.RegistryProxy, s.Log), ours))
 }
 
 func newServer(c Config) *server {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	return &server{
+	s := &server{
 		Config:  c,
-		build:   c.Version + "\x00" + c.PublicURL + "\x00" + embeddedHash(),
+		build:   c.Version + "\x00" + c.PublicURL + "\x00" + c.Settings + "\x00" + embeddedHash(),
 		host:    publicHost(c.PublicURL),
 		pages:   parsePages(),
 		assets:  readAssets(),
 		metrics: newMetrics(c.Metrics),
+		dumps:   make(chan struct{}, maxDumps),
 	}
+	s.openAPI = s.describe()
+	return s
 }
 
 func nothingHere(_ http.ResponseWriter, _ *http.Request) error {
@@ -201,7 +268,10 @@ func (s *server) handle(f func(http.ResponseWriter, *http.Request) error, tell t
 		}
 		ctx := r.Context()
 		code, text := http.StatusInternalServerError, "internal error"
+		var refused *refusal
 		switch {
+		case errors.As(err, &refused):
+			code, text = refused.code, refused.text
 		case errors.Is(err, indexer.ErrNotFound):
 			code, text = http.StatusNotFound, err.Error()
 		case errors.Is(err, indexer.ErrInvalid):
@@ -210,6 +280,9 @@ func (s *server) handle(f func(http.ResponseWriter, *http.Request) error, tell t
 			// Mostly the client has gone, and reads nothing of this. But our
 			// deadline cancels too, and silence would be a 200 without a body.
 			code, text = http.StatusServiceUnavailable, "took too long"
+		case errors.Is(err, indexer.ErrTooSlow):
+			code, text = http.StatusServiceUnavailable, "it took too long and was stopped: ask for less, or for something rarer"
+			s.Log.WarnContext(ctx, "request too slow", "path", r.URL.Path, "query", r.URL.RawQuery, "error", err)
 		case errors.Is(err, indexer.ErrUnavailable):
 			// The text may name hosts and users of the database: for the log.
 			code, text = http.StatusServiceUnavailable, "unavailable, try again"
@@ -219,7 +292,7 @@ func (s *server) handle(f func(http.ResponseWriter, *http.Request) error, tell t
 		}
 		h := w.Header()
 		h.Set("Cache-Control", "no-store")
-		for _, name := range []string{"ETag", "Vary", "Content-Encoding", "Content-Length"} {
+		for _, name := range []string{"ETag", "Vary", "Content-Encoding", "Content-Length", "Link", "Last-Modified"} {
 			h.Del(name)
 		}
 		tell(w, code, text)

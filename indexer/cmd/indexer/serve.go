@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -146,6 +147,8 @@ func (p *parts) public() (http.Handler, starter, error) {
 		Read: p.read, Ready: p.ready, Log: p.log, Metrics: p.registry, Version: programVersion(),
 		PublicURL: p.config.Registry.PublicURL, MaxAgeIndex: p.config.Cache.MaxAgeIndex, MaxAgeHTML: p.config.Cache.MaxAgeHTML,
 		WebUI: p.config.Components.WebUI, AssertEndpoint: p.config.Components.AssertEndpoint,
+		Settings: strings.Join(p.config.Search.OfficialNamespaces, ","), // they make is_official
+		Revision: programRevision(), LogLevel: strings.ToLower(p.config.Log.Level.String()), Address: p.config.HTTP.Address,
 	}
 	if p.config.Components.RegistryProxy {
 		u, err := url.Parse(p.config.Registry.URL)

@@ -1,0 +1,67 @@
+package indexer
+
+import (
+	"time"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// Facets count the repositories that a Query selects, by what they are.
+type Facets struct {
+	Counted int  // repositories that were looked at: at most MaxFaceted
+	All     bool // whether those are all that the query selects
+	Facets  []Facet
+}
+
+// MaxFaceted is how many repositories facets are counted over: 1,000, the best
+// of the query. Counting a million takes seconds, and the shares of the first
+// thousand tell as much.
+const MaxFaceted = 1000
+
+// A Facet is one property, and how many repositories have each value of it. Name
+// is a field of the query language, or "licence".
+type Facet struct {
+	Name   string
+	Values []FacetValue // most first, then by value; at most 20
+}
+
+// A FacetValue is one value of a Facet.
+type FacetValue struct {
+	Value string
+	Count int
+}
+
+// A Suggestion is what somebody who is typing may mean.
+type Suggestion struct {
+	Text string // the whole query that it would make
+	Name string // the repository or namespace that it names; "" for a term
+}
+
+// A Move is one move of a tag.
+type Move struct {
+	ID              int64 // grows with time
+	Repository, Tag string
+	From, To        digest.Digest // "" where the tag was not there
+	SeenAt          time.Time     // when we saw it, not when it was pushed
+	SeenBy          string        // event or scan
+}
+
+// A Use is a place where a digest stands.
+type Use struct {
+	Repository string
+	Digest     digest.Digest // of the manifest that uses it
+	As         string        // manifest, entry, config, layer or subject
+	Tags       []string      // on that manifest, sorted; at most 20
+}
+
+// A Freshness says how well an answer follows the registry.
+type Freshness struct {
+	Version   Version
+	ScannedAt time.Time // when the last whole scan ended; zero before the first
+}
+
+// A TagOf is a tag and the repository that it is in.
+type TagOf struct {
+	Repository string
+	Tag
+}

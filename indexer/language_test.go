@@ -1,0 +1,189 @@
+package indexer_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/portbook/portbook/indexer"
+)
+
+// aMoment is the present of these tests.
+var aMoment = time.Date(2026, 11, 21, 12, 30, 59, 1, time.UTC)
+
+func TestParseQuery(t *testing.T) {
+	t.Parallel()
+	day := func(y int, m time.Month, d int) time.Time { return time.Date(y, m, d, 0, 0, 0, 0, time.UTC) }
+	minute := aMoment.Truncate(time.Minute)
+	type clauses = []indexer.Clause
+	tests := []struct {
+		text string
+		want clauses
+	}{
+		{"", nil},
+		{" *** - ", nil},
+		{"nginx", clauses{{{Words: []string{"nginx"}, Prefix: true}}}},
+		{"a b", clauses{{{Words: []string{"a"}}}, {{Words: []string{"b"}, Prefix: true}}}},
+		{"Team/My-App_2", clauses{{{Words: []string{"team", "my", "app", "2"}, Prefix: true}}}},
+		{"é* Ünï", clauses{{{Words: []string{"é"}, Prefix: true}}, {{Words: []string{"ünï"}, Prefix: true}}}},
+		{"a OR b c", clauses{{{Words: []string{"a"}}, {Words: []string{"b"}}}, {{Words: []string{"c"}, Prefix: true}}}},
+		{"a or b", clauses{{{Words: []string{"a"}}}, {{Words: []string{"or"}}}, {{Words: []string{"b"}, Prefix: true}}}},
+		{"*** OR a", nil}, // holds for everything
+		{`"reverse proxy"`, clauses{{{Words: []string{"reverse", "proxy"}, Phrase: true}}}},
+		{`-"a a" -b`, clauses{{{Not: true, Words: []string{"a", "a"}, Phrase: true}}, {{Not: true, Words: []string{"b"}}}}},
+		{"repo:Team/* ns:a", clauses{{{Field: indexer.FieldRepository, Value: "team/*"}}, {{Field: indexer.FieldNamespace, Value: "a"}}}},
+		{"tag:V1 OR -arch:ARM64", clauses{{{Field: indexer.FieldTag, Value: "V1"}, {Not: true, Field: indexer.FieldArchitecture, Value: "arm64"}}}},
+		{"platform:linux/arm/v7", clauses{{{Field: indexer.FieldPlatform, Value: "linux/arm/v7"}}}},
+		{"label:a.b=c=d annotation:x", clauses{
+			{{Field: indexer.FieldLabel, Name: "a.b", Value: "c=d", Valued: true}}, {{Field: indexer.FieldAnnotation, Name: "x"}}}},
+		{`label:"a=b c" label:a="b c"`, clauses{
+			{{Field: indexer.FieldLabel, Name: "a", Value: "b c", Valued: true}}, {{Field: indexer.FieldLabel, Name: "a", Value: "b c", Valued: true}}}},
+		{"label:a=", clauses{{{Field: indexer.FieldLabel, Name: "a", Valued: true}}}},
+		{"size:>1.5GiB layers:<=5 size:20", clauses{
+			{{Field: indexer.FieldSize, Compare: indexer.Above, Number: 3 << 29}},
+			{{Field: indexer.FieldLayers, Compare: indexer.AtMost, Number: 5}},
+			{{Field: indexer.FieldSize, Compare: indexer.Equal, Number: 20}}}},
+		{"created:>2026-01-31 pushed:2026-02", clauses{
+			{{Field: indexer.FieldCreated, Compare: indexer.Above, From: day(2026, 1, 31), To: day(2026, 2, 1)}},
+			{{Field: indexer.FieldPushed, Compare: indexer.Equal, From: day(2026, 2, 1), To: day(2026, 3, 1)}}}},
+		{"created:<30d pushed:>=1y", clauses{
+			{{Field: indexer.FieldCreated, Compare: indexer.Above, From: minute.Add(-720 * time.Hour), To: minute.Add(-720 * time.Hour)}},
+			{{Field: indexer.FieldPushed, Compare: indexer.AtMost, From: minute.Add(-8760 * time.Hour), To: minute.Add(-8760 * time.Hour)}}}},
+		{"pushed:2026-01-02t03:04:05+01:00", clauses{{{Field: indexer.FieldPushed, Compare: indexer.Equal,
+			From: time.Date(2026, 1, 2, 2, 4, 5, 0, time.UTC), To: time.Date(2026, 1, 2, 2, 4, 6, 0, time.UTC)}}}},
+		{"has:SBOM is:multiarch", clauses{{{Field: indexer.FieldHas, Value: "sbom"}}, {{Field: indexer.FieldIs, Value: "multiarch"}}}},
+		{"digest:ABCDEF sha256:012345", clauses{{{Field: indexer.FieldDigest, Value: "sha256:abcdef"}}, {{Field: indexer.FieldDigest, Value: "sha256:012345"}}}},
+		// References, pasted.
+		{"library/nginx:1.25", clauses{{{Words: []string{"library", "nginx"}, Tag: "1.25"}}}},
+		{"host:5000/team/app", clauses{{{Words: []string{"host", "5000", "team", "app"}, Prefix: true}}}},
+		{"host:5000/team/app:v1", clauses{{{Words: []string{"host", "5000", "team", "app"}, Tag: "v1"}}}},
+		{"app:v1@sha256:abcdef", clauses{{{Field: indexer.FieldDigest, Value: "sha256:abcdef"}}}},
+		{`"a:b" https://x`, clauses{{{Words: []string{"a", "b"}, Phrase: true}}, {{Words: []string{"https", "x"}, Prefix: true}}}},
+	}
+	for _, test := range tests {
+		q, err := indexer.ParseQuery(test.text, aMoment)
+		if diff := cmp.Diff(test.want, q.Clauses); diff != "" || err != nil {
+			t.Errorf("%q: %v (-want +got)\n%s", test.text, err, diff)
+		}
+	}
+}
+
+// What cannot be understood is told with its place and a way out.
+func TestParseQueryErrors(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		text, part, problem string
+	}{
+		{"a OR", "OR", "between two terms"},
+		{"OR a", "OR", "between two terms"},
+		{"a OR OR b", "OR", "between two terms"},
+		{`é "never closed`, `"never closed`, "never closed"},
+		{"lable:x", "lable:x", "did you mean label?"},
+		{"repo:", "repo:", "write repo:"},
+		{"size:big", "size:big", "write size:>100MB"},
+		{"layers:1.5", "layers:1.5", "write layers:"},
+		{"layers:1k", "layers:1k", "write layers:"},
+		{"size:99999TB", "size:99999TB", "no number"},
+		{"created:30d", "created:30d", "no time"},
+		{"created:<99999y", "created:<99999y", "no time"},
+		{"created:>2026-02-30", "created:>2026-02-30", "no time"},
+		{"x has:wheels y", "has:wheels", "sbom, signature"},
+		{"label:=x", "label:=x", "needs a name"},
+		{`label:"a"b"c"`, `label:"a"b"c"`, "around a whole value"},
+		{"platform:linux", "platform:linux", "linux/arm64"},
+		{"digest:xyz", "digest:xyz", "hexadecimal"},
+		{"digest:abc", "digest:abc", "at least 6"},
+		{strings.Repeat("a ", indexer.MaxTerms) + "b", "b", "more than 32 terms"},
+		{strings.Repeat("é", 513), "é", "longer than 1024 bytes"},
+	}
+	for _, test := range tests {
+		_, err := indexer.ParseQuery(test.text, aMoment)
+		var wrong *indexer.QueryError
+		if !errors.As(err, &wrong) || !errors.Is(err, indexer.ErrInvalid) {
+			t.Errorf("%q: error %v, want a QueryError", test.text, err)
+			continue
+		}
+		if got := wrong.Query[wrong.Offset : wrong.Offset+wrong.Length]; got != test.part || !strings.Contains(err.Error(), test.problem) {
+			t.Errorf("%q: %v, about %q; want %q about %q", test.text, err, got, test.problem, test.part)
+		}
+	}
+	_, err := indexer.ParseQuery(`é "x`, aMoment)
+	if want := `a quote is never closed: add " at its end, at 3: "\"x"`; fmt.Sprint(err) != want {
+		t.Errorf("the error reads %q, want %q", err, want)
+	}
+}
+
+func TestQueryPage(t *testing.T) {
+	t.Parallel()
+	if got := (indexer.Query{}).Page(1000, -1); got.Limit != indexer.MaxPage || got.Offset != 0 {
+		t.Errorf("limit 1000, offset -1 became %d, %d", got.Limit, got.Offset)
+	}
+}
+
+// A query is bounded, and is text that a database takes; an error lies within
+// the text. What a client without errors asks for are words alone.
+func FuzzParseQuery(f *testing.F) {
+	for _, seed := range []string{
+		"nginx 1.27 \xff\x00", `a OR -"b c" label:x="y z" size:>1.5MB`, "created:<30d is:multiarch host:5000/a:b@sha256:012345", `""" - -: : OR`,
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		q, err := indexer.ParseQuery(text, aMoment)
+		var wrong *indexer.QueryError
+		switch {
+		case errors.As(err, &wrong):
+			if _ = wrong.Error(); !utf8.ValidString(wrong.Query[wrong.Offset : wrong.Offset+wrong.Length]) {
+				t.Errorf("%q: the part that is wrong is cut within a letter", text)
+			}
+		case err != nil:
+			t.Errorf("%q: %v is no QueryError", text, err)
+		}
+		terms := checkQuery(t, text, q) + checkQuery(t, text, indexer.PlainQuery(text))
+		if terms > 2*indexer.MaxTerms {
+			t.Errorf("%q has %d terms", text, terms)
+		}
+	})
+}
+
+func checkQuery(t *testing.T, text string, q indexer.Query) (terms int) {
+	if len(q.Text) > indexer.MaxQueryLength || !utf8.ValidString(q.Text) {
+		t.Errorf("%q became %q", text, q.Text)
+	}
+	for _, c := range q.Clauses {
+		terms += len(c)
+		for _, term := range c {
+			if term.Field == indexer.FieldText && len(term.Words) == 0 || term.Number < 0 {
+				t.Errorf("%q has the term %+v", text, term)
+			}
+			for _, w := range term.Words {
+				if w == "" || !utf8.ValidString(w) || strings.ContainsAny(w, " '\x00") {
+					t.Errorf("%q has the word %q", text, w)
+				}
+			}
+			if strings.ContainsRune(term.Name+term.Value+term.Tag, 0) {
+				t.Errorf("%q has a NUL in %+v", text, term)
+			}
+		}
+	}
+	return terms
+}
+
+func TestEditDistance(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		a, b string
+		want int
+	}{
+		{"", "", 0}, {"a", "", 1}, {"ngnix", "nginx", 1}, {"kitten", "sitting", 3}, {"label", "lable", 1},
+	} {
+		if got := indexer.EditDistance(test.a, test.b); got != test.want || indexer.EditDistance(test.b, test.a) != test.want {
+			t.Errorf("EditDistance(%q, %q) = %d, want %d", test.a, test.b, got, test.want)
+		}
+	}
+}

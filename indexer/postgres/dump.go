@@ -1,0 +1,124 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/portbook/portbook/indexer"
+)
+
+// batchBytes is how many bytes of bodies AllManifests gives, and one body more:
+// 8 MiB. A body has up to 4 MiB; most have 2 KB.
+const batchBytes = 8 << 20
+
+// Names gives the names of repositories that have a tag, in order.
+func (v *View) Names(ctx context.Context, after string, limit int) ([]string, error) {
+	names, err := column[string](ctx, v.tx, "SELECT name FROM repository_search WHERE name > $1 ORDER BY name LIMIT $2", indexer.CleanText(after), limit)
+	return names, wrap(fmt.Sprintf("names after %q", after), err)
+}
+
+// AllManifests gives the manifests of all repositories, in order of repository
+// and digest, after the two named. It ends early where their bodies are large,
+// and with an empty slice only at the end. They are without entries, which stand
+// in the body.
+func (v *View) AllManifests(ctx context.Context, afterRepository string, afterDigest digest.Digest, limit int) ([]indexer.Manifest, error) {
+	// First the rest of the repository, then those behind it: so each half is
+	// read in the order of an index.
+	const q = `
+		WITH keys AS (
+			SELECT k.*, sum(k.bytes) OVER (ORDER BY k.name, k.digest) - k.bytes AS before FROM (
+				SELECT next.*, pg_column_size(b.body) + COALESCE(pg_column_size(b.config), 0) AS bytes FROM (
+					(SELECT r.name, m.digest, m.repository_id, m.id FROM repository r JOIN manifest m ON m.repository_id = r.id
+					WHERE r.name = $1 AND m.digest > $2 ORDER BY m.digest LIMIT $3)
+					UNION ALL
+					(SELECT r.name, m.digest, m.repository_id, m.id FROM repository r JOIN manifest m ON m.repository_id = r.id
+					WHERE r.name > $1 ORDER BY r.name, m.digest LIMIT $3)
+				) AS next
+				LEFT JOIN manifest_body b ON b.repository_id = next.repository_id AND b.manifest_id = next.id
+				ORDER BY next.name, next.digest LIMIT $3
+			) AS k
+		)
+		SELECT k.name, m.digest, mt.name AS media_type, COALESCE(at.name, '') AS artifact_type, m.kind, m.size, m.content_size,
+			m.created_at, m.seen_at, m.problems, b.body, b.config
+		FROM keys k
+		JOIN manifest m ON m.repository_id = k.repository_id AND m.id = k.id
+		JOIN media_type mt ON mt.id = m.media_type_id
+		LEFT JOIN media_type at ON at.id = m.artifact_type_id
+		LEFT JOIN manifest_body b ON b.repository_id = m.repository_id AND b.manifest_id = m.id
+		WHERE COALESCE(k.before, 0) <= $4 ORDER BY k.name, k.digest`
+	type row struct {
+		Name                          string
+		Digest                        []byte
+		MediaType, ArtifactType, Kind string
+		Size, ContentSize             int64
+		CreatedAt                     *time.Time
+		SeenAt                        time.Time
+		Problems                      []string
+		Body, Config                  []byte
+	}
+	after := append([]byte{}, bytesOf(afterDigest)...) // empty, not null: before all digests
+	rows, err := collect[row](ctx, v.tx, q, indexer.CleanText(afterRepository), after, limit, batchBytes)
+	var manifests []indexer.Manifest
+	for _, r := range rows {
+		manifests = append(manifests, storedManifest{
+			Digest: r.Digest, MediaType: r.MediaType, ArtifactType: r.ArtifactType, Kind: r.Kind, Size: r.Size, ContentSize: r.ContentSize,
+			CreatedAt: r.CreatedAt, SeenAt: r.SeenAt, Problems: r.Problems, Body: r.Body, Config: r.Config,
+		}.manifest(r.Name))
+	}
+	return manifests, wrap(fmt.Sprintf("manifests after %q", afterRepository), err)
+}
+
+// AllTags gives the tags of all repositories, in order of repository and name,
+// after the two named: each with its name, its digest and when it came to show
+// it.
+func (v *View) AllTags(ctx context.Context, afterRepository, afterTag string, limit int) ([]indexer.TagOf, error) {
+	const q = `
+		SELECT next.repository, next.name, m.digest, next.moved_at, COALESCE(next.problem, '') AS problem FROM (
+			(SELECT r.name AS repository, t.* FROM repository r JOIN tag t ON t.repository_id = r.id
+			WHERE r.name = $1 AND t.name > $2 ORDER BY t.name LIMIT $3)
+			UNION ALL
+			(SELECT r.name AS repository, t.* FROM repository r JOIN tag t ON t.repository_id = r.id
+			WHERE r.name > $1 ORDER BY r.name, t.name LIMIT $3)
+		) AS next
+		LEFT JOIN manifest m ON m.repository_id = next.repository_id AND m.id = next.manifest_id
+		ORDER BY next.repository, next.name LIMIT $3`
+	type row struct {
+		Repository, Name string
+		Digest           []byte
+		MovedAt          time.Time
+		Problem          string
+	}
+	rows, err := collect[row](ctx, v.tx, q, indexer.CleanText(afterRepository), indexer.CleanText(afterTag), limit)
+	var tags []indexer.TagOf
+	for _, r := range rows {
+		tags = append(tags, indexer.TagOf{Repository: r.Repository,
+			Tag: indexer.Tag{Name: r.Name, Digest: digestOf(r.Digest), MovedAt: r.MovedAt, Problem: r.Problem}})
+	}
+	return tags, wrap(fmt.Sprintf("tags after %q", afterRepository), err)
+}
+
+// HistoryAt gives the id than which all moves that were seen until a time are
+// older, 0 if none was seen later. It halves the ids until it has it, since they
+// grow with time: of moves that two indexers wrote in the same moment one may be
+// missed.
+func (v *View) HistoryAt(ctx context.Context, at time.Time) (int64, error) {
+	const q = `
+		WITH RECURSIVE ends AS (SELECT max(id) AS last FROM tag_history),
+		half (low, high) AS ( -- the first move that was seen later is above low, and not above high
+			SELECT 0::bigint, last + 1 FROM ends WHERE last IS NOT NULL
+			UNION ALL
+			SELECT CASE WHEN seen.later THEN half.low ELSE seen.middle END, CASE WHEN seen.later THEN seen.middle ELSE half.high END
+			FROM half CROSS JOIN LATERAL (
+				SELECT (half.low + half.high) / 2 AS middle,
+					COALESCE((SELECT h.seen_at > $1 FROM tag_history h WHERE h.id >= (half.low + half.high) / 2 ORDER BY h.id LIMIT 1), true) AS later
+			) AS seen
+			WHERE half.high - half.low > 1
+		)
+		SELECT COALESCE((SELECT high FROM half WHERE high - low <= 1 AND high <= (SELECT last FROM ends)), 0)`
+	var id int64
+	err := v.tx.QueryRow(ctx, q, at).Scan(&id)
+	return id, wrap(fmt.Sprintf("history at %v", at), err)
+}

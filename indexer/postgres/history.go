@@ -1,0 +1,88 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	sq "github.com/Masterminds/squirrel"
+
+	"github.com/portbook/portbook/indexer"
+)
+
+// History gives moves of tags, latest first, older than the move before (0: from
+// the latest): of one tag, of all of a repository's if tag is "", of everybody's
+// if repository is too.
+func (v *View) History(ctx context.Context, repository, tag string, before int64, limit int) ([]indexer.Move, error) {
+	sel := psql.Select("id", "repository", "tag", "from_digest", "to_digest", "seen_at", "seen_by").From("tag_history").
+		OrderBy("id DESC").Suffix("LIMIT ?", limit)
+	if repository != "" {
+		sel = sel.Where(sq.Eq{"repository": indexer.CleanText(repository)})
+	}
+	if tag != "" {
+		sel = sel.Where(sq.Eq{"tag": indexer.CleanText(tag)})
+	}
+	if before > 0 {
+		sel = sel.Where(sq.Lt{"id": before})
+	}
+	type row struct {
+		ID                   int64
+		Repository, Tag      string
+		FromDigest, ToDigest []byte
+		SeenAt               time.Time
+		SeenBy               string
+	}
+	rows, err := selected[row](ctx, v.tx, sel)
+	var moves []indexer.Move
+	for _, r := range rows {
+		moves = append(moves, indexer.Move{
+			ID: r.ID, Repository: r.Repository, Tag: r.Tag, From: digestOf(r.FromDigest), To: digestOf(r.ToDigest), SeenAt: r.SeenAt, SeenBy: r.SeenBy,
+		})
+	}
+	return moves, wrap("history of tags", err)
+}
+
+// RepositoriesAt gives the repositories that had a tag at a time, by name, as
+// far as the history goes back. It walks from name to name by the index, and
+// looks in each for a tag whose last move until then did not end in nothing.
+func (v *View) RepositoriesAt(ctx context.Context, at time.Time, after string, limit int) ([]string, error) {
+	const q = `
+		WITH RECURSIVE known (name) AS (
+			(SELECT repository FROM tag_history WHERE repository > $2 AND seen_at <= $1 ORDER BY repository LIMIT 1)
+			UNION ALL
+			SELECT next.repository FROM known CROSS JOIN LATERAL (
+				SELECT repository FROM tag_history WHERE repository > known.name AND seen_at <= $1 ORDER BY repository LIMIT 1
+			) AS next
+		)
+		SELECT name FROM known WHERE EXISTS (
+			SELECT FROM tag_history h WHERE h.repository = known.name AND h.seen_at <= $1 AND h.to_digest IS NOT NULL
+				AND NOT EXISTS (SELECT FROM tag_history later
+					WHERE later.repository = h.repository AND later.tag = h.tag AND later.id > h.id AND later.seen_at <= $1))
+		LIMIT $3`
+	names, err := column[string](ctx, v.tx, q, at, indexer.CleanText(after), limit)
+	return names, wrap(fmt.Sprintf("repositories at %v", at), err)
+}
+
+// TagsAt gives the tags of a repository at a time, in bytewise order of name, as
+// far as the history goes back. Each has its name, its digest and when it came
+// to show it; the rest is that of the manifest as the book has it now, and
+// empty if it has it no more.
+func (v *View) TagsAt(ctx context.Context, repository string, at time.Time, after string, limit int) ([]indexer.Tag, error) {
+	const q = `
+		SELECT t.name, t.digest, '' AS tag_problem, t.moved_at, ` + shownColumns + `
+		FROM (
+			SELECT name, digest, moved_at FROM (
+				SELECT DISTINCT ON (tag) tag AS name, to_digest AS digest, seen_at AS moved_at FROM tag_history
+				WHERE repository = $1 AND tag > $3 AND seen_at <= $2 ORDER BY tag, id DESC
+			) AS moved WHERE digest IS NOT NULL ORDER BY name LIMIT $4
+		) AS t
+		LEFT JOIN repository r ON r.name = $1
+		LEFT JOIN manifest m ON m.repository_id = r.id AND m.digest = t.digest` + shownJoins + `
+		ORDER BY t.name`
+	rows, err := collect[shownRow](ctx, v.tx, q, indexer.CleanText(repository), at, indexer.CleanText(after), limit)
+	var tags []indexer.Tag
+	for _, r := range rows {
+		tags = append(tags, r.tag())
+	}
+	return tags, wrap(fmt.Sprintf("tags of %q at %v", repository, at), err)
+}

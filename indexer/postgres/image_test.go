@@ -1,0 +1,159 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	sq "github.com/Masterminds/squirrel"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/portbook/portbook/indexer"
+)
+
+// Search rows of images leave out no image that the tables of the catalogue have,
+// and let none in: they are asked both ways.
+func TestImagesLikeCatalogue(t *testing.T) {
+	t.Parallel()
+	s, _ := stock(t)
+	rnd := rand.New(rand.NewPCG(1, 2))
+	platforms := []string{"linux/amd64", "linux/arm64", "", "unknown/unknown", "windows/amd64"}
+	for i := range 40 {
+		repo := fmt.Sprintf("r%d/x", rnd.IntN(6))
+		label := func() []string {
+			return []string{"ref", fmt.Sprint("app", rnd.IntN(3)), "team", fmt.Sprint("t", rnd.IntN(3)), "n", fmt.Sprint(i, rnd.IntN(1000)), "build-date", fmt.Sprint(rnd.IntN(2))}[:2+2*rnd.IntN(4)]
+		}
+		a := made(repo, platforms[rnd.IntN(5)], 5, 1, "", label()...)
+		b := made(repo, platforms[rnd.IntN(5)], 6, 1, "", label()...)
+		b.Annotations = map[string]string{"note": fmt.Sprint(rnd.IntN(3))}
+		tag := []string{"latest", "v1", "v2", "x"}[rnd.IntN(4)]
+		switch rnd.IntN(5) {
+		case 0:
+			s.find(repo, tag, a)
+		case 1, 2:
+			l := listing(repo, a, b)
+			l.Annotations = map[string]string{"list": "yes"}
+			s.find(repo, tag, l, a, b)
+			if rnd.IntN(2) == 0 {
+				s.find(repo, "also", b)
+			}
+		case 3:
+			s.find(repo, tag) // gone
+		case 4:
+			l := listing(repo, a, b)
+			s.find(repo, tag, l, a)                          // b is missing
+			s.find(repo, "twice", listing(repo, l, a, a), l) // an index in an index
+		}
+	}
+	values := map[indexer.Field][]string{
+		indexer.FieldRepository: {"r1/x", "r2/x", "r*", "none", "\x00"}, indexer.FieldTag: {"latest", "v1", "v*", "also", "twice", ""},
+		indexer.FieldOS: {"linux", "windows", "", "unknown", "l*"}, indexer.FieldArchitecture: {"amd64", "", "unknown", "arm*"},
+		indexer.FieldLabel: {"app1", "t0", "t*", "0", "1"}, indexer.FieldAnnotation: {"1", "2", "*"},
+	}
+	keys := []string{"ref", "team", "note", "build-date", "n", "none"}
+	fields := []indexer.Field{indexer.FieldRepository, indexer.FieldTag, indexer.FieldOS, indexer.FieldArchitecture, indexer.FieldLabel, indexer.FieldLabel, indexer.FieldAnnotation}
+	some := 0
+	for range 250 {
+		var q indexer.ImageQuery
+		for range rnd.IntN(4) {
+			c := indexer.Condition{Field: fields[rnd.IntN(len(fields))], Name: keys[rnd.IntN(len(keys))]}
+			c.Op = []indexer.Op{indexer.OpEquals, indexer.OpMatches, indexer.OpExists}[rnd.IntN(3)]
+			if c.Op == indexer.OpExists && c.Field != indexer.FieldLabel && c.Field != indexer.FieldAnnotation {
+				c.Op = indexer.OpEquals
+			}
+			for range rnd.IntN(3) {
+				v := values[c.Field]
+				c.Values = append(c.Values, v[rnd.IntN(len(v))])
+			}
+			q = append(q, c)
+		}
+		err := s.View(t.Context(), func(v *View) error {
+			want, err := v.plainImages(t.Context(), q)
+			if err != nil {
+				return err
+			}
+			got, err := v.Images(t.Context(), q)
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("%+v (-want +got)\n%s", q, diff)
+			}
+			if len(want) > 0 {
+				some++
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatalf("%+v: %v", q, err)
+		}
+		if t.Failed() {
+			break
+		}
+	}
+	if some < 50 {
+		t.Errorf("only %d queries found anything: nothing was tested", some)
+	}
+}
+
+// plainImages is Images without search rows.
+func (v *View) plainImages(ctx context.Context, q indexer.ImageQuery) ([]indexer.RepositoryImages, error) {
+	images, err := v.plainTagged(ctx, q)
+	if err != nil {
+		return nil, wrap("images", err)
+	}
+	listed, err := v.plainListed(ctx, q)
+	if err != nil {
+		return nil, wrap("images", err)
+	}
+	return merge(images, listed), nil
+}
+
+// plainTags is all tags of the manifest m, sorted.
+const plainTags = `ARRAY(SELECT t.name FROM tag t WHERE t.repository_id = m.repository_id AND t.manifest_id = m.id ORDER BY t.name) AS tags`
+
+func (v *View) plainTagged(ctx context.Context, q indexer.ImageQuery) ([]imageRow, error) {
+	sel := psql.Select("r.name", "m.digest", "mt.name AS media_type", "COALESCE(p.os, '') AS os",
+		"COALESCE(p.architecture, '') AS architecture", "m.labels", "m.annotations", plainTags).
+		From("manifest m").
+		Join("repository r ON r.id = m.repository_id").
+		Join("media_type mt ON mt.id = m.media_type_id").
+		LeftJoin("platform p ON p.id = m.platform_id").
+		Where("m.kind = 'image'").
+		OrderBy("r.name", "m.digest")
+	return selected[imageRow](ctx, v.tx, plainWhere(sel, q, "m", "m"))
+}
+
+func (v *View) plainListed(ctx context.Context, q indexer.ImageQuery) ([]listedRow, error) {
+	sel := psql.Select("r.name", "c.digest", "ct.name AS media_type", "COALESCE(p.os, '') AS os",
+		"COALESCE(p.architecture, '') AS architecture", "c.labels", "c.annotations", "NULL::text[] AS tags",
+		"m.digest AS list_digest", "mt.name AS list_media_type", "m.annotations AS list_annotations",
+		strings.Replace(plainTags, "AS tags", "AS list_tags", 1), "e.position").
+		From("manifest m").
+		Join("repository r ON r.id = m.repository_id").
+		Join("media_type mt ON mt.id = m.media_type_id").
+		Join("index_entry e ON e.repository_id = m.repository_id AND e.manifest_id = m.id").
+		Join("manifest c ON c.repository_id = e.repository_id AND c.digest = e.digest").
+		Join("media_type ct ON ct.id = c.media_type_id").
+		LeftJoin("platform p ON p.id = c.platform_id").
+		Where("m.kind = 'index' AND c.kind = 'image'").
+		OrderBy("r.name", "m.digest", "e.position")
+	return selected[listedRow](ctx, v.tx, plainWhere(sel, q, "c", "m"))
+}
+
+// where adds the conditions of q on an image, whose tags are those of tagged:
+// the image itself, or the index that lists it. Something must be tagged.
+func plainWhere(sel sq.SelectBuilder, q indexer.ImageQuery, image, tagged string) sq.SelectBuilder {
+	tags := sq.Select("1").From("tag t").Where("t.repository_id = " + tagged + ".repository_id AND t.manifest_id = " + tagged + ".id")
+	hasTag := false
+	for _, c := range q {
+		if c.Field == indexer.FieldTag {
+			sel, hasTag = sel.Where(sq.Expr("EXISTS (?)", tags.Where(compare("t.name", c)))), true
+			continue
+		}
+		sel = sel.Where(condition(c, image))
+	}
+	if !hasTag {
+		sel = sel.Where(sq.Expr("EXISTS (?)", tags))
+	}
+	return sel
+}

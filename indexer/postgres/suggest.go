@@ -1,0 +1,161 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/portbook/portbook/indexer"
+)
+
+const (
+	// maxSuggestions is the most that Suggest gives: 20, more than anybody reads
+	// while typing.
+	maxSuggestions = 20
+	// suggestRows is how many repositories of a tier are compared for what was
+	// typed so far: 1,000, 2 ms. Of one letter's in the last tier, the first by
+	// name are taken; the next letter finds the others.
+	suggestRows = 1000
+	// namespaceSteps bounds the walk from one namespace to the next: 200, 2 ms.
+	// Each repository without a namespace on the way costs a step.
+	namespaceSteps = 200
+)
+
+// Suggest completes what is being typed, best first: a word to a repository by
+// the beginning of its name or of its last path component, or to the name of a
+// field; and the value of a field, where all values are at hand. Nothing is no
+// error, whatever the text.
+func (v *View) Suggest(ctx context.Context, text string, limit int) ([]indexer.Suggestion, error) {
+	c, ok := indexer.CutLast(text)
+	if !ok {
+		return nil, nil
+	}
+	suggestions, err := v.complete(ctx, c, min(max(limit, 1), maxSuggestions))
+	return suggestions, wrap("suggest", err)
+}
+
+func (v *View) complete(ctx context.Context, c indexer.Completion, limit int) ([]indexer.Suggestion, error) {
+	value := strings.ToLower(indexer.CleanText(c.Value))
+	named := func(names []string, err error) ([]indexer.Suggestion, error) {
+		var suggestions []indexer.Suggestion
+		for _, n := range names {
+			suggestions = append(suggestions, indexer.Suggestion{Text: c.With(n), Name: n})
+		}
+		return suggestions, err
+	}
+	switch c.Field {
+	case indexer.FieldText:
+		fields := indexer.FieldsFrom(value)
+		fields = fields[:min(len(fields), limit)]
+		suggestions, err := named(v.namesFrom(ctx, value, limit-len(fields)))
+		for _, f := range fields {
+			suggestions = append(suggestions, indexer.Suggestion{Text: c.With(f + ":")})
+		}
+		return suggestions, err
+	case indexer.FieldRepository:
+		return named(v.namesFrom(ctx, value, limit))
+	case indexer.FieldNamespace:
+		return named(v.namespacesFrom(ctx, value, limit))
+	}
+	values, err := v.valuesFrom(ctx, c.Field, value, limit)
+	var suggestions []indexer.Suggestion
+	for _, x := range values {
+		suggestions = append(suggestions, indexer.Suggestion{Text: c.With(x)})
+	}
+	return suggestions, err
+}
+
+// namesQuery takes the repository of that very name, then tier after tier those
+// whose last path component begins so, then those whose name does. Postgres goes
+// no further than it must.
+var namesQuery = func() string {
+	const (
+		base = `
+		UNION ALL (SELECT name FROM (
+				SELECT name, basename, pulls, updated_at FROM repository_search
+				WHERE tier = %[1]d AND basename >= $1 AND basename < $2 ORDER BY basename LIMIT %[2]d) AS typed
+			WHERE name <> $1 ORDER BY basename <> $1, pulls DESC, updated_at DESC, name LIMIT $3)`
+		whole = `
+		UNION ALL (SELECT name FROM (
+				SELECT name, basename, pulls, updated_at FROM repository_search
+				WHERE tier = %[1]d AND name >= $1 AND name < $2 ORDER BY name LIMIT %[2]d) AS typed
+			WHERE name <> $1 AND NOT (basename >= $1 AND basename < $2) ORDER BY pulls DESC, updated_at DESC, name LIMIT $3)`
+	)
+	q := "SELECT name FROM (SELECT name FROM repository_search WHERE name = $1"
+	for tier := range 3 {
+		q += fmt.Sprintf(base, tier, suggestRows) + fmt.Sprintf(whole, tier, suggestRows)
+	}
+	return q + ") AS best LIMIT $3"
+}()
+
+// namesFrom gives the repositories that somebody may mean who has typed so much.
+// '~' is above every character of a name.
+func (v *View) namesFrom(ctx context.Context, typed string, limit int) ([]string, error) {
+	if typed == "" || limit == 0 {
+		return nil, nil
+	}
+	return column[string](ctx, v.tx, namesQuery, typed, typed+"~", limit)
+}
+
+// namespacesFrom walks from namespace to namespace by the index of names: behind
+// those of "team/" comes "team0", and behind the name "app" comes "app!".
+func (v *View) namespacesFrom(ctx context.Context, typed string, limit int) ([]string, error) {
+	const q = `
+		WITH RECURSIVE step (name, namespace, n) AS (
+			SELECT NULL::text COLLATE "C", NULL::text COLLATE "C", 0
+			UNION ALL
+			SELECT next.name, NULLIF(left(next.name, length($1) + strpos(substr(next.name, length($1) + 1), '/') - 1), left(next.name, length($1) - 1)), n + 1
+			FROM step CROSS JOIN LATERAL (
+				SELECT s.name FROM repository_search s
+				WHERE s.name >= COALESCE(step.namespace || '0', step.name || '!', $1) AND s.name < $2 ORDER BY s.name LIMIT 1
+			) AS next
+			WHERE n < $4
+		)
+		SELECT namespace FROM step WHERE namespace IS NOT NULL LIMIT $3`
+	return column[string](ctx, v.tx, q, typed, typed+"~", limit, namespaceSteps)
+}
+
+// valuesFrom gives the values of a field that begin with what was typed: fixed
+// ones, and those of the dictionaries in the order in which the book met them,
+// which has the common ones first.
+func (v *View) valuesFrom(ctx context.Context, f indexer.Field, typed string, limit int) ([]string, error) {
+	var values []string
+	for _, x := range indexer.FieldValues(f) {
+		if strings.HasPrefix(x, typed) {
+			values = append(values, x)
+		}
+	}
+	q := map[indexer.Field]string{
+		indexer.FieldOS:           platformValues("os"),
+		indexer.FieldArchitecture: platformValues("architecture"),
+		indexer.FieldPlatform:     platformValues("concat_ws('/', os, architecture, NULLIF(variant, ''))"),
+		indexer.FieldType: `
+			SELECT lower(name) AS value FROM media_type WHERE starts_with(lower(name), $1) AND name <> ALL($3)
+			GROUP BY value ORDER BY min(id) LIMIT $2`,
+	}[f]
+	if q == "" {
+		return values[:min(len(values), limit)], nil
+	}
+	args := []any{typed, limit}
+	if f == indexer.FieldType {
+		args = append(args, manifestTypes)
+	}
+	stored, err := column[string](ctx, v.tx, q, args...)
+	values = append(values, stored...)
+	return values[:min(len(values), limit)], err
+}
+
+// platformValues selects what begins so, of platforms that say something.
+func platformValues(expression string) string {
+	return "SELECT " + expression + ` AS value FROM platform
+		WHERE starts_with(` + expression + `, $1) AND os NOT IN ('', 'unknown') AND architecture NOT IN ('', 'unknown')
+		GROUP BY value ORDER BY min(id) LIMIT $2`
+}
+
+// manifestTypes are in the dictionary too, and are no types of artifacts.
+var manifestTypes = []string{
+	ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageIndex,
+	"application/vnd.docker.distribution.manifest.v2+json", "application/vnd.docker.distribution.manifest.list.v2+json",
+}

@@ -1,0 +1,73 @@
+package postgres_test
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/portbook/portbook/indexer/postgres"
+	"github.com/portbook/portbook/schema/schematest"
+)
+
+func names(t *testing.T, s *postgres.Store, all ...string) {
+	t.Helper()
+	for _, name := range all {
+		setTag(t, s, "latest", image(name, name))
+	}
+}
+
+// What is being typed is completed, and whatever is typed is no error.
+func TestSuggest(t *testing.T) {
+	t.Parallel()
+	pool := schematest.New(t)
+	s := postgres.New(pool)
+	names(t, s, "nginx", "library/nginx", "team/nginx-proxy", "nets/router", "team/tools/lab", "team/app", "teams/x")
+	for name, tier := range map[string]int{"library/nginx": 0, "team/nginx-proxy": 1, "nginx": 2, "nets/router": 2} {
+		if _, err := pool.Exec(t.Context(), "UPDATE repository_search SET tier = $2 WHERE name = $1", name, tier); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tests := []struct {
+		text  string
+		limit int
+		want  []string // texts
+	}{
+		{"n", 10, []string{"library/nginx", "team/nginx-proxy", "nginx", "nets/router"}},
+		{"NG", 10, []string{"library/nginx", "team/nginx-proxy", "nginx"}},
+		{"nginx", 2, []string{"nginx", "library/nginx"}}, // the very name first
+		{"fast -ngin", 1, []string{"fast -library/nginx"}},
+		{"library/", 10, []string{"library/nginx"}},
+		{"la", 10, []string{"team/tools/lab", "label:", "layers:"}},
+		{"la", 1, []string{"label:"}},
+		{"a repo:nets", 10, []string{"a repo:nets/router"}},
+		{"namespace:team", 10, []string{"namespace:team", "namespace:teams"}},
+		{"ns:team/t", 10, []string{"ns:team/tools"}},
+		{"namespace:", 2, []string{"namespace:library", "namespace:nets"}},
+		{"os:", 10, []string{"os:linux"}},
+		{"arch:am", 10, []string{"arch:amd64"}},
+		{"platform:linux/", 10, []string{"platform:linux/amd64"}},
+		{"type:i", 10, []string{"type:image", "type:index"}},
+		{"has:s", 10, []string{"has:sbom", "has:signature"}},
+		{"tag:v", 10, nil},
+		{"zzz", 10, nil},
+		{"", 10, nil},
+		{"nginx ", 10, nil},
+		{`"reverse ng`, 10, nil},
+		{`label:a="ng`, 10, nil},
+		{"\x00\xff", 10, nil},
+		{"100%_", 10, nil},
+	}
+	for _, test := range tests {
+		view(t, s, func(v *postgres.View) error {
+			got, err := v.Suggest(t.Context(), test.text, test.limit)
+			var texts []string
+			for _, x := range got {
+				texts = append(texts, x.Text)
+			}
+			if diff := cmp.Diff(test.want, texts); diff != "" {
+				t.Errorf("%q (-want +got)\n%s", test.text, diff)
+			}
+			return err
+		})
+	}
+}

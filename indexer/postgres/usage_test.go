@@ -1,0 +1,34 @@
+package postgres
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
+)
+
+// A digest is used in the same places whichever way they are looked for.
+func TestUsesBothWays(t *testing.T) {
+	t.Parallel()
+	s, nginx := stock(t)
+	amd := made("team/app", "linux/amd64", 10e6, 2, "2026-10-01", "team", "blue", "stage", "prod") // as in stock
+	signed := made("team/signed", "linux/arm/v7", 1e6, 1, "2026-11-20")
+	for _, d := range []digest.Digest{nginx.Digest, amd.Digest, signed.Digest, digest.FromString("layer0"), digest.FromString("layer5")} {
+		err := s.View(t.Context(), func(v *View) error {
+			u := usage{digest: bytesOf(d), afterDigest: []byte{}, limit: 3}
+			_ = v.tx.QueryRow(t.Context(), "SELECT id FROM blob WHERE digest = $1", u.digest).Scan(&u.blob) // nil if it is none
+			sorted, err := v.usesSorted(t.Context(), u)
+			if err != nil {
+				return err
+			}
+			walked, whole, err := v.usesWalked(t.Context(), u)
+			if diff := cmp.Diff(sorted, walked); diff != "" || len(sorted) == 0 || whole != (len(sorted) == u.limit) {
+				t.Errorf("%s: whole page %v (-sorted +walked)\n%s", d, whole, diff)
+			}
+			return err
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}
+}

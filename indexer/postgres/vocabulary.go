@@ -1,0 +1,190 @@
+package postgres
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/portbook/portbook/indexer"
+)
+
+const (
+	// maxVocabulary is the most words that misspelt ones are mended to: 200,000,
+	// those in the most names. A million repositories have some 80,000 words;
+	// beyond come random strings. It bounds both tables, at about 150 MB.
+	maxVocabulary = 200_000
+	// minMended is the least length of a word that is mended: 3 letters. Of two,
+	// every word is a letter away.
+	minMended = 3
+	// maxMended is the greatest: 40. A longer one is a digest or the like, and
+	// each letter costs a row.
+	maxMended = 40
+	// minMendedTwice is from how many letters on two mistakes are mended: 8. In
+	// shorter words they make a different one.
+	minMendedTwice = 8
+	// maxMendedWords is how many words of a query are looked at: 8, of 32 that
+	// it may have. Each unknown one takes some milliseconds.
+	maxMendedWords = 8
+)
+
+// vocabularyQuery counts the words of all names and writes what differs from
+// what is stored. 'form' and 'word' are as search_misspelling has them: the word
+// whole, and with each letter left out.
+const vocabularyQuery = `
+	WITH counted AS MATERIALIZED (
+		SELECT word COLLATE "C" AS word, ndoc AS n FROM ts_stat('SELECT name_words FROM repository_search')
+		WHERE length(word) BETWEEN $1 AND $2 AND word !~ '^[0-9]+$'
+		ORDER BY ndoc DESC, word COLLATE "C" LIMIT $3
+	), gone AS (
+		DELETE FROM search_word w WHERE NOT EXISTS (SELECT FROM counted c WHERE c.word = w.word) RETURNING word
+	), moved AS (
+		UPDATE search_word w SET n = c.n FROM counted c WHERE c.word = w.word AND c.n <> w.n RETURNING w.word
+	), new AS (
+		INSERT INTO search_word (word, n)
+		SELECT word, n FROM counted c WHERE NOT EXISTS (SELECT FROM search_word w WHERE w.word = c.word) RETURNING word
+	), gone_forms AS (
+		DELETE FROM search_misspelling m USING gone g, generate_series(0, length(g.word)) AS i
+		WHERE m.word = g.word AND m.form = CASE i WHEN 0 THEN g.word ELSE overlay(g.word PLACING '' FROM i FOR 1) END
+	), new_forms AS (
+		INSERT INTO search_misspelling (form, word)
+		SELECT CASE i WHEN 0 THEN word ELSE overlay(word PLACING '' FROM i FOR 1) END, word
+		FROM new, generate_series(0, length(word)) AS i ON CONFLICT DO NOTHING
+	)
+	SELECT (SELECT count(*) FROM new) + (SELECT count(*) FROM gone) + (SELECT count(*) FROM moved)`
+
+// Vocabulary finds the words of names anew, by which misspelt ones are mended,
+// and returns how many differ from what was stored. It reads the search rows of
+// all repositories once (5 s for a million) and holds no lock that anybody waits
+// for.
+func (s *Store) Vocabulary(ctx context.Context) (n int, err error) {
+	err = s.begin(ctx, func(tx pgx.Tx, c cluster) error {
+		if err := tx.QueryRow(ctx, vocabularyQuery, minMended, maxMended, maxVocabulary).Scan(&n); err != nil || n == 0 {
+			return err
+		}
+		return bump(ctx, tx, c)
+	})
+	return n, wrap("vocabulary", err)
+}
+
+// Correct gives the text of a query in which each word that no repository has is
+// replaced by the nearest word of names: one letter more, less, other, or
+// swapped with its neighbour, in long words two; of several the most frequent.
+// It gives "" if nothing is to be mended, or the mended query finds nothing.
+func (v *View) Correct(ctx context.Context, q indexer.Query) (string, error) {
+	mended, err := v.mend(ctx, q)
+	if err != nil || mended.Text == q.Text {
+		return "", wrap("correct", err)
+	}
+	results, err := v.planned(ctx, mended.Page(1, 0))
+	if err != nil || len(results.Items) == 0 {
+		return "", wrap("correct", err)
+	}
+	return mended.Text, nil
+}
+
+// mend gives q as it is if there is a word that it cannot mend.
+func (v *View) mend(ctx context.Context, q indexer.Query) (indexer.Query, error) {
+	words, prefix := q.FreeWords()
+	mended := q
+	for _, w := range words[:min(len(words), maxMendedWords)] {
+		known, err := v.knows(ctx, w, w == prefix)
+		if err != nil {
+			return q, err
+		}
+		if known {
+			continue
+		}
+		nearest, err := v.nearestWord(ctx, w)
+		if err != nil || nearest == "" {
+			return q, err
+		}
+		mended = mended.WithWord(w, nearest)
+	}
+	return mended, nil
+}
+
+// knows reports whether any repository has a word, or one that begins with it.
+// The last tier is counted and not asked for one row: for that Postgres would
+// rather read the table from its beginning, which for a word that is not there
+// means all of it.
+func (v *View) knows(ctx context.Context, word string, prefix bool) (bool, error) {
+	const q = `
+		SELECT COALESCE(
+			(SELECT true FROM repository_search WHERE tier = 0 AND all_words @@ $1::text::tsquery LIMIT 1),
+			(SELECT true FROM repository_search WHERE tier = 1 AND all_words @@ $1::text::tsquery LIMIT 1),
+			(SELECT count(*) > 0 FROM repository_search WHERE tier = 2 AND all_words @@ $1::text::tsquery))`
+	var known bool
+	err := v.tx.QueryRow(ctx, q, tsquery(indexer.Term{Words: []string{word}, Prefix: prefix})).Scan(&known)
+	return known, err
+}
+
+// nearestWord gives the word of names that was probably meant, "" if there is
+// none near enough.
+func (v *View) nearestWord(ctx context.Context, word string) (string, error) {
+	if n := len(word); n < minMended || n > maxMended {
+		return "", nil
+	}
+	nearest, err := v.wordWithin(ctx, word, 1, shortened([]string{word}))
+	if err != nil || nearest != "" || len(word) < minMendedTwice || strings.Trim(word, lettersOfNames) != "" {
+		return nearest, err
+	}
+	return v.wordWithin(ctx, word, 2, shortened(edited(word)))
+}
+
+// wordWithin gives the most frequent word that has one of the forms, and can be
+// made from word by so many edits.
+func (v *View) wordWithin(ctx context.Context, word string, edits int, forms []string) (string, error) {
+	const q = `
+		SELECT w.word FROM (
+			SELECT DISTINCT m.word FROM unnest($1::text[]) AS f (form)
+			JOIN search_misspelling m ON m.form = f.form COLLATE "C" OFFSET 0) AS near
+		JOIN search_word w USING (word) ORDER BY w.n DESC, w.word`
+	near, err := column[string](ctx, v.tx, q, forms)
+	for _, w := range near {
+		if indexer.EditDistance(word, w) <= edits {
+			return w, err
+		}
+	}
+	return "", err
+}
+
+// shortened gives words, and each with one letter left out, each once.
+func shortened(words []string) []string {
+	var forms []string
+	for _, w := range words {
+		forms = append(forms, w)
+		for i, r := range w {
+			forms = append(forms, w[:i]+w[i+len(string(r)):])
+		}
+	}
+	slices.Sort(forms)
+	return slices.Compact(forms)
+}
+
+// lettersOfNames are all that the words of names are made of
+// (distribution-spec, "Pulling manifests").
+const lettersOfNames = "abcdefghijklmnopqrstuvwxyz0123456789"
+
+// edited gives all that is made from a word of such letters by one edit. Two
+// words that are two edits apart have one of these in common, whole or with a
+// letter left out.
+func edited(word string) []string {
+	var all []string
+	for i := range len(word) {
+		all = append(all, word[:i]+word[i+1:])
+		if i > 0 {
+			all = append(all, word[:i-1]+word[i:i+1]+word[i-1:i]+word[i+1:])
+		}
+	}
+	for i := range len(word) + 1 {
+		for _, r := range lettersOfNames {
+			all = append(all, word[:i]+string(r)+word[i:])
+			if i < len(word) {
+				all = append(all, word[:i]+string(r)+word[i+1:])
+			}
+		}
+	}
+	return all
+}

@@ -1,0 +1,65 @@
+package postgres_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/postgres"
+	"github.com/portbook/portbook/schema/schematest"
+)
+
+// A misspelt word is mended if that finds something, and only then.
+func TestCorrect(t *testing.T) {
+	t.Parallel()
+	s := postgres.New(schematest.New(t))
+	names(t, s, "library/nginx", "team/postgresql", "team/nginy", "other/nginx", "x/kubernetes-proxy", "y/redis")
+	vocabulary := func(want bool) {
+		t.Helper()
+		if n, err := s.Vocabulary(t.Context()); err != nil || n > 0 != want {
+			t.Errorf("%d words differ, %v", n, err)
+		}
+	}
+	vocabulary(true)
+	vocabulary(false)
+	tests := []struct{ query, want string }{
+		{"ngnix", "nginx"},  // swapped
+		{"nginxx", "nginx"}, // one more
+		{"ngix", "nginx"},   // one less
+		{"ngimx", "nginx"},  // another; not nginy, which fewer have
+		{"Ngnix:latest", "nginx:latest"},
+		{"kubrenets", "kubernetes"}, // two, in a long word
+		{"rdes", ""},                // two, in a short one
+		{"ngnix rediss -ngnix", ""}, // nothing has both
+		{"ngnix -rediss namespace:library", "nginx -rediss namespace:library"},
+		{"ngnix namespace:team", ""},
+		{"postgresq", ""}, // the beginning of a word that is there
+		{"postgresq nginx", ""},
+		{"qqqqqqqqqq", ""},
+		{"nginx redis", ""},
+		{"öngnixäüöä", ""},
+		{"12345678", ""},
+		{"", ""},
+	}
+	for _, test := range tests {
+		q, err := indexer.ParseQuery(test.query, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		view(t, s, func(v *postgres.View) error {
+			got, err := v.Correct(t.Context(), q.Page(25, 0))
+			if got != test.want {
+				t.Errorf("%q became %q, want %q", test.query, got, test.want)
+			}
+			return err
+		})
+	}
+	store(t, s, "latest", indexer.Finding{Task: indexer.Task{Repository: "y/redis"}, Outcome: indexer.Gone})
+	vocabulary(true)
+	view(t, s, func(v *postgres.View) error {
+		if got, err := v.Correct(t.Context(), indexer.PlainQuery("rediss").Page(1, 0)); got != "" || err != nil {
+			t.Errorf("a word that is gone was offered: %q, %v", got, err)
+		}
+		return nil
+	})
+}

@@ -1,0 +1,190 @@
+package web
+
+import (
+	"encoding/base64"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/portbook/portbook/indexer"
+)
+
+// sorts are the orders of a search.
+var sorts = []string{"relevance", string(indexer.SortName), string(indexer.SortUpdated), string(indexer.SortSize), string(indexer.SortPulls)}
+
+type searchAnswer struct {
+	Query        string         `json:"query" doc:"as it was read"`
+	Sort         string         `json:"sort"`
+	Total        *int           `json:"total,omitempty" doc:"of all pages; left out behind the first page of sort=name"`
+	TotalIsFloor bool           `json:"total_is_floor" doc:"whether there may be more than total: it is exact below 10,000"`
+	DidYouMean   string         `json:"did_you_mean,omitempty" doc:"where nothing was found: a query like it that finds something"`
+	Results      []searchResult `json:"results"`
+	Next         string         `json:"next,omitempty" doc:"address of the next page; left out on the last"`
+}
+
+type searchResult struct {
+	Name        string    `json:"name"`
+	Namespace   string    `json:"namespace" doc:"the part of the name before the first slash"`
+	Title       string    `json:"title"`
+	Description string    `json:"description" doc:"one line of at most 500 characters"`
+	Tags        int       `json:"tags" doc:"how many"`
+	Size        int64     `json:"size" doc:"bytes of what the tag latest shows, or else the tag that moved last"`
+	Pulls       int64     `json:"pulls" doc:"0 until they are counted"`
+	Stars       int       `json:"stars"`
+	Official    bool      `json:"official" doc:"whether the namespace is one of search.official_namespaces"`
+	UpdatedAt   timestamp `json:"updated_at" doc:"when anything under it last changed"`
+	Facts       []string  `json:"facts" doc:"what it is, as conditions of the query language"`
+}
+
+// apiSearch searches. Ranked results are paged by place, as far as MaxOffset;
+// results by name are paged by name, without end.
+func (s *server) apiSearch(w http.ResponseWriter, r asked) error {
+	q, err := r.query()
+	if err != nil {
+		return orWrong(w, err)
+	}
+	if q.Sort = indexer.Sort(r.values.Get("sort")); q.Sort == "relevance" {
+		q.Sort = indexer.SortRelevance
+	}
+	if q, err = turnTo(r.values.Get("cursor"), q.Page(r.number("limit", defaultPage), 0)); err != nil {
+		return err
+	}
+	return s.json(w, r, q, func(b Book) (any, string, error) {
+		var found indexer.Results
+		err := s.metrics.timed("api", func() (err error) {
+			found, err = b.Search(r.Context(), q)
+			return err
+		})
+		if err != nil {
+			return nil, "", err
+		}
+		a := answerSearch(q, found)
+		if found.Total == 0 && len(q.Clauses) > 0 && q.Offset == 0 && q.After == "" {
+			a.DidYouMean, err = b.Correct(r.Context(), q)
+		}
+		if c := cursorAfter(q, found); c != "" {
+			a.Next = r.page("cursor", c)
+		}
+		return a, a.Next, err
+	})
+}
+
+func answerSearch(q indexer.Query, found indexer.Results) searchAnswer {
+	a := searchAnswer{Query: q.Text, Sort: string(q.Sort), TotalIsFloor: found.Total >= indexer.MaxTotal, Results: fitting(found.Items, resultOf)}
+	if q.Sort == indexer.SortRelevance {
+		a.Sort = "relevance"
+	}
+	if q.After == "" {
+		a.Total = &found.Total
+	}
+	return a
+}
+
+func resultOf(r indexer.Result) searchResult {
+	return searchResult{
+		Name: r.Name, Namespace: r.Namespace(), Title: oneLine(r.Title, maxDescription), Description: oneLine(r.Description, maxDescription),
+		Tags: r.Tags, Size: r.Size, Pulls: r.Pulls, Stars: r.Stars, Official: r.Official, UpdatedAt: timestamp{r.UpdatedAt},
+		Facts: append([]string{}, r.Facts...),
+	}
+}
+
+// A cursor is "o" and an offset, or "n" and a name, in base64: so that nobody
+// makes one.
+func encodeCursor(text string) string { return base64.RawURLEncoding.EncodeToString([]byte(text)) }
+
+// cursorAfter gives the cursor of the page after one of q, "" if there is none.
+func cursorAfter(q indexer.Query, found indexer.Results) string {
+	n := len(found.Items)
+	if q.Sort == indexer.SortName {
+		if n < q.Limit || q.After == "" && found.Total <= n {
+			return ""
+		}
+		return encodeCursor("n" + found.Items[n-1].Name)
+	}
+	next := q.Offset + q.Limit
+	if next >= found.Total || next > indexer.MaxOffset {
+		return ""
+	}
+	return encodeCursor("o" + strconv.Itoa(next))
+}
+
+// turnTo gives q for the page at a cursor.
+func turnTo(cursor string, q indexer.Query) (indexer.Query, error) {
+	if cursor == "" {
+		return q, nil
+	}
+	raw, err := base64.RawURLEncoding.DecodeString(cursor)
+	text := string(raw)
+	name, byName := strings.CutPrefix(text, "n")
+	offset, byPlace := strings.CutPrefix(text, "o")
+	n := number(offset, -1)
+	switch {
+	case err == nil && byName && q.Sort == indexer.SortName && indexer.IsRepository(name):
+		q.After = name
+	case err == nil && byPlace && q.Sort != indexer.SortName && n >= 0 && n <= indexer.MaxOffset:
+		q.Offset = n
+	default:
+		return q, invalid("cursor", "%.64q is not one that a page of this sort has given: begin without", cursor)
+	}
+	return q, nil
+}
+
+type facetsAnswer struct {
+	Query   string  `json:"query" doc:"as it was read"`
+	Counted int     `json:"counted" doc:"repositories that were looked at: at most 1,000, the best of the query"`
+	All     bool    `json:"all" doc:"whether those are all that the query finds"`
+	Facets  []facet `json:"facets"`
+}
+
+type facet struct {
+	Name   string       `json:"name" doc:"a field of the query language, or licence"`
+	Values []facetValue `json:"values" doc:"most first, at most 20"`
+}
+
+type facetValue struct {
+	Value string `json:"value"`
+	Count int    `json:"count" doc:"repositories that have it"`
+}
+
+func (s *server) apiFacets(w http.ResponseWriter, r asked) error {
+	q, err := r.query()
+	if err != nil {
+		return orWrong(w, err)
+	}
+	return s.json(w, r, q, func(b Book) (any, string, error) {
+		var found indexer.Facets
+		err := s.metrics.timed("facets", func() (err error) {
+			found, err = b.Facets(r.Context(), q)
+			return err
+		})
+		return facetsAnswer{Query: q.Text, Counted: found.Counted, All: found.All, Facets: fitting(found.Facets, facetOf)}, "", err
+	})
+}
+
+func facetOf(f indexer.Facet) facet {
+	return facet{f.Name, fitting(f.Values, func(v indexer.FacetValue) facetValue { return facetValue(v) })}
+}
+
+type suggestAnswer struct {
+	Suggestions []suggestion `json:"suggestions" doc:"best first"`
+}
+
+type suggestion struct {
+	Text string `json:"text" doc:"the whole query that it would make"`
+	Name string `json:"name,omitempty" doc:"the repository or namespace that it names"`
+}
+
+func (s *server) apiSuggest(w http.ResponseWriter, r asked) error {
+	text := r.values.Get("q")
+	if len(text) > indexer.MaxQueryLength {
+		return invalid("q", "has %d bytes: %d are the most", len(text), indexer.MaxQueryLength)
+	}
+	return s.json(w, r, indexer.Query{}, func(b Book) (any, string, error) {
+		var found []indexer.Suggestion
+		err := s.metrics.timed("suggest", func() (err error) {
+			found, err = b.Suggest(r.Context(), text, r.number("limit", defaultSuggestions))
+			return err
+		})
+		return suggestAnswer{fitting(found, func(s indexer.Suggestion) suggestion { return suggestion(s) })}, "", err
+	})
+}

@@ -1,0 +1,70 @@
+package web
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/portbook/portbook/indexer"
+)
+
+type statusAnswer struct {
+	Status    string     `json:"status" doc:"healthy: the book can be read; else the answer is a problem, 503"`
+	Version   string     `json:"version" doc:"of the program"`
+	Revision  string     `json:"revision" doc:"of the source that it was built from; empty if unknown"`
+	Timestamp timestamp  `json:"timestamp" doc:"when this was answered"`
+	Catalogue string     `json:"catalogue" doc:"the version of the catalogue, for min_version"`
+	ScannedAt *timestamp `json:"scanned_at,omitempty" doc:"when the last whole scan ended; left out before the first"`
+	TasksDue  int        `json:"tasks_due" doc:"references waiting to be read"`
+	GivenUp   int        `json:"given_up" doc:"references that could not be read"`
+}
+
+// apiStatus is of now, which no version of the catalogue stands for: it is not
+// stored.
+func (s *server) apiStatus(w http.ResponseWriter, r asked) error {
+	a := statusAnswer{Status: "healthy", Version: s.Version, Revision: s.Revision}
+	var fresh indexer.Freshness
+	err := s.readSince(r.Request, func(b Book, f indexer.Freshness) error {
+		fresh = f
+		status, err := b.Status(r.Context())
+		a.TasksDue, a.GivenUp = status.TasksDue, status.GivenUp
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	a.Catalogue, a.Timestamp = fresh.Version.String(), timestamp{time.Now().Truncate(time.Second)}
+	if !fresh.ScannedAt.IsZero() {
+		a.ScannedAt = &timestamp{fresh.ScannedAt}
+	}
+	tellFreshness(w.Header(), fresh)
+	return writeJSON(w, http.StatusOK, a)
+}
+
+type healthAnswer struct {
+	Status string `json:"status" doc:"ok"`
+}
+
+// apiHealth asks nobody: that a database is away is no reason to end a program.
+func (s *server) apiHealth(w http.ResponseWriter, _ asked) error {
+	return writeJSON(w, http.StatusOK, healthAnswer{"ok"})
+}
+
+type configAnswer struct {
+	Version string     `json:"version" doc:"of the program"`
+	Log     configLog  `json:"log"`
+	HTTP    configHTTP `json:"http"`
+}
+
+type configLog struct {
+	Level string `json:"level"`
+}
+
+type configHTTP struct {
+	Addr string `json:"addr" doc:"where it listens"`
+}
+
+// apiConfig tells of the configuration what is no secret, one by one: what is
+// added to it later is not told by accident.
+func (s *server) apiConfig(w http.ResponseWriter, _ asked) error {
+	return writeJSON(w, http.StatusOK, configAnswer{s.Version, configLog{s.LogLevel}, configHTTP{s.Address}})
+}

@@ -1,0 +1,291 @@
+package web_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/web"
+)
+
+// A document is an OpenAPI document, as far as the tests read one.
+type document struct {
+	Paths map[string]struct {
+		Get struct {
+			OperationID string
+			Parameters  []struct{ Name, In string }
+			Responses   map[string]struct {
+				Content map[string]struct{ Schema any }
+			}
+		}
+	}
+}
+
+// openAPI gives the document that s serves, and what finds schemas in it.
+func openAPI(t testing.TB, url string) (document, *jsonschema.Compiler) {
+	t.Helper()
+	resp, body := get(t, url+"/api/v1/openapi.json")
+	if resp.StatusCode != http.StatusOK {
+		t.Fatalf("status %d: %s", resp.StatusCode, body)
+	}
+	var d document
+	if err := json.Unmarshal([]byte(body), &d); err != nil {
+		t.Fatal(err)
+	}
+	c := jsonschema.NewCompiler()
+	c.AssertFormat()
+	if err := c.AddResource("openapi.json", decoded(t, body)); err != nil {
+		t.Fatal(err)
+	}
+	return d, c
+}
+
+func decoded(t testing.TB, body string) any {
+	t.Helper()
+	v, err := jsonschema.UnmarshalJSON(strings.NewReader(body))
+	if err != nil {
+		t.Fatalf("%v: %.200s", err, body)
+	}
+	return v
+}
+
+// schemaAt compiles the schema of an answer.
+func schemaAt(t testing.TB, c *jsonschema.Compiler, path, code, media string) *jsonschema.Schema {
+	t.Helper()
+	escape := strings.NewReplacer("~", "~0", "/", "~1", "{", "%7B", "}", "%7D")
+	s, err := c.Compile("openapi.json#/paths/" + escape.Replace(path) + "/get/responses/" + code + "/content/" + escape.Replace(media) + "/schema")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// stockedBook has something in every field.
+func stockedBook() *book {
+	platform := indexer.Platform{OS: "linux", Architecture: "arm", Variant: "v7"}
+	size, words := int64(1<<53-1), map[string]string{"team": "edge"}
+	config := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageConfig, Digest: dgst("c"), Size: 3}
+	layers := []ocispec.Descriptor{{MediaType: ocispec.MediaTypeImageLayerGzip, Digest: dgst("d"), Size: 4, Annotations: words}, {Digest: dgst("e")}}
+	image := indexer.Manifest{
+		Repository: "team/app", Digest: dgst("a"), MediaType: ocispec.MediaTypeImageManifest, ArtifactType: "application/x", Kind: indexer.KindImage,
+		Platform: platform, Size: 2, ContentSize: size, CreatedAt: day, SeenAt: day, Labels: words, Annotations: words, Subject: dgst("f"),
+		Config: &config, Layers: layers, Problems: []string{"strange"}, Body: []byte(`{"schemaVersion":2}`),
+		ConfigBody: []byte(`{"history":[{"created_by":"COPY"},{"created_by":"RUN"}]}`),
+		Entries:    []indexer.Entry{{Digest: dgst("b"), MediaType: "m", Size: 5, Platform: platform, Annotations: words, Present: true}},
+	}
+	found := indexer.Repository{Name: "team/app", Title: "App", Description: "An app", Tags: 2, Manifests: 3, UpdatedAt: day}
+	shown := indexer.Tag{Name: "v1", Digest: dgst("a"), MediaType: "m", Kind: indexer.KindImage, Platforms: []indexer.Platform{platform}, Size: size, CreatedAt: day, MovedAt: day, Problem: "p"}
+	return &book{
+		scannedAt:    day,
+		repositories: []indexer.Repository{found},
+		results: indexer.Results{Total: 10_000, Items: []indexer.Result{{Repository: found, Stars: 1, Official: true, Size: size, Pulls: size,
+			Facts: []string{"licence:MIT", "platform:linux/arm/v7"}}}},
+		tags: []indexer.Tag{shown}, allTags: []indexer.TagOf{{Repository: "team/app", Tag: shown}}, tagsOf: []string{"v1"},
+		manifests: []indexer.Manifest{image},
+		referrers: []indexer.Referrer{{Subject: dgst("a"), Digest: dgst("1"), MediaType: "m", ArtifactType: "application/spdx+json", Size: 6, Annotations: words},
+			{Subject: dgst("a"), Digest: dgst("2"), MediaType: "m", Tag: "sha256-" + strings.Repeat("a", 64) + ".sig"}},
+		facets:      indexer.Facets{Counted: 1, All: true, Facets: []indexer.Facet{{Name: "os", Values: []indexer.FacetValue{{Value: "linux", Count: 1}}}}},
+		suggestions: []indexer.Suggestion{{Text: "team/app", Name: "team/app"}, {Text: "os:linux"}},
+		moves: []indexer.Move{{ID: 2, Repository: "team/app", Tag: "v1", From: dgst("b"), To: dgst("a"), SeenAt: day, SeenBy: "event"},
+			{ID: 1, Repository: "team/app", Tag: "v1", To: dgst("b"), SeenAt: day.Add(-time.Hour), SeenBy: "scan"}},
+		uses:   []indexer.Use{{Repository: "team/app", Digest: dgst("a"), As: "manifest", Tags: []string{"v1"}}},
+		status: indexer.Status{TasksDue: 1, GivenUp: 2},
+		images: []indexer.RepositoryImages{{Name: "team/app", Images: []indexer.Image{{Digest: dgst("a"), Tags: []string{"v1"}}}}},
+	}
+}
+
+// bareBook has what must be there, and nothing in it that may be missing.
+func bareBook() *book {
+	return &book{
+		repositories: []indexer.Repository{{Name: "team/app"}},
+		results:      indexer.Results{Total: 1, Items: []indexer.Result{{}}},
+		tags:         []indexer.Tag{{Name: "v1"}}, allTags: []indexer.TagOf{{Repository: "team/app", Tag: indexer.Tag{Name: "v1", Digest: dgst("a")}}},
+		manifests: []indexer.Manifest{{Repository: "team/app", Digest: dgst("a")}},
+		referrers: []indexer.Referrer{{Digest: dgst("1")}},
+		facets:    indexer.Facets{Facets: []indexer.Facet{{}}},
+		moves:     []indexer.Move{{ID: 1, SeenAt: day}},
+		uses:      []indexer.Use{{}},
+	}
+}
+
+// addressOf gives an address for a documented path.
+func addressOf(path string) string {
+	return strings.NewReplacer("{name}", "team/app", "{tag}", "v1", "{reference}", "v1", "{digest}", dgst("a").String()).Replace(path)
+}
+
+// The document must be one, by the schema of OpenAPI 3.1, and every answer that
+// it describes must be as it says: with everything there, with as little as
+// there can be, and empty.
+func TestOpenAPI(t *testing.T) {
+	t.Parallel()
+	official, err := os.ReadFile("testdata/openapi-3.1-schema.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := jsonschema.NewCompiler()
+	if err := c.AddResource("openapi-3.1", decoded(t, string(official))); err != nil {
+		t.Fatal(err)
+	}
+	meta, err := c.Compile("openapi-3.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := serve(t, stockedBook())
+	_, body := get(t, s.URL+"/api/v1/openapi.json")
+	if err := meta.Validate(decoded(t, body)); err != nil {
+		t.Error(err)
+	}
+
+	for what, b := range map[string]*book{"stocked": stockedBook(), "bare": bareBook(), "empty": {}} {
+		s := serve(t, b)
+		d, c := openAPI(t, s.URL)
+		for path, item := range d.Paths {
+			checkAnswer(t, what, s.URL, path, c, item.Get.Responses["200"].Content)
+		}
+	}
+}
+
+func checkAnswer(t *testing.T, what, url, path string, c *jsonschema.Compiler, content map[string]struct{ Schema any }) {
+	t.Helper()
+	resp, body := get(t, url+addressOf(path))
+	if resp.StatusCode == http.StatusNotFound && what == "empty" {
+		checkSchema(t, what+" "+path, schemaAt(t, c, path, "default", "application/problem+json"), body)
+		return
+	}
+	if resp.StatusCode != http.StatusOK {
+		t.Errorf("%s: %s: %d %s", what, path, resp.StatusCode, body)
+		return
+	}
+	for media, m := range content {
+		got := resp.Header.Get("Content-Type")
+		if prefix, any := strings.CutSuffix(media, "*"); got != media && !(any && strings.HasPrefix(got, prefix)) {
+			t.Errorf("%s: %s is %s, and documented as %s", what, path, got, media)
+		}
+		if m.Schema == nil {
+			continue
+		}
+		schema := schemaAt(t, c, path, "200", media)
+		bodies := []string{body}
+		if media == "application/x-ndjson" {
+			bodies = strings.Split(strings.TrimSpace(body), "\n")
+		}
+		for _, body := range bodies {
+			checkSchema(t, what+" "+path, schema, body)
+		}
+	}
+}
+
+func checkSchema(t *testing.T, what string, s *jsonschema.Schema, body string) {
+	t.Helper()
+	if err := s.Validate(decoded(t, body)); err != nil {
+		t.Errorf("%s: %v\n%s", what, err, body)
+	}
+}
+
+// What is not documented nobody can rely on: every route of New is in the
+// document, or a page, or for the registry alone; and each is in doc/api.md.
+func TestRoutesAreDocumented(t *testing.T) {
+	t.Parallel()
+	source, err := os.ReadFile("server.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, _ := openAPI(t, serve(t, &book{}).URL)
+	others := []string{"/", "/{$}", "/api/v1", "/api/v1/", "/api/v1/{$}", "/api/v1/openapi.json", "/r/{reference...}", "/status", "/static/{name}", "/events", "/assert"}
+	routes := regexp.MustCompile(`Handle\((?:method\+)?"(?:GET |POST | )?(/[^"]*)"`).FindAllStringSubmatch(string(source), -1)
+	if len(routes) < 10 {
+		t.Fatalf("found only the routes %q", routes)
+	}
+	for _, r := range routes {
+		if _, found := d.Paths[r[1]]; !found && !slices.Contains(others, r[1]) {
+			t.Errorf("the route %s is not in the OpenAPI document", r[1])
+		}
+	}
+	text, err := os.ReadFile("../../doc/api.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	upper := regexp.MustCompile(`\{([a-z]+)\}`)
+	for path := range d.Paths {
+		shown := upper.ReplaceAllStringFunc(path, func(s string) string { return strings.ToUpper(strings.Trim(s, "{}")) })
+		if !strings.Contains(string(text), shown+"`") && !strings.Contains(string(text), shown+"?") {
+			t.Errorf("%s is not in doc/api.md", shown)
+		}
+	}
+	for _, m := range regexp.MustCompile("`GET (/api/v1/[^`?]*)").FindAllStringSubmatch(string(text), -1) {
+		path := regexp.MustCompile(`[A-Z]+`).ReplaceAllStringFunc(m[1], func(s string) string { return "{" + strings.ToLower(s) + "}" })
+		if _, found := d.Paths[path]; !found && !slices.Contains(others, path) {
+			t.Errorf("doc/api.md has %s, which the OpenAPI document has not", m[1])
+		}
+	}
+}
+
+// An address takes the parameters that the document names, and no other.
+func TestParametersAreDocumented(t *testing.T) {
+	t.Parallel()
+	s := serve(t, stockedBook())
+	d, _ := openAPI(t, s.URL)
+	for path, item := range d.Paths {
+		if !strings.HasPrefix(path, "/api/v1/") {
+			continue
+		}
+		for _, p := range item.Get.Parameters {
+			if p.In != "query" {
+				continue
+			}
+			if resp, body := get(t, s.URL+addressOf(path)+"?"+p.Name+"="); resp.StatusCode != 200 {
+				t.Errorf("%s?%s=: %d %s", path, p.Name, resp.StatusCode, body)
+			}
+			if resp, _ := get(t, s.URL+addressOf(path)+"?"+p.Name+"=&"+p.Name+"="); resp.StatusCode != 400 {
+				t.Errorf("%s with %s given twice: %d, want 400", path, p.Name, resp.StatusCode)
+			}
+		}
+		resp, body := get(t, s.URL+addressOf(path)+"?limt=1")
+		if resp.StatusCode != 400 || !strings.Contains(body, "limt") {
+			t.Errorf("%s?limt=1: %d %s, want 400", path, resp.StatusCode, body)
+		}
+		resp, body = do(t, http.MethodPost, s.URL+addressOf(path), "")
+		if resp.StatusCode != 405 || resp.Header.Get("Allow") != "GET, HEAD" || resp.Header.Get("Content-Type") != "application/problem+json" {
+			t.Errorf("POST %s: %d %s %v, want 405", path, resp.StatusCode, body, resp.Header)
+		}
+	}
+}
+
+// The page must show every operation, and be reachable from every page.
+func TestAPIPage(t *testing.T) {
+	t.Parallel()
+	s := serve(t, &book{}, func(c *web.Config) { c.MaxAgeHTML = time.Minute })
+	d, _ := openAPI(t, s.URL)
+	if resp, _ := get(t, s.URL+"/api/v1"); resp.Header.Get("Location") != "/api/v1/" {
+		t.Errorf("/api/v1 leads to %q: %d", resp.Header.Get("Location"), resp.StatusCode)
+	}
+	resp, body := get(t, s.URL+"/api/v1/")
+	if resp.StatusCode != 200 || !strings.HasPrefix(resp.Header.Get("Content-Security-Policy"), "default-src 'none'") || strings.Contains(body, "<script") {
+		t.Errorf("%d %v", resp.StatusCode, resp.Header)
+	}
+	for path, item := range d.Paths {
+		if !strings.Contains(body, `id="`+item.Get.OperationID+`"`) || !strings.Contains(body, "GET "+path) {
+			t.Errorf("%s is not on the page", path)
+		}
+	}
+	for _, ref := range regexp.MustCompile(`href="#([^"]*)"`).FindAllStringSubmatch(body, -1) {
+		if !strings.Contains(body, `id="`+ref[1]+`"`) {
+			t.Errorf("#%s leads nowhere", ref[1])
+		}
+	}
+	if again, _ := get(t, s.URL+"/api/v1/", "If-None-Match", resp.Header.Get("ETag")); again.StatusCode != 304 || resp.Header.Get("Cache-Control") != "max-age=60" {
+		t.Errorf("again: %d, Cache-Control %q", again.StatusCode, resp.Header.Get("Cache-Control"))
+	}
+	if _, page := get(t, s.URL+"/"); !strings.Contains(page, `href="/api/v1/"`) {
+		t.Errorf("the first page has no link to it")
+	}
+}

@@ -1,0 +1,77 @@
+package web
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strconv"
+	"unicode/utf8"
+
+	"github.com/portbook/portbook/indexer"
+)
+
+// problem is an error of the API (RFC 9457). The last four are of a query that
+// cannot be understood.
+type problem struct {
+	Type    string `json:"type" doc:"about:blank, or /api/v1/#query of a query that cannot be understood"`
+	Title   string `json:"title" doc:"the kind of problem, the same each time"`
+	Status  int    `json:"status" doc:"the status code again"`
+	Detail  string `json:"detail" doc:"what is wrong with this request"`
+	Query   string `json:"query,omitempty" doc:"the query as it was read"`
+	Offset  *int   `json:"offset,omitempty" doc:"where in it the part begins that is wrong, in characters from 0"`
+	Length  *int   `json:"length,omitempty" doc:"how many characters that part has"`
+	Problem string `json:"problem,omitempty" doc:"what is wrong with that part, and what to write instead"`
+}
+
+// tellProblem tells an error of the API.
+func tellProblem(w http.ResponseWriter, code int, text string) {
+	writeProblem(w, problem{Type: "about:blank", Title: http.StatusText(code), Status: code, Detail: text})
+}
+
+// tellWrong tells a wrong query and where it is wrong.
+func tellWrong(w http.ResponseWriter, wrong *indexer.QueryError) {
+	offset := utf8.RuneCountInString(wrong.Query[:wrong.Offset])
+	length := utf8.RuneCountInString(wrong.Query[wrong.Offset : wrong.Offset+wrong.Length])
+	writeProblem(w, problem{Type: "/api/v1/#query", Title: "The query cannot be understood", Status: http.StatusBadRequest,
+		Detail: wrong.Error(), Query: wrong.Query, Offset: &offset, Length: &length, Problem: wrong.Problem})
+}
+
+func writeProblem(w http.ResponseWriter, p problem) {
+	h := w.Header()
+	if p.Status == http.StatusServiceUnavailable {
+		h.Set("Retry-After", "1")
+	}
+	body, err := json.Marshal(p)
+	if err != nil {
+		panic(err) // our own type
+	}
+	h.Set("Content-Type", "application/problem+json")
+	h.Set("Cache-Control", "no-store")
+	h.Set("Content-Length", strconv.Itoa(len(body)+1))
+	w.WriteHeader(p.Status)
+	_, _ = w.Write(append(body, '\n'))
+}
+
+// orWrong tells an error of a query, and gives any other back.
+func orWrong(w http.ResponseWriter, err error) error {
+	var wrong *indexer.QueryError
+	if !errors.As(err, &wrong) {
+		return err
+	}
+	tellWrong(w, wrong)
+	return nil
+}
+
+// noEndpoint answers what no endpoint of api takes: another method, or another
+// address.
+func noEndpoint(api *http.ServeMux) func(http.ResponseWriter, *http.Request) error {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		get := *r
+		get.Method = http.MethodGet
+		if _, pattern := api.Handler(&get); r.Method != http.MethodHead && pattern != r.Pattern {
+			w.Header().Set("Allow", "GET, HEAD")
+			return refuse(http.StatusMethodNotAllowed, "%.16s is not for this address: it takes GET and HEAD", r.Method)
+		}
+		return refuse(http.StatusNotFound, "there is no such address: /api/v1/ lists them")
+	}
+}

@@ -1,0 +1,117 @@
+package web_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/web"
+)
+
+// referrersBook has two that name the subject themselves, one of them on the
+// list of the referrers tag too, one that only stands there, one that is listed
+// and not held, and a signature of the older cosign.
+func referrersBook() *book {
+	list := strings.Replace(dgst("a").String(), ":", "-", 1)
+	app := func(d, kind string) indexer.Manifest {
+		return indexer.Manifest{Repository: "team/app", Digest: dgst(d), MediaType: ocispec.MediaTypeImageManifest, Size: 7, ArtifactType: kind}
+	}
+	index := indexer.Manifest{Repository: "team/app", Digest: dgst("9"), Kind: indexer.KindIndex,
+		Entries: []indexer.Entry{{Digest: dgst("2")}, {Digest: dgst("3")}, {Digest: dgst("4")}}}
+	return &book{
+		referrers: []indexer.Referrer{
+			{Digest: dgst("1"), MediaType: ocispec.MediaTypeImageManifest, Size: 7, ArtifactType: "a/sbom", Annotations: map[string]string{"k": "v"}},
+			{Digest: dgst("2"), MediaType: ocispec.MediaTypeImageManifest, Size: 7, ArtifactType: "a/signature"},
+			{Digest: dgst("5"), MediaType: ocispec.MediaTypeImageManifest, Tag: list + ".sig"},
+		},
+		manifests: []indexer.Manifest{app("2", "a/signature"), app("3", "a/sbom"), index},
+		allTags:   []indexer.TagOf{{Repository: "team/app", Tag: indexer.Tag{Name: list, Digest: dgst("9")}}},
+	}
+}
+
+func digestsOf(t *testing.T, body string) (list []string) {
+	t.Helper()
+	var index ocispec.Index
+	if err := json.Unmarshal([]byte(body), &index); err != nil || index.SchemaVersion != 2 || index.MediaType != ocispec.MediaTypeImageIndex || index.Manifests == nil {
+		t.Fatalf("%v %s", err, body)
+	}
+	for _, m := range index.Manifests {
+		list = append(list, m.Digest.Encoded()[:1])
+	}
+	return list
+}
+
+func TestReferrers(t *testing.T) {
+	t.Parallel()
+	s := serve(t, referrersBook())
+	path := s.URL + "/v2/team/app/referrers/" + dgst("a").String()
+	for query, want := range map[string][]string{
+		"":                     {"1", "2", "3"},
+		"?artifactType=":       {"1", "2", "3"},
+		"?artifactType=a/sbom": {"1", "3"},
+		"?artifactType=" + url.QueryEscape("a/other"):     nil,
+		"?artifactType=a/sbom&artifactType=a%2Fsignature": {"1", "2", "3"},
+	} {
+		resp, body := get(t, path+query)
+		if resp.StatusCode != 200 || resp.Header.Get("Content-Type") != ocispec.MediaTypeImageIndex {
+			t.Errorf("%s: %d %v", query, resp.StatusCode, resp.Header)
+		}
+		if got := digestsOf(t, body); !cmp.Equal(want, got) {
+			t.Errorf("%s: got %v, want %v", query, got, want)
+		}
+		if got := resp.Header.Get("OCI-Filters-Applied"); (got == "artifactType") != strings.Contains(query, "=a") {
+			t.Errorf("%s: OCI-Filters-Applied %q", query, got)
+		}
+	}
+	_, body := get(t, path+"?artifactType=a/sbom")
+	if !strings.Contains(body, `"artifactType":"a/sbom"`) || !strings.Contains(body, `"annotations":{"k":"v"}`) || !strings.Contains(body, `"size":7`) {
+		t.Errorf("%s", body)
+	}
+}
+
+// The specification knows no 404 for a manifest without referrers, and clients
+// take one for a registry that has none at all.
+func TestReferrersOfNothing(t *testing.T) {
+	t.Parallel()
+	s := serve(t, &book{})
+	resp, body := get(t, s.URL+"/v2/absent/referrers/"+dgst("0").String())
+	if resp.StatusCode != 200 || len(digestsOf(t, body)) != 0 {
+		t.Errorf("%d %s", resp.StatusCode, body)
+	}
+	for _, path := range []string{"/v2/absent/referrers/sha256:0", "/v2/absent/referrers/latest", "/v2/UPPER/referrers/" + dgst("0").String()} {
+		resp, body := get(t, s.URL+path)
+		if resp.StatusCode != 400 || !strings.Contains(body, `{"errors":[{"code":"`) {
+			t.Errorf("%s: %d %s, want 400", path, resp.StatusCode, body)
+		}
+	}
+}
+
+// With the registry behind us its referrers are ours, and all the rest is its.
+func TestReferrersBeforeTheRegistry(t *testing.T) {
+	t.Parallel()
+	registry := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusTeapot) }))
+	t.Cleanup(registry.Close)
+	target, err := url.Parse(registry.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := serve(t, referrersBook(), func(c *web.Config) { c.RegistryProxy = target })
+	for path, want := range map[string]int{
+		"/v2/team/app/referrers/" + dgst("a").String(): 200,
+		"/v2/team/app/manifests/v1":                    http.StatusTeapot,
+		"/v2/referrers/manifests/v1":                   http.StatusTeapot,
+		"/v2/team/referrers/tags/list":                 http.StatusTeapot,
+		"/v2/":                                         http.StatusTeapot,
+	} {
+		if resp, body := get(t, s.URL+path); resp.StatusCode != want {
+			t.Errorf("%s: %d %s, want %d", path, resp.StatusCode, body, want)
+		}
+	}
+}
