@@ -297,6 +297,63 @@ func TestNoCache(t *testing.T) {
 	}
 }
 
+// The referrers are the readers', and cached; all else below /v2/ is the
+// registry's, and never is.
+func TestReferrers(t *testing.T) {
+	t.Parallel()
+	f := startFront(t)
+	answer := func(who string) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Cache-Control", "max-age=3600")
+			io.WriteString(w, who)
+		}
+	}
+	f.readersAnswer(answer("reader"))
+	f.registry.answers(answer("registry"))
+	for path, want := range map[string]string{
+		"/v2/team/app/referrers/sha256:0":                 "reader",
+		"/v2/app/referrers/sha256:0?artifactType=a%2Fb":   "reader",
+		"/v2/app/referrers/sha256:1?min_version=e.1":      "reader",
+		"/v2/team/app/manifests/v1":                       "registry",
+		"/v2/team/referrers/tags/list":                    "registry",
+		"/v2/":                                            "registry",
+		"/api/v1/repositories/team%2Fapp/-/tags?limit=10": "reader",
+	} {
+		for _, cache := range []string{"MISS", "HIT"} {
+			if want == "registry" {
+				cache = ""
+			}
+			if body, got := f.get(t, path); body != want || got != cache {
+				t.Errorf("%s: %s, %q, want %s, %q", path, body, got, want, cache)
+			}
+		}
+	}
+}
+
+// One who waits for a version that never comes must not take the readers away
+// from the others.
+func TestWaitingIsNoFailure(t *testing.T) {
+	t.Parallel()
+	f := startFront(t)
+	f.readersAnswer(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "no-store")
+		if r.URL.Query().Has("min_version") {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	})
+	for range 5 {
+		resp := f.do(t, http.MethodGet, "/api/v1/search?min_version=e.999", nil)
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusServiceUnavailable {
+			t.Errorf("who waits hears %s", resp.Status)
+		}
+		f.get(t, "/api/v1/search")
+	}
+	if got := f.requestsToReader(); got != 10 {
+		t.Errorf("the readers were asked %d times, want 10", got)
+	}
+}
+
 // An answer to somebody with a password must not be given to others.
 func TestNoCacheForAuthorized(t *testing.T) {
 	t.Parallel()
@@ -381,6 +438,33 @@ func TestReadersDown(t *testing.T) {
 			t.Errorf("both readers are down: got %q, want one", body)
 		}
 		return cache == "STALE"
+	})
+}
+
+// Readers whose database is away are as good as down, and are asked again as soon
+// as they can serve.
+func TestReadersUnavailable(t *testing.T) {
+	t.Parallel()
+	f := startFront(t)
+	b := &book{text: "one", maxAge: 1}
+	f.readersAnswer(b.serve)
+	f.get(t, "/")
+	f.readersAnswer(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "no-store")
+		w.WriteHeader(http.StatusServiceUnavailable)
+	})
+	eventually(t, "an old answer is given", func() bool {
+		body, cache := f.get(t, "/")
+		if body != "one" {
+			t.Errorf("no reader can serve: got %q, want one", body)
+		}
+		return cache == "STALE"
+	})
+	b.set("two")
+	f.readersAnswer(b.serve)
+	eventually(t, "the new answer is given", func() bool {
+		body, _ := f.get(t, "/")
+		return body == "two"
 	})
 }
 

@@ -1,0 +1,291 @@
+package postgres_test
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/postgres"
+	"github.com/portbook/portbook/indexer/web"
+	"github.com/portbook/portbook/schema/localpg"
+)
+
+// A scheme says which version of the catalogue a view shows.
+type scheme func(context.Context, *postgres.View) (indexer.Version, error)
+
+// numbered is a scheme by one number, which a query of the view's own snapshot
+// gives.
+func numbered(q string) scheme {
+	return func(ctx context.Context, v *postgres.View) (version indexer.Version, err error) {
+		version.Epoch = "e"
+		return version, postgres.Scan(ctx, v, q, &version.Number)
+	}
+}
+
+// named is a scheme by a text without numbers in order.
+func named(q string) scheme {
+	return func(ctx context.Context, v *postgres.View) (version indexer.Version, err error) {
+		return version, postgres.Scan(ctx, v, "SELECT md5("+q+"::text)", &version.Epoch)
+	}
+}
+
+// A dated book is the real one with the version of a scheme.
+type dated struct {
+	*postgres.View
+	scheme scheme
+}
+
+func (b dated) Freshness(ctx context.Context) (f indexer.Freshness, err error) {
+	if f, err = b.View.Freshness(ctx); err == nil && b.scheme != nil {
+		f.Version, err = b.scheme(ctx, b.View)
+	}
+	return f, err
+}
+
+// shownField is the field by which a watched server says the digest of what the
+// snapshot that it answered from shows at the address, whatever it answered.
+const shownField = "Shown"
+
+type contextKey string
+
+// watched serves the book of one server by HTTP, as an indexer does, and tells
+// of each answer what the same snapshot shows.
+func watched(t *testing.T, server *localpg.Server, by scheme) *httptest.Server {
+	t.Helper()
+	const viewKey, headerKey, addressKey = contextKey("view"), contextKey("header"), contextKey("address")
+	s := postgres.New(connect(t, server.URL("postgres")+"&pool_max_conns=8"))
+	truth := web.New(web.Config{Read: func(ctx context.Context, f func(web.Book) error) error { return f(ctx.Value(viewKey).(web.Book)) }})
+	handler := web.New(web.Config{Read: func(ctx context.Context, f func(web.Book) error) error {
+		return s.View(ctx, func(v *postgres.View) error {
+			if err := f(dated{v, by}); err != nil {
+				return err
+			}
+			w := httptest.NewRecorder()
+			truth.ServeHTTP(w, httptest.NewRequestWithContext(context.WithValue(ctx, viewKey, v), http.MethodGet, ctx.Value(addressKey).(string), nil))
+			if w.Code != http.StatusOK {
+				return fmt.Errorf("the snapshot shows %d %s", w.Code, w.Body)
+			}
+			ctx.Value(headerKey).(http.Header).Set(shownField, digestOf(w.Body.Bytes()))
+			return nil
+		})
+	}})
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx := context.WithValue(r.Context(), headerKey, w.Header())
+		handler.ServeHTTP(w, r.WithContext(context.WithValue(ctx, addressKey, r.URL.String())))
+	}))
+	t.Cleanup(front.Close)
+	return front
+}
+
+func digestOf(b []byte) string { return fmt.Sprintf("%x", sha256.Sum256(b)) }
+
+// changingPaths show something else after every change.
+var changingPaths = []string{"/api/v1/history?limit=10", "/api/v1/search?q=app&sort=updated", "/index/static?label:content:exists=1"}
+
+// recentETags is how many ETags a cache asks with: it knows what the others know,
+// as one that many clients share, and hears 304 if it is any of these states.
+const recentETags = 24
+
+// A ledger is what all caches know together.
+type ledger struct {
+	mu     sync.Mutex
+	stood  map[string]string   // what an ETag of a path stood for, and with what coding
+	recent map[string][]string // the last ETags of a path
+	begun  time.Time
+	reads  int
+	kept   int    // answers of 304
+	lie    string // the first that was found
+}
+
+// note takes an answer, and whether it was 304.
+func (l *ledger) note(path, etag, shown string, unchanged bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.reads++
+	key := path + " " + etag
+	stood, known := l.stood[key]
+	if unchanged {
+		l.kept++
+	}
+	if known && stood != shown && l.lie == "" {
+		l.lie = fmt.Sprintf("GET %s: ETag %s (304: %v) stands for %.12s, and for what changed to %.12s", path, etag, unchanged, stood, shown)
+	}
+	if !known {
+		l.stood[key] = shown
+		l.recent[path] = append(l.recent[path], etag)
+		l.recent[path] = l.recent[path][max(0, len(l.recent[path])-recentETags):]
+	}
+}
+
+func (l *ledger) asks(path string) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Join(l.recent[path], ", ")
+}
+
+// read asks a server once, as a cache does.
+func (l *ledger) read(ctx context.Context, url string) error {
+	path := changingPaths[rand.IntN(len(changingPaths))]
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url+path, nil)
+	if err != nil {
+		return err
+	}
+	r.Header.Set("If-None-Match", l.asks(path))
+	r.Header.Set("Accept-Encoding", []string{"gzip", "identity"}[rand.IntN(2)])
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err
+	}
+	etag, shown := resp.Header.Get("ETag"), resp.Header.Get(shownField)
+	switch resp.StatusCode {
+	case http.StatusNotModified:
+	case http.StatusOK:
+		if resp.Header.Get("Content-Encoding") == "gzip" {
+			if body, err = unzipped(body); err != nil {
+				return err
+			}
+		}
+		if digestOf(body) != shown {
+			return fmt.Errorf("%s: the body is not what its snapshot shows: %.200s", path, body)
+		}
+	default:
+		return fmt.Errorf("%s: %s %s", path, resp.Status, body)
+	}
+	l.note(path, etag, shown, resp.StatusCode == http.StatusNotModified)
+	return nil
+}
+
+func unzipped(b []byte) ([]byte, error) {
+	z, err := gzip.NewReader(bytes.NewReader(b))
+	if err != nil {
+		return nil, err
+	}
+	return io.ReadAll(z)
+}
+
+// ends reports whether one of the caches was lied to, or all have read for long
+// enough, or 15 s are over: the patience with a machine that is busy.
+func (l *ledger) ends(enough func(*ledger) bool) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.lie != "" || enough(l) || time.Since(l.begun) > 15*time.Second
+}
+
+// watched reports whether what was right so far has been read for as long as it
+// takes most of the wrong ones to lie some ten times.
+func (l *ledger) watched() bool {
+	return time.Since(l.begun) > 3*time.Second && l.kept >= 50 && len(l.stood) >= 100
+}
+
+// caches read from servers, three of them from each, until a lie or enough.
+func caches(t *testing.T, enough func(*ledger) bool, servers ...*httptest.Server) *ledger {
+	t.Helper()
+	l := &ledger{stood: map[string]string{}, recent: map[string][]string{}, begun: time.Now()}
+	var reading sync.WaitGroup
+	for _, server := range servers {
+		for range 3 {
+			reading.Go(func() {
+				for !l.ends(enough) && !t.Failed() {
+					if err := l.read(t.Context(), server.URL); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+	}
+	reading.Wait()
+	return l
+}
+
+// write keeps 16 writers changing the book until the test ends: all at once, and
+// then none for 50 ms, so that even slow readers see the states between, and one
+// state more than once. Between what one writes and its commit lie up to 3 ms, so
+// that the order of the commits is another than that of the writes.
+func (p *pair) write() {
+	t := p.t
+	t.Helper()
+	_, err := connect(t, p.primary.URL("postgres")).Exec(t.Context(), `
+		CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(random() * 0.003); RETURN NULL; END';
+		CREATE CONSTRAINT TRIGGER dawdle AFTER INSERT OR UPDATE ON tag DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION dawdle()`)
+	p.must(err)
+	s := postgres.New(connect(t, p.primary.URL("postgres")+"&pool_max_conns=16"))
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for i := 0; ctx.Err() == nil; i++ {
+			var writing sync.WaitGroup
+			for w := range 16 {
+				writing.Go(func() { apply(t, s, fmt.Sprintf("app-%d", w), "latest", fmt.Sprintf("%d-%d", w, i)) })
+			}
+			writing.Wait()
+			select {
+			case <-ctx.Done():
+			case <-time.After(50 * time.Millisecond):
+			}
+		}
+	}()
+	t.Cleanup(func() { stop(); <-ended })
+}
+
+// While 16 writers change the book, no cache may be told 304, or keep a body, of
+// what has changed: whether it asks the primary, a standby that follows it, or
+// now the one and now the other.
+//
+// That this would be seen is tested with versions of which each looks right, and
+// lies (where it does: some do on a standby only).
+func TestCachesAreNotLiedTo(t *testing.T) {
+	t.Parallel()
+	p := newPair(t, nil)
+	p.write()
+	l := caches(t, (*ledger).watched, watched(t, p.primary, nil), watched(t, p.standby, nil))
+	if l.lie != "" {
+		t.Error(l.lie)
+	}
+	t.Logf("%d reads, %d of them 304, of %d ETags", l.reads, l.kept, len(l.stood))
+	if !l.watched() {
+		t.Errorf("%d answers of 304 and %d ETags: nothing was tested", l.kept, len(l.stood))
+	}
+
+	later := func(server *localpg.Server) scheme {
+		other := postgres.New(connect(t, server.URL("postgres")))
+		return func(ctx context.Context, v *postgres.View) (version indexer.Version, err error) {
+			err = other.View(ctx, func(v *postgres.View) error { version, err = v.Version(ctx); return err })
+			return version, err
+		}
+	}
+	for _, test := range []struct {
+		name   string
+		server *localpg.Server
+		by     scheme
+	}{
+		{"a sequence on the primary", p.primary, numbered("SELECT last_value FROM tag_history_id_seq")},
+		{"a sequence on the standby", p.standby, numbered("SELECT last_value FROM tag_history_id_seq")},
+		{"the greatest number on the primary", p.primary, numbered("SELECT max(id) FROM tag_history")},
+		{"the greatest number on the standby", p.standby, numbered("SELECT max(id) FROM tag_history")},
+		{"the snapshot on the standby", p.standby, named("pg_current_snapshot()")},
+		{"the right one, read after the snapshot", p.primary, later(p.primary)},
+	} {
+		l := caches(t, func(*ledger) bool { return false }, watched(t, test.server, test.by))
+		t.Logf("version by %s: after %d reads: %s", test.name, l.reads, l.lie)
+		if l.lie == "" {
+			t.Errorf("version by %s: no lie was found in %d reads: this test would find none elsewhere", test.name, l.reads)
+		}
+	}
+}

@@ -1,0 +1,200 @@
+package compose
+
+import (
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// clientAt is a client with an address of its own, which nginx tells from others.
+// All of 127.0.0.0/8 is this machine.
+func clientAt(t *testing.T, ip string) *http.Client {
+	t.Helper()
+	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(ip)}}
+	transport := &http.Transport{DialContext: dialer.DialContext, MaxIdleConnsPerHost: 32}
+	t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport, Timeout: 20 * time.Second}
+}
+
+// A reader that cannot serve says 503 at once; then the other one answers, and
+// the first is left alone for a while.
+func TestNextReader(t *testing.T) {
+	t.Parallel()
+	f := startFront(t)
+	f.readers[0].answers(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "no-store")
+		w.WriteHeader(http.StatusServiceUnavailable)
+	})
+	f.readers[1].answers(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "one") })
+	for range 10 {
+		if body, _ := f.get(t, "/v1/search"); body != "one" {
+			t.Errorf("got %q, want the other reader's", body)
+		}
+	}
+	if got := f.readers[0].asked.Load(); got == 0 || got > 3 {
+		t.Errorf("who cannot serve was asked %d times, want once or a little more", got)
+	}
+}
+
+// What the database gave up after 5 s would take another 5 s on the other
+// reader, and is no reason to leave either alone.
+func TestTooSlowIsNoFailure(t *testing.T) {
+	t.Parallel()
+	f := startFront(t)
+	var slow atomic.Int64
+	f.readersAnswer(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/slow" {
+			slow.Add(1)
+			time.Sleep(5 * time.Second) // the statement timeout of a reader: postgres.readTimeout
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	})
+	resp := f.do(t, http.MethodGet, "/slow", nil)
+	resp.Body.Close()
+	if got := slow.Load(); resp.StatusCode != http.StatusServiceUnavailable || got != 1 {
+		t.Errorf("answered %s after %d questions, want 503 after one", resp.Status, got)
+	}
+	before := [2]int64{f.readers[0].asked.Load(), f.readers[1].asked.Load()}
+	for range 10 {
+		f.get(t, "/")
+	}
+	for i, r := range f.readers {
+		if r.asked.Load() == before[i] {
+			t.Errorf("reader %d is left alone", i+1)
+		}
+	}
+}
+
+// One who asks as fast as he can must be told to wait, in words, and leave the
+// others alone; uploads and pulls are not counted.
+func TestFlood(t *testing.T) {
+	t.Parallel()
+	f := startFront(t)
+	f.readersAnswer(func(w http.ResponseWriter, r *http.Request) {})
+	f.registry.answers(func(w http.ResponseWriter, r *http.Request) {})
+	flooder, other := clientAt(t, "127.0.0.2"), clientAt(t, "127.0.0.3")
+	codes := func(c *http.Client, path string, n int) map[int]int {
+		counts := map[int]int{}
+		for range n {
+			resp, err := c.Get(f.url + path)
+			if err != nil {
+				t.Error(err)
+				continue
+			}
+			text, _ := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			counts[resp.StatusCode]++
+			if resp.StatusCode == http.StatusTooManyRequests &&
+				(resp.Header.Get("Retry-After") != "1" || resp.Header.Get("Cache-Control") != "no-store" || !strings.Contains(string(text), "100 a second")) {
+				t.Errorf("refused with %v, %s", resp.Header, text)
+			}
+		}
+		return counts
+	}
+	start := time.Now()
+	var flood sync.WaitGroup
+	var taken, refused atomic.Int64
+	for range 4 {
+		flood.Go(func() {
+			got := codes(flooder, "/v1/search", 400)
+			taken.Add(int64(got[200]))
+			refused.Add(int64(got[429]))
+		})
+	}
+	if got := codes(other, "/v1/search", 50); got[200] != 50 {
+		t.Errorf("the other client was answered %v, want 200 always", got)
+	}
+	flood.Wait()
+	// nginx gives back one request every 10 ms, beyond the burst of 200 and the first.
+	most := 201 + int64(time.Since(start)/(10*time.Millisecond)) + 1
+	if taken.Load() > most || refused.Load() == 0 {
+		t.Errorf("of the flood %d were answered and %d refused, want at most %d answered", taken.Load(), refused.Load(), most)
+	}
+	if got := codes(flooder, "/v2/", 300); got[200] != 300 {
+		t.Errorf("the registry answered the flooder %v, want 200 always", got)
+	}
+}
+
+// One whose questions take long gets ten answered at a time, and not all that
+// the readers have.
+func TestCrowd(t *testing.T) {
+	t.Parallel()
+	f := startFront(t)
+	asked, answer := make(chan struct{}, 100), make(chan struct{})
+	f.readersAnswer(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/slow") {
+			asked <- struct{}{}
+			<-answer
+		}
+	})
+	f.registry.answers(func(w http.ResponseWriter, r *http.Request) {})
+	crowd, other := clientAt(t, "127.0.0.4"), clientAt(t, "127.0.0.5")
+	code := func(c *http.Client, path string) int {
+		resp, err := c.Get(f.url + path)
+		if err != nil {
+			t.Error(err)
+			return 0
+		}
+		resp.Body.Close()
+		return resp.StatusCode
+	}
+	var running sync.WaitGroup
+	for i := range 10 {
+		running.Go(func() {
+			if got := code(crowd, "/slow/"+string(rune('a'+i))); got != http.StatusOK {
+				t.Errorf("one of the ten: %d", got)
+			}
+		})
+	}
+	for range 10 {
+		<-asked
+	}
+	for _, test := range []struct {
+		client *http.Client
+		path   string
+		want   int
+	}{
+		{crowd, "/v1/search", 429},
+		{crowd, "/v2/team/app/referrers/sha256:0", 429},
+		{crowd, "/?min_version=e.1", 429},
+		{crowd, "/v2/team/app/blobs/sha256:0", 200},
+		{other, "/v1/search", 200},
+	} {
+		if got := code(test.client, test.path); got != test.want {
+			t.Errorf("beside ten questions %s is answered %d, want %d", test.path, got, test.want)
+		}
+	}
+	close(answer)
+	running.Wait()
+}
+
+// However a client words it, an answer stands in the cache once with gzip and
+// once without.
+func TestCodings(t *testing.T) {
+	t.Parallel()
+	f := startFront(t)
+	f.readersAnswer(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "max-age=3600")
+		w.Header().Set("Vary", "Accept-Encoding")
+		io.WriteString(w, r.Header.Get("Accept-Encoding"))
+	})
+	for accept, want := range map[string]string{
+		"gzip": "gzip", "gzip, deflate, br, zstd": "gzip", "deflate,GZIP;q=0.5": "gzip", "br;q=1.0, gzip ; q=0.001": "gzip",
+		"identity": "", "br": "", "gzip;q=0": "", "deflate, gzip; q=0.0, br": "", "x-gzip": "", "gzipped": "",
+	} {
+		resp := f.do(t, http.MethodGet, "/v1/search", nil, "Accept-Encoding", accept)
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || string(body) != want || resp.Header.Get("Vary") != "Accept-Encoding" {
+			t.Errorf("Accept-Encoding %q reaches the readers as %q, %v; want %q; Vary %q", accept, body, err, want, resp.Header.Get("Vary"))
+		}
+	}
+	if got := f.requestsToReader(); got != 2 {
+		t.Errorf("the readers were asked %d times, want once for each coding", got)
+	}
+}
