@@ -1,7 +1,7 @@
 # What people do with this repository. Each target gets what it needs by itself;
 # the work is done by the programs and scripts in deploy/.
 .DEFAULT_GOAL := help
-.PHONY: help up test check bench golden need-go
+.PHONY: help up test check bench bench-search golden need-go
 
 # An address, a folder and yes or no; empty takes the default of deploy/up.
 ADDR    ?=
@@ -26,6 +26,11 @@ check: need-go ## gofmt, vet, staticcheck, tidy, race detector
 
 bench: need-go ## measure, beside a client that keeps nothing; JSON=file BIG=no
 	@cd test/bench && GOWORK=off go run .
+
+# A million repositories take half an hour to load and 40 GB of disk, which DATA
+# keeps for the next run.
+bench-search: need-go ## measure searches of a big book; REPOS=1000000 JSON=file DATA=folder
+	@cd test/benchsearch && GOWORK=off go run .
 
 golden: need-go ## rewrite the golden files; look at the difference before you commit it
 	@mkdir -p .run && go build -buildvcs=false -o .run/withpg ./deploy/withpg

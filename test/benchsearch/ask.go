@@ -1,0 +1,323 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+const (
+	// manyClients is how many ask at once beside one alone.
+	manyClients = 8
+	// passTime is the most that one class is asked for, so that a slow one does
+	// not hold up the rest.
+	passTime = 20 * time.Second
+	// naiveTime is the most that the naive statements of one class take.
+	naiveTime = 60 * time.Second
+	// requestTime is when an answer is not waited for any more.
+	requestTime = 30 * time.Second
+)
+
+// An asker asks one indexer.
+type asker struct {
+	*book
+	http *http.Client
+	url  string
+	pid  int // of the indexer
+}
+
+func newAsker(k *book, url string) *asker {
+	// DisableCompression: this process would unpack what it does not read.
+	transport := &http.Transport{MaxIdleConnsPerHost: manyClients, DisableCompression: true}
+	return &asker{book: k, http: &http.Client{Transport: transport, Timeout: requestTime}, url: url}
+}
+
+// An answer is how one request went.
+type answer struct {
+	ms     float64
+	status int
+	path   string
+}
+
+// ask makes one request, as a client that takes gzip, and reads the whole answer.
+func (a *asker) ask(ctx context.Context, path string) (answer, error) {
+	start := time.Now()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, a.url+path, nil)
+	if err != nil {
+		return answer{}, err
+	}
+	req.Header.Set("Accept-Encoding", "gzip")
+	resp, err := a.http.Do(req)
+	if err != nil {
+		if ctx.Err() != nil {
+			return answer{}, ctx.Err()
+		}
+		return answer{milliseconds(time.Since(start)), 0, path}, nil // no answer in time: the worst of all
+	}
+	defer resp.Body.Close()
+	_, err = io.Copy(io.Discard, resp.Body)
+	return answer{milliseconds(time.Since(start)), resp.StatusCode, path}, err
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+// A pass is what came of asking one class.
+type pass struct {
+	answers []answer
+	seconds float64
+}
+
+// pass asks n requests by so many clients, or fewer if they take too long. Each
+// has parameters of its own, which depend on the turn and the number alone.
+func (a *asker) pass(ctx context.Context, turn string, path func(draw) string, clients, n int) (p pass, err error) {
+	queue := make(chan string, n)
+	for number := range n { // ahead of the clock: some draws make a whole repository
+		queue <- path(draw{source(turn, number), a.book})
+	}
+	close(queue)
+	var mu sync.Mutex
+	start := time.Now()
+	err = parallel(ctx, clients, func(ctx context.Context, _ int) error {
+		for path := range queue {
+			if time.Since(start) > passTime {
+				return nil
+			}
+			one, err := a.ask(ctx, path)
+			if err != nil {
+				return err
+			}
+			mu.Lock()
+			p.answers = append(p.answers, one)
+			mu.Unlock()
+		}
+		return nil
+	})
+	p.seconds = time.Since(start).Seconds()
+	return p, err
+}
+
+func (p pass) quantile(q float64) float64 {
+	var all []float64
+	for _, a := range p.answers {
+		all = append(all, a.ms)
+	}
+	return quantile(all, q)
+}
+
+func (p pass) rps() float64 {
+	if len(p.answers) == 0 {
+		return 0
+	}
+	return float64(len(p.answers)) / p.seconds
+}
+
+// failed counts the answers other than 200, and gives one.
+func (p pass) failed() (n int, status int) {
+	for _, a := range p.answers {
+		if a.status != http.StatusOK {
+			n, status = n+1, a.status
+		}
+	}
+	return n, status
+}
+
+func (p pass) slowest() answer {
+	var worst answer
+	for _, a := range p.answers {
+		if a.ms > worst.ms {
+			worst = a
+		}
+	}
+	return worst
+}
+
+// A measured is one class as it was measured.
+type measured struct {
+	class
+	small, one, many pass
+	processor        float64 // milliseconds of PostgreSQL and the indexer for a request, one client
+	naive            float64 // milliseconds; 0: not measured
+	missing          string  // the path, if there is no such route
+}
+
+// classes asks every class of both books.
+func (b *bench) classes(ctx context.Context, small, big *book) error {
+	s := &section{Title: "Questions"}
+	b.report.Sections = append(b.report.Sections, s)
+	var all []measured
+	askers := map[*book]*asker{}
+	for _, k := range []*book{small, big} {
+		address, err := freeAddress()
+		if err != nil {
+			return err
+		}
+		i, err := b.startIndexer(ctx, k.database, address, "PORTBOOK_ROLE=reader", "PORTBOOK_COMPONENTS_WEB_UI=true")
+		if err != nil {
+			return err
+		}
+		defer i.stop()
+		askers[k] = newAsker(k, i.url)
+		askers[k].pid = i.PID()
+	}
+	for _, c := range classes {
+		if !strings.Contains(c.name, b.only) {
+			continue
+		}
+		b.tell("  %s (load average %s)", c.name, loadAverage())
+		m := measured{class: c}
+		if err := b.class(ctx, s, &m, askers[small], askers[big]); err != nil {
+			b.reportClasses(s, all, pass{})
+			return fmt.Errorf("%s: %w", c.name, err)
+		}
+		all = append(all, m)
+	}
+	var mixed pass
+	if b.only == "" {
+		var err error
+		if mixed, err = b.mix(ctx, askers[big]); err != nil {
+			return err
+		}
+	}
+	b.reportClasses(s, all, mixed)
+	s.add(figure{Name: "peak memory of the indexer", Value: float64(peakMemory(askers[big].pid)) / 1e6, Unit: "MB"})
+	return nil
+}
+
+// class asks one class: some requests to warm up, then those that count.
+func (b *bench) class(ctx context.Context, s *section, m *measured, small, big *asker) (err error) {
+	probe, err := big.ask(ctx, m.path(draw{source("probe", 0), big.book}))
+	if err != nil {
+		return err
+	}
+	if probe.status == http.StatusNotFound {
+		m.missing = probe.path
+		return nil
+	}
+	for _, a := range []*asker{small, big} {
+		if _, err := a.pass(ctx, "warm", m.path, 1, b.requests/4); err != nil {
+			return err
+		}
+	}
+	if m.small, err = small.pass(ctx, "one", m.path, 1, b.requests); err != nil {
+		return err
+	}
+	if err := b.countStatements(ctx, big.book); err != nil {
+		return err
+	}
+	before := b.processor(big)
+	if m.one, err = big.pass(ctx, "one", m.path, 1, b.requests); err != nil {
+		return err
+	}
+	m.processor = 1000 * (b.processor(big) - before) / float64(len(m.one.answers))
+	if err := b.showStatements(ctx, big.book, s, m.name); err != nil {
+		return err
+	}
+	if m.many, err = big.pass(ctx, "many", m.path, manyClients, 4*b.requests); err != nil {
+		return err
+	}
+	if m.class.naive != nil {
+		m.naive, err = b.naive(ctx, big.book, m.class)
+	}
+	return err
+}
+
+// processor is what PostgreSQL and an indexer have used so far, in seconds.
+func (b *bench) processor(a *asker) float64 {
+	return familySeconds(b.postmaster()) + processorSeconds(a.pid)
+}
+
+// mix asks all kinds of searches in turn.
+func (b *bench) mix(ctx context.Context, a *asker) (pass, error) {
+	var mixed []class
+	for _, c := range classes {
+		if c.search {
+			mixed = append(mixed, c)
+		}
+	}
+	b.tell("  all searches mixed (load average %s)", loadAverage())
+	path := func(d draw) string { return mixed[d.IntN(len(mixed))].path(d) }
+	return a.pass(ctx, "mix", path, manyClients, 10*b.requests)
+}
+
+// naive gives the median of some runs of the naive statement of a class.
+func (b *bench) naive(ctx context.Context, k *book, c class) (float64, error) {
+	var all []float64
+	err := b.on(ctx, k.database, func(conn *pgx.Conn) error {
+		begin := time.Now()
+		for i := range b.baselines {
+			sql, args := c.naive(draw{source("naive", i), k})
+			limit, cancel := context.WithTimeout(ctx, naiveTime)
+			start := time.Now()
+			rows, err := conn.Query(limit, sql, args...)
+			if err == nil {
+				for rows.Next() {
+				}
+				err = rows.Err()
+			}
+			cancel()
+			if err != nil && !errors.Is(limit.Err(), context.DeadlineExceeded) {
+				return fmt.Errorf("naive: %w", err)
+			}
+			all = append(all, milliseconds(time.Since(start)))
+			if err != nil || time.Since(begin) > naiveTime/2 {
+				return nil // it takes at least this long
+			}
+		}
+		return nil
+	})
+	return quantile(all, 0.5), err
+}
+
+// reportClasses adds what was measured to the report.
+func (b *bench) reportClasses(s *section, all []measured, mixed pass) {
+	table := [][]string{{"", "1 client: p50", "p99", "goal", "", "processor", "8 clients: p50", "p99", "per s", "naive", "ratio", "growth"}}
+	for _, m := range all {
+		if m.missing != "" {
+			s.note("NOT MEASURED: %s: there is no such route: %s", m.name, m.missing)
+			continue
+		}
+		one := classFigures{m.name, 1, m.one.quantile(0.5), m.one.quantile(0.99), m.goal, m.one.rps(), m.naive}
+		many := classFigures{m.name, manyClients, m.many.quantile(0.5), m.many.quantile(0.99), goalAnything, m.many.rps(), m.naive}
+		b.report.Classes = append(b.report.Classes, one, many)
+		judged := "met"
+		if one.P99 >= m.goal {
+			judged = "MISSED"
+		}
+		ratio, naive := "", ""
+		if m.naive > 0 {
+			ratio, naive = number(m.naive/one.P50), number(m.naive)
+		}
+		table = append(table, []string{m.name, number(one.P50), number(one.P99), number(m.goal), judged, number(m.processor),
+			number(many.P50), number(many.P99), number(many.RPS), naive, ratio, number(one.P50 / m.small.quantile(0.5))})
+		if n, status := m.one.failed(); n > 0 {
+			s.note("%s: %d of %d answers with status %d", m.name, n, len(m.one.answers), status)
+		}
+		if n, status := m.many.failed(); n > 0 {
+			s.note("%s: %d of %d answers to %d clients with status %d", m.name, n, len(m.many.answers), manyClients, status)
+		}
+		if w := m.one.slowest(); w.ms >= m.goal {
+			s.note("%s: slowest %s ms: %.150s", m.name, number(w.ms), w.path)
+		}
+	}
+	s.Table = table
+	s.note("in milliseconds, through HTTP, the answer read whole; processor: of PostgreSQL and the indexer for one request; " +
+		"naive: median of a statement without HTTP; growth: median beside that of the small book")
+	if len(mixed.answers) == 0 {
+		return
+	}
+	b.report.Classes = append(b.report.Classes, classFigures{"all searches mixed", manyClients, mixed.quantile(0.5), mixed.quantile(0.99), goalAnything, mixed.rps(), 0})
+	s.add(figure{Name: fmt.Sprintf("searches with %d clients", manyClients), Value: mixed.rps(), Unit: "1/s"}.atLeast(1000))
+	s.add(figure{Name: "  median", Value: mixed.quantile(0.5), Unit: "ms"})
+	s.add(figure{Name: "  p99", Value: mixed.quantile(0.99), Unit: "ms"}.below(goalAnything))
+	s.add(figure{Name: "  slowest", Value: mixed.quantile(1), Unit: "ms"})
+	if n, status := mixed.failed(); n > 0 {
+		s.note("all searches mixed: %d of %d answers with status %d", n, len(mixed.answers), status)
+	}
+}

@@ -1,0 +1,243 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/portbook/portbook/indexer/postgres"
+)
+
+// A bench is one run of the program.
+type bench struct {
+	*system
+	config
+	progress io.Writer
+	report   report
+}
+
+// A book is a database with a made-up book in it.
+type book struct {
+	*generator
+	database string
+}
+
+// measure does everything, and cleans up.
+func measure(ctx context.Context, c config, progress io.Writer) (*report, error) {
+	root, err := filepath.Abs(clone)
+	if err != nil {
+		return nil, err
+	}
+	b := &bench{config: c, progress: progress}
+	began := time.Now()
+	b.report.Conditions = conditions{Cores: runtime.NumCPU(), LoadBefore: loadAverage(), Go: runtime.Version(), Began: began, Repositories: c.repositories}
+	b.tell("Building the registry and the indexer, and starting PostgreSQL")
+	if b.system, err = newSystem(ctx, root, c.data, c.plans); err != nil {
+		return nil, err
+	}
+	err = b.all(ctx)
+	b.report.Conditions.LoadAfter = loadAverage()
+	b.tell("Stopping everything")
+	err = errors.Join(err, b.close())
+	b.report.Conditions.Seconds = time.Since(began).Seconds()
+	return &b.report, err
+}
+
+func (b *bench) tell(format string, args ...any) {
+	fmt.Fprintf(b.progress, time.Now().Format("15:04:05 ")+format+"\n", args...)
+}
+
+func (b *bench) all(ctx context.Context) error {
+	small, err := b.book(ctx, b.small)
+	if err != nil {
+		return err
+	}
+	big, err := b.book(ctx, b.repositories)
+	if err != nil || b.load {
+		return err
+	}
+	settings := slices.Clone(measureSettings)
+	if b.plans != "" {
+		settings = append(settings, planSettings...)
+	}
+	if b.statements > 0 {
+		settings = append(settings, statementSettings...)
+	}
+	if err := b.settings(ctx, settings); err != nil {
+		return err
+	}
+	if err := b.conditions(ctx); err != nil {
+		return err
+	}
+	if err := b.sizes(ctx, big); err != nil {
+		return err
+	}
+	if err := b.classes(ctx, small, big); err != nil || b.only != "" {
+		return err
+	}
+	if b.pushes > 0 {
+		if err := b.pushed(ctx, big); err != nil {
+			return fmt.Errorf("pushes: %w", err)
+		}
+	}
+	if b.ingest > 0 {
+		if err := b.ingested(ctx, big); err != nil {
+			return fmt.Errorf("bulk ingest: %w", err)
+		}
+	}
+	return nil
+}
+
+// conditions asks PostgreSQL what it is.
+func (b *bench) conditions(ctx context.Context) error {
+	return b.on(ctx, "postgres", func(conn *pgx.Conn) error {
+		c := &b.report.Conditions
+		if err := conn.QueryRow(ctx, "SHOW server_version").Scan(&c.PostgreSQL); err != nil {
+			return err
+		}
+		const q = `
+			SELECT name || '=' || current_setting(name) FROM pg_settings WHERE name IN ('shared_buffers', 'work_mem', 'effective_cache_size',
+				'fsync', 'synchronous_commit', 'random_page_cost', 'jit', 'max_wal_size', 'autovacuum', 'max_parallel_workers_per_gather') ORDER BY name`
+		rows, err := conn.Query(ctx, q)
+		if err != nil {
+			return err
+		}
+		c.Settings, err = pgx.CollectRows(rows, pgx.RowTo[string])
+		return err
+	})
+}
+
+// sizes tells the largest tables and indexes.
+func (b *bench) sizes(ctx context.Context, k *book) error {
+	s := &section{Title: "Sizes of the big book"}
+	b.report.Sections = append(b.report.Sections, s)
+	return b.on(ctx, k.database, func(conn *pgx.Conn) error {
+		const q = `
+			SELECT relname, pg_relation_size(oid)::float8 / 1e6 FROM pg_class
+			WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'i') ORDER BY 2 DESC LIMIT 24`
+		rows, err := conn.Query(ctx, q)
+		if err != nil {
+			return err
+		}
+		var name string
+		var size float64
+		_, err = pgx.ForEachRow(rows, []any{&name, &size}, func() error {
+			s.add(figure{Name: name, Value: size, Unit: "MB"})
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		if err := conn.QueryRow(ctx, "SELECT pg_database_size(current_database())::float8 / 1e6").Scan(&size); err != nil {
+			return err
+		}
+		s.add(figure{Name: "all", Value: size, Unit: "MB"})
+		return nil
+	})
+}
+
+// book loads a book, unless it is there already.
+func (b *bench) book(ctx context.Context, repositories int) (*book, error) {
+	k := &book{newGenerator(repositories), fmt.Sprintf("book_%d", repositories)}
+	s := &section{Title: fmt.Sprintf("Book of %s repositories", number(float64(repositories)))}
+	b.report.Sections = append(b.report.Sections, s)
+	loaded, err := b.loaded(ctx, k.database, mark(repositories))
+	if err != nil {
+		return nil, err
+	}
+	if !loaded {
+		b.tell("Loading %s repositories (load average %s)", number(float64(repositories)), loadAverage())
+		start := time.Now()
+		if err := b.settings(ctx, loadSettings); err != nil {
+			return nil, err
+		}
+		if err := b.empty(ctx, k.database); err != nil {
+			return nil, err
+		}
+		if err := load(ctx, b.postgres.URL(k.database), k.generator, b.tell, s); err != nil {
+			return nil, fmt.Errorf("load %s: %w", k.database, err)
+		}
+		s.add(figure{Name: "load: all", Value: time.Since(start).Seconds(), Unit: "s"}.below(1800))
+		return k, nil
+	}
+	if err := b.migrate(ctx, k.database); err != nil { // it may have been loaded by an older program
+		return nil, err
+	}
+	if err := b.sameSchema(ctx, k.database); err != nil {
+		return nil, err
+	}
+	return k, b.reform(ctx, k, s)
+}
+
+// sameSchema compares a kept book with an empty one: one that was loaded when a
+// migration was still being written may differ for ever.
+func (b *bench) sameSchema(ctx context.Context, database string) error {
+	const fresh = "benchsearch_empty"
+	if err := b.empty(ctx, fresh); err != nil {
+		return err
+	}
+	var texts [2]string
+	for i, name := range []string{fresh, database} {
+		err := b.on(ctx, name, func(conn *pgx.Conn) (err error) {
+			texts[i], err = definition(ctx, conn)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if texts[0] != texts[1] {
+		return fmt.Errorf("%s in %s has another schema than the migrations make: name another directory by DATA, or remove that one", database, b.system.data)
+	}
+	return nil
+}
+
+// reform makes the search rows anew if an older program made those of a kept
+// book.
+func (b *bench) reform(ctx context.Context, k *book, s *section) error {
+	pool, err := pgxpool.New(ctx, b.postgres.URL(k.database))
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	store := postgres.New(pool)
+	done, after := 0, ""
+	for {
+		n, last, err := store.ReformAfter(ctx, after)
+		if err != nil || n == 0 {
+			s.add(figure{Name: "made anew", Value: float64(done), Unit: "repositories"})
+			return err
+		}
+		done, after = done+n, last
+	}
+}
+
+// loaded reports whether a database holds a book that is loaded to its end.
+func (b *bench) loaded(ctx context.Context, database, mark string) (yes bool, err error) {
+	const q = `SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1 AND shobj_description(oid, 'pg_database') = $2)`
+	err = b.on(ctx, "postgres", func(conn *pgx.Conn) error { return conn.QueryRow(ctx, q, database, mark).Scan(&yes) })
+	return yes, err
+}
+
+// empty makes a database with the tables in it and nothing else.
+func (b *bench) empty(ctx context.Context, database string) error {
+	err := b.on(ctx, "postgres", func(conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, "DROP DATABASE IF EXISTS "+pgx.Identifier{database}.Sanitize()+" WITH (FORCE)")
+		return err
+	})
+	if err == nil {
+		err = b.postgres.EnsureDatabase(ctx, database)
+	}
+	if err == nil {
+		err = b.migrate(ctx, database)
+	}
+	return err
+}
