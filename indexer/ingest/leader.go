@@ -23,9 +23,12 @@ const (
 	// partitionEvery is how often partitions are made and dropped. They are made
 	// three months ahead, so a failure has time.
 	partitionEvery = time.Hour
-	// searchEvery is how often tiers and vocabulary are found anew: it takes
-	// seconds of a large book, and what changes in an hour misplaces few.
-	searchEvery = time.Hour
+	// searchPause is the least between two times that tiers and vocabulary are
+	// found anew, and searchShare how many times as long as it took the last time:
+	// a minute of a small book, an hour of a million repositories, and never more
+	// than a hundredth of the database.
+	searchPause = time.Minute
+	searchShare = 100
 )
 
 // A Leader scans and tidies, in whichever process the database lets lead.
@@ -127,16 +130,19 @@ func (l *Leader) keepPartitions(ctx context.Context) {
 }
 
 // keepSearch makes search rows of an older form anew, and then finds tiers and
-// vocabulary anew after each scan and every hour, until the context ends.
+// vocabulary anew after each scan and from time to time, until the context ends.
 func (l *Leader) keepSearch(ctx context.Context, scanned <-chan struct{}) {
 	for ctx.Err() == nil {
-		if err := l.sortOut(ctx); err != nil && ctx.Err() == nil {
-			l.Log.WarnContext(ctx, "upkeep of the search failed", "error", err, "again_in", searchEvery)
+		start := time.Now()
+		err := l.sortOut(ctx)
+		pause := max(searchPause, searchShare*time.Since(start))
+		if err != nil && ctx.Err() == nil {
+			l.Log.WarnContext(ctx, "upkeep of the search failed", "error", err, "again_in", pause)
 		}
 		select {
 		case <-ctx.Done():
 		case <-scanned:
-		case <-time.After(searchEvery):
+		case <-time.After(pause):
 		}
 	}
 }
