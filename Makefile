@@ -25,12 +25,12 @@ check: need-go ## gofmt, vet, staticcheck, tidy, race detector
 	@deploy/check.sh
 
 bench: need-go ## measure, beside a client that keeps nothing; JSON=file BIG=no
-	@cd test/bench && GOWORK=off go run .
+	@cd test/bench/scan && GOWORK=off go run .
 
 # A million repositories take half an hour to load and 40 GB of disk, which DATA
 # keeps for the next run.
 bench-search: need-go ## measure searches of a big book; REPOS=1000000 JSON=file DATA=folder
-	@cd test/benchsearch && GOWORK=off go run .
+	@cd test/bench/search && GOWORK=off go run .
 
 golden: need-go ## rewrite the golden files; look at the difference before you commit it
 	@mkdir -p .run && go build -buildvcs=false -o .run/withpg ./deploy/withpg

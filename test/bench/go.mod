@@ -3,21 +3,28 @@ module github.com/portbook/portbook/test/bench
 go 1.26.0
 
 replace (
+	github.com/portbook/portbook/indexer => ../../indexer
 	github.com/portbook/portbook/registry => ../../registry
 	github.com/portbook/portbook/schema => ../../schema
 )
 
 require (
 	github.com/jackc/pgx/v5 v5.12.0
+	github.com/opencontainers/go-digest v1.0.0
 	github.com/opencontainers/image-spec v1.1.1
-	github.com/portbook/portbook/registry v0.0.0-00010101000000-000000000000
-	github.com/portbook/portbook/schema v0.0.0-00010101000000-000000000000
+	github.com/portbook/portbook/indexer v0.0.0-00010101000000-000000000000
+	github.com/portbook/portbook/registry v0.0.0
+	github.com/portbook/portbook/schema v0.0.0
+	golang.org/x/sync v0.24.0
 	golang.org/x/sys v0.49.0
 )
 
 require (
+	github.com/Masterminds/squirrel v1.5.4 // indirect
 	github.com/jackc/pgpassfile v1.0.0 // indirect
 	github.com/jackc/pgservicefile v0.0.0-20240606120523-5a60cdf6a761 // indirect
-	github.com/opencontainers/go-digest v1.0.0 // indirect
+	github.com/jackc/puddle/v2 v2.2.3 // indirect
+	github.com/lann/builder v0.0.0-20180802200727-47ae307949d0 // indirect
+	github.com/lann/ps v0.0.0-20150810152359-62de8c46ede0 // indirect
 	golang.org/x/text v0.43.0 // indirect
 )

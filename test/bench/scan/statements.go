@@ -6,47 +6,39 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/portbook/portbook/test/bench/harness"
 )
 
 // readStatements has PostgreSQL count its statements, if that is asked for, and
 // gives its version to the report.
 func (b *bench) readStatements(ctx context.Context) error {
-	conn, err := pgx.Connect(ctx, b.postgres.URL("postgres"))
-	if err != nil {
+	err := b.On(ctx, "postgres", func(conn *pgx.Conn) error {
+		if err := conn.QueryRow(ctx, "SHOW server_version").Scan(&b.report.Conditions.PostgreSQL); err != nil || b.statements == 0 {
+			return err
+		}
+		_, err := conn.Exec(ctx, "ALTER SYSTEM SET shared_preload_libraries = 'pg_stat_statements'")
+		return err
+	})
+	if err != nil || b.statements == 0 {
 		return err
 	}
-	defer conn.Close(ctx)
-	if err := conn.QueryRow(ctx, "SHOW server_version").Scan(&b.report.Conditions.PostgreSQL); err != nil || b.statements == 0 {
+	if err := b.Postgres.Restart(ctx); err != nil {
 		return err
 	}
-	if _, err := conn.Exec(ctx, "ALTER SYSTEM SET shared_preload_libraries = 'pg_stat_statements'"); err != nil {
-		return err
-	}
-	if err := b.postgres.Restart(ctx); err != nil {
-		return err
-	}
-	return b.onPostgres(ctx, func(conn *pgx.Conn) error {
+	return b.On(ctx, "postgres", func(conn *pgx.Conn) error {
 		_, err := conn.Exec(ctx, "CREATE EXTENSION pg_stat_statements") // of Debian's postgresql-contrib
 		return err
 	})
 }
 
-func (b *bench) onPostgres(ctx context.Context, f func(*pgx.Conn) error) error {
-	conn, err := pgx.Connect(ctx, b.postgres.URL("postgres"))
-	if err != nil {
-		return err
-	}
-	defer conn.Close(ctx)
-	return f(conn)
-}
-
 // showStatements adds the statements that took most time since it was last
 // called, of all databases together.
-func (b *bench) showStatements(ctx context.Context, s *section) error {
+func (b *bench) showStatements(ctx context.Context, s *harness.Section) error {
 	if b.statements == 0 {
 		return nil
 	}
-	return b.onPostgres(ctx, func(conn *pgx.Conn) error {
+	return b.On(ctx, "postgres", func(conn *pgx.Conn) error {
 		const q = `
 			SELECT sum(calls)::int, sum(total_exec_time + total_plan_time), sum(rows)::int, sum(wal_bytes)::float8, query
 			FROM pg_stat_statements GROUP BY query ORDER BY 2 DESC LIMIT $1`
@@ -58,7 +50,7 @@ func (b *bench) showStatements(ctx context.Context, s *section) error {
 		var ms, wal float64
 		var query string
 		_, err = pgx.ForEachRow(rows, []any{&calls, &ms, &n, &wal, &query}, func() error {
-			s.note("%s", fmt.Sprintf("%6.0f ms %6d calls %7d rows %6.1f MB WAL  %.150s", ms, calls, n, wal/1e6, strings.Join(strings.Fields(query), " ")))
+			s.Note("%s", fmt.Sprintf("%6.0f ms %6d calls %7d rows %6.1f MB WAL  %.150s", ms, calls, n, wal/1e6, strings.Join(strings.Fields(query), " ")))
 			return nil
 		})
 		if err != nil {

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/portbook/portbook/test/bench/harness"
 )
 
 const (
@@ -59,14 +61,12 @@ func (a *asker) ask(ctx context.Context, path string) (answer, error) {
 		if ctx.Err() != nil {
 			return answer{}, ctx.Err()
 		}
-		return answer{milliseconds(time.Since(start)), 0, path}, nil // no answer in time: the worst of all
+		return answer{harness.Milliseconds(time.Since(start)), 0, path}, nil // no answer in time: the worst of all
 	}
 	defer resp.Body.Close()
 	_, err = io.Copy(io.Discard, resp.Body)
-	return answer{milliseconds(time.Since(start)), resp.StatusCode, path}, err
+	return answer{harness.Milliseconds(time.Since(start)), resp.StatusCode, path}, err
 }
-
-func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
 // A pass is what came of asking one class.
 type pass struct {
@@ -108,7 +108,7 @@ func (p pass) quantile(q float64) float64 {
 	for _, a := range p.answers {
 		all = append(all, a.ms)
 	}
-	return quantile(all, q)
+	return harness.Quantile(all, q)
 }
 
 func (p pass) rps() float64 {
@@ -149,28 +149,28 @@ type measured struct {
 
 // classes asks every class of both books.
 func (b *bench) classes(ctx context.Context, small, big *book) error {
-	s := &section{Title: "Questions"}
+	s := &harness.Section{Title: "Questions"}
 	b.report.Sections = append(b.report.Sections, s)
 	var all []measured
 	askers := map[*book]*asker{}
 	for _, k := range []*book{small, big} {
-		address, err := freeAddress()
+		address, err := harness.FreeAddress()
 		if err != nil {
 			return err
 		}
-		i, err := b.startIndexer(ctx, k.database, address, "PORTBOOK_ROLE=reader", "PORTBOOK_COMPONENTS_WEB_UI=true")
+		i, err := b.StartIndexer(ctx, k.database, address, "PORTBOOK_ROLE=reader", "PORTBOOK_COMPONENTS_WEB_UI=true")
 		if err != nil {
 			return err
 		}
-		defer i.stop()
-		askers[k] = newAsker(k, i.url)
+		defer i.Stop()
+		askers[k] = newAsker(k, i.URL)
 		askers[k].pid = i.PID()
 	}
 	for _, c := range classes {
 		if !strings.Contains(c.name, b.only) {
 			continue
 		}
-		b.tell("  %s (load average %s)", c.name, loadAverage())
+		b.tell("  %s (load average %s)", c.name, harness.LoadAverage())
 		m := measured{class: c}
 		if err := b.class(ctx, s, &m, askers[small], askers[big]); err != nil {
 			b.reportClasses(s, all, pass{})
@@ -186,12 +186,12 @@ func (b *bench) classes(ctx context.Context, small, big *book) error {
 		}
 	}
 	b.reportClasses(s, all, mixed)
-	s.add(figure{Name: "peak memory of the indexer", Value: float64(peakMemory(askers[big].pid)) / 1e6, Unit: "MB"})
+	s.Add(harness.Figure{Name: "peak memory of the indexer", Value: float64(harness.PeakMemory(askers[big].pid)) / 1e6, Unit: "MB"})
 	return nil
 }
 
 // class asks one class: some requests to warm up, then those that count.
-func (b *bench) class(ctx context.Context, s *section, m *measured, small, big *asker) (err error) {
+func (b *bench) class(ctx context.Context, s *harness.Section, m *measured, small, big *asker) (err error) {
 	probe, err := big.ask(ctx, m.path(draw{source("probe", 0), big.book}))
 	if err != nil {
 		return err
@@ -230,7 +230,7 @@ func (b *bench) class(ctx context.Context, s *section, m *measured, small, big *
 
 // processor is what PostgreSQL and an indexer have used so far, in seconds.
 func (b *bench) processor(a *asker) float64 {
-	return familySeconds(b.postmaster()) + processorSeconds(a.pid)
+	return harness.FamilySeconds(b.Postmaster()) + harness.ProcessorSeconds(a.pid)
 }
 
 // mix asks all kinds of searches in turn.
@@ -241,7 +241,7 @@ func (b *bench) mix(ctx context.Context, a *asker) (pass, error) {
 			mixed = append(mixed, c)
 		}
 	}
-	b.tell("  all searches mixed (load average %s)", loadAverage())
+	b.tell("  all searches mixed (load average %s)", harness.LoadAverage())
 	path := func(d draw) string { return mixed[d.IntN(len(mixed))].path(d) }
 	return a.pass(ctx, "mix", path, manyClients, 10*b.requests)
 }
@@ -249,7 +249,7 @@ func (b *bench) mix(ctx context.Context, a *asker) (pass, error) {
 // naive gives the median of some runs of the naive statement of a class.
 func (b *bench) naive(ctx context.Context, k *book, c class) (float64, error) {
 	var all []float64
-	err := b.on(ctx, k.database, func(conn *pgx.Conn) error {
+	err := b.On(ctx, k.database, func(conn *pgx.Conn) error {
 		begin := time.Now()
 		for i := range b.baselines {
 			sql, args := c.naive(draw{source("naive", i), k})
@@ -265,22 +265,22 @@ func (b *bench) naive(ctx context.Context, k *book, c class) (float64, error) {
 			if err != nil && !errors.Is(limit.Err(), context.DeadlineExceeded) {
 				return fmt.Errorf("naive: %w", err)
 			}
-			all = append(all, milliseconds(time.Since(start)))
+			all = append(all, harness.Milliseconds(time.Since(start)))
 			if err != nil || time.Since(begin) > naiveTime/2 {
 				return nil // it takes at least this long
 			}
 		}
 		return nil
 	})
-	return quantile(all, 0.5), err
+	return harness.Quantile(all, 0.5), err
 }
 
 // reportClasses adds what was measured to the report.
-func (b *bench) reportClasses(s *section, all []measured, mixed pass) {
+func (b *bench) reportClasses(s *harness.Section, all []measured, mixed pass) {
 	table := [][]string{{"", "1 client: p50", "p99", "goal", "", "processor", "8 clients: p50", "p99", "per s", "naive", "ratio", "growth"}}
 	for _, m := range all {
 		if m.missing != "" {
-			s.note("NOT MEASURED: %s: there is no such route: %s", m.name, m.missing)
+			s.Note("NOT MEASURED: %s: there is no such route: %s", m.name, m.missing)
 			continue
 		}
 		one := classFigures{m.name, 1, m.one.quantile(0.5), m.one.quantile(0.99), m.goal, m.one.rps(), m.naive}
@@ -292,32 +292,32 @@ func (b *bench) reportClasses(s *section, all []measured, mixed pass) {
 		}
 		ratio, naive := "", ""
 		if m.naive > 0 {
-			ratio, naive = number(m.naive/one.P50), number(m.naive)
+			ratio, naive = harness.Number(m.naive/one.P50), harness.Number(m.naive)
 		}
-		table = append(table, []string{m.name, number(one.P50), number(one.P99), number(m.goal), judged, number(m.processor),
-			number(many.P50), number(many.P99), number(many.RPS), naive, ratio, number(one.P50 / m.small.quantile(0.5))})
+		table = append(table, []string{m.name, harness.Number(one.P50), harness.Number(one.P99), harness.Number(m.goal), judged, harness.Number(m.processor),
+			harness.Number(many.P50), harness.Number(many.P99), harness.Number(many.RPS), naive, ratio, harness.Number(one.P50 / m.small.quantile(0.5))})
 		if n, status := m.one.failed(); n > 0 {
-			s.note("%s: %d of %d answers with status %d", m.name, n, len(m.one.answers), status)
+			s.Note("%s: %d of %d answers with status %d", m.name, n, len(m.one.answers), status)
 		}
 		if n, status := m.many.failed(); n > 0 {
-			s.note("%s: %d of %d answers to %d clients with status %d", m.name, n, len(m.many.answers), manyClients, status)
+			s.Note("%s: %d of %d answers to %d clients with status %d", m.name, n, len(m.many.answers), manyClients, status)
 		}
 		if w := m.one.slowest(); w.ms >= m.goal {
-			s.note("%s: slowest %s ms: %.150s", m.name, number(w.ms), w.path)
+			s.Note("%s: slowest %s ms: %.150s", m.name, harness.Number(w.ms), w.path)
 		}
 	}
 	s.Table = table
-	s.note("in milliseconds, through HTTP, the answer read whole; processor: of PostgreSQL and the indexer for one request; " +
+	s.Note("in milliseconds, through HTTP, the answer read whole; processor: of PostgreSQL and the indexer for one request; " +
 		"naive: median of a statement without HTTP; growth: median beside that of the small book")
 	if len(mixed.answers) == 0 {
 		return
 	}
 	b.report.Classes = append(b.report.Classes, classFigures{"all searches mixed", manyClients, mixed.quantile(0.5), mixed.quantile(0.99), goalAnything, mixed.rps(), 0})
-	s.add(figure{Name: fmt.Sprintf("searches with %d clients", manyClients), Value: mixed.rps(), Unit: "1/s"}.atLeast(1000))
-	s.add(figure{Name: "  median", Value: mixed.quantile(0.5), Unit: "ms"})
-	s.add(figure{Name: "  p99", Value: mixed.quantile(0.99), Unit: "ms"}.below(goalAnything))
-	s.add(figure{Name: "  slowest", Value: mixed.quantile(1), Unit: "ms"})
+	s.Add(harness.Figure{Name: fmt.Sprintf("searches with %d clients", manyClients), Value: mixed.rps(), Unit: "1/s"}.AtLeast(1000))
+	s.Add(harness.Figure{Name: "  median", Value: mixed.quantile(0.5), Unit: "ms"})
+	s.Add(harness.Figure{Name: "  p99", Value: mixed.quantile(0.99), Unit: "ms"}.Below(goalAnything))
+	s.Add(harness.Figure{Name: "  slowest", Value: mixed.quantile(1), Unit: "ms"})
 	if n, status := mixed.failed(); n > 0 {
-		s.note("all searches mixed: %d of %d answers with status %d", n, len(mixed.answers), status)
+		s.Note("all searches mixed: %d of %d answers with status %d", n, len(mixed.answers), status)
 	}
 }

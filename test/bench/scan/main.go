@@ -1,4 +1,4 @@
-// Bench measures Portbook on this machine, in one command: how fast a scan is
+// Scan measures Portbook on this machine, in one command: how fast a scan is
 // beside a client that reads the same and keeps nothing, how soon a push is
 // found by a search, how much memory the indexer takes, and how much of
 // the disk a repository, a tag and a manifest take.
@@ -17,17 +17,12 @@ import (
 	"context"
 	"errors"
 	"flag"
-	"fmt"
 	"io"
 	"os"
-	"os/signal"
-	"path/filepath"
 	"strings"
-	"syscall"
-)
 
-// clone is the root of the repository, as seen from here.
-const clone = "../.."
+	"github.com/portbook/portbook/test/bench/harness"
+)
 
 // A config says how much to measure.
 type config struct {
@@ -43,15 +38,7 @@ var standard = config{
 	repositories: 1000, tags: 5, scans: 3, rescans: 5, serial: 300, rate: 50, seconds: 20, wide: 10_000,
 }
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := command(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
-		fmt.Fprintln(os.Stderr, "bench:", err)
-		stop()
-		os.Exit(1)
-	}
-}
+func main() { harness.Main("bench", command) }
 
 // command reads the flags. The variables are for make, which passes on what
 // stands on its command line: make bench JSON=out.json BIG=no.
@@ -74,7 +61,7 @@ func command(ctx context.Context, args []string, out, progress io.Writer) error 
 	if os.Getenv("BIG") == "no" {
 		c.wide = 0
 	}
-	target, err := target(*file)
+	target, err := harness.Below(*file)
 	if err != nil {
 		return err
 	}
@@ -86,7 +73,7 @@ func command(ctx context.Context, args []string, out, progress io.Writer) error 
 		return err
 	}
 	if target != "" {
-		if err := r.save(target); err != nil {
+		if err := harness.Save(r, target); err != nil {
 			return err
 		}
 	}
@@ -94,13 +81,4 @@ func command(ctx context.Context, args []string, out, progress io.Writer) error 
 		return errors.New("wrong counts: " + strings.Join(wrong, "; "))
 	}
 	return nil
-}
-
-// target gives the file to write to. A relative name is relative to the clone,
-// where make runs, and not to this directory.
-func target(file string) (string, error) {
-	if file == "" || filepath.IsAbs(file) {
-		return file, nil
-	}
-	return filepath.Abs(filepath.Join(clone, file))
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"sync"
@@ -10,14 +9,11 @@ import (
 	"time"
 
 	"github.com/portbook/portbook/registry/push"
+	"github.com/portbook/portbook/test/bench/harness"
 )
 
-const (
-	// searchTimeout is when we stop waiting for a push to show in a search.
-	searchTimeout = 10 * time.Second
-	// pushesAtOnce bounds the pushes under way if the machine cannot keep up.
-	pushesAtOnce = 64
-)
+// pushesAtOnce bounds the pushes under way if the machine cannot keep up.
+const pushesAtOnce = 64
 
 // A watcher pushes images and watches for them in the search.
 type watcher struct {
@@ -30,7 +26,7 @@ type watcher struct {
 func newWatcher(registry, indexer string) *watcher {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.MaxIdleConnsPerHost = pushesAtOnce
-	return &watcher{client: push.New(registry), http: &http.Client{Transport: transport, Timeout: searchTimeout}, search: indexer}
+	return &watcher{client: push.New(registry), http: &http.Client{Transport: transport, Timeout: harness.SearchTimeout}, search: indexer}
 }
 
 // A pushFunc pushes one image and gives the milliseconds that something took.
@@ -41,14 +37,12 @@ type pushFunc func(context.Context) (float64, error)
 func (w *watcher) push(ctx context.Context) (ms float64, err error) {
 	start := time.Now()
 	_, _, err = w.image(ctx)
-	return milliseconds(time.Since(start)), err
+	return harness.Milliseconds(time.Since(start)), err
 }
-
-func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
 func (w *watcher) image(ctx context.Context) (word, name string, err error) {
 	n := w.next.Add(1)
-	word = uniqueWord(int(n))
+	word = harness.UniqueWord(int(n))
 	name = "bench/" + word
 	_, err = w.client.Image(ctx, name, "v1", push.ImageSpec{
 		Labels: map[string]string{"org.opencontainers.image.description": fmt.Sprintf("Image number %d", n)},
@@ -64,64 +58,7 @@ func (w *watcher) watch(ctx context.Context) (ms float64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	stored := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, searchTimeout)
-	defer cancel()
-	for {
-		shown, err := w.shows(ctx, word, name)
-		elapsed := time.Since(stored)
-		if shown || err != nil {
-			return milliseconds(elapsed), err
-		}
-		select {
-		case <-ctx.Done():
-			return 0, fmt.Errorf("%s not searchable after %v", name, searchTimeout)
-		case <-time.After(again(elapsed)):
-		}
-	}
-}
-
-// again is the pause before the next search: 1 ms at first, then a tenth of the
-// time waited. Searching without pause would take the processor from what it
-// waits for.
-func again(elapsed time.Duration) time.Duration {
-	return min(max(elapsed/10, time.Millisecond), 500*time.Millisecond)
-}
-
-// uniqueWord is a word of one length for each number, so that none begins with
-// another.
-func uniqueWord(n int) string {
-	word := []byte("zq      ")
-	for i := len(word) - 1; i >= 2; i-- {
-		word[i] = 'a' + byte(n%26)
-		n /= 26
-	}
-	return string(word)
-}
-
-func (w *watcher) shows(ctx context.Context, word, name string) (bool, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, w.search+"/v1/search?n=5&q="+word, nil)
-	if err != nil {
-		return false, err
-	}
-	resp, err := w.http.Do(req)
-	if err != nil {
-		return false, err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return false, fmt.Errorf("search for %s: status %d", word, resp.StatusCode)
-	}
-	var answer struct{ Results []struct{ Name string } }
-	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
-		return false, err
-	}
-	for _, r := range answer.Results {
-		if r.Name == name {
-			return true, nil
-		}
-	}
-	return false, nil
+	return harness.Searchable(ctx, w.http, w.search, word, name)
 }
 
 // serial pushes n images, each when the one before is searchable.

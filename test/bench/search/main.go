@@ -1,4 +1,4 @@
-// Benchsearch measures searches of a big book on this machine, in one command:
+// Search measures searches of a big book on this machine, in one command:
 // how long each kind of question takes through HTTP, beside a naive statement
 // that asks the same, and how that grows from 10,000 repositories to a million.
 //
@@ -18,13 +18,9 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
-	"path/filepath"
-	"syscall"
-)
 
-// clone is the root of the repository, as seen from here.
-const clone = "../.."
+	"github.com/portbook/portbook/test/bench/harness"
+)
 
 // A config says what to measure.
 type config struct {
@@ -43,21 +39,13 @@ type config struct {
 
 var standard = config{repositories: 100_000, small: 10_000, requests: 400, baselines: 3, pushes: 300, ingest: 20_000}
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := command(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
-		fmt.Fprintln(os.Stderr, "benchsearch:", err)
-		stop()
-		os.Exit(1)
-	}
-}
+func main() { harness.Main("bench-search", command) }
 
 // command reads the flags. Variables are for make, which passes on what stands
 // on its command line: make bench-search REPOS=1000000 JSON=out.json.
 func command(ctx context.Context, args []string, out, progress io.Writer) error {
 	c := standard
-	flags := flag.NewFlagSet("benchsearch", flag.ExitOnError)
+	flags := flag.NewFlagSet("bench-search", flag.ExitOnError)
 	if err := readNumber(os.Getenv("REPOS"), &c.repositories); err != nil {
 		return err
 	}
@@ -80,14 +68,14 @@ func command(ctx context.Context, args []string, out, progress io.Writer) error 
 		return fmt.Errorf("%d repositories are too few to measure: -repositories or REPOS must be at least 100", c.repositories)
 	}
 	c.small = min(c.small, c.repositories/10)
-	target, err := below(*file)
+	target, err := harness.Below(*file)
 	if err != nil {
 		return err
 	}
-	if c.data, err = below(c.data); err != nil {
+	if c.data, err = harness.Below(c.data); err != nil {
 		return err
 	}
-	if c.plans, err = below(c.plans); err != nil {
+	if c.plans, err = harness.Below(c.plans); err != nil {
 		return err
 	}
 	if c.load && c.data == "" {
@@ -100,7 +88,7 @@ func command(ctx context.Context, args []string, out, progress io.Writer) error 
 	// What was measured before something failed has taken long, and is shown.
 	err = errors.Join(err, r.write(out))
 	if target != "" {
-		err = errors.Join(err, r.save(target))
+		err = errors.Join(err, harness.Save(r, target))
 	}
 	return err
 }
@@ -114,13 +102,4 @@ func readNumber(text string, n *int) error {
 		return fmt.Errorf("REPOS is %q: it must be a number of repositories", text)
 	}
 	return nil
-}
-
-// below makes a relative name relative to the clone, where make runs, and not to
-// this directory.
-func below(file string) (string, error) {
-	if file == "" || filepath.IsAbs(file) {
-		return file, nil
-	}
-	return filepath.Abs(filepath.Join(clone, file))
 }

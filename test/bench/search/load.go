@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/portbook/portbook/indexer/postgres"
+	"github.com/portbook/portbook/test/bench/harness"
 )
 
 const (
@@ -45,7 +46,7 @@ type loader struct {
 	pool      *pgxpool.Pool // its sessions check no foreign keys: what is loaded has them right
 	store     *postgres.Store
 	tell      func(format string, args ...any)
-	section   *section
+	section   *harness.Section
 	count     map[string]*atomic.Int64
 }
 
@@ -56,7 +57,7 @@ func mark(repositories int) string {
 
 // load fills an empty database, and leaves in it the schema of the migrations
 // and nothing else.
-func load(ctx context.Context, url string, g *generator, tell func(string, ...any), s *section) error {
+func load(ctx context.Context, url string, g *generator, tell func(string, ...any), s *harness.Section) error {
 	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		return err
@@ -106,7 +107,7 @@ func (l *loader) run(ctx context.Context) error {
 		if err := step.run(ctx); err != nil {
 			return fmt.Errorf("%s: %w", step.name, err)
 		}
-		l.section.add(figure{Name: "load: " + step.name, Value: time.Since(start).Seconds(), Unit: "s"})
+		l.section.Add(harness.Figure{Name: "load: " + step.name, Value: time.Since(start).Seconds(), Unit: "s"})
 	}
 	after, err := definition(ctx, l.pool)
 	if err != nil {
@@ -360,7 +361,7 @@ func (l *loader) ranks(ctx context.Context) error {
 // finish marks the database as loaded.
 func (l *loader) finish(ctx context.Context) error {
 	for _, t := range tables {
-		l.section.add(figure{Name: t, Value: float64(l.count[t].Load()), Unit: "rows"})
+		l.section.Add(harness.Figure{Name: t, Value: float64(l.count[t].Load()), Unit: "rows"})
 	}
 	_, err := l.pool.Exec(ctx, fmt.Sprintf("COMMENT ON DATABASE %s IS '%s'",
 		pgx.Identifier{l.pool.Config().ConnConfig.Database}.Sanitize(), mark(len(l.generator.names))))

@@ -4,6 +4,8 @@ import (
 	"context"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/portbook/portbook/test/bench/harness"
 )
 
 // A weight is how much of the disk a table takes, with its indexes and what is
@@ -33,8 +35,8 @@ func weigh(ctx context.Context, conn *pgx.Conn) (map[string]weight, error) {
 // sizes tells what a row of each kind takes on disk: what a table has grown by
 // since it was empty, by the number of its rows. The catalogue is that of the
 // first and the unchanged scans, without the pushes that came later.
-func (b *bench) sizes(ctx context.Context, s *section) error {
-	conn, err := b.newDatabase(ctx, b.registry.url, "empty")
+func (b *bench) sizes(ctx context.Context, s *harness.Section) error {
+	conn, err := b.newDatabase(ctx, "empty")
 	if err != nil {
 		return err
 	}
@@ -55,7 +57,7 @@ func (b *bench) sizes(ctx context.Context, s *section) error {
 			bytes += now[table].bytes - empty[table].bytes
 		}
 		if rows > 0 {
-			s.add(figure{Name: name, Value: float64(bytes) / float64(rows), Unit: unit})
+			s.Add(harness.Figure{Name: name, Value: float64(bytes) / float64(rows), Unit: unit})
 		}
 	}
 	c := b.catalogue
@@ -70,16 +72,16 @@ func (b *bench) sizes(ctx context.Context, s *section) error {
 	for table := range empty {
 		all, before = all+c[table].bytes, before+empty[table].bytes
 	}
-	s.add(figure{Name: "everything, after the scans", Value: float64(all) / 1e6, Unit: "MB"})
-	s.add(figure{Name: "of it, for a tag", Value: float64(all-before) / float64(max(c["tag"].rows, 1)), Unit: "bytes"})
-	s.add(figure{Name: "the empty tables", Value: float64(before) / 1e6, Unit: "MB"})
-	s.note("%d repositories, %d tags, %d manifests, %d blobs, %d moves; %d events",
+	s.Add(harness.Figure{Name: "everything, after the scans", Value: float64(all) / 1e6, Unit: "MB"})
+	s.Add(harness.Figure{Name: "of it, for a tag", Value: float64(all-before) / float64(max(c["tag"].rows, 1)), Unit: "bytes"})
+	s.Add(harness.Figure{Name: "the empty tables", Value: float64(before) / 1e6, Unit: "MB"})
+	s.Note("%d repositories, %d tags, %d manifests, %d blobs, %d moves; %d events",
 		c["repository"].rows, c["tag"].rows, c["manifest"].rows, c["blob"].rows, c["tag_history"].rows, after["event"].rows)
 	return b.shape(ctx, s)
 }
 
 // shape notes what the images are like that the sizes are of.
-func (b *bench) shape(ctx context.Context, s *section) error {
+func (b *bench) shape(ctx context.Context, s *harness.Section) error {
 	const q = `
 		SELECT avg(octet_length(b.body))::float8, COALESCE(avg(octet_length(b.config::text)), 0)::float8,
 			COALESCE(avg((SELECT count(*) FROM jsonb_object_keys(m.labels))) FILTER (WHERE m.labels IS NOT NULL), 0)::float8,
@@ -89,6 +91,6 @@ func (b *bench) shape(ctx context.Context, s *section) error {
 	if err := b.book.QueryRow(ctx, q).Scan(&body, &config, &labels, &layers); err != nil {
 		return err
 	}
-	s.note("on average: a manifest of %.0f bytes, a config of %.0f with %.1f labels, %.1f layers; one tag in %d is an index of two", body, config, labels, layers, indexEvery)
+	s.Note("on average: a manifest of %.0f bytes, a config of %.0f with %.1f labels, %.1f layers; one tag in %d is an index of two", body, config, labels, layers, indexEvery)
 	return nil
 }

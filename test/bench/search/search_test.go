@@ -276,20 +276,6 @@ func TestTypo(t *testing.T) {
 	}
 }
 
-func TestQuantile(t *testing.T) {
-	t.Parallel()
-	for _, test := range []struct {
-		values  []float64
-		q, want float64
-	}{
-		{nil, 0.5, 0}, {[]float64{7}, 0.99, 7}, {[]float64{3, 1, 2}, 0.5, 2}, {[]float64{4, 1, 3, 2}, 0.5, 2}, {[]float64{4, 1, 3, 2}, 1, 4},
-	} {
-		if got := quantile(test.values, test.q); got != test.want {
-			t.Errorf("quantile(%v, %v) = %v, want %v", test.values, test.q, got, test.want)
-		}
-	}
-}
-
 // What is dropped for the load must come back the same.
 func TestDefinitionSeesIndexes(t *testing.T) {
 	if _, err := localpg.Find(); errors.Is(err, localpg.ErrNotInstalled) && os.Getenv("CI") == "" {

@@ -14,6 +14,7 @@ import (
 
 	portbook "github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/postgres"
+	"github.com/portbook/portbook/test/bench/harness"
 )
 
 const (
@@ -27,17 +28,17 @@ const (
 // ingested takes in tags as the workers of a scan do, but for reading them: what
 // they found is made up here.
 func (b *bench) ingested(ctx context.Context, k *book) error {
-	s := &section{Title: "Bulk ingest, all indexes in place"}
+	s := &harness.Section{Title: "Bulk ingest, all indexes in place"}
 	b.report.Sections = append(b.report.Sections, s)
-	b.tell("Bulk ingest (load average %s)", loadAverage())
-	if err := b.on(ctx, k.database, func(conn *pgx.Conn) error { return forget(ctx, conn) }); err != nil {
+	b.tell("Bulk ingest (load average %s)", harness.LoadAverage())
+	if err := b.On(ctx, k.database, func(conn *pgx.Conn) error { return forget(ctx, conn) }); err != nil {
 		return err
 	}
 	before, err := b.written(ctx, k)
 	if err != nil {
 		return err
 	}
-	pool, err := pgxpool.New(ctx, b.postgres.URL(k.database))
+	pool, err := pgxpool.New(ctx, b.Postgres.URL(k.database))
 	if err != nil {
 		return err
 	}
@@ -45,7 +46,7 @@ func (b *bench) ingested(ctx context.Context, k *book) error {
 	var asks []portbook.Ask
 	for n := range b.ingest {
 		asks = append(asks, portbook.Ask{
-			Repository: fmt.Sprintf("bench-bulk/%s-%s", k.words[100+n/ingestTags%1000], uniqueWord(n/ingestTags)), Reference: fmt.Sprintf("v%d", n%ingestTags),
+			Repository: fmt.Sprintf("bench-bulk/%s-%s", k.words[100+n/ingestTags%1000], harness.UniqueWord(n/ingestTags)), Reference: fmt.Sprintf("v%d", n%ingestTags),
 			Priority: portbook.PriorityScan,
 		})
 	}
@@ -75,15 +76,15 @@ func (b *bench) ingested(ctx context.Context, k *book) error {
 	if err != nil {
 		return err
 	}
-	s.add(figure{Name: "tags, each with an image of its own", Value: float64(tags.Load()) / seconds, Unit: "1/s"})
-	s.add(figure{Name: "rows written in all tables", Value: (after - before) / seconds, Unit: "1/s"})
-	s.note("%d tags in %d repositories, %d at once in a transaction, by %d workers", tags.Load(), len(asks)/ingestTags, ingestBatch, loaders)
-	return b.on(ctx, k.database, func(conn *pgx.Conn) error { return forget(ctx, conn) })
+	s.Add(harness.Figure{Name: "tags, each with an image of its own", Value: float64(tags.Load()) / seconds, Unit: "1/s"})
+	s.Add(harness.Figure{Name: "rows written in all tables", Value: (after - before) / seconds, Unit: "1/s"})
+	s.Note("%d tags in %d repositories, %d at once in a transaction, by %d workers", tags.Load(), len(asks)/ingestTags, ingestBatch, loaders)
+	return b.On(ctx, k.database, func(conn *pgx.Conn) error { return forget(ctx, conn) })
 }
 
 // written is how many rows were ever written in a database.
 func (b *bench) written(ctx context.Context, k *book) (n float64, err error) {
-	err = b.on(ctx, k.database, func(conn *pgx.Conn) error {
+	err = b.On(ctx, k.database, func(conn *pgx.Conn) error {
 		return conn.QueryRow(ctx, "SELECT sum(n_tup_ins + n_tup_upd)::float8 FROM pg_stat_user_tables").Scan(&n)
 	})
 	return n, err

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path/filepath"
-	"runtime"
 	"slices"
 	"time"
 
@@ -14,11 +12,12 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/portbook/portbook/indexer/postgres"
+	"github.com/portbook/portbook/test/bench/harness"
 )
 
 // A bench is one run of the program.
 type bench struct {
-	*system
+	*harness.System
 	config
 	progress io.Writer
 	report   report
@@ -31,23 +30,19 @@ type book struct {
 }
 
 // measure does everything, and cleans up.
-func measure(ctx context.Context, c config, progress io.Writer) (*report, error) {
-	root, err := filepath.Abs(clone)
-	if err != nil {
-		return nil, err
-	}
+func measure(ctx context.Context, c config, progress io.Writer) (_ *report, err error) {
 	b := &bench{config: c, progress: progress}
-	began := time.Now()
-	b.report.Conditions = conditions{Cores: runtime.NumCPU(), LoadBefore: loadAverage(), Go: runtime.Version(), Began: began, Repositories: c.repositories}
+	b.report.Conditions = harness.Begin()
+	b.report.Conditions.Repositories = c.repositories
 	b.tell("Building the registry and the indexer, and starting PostgreSQL")
-	if b.system, err = newSystem(ctx, root, c.data, c.plans); err != nil {
+	if b.System, err = harness.NewSystem(ctx, c.data, c.plans); err != nil {
 		return nil, err
 	}
 	err = b.all(ctx)
-	b.report.Conditions.LoadAfter = loadAverage()
+	b.report.Conditions.LoadAfter = harness.LoadAverage()
 	b.tell("Stopping everything")
-	err = errors.Join(err, b.close())
-	b.report.Conditions.Seconds = time.Since(began).Seconds()
+	err = errors.Join(err, b.Close())
+	b.report.Conditions.Seconds = time.Since(b.report.Conditions.Began).Seconds()
 	return &b.report, err
 }
 
@@ -98,7 +93,7 @@ func (b *bench) all(ctx context.Context) error {
 
 // conditions asks PostgreSQL what it is.
 func (b *bench) conditions(ctx context.Context) error {
-	return b.on(ctx, "postgres", func(conn *pgx.Conn) error {
+	return b.On(ctx, "postgres", func(conn *pgx.Conn) error {
 		c := &b.report.Conditions
 		if err := conn.QueryRow(ctx, "SHOW server_version").Scan(&c.PostgreSQL); err != nil {
 			return err
@@ -117,9 +112,9 @@ func (b *bench) conditions(ctx context.Context) error {
 
 // sizes tells the largest tables and indexes.
 func (b *bench) sizes(ctx context.Context, k *book) error {
-	s := &section{Title: "Sizes of the big book"}
+	s := &harness.Section{Title: "Sizes of the big book"}
 	b.report.Sections = append(b.report.Sections, s)
-	return b.on(ctx, k.database, func(conn *pgx.Conn) error {
+	return b.On(ctx, k.database, func(conn *pgx.Conn) error {
 		const q = `
 			SELECT relname, pg_relation_size(oid)::float8 / 1e6 FROM pg_class
 			WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'i') ORDER BY 2 DESC LIMIT 24`
@@ -130,7 +125,7 @@ func (b *bench) sizes(ctx context.Context, k *book) error {
 		var name string
 		var size float64
 		_, err = pgx.ForEachRow(rows, []any{&name, &size}, func() error {
-			s.add(figure{Name: name, Value: size, Unit: "MB"})
+			s.Add(harness.Figure{Name: name, Value: size, Unit: "MB"})
 			return nil
 		})
 		if err != nil {
@@ -139,7 +134,7 @@ func (b *bench) sizes(ctx context.Context, k *book) error {
 		if err := conn.QueryRow(ctx, "SELECT pg_database_size(current_database())::float8 / 1e6").Scan(&size); err != nil {
 			return err
 		}
-		s.add(figure{Name: "all", Value: size, Unit: "MB"})
+		s.Add(harness.Figure{Name: "all", Value: size, Unit: "MB"})
 		return nil
 	})
 }
@@ -147,28 +142,28 @@ func (b *bench) sizes(ctx context.Context, k *book) error {
 // book loads a book, unless it is there already.
 func (b *bench) book(ctx context.Context, repositories int) (*book, error) {
 	k := &book{newGenerator(repositories), fmt.Sprintf("book_%d", repositories)}
-	s := &section{Title: fmt.Sprintf("Book of %s repositories", number(float64(repositories)))}
+	s := &harness.Section{Title: fmt.Sprintf("Book of %s repositories", harness.Number(float64(repositories)))}
 	b.report.Sections = append(b.report.Sections, s)
 	loaded, err := b.loaded(ctx, k.database, mark(repositories))
 	if err != nil {
 		return nil, err
 	}
 	if !loaded {
-		b.tell("Loading %s repositories (load average %s)", number(float64(repositories)), loadAverage())
+		b.tell("Loading %s repositories (load average %s)", harness.Number(float64(repositories)), harness.LoadAverage())
 		start := time.Now()
 		if err := b.settings(ctx, loadSettings); err != nil {
 			return nil, err
 		}
-		if err := b.empty(ctx, k.database); err != nil {
+		if err := b.NewDatabase(ctx, k.database); err != nil {
 			return nil, err
 		}
-		if err := load(ctx, b.postgres.URL(k.database), k.generator, b.tell, s); err != nil {
+		if err := load(ctx, b.Postgres.URL(k.database), k.generator, b.tell, s); err != nil {
 			return nil, fmt.Errorf("load %s: %w", k.database, err)
 		}
-		s.add(figure{Name: "load: all", Value: time.Since(start).Seconds(), Unit: "s"}.below(1800))
+		s.Add(harness.Figure{Name: "load: all", Value: time.Since(start).Seconds(), Unit: "s"}.Below(1800))
 		return k, nil
 	}
-	if err := b.migrate(ctx, k.database); err != nil { // it may have been loaded by an older program
+	if err := b.Migrate(ctx, k.database); err != nil { // it may have been loaded by an older program
 		return nil, err
 	}
 	if err := b.sameSchema(ctx, k.database); err != nil {
@@ -181,12 +176,12 @@ func (b *bench) book(ctx context.Context, repositories int) (*book, error) {
 // migration was still being written may differ for ever.
 func (b *bench) sameSchema(ctx context.Context, database string) error {
 	const fresh = "benchsearch_empty"
-	if err := b.empty(ctx, fresh); err != nil {
+	if err := b.NewDatabase(ctx, fresh); err != nil {
 		return err
 	}
 	var texts [2]string
 	for i, name := range []string{fresh, database} {
-		err := b.on(ctx, name, func(conn *pgx.Conn) (err error) {
+		err := b.On(ctx, name, func(conn *pgx.Conn) (err error) {
 			texts[i], err = definition(ctx, conn)
 			return err
 		})
@@ -195,15 +190,15 @@ func (b *bench) sameSchema(ctx context.Context, database string) error {
 		}
 	}
 	if texts[0] != texts[1] {
-		return fmt.Errorf("%s in %s has another schema than the migrations make: name another directory by DATA, or remove that one", database, b.system.data)
+		return fmt.Errorf("%s in %s has another schema than the migrations make: name another directory by DATA, or remove that one", database, b.Data)
 	}
 	return nil
 }
 
 // reform makes the search rows anew if an older program made those of a kept
 // book.
-func (b *bench) reform(ctx context.Context, k *book, s *section) error {
-	pool, err := pgxpool.New(ctx, b.postgres.URL(k.database))
+func (b *bench) reform(ctx context.Context, k *book, s *harness.Section) error {
+	pool, err := pgxpool.New(ctx, b.Postgres.URL(k.database))
 	if err != nil {
 		return err
 	}
@@ -213,7 +208,7 @@ func (b *bench) reform(ctx context.Context, k *book, s *section) error {
 	for {
 		n, last, err := store.ReformAfter(ctx, after)
 		if err != nil || n == 0 {
-			s.add(figure{Name: "made anew", Value: float64(done), Unit: "repositories"})
+			s.Add(harness.Figure{Name: "made anew", Value: float64(done), Unit: "repositories"})
 			return err
 		}
 		done, after = done+n, last
@@ -223,21 +218,6 @@ func (b *bench) reform(ctx context.Context, k *book, s *section) error {
 // loaded reports whether a database holds a book that is loaded to its end.
 func (b *bench) loaded(ctx context.Context, database, mark string) (yes bool, err error) {
 	const q = `SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1 AND shobj_description(oid, 'pg_database') = $2)`
-	err = b.on(ctx, "postgres", func(conn *pgx.Conn) error { return conn.QueryRow(ctx, q, database, mark).Scan(&yes) })
+	err = b.On(ctx, "postgres", func(conn *pgx.Conn) error { return conn.QueryRow(ctx, q, database, mark).Scan(&yes) })
 	return yes, err
-}
-
-// empty makes a database with the tables in it and nothing else.
-func (b *bench) empty(ctx context.Context, database string) error {
-	err := b.on(ctx, "postgres", func(conn *pgx.Conn) error {
-		_, err := conn.Exec(ctx, "DROP DATABASE IF EXISTS "+pgx.Identifier{database}.Sanitize()+" WITH (FORCE)")
-		return err
-	})
-	if err == nil {
-		err = b.postgres.EnsureDatabase(ctx, database)
-	}
-	if err == nil {
-		err = b.migrate(ctx, database)
-	}
-	return err
 }

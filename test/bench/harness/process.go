@@ -1,4 +1,4 @@
-package main
+package harness
 
 import (
 	"bytes"
@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// processorSeconds is what a process has used so far, to the nanosecond; 0 once
+// ProcessorSeconds is what a process has used so far, to the nanosecond; 0 once
 // it is gone. /proc counts in ticks of 10 ms: more than a small run takes.
-func processorSeconds(pid int) float64 {
+func ProcessorSeconds(pid int) float64 {
 	// A process's clock is its number inverted, shifted by three, with 2
 	// (CPUCLOCK_SCHED) in the free bits: clock_getcpuclockid(3), which is not a
 	// system call.
@@ -44,24 +44,24 @@ func endedSeconds(pid int) float64 {
 	return (user + system) / ticks
 }
 
-// familySeconds is what a process and its children have used, those that have
+// FamilySeconds is what a process and its children have used, those that have
 // ended too.
-func familySeconds(pid int) float64 {
-	sum := processorSeconds(pid) + endedSeconds(pid)
+func FamilySeconds(pid int) float64 {
+	sum := ProcessorSeconds(pid) + endedSeconds(pid)
 	lists, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid)) // fails for a malformed pattern only
 	for _, list := range lists {
 		b, _ := os.ReadFile(list) // a thread that has just ended has no children
 		for _, child := range strings.Fields(string(b)) {
 			n, _ := strconv.Atoi(child)
-			sum += processorSeconds(n)
+			sum += ProcessorSeconds(n)
 		}
 	}
 	return sum
 }
 
-// peakMemory is the most memory that a process has had resident, in bytes; 0
+// PeakMemory is the most memory that a process has had resident, in bytes; 0
 // once it is gone.
-func peakMemory(pid int) int64 {
+func PeakMemory(pid int) int64 {
 	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	for _, line := range strings.Split(string(b), "\n") {
 		if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
@@ -72,8 +72,8 @@ func peakMemory(pid int) int64 {
 	return 0
 }
 
-// loadAverage is that of the last minute, as the kernel writes it.
-func loadAverage() string {
+// LoadAverage is that of the last minute, as the kernel writes it.
+func LoadAverage() string {
 	b, _ := os.ReadFile("/proc/loadavg") // "" elsewhere than on Linux
 	first, _, _ := strings.Cut(string(b), " ")
 	return first

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/portbook/portbook/test/bench/harness"
 )
 
 // statementSettings have PostgreSQL count its statements, and how long it plans
@@ -17,7 +19,7 @@ func (b *bench) countStatements(ctx context.Context, k *book) error {
 	if b.statements == 0 {
 		return nil
 	}
-	return b.on(ctx, k.database, func(conn *pgx.Conn) error {
+	return b.On(ctx, k.database, func(conn *pgx.Conn) error {
 		for _, q := range []string{
 			"CREATE EXTENSION IF NOT EXISTS pg_stat_statements", "SELECT pg_stat_statements_reset()",
 			"ALTER SYSTEM SET pg_stat_statements.track_planning = on", "SELECT pg_reload_conf()", // known once the library is loaded
@@ -31,11 +33,11 @@ func (b *bench) countStatements(ctx context.Context, k *book) error {
 }
 
 // showStatements notes the statements that took most time since countStatements.
-func (b *bench) showStatements(ctx context.Context, k *book, s *section, what string) error {
+func (b *bench) showStatements(ctx context.Context, k *book, s *harness.Section, what string) error {
 	if b.statements == 0 {
 		return nil
 	}
-	return b.on(ctx, k.database, func(conn *pgx.Conn) error {
+	return b.On(ctx, k.database, func(conn *pgx.Conn) error {
 		const q = `
 			SELECT calls::int, total_plan_time / calls, total_exec_time / calls, max_exec_time, rows::float8 / calls,
 				(shared_blks_hit + shared_blks_read)::float8 / calls, query
@@ -49,7 +51,7 @@ func (b *bench) showStatements(ctx context.Context, k *book, s *section, what st
 		var plan, exec, worst, n, blocks float64
 		var query string
 		_, err = pgx.ForEachRow(rows, []any{&calls, &plan, &exec, &worst, &n, &blocks, &query}, func() error {
-			s.note("%s", fmt.Sprintf("%s: %d calls, each %.2f ms planning, %.2f ms running (at most %.0f), %.1f rows, %.0f blocks: %.160s",
+			s.Note("%s", fmt.Sprintf("%s: %d calls, each %.2f ms planning, %.2f ms running (at most %.0f), %.1f rows, %.0f blocks: %.160s",
 				what, calls, plan, exec, worst, n, blocks, strings.Join(strings.Fields(query), " ")))
 			return nil
 		})

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
-	"runtime"
 	"sort"
 	"strings"
 	"time"
@@ -15,16 +13,17 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/portbook/portbook/registry/push"
+	"github.com/portbook/portbook/test/bench/harness"
 )
 
 // A bench is one run of the program.
 type bench struct {
-	*system
+	*harness.System
 	config
 	progress io.Writer
 	report   report
 
-	registry *registry
+	registry *harness.Registry
 	reader   *reader
 	survey   *survey
 	book     *pgx.Conn // the database of the last first scan
@@ -33,23 +32,18 @@ type bench struct {
 }
 
 // measure does everything, and cleans up.
-func measure(ctx context.Context, c config, progress io.Writer) (*report, error) {
-	root, err := filepath.Abs(clone)
-	if err != nil {
-		return nil, err
-	}
+func measure(ctx context.Context, c config, progress io.Writer) (_ *report, err error) {
 	b := &bench{config: c, progress: progress}
-	began := time.Now()
-	b.report.Conditions = conditions{Cores: runtime.NumCPU(), LoadBefore: loadAverage(), Go: runtime.Version(), Began: began}
+	b.report.Conditions = harness.Begin()
 	b.tell("Building the registry and the indexer, and starting PostgreSQL")
-	if b.system, err = newSystem(ctx, root); err != nil {
+	if b.System, err = harness.NewSystem(ctx, "", ""); err != nil {
 		return nil, err
 	}
 	err = b.all(ctx)
-	b.report.Conditions.LoadAfter = loadAverage()
+	b.report.Conditions.LoadAfter = harness.LoadAverage()
 	b.tell("Removing everything")
-	err = errors.Join(err, b.close())
-	b.report.Conditions.Seconds = time.Since(began).Seconds()
+	err = errors.Join(err, b.Close())
+	b.report.Conditions.Seconds = time.Since(b.report.Conditions.Began).Seconds()
 	return &b.report, err
 }
 
@@ -60,7 +54,7 @@ func (b *bench) all(ctx context.Context) error {
 	steps := []struct {
 		title string
 		skip  bool
-		run   func(context.Context, *section) error
+		run   func(context.Context, *harness.Section) error
 	}{
 		{"Fill", false, b.fill},
 		{"First scan", false, b.firstScans},
@@ -74,8 +68,8 @@ func (b *bench) all(ctx context.Context) error {
 		if step.skip {
 			continue
 		}
-		b.tell("%s (load average %s)", step.title, loadAverage())
-		s := &section{Title: step.title}
+		b.tell("%s (load average %s)", step.title, harness.LoadAverage())
+		s := &harness.Section{Title: step.title}
 		start := time.Now()
 		if err := step.run(ctx, s); err != nil {
 			return fmt.Errorf("%s: %w", strings.ToLower(step.title), err)
@@ -91,28 +85,28 @@ func (b *bench) tell(format string, args ...any) {
 }
 
 // fill fills the registry and surveys it.
-func (b *bench) fill(ctx context.Context, s *section) (err error) {
-	if b.registry, err = b.startRegistry(ctx, b.onDisk(), ""); err != nil {
+func (b *bench) fill(ctx context.Context, s *harness.Section) (err error) {
+	if b.registry, err = b.StartRegistry(ctx, b.OnDisk(), ""); err != nil {
 		return err
 	}
 	start := time.Now()
-	if err := fill(ctx, push.New(b.registry.url), repositories(b.repositories), b.tags, true); err != nil {
+	if err := fill(ctx, push.New(b.registry.URL), repositories(b.repositories), b.tags, true); err != nil {
 		return err
 	}
 	seconds := time.Since(start).Seconds()
-	b.reader = newReader(b.registry.url)
+	b.reader = newReader(b.registry.URL)
 	if b.survey, err = b.reader.look(ctx); err != nil {
 		return err
 	}
-	s.add(figure{Name: "repositories", Value: float64(b.survey.repositories)})
-	s.add(figure{Name: "tags", Value: float64(b.survey.tags)})
-	s.add(figure{Name: "manifests", Value: float64(b.survey.manifests)})
-	s.add(figure{Name: "pushed", Value: float64(b.survey.tags) / seconds, Unit: "tags/s"})
+	s.Add(harness.Figure{Name: "repositories", Value: float64(b.survey.repositories)})
+	s.Add(harness.Figure{Name: "tags", Value: float64(b.survey.tags)})
+	s.Add(harness.Figure{Name: "manifests", Value: float64(b.survey.manifests)})
+	s.Add(harness.Figure{Name: "pushed", Value: float64(b.survey.tags) / seconds, Unit: "tags/s"})
 	return nil
 }
 
 // firstScans reads all of the registry, in turns with and without a book.
-func (b *bench) firstScans(ctx context.Context, s *section) error {
+func (b *bench) firstScans(ctx context.Context, s *harness.Section) error {
 	plan := b.survey.first
 	meters := b.meters(b.registry, os.Getpid())
 	if err := b.reader.run(ctx, plan); err != nil { // once untimed
@@ -124,11 +118,11 @@ func (b *bench) firstScans(ctx context.Context, s *section) error {
 		if err != nil {
 			return err
 		}
-		conn, err := b.newDatabase(ctx, b.registry.url, fmt.Sprintf("first%d", i))
+		conn, err := b.newDatabase(ctx, fmt.Sprintf("first%d", i))
 		if err != nil {
 			return err
 		}
-		two, err := b.scanRun(ctx, meters, b.registry.url, conn)
+		two, err := b.scanRun(ctx, meters, b.registry.URL, conn)
 		if err != nil {
 			return err
 		}
@@ -142,14 +136,14 @@ func (b *bench) firstScans(ctx context.Context, s *section) error {
 		b.book = conn
 	}
 	compare(s, len(plan.requests()), bare, ours, 80)
-	s.add(medianOf("time until all was listed", "s", pick(ours, func(m measurement) float64 { return m.listed })))
-	s.add(medianOf("time until all was read", "s", pick(ours, func(m measurement) float64 { return m.seconds })))
-	s.add(medianOf("peak memory of the indexer", "MB", pick(ours, megabytes)))
+	s.Add(medianOf("time until all was listed", "s", pick(ours, func(m measurement) float64 { return m.listed })))
+	s.Add(medianOf("time until all was read", "s", pick(ours, func(m measurement) float64 { return m.seconds })))
+	s.Add(medianOf("peak memory of the indexer", "MB", pick(ours, megabytes)))
 	return b.showStatements(ctx, s)
 }
 
 // unchanged asks whether anything has changed, in turns with and without a book.
-func (b *bench) unchanged(ctx context.Context, s *section) error {
+func (b *bench) unchanged(ctx context.Context, s *harness.Section) error {
 	plan := b.survey.again
 	meters := b.meters(b.registry, os.Getpid())
 	var bare, ours []measurement
@@ -158,7 +152,7 @@ func (b *bench) unchanged(ctx context.Context, s *section) error {
 		if err != nil {
 			return err
 		}
-		two, err := b.scanRun(ctx, meters, b.registry.url, b.book)
+		two, err := b.scanRun(ctx, meters, b.registry.URL, b.book)
 		if err != nil {
 			return err
 		}
@@ -176,21 +170,21 @@ func (b *bench) unchanged(ctx context.Context, s *section) error {
 
 // compare adds the rates of both, and the median of the ratios of each turn: two
 // runs that follow each other share what else the machine does.
-func compare(s *section, requests int, bare, ours []measurement, goal float64) {
+func compare(s *harness.Section, requests int, bare, ours []measurement, goal float64) {
 	rate := func(m measurement) float64 { return float64(requests) / m.seconds }
 	var ratios []float64
 	for i := range bare {
 		ratios = append(ratios, 100*bare[i].seconds/ours[i].seconds)
 	}
-	s.add(figure{Name: "requests", Value: float64(requests)})
-	s.add(medianOf("bare reads", "requests/s", pick(bare, rate)))
-	s.add(medianOf("the indexer's", "requests/s", pick(ours, rate)))
-	s.add(medianOf("ratio", "%", ratios).atLeast(goal))
+	s.Add(harness.Figure{Name: "requests", Value: float64(requests)})
+	s.Add(medianOf("bare reads", "requests/s", pick(bare, rate)))
+	s.Add(medianOf("the indexer's", "requests/s", pick(ours, rate)))
+	s.Add(medianOf("ratio", "%", ratios).AtLeast(goal))
 	// Where all cores are busy this is what the ratio would be without others,
 	// who give a scan of more processes a larger share.
-	s.add(figure{Name: "ratio by processor time", Value: 100 * total(bare) / total(ours), Unit: "%"})
-	s.note("processor seconds of bare reads: %s", processor(bare))
-	s.note("processor seconds of the indexer's, its start included: %s", processor(ours))
+	s.Add(harness.Figure{Name: "ratio by processor time", Value: 100 * total(bare) / total(ours), Unit: "%"})
+	s.Note("processor seconds of bare reads: %s", processor(bare))
+	s.Note("processor seconds of the indexer's, its start included: %s", processor(ours))
 }
 
 func pick(all []measurement, f func(measurement) float64) []float64 {
@@ -205,7 +199,7 @@ func megabytes(m measurement) float64 { return float64(m.peak) / 1e6 }
 
 // total is the median of the processor seconds of all who took part.
 func total(all []measurement) float64 {
-	return quantile(pick(all, func(m measurement) (sum float64) {
+	return harness.Quantile(pick(all, func(m measurement) (sum float64) {
 		for _, seconds := range m.used {
 			sum += seconds
 		}
@@ -221,21 +215,21 @@ func processor(all []measurement) string {
 	}
 	sort.Strings(names)
 	for _, name := range names {
-		seconds := quantile(pick(all, func(m measurement) float64 { return m.used[name] }), 0.5)
-		parts = append(parts, name+" "+number(seconds))
+		seconds := harness.Quantile(pick(all, func(m measurement) float64 { return m.used[name] }), 0.5)
+		parts = append(parts, name+" "+harness.Number(seconds))
 	}
 	return strings.Join(parts, ", ")
 }
 
 // counts lets the indexer scan through a counter, untimed, and compares what it
 // asks for with the plans, and what it writes with nothing.
-func (b *bench) counts(ctx context.Context, s *section) error {
-	counter, err := startCounter(b.registry.url)
+func (b *bench) counts(ctx context.Context, s *harness.Section) error {
+	counter, err := startCounter(b.registry.URL)
 	if err != nil {
 		return err
 	}
 	defer counter.close()
-	conn, err := b.newDatabase(ctx, counter.url, "counted")
+	conn, err := b.newDatabase(ctx, "counted")
 	if err != nil {
 		return err
 	}
@@ -243,8 +237,8 @@ func (b *bench) counts(ctx context.Context, s *section) error {
 		return err
 	}
 	more, missing := difference(counter.take(), b.survey.first.requests())
-	s.add(figure{Name: "first scan: requests that bare reads do not make", Value: float64(more)}.mustBe(0))
-	s.add(figure{Name: "first scan: requests that only bare reads make", Value: float64(missing)}.mustBe(0))
+	s.Add(harness.Figure{Name: "first scan: requests that bare reads do not make", Value: float64(more)}.MustBe(0))
+	s.Add(harness.Figure{Name: "first scan: requests that only bare reads make", Value: float64(missing)}.MustBe(0))
 
 	before, err := written(ctx, conn)
 	if err != nil {
@@ -259,44 +253,35 @@ func (b *bench) counts(ctx context.Context, s *section) error {
 	}
 	seen := counter.take()
 	more, missing = difference(seen, b.survey.again.requests())
-	s.add(figure{Name: "rescan: requests that bare reads do not make", Value: float64(more)})
-	s.add(figure{Name: "rescan: requests that only bare reads make", Value: float64(missing)})
-	s.add(figure{Name: "rescan: manifests and blobs fetched", Value: float64(bodies(seen))}.mustBe(0))
+	s.Add(harness.Figure{Name: "rescan: requests that bare reads do not make", Value: float64(more)})
+	s.Add(harness.Figure{Name: "rescan: requests that only bare reads make", Value: float64(missing)})
+	s.Add(harness.Figure{Name: "rescan: manifests and blobs fetched", Value: float64(bodies(seen))}.MustBe(0))
 	for _, kind := range []string{"catalogue", "kept"} {
-		s.add(figure{Name: "rescan: rows written in " + kind + " tables", Value: float64(after[kind] - before[kind])}.mustBe(0))
+		s.Add(harness.Figure{Name: "rescan: rows written in " + kind + " tables", Value: float64(after[kind] - before[kind])}.MustBe(0))
 	}
-	s.add(figure{Name: "rescan: rows written in work tables", Value: float64(after["work"] - before["work"])})
+	s.Add(harness.Figure{Name: "rescan: rows written in work tables", Value: float64(after["work"] - before["work"])})
 	return b.dropDatabase(ctx, conn)
 }
 
 // pushes runs "indexer serve" with events on, on the book of the first scans.
-func (b *bench) pushes(ctx context.Context, s *section) error {
-	address, err := freeAddress()
-	if err != nil {
-		return err
-	}
-	operations, err := freeAddress()
+func (b *bench) pushes(ctx context.Context, s *harness.Section) error {
+	address, err := harness.FreeAddress()
 	if err != nil {
 		return err
 	}
 	if err := b.barePushes(ctx, s); err != nil {
 		return err
 	}
-	b.registry.stop()
-	if b.registry, err = b.startRegistry(ctx, b.onDisk(), "http://"+address+"/events"); err != nil {
+	b.registry.Stop()
+	if b.registry, err = b.StartRegistry(ctx, b.OnDisk(), "http://"+address+"/events"); err != nil {
 		return err
 	}
-	env := append(b.indexerEnv(b.registry.url, b.book.Config().Database),
-		"PORTBOOK_HTTP_ADDRESS="+address, "PORTBOOK_HTTP_OPERATIONS_ADDRESS="+operations, "PORTBOOK_EVENTS_TOKEN="+token)
-	serve, err := b.launch("indexer", env, "serve")
+	serve, err := b.StartIndexer(ctx, b.book.Config().Database, address, "PORTBOOK_REGISTRY_URL="+b.registry.URL, "PORTBOOK_EVENTS_TOKEN="+harness.Token)
 	if err != nil {
 		return err
 	}
 	defer serve.Kill()
-	if err := ready(ctx, serve, "http://"+operations+"/readyz"); err != nil {
-		return err
-	}
-	w := newWatcher(b.registry.url, "http://"+address)
+	w := newWatcher(b.registry.URL, serve.URL)
 	// The first event of a registry that just started asks for a scan, as it
 	// should; it is over before anything is timed.
 	if _, err := w.serial(ctx, 3); err != nil {
@@ -313,7 +298,7 @@ func (b *bench) pushes(ctx context.Context, s *section) error {
 	if err != nil {
 		return err
 	}
-	latencies(s, fmt.Sprintf("%d pushes one after the other", b.serial), all)
+	s.AddPushes(medianOf(fmt.Sprintf("%d pushes one after the other: median", b.serial), "ms", all), all)
 	if after, err = b.addArrival(ctx, s, after); err != nil || b.rate*b.seconds == 0 {
 		return err
 	}
@@ -321,27 +306,27 @@ func (b *bench) pushes(ctx context.Context, s *section) error {
 	if err != nil {
 		return err
 	}
-	latencies(s, fmt.Sprintf("%d pushes a second for %d s", b.rate, b.seconds), all)
+	s.AddPushes(medianOf(fmt.Sprintf("%d pushes a second for %d s: median", b.rate, b.seconds), "ms", all), all)
 	if _, err := b.addArrival(ctx, s, after); err != nil {
 		return err
 	}
-	s.add(figure{Name: "  pushes a second it came to", Value: achieved})
-	s.add(figure{Name: "peak memory of the indexer", Value: float64(peakMemory(serve.PID())) / 1e6, Unit: "MB"})
-	s.note("from the registry's 201 until GET /v1/search shows the image; asked every millisecond, later every tenth of the time waited")
+	s.Add(harness.Figure{Name: "  pushes a second it came to", Value: achieved})
+	s.Add(harness.Figure{Name: "peak memory of the indexer", Value: float64(harness.PeakMemory(serve.PID())) / 1e6, Unit: "MB"})
+	s.Note(harness.HowSearchable)
 	return b.showStatements(ctx, s)
 }
 
 // barePushes tells how many pushes a second the registry takes at the rate of
 // the measurement while nobody listens: what it cannot take alone, it cannot
 // with an indexer beside it.
-func (b *bench) barePushes(ctx context.Context, s *section) error {
+func (b *bench) barePushes(ctx context.Context, s *harness.Section) error {
 	if b.rate*b.seconds == 0 {
 		return nil
 	}
-	w := newWatcher(b.registry.url, "")
+	w := newWatcher(b.registry.URL, "")
 	w.next.Store(1_000_000) // words that the measurement does not use
 	all, achieved, err := open(ctx, b.rate, b.rate*min(b.seconds, 5), w.push)
-	s.add(medianOf(fmt.Sprintf("a push by itself, %s a second, no indexer", number(achieved)), "ms", all))
+	s.Add(medianOf(fmt.Sprintf("a push by itself, %s a second, no indexer", harness.Number(achieved)), "ms", all))
 	return err
 }
 
@@ -353,7 +338,7 @@ func (b *bench) lastEvent(ctx context.Context) (at time.Time, err error) {
 
 // addArrival adds how long the events since one time were under way: from when
 // the registry made each, which is a little before its 201, until it was stored.
-func (b *bench) addArrival(ctx context.Context, s *section, after time.Time) (time.Time, error) {
+func (b *bench) addArrival(ctx context.Context, s *harness.Section, after time.Time) (time.Time, error) {
 	const q = `SELECT extract(epoch FROM received_at - at)::float8 * 1000 FROM event WHERE received_at > $1`
 	rows, err := b.book.Query(ctx, q, after)
 	if err != nil {
@@ -363,23 +348,14 @@ func (b *bench) addArrival(ctx context.Context, s *section, after time.Time) (ti
 	if err != nil {
 		return after, err
 	}
-	s.add(figure{Name: "  of it, until the event was here: median", Value: quantile(all, 0.5), Unit: "ms"})
-	s.add(figure{Name: "  of it, until the event was here: p99", Value: quantile(all, 0.99), Unit: "ms"})
+	s.Add(harness.Figure{Name: "  of it, until the event was here: median", Value: harness.Quantile(all, 0.5), Unit: "ms"})
+	s.Add(harness.Figure{Name: "  of it, until the event was here: p99", Value: harness.Quantile(all, 0.99), Unit: "ms"})
 	return b.lastEvent(ctx)
-}
-
-// latencies adds percentiles, with the goals of a push.
-func latencies(s *section, name string, all []float64) {
-	median := medianOf(name+": median", "ms", all).below(50)
-	s.add(median)
-	s.add(figure{Name: "  p90", Value: quantile(all, 0.90), Unit: "ms"})
-	s.add(figure{Name: "  p99", Value: quantile(all, 0.99), Unit: "ms"}.below(300))
-	s.add(figure{Name: "  slowest", Value: quantile(all, 1), Unit: "ms"})
 }
 
 // quiet waits until no scan is asked for and no task is left.
 func (b *bench) quiet(ctx context.Context) error {
-	return wait(ctx, scanTimeout, "the end of all scans", func() (quiet bool, err error) {
+	return harness.Wait(ctx, scanTimeout, "the end of all scans", func() (quiet bool, err error) {
 		const q = `
 			SELECT NOT EXISTS (SELECT FROM scan WHERE finished_at IS NULL)
 				AND NOT EXISTS (SELECT FROM task WHERE given_up_at IS NULL)`
@@ -389,34 +365,34 @@ func (b *bench) quiet(ctx context.Context) error {
 }
 
 // memory scans a registry of many repositories, of one tag each.
-func (b *bench) memory(ctx context.Context, s *section) error {
-	r, err := b.startRegistry(ctx, inMemory, "")
+func (b *bench) memory(ctx context.Context, s *harness.Section) error {
+	r, err := b.StartRegistry(ctx, harness.InMemory, "")
 	if err != nil {
 		return err
 	}
-	defer r.stop()
+	defer r.Stop()
 	start := time.Now()
-	if err := fill(ctx, push.New(r.url), repositories(b.wide), 1, false); err != nil {
+	if err := fill(ctx, push.New(r.URL), repositories(b.wide), 1, false); err != nil {
 		return err
 	}
 	filled := time.Since(start)
-	conn, err := b.newDatabase(ctx, r.url, "wide")
+	conn, err := b.newDatabase(ctx, "wide")
 	if err != nil {
 		return err
 	}
-	first, err := b.scanRun(ctx, nil, r.url, conn)
+	first, err := b.scanRun(ctx, nil, r.URL, conn)
 	if err != nil {
 		return err
 	}
-	again, err := b.scanRun(ctx, nil, r.url, conn)
+	again, err := b.scanRun(ctx, nil, r.URL, conn)
 	if err != nil {
 		return err
 	}
-	s.add(figure{Name: "repositories, of one tag each", Value: float64(b.wide)})
-	s.add(figure{Name: "first scan", Value: first.seconds, Unit: "s"})
-	s.add(figure{Name: "peak memory of the indexer, first scan", Value: megabytes(first), Unit: "MB"})
-	s.add(figure{Name: "rescan", Value: again.seconds, Unit: "s"})
-	s.add(figure{Name: "peak memory of the indexer, rescan", Value: megabytes(again), Unit: "MB"})
-	s.note("filled in %.0f s", filled.Seconds())
+	s.Add(harness.Figure{Name: "repositories, of one tag each", Value: float64(b.wide)})
+	s.Add(harness.Figure{Name: "first scan", Value: first.seconds, Unit: "s"})
+	s.Add(harness.Figure{Name: "peak memory of the indexer, first scan", Value: megabytes(first), Unit: "MB"})
+	s.Add(harness.Figure{Name: "rescan", Value: again.seconds, Unit: "s"})
+	s.Add(harness.Figure{Name: "peak memory of the indexer, rescan", Value: megabytes(again), Unit: "MB"})
+	s.Note("filled in %.0f s", filled.Seconds())
 	return b.dropDatabase(ctx, conn)
 }

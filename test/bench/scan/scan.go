@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/portbook/portbook/test/bench/harness"
 )
 
 // scanTimeout bounds one scan: ten times what a slow one takes.
@@ -22,12 +24,12 @@ type measurement struct {
 }
 
 // meters read how much processor time those who take part have used.
-func (s *system) meters(r *registry, self int) map[string]func() float64 {
-	postmaster := s.postmaster()
+func (b *bench) meters(r *harness.Registry, self int) map[string]func() float64 {
+	postmaster := b.Postmaster()
 	return map[string]func() float64{
-		"registry":   func() float64 { return processorSeconds(r.program.PID()) },
-		"PostgreSQL": func() float64 { return familySeconds(postmaster) },
-		"client":     func() float64 { return processorSeconds(self) },
+		"registry":   func() float64 { return harness.ProcessorSeconds(r.PID()) },
+		"PostgreSQL": func() float64 { return harness.FamilySeconds(postmaster) },
+		"client":     func() float64 { return harness.ProcessorSeconds(self) },
 	}
 }
 
@@ -61,7 +63,7 @@ func bareRun(ctx context.Context, meters map[string]func() float64, r *reader, p
 // started_at until it is finished and no task is left, as the database sees it:
 // a process's start, and the half second after which it looks whether it is
 // done, are no part of it.
-func (s *system) scanRun(ctx context.Context, meters map[string]func() float64, registry string, conn *pgx.Conn) (m measurement, err error) {
+func (b *bench) scanRun(ctx context.Context, meters map[string]func() float64, registry string, conn *pgx.Conn) (m measurement, err error) {
 	ctx, cancel := context.WithTimeout(ctx, scanTimeout)
 	defer cancel()
 	var last int64
@@ -69,14 +71,14 @@ func (s *system) scanRun(ctx context.Context, meters map[string]func() float64, 
 		return m, err
 	}
 	before := read(meters)
-	p, err := s.launch("indexer", s.indexerEnv(registry, conn.Config().Database), "scan")
+	p, err := b.StartScan(registry, conn.Config().Database)
 	if err != nil {
 		return m, err
 	}
 	var used float64 // by the indexer, as long as it can be seen
-	err = wait(ctx, scanTimeout, "the scan's end", func() (bool, error) {
-		used, m.peak = max(used, processorSeconds(p.PID())), max(m.peak, peakMemory(p.PID()))
-		gone := p.gone()
+	err = harness.Wait(ctx, scanTimeout, "the scan's end", func() (bool, error) {
+		used, m.peak = max(used, harness.ProcessorSeconds(p.PID())), max(m.peak, harness.PeakMemory(p.PID()))
+		gone := p.Gone()
 		done, err := finished(ctx, conn, last, &m)
 		switch {
 		case done:
@@ -88,7 +90,7 @@ func (s *system) scanRun(ctx context.Context, meters map[string]func() float64, 
 		return done, err
 	})
 	if err != nil {
-		return m, fmt.Errorf("%w; the indexer says: %s", err, p.tail())
+		return m, fmt.Errorf("%w; the indexer says: %s", err, p.Tail())
 	}
 	return m, ended(ctx, p, &m)
 }
@@ -115,14 +117,14 @@ func finished(ctx context.Context, conn *pgx.Conn, last int64, m *measurement) (
 }
 
 // ended waits for the end of the process, and for its last peak.
-func ended(ctx context.Context, p *program, m *measurement) error {
-	return wait(ctx, stopTimeout, "the indexer's end", func() (bool, error) {
-		m.peak = max(m.peak, peakMemory(p.PID()))
-		if !p.gone() {
+func ended(ctx context.Context, p *harness.Program, m *measurement) error {
+	return harness.Wait(ctx, harness.StopTimeout, "the indexer's end", func() (bool, error) {
+		m.peak = max(m.peak, harness.PeakMemory(p.PID()))
+		if !p.Gone() {
 			return false, nil
 		}
 		if outcome := p.Outcome(); outcome != "exit status 0" {
-			return false, fmt.Errorf("indexer scan: %s: %s", outcome, p.tail())
+			return false, fmt.Errorf("indexer scan: %s: %s", outcome, p.Tail())
 		}
 		return true, nil
 	})
@@ -163,8 +165,30 @@ func alone(ctx context.Context, conn *pgx.Conn) error {
 	const q = `
 		SELECT NOT EXISTS (SELECT FROM pg_stat_activity
 			WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid())`
-	return wait(ctx, stopTimeout, "the end of the indexer's sessions", func() (alone bool, err error) {
+	return harness.Wait(ctx, harness.StopTimeout, "the end of the indexer's sessions", func() (alone bool, err error) {
 		err = conn.QueryRow(ctx, q).Scan(&alone)
 		return alone, err
 	})
+}
+
+// newDatabase makes an empty database with the tables in it, and nothing left
+// to be written of the one before.
+func (b *bench) newDatabase(ctx context.Context, name string) (*pgx.Conn, error) {
+	if err := b.NewDatabase(ctx, name); err != nil {
+		return nil, err
+	}
+	conn, err := pgx.Connect(ctx, b.Postgres.URL(name))
+	if err != nil {
+		return nil, err
+	}
+	_, err = conn.Exec(ctx, "CHECKPOINT")
+	return conn, err
+}
+
+// dropDatabase drops it, with its connection.
+func (b *bench) dropDatabase(ctx context.Context, conn *pgx.Conn) error {
+	if err := conn.Close(ctx); err != nil {
+		return err
+	}
+	return b.DropDatabase(ctx, conn.Config().Database)
 }

@@ -1,0 +1,79 @@
+package harness
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"time"
+)
+
+// SearchTimeout is when we stop waiting for a push to show in a search.
+const SearchTimeout = 10 * time.Second
+
+// HowSearchable tells what the milliseconds of Searchable are.
+const HowSearchable = "from the registry's 201 until GET /v1/search shows the image; asked every millisecond, later every tenth of the time waited"
+
+// Searchable gives how many milliseconds it takes from now, when the registry has
+// answered 201 for a manifest, until a search of an indexer for a word shows the
+// repository of that name.
+func Searchable(ctx context.Context, client *http.Client, indexer, word, name string) (ms float64, err error) {
+	stored := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, SearchTimeout)
+	defer cancel()
+	for {
+		shown, err := shows(ctx, client, indexer, word, name)
+		elapsed := time.Since(stored)
+		if shown || err != nil {
+			return Milliseconds(elapsed), err
+		}
+		select {
+		case <-ctx.Done():
+			return 0, fmt.Errorf("%s not searchable after %v", name, SearchTimeout)
+		case <-time.After(again(elapsed)):
+		}
+	}
+}
+
+// again is the pause before the next search: 1 ms at first, then a tenth of the
+// time waited. Searching without pause would take the processor from what it
+// waits for.
+func again(elapsed time.Duration) time.Duration {
+	return min(max(elapsed/10, time.Millisecond), 500*time.Millisecond)
+}
+
+func shows(ctx context.Context, client *http.Client, indexer, word, name string) (bool, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, indexer+"/v1/search?n=5&q="+word, nil)
+	if err != nil {
+		return false, err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return false, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return false, fmt.Errorf("search for %s: status %d", word, resp.StatusCode)
+	}
+	var answer struct{ Results []struct{ Name string } }
+	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
+		return false, err
+	}
+	for _, r := range answer.Results {
+		if r.Name == name {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// UniqueWord is a word of one length for each number, so that none begins with
+// another, and none is a word of made-up images or books.
+func UniqueWord(n int) string {
+	word := []byte("zq      ")
+	for i := len(word) - 1; i >= 2; i-- {
+		word[i] = 'a' + byte(n%26)
+		n /= 26
+	}
+	return string(word)
+}

@@ -1,0 +1,325 @@
+// Package harness is what the benchmarks have in common: a private PostgreSQL,
+// the registry and the indexer of this clone, what they use of the machine, and
+// the figures that come of it.
+package harness
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/portbook/portbook/schema/localpg"
+	"github.com/portbook/portbook/schema/localpg/process"
+)
+
+// StopTimeout is how long a program may take to end.
+const StopTimeout = 15 * time.Second
+
+const (
+	readyTimeout = time.Minute
+	pause        = 50 * time.Millisecond // between two questions whether something has come to pass
+)
+
+// Token is what the registry sends with its events.
+const Token = "bench"
+
+// A System is the programs under measurement, in a directory that goes when it
+// is closed, and a PostgreSQL whose data may stay.
+type System struct {
+	Data     string // of PostgreSQL
+	Postgres *localpg.Server
+
+	dir     string
+	clone   string
+	log     *os.File   // for PostgreSQL's log; nil: it goes nowhere
+	running []*Program // registries and indexers, those that have ended too
+}
+
+// NewSystem builds the programs and starts PostgreSQL in data, "" for a directory
+// that goes at the end. Its log goes to a file, if one is named.
+func NewSystem(ctx context.Context, data, log string) (*System, error) {
+	root, err := filepath.Abs(clone)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "portbook-bench-")
+	if err != nil {
+		return nil, err
+	}
+	s := &System{dir: dir, Data: data, clone: root}
+	if s.Data == "" {
+		s.Data = filepath.Join(dir, "postgres")
+	}
+	if log != "" {
+		if s.log, err = os.Create(log); err != nil {
+			return nil, errors.Join(err, s.Close())
+		}
+	}
+	// PostgreSQL may run as another account, which must be able to enter.
+	if err := os.Chmod(dir, 0o711); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	if err := s.start(ctx); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+func (s *System) start(ctx context.Context) (err error) {
+	if err := s.build(ctx, "registry", "."); err != nil {
+		return err
+	}
+	if err := s.build(ctx, "indexer", "./cmd/indexer"); err != nil {
+		return err
+	}
+	config := localpg.Config{Dir: s.Data, Durable: true}
+	if s.log != nil {
+		config.Log = s.log
+	}
+	s.Postgres, err = localpg.Start(ctx, config)
+	return err
+}
+
+// build makes a module's program, with the versions that users get.
+func (s *System) build(ctx context.Context, module, pkg string) error {
+	cmd := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-o", filepath.Join(s.dir, module), pkg)
+	cmd.Dir = filepath.Join(s.clone, module)
+	cmd.Env = append(os.Environ(), "GOWORK=off")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("go build in %s: %w: %s", cmd.Dir, err, process.LastLines(out))
+	}
+	return nil
+}
+
+// Close stops everything and removes the directory.
+func (s *System) Close() error {
+	for _, p := range s.running {
+		p.Stop()
+	}
+	if s.Postgres != nil {
+		s.Postgres.Stop()
+	}
+	if s.log != nil {
+		s.log.Close()
+	}
+	return os.RemoveAll(s.dir)
+}
+
+// Postmaster is the number of PostgreSQL's first process, whose children do the
+// work; 0 if it cannot be told.
+func (s *System) Postmaster() int {
+	b, _ := os.ReadFile(filepath.Join(s.Data, "data/postmaster.pid"))
+	first, _, _ := strings.Cut(string(b), "\n")
+	pid, _ := strconv.Atoi(first)
+	return pid
+}
+
+// On runs f on one connection to a database.
+func (s *System) On(ctx context.Context, database string, f func(*pgx.Conn) error) error {
+	conn, err := pgx.Connect(ctx, s.Postgres.URL(database))
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	return f(conn)
+}
+
+// NewDatabase makes a database with the tables in it and nothing else.
+func (s *System) NewDatabase(ctx context.Context, name string) error {
+	if err := s.DropDatabase(ctx, name); err != nil {
+		return err
+	}
+	if err := s.Postgres.EnsureDatabase(ctx, name); err != nil {
+		return err
+	}
+	return s.Migrate(ctx, name)
+}
+
+// DropDatabase drops a database, if it is there.
+func (s *System) DropDatabase(ctx context.Context, name string) error {
+	return s.On(ctx, "postgres", func(conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, "DROP DATABASE IF EXISTS "+pgx.Identifier{name}.Sanitize()+" WITH (FORCE)")
+		return err
+	})
+}
+
+// A Program runs, and writes its log to a file: through a pipe, the registry's
+// line for each request would cost this process time.
+type Program struct {
+	*process.Process
+	log string
+}
+
+// Tail is the end of the log, in one line for a message.
+func (p *Program) Tail() string {
+	b, _ := os.ReadFile(p.log) // without its log the message is only shorter
+	return process.LastLines(b)
+}
+
+// Gone reports whether it has ended.
+func (p *Program) Gone() bool {
+	select {
+	case <-p.Done():
+		return true
+	default:
+		return false
+	}
+}
+
+// Stop has it end, and waits for that.
+func (p *Program) Stop() { p.Process.Stop(syscall.SIGTERM, StopTimeout) }
+
+// launch starts a program. Its environment is env alone: a setting of the
+// caller's would change what is measured.
+func (s *System) launch(name string, env []string, args ...string) (*Program, error) {
+	log := filepath.Join(s.dir, fmt.Sprintf("%s-%d.log", name, len(s.running)))
+	const toFile = `exec "$0" "$@" >"$LOG" 2>&1`
+	cmd := exec.Command("/bin/sh", append([]string{"-c", toFile, filepath.Join(s.dir, name)}, args...)...)
+	cmd.Dir = s.dir
+	cmd.Env = append(env, "LOG="+log)
+	started, err := process.Start(cmd, nil, nil)
+	if err != nil {
+		return nil, fmt.Errorf("start the %s: %w", name, err)
+	}
+	p := &Program{started, log}
+	s.running = append(s.running, p)
+	return p, nil
+}
+
+// A Registry is the stock registry.
+type Registry struct {
+	*Program
+	URL string
+}
+
+// InMemory is the storage of a registry whose speed does not matter: filling
+// 10,000 repositories on disk takes a minute, and removing them another.
+const InMemory = "REGISTRY_STORAGE={inmemory: {}, cache: {blobdescriptor: inmemory}, maintenance: {uploadpurging: {enabled: false}}}"
+
+// OnDisk is the storage in a directory of ours.
+func (s *System) OnDisk() string {
+	return "REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY=" + filepath.Join(s.dir, "content")
+}
+
+// StartRegistry starts it on config/filesystem.yml, with its content as storage
+// says. Events go to notify, or nowhere if that is "".
+func (s *System) StartRegistry(ctx context.Context, storage, notify string) (*Registry, error) {
+	address, err := FreeAddress()
+	if err != nil {
+		return nil, err
+	}
+	env := []string{"REGISTRY_HTTP_ADDR=" + address, storage}
+	if notify == "" {
+		env = append(env, "REGISTRY_NOTIFICATIONS_ENDPOINTS_0_DISABLED=true")
+	} else {
+		env = append(env, "REGISTRY_NOTIFICATIONS_ENDPOINTS_0_URL="+notify,
+			`REGISTRY_NOTIFICATIONS_ENDPOINTS_0_HEADERS={Authorization: ["Bearer `+Token+`"]}`)
+	}
+	p, err := s.launch("registry", env, "serve", filepath.Join(s.clone, "registry/config/filesystem.yml"))
+	if err != nil {
+		return nil, err
+	}
+	r := &Registry{p, "http://" + address}
+	return r, ready(ctx, p, r.URL+"/v2/")
+}
+
+// An Indexer serves one book.
+type Indexer struct {
+	*Program
+	URL string
+}
+
+// StartIndexer starts "indexer serve" on a database. Settings are added to what
+// it needs; all else is as it comes.
+func (s *System) StartIndexer(ctx context.Context, database, address string, settings ...string) (*Indexer, error) {
+	operations, err := FreeAddress()
+	if err != nil {
+		return nil, err
+	}
+	settings = append([]string{"PORTBOOK_HTTP_ADDRESS=" + address, "PORTBOOK_HTTP_OPERATIONS_ADDRESS=" + operations}, settings...)
+	p, err := s.launchIndexer(database, settings, "serve")
+	if err != nil {
+		return nil, err
+	}
+	return &Indexer{p, "http://" + address}, ready(ctx, p, "http://"+operations+"/readyz")
+}
+
+// StartScan starts "indexer scan" of a registry.
+func (s *System) StartScan(registry, database string) (*Program, error) {
+	return s.launchIndexer(database, []string{"PORTBOOK_REGISTRY_URL=" + registry}, "scan")
+}
+
+// nowhere is the address of a registry that is never asked.
+const nowhere = "http://registry.invalid"
+
+// Migrate runs "indexer migrate up" on a database.
+func (s *System) Migrate(ctx context.Context, database string) error {
+	p, err := s.launchIndexer(database, []string{"PORTBOOK_REGISTRY_URL=" + nowhere}, "migrate", "up", "--yes")
+	if err != nil {
+		return err
+	}
+	select {
+	case <-p.Done():
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if outcome := p.Outcome(); outcome != "exit status 0" {
+		return fmt.Errorf("indexer migrate up: %s: %s", outcome, p.Tail())
+	}
+	return nil
+}
+
+func (s *System) launchIndexer(database string, settings []string, args ...string) (*Program, error) {
+	return s.launch("indexer", append([]string{"PORTBOOK_DATABASE_POSTGRES_URL=" + s.Postgres.URL(database)}, settings...), args...)
+}
+
+// FreeAddress is one of this machine on which nobody listens.
+func FreeAddress() (string, error) {
+	port, err := localpg.FreePort()
+	return fmt.Sprintf("127.0.0.1:%d", port), err
+}
+
+// ready waits until a program answers 200 at address.
+func ready(ctx context.Context, p *Program, address string) error {
+	return Wait(ctx, readyTimeout, "an answer of "+address, func() (bool, error) {
+		if p.Gone() {
+			return false, fmt.Errorf("it ended by itself (%s): %s", p.Outcome(), p.Tail())
+		}
+		resp, err := http.Get(address)
+		if err != nil {
+			return false, nil
+		}
+		resp.Body.Close()
+		return resp.StatusCode == http.StatusOK, nil
+	})
+}
+
+// Wait asks until the answer is yes. It fails with the first error, with ctx, or
+// when the time is over.
+func Wait(ctx context.Context, limit time.Duration, what string, ask func() (bool, error)) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	tick := time.NewTicker(pause)
+	defer tick.Stop()
+	for {
+		yes, err := ask()
+		if yes || err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("waiting %v for %s: %w", limit, what, ctx.Err())
+		case <-tick.C:
+		}
+	}
+}

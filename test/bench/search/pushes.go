@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/portbook/portbook/registry/push"
+	"github.com/portbook/portbook/test/bench/harness"
+)
+
+// leaderLock is the advisory lock of the indexer that leads (package postgres of
+// the indexer). Whoever holds it keeps the others from scanning: a scan of our
+// empty registry would take the whole book apart.
+const leaderLock = 0x706f7274_6c656164
+
+// pushed pushes images, one after the other, to a real registry whose indexer
+// keeps the big book, and watches for them in the search.
+func (b *bench) pushed(ctx context.Context, k *book) error {
+	s := &harness.Section{Title: "Push to searchable"}
+	b.report.Sections = append(b.report.Sections, s)
+	b.tell("Pushes (load average %s)", harness.LoadAverage())
+	return b.On(ctx, k.database, func(leader *pgx.Conn) error {
+		if err := forget(ctx, leader); err != nil {
+			return err
+		}
+		if _, err := leader.Exec(ctx, "SELECT pg_advisory_lock($1)", int64(leaderLock)); err != nil {
+			return err
+		}
+		all, err := b.pushAll(ctx, k)
+		if err != nil {
+			return err
+		}
+		s.AddPushes(harness.Figure{Name: fmt.Sprintf("%d pushes one after the other: median", len(all)), Value: harness.Quantile(all, 0.5), Unit: "ms"}, all)
+		s.Note(harness.HowSearchable)
+		return forget(ctx, leader)
+	})
+}
+
+// forget takes out of the book what was pushed or taken in.
+func forget(ctx context.Context, conn *pgx.Conn) error {
+	for _, q := range []string{
+		"DELETE FROM repository WHERE name LIKE 'bench-%'",
+		"TRUNCATE task, scan, event, tag_history, registry_instance",
+	} {
+		if _, err := conn.Exec(ctx, q); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *bench) pushAll(ctx context.Context, k *book) ([]float64, error) {
+	address, err := harness.FreeAddress()
+	if err != nil {
+		return nil, err
+	}
+	r, err := b.StartRegistry(ctx, harness.InMemory, "http://"+address+"/events")
+	if err != nil {
+		return nil, err
+	}
+	defer r.Stop()
+	i, err := b.StartIndexer(ctx, k.database, address, "PORTBOOK_REGISTRY_URL="+r.URL, "PORTBOOK_EVENTS_TOKEN="+harness.Token)
+	if err != nil {
+		return nil, err
+	}
+	defer i.Stop()
+	w := watcher{push.New(r.URL), newAsker(k, i.URL)}
+	var all []float64
+	for n := range b.pushes + 10 {
+		ms, err := w.watch(ctx, n)
+		if err != nil {
+			return nil, fmt.Errorf("%w; the indexer's log ends: %s", err, i.Tail())
+		}
+		if n >= 10 { // the first ones warm up
+			all = append(all, ms)
+		}
+	}
+	return all, nil
+}
+
+// A watcher pushes images and watches for them in the search.
+type watcher struct {
+	client *push.Client
+	*asker
+}
+
+// watch pushes an image and gives how long it took from the registry's 201 for
+// the manifest until a search for its word shows it.
+func (w watcher) watch(ctx context.Context, n int) (ms float64, err error) {
+	word := harness.UniqueWord(n)
+	name := "bench-push/" + word
+	_, err = w.client.Image(ctx, name, "v1", push.ImageSpec{
+		Labels: map[string]string{
+			"org.opencontainers.image.description": w.sentence(source("push", n)),
+			"org.opencontainers.image.licenses":    "MIT", "com.example.team": "bench",
+		},
+		Files: map[string]string{"number": fmt.Sprint(n)},
+	})
+	if err != nil {
+		return 0, err
+	}
+	return harness.Searchable(ctx, w.http, w.url, word, name)
+}
