@@ -64,6 +64,7 @@ func (b *bench) sizes(ctx context.Context, s *harness.Section) error {
 	per("a repository (repository, repository_search)", "bytes", c, c["repository"].rows, "repository", "repository_search")
 	per("a tag (tag)", "bytes", c, c["tag"].rows, "tag")
 	per("a manifest (manifest, manifest_body, index_entry, referrer)", "bytes", c, c["manifest"].rows, "manifest", "manifest_body", "index_entry", "referrer")
+	per("a search row of a tagged manifest (image_search)", "bytes", c, c["image_search"].rows, "image_search")
 	per("a blob (blob)", "bytes", c, c["blob"].rows, "blob")
 	per("a move of a tag (tag_history)", "bytes", c, c["tag_history"].rows, "tag_history")
 	per("an event (event)", "bytes", after, after["event"].rows, "event")
