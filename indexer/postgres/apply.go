@@ -35,6 +35,7 @@ type application struct {
 	cluster      cluster
 	repositories map[string]int32
 	changed      map[int32]bool // repositories of which a reader can see a difference
+	moved        bool           // whether the history has become longer
 	touched      touched        // manifests whose images may be found otherwise
 	tier         int            // of new search rows
 	asks         []indexer.Ask
@@ -137,7 +138,7 @@ func (a *application) endTasks(findings []indexer.Finding) error {
 	if err := done(a.ctx, a.tx, tasks, a.again); err != nil {
 		return err
 	}
-	if len(a.changed) == 0 {
+	if len(a.changed) == 0 && !a.moved {
 		return nil
 	}
 	return bump(a.ctx, a.tx, a.cluster)

@@ -21,31 +21,16 @@ func (v *View) Freshness(ctx context.Context) (indexer.Freshness, error) {
 	if err == nil {
 		f.Version, err = versionOf(epoch, number)
 	}
-	f.ScannedAt = timeFrom(scanned)
+	v.version, f.ScannedAt = f.Version, timeFrom(scanned)
 	return f, wrap("freshness", err)
 }
 
-// A counted is how many repositories a version of the catalogue has.
-type counted struct {
-	version indexer.Version
-	n       int
-}
-
 // CountRepositories is how many repositories have a tag. They are counted once
-// for each version of the catalogue, which for a million takes 60 ms; equal
-// versions are equal content.
+// for each version of the catalogue, which for a million takes 60 ms.
 func (v *View) CountRepositories(ctx context.Context) (int, error) {
-	version, err := v.Version(ctx)
-	if err != nil {
-		return 0, err
-	}
-	if known := v.counted.Load(); known != nil && known.version == version {
-		return known.n, nil
-	}
-	var n int
-	if err := v.tx.QueryRow(ctx, "SELECT count(*) FROM repository_search").Scan(&n); err != nil {
-		return 0, wrap("count of repositories", err)
-	}
-	v.counted.Store(&counted{version, n})
-	return n, nil
+	n, err := v.counted(ctx, "repositories", func() (n int, err error) {
+		err = v.tx.QueryRow(ctx, "SELECT count(*) FROM repository_search").Scan(&n)
+		return n, err
+	})
+	return n, wrap("count of repositories", err)
 }

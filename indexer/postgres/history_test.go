@@ -87,3 +87,37 @@ func TestHistory(t *testing.T) {
 		return err
 	})
 }
+
+// A deletion that only the history did not know yet is news to readers too: no
+// cache may keep the history of before.
+func TestHistoryMovesVersion(t *testing.T) {
+	t.Parallel()
+	pool := schematest.New(t)
+	s := postgres.New(pool)
+	setTag(t, s, "v1", image("demo/app", "one"))
+	if _, err := pool.Exec(t.Context(), "DELETE FROM tag"); err != nil { // as in a book that was emptied
+		t.Fatal(err)
+	}
+	known := func() (version indexer.Version, moves int) {
+		view(t, s, func(v *postgres.View) error {
+			all, err := v.History(t.Context(), "demo/app", "", 0, 10)
+			if err != nil {
+				return err
+			}
+			moves = len(all)
+			version, err = v.Version(t.Context())
+			return err
+		})
+		return version, moves
+	}
+	before, moves := known()
+	store(t, s, "v1", indexer.Finding{Task: indexer.Task{Repository: "demo/app"}, Outcome: indexer.Gone})
+	after, longer := known()
+	if longer != moves+1 || after == before {
+		t.Errorf("%d moves at %v, then %d at %v", moves, before, longer, after)
+	}
+	store(t, s, "v1", indexer.Finding{Task: indexer.Task{Repository: "demo/app"}, Outcome: indexer.Gone})
+	if again, same := known(); same != longer || again != after {
+		t.Errorf("once more: %d moves at %v, were %d at %v", same, again, longer, after)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -26,6 +27,25 @@ func (v *View) Images(ctx context.Context, q indexer.ImageQuery) ([]indexer.Repo
 		return nil, wrap("images", err)
 	}
 	return merge(images, listed), nil
+}
+
+// ImagesState names what Images gives of a query. A search row is written anew
+// when what it finds moves, appears or goes, the tags of a list that it is in
+// among that, and then differs in its tags, in when it was pushed, or in what it
+// says of the image.
+func (v *View) ImagesState(ctx context.Context, q indexer.ImageQuery) (string, error) {
+	sel := psql.Select("count(*)", `COALESCE(bit_xor(hashtextextended(
+			concat_ws(' ', i.repository_id, i.manifest_id, i.listed, i.pushed_at, hash_array_extended(i.tags, 0), hash_array_extended(i.keys, 0), hash_array_extended(i.pairs, 0)), 0)), 0)`).
+		FromSelect(candidates(q), "i")
+	sql, args, err := sel.ToSql()
+	if err != nil {
+		return "", err
+	}
+	var n, hash int64
+	if err := v.tx.QueryRow(ctx, sql, args...).Scan(&n, &hash); err != nil {
+		return "", wrap("state of images", err)
+	}
+	return fmt.Sprintf("%d %x", n, uint64(hash)), nil
 }
 
 type imageRow struct {
@@ -120,7 +140,7 @@ func (v *View) listedImages(ctx context.Context, q indexer.ImageQuery) ([]listed
 // candidates selects the search rows that may be of images q selects, by what
 // the indexes tell: no image that q selects is left out.
 func candidates(q indexer.ImageQuery) sq.SelectBuilder {
-	sel := sq.Select("i.repository_id", "i.manifest_id", "i.listed", "i.tags").From("image_search i").Suffix("OFFSET 0") // a fence, as in imageM
+	sel := sq.Select("i.repository_id", "i.manifest_id", "i.listed", "i.tags", "i.keys", "i.pairs", "i.pushed_at").From("image_search i").Suffix("OFFSET 0") // a fence, as in imageM
 	for _, c := range q {
 		sel = sel.Where(hint(c))
 	}
@@ -166,13 +186,13 @@ func factHint(c indexer.Condition, prefix string) sq.Sqlizer {
 func keyHint(c indexer.Condition, prefix string) sq.Sqlizer {
 	key := prefix + cut(c.Name)
 	if c.Op != indexer.OpEquals || strings.HasSuffix(c.Name, "created") || strings.HasSuffix(c.Name, "build-date") {
-		return sq.Expr("i.terms @> ?", []string{key})
+		return sq.Expr("i.keys @> ARRAY[hashtextextended(?, 0)]", key)
 	}
 	var terms []string
 	for _, v := range c.Values {
 		terms = append(terms, key+separator+cut(v))
 	}
-	return sq.Expr("i.terms && ?", terms)
+	return sq.Expr("i.pairs && ARRAY(SELECT hashtextextended(term, 0) FROM unnest(?::text[]) AS term)", terms)
 }
 
 // cut gives text as far as terms hold it.

@@ -169,6 +169,7 @@ func TestLanguage(t *testing.T) {
 		{"edge", []string{web}}, // text of a label
 		{"ngi", []string{chart, web}},
 		{"ngi nginx", nil},
+		{"ngin -proxy", nil}, // the last term is another
 		{"ngi* nginx", []string{chart, web}},
 		{"repo:team/app", []string{app}},
 		{"repo:team/*", []string{app, signed, cache}},
@@ -227,13 +228,23 @@ func TestLanguage(t *testing.T) {
 	}
 	for _, test := range tests {
 		q := parsed(t, test.query)
+		shown := func(plan func(*search) (page, error)) func(*View) (indexer.Results, error) {
+			return func(v *View) (indexer.Results, error) {
+				s := newSearch(q)
+				p, err := plan(s)
+				if err != nil {
+					return indexer.Results{}, err
+				}
+				return v.show(t.Context(), s, p)
+			}
+		}
 		ways := map[string]func(*View) (indexer.Results, error){
 			"Search": func(v *View) (indexer.Results, error) { return v.Search(t.Context(), q) },
-			"sorted": func(v *View) (indexer.Results, error) { return v.sorted(t.Context(), newSearch(q), nil) },
-			"walked": func(v *View) (indexer.Results, error) { return v.walked(t.Context(), newSearch(q)) },
+			"sorted": shown(func(s *search) (page, error) { return s.sorted(nil) }),
+			"walked": shown((*search).walked),
 		}
 		if newSearch(q).words != "" {
-			ways["ranked"] = func(v *View) (indexer.Results, error) { return v.ranked(t.Context(), newSearch(q)) }
+			ways["ranked"] = shown((*search).ranked)
 		}
 		for way, run := range ways {
 			got, total := s.names(run)

@@ -68,18 +68,20 @@ func (s *Store) dropPartitions(ctx context.Context, table string, keep time.Dura
 	return dropped, nil
 }
 
-// beginPartitioned is begin for what is written to partitioned tables: where a
-// partition is missing it is made, and f runs once more. That happens when nobody
-// has led for three months, or to what an old event dates back to.
+// beginPartitioned is begin for what is written to partitioned tables, which is
+// what comes again and again: where a partition is missing it is made, and f runs
+// once more. That happens when nobody has led for three months, or to what an old
+// event dates back to.
 func (s *Store) beginPartitioned(ctx context.Context, f func(pgx.Tx, cluster) error) error {
-	err := s.begin(ctx, f)
+	const begin = "BEGIN; " + planOnce
+	err := s.beginAs(ctx, begin, f)
 	if !noPartition(err) {
 		return err
 	}
 	if _, missing := s.partitions(ctx, "SELECT create_partitions()"); missing != nil {
 		return errors.Join(err, missing)
 	}
-	return s.begin(ctx, f)
+	return s.beginAs(ctx, begin, f)
 }
 
 // noPartition reports whether a row found no partition. PostgreSQL tells that as

@@ -9,17 +9,19 @@ import (
 	"time"
 
 	sq "github.com/Masterminds/squirrel"
-	"github.com/jackc/pgx/v5"
 
 	"github.com/portbook/portbook/indexer"
 )
 
 const (
 	// fewRows is up to how many repositories a search reads all of and sorts:
-	// 10,000, some 20 ms. With more it walks them in the order asked for and
-	// leaves out those that do not match, which finds a page the sooner the more
-	// of them do.
-	fewRows = 10_000
+	// 6,000, some 7 ms. With more of a million it walks them in the order asked for
+	// and leaves out those that do not match, which finds a page the sooner the
+	// more of them do: of 6,000 in 4,000 steps, which take as long.
+	fewRows = 6000
+	// fewImages is up to how many images with a label are read for the
+	// repositories that they are of: 4,000, ten of each.
+	fewImages = 4000
 	// coldRows is how many of the repositories of the last tier that match in
 	// the same way are compared: 2,000. Of more, which are common words in names
 	// that nobody asks for, the first found are taken.
@@ -29,40 +31,33 @@ const (
 // A search is a query, made into conditions on repository_search AS s.
 type search struct {
 	indexer.Query
-	words   string       // a tsquery of all clauses that are words alone; "" if there is none
-	filters sq.And       // the other clauses
-	drivers []sq.Sqlizer // statements of which each gives all repository ids that one clause allows
-
-	uncounted bool // the total is not asked for
+	words   string // a tsquery of all clauses that are words alone; "" if there is none
+	index   sq.And // conditions beside the words that the same indexes serve
+	filters sq.And // the others
+	dear    bool   // whether filters take more than a look at the row
+	drivers []driver
 }
 
 func newSearch(q indexer.Query) *search {
 	s := &search{Query: q}
 	var words []string
-	var image sq.And
+	var images []indexer.Term
 	for _, c := range q.Clauses {
 		switch {
 		case onlyWords(c):
 			words = append(words, tsqueryOf(c))
-		case len(c) == 1 && !c[0].Not && ofImage(c[0].Field):
-			image = append(image, imageCondition(c[0]))
-			s.filters = append(s.filters, summary(c[0])...)
+		case len(c) > 1:
+			s.add(anyOf(c))
+		case ofImage(c[0].Field) && !c[0].Not:
+			images = append(images, c[0])
 			s.drive(c[0])
-		case len(c) == 1:
-			s.filters = append(s.filters, repositoryCondition(c[0]))
-			if !c[0].Not {
-				s.drive(c[0])
-			}
 		default:
-			any := sq.Or{}
-			for _, t := range c {
-				any = append(any, repositoryCondition(t))
-			}
-			s.filters = append(s.filters, any)
+			s.add(conditionOf(c[0]))
+			s.drive(c[0])
 		}
 	}
-	if len(image) > 0 {
-		s.filters = append(s.filters, hasImage(image))
+	if len(images) > 0 {
+		s.add(ofImages(images))
 	}
 	if q.After != "" {
 		s.filters = append(s.filters, sq.Expr("s.name > ?", q.After))
@@ -71,284 +66,67 @@ func newSearch(q indexer.Query) *search {
 	return s
 }
 
-// onlyWords reports whether an index of words serves a clause.
-func onlyWords(c indexer.Clause) bool {
-	return !slices.ContainsFunc(c, func(t indexer.Term) bool { return t.Field != indexer.FieldText || t.Tag != "" || t.Not })
+func (s *search) add(c rowCondition) {
+	if c.index != nil {
+		s.index = append(s.index, c.index)
+	}
+	if c.filter != nil {
+		s.filters, s.dear = append(s.filters, c.filter), s.dear || c.dear
+	}
 }
 
-// ofImage reports whether a field asks about an image, and not about the
-// repository as a whole.
-func ofImage(f indexer.Field) bool {
-	switch f {
-	case indexer.FieldTag, indexer.FieldOS, indexer.FieldArchitecture, indexer.FieldPlatform, indexer.FieldType, indexer.FieldLabel,
-		indexer.FieldAnnotation, indexer.FieldSize, indexer.FieldLayers, indexer.FieldCreated, indexer.FieldPushed:
-		return true
+// anyOf gives a clause of several terms.
+func anyOf(clause indexer.Clause) rowCondition {
+	any, dear := sq.Or{}, false
+	for _, t := range clause {
+		c := conditionOf(t)
+		any, dear = append(any, c.whole()), dear || c.dear
 	}
-	return false
+	return rowCondition{filter: any, dear: dear}
 }
 
-// tsqueryOf makes a tsquery of a clause of words.
-func tsqueryOf(c indexer.Clause) string {
-	var any []string
-	for _, t := range c {
-		any = append(any, tsquery(t))
-	}
-	return "(" + strings.Join(any, " | ") + ")"
+// A driver is a statement that gives the ids of all repositories that one term
+// allows, some of them more than once.
+type driver struct {
+	ids sq.Sqlizer
+	// sample selects one in sampleShare of the rows that ids reads; nil if the
+	// statistics of Postgres know how many these are.
+	sample sq.Sqlizer
+	most   float64 // rows up to which reading all of them is quick
 }
 
-// tsquery asks for every word of a term. Words hold letters and digits only; the
-// quotes keep them from being operators.
-func tsquery(t indexer.Term) string {
-	quoted := make([]string, len(t.Words))
-	for i, w := range t.Words {
-		quoted[i] = "'" + w[:min(len(w), maxLexeme)] + "'"
+// drive adds the driver of a term, if an index other than that of words and
+// terms serves it.
+func (s *search) drive(t indexer.Term) {
+	if t.Not {
+		return
 	}
-	operator := " & "
-	if t.Phrase {
-		operator = " <-> "
-	}
-	text := strings.Join(quoted, operator)
-	if t.Prefix {
-		text += ":*"
-	}
-	return "(" + text + ")"
-}
-
-// repositoryCondition is one term as a condition on a repository.
-func repositoryCondition(t indexer.Term) sq.Sqlizer {
-	var c sq.Sqlizer
+	d := driver{most: fewRows}
 	switch t.Field {
-	case indexer.FieldText:
-		c = sq.Expr("s.all_words @@ ?::text::tsquery", tsquery(t))
-		if t.Tag != "" {
-			c = sq.And{c, hasImage(imageCondition(indexer.Term{Field: indexer.FieldTag, Value: t.Tag}))}
-		}
-	case indexer.FieldRepository:
-		c = glob("s.name", t.Value)
-	case indexer.FieldNamespace:
-		c = glob("s.name", likeLiteral(t.Value)+"/*")
-	case indexer.FieldHas:
-		c = sq.Expr("s.facts @> ARRAY[?::text]", "has:"+t.Value)
-	case indexer.FieldIs:
-		if c = sq.Expr("s.facts @> ARRAY[?::text]", "is:"+t.Value); t.Value == "tagged" {
-			c = sq.Expr("s.tags > 0")
-		}
 	case indexer.FieldDigest:
 		from, to := digestRange(t.Value)
-		c = sq.Expr("EXISTS (SELECT FROM manifest m WHERE m.repository_id = s.repository_id AND m.digest BETWEEN ? AND ?)", from, to)
-	default:
-		c = sq.And(append(summary(t), hasImage(imageCondition(t))))
-	}
-	if t.Not {
-		return sq.Expr("NOT (?)", c)
-	}
-	return c
-}
-
-// likeLiteral keeps a namespace from being a glob beyond its stars.
-func likeLiteral(s string) string { return strings.TrimSuffix(s, "/") }
-
-// hasImage asks for an image of the repository. OFFSET 0 keeps Postgres from
-// looking for such images of all repositories first, which of a common label
-// takes seconds.
-func hasImage(c sq.Sqlizer) sq.Sqlizer {
-	return sq.Expr("EXISTS (SELECT FROM image_search i WHERE i.repository_id = s.repository_id AND (?) OFFSET 0)", c)
-}
-
-// summary is what the search row of a repository knows of a term about images:
-// quicker to look at, and true for every repository for which the term is.
-func summary(t indexer.Term) sq.And {
-	if fact := factOf(t); fact != "" {
-		return sq.And{sq.Expr("s.facts @> ARRAY[?::text]", fact)}
-	}
-	return nil
-}
-
-// factOf gives a term as it stands among the facts, "" if it does not.
-func factOf(t indexer.Term) string {
-	prefix := map[indexer.Field]string{
-		indexer.FieldOS: "os:", indexer.FieldArchitecture: "arch:", indexer.FieldPlatform: "platform:", indexer.FieldType: "type:",
-	}[t.Field]
-	if prefix == "" || isGlob(t.Value) {
-		return ""
-	}
-	return prefix + t.Value
-}
-
-func isGlob(s string) bool { return strings.ContainsAny(s, "*?") }
-
-// glob compares an expression with a value that may hold stars.
-func glob(expression, value string) sq.Sqlizer {
-	if isGlob(value) {
-		return sq.Expr(expression+" LIKE ?", like(value))
-	}
-	return sq.Expr(expression+" = ?", indexer.CleanText(value))
-}
-
-// imageCondition is a term as a condition on image_search AS i.
-func imageCondition(t indexer.Term) sq.Sqlizer {
-	switch t.Field {
+		d.ids = sq.Expr("SELECT repository_id FROM manifest WHERE digest BETWEEN ? AND ?", from, to)
 	case indexer.FieldTag:
 		if isGlob(t.Value) {
-			return sq.Expr("EXISTS (SELECT FROM unnest(i.tags) AS tag WHERE tag LIKE ?)", like(t.Value))
+			return
 		}
-		return sq.Expr("i.tags @> ARRAY[?::text]", t.Value)
-	case indexer.FieldLabel:
-		return keyCondition(t, "label:", "m.labels")
-	case indexer.FieldAnnotation:
-		return keyCondition(t, "annotation:", "m.annotations")
-	case indexer.FieldSize:
-		return sq.Expr("i.size "+operator(t.Compare)+" ?", t.Number)
-	case indexer.FieldLayers:
-		return sq.Expr("i.layers "+operator(t.Compare)+" ?", t.Number)
-	case indexer.FieldCreated:
-		return within("i.created_at", t)
-	case indexer.FieldPushed:
-		return within("i.pushed_at", t)
-	}
-	if fact := factOf(t); fact != "" {
-		return sq.Expr("i.facts @> ARRAY[?::text]", fact)
-	}
-	prefix := map[indexer.Field]string{
-		indexer.FieldOS: "os:", indexer.FieldArchitecture: "arch:", indexer.FieldPlatform: "platform:", indexer.FieldType: "type:",
-	}[t.Field]
-	return sq.Expr("EXISTS (SELECT FROM unnest(i.facts) AS fact WHERE fact LIKE ?)", like(prefix+t.Value))
-}
-
-// operator gives a comparison as SQL has it.
-func operator(c indexer.Comparison) string {
-	switch c {
-	case indexer.Above, indexer.AtLeast, indexer.Below, indexer.AtMost:
-		return string(c)
-	}
-	return "="
-}
-
-// within compares a moment with the span that a date names.
-func within(column string, t indexer.Term) sq.Sqlizer {
-	switch t.Compare {
-	case indexer.Above:
-		if t.From.Equal(t.To) { // an age
-			return sq.Expr(column+" > ?", t.To)
-		}
-		return sq.Expr(column+" >= ?", t.To)
-	case indexer.AtLeast:
-		return sq.Expr(column+" >= ?", t.From)
-	case indexer.Below:
-		return sq.Expr(column+" < ?", t.From)
-	case indexer.AtMost:
-		if t.From.Equal(t.To) {
-			return sq.Expr(column+" <= ?", t.To)
-		}
-		return sq.Expr(column+" < ?", t.To)
-	}
-	return sq.Expr(column+" >= ? AND "+column+" < ?", t.From, t.To)
-}
-
-// maxTerm is how many characters of a key and of a value stand in the terms of
-// image_search; of longer ones the manifest itself is asked.
-const maxTerm = 200
-
-// keyCondition compares a label or annotation.
-func keyCondition(t indexer.Term, prefix, column string) sq.Sqlizer {
-	all := sq.And{}
-	term, exact := termOf(t, prefix)
-	if term != "" {
-		// IS TRUE hides the condition from the index, which Postgres would ask for
-		// all images with the term, again for each repository that it looks at.
-		all = append(all, sq.Expr("(i.terms @> ARRAY[?::text]) IS TRUE", term))
-	}
-	if exact {
-		return all
-	}
-	inner := sq.And{glob("pair.key", t.Name)}
-	if t.Valued {
-		inner = append(inner, glob("pair.value", t.Value))
-	}
-	return append(all, sq.Expr("EXISTS (SELECT FROM manifest m, jsonb_each_text("+column+") AS pair "+
-		"WHERE m.repository_id = i.repository_id AND m.id = i.manifest_id AND (?))", inner))
-}
-
-// termOf gives the term of image_search that every image has for which t is
-// true, "" if there is none; exact says that t is true for all that have it.
-func termOf(t indexer.Term, prefix string) (term string, exact bool) {
-	switch {
-	case isGlob(t.Name):
-		return "", false
-	case len(t.Name) > maxTerm:
-		return "", false
-	case !t.Valued:
-		return prefix + t.Name, true
-	case isGlob(t.Value), len(t.Value) > maxTerm, strings.HasSuffix(t.Name, "created"), strings.HasSuffix(t.Name, "build-date"):
-		return prefix + t.Name, false
-	}
-	return prefix + t.Name + separator + t.Value, true
-}
-
-// digestRange gives the least and the greatest digest that begin with the digits
-// of a query.
-func digestRange(value string) (from, to []byte) {
-	algorithm, hex, _ := strings.Cut(value, ":")
-	digits := map[string]int{"sha256": 64, "sha384": 96, "sha512": 128}[algorithm]
-	return unhex(hex + strings.Repeat("0", digits-len(hex))), unhex(hex + strings.Repeat("f", digits-len(hex)))
-}
-
-func unhex(s string) []byte {
-	b := make([]byte, len(s)/2)
-	for i := range b {
-		fmt.Sscanf(s[2*i:2*i+2], "%02x", &b[i]) // the parser has let hexadecimal digits through alone
-	}
-	return b
-}
-
-// drive adds the statement that gives what a term allows, if an index serves it.
-func (s *search) drive(t indexer.Term) {
-	var d sq.Sqlizer
-	switch t.Field {
-	case indexer.FieldDigest:
-		from, to := digestRange(t.Value)
-		d = sq.Expr("SELECT repository_id FROM manifest WHERE digest BETWEEN ? AND ?", from, to)
-	case indexer.FieldTag:
-		if !isGlob(t.Value) {
-			d = sq.Expr("SELECT repository_id FROM tag WHERE name = ?", t.Value)
-		}
+		d.ids = sq.Expr("SELECT repository_id FROM tag WHERE name = ?", t.Value)
 	case indexer.FieldRepository, indexer.FieldNamespace:
-		if t.Field == indexer.FieldRepository && !isGlob(t.Value) {
-			d = sq.Expr("SELECT repository_id FROM repository_search WHERE name = ?", t.Value)
-		} else if from, to := nameRange(t); from != "" {
-			d = sq.Expr("SELECT repository_id FROM repository_search WHERE name >= ? AND name < ?", from, to)
-		}
+		d.ids = sq.Expr("SELECT repository_id FROM repository_search s WHERE ?", named(t))
 	case indexer.FieldLabel, indexer.FieldAnnotation:
-		if term, _ := termOf(t, string(t.Field)+":"); term != "" {
-			d = sq.Expr("SELECT repository_id FROM image_search WHERE terms @> ARRAY[?::text]", term)
+		term, exact := termOf(t)
+		if !t.Valued || !exact || term == "" {
+			return // whether a key is there, the row of the repository tells
 		}
-	case indexer.FieldHas, indexer.FieldIs:
-		if t.Value != "tagged" {
-			d = sq.Expr("SELECT repository_id FROM repository_search WHERE facts @> ARRAY[?::text]", string(t.Field)+":"+t.Value)
+		d = driver{
+			ids:    sq.Expr("SELECT repository_id FROM image_search i WHERE ?", imageHas(term)),
+			sample: sq.Expr("SELECT FROM image_search i WHERE hashint8(i.manifest_id) % 64 = 0 AND ?", imageHas(term)),
+			most:   fewImages,
 		}
 	default:
-		if fact := factOf(t); fact != "" {
-			d = sq.Expr("SELECT repository_id FROM repository_search WHERE facts @> ARRAY[?::text]", fact)
-		}
+		return
 	}
-	if d != nil {
-		s.drivers = append(s.drivers, d)
-	}
-}
-
-// nameRange gives the names that a pattern allows as a range, from included and
-// to not; from is "" if it begins with a star. '/' is followed by '0' in bytewise
-// order, and '~' is above every character of a name.
-func nameRange(t indexer.Term) (from, to string) {
-	head, _, star := strings.Cut(t.Value, "*")
-	head, _, mark := strings.Cut(head, "?")
-	switch {
-	case head == "":
-		return "", ""
-	case star || mark:
-		return head, head + "~"
-	}
-	return head + "/", head + "0" // a namespace
+	s.drivers = append(s.drivers, d)
 }
 
 // Search gives one page of the repositories that q selects, in the order that it
@@ -363,53 +141,95 @@ func (v *View) Search(ctx context.Context, q indexer.Query) (indexer.Results, er
 }
 
 func (v *View) search(ctx context.Context, s *search) (indexer.Results, error) {
+	p, err := v.plan(ctx, s)
+	if err != nil {
+		return indexer.Results{}, err
+	}
+	return v.show(ctx, s, p)
+}
+
+// found gives the ids of a page of what is searched for.
+func (v *View) found(ctx context.Context, s *search) ([]int32, error) {
+	p, err := v.plan(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	return column[int32](ctx, v.tx, "SELECT repository_id FROM ("+p.sql+") AS page ORDER BY place", p.args...)
+}
+
+// A page is a statement that selects the place and repository_id of one page, and
+// the total, null if it has not counted.
+type page struct {
+	sql  string
+	args []any
+	ids  []int32 // to which the search is narrowed; nil if it is not
+}
+
+// plan chooses the way that reads least.
+func (v *View) plan(ctx context.Context, s *search) (page, error) {
 	ids, few, err := v.candidates(ctx, s)
 	switch {
 	case err != nil:
-		return indexer.Results{}, err
+		return page{}, err
 	case few:
-		return v.sorted(ctx, s, ids)
+		return s.sorted(ids)
 	case s.words != "" && s.Sort == indexer.SortRelevance:
-		return v.ranked(ctx, s)
-	case s.words != "":
-		n, err := v.estimate(ctx, sq.Expr("SELECT FROM repository_search WHERE all_words @@ ?::text::tsquery", s.words))
-		if err != nil || n > fewRows {
-			return v.walked(ctx, s)
+		return s.ranked()
+	case len(s.served()) > 0:
+		n, err := v.expected(ctx, s.served(), fewRows)
+		if err != nil {
+			return page{}, err
 		}
-		return v.sorted(ctx, s, nil)
+		if n <= fewRows {
+			return s.sorted(nil)
+		}
 	}
-	return v.walked(ctx, s)
+	return s.walked()
 }
 
 // candidates gives all repositories that the narrowest driver allows, if they
 // are few.
 func (v *View) candidates(ctx context.Context, s *search) (ids []int32, few bool, err error) {
-	least := float64(fewRows)
-	var best sq.Sqlizer
+	var best *driver
+	var least float64
 	for _, d := range s.drivers {
-		n, err := v.estimate(ctx, d)
+		n, err := v.rowsOf(ctx, d)
 		if err != nil {
 			return nil, false, err
 		}
-		if n <= least {
-			least, best = n, d
+		if n <= d.most && (best == nil || n < least) {
+			least, best = n, &d
 		}
 	}
 	if best == nil {
 		return nil, false, nil
 	}
-	// The estimate may be wrong: more than expected are counted and left.
-	sql, args, err := statement("SELECT DISTINCT repository_id FROM (SELECT repository_id FROM (?) AS all_of_them LIMIT ?) AS bounded", best, 2*fewRows)
+	// What was expected may be wrong: more than that are counted and left.
+	limit := 2 * int(best.most)
+	sql, args, err := statement("SELECT repository_id FROM (?) AS all_of_them LIMIT ?", best.ids, limit)
 	if err != nil {
 		return nil, false, err
 	}
-	ids, err = column[int32](ctx, v.tx, sql, args...)
-	return ids, len(ids) <= fewRows, err
+	if ids, err = column[int32](ctx, v.tx, sql, args...); err != nil || len(ids) == limit {
+		return nil, false, err
+	}
+	slices.Sort(ids)
+	ids = slices.Compact(ids)
+	return ids, true, nil
 }
 
-// estimate is how many rows Postgres expects a statement to give. It knows the
-// thousand most common elements of each column (ANALYZE), and mostly that others
-// are rare, which is all that is asked here.
+// rowsOf is how many rows a driver is expected to read.
+func (v *View) rowsOf(ctx context.Context, d driver) (float64, error) {
+	if d.sample == nil {
+		return v.estimate(ctx, d.ids)
+	}
+	n, err := v.sampled(ctx, d.sample, int(d.most)/sampleShare+1)
+	return float64(n * sampleShare), err
+}
+
+// estimate is how many rows Postgres expects a statement to give, by the
+// statistics of ANALYZE: the hundred most common values of a column, and how the
+// others lie.
 func (v *View) estimate(ctx context.Context, q sq.Sqlizer) (float64, error) {
 	sql, args, err := statement("EXPLAIN (FORMAT JSON) ?", q)
 	if err != nil {
@@ -440,24 +260,18 @@ func statement(text string, args ...any) (string, []any, error) {
 	return sql, args, err
 }
 
-// arguments puts before the arguments how a statement is planned. One of words
-// alone is the same for all words, and its plan is kept; one with filters is
-// planned for their values: with a plan for all, a common word with a common
-// filter took 1,200 ms over 600,000 repositories, with its own 66 (measured).
-func (s *search) arguments(args []any) []any {
-	if len(s.filters) == 0 {
-		return args
+// served are the conditions that the indexes of words and terms serve.
+func (s *search) served() sq.And {
+	var all sq.And
+	if s.words != "" {
+		all = append(all, sq.Expr("s.all_words @@ ?::text::tsquery", s.words))
 	}
-	return append([]any{pgx.QueryExecModeCacheDescribe}, args...)
+	return append(all, s.index...)
 }
 
 // everything is all conditions of the search.
 func (s *search) everything() sq.And {
-	all := sq.And{sq.Expr("true")}
-	if s.words != "" {
-		all = append(all, sq.Expr("s.all_words @@ ?::text::tsquery", s.words))
-	}
-	return append(all, s.filters...)
+	return append(append(sq.And{sq.Expr("true")}, s.served()...), s.filters...)
 }
 
 // class is how well a repository matches, best 0.
@@ -487,191 +301,134 @@ func (s *search) order() string {
 	return "class, s.tier, s.pulls DESC, s.updated_at DESC, s.repository_id DESC"
 }
 
-const resultColumns = "s.name, s.title, s.description, s.tags, s.updated_at, s.size, s.pulls, s.facts"
-
-// sorted reads all candidates and sorts them; nil means all that have the words.
-func (v *View) sorted(ctx context.Context, s *search, ids []int32) (indexer.Results, error) {
-	where := s.everything()
-	if ids != nil {
-		where = append(where, sq.Expr("s.repository_id = ANY(?)", ids))
-	}
-	// The rows are sorted without their texts, which would go through the sort by
-	// disk; the fence keeps Postgres from reading all texts for them.
-	total := "count(*) OVER ()"
-	if s.uncounted {
-		total = "0"
-	}
-	sql, args, err := statement("SELECT "+resultColumns+", page.total, page.class FROM (SELECT s.repository_id, "+total+" AS total, ? AS class "+
-		"FROM repository_search s WHERE (?) ORDER BY "+s.order()+" LIMIT ? OFFSET ?) AS page "+
-		"CROSS JOIN LATERAL (SELECT * FROM repository_search s WHERE s.repository_id = page.repository_id OFFSET 0) AS s ORDER BY "+s.order(),
-		s.class(), where, s.Limit, s.Offset)
-	if err != nil {
-		return indexer.Results{}, err
-	}
+// show reads a page.
+func (v *View) show(ctx context.Context, s *search, p page) (indexer.Results, error) {
 	type row struct {
 		foundRow
-		Total, Class int
+		Total *int
 	}
-	rows, err := collect[row](ctx, v.tx, sql, s.arguments(args)...)
+	// The rows of a page are read one by one, behind a fence: else Postgres would
+	// read their texts before it sorts, and sort them too.
+	rows, err := collect[row](ctx, v.tx, `
+		SELECT s.name, s.title, s.description, s.tags, s.updated_at, s.size, s.pulls, s.facts, page.total FROM (`+p.sql+`) AS page
+		CROSS JOIN LATERAL (SELECT * FROM repository_search s WHERE s.repository_id = page.repository_id OFFSET 0) AS s
+		ORDER BY page.place`, p.args...)
 	if err != nil {
 		return indexer.Results{}, err
 	}
-	var found []foundRow
+	results := indexer.Results{Total: len(rows)}
 	for _, r := range rows {
-		found = append(found, r.foundRow)
+		results.Items = append(results.Items, v.result(r.foundRow))
 	}
-	results := v.results(found)
 	switch {
-	case len(rows) > 0:
-		results.Total = min(rows[0].Total, indexer.MaxTotal)
-	case s.Offset > 0 && !s.uncounted:
-		return results, v.count(ctx, s, &results, sq.Expr("SELECT FROM repository_search s WHERE (?)", where))
-	}
-	return results, nil
-}
-
-// walked goes through all repositories in the order asked for, and takes those
-// that match.
-func (v *View) walked(ctx context.Context, s *search) (indexer.Results, error) {
-	from := "repository_search s"
-	order := s.order()
-	if strings.HasPrefix(order, "class") || strings.HasPrefix(order, "s.updated_at") { // the index stands where no other does, so that a push writes few
-		from = "repository r JOIN repository_search s ON s.repository_id = r.id"
-		order = "r.updated_at DESC, r.id DESC"
-	}
-	sql, args, err := statement("SELECT "+resultColumns+" FROM "+from+" WHERE (?) ORDER BY "+order+" LIMIT ? OFFSET ?",
-		s.everything(), s.Limit, s.Offset)
-	if err != nil {
-		return indexer.Results{}, err
-	}
-	rows, err := collect[foundRow](ctx, v.tx, sql, s.arguments(args)...)
-	if err != nil {
-		return indexer.Results{}, err
-	}
-	results := v.results(rows)
-	results.Total = len(rows)
-	if !s.uncounted && (s.Offset > 0 || len(rows) == s.Limit) {
-		err = v.count(ctx, s, &results, sq.Expr("SELECT FROM repository_search s WHERE (?)", s.everything()))
+	case len(rows) > 0 && rows[0].Total != nil:
+		results.Total = min(*rows[0].Total, indexer.MaxTotal)
+	case s.Offset > 0 || len(rows) == s.Limit: // else the page is not full, and so tells it
+		results.Total, err = v.total(ctx, s, p.ids)
 	}
 	return results, err
 }
 
-// manyRows is how many rows Postgres must expect of a condition before it is believed
-// that there are MaxTotal: three times as many. Of a word in every thirtieth of a
-// million repositories ANALYZE sees a thousand, and errs by a tenth.
-const manyRows = 3 * indexer.MaxTotal
-
-// count counts what a statement gives, up to MaxTotal. Of a condition that very
-// many fulfil it believes the statistics: to read ten thousand rows takes 30 ms.
-func (v *View) count(ctx context.Context, s *search, results *indexer.Results, q sq.Sqlizer) error {
-	if one := s.oneCondition(); one != nil {
-		n, err := v.estimate(ctx, one)
-		if err != nil {
-			return err
-		}
-		if n >= manyRows {
-			results.Total = indexer.MaxTotal
-			return nil
-		}
-	}
-	sql, args, err := statement("SELECT count(*) FROM (? LIMIT ?) AS capped", q, indexer.MaxTotal)
-	if err != nil {
-		return err
-	}
-	return v.tx.QueryRow(ctx, sql, s.arguments(args)...).Scan(&results.Total)
+// sorted reads all that match and sorts them; ids, if not nil, are all that may.
+func (s *search) sorted(ids []int32) (page, error) {
+	matching := s.matching("s.repository_id, s.tier, s.pulls, s.updated_at, s.size, s.name, ? AS class", ids, s.class())
+	sql, args, err := statement("SELECT row_number() OVER () AS place, page.* FROM ("+
+		"SELECT s.repository_id, count(*) OVER () AS total FROM (?) AS s ORDER BY "+s.order()+" LIMIT ? OFFSET ?) AS page",
+		matching, s.Limit, s.Offset)
+	return page{sql, args, ids}, err
 }
 
-// oneCondition gives what selects the repositories of a query that asks for one
-// word, or for one thing that stands in the search row, and for nothing else; nil
-// for other queries. Of several conditions, Postgres can only guess how often
-// they come together, and of images not how many repositories have them.
-func (s *search) oneCondition() sq.Sqlizer {
-	if len(s.Clauses) != 1 || len(s.Clauses[0]) != 1 || s.Clauses[0][0].Not {
-		return nil
+// matching selects columns of all repositories that match, of those with ids if
+// they are given. args are of the columns.
+func (s *search) matching(columns string, ids []int32, args ...any) sq.Sqlizer {
+	one := func(conditions ...sq.Sqlizer) sq.Sqlizer {
+		return sq.Expr("SELECT "+columns+" FROM repository_search s WHERE (?)", append(args, append(s.everything(), conditions...))...)
 	}
-	t := s.Clauses[0][0]
-	switch fact := factOf(t); {
-	case len(s.filters) == 0 && len(t.Words) == 1:
-		return sq.Expr("SELECT FROM repository_search WHERE all_words @@ ?::text::tsquery", s.words)
-	case fact != "":
-		return sq.Expr("SELECT FROM repository_search WHERE facts @> ARRAY[?::text]", fact)
+	if ids != nil {
+		return one(sq.Expr("s.repository_id = ANY(?)", ids))
 	}
-	return nil
+	if len(s.served()) == 0 {
+		return one()
+	}
+	return sq.Expr("? UNION ALL ? UNION ALL ?", one(sq.Expr("s.tier = 0")), one(sq.Expr("s.tier = 1")), one(sq.Expr("s.tier = 2")))
+}
+
+// walked goes through all repositories in the order asked for, and takes those
+// that match. The fences have Postgres go by the index, however many it expects.
+func (s *search) walked() (page, error) {
+	order := s.order()
+	if strings.HasPrefix(order, "class") {
+		order = "s.updated_at DESC, s.repository_id DESC"
+	}
+	all := sq.Expr("SELECT * FROM repository_search s WHERE s.name > ? ORDER BY "+order, s.After)
+	if strings.HasPrefix(order, "s.updated_at") { // the index stands where no other does, so that a push writes few
+		all = sq.Expr("SELECT s.id AS repository_id, s.updated_at FROM repository s ORDER BY s.updated_at DESC, s.id DESC")
+	}
+	sql, args, err := statement("SELECT row_number() OVER () AS place, page.*, NULL::bigint AS total FROM ("+
+		"SELECT s.repository_id FROM (? OFFSET 0) AS walk CROSS JOIN LATERAL ("+
+		"SELECT * FROM repository_search s WHERE s.repository_id = walk.repository_id OFFSET 0) AS s WHERE (?) LIMIT ? OFFSET ?) AS page",
+		all, append(sq.And{hidden(s.served())}, s.filters...), s.Limit, s.Offset)
+	return page{sql, args, nil}, err
+}
+
+// hidden keeps Postgres from using an index for conditions.
+func hidden(conditions sq.And) sq.Sqlizer {
+	return sq.Expr("(?) IS TRUE", append(sq.And{sq.Expr("true")}, conditions...))
 }
 
 // ranked finds words in order of relevance: class after class, and in each tier
 // after tier. Postgres goes no further than the page is long; the bitmap of a
 // common word over all repositories alone would take 70 ms of a million.
-func (v *View) ranked(ctx context.Context, s *search) (indexer.Results, error) {
-	depth := s.Limit + s.Offset
-	var branches []string
-	var args []any
-	add := func(class, tier int, driver, not sq.Sqlizer) error {
-		cap := ""
-		if tier == 2 {
-			cap = fmt.Sprintf(" LIMIT %d", max(coldRows, depth))
-		}
-		where := append(sq.And{sq.Expr(fmt.Sprintf("s.tier = %d", tier)), driver}, s.everything()[1:]...)
-		sql, more, err := sq.Expr(fmt.Sprintf(`(SELECT %d AS class, s.repository_id FROM (
-				SELECT s.repository_id, s.tier, s.pulls, s.updated_at, s.name, s.basename, s.name_words
-				FROM repository_search s WHERE (?)%s) AS s
-			WHERE NOT (?) ORDER BY s.pulls DESC, s.updated_at DESC, s.repository_id DESC LIMIT %d)`, class, cap, depth), where, not).ToSql()
-		branches, args = append(branches, sql), append(args, more...)
-		return err
+//
+// All branches share their parameters: the name, the end of the names that begin
+// with it, the words, the depth of the page, its limit and offset, and those of
+// the other conditions.
+func (s *search) ranked() (page, error) {
+	// The question marks before the first separator only count the parameters.
+	others, args, err := statement("? ? ? ? ? ?"+separator+"?"+separator+"?"+separator+"?", s.Name, s.Name+"~", s.words, s.Limit+s.Offset, s.Limit, s.Offset,
+		append(sq.And{sq.Expr("true")}, s.index...), append(sq.And{sq.Expr("true")}, s.filters...), hidden(s.index))
+	if err != nil {
+		return page{}, err
 	}
-	name := sq.Expr("s.name = ?", s.Name)
-	base := sq.Expr("s.basename = ?", s.Name)
-	longer := sq.Expr("s.basename > ? AND s.basename < ?", s.Name, s.Name+"~")
+	parts := strings.Split(others, separator)
+	index, filters, unserved := parts[1], parts[2], parts[3]
+	const (
+		name   = "s.name = $1"
+		base   = "s.basename = $1"
+		longer = "s.basename > $1 AND s.basename < $2"
+		inName = "s.name_words @@ $3::text::tsquery"
+		inAll  = "s.all_words @@ $3::text::tsquery"
+		named  = name + " OR " + base + " OR " + longer
+	)
+	classes := []struct{ driver, not string }{
+		{name + " AND " + unserved, "false"},
+		{base + " AND " + unserved, name},
+		{longer + " AND (" + inAll + ") IS TRUE AND " + unserved, "false"}, // a word before others is no beginning of a longer one
+		{inName + " AND " + index, named},
+		{inAll + " AND " + index, named + " OR " + inName},
+	}
 	if s.Name == "" {
-		longer = sq.Expr("false")
+		classes = classes[3:]
+		classes[0].not, classes[1].not = "false", inName
 	}
-	inName := sq.Expr("s.name_words @@ ?::text::tsquery", s.words)
-	classes := []struct {
-		driver, not sq.Sqlizer
-	}{
-		{name, sq.Expr("false")},
-		{base, name},
-		{longer, name},
-		{inName, sq.Or{name, base, longer}},
-		{sq.Expr("s.all_words @@ ?::text::tsquery", s.words), sq.Or{name, base, longer, inName}},
-	}
-	for class, c := range classes {
-		if s.Name == "" && class < 3 {
-			continue
-		}
+	var branches []string
+	for _, c := range classes {
 		for tier := range 3 {
-			if err := add(class, tier, c.driver, c.not); err != nil {
-				return indexer.Results{}, err
+			most := ""
+			if tier == 2 {
+				most = fmt.Sprintf("LIMIT GREATEST(%d, $4)", coldRows)
 			}
+			branches = append(branches, fmt.Sprintf(`(SELECT s.repository_id FROM (
+				SELECT s.repository_id, s.pulls, s.updated_at, s.name, s.basename, s.name_words
+				FROM repository_search s WHERE s.tier = %d AND %s AND %s %s OFFSET 0) AS s
+			WHERE NOT (%s) ORDER BY s.pulls DESC, s.updated_at DESC, s.repository_id DESC LIMIT $4)`, tier, c.driver, filters, most, c.not))
 		}
 	}
-	text := "SELECT " + resultColumns + " FROM (SELECT row_number() OVER () AS place, best.* FROM (" +
-		strings.Join(branches, " UNION ALL ") + fmt.Sprintf(" LIMIT %d OFFSET %d) AS best) AS page ", s.Limit, s.Offset) +
-		"JOIN repository_search s USING (repository_id) ORDER BY page.place"
-	sql, err := sq.Dollar.ReplacePlaceholders(text)
-	if err != nil {
-		return indexer.Results{}, err
-	}
-	rows, err := collect[foundRow](ctx, v.tx, sql, s.arguments(args)...)
-	if err != nil {
-		return indexer.Results{}, err
-	}
-	results := v.results(rows)
-	results.Total = len(rows)
-	if !s.uncounted && (s.Offset > 0 || len(rows) == s.Limit) {
-		var tiers []string
-		var args []any
-		for tier := range 3 {
-			where := append(sq.And{sq.Expr(fmt.Sprintf("s.tier = %d", tier))}, s.everything()[1:]...)
-			sql, more, err := sq.Expr("SELECT FROM repository_search s WHERE (?)", where).ToSql()
-			if err != nil {
-				return results, err
-			}
-			tiers, args = append(tiers, sql), append(args, more...)
-		}
-		err = v.count(ctx, s, &results, sq.Expr("SELECT FROM ("+strings.Join(tiers, " UNION ALL ")+") AS tiers", args...))
-	}
-	return results, err
+	// Every parameter is there whether it is needed or not, and has its type.
+	const typed = "$1::text IS NOT NULL AND $2::text IS NOT NULL AND $3::text IS NOT NULL"
+	sql := "SELECT row_number() OVER () AS place, best.repository_id, NULL::bigint AS total FROM (" + strings.Join(branches, " UNION ALL ") +
+		" LIMIT $5::bigint OFFSET $6::bigint) AS best WHERE " + typed
+	return page{sql, args, nil}, nil
 }
 
 type resultRow struct {
@@ -690,13 +447,9 @@ type foundRow struct {
 	Facts       []string
 }
 
-func (v *View) results(rows []foundRow) indexer.Results {
-	var results indexer.Results
-	for _, r := range rows {
-		found := r.repository()
-		results.Items = append(results.Items, indexer.Result{
-			Repository: found, Official: slices.Contains(v.official, found.Namespace()), Size: r.Size, Pulls: r.Pulls, Facts: r.Facts,
-		})
+func (v *View) result(r foundRow) indexer.Result {
+	found := r.repository()
+	return indexer.Result{
+		Repository: found, Official: slices.Contains(v.official, found.Namespace()), Size: r.Size, Pulls: r.Pulls, Facts: r.Facts,
 	}
-	return results
 }

@@ -15,7 +15,44 @@ import (
 
 // searchForm is the form of the search rows that this program writes. Rows of
 // another are made anew by Reform; raise it when what stands in them changes.
-const searchForm = 1
+const searchForm = 2
+
+const (
+	// maxValues is the most values of one label or annotation that stand in the
+	// terms of a repository: 4. Those of a key with more, as versions and revisions
+	// are, belong to one image each, and are looked for among the images.
+	maxValues = 4
+	// maxKeys is the most keys that do: 1,000, a hundred times what build tools
+	// set. It bounds the row at 40 KB, whatever is pushed.
+	maxKeys = 1000
+)
+
+// manyTerm stands in the terms of a repository in place of those of its images,
+// if they have more than maxKeys keys. In place of the values of one key that has
+// more than maxValues stands its bitwise opposite.
+const manyTerm = "many:"
+
+// termsOf are the terms of a repository: its facts, and those of its images as
+// far as they are not too many. facts and id are expressions.
+func termsOf(facts, id string) string {
+	return fmt.Sprintf(`COALESCE((
+		WITH pair AS (
+			SELECT DISTINCT p.key, p.term FROM image_search i, unnest(i.keys, i.pairs) AS p (key, term) WHERE i.repository_id = %[2]s
+		), all_keys AS (
+			SELECT count(DISTINCT key) > %[4]d AS many FROM pair
+		), counted AS (
+			SELECT key, term, count(*) FILTER (WHERE term <> key) OVER (PARTITION BY key) AS values FROM pair WHERE NOT (SELECT many FROM all_keys)
+		)
+		SELECT array_agg(DISTINCT term) FROM (
+			SELECT hashtextextended(fact, 0) AS term FROM unnest(%[1]s) AS fact
+			UNION ALL SELECT key FROM counted
+			UNION ALL SELECT CASE WHEN values <= %[3]d THEN term ELSE ~key END FROM counted
+			UNION ALL SELECT %[5]s FROM all_keys WHERE many
+		) AS terms), '{}')`, facts, id, maxValues, maxKeys, hash(manyTerm))
+}
+
+// hash is a literal text as a term.
+func hash(text string) string { return "hashtextextended('" + text + "', 0)" }
 
 // touched are manifests whose images may have to be found otherwise than before.
 type touched struct {
@@ -42,7 +79,7 @@ func (a *application) refresh() error {
 	if _, err := a.tx.Exec(a.ctx, imagesOf(touchedManifests), a.touched.repositories, a.touched.digests); err != nil {
 		return fmt.Errorf("search rows of images: %w", err)
 	}
-	return writeSearchRows(a.ctx, a.tx, ids, a.tier)
+	return writeSearchRows(a.ctx, a.tx, ids, a.touched, a.tier)
 }
 
 // touchedManifests are those of $1 and $2, and the images in them.
@@ -80,7 +117,7 @@ func imagesOf(manifests string) string {
 		WHERE s.repository_id = x.repository_id AND s.manifest_id = x.id
 			AND NOT EXISTS (SELECT FROM tagged g WHERE g.repository_id = x.repository_id AND g.id = x.id)
 	)
-	INSERT INTO image_search AS s (repository_id, manifest_id, latest, listed, tags, facts, terms, size, layers, created_at, pushed_at)
+	INSERT INTO image_search AS s (repository_id, manifest_id, latest, listed, tags, facts, keys, pairs, size, layers, created_at, pushed_at)
 	SELECT m.repository_id, m.id, g.latest, g.listed, g.tags,
 		ARRAY(
 			SELECT f FROM (VALUES ('type:' || m.kind), ('type:' || lower(a.name)), ('os:' || p.os), ('arch:' || p.architecture),
@@ -88,13 +125,7 @@ func imagesOf(manifests string) string {
 				('platform:' || p.os || '/' || p.architecture || '/' || NULLIF(p.variant, '')),
 				(CASE WHEN listed.platforms > 1 THEN 'is:multiarch' END)) AS facts (f)
 			WHERE f IS NOT NULL),
-		ARRAY(
-			SELECT 'label:' || left(key, 200) FROM jsonb_object_keys(m.labels) AS key
-			UNION ALL SELECT 'label:' || left(key, 200) || chr(31) || left(value, 200) FROM jsonb_each_text(m.labels)
-				WHERE key NOT IN ('org.opencontainers.image.created', 'org.label-schema.build-date', 'build-date')
-			UNION ALL SELECT 'annotation:' || left(key, 200) FROM jsonb_object_keys(m.annotations) AS key
-			UNION ALL SELECT 'annotation:' || left(key, 200) || chr(31) || left(value, 200) FROM jsonb_each_text(m.annotations)
-				WHERE key <> 'org.opencontainers.image.created'),
+		labelled.keys, labelled.pairs,
 		COALESCE(listed.size, m.content_size), CASE WHEN m.kind <> 'index' THEN cardinality(m.layer_ids) END, m.created_at, g.pushed_at
 	FROM tagged g
 	JOIN manifest m ON m.repository_id = g.repository_id AND m.id = g.id
@@ -108,10 +139,22 @@ func imagesOf(manifests string) string {
 		LEFT JOIN manifest c ON c.repository_id = e.repository_id AND c.digest = e.digest
 		WHERE e.repository_id = m.repository_id AND e.manifest_id = m.id
 	) listed ON m.kind = 'index'
+	CROSS JOIN LATERAL (
+		SELECT COALESCE(array_agg(key), '{}') AS keys, COALESCE(array_agg(COALESCE(pair, key)), '{}') AS pairs FROM (
+			SELECT hashtextextended('label:' || left(key, 200), 0) AS key,
+				CASE WHEN key NOT IN ('org.opencontainers.image.created', 'org.label-schema.build-date', 'build-date')
+					THEN hashtextextended('label:' || left(key, 200) || chr(31) || left(value, 200), 0) END AS pair
+			FROM jsonb_each_text(m.labels)
+			UNION ALL
+			SELECT hashtextextended('annotation:' || left(key, 200), 0), CASE WHEN key <> 'org.opencontainers.image.created'
+				THEN hashtextextended('annotation:' || left(key, 200) || chr(31) || left(value, 200), 0) END
+			FROM jsonb_each_text(m.annotations)
+		) AS label
+	) labelled
 	ORDER BY m.repository_id, m.id
 	ON CONFLICT (repository_id, manifest_id) DO UPDATE SET
-		(latest, listed, tags, facts, terms, size, layers, created_at, pushed_at) =
-		(excluded.latest, excluded.listed, excluded.tags, excluded.facts, excluded.terms, excluded.size, excluded.layers, excluded.created_at, excluded.pushed_at)`
+		(latest, listed, tags, facts, keys, pairs, size, layers, created_at, pushed_at) =
+		(excluded.latest, excluded.listed, excluded.tags, excluded.facts, excluded.keys, excluded.pairs, excluded.size, excluded.layers, excluded.created_at, excluded.pushed_at)`
 }
 
 // A headRow is what a repository says of itself: the metadata of the manifest
@@ -126,10 +169,26 @@ type headRow struct {
 	ChildAnnotations, ChildLabels []byte
 	Facts                         []string
 	ReferrerTypes, ReferrerTags   []string
+	OldFacts                      []string // as its search row had them
+	Covered                       bool     // whether the terms of that row still hold what they should of the images
 }
 
-// headsQuery picks the leading tag: "latest", else the one that moved last.
-const headsQuery = `
+// headsQuery picks the leading tag: "latest", else the one that moved last. $2
+// and $3 are what was touched in the repositories $1, for which the terms of their
+// rows, if they have the form $4, are covered or not: one more image of many that
+// say the same does not change them, and to find all terms of ten thousand images
+// takes 100 ms. An image that went may have been the last to have a term; one that
+// stays only gains some, when it is read again.
+var headsQuery = `
+	WITH touched AS (
+		SELECT t.repository_id, m.id FROM unnest($2::int[], $3::bytea[]) AS t (repository_id, digest)
+		LEFT JOIN manifest m ON m.repository_id = t.repository_id AND m.digest = t.digest
+		UNION
+		SELECT c.repository_id, c.id FROM unnest($2::int[], $3::bytea[]) AS t (repository_id, digest)
+		JOIN manifest m ON m.repository_id = t.repository_id AND m.digest = t.digest
+		JOIN index_entry e ON e.repository_id = m.repository_id AND e.manifest_id = m.id
+		JOIN manifest c ON c.repository_id = e.repository_id AND c.digest = e.digest
+	)
 	SELECT r.id, r.name, (SELECT count(*) FROM tag t WHERE t.repository_id = r.id)::int AS tags,
 		COALESCE(s.size, 0)::bigint AS size,
 		m.annotations, m.labels, c.annotations AS child_annotations, c.labels AS child_labels,
@@ -139,8 +198,15 @@ const headsQuery = `
 			JOIN media_type t ON t.id = COALESCE(a.artifact_type_id, a.media_type_id)
 			WHERE f.repository_id = r.id) AS referrer_types,
 		ARRAY(SELECT DISTINCT substring(f.tag FROM '\.[a-z]+$') FROM referrer f
-			WHERE f.repository_id = r.id AND f.tag LIKE '%.%') AS referrer_tags
+			WHERE f.repository_id = r.id AND f.tag LIKE '%.%') AS referrer_tags,
+		old.facts AS old_facts,
+		old.repository_id IS NOT NULL AND NOT EXISTS (
+			SELECT FROM touched x LEFT JOIN image_search i ON i.repository_id = x.repository_id AND i.manifest_id = x.id
+			WHERE x.repository_id = r.id AND (i.manifest_id IS NULL OR EXISTS (
+				SELECT FROM unnest(i.keys, i.pairs) AS p (key, term) WHERE NOT old.terms && ARRAY[p.term, ~p.key, ` + hash(manyTerm) + `]))
+		) AS covered
 	FROM repository r
+	LEFT JOIN repository_search old ON old.repository_id = r.id AND old.form = $4
 	LEFT JOIN LATERAL (
 		SELECT t.manifest_id FROM tag t WHERE t.repository_id = r.id AND t.manifest_id IS NOT NULL
 		ORDER BY t.name = 'latest' DESC, t.moved_at DESC, t.name DESC LIMIT 1
@@ -161,8 +227,8 @@ const headsQuery = `
 //
 // New rows begin in a tier: 0 if somebody has just pushed, and 2 if they come of a
 // scan, which may bring a million at once; Retier finds out more.
-func writeSearchRows(ctx context.Context, tx pgx.Tx, ids []int32, tier int) error {
-	heads, err := collect[headRow](ctx, tx, headsQuery, ids)
+func writeSearchRows(ctx context.Context, tx pgx.Tx, ids []int32, touched touched, tier int) error {
+	heads, err := collect[headRow](ctx, tx, headsQuery, ids, touched.repositories, touched.digests, searchForm)
 	if err != nil {
 		return err
 	}
@@ -181,6 +247,7 @@ type searchColumns struct {
 	tags                               []int32
 	size                               []int64
 	facts, nameWords, allWords         []string
+	sameTerms                          []bool
 }
 
 func (c *searchColumns) add(h headRow) {
@@ -198,7 +265,8 @@ func (c *searchColumns) add(h headRow) {
 	c.id, c.tags, c.size = append(c.id, h.ID), append(c.tags, int32(h.Tags)), append(c.size, h.Size)
 	c.name, c.basename = append(c.name, h.Name), append(c.basename, path.Base(h.Name))
 	c.title, c.description = append(c.title, title), append(c.description, description)
-	c.facts = append(c.facts, strings.Join(h.allFacts(metadata), separator))
+	facts := h.allFacts(metadata)
+	c.facts, c.sameTerms = append(c.facts, strings.Join(facts, separator)), append(c.sameTerms, h.Covered && slices.Equal(facts, h.OldFacts))
 	c.nameWords = append(c.nameWords, tsvector(name))
 	c.allWords = append(c.allWords, tsvector(name, append([]string{title, description}, values...)...))
 }
@@ -212,19 +280,22 @@ func (c *searchColumns) write(ctx context.Context, tx pgx.Tx, tier int) error {
 	if len(c.id) == 0 {
 		return nil
 	}
-	const q = `
-		INSERT INTO repository_search (repository_id, name, basename, title, description, tags, updated_at, size, facts, form, tier, name_words, all_words)
+	var q = `
+		INSERT INTO repository_search (repository_id, name, basename, title, description, tags, updated_at, size, facts, terms, form, tier, name_words, all_words)
 		SELECT row.id, row.name, row.basename, row.title, row.description, row.tags, r.updated_at, row.size,
-			string_to_array(row.facts, chr(31)), $10, $12, row.name_words::tsvector, row.all_words::tsvector
-		FROM unnest($1::int[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int[], $7::bigint[], $8::text[], $9::text[], $11::text[])
-			AS row (id, name, basename, title, description, tags, size, facts, name_words, all_words)
+			string_to_array(row.facts, chr(31)),
+			CASE WHEN row.same_terms THEN (SELECT terms FROM repository_search old WHERE old.repository_id = row.id)
+				ELSE ` + termsOf("string_to_array(row.facts, chr(31))", "row.id") + ` END,
+			$10, $12, row.name_words::tsvector, row.all_words::tsvector
+		FROM unnest($1::int[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int[], $7::bigint[], $8::text[], $9::text[], $11::text[], $13::bool[])
+			AS row (id, name, basename, title, description, tags, size, facts, name_words, all_words, same_terms)
 		JOIN repository r ON r.id = row.id
 		ORDER BY row.id
 		ON CONFLICT (repository_id) DO UPDATE SET
-			(title, description, tags, updated_at, size, facts, form, all_words, name_words) =
-			(excluded.title, excluded.description, excluded.tags, excluded.updated_at, excluded.size, excluded.facts, excluded.form,
-				excluded.all_words, excluded.name_words)`
-	_, err := tx.Exec(ctx, q, c.id, c.name, c.basename, c.title, c.description, c.tags, c.size, c.facts, c.nameWords, searchForm, c.allWords, tier)
+			(title, description, tags, updated_at, size, facts, terms, form, all_words, name_words) =
+			(excluded.title, excluded.description, excluded.tags, excluded.updated_at, excluded.size, excluded.facts, excluded.terms,
+				excluded.form, excluded.all_words, excluded.name_words)`
+	_, err := tx.Exec(ctx, q, c.id, c.name, c.basename, c.title, c.description, c.tags, c.size, c.facts, c.nameWords, searchForm, c.allWords, tier, c.sameTerms)
 	return err
 }
 
@@ -386,7 +457,7 @@ func (s *Store) ReformAfter(ctx context.Context, after string) (n int, last stri
 		if _, err := tx.Exec(ctx, imagesOf(all), ids); err != nil {
 			return err
 		}
-		if err := writeSearchRows(ctx, tx, ids, 2); err != nil {
+		if err := writeSearchRows(ctx, tx, ids, touched{}, 2); err != nil {
 			return err
 		}
 		return bump(ctx, tx, c)

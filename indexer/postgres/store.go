@@ -44,7 +44,7 @@ type Store struct {
 	Log *slog.Logger
 	// Official are the namespaces whose repositories a search marks official.
 	Official []string
-	counted  atomic.Pointer[counted]
+	totals   totals
 }
 
 // New gives the store on a pool, which stays the caller's to close.
@@ -56,14 +56,25 @@ func (s *Store) Ping(ctx context.Context) error {
 	return wrap("ping", s.pool.QueryRow(ctx, "SELECT 1").Scan(&one))
 }
 
+// planOnce says how the statements of a transaction are planned, of which the same
+// come again and again: once for a connection, whatever the values, since to plan
+// one takes longer than to run it. No plan reads a whole table because that is
+// small today. Such plans look dear to Postgres, which would compile each for a
+// second.
+const planOnce = "SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL enable_seqscan = off; SET LOCAL jit = off"
+
 // begin runs f in a transaction of the cluster that it is told.
 func (s *Store) begin(ctx context.Context, f func(pgx.Tx, cluster) error) error {
+	return s.beginAs(ctx, "BEGIN", f)
+}
+
+func (s *Store) beginAs(ctx context.Context, begin string, f func(pgx.Tx, cluster) error) error {
 	return s.pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error {
 		c, err := s.clusterOf(ctx, conn.Conn())
 		if err != nil {
 			return err
 		}
-		return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error { return f(tx, c) })
+		return pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{BeginQuery: begin}, func(tx pgx.Tx) error { return f(tx, c) })
 	})
 }
 

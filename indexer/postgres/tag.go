@@ -51,7 +51,9 @@ func (a *application) moveTags(findings []indexer.Finding) error {
 		return nil
 	}
 	moves.queueAll()
-	return a.tx.SendBatch(a.ctx, &moves.batch).Close()
+	err = a.tx.SendBatch(a.ctx, &moves.batch).Close()
+	a.moved = moves.recorded > 0
+	return err
 }
 
 // leave asks for the manifests that a tag does not show, or shows no more: the
@@ -109,7 +111,8 @@ func (a *application) currentTags(findings []indexer.Finding) (map[tagKey]tagRow
 // Moves are what brings tags to where they were found. New and moved tags, the
 // many, are written by one statement; the few others by one each.
 type moves struct {
-	batch pgx.Batch
+	batch    pgx.Batch
+	recorded int64 // moves that the history did not know
 	set   struct {
 		repositories []int32
 		names        []string
@@ -209,7 +212,10 @@ func (m *moves) queueAll() {
 		) AS last ON moved.from_digest IS NULL
 		WHERE COALESCE(moved.from_digest, last.to_digest) IS DISTINCT FROM moved.to_digest`
 	if h := m.history; len(h.tags) > 0 {
-		m.batch.Queue(history, h.repositories, h.tags, h.seenBy, h.from, h.to)
+		m.batch.Queue(history, h.repositories, h.tags, h.seenBy, h.from, h.to).Exec(func(tag pgconn.CommandTag) error {
+			m.recorded = tag.RowsAffected()
+			return nil
+		})
 	}
 }
 

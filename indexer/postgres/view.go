@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"sync/atomic"
 	"time"
 
 	sq "github.com/Masterminds/squirrel"
@@ -23,7 +22,8 @@ import (
 type View struct {
 	tx       pgx.Tx
 	official []string
-	counted  *atomic.Pointer[counted]
+	totals   *totals
+	version  indexer.Version // once it was asked for
 }
 
 // readTimeout ends a statement of a reader: 5 s, fifty times what the slowest
@@ -31,8 +31,9 @@ type View struct {
 // from holding a connection of the pool, and on a standby the replay, for ever.
 const readTimeout = 5 * time.Second
 
-// beginView begins a view and sets its time limit in one round trip.
-var beginView = fmt.Sprintf("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = %d", readTimeout.Milliseconds())
+// beginView begins a view, and sets its time limit and how its statements are
+// planned, in one round trip.
+var beginView = fmt.Sprintf("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = %d; %s", readTimeout.Milliseconds(), planOnce)
 
 // How often a view is begun again when its snapshot is lost, and the pause
 // before the second time, of which the third has twice. A standby ends queries
@@ -60,11 +61,14 @@ func (s *Store) view(ctx context.Context, f func(*View) error) error {
 		return wrap("view", err)
 	}
 	defer func() { _ = tx.Rollback(ctx) }() // nothing was written
-	return f(&View{tx: tx, official: s.Official, counted: &s.counted})
+	return f(&View{tx: tx, official: s.Official, totals: &s.totals})
 }
 
 // Version is the catalogue version of this state.
 func (v *View) Version(ctx context.Context) (indexer.Version, error) {
+	if v.version != (indexer.Version{}) {
+		return v.version, nil
+	}
 	var epoch *string
 	var number *int64
 	const q = `SELECT (SELECT epoch FROM catalogue_epoch), (SELECT sum(v)::bigint FROM catalogue_version)`
@@ -72,8 +76,8 @@ func (v *View) Version(ctx context.Context) (indexer.Version, error) {
 	if err != nil {
 		return indexer.Version{}, wrap("catalogue version", err)
 	}
-	version, err := versionOf(epoch, number)
-	return version, wrap("catalogue version", err)
+	v.version, err = versionOf(epoch, number)
+	return v.version, wrap("catalogue version", err)
 }
 
 // versionOf returns ErrUnavailable if there is no version: a backup without what

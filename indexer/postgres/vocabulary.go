@@ -77,8 +77,8 @@ func (v *View) Correct(ctx context.Context, q indexer.Query) (string, error) {
 	if err != nil || mended.Text == q.Text {
 		return "", wrap("correct", err)
 	}
-	results, err := v.planned(ctx, mended.Page(1, 0))
-	if err != nil || len(results.Items) == 0 {
+	found, err := v.found(ctx, newSearch(mended.Page(1, 0)))
+	if err != nil || len(found) == 0 {
 		return "", wrap("correct", err)
 	}
 	return mended.Text, nil

@@ -1,0 +1,206 @@
+package postgres
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/schema/schematest"
+)
+
+// A label is found whether the row of its repository tells its values, or there
+// are too many of them, or too many keys.
+func TestManyLabels(t *testing.T) {
+	t.Parallel()
+	s := shelf{t, New(schematest.New(t))}
+	for i := range maxValues + 3 {
+		s.find("a/many", fmt.Sprint("v", i), made("a/many", "linux/amd64", 1, 1, "2026-01-01", "build", fmt.Sprint(i), "team", "red"))
+	}
+	for i := range maxValues {
+		s.find("b/some", fmt.Sprint("v", i), made("b/some", "linux/amd64", 1, 1, "2026-01-01", "build", fmt.Sprint(i), "team", "blue"))
+	}
+	var keys []string
+	for i := range maxKeys + 1 {
+		keys = append(keys, fmt.Sprint("key", i), fmt.Sprint("value", i))
+	}
+	s.find("c/keys", "v1", made("c/keys", "linux/arm64", 1, 1, "2026-01-01", append(keys, "team", "red")...))
+	const many, some, wide = "a/many", "b/some", "c/keys"
+	last := fmt.Sprint(maxValues + 2)
+	for query, want := range map[string][]string{
+		"label:build=1":                            {many, some},
+		"label:build=" + last:                      {many},
+		"label:build=99":                           nil,
+		"label:build":                              {many, some},
+		"label:build=1 label:team=red":             {many},
+		"label:build=1 label:build=2":              nil, // of two images
+		"label:team=red":                           {many, wide},
+		"label:team=red platform:linux/arm64":      {wide},
+		"label:key7=value7":                        {wide},
+		"label:key7=value8":                        nil,
+		"label:key7":                               {wide},
+		"label:none":                               nil,
+		"-label:key7":                              {many, some},
+		"-label:build=" + last:                     {some, wide},
+		"label:key7=value7 OR label:build=" + last: {many, wide},
+		"label:build=1 some":                       {some},
+		"label:build=" + last + " many":            {many},
+	} {
+		q := parsed(t, query)
+		for way, plan := range map[string]func(*search) (page, error){"sorted": func(s *search) (page, error) { return s.sorted(nil) }, "walked": (*search).walked, "ranked": (*search).ranked, "": nil} {
+			if way == "ranked" && newSearch(q).words == "" {
+				continue
+			}
+			got, _ := s.names(func(v *View) (indexer.Results, error) {
+				if plan == nil {
+					return v.Search(t.Context(), q)
+				}
+				search := newSearch(q)
+				p, err := plan(search)
+				if err != nil {
+					return indexer.Results{}, err
+				}
+				return v.show(t.Context(), search, p)
+			})
+			slices.Sort(got)
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("%q %s (-want +got)\n%s", query, way, diff)
+			}
+		}
+	}
+	if n := s.rows("SELECT max(cardinality(terms)) FROM repository_search"); n > 2*maxLabelKeys {
+		t.Errorf("the terms of a repository are %d", n)
+	}
+}
+
+// Of many, a sample tells that there are at least MaxTotal; of fewer, all are
+// counted.
+func TestTotals(t *testing.T) {
+	t.Parallel()
+	pool := schematest.New(t)
+	const fill = `
+		WITH r AS (INSERT INTO repository (name) SELECT 'team/app-' || n FROM generate_series(1, 30000) AS n RETURNING id, name)
+		INSERT INTO repository_search (repository_id, name, basename, title, description, tags, updated_at, name_words, all_words, facts, terms, tier)
+		SELECT id, name, split_part(name, '/', 2), '', '', 1, now(), words, words, facts, ARRAY(SELECT hashtextextended(f, 0) FROM unnest(facts) AS f), 2 FROM r
+		CROSS JOIN LATERAL (SELECT
+			array_to_tsvector(ARRAY['team', 'app', id::text] || CASE WHEN id <= 9000 THEN '{some}'::text[] ELSE '{}' END) AS words,
+			CASE WHEN id % 2 = 0 THEN ARRAY['os:linux'] ELSE '{}' END || CASE WHEN id <= 5000 THEN ARRAY['arch:arm'] ELSE '{}' END AS facts) AS made`
+	if _, err := pool.Exec(t.Context(), fill); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := pool.Exec(t.Context(), "ANALYZE"); err != nil {
+		t.Fatal(err)
+	}
+	s := shelf{t, New(pool)}
+	for query, want := range map[string]int{
+		"":                   indexer.MaxTotal,
+		"team":               indexer.MaxTotal,
+		"some":               9000,
+		"os:linux":           indexer.MaxTotal,
+		"arch:arm":           5000,
+		"arch:arm os:linux":  0, // of one image: there is none
+		"some arch:arm":      5000,
+		"team -some":         indexer.MaxTotal,
+		"team -os:linux":     indexer.MaxTotal,
+		"some -os:linux":     4500,
+		"namespace:team app": indexer.MaxTotal,
+		"app 17":             1 + 10 + 100 + 1000, // 17, 17x, 17xx, 17xxx
+	} {
+		for range 2 { // counted, and remembered
+			got, total := s.names(func(v *View) (indexer.Results, error) { return v.Search(t.Context(), parsed(t, query)) })
+			if total != want || len(got) != min(want, 25) {
+				t.Errorf("%q: total %d and %d names, want %d", query, total, len(got), want)
+			}
+		}
+	}
+}
+
+// Images of one state are the same, whatever is pushed, moved and deleted: an
+// index that is not made anew would else be an old one for ever.
+func TestImagesState(t *testing.T) {
+	t.Parallel()
+	s := shelf{t, New(schematest.New(t))}
+	q := indexer.ImageQuery{{Field: indexer.FieldLabel, Name: "ref", Op: indexer.OpExists}}
+	random := rand.New(rand.NewPCG(1, 2))
+	seen := map[string]string{}
+	states := map[string]bool{}
+	for range 120 {
+		image := func() indexer.Manifest {
+			return made("team/app", "linux/amd64", 1, 1, "2026-01-01", "ref", fmt.Sprint(random.IntN(4)))
+		}
+		tag := fmt.Sprint("v", random.IntN(3))
+		switch random.IntN(4) {
+		case 0:
+			s.find("team/app", tag)
+		case 1:
+			s.find("team/app", tag, image())
+		default:
+			var children []indexer.Manifest
+			for range 1 + random.IntN(3) {
+				children = append(children, image())
+			}
+			s.find("team/app", tag, append([]indexer.Manifest{listing("team/app", children...)}, children...)...)
+		}
+		err := s.View(t.Context(), func(v *View) error {
+			state, err := v.ImagesState(t.Context(), q)
+			if err != nil {
+				return err
+			}
+			images, err := v.Images(t.Context(), q)
+			got := fmt.Sprintf("%+v", images)
+			if before, known := seen[state]; known && before != got {
+				t.Errorf("state %s was of\n%s\nand is of\n%s", state, before, got)
+			}
+			seen[state], states[got] = got, true
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(states) < 20 || len(seen) < 20 {
+		t.Errorf("%d states of %d contents: too few to tell", len(seen), len(states))
+	}
+}
+
+// The terms of a repository that were kept or found anew in part are those that
+// are found anew as a whole, whatever is pushed, moved and deleted.
+func TestTermsFollow(t *testing.T) {
+	t.Parallel()
+	s := shelf{t, New(schematest.New(t))}
+	random := rand.New(rand.NewPCG(3, 4))
+	kept := 0
+	for i := range 150 {
+		image := func() indexer.Manifest {
+			m := made("team/app", "linux/amd64", 1, 1, "2026-01-01", "team", fmt.Sprint(random.IntN(3)), "build", fmt.Sprint(random.IntN(12)))
+			if random.IntN(3) == 0 {
+				m.Annotations = map[string]string{fmt.Sprint("note", random.IntN(2)): "x"}
+				m.Body = fmt.Appendf(m.Body, "%v", m.Annotations)
+				m.Digest = digest.FromBytes(m.Body)
+			}
+			return m
+		}
+		tag := fmt.Sprint("v", random.IntN(8))
+		switch random.IntN(5) {
+		case 0:
+			s.find("team/app", tag)
+		case 1:
+			children := []indexer.Manifest{image(), image()}
+			s.find("team/app", tag, append([]indexer.Manifest{listing("team/app", children...)}, children...)...)
+		default:
+			s.find("team/app", tag, image())
+		}
+		const differ = `SELECT count(*) FROM repository_search s WHERE ARRAY(SELECT unnest(s.terms) ORDER BY 1) <> `
+		if n := s.rows(differ + "ARRAY(SELECT unnest(" + termsOf("s.facts", "s.repository_id") + ") ORDER BY 1)"); n > 0 {
+			t.Fatalf("after %d changes the terms are not what they should be", i+1)
+		}
+		kept += s.rows("SELECT count(*) FROM repository_search WHERE cardinality(terms) > 8")
+	}
+	if kept < 20 {
+		t.Errorf("of 150 states %d had many terms: too few to tell", kept)
+	}
+}
