@@ -271,3 +271,7 @@ func dgst(hexDigit string) digest.Digest {
 }
 
 var day = time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
+
+func (b *book) ImagesState(context.Context, indexer.ImageQuery) (string, error) {
+	return fmt.Sprintf("%+v", b.images), b.asked()
+}

@@ -24,6 +24,8 @@ type form struct {
 	// headers gives those that only build can know; nil: none. A 304 goes
 	// without them (RFC 9110, 15.4.5).
 	headers func(http.Header)
+	// prepared is the answer, if build sets it instead of writing one.
+	prepared *document
 }
 
 // of gives the form of an answer to q. One that asks for ages asks for something
@@ -90,12 +92,16 @@ func (s *server) answerAs(w http.ResponseWriter, r *http.Request, as *form, buil
 	if as.headers != nil {
 		as.headers(h)
 	}
+	h.Set("Content-Type", as.contentType)
+	doc := as.prepared
+	if doc == nil {
+		doc = &document{plain: body.Bytes()}
+	}
 	if coding == "gzip" {
 		h.Set("Content-Encoding", "gzip")
-		body = compressed(body.Bytes())
+		return write(w, doc.gzip())
 	}
-	h.Set("Content-Type", as.contentType)
-	return write(w, body.Bytes())
+	return write(w, doc.plain)
 }
 
 // write sends a whole body. That it does not arrive is the client's business.

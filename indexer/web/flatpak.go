@@ -1,7 +1,9 @@
 package web
 
 import (
+	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
 	"maps"
 	"mime"
@@ -76,16 +78,26 @@ func (s *server) index(maxAge time.Duration) func(http.ResponseWriter, *http.Req
 		if err != nil {
 			return err
 		}
-		return s.answer(w, r, as, func(b Book, out io.Writer) error {
-			results, err := s.images(r, b, q)
-			if err != nil {
-				return err
-			}
-			e := json.NewEncoder(out)
-			e.SetEscapeHTML(false) // it is never HTML, and appstream labels are full of markup
-			return e.Encode(flatpakIndex{Registry: registryField(s.PublicURL), Results: results})
+		as := as
+		return s.answerAs(w, r, &as, func(b Book, _ io.Writer) (err error) {
+			as.prepared, err = s.indexes.get(r.Context(), b, fmt.Sprintf("%q", q),
+				func() (string, error) { return b.ImagesState(r.Context(), q) },
+				func() ([]byte, error) { return s.indexDocument(r, b, q) })
+			return err
 		})
 	}
+}
+
+func (s *server) indexDocument(r *http.Request, b Book, q indexer.ImageQuery) ([]byte, error) {
+	results, err := s.images(r, b, q)
+	if err != nil {
+		return nil, err
+	}
+	var out bytes.Buffer
+	e := json.NewEncoder(&out)
+	e.SetEscapeHTML(false) // it is never HTML, and appstream labels are full of markup
+	err = e.Encode(flatpakIndex{Registry: registryField(s.PublicURL), Results: results})
+	return out.Bytes(), err
 }
 
 func (s *server) images(r *http.Request, b Book, q indexer.ImageQuery) ([]flatpakRepository, error) {

@@ -1,0 +1,95 @@
+package web
+
+import (
+	"context"
+	"sync"
+
+	"github.com/portbook/portbook/indexer"
+)
+
+const (
+	// maxDocuments is how many documents are kept: 16. Clients ask for a few
+	// architectures and branches.
+	maxDocuments = 16
+	// maxKept is the most bytes of them all, plain: 64 MB. The index of 4,000
+	// flatpaks is 5 MB.
+	maxKept = 64 << 20
+)
+
+// A document is a whole answer. It is safe for concurrent use.
+type document struct {
+	plain      []byte
+	once       sync.Once
+	compressed []byte
+}
+
+func (d *document) gzip() []byte {
+	d.once.Do(func() {
+		b := compressed(d.plain)
+		d.compressed = b.Bytes()
+	})
+	return d.compressed
+}
+
+// documents are answers that take longer to make than to send. One is sent again
+// as long as nothing that it tells has changed, whatever else has: which is seen
+// from the version of the catalogue and, where that has moved, from what state
+// gives. It is safe for concurrent use.
+type documents struct {
+	mu  sync.Mutex
+	of  map[string]madeOf
+	all int // bytes
+}
+
+// madeOf is a document and what it was made of.
+type madeOf struct {
+	*document
+	version indexer.Version
+	state   string
+}
+
+// get gives the document of a key as of the state of the book b, which make makes.
+func (d *documents) get(ctx context.Context, b Book, key string, state func() (string, error), make func() ([]byte, error)) (*document, error) {
+	version, err := b.Version(ctx)
+	if err != nil {
+		return nil, err
+	}
+	d.mu.Lock()
+	known, ok := d.of[key]
+	d.mu.Unlock()
+	if ok && known.version == version {
+		return known.document, nil
+	}
+	now := madeOf{version: version}
+	if now.state, err = state(); err != nil {
+		return nil, err
+	}
+	if ok && known.version.Epoch == version.Epoch && known.state == now.state {
+		now.document = known.document
+	} else {
+		plain, err := make()
+		if err != nil {
+			return nil, err
+		}
+		now.document = &document{plain: plain}
+	}
+	d.keep(key, now)
+	return now.document, nil
+}
+
+// keep keeps a document, and forgets the others where there is no room for it.
+func (d *documents) keep(key string, m madeOf) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if before, ok := d.of[key]; ok {
+		d.all -= len(before.plain)
+		delete(d.of, key)
+	}
+	if len(d.of) >= maxDocuments || d.all+len(m.plain) > maxKept || d.of == nil {
+		d.of, d.all = map[string]madeOf{}, 0
+	}
+	if len(m.plain) <= maxKept {
+		d.of[key] = m
+		d.all += len(m.plain)
+	}
+}
