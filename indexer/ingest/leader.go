@@ -23,12 +23,13 @@ const (
 	// partitionEvery is how often partitions are made and dropped. They are made
 	// three months ahead, so a failure has time.
 	partitionEvery = time.Hour
-	// searchPause is the least between two times that tiers and vocabulary are
-	// found anew, and searchShare how many times as long as it took the last time:
-	// a minute of a small book, an hour of a million repositories, and never more
-	// than a hundredth of the database.
-	searchPause = time.Minute
-	searchShare = 100
+	// keepPause is the least between two times that tiers and vocabulary are found
+	// anew, or that storage is counted, and keepShare how many times as long as it
+	// took the last time: a minute of a small book, an hour of a million
+	// repositories and hours of their storage, and never more than a hundredth of
+	// the database.
+	keepPause = time.Minute
+	keepShare = 100
 )
 
 // A Leader scans and tidies, in whichever process the database lets lead.
@@ -62,7 +63,8 @@ func (l *Leader) lead(ctx context.Context) error {
 	var upkeep sync.WaitGroup
 	upkeep.Go(func() { l.keepPartitions(ctx) }) // apart from scans, which may take hours
 	scanned := make(chan struct{}, 1)
-	upkeep.Go(func() { l.keepSearch(ctx, scanned) })
+	upkeep.Go(func() { l.keep(ctx, "search", scanned, l.sortOut) })
+	upkeep.Go(func() { l.keep(ctx, "storage", nil, l.countStorage) })
 	defer upkeep.Wait()
 	tidy := time.Now().Add(l.GarbageCollect)
 	pause := leadAgain
@@ -129,24 +131,34 @@ func (l *Leader) keepPartitions(ctx context.Context) {
 	}
 }
 
-// keepSearch makes search rows of an older form anew, and then finds tiers and
-// vocabulary anew after each scan and from time to time, until the context ends.
-func (l *Leader) keepSearch(ctx context.Context, scanned <-chan struct{}) {
+// keep finds anew what is found from time to time, and when it is nudged, until
+// the context ends.
+func (l *Leader) keep(ctx context.Context, what string, nudge <-chan struct{}, find func(context.Context) error) {
 	for ctx.Err() == nil {
 		start := time.Now()
-		err := l.sortOut(ctx)
-		pause := max(searchPause, searchShare*time.Since(start))
+		err := find(ctx)
+		pause := max(keepPause, keepShare*time.Since(start))
 		if err != nil && ctx.Err() == nil {
-			l.Log.WarnContext(ctx, "upkeep of the search failed", "error", err, "again_in", pause)
+			l.Log.WarnContext(ctx, "upkeep failed", "of", what, "error", err, "again_in", pause)
 		}
 		select {
 		case <-ctx.Done():
-		case <-scanned:
+		case <-nudge:
 		case <-time.After(pause):
 		}
 	}
 }
 
+func (l *Leader) countStorage(ctx context.Context) error {
+	n, err := l.Store.CountStorage(ctx)
+	if n > 0 {
+		l.Log.DebugContext(ctx, "storage counted", "rows_changed", n)
+	}
+	return err
+}
+
+// sortOut makes search rows of an older form anew, and then finds tiers and
+// vocabulary anew.
 func (l *Leader) sortOut(ctx context.Context) error {
 	reformed, after := 0, ""
 	for {

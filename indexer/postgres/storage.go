@@ -1,0 +1,170 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	sq "github.com/Masterminds/squirrel"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/portbook/portbook/indexer"
+)
+
+// storageFound finds what repositories take, as 'found', and namespaces, as
+// 'found_spaces'.
+//
+// 'used' has each blob once for each repository; 'counted' says of each whether it
+// is used there alone, and whether it is there that its namespace, and the whole,
+// count it. So all sums are sums over repositories. All windows want the uses in
+// one order, so they are sorted once.
+//
+// Sums are kept below 2^53: a manifest may say of its layers what it likes.
+var storageFound = `
+	WITH place AS MATERIALIZED (
+		SELECT id, name, namespace, min(id) OVER (PARTITION BY namespace) AS space
+		FROM (SELECT id, name, CASE WHEN name LIKE '%/%' THEN split_part(name, '/', 1) ELSE '' END AS namespace FROM repository) AS r
+	), untagged AS MATERIALIZED (
+		SELECT m.repository_id, m.id FROM manifest m
+		WHERE NOT EXISTS (SELECT FROM image_search s WHERE s.repository_id = m.repository_id AND s.manifest_id = m.id)
+			AND NOT EXISTS (SELECT FROM manifest subject WHERE subject.repository_id = m.repository_id AND subject.digest = m.subject)
+			AND NOT EXISTS (SELECT FROM index_entry e JOIN image_search s ON s.repository_id = e.repository_id AND s.manifest_id = e.manifest_id
+				WHERE e.repository_id = m.repository_id AND e.digest = m.digest)
+	), used AS (
+		SELECT blob_id, space, repository_id, bool_and(untagged) AS untagged FROM (
+			SELECT unnest(m.layer_ids || m.config_id) AS blob_id, p.space, m.repository_id, u.id IS NOT NULL AS untagged
+			FROM manifest m JOIN place p ON p.id = m.repository_id
+			LEFT JOIN untagged u ON u.repository_id = m.repository_id AND u.id = m.id
+		) AS every WHERE blob_id IS NOT NULL GROUP BY blob_id, space, repository_id
+	), counted AS (
+		SELECT blob_id, repository_id, untagged,
+			min(repository_id) OVER uses = max(repository_id) OVER uses AS alone,
+			min(space) OVER uses = max(space) OVER uses AS within,
+			row_number() OVER (PARTITION BY blob_id ORDER BY space, repository_id) = 1 AS here,
+			row_number() OVER (PARTITION BY blob_id, space ORDER BY repository_id) = 1 AS here_within
+		FROM used WINDOW uses AS (PARTITION BY blob_id)
+	), bytes AS (
+		SELECT c.repository_id, sum(b.size) FILTER (WHERE alone) AS own, sum(b.size) FILTER (WHERE NOT alone) AS shared,
+			sum(b.size) FILTER (WHERE alone AND untagged) AS untagged_size, sum(b.size) FILTER (WHERE here) AS size,
+			sum(b.size) FILTER (WHERE here_within AND within) AS space_own, sum(b.size) FILTER (WHERE here_within AND NOT within) AS space_shared
+		FROM counted c JOIN blob b ON b.id = c.blob_id GROUP BY c.repository_id
+	), manifests AS (
+		SELECT m.repository_id, count(*)::int AS manifests, count(u.id)::int AS untagged, max(m.seen_at) AS seen_at
+		FROM manifest m LEFT JOIN untagged u ON u.repository_id = m.repository_id AND u.id = m.id GROUP BY m.repository_id
+	), tags AS (
+		SELECT repository_id, max(moved_at) AS moved_at FROM tag GROUP BY repository_id
+	), found AS MATERIALIZED (
+		SELECT p.name, p.namespace, m.manifests, m.untagged, GREATEST(m.seen_at, t.moved_at) AS pushed_at,
+			` + bounded("b.own") + ` AS own, ` + bounded("b.shared") + ` AS shared, ` + bounded("b.untagged_size") + ` AS untagged_size,
+			b.size, b.space_own, b.space_shared
+		FROM place p JOIN manifests m ON m.repository_id = p.id LEFT JOIN bytes b ON b.repository_id = p.id LEFT JOIN tags t ON t.repository_id = p.id
+	), found_spaces AS MATERIALIZED (
+		SELECT namespace, count(*)::int AS repositories, ` + bounded("sum(space_own)") + ` AS own, ` + bounded("sum(space_shared)") + ` AS shared
+		FROM found GROUP BY namespace
+	)`
+
+// storageStored writes what differs from what is stored, and gives how many rows
+// do.
+var storageStored = `
+	, gone AS (
+		DELETE FROM repository_storage s WHERE NOT EXISTS (SELECT FROM found f WHERE f.name = s.name) RETURNING 1
+	), moved AS (
+		UPDATE repository_storage s SET (own, shared, manifests, untagged, untagged_size, pushed_at) = (f.own, f.shared, f.manifests, f.untagged, f.untagged_size, f.pushed_at)
+		FROM found f WHERE f.name = s.name
+			AND (s.own, s.shared, s.manifests, s.untagged, s.untagged_size, s.pushed_at) <> (f.own, f.shared, f.manifests, f.untagged, f.untagged_size, f.pushed_at)
+		RETURNING 1
+	), new AS (
+		INSERT INTO repository_storage (name, namespace, own, shared, manifests, untagged, untagged_size, pushed_at)
+		SELECT name, namespace, own, shared, manifests, untagged, untagged_size, pushed_at FROM found f
+		WHERE NOT EXISTS (SELECT FROM repository_storage s WHERE s.name = f.name) ON CONFLICT DO NOTHING RETURNING 1
+	), gone_spaces AS (
+		DELETE FROM namespace_storage s WHERE NOT EXISTS (SELECT FROM found_spaces f WHERE f.namespace = s.namespace) RETURNING 1
+	), moved_spaces AS (
+		UPDATE namespace_storage s SET (repositories, own, shared) = (f.repositories, f.own, f.shared) FROM found_spaces f
+		WHERE f.namespace = s.namespace AND (s.repositories, s.own, s.shared) <> (f.repositories, f.own, f.shared) RETURNING 1
+	), new_spaces AS (
+		INSERT INTO namespace_storage (namespace, repositories, own, shared) SELECT namespace, repositories, own, shared FROM found_spaces f
+		WHERE NOT EXISTS (SELECT FROM namespace_storage s WHERE s.namespace = f.namespace) ON CONFLICT DO NOTHING RETURNING 1
+	), total AS (
+		INSERT INTO storage_total AS s (repositories, manifests, size, own, untagged, untagged_size)
+		SELECT count(*), COALESCE(sum(manifests), 0), ` + bounded("sum(size)") + `, ` + bounded("sum(own)") + `, COALESCE(sum(untagged), 0), ` + bounded("sum(untagged_size)") + `
+		FROM found
+		ON CONFLICT (one) DO UPDATE SET (repositories, manifests, size, own, untagged, untagged_size, counted_at) =
+			(excluded.repositories, excluded.manifests, excluded.size, excluded.own, excluded.untagged, excluded.untagged_size, now())
+		WHERE (s.repositories, s.manifests, s.size, s.own, s.untagged, s.untagged_size)
+				<> (excluded.repositories, excluded.manifests, excluded.size, excluded.own, excluded.untagged, excluded.untagged_size)
+			OR EXISTS (SELECT FROM gone) OR EXISTS (SELECT FROM moved) OR EXISTS (SELECT FROM new)
+			OR EXISTS (SELECT FROM gone_spaces) OR EXISTS (SELECT FROM moved_spaces) OR EXISTS (SELECT FROM new_spaces)
+		RETURNING 1
+	)
+	SELECT (SELECT count(*) FROM gone) + (SELECT count(*) FROM moved) + (SELECT count(*) FROM new)
+		+ (SELECT count(*) FROM gone_spaces) + (SELECT count(*) FROM moved_spaces) + (SELECT count(*) FROM new_spaces) + (SELECT count(*) FROM total)`
+
+// bounded gives a sum as bytes below 2^53, 0 for none.
+func bounded(sum string) string {
+	return "LEAST(COALESCE(" + sum + ", 0), 9007199254740991)::bigint"
+}
+
+// storageSettings are for the one statement: sorting and hashing may take 64 MB
+// each before they go to disk, and nothing is joined by loops. Postgres cannot know
+// how many rows the parts of the statement have, and a loop over two long ones
+// took ten times as long as all the rest (measured).
+const storageSettings = "SELECT set_config('work_mem', '64MB', true), set_config('enable_nestloop', 'off', true), set_config('jit', 'off', true)"
+
+// CountStorage finds anew what repositories and namespaces take, and returns how
+// many rows differ from what was stored. It reads all manifests, and holds no lock
+// that anybody waits for.
+func (s *Store) CountStorage(ctx context.Context) (n int, err error) {
+	err = s.begin(ctx, func(tx pgx.Tx, c cluster) error {
+		if _, err := tx.Exec(ctx, storageSettings); err != nil {
+			return err
+		}
+		if err := tx.QueryRow(ctx, storageFound+storageStored).Scan(&n); err != nil || n == 0 {
+			return err
+		}
+		return bump(ctx, tx, c)
+	})
+	return n, wrap("count of storage", err)
+}
+
+// Storage is what everything takes; its CountedAt is zero before the first count.
+func (v *View) Storage(ctx context.Context) (total indexer.Storage, err error) {
+	const q = `SELECT repositories, manifests, size, own, untagged, untagged_size, counted_at FROM storage_total`
+	err = v.tx.QueryRow(ctx, q).Scan(&total.Repositories, &total.Manifests, &total.Size, &total.Own, &total.Untagged, &total.UntaggedSize, &total.CountedAt)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return total, nil
+	}
+	return total, wrap("storage", err)
+}
+
+// NamespaceStorage gives the namespaces that take most, most first.
+func (v *View) NamespaceStorage(ctx context.Context, limit int) ([]indexer.NamespaceStorage, error) {
+	const q = `SELECT namespace, repositories, own, shared FROM namespace_storage ORDER BY (own + shared) DESC, namespace LIMIT $1`
+	list, err := collect[indexer.NamespaceStorage](ctx, v.tx, q, limit)
+	return list, wrap("storage of namespaces", err)
+}
+
+// storageOrders are orders for which there is an index.
+var storageOrders = map[indexer.StorageOrder][]string{
+	indexer.ByName:     {"name"},
+	indexer.ByStorage:  {"(own + shared) DESC", "name"},
+	indexer.ByPush:     {"pushed_at", "name"},
+	indexer.ByUntagged: {"untagged_size DESC", "untagged DESC", "name"},
+}
+
+// RepositoryStorage gives the repositories that q selects.
+func (v *View) RepositoryStorage(ctx context.Context, q indexer.StorageQuery) ([]indexer.RepositoryStorage, error) {
+	sel := psql.Select("name", "own", "shared", "manifests", "untagged", "untagged_size", "pushed_at").From("repository_storage").
+		OrderBy(storageOrders[q.Order]...).Suffix("LIMIT ?", q.Limit)
+	if q.Namespace != nil {
+		sel = sel.Where(sq.Eq{"namespace": indexer.CleanText(*q.Namespace)})
+	}
+	if q.After != "" {
+		sel = sel.Where(sq.Gt{"name": indexer.CleanText(q.After)})
+	}
+	if q.Order == indexer.ByUntagged {
+		sel = sel.Where("untagged > 0")
+	}
+	list, err := selected[indexer.RepositoryStorage](ctx, v.tx, sel)
+	return list, wrap(fmt.Sprintf("storage of repositories after %q", q.After), err)
+}
