@@ -58,7 +58,7 @@ func (s *Scanner) Run(ctx context.Context) (ran bool, err error) {
 	defer s.Metrics.ScanRunning.Set(0)
 	run := &scanRun{Scanner: s, scan: scan, cursor: cursor, seen: map[string]bool{}}
 	if err := run.all(ctx); err != nil {
-		return true, errors.Join(err, run.save(context.WithoutCancel(ctx)))
+		return true, errors.Join(err, run.interrupt(ctx, err))
 	}
 	run.show(run.scan)
 	if err := s.Store.FinishScan(ctx, run.scan, ""); err != nil {
@@ -406,6 +406,18 @@ func (r *scanRun) show(scan indexer.Scan) {
 
 // saveTimeout bounds the last record of a scan that ends early.
 const saveTimeout = 5 * time.Second
+
+// interrupt saves how far the scan has come, and why it comes no further if that
+// is not that the program ends.
+func (r *scanRun) interrupt(ctx context.Context, why error) error {
+	whole := context.WithoutCancel(ctx)
+	if err := r.save(whole); err != nil || ctx.Err() != nil {
+		return err
+	}
+	whole, cancel := context.WithTimeout(whole, saveTimeout)
+	defer cancel()
+	return r.Store.InterruptScan(whole, r.scan, why.Error())
+}
 
 func (r *scanRun) save(ctx context.Context) error {
 	r.mu.Lock()

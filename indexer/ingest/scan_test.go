@@ -144,12 +144,12 @@ func TestScanOfRegistryAway(t *testing.T) {
 	}
 	h.scan()
 	before := h.version()
-	var away atomic.Bool
+	var away, back atomic.Bool
 	h.through(func(w http.ResponseWriter, r *http.Request) bool {
 		if listed(r) == "fleet/ship05" {
 			away.Store(true)
 		}
-		return away.Load() && fail(w, http.StatusBadGateway)
+		return away.Load() && !back.Load() && fail(w, http.StatusBadGateway)
 	})
 	if err := h.store.RequestScan(t.Context(), "command"); err != nil {
 		t.Fatal(err)
@@ -162,6 +162,26 @@ func TestScanOfRegistryAway(t *testing.T) {
 	}
 	if after := h.version(); after != before || len(h.asked()) > 0 {
 		t.Errorf("version %v, was %v; asked for %v", after, before, h.asked())
+	}
+	problem := func() (why string) {
+		h.view(func(v *postgres.View) error {
+			s, err := v.Status(t.Context())
+			if s.Running != nil {
+				why = s.Running.Problem
+			}
+			return err
+		})
+		return why
+	}
+	if why := problem(); !strings.Contains(why, "502") {
+		t.Errorf("the status says %q of it, want the registry's 502", why)
+	}
+	back.Store(true)
+	if _, err := h.scanner.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if why := h.column("SELECT error FROM scan WHERE error IS NOT NULL"); problem() != "" || len(why) > 0 {
+		t.Errorf("after it has gone through, the status says %q, the table %v", problem(), why)
 	}
 }
 

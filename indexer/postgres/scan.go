@@ -29,7 +29,7 @@ func (s *Store) NextScan(ctx context.Context) (scan indexer.Scan, cursor string,
 	const q = `
 		UPDATE scan SET started_at = COALESCE(started_at, now())
 		WHERE id = (SELECT id FROM scan WHERE finished_at IS NULL ORDER BY started_at NULLS LAST, id LIMIT 1)
-		RETURNING id, reason, started_at, finished_at, listed, repositories, tags, changed, errors, cursor`
+		RETURNING id, reason, asked_at, started_at, finished_at, listed, repositories, tags, changed, errors, error, cursor`
 	type row struct {
 		scanRow
 		Cursor string
@@ -44,11 +44,17 @@ func (s *Store) NextScan(ctx context.Context) (scan indexer.Scan, cursor string,
 	return rows[0].scan(), rows[0].Cursor, nil
 }
 
-// Progress records how far a scan has come.
+// Progress records how far a scan has come, and that it goes on.
 func (s *Store) Progress(ctx context.Context, scan indexer.Scan, cursor string) error {
-	const q = `UPDATE scan SET repositories = $2, tags = $3, changed = $4, errors = $5, cursor = $6, listed = $7 WHERE id = $1`
+	const q = `UPDATE scan SET repositories = $2, tags = $3, changed = $4, errors = $5, cursor = $6, listed = $7, error = NULL WHERE id = $1`
 	_, err := s.pool.Exec(ctx, q, scan.ID, scan.Repositories, scan.Tags, scan.Changed, scan.Errors, cursor, scan.Listed)
 	return wrap("scan progress", err)
+}
+
+// InterruptScan records why a scan cannot go on just now. Progress takes that back.
+func (s *Store) InterruptScan(ctx context.Context, scan indexer.Scan, reason string) error {
+	_, err := s.pool.Exec(ctx, "UPDATE scan SET error = $2 WHERE id = $1 AND finished_at IS NULL", scan.ID, indexer.CleanText(reason))
+	return wrap("interrupt scan", err)
 }
 
 // FinishScan records the end of a scan, and why it ended early; "" if it did not.
@@ -90,17 +96,22 @@ func (s *Store) SinceScan(ctx context.Context) (time.Duration, error) {
 type scanRow struct {
 	ID                                          int64
 	Reason                                      string
+	AskedAt                                     time.Time
 	StartedAt, FinishedAt                       *time.Time
 	Listed, Repositories, Tags, Changed, Errors int
+	Error                                       *string
 }
 
 func (r scanRow) scan() indexer.Scan {
-	s := indexer.Scan{ID: r.ID, Reason: r.Reason, Listed: r.Listed, Repositories: r.Repositories, Tags: r.Tags, Changed: r.Changed, Errors: r.Errors}
+	s := indexer.Scan{ID: r.ID, Reason: r.Reason, AskedAt: r.AskedAt, Listed: r.Listed, Repositories: r.Repositories, Tags: r.Tags, Changed: r.Changed, Errors: r.Errors}
 	if r.StartedAt != nil {
 		s.StartedAt = *r.StartedAt
 	}
 	if r.FinishedAt != nil {
 		s.FinishedAt = *r.FinishedAt
+	}
+	if r.Error != nil {
+		s.Problem = *r.Error
 	}
 	return s
 }
@@ -109,7 +120,7 @@ func (r scanRow) scan() indexer.Scan {
 // is none.
 func oneScan(ctx context.Context, db querier, clause string, args ...any) (indexer.Scan, error) {
 	rows, err := collect[scanRow](ctx, db, `
-		SELECT id, reason, started_at, finished_at, listed, repositories, tags, changed, errors FROM scan `+clause, args...)
+		SELECT id, reason, asked_at, started_at, finished_at, listed, repositories, tags, changed, errors, error FROM scan `+clause, args...)
 	if err != nil {
 		return indexer.Scan{}, err
 	}

@@ -362,6 +362,12 @@ func (v *View) Status(ctx context.Context) (indexer.Status, error) {
 	if status.Running, err = v.scan(ctx, "WHERE started_at IS NOT NULL AND finished_at IS NULL ORDER BY id LIMIT 1"); err != nil {
 		return status, err
 	}
+	if status.Waiting, err = v.scan(ctx, "WHERE started_at IS NULL AND finished_at IS NULL LIMIT 1"); err != nil {
+		return status, err
+	}
+	if status.Instance, status.InstanceSince, err = v.instance(ctx); err != nil {
+		return status, err
+	}
 	if status.TasksDue, status.OldestDue, status.GivenUp, err = backlog(ctx, v.tx); err != nil {
 		return status, err
 	}
@@ -379,6 +385,16 @@ func (v *View) scan(ctx context.Context, clause string) (*indexer.Scan, error) {
 		return nil, wrap("scan", err)
 	}
 	return &s, nil
+}
+
+// instance gives the process of the registry that was the last to send its first
+// event, "" if none ever did. The table has a row for each restart of half a year.
+func (v *View) instance(ctx context.Context) (id string, since time.Time, err error) {
+	err = v.tx.QueryRow(ctx, "SELECT id, first_seen_at FROM registry_instance ORDER BY first_seen_at DESC LIMIT 1").Scan(&id, &since)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return "", time.Time{}, nil
+	}
+	return id, since, wrap("registry instance", err)
 }
 
 // maxFailures bounds a page of them; the rest is a number.
