@@ -88,6 +88,8 @@ func (s *server) endpoints() []endpoint {
 			takes: []parameter{limit(defaultList, maxList), older, at}},
 		{path: "/digests/{digest}", id: "uses", summary: "Where a manifest, config or layer is used", gives: usesAnswer{}, book: true, f: s.apiUses,
 			takes: []parameter{limit(defaultList, maxList), after("use, as repository@digest")}},
+		{path: "/storage", id: "storage", summary: "What repositories take, as it was last counted", gives: storageAnswer{}, book: true, f: s.apiStorage,
+			takes: []parameter{limit(defaultList, maxList), after("name")}},
 		{path: "/dump", id: "dump", summary: "The whole book, one record a line", gives: dumpRecord{}, media: "application/x-ndjson", book: true, f: s.apiDump,
 			takes: []parameter{{name: "after", doc: "where another dump was broken off: the latest \"after\" of its records"}}},
 		{path: "/status", id: "status", summary: "Whether this indexer answers, and how fresh its book is", gives: statusAnswer{}, book: true, f: s.apiStatus},

@@ -384,32 +384,32 @@ func (s *server) apiHistory(w http.ResponseWriter, r asked) (err error) {
 	}
 	before, limit := int64(r.number("before", 0)), r.number("limit", defaultList)
 	return s.json(w, r, indexer.Query{}, func(b Book) (any, string, error) {
-		moves, err := movesUntil(r, b, repository, name, at, before, limit+1)
+		moves, next, err := movesUntil(r, b, repository, name, at, before, limit)
 		if err != nil {
 			return nil, "", err
 		}
 		var a historyAnswer
-		if len(moves) > limit {
-			moves = moves[:limit]
-			a.Next = r.page("before", strconv.FormatInt(moves[limit-1].ID, 10))
+		if next > 0 {
+			a.Next = r.page("before", strconv.FormatInt(next, 10))
 		}
 		a.Moves = fitting(moves, moveOf)
 		return a, a.Next, nil
 	})
 }
 
-// movesUntil gives moves of now if at is zero.
-func movesUntil(r asked, b Book, repository, tag string, at time.Time, before int64, limit int) ([]indexer.Move, error) {
+// movesUntil is movesBefore of the moves that were seen until a time; of all if it
+// is zero.
+func movesUntil(r asked, b Book, repository, tag string, at time.Time, before int64, limit int) (moves []indexer.Move, next int64, err error) {
 	if !at.IsZero() {
 		end, err := b.HistoryAt(r.Context(), at)
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 		if before == 0 || end > 0 && end < before {
 			before = end
 		}
 	}
-	return b.History(r.Context(), repository, tag, before, limit)
+	return movesBefore(r.Request, b, repository, tag, before, limit)
 }
 
 func moveOf(m indexer.Move) move {

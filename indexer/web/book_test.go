@@ -36,11 +36,15 @@ type book struct {
 	uses         []indexer.Use
 	manifests    []indexer.Manifest // of all repositories; by tag and digest of theirs too
 	allTags      []indexer.TagOf
-	err          error // of every question but that for the version
+	storage      indexer.Storage
+	namespaces   []indexer.NamespaceStorage
+	stored       []indexer.RepositoryStorage // by name
+	err          error                       // of every question but that for the version
 
 	mu         sync.Mutex
 	questions  int
 	query      indexer.Query
+	stores     []indexer.StorageQuery
 	imageQuery indexer.ImageQuery
 	reference  indexer.Reference
 	after      string
@@ -198,6 +202,23 @@ func (b *book) TagsAt(_ context.Context, _ string, at time.Time, after string, l
 func (b *book) Uses(_ context.Context, _ digest.Digest, afterRepository string, _ digest.Digest, limit int) ([]indexer.Use, error) {
 	b.after = afterRepository
 	return b.uses[:min(limit, len(b.uses))], b.asked()
+}
+
+func (b *book) Storage(context.Context) (indexer.Storage, error) { return b.storage, b.asked() }
+
+func (b *book) NamespaceStorage(_ context.Context, limit int) ([]indexer.NamespaceStorage, error) {
+	return b.namespaces[:min(limit, len(b.namespaces))], b.asked()
+}
+
+func (b *book) RepositoryStorage(_ context.Context, q indexer.StorageQuery) ([]indexer.RepositoryStorage, error) {
+	b.stores = append(b.stores, q)
+	var list []indexer.RepositoryStorage
+	for _, r := range b.stored {
+		if r.Name > q.After && len(list) < q.Limit {
+			list = append(list, r)
+		}
+	}
+	return list, b.asked()
 }
 
 func (b *book) AllManifests(_ context.Context, repository string, d digest.Digest, limit int) ([]indexer.Manifest, error) {

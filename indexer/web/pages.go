@@ -170,42 +170,6 @@ func (s *server) repositoryPage(w http.ResponseWriter, r *http.Request, name str
 	})
 }
 
-type statusView struct {
-	indexer.Status
-	Scans []scanView
-}
-
-type scanView struct {
-	What string
-	*indexer.Scan
-}
-
-// statusPage is the one page that no version of the catalogue stands for: tasks
-// come and go while nothing changes that a reader sees elsewhere. So it has no
-// ETag and is not stored.
-func (s *server) statusPage(w http.ResponseWriter, r *http.Request) error {
-	var status indexer.Status
-	var fresh indexer.Freshness
-	err := s.readSince(r, func(b Book, f indexer.Freshness) (err error) {
-		fresh = f
-		status, err = b.Status(r.Context())
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	tellFreshness(w.Header(), fresh)
-	status.OldestDue = status.OldestDue.Round(time.Second)
-	var body strings.Builder
-	view := statusView{Status: status, Scans: []scanView{{"Last scan", status.LastScan}, {"Running scan", status.Running}}}
-	if err := s.render(&body, "status", page{Title: "Status", Main: view}); err != nil {
-		return err
-	}
-	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	return write(w, []byte(body.String()))
-}
-
 // publicHost is the host that pull commands name. Without one in the
 // configuration it is a word to be replaced: the Host of a request would be
 // right for that client only, and the page is for every client of a cache.

@@ -55,8 +55,16 @@ func stocked(s string) *book {
 			ConfigBody: []byte(`{"config":{"User":` + quoted + `,"Env":[` + quoted + `],"Entrypoint":[` + quoted + `],"Cmd":[` + quoted +
 				`],"ExposedPorts":{` + quoted + `:{}},"Volumes":{` + quoted + `:{}},"WorkingDir":` + quoted + `},"history":[{"created":` + quoted + `,"created_by":` + quoted + `}]}`),
 		},
-		tagsOf:    []string{"v1"},
-		referrers: []indexer.Referrer{{Digest: digest.Digest(s), MediaType: s, ArtifactType: s, Size: 99, Tag: s}},
+		moves: []indexer.Move{
+			{ID: 3, Repository: "app", Tag: s, From: dgst("a"), SeenAt: day, SeenBy: s},
+			{ID: 2, Repository: s, Tag: s, From: digest.Digest(s), To: digest.Digest(s + "x"), SeenAt: day, SeenBy: "scan"},
+			{ID: 1, Repository: "app", Tag: s, To: digest.Digest(s), SeenAt: day, SeenBy: "event"},
+		},
+		storage:    indexer.Storage{Repositories: 1, Manifests: 3, Size: 9000, Own: 8000, Untagged: 1, UntaggedSize: 2000, CountedAt: day},
+		namespaces: []indexer.NamespaceStorage{{Namespace: s, Repositories: 1, Own: 5000, Shared: 1000}, {Namespace: "", Repositories: 1, Own: 3000}},
+		stored:     []indexer.RepositoryStorage{{Name: s, Own: 5000, Shared: 1000, Manifests: 3, Untagged: 1, UntaggedSize: 2000, PushedAt: day}},
+		tagsOf:     []string{"v1"},
+		referrers:  []indexer.Referrer{{Digest: digest.Digest(s), MediaType: s, ArtifactType: s, Size: 99, Tag: s}},
 		status: indexer.Status{
 			Version:   indexer.Version{Epoch: "e1", Number: 7},
 			LastScan:  &indexer.Scan{ID: 1, Reason: s, StartedAt: day, FinishedAt: day, Repositories: 5000},
@@ -73,7 +81,7 @@ func jsonSafe(s string) bool {
 	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' })
 }
 
-var pagePaths = []string{"/", "/?q=x", "/r/app", "/r/app:v1", "/r/app@" + dgst("a").String(), "/status", "/absent"}
+var pagePaths = []string{"/", "/?q=x", "/r/app", "/r/app:v1", "/r/app@" + dgst("a").String(), "/status", "/activity", "/storage", "/storage?namespace=app", "/absent"}
 
 // What strangers push must reach a page as text only.
 func TestPagesEscape(t *testing.T) {
@@ -115,8 +123,8 @@ func checkPage(t *testing.T, what, body string) {
 	if !strings.HasPrefix(body, "<!doctype html>") {
 		return // plain text of the mux, as for a path it does not clean
 	}
-	known := strings.Fields("html head meta title link body header a form input button nav main h1 h2 p pre code span ul li div table thead tbody tr th td dl dt dd details summary br time footer")
-	attributes := strings.Fields("lang charset name content rel type href class action role value maxlength placeholder title scope datetime")
+	known := strings.Fields("html head meta title link body header a form input button nav main h1 h2 p pre code span ul li div table thead tbody tr th td dl dt dd details summary br time footer b ol label section h3 svg rect progress")
+	attributes := strings.Fields("lang charset name content rel type href class action role value maxlength placeholder title scope datetime x y width height max")
 	var open []string
 	for _, m := range element.FindAllStringSubmatch(body, -1) {
 		closes, name := m[1] == "/", m[2]

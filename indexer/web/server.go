@@ -84,6 +84,13 @@ type Book interface {
 	// the two named.
 	Uses(ctx context.Context, d digest.Digest, afterRepository string, afterDigest digest.Digest, limit int) ([]indexer.Use, error)
 
+	// Storage, NamespaceStorage and RepositoryStorage are what is stored, as it was
+	// last counted; CountedAt is zero before the first time. Namespaces come most
+	// bytes first, repositories in the order asked for.
+	Storage(ctx context.Context) (indexer.Storage, error)
+	NamespaceStorage(ctx context.Context, limit int) ([]indexer.NamespaceStorage, error)
+	RepositoryStorage(ctx context.Context, q indexer.StorageQuery) ([]indexer.RepositoryStorage, error)
+
 	// AllManifests gives those of all repositories, in order of repository and
 	// digest, after the two named. It ends early where bodies are large, and with
 	// an empty slice only at the end.
@@ -182,6 +189,9 @@ func New(c Config) http.Handler {
 		mux.Handle("GET /{$}", s.handle(s.cataloguePage, s.tellPage))
 		mux.Handle("GET /r/{reference...}", s.handle(s.referencePage, s.tellPage))
 		mux.Handle("GET /status", s.handle(s.statusPage, s.tellPage))
+		mux.Handle("GET /activity", s.handle(s.activityPage, s.tellPage))
+		mux.Handle("GET /activity.atom", s.handle(s.activityFeed, tellText))
+		mux.Handle("GET /storage", s.handle(s.storagePage, s.tellPage))
 		mux.Handle("GET /static/{name}", s.handle(s.static, tellText))
 		mux.Handle("GET /", s.handle(nothingHere, s.tellPage))
 	} else {

@@ -74,8 +74,10 @@ func parsePages() map[string]*template.Template {
 	assets := readAssets()
 	base := template.New("layout.html").Funcs(template.FuncMap{
 		"asset":     func(name string) string { return "/static/" + name + "?v=" + assets[name].hash },
+		"clock":     func(t time.Time) string { return t.UTC().Format("15:04") },
 		"cut":       cut,
 		"date":      date,
+		"day":       func(t time.Time) string { return t.UTC().Format("2 January 2006") },
 		"httpURL":   httpURL,
 		"number":    func(n int) string { return grouped(int64(n)) },
 		"platforms": platforms,

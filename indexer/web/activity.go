@@ -1,0 +1,116 @@
+package web
+
+import (
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/portbook/portbook/indexer"
+)
+
+// An activityView is the moves of tags, latest first, day by day.
+type activityView struct {
+	Repository string // only of this one; "" of all
+	Days       []activityDay
+	Feed       string // its address
+	Back, More string // addresses of the latest moves and of older ones; "" if there are none
+}
+
+type activityDay struct {
+	Day   time.Time // in UTC
+	Moves []moveView
+}
+
+type moveView struct {
+	indexer.Move
+	What string // pushed, moved, deleted
+}
+
+// activityAddress is the address of path for a repository, "" for all.
+func activityAddress(path, repository string, before int64) string {
+	v := url.Values{}
+	if repository != "" {
+		v.Set("repository", repository)
+	}
+	if before > 0 {
+		v.Set("before", strconv.FormatInt(before, 10))
+	}
+	if len(v) == 0 {
+		return path
+	}
+	return path + "?" + v.Encode()
+}
+
+// activityAsked reads which moves are asked for. What is no more has a history
+// too, so an unknown name is no error.
+func activityAsked(r *http.Request) (repository string, before int64, err error) {
+	v := r.URL.Query()
+	repository = v.Get("repository")
+	if repository != "" && !indexer.IsRepository(repository) {
+		return "", 0, invalid("repository name", "%q", cut(repository, 64))
+	}
+	if text := v.Get("before"); text != "" {
+		before, err = strconv.ParseInt(text, 10, 64)
+		if err != nil || before < 1 {
+			return "", 0, invalid("before", "is %.64q: write the id of a move", text)
+		}
+	}
+	return repository, before, nil
+}
+
+// movesBefore gives up to limit moves, and the id before which the next page
+// begins, 0 if there is none.
+func movesBefore(r *http.Request, b Book, repository, tag string, before int64, limit int) (moves []indexer.Move, next int64, err error) {
+	moves, err = b.History(r.Context(), repository, tag, before, limit+1)
+	if len(moves) > limit {
+		moves, next = moves[:limit], moves[limit-1].ID
+	}
+	return moves, next, err
+}
+
+func (s *server) activityPage(w http.ResponseWriter, r *http.Request) error {
+	repository, before, err := activityAsked(r)
+	if err != nil {
+		return err
+	}
+	return s.html(w, r, "activity", func(b Book) (page, error) {
+		moves, next, err := movesBefore(r, b, repository, "", before, pageSize)
+		if err != nil {
+			return page{}, err
+		}
+		view := activityView{Repository: repository, Days: daysOf(moves), Feed: activityAddress("/activity.atom", repository, 0)}
+		if before > 0 {
+			view.Back = activityAddress("/activity", repository, 0)
+		}
+		if next > 0 {
+			view.More = activityAddress("/activity", repository, next)
+		}
+		return page{Title: "Activity", Main: view}, nil
+	})
+}
+
+// daysOf puts moves under the days, in UTC, on which they were seen.
+func daysOf(moves []indexer.Move) []activityDay {
+	var days []activityDay
+	for _, m := range moves {
+		day := m.SeenAt.UTC().Truncate(24 * time.Hour)
+		if n := len(days); n == 0 || !days[n-1].Day.Equal(day) {
+			days = append(days, activityDay{Day: day})
+		}
+		last := &days[len(days)-1]
+		last.Moves = append(last.Moves, moveView{m, whatOf(m)})
+	}
+	return days
+}
+
+// whatOf says in a word what a move did to its tag.
+func whatOf(m indexer.Move) string {
+	switch {
+	case m.To == "":
+		return "deleted"
+	case m.From == "":
+		return "pushed"
+	}
+	return "moved"
+}

@@ -1,0 +1,162 @@
+package web
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/portbook/portbook/indexer"
+)
+
+const (
+	// longWait is how long the oldest task may wait before the page calls it
+	// trouble: 2 minutes. A push is read within a second; what a scan of a large
+	// registry finds may wait for longer, and then the page says so too.
+	longWait = 2 * time.Minute
+	// longLead is how long a scan may wait for somebody to begin it: 30 s. Another
+	// indexer takes over within seconds of the leader's death.
+	longLead = 30 * time.Second
+)
+
+// A statusView is what an operator should know, what is wrong first.
+type statusView struct {
+	indexer.Status
+	Troubles []trouble
+	Scans    []scanView // the running one, the waiting one, the last whole one
+	Failed   []failureView
+	Cut      bool // whether more failed than are listed
+	Program  string
+	Revision string
+}
+
+// A trouble is something that is wrong, and what helps.
+type trouble struct{ What, Help string }
+
+type scanView struct {
+	*indexer.Scan
+	What string
+	Took time.Duration // so far, if it runs
+	Runs bool          // whether it does, and the registry has named something
+	Part int           // how many hundredths of that are done
+}
+
+type failureView struct {
+	indexer.TaskFailure
+	Address string // of the page, if it can have one
+	Name    string // as the commands of registries write it
+}
+
+// statusPage is the one page that no version of the catalogue stands for: tasks
+// come and go while nothing changes that a reader sees elsewhere. So it has no
+// ETag and is not stored, and may say how long ago something was.
+func (s *server) statusPage(w http.ResponseWriter, r *http.Request) error {
+	var status indexer.Status
+	var fresh indexer.Freshness
+	err := s.readSince(r, func(b Book, f indexer.Freshness) (err error) {
+		fresh = f
+		status, err = b.Status(r.Context())
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	tellFreshness(w.Header(), fresh)
+	var body strings.Builder
+	if err := s.render(&body, "status", page{Title: "Status", Main: s.viewStatus(status, time.Now())}); err != nil {
+		return err
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	return write(w, []byte(body.String()))
+}
+
+func (s *server) viewStatus(status indexer.Status, now time.Time) statusView {
+	status.OldestDue = status.OldestDue.Round(time.Second)
+	view := statusView{Status: status, Troubles: troublesOf(status, now), Program: s.Version, Revision: s.Revision}
+	for _, x := range []struct {
+		what string
+		scan *indexer.Scan
+	}{{"Running scan", status.Running}, {"Waiting scan", status.Waiting}, {"Last whole scan", status.LastScan}} {
+		if x.scan != nil {
+			view.Scans = append(view.Scans, viewScan(x.what, x.scan, now))
+		}
+	}
+	for _, f := range status.Failures {
+		view.Failed = append(view.Failed, viewFailure(f))
+	}
+	view.Cut = status.GivenUp > len(status.Failures)
+	return view
+}
+
+func viewScan(what string, scan *indexer.Scan, now time.Time) scanView {
+	v := scanView{Scan: scan, What: what}
+	switch {
+	case scan.StartedAt.IsZero():
+	case !scan.FinishedAt.IsZero():
+		v.Took = roundedSpan(scan.FinishedAt.Sub(scan.StartedAt))
+	default:
+		v.Took = roundedSpan(now.Sub(scan.StartedAt))
+		if scan.Listed > 0 {
+			v.Runs, v.Part = true, min(100*scan.Repositories/scan.Listed, 100)
+		}
+	}
+	return v
+}
+
+// roundedSpan gives a time span for people: to seconds, if it has some.
+func roundedSpan(d time.Duration) time.Duration {
+	if d < time.Second {
+		return max(d, 0).Round(time.Millisecond)
+	}
+	return d.Round(time.Second)
+}
+
+func viewFailure(f indexer.TaskFailure) failureView {
+	separator := ":"
+	if strings.Contains(f.Reference, ":") {
+		separator = "@"
+	}
+	v := failureView{TaskFailure: f, Name: f.Repository + separator + f.Reference}
+	if _, err := indexer.ParseReference(v.Name); err == nil {
+		v.Address = "/r/" + v.Name
+	}
+	return v
+}
+
+// troublesOf tells what is wrong, the worst first, and what helps.
+func troublesOf(s indexer.Status, now time.Time) (list []trouble) {
+	add := func(is bool, what, help string) {
+		if is {
+			list = append(list, trouble{what, help})
+		}
+	}
+	if x := s.Running; x != nil {
+		add(x.Problem != "", "The running scan cannot go on: "+cut(x.Problem, 500),
+			"Mostly the registry does not answer. It is tried again every few seconds, and the book stays as it is.")
+	}
+	if x := s.Waiting; x != nil && s.Running == nil {
+		waits := now.Sub(x.AskedAt)
+		add(waits > longLead, fmt.Sprintf("Nobody leads: a scan was asked for %v ago and nobody begins it.", roundedSpan(waits)),
+			"Scans, and new partitions of the database, need one indexer that writes. See whether one runs, and its log.")
+	}
+	add(s.TasksDue > 0 && s.OldestDue > longWait, fmt.Sprintf("%s references wait to be read, the oldest for %v.", grouped(int64(s.TasksDue)), s.OldestDue.Round(time.Second)),
+		"During the first scan of a large registry that is so. Else the registry is slow or away, or no indexer that writes runs.")
+	add(s.GivenUp > 0, plural(s.GivenUp, "reference could", "references could")+" not be read, and nobody tries again.",
+		"The reasons stand below. The next push or scan begins anew.")
+	if x := s.LastScan; x != nil {
+		add(x.Errors > 0, "The last scan could not look at "+plural(x.Errors, "repository.", "repositories."),
+			"What the book has of them is as it was before. The log of the leader names them.")
+	}
+	add(s.LastScan == nil && s.Running == nil && s.Waiting == nil, "No scan has ever gone through the registry.",
+		"What was pushed before events came, or while none did, is missing. The command scan asks for one.")
+	return list
+}
+
+// plural gives a number and what there are so many of.
+func plural(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return grouped(int64(n)) + " " + many
+}

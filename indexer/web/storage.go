@@ -1,0 +1,187 @@
+package web
+
+import (
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/portbook/portbook/indexer"
+)
+
+const (
+	// storageList is how many namespaces, and how many repositories of each kind,
+	// the page of storage lists: 20. Whoever needs all of them asks the API.
+	storageList = 20
+	// noNamespace stands in addresses for the namespace of names without a slash.
+	// No namespace has that name.
+	noNamespace = "/"
+)
+
+// A storageView is what everything takes, or what one namespace's repositories do.
+type storageView struct {
+	indexer.Storage
+	Whole            bar
+	InNamespace      bool
+	Namespace        string
+	Namespaces       []namespaceView
+	Largest          []repositoryStorageView
+	Oldest, Untagged []indexer.RepositoryStorage
+}
+
+// Shared is what several repositories use.
+func (v storageView) Shared() int64 { return max(v.Size-v.Own, 0) }
+
+// Used is what one repository alone uses, but for what is untagged.
+func (v storageView) Used() int64 { return max(v.Own-v.UntaggedSize, 0) }
+
+type namespaceView struct {
+	indexer.NamespaceStorage
+	Address string
+	Bar     bar
+}
+
+type repositoryStorageView struct {
+	indexer.RepositoryStorage
+	Bar bar
+}
+
+// A bar is drawn in parts, one after the other.
+type bar []barPart
+
+// A barPart is in hundredths of the width of the drawing.
+type barPart struct{ Class, X, Width string }
+
+// barOf draws numbers, of which the whole width is most. Classes are of the parts
+// in order.
+func barOf(most int64, classes string, parts ...int64) bar {
+	var b bar
+	x := 0.0
+	for i, class := range strings.Fields(classes) {
+		width := 0.0
+		if most > 0 {
+			width = min(100*float64(parts[i])/float64(most), 100-x)
+		}
+		b = append(b, barPart{class, hundredths(x), hundredths(width)})
+		x += width
+	}
+	return b
+}
+
+func hundredths(f float64) string { return strconv.FormatFloat(f, 'f', 2, 64) }
+
+func (s *server) storagePage(w http.ResponseWriter, r *http.Request) error {
+	asked := r.URL.Query().Get("namespace")
+	switch {
+	case asked == "":
+		return s.html(w, r, "storage", func(b Book) (page, error) { return storageOfAll(r, b) })
+	case asked != noNamespace && (!indexer.IsRepository(asked) || strings.Contains(asked, "/")):
+		return invalid("namespace", "%q", cut(asked, 64))
+	}
+	return s.html(w, r, "storage", func(b Book) (page, error) { return storageOfNamespace(r, b, strings.TrimSuffix(asked, noNamespace)) })
+}
+
+func storageOfAll(r *http.Request, b Book) (page, error) {
+	var view storageView
+	var err error
+	if view.Storage, err = b.Storage(r.Context()); err != nil {
+		return page{}, err
+	}
+	view.Whole = barOf(view.Size, "ledger-own ledger-untagged ledger-shared", view.Used(), view.UntaggedSize, view.Shared())
+	namespaces, err := b.NamespaceStorage(r.Context(), storageList)
+	if err != nil {
+		return page{}, err
+	}
+	for _, n := range namespaces {
+		most := namespaces[0].Own + namespaces[0].Shared
+		view.Namespaces = append(view.Namespaces, namespaceView{n, namespaceAddress(n.Namespace), barOf(most, "ledger-own ledger-shared", n.Own, n.Shared)})
+	}
+	if view.Largest, err = largest(r, b, indexer.StorageQuery{Limit: storageList}); err != nil {
+		return page{}, err
+	}
+	if view.Oldest, err = b.RepositoryStorage(r.Context(), indexer.StorageQuery{Order: indexer.ByPush, Limit: storageList}); err != nil {
+		return page{}, err
+	}
+	view.Untagged, err = b.RepositoryStorage(r.Context(), indexer.StorageQuery{Order: indexer.ByUntagged, Limit: storageList})
+	return page{Title: "Storage", Main: view}, err
+}
+
+func namespaceAddress(namespace string) string {
+	if namespace == "" {
+		namespace = noNamespace
+	}
+	return "/storage?namespace=" + url.QueryEscape(namespace)
+}
+
+// storageOfNamespace lists the largest of one namespace. One that is not counted,
+// or is not there, has none.
+func storageOfNamespace(r *http.Request, b Book, namespace string) (page, error) {
+	view := storageView{InNamespace: true, Namespace: namespace}
+	var err error
+	if view.Storage, err = b.Storage(r.Context()); err != nil {
+		return page{}, err
+	}
+	view.Largest, err = largest(r, b, indexer.StorageQuery{Namespace: &namespace, Limit: pageSize})
+	title := "Storage"
+	if namespace != "" {
+		title += " of " + namespace
+	}
+	return page{Title: title, Main: view}, err
+}
+
+func largest(r *http.Request, b Book, q indexer.StorageQuery) ([]repositoryStorageView, error) {
+	q.Order = indexer.ByStorage
+	list, err := b.RepositoryStorage(r.Context(), q)
+	var views []repositoryStorageView
+	for _, x := range list {
+		most := list[0].Own + list[0].Shared
+		views = append(views, repositoryStorageView{x, barOf(most, "ledger-own ledger-shared", x.Own, x.Shared)})
+	}
+	return views, err
+}
+
+type storageAnswer struct {
+	Size         int64               `json:"size" doc:"bytes of all configs and layers, each once"`
+	Own          int64               `json:"own" doc:"bytes of those that one repository alone uses"`
+	Untagged     int                 `json:"untagged" doc:"manifests that no tag shows, itself or by an image index, and that are attached to none"`
+	UntaggedSize int64               `json:"untagged_size" doc:"bytes of what only such manifests of one repository use"`
+	Repositories int                 `json:"repositories" doc:"how many have a manifest"`
+	Manifests    int                 `json:"manifests" doc:"how many"`
+	CountedAt    *timestamp          `json:"counted_at,omitempty" doc:"when a count last came to anything else; left out before the first"`
+	Items        []repositoryStorage `json:"items" doc:"repositories in order of name"`
+	Next         string              `json:"next,omitempty" doc:"address of the next page; left out on the last"`
+}
+
+type repositoryStorage struct {
+	Repository   string    `json:"repository"`
+	Own          int64     `json:"own" doc:"bytes of configs and layers that no other repository uses"`
+	Shared       int64     `json:"shared" doc:"bytes of those that others use too"`
+	Manifests    int       `json:"manifests"`
+	Untagged     int       `json:"untagged"`
+	UntaggedSize int64     `json:"untagged_size"`
+	PushedAt     timestamp `json:"pushed_at" doc:"when a new manifest, or a tag that moved, was last seen"`
+}
+
+func (s *server) apiStorage(w http.ResponseWriter, r asked) error {
+	after, limit := r.values.Get("after"), r.number("limit", defaultList)
+	return s.json(w, r, indexer.Query{}, func(b Book) (any, string, error) {
+		total, err := b.Storage(r.Context())
+		if err != nil {
+			return nil, "", err
+		}
+		list, err := b.RepositoryStorage(r.Context(), indexer.StorageQuery{After: after, Limit: limit + 1})
+		a := storageAnswer{Size: total.Size, Own: total.Own, Untagged: total.Untagged, UntaggedSize: total.UntaggedSize,
+			Repositories: total.Repositories, Manifests: total.Manifests}
+		if !total.CountedAt.IsZero() {
+			a.CountedAt = &timestamp{total.CountedAt}
+		}
+		if len(list) > limit {
+			list = list[:limit]
+			a.Next = r.page("after", list[limit-1].Name)
+		}
+		a.Items = fitting(list, func(x indexer.RepositoryStorage) repositoryStorage {
+			return repositoryStorage{x.Name, x.Own, x.Shared, x.Manifests, x.Untagged, x.UntaggedSize, timestamp{x.PushedAt}}
+		})
+		return a, a.Next, err
+	})
+}

@@ -1,0 +1,96 @@
+package web_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/portbook/portbook/indexer"
+)
+
+func TestStoragePage(t *testing.T) {
+	t.Parallel()
+	b := stocked("team")
+	s := serve(t, b)
+	_, body := get(t, s.URL+"/storage")
+	for _, want := range []string{
+		"<b>8.79 KiB</b> in 1 repository and 3 manifests",
+		// Of 9,000 bytes: 6,000 own, 2,000 of what is own and untagged, 1,000 shared.
+		`<rect class="ledger-own" x="0.00" y="0" width="66.67" height="10"></rect><rect class="ledger-untagged" x="66.67" y="0" width="22.22" height="10"></rect><rect class="ledger-shared" x="88.89" y="0" width="11.11" height="10"></rect>`,
+		`<a href="/storage?namespace=team">team</a>`, `<a href="/storage?namespace=%2F">(none)</a>`,
+		// The second namespace beside the first, which has 6,000.
+		`<rect class="ledger-own" x="0.00" y="0" width="50.00" height="10"></rect><rect class="ledger-shared" x="50.00" y="0" width="0.00" height="10"></rect>`,
+		`<h2>Untagged</h2>`, `<h2>Not pushed for longest</h2>`, "1.95 KiB", `<time datetime="2026-03-04T05:06:07Z">`,
+	} {
+		if !strings.Contains(body, want) {
+			t.Errorf("%q is not in %s", want, body)
+		}
+	}
+	if strings.Contains(body, "style=") {
+		t.Error("a style on an element, which our policy forbids")
+	}
+	ask := func(path string) []indexer.StorageQuery {
+		t.Helper()
+		b.stores = nil
+		if resp, body := get(t, s.URL+path); resp.StatusCode != 200 {
+			t.Errorf("%s: %d %s", path, resp.StatusCode, body)
+		}
+		return b.stores
+	}
+	team, none := "team", ""
+	for path, want := range map[string][]indexer.StorageQuery{
+		"/storage":                {{Order: indexer.ByStorage, Limit: 20}, {Order: indexer.ByPush, Limit: 20}, {Order: indexer.ByUntagged, Limit: 20}},
+		"/storage?namespace=team": {{Order: indexer.ByStorage, Namespace: &team, Limit: 50}},
+		"/storage?namespace=%2F":  {{Order: indexer.ByStorage, Namespace: &none, Limit: 50}},
+	} {
+		if diff := cmp.Diff(want, ask(path)); diff != "" {
+			t.Errorf("%s asks (-want +got)\n%s", path, diff)
+		}
+	}
+	for _, path := range []string{"/storage?namespace=UPPER", "/storage?namespace=a/b", "/storage?namespace=%00"} {
+		if resp, _ := get(t, s.URL+path); resp.StatusCode != 400 {
+			t.Errorf("%s: %d, want 400", path, resp.StatusCode)
+		}
+	}
+}
+
+// Before the first count nothing is told as if it were known to be zero.
+func TestStorageNotCounted(t *testing.T) {
+	t.Parallel()
+	s := serve(t, &book{})
+	if _, body := get(t, s.URL+"/storage"); !strings.Contains(body, "Nothing is counted yet") || strings.Contains(body, "0 B") {
+		t.Errorf("%s", body)
+	}
+	if _, body := get(t, s.URL+"/api/v1/storage"); strings.Contains(body, "counted_at") || !strings.Contains(body, `"items":[]`) {
+		t.Errorf("%s", body)
+	}
+	counted := serve(t, &book{storage: indexer.Storage{CountedAt: day}})
+	if _, body := get(t, counted.URL+"/storage"); !strings.Contains(body, "<b>0 B</b> in 0 repositories") || strings.Contains(body, "NaN") {
+		t.Errorf("of an empty registry: %s", body)
+	}
+}
+
+func TestAPIStorage(t *testing.T) {
+	t.Parallel()
+	b := stocked("x")
+	b.stored = []indexer.RepositoryStorage{{Name: "a"}, {Name: "b/c", Own: 5}, {Name: "d"}}
+	s := serve(t, b)
+	type answer struct {
+		Size      int64
+		CountedAt string `json:"counted_at"`
+		Items     []struct {
+			Repository string
+			Own        int64
+		}
+		Next string
+	}
+	_, first := getJSON[answer](t, s.URL+"/api/v1/storage?limit=2")
+	if first.Size != 9000 || first.CountedAt != "2026-03-04T05:06:07Z" || len(first.Items) != 2 || first.Items[1].Own != 5 {
+		t.Errorf("%+v", first)
+	}
+	_, second := getJSON[answer](t, s.URL+first.Next)
+	if len(second.Items) != 1 || second.Items[0].Repository != "d" || second.Next != "" {
+		t.Errorf("after %s: %+v", first.Next, second)
+	}
+}
