@@ -216,7 +216,7 @@ func TestPages(t *testing.T) {
 		{"/r/app", 200, []string{`href="/r/app:v1"`, `href="/r/app@` + dgst("a").String() + `" title="` + dgst("a").String(), "aaaaaaaaaaaa", "3.00 MiB", "docker pull r.example:5000/app", `<span class="problem">words`}},
 		{"/r/app:v1", 200, []string{"docker pull r.example:5000/app:v1", `href="https://example.org/source"`, "12.1 KiB", "missing", `href="/r/app@` + dgst("d").String(), "&#34;words&#34;", "<details>"}},
 		{"/r/app@" + dgst("a").String(), 200, []string{"docker pull r.example:5000/app@" + dgst("a").String(), `href="/r/app:v1"`}},
-		{"/status", 200, []string{"e1.7", "5,000", "1m0s", "words", "given up"}},
+		{"/status", 200, []string{"e1.7", "5,000", "1 min 0 s", "words", "given up"}},
 		{"/r/absent", 404, []string{"repository &#34;absent&#34;: not found", "<h1>"}},
 		{"/r/UPPER", 400, []string{"invalid"}},
 		{"/r/app:", 400, []string{"invalid"}},

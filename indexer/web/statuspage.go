@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/portbook/portbook/indexer"
 )
 
@@ -22,6 +24,7 @@ const (
 // A statusView is what an operator should know, what is wrong first.
 type statusView struct {
 	indexer.Status
+	Oldest   string // how long the oldest task has waited
 	Troubles []trouble
 	Scans    []scanView // the running one, the waiting one, the last whole one
 	Failed   []failureView
@@ -36,15 +39,16 @@ type trouble struct{ What, Help string }
 type scanView struct {
 	*indexer.Scan
 	What string
-	Took time.Duration // so far, if it runs
-	Runs bool          // whether it does, and the registry has named something
-	Part int           // how many hundredths of that are done
+	Took string // so far, if it runs
+	Ago  string // since it ended
+	Runs bool   // whether it does, and the registry has named something
+	Part int    // how many hundredths of that are done
 }
 
 type failureView struct {
 	indexer.TaskFailure
 	Address string // of the page, if it can have one
-	Name    string // as the commands of registries write it
+	Name    string // as commands write it, but with a short digest
 }
 
 // statusPage is the one page that no version of the catalogue stands for: tasks
@@ -72,8 +76,7 @@ func (s *server) statusPage(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *server) viewStatus(status indexer.Status, now time.Time) statusView {
-	status.OldestDue = status.OldestDue.Round(time.Second)
-	view := statusView{Status: status, Troubles: troublesOf(status, now), Program: s.Version, Revision: s.Revision}
+	view := statusView{Status: status, Oldest: span(status.OldestDue), Troubles: troublesOf(status, now), Program: s.Version, Revision: s.Revision}
 	for _, x := range []struct {
 		what string
 		scan *indexer.Scan
@@ -94,9 +97,9 @@ func viewScan(what string, scan *indexer.Scan, now time.Time) scanView {
 	switch {
 	case scan.StartedAt.IsZero():
 	case !scan.FinishedAt.IsZero():
-		v.Took = roundedSpan(scan.FinishedAt.Sub(scan.StartedAt))
+		v.Took, v.Ago = span(scan.FinishedAt.Sub(scan.StartedAt)), span(now.Sub(scan.FinishedAt))
 	default:
-		v.Took = roundedSpan(now.Sub(scan.StartedAt))
+		v.Took = span(now.Sub(scan.StartedAt))
 		if scan.Listed > 0 {
 			v.Runs, v.Part = true, min(100*scan.Repositories/scan.Listed, 100)
 		}
@@ -104,24 +107,37 @@ func viewScan(what string, scan *indexer.Scan, now time.Time) scanView {
 	return v
 }
 
-// roundedSpan gives a time span for people: to seconds, if it has some.
-func roundedSpan(d time.Duration) time.Duration {
-	if d < time.Second {
-		return max(d, 0).Round(time.Millisecond)
+// span gives a time span for people, in its two greatest units.
+func span(d time.Duration) string {
+	pair := func(whole, part time.Duration, units string) string {
+		return fmt.Sprintf(units, d/whole, d%whole/part)
 	}
-	return d.Round(time.Second)
+	switch {
+	case d < time.Second:
+		return fmt.Sprintf("%d ms", max(d.Milliseconds(), 0))
+	case d < time.Minute:
+		return fmt.Sprintf("%d s", d/time.Second)
+	case d < time.Hour:
+		return pair(time.Minute, time.Second, "%d min %d s")
+	case d < 24*time.Hour:
+		return pair(time.Hour, time.Minute, "%d h %d min")
+	}
+	return pair(24*time.Hour, time.Hour, "%d d %d h")
 }
 
 func viewFailure(f indexer.TaskFailure) failureView {
-	separator := ":"
-	if strings.Contains(f.Reference, ":") {
-		separator = "@"
+	if !strings.Contains(f.Reference, ":") {
+		return failureView{f, addressOf(f.Repository + ":" + f.Reference), f.Repository + ":" + f.Reference}
 	}
-	v := failureView{TaskFailure: f, Name: f.Repository + separator + f.Reference}
-	if _, err := indexer.ParseReference(v.Name); err == nil {
-		v.Address = "/r/" + v.Name
+	return failureView{f, addressOf(f.Repository + "@" + f.Reference), f.Repository + "@" + short(digest.Digest(f.Reference))}
+}
+
+// addressOf gives the page of a reference, "" if it can have none.
+func addressOf(reference string) string {
+	if _, err := indexer.ParseReference(reference); err != nil {
+		return ""
 	}
-	return v
+	return "/r/" + reference
 }
 
 // troublesOf tells what is wrong, the worst first, and what helps.
@@ -137,10 +153,10 @@ func troublesOf(s indexer.Status, now time.Time) (list []trouble) {
 	}
 	if x := s.Waiting; x != nil && s.Running == nil {
 		waits := now.Sub(x.AskedAt)
-		add(waits > longLead, fmt.Sprintf("Nobody leads: a scan was asked for %v ago and nobody begins it.", roundedSpan(waits)),
+		add(waits > longLead, fmt.Sprintf("Nobody leads: a scan was asked for %s ago and nobody begins it.", span(waits)),
 			"Scans, and new partitions of the database, need one indexer that writes. See whether one runs, and its log.")
 	}
-	add(s.TasksDue > 0 && s.OldestDue > longWait, fmt.Sprintf("%s references wait to be read, the oldest for %v.", grouped(int64(s.TasksDue)), s.OldestDue.Round(time.Second)),
+	add(s.TasksDue > 0 && s.OldestDue > longWait, fmt.Sprintf("%s references wait to be read, the oldest for %s.", grouped(int64(s.TasksDue)), span(s.OldestDue)),
 		"During the first scan of a large registry that is so. Else the registry is slow or away, or no indexer that writes runs.")
 	add(s.GivenUp > 0, plural(s.GivenUp, "reference could", "references could")+" not be read, and nobody tries again.",
 		"The reasons stand below. The next push or scan begins anew.")

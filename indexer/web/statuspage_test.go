@@ -23,8 +23,8 @@ func TestStatusTroubles(t *testing.T) {
 		"asked for just now": {indexer.Status{LastScan: scanned, Waiting: &indexer.Scan{AskedAt: time.Now()}}, ""},
 		"never scanned":      {indexer.Status{}, "No scan has ever gone through the registry."},
 		"registry away":      {indexer.Status{LastScan: scanned, Running: &indexer.Scan{StartedAt: day, Problem: "dial tcp: refused"}}, "The running scan cannot go on: dial tcp: refused"},
-		"nobody leads":       {indexer.Status{LastScan: scanned, Waiting: &indexer.Scan{AskedAt: time.Now().Add(-time.Hour)}}, "Nobody leads: a scan was asked for 1h0m0s ago"},
-		"backlog":            {indexer.Status{LastScan: scanned, TasksDue: 1234, OldestDue: 5 * time.Minute}, "1,234 references wait to be read, the oldest for 5m0s."},
+		"nobody leads":       {indexer.Status{LastScan: scanned, Waiting: &indexer.Scan{AskedAt: time.Now().Add(-time.Hour)}}, "Nobody leads: a scan was asked for 1 h 0 min ago"},
+		"backlog":            {indexer.Status{LastScan: scanned, TasksDue: 1234, OldestDue: 5 * time.Minute}, "1,234 references wait to be read, the oldest for 5 min 0 s."},
 		"given up":           {indexer.Status{LastScan: scanned, GivenUp: 1}, "1 reference could not be read"},
 		"failed":             {indexer.Status{LastScan: &indexer.Scan{StartedAt: day, FinishedAt: day, Errors: 2}}, "The last scan could not look at 2 repositories."},
 	} {
@@ -56,9 +56,9 @@ func TestStatusPage(t *testing.T) {
 	s := serve(t, b)
 	resp, body := get(t, s.URL+"/status")
 	for _, want := range []string{
-		`<a href="/r/team/app:v1">team/app:v1</a>`, "manifest: 500", "6, given up", `<a href="/r/team/app@` + dgst("a").String() + `">`, `<th scope="row">UPPER:v1</th>`,
+		`<a href="/r/team/app:v1">team/app:v1</a>`, "manifest: 500", "6 attempts, given up", `<a href="/r/team/app@` + dgst("a").String() + `">team/app@aaaaaaaaaaaa</a>`, "<b>UPPER:v1</b>",
 		"Only the latest are listed", `<progress class="ledger-progress" max="400" value="100"`, "100 of 400 repositories that the registry has named so far, 25 %",
-		"after 1m30s", "<code>registry-7</code>", "150 references could not be read", "20,000 tags",
+		"after 1 min 30 s", "<code>registry-7</code>", "150 references could not be read", "20,000 tags",
 	} {
 		if !strings.Contains(body, want) {
 			t.Errorf("%q is not in %s", want, body)

@@ -15,7 +15,7 @@ func TestStoragePage(t *testing.T) {
 	s := serve(t, b)
 	_, body := get(t, s.URL+"/storage")
 	for _, want := range []string{
-		"<b>8.79 KiB</b> in 1 repository and 3 manifests",
+		"1.95 KiB as well, and untagged", "<b>8.79 KiB</b> in 1 repository and 3 manifests",
 		// Of 9,000 bytes: 6,000 own, 2,000 of what is own and untagged, 1,000 shared.
 		`<rect class="ledger-own" x="0.00" y="0" width="66.67" height="10"></rect><rect class="ledger-untagged" x="66.67" y="0" width="22.22" height="10"></rect><rect class="ledger-shared" x="88.89" y="0" width="11.11" height="10"></rect>`,
 		`<a href="/storage?namespace=team">team</a>`, `<a href="/storage?namespace=%2F">(none)</a>`,
