@@ -1,8 +1,10 @@
 package postgres_test
 
 import (
+	"context"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -141,7 +143,8 @@ func TestStorageVersion(t *testing.T) {
 func TestUntagged(t *testing.T) {
 	t.Parallel()
 	s := postgres.New(schematest.New(t))
-	a, b := heavy("app", map[string]int64{"a": 100}), heavy("app", map[string]int64{"b": 10})
+	a, b := heavy("app", map[string]int64{"a": 100}), heavy("app", map[string]int64{"b": 10, "base": 5000})
+	setTag(t, s, "v1", heavy("other", map[string]int64{"base": 5000}))
 	inner := indexOf("app", b)
 	sbom := heavy("app", map[string]int64{"sbom": 1})
 	sbom.Subject = a.Digest
@@ -150,13 +153,14 @@ func TestUntagged(t *testing.T) {
 	}
 	setTag(t, s, "v1", indexOf("app", a, inner))
 	countStorage(t, s)
-	if got := storageOf(t, s).Repositories; len(got) != 1 || got[0].Untagged != 0 || got[0].Manifests != 5 || got[0].Own != 111 {
+	if got := storageOf(t, s).Repositories; len(got) != 2 || got[0].Untagged != 0 || got[0].Manifests != 5 || got[0].Own != 111 {
 		t.Errorf("all is shown or attached, and: %+v", got)
 	}
 	setTag(t, s, "v1", heavy("app", map[string]int64{"a": 100, "c": 1000}))
 	countStorage(t, s)
 	got := storageOf(t, s)
-	// The old index, what it listed, and not what is attached: its subject is still there.
+	// The old index and what it listed; not what is attached, as its subject is still
+	// there, and not the bytes that another repository uses.
 	if r := got.Repositories[0]; r.Untagged != 4 || r.UntaggedSize != 10 || r.Own != 1111 || got.Total.UntaggedSize != 10 || got.Total.Untagged != 4 {
 		t.Errorf("after the tag moved on: %+v", got)
 	}
@@ -197,5 +201,28 @@ func TestStorageOrders(t *testing.T) {
 			}
 			return err
 		})
+	}
+}
+
+// A count of hours must not wait for whoever pushes, nor keep him waiting.
+func TestStorageWaitsForNobody(t *testing.T) {
+	t.Parallel()
+	pool := schematest.New(t)
+	s := postgres.New(pool)
+	setTag(t, s, "v1", heavy("app", map[string]int64{"a": 1}))
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	tx, err := pool.Begin(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback(context.Background()) }()
+	for _, table := range []string{"repository", "manifest", "tag", "image_search", "blob"} {
+		if _, err := tx.Exec(ctx, "SELECT FROM "+table+" FOR UPDATE"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n, err := s.CountStorage(ctx); err != nil || n == 0 {
+		t.Errorf("beside a push: %d rows, %v", n, err)
 	}
 }
