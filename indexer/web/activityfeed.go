@@ -95,7 +95,7 @@ func moveEntry(m indexer.Move, base string) atomEntry {
 	var summary string
 	switch whatOf(m) {
 	case "deleted":
-		at = (&url.URL{Path: "/r/" + m.Repository}).EscapedPath() // the tag has no page any more
+		at = activityAddress("/activity", m.Repository, 0) // the tag has no page any more, and the repository may have none
 		summary = "It was " + m.From.String()
 	case "moved":
 		summary = "From " + m.From.String() + " to " + m.To.String()
