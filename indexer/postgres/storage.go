@@ -17,14 +17,13 @@ import (
 // 'used' has each blob once for each repository; 'counted' says of each whether it
 // is used there alone, and whether it is there that its namespace, and the whole,
 // count it. So all sums are sums over repositories. All windows want the uses in
-// one order, so they are sorted once.
+// one order, so they are sorted once. Repositories are joined as the table and not
+// by way of a part of the statement, of which Postgres has no statistics: it
+// expected a billion rows, and hashed them into thousands of files.
 //
 // Sums are kept below 2^53: a manifest may say of its layers what it likes.
 var storageFound = `
-	WITH place AS MATERIALIZED (
-		SELECT id, name, namespace, min(id) OVER (PARTITION BY namespace) AS space
-		FROM (SELECT id, name, CASE WHEN name LIKE '%/%' THEN split_part(name, '/', 1) ELSE '' END AS namespace FROM repository) AS r
-	), untagged AS MATERIALIZED (
+	WITH untagged AS MATERIALIZED (
 		SELECT m.repository_id, m.id FROM manifest m
 		WHERE NOT EXISTS (SELECT FROM image_search s WHERE s.repository_id = m.repository_id AND s.manifest_id = m.id)
 			AND NOT EXISTS (SELECT FROM manifest subject WHERE subject.repository_id = m.repository_id AND subject.digest = m.subject)
@@ -33,7 +32,8 @@ var storageFound = `
 	), used AS (
 		SELECT blob_id, space, repository_id, bool_and(untagged) AS untagged FROM (
 			SELECT unnest(m.layer_ids || m.config_id) AS blob_id, p.space, m.repository_id, u.id IS NOT NULL AS untagged
-			FROM manifest m JOIN place p ON p.id = m.repository_id
+			FROM manifest m
+			JOIN (SELECT id, min(id) OVER (PARTITION BY ` + namespaceOf + `) AS space FROM repository) AS p ON p.id = m.repository_id
 			LEFT JOIN untagged u ON u.repository_id = m.repository_id AND u.id = m.id
 		) AS every WHERE blob_id IS NOT NULL GROUP BY blob_id, space, repository_id
 	), counted AS (
@@ -54,10 +54,10 @@ var storageFound = `
 	), tags AS (
 		SELECT repository_id, max(moved_at) AS moved_at FROM tag GROUP BY repository_id
 	), found AS MATERIALIZED (
-		SELECT p.name, p.namespace, m.manifests, m.untagged, GREATEST(m.seen_at, t.moved_at) AS pushed_at,
+		SELECT r.name, ` + namespaceOf + ` AS namespace, m.manifests, m.untagged, GREATEST(m.seen_at, t.moved_at) AS pushed_at,
 			` + bounded("b.own") + ` AS own, ` + bounded("b.shared") + ` AS shared, ` + bounded("b.untagged_size") + ` AS untagged_size,
 			b.size, b.space_own, b.space_shared
-		FROM place p JOIN manifests m ON m.repository_id = p.id LEFT JOIN bytes b ON b.repository_id = p.id LEFT JOIN tags t ON t.repository_id = p.id
+		FROM repository r JOIN manifests m ON m.repository_id = r.id LEFT JOIN bytes b ON b.repository_id = r.id LEFT JOIN tags t ON t.repository_id = r.id
 	), found_spaces AS MATERIALIZED (
 		SELECT namespace, count(*)::int AS repositories, ` + bounded("sum(space_own)") + ` AS own, ` + bounded("sum(space_shared)") + ` AS shared
 		FROM found GROUP BY namespace
@@ -99,6 +99,9 @@ var storageStored = `
 	)
 	SELECT (SELECT count(*) FROM gone) + (SELECT count(*) FROM moved) + (SELECT count(*) FROM new)
 		+ (SELECT count(*) FROM gone_spaces) + (SELECT count(*) FROM moved_spaces) + (SELECT count(*) FROM new_spaces) + (SELECT count(*) FROM total)`
+
+// namespaceOf is the part of a repository's name before the first slash.
+const namespaceOf = `CASE WHEN name LIKE '%/%' THEN split_part(name, '/', 1) ELSE '' END`
 
 // bounded gives a sum as bytes below 2^53, 0 for none.
 func bounded(sum string) string {
