@@ -1,0 +1,51 @@
+package main_test
+
+import (
+	"encoding/xml"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/portbook/portbook/registry/push"
+)
+
+// What a client pushes, moves and deletes is on the pages and in the feed, by the
+// real programs; and the catalogue's version tells a cache so.
+func TestLedger(t *testing.T) {
+	t.Parallel()
+	f := launch(t)
+	writer := f.indexer(f.address)
+	url := "http://" + writer.address
+	ctx := t.Context()
+	for _, content := range []string{"one", "two"} {
+		if _, err := f.registry.Push.Image(ctx, "team/app", "v1", push.ImageSpec{Labels: map[string]string{"content": content}}); err != nil {
+			t.Fatal(err)
+		}
+		f.equal(time.Minute)
+	}
+	if err := f.registry.Push.Delete(ctx, "team/app", "v1"); err != nil {
+		t.Fatal(err)
+	}
+	const deleted = `<span class="ledger-what">deleted</span>`
+	within(t, 20*time.Second, "the deletion is on the page", func() bool {
+		return strings.Contains(body(url+"/activity?repository=team/app"), deleted)
+	})
+	page := body(url + "/activity")
+	for _, what := range []string{"deleted", "moved", "pushed"} { // latest first
+		_, rest, found := strings.Cut(page, `<span class="ledger-what">`+what+`</span>`)
+		if !found {
+			t.Fatalf("no tag was %s, or not in this order: %s", what, page)
+		}
+		page = rest
+	}
+	var feed struct {
+		Titles []string `xml:"entry>title"`
+	}
+	if err := xml.Unmarshal([]byte(body(url+"/activity.atom")), &feed); err != nil || strings.Join(feed.Titles, ", ") != "team/app:v1 deleted, team/app:v1 moved, team/app:v1 pushed" {
+		t.Errorf("the feed has %q, %v", feed.Titles, err)
+	}
+	if status(url+"/storage") != http.StatusOK || !strings.Contains(body(url+"/status"), "sends events since") {
+		t.Error("no storage, or a status that knows of no registry")
+	}
+}
