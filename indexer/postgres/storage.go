@@ -85,20 +85,24 @@ var storageStored = `
 	), new_spaces AS (
 		INSERT INTO namespace_storage (namespace, repositories, own, shared) SELECT namespace, repositories, own, shared FROM found_spaces f
 		WHERE NOT EXISTS (SELECT FROM namespace_storage s WHERE s.namespace = f.namespace) ON CONFLICT DO NOTHING RETURNING 1
+	), changed AS (
+		SELECT (SELECT count(*) FROM gone) + (SELECT count(*) FROM moved) + (SELECT count(*) FROM new)
+			+ (SELECT count(*) FROM gone_spaces) + (SELECT count(*) FROM moved_spaces) + (SELECT count(*) FROM new_spaces) AS n
 	), total AS (
-		INSERT INTO storage_total AS s (repositories, manifests, size, own, untagged, untagged_size)
-		SELECT count(*), COALESCE(sum(manifests), 0), ` + bounded("sum(size)") + `, ` + bounded("sum(own)") + `, COALESCE(sum(untagged), 0), ` + bounded("sum(untagged_size)") + `
-		FROM found
-		ON CONFLICT (one) DO UPDATE SET (repositories, manifests, size, own, untagged, untagged_size, counted_at) =
-			(excluded.repositories, excluded.manifests, excluded.size, excluded.own, excluded.untagged, excluded.untagged_size, now())
-		WHERE (s.repositories, s.manifests, s.size, s.own, s.untagged, s.untagged_size)
-				<> (excluded.repositories, excluded.manifests, excluded.size, excluded.own, excluded.untagged, excluded.untagged_size)
-			OR EXISTS (SELECT FROM gone) OR EXISTS (SELECT FROM moved) OR EXISTS (SELECT FROM new)
-			OR EXISTS (SELECT FROM gone_spaces) OR EXISTS (SELECT FROM moved_spaces) OR EXISTS (SELECT FROM new_spaces)
+		SELECT count(*)::int AS repositories, COALESCE(sum(manifests), 0)::bigint AS manifests, ` + bounded("sum(size)") + ` AS size, ` + bounded("sum(own)") + ` AS own,
+			COALESCE(sum(untagged), 0)::bigint AS untagged, ` + bounded("sum(untagged_size)") + ` AS untagged_size FROM found
+	), moved_total AS (
+		UPDATE storage_total s SET (repositories, manifests, size, own, untagged, untagged_size, counted_at) =
+			(f.repositories, f.manifests, f.size, f.own, f.untagged, f.untagged_size, now())
+		FROM total f, changed c WHERE c.n > 0
+			OR (s.repositories, s.manifests, s.size, s.own, s.untagged, s.untagged_size) <> (f.repositories, f.manifests, f.size, f.own, f.untagged, f.untagged_size)
 		RETURNING 1
+	), new_total AS (
+		INSERT INTO storage_total (repositories, manifests, size, own, untagged, untagged_size)
+		SELECT repositories, manifests, size, own, untagged, untagged_size FROM total
+		WHERE NOT EXISTS (SELECT FROM storage_total) ON CONFLICT DO NOTHING RETURNING 1
 	)
-	SELECT (SELECT count(*) FROM gone) + (SELECT count(*) FROM moved) + (SELECT count(*) FROM new)
-		+ (SELECT count(*) FROM gone_spaces) + (SELECT count(*) FROM moved_spaces) + (SELECT count(*) FROM new_spaces) + (SELECT count(*) FROM total)`
+	SELECT (SELECT n FROM changed) + (SELECT count(*) FROM moved_total) + (SELECT count(*) FROM new_total)`
 
 // namespaceOf is the part of a repository's name before the first slash.
 const namespaceOf = `CASE WHEN name LIKE '%/%' THEN split_part(name, '/', 1) ELSE '' END`
