@@ -12,7 +12,8 @@ import (
 )
 
 // storageFound finds what repositories take, as 'found', and namespaces, as
-// 'found_spaces'.
+// 'found_spaces'. What a tag shows is not asked of the search rows: they may be
+// made anew just then.
 //
 // 'used' has each blob once for each repository; 'counted' says of each whether it
 // is used there alone, and whether it is there that its namespace, and the whole,
@@ -23,12 +24,16 @@ import (
 //
 // Sums are kept below 2^53: a manifest may say of its layers what it likes.
 var storageFound = `
-	WITH untagged AS MATERIALIZED (
+	WITH RECURSIVE shown AS (
+		SELECT repository_id, manifest_id AS id FROM tag WHERE manifest_id IS NOT NULL
+		UNION
+		SELECT c.repository_id, c.id FROM shown s
+		JOIN index_entry e ON e.repository_id = s.repository_id AND e.manifest_id = s.id
+		JOIN manifest c ON c.repository_id = e.repository_id AND c.digest = e.digest
+	), untagged AS MATERIALIZED (
 		SELECT m.repository_id, m.id FROM manifest m
-		WHERE NOT EXISTS (SELECT FROM image_search s WHERE s.repository_id = m.repository_id AND s.manifest_id = m.id)
+		WHERE NOT EXISTS (SELECT FROM shown s WHERE s.repository_id = m.repository_id AND s.id = m.id)
 			AND NOT EXISTS (SELECT FROM manifest subject WHERE subject.repository_id = m.repository_id AND subject.digest = m.subject)
-			AND NOT EXISTS (SELECT FROM index_entry e JOIN image_search s ON s.repository_id = e.repository_id AND s.manifest_id = e.manifest_id
-				WHERE e.repository_id = m.repository_id AND e.digest = m.digest)
 	), used AS (
 		SELECT blob_id, space, repository_id, bool_and(untagged) AS untagged FROM (
 			SELECT unnest(m.layer_ids || m.config_id) AS blob_id, p.space, m.repository_id, u.id IS NOT NULL AS untagged

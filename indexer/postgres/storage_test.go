@@ -142,7 +142,8 @@ func TestStorageVersion(t *testing.T) {
 // lists, and an image what is attached to it.
 func TestUntagged(t *testing.T) {
 	t.Parallel()
-	s := postgres.New(schematest.New(t))
+	pool := schematest.New(t)
+	s := postgres.New(pool)
 	a, b := heavy("app", map[string]int64{"a": 100}), heavy("app", map[string]int64{"b": 10, "base": 5000})
 	setTag(t, s, "v1", heavy("other", map[string]int64{"base": 5000}))
 	inner := indexOf("app", b)
@@ -152,6 +153,10 @@ func TestUntagged(t *testing.T) {
 		store(t, s, m.Digest.String(), indexer.Finding{Task: indexer.Task{Repository: "app"}, Outcome: indexer.Found, Digest: m.Digest, Manifests: []indexer.Manifest{m}})
 	}
 	setTag(t, s, "v1", indexOf("app", a, inner))
+	// As after a migration, before the program has made them anew.
+	if _, err := pool.Exec(t.Context(), "DELETE FROM image_search"); err != nil {
+		t.Fatal(err)
+	}
 	countStorage(t, s)
 	if got := storageOf(t, s).Repositories; len(got) != 2 || got[0].Untagged != 0 || got[0].Manifests != 5 || got[0].Own != 111 {
 		t.Errorf("all is shown or attached, and: %+v", got)
