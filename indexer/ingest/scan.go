@@ -56,7 +56,7 @@ func (s *Scanner) Run(ctx context.Context) (ran bool, err error) {
 	s.Log.InfoContext(ctx, "scan begins", "scan", scan.ID, "reason", scan.Reason, "after", cursor)
 	s.Metrics.ScanRunning.Set(1)
 	defer s.Metrics.ScanRunning.Set(0)
-	run := &scanRun{Scanner: s, scan: scan, cursor: cursor, seen: map[string]bool{}}
+	run := &scanRun{Scanner: s, scan: scan, from: cursor, cursor: cursor, seen: map[string]bool{}}
 	if err := run.all(ctx); err != nil {
 		return true, errors.Join(err, run.interrupt(ctx, err))
 	}
@@ -75,6 +75,7 @@ func (s *Scanner) Run(ctx context.Context) (ran bool, err error) {
 type scanRun struct {
 	*Scanner
 	seen map[string]bool // repositories looked at since this process took the scan on
+	from string          // the last that was looked at before; "" if the scan is new
 
 	mu       sync.Mutex
 	scan     indexer.Scan
@@ -272,9 +273,11 @@ func (r *scanRun) repository(ctx context.Context, name string, shelf postgres.Sh
 		r.inARow = 0
 	}
 	r.away = 0
-	r.scan.Repositories++
-	r.scan.Tags += tags
-	r.scan.Changed += len(asks)
+	if name > r.from { // those before were counted when they were looked at first
+		r.scan.Repositories++
+		r.scan.Tags += tags
+		r.scan.Changed += len(asks)
+	}
 	r.advance(name)
 	return nil
 }
