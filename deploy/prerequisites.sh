@@ -27,6 +27,10 @@ tools() {
 		nginx            nginx            the front proxy's configuration, run for real
 		redis-server     redis-server     the registry's configuration with a Redis cache
 		openssl          openssl          the handbook's commands (test/operations)
+		chromium         chromium         the pages, as people see them (test/browser)
+		npm              npm              fetching what looks through the pages
+		java             default-jre-headless the checker of HTML
+		-                fonts-dejavu-core pages in which letters can be seen
 		curl             curl             smoke test of make up
 		jq               jq               smoke test of make up
 		gcc              gcc              go test -race (make check)

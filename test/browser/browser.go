@@ -1,0 +1,397 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"os/exec"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/chromedp/cdproto/accessibility"
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/dom"
+	"github.com/chromedp/cdproto/emulation"
+	cdplog "github.com/chromedp/cdproto/log"
+	"github.com/chromedp/cdproto/network"
+	cdppage "github.com/chromedp/cdproto/page"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+)
+
+// stepTimeout bounds one thing that a person does, with the page that follows.
+const stepTimeout = 30 * time.Second
+
+// phone is the widest window that is a phone's: as browsers on phones do, it
+// draws scrollbars over the page and obeys the viewport's meta element.
+const phone = 480
+
+// chromium is the browser's command: Debian's.
+const chromium = "chromium"
+
+// startBrowser starts a browser without a window. The context that it gives is
+// for newTab.
+func startBrowser(ctx context.Context) (context.Context, context.CancelFunc, error) {
+	path, err := exec.LookPath(chromium)
+	if err != nil {
+		return nil, nil, err
+	}
+	// chromedp leaves out the sandbox for root, for whom there is none.
+	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path))
+	allocator, stop := chromedp.NewExecAllocator(ctx, options...)
+	browser, closeBrowser := chromedp.NewContext(allocator)
+	end := func() {
+		closeBrowser()
+		stop()
+	}
+	if err := chromedp.Do(browser); err != nil {
+		end()
+		return nil, nil, fmt.Errorf("start %s: %w", path, err)
+	}
+	return browser, end, nil
+}
+
+// A tab is one in which nothing was looked at before: it has a cache of its own.
+// It is used by one goroutine.
+type tab struct {
+	ctx   context.Context
+	close context.CancelFunc
+
+	noScript bool
+
+	mu   sync.Mutex
+	view *view // what is being recorded
+}
+
+func newTab(browser context.Context) (*tab, error) {
+	t := &tab{view: newView()}
+	t.ctx, t.close = chromedp.NewContext(browser, chromedp.WithNewBrowserContext(), chromedp.WithListener(t.record))
+	if err := chromedp.Do(t.ctx); err != nil {
+		t.close()
+		return nil, err
+	}
+	return t, nil
+}
+
+// A view is what one look at a page brought about.
+type view struct {
+	status     int // of the page
+	requests   map[network.RequestID]*request
+	order      []network.RequestID
+	complaints []complaint
+}
+
+// A request is one that the page made, or the page itself.
+type request struct {
+	url    string
+	status int     // on the wire; 0: it came from the cache
+	etag   string  // on the wire
+	bytes  float64 // on the wire, with headers
+}
+
+// A complaint is what the browser says against a page, or what the page lets it
+// say.
+type complaint struct{ text, url string }
+
+func newView() *view { return &view{requests: map[network.RequestID]*request{}} }
+
+func (v *view) of(id network.RequestID) *request {
+	r := v.requests[id]
+	if r == nil {
+		r = &request{}
+		v.requests[id], v.order = r, append(v.order, id)
+	}
+	return r
+}
+
+// record notes what the browser tells. It runs where the browser's messages are
+// read, and so asks nothing.
+func (t *tab) record(event any) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	v := t.view
+	switch e := event.(type) {
+	case *network.EventRequestWillBeSent:
+		v.of(e.RequestID).url = e.Request.URL
+	case *network.EventResponseReceivedExtraInfo:
+		r := v.of(e.RequestID)
+		r.status, r.etag = int(e.StatusCode), header(e.Headers, "etag")
+	case *network.EventDataReceived:
+		v.of(e.RequestID).bytes += float64(e.EncodedDataLength)
+	case *network.EventLoadingFinished:
+		v.of(e.RequestID).bytes = e.EncodedDataLength
+	case *cdplog.EventEntryAdded:
+		if e.Entry.Level == cdplog.EntryLevelError || e.Entry.Level == cdplog.EntryLevelWarning {
+			v.complaints = append(v.complaints, complaint{e.Entry.Text, e.Entry.URL})
+		}
+	case *runtime.EventConsoleAPICalled:
+		if e.Type == runtime.ConsoleAPICalledTypeError || e.Type == runtime.ConsoleAPICalledTypeWarning {
+			v.complaints = append(v.complaints, complaint{text: "the page's script says: " + said(e.Args)})
+		}
+	case *runtime.EventExceptionThrown:
+		v.complaints = append(v.complaints, complaint{text: "the page's script threw: " + e.ExceptionDetails.Text + " " + said([]*runtime.RemoteObject{e.ExceptionDetails.Exception})})
+	case *cdppage.EventJavascriptDialogOpening:
+		v.complaints = append(v.complaints, complaint{text: "a dialog opened: " + e.Message})
+	}
+}
+
+// header gives a field of a response, whatever the case of its name.
+func header(h network.Headers, name string) string {
+	for key, value := range h {
+		if strings.EqualFold(key, name) {
+			return fmt.Sprint(value)
+		}
+	}
+	return ""
+}
+
+// said gives what stood in a call of the console, in one line.
+func said(args []*runtime.RemoteObject) string {
+	var words []string
+	for _, a := range args {
+		if a != nil {
+			words = append(words, strings.TrimSpace(a.Description+" "+string(a.Value)))
+		}
+	}
+	return strings.Join(words, " ")
+}
+
+// open looks at an address, and gives what that brought about until the page and
+// what belongs to it was there.
+func (t *tab) open(address string) (*view, error) {
+	// From another page, or it would be a reload, which asks for everything.
+	if err := t.do(chromedp.Navigate("about:blank")); err != nil {
+		return nil, err
+	}
+	t.mu.Lock()
+	t.view = newView()
+	t.mu.Unlock()
+	ctx, cancel := context.WithTimeout(t.ctx, stepTimeout)
+	defer cancel()
+	resp, err := chromedp.Run(ctx, chromedp.NavigateResponse(address))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", address, err)
+	}
+	if err := t.settle(); err != nil {
+		return nil, fmt.Errorf("%s: %w", address, err)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	v := t.view
+	t.view = newView() // what comes later is not of this view
+	v.status = int(resp.Status)
+	return v, nil
+}
+
+// settle waits until a page that is loaded has been drawn twice: what its script
+// asks for at the beginning is asked for by then, and what the browser has
+// against the page is told. Without script nothing comes later, and nothing could
+// wait.
+func (t *tab) settle() error {
+	if t.noScript {
+		return nil
+	}
+	const drawn = `new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 50, true))))`
+	_, err := evaluate[bool](t, drawn)
+	return err
+}
+
+// do runs actions, for so long.
+func (t *tab) do(actions ...chromedp.Action[chromedp.Void]) error {
+	ctx, cancel := context.WithTimeout(t.ctx, stepTimeout)
+	defer cancel()
+	return chromedp.Do(ctx, actions...)
+}
+
+// evaluate gives the value of an expression in the page, or what it promises.
+// Neither the page's policy nor that its script is off keeps it from running.
+func evaluate[T any](t *tab, expression string) (T, error) {
+	ctx, cancel := context.WithTimeout(t.ctx, stepTimeout)
+	defer cancel()
+	return chromedp.Run(ctx, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
+}
+
+// call gives a command to the tab.
+func call[P, R any](t *tab, command cdp.Command[P, R], params P) (R, error) {
+	ctx, cancel := context.WithTimeout(t.ctx, stepTimeout)
+	defer cancel()
+	return chromedp.Run(ctx, func(ctx context.Context, target *chromedp.Target) (R, error) {
+		return cdp.Call(ctx, target, command, params)
+	})
+}
+
+// A look is how somebody looks at pages.
+type look struct {
+	width    int
+	dark     bool
+	noScript bool
+}
+
+func (l look) theme() string {
+	if l.dark {
+		return "dark"
+	}
+	return "light"
+}
+
+func (l look) String() string {
+	text := fmt.Sprintf("%d px, %s", l.width, l.theme())
+	if l.noScript {
+		text += ", without script"
+	}
+	return text
+}
+
+// as has the tab shown in another way, what is in it too.
+func (t *tab) as(l look) error {
+	t.noScript = l.noScript
+	_, err := call(t, emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{
+		Width: int64(l.width), Height: 900, DeviceScaleFactor: 1, Mobile: l.width <= phone,
+	})
+	if err != nil {
+		return err
+	}
+	_, err = call(t, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{
+		{Name: "prefers-color-scheme", Value: l.theme()},
+		{Name: "prefers-reduced-motion", Value: "reduce"}, // a picture of a moment must be that of any moment
+	}})
+	if err != nil {
+		return err
+	}
+	_, err = call(t, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: l.noScript})
+	return err
+}
+
+// An element is one as people who do not see it are told of it.
+type element struct {
+	role, name string
+	node       cdp.BackendNodeID
+}
+
+// elements gives those of a role, in the order of the page.
+func (t *tab) elements(role string) ([]element, error) {
+	document, err := t.object("document")
+	if err != nil {
+		return nil, err
+	}
+	tree, err := call(t, accessibility.QueryAXTree, accessibility.QueryAXTreeParams{ObjectID: document, Role: role})
+	if err != nil {
+		return nil, err
+	}
+	var list []element
+	for _, n := range tree.Nodes {
+		if !n.Ignored {
+			list = append(list, elementOf(n))
+		}
+	}
+	return list, nil
+}
+
+// focused gives what has the focus.
+func (t *tab) focused() (element, error) {
+	active, err := t.object("document.activeElement")
+	if err != nil {
+		return element{}, err
+	}
+	alone := false
+	tree, err := call(t, accessibility.GetPartialAXTree, accessibility.GetPartialAXTreeParams{ObjectID: active, FetchRelatives: &alone})
+	if err != nil {
+		return element{}, err
+	}
+	for _, n := range tree.Nodes {
+		if !n.Ignored {
+			return elementOf(n), nil
+		}
+	}
+	return element{}, errors.New("what has the focus is hidden from those who hear the page")
+}
+
+func (t *tab) object(expression string) (runtime.RemoteObjectID, error) {
+	result, err := call(t, runtime.Evaluate, runtime.EvaluateParams{Expression: expression})
+	if err != nil {
+		return "", err
+	}
+	return result.Result.ObjectID, nil
+}
+
+func elementOf(n *accessibility.Node) element {
+	return element{role: text(n.Role), name: text(n.Name), node: n.BackendDOMNodeID}
+}
+
+// text gives a value that is one, "" for any other.
+func text(v *accessibility.Value) (s string) {
+	if v != nil {
+		_ = json.Unmarshal(v.Value, &s)
+	}
+	return strings.TrimSpace(s)
+}
+
+// element gives the one of a role with that name, or, as a row that is a link has
+// more in its name than ours, the first whose name holds it.
+func (t *tab) element(role, name string) (element, error) {
+	list, err := t.elements(role)
+	if err != nil {
+		return element{}, err
+	}
+	for _, same := range []func(string) bool{
+		func(s string) bool { return s == name },
+		func(s string) bool { return strings.Contains(s, name) },
+	} {
+		for _, e := range list {
+			if same(e.name) {
+				return e, nil
+			}
+		}
+	}
+	var names []string
+	for _, e := range list {
+		names = append(names, e.name)
+	}
+	return element{}, fmt.Errorf("%s has no %s called %q, but %q", t.where(), role, name, names)
+}
+
+// click clicks where an element is, as a person would, and waits for the page
+// that follows.
+func (t *tab) click(e element) error {
+	if _, err := call(t, dom.ScrollIntoViewIfNeeded, dom.ScrollIntoViewIfNeededParams{BackendNodeID: e.node}); err != nil {
+		return fmt.Errorf("%s %q cannot be seen: %w", e.role, e.name, err)
+	}
+	quads, err := call(t, dom.GetContentQuads, dom.GetContentQuadsParams{BackendNodeID: e.node})
+	if err != nil {
+		return err
+	}
+	if len(quads.Quads) == 0 {
+		return fmt.Errorf("%s %q takes no room", e.role, e.name)
+	}
+	q := quads.Quads[0] // of a link that is broken over two lines, the first
+	return t.leave(chromedp.MouseClickXY((q[0]+q[4])/2, (q[1]+q[5])/2))
+}
+
+// leave does what leads to another page, and waits for that.
+func (t *tab) leave(action chromedp.Action[chromedp.Void]) error {
+	ctx, cancel := context.WithTimeout(t.ctx, stepTimeout)
+	defer cancel()
+	from := t.where()
+	if _, err := chromedp.RunResponse(ctx, action); err != nil {
+		return fmt.Errorf("from %s: %w", from, err)
+	}
+	return t.settle()
+}
+
+// where gives path and query of the page.
+func (t *tab) where() string {
+	ctx, cancel := context.WithTimeout(t.ctx, stepTimeout)
+	defer cancel()
+	address, err := chromedp.Run(ctx, chromedp.Location())
+	if err != nil {
+		return err.Error()
+	}
+	u, err := url.Parse(address)
+	if err != nil {
+		return address
+	}
+	return u.RequestURI()
+}

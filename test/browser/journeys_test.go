@@ -1,0 +1,248 @@
+package main
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/chromedp/cdproto/dom"
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+)
+
+// maxTabs is how often Tab is pressed until what is looked for must have come.
+const maxTabs = 100
+
+// journeys are ways that people go. They find their way by what a page tells to
+// all: the roles and names of what is on it.
+func (c *checker) journeys(t *testing.T) {
+	for _, j := range []struct {
+		name string
+		look look
+		way  func(*tab) error
+	}{
+		{"search to tag", look{width: 1280}, c.searchToTag},
+		{"search to tag without script", look{width: 1280, noScript: true}, c.searchToTag},
+		{"search to tag on a phone at night", look{width: 360, dark: true}, c.searchToTag},
+		{"by keys alone", look{width: 1280}, c.byKeys},
+		{"by keys alone without script", look{width: 1280, noScript: true}, c.byKeys},
+		{"through all tags", look{width: 1280}, c.throughTags},
+		{"through all tags without script", look{width: 360, noScript: true}, c.throughTags},
+		{"back from nowhere", look{width: 1280}, c.backFromNowhere},
+	} {
+		t.Run(j.name, func(t *testing.T) {
+			t.Parallel()
+			tab, err := newTab(c.browser)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer tab.close()
+			if err := tab.as(j.look); err != nil {
+				t.Fatal(err)
+			}
+			if err := j.way(tab); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+// searchToTag types a word, opens what it finds and then a tag of it.
+func (c *checker) searchToTag(t *tab) error {
+	if _, err := t.open(c.url + "/"); err != nil {
+		return err
+	}
+	box, err := t.searchBox()
+	if err != nil {
+		return err
+	}
+	if err := t.typeInto(box, "two piers"); err != nil {
+		return err
+	}
+	if err := t.leave(chromedp.KeyEvent(kb.Enter)); err != nil {
+		return err
+	}
+	if err := t.at("/?q=two+piers"); err != nil {
+		return err
+	}
+	for _, step := range []struct{ link, to string }{
+		{"samples/harbour", "/r/samples/harbour"},
+		{"1.1", "/r/samples/harbour:1.1"},
+	} {
+		link, err := t.element("link", step.link)
+		if err != nil {
+			return err
+		}
+		if err := t.click(link); err != nil {
+			return err
+		}
+		if err := t.at(step.to); err != nil {
+			return err
+		}
+	}
+	return t.tells("docker pull")
+}
+
+// byKeys goes the same way with Tab and Enter, and must see where it is.
+func (c *checker) byKeys(t *tab) error {
+	if _, err := t.open(c.url + "/"); err != nil {
+		return err
+	}
+	if err := t.tabTo("searchbox", ""); err != nil {
+		return err
+	}
+	if err := t.do(chromedp.KeyEvent("two piers")); err != nil {
+		return err
+	}
+	for _, step := range []struct{ link, to string }{
+		{"", "/?q=two+piers"},
+		{"samples/harbour", "/r/samples/harbour"},
+		{"1.1", "/r/samples/harbour:1.1"},
+	} {
+		if step.link != "" {
+			if err := t.tabTo("link", step.link); err != nil {
+				return err
+			}
+		}
+		if err := t.leave(chromedp.KeyEvent(kb.Enter)); err != nil {
+			return err
+		}
+		if err := t.at(step.to); err != nil {
+			return err
+		}
+	}
+	return t.tells("docker pull")
+}
+
+// throughTags follows the link to the next page until there is none, and must
+// have seen the first tag and the last.
+func (c *checker) throughTags(t *tab) error {
+	if _, err := t.open(c.url + "/r/archive/nightly"); err != nil {
+		return err
+	}
+	seen := map[string]bool{}
+	for range 10 {
+		links, err := t.elements("link")
+		if err != nil {
+			return err
+		}
+		for _, l := range links {
+			seen[l.name] = true
+		}
+		next, err := t.next()
+		if err != nil {
+			return err
+		}
+		if next.node != 0 {
+			if err := t.click(next); err != nil {
+				return err
+			}
+			continue
+		}
+		for build := range 13 {
+			for _, tag := range []string{fmt.Sprintf("2.%d", build), fmt.Sprintf("2.%d.9", build)} {
+				if !seen[tag] {
+					return fmt.Errorf("tag %s was on none of the pages", tag)
+				}
+			}
+		}
+		return nil
+	}
+	return fmt.Errorf("130 tags are on more than 10 pages; now at %s", t.where())
+}
+
+// backFromNowhere finds the catalogue from a page that is none.
+func (c *checker) backFromNowhere(t *tab) error {
+	if _, err := t.open(c.url + "/nowhere"); err != nil {
+		return err
+	}
+	link, err := t.element("link", "catalogue")
+	if err != nil {
+		return err
+	}
+	if err := t.click(link); err != nil {
+		return err
+	}
+	return t.at("/")
+}
+
+// at fails if the tab is elsewhere.
+func (t *tab) at(want string) error {
+	if got := t.where(); got != want {
+		return fmt.Errorf("at %s, want %s", got, want)
+	}
+	return nil
+}
+
+// tells fails unless a text can be seen.
+func (t *tab) tells(want string) error {
+	yes, err := evaluate[bool](t, fmt.Sprintf("document.body.innerText.includes(%q)", want))
+	if err == nil && !yes {
+		err = fmt.Errorf("%s does not show %q", t.where(), want)
+	}
+	return err
+}
+
+// searchBox gives the box of the page's search.
+func (t *tab) searchBox() (element, error) {
+	list, err := t.elements("search")
+	if err != nil {
+		return element{}, err
+	}
+	if len(list) != 1 {
+		return element{}, fmt.Errorf("%s has %d landmarks for a search", t.where(), len(list))
+	}
+	return t.element("searchbox", "")
+}
+
+// typeInto clicks a box and types.
+func (t *tab) typeInto(box element, text string) error {
+	if _, err := call(t, dom.Focus, dom.FocusParams{BackendNodeID: box.node}); err != nil {
+		return err
+	}
+	return t.do(chromedp.KeyEvent(text))
+}
+
+// next gives the link to the next page; without one its node is 0.
+func (t *tab) next() (element, error) {
+	link, err := t.object(`document.querySelector("a[rel~=next]")`)
+	if err != nil || link == "" {
+		return element{}, err
+	}
+	described, err := call(t, dom.DescribeNode, dom.DescribeNodeParams{ObjectID: link})
+	if err != nil {
+		return element{}, err
+	}
+	return element{role: "link", name: "next", node: described.Node.BackendNodeID}, nil
+}
+
+// focusShown tells whether who sees the page sees what has the focus.
+const focusShown = `(() => {
+	const style = getComputedStyle(document.activeElement), box = document.activeElement.getBoundingClientRect();
+	const ring = style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 1 || style.boxShadow !== "none";
+	return document.activeElement.matches(":focus-visible") && ring && box.bottom > 0 && box.top < innerHeight;
+})()`
+
+// tabTo presses Tab until an element of a role has the focus, of that name if one
+// is given. On the way everything that has the focus must show it.
+func (t *tab) tabTo(role, name string) error {
+	for range maxTabs {
+		if err := t.do(chromedp.KeyEvent(kb.Tab)); err != nil {
+			return err
+		}
+		e, err := t.focused()
+		if err != nil {
+			return err
+		}
+		shown, err := evaluate[bool](t, focusShown)
+		if err != nil {
+			return err
+		}
+		if !shown {
+			return fmt.Errorf("%s: it cannot be seen that %s %q has the focus", t.where(), e.role, e.name)
+		}
+		if e.role == role && (name == "" || e.name == name) {
+			return nil
+		}
+	}
+	return fmt.Errorf("%s: %d times Tab do not lead to %s %q", t.where(), maxTabs, role, name)
+}

@@ -1,0 +1,146 @@
+// Browser writes pictures of every page of Portbook, in three widths and two
+// themes, to be looked at critically: make screenshots. Its tests look at the
+// same pages by themselves: whether they are valid, whether everybody can use
+// them, and what they weigh.
+//
+// It starts the whole of Portbook as make up does, has real clients push to it,
+// and drives Debian's Chromium.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"sync"
+	"syscall"
+
+	cdppage "github.com/chromedp/cdproto/page"
+)
+
+// tabs are open at once. A tab keeps a core busy.
+const tabs = 2
+
+func main() {
+	to := flag.String("to", filepath.Join(clone, "screenshots"), "the `folder` for the pictures")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := screenshots(ctx, *to)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "screenshots:", err)
+		os.Exit(1)
+	}
+}
+
+// screenshots makes the folder anew: no picture in it is of a page that is gone.
+func screenshots(ctx context.Context, folder string) (err error) {
+	for _, program := range append([]string{chromium}, clients...) {
+		if _, err := exec.LookPath(program); err != nil {
+			return fmt.Errorf("%w: deploy/prerequisites.sh tells what to install", err)
+		}
+	}
+	if err := os.RemoveAll(folder); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		return err
+	}
+	browser, closeBrowser, err := startBrowser(ctx)
+	if err != nil {
+		return err
+	}
+	defer closeBrowser()
+	fmt.Println("Starting Portbook")
+	s, err := startSite(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.close()) }()
+	if err := s.takeAll(browser, folder, emptyPages); err != nil {
+		return err
+	}
+	fmt.Println("Pushing images")
+	if err := s.push(ctx); err != nil {
+		return err
+	}
+	if err := s.takeAll(browser, folder, pages); err != nil {
+		return err
+	}
+	fmt.Printf("%d pictures are in %s\n", (len(pages)+len(emptyPages))*len(widths)*2, folder)
+	return nil
+}
+
+// takeAll takes pictures of pages, some at once.
+func (s *site) takeAll(browser context.Context, folder string, pages []page) error {
+	queue := make(chan page, len(pages))
+	for _, p := range pages {
+		queue <- p
+	}
+	close(queue)
+	var group sync.WaitGroup
+	errs := make([]error, tabs)
+	for i := range tabs {
+		group.Go(func() {
+			for p := range queue {
+				if errs[i] = s.take(browser, folder, p); errs[i] != nil {
+					return
+				}
+			}
+		})
+	}
+	group.Wait()
+	return errors.Join(errs...)
+}
+
+// widths of the pictures, in pixels: a phone, a tablet, a desk.
+var widths = []int{360, 800, 1440}
+
+// maxHeight of a picture, in pixels: what is below shows nothing new.
+const maxHeight = 6000
+
+// take takes the pictures of one page.
+func (s *site) take(browser context.Context, folder string, p page) error {
+	t, err := newTab(browser)
+	if err != nil {
+		return err
+	}
+	defer t.close()
+	for _, width := range widths {
+		for _, dark := range []bool{false, true} {
+			l := look{width: width, dark: dark}
+			if err := t.as(l); err != nil {
+				return err
+			}
+			if _, err := t.open(s.address(p)); err != nil {
+				return err
+			}
+			name := fmt.Sprintf("%s-%d-%s.png", p.name, width, l.theme())
+			if err := t.picture(filepath.Join(folder, name), width); err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+		}
+	}
+	return nil
+}
+
+// picture writes what is in the tab to a file, from top to bottom.
+func (t *tab) picture(file string, width int) error {
+	height, err := evaluate[float64](t, "document.documentElement.scrollHeight")
+	if err != nil {
+		return err
+	}
+	whole := true
+	shot, err := call(t, cdppage.CaptureScreenshot, cdppage.CaptureScreenshotParams{
+		Format: cdppage.CaptureScreenshotFormatPng, CaptureBeyondViewport: &whole, OptimizeForSpeed: &whole,
+		Clip: &cdppage.Viewport{Width: float64(width), Height: min(height, maxHeight), Scale: 1},
+	})
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, shot.Data, 0o644)
+}

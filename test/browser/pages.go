@@ -1,0 +1,73 @@
+package main
+
+import "net/http"
+
+// A page is one that people see. Every check and every screenshot goes through
+// the whole table, so a new page needs a line here and nothing else.
+type page struct {
+	name string // of its tests and screenshots
+	// path has {words} for what is known only when the site is filled: see
+	// site.known.
+	path   string
+	shows  []string // what must be visible, in any letter case
+	status int      // 0: 200
+	// live says why no version of the catalogue stands for the page, so that it is
+	// sent as a whole each time; "" for all others, which a second view must not
+	// cost again.
+	live string
+}
+
+// emptyPages are looked at before anything is pushed.
+var emptyPages = []page{
+	{name: "empty-catalogue", path: "/", shows: []string{"docker push", "skopeo copy"}},
+	{name: "empty-search", path: "/?q=harbour", shows: []string{"harbour"}},
+	{name: "empty-status", path: "/status", shows: []string{"Status"}, live: now},
+}
+
+const (
+	now = "it tells of now"
+	bad = "an error is not kept"
+)
+
+var pages = []page{
+	{name: "catalogue", path: "/", shows: []string{"archive/nightly", "Nightly builds"}},
+	{name: "catalogue-next", path: "/?after=samples/harbour", shows: []string{"samples/lighthouse"}},
+	{name: "search", path: "/?q=harbour", shows: []string{"samples/harbour", "two piers"}},
+	{name: "search-many", path: "/?q=api", shows: []string{"payments/", "api"}},
+	{name: "search-nothing", path: "/?q=qqqq", shows: []string{"qqqq"}},
+	{name: "search-hostile", path: "/?q=hostile", shows: []string{"hostile/"}},
+	{name: "search-wrong", path: "/?q=size:%3Ebig", status: http.StatusBadRequest, shows: []string{"size"}, live: bad},
+
+	{name: "repository", path: "/r/samples/harbour", shows: []string{"samples/harbour", "two piers", "1.0", "1.1", "latest", "docker pull"}},
+	{name: "repository-many-tags", path: "/r/archive/nightly", shows: []string{"archive/nightly", "130"}},
+	{name: "repository-multi-arch", path: "/r/platform/gateway", shows: []string{"platform/gateway", "linux/arm64"}},
+	{name: "repository-chart", path: "/r/samples/charts/quay", shows: []string{"0.1.0"}},
+	{name: "repository-broken", path: "/r/broken/config", shows: []string{"broken/config"}},
+	{name: "repository-hostile", path: "/r/{hostile}", shows: []string{"hostile/"}},
+
+	{name: "index", path: "/r/platform/gateway:2.4.1", shows: []string{"platform/gateway", "linux/arm64", "linux/amd64", "spdx"}},
+	{name: "index-by-digest", path: "/r/platform/gateway@{index}", shows: []string{"{index}"}},
+	{name: "image", path: "/r/platform/gateway@{image}", shows: []string{"{image}", "/usr/bin/gateway", "8443/tcp", "COPY gateway"}},
+	{name: "image-built", path: "/r/debian/tools:1.0", shows: []string{"debian/tools", "/usr/local/bin/report", "MAINTAINER_TEAM"}},
+	{name: "image-docker", path: "/r/samples/cargo:2.4", shows: []string{"samples/cargo", "9001/udp"}},
+	{name: "image-broken", path: "/r/broken/config:1", shows: []string{"broken/config"}},
+	{name: "image-hostile", path: "/r/{hostile}:{hostile-tag}", shows: []string{"hostile/"}},
+	{name: "chart", path: "/r/samples/charts/quay:0.1.0", shows: []string{"samples/charts/quay", "helm"}},
+	{name: "sbom", path: "/r/platform/gateway@{sbom}", shows: []string{"{sbom}", "spdx"}},
+	{name: "signature", path: "/r/platform/gateway:{signature}", shows: []string{"{signature}", "cosign"}},
+
+	{name: "status", path: "/status", shows: []string{"Status", "scan"}, live: now},
+	{name: "api", path: "/api/v1/", shows: []string{"OpenAPI", "/api/v1/search"}},
+
+	{name: "no-repository", path: "/r/samples/harbor", status: http.StatusNotFound, shows: []string{"samples/harbor"}, live: bad},
+	{name: "no-tag", path: "/r/samples/harbour:9.9", status: http.StatusNotFound, shows: []string{"9.9"}, live: bad},
+	{name: "no-page", path: "/nowhere", status: http.StatusNotFound, live: bad},
+	{name: "no-reference", path: "/r/UPPER", status: http.StatusBadRequest, live: bad},
+}
+
+func (p page) wantStatus() int {
+	if p.status == 0 {
+		return http.StatusOK
+	}
+	return p.status
+}

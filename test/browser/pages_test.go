@@ -1,0 +1,212 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// Every page, as people see it: first of a registry with nothing in it, then of
+// one that was pushed to, then as people go from one to the next.
+func TestBrowser(t *testing.T) {
+	needPrograms(t)
+	needPackages(t)
+	s, err := startSite(context.WithoutCancel(t.Context())) // stopped below
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.close(); err != nil {
+			t.Error(err)
+		}
+	})
+	browser, closeBrowser, err := startBrowser(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(closeBrowser)
+
+	c := newChecker(t, s, browser)
+	t.Run("empty", func(t *testing.T) { c.pages(t, emptyPages) })
+	if err := s.push(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Run("pages", func(t *testing.T) { c.pages(t, pages) })
+	t.Run("links", c.leadSomewhere)
+	t.Run("html", c.valid)
+	t.Run("journeys", c.journeys)
+	t.Run("known", func(t *testing.T) {
+		if len(c.seen) < len(emptyPages)+len(pages) {
+			t.Skip("not all pages were looked at")
+		}
+		c.mended(t)
+	})
+}
+
+// A checker looks at all pages.
+type checker struct {
+	*site
+	browser context.Context
+	html    string // folder of what was served, for the check of all at once
+
+	faults
+
+	mu    sync.Mutex
+	links map[string]string // path of this site: a page that leads to it
+	seen  []page
+}
+
+func newChecker(t *testing.T, s *site, browser context.Context) *checker {
+	return &checker{site: s, browser: browser, html: t.TempDir(), faults: faults{known: map[fault]bool{}}, links: map[string]string{}}
+}
+
+// pages looks at each page, some at once.
+func (c *checker) pages(t *testing.T, list []page) {
+	for _, p := range list {
+		t.Run(p.name, func(t *testing.T) {
+			t.Parallel()
+			found, err := c.page(t.Context(), p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.judge(t, found)
+		})
+	}
+}
+
+// page makes every check of one page.
+func (c *checker) page(ctx context.Context, p page) (found []fault, err error) {
+	tab, err := newTab(c.browser)
+	if err != nil {
+		return nil, err
+	}
+	defer tab.close()
+	if err := tab.as(looks[0]); err != nil {
+		return nil, err
+	}
+	address := c.address(p)
+	first, err := tab.open(address)
+	if err != nil {
+		return nil, err
+	}
+	for _, check := range []struct {
+		name string
+		find func() ([]string, error)
+	}{
+		{checkConsole, func() ([]string, error) { return first.console(p, address), nil }},
+		{checkOrigin, func() ([]string, error) { return first.origin(c.site), nil }},
+		{checkWeight, func() ([]string, error) { return first.weight(), nil }},
+		{checkAgain, func() ([]string, error) { return tab.viewAgain(p, address, first) }},
+		{checkShows, func() ([]string, error) { return tab.shows(p, first, c.site) }},
+		{checkHostile, tab.hostile},
+		{checkLinks, tab.deadAnchors},
+		{checkAxe, tab.axeInAllLooks},
+		{checkOverflow, tab.overflow}, // in the last look, that of a phone
+	} {
+		says, err := check.find()
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", check.name, err)
+		}
+		for _, s := range says {
+			found = append(found, fault{p.name, check.name, s})
+		}
+	}
+	return found, c.collect(ctx, tab, p)
+}
+
+// collect keeps what is checked of all pages at once: where they lead, and the
+// bytes that were served.
+func (c *checker) collect(ctx context.Context, tab *tab, p page) error {
+	links, err := tab.links(c.site)
+	if err != nil {
+		return err
+	}
+	_, body, err := c.get(ctx, c.fill(p.path))
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(c.html, p.name+".html"), body, 0o644); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.seen = append(c.seen, p)
+	for _, link := range links {
+		c.links[link] = p.name
+	}
+	return nil
+}
+
+// No link of a page leads to an error.
+func (c *checker) leadSomewhere(t *testing.T) {
+	found, err := c.deadLinks(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(c.links) == 0 {
+		t.Error("no page has a link")
+	}
+	c.judge(t, found)
+}
+
+func (c *checker) deadLinks(ctx context.Context) (found []fault, err error) {
+	for link, from := range c.links {
+		code, _, err := c.get(ctx, link)
+		if err != nil {
+			return nil, err
+		}
+		if code >= http.StatusBadRequest {
+			found = append(found, fault{from, checkLinks, fmt.Sprintf("%s leads to status %d", link, code)})
+		}
+	}
+	return found, nil
+}
+
+// vnu is the checker of the W3C and the WHATWG, as the package vnu-jar has it.
+// html-validate, which needs no Java, passed an SVG with an attribute that there
+// is none of, a <time> that is none, a <dl> without a <dt> and ARIA where it may
+// not stand; our pages have much of the first three.
+const vnu = "node_modules/vnu-jar/build/dist/vnu.jar"
+
+// The bytes of every page are valid HTML.
+func (c *checker) valid(t *testing.T) {
+	found, err := c.invalid(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.judge(t, found)
+}
+
+// invalid gives errors and warnings. The language is not guessed: much of a page
+// is names that strangers gave.
+func (c *checker) invalid(ctx context.Context) (found []fault, err error) {
+	out, err := exec.CommandContext(ctx, "java", "-jar", vnu, "--stdout", "--exit-zero-always", "--no-langdetect", "--format", "json", c.html).Output()
+	if err != nil {
+		return nil, fmt.Errorf("vnu: %w: %s", err, out)
+	}
+	var result struct {
+		Messages []struct {
+			Type, SubType, URL, Message, Extract string
+			LastLine                             int
+		}
+	}
+	if err := json.Unmarshal(out, &result); err != nil {
+		return nil, fmt.Errorf("vnu: %w: %s", err, out)
+	}
+	for _, m := range result.Messages {
+		if m.Type == "info" && m.SubType != "warning" {
+			continue
+		}
+		name := strings.TrimSuffix(path.Base(m.URL), ".html")
+		found = append(found, fault{name, checkHTML, fmt.Sprintf("line %d: %s: %q", m.LastLine, m.Message, m.Extract)})
+	}
+	return found, nil
+}

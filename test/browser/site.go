@@ -1,0 +1,162 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/portbook/portbook/deploy/launch"
+	"github.com/portbook/portbook/schema/localpg"
+)
+
+// clone is the root of the repository, as seen from here.
+const clone = "../.."
+
+const (
+	// startTimeout is for a machine that has compiled nothing yet: the registry
+	// alone takes 200 s of CPU.
+	startTimeout = 15 * time.Minute
+	// newsTimeout is how long pushes may take until all of them are in the book.
+	newsTimeout = 30 * time.Second
+	// stopTimeout is the sum of the deadlines of the three servers.
+	stopTimeout = time.Minute
+)
+
+// A site is the whole of Portbook, as make up runs it, with nothing in it at
+// first.
+type site struct {
+	url   string
+	known map[string]string // what the words in paths stand for
+	data  string
+	stop  context.CancelFunc
+	ended chan error
+	log   *readyLog
+}
+
+// startSite starts PostgreSQL, the registry and the indexer of this clone.
+func startSite(ctx context.Context) (*site, error) {
+	port, err := localpg.FreePort()
+	if err != nil {
+		return nil, err
+	}
+	addr := fmt.Sprintf("127.0.0.1:%d", port)
+	s := &site{url: "http://" + addr, known: map[string]string{}, ended: make(chan error, 1)}
+	s.log = &readyLog{line: "Portbook is ready: " + s.url, ready: make(chan struct{})}
+	// Servers that run as somebody else must be able to enter, which launch sees to.
+	if s.data, err = os.MkdirTemp("", "portbook-browser-"); err != nil {
+		return nil, err
+	}
+	ctx, s.stop = context.WithCancel(ctx)
+	go func() {
+		// No Environ: a database of somebody else's is none of ours.
+		s.ended <- launch.Run(ctx, launch.Config{Source: clone, Addr: addr, Data: s.data, Out: s.log})
+	}()
+	select {
+	case <-s.log.ready:
+		return s, nil
+	case err := <-s.ended:
+		os.RemoveAll(s.data)
+		return nil, fmt.Errorf("the site ended: %w; it told: %s", err, s.log)
+	case <-time.After(startTimeout):
+		err := fmt.Errorf("the site is not ready after %v; it told: %s", startTimeout, s.log)
+		return nil, errors.Join(err, s.close())
+	}
+}
+
+// close stops everything and removes the data.
+func (s *site) close() error {
+	s.stop()
+	defer os.RemoveAll(s.data)
+	select {
+	case err := <-s.ended:
+		return err
+	case <-time.After(stopTimeout):
+		return fmt.Errorf("the site did not end in %v", stopTimeout)
+	}
+}
+
+// address gives that of a page, with what its words stand for.
+func (s *site) address(p page) string { return s.url + s.fill(p.path) }
+
+func (s *site) fill(text string) string {
+	for word, value := range s.known {
+		text = strings.ReplaceAll(text, "{"+word+"}", value)
+	}
+	return text
+}
+
+// settled waits until the book has a repository and nothing is left to be read.
+func (s *site) settled(ctx context.Context, repository string) error {
+	ctx, cancel := context.WithTimeout(ctx, newsTimeout)
+	defer cancel()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		var status struct {
+			Due *int `json:"tasks_due"`
+		}
+		code, _, err := s.get(ctx, "/r/"+repository)
+		if err == nil && code == http.StatusOK {
+			var b []byte
+			_, b, err = s.get(ctx, "/api/v1/status")
+			if err == nil && json.Unmarshal(b, &status) == nil && status.Due != nil && *status.Due == 0 {
+				return nil
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("what was pushed is not in the book after %v: %w", newsTimeout, err)
+		case <-tick.C:
+		}
+	}
+}
+
+// get reads what a path answers, as a client without gzip.
+func (s *site) get(ctx context.Context, path string) (int, []byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url+path, nil)
+	if err != nil {
+		return 0, nil, err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	return resp.StatusCode, b, err
+}
+
+// A readyLog keeps what was printed and tells when a line has come.
+type readyLog struct {
+	line  string
+	ready chan struct{} // closed then
+
+	mu   sync.Mutex
+	text bytes.Buffer
+	came bool
+}
+
+func (l *readyLog) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.text.Write(b)
+	if !l.came && strings.Contains(l.text.String(), l.line+"\n") {
+		l.came = true
+		close(l.ready)
+	}
+	return len(b), nil
+}
+
+func (l *readyLog) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
