@@ -1,7 +1,7 @@
 # What people do with this repository. Each target gets what it needs by itself;
 # the work is done by the programs and scripts in deploy/.
 .DEFAULT_GOAL := help
-.PHONY: help up test check bench bench-search screenshots golden need-go
+.PHONY: help up test check bench bench-search bench-pages screenshots golden need-go
 
 # An address, a folder and yes or no; empty takes the default of deploy/up.
 ADDR    ?=
@@ -31,6 +31,11 @@ bench: need-go ## measure, beside a client that keeps nothing; JSON=file BIG=no
 # keeps for the next run.
 bench-search: need-go ## measure searches of a big book; REPOS=1000000 JSON=file DATA=folder
 	@cd test/bench/search && GOWORK=off go run .
+
+# 30,000 tags are pushed and scanned first, which takes some minutes; BOOK names
+# one that bench-search has kept in DATA instead.
+bench-pages: need-go ## measure every page of a book of 10,000 repositories; JSON=file DATA=folder BOOK=name
+	@cd test/bench/pages && GOWORK=off go run .
 
 # 3: a test is left out for want of a tool, maybe of one that pictures do not need.
 screenshots: need-go ## write pictures of every page to screenshots/

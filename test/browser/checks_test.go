@@ -3,8 +3,10 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -203,8 +205,10 @@ func (t *tab) axe() ([]string, error) {
 	return result.Violations, nil
 }
 
-// axeInAllLooks ends in the last look.
+// axeInAllLooks gives what axe finds, with the looks in which it does. It ends in
+// the last of them.
 func (t *tab) axeInAllLooks() (found []string, err error) {
+	in := map[string][]string{}
 	for _, l := range looks {
 		if err := t.as(l); err != nil {
 			return nil, err
@@ -214,8 +218,11 @@ func (t *tab) axeInAllLooks() (found []string, err error) {
 			return nil, fmt.Errorf("%s: %w", l, err)
 		}
 		for _, s := range says {
-			found = append(found, l.String()+": "+s)
+			in[s] = append(in[s], l.String())
 		}
+	}
+	for _, s := range slices.Sorted(maps.Keys(in)) {
+		found = append(found, strings.Join(in[s], " and ")+": "+s)
 	}
 	return found, nil
 }
