@@ -273,7 +273,7 @@ func TestAPIPage(t *testing.T) {
 		t.Errorf("%d %v", resp.StatusCode, resp.Header)
 	}
 	for path, item := range d.Paths {
-		if !strings.Contains(body, `id="`+item.Get.OperationID+`"`) || !strings.Contains(body, "GET "+path) {
+		if !strings.Contains(body, `id="get-`+item.Get.OperationID+`"`) || !strings.Contains(body, "GET "+path) {
 			t.Errorf("%s is not on the page", path)
 		}
 	}
