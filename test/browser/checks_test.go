@@ -250,10 +250,10 @@ const deadAnchors = `[...document.querySelectorAll("a[href*='#']")].filter(a =>
 
 func (t *tab) deadAnchors() ([]string, error) { return evaluate[[]string](t, deadAnchors) }
 
-// links gives the paths of this site that a page leads to, without what is after
-// #.
+// links gives the paths of this site that a page leads to, but for itself, without
+// what is after #.
 func (t *tab) links(s *site) (paths []string, err error) {
-	all, err := evaluate[[]string](t, `[...document.querySelectorAll("a[href], link[href]")].map(a => a.href.split("#")[0])`)
+	all, err := evaluate[[]string](t, `[...document.querySelectorAll("a[href], link[href]")].map(a => a.href.split("#")[0]).filter(a => a !== location.href.split("#")[0])`)
 	for _, address := range all {
 		if path, ours := strings.CutPrefix(address, s.url); ours {
 			paths = append(paths, path)

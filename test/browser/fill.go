@@ -30,7 +30,12 @@ func (s *site) push(ctx context.Context) error {
 			return err
 		}
 	}
-	return s.settled(ctx, copiedTo)
+	if err := s.settled(ctx, copiedTo); err != nil {
+		return err
+	}
+	// What the indexer finds anew from time to time it finds after a scan too; and
+	// the status tells of a scan that had something to look at.
+	return run(ctx, filepath.Join(s.data, "bin", "indexer"), "scan", "--config", filepath.Join(s.data, "indexer.yaml"))
 }
 
 // epoch is when the oldest image was made.
@@ -265,8 +270,8 @@ func (s *site) copied(ctx context.Context, _ *push.Client) error {
 		{"copy", "--all", host + "samples/harbour:1.0", host + copiedTo + ":stable"},
 		{"copy", "--all", host + "samples/harbour:1.1", host + copiedTo + ":stable"},
 		{"copy", host + "samples/lighthouse:0.3.0", host + "mirror/lighthouse:gone"},
+		{"delete", host + "mirror/lighthouse:gone"}, // and with it every tag of its digest
 		{"copy", host + "samples/lighthouse:0.3.0", host + "mirror/lighthouse:0.3.0"},
-		{"delete", host + "mirror/lighthouse:gone"},
 		{"copy", host + "samples/harbour:1.1", host + copiedTo + ":1.1"},
 	} {
 		flags := []string{args[0], "--src-tls-verify=false", "--dest-tls-verify=false", "--quiet"}

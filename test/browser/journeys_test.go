@@ -87,7 +87,11 @@ func (c *checker) byKeys(t *tab) error {
 	if _, err := t.open(c.url + "/"); err != nil {
 		return err
 	}
-	if err := t.tabTo("searchbox", ""); err != nil {
+	box, err := t.searchBox()
+	if err != nil {
+		return err
+	}
+	if err := t.tabTo(box.role, box.name); err != nil {
 		return err
 	}
 	if err := t.do(chromedp.KeyEvent("two piers")); err != nil {
@@ -191,7 +195,20 @@ func (t *tab) searchBox() (element, error) {
 	if len(list) != 1 {
 		return element{}, fmt.Errorf("%s has %d landmarks for a search", t.where(), len(list))
 	}
-	return t.element("searchbox", "")
+	boxes, err := t.elements("searchbox")
+	if err != nil {
+		return element{}, err
+	}
+	if len(boxes) == 0 { // one that makes suggestions is called so
+		boxes, err = t.elements("combobox")
+	}
+	if len(boxes) != 1 && err == nil {
+		err = fmt.Errorf("%s has %d boxes for a search", t.where(), len(boxes))
+	}
+	if err != nil {
+		return element{}, err
+	}
+	return boxes[0], nil
 }
 
 // typeInto clicks a box and types.
@@ -222,8 +239,8 @@ const focusShown = `(() => {
 	return document.activeElement.matches(":focus-visible") && ring && box.bottom > 0 && box.top < innerHeight;
 })()`
 
-// tabTo presses Tab until an element of a role has the focus, of that name if one
-// is given. On the way everything that has the focus must show it.
+// tabTo presses Tab until the element of a role and a name has the focus. On the way
+// everything that has it must show that.
 func (t *tab) tabTo(role, name string) error {
 	for range maxTabs {
 		if err := t.do(chromedp.KeyEvent(kb.Tab)); err != nil {
@@ -240,7 +257,7 @@ func (t *tab) tabTo(role, name string) error {
 		if !shown {
 			return fmt.Errorf("%s: it cannot be seen that %s %q has the focus", t.where(), e.role, e.name)
 		}
-		if e.role == role && (name == "" || e.name == name) {
+		if e.role == role && e.name == name {
 			return nil
 		}
 	}
