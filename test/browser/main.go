@@ -29,7 +29,10 @@ func main() {
 	to := flag.String("to", filepath.Join(clone, "screenshots"), "the `folder` for the pictures")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := screenshots(ctx, *to)
+	folder, err := filepath.Abs(*to)
+	if err == nil {
+		err = screenshots(ctx, folder)
+	}
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "screenshots:", err)
@@ -55,7 +58,7 @@ func screenshots(ctx context.Context, folder string) (err error) {
 		return err
 	}
 	defer closeBrowser()
-	fmt.Println("Starting Portbook")
+	fmt.Println("Starting Portbook (the first time it is built, which takes some minutes)")
 	s, err := startSite(ctx)
 	if err != nil {
 		return err
