@@ -62,19 +62,17 @@ func (l *Leader) lead(ctx context.Context) error {
 	l.Metrics.Leader.Set(1)
 	var upkeep sync.WaitGroup
 	upkeep.Go(func() { l.keepPartitions(ctx) }) // apart from scans, which may take hours
-	scanned := make(chan struct{}, 1)
-	upkeep.Go(func() { l.keep(ctx, "search", scanned, l.sortOut) })
-	upkeep.Go(func() { l.keep(ctx, "storage", nil, l.countStorage) })
+	search, storage := make(chan struct{}, 1), make(chan struct{}, 1)
+	upkeep.Go(func() { l.keep(ctx, "search", search, l.sortOut) })
+	upkeep.Go(func() { l.keep(ctx, "storage", storage, l.countStorage) })
 	defer upkeep.Wait()
 	tidy := time.Now().Add(l.GarbageCollect)
 	pause := leadAgain
 	for ctx.Err() == nil {
 		ran, err := l.scan(ctx)
 		if ran {
-			select {
-			case scanned <- struct{}{}:
-			default: // it has one to look at already
-			}
+			wake(search)
+			wake(storage)
 		}
 		if err != nil && ctx.Err() == nil {
 			l.Log.WarnContext(ctx, "scan interrupted", "error", err, "again_in", pause)
