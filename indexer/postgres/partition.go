@@ -73,15 +73,14 @@ func (s *Store) dropPartitions(ctx context.Context, table string, keep time.Dura
 // once more. That happens when nobody has led for three months, or to what an old
 // event dates back to.
 func (s *Store) beginPartitioned(ctx context.Context, f func(pgx.Tx, cluster) error) error {
-	const begin = "BEGIN; " + planOnce
-	err := s.beginAs(ctx, begin, f)
+	err := s.beginAs(ctx, beginPlanned, f)
 	if !noPartition(err) {
 		return err
 	}
 	if _, missing := s.partitions(ctx, "SELECT create_partitions()"); missing != nil {
 		return errors.Join(err, missing)
 	}
-	return s.beginAs(ctx, begin, f)
+	return s.beginAs(ctx, beginPlanned, f)
 }
 
 // noPartition reports whether a row found no partition. PostgreSQL tells that as

@@ -434,7 +434,7 @@ func (s *Store) Reform(ctx context.Context) (n int, err error) {
 // last that it did. Whoever goes on from there passes over no row twice, which
 // takes minutes where there are a million.
 func (s *Store) ReformAfter(ctx context.Context, after string) (n int, last string, err error) {
-	err = s.begin(ctx, func(tx pgx.Tx, c cluster) error {
+	err = s.beginAs(ctx, beginPlanned, func(tx pgx.Tx, c cluster) error {
 		const old = `
 			SELECT r.id, r.name FROM repository r LEFT JOIN repository_search s ON s.repository_id = r.id
 			WHERE r.name > $3 AND (s.form <> $1 OR s.form IS NULL AND EXISTS (SELECT FROM tag t WHERE t.repository_id = r.id))

@@ -63,6 +63,9 @@ func (s *Store) Ping(ctx context.Context) error {
 // second.
 const planOnce = "SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL enable_seqscan = off; SET LOCAL jit = off"
 
+// beginPlanned begins a transaction whose statements are planned once.
+const beginPlanned = "BEGIN; " + planOnce
+
 // begin runs f in a transaction of the cluster that it is told.
 func (s *Store) begin(ctx context.Context, f func(pgx.Tx, cluster) error) error {
 	return s.beginAs(ctx, "BEGIN", f)
