@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"html/template"
 	"net/url"
+	"strings"
 
 	"github.com/microcosm-cc/bluemonday"
 	"github.com/yuin/goldmark"
@@ -29,6 +30,22 @@ func markdown(s string) template.HTML {
 	}
 	return template.HTML(markdownPolicy.SanitizeBytes(b.Bytes()))
 }
+
+// maxPlain is the most runes of a description in a list: 300, of which two lines
+// are seen.
+const maxPlain = 300
+
+// plainMarkdown gives the words of a description without their layout.
+func plainMarkdown(s string) template.HTML {
+	s = cut(s, maxPlain)
+	if !strings.ContainsAny(s, "#*_`[|<>~=-") { // most are a sentence
+		return template.HTML(template.HTMLEscapeString(s))
+	}
+	return template.HTML(wordsPolicy.Sanitize(string(markdown(s))))
+}
+
+// wordsPolicy lets no element through.
+var wordsPolicy = bluemonday.StrictPolicy()
 
 var markdownParser = goldmark.New(
 	goldmark.WithExtensions(extension.Table, extension.Linkify, extension.Strikethrough),

@@ -32,6 +32,7 @@ type repositoryView struct {
 	Chart        *chart
 	TagList      []tagView
 	Names        []string // of the tags that can be compared
+	From         string   // the one that the first of them is compared with, if nobody chooses
 	Platforms    []string // that can be asked for
 	Filter       tagFilter
 	Bytewise     bool // too many tags to sort or filter them all
@@ -193,12 +194,20 @@ func (v *repositoryView) turn(list, all []indexer.Tag) {
 			same[t.Digest] = append(same[t.Digest], t.Name)
 		}
 	}
+	var newest digest.Digest
 	for _, t := range list {
 		others := slices.DeleteFunc(slices.Clone(same[t.Digest]), func(name string) bool { return name == t.Name })
 		v.TagList = append(v.TagList, tagView{Tag: t, Same: others[:min(len(others), 4)]})
-		if t.Digest != "" {
-			v.Names = append(v.Names, t.Name)
+		if t.Digest == "" {
+			continue
 		}
+		if v.From == "" && len(v.Names) > 0 && t.Digest != newest {
+			v.From = t.Name
+		}
+		if len(v.Names) == 0 {
+			newest = t.Digest
+		}
+		v.Names = append(v.Names, t.Name)
 	}
 }
 

@@ -105,6 +105,7 @@ func parsePages() map[string]*template.Template {
 		"httpURL":   httpURL,
 		"grouped":   grouped,
 		"number":    func(n int) string { return grouped(int64(n)) },
+		"plain":     plainMarkdown,
 		"platforms": platforms,
 		"rfc3339":   func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
 		"short":     short,
