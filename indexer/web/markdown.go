@@ -52,13 +52,17 @@ var markdownParser = goldmark.New(
 	goldmark.WithParserOptions(parser.WithASTTransformers(util.Prioritized(lowerHeadings{}, 100))),
 )
 
-// lowerHeadings puts the headings of a description below those of the page.
+// lowerHeadings puts the headings of a description below the second level of the
+// page, and none more than one level below that before it, as people who hear
+// pages expect.
 type lowerHeadings struct{}
 
 func (lowerHeadings) Transform(doc *ast.Document, _ text.Reader, _ parser.Context) {
+	last := 2
 	_ = ast.Walk(doc, func(n ast.Node, entering bool) (ast.WalkStatus, error) {
 		if h, is := n.(*ast.Heading); is && entering {
-			h.Level = min(h.Level+2, 6)
+			h.Level = min(h.Level+2, last+1, 6)
+			last = h.Level
 		}
 		return ast.WalkContinue, nil
 	})
