@@ -273,7 +273,18 @@ var facetTitles = map[string]string{
 	"namespace": "Namespace", "os": "Operating system", "arch": "Architecture", "type": "Type", "licence": "Licence", "label": "Label",
 }
 
+// attachedTerms are conditions that are always offered, without a count: what
+// somebody asks who cares for where images come from.
+var attachedTerms = []struct{ term, text string }{
+	{"has:signature", "signature"}, {"has:sbom", "SBOM"}, {"has:attestation", "attestation"}, {"is:multiarch", "several platforms"},
+}
+
 func (l listing) facets(found indexer.Facets) (list []facetView) {
+	has := facetView{Title: "Has"}
+	for _, t := range attachedTerms {
+		has.Values = append(has.Values, facetChoice{choice: l.toggle(t.term, t.text), Value: t.term})
+	}
+	list = append(list, has)
 	for _, f := range found.Facets {
 		title := facetTitles[f.Name]
 		if title == "" || l.inner != "" && f.Name == "namespace" {
@@ -298,17 +309,22 @@ func (l listing) facetChoice(name string, v indexer.FacetValue) facetChoice {
 	case "label": // most begin so, and there is little room
 		c.Text = cut(strings.TrimPrefix(v.Value, "org.opencontainers.image."), 80)
 	}
-	term, ok := facetTerm(name, v.Value)
-	if !ok {
-		return c
-	}
-	whole := listing{path: "/"}
-	if c.Current = indexer.HasTerm(l.q.Text, term); c.Current {
-		c.Address = whole.with(indexer.WithoutTerm(l.q.Text, term), l.sort, 1, "")
-	} else if text := indexer.WithTerm(l.q.Text, term); len(text) <= indexer.MaxQueryLength {
-		c.Address = whole.with(text, l.sort, 1, "")
+	if term, ok := facetTerm(name, v.Value); ok {
+		c.choice = l.toggle(term, c.Text)
 	}
 	return c
+}
+
+// toggle gives the link that adds a condition to the query, or takes it away.
+func (l listing) toggle(term, text string) choice {
+	whole := listing{path: "/"}
+	if indexer.HasTerm(l.q.Text, term) {
+		return choice{Text: text, Address: whole.with(indexer.WithoutTerm(l.q.Text, term), l.sort, 1, ""), Current: true}
+	}
+	if with := indexer.WithTerm(l.q.Text, term); len(with) <= indexer.MaxQueryLength {
+		return choice{Text: text, Address: whole.with(with, l.sort, 1, "")}
+	}
+	return choice{Text: text}
 }
 
 // facetTerm writes a value of a facet as a condition. A licence is what a label

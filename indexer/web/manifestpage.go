@@ -43,6 +43,7 @@ type manifestView struct {
 	Asked            indexer.Reference
 	Space            string // namespace, "" if it is in none
 	What             string // it is
+	Host             string // of the commands
 	Commands         []command
 	ByDigest         []command
 	Tags             []string
@@ -124,7 +125,7 @@ func (s *server) manifestView(r *http.Request, b Book, ref indexer.Reference, pl
 	}
 	byDigest := indexer.Reference{Repository: ref.Repository, Digest: m.Digest}
 	v = manifestView{
-		Manifest: m, Asked: ref, Space: indexer.Repository{Name: ref.Repository}.Namespace(), What: kindName(m), Annotations: first(pairs(m.Annotations)),
+		Manifest: m, Asked: ref, Host: s.host, Space: indexer.Repository{Name: ref.Repository}.Namespace(), What: kindName(m), Annotations: first(pairs(m.Annotations)),
 		Commands: pullCommands(s.host, ref, m.Kind, m.ArtifactType), ByDigest: pullCommands(s.host, byDigest, m.Kind, m.ArtifactType),
 		RawAddress: "/api/v1/repositories/" + ref.Repository + "/-/manifests/" + m.Digest.String() + "/raw",
 	}

@@ -154,7 +154,7 @@ var (
 		table thead tbody tr th td dl dt dd details summary br hr time footer section aside figure figcaption svg path circle rect select option label kbd
 		mark em strong del blockquote`)
 	ourAttributes = strings.Fields(`lang charset name content rel type href class action role value maxlength placeholder title scope datetime id src
-		tabindex autocomplete autocapitalize spellcheck data-copy data-filter viewBox d cx cy r x y width height preserveAspectRatio label
+		tabindex autocomplete autocapitalize spellcheck data-copy data-filter data-live viewBox d cx cy r x y width height preserveAspectRatio label
 		aria-label aria-labelledby aria-hidden aria-current`)
 	closedThemselves = strings.Fields("meta link input br hr path circle rect")
 )

@@ -26,6 +26,7 @@ type repositoryView struct {
 	Badges       []badge
 	Text         template.HTML // the description
 	Leading      string        // the tag that speaks for the repository
+	Host         string        // of the commands
 	Commands     []command
 	ByDigest     []command
 	Origin       []origin
@@ -103,7 +104,7 @@ func (s *server) repositoryView(r *http.Request, b Book, name string, filter tag
 	if err != nil {
 		return repositoryView{}, nearby(r, b, indexer.Reference{Repository: name}, err)
 	}
-	v := repositoryView{Repository: repository, Space: repository.Namespace(), Text: markdown(repository.Description), Filter: filter, Matched: -1}
+	v := repositoryView{Repository: repository, Host: s.host, Space: repository.Namespace(), Text: markdown(repository.Description), Filter: filter, Matched: -1}
 	self := indexer.Query{Clauses: []indexer.Clause{{{Field: indexer.FieldRepository, Value: name}}}}
 	found, err := b.Search(ctx, self.Page(1, 0))
 	if err != nil {

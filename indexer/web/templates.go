@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -32,7 +33,7 @@ type asset struct {
 	hash       string
 }
 
-func readAssets() map[string]asset {
+var readAssets = sync.OnceValue(func() map[string]asset {
 	assets := map[string]asset{}
 	for _, e := range must(files.ReadDir("static")) {
 		b := must(files.ReadFile("static/" + e.Name()))
@@ -40,7 +41,7 @@ func readAssets() map[string]asset {
 		assets[e.Name()] = asset{b, small.Bytes(), fmt.Sprintf("%x", sha256.Sum256(b))[:16]}
 	}
 	return assets
-}
+})
 
 // assetTypes are those of the files in static. A system may know none of them.
 var assetTypes = map[string]string{
@@ -93,7 +94,9 @@ var shared = []string{"layout.html", "parts.html", "icons.html"}
 
 // parsePages reads the template of every page: the layout, and in its place
 // "main" as the file of the page defines it.
-func parsePages() map[string]*template.Template {
+//
+// They are parsed once for all servers of a program, which tests have many of.
+var parsePages = sync.OnceValue(func() map[string]*template.Template {
 	assets := readAssets()
 	base := template.New("layout.html").Funcs(template.FuncMap{
 		"asset":     func(name string) string { return "/static/" + name + "?v=" + assets[name].hash },
@@ -124,7 +127,7 @@ func parsePages() map[string]*template.Template {
 		pages[name] = template.Must(t.ParseFS(files, "templates/"+e.Name()))
 	}
 	return pages
-}
+})
 
 // A spot is a digest in a repository, for the template that shows one.
 type spot struct {

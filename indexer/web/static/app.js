@@ -165,6 +165,35 @@
   tellAll();
   setInterval(tellAll, 60000);
 
+  /* News: once a minute the page is asked for again by its ETag, which mostly
+     costs a 304. If it is another, the reader is told, and nothing moves under
+     the cursor. */
+  const live = document.querySelector("[data-live]");
+  const page = async (cache) => {
+    const answer = await fetch(location.href, { cache });
+    return answer.ok ? answer.text() : null;
+  };
+  const watch = async () => {
+    const shown = await page("force-cache");
+    const timer = setInterval(async () => {
+      if (document.hidden || !shown) return;
+      try {
+        const now = await page("no-cache");
+        if (!now || now === shown) return;
+      } catch { return; } // away for a moment
+      clearInterval(timer);
+      const notice = document.createElement("p");
+      notice.className = "notice";
+      notice.setAttribute("role", "status");
+      const again = document.createElement("a");
+      again.href = location.href;
+      again.textContent = "show it";
+      notice.append("Something was pushed since this page was made: ", again);
+      live.prepend(notice);
+    }, 60000);
+  };
+  if (live) watch().catch(() => {});
+
   /* Filters: a choice is asked for at once. What is typed narrows the rows that
      are here already; Enter asks for all. */
   for (const form of document.querySelectorAll("form[data-filter]")) {
