@@ -191,7 +191,11 @@ func (s *server) list(r *http.Request, b Book, l listing) (v catalogueView, err 
 		v.DidYouMean, err = didYouMean(r, b, l)
 		return v, err
 	}
-	facets, err := b.Facets(r.Context(), l.q)
+	version, err := b.Version(r.Context())
+	if err != nil {
+		return v, err
+	}
+	facets, err := s.counted.get(version, l.q, func() (indexer.Facets, error) { return b.Facets(r.Context(), l.q) })
 	v.Facets, v.Counted, v.All = l.facets(facets), facets.Counted, facets.All
 	return v, err
 }

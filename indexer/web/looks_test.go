@@ -162,3 +162,27 @@ func TestArtifacts(t *testing.T) {
 		}
 	}
 }
+
+// Filters are counted once for all pages and orders of a query, and anew when
+// anything changes.
+func TestFacetsAreCountedOnce(t *testing.T) {
+	t.Parallel()
+	b := stocked("x")
+	s := serve(t, b)
+	count := func(path string) string {
+		_, page := get(t, s.URL+path)
+		return regexp.MustCompile(`title="linux"[^>]*>linux</a> <span class="n">([^<]*)<`).FindString(page)
+	}
+	first := count("/?q=a")
+	b.facets = indexer.Facets{Facets: []indexer.Facet{{Name: "os", Values: []indexer.FacetValue{{Value: "linux", Count: 77}}}}}
+	if again := count("/?q=a&page=2&sort=size"); again != first || !strings.Contains(first, "1,000") {
+		t.Errorf("of one query and version: %q, then %q", first, again)
+	}
+	if other := count("/?q=b"); !strings.Contains(other, "77") {
+		t.Errorf("of another query: %q", other)
+	}
+	b.version = indexer.Version{Epoch: "e1", Number: 8}
+	if later := count("/?q=a"); !strings.Contains(later, "77") {
+		t.Errorf("of a later version: %q", later)
+	}
+}

@@ -145,6 +145,7 @@ type server struct {
 	pages   map[string]*template.Template
 	assets  map[string]asset
 	metrics metrics
+	counted counted
 	dumps   chan struct{} // has room for those that may run
 	openAPI []byte
 }
