@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -73,21 +74,20 @@ func listingOf(r *http.Request, path, text, inner string) (l listing, err error)
 		return l, err
 	}
 	after := v.Get("after")
-	if after != "" && !indexer.IsRepository(after) {
-		return l, invalid("after", "%q is no repository name", cut(after, 64))
-	}
 	if after != "" {
-		l.sort, l.page = string(indexer.SortName), 1
+		if !indexer.IsRepository(after) {
+			return l, invalid("after", "%q is no repository name", cut(after, 64))
+		}
+		l.sort = string(indexer.SortName) // which alone goes on behind a name
 	}
-	switch l.q.Sort = indexer.Sort(l.sort); l.q.Sort {
-	case indexer.SortRelevance, indexer.SortName, indexer.SortUpdated, indexer.SortSize, indexer.SortPulls:
-	default:
-		return l, invalid("sort", "is %.64q: write name, updated, size or pulls", l.sort)
+	if l.sort != "" && !slices.Contains(sorts[1:], l.sort) {
+		return l, invalid("sort", "is %.64q: write one of %s", l.sort, strings.Join(sorts[1:], ", "))
+	}
+	l.q.Sort = indexer.Sort(l.sort)
+	if l.q.Sort == indexer.SortName {
+		l.q.After, l.page = after, 1
 	}
 	l.q = l.q.Page(pageSize, (l.page-1)*pageSize)
-	if l.q.Sort == indexer.SortName {
-		l.q.After, l.q.Offset, l.page = after, 0, 1
-	}
 	return l, nil
 }
 

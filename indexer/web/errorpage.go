@@ -102,7 +102,7 @@ func nearby(r *http.Request, b Book, ref indexer.Reference, err error) error {
 func nearNames(r *http.Request, b Book, name string) ([]string, error) {
 	for _, text := range []string{name, path.Base(name)} {
 		q := indexer.PlainQuery(text)
-		names, err := found(r, b, q)
+		names, err := namesFound(r, b, q)
 		if err != nil || len(names) > 0 {
 			return names, err
 		}
@@ -113,14 +113,15 @@ func nearNames(r *http.Request, b Book, name string) ([]string, error) {
 		if q, err = indexer.ParseQuery(mended, time.Now()); mended == "" || err != nil {
 			continue
 		}
-		if names, err = found(r, b, q); err != nil || len(names) > 0 {
+		if names, err = namesFound(r, b, q); err != nil || len(names) > 0 {
 			return names, err
 		}
 	}
 	return nil, nil
 }
 
-func found(r *http.Request, b Book, q indexer.Query) (names []string, err error) {
+// namesFound gives the names of the best that a query finds.
+func namesFound(r *http.Request, b Book, q indexer.Query) (names []string, err error) {
 	results, err := b.Search(r.Context(), q.Page(maxNear, 0))
 	for _, i := range results.Items {
 		names = append(names, i.Name)
