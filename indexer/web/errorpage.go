@@ -17,6 +17,7 @@ type errorView struct {
 	Problem string
 	Advice  string
 	Here    *choice  // what does exist of what was asked for
+	Reason  string   // why a tag that is there shows nothing
 	Near    []string // repositories that may have been meant
 	Spaces  []string // namespaces, the same
 }
@@ -85,6 +86,9 @@ func nearby(r *http.Request, b Book, ref indexer.Reference, err error) error {
 		_, err := b.Repository(r.Context(), ref.Repository)
 		if err == nil {
 			m.view.Here = &choice{Text: ref.Repository, Address: "/r/" + ref.Repository}
+			if m.view.Reason, err = problemOfTag(r, b, ref); err != nil {
+				return err
+			}
 			return m
 		}
 		if !errors.Is(err, indexer.ErrNotFound) {
@@ -95,6 +99,16 @@ func nearby(r *http.Request, b Book, ref indexer.Reference, err error) error {
 		return err
 	}
 	return m
+}
+
+// problemOfTag says why a tag that the registry lists shows nothing, "" if it
+// lists none of that name.
+func problemOfTag(r *http.Request, b Book, ref indexer.Reference) (string, error) {
+	tags, err := b.Tags(r.Context(), ref.Repository, before(ref.Tag), 1)
+	if err != nil || len(tags) == 0 || tags[0].Name != ref.Tag {
+		return "", err
+	}
+	return tags[0].Problem, nil
 }
 
 // nearNames gives repositories that may be meant by a name: those with its

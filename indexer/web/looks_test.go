@@ -186,3 +186,17 @@ func TestFacetsAreCountedOnce(t *testing.T) {
 		t.Errorf("of a later version: %q", later)
 	}
 }
+
+// A tag that the registry lists and cannot show says why.
+func TestBrokenTagPage(t *testing.T) {
+	t.Parallel()
+	b := stocked("the disk is full")
+	b.manifest = nil
+	resp, page := get(t, serve(t, b).URL+"/r/app:broken")
+	if resp.StatusCode != 404 || !strings.Contains(page, "cannot show it: the disk is full") || !strings.Contains(page, `href="/r/app"`) {
+		t.Errorf("%d %s", resp.StatusCode, page)
+	}
+	if _, page = get(t, serve(t, b).URL+"/r/app:absent"); strings.Contains(page, "cannot show it") {
+		t.Error("a tag that is not there has a problem")
+	}
+}

@@ -53,8 +53,8 @@ func stocked(s string) *book {
 			{Repository: "other/index", Digest: dgst("e"), As: "entry"},
 		},
 		tags: []indexer.Tag{
-			{Name: "v1", Digest: dgst("a"), MediaType: s, Kind: indexer.KindImage, Platforms: []indexer.Platform{{OS: s, Architecture: s, Variant: s}}, Size: 3 << 20, CreatedAt: day, MovedAt: day},
 			{Name: "broken", Problem: s},
+			{Name: "v1", Digest: dgst("a"), MediaType: s, Kind: indexer.KindImage, Platforms: []indexer.Platform{{OS: s, Architecture: s, Variant: s}}, Size: 3 << 20, CreatedAt: day, MovedAt: day},
 		},
 		manifest: &indexer.Manifest{
 			Repository: "app", Digest: dgst("a"), MediaType: s, ArtifactType: s, Kind: indexer.KindImage,
@@ -277,7 +277,7 @@ func TestPages(t *testing.T) {
 		{"/r/app", 200, []string{`href="/r/app:v1"`, `href="/r/app@` + dgst("a").String() + `" title="` + dgst("a").String(), "aaaaaaaaaaaa", "3.00 MiB", "docker pull r.example:5000/app:v1", "skopeo copy docker://r.example:5000/app@sha256:",
 			`<span class="problem">words`, `<a href="https://example.org/source" rel="noopener noreferrer nofollow">example.org/source</a>`, "2 pushes and moves of tags",
 			`<title>week of 2026-03-02: 1</title>`}},
-		{"/r/app?tag=V", 200, []string{`href="/r/app:v1"`, `value="V"`, "all tags"}},
+		{"/r/app?tag=V", 200, []string{`href="/r/app:v1"`, `value="V"`, "all tags", "1 of 2 tags"}},
 		{"/r/app?tag=nothing", 200, []string{"No tag is like that"}},
 		{"/r/app?platform=words/words/words", 200, []string{`<option selected>words/words/words</option>`, `href="/r/app:v1"`}},
 		{"/r/app:v1", 200, []string{"docker pull r.example:5000/app:v1", `href="https://example.org/source"`, "12.1 KiB", "missing", "&#34;words&#34;", "<details>",
