@@ -113,7 +113,7 @@ func (a *application) currentTags(findings []indexer.Finding) (map[tagKey]tagRow
 type moves struct {
 	batch    pgx.Batch
 	recorded int64 // moves that the history did not know
-	set   struct {
+	set      struct {
 		repositories []int32
 		names        []string
 		digests      [][]byte

@@ -225,7 +225,7 @@ func TestActivityFeedEscapes(t *testing.T) {
 	for _, hostile := range []string{"<script>alert(1)</script>", `"><x y='`, "]]>&amp;&#0;", "a\x1b[31m\x00\u202Ec\xff\uFFFE", "&unknown;", strings.Repeat("long ", 5000)} {
 		_, body := get(t, serve(t, stocked(hostile)).URL+"/activity.atom")
 		feed := readAtom(t, body)
-		if len(feed.Entries) != 3 || strings.Contains(body, "<script") || strings.ContainsAny(body, "\x00\x1b\u202E\uFFFE") {
+		if len(feed.Entries) != 5 || strings.Contains(body, "<script") || strings.ContainsAny(body, "\x00\x1b\u202E\uFFFE") {
 			t.Errorf("%.40q: %s", hostile, fmt.Sprintf("%.2000s", body))
 		}
 	}

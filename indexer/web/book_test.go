@@ -94,7 +94,13 @@ func (b *book) Repository(_ context.Context, name string) (indexer.Repository, e
 
 func (b *book) Tags(_ context.Context, _, after string, limit int) ([]indexer.Tag, error) {
 	b.after = after
-	return b.tags[:min(limit, len(b.tags))], b.asked()
+	var list []indexer.Tag
+	for _, t := range b.tags {
+		if t.Name > after && len(list) < limit {
+			list = append(list, t)
+		}
+	}
+	return list, b.asked()
 }
 
 func (b *book) Manifest(_ context.Context, ref indexer.Reference) (indexer.Manifest, error) {

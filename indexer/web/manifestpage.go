@@ -1,13 +1,14 @@
 package web
 
 import (
-	"bytes"
-	"encoding/json"
+	"errors"
 	"maps"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/portbook/portbook/indexer"
@@ -20,84 +21,290 @@ const (
 	// maxValue is the most runes of one value on a page: 2,000. Labels hold
 	// whole documents; the rest is in the config.
 	maxValue = 2000
-	// maxRaw is the most bytes of JSON that are shown laid out: 256 KiB. What
-	// is larger is shown as it is, up to here.
-	maxRaw = 256 << 10
+	// maxRaw is the most bytes of JSON that are shown laid out: 64 KiB. What
+	// is larger is shown as it is, up to here; the whole is a link away.
+	maxRaw = 64 << 10
 	// maxDepth is the deepest JSON that is laid out: 32 levels; manifests have
 	// 5. Each level indents each line, so that a few MiB of brackets would
 	// become gigabytes.
 	maxDepth = 32
+	// maxUses and maxMoves are the most other places of a digest, and moves of a
+	// tag, on a page: 20, as many as are read. The API has them all.
+	maxUses, maxMoves = 20, 20
+	// maxOpened is of how many referrers the manifests are read, so that what
+	// they hold can be downloaded with one click: 10, a millisecond each.
+	maxOpened = 10
 )
 
+// A manifestView is the page of a manifest: of an image, an artifact, or of an
+// image index and one of its images.
 type manifestView struct {
+	indexer.Manifest // that was asked for
+	Asked            indexer.Reference
+	Space            string // namespace, "" if it is in none
+	What             string // it is
+	Host             string // of the commands
+	Commands         []command
+	ByDigest         []command
+	Tags             []string
+	Tabs             []choice   // images of the index that can be shown
+	Others           []entryRow // what else is in the index
+	Shown            imageView  // the image, or the one of the index that was chosen
+	Annotations      []pair
+	Origin           []origin
+	Referrers        []referrerRow
+	Uses             []indexer.Use
+	MoreUses         bool
+	Moves            []indexer.Move
+	MoreMoves        bool
+	Raw              string
+	RawCut           bool
+	RawAddress       string
+	Cut              bool // some list is not shown to its end
+}
+
+// An imageView is one image or artifact: what it is made of.
+type imageView struct {
 	indexer.Manifest
-	Reference   string // name:tag or name@digest
-	Asked       indexer.Reference
-	Pull        string
-	Tags        []string
+	Chosen      bool // out of an image index
+	Config      configView
 	Labels      []pair
 	Annotations []pair
-	Config      configView
-	Referrers   []indexer.Referrer
-	Raw         string
-	RawCut      bool
-	Cut         bool // some list is not shown to its end
+	Layers      []layerRow
+	Steps       int // of the history that made no layer
+	RawConfig   string
+	ConfigCut   bool
+}
+
+// A layerRow is a layer, or a step of a build that made none.
+type layerRow struct {
+	Layer   *ocispec.Descriptor // nil if the step made none
+	Title   string              // of a file that is a layer
+	Percent int                 // of the largest layer
+	Command string
+	Created string
+}
+
+// An entryRow is an entry of an image index that is no image to show.
+type entryRow struct {
+	indexer.Entry
+	What string
+	Of   digest.Digest // what an attestation of BuildKit is about
+}
+
+// A referrerRow is a referrer and, if it holds one file, where that is.
+type referrerRow struct {
+	indexer.Referrer
+	Name     string
+	Kind     string // sbom, signature, attestation or ""
+	Download string
+	Bytes    int64 // of the file, or of the manifest if it is not known
 }
 
 // A pair is a key and a value, cut to what fits a page.
 type pair struct{ Key, Value string }
 
-// A configView is what an image config says about running the image.
-type configView struct {
-	Facts   []pair // one-line facts
-	Env     []string
-	History []historyRow
-}
-
-type historyRow struct {
-	Created string // as the config says; it may be no time
-	Command string
-	Layer   *ocispec.Descriptor // nil if the step made none, or if it cannot be told
-}
-
 func (s *server) manifestPage(w http.ResponseWriter, r *http.Request, ref indexer.Reference) error {
 	if ref.Digest != "" {
 		ref.Tag = "" // the digest says it all, as docker has it
 	}
+	platform := r.URL.Query().Get("platform")
 	return s.html(w, r, "manifest", func(b Book) (page, error) {
-		view, err := s.manifestView(r, b, ref)
-		return page{Title: ref.String(), Main: view}, err
+		view, err := s.manifestView(r, b, ref, platform)
+		if err != nil {
+			return page{}, nearby(r, b, ref, err)
+		}
+		return page{Title: ref.String(), Main: view}, nil
 	})
 }
 
-func (s *server) manifestView(r *http.Request, b Book, ref indexer.Reference) (manifestView, error) {
+func (s *server) manifestView(r *http.Request, b Book, ref indexer.Reference, platform string) (v manifestView, err error) {
 	m, err := b.Manifest(r.Context(), ref)
 	if err != nil {
-		return manifestView{}, err
+		return v, err
 	}
-	tags, err := b.TagsOf(r.Context(), ref.Repository, m.Digest)
-	if err != nil {
-		return manifestView{}, err
+	byDigest := indexer.Reference{Repository: ref.Repository, Digest: m.Digest}
+	v = manifestView{
+		Manifest: m, Asked: ref, Host: s.host, Space: indexer.Repository{Name: ref.Repository}.Namespace(), What: kindName(m), Annotations: first(pairs(m.Annotations)),
+		Commands: pullCommands(s.host, ref, m.Kind, m.ArtifactType), ByDigest: pullCommands(s.host, byDigest, m.Kind, m.ArtifactType),
+		RawAddress: "/api/v1/repositories/" + ref.Repository + "/-/manifests/" + m.Digest.String() + "/raw",
 	}
-	referrers, err := b.Referrers(r.Context(), ref.Repository, m.Digest)
-	if err != nil {
-		return manifestView{}, err
-	}
-	v := manifestView{
-		Manifest:    m,
-		Reference:   ref.String(),
-		Asked:       ref,
-		Pull:        s.host + "/" + ref.String(),
-		Tags:        first(tags),
-		Labels:      first(pairs(m.Labels)),
-		Annotations: first(pairs(m.Annotations)),
-		Config:      readConfig(m.ConfigBody, first(m.Layers)),
-		Referrers:   first(referrers),
-	}
-	v.Cut = max(len(tags), len(m.Labels), len(m.Annotations), len(m.Layers), len(m.Entries), len(referrers)) > maxShown
-	v.Layers, v.Entries = first(m.Layers), first(m.Entries)
 	v.Raw, v.RawCut = layOut(m.Body)
-	return v, nil
+	shown, err := v.choose(r, b, platform)
+	if err != nil {
+		return v, err
+	}
+	v.Shown = viewImage(shown)
+	v.Shown.Chosen = shown.Digest != m.Digest
+	if slices.Equal(v.Shown.Annotations, v.Annotations) {
+		v.Shown.Annotations = nil // said once
+	}
+	v.Origin = originOf(m.Annotations, shown.Annotations, m.Labels, shown.Labels)
+	v.Cut = len(m.Entries) > maxShown || cutShort(m) || cutShort(shown)
+	return v, v.readAround(r, b)
+}
+
+// cutShort reports whether m has a list that is not shown to its end.
+func cutShort(m indexer.Manifest) bool {
+	return max(len(m.Labels), len(m.Annotations), len(m.Layers)) > maxShown
+}
+
+// choose gives the image to show: m itself or, of an index, the one for the
+// platform, or the first.
+func (v *manifestView) choose(r *http.Request, b Book, platform string) (indexer.Manifest, error) {
+	var chosen *indexer.Entry
+	tabs := map[string]bool{}
+	for _, e := range first(v.Entries) {
+		name := e.Platform.String()
+		if !e.Present || e.Platform.IsUnknown() || tabs[name] {
+			v.Others = append(v.Others, viewEntry(e))
+			continue
+		}
+		tabs[name] = true
+		if chosen == nil || name == platform {
+			chosen = &e
+		}
+		v.Tabs = append(v.Tabs, choice{Text: name, Address: "/r/" + v.Asked.String() + "?platform=" + url.QueryEscape(name)})
+	}
+	if chosen == nil {
+		return v.Manifest, nil
+	}
+	for i := range v.Tabs {
+		v.Tabs[i].Current = v.Tabs[i].Text == chosen.Platform.String()
+	}
+	return b.Manifest(r.Context(), indexer.Reference{Repository: v.Repository, Digest: chosen.Digest})
+}
+
+func viewEntry(e indexer.Entry) entryRow {
+	row := entryRow{Entry: e, What: e.Platform.String()}
+	if kind := e.Annotations["vnd.docker.reference.type"]; kind != "" {
+		row.What = cut(strings.TrimSuffix(kind, "-manifest"), 60)
+	} else if e.Platform.IsUnknown() {
+		row.What = ""
+	}
+	if of, err := indexer.ParseDigest(e.Annotations["vnd.docker.reference.digest"]); err == nil {
+		row.Of = of
+	}
+	return row
+}
+
+// readAround reads what is told of the manifest elsewhere in the book.
+func (v *manifestView) readAround(r *http.Request, b Book) error {
+	tags, err := b.TagsOf(r.Context(), v.Repository, v.Digest)
+	if err != nil {
+		return err
+	}
+	v.Tags, v.Cut = first(tags), v.Cut || len(tags) > maxShown
+	if err := v.readReferrers(r, b); err != nil {
+		return err
+	}
+	uses, err := b.Uses(r.Context(), v.Digest, "", "", maxUses+2)
+	if err != nil {
+		return err
+	}
+	uses = slices.DeleteFunc(slices.Clone(uses), func(u indexer.Use) bool { return u.Repository == v.Repository && u.Digest == v.Digest })
+	v.Uses, v.MoreUses = uses[:min(len(uses), maxUses)], len(uses) > maxUses
+	if v.Asked.Tag == "" {
+		return nil
+	}
+	moves, err := b.History(r.Context(), v.Repository, v.Asked.Tag, 0, maxMoves+1)
+	v.Moves, v.MoreMoves = moves[:min(len(moves), maxMoves)], len(moves) > maxMoves
+	return err
+}
+
+// readReferrers reads those of the manifest, and of the image of it that is
+// shown.
+func (v *manifestView) readReferrers(r *http.Request, b Book) error {
+	list, err := b.Referrers(r.Context(), v.Repository, v.Digest)
+	if err == nil && v.Shown.Chosen {
+		var more []indexer.Referrer
+		more, err = b.Referrers(r.Context(), v.Repository, v.Shown.Digest)
+		list = append(list[:len(list):len(list)], more...)
+	}
+	if err != nil {
+		return err
+	}
+	v.Cut = v.Cut || len(list) > maxShown
+	for i, f := range first(list) {
+		row := viewReferrer(f)
+		if i < maxOpened {
+			if err := row.open(r, b, v.Repository); err != nil {
+				return err
+			}
+		}
+		v.Referrers = append(v.Referrers, row)
+	}
+	return nil
+}
+
+func viewReferrer(f indexer.Referrer) referrerRow {
+	t := f.ArtifactType
+	if t == "" {
+		t = f.MediaType
+	}
+	row := referrerRow{Referrer: f, Name: cut(artifactName(t), 100), Kind: indexer.ReferrerKind(t), Bytes: f.Size}
+	if dot := strings.LastIndexByte(f.Tag, '.'); dot >= 0 && row.Kind == "" { // cosign's tags say what the type does not
+		row.Kind = indexer.ReferrerKind(f.Tag[dot:])
+	}
+	return row
+}
+
+// open looks into the manifest of a referrer. One that holds a single file is
+// that file, for people.
+func (row *referrerRow) open(r *http.Request, b Book, repository string) error {
+	m, err := b.Manifest(r.Context(), indexer.Reference{Repository: repository, Digest: row.Digest})
+	if errors.Is(err, indexer.ErrNotFound) {
+		return nil
+	}
+	if err == nil && len(m.Layers) == 1 && m.Layers[0].Digest.Validate() == nil {
+		row.Download = "/v2/" + repository + "/blobs/" + m.Layers[0].Digest.String()
+		row.Bytes = m.Layers[0].Size
+	}
+	return err
+}
+
+// viewImage lays out an image or artifact.
+func viewImage(m indexer.Manifest) imageView {
+	v := imageView{
+		Manifest: m, Config: readConfig(m.ConfigBody, first(m.Layers)), Labels: first(pairs(m.Labels)), Annotations: first(pairs(m.Annotations)),
+	}
+	v.RawConfig, v.ConfigCut = layOut(m.ConfigBody)
+	v.Layers, v.Steps = layerRows(first(m.Layers), v.Config.History)
+	return v
+}
+
+// layerRows puts layers beside the steps that made them. If it cannot be told
+// which made which, the layers come alone, and then the steps.
+func layerRows(layers []ocispec.Descriptor, steps []historyRow) (rows []layerRow, empty int) {
+	largest := int64(1)
+	for _, l := range layers {
+		largest = max(largest, l.Size)
+	}
+	told := false
+	for _, s := range steps {
+		told = told || s.Layer != nil
+	}
+	if !told {
+		for i := range layers {
+			rows = append(rows, newLayerRow(&layers[i], largest))
+		}
+	}
+	for _, s := range steps {
+		row := newLayerRow(s.Layer, largest)
+		row.Command, row.Created = s.Command, s.Created
+		if s.Layer == nil {
+			empty++
+		}
+		rows = append(rows, row)
+	}
+	return rows, empty
+}
+
+func newLayerRow(l *ocispec.Descriptor, largest int64) layerRow {
+	if l == nil {
+		return layerRow{}
+	}
+	return layerRow{Layer: l, Title: cut(l.Annotations[ocispec.AnnotationTitle], 200), Percent: int(float64(l.Size) / float64(largest) * 100)}
 }
 
 func first[T any](list []T) []T { return list[:min(len(list), maxShown)] }
@@ -109,122 +316,4 @@ func pairs(m map[string]string) []pair {
 		list = append(list, pair{cut(k, maxValue), cut(m[k], maxValue)})
 	}
 	return list
-}
-
-// imageConfig is an image config as far as a page shows it. Everything in it
-// may be missing or of another type.
-type imageConfig struct {
-	Config struct {
-		User         string
-		ExposedPorts map[string]json.RawMessage
-		Env          []string
-		Entrypoint   []string
-		Cmd          []string
-		Volumes      map[string]json.RawMessage
-		WorkingDir   string
-		StopSignal   string
-	} `json:"config"`
-	History []struct {
-		Created    string `json:"created"`
-		CreatedBy  string `json:"created_by"`
-		Comment    string `json:"comment"`
-		EmptyLayer bool   `json:"empty_layer"`
-	} `json:"history"`
-}
-
-// readConfig reads what it can of the config of an image with these layers.
-func readConfig(body []byte, layers []ocispec.Descriptor) configView {
-	var c imageConfig
-	_ = json.Unmarshal(body, &c) // fills what fits, and goes on after what does not
-	v := configView{Facts: c.facts(), History: c.history(layers)}
-	for _, e := range first(c.Config.Env) {
-		v.Env = append(v.Env, cut(e, maxValue))
-	}
-	return v
-}
-
-func (c imageConfig) facts() (facts []pair) {
-	for _, f := range []pair{
-		{"User", c.Config.User},
-		{"Working directory", c.Config.WorkingDir},
-		{"Entrypoint", words(c.Config.Entrypoint)},
-		{"Command", words(c.Config.Cmd)},
-		{"Ports", keys(c.Config.ExposedPorts)},
-		{"Volumes", keys(c.Config.Volumes)},
-		{"Stop signal", c.Config.StopSignal},
-	} {
-		if f.Value != "" {
-			facts = append(facts, pair{f.Key, cut(f.Value, maxValue)})
-		}
-	}
-	return facts
-}
-
-// history gives the steps of a build. Those that made a layer stand in the order
-// of the layers; if there are not as many of them, as of a squashed image, it
-// cannot be told which step made which.
-func (c imageConfig) history(layers []ocispec.Descriptor) (rows []historyRow) {
-	next := 0
-	for _, h := range first(c.History) {
-		row := historyRow{
-			Created: cut(h.Created, 40),
-			Command: cut(strings.TrimSpace(h.CreatedBy+" "+h.Comment), maxValue),
-		}
-		if !h.EmptyLayer {
-			if next < len(layers) {
-				row.Layer = &layers[next]
-			}
-			next++
-		}
-		rows = append(rows, row)
-	}
-	if next != len(layers) {
-		for i := range rows {
-			rows[i].Layer = nil
-		}
-	}
-	return rows
-}
-
-// words gives a command line as JSON, since it is a list: spaces in a word
-// would look like two.
-func words(list []string) string {
-	if len(list) == 0 {
-		return ""
-	}
-	var b strings.Builder
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false) // the template escapes
-	_ = e.Encode(first(list))
-	return strings.TrimSpace(b.String())
-}
-
-func keys(m map[string]json.RawMessage) string {
-	return strings.Join(first(slices.Sorted(maps.Keys(m))), ", ")
-}
-
-// layOut gives JSON indented, and whether it is cut. What is too large or too
-// deep to indent, or is no JSON, stays as it is.
-func layOut(body []byte) (string, bool) {
-	var b bytes.Buffer
-	if len(body) <= maxRaw && depth(body) <= maxDepth && json.Indent(&b, body, "", "  ") == nil {
-		return b.String(), false
-	}
-	return string(body[:min(len(body), maxRaw)]), len(body) > maxRaw
-}
-
-// depth is how deep the brackets of JSON nest; those in strings count too, which
-// only makes it more.
-func depth(body []byte) (deepest int) {
-	open := 0
-	for _, c := range body {
-		switch c {
-		case '{', '[':
-			open++
-			deepest = max(deepest, open)
-		case '}', ']':
-			open--
-		}
-	}
-	return deepest
 }

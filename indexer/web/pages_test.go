@@ -14,6 +14,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -32,11 +33,31 @@ func stocked(s string) *book {
 	return &book{
 		repositories: []indexer.Repository{{Name: "app", Title: s, Description: s, Tags: 2, Manifests: 3, UpdatedAt: day}},
 		results: indexer.Results{Total: 1234, Items: []indexer.Result{
-			{Repository: indexer.Repository{Name: "app", Title: s, Description: s, Tags: 1, UpdatedAt: day}, Stars: 3},
+			{Repository: indexer.Repository{Name: "app", Title: s, Description: s, Tags: 1, UpdatedAt: day}, Stars: 3, Size: 3 << 20, Pulls: 4321,
+				Facts: []string{"has:sbom", "has:signature", "has:attestation", "platform:linux/amd64", "platform:linux/arm64", "platform:linux/arm64/v8",
+					"type:application/" + s, "platform:" + s + "/x", "licence:" + s, "label:" + s}},
 		}},
+		facets: indexer.Facets{Counted: 1000, Facets: []indexer.Facet{
+			{Name: "os", Values: []indexer.FacetValue{{Value: "linux", Count: 1000}, {Value: s, Count: 1}}},
+			{Name: "type", Values: []indexer.FacetValue{{Value: s, Count: 1}}},
+			{Name: "licence", Values: []indexer.FacetValue{{Value: "Apache-2.0", Count: 7}, {Value: s, Count: 1}}},
+			{Name: "label", Values: []indexer.FacetValue{{Value: s, Count: 1}}},
+		}},
+		moves: []indexer.Move{
+			{ID: 5, Repository: "app", Tag: "v1", From: dgst("b"), To: dgst("a"), SeenAt: day, SeenBy: "event"},
+			{ID: 4, Repository: "app", Tag: "v1", To: dgst("b"), SeenAt: day.AddDate(0, -1, 0), SeenBy: s},
+			{ID: 3, Repository: "app", Tag: s, From: dgst("a"), SeenAt: day, SeenBy: s},
+			{ID: 2, Repository: s, Tag: s, From: digest.Digest(s), To: digest.Digest(s + "x"), SeenAt: day, SeenBy: "scan"},
+			{ID: 1, Repository: "app", Tag: s, To: digest.Digest(s), SeenAt: day, SeenBy: "event"},
+		},
+		uses: []indexer.Use{
+			{Repository: "app", Digest: dgst("a"), As: "manifest", Tags: []string{"v1"}},
+			{Repository: "other/app", Digest: dgst("a"), As: "manifest", Tags: []string{"v7"}},
+			{Repository: "other/index", Digest: dgst("e"), As: "entry"},
+		},
 		tags: []indexer.Tag{
-			{Name: "v1", Digest: dgst("a"), MediaType: s, Kind: indexer.KindImage, Platforms: []indexer.Platform{{OS: s, Architecture: s, Variant: s}}, Size: 3 << 20, CreatedAt: day, MovedAt: day},
 			{Name: "broken", Problem: s},
+			{Name: "v1", Digest: dgst("a"), MediaType: s, Kind: indexer.KindImage, Platforms: []indexer.Platform{{OS: s, Architecture: s, Variant: s}}, Size: 3 << 20, CreatedAt: day, MovedAt: day},
 		},
 		manifest: &indexer.Manifest{
 			Repository: "app", Digest: dgst("a"), MediaType: s, ArtifactType: s, Kind: indexer.KindImage,
@@ -54,11 +75,6 @@ func stocked(s string) *book {
 			Body:     []byte(`{"annotations":{"x":"` + s + `"}}`),
 			ConfigBody: []byte(`{"config":{"User":` + quoted + `,"Env":[` + quoted + `],"Entrypoint":[` + quoted + `],"Cmd":[` + quoted +
 				`],"ExposedPorts":{` + quoted + `:{}},"Volumes":{` + quoted + `:{}},"WorkingDir":` + quoted + `},"history":[{"created":` + quoted + `,"created_by":` + quoted + `}]}`),
-		},
-		moves: []indexer.Move{
-			{ID: 3, Repository: "app", Tag: s, From: dgst("a"), SeenAt: day, SeenBy: s},
-			{ID: 2, Repository: s, Tag: s, From: digest.Digest(s), To: digest.Digest(s + "x"), SeenAt: day, SeenBy: "scan"},
-			{ID: 1, Repository: "app", Tag: s, To: digest.Digest(s), SeenAt: day, SeenBy: "event"},
 		},
 		storage:    indexer.Storage{Repositories: 1, Manifests: 3, Size: 9000, Own: 8000, Untagged: 1, UntaggedSize: 2000, CountedAt: day},
 		namespaces: []indexer.NamespaceStorage{{Namespace: s, Repositories: 1, Own: 5000, Shared: 1000}, {Namespace: "", Repositories: 1, Own: 3000}},
@@ -81,39 +97,72 @@ func jsonSafe(s string) bool {
 	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' })
 }
 
-var pagePaths = []string{"/", "/?q=x", "/r/app", "/r/app:v1", "/r/app@" + dgst("a").String(), "/status", "/activity", "/storage", "/storage?namespace=app", "/absent"}
+var pagePaths = []string{"/", "/?q=x", "/?q=x+os:", "/?sort=name", "/n/team", "/r/app", "/r/app?tag=v", "/r/app?platform=linux/amd64", "/r/app:v1",
+	"/r/app@" + dgst("a").String(), "/compare", "/compare?a=app:v1&b=app", "/compare?a=app:&b=app", "/status", "/activity", "/storage", "/storage?namespace=app", "/absent", "/r/absent"}
+
+// hostile are texts that would do harm as anything but text.
+var hostile = []string{
+	`<script>alert(1)</script>`,
+	`"><img src=x onerror=alert(1)>`,
+	`' onmouseover='alert(1)`,
+	`javascript:alert(1)`,
+	`JaVaScRiPt://example.org/%0aalert(1)`,
+	`data:text/html,<script>alert(1)</script>`,
+	`https://example.org/"onclick="alert(1)`,
+	`//example.org/x`,
+	`https://user:password@example.org/`,
+	"\x1b[31mred\x00\x08\x7f \u009b31m \u202Egpj.exe\u2066 \u061C \u2028 \xff\xfe",
+	`{{.Title}}</title></pre></details>`,
+	strings.Repeat("long ", 5_000),
+	"[click](javascript:alert(1)) ![x](http://example.org/x.png) <b onclick=alert(1)>b</b>",
+	"[a](https://u:p@example.org/) <https://example.org/?q=\"><script>> [b](//example.org) [c](data:text/html,x)",
+	"| a | b |\n|---|---|\n| <i>x</i> | `<u>` |\n\n# One\n\n~~gone~~ https://example.org/page",
+	"> > > > [x]: javascript:alert(1)\n\n[x]\n\n```js\n<script>\n```",
+	strings.Repeat("[", 5_000),
+	strings.Repeat("> ", 5_000) + "x",
+}
 
 // What strangers push must reach a page as text only.
 func TestPagesEscape(t *testing.T) {
 	t.Parallel()
-	for _, hostile := range []string{
-		`<script>alert(1)</script>`,
-		`"><img src=x onerror=alert(1)>`,
-		`' onmouseover='alert(1)`,
-		`javascript:alert(1)`,
-		`JaVaScRiPt://example.org/%0aalert(1)`,
-		`data:text/html,<script>alert(1)</script>`,
-		`https://example.org/"onclick="alert(1)`,
-		`//example.org/x`,
-		`https://user:password@example.org/`,
-		"\x1b[31mred\x00\x08\x7f \u009b31m \u202Egpj.exe\u2066 \u061C \u2028 \xff\xfe",
-		`{{.Title}}</title></pre></details>`,
-		strings.Repeat("long ", 5_000),
-	} {
-		s := serve(t, stocked(hostile))
-		for _, path := range append(pagePaths, "/?q="+url.QueryEscape(hostile[:min(len(hostile), 1000)]), "/r/"+url.PathEscape(hostile[:min(len(hostile), 1000)]), "/?after="+url.QueryEscape(hostile[:min(len(hostile), 1000)])) {
-			resp, body := get(t, s.URL+path)
-			if resp.StatusCode == 500 {
-				t.Errorf("%.60s of %.40q: %d", path, hostile, resp.StatusCode)
-			}
-			checkPage(t, fmt.Sprintf("%.60s of %.40q", path, hostile), body)
+	for _, s := range hostile {
+		checkPages(t, s)
+	}
+}
+
+func FuzzPages(f *testing.F) {
+	for _, s := range hostile {
+		f.Add(s)
+	}
+	f.Fuzz(checkPages)
+}
+
+// checkPages checks all pages of a book full of s, and those whose address has s.
+func checkPages(t *testing.T, s string) {
+	server := serve(t, stocked(s))
+	part := url.QueryEscape(s[:min(len(s), 1000)])
+	own := []string{"/?q=" + part, "/r/" + strings.ReplaceAll(part, "+", "%20"), "/n/" + strings.ReplaceAll(part, "+", "%20"), "/?after=" + part, "/?sort=" + part,
+		"/r/app?tag=" + part, "/r/app?platform=" + part, "/r/app:v1?platform=" + part, "/compare?a=" + part + "&b=" + part, "/compare?a=app:v1&b=app:v1&platform=" + part}
+	for _, path := range append(own, pagePaths...) {
+		resp, body := get(t, server.URL+path)
+		if resp.StatusCode == 500 {
+			t.Errorf("%.60s of %.40q: %d", path, s, resp.StatusCode)
 		}
+		checkPage(t, fmt.Sprintf("%.60s of %.40q", path, s), body)
 	}
 }
 
 var (
 	element   = regexp.MustCompile(`<(/?)([a-zA-Z0-9]+)([^>]*)>`)
-	attribute = regexp.MustCompile(`\s([a-z]+)="([^"]*)"`)
+	attribute = regexp.MustCompile(`\s([a-zA-Z-]+)="([^"]*)"`)
+	// ourElements and ourAttributes are all that templates and descriptions use.
+	ourElements = strings.Fields(`html head meta title link script body header a form input button nav main h1 h2 h3 h4 h5 h6 p pre code span ul ol li div
+		table thead tbody tr th td dl dt dd details summary br hr time footer section aside figure figcaption svg path circle rect select option label kbd
+		mark em strong del blockquote b section progress`)
+	ourAttributes = strings.Fields(`lang charset name content rel type href class action role value maxlength placeholder title scope datetime id src
+		tabindex autocomplete autocapitalize spellcheck data-copy data-filter data-live viewBox d cx cy r x y width height preserveAspectRatio label
+		aria-label aria-labelledby aria-hidden aria-current max`)
+	closedThemselves = strings.Fields("meta link input br hr path circle rect")
 )
 
 // checkPage checks that body is what our templates make: their elements, closed
@@ -123,19 +172,20 @@ func checkPage(t *testing.T, what, body string) {
 	if !strings.HasPrefix(body, "<!doctype html>") {
 		return // plain text of the mux, as for a path it does not clean
 	}
-	known := strings.Fields("html head meta title link body header a form input button nav main h1 h2 p pre code span ul li div table thead tbody tr th td dl dt dd details summary br time footer b ol label section h3 svg rect progress")
-	attributes := strings.Fields("lang charset name content rel type href class action role value maxlength placeholder title scope datetime x y width height max")
 	var open []string
 	for _, m := range element.FindAllStringSubmatch(body, -1) {
 		closes, name := m[1] == "/", m[2]
-		if !slices.Contains(known, name) {
+		if !slices.Contains(ourElements, name) {
 			t.Errorf("%s: element %q", what, m[0])
 		}
 		for _, a := range attribute.FindAllStringSubmatch(m[3], -1) {
-			checkAttribute(t, what, a[1], html.UnescapeString(a[2]), attributes)
+			checkAttribute(t, what, a[1], html.UnescapeString(a[2]))
+		}
+		if name == "script" && !closes && !strings.HasPrefix(m[3], ` src="/static/app.js?v=`) {
+			t.Errorf("%s: script %q", what, m[0])
 		}
 		switch {
-		case slices.Contains([]string{"meta", "link", "input", "br"}, name):
+		case slices.Contains(closedThemselves, name) && (name != "rect" || strings.HasSuffix(m[3], "/")):
 		case !closes:
 			open = append(open, name)
 		case len(open) == 0 || open[len(open)-1] != name:
@@ -156,17 +206,17 @@ func checkPage(t *testing.T, what, body string) {
 	}
 }
 
-func checkAttribute(t *testing.T, what, name, value string, known []string) {
+func checkAttribute(t *testing.T, what, name, value string) {
 	t.Helper()
-	if !slices.Contains(append(known, "aria-label", "label"), name) {
+	if !slices.Contains(ourAttributes, name) {
 		t.Errorf("%s: attribute %s", what, name)
 	}
-	if name != "href" && name != "action" {
+	if name != "href" && name != "action" && name != "src" {
 		return
 	}
 	u, err := url.Parse(value)
-	ours := err == nil && u.Scheme == "" && u.Host == "" && strings.HasPrefix(value, "/")
-	theirs := err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.User == nil
+	ours := err == nil && u.Scheme == "" && u.Host == "" && (strings.HasPrefix(value, "/") || strings.HasPrefix(value, "#"))
+	theirs := err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.User == nil && name == "href"
 	if !ours && !theirs {
 		t.Errorf("%s: address %q", what, value)
 	}
@@ -176,7 +226,7 @@ func checkAttribute(t *testing.T, what, name, value string, known []string) {
 func TestPagesShowControls(t *testing.T) {
 	t.Parallel()
 	_, body := get(t, serve(t, stocked("a\x1b[31mb\u202Ec\r\nd")).URL+"/r/app")
-	if want := "a␛[31mb‹U+202E›c\nd"; !strings.Contains(body, want) {
+	if want := "a␛[31mb‹U+202E›c"; !strings.Contains(body, want) {
 		t.Errorf("%q is not on the page", want)
 	}
 }
@@ -210,14 +260,37 @@ func TestPages(t *testing.T) {
 		code int
 		want []string
 	}{
-		{"/", 200, []string{`href="/r/app"`, "2 tags", `<time datetime="2026-03-04T05:06:07Z">2026-03-04 05:06 UTC</time>`}},
-		{"/?q=some+thing", 200, []string{`value="some thing"`, "1,234 repositories", `href="/?q=some&#43;thing&amp;page=2"`}},
-		{"/?q=x&page=3", 200, []string{`href="/?q=x&amp;page=2" rel="prev"`, `href="/?q=x&amp;page=4" rel="next"`}},
-		{"/r/app", 200, []string{`href="/r/app:v1"`, `href="/r/app@` + dgst("a").String() + `" title="` + dgst("a").String(), "aaaaaaaaaaaa", "3.00 MiB", "docker pull r.example:5000/app", `<span class="problem">words`}},
-		{"/r/app:v1", 200, []string{"docker pull r.example:5000/app:v1", `href="https://example.org/source"`, "12.1 KiB", "missing", `href="/r/app@` + dgst("d").String(), "&#34;words&#34;", "<details>"}},
+		{"/", 200, []string{`href="/r/app"`, "</svg>1 tag</span>", ">1 repository</p>", `<time datetime="2026-03-04T05:06:07Z" title="2026-03-04 05:06:07 UTC">2026-03-04 05:06 UTC</time>`,
+			"3.00 MiB", "4,321 pulls", "SBOM</span>", "signed</span>", "attestation</span>", `<span class="platform">linux/arm64</span>`,
+			`href="/?q=os%3Alinux"`, `href="/?sort=name"`, `aria-current="true">latest change</a>`, "Counted over the best 1,000",
+			`href="/?q=label%3Aorg.opencontainers.image.licenses%3DApache-2.0&#43;OR&#43;annotation%3Aorg.opencontainers.image.licenses%3DApache-2.0"`}},
+		{"/?q=some+thing", 200, []string{`value="some thing"`, "1,234 repositories for “some thing”", `href="/?page=2&amp;q=some&#43;thing" rel="next"`,
+			`aria-current="true">best match</a>`, `href="/?q=some&#43;thing&amp;sort=size"`, `href="/?q=os%3Alinux&#43;some&#43;thing"`}},
+		{"/?q=x&page=3", 200, []string{`href="/?page=2&amp;q=x" rel="prev"`, `href="/?page=4&amp;q=x" rel="next"`}},
+		{"/?q=os:linux+x", 200, []string{`href="/?q=x" rel="nofollow" title="linux" aria-current="true">linux</a>`}},
+		{"/?q=x&sort=size", 200, []string{`href="/?page=2&amp;q=x&amp;sort=size" rel="next"`}},
+		{"/?q=x&sort=bytes", 400, []string{"sort"}},
+		{"/?q=a+siez:1+b", 400, []string{"a <mark>siez:1</mark> b", `value="a siez:1 b"`, "did you mean size?"}},
+		{"/?q=%22a", 400, []string{`<mark>&#34;a</mark>`, `value="&#34;a"`}},
+		{"/n/team", 200, []string{"<h1 id=\"heading\">team</h1>", `value="namespace:team "`, `href="/n/team?sort=size"`, `href="/n/team?page=2" rel="next"`,
+			`href="/?q=os%3Alinux&#43;namespace%3Ateam"`}},
+		{"/n/Team", 400, nil},
+		{"/n/a/b", 404, nil},
+		{"/compare", 200, []string{`name="a" value=""`, "latest"}},
+		{"/compare?a=app:v1&b=app", 200, []string{`name="b" value="app"`, "both have 1 layer, 12.1 KiB", "nothing differs"}},
+		{"/compare?a=app:v1&b=app:", 400, []string{`value="app:"`, "invalid"}},
+		{"/compare?a=app:v1", 200, []string{`value="app:v1"`}},
+		{"/r/app", 200, []string{`href="/r/app:v1"`, `href="/r/app@` + dgst("a").String() + `" title="` + dgst("a").String(), "aaaaaaaaaaaa", "3.00 MiB", "docker pull r.example:5000/app:v1", "skopeo copy docker://r.example:5000/app@sha256:",
+			`<span class="problem">words`, `<a href="https://example.org/source" rel="noopener noreferrer nofollow">example.org/source</a>`, "4 pushes and moves of tags",
+			`<title>week of 2026-03-02: 3</title>`}},
+		{"/r/app?tag=V", 200, []string{`href="/r/app:v1"`, `value="V"`, "all tags", "1 of 2 tags"}},
+		{"/r/app?tag=nothing", 200, []string{"No tag is like that"}},
+		{"/r/app?platform=words/words/words", 200, []string{`<option selected>words/words/words</option>`, `href="/r/app:v1"`}},
+		{"/r/app:v1", 200, []string{"docker pull r.example:5000/app:v1", `href="https://example.org/source"`, "12.1 KiB", "missing", "&#34;words&#34;", "<details>",
+			`aria-current="true">words/words</a>`, `href="/r/other/app:v7"`, "in the index", "History of this tag", `href="/compare?a=app@sha256%3a` + dgst("b").Encoded() + `&amp;b=app@sha256%3aaaaa`}},
 		{"/r/app@" + dgst("a").String(), 200, []string{"docker pull r.example:5000/app@" + dgst("a").String(), `href="/r/app:v1"`}},
 		{"/status", 200, []string{"e1.7", "5,000", "1 min 0 s", "words", "given up"}},
-		{"/r/absent", 404, []string{"repository &#34;absent&#34;: not found", "<h1>"}},
+		{"/r/absent", 404, []string{"repository &#34;absent&#34;: not found", "Did you mean", `href="/r/app"`}},
 		{"/r/UPPER", 400, []string{"invalid"}},
 		{"/r/app:", 400, []string{"invalid"}},
 		{"/r/app@sha256:0", 400, []string{"invalid"}},
@@ -280,27 +353,92 @@ func TestPaging(t *testing.T) {
 	many := &book{}
 	for i := range 51 {
 		many.repositories = append(many.repositories, indexer.Repository{Name: fmt.Sprintf("r%02d", i)})
-		many.tags = append(many.tags, indexer.Tag{Name: fmt.Sprintf("t%02d", i)})
+		many.tags = append(many.tags, indexer.Tag{Name: fmt.Sprintf("t%02d", i), Digest: dgst("a")})
+		many.results.Items = append(many.results.Items, indexer.Result{Repository: many.repositories[i]})
 	}
-	for path, next := range map[string]string{"/": "/?after=r49", "/r/r00": "/r/r00?after=t49"} {
+	many.results.Items, many.results.Total = many.results.Items[:50], 51
+	for path, next := range map[string]string{
+		"/": "/?page=2", "/?sort=name": "/?after=r49&sort=name", "/?q=r&sort=name": "/?after=r49&q=r&sort=name",
+		"/r/r00": "/r/r00?after=t49",
+	} {
 		_, body := get(t, serve(t, many).URL+path)
-		if !strings.Contains(body, `href="`+next+`" rel="next"`) || strings.Contains(body, "r50") || strings.Contains(body, "t50") {
+		if !strings.Contains(body, `href="`+html.EscapeString(next)+`" rel="next"`) || strings.Contains(body, "r50") || strings.Contains(body, "t50") || strings.Contains(body, `rel="prev"`) {
 			t.Errorf("%s: no %s, or too much", path, next)
 		}
-		get(t, serve(t, many).URL+next)
-		if many.after != next[len(next)-3:] {
-			t.Errorf("%s asks for what comes after %q", next, many.after)
+		_, body = get(t, serve(t, many).URL+next)
+		if !strings.Contains(body, `rel="prev"`) {
+			t.Errorf("%s leads not back", next)
+		}
+		if strings.Contains(path, "sort=name") && many.query.After != "r49" && path != "/r/r00" {
+			t.Errorf("%s asks for what comes after %q", next, many.query.After)
 		}
 	}
-	few := &book{repositories: many.repositories[:50], tags: many.tags[:50]}
-	for _, path := range []string{"/", "/r/r00"} {
+	if _, body := get(t, serve(t, many).URL+"/r/r00?after=t49"); !strings.Contains(body, "r00:t50") || strings.Contains(body, "r00:t49\"") || strings.Contains(body, `rel="next"`) {
+		t.Error("the page behind t49 does not begin with t50")
+	}
+	for path, want := range map[string]string{"/n/team?sort=name": "team/", "/n/team?sort=name&after=team/x": "team/x"} {
+		if get(t, serve(t, many).URL+path); many.query.After != want {
+			t.Errorf("%s asks for what comes after %q, want %q", path, many.query.After, want)
+		}
+	}
+	few := &book{repositories: many.repositories[:50], tags: many.tags[:50], results: indexer.Results{Total: 50, Items: many.results.Items}}
+	for _, path := range []string{"/", "/?sort=name", "/r/r00"} {
 		if _, body := get(t, serve(t, few).URL+path); strings.Contains(body, `rel="next"`) {
 			t.Errorf("%s: says there is more", path)
 		}
 	}
-	few.repositories = nil
-	if _, body := get(t, serve(t, few).URL+"/?after=z"); strings.Contains(body, "Nothing here yet") {
+	if _, body := get(t, serve(t, &book{}).URL+"/?after=z"); strings.Contains(body, "Nothing here yet") {
 		t.Error("a page after the last says that the catalogue is empty")
+	}
+}
+
+// Versions are sorted as people count, the newest first.
+func TestTagOrder(t *testing.T) {
+	t.Parallel()
+	want := []string{"latest", "2.0", "v1.10.1", "1.10", "1.10-rc2", "1.10-alpine", "1.9", "edge", "main", "pr-9", "pr-10", "sha256-" + strings.Repeat("0", 64) + ".sig"}
+	b := &book{repositories: []indexer.Repository{{Name: "app"}}}
+	for _, name := range slices.Sorted(slices.Values(want)) {
+		b.tags = append(b.tags, indexer.Tag{Name: name, Digest: dgst("a")})
+	}
+	_, body := get(t, serve(t, b).URL+"/r/app")
+	var got []string
+	for _, m := range regexp.MustCompile(`<th scope="row"><a href="/r/app:([^"]*)"`).FindAllStringSubmatch(body, -1) {
+		got = append(got, m[1])
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("tags (-want +got):\n%s", diff)
+	}
+}
+
+// More tags than can be sorted are paged as the database has them; what one
+// begins with can still be asked for.
+func TestManyTags(t *testing.T) {
+	t.Parallel()
+	b := &book{repositories: []indexer.Repository{{Name: "app"}}}
+	for i := range 1100 {
+		b.tags = append(b.tags, indexer.Tag{Name: fmt.Sprintf("t%04d", i), Digest: dgst("a"), MovedAt: day.Add(time.Duration(i))})
+	}
+	s := serve(t, b)
+	for path, want := range map[string][]string{
+		"/r/app":             {"t0000", "t0049", "/r/app?after=t0049"},
+		"/r/app?after=t0049": {"t0050", "t0099", "/r/app?after=t0099"},
+		"/r/app?tag=t10":     {"t1000", "t1049", "/r/app?after=t1049&amp;tag=t10"},
+		"/r/app?tag=t1099":   {"t1099", "t1099", ""},
+		"/r/app?tag=a/b":     {"", "", ""},
+	} {
+		_, body := get(t, s.URL+path)
+		rows := regexp.MustCompile(`<th scope="row"><a href="/r/app:([^"]*)"`).FindAllStringSubmatch(body, -1)
+		first, last := "", ""
+		if len(rows) > 0 {
+			first, last = rows[0][1], rows[len(rows)-1][1]
+		}
+		more := strings.Contains(body, `rel="next"`)
+		if first != want[0] || last != want[1] || more != (want[2] != "") || more && !strings.Contains(body, `href="`+want[2]+`"`) {
+			t.Errorf("%s: from %q to %q, more %v, want %q", path, first, last, more, want)
+		}
+		if !strings.Contains(body, "bytewise") {
+			t.Errorf("%s does not say how tags are sorted", path)
+		}
 	}
 }
 
@@ -308,6 +446,7 @@ func TestPaging(t *testing.T) {
 func TestReferenceWithTagAndDigest(t *testing.T) {
 	t.Parallel()
 	b := stocked("x")
+	b.manifest.Entries, b.referrers = nil, nil // which are read after it
 	get(t, serve(t, b).URL+"/r/app:v1@"+dgst("a").String())
 	if want := (indexer.Reference{Repository: "app", Digest: dgst("a")}); b.reference != want {
 		t.Errorf("asked for %+v, want %+v", b.reference, want)
@@ -365,19 +504,19 @@ func TestHistory(t *testing.T) {
 	b.manifest.Layers = []ocispec.Descriptor{{Size: 1111, Digest: dgst("1")}, {Size: 2222, Digest: dgst("2")}}
 	b.manifest.ConfigBody = []byte(`{"history":[{"created_by":"ADD base"},{"created_by":"ENV a=b","empty_layer":true},{"created_by":"RUN make"}]}`)
 	s := serve(t, b)
-	_, page := get(t, s.URL+"/r/app:v1")
-	for _, want := range []string{
-		`<code>ADD base</code></td><td class="number"><span title="` + dgst("1").String() + `">1.08 KiB`,
-		`<code>ENV a=b</code></td><td class="number"></td>`,
-		`<code>RUN make</code></td><td class="number"><span title="` + dgst("2").String() + `">2.17 KiB`,
-	} {
-		if !strings.Contains(page, want) {
-			t.Errorf("%s is not in %s", want, page)
+	rows := func() (rows [][]string) {
+		_, page := get(t, s.URL+"/r/app:v1")
+		for _, m := range regexp.MustCompile(`(?s)<span class="amount">([^<]*)</span>.*?<span class="what"><code[^>]*>([^<]*)</code>`).FindAllStringSubmatch(page, -1) {
+			rows = append(rows, m[1:])
 		}
+		return rows
+	}
+	if diff := cmp.Diff([][]string{{"1.08 KiB", "ADD base"}, {"", "ENV a=b"}, {"2.17 KiB", "RUN make"}}, rows()); diff != "" {
+		t.Errorf("layers (-want +got):\n%s", diff)
 	}
 	b.manifest.Layers = b.manifest.Layers[:1]
-	if _, page = get(t, s.URL+"/r/app:v1"); !strings.Contains(page, `<code>ADD base</code></td><td class="number"></td>`) {
-		t.Error("one layer of two steps is given to one of them")
+	if diff := cmp.Diff([][]string{{"1.08 KiB", ""}, {"", "ADD base"}, {"", "ENV a=b"}, {"", "RUN make"}}, rows()); diff != "" {
+		t.Errorf("one layer of two steps is given to one of them (-want +got):\n%s", diff)
 	}
 }
 

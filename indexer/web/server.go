@@ -155,6 +155,7 @@ type server struct {
 	pages   map[string]*template.Template
 	assets  map[string]asset
 	metrics metrics
+	counted counted
 	dumps   chan struct{} // has room for those that may run
 	indexes documents     // flatpak's
 	openAPI []byte
@@ -187,7 +188,10 @@ func New(c Config) http.Handler {
 
 	if c.WebUI {
 		mux.Handle("GET /{$}", s.handle(s.cataloguePage, s.tellPage))
+		mux.Handle("GET /n/{namespace}", s.handle(s.namespacePage, s.tellPage))
 		mux.Handle("GET /r/{reference...}", s.handle(s.referencePage, s.tellPage))
+		mux.Handle("GET /compare", s.handle(s.comparePage, s.tellPage))
+		mux.Handle("GET /opensearch.xml", s.handle(s.openSearchPage, tellText))
 		mux.Handle("GET /status", s.handle(s.statusPage, s.tellPage))
 		mux.Handle("GET /activity", s.handle(s.activityPage, s.tellPage))
 		mux.Handle("GET /activity.atom", s.handle(s.activityFeed, tellText))
@@ -248,7 +252,7 @@ func (s *server) events(w http.ResponseWriter, r *http.Request) error {
 func guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
-		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; img-src 'self' data:; "+
+		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self' data:; "+
 			"form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "same-origin")

@@ -21,7 +21,7 @@ func TestStoragePage(t *testing.T) {
 		`<a href="/storage?namespace=team">team</a>`, `<a href="/storage?namespace=%2F">(none)</a>`,
 		// The second namespace beside the first, which has 6,000.
 		`<rect class="ledger-own" x="0.00" y="0" width="50.00" height="10"></rect><rect class="ledger-shared" x="50.00" y="0" width="0.00" height="10"></rect>`,
-		`<h2>Untagged</h2>`, `<h2>Not pushed for longest</h2>`, "1.95 KiB", `<time datetime="2026-03-04T05:06:07Z">`,
+		`<h2>Untagged</h2>`, `<h2>Not pushed for longest</h2>`, "1.95 KiB", `<time datetime="2026-03-04T05:06:07Z"`,
 	} {
 		if !strings.Contains(body, want) {
 			t.Errorf("%q is not in %s", want, body)

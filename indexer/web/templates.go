@@ -11,8 +11,10 @@ import (
 	"net/http"
 	"net/url"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -26,17 +28,24 @@ var files embed.FS
 // An asset is a file that pages refer to. Its address has the hash of its
 // content, so a cache may keep it for ever.
 type asset struct {
-	content []byte
-	hash    string
+	content    []byte
+	compressed []byte // by gzip
+	hash       string
 }
 
-func readAssets() map[string]asset {
+var readAssets = sync.OnceValue(func() map[string]asset {
 	assets := map[string]asset{}
 	for _, e := range must(files.ReadDir("static")) {
 		b := must(files.ReadFile("static/" + e.Name()))
-		assets[e.Name()] = asset{b, fmt.Sprintf("%x", sha256.Sum256(b))[:16]}
+		small := compressed(b)
+		assets[e.Name()] = asset{b, small.Bytes(), fmt.Sprintf("%x", sha256.Sum256(b))[:16]}
 	}
 	return assets
+})
+
+// assetTypes are those of the files in static. A system may know none of them.
+var assetTypes = map[string]string{
+	".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml",
 }
 
 // static answers with an asset.
@@ -46,13 +55,24 @@ func (s *server) static(w http.ResponseWriter, r *http.Request) error {
 		return errNothingHere
 	}
 	h := w.Header()
-	h.Set("ETag", strconv.Quote(a.hash))
+	content, etag := a.content, a.hash
+	if takesGzip(r.Header.Values("Accept-Encoding")) {
+		content, etag = a.compressed, a.hash+"-gzip" // a strong ETag differs by coding
+		h.Set("Content-Encoding", "gzip")
+	}
+	h.Set("Vary", "Accept-Encoding")
+	h.Set("ETag", strconv.Quote(etag))
 	h.Set("Cache-Control", "no-cache")
 	if r.URL.Query().Get("v") == a.hash {
 		h.Set("Cache-Control", "max-age=31536000, immutable")
 	}
-	http.ServeContent(w, r, r.PathValue("name"), time.Time{}, bytes.NewReader(a.content))
-	return nil
+	h.Set("Content-Type", assetTypes[path.Ext(r.PathValue("name"))])
+	if match, _ := matchETag(conditions(r), strconv.Quote(etag)); match {
+		h.Del("Content-Encoding")
+		w.WriteHeader(http.StatusNotModified)
+		return nil
+	}
+	return write(w, content)
 }
 
 // embeddedHash tells apart programs that call themselves the same version, as
@@ -68,27 +88,40 @@ func embeddedHash() string {
 	return string(must(h.Sum(nil), err))
 }
 
+// shared are the files of templates that all pages may use: the layout, parts of
+// pages, icons.
+var shared = []string{"layout.html", "parts.html", "icons.html"}
+
 // parsePages reads the template of every page: the layout, and in its place
 // "main" as the file of the page defines it.
-func parsePages() map[string]*template.Template {
+//
+// They are parsed once for all servers of a program, which tests have many of.
+var parsePages = sync.OnceValue(func() map[string]*template.Template {
 	assets := readAssets()
 	base := template.New("layout.html").Funcs(template.FuncMap{
 		"asset":     func(name string) string { return "/static/" + name + "?v=" + assets[name].hash },
+		"at":        func(repository string, d digest.Digest) spot { return spot{repository, d} },
 		"clock":     func(t time.Time) string { return t.UTC().Format("15:04") },
 		"cut":       cut,
 		"date":      date,
 		"day":       func(t time.Time) string { return t.UTC().Format("2 January 2006") },
+		"exact":     func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") },
+		"headline":  headline,
 		"httpURL":   httpURL,
+		"grouped":   grouped,
 		"number":    func(n int) string { return grouped(int64(n)) },
+		"plain":     plainMarkdown,
 		"platforms": platforms,
 		"rfc3339":   func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
 		"short":     short,
 		"size":      size,
 	})
-	template.Must(base.ParseFS(files, "templates/layout.html"))
+	for _, name := range shared {
+		template.Must(base.ParseFS(files, "templates/"+name))
+	}
 	pages := map[string]*template.Template{}
 	for _, e := range must(files.ReadDir("templates")) {
-		if e.Name() == "layout.html" {
+		if slices.Contains(shared, e.Name()) {
 			continue
 		}
 		t := template.Must(base.Clone())
@@ -96,6 +129,12 @@ func parsePages() map[string]*template.Template {
 		pages[name] = template.Must(t.ParseFS(files, "templates/"+e.Name()))
 	}
 	return pages
+})
+
+// A spot is a digest in a repository, for the template that shows one.
+type spot struct {
+	Repository string
+	Digest     digest.Digest
 }
 
 // render writes a page. All that strangers wrote into it is escaped by
@@ -152,6 +191,14 @@ func grouped(n int64) string {
 // date gives a time for people, always in UTC: a page is the same for all. A
 // time is never told as "3 days ago", which would be wrong in a cache.
 func date(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
+
+// headline gives the title of a repository, "" if it says no more than the name.
+func headline(r indexer.Repository) string {
+	if slices.Equal(indexer.Words(r.Title), indexer.Words(path.Base(r.Name))) || slices.Equal(indexer.Words(r.Title), indexer.Words(r.Name)) {
+		return ""
+	}
+	return r.Title
+}
 
 // short gives the beginning of a digest, as docker does.
 func short(d digest.Digest) string {

@@ -1,0 +1,74 @@
+package indexer
+
+import (
+	"strings"
+	"time"
+)
+
+// FieldTerm writes a condition as it stands in a query: a field and a value,
+// exactly that one. It reports false if the language has no way to write it: a
+// value that would be read as quotes, a pattern or, of a label, another value.
+func FieldTerm(field, value string) (term string, ok bool) {
+	if value == "" || strings.ContainsAny(value, `"*?`) || field == "label" && strings.Contains(value, "=") {
+		return "", false
+	}
+	term = Completion{Label: field + ":"}.With(value)
+	q, err := ParseQuery(term, time.Time{})
+	return term, err == nil && len(q.Clauses) == 1 && len(q.Clauses[0]) == 1 && q.Clauses[0][0].Field != FieldText
+}
+
+// HasTerm reports whether a term, or several joined by OR, stands by itself in
+// the text of a query.
+func HasTerm(text, term string) bool {
+	_, _, found := findTerm(text, term)
+	return found
+}
+
+// WithTerm gives a query with a term more. It comes first: the last word may be
+// the beginning of a longer one, and would be no more if something followed.
+func WithTerm(text, term string) string { return strings.TrimSpace(term + " " + text) }
+
+// WithoutTerm gives a query without a term, unchanged if it does not stand there.
+func WithoutTerm(text, term string) string {
+	from, to, found := findTerm(text, term)
+	if !found {
+		return text
+	}
+	return strings.TrimSpace(text[:from] + strings.TrimLeftFunc(text[to:], isSpace))
+}
+
+// findTerm gives where the tokens of a term stand. One that is joined to another
+// by OR is not found: without it the other would say something else.
+func findTerm(text, term string) (from, to int, found bool) {
+	have, want := spans(text), spans(term)
+	token := func(i int) string {
+		if i < 0 || i >= len(have) {
+			return ""
+		}
+		return text[have[i].from:have[i].to]
+	}
+next:
+	for i := 0; len(want) > 0 && i+len(want) <= len(have); i++ {
+		for j, w := range want {
+			if token(i+j) != term[w.from:w.to] {
+				continue next
+			}
+		}
+		if token(i-1) == "OR" || token(i+len(want)) == "OR" {
+			continue
+		}
+		return have[i].from, have[i+len(want)-1].to, true
+	}
+	return 0, 0, false
+}
+
+// A span is where a token stands, in bytes.
+type span struct{ from, to int }
+
+func spans(text string) (list []span) {
+	p := parser{text: text}
+	for p.next() {
+		list = append(list, span{p.start, p.at})
+	}
+	return list
+}

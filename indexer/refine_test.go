@@ -1,0 +1,58 @@
+package indexer_test
+
+import (
+	"testing"
+
+	"github.com/portbook/portbook/indexer"
+)
+
+func TestFieldTerm(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		field, value, want string // "": it cannot be written
+	}{
+		{"os", "linux", "os:linux"},
+		{"namespace", "team", "namespace:team"},
+		{"type", "application/spdx+json", "type:application/spdx+json"},
+		{"label", "org.opencontainers.image.title", "label:org.opencontainers.image.title"},
+		{"label", "two words", `label:"two words"`},
+		{"label", "a=b", ""},
+		{"label", `a"b`, ""},
+		{"label", "a*", ""},
+		{"os", "", ""},
+		{"nothing", "x", ""},
+	} {
+		got, ok := indexer.FieldTerm(test.field, test.value)
+		if ok != (test.want != "") || ok && got != test.want {
+			t.Errorf("%s of %q: %q, %v, want %q", test.field, test.value, got, ok, test.want)
+		}
+	}
+}
+
+// A term that was added can be taken away, and leaves what was there before.
+func TestTerms(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{"", "ngi", `"a b" OR c`, "  x  ", "os:windows"} {
+		for _, term := range []string{"os:linux", `label:"a b"`, "label:a=b OR annotation:a=b"} {
+			with := indexer.WithTerm(text, term)
+			if indexer.HasTerm(text, term) || !indexer.HasTerm(with, term) {
+				t.Errorf("%q and %q make %q, in which it is not found", text, term, with)
+			}
+			if got := indexer.WithoutTerm(with, term); indexer.WithTerm(got, "") != indexer.WithTerm(text, "") {
+				t.Errorf("%q without %q is %q, want %q", with, term, got, text)
+			}
+		}
+	}
+	for _, test := range []struct{ text, term, want string }{
+		{"a os:linux b", "os:linux", "a b"},
+		{"a OR os:linux b", "os:linux", "a OR os:linux b"},
+		{"os:linux OR a", "os:linux", "os:linux OR a"},
+		{`"os:linux" a`, "os:linux", `"os:linux" a`},
+		{"-os:linux", "os:linux", "-os:linux"},
+		{"a", "", "a"},
+	} {
+		if got := indexer.WithoutTerm(test.text, test.term); got != test.want {
+			t.Errorf("%q without %q is %q, want %q", test.text, test.term, got, test.want)
+		}
+	}
+}

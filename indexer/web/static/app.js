@@ -1,0 +1,207 @@
+/* What only a script can do: suggestions while typing, copying, ages of times.
+   Every page works without it. */
+"use strict";
+(() => {
+  const search = document.getElementById("search");
+
+  // "/" goes to the search box, as on pkg.go.dev.
+  document.addEventListener("keydown", (e) => {
+    const typing = e.target.closest("input, textarea, select, [contenteditable]");
+    if (e.key === "/" && !typing && !e.ctrlKey && !e.metaKey && !e.altKey && search) {
+      e.preventDefault();
+      search.focus();
+      search.select();
+    }
+  });
+
+  /* Suggestions: the combobox pattern of the ARIA Authoring Practices, with a
+     list that is only shown. */
+  function suggestions(input) {
+    const list = document.createElement("ul");
+    list.id = "suggestions";
+    list.className = "suggestions";
+    list.setAttribute("role", "listbox");
+    list.setAttribute("aria-label", "Suggestions");
+    list.hidden = true;
+    input.form.append(list);
+    for (const [name, value] of [["role", "combobox"], ["aria-autocomplete", "list"], ["aria-expanded", "false"], ["aria-controls", list.id]]) {
+      input.setAttribute(name, value);
+    }
+    let current = -1, timer = 0, asked = null, typed = "";
+
+    const close = () => {
+      list.hidden = true;
+      current = -1;
+      input.setAttribute("aria-expanded", "false");
+      input.removeAttribute("aria-activedescendant");
+    };
+    const mark = (i) => {
+      const options = list.children;
+      options[current]?.setAttribute("aria-selected", "false");
+      current = i;
+      if (i < 0) {
+        input.value = typed;
+        input.removeAttribute("aria-activedescendant");
+        return;
+      }
+      options[i].setAttribute("aria-selected", "true");
+      options[i].scrollIntoView({ block: "nearest" });
+      input.setAttribute("aria-activedescendant", options[i].id);
+      input.value = options[i].dataset.text;
+    };
+    const choose = (option) => {
+      input.value = option.dataset.text;
+      close();
+      // What ends in a colon wants a value; a repository has a page.
+      if (option.dataset.text.endsWith(":")) {
+        input.focus();
+        ask();
+      } else if (option.dataset.page) {
+        location.href = option.dataset.page;
+      } else {
+        input.form.requestSubmit();
+      }
+    };
+    const show = (found) => {
+      list.replaceChildren(...found.map((s, i) => {
+        const option = document.createElement("li");
+        option.id = "suggestion-" + i;
+        option.setAttribute("role", "option");
+        option.setAttribute("aria-selected", "false");
+        option.dataset.text = s.text;
+        if (s.name && s.name === s.text) option.dataset.page = "/r/" + s.name;
+        option.textContent = s.name || s.text;
+        option.addEventListener("mousedown", (e) => { e.preventDefault(); choose(option); });
+        return option;
+      }));
+      current = -1;
+      list.hidden = found.length === 0;
+      input.setAttribute("aria-expanded", String(found.length > 0));
+    };
+    const ask = async () => {
+      asked?.abort();
+      const text = typed = input.value;
+      if (text.trim() === "") return close();
+      asked = new AbortController();
+      try {
+        const answer = await fetch("/api/v1/suggest?limit=8&q=" + encodeURIComponent(text), { signal: asked.signal });
+        if (!answer.ok) return close();
+        const found = (await answer.json()).suggestions;
+        if (input.value === text && document.activeElement === input) show(found);
+      } catch { /* typed on, or away: the search works without */ }
+    };
+    input.addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(ask, 120); });
+    input.addEventListener("blur", close);
+    input.addEventListener("keydown", (e) => {
+      const n = list.children.length;
+      if (e.key === "Escape" && !list.hidden) {
+        e.preventDefault();
+        mark(-1);
+        close();
+      } else if (list.hidden || n === 0) {
+        return;
+      } else if (e.key === "ArrowDown") {
+        e.preventDefault();
+        mark(current + 1 < n ? current + 1 : -1);
+      } else if (e.key === "ArrowUp") {
+        e.preventDefault();
+        mark(current < 0 ? n - 1 : current - 1);
+      } else if (e.key === "Enter" && current >= 0) {
+        e.preventDefault();
+        choose(list.children[current]);
+      }
+    });
+  }
+  if (search) suggestions(search);
+
+  /* Copying. Pages by plain http have no clipboard API; there a selection is
+     copied, and where that is refused too, it is left for the reader to copy. */
+  async function copy(text) {
+    if (navigator.clipboard && window.isSecureContext) {
+      try {
+        await navigator.clipboard.writeText(text);
+        return true;
+      } catch { /* refused: the other way */ }
+    }
+    const area = document.createElement("textarea");
+    area.value = text;
+    area.className = "offscreen";
+    area.setAttribute("readonly", "");
+    document.body.append(area);
+    area.select();
+    let done = false;
+    try { done = document.execCommand("copy"); } catch { /* no such command */ }
+    area.remove();
+    return done;
+  }
+  const told = document.createElement("div");
+  told.className = "offscreen";
+  told.setAttribute("role", "status");
+  document.body.append(told);
+  for (const button of document.querySelectorAll("button.copy")) {
+    button.hidden = false;
+    button.addEventListener("click", async () => {
+      const done = await copy(button.dataset.copy);
+      button.focus();
+      button.classList.add(done ? "done" : "failed");
+      told.textContent = done ? "Copied" : "Press Ctrl+C to copy";
+      const beside = button.previousElementSibling;
+      if (!done && beside) getSelection().selectAllChildren(beside);
+      setTimeout(() => { button.classList.remove("done", "failed"); told.textContent = ""; }, 1500);
+    });
+  }
+
+  /* Ages. The server writes the moment: how long ago that was differs from
+     reader to reader of a cache. */
+  const units = [["year", 31536000], ["month", 2592000], ["week", 604800], ["day", 86400], ["hour", 3600], ["minute", 60]];
+  const words = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
+  const tell = (time) => {
+    const seconds = (new Date(time.dateTime) - Date.now()) / 1000;
+    const unit = units.find(([, n]) => Math.abs(seconds) >= n);
+    time.textContent = unit ? words.format(Math.trunc(seconds / unit[1]), unit[0]) : "just now";
+  };
+  const times = document.querySelectorAll("time[datetime]");
+  const tellAll = () => times.forEach(tell);
+  tellAll();
+  setInterval(tellAll, 60000);
+
+  /* News: once a minute the page is asked for again by its ETag, which mostly
+     costs a 304. If it is another, the reader is told, and nothing moves under
+     the cursor. */
+  const live = document.querySelector("[data-live]");
+  const page = async (cache) => {
+    const answer = await fetch(location.href, { cache });
+    return answer.ok ? answer.text() : null;
+  };
+  const watch = async () => {
+    const shown = await page("force-cache");
+    const timer = setInterval(async () => {
+      if (document.hidden || !shown) return;
+      try {
+        const now = await page("no-cache");
+        if (!now || now === shown) return;
+      } catch { return; } // away for a moment
+      clearInterval(timer);
+      const notice = document.createElement("p");
+      notice.className = "notice";
+      notice.setAttribute("role", "status");
+      const again = document.createElement("a");
+      again.href = location.href;
+      again.textContent = "show it";
+      notice.append("Something was pushed since this page was made: ", again);
+      live.prepend(notice);
+    }, 60000);
+  };
+  if (live) watch().catch(() => {});
+
+  /* Filters: a choice is asked for at once. What is typed narrows the rows that
+     are here already; Enter asks for all. */
+  for (const form of document.querySelectorAll("form[data-filter]")) {
+    form.querySelector("select")?.addEventListener("change", () => form.requestSubmit());
+    const rows = document.querySelectorAll("#" + form.dataset.filter + " tbody tr");
+    form.querySelector("input")?.addEventListener("input", (e) => {
+      const text = e.target.value.trim().toLowerCase();
+      for (const row of rows) row.hidden = !row.cells[0].textContent.toLowerCase().includes(text);
+    });
+  }
+})();
