@@ -25,6 +25,7 @@ type activityDay struct {
 type moveView struct {
 	indexer.Move
 	What string // pushed, moved, deleted
+	Gone bool   // whether the tag was deleted, then or later, as far as the page tells
 }
 
 // activityAddress is the address of path for a repository, "" for all.
@@ -93,13 +94,18 @@ func (s *server) activityPage(w http.ResponseWriter, r *http.Request) error {
 // daysOf puts moves under the days, in UTC, on which they were seen.
 func daysOf(moves []indexer.Move) []activityDay {
 	var days []activityDay
+	gone := map[string]bool{} // tags that we have come upon; whether the last move of each deleted it
 	for _, m := range moves {
+		tag := m.Repository + ":" + m.Tag
+		if _, known := gone[tag]; !known {
+			gone[tag] = m.To == ""
+		}
 		day := m.SeenAt.UTC().Truncate(24 * time.Hour)
 		if n := len(days); n == 0 || !days[n-1].Day.Equal(day) {
 			days = append(days, activityDay{Day: day})
 		}
 		last := &days[len(days)-1]
-		last.Moves = append(last.Moves, moveView{m, whatOf(m)})
+		last.Moves = append(last.Moves, moveView{m, whatOf(m), gone[tag]})
 	}
 	return days
 }

@@ -38,7 +38,7 @@ func TestActivity(t *testing.T) {
 	for _, want := range []string{
 		"<h2>4 March 2026</h2>", "<h2>3 March 2026</h2>", // 05:06 to 08:06, and the day before
 		`<span class="ledger-what">pushed</span>`, `<span class="ledger-what">moved</span>`, `<span class="ledger-what">deleted</span>`,
-		`<a href="/r/team/app:v1">team/app<b>:v1</b></a>`,
+		`<a href="/r/other:x">other<b>:x</b></a>`,
 		`<a href="/r/team/app@` + dgst("a").String() + `" title="` + dgst("a").String() + `"><code>aaaaaaaaaaaa</code></a> → <a href="/r/team/app@` + dgst("b").String(),
 		`<a href="/activity?repository=team%2fapp">team/app</a><b>:v1</b>`, // a deleted tag has no page, and its repository may have none
 		`<time datetime="2026-03-04T08:06:07Z" title="2026-03-04 08:06 UTC">08:06</time>, by event`, "by scan",
@@ -50,6 +50,9 @@ func TestActivity(t *testing.T) {
 	}
 	if strings.Contains(body, `rel="next"`) {
 		t.Error("it says that there is more")
+	}
+	if strings.Contains(body, `href="/r/team/app:v1"`) {
+		t.Error("it leads to a tag that it says was deleted")
 	}
 	checkPage(t, "activity", body)
 

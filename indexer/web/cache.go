@@ -118,12 +118,6 @@ func (s *server) etag(v indexer.Version, coding, key string) string {
 	return fmt.Sprintf(`"%s.%x"`, v, sum[:4])
 }
 
-// etagOf names bytes that the program has made itself.
-func etagOf(body []byte) string {
-	sum := sha256.Sum256(body)
-	return fmt.Sprintf(`"%x"`, sum[:8])
-}
-
 // cacheControl never is empty: without it flatpak asks no more for 30 minutes.
 func cacheControl(maxAge time.Duration) string {
 	if seconds := int64(maxAge / time.Second); seconds > 0 {

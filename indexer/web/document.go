@@ -2,6 +2,10 @@ package web
 
 import (
 	"context"
+	"crypto/sha256"
+	"fmt"
+	"net/http"
+	"strconv"
 	"sync"
 
 	"github.com/portbook/portbook/indexer"
@@ -30,6 +34,29 @@ func (d *document) gzip() []byte {
 	})
 	return d.compressed
 }
+
+// fixed answers with what depends on the program alone.
+func fixed(w http.ResponseWriter, r *http.Request, contentType, freshness string, d *document) error {
+	content, etag := d.plain, hashOf(d.plain)
+	h := w.Header()
+	if takesGzip(r.Header.Values("Accept-Encoding")) {
+		content, etag = d.gzip(), etag+"-gzip" // a strong ETag differs by coding
+		h.Set("Content-Encoding", "gzip")
+	}
+	h.Set("Vary", "Accept-Encoding")
+	h.Set("ETag", strconv.Quote(etag))
+	h.Set("Cache-Control", freshness)
+	if match, _ := matchETag(conditions(r), strconv.Quote(etag)); match {
+		h.Del("Content-Encoding")
+		w.WriteHeader(http.StatusNotModified)
+		return nil
+	}
+	h.Set("Content-Type", contentType)
+	return write(w, content)
+}
+
+// hashOf names bytes.
+func hashOf(b []byte) string { return fmt.Sprintf("%x", sha256.Sum256(b))[:16] }
 
 // documents are answers that take longer to make than to send. One is sent again
 // as long as nothing that it tells has changed, whatever else has: which is seen

@@ -214,17 +214,7 @@ func schemaName(t reflect.Type) string {
 
 // openAPIDocument answers with the document. It does not ask the book.
 func (s *server) openAPIDocument(w http.ResponseWriter, r *http.Request) error {
-	return s.fixed(w, r, "application/json", s.openAPI)
-}
-
-// fixed answers with what the program has made once.
-func (s *server) fixed(w http.ResponseWriter, r *http.Request, contentType string, body []byte) error {
-	h := w.Header()
-	h.Set("Content-Type", contentType)
-	h.Set("Cache-Control", cacheControl(s.MaxAgeHTML))
-	h.Set("ETag", etagOf(body))
-	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
-	return nil
+	return fixed(w, r, "application/json", cacheControl(s.MaxAgeHTML), &document{plain: s.openAPI})
 }
 
 // An apiView is the page that shows the API.
@@ -268,7 +258,7 @@ func (s *server) apiPage(w http.ResponseWriter, r *http.Request) error {
 	if err := s.render(&body, "api", page{Title: "API", Main: view}); err != nil {
 		return err
 	}
-	return s.fixed(w, r, "text/html; charset=utf-8", body.Bytes())
+	return fixed(w, r, "text/html; charset=utf-8", cacheControl(s.MaxAgeHTML), &document{plain: body.Bytes()})
 }
 
 func pathParametersOf(route string) (list []parameter) {

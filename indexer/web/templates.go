@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"embed"
-	"fmt"
 	"html/template"
 	"io"
 	"io/fs"
@@ -28,17 +27,15 @@ var files embed.FS
 // An asset is a file that pages refer to. Its address has the hash of its
 // content, so a cache may keep it for ever.
 type asset struct {
-	content    []byte
-	compressed []byte // by gzip
-	hash       string
+	*document
+	hash string
 }
 
 var readAssets = sync.OnceValue(func() map[string]asset {
 	assets := map[string]asset{}
 	for _, e := range must(files.ReadDir("static")) {
 		b := must(files.ReadFile("static/" + e.Name()))
-		small := compressed(b)
-		assets[e.Name()] = asset{b, small.Bytes(), fmt.Sprintf("%x", sha256.Sum256(b))[:16]}
+		assets[e.Name()] = asset{&document{plain: b}, hashOf(b)}
 	}
 	return assets
 })
@@ -54,25 +51,11 @@ func (s *server) static(w http.ResponseWriter, r *http.Request) error {
 	if !ok {
 		return errNothingHere
 	}
-	h := w.Header()
-	content, etag := a.content, a.hash
-	if takesGzip(r.Header.Values("Accept-Encoding")) {
-		content, etag = a.compressed, a.hash+"-gzip" // a strong ETag differs by coding
-		h.Set("Content-Encoding", "gzip")
-	}
-	h.Set("Vary", "Accept-Encoding")
-	h.Set("ETag", strconv.Quote(etag))
-	h.Set("Cache-Control", "no-cache")
+	freshness := "no-cache"
 	if r.URL.Query().Get("v") == a.hash {
-		h.Set("Cache-Control", "max-age=31536000, immutable")
+		freshness = "max-age=31536000, immutable"
 	}
-	h.Set("Content-Type", assetTypes[path.Ext(r.PathValue("name"))])
-	if match, _ := matchETag(conditions(r), strconv.Quote(etag)); match {
-		h.Del("Content-Encoding")
-		w.WriteHeader(http.StatusNotModified)
-		return nil
-	}
-	return write(w, content)
+	return fixed(w, r, assetTypes[path.Ext(r.PathValue("name"))], freshness, a.document)
 }
 
 // embeddedHash tells apart programs that call themselves the same version, as

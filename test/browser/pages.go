@@ -31,7 +31,7 @@ const (
 
 var pages = []page{
 	{name: "catalogue", path: "/", shows: []string{"archive/nightly", "Nightly builds"}},
-	{name: "catalogue-next", path: "/?after=samples/harbour", shows: []string{"samples/lighthouse"}},
+	{name: "catalogue-by-name", path: "/?after=samples/harbour&sort=name", shows: []string{"samples/lighthouse"}},
 	{name: "search", path: "/?q=harbour", shows: []string{"samples/harbour", "two piers"}},
 	{name: "search-many", path: "/?q=api", shows: []string{"payments/", "api"}},
 	{name: "search-nothing", path: "/?q=qqqq", shows: []string{"qqqq"}},
@@ -56,6 +56,12 @@ var pages = []page{
 	{name: "sbom", path: "/r/platform/gateway@{sbom}", shows: []string{"{sbom}", "spdx"}},
 	{name: "signature", path: "/r/platform/gateway:{signature}", shows: []string{"{signature}", "cosign"}},
 
+	{name: "namespace", path: "/n/platform", shows: []string{"platform/gateway"}},
+	{name: "compare", path: "/compare?a=samples/harbour:1.0&b=samples/harbour:1.1", shows: []string{"1.0", "1.1"}},
+	{name: "compare-nothing", path: "/compare"},
+	{name: "activity", path: "/activity", shows: []string{"mirror/lighthouse", "gone"}},
+	{name: "activity-repository", path: "/activity?repository=archive/nightly", shows: []string{"archive/nightly"}},
+	{name: "storage", path: "/storage", shows: []string{"platform"}},
 	{name: "status", path: "/status", shows: []string{"Status", "scan"}, live: now},
 	{name: "api", path: "/api/v1/", shows: []string{"OpenAPI", "/api/v1/search"}},
 
