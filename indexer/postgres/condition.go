@@ -35,22 +35,27 @@ func tsqueryOf(c indexer.Clause) string {
 	return "(" + strings.Join(any, " | ") + ")"
 }
 
-// tsquery asks for every word of a term. Words hold letters and digits only; the
-// quotes keep them from being operators.
+// tsquery asks for every word of a term.
 func tsquery(t indexer.Term) string {
-	quoted := make([]string, len(t.Words))
+	asked := make([]string, len(t.Words))
 	for i, w := range t.Words {
-		quoted[i] = "'" + w[:min(len(w), maxLexeme)] + "'"
+		asked[i] = lexeme(w, t.Prefix && i == len(t.Words)-1)
 	}
 	operator := " & "
 	if t.Phrase {
 		operator = " <-> "
 	}
-	text := strings.Join(quoted, operator)
-	if t.Prefix {
+	return "(" + strings.Join(asked, operator) + ")"
+}
+
+// lexeme asks for a word, or for all that begin with it. Words hold letters and
+// digits only; the quotes keep them from being operators.
+func lexeme(word string, prefix bool) string {
+	text := "'" + word[:min(len(word), maxLexeme)] + "'"
+	if prefix {
 		text += ":*"
 	}
-	return "(" + text + ")"
+	return text
 }
 
 // A rowCondition is one term as conditions on repository_search AS s. What is nil

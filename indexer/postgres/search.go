@@ -32,6 +32,10 @@ const (
 type search struct {
 	indexer.Query
 	words   string // a tsquery of all clauses that are words alone; "" if there is none
+	firm    string // of those, the ones that are no beginnings of too many words
+	loose   string // and the others
+	aside   bool   // whether loose ones are looked at in the rows, and not asked of the index
+	counted bool   // whether they are so when the total is counted
 	index   sq.And // conditions beside the words that the same indexes serve
 	filters sq.And // the others
 	dear    bool   // whether filters take more than a look at the row
@@ -63,6 +67,7 @@ func newSearch(q indexer.Query) *search {
 		s.filters = append(s.filters, sq.Expr("s.name > ?", q.After))
 	}
 	s.words = strings.Join(words, " & ")
+	s.firm = s.words
 	return s
 }
 
@@ -89,10 +94,10 @@ func anyOf(clause indexer.Clause) rowCondition {
 // allows, some of them more than once.
 type driver struct {
 	ids sq.Sqlizer
-	// sample selects one in sampleShare of the rows that ids reads; nil if the
-	// statistics of Postgres know how many these are.
-	sample sq.Sqlizer
-	most   float64 // rows up to which reading all of them is quick
+	// samples select one in sampleShare of the rows that ids reads, or of fewer;
+	// none if the statistics of Postgres know how many these are.
+	samples []sq.Sqlizer
+	most    float64 // rows up to which reading all of them is quick
 }
 
 // drive adds the driver of a term, if an index other than that of words and
@@ -119,9 +124,12 @@ func (s *search) drive(t indexer.Term) {
 			return // whether a key is there, the row of the repository tells
 		}
 		d = driver{
-			ids:    sq.Expr("SELECT repository_id FROM image_search i WHERE ?", imageHas(term)),
-			sample: sq.Expr("SELECT FROM image_search i WHERE hashint8(i.manifest_id) % 64 = 0 AND ?", imageHas(term)),
-			most:   fewImages,
+			ids: sq.Expr("SELECT repository_id FROM image_search i WHERE ?", imageHas(term)),
+			samples: []sq.Sqlizer{ // of the common ones the first tells sooner
+				sq.Expr("SELECT FROM repository_search s WHERE ? AND ?", inSample, hasTerm(term)),
+				sq.Expr("SELECT FROM image_search i WHERE hashint8(i.manifest_id) % 64 = 0 AND ?", imageHas(term)),
+			},
+			most: fewImages,
 		}
 	default:
 		return
@@ -167,12 +175,22 @@ type page struct {
 
 // plan chooses the way that reads least.
 func (v *View) plan(ctx context.Context, s *search) (page, error) {
+	if beginning(s.Query) {
+		if err := v.spell(ctx, s); err != nil {
+			return page{}, err
+		}
+	}
 	ids, few, err := v.candidates(ctx, s)
+	if err == nil && !few {
+		err = v.setAside(ctx, s)
+	}
 	switch {
 	case err != nil:
 		return page{}, err
 	case few:
 		return s.sorted(ids)
+	case s.aside:
+		return s.sorted(nil)
 	case s.words != "" && s.Sort == indexer.SortRelevance:
 		return s.ranked()
 	case len(s.served()) > 0:
@@ -218,13 +236,19 @@ func (v *View) candidates(ctx context.Context, s *search) (ids []int32, few bool
 	return ids, true, nil
 }
 
-// rowsOf is how many rows a driver is expected to read.
-func (v *View) rowsOf(ctx context.Context, d driver) (float64, error) {
-	if d.sample == nil {
+// rowsOf is how many rows a driver is expected to read; beyond what is few it is
+// any number beyond.
+func (v *View) rowsOf(ctx context.Context, d driver) (n float64, err error) {
+	if len(d.samples) == 0 {
 		return v.estimate(ctx, d.ids)
 	}
-	n, err := v.sampled(ctx, d.sample, int(d.most)/sampleShare+1)
-	return float64(n * sampleShare), err
+	for _, sample := range d.samples {
+		found, err := v.sampled(ctx, sample, int(d.most)/sampleShare+1)
+		if n = float64(found * sampleShare); err != nil || n > d.most {
+			return n, err
+		}
+	}
+	return n, nil
 }
 
 // estimate is how many rows Postgres expects a statement to give, by the
@@ -262,16 +286,24 @@ func statement(text string, args ...any) (string, []any, error) {
 
 // served are the conditions that the indexes of words and terms serve.
 func (s *search) served() sq.And {
+	words := s.words
+	if s.aside {
+		words = s.firm
+	}
 	var all sq.And
-	if s.words != "" {
-		all = append(all, sq.Expr("s.all_words @@ ?::text::tsquery", s.words))
+	if words != "" {
+		all = append(all, sq.Expr("s.all_words @@ ?::text::tsquery", words))
 	}
 	return append(all, s.index...)
 }
 
 // everything is all conditions of the search.
 func (s *search) everything() sq.And {
-	return append(append(sq.And{sq.Expr("true")}, s.served()...), s.filters...)
+	all := append(append(sq.And{sq.Expr("true")}, s.served()...), s.filters...)
+	if s.aside {
+		all = append(all, sq.Expr("(s.all_words @@ ?::text::tsquery) IS TRUE", s.loose))
+	}
+	return all
 }
 
 // class is how well a repository matches, best 0.

@@ -4,9 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 
@@ -26,6 +28,19 @@ const (
 	// set. It bounds the row at 40 KB, whatever is pushed.
 	maxKeys = 1000
 )
+
+// maxKnown is how many bytes of a word stand in search_lexeme: 40. Longer ones are
+// digests and the like, of which nobody types more.
+const maxKnown = 40
+
+// knownOf is what stands of a word in search_lexeme.
+func knownOf(word string) string {
+	for len(word) > maxKnown {
+		_, n := utf8.DecodeLastRuneInString(word)
+		word = word[:len(word)-n]
+	}
+	return word
+}
 
 // manyTerm stands in the terms of a repository in place of those of its images,
 // if they have more than maxKeys keys. In place of the values of one key that has
@@ -248,6 +263,7 @@ type searchColumns struct {
 	size                               []int64
 	facts, nameWords, allWords         []string
 	sameTerms                          []bool
+	lexemes                            map[string]bool // of all rows, as search_lexeme has them
 }
 
 func (c *searchColumns) add(h headRow) {
@@ -267,8 +283,25 @@ func (c *searchColumns) add(h headRow) {
 	c.title, c.description = append(c.title, title), append(c.description, description)
 	facts := h.allFacts(metadata)
 	c.facts, c.sameTerms = append(c.facts, strings.Join(facts, separator)), append(c.sameTerms, h.Covered && slices.Equal(facts, h.OldFacts))
-	c.nameWords = append(c.nameWords, tsvector(name))
-	c.allWords = append(c.allWords, tsvector(name, append([]string{title, description}, values...)...))
+	inName, _ := tsvector(name)
+	inAll, words := tsvector(name, append([]string{title, description}, values...)...)
+	c.nameWords, c.allWords = append(c.nameWords, inName), append(c.allWords, inAll)
+	if c.lexemes == nil {
+		c.lexemes = map[string]bool{}
+	}
+	for _, w := range words {
+		c.lexemes[knownOf(w)] = true
+	}
+}
+
+// writeLexemes writes the words that were not known yet, before the rows that have
+// them: whoever sees a row knows its words.
+func (c *searchColumns) writeLexemes(ctx context.Context, tx pgx.Tx) error {
+	const q = `
+		INSERT INTO search_lexeme (word) SELECT word FROM unnest($1::text[]) AS used (word)
+		WHERE NOT EXISTS (SELECT FROM search_lexeme l WHERE l.word = used.word COLLATE "C") ORDER BY word COLLATE "C" ON CONFLICT DO NOTHING`
+	_, err := tx.Exec(ctx, q, slices.Collect(maps.Keys(c.lexemes)))
+	return err
 }
 
 func (c *searchColumns) write(ctx context.Context, tx pgx.Tx, tier int) error {
@@ -279,6 +312,9 @@ func (c *searchColumns) write(ctx context.Context, tx pgx.Tx, tier int) error {
 	}
 	if len(c.id) == 0 {
 		return nil
+	}
+	if err := c.writeLexemes(ctx, tx); err != nil {
+		return err
 	}
 	var q = `
 		INSERT INTO repository_search (repository_id, name, basename, title, description, tags, updated_at, size, facts, terms, form, tier, name_words, all_words)
@@ -363,12 +399,11 @@ const (
 	maxPlaces = 256
 )
 
-// tsvector gives words with their places, as a literal of that type. Between two
-// texts lies a place without a word, so that no phrase reaches from one into the
-// other.
-func tsvector(name []string, texts ...string) string {
+// tsvector gives words with their places, as a literal of that type, and each word
+// once. Between two texts lies a place without a word, so that no phrase reaches
+// from one into the other.
+func tsvector(name []string, texts ...string) (literal string, order []string) {
 	places := map[string][]int{}
-	var order []string
 	place, size := 0, 0
 	add := func(words []string) {
 		for _, w := range words {
@@ -404,7 +439,7 @@ func tsvector(name []string, texts ...string) string {
 		}
 		b.WriteByte(' ')
 	}
-	return b.String()
+	return b.String(), order
 }
 
 // stringsFrom reads an object of strings that stringsJSON stored.

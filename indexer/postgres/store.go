@@ -6,7 +6,8 @@
 //
 // Locks are taken in one order, so that writers wait for each other and never
 // for ever: the repositories of a transaction in order of their name, blobs in
-// order of digest, tasks, and one shard of the catalogue version last. Tasks are
+// order of digest, new words in theirs, tasks, and one shard of the catalogue
+// version last. Tasks are
 // locked by name when they are asked for and by number when they end; should two
 // transactions meet there, Postgres ends one, and what it did is done again.
 package postgres

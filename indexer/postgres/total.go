@@ -29,7 +29,9 @@ const (
 // sample tells, since to read ten thousand rows takes 10 ms. Of one version of the
 // catalogue each total is counted once.
 func (v *View) total(ctx context.Context, s *search, ids []int32) (int, error) {
-	sql, args, err := statement("SELECT count(*) FROM (? LIMIT ?) AS capped", s.matching("", ids), indexer.MaxTotal)
+	counted := *s
+	counted.aside = s.aside || s.counted
+	sql, args, err := statement("SELECT count(*) FROM (? LIMIT ?) AS capped", counted.matching("", ids), indexer.MaxTotal)
 	if err != nil {
 		return 0, err
 	}

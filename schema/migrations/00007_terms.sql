@@ -34,7 +34,11 @@ CREATE INDEX repository_search_words_2 ON repository_search USING gin (name_word
 CREATE INDEX repository_search_sample ON repository_search USING gin (all_words, terms) WITH (fastupdate = off) WHERE repository_id % 64 = 0;
 CREATE INDEX image_search_sample ON image_search USING gin (keys, pairs) WITH (fastupdate = off) WHERE hashint8(manifest_id) % 64 = 0;
 
+CREATE TABLE search_lexeme (word text COLLATE "C" PRIMARY KEY);
+COMMENT ON TABLE search_lexeme IS 'derived: all words that search rows have, and some that they had; up to 40 bytes of each. What is being typed is the beginning of these';
+
 -- +goose Down
+DROP TABLE search_lexeme;
 DROP INDEX image_search_sample, image_search_latest, image_search_pairs;
 ALTER TABLE image_search ALTER COLUMN terms DROP DEFAULT, DROP COLUMN keys, DROP COLUMN pairs;
 COMMENT ON COLUMN image_search.terms IS 'label:key, label:key=value, annotation:key, annotation:key=value; of a value its first 200 characters';

@@ -1,0 +1,57 @@
+package postgres
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/schema/schematest"
+)
+
+// A beginning finds the same whether it is spelled out or not: a word alone, one
+// of many, long ones, and letters of several bytes where a long one is cut.
+func TestBeginnings(t *testing.T) {
+	t.Parallel()
+	s := shelf{t, New(schematest.New(t))}
+	long := strings.Repeat("abcdefgh", 10)
+	umlauts := strings.Repeat("ä", 30) + "xyz"
+	names := map[string]string{"a/app": "app", "a/apple": "apple pie", "a/apply": "apply", "b/long": long, "b/longer": long + "x", "c/umlauts": umlauts}
+	for i := range maxSpelled + 5 {
+		names[fmt.Sprint("many/m", i)] = fmt.Sprint("word", i)
+	}
+	for name, text := range names {
+		s.find(name, "v1", made(name, "linux/amd64", 1, 1, "2026-01-01", "org.opencontainers.image.description", text))
+	}
+	spelled := 0
+	for _, query := range []string{"app", "appl", "apple", "a ap", "pie appl", "word", "word1", "word* many", "many word", "label:org.opencontainers.image.description many w", "word4 m* wo*", "appl* OR pi", long[:20], long[:36], long[:39], long, long + "x", long + "y",
+		strings.Repeat("ä", 5), strings.Repeat("ä", 19), strings.Repeat("ä", 20), umlauts[:len(umlauts)-1], "zzz", "ab"} {
+		q := parsed(t, query)
+		q.Limit = 100
+		with, _ := s.names(func(v *View) (indexer.Results, error) { return v.Search(t.Context(), q) })
+		without, _ := s.names(func(v *View) (indexer.Results, error) {
+			search := newSearch(q)
+			p, err := search.ranked()
+			if err != nil {
+				return indexer.Results{}, err
+			}
+			if err := v.spell(t.Context(), search); search.words != newSearch(q).words {
+				spelled++
+			} else if err != nil {
+				return indexer.Results{}, err
+			}
+			return v.show(t.Context(), search, p)
+		})
+		slices.Sort(with)
+		slices.Sort(without)
+		if diff := cmp.Diff(without, with); diff != "" || (len(with) == 0) != (query == "zzz" || query == long+"y") {
+			t.Errorf("%q finds %d (-as a beginning +spelled out)\n%s", query, len(with), diff)
+		}
+	}
+	if spelled < 10 {
+		t.Errorf("%d queries were spelled out: too few to tell", spelled)
+	}
+}
