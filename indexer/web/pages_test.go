@@ -396,7 +396,7 @@ func TestPaging(t *testing.T) {
 func TestTagOrder(t *testing.T) {
 	t.Parallel()
 	want := []string{"latest", "2.0", "v1.10.1", "1.10", "1.10-rc2", "1.10-alpine", "1.9", "edge", "main", "pr-9", "pr-10", "sha256-" + strings.Repeat("0", 64) + ".sig"}
-	b := &book{repositories: []indexer.Repository{{Name: "app"}}}
+	b := &book{repositories: []indexer.Repository{{Name: "app", Tags: 12}}}
 	for _, name := range slices.Sorted(slices.Values(want)) {
 		b.tags = append(b.tags, indexer.Tag{Name: name, Digest: dgst("a")})
 	}
@@ -414,7 +414,7 @@ func TestTagOrder(t *testing.T) {
 // begins with can still be asked for.
 func TestManyTags(t *testing.T) {
 	t.Parallel()
-	b := &book{repositories: []indexer.Repository{{Name: "app"}}}
+	b := &book{repositories: []indexer.Repository{{Name: "app", Tags: 1100}}}
 	for i := range 1100 {
 		b.tags = append(b.tags, indexer.Tag{Name: fmt.Sprintf("t%04d", i), Digest: dgst("a"), MovedAt: day.Add(time.Duration(i))})
 	}

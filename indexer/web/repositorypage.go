@@ -126,14 +126,15 @@ func (s *server) repositoryView(r *http.Request, b Book, name string, filter tag
 
 // readTags reads the tags of a page.
 func (v *repositoryView) readTags(r *http.Request, b Book) error {
-	all, err := b.Tags(r.Context(), v.Name, "", maxSorted+1)
+	if v.HasTags = v.Tags > 0; v.Tags > maxSorted {
+		v.Bytewise = true
+		return v.readBytewise(r, b)
+	}
+	all, err := b.Tags(r.Context(), v.Name, "", maxSorted)
 	if err != nil {
 		return err
 	}
 	v.HasTags = len(all) > 0
-	if v.Bytewise = len(all) > maxSorted; v.Bytewise {
-		return v.readBytewise(r, b)
-	}
 	v.Leading = leadingTag(all)
 	sortTags(all)
 	v.Platforms = platformsOf(all)
