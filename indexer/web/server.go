@@ -129,6 +129,10 @@ type Config struct {
 	// always ready.
 	Ready func(context.Context) error
 
+	// Stopping is closed when the program is about to end: what else would go on
+	// until the client goes ends then. nil: it never is.
+	Stopping <-chan struct{}
+
 	// Version of the program. It is part of every ETag, because a new program
 	// may write the same state of the catalogue differently.
 	Version string
@@ -158,6 +162,7 @@ type server struct {
 	counted counted
 	dumps   chan struct{} // has room for those that may run
 	indexes documents     // flatpak's
+	news    news
 	openAPI []byte
 }
 
@@ -196,6 +201,7 @@ func New(c Config) http.Handler {
 		mux.Handle("GET /activity", s.handle(s.activityPage, s.tellPage))
 		mux.Handle("GET /activity.atom", s.handle(s.activityFeed, tellText))
 		mux.Handle("GET /storage", s.handle(s.storagePage, s.tellPage))
+		mux.Handle("GET /live", s.handle(s.live, tellText))
 		mux.Handle("GET /static/{name}", s.handle(s.static, tellText))
 		mux.Handle("GET /", s.handle(nothingHere, s.tellPage))
 	} else {
@@ -230,6 +236,7 @@ func newServer(c Config) *server {
 		assets:  readAssets(),
 		metrics: newMetrics(c.Metrics),
 		dumps:   make(chan struct{}, maxDumps),
+		news:    news{told: make(chan struct{}, maxLive)},
 	}
 	s.openAPI = s.describe()
 	return s

@@ -62,7 +62,7 @@ func serve(ctx context.Context, p *parts) error {
 		return errors.Join(err, group.Wait())
 	}
 	group.Go(func() error {
-		handler, work, err := p.public()
+		handler, work, err := p.public(ctx.Done())
 		if err != nil {
 			return err
 		}
@@ -141,10 +141,10 @@ func (p *parts) untilThere(ctx context.Context, f func() error) error {
 type starter func(context.Context, *errgroup.Group) error
 
 // public gives the handler of everything public, and what is to be started when
-// the schema is there.
-func (p *parts) public() (http.Handler, starter, error) {
+// the schema is there. stopping is closed when the program is asked to stop.
+func (p *parts) public(stopping <-chan struct{}) (http.Handler, starter, error) {
 	c := web.Config{
-		Read: p.read, Ready: p.ready, Log: p.log, Metrics: p.registry, Version: programVersion(),
+		Read: p.read, Ready: p.ready, Stopping: stopping, Log: p.log, Metrics: p.registry, Version: programVersion(),
 		PublicURL: p.config.Registry.PublicURL, MaxAgeIndex: p.config.Cache.MaxAgeIndex, MaxAgeHTML: p.config.Cache.MaxAgeHTML,
 		WebUI: p.config.Components.WebUI, AssertEndpoint: p.config.Components.AssertEndpoint,
 		Settings: strings.Join(p.config.Search.OfficialNamespaces, ","), // they make is_official

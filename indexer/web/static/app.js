@@ -165,32 +165,47 @@
   tellAll();
   setInterval(tellAll, 60000);
 
-  /* News: once a minute the page is asked for again by its ETag, which mostly
-     costs a 304. If it is another, the reader is told, and nothing moves under
-     the cursor. */
+  /* News: while the page is in front it hears of each new version of the
+     catalogue. Then it is asked for again by its ETag, which mostly costs a 304. If
+     it is another, the reader is told, and nothing moves under the cursor. */
   const live = document.querySelector("[data-live]");
   const page = async (cache) => {
     const answer = await fetch(location.href, { cache });
     return answer.ok ? answer.text() : null;
   };
+  const tellNews = () => {
+    const notice = document.createElement("p");
+    notice.className = "notice";
+    notice.setAttribute("role", "status");
+    const again = document.createElement("a");
+    again.href = location.href;
+    again.textContent = "show it";
+    notice.append("Something was pushed since this page was made: ", again);
+    live.prepend(notice);
+  };
   const watch = async () => {
     const shown = await page("force-cache");
-    const timer = setInterval(async () => {
-      if (document.hidden || !shown) return;
-      try {
-        const now = await page("no-cache");
-        if (!now || now === shown) return;
-      } catch { return; } // away for a moment
-      clearInterval(timer);
-      const notice = document.createElement("p");
-      notice.className = "notice";
-      notice.setAttribute("role", "status");
-      const again = document.createElement("a");
-      again.href = location.href;
-      again.textContent = "show it";
-      notice.append("Something was pushed since this page was made: ", again);
-      live.prepend(notice);
-    }, 60000);
+    let source = null, version = "", over = false;
+    const heard = async (e) => {
+      if (version && e.data !== version) {
+        const now = await page("no-cache").catch(() => null);
+        if (now && now !== shown && !over) {
+          over = true;
+          source?.close();
+          tellNews();
+        }
+      }
+      version = e.data;
+    };
+    const turn = () => { // a browser has six connections for all its pages
+      source?.close();
+      source = null;
+      if (document.hidden || over || !shown) return;
+      source = new EventSource("/live");
+      source.onmessage = heard;
+    };
+    document.addEventListener("visibilitychange", turn);
+    turn();
   };
   if (live) watch().catch(() => {});
 
