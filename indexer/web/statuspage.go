@@ -40,7 +40,6 @@ type scanView struct {
 	*indexer.Scan
 	What string
 	Took string // so far, if it runs
-	Ago  string // since it ended
 	Runs bool   // whether it does, and the registry has named something
 	Part int    // how many hundredths of that are done
 }
@@ -97,7 +96,7 @@ func viewScan(what string, scan *indexer.Scan, now time.Time) scanView {
 	switch {
 	case scan.StartedAt.IsZero():
 	case !scan.FinishedAt.IsZero():
-		v.Took, v.Ago = span(scan.FinishedAt.Sub(scan.StartedAt)), span(now.Sub(scan.FinishedAt))
+		v.Took = span(scan.FinishedAt.Sub(scan.StartedAt))
 	default:
 		v.Took = span(now.Sub(scan.StartedAt))
 		if scan.Listed > 0 {
