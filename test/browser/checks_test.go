@@ -96,7 +96,7 @@ func (v *view) weight() (faults []string) {
 func (v *view) again(p page, address string) (faults []string) {
 	for _, id := range v.order {
 		r := v.requests[id]
-		if r.url == address && p.live != "" {
+		if r.url == address && p.live != "" || strings.HasSuffix(r.url, "/live") { // news, which nobody can have yet
 			continue
 		}
 		if r.status != 0 && r.status != http.StatusNotModified {
