@@ -258,7 +258,7 @@ func TestReplayConflicts(t *testing.T) {
 	const clients = 8
 	asked := make(chan map[int]int)
 	for i := range clients {
-		path := []string{"/index/static", "/v1/search?q=ship", "/"}[i%3]
+		path := []string{"/r/ship/app-1:v1", "/v1/search?q=ship", "/"}[i%3] // the first reads manifests each time
 		go func() { asked <- answers(asking, "http://"+reader.address+path) }()
 	}
 	primary, pool := f.pool(), f.poolOf(standby)
