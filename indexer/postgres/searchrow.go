@@ -110,7 +110,7 @@ const touchedManifests = `
 // imagesOf writes the search rows of the manifests that a statement selects, and
 // deletes those of manifests that no tag shows any more. $1 must be their
 // repositories: without it Postgres reads all tags there are. Values of the time of
-// building are left out of the terms: nobody asks for them, and they are of no
+// building are left out of the pairs: nobody asks for them, and they are of no
 // two images the same.
 func imagesOf(manifests string) string {
 	return `

@@ -22,7 +22,7 @@ const (
 	// itself, perhaps to a reader that has less to do.
 	liveTime = 10 * time.Minute
 	// maxLive is how many open pages are told at once: 1,000. Each is a connection
-	// and some 20 KB; others look once a minute.
+	// and some 20 KB; others are answered 503 and show what they have.
 	maxLive = 1000
 )
 
@@ -59,7 +59,7 @@ func (s *server) live(w http.ResponseWriter, r *http.Request) error {
 	case s.news.told <- struct{}{}:
 		defer func() { <-s.news.told }()
 	default:
-		return refuse(http.StatusServiceUnavailable, "%d pages are told of news already: look now and then", maxLive)
+		return refuse(http.StatusServiceUnavailable, "%d pages are told of news already: reload now and then", maxLive)
 	}
 	version, err := s.latest(r.Context())
 	if err != nil {
