@@ -64,6 +64,7 @@ type Workers struct {
 	events  chan struct{} // news for those that read events
 	scans   chan struct{} // news for those that read everything
 	reading chan struct{} // holds a token for each of them that is reading
+	group   group
 }
 
 // Wake tells the workers that an event has brought something new. It never
@@ -145,7 +146,7 @@ func (w *Workers) Step(ctx context.Context, least indexer.Priority, n int) (int,
 	findings, failed := w.readWhenFree(ctx, tasks, least)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 	defer cancel()
-	if err = w.Store.Apply(ctx, findings); err != nil {
+	if err = w.store(ctx, findings, least); err != nil {
 		err = errors.Join(err, w.applyEach(ctx, findings))
 	}
 	return len(tasks), errors.Join(err, w.settle(ctx, failed))
@@ -170,6 +171,52 @@ func (w *Workers) renew(ctx context.Context, tasks []indexer.Task) (stop func())
 		}
 	})
 	return func() { cancel(); renewing.Wait() }
+}
+
+// store takes in what was read. What events asked for shares a transaction with
+// what else they did that is ready by then, so that many pushes at once cost less
+// each, and one alone waits for nobody.
+func (w *Workers) store(ctx context.Context, findings []indexer.Finding, least indexer.Priority) error {
+	if least != indexer.PriorityEvent || len(findings) == 0 {
+		return w.Store.Apply(ctx, findings)
+	}
+	return w.group.apply(findings, func(all []indexer.Finding) error { return w.Store.Apply(ctx, all) })
+}
+
+// A group stores one batch after the other. What comes while one is being stored
+// is the next.
+type group struct {
+	storing sync.Mutex
+	mu      sync.Mutex
+	next    *batch
+}
+
+// A batch is stored by the first of those in it whose turn it is.
+type batch struct {
+	findings []indexer.Finding
+	stored   bool
+	err      error
+}
+
+func (g *group) apply(findings []indexer.Finding, store func([]indexer.Finding) error) error {
+	g.mu.Lock()
+	if g.next == nil {
+		g.next = &batch{}
+	}
+	b := g.next
+	b.findings = append(b.findings, findings...)
+	g.mu.Unlock()
+
+	g.storing.Lock()
+	defer g.storing.Unlock()
+	if b.stored {
+		return b.err
+	}
+	g.mu.Lock()
+	g.next = nil
+	g.mu.Unlock()
+	b.err, b.stored = store(b.findings), true
+	return b.err
 }
 
 // A failure is a task that could not be read, or not stored.

@@ -4,7 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
+	"net/url"
+	"slices"
 	"time"
 )
 
@@ -43,29 +46,38 @@ func again(elapsed time.Duration) time.Duration {
 }
 
 func shows(ctx context.Context, client *http.Client, indexer, word, name string) (bool, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, indexer+"/v1/search?n=5&q="+word, nil)
+	names, err := Names(ctx, client, indexer, word)
+	return slices.Contains(names, name), err
+}
+
+// Names gives the repositories on the first page of a search, of up to a hundred.
+func Names(ctx context.Context, client *http.Client, indexer, query string) ([]string, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, indexer+"/v1/search?n=100&q="+url.QueryEscape(query), nil)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return false, fmt.Errorf("search for %s: status %d", word, resp.StatusCode)
+		return nil, fmt.Errorf("search for %s: status %d", query, resp.StatusCode)
 	}
 	var answer struct{ Results []struct{ Name string } }
-	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
-		return false, err
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(&answer); err != nil {
+		return nil, err
 	}
+	var names []string
 	for _, r := range answer.Results {
-		if r.Name == name {
-			return true, nil
-		}
+		names = append(names, r.Name)
 	}
-	return false, nil
+	return names, nil
 }
+
+// maxAnswer is the most bytes of a page of results: 1 MiB, where a hundred take
+// some 60 kB.
+const maxAnswer = 1 << 20
 
 // UniqueWord is a word of one length for each number, so that none begins with
 // another, and none is a word of made-up images or books.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/portbook/portbook/registry/push"
 	"github.com/portbook/portbook/test/bench/harness"
@@ -302,7 +303,13 @@ func (b *bench) pushes(ctx context.Context, s *harness.Section) error {
 	if after, err = b.addArrival(ctx, s, after); err != nil || b.rate*b.seconds == 0 {
 		return err
 	}
-	all, achieved, err := open(ctx, b.rate, b.rate*b.seconds, w.watch)
+	if err := b.unwatched(ctx, s, w, serve); err != nil {
+		return err
+	}
+	if after, err = b.lastEvent(ctx); err != nil {
+		return err
+	}
+	all, achieved, err := b.watched(ctx, w)
 	if err != nil {
 		return err
 	}
@@ -312,8 +319,44 @@ func (b *bench) pushes(ctx context.Context, s *harness.Section) error {
 	}
 	s.Add(harness.Figure{Name: "  pushes a second it came to", Value: achieved})
 	s.Add(harness.Figure{Name: "peak memory of the indexer", Value: float64(harness.PeakMemory(serve.PID())) / 1e6, Unit: "MB"})
-	s.Note(harness.HowSearchable)
+	s.Note("%s; %s", harness.HowSearchable, howLooked)
 	return b.showStatements(ctx, s)
+}
+
+// watched is how soon pushes are searchable that do not wait for each other.
+func (b *bench) watched(ctx context.Context, w *watcher) (all []float64, achieved float64, err error) {
+	l := &lookout{watcher: w, shown: map[string]chan struct{}{}}
+	group, ctx := errgroup.WithContext(ctx)
+	looking, stop := context.WithCancel(ctx)
+	defer stop()
+	group.Go(func() error { return l.run(looking) })
+	group.Go(func() (err error) {
+		defer stop()
+		all, achieved, err = open(ctx, b.rate, b.rate*b.seconds, l.watch)
+		return err
+	})
+	err = group.Wait()
+	return all, achieved, err
+}
+
+// unwatched tells what pushes cost while nobody searches.
+func (b *bench) unwatched(ctx context.Context, s *harness.Section, w *watcher, serve *harness.Indexer) error {
+	meters := b.meters(b.registry, os.Getpid())
+	meters["indexer"] = func() float64 { return harness.ProcessorSeconds(serve.PID()) }
+	before := read(meters)
+	all, _, err := open(ctx, b.rate, b.rate*min(b.seconds, 5), w.push)
+	if err != nil {
+		return err
+	}
+	if err := b.quiet(ctx); err != nil {
+		return err
+	}
+	used := since(meters, before)
+	for name := range used {
+		used[name] *= 1000 / float64(len(all))
+	}
+	s.Note("processor milliseconds of a push while nobody searches: %s", processor([]measurement{{used: used}}))
+	return nil
 }
 
 // barePushes tells how many pushes a second the registry takes at the rate of

@@ -27,6 +27,18 @@ func (b *bench) readStatements(ctx context.Context) error {
 		return err
 	}
 	return b.On(ctx, "postgres", func(conn *pgx.Conn) error {
+		if _, err := conn.Exec(ctx, "LOAD 'pg_stat_statements'"); err != nil {
+			return err
+		}
+		if _, err := conn.Exec(ctx, "ALTER SYSTEM SET pg_stat_statements.track_planning = on"); err != nil {
+			return err
+		}
+		if _, err := conn.Exec(ctx, "ALTER SYSTEM SET track_wal_io_timing = on"); err != nil {
+			return err
+		}
+		if _, err := conn.Exec(ctx, "SELECT pg_reload_conf()"); err != nil {
+			return err
+		}
 		_, err := conn.Exec(ctx, "CREATE EXTENSION pg_stat_statements") // of Debian's postgresql-contrib
 		return err
 	})
@@ -40,23 +52,30 @@ func (b *bench) showStatements(ctx context.Context, s *harness.Section) error {
 	}
 	return b.On(ctx, "postgres", func(conn *pgx.Conn) error {
 		const q = `
-			SELECT sum(calls)::int, sum(total_exec_time + total_plan_time), sum(rows)::int, sum(wal_bytes)::float8, query
+			SELECT sum(calls)::int, sum(total_exec_time + total_plan_time), sum(total_plan_time), sum(plans)::int, sum(rows)::int, sum(wal_bytes)::float8, query
 			FROM pg_stat_statements GROUP BY query ORDER BY 2 DESC LIMIT $1`
 		rows, err := conn.Query(ctx, q, b.statements)
 		if err != nil {
 			return err
 		}
 		var calls, n int
-		var ms, wal float64
+		var ms, wal, planms float64
+		var plans int
 		var query string
-		_, err = pgx.ForEachRow(rows, []any{&calls, &ms, &n, &wal, &query}, func() error {
-			s.Note("%s", fmt.Sprintf("%6.0f ms %6d calls %7d rows %6.1f MB WAL  %.150s", ms, calls, n, wal/1e6, strings.Join(strings.Fields(query), " ")))
+		_, err = pgx.ForEachRow(rows, []any{&calls, &ms, &planms, &plans, &n, &wal, &query}, func() error {
+			s.Note("%s", fmt.Sprintf("%6.0f ms (%6.0f ms in %d plans) %6d calls %7d rows %6.1f MB WAL  %.150s", ms, planms, plans, calls, n, wal/1e6, strings.Join(strings.Fields(query), " ")))
 			return nil
 		})
 		if err != nil {
 			return err
 		}
-		_, err = conn.Exec(ctx, "SELECT pg_stat_statements_reset()")
+		var syncs int64
+		var each float64
+		if err := conn.QueryRow(ctx, "SELECT wal_sync, COALESCE(wal_sync_time / NULLIF(wal_sync, 0), 0) FROM pg_stat_wal").Scan(&syncs, &each); err != nil {
+			return err
+		}
+		s.Note("WAL was synced %d times, %.2f ms each", syncs, each)
+		_, err = conn.Exec(ctx, "SELECT pg_stat_statements_reset(), pg_stat_reset_shared('wal')")
 		return err
 	})
 }

@@ -1,0 +1,57 @@
+package ingest
+
+import (
+	"errors"
+	"sync"
+	"testing"
+
+	"github.com/portbook/portbook/indexer"
+)
+
+// TestGroup: what comes while a batch is being stored is stored together
+// afterwards, each finding once, and everybody in a batch hears how it went.
+func TestGroup(t *testing.T) {
+	const workers = 8
+	refused := errors.New("refused")
+	begun, goOn := make(chan struct{}), make(chan struct{})
+	var batches []int // only the one that stores writes it
+	store := func(all []indexer.Finding) error {
+		batches = append(batches, len(all))
+		if len(batches) == 1 {
+			close(begun)
+			<-goOn
+			return nil
+		}
+		return refused
+	}
+	var g group
+	var waiting sync.WaitGroup
+	var first error
+	waiting.Go(func() { first = g.apply(make([]indexer.Finding, 1), store) })
+	<-begun
+	later := make([]error, workers)
+	for i := range later {
+		waiting.Go(func() { later[i] = g.apply(make([]indexer.Finding, 1), store) })
+	}
+	for joined := 0; joined < workers; {
+		g.mu.Lock()
+		if g.next != nil {
+			joined = len(g.next.findings)
+		}
+		g.mu.Unlock()
+	}
+	close(goOn)
+	waiting.Wait()
+
+	if len(batches) != 2 || batches[0] != 1 || batches[1] != workers {
+		t.Errorf("batches of %v findings were stored, want 1 and then %d", batches, workers)
+	}
+	if first != nil {
+		t.Errorf("the first batch was stored, and its worker got %v", first)
+	}
+	for _, err := range later {
+		if !errors.Is(err, refused) {
+			t.Errorf("the second batch was refused, and a worker got %v", err)
+		}
+	}
+}
