@@ -15,11 +15,13 @@ import (
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/dom"
 	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/input"
 	cdplog "github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/network"
 	cdppage "github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 )
 
 // stepTimeout bounds one thing that a person does, with the page that follows.
@@ -214,6 +216,16 @@ func evaluate[T any](t *tab, expression string) (T, error) {
 	return chromedp.Run(ctx, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
 }
 
+// until waits until an expression is true in the page. Polling in chromedp is
+// against the page's policy.
+func (t *tab) until(expression string) error {
+	_, err := evaluate[bool](t, `new Promise(done => (function look() { (`+expression+`) ? done(true) : requestAnimationFrame(look) })())`)
+	if err != nil {
+		return fmt.Errorf("%s: waited for %s: %w", t.where(), expression, err)
+	}
+	return nil
+}
+
 // call gives a command to the tab.
 func call[P, R any](t *tab, command cdp.Command[P, R], params P) (R, error) {
 	ctx, cancel := context.WithTimeout(t.ctx, stepTimeout)
@@ -262,6 +274,13 @@ func (t *tab) as(l look) error {
 		return err
 	}
 	_, err = call(t, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: l.noScript})
+	return err
+}
+
+// inFront has the tab behave as the one that somebody uses, though others are
+// open: it keeps the focus and may read the clipboard.
+func (t *tab) inFront() error {
+	_, err := call(t, emulation.SetFocusEmulationEnabled, emulation.SetFocusEmulationEnabledParams{Enabled: true})
 	return err
 }
 
@@ -353,21 +372,39 @@ func (t *tab) element(role, name string) (element, error) {
 	return element{}, fmt.Errorf("%s has no %s called %q, but %q", t.where(), role, name, names)
 }
 
-// click clicks where an element is, as a person would, and waits for the page
-// that follows.
+// click clicks an element and waits for the page that follows.
 func (t *tab) click(e element) error {
-	if _, err := call(t, dom.ScrollIntoViewIfNeeded, dom.ScrollIntoViewIfNeededParams{BackendNodeID: e.node}); err != nil {
-		return fmt.Errorf("%s %q cannot be seen: %w", e.role, e.name, err)
-	}
-	quads, err := call(t, dom.GetContentQuads, dom.GetContentQuadsParams{BackendNodeID: e.node})
+	click, err := t.clickOn(e)
 	if err != nil {
 		return err
 	}
+	return t.leave(click)
+}
+
+// clickOn gives a click where an element is, as a person would.
+func (t *tab) clickOn(e element) (chromedp.Action[chromedp.Void], error) {
+	if _, err := call(t, dom.ScrollIntoViewIfNeeded, dom.ScrollIntoViewIfNeededParams{BackendNodeID: e.node}); err != nil {
+		return nil, fmt.Errorf("%s %q cannot be seen: %w", e.role, e.name, err)
+	}
+	quads, err := call(t, dom.GetContentQuads, dom.GetContentQuadsParams{BackendNodeID: e.node})
+	if err != nil {
+		return nil, err
+	}
 	if len(quads.Quads) == 0 {
-		return fmt.Errorf("%s %q takes no room", e.role, e.name)
+		return nil, fmt.Errorf("%s %q takes no room", e.role, e.name)
 	}
 	q := quads.Quads[0] // of a link that is broken over two lines, the first
-	return t.leave(chromedp.MouseClickXY((q[0]+q[4])/2, (q[1]+q[5])/2))
+	return chromedp.MouseClickXY((q[0]+q[4])/2, (q[1]+q[5])/2), nil
+}
+
+// keys gives presses of keys, told as a keyboard tells them: a key that a page
+// keeps for itself as it goes down then types nothing, and Enter submits nothing.
+func keys(text string) chromedp.Action[chromedp.Void] {
+	return chromedp.KeyEvent(text, func(k *input.DispatchKeyEventParams) {
+		if k.Type == kb.KeyDown {
+			k.Type = input.DispatchKeyEventTypeRawKeyDown
+		}
+	})
 }
 
 // leave does what leads to another page, and waits for that.

@@ -1,11 +1,11 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 
 	"github.com/chromedp/cdproto/dom"
-	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 )
 
@@ -36,7 +36,7 @@ func (c *checker) journeys(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer tab.close()
-			if err := tab.as(j.look); err != nil {
+			if err := errors.Join(tab.as(j.look), tab.inFront()); err != nil {
 				t.Fatal(err)
 			}
 			if err := j.way(tab); err != nil {
@@ -58,7 +58,7 @@ func (c *checker) searchToTag(t *tab) error {
 	if err := t.typeInto(box, "two piers"); err != nil {
 		return err
 	}
-	if err := t.leave(chromedp.KeyEvent(kb.Enter)); err != nil {
+	if err := t.leave(keys(kb.Enter)); err != nil {
 		return err
 	}
 	if err := t.at("/?q=two+piers"); err != nil {
@@ -68,14 +68,7 @@ func (c *checker) searchToTag(t *tab) error {
 		{"samples/harbour", "/r/samples/harbour"},
 		{"1.1", "/r/samples/harbour:1.1"},
 	} {
-		link, err := t.element("link", step.link)
-		if err != nil {
-			return err
-		}
-		if err := t.click(link); err != nil {
-			return err
-		}
-		if err := t.at(step.to); err != nil {
+		if err := t.follow("link", step.link, step.to); err != nil {
 			return err
 		}
 	}
@@ -94,7 +87,7 @@ func (c *checker) byKeys(t *tab) error {
 	if err := t.tabTo(box.role, box.name); err != nil {
 		return err
 	}
-	if err := t.do(chromedp.KeyEvent("two piers")); err != nil {
+	if err := t.do(keys("two piers")); err != nil {
 		return err
 	}
 	for _, step := range []struct{ link, to string }{
@@ -107,7 +100,7 @@ func (c *checker) byKeys(t *tab) error {
 				return err
 			}
 		}
-		if err := t.leave(chromedp.KeyEvent(kb.Enter)); err != nil {
+		if err := t.leave(keys(kb.Enter)); err != nil {
 			return err
 		}
 		if err := t.at(step.to); err != nil {
@@ -159,14 +152,19 @@ func (c *checker) backFromNowhere(t *tab) error {
 	if _, err := t.open(c.url + "/nowhere"); err != nil {
 		return err
 	}
-	link, err := t.element("link", "catalogue")
+	return t.follow("link", "catalogue", "/")
+}
+
+// follow clicks the element of a role and a name, which must lead to an address.
+func (t *tab) follow(role, name, to string) error {
+	e, err := t.element(role, name)
 	if err != nil {
 		return err
 	}
-	if err := t.click(link); err != nil {
+	if err := t.click(e); err != nil {
 		return err
 	}
-	return t.at("/")
+	return t.at(to)
 }
 
 // at fails if the tab is elsewhere.
@@ -216,7 +214,7 @@ func (t *tab) typeInto(box element, text string) error {
 	if _, err := call(t, dom.Focus, dom.FocusParams{BackendNodeID: box.node}); err != nil {
 		return err
 	}
-	return t.do(chromedp.KeyEvent(text))
+	return t.do(keys(text))
 }
 
 // next gives the link to the next page; without one its node is 0.
@@ -243,7 +241,7 @@ const focusShown = `(() => {
 // everything that has it must show that.
 func (t *tab) tabTo(role, name string) error {
 	for range maxTabs {
-		if err := t.do(chromedp.KeyEvent(kb.Tab)); err != nil {
+		if err := t.do(keys(kb.Tab)); err != nil {
 			return err
 		}
 		e, err := t.focused()
