@@ -28,6 +28,8 @@ func (c *checker) journeys(t *testing.T) {
 		{"through all tags", look{width: 1280}, c.throughTags},
 		{"through all tags without script", look{width: 360, noScript: true}, c.throughTags},
 		{"back from nowhere", look{width: 1280}, c.backFromNowhere},
+		{"by facets", look{width: 1280}, c.byFacets},
+		{"by facets on a phone without script", look{width: 360, noScript: true}, c.byFacets},
 	} {
 		t.Run(j.name, func(t *testing.T) {
 			t.Parallel()
