@@ -30,6 +30,7 @@ func (c *checker) journeys(t *testing.T) {
 		{"back from nowhere", look{width: 1280}, c.backFromNowhere},
 		{"by facets", look{width: 1280}, c.byFacets},
 		{"by facets on a phone without script", look{width: 360, noScript: true}, c.byFacets},
+		{"copying a command", look{width: 1280}, c.copying},
 	} {
 		t.Run(j.name, func(t *testing.T) {
 			t.Parallel()
