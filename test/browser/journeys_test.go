@@ -31,6 +31,8 @@ func (c *checker) journeys(t *testing.T) {
 		{"by facets", look{width: 1280}, c.byFacets},
 		{"by facets on a phone without script", look{width: 360, noScript: true}, c.byFacets},
 		{"copying a command", look{width: 1280}, c.copying},
+		{"comparing two tags", look{width: 1280}, c.comparing},
+		{"comparing two tags without script", look{width: 1280, noScript: true}, c.comparing},
 	} {
 		t.Run(j.name, func(t *testing.T) {
 			t.Parallel()
