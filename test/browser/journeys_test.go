@@ -33,6 +33,7 @@ func (c *checker) journeys(t *testing.T) {
 		{"copying a command", look{width: 1280}, c.copying},
 		{"comparing two tags", look{width: 1280}, c.comparing},
 		{"comparing two tags without script", look{width: 1280, noScript: true}, c.comparing},
+		{"by suggestions", look{width: 1280}, c.bySuggestions},
 	} {
 		t.Run(j.name, func(t *testing.T) {
 			t.Parallel()

@@ -30,6 +30,8 @@
     let current = -1, timer = 0, asked = null, typed = "";
 
     const close = () => {
+      clearTimeout(timer);
+      asked?.abort();
       list.hidden = true;
       current = -1;
       input.setAttribute("aria-expanded", "false");
@@ -55,6 +57,7 @@
       // What ends in a colon wants a value; a repository has a page.
       if (option.dataset.text.endsWith(":")) {
         input.focus();
+        typed = input.value;
         ask();
       } else if (option.dataset.page) {
         location.href = option.dataset.page;
@@ -80,7 +83,7 @@
     };
     const ask = async () => {
       asked?.abort();
-      const text = typed = input.value;
+      const text = typed;
       if (text.trim() === "") return close();
       asked = new AbortController();
       try {
@@ -90,7 +93,7 @@
         if (input.value === text && document.activeElement === input) show(found);
       } catch { /* typed on, or away: the search works without */ }
     };
-    input.addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(ask, 120); });
+    input.addEventListener("input", () => { typed = input.value; clearTimeout(timer); timer = setTimeout(ask, 120); });
     input.addEventListener("blur", close);
     input.addEventListener("keydown", (e) => {
       const n = list.children.length;
