@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -22,6 +23,9 @@ const (
 	// fewImages is up to how many images with a label are read for the
 	// repositories that they are of: 4,000, ten of each.
 	fewImages = 4000
+	// fewDoubtful is up to how many repositories are asked for their images one by
+	// one: 640, some 20 ms, and ten of a sample.
+	fewDoubtful = 640
 	// coldRows is how many of the repositories of the last tier that match in
 	// the same way are compared: 2,000. Of more, which are common words in names
 	// that nobody asks for, the first found are taken.
@@ -94,10 +98,14 @@ func anyOf(clause indexer.Clause) rowCondition {
 // allows, some of them more than once.
 type driver struct {
 	ids sq.Sqlizer
-	// samples select one in sampleShare of the rows that ids reads, or of fewer;
-	// none if the statistics of Postgres know how many these are.
-	samples []sq.Sqlizer
-	most    float64 // rows up to which reading all of them is quick
+	// sample selects one in sampleShare of the rows that ids reads; nil if the
+	// statistics of Postgres know how many these are.
+	sample sq.Sqlizer
+	// doubt selects, of one in sampleShare of the repositories, those whose row
+	// does not tell whether the term allows them; nil if no row does. Are they few,
+	// the rows are quicker.
+	doubt sq.Sqlizer
+	most  float64 // rows up to which reading all of them is quick
 }
 
 // drive adds the driver of a term, if an index other than that of words and
@@ -124,12 +132,10 @@ func (s *search) drive(t indexer.Term) {
 			return // whether a key is there, the row of the repository tells
 		}
 		d = driver{
-			ids: sq.Expr("SELECT repository_id FROM image_search i WHERE ?", imageHas(term)),
-			samples: []sq.Sqlizer{ // of the common ones the first tells sooner
-				sq.Expr("SELECT FROM repository_search s WHERE ? AND ?", inSample, hasTerm(term)),
-				sq.Expr("SELECT FROM image_search i WHERE hashint8(i.manifest_id) % 64 = 0 AND ?", imageHas(term)),
-			},
-			most: fewImages,
+			ids:    sq.Expr("SELECT repository_id FROM image_search i WHERE ?", imageHas(term)),
+			sample: sq.Expr("SELECT FROM image_search i WHERE hashint8(i.manifest_id) % 64 = 0 AND ?", imageHas(term)),
+			doubt:  sq.Expr("SELECT FROM repository_search s WHERE ? AND ? AND NOT ?", inSample, ofOneImage(t).index, hasTerm(term)),
+			most:   fewImages,
 		}
 	default:
 		return
@@ -237,18 +243,17 @@ func (v *View) candidates(ctx context.Context, s *search) (ids []int32, few bool
 }
 
 // rowsOf is how many rows a driver is expected to read; beyond what is few it is
-// any number beyond.
+// any number beyond, as for one that is not needed.
 func (v *View) rowsOf(ctx context.Context, d driver) (n float64, err error) {
-	if len(d.samples) == 0 {
+	if d.sample == nil {
 		return v.estimate(ctx, d.ids)
 	}
-	for _, sample := range d.samples {
-		found, err := v.sampled(ctx, sample, int(d.most)/sampleShare+1)
-		if n = float64(found * sampleShare); err != nil || n > d.most {
-			return n, err
-		}
+	doubtful, err := v.sampled(ctx, d.doubt, fewDoubtful/sampleShare+1)
+	if err != nil || doubtful <= fewDoubtful/sampleShare {
+		return math.Inf(1), err
 	}
-	return n, nil
+	found, err := v.sampled(ctx, d.sample, int(d.most)/sampleShare+1)
+	return float64(found * sampleShare), err
 }
 
 // estimate is how many rows Postgres expects a statement to give, by the

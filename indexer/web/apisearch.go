@@ -131,7 +131,7 @@ func turnTo(cursor string, q indexer.Query) (indexer.Query, error) {
 
 type facetsAnswer struct {
 	Query   string  `json:"query" doc:"as it was read"`
-	Counted int     `json:"counted" doc:"repositories that were looked at: at most 1,000, the best of the query"`
+	Counted int     `json:"counted" doc:"repositories that were looked at: at most 500, the best of the query"`
 	All     bool    `json:"all" doc:"whether those are all that the query finds"`
 	Facets  []facet `json:"facets"`
 }

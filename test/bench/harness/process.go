@@ -72,6 +72,13 @@ func PeakMemory(pid int) int64 {
 	return 0
 }
 
+// HugePages reports whether the memory that a PostgreSQL shares with its sessions
+// is of huge pages: an anonymous mapping of such is called so by the kernel.
+func HugePages(postmaster int) bool {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/maps", postmaster)) // "" elsewhere than on Linux
+	return strings.Contains(string(b), "/anon_hugepage")
+}
+
 // LoadAverage is that of the last minute, as the kernel writes it.
 func LoadAverage() string {
 	b, _ := os.ReadFile("/proc/loadavg") // "" elsewhere than on Linux

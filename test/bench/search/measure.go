@@ -111,6 +111,7 @@ func (b *bench) conditions(ctx context.Context) error {
 			return err
 		}
 		c.Settings, err = pgx.CollectRows(rows, pgx.RowTo[string])
+		c.Settings = append(c.Settings, fmt.Sprintf("huge pages in use=%t", harness.HugePages(b.Postmaster())))
 		return err
 	})
 }
