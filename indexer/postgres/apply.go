@@ -48,9 +48,6 @@ func (a *application) run(findings []indexer.Finding, manifests []manifestRow) e
 	if slices.ContainsFunc(findings, func(f indexer.Finding) bool { return f.Task.Priority == indexer.PriorityEvent }) {
 		a.tier = 0
 	}
-	if err := shareBlobs(a.ctx, a.tx); err != nil {
-		return err
-	}
 	if err := a.lockRepositories(findings); err != nil {
 		return err
 	}
@@ -69,10 +66,17 @@ func (a *application) run(findings []indexer.Finding, manifests []manifestRow) e
 	return a.endTasks(findings)
 }
 
+// send runs a batch in one round trip: of a push, which waits for a score of them
+// and writes a few rows in each, they are half of the time.
+func (a *application) send(batch *pgx.Batch) error { return a.tx.SendBatch(a.ctx, batch).Close() }
+
 // lockRepositories finds the repositories of the findings, makes those that
 // something was found in, and locks all of them in order of name: what is
-// computed over a whole repository must see every earlier change to it.
+// computed over a whole repository must see every earlier change to it. Blobs are
+// shared first.
 func (a *application) lockRepositories(findings []indexer.Finding) error {
+	batch := &pgx.Batch{}
+	queueShareBlobs(batch)
 	all := repositoriesOf(findings, func(indexer.Finding) bool { return true })
 	filled := repositoriesOf(findings, func(f indexer.Finding) bool {
 		return len(f.Manifests) > 0 || f.Outcome != indexer.Gone
@@ -81,15 +85,15 @@ func (a *application) lockRepositories(findings []indexer.Finding) error {
 		INSERT INTO repository (name) SELECT name FROM unnest($1::text[]) AS wanted (name)
 		WHERE NOT EXISTS (SELECT FROM repository r WHERE r.name = wanted.name)
 		ORDER BY name ON CONFLICT DO NOTHING`
-	if _, err := a.tx.Exec(a.ctx, create, filled); err != nil {
-		return err
-	}
+	batch.Queue(create, filled)
 	const lock = `SELECT id, name FROM repository WHERE name = ANY($1) ORDER BY name FOR NO KEY UPDATE`
 	type row struct {
 		ID   int32
 		Name string
 	}
-	rows, err := collect[row](a.ctx, a.tx, lock, all)
+	var rows []row
+	queue(batch, &rows, lock, all)
+	err := a.send(batch)
 	a.repositories = map[string]int32{}
 	for _, r := range rows {
 		a.repositories[r.Name] = r.ID
@@ -132,10 +136,9 @@ func (a *application) endTasks(findings []indexer.Finding) error {
 	if err != nil {
 		return err
 	}
-	if err := ask(a.ctx, a.tx, append(asks, a.left...)); err != nil {
-		return err
-	}
-	if err := done(a.ctx, a.tx, tasks, a.again); err != nil {
+	batch := &pgx.Batch{}
+	queueAsk(batch, append(asks, a.left...))
+	if err := done(a.ctx, a.tx, batch, tasks, a.again); err != nil {
 		return err
 	}
 	if len(a.changed) == 0 && !a.moved {

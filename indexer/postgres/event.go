@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/portbook/portbook/indexer"
 )
@@ -33,10 +34,9 @@ func (s *Store) Receive(ctx context.Context, events []indexer.Event) (fresh int,
 			asks = append(asks, asksOf(e)...)
 			instances[e.Instance] = e.Instance != ""
 		}
-		if err := ask(ctx, tx, asks); err != nil {
-			return err
-		}
-		return meet(ctx, tx, instances)
+		batch := &pgx.Batch{}
+		queueAsk(batch, asks)
+		return meet(ctx, tx, batch, instances)
 	})
 	return fresh, wrap("receive events", err)
 }
@@ -89,22 +89,21 @@ func asksOf(e indexer.Event) []indexer.Ask {
 	return []indexer.Ask{a}
 }
 
-// meet asks for a scan if one of the instances is new.
-func meet(ctx context.Context, tx pgx.Tx, instances map[string]bool) error {
+// meet runs a batch, and asks for a scan if one of the instances is new.
+func meet(ctx context.Context, tx pgx.Tx, before *pgx.Batch, instances map[string]bool) error {
+	var met int64
 	for id, named := range instances {
 		if !named {
 			continue
 		}
-		tag, err := tx.Exec(ctx, "INSERT INTO registry_instance (id) VALUES ($1) ON CONFLICT DO NOTHING", indexer.CleanText(id))
-		if err != nil {
-			return err
-		}
-		if tag.RowsAffected() == 0 {
-			continue
-		}
-		if err := requestScan(ctx, tx, "instance"); err != nil {
-			return err
-		}
+		const q = "INSERT INTO registry_instance (id) VALUES ($1) ON CONFLICT DO NOTHING"
+		before.Queue(q, indexer.CleanText(id)).Exec(func(tag pgconn.CommandTag) error {
+			met += tag.RowsAffected()
+			return nil
+		})
 	}
-	return nil
+	if err := tx.SendBatch(ctx, before).Close(); err != nil || met == 0 {
+		return err
+	}
+	return requestScan(ctx, tx, "instance")
 }

@@ -92,7 +92,7 @@ func (a *application) storeManifests(rows []manifestRow) error {
 	}
 	batch := &pgx.Batch{}
 	c.queue(batch)
-	return a.tx.SendBatch(a.ctx, batch).Close()
+	return a.send(batch)
 }
 
 // once leaves out manifests that come twice, as when two tags of one batch show
@@ -259,14 +259,15 @@ func (a *application) storeBlobs(rows []manifestRow) (map[digest.Digest]int64, e
 		SELECT digest, size FROM unnest($1::bytea[], $2::bigint[]) AS wanted (digest, size)
 		WHERE NOT EXISTS (SELECT FROM blob b WHERE b.digest = wanted.digest)
 		ORDER BY digest ON CONFLICT DO NOTHING`
-	if _, err := a.tx.Exec(a.ctx, create, digests, bytesOfBlob); err != nil {
-		return nil, err
-	}
 	type row struct {
 		ID     int64
 		Digest []byte
 	}
-	found, err := collect[row](a.ctx, a.tx, "SELECT id, digest FROM blob WHERE digest = ANY($1)", digests)
+	var found []row
+	batch := &pgx.Batch{}
+	batch.Queue(create, digests, bytesOfBlob)
+	queue(batch, &found, "SELECT id, digest FROM blob WHERE digest = ANY($1)", digests)
+	err := a.send(batch)
 	ids := map[digest.Digest]int64{}
 	for _, b := range found {
 		ids[digestOf(b.Digest)] = b.ID

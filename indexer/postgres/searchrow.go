@@ -88,13 +88,10 @@ func (a *application) refresh() error {
 	if len(ids) == 0 {
 		return nil
 	}
-	if _, err := a.tx.Exec(a.ctx, "UPDATE repository SET updated_at = now() WHERE id = ANY($1)", ids); err != nil {
-		return err
-	}
-	if _, err := a.tx.Exec(a.ctx, imagesOf(touchedManifests), a.touched.repositories, a.touched.digests); err != nil {
-		return fmt.Errorf("search rows of images: %w", err)
-	}
-	return writeSearchRows(a.ctx, a.tx, ids, a.touched, a.tier)
+	batch := &pgx.Batch{}
+	batch.Queue("UPDATE repository SET updated_at = now() WHERE id = ANY($1)", ids)
+	batch.Queue(imagesOf(touchedManifests), a.touched.repositories, a.touched.digests)
+	return writeSearchRows(a.ctx, a.tx, batch, ids, a.touched, a.tier)
 }
 
 // touchedManifests are those of $1 and $2, and the images in them.
@@ -236,22 +233,25 @@ var headsQuery = `
 	) c ON true
 	WHERE r.id = ANY($1) ORDER BY r.id`
 
-// writeSearchRows writes the search rows of repositories, and deletes those of
-// repositories without a tag. Columns under an index that keep their value do
+// writeSearchRows runs a batch, then writes the search rows of repositories, and
+// deletes those of repositories without a tag. Columns under an index that keep their value do
 // not cost a new index entry.
 //
 // New rows begin in a tier: 0 if somebody has just pushed, and 2 if they come of a
 // scan, which may bring a million at once; Retier finds out more.
-func writeSearchRows(ctx context.Context, tx pgx.Tx, ids []int32, touched touched, tier int) error {
-	heads, err := collect[headRow](ctx, tx, headsQuery, ids, touched.repositories, touched.digests, searchForm)
-	if err != nil {
+func writeSearchRows(ctx context.Context, tx pgx.Tx, before *pgx.Batch, ids []int32, touched touched, tier int) error {
+	var heads []headRow
+	queue(before, &heads, headsQuery, ids, touched.repositories, touched.digests, searchForm)
+	if err := tx.SendBatch(ctx, before).Close(); err != nil {
 		return err
 	}
 	var rows searchColumns
 	for _, h := range heads {
 		rows.add(h)
 	}
-	return rows.write(ctx, tx, tier)
+	batch := &pgx.Batch{}
+	rows.queue(batch, tier)
+	return tx.SendBatch(ctx, batch).Close()
 }
 
 // searchColumns are search rows by column: one statement writes them all, which
@@ -294,29 +294,24 @@ func (c *searchColumns) add(h headRow) {
 	}
 }
 
-// writeLexemes writes the words that were not known yet, before the rows that have
+// queueLexemes writes the words that were not known yet, before the rows that have
 // them: whoever sees a row knows its words.
-func (c *searchColumns) writeLexemes(ctx context.Context, tx pgx.Tx) error {
+func (c *searchColumns) queueLexemes(batch *pgx.Batch) {
 	const q = `
 		INSERT INTO search_lexeme (word) SELECT word FROM unnest($1::text[]) AS used (word)
 		WHERE NOT EXISTS (SELECT FROM search_lexeme l WHERE l.word = used.word COLLATE "C") ORDER BY word COLLATE "C" ON CONFLICT DO NOTHING`
-	_, err := tx.Exec(ctx, q, slices.Collect(maps.Keys(c.lexemes)))
-	return err
+	batch.Queue(q, slices.Collect(maps.Keys(c.lexemes)))
 }
 
-func (c *searchColumns) write(ctx context.Context, tx pgx.Tx, tier int) error {
+func (c *searchColumns) queue(batch *pgx.Batch, tier int) {
 	if len(c.empty) > 0 {
-		if _, err := tx.Exec(ctx, "DELETE FROM repository_search WHERE repository_id = ANY($1)", c.empty); err != nil {
-			return err
-		}
+		batch.Queue("DELETE FROM repository_search WHERE repository_id = ANY($1)", c.empty)
 	}
 	if len(c.id) == 0 {
-		return nil
+		return
 	}
-	if err := c.writeLexemes(ctx, tx); err != nil {
-		return err
-	}
-	var q = `
+	c.queueLexemes(batch)
+	q := `
 		INSERT INTO repository_search (repository_id, name, basename, title, description, tags, updated_at, size, facts, terms, form, tier, name_words, all_words)
 		SELECT row.id, row.name, row.basename, row.title, row.description, row.tags, r.updated_at, row.size,
 			string_to_array(row.facts, chr(31)),
@@ -331,8 +326,7 @@ func (c *searchColumns) write(ctx context.Context, tx pgx.Tx, tier int) error {
 			(title, description, tags, updated_at, size, facts, terms, form, all_words, name_words) =
 			(excluded.title, excluded.description, excluded.tags, excluded.updated_at, excluded.size, excluded.facts, excluded.terms,
 				excluded.form, excluded.all_words, excluded.name_words)`
-	_, err := tx.Exec(ctx, q, c.id, c.name, c.basename, c.title, c.description, c.tags, c.size, c.facts, c.nameWords, searchForm, c.allWords, tier, c.sameTerms)
-	return err
+	batch.Queue(q, c.id, c.name, c.basename, c.title, c.description, c.tags, c.size, c.facts, c.nameWords, searchForm, c.allWords, tier, c.sameTerms)
 }
 
 // maxLabelKeys is the most keys of labels that are counted for a repository: 100,
@@ -489,10 +483,9 @@ func (s *Store) ReformAfter(ctx context.Context, after string) (n int, last stri
 		}
 		slices.Sort(ids)
 		const all = "SELECT repository_id, id, digest FROM manifest WHERE repository_id = ANY($1)"
-		if _, err := tx.Exec(ctx, imagesOf(all), ids); err != nil {
-			return err
-		}
-		if err := writeSearchRows(ctx, tx, ids, touched{}, 2); err != nil {
+		batch := &pgx.Batch{}
+		batch.Queue(imagesOf(all), ids)
+		if err := writeSearchRows(ctx, tx, batch, ids, touched{}, 2); err != nil {
 			return err
 		}
 		return bump(ctx, tx, c)

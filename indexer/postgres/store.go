@@ -108,6 +108,15 @@ func selected[T any](ctx context.Context, db querier, sel sq.SelectBuilder) ([]T
 	return collect[T](ctx, db, sql, args...)
 }
 
+// queue adds a statement to a batch, whose rows go into a slice as collect gives
+// them.
+func queue[T any](batch *pgx.Batch, into *[]T, sql string, args ...any) {
+	batch.Queue(sql, args...).Query(func(rows pgx.Rows) (err error) {
+		*into, err = pgx.CollectRows(rows, pgx.RowToStructByName[T])
+		return err
+	})
+}
+
 // wrap says what was asked for, and makes the errors of a database that is away
 // or going away ErrUnavailable. It returns nil for nil.
 func wrap(what string, err error) error {

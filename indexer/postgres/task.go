@@ -15,13 +15,15 @@ import (
 // effect but its priority; asking again while it is being read causes one more
 // read, since the read under way may have seen the older state.
 func (s *Store) Ask(ctx context.Context, asks []indexer.Ask) error {
-	return wrap("ask", ask(ctx, s.pool, asks))
+	batch := &pgx.Batch{}
+	queueAsk(batch, asks)
+	return wrap("ask", s.pool.SendBatch(ctx, batch).Close())
 }
 
-// ask is Ask, also in a transaction. Rows are locked in order of their key.
-func ask(ctx context.Context, db querier, asks []indexer.Ask) error {
+// queueAsk is Ask in a batch. Rows are locked in order of their key.
+func queueAsk(batch *pgx.Batch, asks []indexer.Ask) {
 	if len(asks) == 0 {
-		return nil
+		return
 	}
 	asks = distinct(asks)
 	var repositories, references []string
@@ -49,8 +51,7 @@ func ask(ctx context.Context, db querier, asks []indexer.Ask) error {
 			hint = CASE WHEN excluded.priority = 0 THEN excluded.hint ELSE COALESCE(excluded.hint, t.hint) END,
 			hinted_at = CASE WHEN excluded.priority = 0 THEN excluded.hinted_at ELSE t.hinted_at END,
 			run_after = LEAST(t.run_after, excluded.run_after)`
-	_, err := db.Exec(ctx, q, repositories, references, priorities, hints, after)
-	return err
+	batch.Queue(q, repositories, references, priorities, hints, after)
 }
 
 // distinct sorts asks by reference and merges those for the same: a statement
@@ -144,14 +145,14 @@ func (s *Store) Renew(ctx context.Context, tasks []indexer.Task, lease time.Dura
 	return wrap("renew lease", err)
 }
 
-// done ends tasks that have been read. A task goes if nobody asked for it
+// done runs a batch, then ends tasks that have been read. A task goes if nobody asked for it
 // meanwhile, else it is due again; one that is in again is looked at once more
 // after that while, without a hint and without hurry.
 //
 // It returns ErrStale, and the transaction must not be committed, if a lease had
 // ended and somebody else has claimed the task since: what they read is newer.
-func done(ctx context.Context, tx pgx.Tx, tasks []indexer.Task, again map[int64]time.Duration) error {
-	asked, err := lockTasks(ctx, tx, tasks)
+func done(ctx context.Context, tx pgx.Tx, before *pgx.Batch, tasks []indexer.Task, again map[int64]time.Duration) error {
+	asked, err := lockTasks(ctx, tx, before, tasks)
 	if err != nil {
 		return err
 	}
@@ -183,10 +184,10 @@ func done(ctx context.Context, tx pgx.Tx, tasks []indexer.Task, again map[int64]
 	return tx.SendBatch(ctx, batch).Close()
 }
 
-// lockTasks tells which tasks somebody asked for since they were claimed, and
+// lockTasks runs a batch, then tells which tasks somebody asked for since they were claimed, and
 // locks them, so that this stays so until the transaction ends. One statement
 // that looked and deleted would miss who asks in between.
-func lockTasks(ctx context.Context, tx pgx.Tx, tasks []indexer.Task) (asked map[int64]bool, err error) {
+func lockTasks(ctx context.Context, tx pgx.Tx, before *pgx.Batch, tasks []indexer.Task) (asked map[int64]bool, err error) {
 	ids, wanted, claims := keys(tasks)
 	const q = `
 		SELECT t.id, t.wanted <> seen.wanted AS asked
@@ -196,8 +197,9 @@ func lockTasks(ctx context.Context, tx pgx.Tx, tasks []indexer.Task) (asked map[
 		ID    int64
 		Asked bool
 	}
-	rows, err := collect[row](ctx, tx, q, ids, wanted, claims)
-	if err != nil {
+	var rows []row
+	queue(before, &rows, q, ids, wanted, claims)
+	if err := tx.SendBatch(ctx, before).Close(); err != nil {
 		return nil, err
 	}
 	if len(rows) != len(ids) {

@@ -12,9 +12,8 @@ import (
 // it, it looks unused.
 const tidyLock = 0x706f7274_74696479 // "porttidy"
 
-func shareBlobs(ctx context.Context, tx pgx.Tx) error {
-	_, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock_shared($1)", int64(tidyLock))
-	return err
+func queueShareBlobs(batch *pgx.Batch) {
+	batch.Queue("SELECT pg_advisory_xact_lock_shared($1)", int64(tidyLock))
 }
 
 // How long what only people look at is kept.
