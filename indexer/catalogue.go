@@ -19,7 +19,7 @@ type Facets struct {
 const MaxFaceted = 500
 
 // A Facet is one property, and how many repositories have each value of it. Name
-// is a field of the query language, or "licence".
+// is a field of the query language.
 type Facet struct {
 	Name   string
 	Values []FacetValue // most first, then by value; at most 20

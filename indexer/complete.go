@@ -58,8 +58,8 @@ func CutLast(text string) (c Completion, ok bool) {
 // fieldsInOrder are the fields as they are offered, those that people need most
 // first.
 var fieldsInOrder = []string{
-	"repo", "namespace", "tag", "label", "annotation", "platform", "os", "arch", "type", "has", "is", "size", "layers",
-	"created", "pushed", "digest",
+	"repo", "namespace", "tag", "label", "annotation", "platform", "os", "arch", "type", "has", "is", "licence", "size",
+	"layers", "created", "pushed", "digest",
 }
 
 // FieldsFrom gives the fields whose names begin with a text of two letters or

@@ -165,6 +165,7 @@ const (
 	FieldNamespace  Field = "namespace"
 	FieldHas        Field = "has"
 	FieldIs         Field = "is"
+	FieldLicence    Field = "licence" // as Licence gives it
 	FieldDigest     Field = "digest"
 
 	// Of a tagged image, or of one in a tagged image index:
@@ -184,7 +185,7 @@ const (
 // fieldNames are how fields are written in a query.
 var fieldNames = map[string]Field{
 	"repo": FieldRepository, "repository": FieldRepository, "namespace": FieldNamespace, "ns": FieldNamespace,
-	"has": FieldHas, "is": FieldIs, "digest": FieldDigest, "tag": FieldTag, "os": FieldOS,
+	"has": FieldHas, "is": FieldIs, "licence": FieldLicence, "license": FieldLicence, "digest": FieldDigest, "tag": FieldTag, "os": FieldOS,
 	"arch": FieldArchitecture, "architecture": FieldArchitecture, "platform": FieldPlatform, "type": FieldType,
 	"label": FieldLabel, "annotation": FieldAnnotation, "size": FieldSize, "layers": FieldLayers,
 	"created": FieldCreated, "pushed": FieldPushed,
@@ -194,7 +195,8 @@ var fieldNames = map[string]Field{
 var fieldForms = map[Field]string{
 	FieldRepository: "repo:team/app or repo:team/*", FieldNamespace: "namespace:team",
 	FieldHas: "has:sbom, has:signature or has:referrer", FieldIs: "is:multiarch or is:tagged",
-	FieldDigest: "digest:sha256:0123ab", FieldTag: "tag:latest or tag:v1.*",
+	FieldLicence: "licence:MIT or licence:Apache-*",
+	FieldDigest:  "digest:sha256:0123ab", FieldTag: "tag:latest or tag:v1.*",
 	FieldOS: "os:linux", FieldArchitecture: "arch:arm64", FieldPlatform: "platform:linux/arm64",
 	FieldType:  "type:image, type:index, type:artifact or an artifact type such as type:application/spdx+json",
 	FieldLabel: "label:key or label:key=value", FieldAnnotation: "annotation:key or annotation:key=value",

@@ -17,8 +17,7 @@ func FieldTerm(field, value string) (term string, ok bool) {
 	return term, err == nil && len(q.Clauses) == 1 && len(q.Clauses[0]) == 1 && q.Clauses[0][0].Field != FieldText
 }
 
-// HasTerm reports whether a term, or several joined by OR, stands by itself in
-// the text of a query.
+// HasTerm reports whether a term stands by itself in the text of a query.
 func HasTerm(text, term string) bool {
 	_, _, found := findTerm(text, term)
 	return found
@@ -37,38 +36,17 @@ func WithoutTerm(text, term string) string {
 	return strings.TrimSpace(text[:from] + strings.TrimLeftFunc(text[to:], isSpace))
 }
 
-// findTerm gives where the tokens of a term stand. One that is joined to another
-// by OR is not found: without it the other would say something else.
+// findTerm gives where a term stands, in bytes. One that is joined to another by
+// OR is not found: without it the other would say something else.
 func findTerm(text, term string) (from, to int, found bool) {
-	have, want := spans(text), spans(term)
-	token := func(i int) string {
-		if i < 0 || i >= len(have) {
-			return ""
-		}
-		return text[have[i].from:have[i].to]
-	}
-next:
-	for i := 0; len(want) > 0 && i+len(want) <= len(have); i++ {
-		for j, w := range want {
-			if token(i+j) != term[w.from:w.to] {
-				continue next
-			}
-		}
-		if token(i-1) == "OR" || token(i+len(want)) == "OR" {
-			continue
-		}
-		return have[i].from, have[i+len(want)-1].to, true
-	}
-	return 0, 0, false
-}
-
-// A span is where a token stands, in bytes.
-type span struct{ from, to int }
-
-func spans(text string) (list []span) {
 	p := parser{text: text}
+	before := "" // the token before
 	for p.next() {
-		list = append(list, span{p.start, p.at})
+		if found && p.token() != "OR" {
+			return from, to, true
+		}
+		found = p.token() == term && before != "OR"
+		from, to, before = p.start, p.at, p.token()
 	}
-	return list
+	return from, to, found
 }

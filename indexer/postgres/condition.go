@@ -103,6 +103,12 @@ func positive(t indexer.Term) rowCondition {
 		return rowCondition{filter: named(t)}
 	case indexer.FieldHas:
 		return rowCondition{index: hasTerm("has:" + t.Value)}
+	case indexer.FieldLicence:
+		fact := licencePrefix + t.Value
+		if isGlob(t.Value) {
+			return rowCondition{filter: sq.Expr("EXISTS (SELECT FROM unnest(s.facts) AS fact WHERE fact LIKE ?)", like(fact))}
+		}
+		return rowCondition{index: hasTerm(fact)}
 	case indexer.FieldIs:
 		if t.Value == "tagged" {
 			return rowCondition{filter: sq.Expr("s.tags > 0")}

@@ -158,6 +158,11 @@ func TestLanguage(t *testing.T) {
 	}{
 		{"", []string{chart, web, app, signed, cache}},
 		{"nginx", []string{chart, web}},
+		{"licence:Apache-2.0", []string{chart}},
+		{"license:Apache-* nginx", []string{chart}},
+		{"licence:apache-2.0", nil},
+		{"-licence:Apache-2.0 nginx", []string{web}},
+		{"licence:Apache-2.0 OR repo:team/app", []string{chart, app}},
 		{"proxy reverse", []string{web, cache}},
 		{`"reverse proxy"`, []string{web}},
 		{`"proxy reverse"`, []string{cache}},

@@ -333,6 +333,9 @@ func (c *searchColumns) queue(batch *pgx.Batch, tier int) {
 // several times what build tools set.
 const maxLabelKeys = 100
 
+// licencePrefix is before the fact of a licence.
+const licencePrefix = "licence:"
+
 // allFacts are those of the images and, as words of the query language too, what
 // belongs to the repository as a whole.
 func (h headRow) allFacts(metadata []map[string]string) []string {
@@ -355,7 +358,7 @@ func (h headRow) allFacts(metadata []map[string]string) []string {
 		}
 	}
 	if licence := indexer.Licence(metadata...); licence != "" && len(licence) <= 200 {
-		facts = append(facts, "licence:"+licence)
+		facts = append(facts, licencePrefix+licence)
 	}
 	facts = slices.DeleteFunc(facts, func(f string) bool { return strings.Contains(f, separator) }) // nobody can ask for it
 	slices.Sort(facts)

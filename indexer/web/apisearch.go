@@ -137,7 +137,7 @@ type facetsAnswer struct {
 }
 
 type facet struct {
-	Name   string       `json:"name" doc:"a field of the query language, or licence"`
+	Name   string       `json:"name" doc:"a field of the query language"`
 	Values []facetValue `json:"values" doc:"most first, at most 20"`
 }
 

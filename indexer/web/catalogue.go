@@ -313,7 +313,7 @@ func (l listing) facetChoice(name string, v indexer.FacetValue) facetChoice {
 	case "label": // most begin so, and there is little room
 		c.Text = cut(strings.TrimPrefix(v.Value, "org.opencontainers.image."), 80)
 	}
-	if term, ok := facetTerm(name, v.Value); ok {
+	if term, ok := indexer.FieldTerm(name, v.Value); ok {
 		c.choice = l.toggle(term, c.Text)
 	}
 	return c
@@ -329,21 +329,6 @@ func (l listing) toggle(term, text string) choice {
 		return choice{Text: text, Address: whole.with(with, l.sort, 1, "")}
 	}
 	return choice{Text: text}
-}
-
-// facetTerm writes a value of a facet as a condition. A licence is what a label
-// or an annotation says: there is no field for it.
-func facetTerm(name, value string) (string, bool) {
-	if name != "licence" {
-		return indexer.FieldTerm(name, value)
-	}
-	const key = "org.opencontainers.image.licenses"
-	if _, ok := indexer.FieldTerm("tag", value); !ok {
-		return "", false
-	}
-	pair := key + "=" + value
-	label, annotation := indexer.Completion{Label: "label:"}, indexer.Completion{Label: "annotation:"}
-	return label.With(pair) + " OR " + annotation.With(pair), true
 }
 
 // A wrongView is a query that cannot be understood, cut at the part that is wrong.
