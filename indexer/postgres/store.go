@@ -61,9 +61,8 @@ func (s *Store) Ping(ctx context.Context) error {
 // come again and again: once for a connection, whatever the values, since to plan
 // one takes longer than to run it. No plan reads a whole table because that is
 // small today. Such plans look dear to Postgres, which would compile each for a
-// second. Pages are not asked for in advance: nearly all are in memory, where that
-// is a fifth of the time of a search that reads many.
-const planOnce = "SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL enable_seqscan = off; SET LOCAL jit = off; SET LOCAL effective_io_concurrency = 0"
+// second.
+const planOnce = "SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL enable_seqscan = off; SET LOCAL jit = off"
 
 // beginPlanned begins a transaction whose statements are planned once.
 const beginPlanned = "BEGIN; " + planOnce

@@ -99,6 +99,9 @@ func (b *bench) all(ctx context.Context) error {
 	if len(samples) == 0 {
 		return fmt.Errorf("the book %s has no tags", b.book)
 	}
+	if err := b.Warm(ctx, b.book); err != nil {
+		return err
+	}
 	return b.askAll(ctx, samples)
 }
 

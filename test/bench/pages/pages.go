@@ -35,8 +35,8 @@ var pages = []page{
 	{name: "search, newest first", path: func(d draw) string { return "/?sort=updated&q=" + d.word() }},
 	{name: "all, newest first", path: at("/?sort=updated")},
 	{name: "search that finds nothing", path: search(func(d draw) string { return fmt.Sprintf("qq%x", d.Uint32()) })},
-	{name: "search that is wrong", path: search(func(d draw) string { return "size:>" + d.word() }), status: http.StatusBadRequest},
-	{name: "namespace", path: func(d draw) string { return "/n/" + strings.Split(d.one().repository, "/")[0] }},
+	{name: "search that is wrong", path: search(func(d draw) string { return "size:>many-" + d.word() }), status: http.StatusBadRequest},
+	{name: "namespace", path: func(d draw) string { return "/n/" + d.namespace() }},
 	{name: "repository", path: func(d draw) string { return "/r/" + d.one().repository }},
 	{name: "repository, again", path: func(d draw) string { return "/r/" + d.one().repository }, again: true},
 	{name: "image by tag", path: func(d draw) string { return d.one().byTag() }},
@@ -88,6 +88,17 @@ type sample struct{ repository, tag, digest string }
 func (s sample) byTag() string { return "/r/" + s.repository + ":" + s.tag }
 
 func (d draw) one() sample { return d.samples[d.IntN(len(d.samples))] }
+
+// namespace is that of a repository which has one; the first of the book's is none
+// if hardly any has.
+func (d draw) namespace() string {
+	for range 100 {
+		if namespace, _, ok := strings.Cut(d.one().repository, "/"); ok {
+			return namespace
+		}
+	}
+	return d.samples[0].repository
+}
 
 // word is one of a repository's name.
 func (d draw) word() string {

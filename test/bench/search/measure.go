@@ -73,7 +73,7 @@ func (b *bench) all(ctx context.Context) error {
 		return err
 	}
 	for _, k := range []*book{small, big} {
-		if err := b.warm(ctx, k); err != nil {
+		if err := b.Warm(ctx, k.database); err != nil {
 			return err
 		}
 	}
@@ -112,31 +112,6 @@ func (b *bench) conditions(ctx context.Context) error {
 		}
 		c.Settings, err = pgx.CollectRows(rows, pgx.RowTo[string])
 		c.Settings = append(c.Settings, fmt.Sprintf("huge pages in use=%t", harness.HugePages(b.Postmaster())))
-		return err
-	})
-}
-
-// warmed are what searches read, as far as PostgreSQL's buffers hold it: all of
-// it as after some hours of use. The tables of manifests and images are not; of
-// those a page reads a few rows.
-var warmed = []string{
-	"repository_search", "repository_search_pkey", "repository_search_name_key", "repository_search_words_0", "repository_search_words_1",
-	"repository_search_words_2", "repository_search_sample", "repository_search_basename", "repository_search_known", "repository", "repository_pkey",
-	"repository_name_key", "repository_updated", "image_search_pairs", "image_search_latest", "image_search_sample", "image_search_pkey", "manifest_digest",
-	"manifest_pkey", "tag_pkey", "tag_name", "search_lexeme_pkey", "search_word", "search_misspelling", "search_misspelling_pkey",
-}
-
-// warm reads them into the buffers (contrib/pg_prewarm, which Debian has in the
-// server's package).
-func (b *bench) warm(ctx context.Context, k *book) error {
-	return b.On(ctx, k.database, func(conn *pgx.Conn) error {
-		if _, err := conn.Exec(ctx, "CREATE EXTENSION IF NOT EXISTS pg_prewarm"); err != nil {
-			return err
-		}
-		if _, err := conn.Exec(ctx, "SELECT pg_prewarm(name::regclass) FROM unnest($1::text[]) AS name", warmed); err != nil {
-			return err
-		}
-		_, err := conn.Exec(ctx, "DROP EXTENSION pg_prewarm") // no book keeps it: its schema is compared
 		return err
 	})
 }
