@@ -66,8 +66,8 @@ func (a *application) run(findings []indexer.Finding, manifests []manifestRow) e
 	return a.endTasks(findings)
 }
 
-// send runs a batch in one round trip: of a push, which waits for a score of them
-// and writes a few rows in each, they are half of the time.
+// send runs a batch in one round trip. A push is a score of statements of a few
+// rows each; to wait for every one would be half of its time.
 func (a *application) send(batch *pgx.Batch) error { return a.tx.SendBatch(a.ctx, batch).Close() }
 
 // lockRepositories finds the repositories of the findings, makes those that

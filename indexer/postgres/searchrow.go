@@ -234,8 +234,8 @@ var headsQuery = `
 	WHERE r.id = ANY($1) ORDER BY r.id`
 
 // writeSearchRows runs a batch, then writes the search rows of repositories, and
-// deletes those of repositories without a tag. Columns under an index that keep their value do
-// not cost a new index entry.
+// deletes those of repositories without a tag. Columns under an index that keep
+// their value do not cost a new index entry.
 //
 // New rows begin in a tier: 0 if somebody has just pushed, and 2 if they come of a
 // scan, which may bring a million at once; Retier finds out more.

@@ -145,9 +145,9 @@ func (s *Store) Renew(ctx context.Context, tasks []indexer.Task, lease time.Dura
 	return wrap("renew lease", err)
 }
 
-// done runs a batch, then ends tasks that have been read. A task goes if nobody asked for it
-// meanwhile, else it is due again; one that is in again is looked at once more
-// after that while, without a hint and without hurry.
+// done runs a batch, then ends tasks that have been read. A task goes if nobody
+// asked for it meanwhile, else it is due again; one that is in again is looked at
+// once more after that while, without a hint and without hurry.
 //
 // It returns ErrStale, and the transaction must not be committed, if a lease had
 // ended and somebody else has claimed the task since: what they read is newer.
@@ -184,9 +184,9 @@ func done(ctx context.Context, tx pgx.Tx, before *pgx.Batch, tasks []indexer.Tas
 	return tx.SendBatch(ctx, batch).Close()
 }
 
-// lockTasks runs a batch, then tells which tasks somebody asked for since they were claimed, and
-// locks them, so that this stays so until the transaction ends. One statement
-// that looked and deleted would miss who asks in between.
+// lockTasks runs a batch, then tells which tasks somebody asked for since they were
+// claimed, and locks them, so that this stays so until the transaction ends. One
+// statement that looked and deleted would miss who asks in between.
 func lockTasks(ctx context.Context, tx pgx.Tx, before *pgx.Batch, tasks []indexer.Task) (asked map[int64]bool, err error) {
 	ids, wanted, claims := keys(tasks)
 	const q = `
