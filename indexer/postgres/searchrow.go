@@ -7,6 +7,7 @@ import (
 	"maps"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -467,15 +468,17 @@ func (s *Store) Reform(ctx context.Context) (n int, err error) {
 // takes minutes where there are a million.
 func (s *Store) ReformAfter(ctx context.Context, after string) (n int, last string, err error) {
 	err = s.beginAs(ctx, beginPlanned, func(tx pgx.Tx, c cluster) error {
-		const old = `
+		// The number is in the text: of a parameter Postgres expects a tenth of all
+		// rows, and reads and sorts them all for each batch.
+		old := `
 			SELECT r.id, r.name FROM repository r LEFT JOIN repository_search s ON s.repository_id = r.id
-			WHERE r.name > $3 AND (s.form <> $1 OR s.form IS NULL AND EXISTS (SELECT FROM tag t WHERE t.repository_id = r.id))
-			ORDER BY r.name LIMIT $2 FOR NO KEY UPDATE OF r`
+			WHERE r.name > $2 AND (s.form <> $1 OR s.form IS NULL AND EXISTS (SELECT FROM tag t WHERE t.repository_id = r.id))
+			ORDER BY r.name LIMIT ` + strconv.Itoa(reformBatch) + ` FOR NO KEY UPDATE OF r`
 		type row struct {
 			ID   int32
 			Name string
 		}
-		rows, err := collect[row](ctx, tx, old, searchForm, reformBatch, after)
+		rows, err := collect[row](ctx, tx, old, searchForm, after)
 		if err != nil || len(rows) == 0 {
 			return err
 		}
