@@ -51,7 +51,7 @@ func (a *application) moveTags(findings []indexer.Finding) error {
 		return nil
 	}
 	moves.queueAll()
-	err = a.tx.SendBatch(a.ctx, &moves.batch).Close()
+	err = a.send(&moves.batch)
 	a.moved = moves.recorded > 0
 	return err
 }
