@@ -1,7 +1,8 @@
 # The stock registry as a container image. Build from the root of the clone:
 #
 #   docker build -f deploy/registry.Dockerfile .
-FROM golang:1.26 AS build
+# By digest: a tag may show another image tomorrow. It is the index of all platforms.
+FROM golang:1.26.5@sha256:3aff6657219a4d9c14e27fb1d8976c49c29fddb70ba835014f477e1c70636647 AS build
 # No C: the binaries run without a libc, in an image that has none.
 ENV CGO_ENABLED=0 GOWORK=off
 WORKDIR /src

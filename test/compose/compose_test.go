@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -133,16 +134,42 @@ func copied(t *testing.T, name string) []string {
 	return sources
 }
 
-// An image without a version is another one tomorrow.
-func TestImagesHaveVersions(t *testing.T) {
+// A tag may show another image tomorrow; a digest cannot.
+func TestImagesByDigest(t *testing.T) {
+	pinned := regexp.MustCompile(`^[^:@ ]+:[^:@ ]+@sha256:[0-9a-f]{64}$`) // the tag is for people
+	images := map[string]string{}
 	for name, service := range project(t).Services {
-		if service.Build != nil {
-			continue // ours, built from the clone
+		if service.Build == nil {
+			images["service "+name] = service.Image
+			continue
 		}
-		if _, tag, _ := strings.Cut(service.Image, ":"); tag == "" || tag == "latest" {
-			t.Errorf("service %s: image %q has no version", name, service.Image)
+		for i, image := range basesOf(t, filepath.Join(service.Build.Context, service.Build.Dockerfile)) {
+			images[fmt.Sprintf("service %s, stage %d", name, i+1)] = image
 		}
 	}
+	for where, image := range images {
+		if image != "scratch" && !pinned.MatchString(image) {
+			t.Errorf("%s: image %q, want name:tag@sha256:digest", where, image)
+		}
+	}
+}
+
+// basesOf returns the images that a Dockerfile's stages begin with.
+func basesOf(t *testing.T, dockerfile string) []string {
+	b, err := os.ReadFile(dockerfile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var images []string
+	for line := range strings.Lines(string(b)) {
+		if words := strings.Fields(line); len(words) > 1 && words[0] == "FROM" {
+			images = append(images, words[1])
+		}
+	}
+	if len(images) == 0 {
+		t.Errorf("%s has no FROM", dockerfile)
+	}
+	return images
 }
 
 // Every service tells whether it works, and who waits for another waits for
