@@ -76,8 +76,10 @@ type Entry struct {
 	Present     bool // whether the book holds the manifest it points to
 }
 
-// A Referrer is a manifest that names another as its subject, or stands on one
-// of the tags by which older tools say the same (sha256-<hex>[.sig|.att|.sbom]).
+// A Referrer is a manifest that names another as its subject, that the index on
+// the other's referrers tag lists (sha256-<hex>, distribution-spec 1.1, "Referrers
+// Tag Schema"), or that stands on one of the tags by which older tools say the
+// same (sha256-<hex>.sig, .att, .sbom).
 type Referrer struct {
 	Subject      digest.Digest
 	Digest       digest.Digest
@@ -86,6 +88,27 @@ type Referrer struct {
 	Size         int64
 	Annotations  map[string]string
 	Tag          string // the tag that says so; "" if the manifest itself does
+}
+
+// A ReferrerQuery asks for one page of the referrers of a manifest.
+type ReferrerQuery struct {
+	Repository string
+	Subject    digest.Digest
+	OCI        bool     // only those that the referrers API of distribution-spec 1.1 has: not what stands on tags of older tools
+	Types      []string // only those of one of these artifact types; none: all
+	// After and AfterTag are Digest and Tag of the last referrer of the page
+	// before; "" for the first page.
+	After    digest.Digest
+	AfterTag string
+	Limit    int // from 1
+}
+
+// A ReferrerPage is a page of referrers, in order of digest and tag. It may have
+// fewer than were asked for where annotations are large; More says whether others
+// follow.
+type ReferrerPage struct {
+	Items []Referrer
+	More  bool
 }
 
 // A Tag is a name in a repository that points at a manifest, as last seen.

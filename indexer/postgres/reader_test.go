@@ -54,8 +54,8 @@ func TestReadersNeedOnlySelect(t *testing.T) {
 			return len(got.Body), err
 		},
 		"Referrers": func(v *postgres.View) (int, error) {
-			r, err := v.Referrers(ctx, "demo/app", digest.FromString("none"))
-			return 1 + len(r), err
+			r, err := v.Referrers(ctx, indexer.ReferrerQuery{Repository: "demo/app", Subject: digest.FromString("none"), Limit: 5})
+			return 1 + len(r.Items), err
 		},
 		"Facets": func(v *postgres.View) (int, error) {
 			f, err := v.Facets(ctx, indexer.PlainQuery("demo"))

@@ -207,34 +207,6 @@ func (v *View) TagsOf(ctx context.Context, repository string, d digest.Digest) (
 	return names, wrap("tags of "+d.String(), err)
 }
 
-// Referrers gives the manifests that say they belong to a digest, in order of
-// digest.
-func (v *View) Referrers(ctx context.Context, repository string, d digest.Digest) ([]indexer.Referrer, error) {
-	const q = `
-		SELECT m.digest, mt.name AS media_type, COALESCE(at.name, '') AS artifact_type, m.size, m.annotations, f.tag
-		FROM repository r
-		JOIN referrer f ON f.repository_id = r.id AND f.subject = $2
-		JOIN manifest m ON m.repository_id = r.id AND m.id = f.manifest_id
-		JOIN media_type mt ON mt.id = m.media_type_id
-		LEFT JOIN media_type at ON at.id = m.artifact_type_id
-		WHERE r.name = $1 ORDER BY m.digest, f.tag`
-	type row struct {
-		Digest                       []byte
-		MediaType, ArtifactType, Tag string
-		Size                         int64
-		Annotations                  []byte
-	}
-	rows, err := collect[row](ctx, v.tx, q, repository, bytesOf(d))
-	var referrers []indexer.Referrer
-	for _, r := range rows {
-		referrers = append(referrers, indexer.Referrer{
-			Subject: d, Digest: digestOf(r.Digest), MediaType: r.MediaType, ArtifactType: r.ArtifactType,
-			Size: r.Size, Annotations: stringsFrom(r.Annotations), Tag: r.Tag,
-		})
-	}
-	return referrers, wrap("referrers of "+d.String(), err)
-}
-
 // Manifest gives what a tag or a digest shows, whole. It returns ErrNotFound if
 // the book does not hold it.
 func (v *View) Manifest(ctx context.Context, ref indexer.Reference) (indexer.Manifest, error) {

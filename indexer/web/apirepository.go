@@ -314,6 +314,7 @@ type referrersAnswer struct {
 	Repository string     `json:"repository"`
 	Digest     string     `json:"digest" doc:"of the manifest that they belong to"`
 	Referrers  []referrer `json:"referrers" doc:"in order of digest"`
+	Next       string     `json:"next,omitempty" doc:"address of the next page; left out on the last"`
 }
 
 type referrer struct {
@@ -323,7 +324,7 @@ type referrer struct {
 	ArtifactType string            `json:"artifact_type,omitempty"`
 	Annotations  map[string]string `json:"annotations,omitempty"`
 	Kind         string            `json:"kind,omitempty" doc:"signature, sbom or attestation, if it is one"`
-	Tag          string            `json:"tag,omitempty" doc:"the tag that says so (sha256-….sig); left out if the manifest itself does"`
+	Tag          string            `json:"tag,omitempty" doc:"the tag that says so: of an older tool (sha256-….sig), or of the index that lists it (sha256-…); left out if the manifest itself does"`
 }
 
 func (s *server) apiReferrers(w http.ResponseWriter, r asked) error {
@@ -331,13 +332,25 @@ func (s *server) apiReferrers(w http.ResponseWriter, r asked) error {
 	if err != nil {
 		return err
 	}
+	q := indexer.ReferrerQuery{Repository: ref.Repository, Limit: r.number("limit", maxReferrers)}
+	if err := readAfterReferrer(r.values.Get("after"), &q); err != nil {
+		return err
+	}
 	return s.json(w, r, indexer.Query{}, func(b Book) (any, string, error) {
 		m, err := b.Manifest(r.Context(), ref)
 		if err != nil {
 			return nil, "", err
 		}
-		list, err := b.Referrers(r.Context(), ref.Repository, m.Digest)
-		return referrersAnswer{ref.Repository, m.Digest.String(), fitting(list, answerReferrer)}, "", err
+		q.Subject = m.Digest
+		page, err := b.Referrers(r.Context(), q)
+		if err != nil {
+			return nil, "", err
+		}
+		a := referrersAnswer{Repository: ref.Repository, Digest: m.Digest.String(), Referrers: fitting(page.Items, answerReferrer)}
+		if page.More {
+			a.Next = r.page("after", afterReferrer(page.Items[len(page.Items)-1]))
+		}
+		return a, a.Next, nil
 	})
 }
 

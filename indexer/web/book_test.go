@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -120,8 +121,18 @@ func (b *book) TagsOf(context.Context, string, digest.Digest) ([]string, error) 
 	return b.tagsOf, b.asked()
 }
 
-func (b *book) Referrers(context.Context, string, digest.Digest) ([]indexer.Referrer, error) {
-	return b.referrers, b.asked()
+func (b *book) Referrers(_ context.Context, q indexer.ReferrerQuery) (page indexer.ReferrerPage, err error) {
+	for _, f := range b.referrers {
+		switch {
+		case f.Digest < q.After || f.Digest == q.After && f.Tag <= q.AfterTag:
+		case q.OCI && strings.Contains(f.Tag, "."), len(q.Types) > 0 && !slices.Contains(q.Types, f.ArtifactType):
+		case len(page.Items) == q.Limit:
+			page.More = true
+		default:
+			page.Items = append(page.Items, f)
+		}
+	}
+	return page, b.asked()
 }
 
 func (b *book) Images(_ context.Context, q indexer.ImageQuery) ([]indexer.RepositoryImages, error) {

@@ -215,16 +215,17 @@ func (v *manifestView) readAround(r *http.Request, b Book) error {
 // readReferrers reads those of the manifest, and of the image of it that is
 // shown.
 func (v *manifestView) readReferrers(r *http.Request, b Book) error {
-	list, err := b.Referrers(r.Context(), v.Repository, v.Digest)
+	page, err := b.Referrers(r.Context(), indexer.ReferrerQuery{Repository: v.Repository, Subject: v.Digest, Limit: maxShown})
+	list := page.Items
 	if err == nil && v.Shown.Chosen {
-		var more []indexer.Referrer
-		more, err = b.Referrers(r.Context(), v.Repository, v.Shown.Digest)
-		list = append(list[:len(list):len(list)], more...)
+		var more indexer.ReferrerPage
+		more, err = b.Referrers(r.Context(), indexer.ReferrerQuery{Repository: v.Repository, Subject: v.Shown.Digest, Limit: maxShown})
+		list, page.More = append(list[:len(list):len(list)], more.Items...), page.More || more.More
 	}
 	if err != nil {
 		return err
 	}
-	v.Cut = v.Cut || len(list) > maxShown
+	v.Cut = v.Cut || page.More || len(list) > maxShown
 	for i, f := range first(list) {
 		row := viewReferrer(f)
 		if i < maxOpened {

@@ -41,7 +41,7 @@ func (s *server) described() []described {
 		parameter{name: "os", doc: "exactly that"}, parameter{name: "architecture", doc: "exactly that"})
 	foreign("/index/dynamic", "flatpakDynamicIndex", "The same, never kept without asking", flatpakIndex{}, "text")
 	foreign("/v2/{name}/referrers/{digest}", "ociReferrers", "The referrers of a manifest (OCI distribution-spec 1.1)", ociIndex{}, "registryErrors",
-		parameter{name: "artifactType", doc: "only those of this type"})
+		parameter{name: "artifactType", doc: "only those of this type"}, parameter{name: "after", doc: "as the Link to the next page has it"})
 	return all
 }
 

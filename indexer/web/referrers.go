@@ -2,106 +2,109 @@ package web
 
 import (
 	"encoding/json"
-	"errors"
 	"io"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 
-	"github.com/opencontainers/go-digest"
 	specs "github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/portbook/portbook/indexer"
 )
 
-// maxListed is the most referrers that are taken from one index of the referrers
-// tag schema: 1,000. Each is looked up.
-const maxListed = 1000
+// maxReferrers is the most referrers in one answer: 1,000, some 300 KB. Others are
+// on the next page, which a Link names (distribution-spec 1.1, "Listing
+// Referrers"). Few clients follow it, so a page is as large as is harmless.
+const maxReferrers = 1000
 
 // referrers answers GET /v2/NAME/referrers/DIGEST (distribution-spec 1.1,
 // "Listing Referrers") of what the book knows. What it does not know has none:
 // the specification leaves no 404 for it.
 func (s *server) referrers(w http.ResponseWriter, r *http.Request) error {
-	name := r.PathValue("name")
-	if !indexer.IsRepository(name) {
-		return invalid("repository name", "%q", cut(name, 64))
-	}
-	subject, err := indexer.ParseDigest(r.PathValue("digest"))
+	q, err := readReferrerQuery(r)
 	if err != nil {
 		return err
 	}
-	types := slices.DeleteFunc(r.URL.Query()["artifactType"], func(t string) bool { return t == "" })
+	next := ""
 	as := form{contentType: ocispec.MediaTypeImageIndex, maxAge: s.MaxAgeIndex, gzip: true}
 	as.headers = func(h http.Header) {
-		if len(types) > 0 {
+		if len(q.Types) > 0 {
 			h.Set("OCI-Filters-Applied", "artifactType")
+		}
+		if next != "" {
+			h.Set("Link", "<"+next+`>; rel="next"`)
 		}
 	}
 	return s.answer(w, r, as, func(b Book, out io.Writer) error {
-		list, err := referrersOf(r, b, name, subject)
+		page, err := b.Referrers(r.Context(), q)
 		if err != nil {
 			return err
 		}
-		if len(types) > 0 {
-			list = slices.DeleteFunc(list, func(d ocispec.Descriptor) bool { return !slices.Contains(types, d.ArtifactType) })
+		if next = ""; page.More {
+			next = nextReferrers(q, page.Items[len(page.Items)-1])
 		}
-		return json.NewEncoder(out).Encode(ocispec.Index{
-			Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Manifests: append([]ocispec.Descriptor{}, list...),
+		e := json.NewEncoder(out)
+		e.SetEscapeHTML(false) // it is never HTML
+		return e.Encode(ocispec.Index{
+			Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Manifests: fitting(page.Items, ociReferrer),
 		})
 	})
 }
 
-// referrersOf gives those that name the subject themselves, and those that an
-// index on the tag sha256-<hex> lists ("Referrers Tag Schema"), in order of
-// digest. cosign's tags (.sig, .att) are not of that schema: what they show
-// names no subject.
-func referrersOf(r *http.Request, b Book, name string, subject digest.Digest) ([]ocispec.Descriptor, error) {
-	known, err := b.Referrers(r.Context(), name, subject)
-	if err != nil {
-		return nil, err
+// readReferrerQuery reads the address. after is the digest of the last referrer of
+// the page before.
+func readReferrerQuery(r *http.Request) (q indexer.ReferrerQuery, err error) {
+	q = indexer.ReferrerQuery{Repository: r.PathValue("name"), OCI: true, Limit: maxReferrers}
+	if !indexer.IsRepository(q.Repository) {
+		return q, invalid("repository name", "%q", cut(q.Repository, 64))
 	}
-	var list []ocispec.Descriptor
-	for _, k := range known {
-		if k.Tag == "" {
-			list = append(list, ocispec.Descriptor{MediaType: k.MediaType, Digest: k.Digest, Size: k.Size, ArtifactType: k.ArtifactType, Annotations: k.Annotations})
-		}
+	if q.Subject, err = indexer.ParseDigest(r.PathValue("digest")); err != nil {
+		return q, err
 	}
-	listed, err := listedReferrers(r, b, name, subject)
-	if err != nil {
-		return nil, err
-	}
-	list = append(list, listed...)
-	slices.SortStableFunc(list, func(a, b ocispec.Descriptor) int { return strings.Compare(a.Digest.String(), b.Digest.String()) })
-	return slices.CompactFunc(list, func(a, b ocispec.Descriptor) bool { return a.Digest == b.Digest }), nil
+	values := r.URL.Query()
+	q.Types = slices.DeleteFunc(values["artifactType"], func(t string) bool { return t == "" })
+	return q, readAfterReferrer(values.Get("after"), &q)
 }
 
-// listedReferrers gives what the index on the subject's tag lists and the book
-// holds.
-func listedReferrers(r *http.Request, b Book, name string, subject digest.Digest) ([]ocispec.Descriptor, error) {
-	ref := indexer.Reference{Repository: name, Tag: strings.Replace(subject.String(), ":", "-", 1)}
-	if !indexer.IsTag(ref.Tag) {
-		return nil, nil // sha512 is longer than a tag
+// nextReferrers returns the address of the page after a referrer. Neither the name
+// of a repository nor a digest needs escaping.
+func nextReferrers(q indexer.ReferrerQuery, last indexer.Referrer) string {
+	values := url.Values{"after": {afterReferrer(last)}}
+	if len(q.Types) > 0 {
+		values["artifactType"] = q.Types
 	}
-	index, err := b.Manifest(r.Context(), ref)
-	if errors.Is(err, indexer.ErrNotFound) {
-		return nil, nil
+	return "/v2/" + q.Repository + "/referrers/" + q.Subject.String() + "?" + values.Encode()
+}
+
+// afterReferrer returns what follows after= in the address of the page after a
+// referrer: DIGEST, or TAG@DIGEST.
+func afterReferrer(last indexer.Referrer) string {
+	if last.Tag == "" {
+		return last.Digest.String()
 	}
-	if err != nil || index.Kind != indexer.KindIndex {
-		return nil, err
+	return last.Tag + "@" + last.Digest.String()
+}
+
+// readAfterReferrer reads what afterReferrer returns; "" is before all.
+func readAfterReferrer(text string, q *indexer.ReferrerQuery) (err error) {
+	if text == "" {
+		return nil
 	}
-	var list []ocispec.Descriptor
-	for _, e := range index.Entries[:min(len(index.Entries), maxListed)] {
-		m, err := b.Manifest(r.Context(), indexer.Reference{Repository: name, Digest: e.Digest})
-		if errors.Is(err, indexer.ErrNotFound) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, ocispec.Descriptor{MediaType: m.MediaType, Digest: m.Digest, Size: m.Size, ArtifactType: m.ArtifactType, Annotations: m.Annotations})
+	tag, d, found := strings.Cut(text, "@")
+	if !found {
+		tag, d = "", text
 	}
-	return list, nil
+	if q.After, err = indexer.ParseDigest(d); err != nil || found && !indexer.IsTag(tag) {
+		return invalid("after", "is %.64q: follow the link to the next page as it is", text)
+	}
+	q.AfterTag = tag
+	return nil
+}
+
+func ociReferrer(f indexer.Referrer) ocispec.Descriptor {
+	return ocispec.Descriptor{MediaType: f.MediaType, Digest: f.Digest, Size: f.Size, ArtifactType: f.ArtifactType, Annotations: f.Annotations}
 }
 
 // tellRegistry tells an error in the shape that a registry's clients read

@@ -2,6 +2,7 @@ package web_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -9,30 +10,25 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/web"
 )
 
-// referrersBook has two that name the subject themselves, one of them on the
-// list of the referrers tag too, one that only stands there, one that is listed
-// and not held, and a signature of the older cosign.
+// referrersBook has two that name the subject themselves, one that an index on the
+// referrers tag lists, and a signature of the older cosign.
 func referrersBook() *book {
 	list := strings.Replace(dgst("a").String(), ":", "-", 1)
-	app := func(d, kind string) indexer.Manifest {
-		return indexer.Manifest{Repository: "team/app", Digest: dgst(d), MediaType: ocispec.MediaTypeImageManifest, Size: 7, ArtifactType: kind}
-	}
-	index := indexer.Manifest{Repository: "team/app", Digest: dgst("9"), Kind: indexer.KindIndex,
-		Entries: []indexer.Entry{{Digest: dgst("2")}, {Digest: dgst("3")}, {Digest: dgst("4")}}}
 	return &book{
 		referrers: []indexer.Referrer{
-			{Digest: dgst("1"), MediaType: ocispec.MediaTypeImageManifest, Size: 7, ArtifactType: "a/sbom", Annotations: map[string]string{"k": "v"}},
+			{Digest: dgst("1"), MediaType: ocispec.MediaTypeImageManifest, Size: 7, ArtifactType: "a/sbom", Annotations: map[string]string{"k": "v<"}},
 			{Digest: dgst("2"), MediaType: ocispec.MediaTypeImageManifest, Size: 7, ArtifactType: "a/signature"},
+			{Digest: dgst("3"), MediaType: ocispec.MediaTypeImageManifest, Size: 7, ArtifactType: "a/sbom", Tag: list},
 			{Digest: dgst("5"), MediaType: ocispec.MediaTypeImageManifest, Tag: list + ".sig"},
 		},
-		manifests: []indexer.Manifest{app("2", "a/signature"), app("3", "a/sbom"), index},
-		allTags:   []indexer.TagOf{{Repository: "team/app", Tag: indexer.Tag{Name: list, Digest: dgst("9")}}},
+		manifest: &indexer.Manifest{Repository: "team/app", Digest: dgst("a")},
 	}
 }
 
@@ -71,8 +67,47 @@ func TestReferrers(t *testing.T) {
 		}
 	}
 	_, body := get(t, path+"?artifactType=a/sbom")
-	if !strings.Contains(body, `"artifactType":"a/sbom"`) || !strings.Contains(body, `"annotations":{"k":"v"}`) || !strings.Contains(body, `"size":7`) {
+	if !strings.Contains(body, `"artifactType":"a/sbom"`) || !strings.Contains(body, `"annotations":{"k":"v<"}`) || !strings.Contains(body, `"size":7`) {
 		t.Errorf("%s", body)
+	}
+}
+
+// A subject may have more referrers than an answer holds: each page names the next,
+// in both APIs, and together they have each once.
+func TestReferrersInPages(t *testing.T) {
+	t.Parallel()
+	b := &book{manifest: &indexer.Manifest{Repository: "team/app", Digest: dgst("a")}}
+	for i := range 2500 {
+		d := digest.NewDigestFromEncoded(digest.SHA256, fmt.Sprintf("%064x", i))
+		b.referrers = append(b.referrers, indexer.Referrer{Digest: d, ArtifactType: []string{"a/b", "a/c"}[i%2]})
+	}
+	s := serve(t, b)
+	for first, want := range map[string]int{
+		"/v2/team/app/referrers/" + dgst("a").String():                         2500,
+		"/v2/team/app/referrers/" + dgst("a").String() + "?artifactType=a%2Fb": 1250,
+		"/api/v1/repositories/team/app/-/manifests/v1/referrers?limit=600":     2500,
+	} {
+		seen := map[string]bool{}
+		pages := 0
+		for next := first; next != ""; pages++ {
+			resp, body := get(t, s.URL+next)
+			var answer struct{ Manifests, Referrers []struct{ Digest string } }
+			if err := json.Unmarshal([]byte(body), &answer); err != nil || resp.StatusCode != 200 {
+				t.Fatalf("%s: %d %v", next, resp.StatusCode, err)
+			}
+			for _, d := range append(answer.Manifests, answer.Referrers...) {
+				seen[d.Digest] = true
+			}
+			next, _ = strings.CutSuffix(strings.TrimPrefix(resp.Header.Get("Link"), "<"), `>; rel="next"`)
+		}
+		if len(seen) != want || pages < 2 {
+			t.Errorf("%s: %d referrers on %d pages, want %d", first, len(seen), pages, want)
+		}
+	}
+	for _, after := range []string{"x", "@" + dgst("1").String(), "a/b@" + dgst("1").String()} {
+		if resp, body := get(t, s.URL+"/v2/team/app/referrers/"+dgst("a").String()+"?after="+url.QueryEscape(after)); resp.StatusCode != 400 {
+			t.Errorf("after=%s: %d %s, want 400", after, resp.StatusCode, body)
+		}
 	}
 }
 

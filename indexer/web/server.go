@@ -45,7 +45,8 @@ type Book interface {
 	// Manifest reads by tag or digest; it gives ErrNotFound if there is none.
 	Manifest(ctx context.Context, ref indexer.Reference) (indexer.Manifest, error)
 	TagsOf(ctx context.Context, repository string, d digest.Digest) ([]string, error)
-	Referrers(ctx context.Context, repository string, d digest.Digest) ([]indexer.Referrer, error)
+	// Referrers returns one page of what belongs to a manifest.
+	Referrers(ctx context.Context, q indexer.ReferrerQuery) (indexer.ReferrerPage, error)
 	// Images gives the repositories that hold an image q selects, by name.
 	Images(ctx context.Context, q indexer.ImageQuery) ([]indexer.RepositoryImages, error)
 	// ImagesState names what Images gives, and is quicker: of one epoch, what has
