@@ -1,7 +1,6 @@
 package indexer
 
 import (
-	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -267,7 +266,7 @@ func ParseVersion(s string) (Version, error) {
 	dot := strings.LastIndexByte(s, '.')
 	n, err := strconv.ParseInt(s[dot+1:], 10, 64)
 	if dot < 1 || err != nil || n < 0 {
-		return Version{}, fmt.Errorf("catalogue version %.64q is not EPOCH.NUMBER: %w", s, ErrInvalid)
+		return Version{}, Invalid("%.64q is no catalogue version: write EPOCH.NUMBER", s)
 	}
 	return Version{Epoch: s[:dot], Number: n}, nil
 }

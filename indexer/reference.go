@@ -1,7 +1,6 @@
 package indexer
 
 import (
-	"fmt"
 	"regexp"
 	"strings"
 
@@ -42,11 +41,11 @@ func ParseReference(s string) (Reference, error) {
 	if colon := strings.LastIndexByte(name, ':'); colon > strings.LastIndexByte(name, '/') {
 		name, ref.Tag = name[:colon], name[colon+1:]
 		if !IsTag(ref.Tag) {
-			return ref, fmt.Errorf("tag %q: %w", ref.Tag, ErrInvalid)
+			return ref, InvalidTag(ref.Tag)
 		}
 	}
 	if !IsRepository(name) {
-		return ref, fmt.Errorf("repository name %q: %w", name, ErrInvalid)
+		return ref, InvalidRepository(name)
 	}
 	ref.Repository = name
 	return ref, nil
@@ -73,12 +72,22 @@ func IsRepository(s string) bool {
 // IsTag reports whether s is a tag that a registry accepts.
 func IsTag(s string) bool { return anchoredTag.MatchString(s) }
 
+// InvalidRepository returns the ErrInvalid for a name that IsRepository refuses.
+func InvalidRepository(s string) error {
+	return Invalid("%.64q is no repository name: write parts of lower-case letters, digits and single . _ - joined by /, %d bytes at most", s, maxRepositoryName)
+}
+
+// InvalidTag returns the ErrInvalid for a tag that IsTag refuses.
+func InvalidTag(s string) error {
+	return Invalid("%.64q is no tag: write letters, digits and . _ -, 128 characters at most, and begin with none of . and -", s)
+}
+
 // ParseDigest reads a digest of an algorithm that we can check: sha256, sha384
 // or sha512. It returns ErrInvalid for any other.
 func ParseDigest(s string) (digest.Digest, error) {
 	d, err := digest.Parse(s)
 	if err != nil {
-		return "", fmt.Errorf("digest %q: %w", s, ErrInvalid)
+		return "", Invalid("%.64q is no digest: write sha256: and 64 hexadecimal digits", s)
 	}
 	return d, nil
 }

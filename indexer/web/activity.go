@@ -49,7 +49,7 @@ func activityAsked(r *http.Request) (repository string, before int64, err error)
 	v := r.URL.Query()
 	repository = v.Get("repository")
 	if repository != "" && !indexer.IsRepository(repository) {
-		return "", 0, invalid("repository name", "%q", cut(repository, 64))
+		return "", 0, indexer.InvalidRepository(repository)
 	}
 	if text := v.Get("before"); text != "" {
 		before, err = strconv.ParseInt(text, 10, 64)

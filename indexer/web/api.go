@@ -200,7 +200,7 @@ func (r asked) at() (time.Time, error) {
 func (r asked) repository() (string, error) {
 	name := r.PathValue("name")
 	if !indexer.IsRepository(name) {
-		return "", invalid("repository name", "%q", cut(name, 64))
+		return "", indexer.InvalidRepository(name)
 	}
 	return name, nil
 }
@@ -216,7 +216,7 @@ func (r asked) reference() (ref indexer.Reference, err error) {
 		return ref, err
 	}
 	if ref.Tag = text; !indexer.IsTag(text) {
-		return ref, invalid("tag", "%q", cut(text, 64))
+		return ref, indexer.InvalidTag(text)
 	}
 	return ref, nil
 }

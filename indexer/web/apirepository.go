@@ -389,7 +389,7 @@ func (s *server) apiHistory(w http.ResponseWriter, r asked) (err error) {
 	}
 	name := r.PathValue("tag")
 	if name != "" && !indexer.IsTag(name) {
-		return invalid("tag", "%q", cut(name, 64))
+		return indexer.InvalidTag(name)
 	}
 	at, err := r.at()
 	if err != nil {

@@ -69,7 +69,7 @@ func (s *server) orMissing(w http.ResponseWriter, err error) error {
 	if !errors.As(err, &m) {
 		return err
 	}
-	m.view.Code, m.view.Problem, m.view.Advice = http.StatusNotFound, m.Error(), advices[http.StatusNotFound]
+	m.view.Code, m.view.Problem, m.view.Advice = http.StatusNotFound, told(m), advices[http.StatusNotFound]
 	return s.failure(w, http.StatusNotFound, "error", page{Title: http.StatusText(http.StatusNotFound), Main: m.view})
 }
 

@@ -158,6 +158,9 @@ func imageQuery(parameters url.Values) (q indexer.ImageQuery, unknown []string, 
 		if err != nil {
 			return nil, nil, err
 		}
+		if key == "at" {
+			return nil, nil, invalid("at", "is not taken here: the index tells of now only")
+		}
 		if !known {
 			unknown = append(unknown, key)
 			continue

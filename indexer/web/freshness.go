@@ -43,6 +43,9 @@ var errBehind = errors.New("behind")
 // min_version, for which it waits. It looks for the version in the snapshot that
 // f gets, since the next one may be of another server.
 func (s *server) readSince(r *http.Request, f func(Book, indexer.Freshness) error) error {
+	if err := refuseAt(r); err != nil {
+		return err
+	}
 	least, err := minVersion(r)
 	if err != nil {
 		return err
@@ -83,11 +86,19 @@ func (s *server) readSince(r *http.Request, f func(Book, indexer.Freshness) erro
 	return err
 }
 
+// refuseAt refuses a request for another time than now where it would be ignored.
+// Below /api/v1 the table of endpoints says which take "at", and refuses it for the
+// others.
+func refuseAt(r *http.Request) error {
+	if strings.HasPrefix(r.URL.Path, apiPrefix+"/") || r.URL.Query().Get("at") == "" {
+		return nil
+	}
+	return invalid("at", "is not taken here, since this address tells of now only: "+
+		"/api/v1/repositories, /api/v1/repositories/NAME/-/tags and /api/v1/history tell how it was at a time")
+}
+
 // minVersion reads min_version, nil if the request has none.
 func minVersion(r *http.Request) (*indexer.Version, error) {
-	if !strings.Contains(r.URL.RawQuery, "min_version") { // most; a query need not be read again
-		return nil, nil
-	}
 	text := r.URL.Query().Get("min_version")
 	if text == "" {
 		return nil, nil

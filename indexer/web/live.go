@@ -55,6 +55,9 @@ func (s *server) latest(ctx context.Context) (indexer.Version, error) {
 // live tells an open page of each new version of the catalogue, by server-sent
 // events (HTML Living Standard, 9.2).
 func (s *server) live(w http.ResponseWriter, r *http.Request) error {
+	if err := refuseAt(r); err != nil {
+		return err
+	}
 	select {
 	case s.news.told <- struct{}{}:
 		defer func() { <-s.news.told }()

@@ -53,7 +53,7 @@ func (s *server) search(w http.ResponseWriter, r *http.Request) error {
 	case errors.As(err, &refused):
 		return err
 	case errors.Is(err, indexer.ErrInvalid): // in the shape of that protocol
-		tellJSON(w, http.StatusBadRequest, err.Error())
+		tellJSON(w, http.StatusBadRequest, told(err))
 		return nil
 	}
 	return err

@@ -299,9 +299,9 @@ func (s *server) handle(f func(http.ResponseWriter, *http.Request) error, tell t
 		case errors.As(err, &refused):
 			code, text = refused.code, refused.text
 		case errors.Is(err, indexer.ErrNotFound):
-			code, text = http.StatusNotFound, err.Error()
+			code, text = http.StatusNotFound, told(err)
 		case errors.Is(err, indexer.ErrInvalid):
-			code, text = http.StatusBadRequest, err.Error()
+			code, text = http.StatusBadRequest, told(err)
 		case ctx.Err() != nil:
 			// Mostly the client has gone, and reads nothing of this. But our
 			// deadline cancels too, and silence would be a 200 without a body.

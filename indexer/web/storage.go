@@ -76,7 +76,7 @@ func (s *server) storagePage(w http.ResponseWriter, r *http.Request) error {
 	case asked == "":
 		return s.html(w, r, "storage", func(b Book) (page, error) { return storageOfAll(r, b) })
 	case asked != noNamespace && (!indexer.IsRepository(asked) || strings.Contains(asked, "/")):
-		return invalid("namespace", "%q", cut(asked, 64))
+		return invalid("namespace", "is %.64q: write the part of a repository name before its first slash", asked)
 	}
 	return s.html(w, r, "storage", func(b Book) (page, error) { return storageOfNamespace(r, b, strings.TrimSuffix(asked, noNamespace)) })
 }
