@@ -289,7 +289,7 @@ func (p *parser) value(t Term, value string) (Term, error) {
 	t.Value = value
 	switch t.Field {
 	case FieldOS, FieldArchitecture, FieldPlatform, FieldType, FieldRepository, FieldNamespace:
-		t.Value = strings.ToLower(value) // as the specifications have them
+		t.Value = LowerASCII(value) // as the specifications have them, and as facts are stored
 	}
 	return t, nil
 }

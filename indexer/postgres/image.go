@@ -172,13 +172,17 @@ func hint(c indexer.Condition) sq.Sqlizer {
 	return sq.Expr("true")
 }
 
-// factHint leaves out those of another platform. The facts tell of no platform
-// that says nothing.
+// factHint leaves out those of another platform. The facts are in lower case, and
+// tell of no platform that says nothing.
 func factHint(c indexer.Condition, prefix string) sq.Sqlizer {
 	if c.Op == indexer.OpMatches || slices.Contains(c.Values, "") || slices.Contains(c.Values, "unknown") {
 		return sq.Expr("true")
 	}
-	return sq.Expr("i.facts && ?", cleaned(c.Values, prefix))
+	facts := cleaned(c.Values, prefix)
+	for i, f := range facts {
+		facts[i] = indexer.LowerASCII(f)
+	}
+	return sq.Expr("i.facts && ?", facts)
 }
 
 // keyHint leaves out those that have no such key or, where terms tell values, no
@@ -201,6 +205,7 @@ func cut(text string) string {
 	return string(runes[:min(len(runes), maxTerm)])
 }
 
+// cleaned returns values as terms and facts hold them, with a prefix before each.
 func cleaned(values []string, prefix string) []string {
 	all := make([]string, len(values))
 	for i, v := range values {

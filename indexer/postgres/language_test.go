@@ -106,7 +106,7 @@ func stock(t *testing.T) (s shelf, nginx indexer.Manifest) {
 	amd, arm := made("team/app", "linux/amd64", 10e6, 2, "2026-10-01", "team", "blue", "stage", "prod"),
 		made("team/app", "linux/arm64/v8", 12e6, 2, "2026-10-02", "team", "green")
 	put("v1", listing("team/app", amd, arm), amd, arm)
-	put("1.0", made("team/tools/proxy-cache", "windows/amd64", 900e6, 12, "2024-01-15", "org.opencontainers.image.title", "Proxy, reverse"))
+	put("1.0", made("team/tools/proxy-cache", "Windows/amd64", 900e6, 12, "2024-01-15", "org.opencontainers.image.title", "Proxy, reverse"))
 	chart := made("charts/nginx-ingress", "", 4000, 1, "")
 	chart.Kind, chart.ArtifactType = indexer.KindArtifact, "application/vnd.cncf.helm.config.v1+json"
 	chart.Annotations = map[string]string{"org.opencontainers.image.licenses": "Apache-2.0", "note": "100% _real_"}
@@ -189,6 +189,7 @@ func TestLanguage(t *testing.T) {
 		{"nginx:9", nil},
 		{"os:windows", []string{cache}},
 		{"-os:linux", []string{chart, cache}},
+		{"os:Windows", []string{cache}}, // whatever the case of either
 		{"arch:arm*", []string{app, signed}},
 		{"platform:linux/arm64", []string{app}},
 		{"platform:linux/arm64/v8", []string{app}},
@@ -198,6 +199,9 @@ func TestLanguage(t *testing.T) {
 		{"type:application/vnd.CNCF.helm.config.v1+json", []string{chart}},
 		{"type:*helm*", []string{chart}},
 		{"label:team", []string{web, app}},
+		{"label:note", nil}, // an annotation
+		{"-label:note nginx", []string{chart, web}},
+		{"annotation:note", []string{chart}},
 		{"label:team=blue", []string{app}},
 		{"label:team=b*", []string{app}},
 		{"label:te*=green", []string{app}},

@@ -18,7 +18,7 @@ import (
 
 // searchForm is the form of the search rows that this program writes. Rows of
 // another are made anew by Reform; raise it when what stands in them changes.
-const searchForm = 2
+const searchForm = 3
 
 const (
 	// maxValues is the most values of one label or annotation that stand in the
@@ -133,9 +133,9 @@ func imagesOf(manifests string) string {
 	INSERT INTO image_search AS s (repository_id, manifest_id, latest, listed, tags, facts, keys, pairs, size, layers, created_at, pushed_at)
 	SELECT m.repository_id, m.id, g.latest, g.listed, g.tags,
 		ARRAY(
-			SELECT f FROM (VALUES ('type:' || m.kind), ('type:' || lower(a.name)), ('os:' || p.os), ('arch:' || p.architecture),
-				('platform:' || p.os || '/' || p.architecture),
-				('platform:' || p.os || '/' || p.architecture || '/' || NULLIF(p.variant, '')),
+			SELECT f FROM (VALUES ('type:' || m.kind), ('type:' || lower(a.name)), ('os:' || lower(p.os)), ('arch:' || lower(p.architecture)),
+				('platform:' || lower(p.os || '/' || p.architecture)),
+				('platform:' || lower(p.os || '/' || p.architecture || '/' || NULLIF(p.variant, ''))),
 				(CASE WHEN listed.platforms > 1 THEN 'is:multiarch' END)) AS facts (f)
 			WHERE f IS NOT NULL),
 		labelled.keys, labelled.pairs,
@@ -330,7 +330,7 @@ func (c *searchColumns) queue(batch *pgx.Batch, tier int) {
 	batch.Queue(q, c.id, c.name, c.basename, c.title, c.description, c.tags, c.size, c.facts, c.nameWords, searchForm, c.allWords, tier, c.sameTerms)
 }
 
-// maxLabelKeys is the most keys of labels that are counted for a repository: 100,
+// maxLabelKeys is how many keys of labels stand in the facts of a repository: 100,
 // several times what build tools set.
 const maxLabelKeys = 100
 
@@ -350,20 +350,29 @@ func (h headRow) allFacts(metadata []map[string]string) []string {
 			facts = append(facts, "has:"+kind)
 		}
 	}
-	keys := 0
-	for _, m := range metadata {
-		for k := range m {
-			if keys++; keys <= maxLabelKeys && len(k) <= 200 {
-				facts = append(facts, "label:"+k)
-			}
-		}
-	}
+	facts = append(facts, labelFacts(h.Labels, h.ChildLabels)...)
 	if licence := indexer.Licence(metadata...); licence != "" && len(licence) <= 200 {
 		facts = append(facts, licencePrefix+licence)
 	}
 	facts = slices.DeleteFunc(facts, func(f string) bool { return strings.Contains(f, separator) }) // nobody can ask for it
 	slices.Sort(facts)
 	return slices.Compact(facts)
+}
+
+// labelFacts returns the keys of labels as facts, the first maxLabelKeys by name.
+// Keys of annotations are not among them: label: does not find those.
+func labelFacts(labels ...[]byte) []string {
+	var facts []string
+	for _, raw := range labels {
+		for key := range stringsFrom(raw) {
+			if len(key) <= maxTerm {
+				facts = append(facts, "label:"+key)
+			}
+		}
+	}
+	slices.Sort(facts)
+	facts = slices.Compact(facts)
+	return facts[:min(len(facts), maxLabelKeys)]
 }
 
 // labelTexts are the values of labels and annotations that a person may search
