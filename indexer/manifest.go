@@ -66,6 +66,14 @@ type Manifest struct {
 	ConfigBody   []byte               // JSON of an image config, without NUL in strings; nil if there is none or it is no JSON
 }
 
+// MaxEntries is how many entries of an image index, and how many layers of a
+// manifest, are read: 1,000. The largest index seen in public registries has
+// about 60 entries, and an image of more than 127 layers cannot be run; 1,000
+// leaves room for artifacts of many files. An entry costs a row, a question
+// about its manifest, and a line in every answer that shows the index; the
+// stock registry accepts 40,000 of them in one manifest.
+const MaxEntries = 1000
+
 // An Entry is one descriptor in an image index.
 type Entry struct {
 	Digest      digest.Digest

@@ -110,6 +110,25 @@ func entries(want ...string) func(*testing.T, *harbour, string, indexer.Manifest
 	}
 }
 
+// manyEntries are n entries of an index, each of a digest, a platform and a media
+// type of its own.
+func manyEntries(n int) string {
+	var all []string
+	for i := range n {
+		all = append(all, fmt.Sprintf(`{"mediaType":"text/x%d","digest":%q,"size":1,"platform":{"os":"os%d","architecture":"x"}}`, i, digest.FromString(fmt.Sprint(i)), i))
+	}
+	return strings.Join(all, ",")
+}
+
+// largeEntries are n entries, each with an annotation of size bytes.
+func largeEntries(n, size int) string {
+	var all []string
+	for i := range n {
+		all = append(all, fmt.Sprintf(`{"mediaType":"text/x","digest":%q,"size":1,"annotations":{"a":%q}}`, digest.FromString(fmt.Sprint(i)), strings.Repeat("x", size)))
+	}
+	return strings.Join(all, ",")
+}
+
 // padded makes a text as long as n bytes, with spaces at its end.
 func padded(text string, n int) string {
 	sample := ocispec.Descriptor{Digest: digest.FromString(""), Size: 72}
@@ -195,8 +214,8 @@ var cargoes = []cargo{
 				t.Errorf("content of %d bytes, config of %d, layer of %d", m.ContentSize, m.Config.Size, m.Layers[0].Size)
 			}
 		}},
-	{name: "10,000 layers", push: manifest(`{"schemaVersion":2,"config":CONFIG,"layers":[` + strings.Repeat(plainLayer+",", 9_999) + plainLayer + `]}`),
-		check: layers(10_000)},
+	{name: "10,000 layers", problem: "more than 1000 layers are listed", push: manifest(`{"schemaVersion":2,"config":CONFIG,"layers":[` + strings.Repeat(plainLayer+",", 9_999) + plainLayer + `]}`),
+		check: layers(1000)},
 	{name: "4 MiB", push: manifest(padded(`{"schemaVersion":2,"config":CONFIG,"layers":[`+plainLayer+`]}`, 4<<20)),
 		check: func(t *testing.T, _ *harbour, _ string, m indexer.Manifest) {
 			if m.Size != 4<<20 || len(m.Body) != 4<<20 || m.Labels["kept"] != "yes" {
@@ -225,10 +244,33 @@ var cargoes = []cargo{
 			{"mediaType":"x","digest":"bogus","size":1}, {"digest":"sha256:12","size":2}, {"digest":"","size":2},
 			{"digest":"DIGEST_A","size":-7,"platform":{"os":"` + strings.Repeat("o", 10_000) + `","architecture":"\u0000"}}]}`),
 		check: entries(strings.Repeat("o", 255) + "/\uFFFD present=true")},
-	{name: "the same entry twice", push: index(`{"schemaVersion":2,"manifests":[
+	{name: "the same entry twice", problem: "1 entries list a manifest that is listed before", push: index(`{"schemaVersion":2,"manifests":[
 			{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"DIGEST_A","size":1,"platform":{"os":"linux","architecture":"amd64"}},
 			{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"DIGEST_A","size":1,"platform":{"os":"linux","architecture":"arm64"}}]}`),
-		check: entries("linux/amd64 present=true", "linux/arm64 present=true")},
+		check: entries("linux/amd64 present=true")},
+	{name: "one child 30,000 times", problem: "more than 1000 manifests are listed",
+		push:  index(`{"schemaVersion":2,"manifests":[` + strings.Repeat(`{"digest":"DIGEST_A","size":1},`, 29_999) + `{"digest":"DIGEST_B","size":1}]}`),
+		check: entries(" present=true")},
+	{name: "300 platforms and media types", problem: "more than 100 platforms or 20 media types", push: index(`{"schemaVersion":2,"manifests":[` + manyEntries(300) + `]}`),
+		check: func(t *testing.T, _ *harbour, _ string, m indexer.Manifest) {
+			platforms, mediaTypes := map[indexer.Platform]bool{}, map[string]bool{}
+			for _, e := range m.Entries {
+				platforms[e.Platform], mediaTypes[e.MediaType] = true, true
+			}
+			if len(m.Entries) != 300 || len(platforms) != 101 || len(mediaTypes) != 21 || !mediaTypes["application/octet-stream"] {
+				t.Errorf("%d entries of %d platforms and %d media types, want 300 of 100 and none, and of 20 and octet-stream", len(m.Entries), len(platforms), len(mediaTypes))
+			}
+		}},
+	{name: "entries of large annotations", problem: "the annotations of 38 entries are left out", push: index(`{"schemaVersion":2,"manifests":[` + largeEntries(64, 10_000) + `]}`),
+		check: func(t *testing.T, _ *harbour, _ string, m indexer.Manifest) {
+			kept := 0
+			for _, e := range m.Entries {
+				kept += len(e.Annotations)
+			}
+			if len(m.Entries) != 64 || kept != 26 {
+				t.Errorf("%d entries, of which %d have their annotations; want 64 and 26: 262,144 bytes", len(m.Entries), kept)
+			}
+		}},
 	{name: "missing child", push: index(`{"schemaVersion":2,"manifests":[
 			{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"` + digest.FromString("nowhere").String() + `","size":1,"platform":{"os":"linux","architecture":"arm64"}},
 			{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"DIGEST_B","size":1}]}`),
@@ -264,7 +306,7 @@ var cargoes = []cargo{
 			image := h.manifest(repository + "@" + inner.Entries[0].Digest.String())
 			platform("linux/arm64")(t, h, repository, image)
 		}},
-	{name: "sizes that overflow",
+	{name: "sizes that overflow", problem: "more than 1000 manifests are listed",
 		push: func(ctx context.Context, c *push.Client, repository string) error {
 			huge := strings.Replace(plainLayer, `"size":5`, `"size":9223372036854775807`, 1)
 			var children []ocispec.Descriptor

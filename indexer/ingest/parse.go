@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,10 +21,23 @@ import (
 // does not name.
 const mediaTypeDockerConfig = "application/vnd.docker.container.image.v1+json"
 
+// mediaTypeUnknown is what a body without a type may be taken for (RFC 9110, 8.3).
+const mediaTypeUnknown = "application/octet-stream"
+
 // maxText is the most bytes of one word that goes into a dictionary or an index:
 // media types and platforms. RFC 6838, 4.2 allows 127 for each half of a media
 // type; 255 holds both.
 const maxText = 255
+
+const (
+	// maxPlatforms and maxMediaTypes are how many distinct platforms and media
+	// types of entries one index may bring: 100 and 20. An index of all platforms
+	// that Go can build for has 50, and of media types the specifications name
+	// four. Each becomes a row of a dictionary that everybody shares and that
+	// never shrinks.
+	maxPlatforms  = 100
+	maxMediaTypes = 20
+)
 
 // parseManifest reads a manifest as far as it can be understood. It never fails:
 // what is wrong becomes a problem, for people to see, and the rest is kept.
@@ -49,7 +63,7 @@ func parseManifest(repository string, body []byte, desc ocispec.Descriptor) inde
 	case ocispec.MediaTypeImageIndex, remote.MediaTypeDockerList:
 		m.Kind = indexer.KindIndex
 		m.ArtifactType = cut(doc.ArtifactType)
-		m.Entries = entriesOf(&m, doc.Manifests)
+		m.Entries = entriesOf(&m, doc.Manifests.read(&m, "manifests"))
 	case ocispec.MediaTypeImageManifest, remote.MediaTypeDockerManifest:
 		contentOf(&m, doc)
 	default:
@@ -64,10 +78,58 @@ func parseManifest(repository string, body []byte, desc ocispec.Descriptor) inde
 type document struct {
 	ArtifactType string          `json:"artifactType"`
 	Config       *descriptor     `json:"config"`
-	Layers       []descriptor    `json:"layers"`
-	Manifests    []descriptor    `json:"manifests"`
+	Layers       descriptors     `json:"layers"`
+	Manifests    descriptors     `json:"manifests"`
 	Subject      *descriptor     `json:"subject"`
 	Annotations  json.RawMessage `json:"annotations"`
+}
+
+// descriptors are the first MaxEntries of a list: 4 MiB of "{}," would be 100 MB
+// of memory.
+type descriptors struct {
+	list []descriptor
+	more bool  // there are others
+	err  error // why the list, or one of it, was not read whole
+}
+
+// UnmarshalJSON never fails, since that would end the reading of the document.
+func (d *descriptors) UnmarshalJSON(body []byte) error {
+	*d = descriptors{}
+	if bytes.Equal(body, []byte("null")) {
+		return nil
+	}
+	list := json.NewDecoder(bytes.NewReader(body))
+	if start, err := list.Token(); err != nil || start != json.Delim('[') {
+		d.err = errors.New("it is no list")
+		return nil
+	}
+	for list.More() {
+		if d.more = len(d.list) == indexer.MaxEntries; d.more {
+			return nil
+		}
+		var one descriptor
+		if err := list.Decode(&one); err != nil {
+			d.err = cmp.Or(d.err, err)
+			var typeError *json.UnmarshalTypeError
+			if !errors.As(err, &typeError) {
+				return nil
+			}
+			// One field is of another type than it should be: the rest was read.
+		}
+		d.list = append(d.list, one)
+	}
+	return nil
+}
+
+// read returns the list, and adds to the manifest's problems what is wrong with it.
+func (d *descriptors) read(m *indexer.Manifest, what string) []descriptor {
+	if d.err != nil {
+		m.Problems = append(m.Problems, fmt.Sprintf("the manifest is not understood: %s: %v", what, d.err))
+	}
+	if d.more {
+		m.Problems = append(m.Problems, fmt.Sprintf("more than %d %s are listed: only the first %d are read", indexer.MaxEntries, what, indexer.MaxEntries))
+	}
+	return d.list
 }
 
 type descriptor struct {
@@ -106,7 +168,7 @@ func contentOf(m *indexer.Manifest, doc document) {
 		m.ArtifactType = cut(doc.ArtifactType)
 		m.Kind = indexer.KindArtifact
 	}
-	for i, l := range doc.Layers {
+	for i, l := range doc.Layers.read(m, "layers") {
 		if b := blobOf(m, fmt.Sprintf("layer %d", i+1), l); b != nil {
 			m.Layers = append(m.Layers, *b)
 			m.ContentSize = addSize(m.ContentSize, b.Size)
@@ -147,14 +209,24 @@ func checked(m *indexer.Manifest, what, s string) digest.Digest {
 	return d
 }
 
+// entriesOf reads what an index lists, each manifest once: as its first entry
+// says, where others name the same digest with another platform or annotations.
+// Clients take the first that fits, and all of them lead to the same image.
 func entriesOf(m *indexer.Manifest, manifests []descriptor) []indexer.Entry {
 	var entries []indexer.Entry
+	listed := map[digest.Digest]bool{}
+	repeated := 0
 	for i, d := range manifests {
 		what := fmt.Sprintf("entry %d", i+1)
 		e := indexer.Entry{Digest: checked(m, what, d.Digest), MediaType: cut(d.MediaType), Size: sizeOf(d)}
 		if e.Digest == "" {
 			continue
 		}
+		if listed[e.Digest] {
+			repeated++
+			continue
+		}
+		listed[e.Digest] = true
 		if e.MediaType == "" {
 			e.MediaType = ocispec.MediaTypeImageManifest // what clients take it for
 		}
@@ -164,7 +236,37 @@ func entriesOf(m *indexer.Manifest, manifests []descriptor) []indexer.Entry {
 		}
 		entries = append(entries, e)
 	}
+	if repeated > 0 {
+		m.Problems = append(m.Problems, fmt.Sprintf("%d entries list a manifest that is listed before: each counts once, as its first entry says", repeated))
+	}
+	limitWords(m, entries)
 	return entries
+}
+
+// limitWords takes platforms and media types that are too many from the entries.
+// What is left is "no platform", which a registry may say too, and the media type
+// of bytes that nobody knows.
+func limitWords(m *indexer.Manifest, entries []indexer.Entry) {
+	platforms, mediaTypes := map[indexer.Platform]bool{}, map[string]bool{}
+	left := 0
+	for i := range entries {
+		e := &entries[i]
+		manyPlatforms := !platforms[e.Platform] && len(platforms) >= maxPlatforms && e.Platform != indexer.Platform{}
+		manyTypes := !mediaTypes[e.MediaType] && len(mediaTypes) >= maxMediaTypes
+		if manyPlatforms {
+			e.Platform = indexer.Platform{}
+		}
+		if manyTypes {
+			e.MediaType = mediaTypeUnknown
+		}
+		if manyPlatforms || manyTypes {
+			left++
+		}
+		platforms[e.Platform], mediaTypes[e.MediaType] = true, true
+	}
+	if left > 0 {
+		m.Problems = append(m.Problems, fmt.Sprintf("more than %d platforms or %d media types are listed: of %d entries they are left out", maxPlatforms, maxMediaTypes, left))
+	}
 }
 
 // A config is what we use of an image config; the whole is stored beside it.
@@ -237,20 +339,41 @@ func stringsOf(m *indexer.Manifest, what string, raw json.RawMessage) map[string
 }
 
 // limitMetadata leaves out labels and annotations that are larger than limit
-// bytes as compact JSON, all together, and says so.
+// bytes as compact JSON, all together, and says so. The annotations of an index's
+// entries have as much again; of entries beyond that they are left out.
 func limitMetadata(m *indexer.Manifest, limit int) {
-	size := 0
-	for _, set := range []map[string]string{m.Labels, m.Annotations} {
-		if len(set) > 0 {
-			b, _ := json.Marshal(set) // strings always marshal
-			size += len(b)
-		}
-	}
+	limitEntries(m, limit)
+	size := sizeOfStrings(m.Labels) + sizeOfStrings(m.Annotations)
 	if size <= limit {
 		return
 	}
 	m.Labels, m.Annotations = nil, nil
 	m.Problems = append(m.Problems, fmt.Sprintf("metadata too large: labels and annotations are %d bytes, and database.maxMetaSize allows %d", size, limit))
+}
+
+func limitEntries(m *indexer.Manifest, limit int) {
+	size, left := 0, 0
+	for i := range m.Entries {
+		n := sizeOfStrings(m.Entries[i].Annotations)
+		if size+n > limit {
+			m.Entries[i].Annotations = nil
+			left++
+			continue
+		}
+		size += n
+	}
+	if left > 0 {
+		m.Problems = append(m.Problems, fmt.Sprintf("metadata too large: the annotations of %d entries are left out, since database.maxMetaSize allows %d bytes for all entries", left, limit))
+	}
+}
+
+// sizeOfStrings returns the bytes of strings as compact JSON, 0 if there are none.
+func sizeOfStrings(set map[string]string) int {
+	if len(set) == 0 {
+		return 0
+	}
+	b, _ := json.Marshal(set) // strings always marshal
+	return len(b)
 }
 
 // limitProblems keeps as many problems as somebody may read.

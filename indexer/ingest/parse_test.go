@@ -2,6 +2,8 @@ package ingest
 
 import (
 	"encoding/json"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -38,6 +40,30 @@ func FuzzParseManifest(f *testing.F) {
 
 var manifestTypes = []string{
 	ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageIndex, remote.MediaTypeDockerManifest, remote.MediaTypeDockerList, "\x00\xff", "",
+}
+
+// What the stock registry refuses, another may keep: lists that are none and
+// entries of other types spoil nothing beside them.
+func TestParseOddLists(t *testing.T) {
+	a, b := digest.FromString("a"), digest.FromString("b")
+	for _, c := range []struct {
+		body, problem string
+		entries       []digest.Digest
+	}{
+		{`{"manifests":{"a":1},"annotations":{"k":"v"}}`, "manifests: it is no list", nil},
+		{fmt.Sprintf(`{"manifests":[7,{"digest":%q,"size":"x"},{"digest":%q}],"annotations":{"k":"v"}}`, a, b), "manifests: json: cannot unmarshal", []digest.Digest{a, b}},
+		{fmt.Sprintf(`{"manifests":[{"digest":%q}],"manifests":[{"digest":%q}],"annotations":{"k":"v"}}`, a, b), "", []digest.Digest{b}},
+		{`{"manifests":null,"annotations":{"k":"v"}}`, "", nil},
+	} {
+		m := parseManifest("demo/app", []byte(c.body), ocispec.Descriptor{MediaType: ocispec.MediaTypeImageIndex, Digest: digest.FromString(c.body)})
+		var got []digest.Digest
+		for _, e := range m.Entries {
+			got = append(got, e.Digest)
+		}
+		if !slices.Equal(got, c.entries) || !strings.Contains(strings.Join(m.Problems, "\n"), c.problem) || c.problem == "" && len(m.Problems) > 0 || m.Annotations["k"] != "v" {
+			t.Errorf("%s: entries %v, problems %q, annotations %v", c.body, got, m.Problems, m.Annotations)
+		}
+	}
 }
 
 // The same of an image config.

@@ -286,7 +286,7 @@ func readBody(m *indexer.Manifest) {
 	if body.Config != nil && body.Config.Digest.Validate() == nil {
 		m.Config = body.Config
 	}
-	for _, l := range body.Layers {
+	for _, l := range body.Layers[:min(len(body.Layers), indexer.MaxEntries)] { // Problems says so
 		if l.Digest.Validate() == nil {
 			l.Size = max(l.Size, 0)
 			m.Layers = append(m.Layers, l)
