@@ -136,7 +136,7 @@ func (r *reader) readManifest(ctx context.Context, f *indexer.Finding, d digest.
 	body, desc, err := r.remote.Manifest(ctx, f.Task.Repository, d.String())
 	if errors.Is(err, indexer.ErrInvalid) {
 		f.Manifests = append(f.Manifests, indexer.Manifest{
-			Repository: f.Task.Repository, Digest: d, Kind: indexer.KindUnknown, Problems: []string{err.Error()},
+			Repository: f.Task.Repository, Digest: d, Kind: indexer.KindUnknown, Problems: []string{reason(err)},
 		})
 		return nil
 	}
@@ -148,7 +148,7 @@ func (r *reader) readManifest(ctx context.Context, f *indexer.Finding, d digest.
 
 // broken records a tag that the registry has and cannot show as it should.
 func (r *reader) broken(f *indexer.Finding, err error) error {
-	f.Outcome, f.Problem = indexer.Broken, err.Error()
+	f.Outcome, f.Problem = indexer.Broken, reason(err)
 	return nil
 }
 
@@ -188,7 +188,7 @@ func (r *reader) readConfig(ctx context.Context, m *indexer.Manifest) error {
 		m.Problems = append(m.Problems, fmt.Sprintf("the config %s is not in the registry", m.Config.Digest))
 		return nil
 	case errors.Is(err, indexer.ErrInvalid):
-		m.Problems = append(m.Problems, err.Error())
+		m.Problems = append(m.Problems, reason(err))
 		return nil
 	case err != nil:
 		return err

@@ -419,7 +419,7 @@ func (r *scanRun) interrupt(ctx context.Context, why error) error {
 	}
 	whole, cancel := context.WithTimeout(whole, saveTimeout)
 	defer cancel()
-	return r.Store.InterruptScan(whole, r.scan, why.Error())
+	return r.Store.InterruptScan(whole, r.scan, reason(why))
 }
 
 func (r *scanRun) save(ctx context.Context) error {

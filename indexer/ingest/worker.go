@@ -287,18 +287,22 @@ func (w *Workers) settle(ctx context.Context, failed []failure) error {
 			err = w.Store.Release(ctx, f.task, 0, "")
 		case errors.Is(f.err, indexer.ErrUnavailable):
 			w.log(ctx, slog.LevelWarn, "registry away", f)
-			err = w.Store.Release(ctx, f.task, w.pause(1), f.err.Error())
+			err = w.Store.Release(ctx, f.task, w.pause(1), reason(f.err))
 		case f.task.Attempts >= maxAttempts:
 			w.log(ctx, slog.LevelError, "gave up reading", f)
 			err = w.giveUp(ctx, f)
 		default:
 			w.log(ctx, slog.LevelInfo, "read failed", f)
-			err = w.Store.Retry(ctx, f.task, w.pause(f.task.Attempts), f.err.Error())
+			err = w.Store.Retry(ctx, f.task, w.pause(f.task.Attempts), reason(f.err))
 		}
 		all = errors.Join(all, err)
 	}
 	return all
 }
+
+// reason returns what people are told of an error: in the book, on /status and
+// beside a tag. It is the one place that decides what of it may be shown.
+func reason(err error) string { return err.Error() }
 
 func (w *Workers) log(ctx context.Context, level slog.Level, message string, f failure) {
 	w.Log.Log(ctx, level, message, "repository", f.task.Repository, "reference", f.task.Reference,
@@ -310,9 +314,9 @@ func (w *Workers) log(ctx context.Context, level slog.Level, message string, f f
 func (w *Workers) giveUp(ctx context.Context, f failure) error {
 	w.Metrics.GivenUp.Inc()
 	if f.task.Digest() == "" {
-		return w.Store.Apply(ctx, []indexer.Finding{{Task: f.task, Outcome: indexer.Broken, Problem: f.err.Error()}})
+		return w.Store.Apply(ctx, []indexer.Finding{{Task: f.task, Outcome: indexer.Broken, Problem: reason(f.err)}})
 	}
-	return w.Store.GiveUp(ctx, f.task, f.err.Error())
+	return w.Store.GiveUp(ctx, f.task, reason(f.err))
 }
 
 // applyEach stores the findings of a batch that could not be stored whole, one
