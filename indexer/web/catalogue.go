@@ -26,9 +26,9 @@ type catalogueView struct {
 	All        bool
 	Sorts      []choice
 	DidYouMean *choice
-	Empty      bool   // there is nothing in the book at all
-	Host       string // of commands
-	Back, More string // addresses of the pages before and after; "" if there is none
+	Empty      bool     // there is nothing in the book at all
+	FirstPush  commands // if there is nothing
+	Back, More string   // addresses of the pages before and after; "" if there is none
 }
 
 // A resultView is a repository in a list.
@@ -180,7 +180,7 @@ func (s *server) list(r *http.Request, b Book, l listing) (v catalogueView, err 
 	if err != nil {
 		return v, err
 	}
-	v = catalogueView{Query: l.shownQuery(), Host: s.host, Results: fitting(found.Items, viewResult), Sorts: l.sorts(found)}
+	v = catalogueView{Query: l.shownQuery(), FirstPush: s.site.firstPush(), Results: fitting(found.Items, viewResult), Sorts: l.sorts(found)}
 	if v.Total, err = total(r, b, l.q, found); err != nil {
 		return v, err
 	}

@@ -126,17 +126,6 @@ func TestOpenSearch(t *testing.T) {
 	}
 }
 
-// Without a name of the registry, commands say what has to be put in its place.
-func TestCommandsWithoutHost(t *testing.T) {
-	t.Parallel()
-	s := serve(t, stocked("x"))
-	for _, path := range []string{"/r/app", "/r/app:v1"} {
-		if _, page := get(t, s.URL+path); !strings.Contains(page, "docker pull HOST/app:v1") || !strings.Contains(page, "is the address of the registry") {
-			t.Errorf("%s does not say what HOST is", path)
-		}
-	}
-}
-
 // Artifacts are shown as what they are, with what gets them.
 func TestArtifacts(t *testing.T) {
 	t.Parallel()

@@ -43,9 +43,8 @@ type manifestView struct {
 	Asked            indexer.Reference
 	Space            string // namespace, "" if it is in none
 	What             string // it is
-	Host             string // of the commands
-	Commands         []command
-	ByDigest         []command
+	Commands         commands
+	ByDigest         commands
 	Tags             []string
 	Tabs             []choice   // images of the index that can be shown
 	Others           []entryRow // what else is in the index
@@ -125,8 +124,8 @@ func (s *server) manifestView(r *http.Request, b Book, ref indexer.Reference, pl
 	}
 	byDigest := indexer.Reference{Repository: ref.Repository, Digest: m.Digest}
 	v = manifestView{
-		Manifest: m, Asked: ref, Host: s.host, Space: indexer.Repository{Name: ref.Repository}.Namespace(), What: kindName(m), Annotations: first(pairs(m.Annotations)),
-		Commands: pullCommands(s.host, ref, m.Kind, m.ArtifactType), ByDigest: pullCommands(s.host, byDigest, m.Kind, m.ArtifactType),
+		Manifest: m, Asked: ref, Space: indexer.Repository{Name: ref.Repository}.Namespace(), What: kindName(m), Annotations: first(pairs(m.Annotations)),
+		Commands: s.site.pullCommands(ref, m), ByDigest: s.site.pullCommands(byDigest, m),
 		RawAddress: "/api/v1/repositories/" + ref.Repository + "/-/manifests/" + m.Digest.String() + "/raw",
 	}
 	v.Raw, v.RawCut = layOut(m.Body)

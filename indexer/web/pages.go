@@ -3,7 +3,6 @@ package web
 import (
 	"io"
 	"net/http"
-	"net/url"
 
 	"github.com/portbook/portbook/indexer"
 )
@@ -49,14 +48,4 @@ func (s *server) referencePage(w http.ResponseWriter, r *http.Request) error {
 		return s.orMissing(w, s.repositoryPage(w, r, ref.Repository))
 	}
 	return s.orMissing(w, s.manifestPage(w, r, ref))
-}
-
-// publicHost is the host that pull commands name. Without one in the
-// configuration it is a word to be replaced: the Host of a request would be
-// right for that client only, and the page is for every client of a cache.
-func publicHost(publicURL string) string {
-	if u, err := url.Parse(publicURL); err == nil && u.Host != "" {
-		return u.Host
-	}
-	return "HOST"
 }

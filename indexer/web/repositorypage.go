@@ -26,9 +26,8 @@ type repositoryView struct {
 	Badges       []badge
 	Text         template.HTML // the description
 	Leading      string        // the tag that speaks for the repository
-	Host         string        // of the commands
-	Commands     []command
-	ByDigest     []command
+	Commands     commands
+	ByDigest     commands
 	Origin       []origin
 	Chart        *chart
 	TagList      []tagView
@@ -104,7 +103,7 @@ func (s *server) repositoryView(r *http.Request, b Book, name string, filter tag
 	if err != nil {
 		return repositoryView{}, nearby(r, b, indexer.Reference{Repository: name}, err)
 	}
-	v := repositoryView{Repository: repository, Host: s.host, Space: repository.Namespace(), Text: markdown(repository.Description), Filter: filter, Matched: -1}
+	v := repositoryView{Repository: repository, Space: repository.Namespace(), Text: markdown(repository.Description), Filter: filter, Matched: -1}
 	self := indexer.Query{Clauses: []indexer.Clause{{{Field: indexer.FieldRepository, Value: name}}}}
 	found, err := b.Search(ctx, self.Page(1, 0))
 	if err != nil {
@@ -257,8 +256,8 @@ func (s *server) lead(r *http.Request, b Book, v *repositoryView) error {
 	if err != nil {
 		return err
 	}
-	v.Commands = pullCommands(s.host, ref, m.Kind, m.ArtifactType)
-	v.ByDigest = pullCommands(s.host, indexer.Reference{Repository: v.Name, Digest: m.Digest}, m.Kind, m.ArtifactType)
+	v.Commands = s.site.pullCommands(ref, m)
+	v.ByDigest = s.site.pullCommands(indexer.Reference{Repository: v.Name, Digest: m.Digest}, m)
 	shown, err := firstImage(r, b, m)
 	v.Origin = originOf(m.Annotations, shown.Annotations, m.Labels, shown.Labels)
 	return err

@@ -156,7 +156,7 @@ const timeout = 30 * time.Second
 type server struct {
 	Config
 	build   string // tells apart programs and configurations that write different bytes
-	host    string // of pull commands
+	site    site   // of pull commands
 	pages   map[string]*template.Template
 	assets  map[string]asset
 	metrics metrics
@@ -232,7 +232,7 @@ func newServer(c Config) *server {
 	s := &server{
 		Config:  c,
 		build:   c.Version + "\x00" + c.PublicURL + "\x00" + c.Settings + "\x00" + embeddedHash(),
-		host:    publicHost(c.PublicURL),
+		site:    siteOf(c.PublicURL),
 		pages:   parsePages(),
 		assets:  readAssets(),
 		metrics: newMetrics(c.Metrics),

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"archive/tar"
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -171,8 +173,18 @@ func gatewayImage(p ocispec.Platform, about map[string]string, created time.Time
 			{Created: &created, CreatedBy: `CMD ["--listen" ":8443"]`, EmptyLayer: true},
 		},
 		Files:  map[string]string{"usr/bin/gateway": strings.Repeat("gateway "+p.Architecture, 9000)},
-		Layers: [][]byte{[]byte(strings.Repeat("what all of them share", 40_000))},
+		Layers: [][]byte{archive("usr/share/base", strings.Repeat("what all of them share", 40_000))},
 	}
+}
+
+// archive is a layer, not compressed, of one file.
+func archive(name, content string) []byte {
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	_ = w.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(content))}) // a Buffer takes all
+	_, _ = w.Write([]byte(content))
+	_ = w.Close()
+	return b.Bytes()
 }
 
 // sign tags a signature as cosign does: by the digest that it is of.

@@ -101,7 +101,7 @@ func (s *site) takeAll(browser context.Context, folder string, pages []page) err
 }
 
 // widths of the pictures, in pixels: a phone, a tablet, a desk.
-var widths = []int{360, 800, 1440}
+var widths = []int{320, 800, 1440}
 
 // maxHeight of a picture, in pixels: what is below shows nothing new.
 const maxHeight = 6000

@@ -42,6 +42,7 @@ func TestBrowser(t *testing.T) {
 	t.Run("pages", func(t *testing.T) { c.pages(t, pages) })
 	t.Run("links", c.leadSomewhere)
 	t.Run("html", c.valid)
+	t.Run("commands", c.commandsWork)
 	t.Run("journeys", c.journeys)
 	t.Run("known", func(t *testing.T) {
 		if len(c.seen) < len(emptyPages)+len(pages) {
@@ -59,13 +60,14 @@ type checker struct {
 
 	faults
 
-	mu    sync.Mutex
-	links map[string]string // path of this site: a page that leads to it
-	seen  []page
+	mu       sync.Mutex
+	links    map[string]string // path of this site: a page that leads to it
+	commands map[string]string // to be copied: a page that shows it
+	seen     []page
 }
 
 func newChecker(t *testing.T, s *site, browser context.Context) *checker {
-	return &checker{site: s, browser: browser, html: t.TempDir(), faults: faults{known: map[fault]bool{}}, links: map[string]string{}}
+	return &checker{site: s, browser: browser, html: t.TempDir(), faults: faults{known: map[fault]bool{}}, links: map[string]string{}, commands: map[string]string{}}
 }
 
 // pages looks at each page, some at once.
@@ -127,6 +129,9 @@ func (c *checker) page(ctx context.Context, p page) (found []fault, err error) {
 func (c *checker) collect(ctx context.Context, tab *tab, p page) error {
 	links, err := tab.links(c.site)
 	if err != nil {
+		return err
+	}
+	if err := c.addCommands(tab, p); err != nil {
 		return err
 	}
 	_, body, err := c.get(ctx, c.fill(p.path))

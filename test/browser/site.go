@@ -56,8 +56,9 @@ func startSite(ctx context.Context) (*site, error) {
 	}
 	ctx, s.stop = context.WithCancel(ctx)
 	go func() {
-		// No Environ: a database of somebody else's is none of ours.
-		s.ended <- launch.Run(ctx, launch.Config{Source: clone, Addr: addr, Data: s.data, Out: s.log})
+		// A database of somebody else's is none of ours. As compose has it, the
+		// indexer does not know where it is reached: test/clients has one that does.
+		s.ended <- launch.Run(ctx, launch.Config{Source: clone, Addr: addr, Data: s.data, Out: s.log, Environ: []string{"PORTBOOK_REGISTRY_PUBLIC_URL=/"}})
 	}()
 	select {
 	case <-s.log.ready:

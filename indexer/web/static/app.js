@@ -137,6 +137,24 @@
     area.remove();
     return done;
   }
+
+  /* Commands whose registry is where this page is. A page from a cache cannot say
+     where that is; only then can it be copied. A host without dot and port would be taken
+     for a name at Docker Hub. */
+  const plain = location.protocol === "http:";
+  const host = /[.:]/.test(location.host) || location.host === "localhost" ? location.host : location.host + (plain ? ":80" : ":443");
+  for (const code of document.querySelectorAll("code[data-open]")) {
+    const flag = code.querySelector(".plain"), button = code.nextElementSibling;
+    if (flag && plain) flag.hidden = false;
+    else flag?.remove();
+    code.querySelector("var").replaceWith(host);
+    button.dataset.copy = code.textContent;
+    button.setAttribute("aria-label", "Copy " + code.textContent);
+  }
+  for (const note of document.querySelectorAll("p[data-open]")) note.remove();
+  const loopback = /^(localhost$|127\.|\[::1\])/.test(location.hostname); // docker takes it by itself
+  for (const note of document.querySelectorAll("p[data-plain]")) note.hidden = !plain || loopback;
+
   const told = document.createElement("div");
   told.className = "offscreen";
   told.setAttribute("role", "status");
