@@ -302,7 +302,7 @@ func (w *Workers) settle(ctx context.Context, failed []failure) error {
 
 // reason returns what people are told of an error: in the book, on /status and
 // beside a tag. It is the one place that decides what of it may be shown.
-func reason(err error) string { return err.Error() }
+func reason(err error) string { return indexer.Reason(err) }
 
 func (w *Workers) log(ctx context.Context, level slog.Level, message string, f failure) {
 	w.Log.Log(ctx, level, message, "repository", f.task.Repository, "reference", f.task.Reference,

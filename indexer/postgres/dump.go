@@ -95,7 +95,7 @@ func (v *View) AllTags(ctx context.Context, afterRepository, afterTag string, li
 	var tags []indexer.TagOf
 	for _, r := range rows {
 		tags = append(tags, indexer.TagOf{Repository: r.Repository,
-			Tag: indexer.Tag{Name: r.Name, Digest: digestOf(r.Digest), MovedAt: r.MovedAt, Problem: r.Problem}})
+			Tag: indexer.Tag{Name: r.Name, Digest: digestOf(r.Digest), MovedAt: r.MovedAt, Problem: indexer.StoredReason(r.Problem)}})
 	}
 	return tags, wrap(fmt.Sprintf("tags after %q", afterRepository), err)
 }

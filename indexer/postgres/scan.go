@@ -111,7 +111,7 @@ func (r scanRow) scan() indexer.Scan {
 		s.FinishedAt = *r.FinishedAt
 	}
 	if r.Error != nil {
-		s.Problem = *r.Error
+		s.Problem = indexer.StoredReason(*r.Error)
 	}
 	return s
 }

@@ -175,7 +175,7 @@ type shownRow struct {
 func (r shownRow) tag() indexer.Tag {
 	return indexer.Tag{
 		Name: r.Name, Digest: digestOf(r.Digest), MediaType: r.MediaType, Kind: indexer.Kind(r.Kind), Platforms: platformsFrom(r.Platforms),
-		Size: r.Size, CreatedAt: timeFrom(r.CreatedAt), MovedAt: r.MovedAt, Problem: cmp.Or(r.TagProblem, r.Problem),
+		Size: r.Size, CreatedAt: timeFrom(r.CreatedAt), MovedAt: r.MovedAt, Problem: cmp.Or(indexer.StoredReason(r.TagProblem), r.Problem),
 	}
 }
 
@@ -377,5 +377,8 @@ func (v *View) failures(ctx context.Context) ([]indexer.TaskFailure, error) {
 		SELECT repository, reference, attempts, error, given_up_at IS NOT NULL AS given_up FROM task
 		WHERE error IS NOT NULL ORDER BY given_up_at DESC NULLS LAST, id DESC LIMIT $1`
 	rows, err := collect[indexer.TaskFailure](ctx, v.tx, q, maxFailures)
+	for i := range rows {
+		rows[i].Error = indexer.StoredReason(rows[i].Error)
+	}
 	return rows, wrap("failures", err)
 }

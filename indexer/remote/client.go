@@ -3,13 +3,13 @@
 //
 // It believes nothing it can check: manifests and blobs are returned only if
 // they have the digest asked for, every body has a size limit and every request
-// a timeout. It writes nothing. Errors are of the kinds of package indexer.
+// a timeout. It writes nothing. Errors are of the kinds of package indexer, and each
+// but the caller's own is an indexer.Fault: neither of its texts quotes an answer.
 package remote
 
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -17,7 +17,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
-	"unicode"
 
 	"oras.land/oras-go/v2/registry/remote/auth"
 
@@ -32,8 +31,6 @@ const (
 	// S3 lists its whole bucket: minutes for 100,000 repositories
 	// (distribution/distribution#3678).
 	catalogTimeout = 10 * time.Minute
-	// maxErrorBody is how many bytes of an error answer are quoted.
-	maxErrorBody = 300
 )
 
 // A Config says which registry to read, and as whom.
@@ -89,7 +86,13 @@ func transport(connections int) *http.Transport {
 // them for another host name only, not for another port or from https to http.
 func redirect(req *http.Request, via []*http.Request) error {
 	if len(via) >= 5 {
-		return errors.New("redirected 5 times")
+		return errRedirects
+	}
+	if last, ok := req.Context().Value(redirected{}).(*hop); ok && strings.HasPrefix(via[0].URL.Path, "/v2/") {
+		*last = hop{req.URL.Host, storage}
+		if strings.HasPrefix(req.URL.Path, "/v2/") {
+			last.who = registry // under another name, or by TLS
+		}
 	}
 	if req.URL.Host != via[0].URL.Host || req.URL.Scheme == "http" && via[0].URL.Scheme == "https" {
 		req.Header.Del("Authorization")
@@ -100,9 +103,10 @@ func redirect(req *http.Request, via []*http.Request) error {
 // do sends a request for a path below /v2/ and returns the answer if its status
 // is one of accept; any other becomes an error.
 func (c *Client) do(ctx context.Context, method, path string, header http.Header, accept ...int) (*http.Response, error) {
+	ctx = context.WithValue(ctx, redirected{}, new(hop))
 	req, err := http.NewRequestWithContext(ctx, method, c.base.String()+"/v2/"+path, nil)
 	if err != nil {
-		return nil, fmt.Errorf("%s %s: %v: %w", method, path, err, indexer.ErrInvalid)
+		return nil, invalid("the name %q cannot be asked for", path)
 	}
 	for k, v := range header {
 		req.Header[k] = v
@@ -110,7 +114,7 @@ func (c *Client) do(ctx context.Context, method, path string, header http.Header
 	req.Header.Set("User-Agent", c.userAgent)
 	resp, err := c.send(req)
 	if err != nil {
-		return nil, unreachable(ctx, method, path, err)
+		return nil, c.unreachable(ctx, method, path, nil, err)
 	}
 	for _, status := range accept {
 		if resp.StatusCode == status {
@@ -118,7 +122,7 @@ func (c *Client) do(ctx context.Context, method, path string, header http.Header
 		}
 	}
 	defer resp.Body.Close()
-	return nil, statusError(method, path, resp)
+	return nil, c.statusError(method, path, resp)
 }
 
 // send does without authentication until the registry asks for it: most stand in
@@ -134,56 +138,6 @@ func (c *Client) send(req *http.Request) (*http.Response, error) {
 	discard(resp)
 	c.challenged.Store(true)
 	return c.auth.Do(req)
-}
-
-// A StatusError is an answer that was not asked for.
-type StatusError struct {
-	Method, Path string
-	Status       int
-	Body         string // the beginning of it
-}
-
-func (e *StatusError) Error() string {
-	s := fmt.Sprintf("%s /v2/%s: registry answered %d %s", e.Method, e.Path, e.Status, http.StatusText(e.Status))
-	if e.Body != "" {
-		s += ": " + e.Body
-	}
-	return s
-}
-
-// Unwrap gives the kind: a registry that is starting, overloaded or behind a
-// gateway that cannot reach it is unavailable; 500 is about this one reference.
-func (e *StatusError) Unwrap() error {
-	switch e.Status {
-	case http.StatusNotFound:
-		return indexer.ErrNotFound
-	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		return indexer.ErrUnavailable
-	}
-	return nil
-}
-
-func statusError(method, path string, resp *http.Response) error {
-	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody)) // best effort: the status is the error
-	text := strings.Map(printable, strings.Join(strings.Fields(strings.ToValidUTF8(string(body), "?")), " "))
-	return &StatusError{Method: method, Path: path, Status: resp.StatusCode, Body: text}
-}
-
-// printable keeps a terminal from taking orders from an error's text.
-func printable(r rune) rune {
-	if unicode.IsControl(r) {
-		return '?'
-	}
-	return r
-}
-
-// unreachable wraps an error of the transport: nobody answered, or stopped
-// half-way.
-func unreachable(ctx context.Context, method, path string, err error) error {
-	if ctx.Err() != nil && !errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return fmt.Errorf("%s /v2/%s: %w", method, path, ctx.Err())
-	}
-	return fmt.Errorf("%s /v2/%s: %v: %w", method, path, err, indexer.ErrUnavailable)
 }
 
 // discard reads the little that is left of a body, so that its connection is

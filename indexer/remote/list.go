@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"iter"
 	"net/http"
 	"net/url"
@@ -55,13 +54,13 @@ func (c *Client) Repositories(ctx context.Context, after string) iter.Seq2[strin
 				return
 			}
 			if seen[next] {
-				yield("", errCircle("catalogue", next))
+				yield("", errCircle("catalogue"))
 				return
 			}
 			seen[next] = true
 			after = next
 		}
-		yield("", fmt.Errorf("catalogue has more than %d pages: %w", maxPages, indexer.ErrInvalid))
+		yield("", invalid("the catalogue of the registry has more than %d pages", maxPages))
 	}
 }
 
@@ -105,12 +104,12 @@ func (c *Client) Tags(ctx context.Context, repository string) ([]string, error) 
 			return tags, nil
 		}
 		if seen[next] {
-			return nil, errCircle("tags of "+repository, next)
+			return nil, errCircle("list of tags of " + repository)
 		}
 		seen[next] = true
 		after = next
 	}
-	return nil, fmt.Errorf("tags of %s have more than %d pages: %w", repository, maxPages, indexer.ErrInvalid)
+	return nil, invalid("the registry's list of tags of %s has more than %d pages", repository, maxPages)
 }
 
 // page asks for one page of names and returns where the next one starts, "" if
@@ -133,19 +132,19 @@ func (c *Client) page(ctx context.Context, path, after string, size int, timeout
 		return "", err
 	}
 	defer discard(resp)
-	body, err := readAll(ctx, resp, path, maxPage)
+	body, err := c.readAll(resp, path, maxPage)
 	if err != nil {
 		return "", err
 	}
 	if err := json.Unmarshal(body, into); err != nil {
-		return "", fmt.Errorf("/v2/%s: %v: %w", path, err, indexer.ErrInvalid)
+		return "", invalid("the registry's answer to %s is no list of names", request(http.MethodGet, path))
 	}
 	return lastOf(resp.Header.Values("Link")), nil
 }
 
 // errCircle is the end of a listing whose pages lead back to one that was read.
-func errCircle(what, after string) error {
-	return fmt.Errorf("%s: the page after %q is named twice: %w", what, after, indexer.ErrInvalid)
+func errCircle(what string) error {
+	return invalid("the registry's %s leads back to a page that was read", what)
 }
 
 // nextLink matches the link to the next page in a Link header (RFC 8288, 3),

@@ -2,7 +2,6 @@ package remote
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"mime"
 	"net/http"
@@ -10,8 +9,6 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-
-	"github.com/portbook/portbook/indexer"
 )
 
 // Media types of Docker's image manifest version 2, schema 2, which image-spec
@@ -62,14 +59,14 @@ func (c *Client) manifest(ctx context.Context, repository, reference string, kno
 	if resp.StatusCode == http.StatusNotModified {
 		return nil, desc, true, nil
 	}
-	body, err := readAll(ctx, resp, path, MaxManifest)
+	body, err := c.readAll(resp, path, MaxManifest)
 	if err != nil {
 		return nil, desc, false, err
 	}
 	desc = ocispec.Descriptor{MediaType: mediaType(resp), Digest: digest.FromBytes(body), Size: int64(len(body))}
 	if want, err := digest.Parse(reference); err == nil {
 		if desc.Digest = want.Algorithm().FromBytes(body); desc.Digest != want {
-			return nil, desc, false, fmt.Errorf("manifest %s@%s has digest %s: %w", repository, want, desc.Digest, indexer.ErrInvalid)
+			return nil, desc, false, invalid("the manifest %s@%s has other bytes: their digest is %s", repository, want, desc.Digest)
 		}
 	}
 	return body, desc, false, nil
@@ -95,7 +92,7 @@ func (c *Client) Shows(ctx context.Context, repository, tag string, known digest
 	}
 	d, err := digest.Parse(resp.Header.Get("Docker-Content-Digest"))
 	if err != nil {
-		return "", fmt.Errorf("digest of %s:%s: %q: %w", repository, tag, resp.Header.Get("Docker-Content-Digest"), indexer.ErrInvalid)
+		return "", invalid("the registry names no digest of %s:%s", repository, tag)
 	}
 	return d, nil
 }
@@ -123,12 +120,12 @@ func (c *Client) Blob(ctx context.Context, repository string, d digest.Digest, l
 		return nil, err
 	}
 	defer discard(resp)
-	body, err := readAll(ctx, resp, path, limit)
+	body, err := c.readAll(resp, path, limit)
 	if err != nil {
 		return nil, err
 	}
 	if got := d.Algorithm().FromBytes(body); got != d {
-		return nil, fmt.Errorf("blob %s@%s has digest %s: %w", repository, d, got, indexer.ErrInvalid)
+		return nil, invalid("the blob %s@%s has other bytes: their digest is %s", repository, d, got)
 	}
 	return body, nil
 }
@@ -152,7 +149,7 @@ func mediaType(resp *http.Response) string {
 }
 
 // readAll reads a body of at most limit bytes.
-func readAll(ctx context.Context, resp *http.Response, path string, limit int64) ([]byte, error) {
+func (c *Client) readAll(resp *http.Response, path string, limit int64) ([]byte, error) {
 	if resp.ContentLength > limit {
 		return nil, tooLarge(path, limit)
 	}
@@ -167,7 +164,7 @@ func readAll(ctx context.Context, resp *http.Response, path string, limit int64)
 		case err == io.EOF:
 			return buf, nil
 		case err != nil:
-			return nil, unreachable(ctx, http.MethodGet, path, err)
+			return nil, c.unreachable(resp.Request.Context(), http.MethodGet, path, resp.Request.URL, err)
 		case len(buf) == cap(buf):
 			buf = append(buf, 0)[:len(buf)]
 		}
@@ -175,5 +172,5 @@ func readAll(ctx context.Context, resp *http.Response, path string, limit int64)
 }
 
 func tooLarge(path string, limit int64) error {
-	return fmt.Errorf("/v2/%s is larger than %d bytes: %w", path, limit, indexer.ErrInvalid)
+	return invalid("the answer to %s is larger than %d bytes", request(http.MethodGet, path), limit)
 }

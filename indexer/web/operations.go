@@ -2,11 +2,9 @@ package web
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -22,9 +20,8 @@ const readyTimeout = 2 * time.Second
 // An OperationsConfig says what Operations tells.
 type OperationsConfig struct {
 	Gatherer prometheus.Gatherer
-	// Ready says why the program cannot serve just now, or nil; the text of an
-	// error of kind ErrUnavailable is shown, any other only logged. A nil Ready
-	// is always ready.
+	// Ready says why the program cannot serve just now, or nil: the reason is
+	// shown, the error logged. A nil Ready is always ready.
 	Ready   func(context.Context) error
 	Version string       // of the program
 	Log     *slog.Logger // nil: no log
@@ -40,7 +37,7 @@ func Operations(c OperationsConfig) http.Handler {
 	mux.HandleFunc("GET /healthz", healthy)
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
 		if err := askReady(r, c.Ready, c.Log); err != nil {
-			http.Error(w, reason(err), http.StatusServiceUnavailable)
+			http.Error(w, "not ready: "+indexer.Reason(err), http.StatusServiceUnavailable)
 			return
 		}
 		fmt.Fprintln(w, "ok")
@@ -93,13 +90,4 @@ func askReady(r *http.Request, ready func(context.Context) error, log *slog.Logg
 		log.WarnContext(ctx, "not ready", "error", err)
 	}
 	return err
-}
-
-// reason gives one short line of err, if its text was written to be shown.
-func reason(err error) string {
-	if !errors.Is(err, indexer.ErrUnavailable) {
-		return "not ready"
-	}
-	line, _, _ := strings.Cut(err.Error(), "\n")
-	return "not ready: " + oneLine(line, 200)
 }

@@ -9,6 +9,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/portbook/portbook/indexer"
 )
 
 // withRegistry gives what is below /v2/ to registry and the rest to others. The
@@ -106,7 +108,8 @@ func tellNoRegistry(w http.ResponseWriter, r *http.Request, err error, log *slog
 	if r.Context().Err() != nil {
 		panic(http.ErrAbortHandler) // the client has gone; to return would be to say 200
 	}
-	log.WarnContext(r.Context(), "registry does not answer", "path", r.URL.Path, "error", err)
+	cause := indexer.CauseOf(err)
+	log.WarnContext(r.Context(), "registry does not answer", "path", r.URL.Path, "cause", cause.Public, "detail", cause.Detail)
 	code := http.StatusBadGateway // it broke off
 	if op := (*net.OpError)(nil); errors.As(err, &op) && op.Op == "dial" {
 		code = http.StatusServiceUnavailable // it is not there

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"net"
 	"net/http"
@@ -80,7 +81,13 @@ func serve(ctx context.Context, p *parts) error {
 }
 
 // errNotOpen is the answer to everything until the schema is there.
-var errNotOpen = fmt.Errorf("the schema is not up to date yet: %w", indexer.ErrUnavailable)
+var errNotOpen = notReady("the schema of the database is not up to date yet")
+
+// notReady is a reason of our own not to serve, for everybody.
+func notReady(format string, a ...any) error {
+	text := fmt.Sprintf(format, a...)
+	return &indexer.Fault{Reason: text, Err: fmt.Errorf("%s: %w", text, indexer.ErrUnavailable)}
+}
 
 // ready says why we cannot serve just now, or nil.
 func (p *parts) ready(ctx context.Context) error {
@@ -101,9 +108,9 @@ func tooFarBehind(lag postgres.Lag, most time.Duration) error {
 	case most == 0 || lag.Behind <= most:
 		return nil
 	case lag.Behind == postgres.UnknownLag:
-		return fmt.Errorf("the standby cannot tell how far it is behind its primary, and database.max_lag is %v: %w", most, indexer.ErrUnavailable)
+		return notReady("the standby cannot tell how far it is behind its primary, and database.max_lag is %v", most)
 	}
-	return fmt.Errorf("the standby is %v behind its primary, and database.max_lag is %v: %w", lag.Behind.Round(time.Millisecond), most, indexer.ErrUnavailable)
+	return notReady("the standby is %v behind its primary, and database.max_lag is %v", lag.Behind.Round(time.Millisecond), most)
 }
 
 // awaitSchema returns when the schema is up to date: a writer sees to that, a
@@ -218,7 +225,8 @@ func listen(ctx context.Context, group *errgroup.Group, address, what string, p 
 		return fmt.Errorf("listen: %w: is another program there? http.address and http.operations_address say where to listen", err)
 	}
 	p.log.InfoContext(ctx, what, "address", listener.Addr().String())
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout}
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout,
+		ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelError)}
 	group.Go(func() error {
 		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			return err

@@ -1,0 +1,98 @@
+package indexer
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"syscall"
+)
+
+// A Cause is why nobody answered, or not to the end.
+type Cause struct {
+	Public string // what the other side did, as "did not answer in time"
+	Detail string // the same for the log, with addresses; "" if there is no more to say
+}
+
+// CauseOf sorts an error of net/http. Its text is not used where it may quote
+// what the other side sent: a Location, a line of a header, the bytes instead of
+// an answer. There the log gets the type of the error.
+func CauseOf(err error) Cause {
+	var (
+		name    *net.DNSError
+		op      *net.OpError
+		network net.Error
+	)
+	switch {
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &network) && network.Timeout():
+		return Cause{"did not answer in time", at(err)}
+	case errors.As(err, &name):
+		return Cause{"cannot be reached", "no address for " + name.Name}
+	case untrusted(err):
+		return Cause{"shows a certificate that is not trusted", certificateError(err)}
+	case errors.Is(err, http.ErrSchemeMismatch):
+		return Cause{"does not speak TLS", "it answers in plain HTTP to https"}
+	case errors.As(err, &op) && op.Op == "dial":
+		return Cause{"cannot be reached", at(err)}
+	case errors.As(err, &op), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return Cause{"broke off", at(err)}
+	}
+	return Cause{"gave an answer that is no HTTP", fmt.Sprintf("%T", Innermost(err))}
+}
+
+// at says between which addresses a connection failed, and the system's word for
+// it.
+func at(err error) string {
+	var op *net.OpError
+	if !errors.As(err, &op) {
+		return ""
+	}
+	text := op.Op
+	if op.Addr != nil {
+		text += " " + op.Addr.String()
+	}
+	var number syscall.Errno
+	if errors.As(err, &number) {
+		text += ": " + number.Error()
+	}
+	return text
+}
+
+func untrusted(err error) bool { return certificateError(err) != "" }
+
+// certificateError gives the text of an error about a certificate, which holds
+// names of hosts and issuers; "" if it is none.
+func certificateError(err error) string {
+	var (
+		verification *tls.CertificateVerificationError
+		authority    x509.UnknownAuthorityError
+		host         x509.HostnameError
+		certificate  x509.CertificateInvalidError
+	)
+	switch {
+	case errors.As(err, &authority):
+		return authority.Error()
+	case errors.As(err, &host):
+		return host.Error()
+	case errors.As(err, &certificate):
+		return certificate.Error()
+	case errors.As(err, &verification):
+		return "tls: certificate not verified"
+	}
+	return ""
+}
+
+// Innermost gives the error that all others wrap.
+func Innermost(err error) error {
+	for {
+		next := errors.Unwrap(err)
+		if next == nil {
+			return err
+		}
+		err = next
+	}
+}

@@ -1,0 +1,263 @@
+package remote_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/remote"
+)
+
+// secret is what whoever fails us puts into addresses, headers and bodies.
+const secret = "hunter2secret"
+
+// reads holds a call of each method of a Client. TestNothingSecretIsTold wants one
+// for each that there is.
+var reads = map[string]func(context.Context, *remote.Client) error{
+	"Blob": func(ctx context.Context, c *remote.Client) error {
+		_, err := c.Blob(ctx, "app", digest.FromString("x"), 1000)
+		return err
+	},
+	"Exists": func(ctx context.Context, c *remote.Client) error {
+		return c.Exists(ctx, "app", digest.FromString("x"))
+	},
+	"Manifest": func(ctx context.Context, c *remote.Client) error {
+		_, _, err := c.Manifest(ctx, "app", digest.FromString("x").String())
+		return err
+	},
+	"ManifestUnless": func(ctx context.Context, c *remote.Client) error {
+		_, _, _, err := c.ManifestUnless(ctx, "app", "v1", digest.FromString("x"))
+		return err
+	},
+	"Repositories": func(ctx context.Context, c *remote.Client) error {
+		for _, err := range c.Repositories(ctx, "") {
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	},
+	"Shows": func(ctx context.Context, c *remote.Client) error {
+		_, err := c.Shows(ctx, "app", "v1", digest.FromString("x"))
+		return err
+	},
+	"Tags": func(ctx context.Context, c *remote.Client) error {
+		_, err := c.Tags(ctx, "app")
+		return err
+	},
+}
+
+// A world is a registry that fails, and whom it names: the storage behind it, and
+// a token service.
+type world struct {
+	registry, storage, token http.HandlerFunc
+	nobody                   string // the host of an address where nobody listens
+
+	at map[string]string // the hosts of the three, by name
+}
+
+// signed is a presigned address, as a registry on S3 answers blobs with.
+func signed(host string) string {
+	return "http://" + host + "/bucket/" + secret + "?X-Amz-Security-Token=" + secret + "&X-Amz-Signature=" + secret
+}
+
+// fail answers with secrets wherever an answer has room.
+func fail(code int) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		for _, name := range []string{"Docker-Content-Digest", "X-Secret", "Set-Cookie", "ETag", "Content-Type"} {
+			w.Header().Set(name, secret)
+		}
+		w.Header().Set("Link", `</v2/x?last=`+secret+`>; rel="next"`)
+		w.WriteHeader(code)
+		fmt.Fprintf(w, `{"errors":[{"code":"%s","message":"%s"}], "see": "%s"}`, secret, secret, signed("storage.internal"))
+	}
+}
+
+// raw writes bytes instead of an answer.
+func raw(text string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		conn, _, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			panic(err)
+		}
+		defer conn.Close()
+		_, _ = conn.Write([]byte(text)) // the client may have gone
+	}
+}
+
+func drop(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
+
+func hang(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+
+// Whatever goes wrong outside, neither what everybody is told nor the log holds
+// anything of an address beyond its host, of a header or of a body; and what
+// everybody is told names no host.
+func TestNothingSecretIsTold(t *testing.T) {
+	t.Parallel()
+	client := reflect.TypeFor[*remote.Client]()
+	for i := range client.NumMethod() {
+		if name := client.Method(i).Name; reads[name] == nil {
+			t.Errorf("the method %s is in no test: add it to reads", name)
+		}
+	}
+	redirect := func(to func(w *world) string) func(*world) {
+		return func(w *world) {
+			w.registry = func(rw http.ResponseWriter, r *http.Request) {
+				http.Redirect(rw, r, to(w), http.StatusTemporaryRedirect)
+			}
+		}
+	}
+	toStorage := func(answer http.HandlerFunc) func(*world) {
+		return func(w *world) {
+			redirect(func(w *world) string { return signed(w.at["storage"]) })(w)
+			w.storage = answer
+		}
+	}
+	login := func(realm string, answer http.HandlerFunc) func(*world) {
+		return func(w *world) {
+			w.token = answer
+			w.registry = func(rw http.ResponseWriter, r *http.Request) {
+				at := strings.NewReplacer("TOKEN", w.at["token"], "NOBODY", w.nobody).Replace(realm)
+				rw.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="%s",service="%s",scope="repository:app:pull"`, at, secret))
+				fail(http.StatusUnauthorized)(rw, r)
+			}
+		}
+	}
+	registry := func(answer http.HandlerFunc) func(*world) {
+		return func(w *world) { w.registry = answer }
+	}
+	const realm = "http://TOKEN/token?key=" + secret
+	for _, c := range []struct {
+		name string
+		set  func(*world)
+		want string // what everybody is told; "" : not the same for all reads
+	}{
+		{"400", registry(fail(400)), "the registry answered 400 Bad Request"},
+		{"403", registry(fail(403)), "the registry refused: it answered 403 Forbidden"},
+		{"404", registry(fail(404)), "the registry answered 404 Not Found"},
+		{"429", registry(fail(429)), "the registry answered 429 Too Many Requests"},
+		{"500", registry(fail(500)), "the registry answered 500 Internal Server Error"},
+		{"503", registry(fail(503)), "the registry answered 503 Service Unavailable"},
+		{"599", registry(fail(599)), "the registry answered 599"},
+		{"200", registry(fail(200)), ""},
+		{"cut short", registry(raw("HTTP/1.1 200 OK\r\nContent-Length: 99\r\nX-Secret: " + secret + "\r\n\r\n" + secret)), ""},
+		{"chunks", registry(raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + secret + "\r\n")), ""},
+		{"no HTTP", registry(raw(secret + " " + secret + "\r\n\r\n")), "the registry gave an answer that is no HTTP"},
+		{"no status", registry(raw("HTTP/1.1 " + secret + " " + secret + "\r\n\r\n")), "the registry gave an answer that is no HTTP"},
+		{"no header", registry(raw("HTTP/1.1 200 OK\r\n" + secret + "\r\n\r\n")), "the registry gave an answer that is no HTTP"},
+		{"dropped", registry(drop), "the registry broke off"},
+		{"hangs", registry(hang), "the registry did not answer in time"},
+		{"redirect without an address", redirect(func(*world) string { return "http://[" + secret }), "the registry gave an answer that is no HTTP"},
+		{"redirect to nowhere", redirect(func(w *world) string { return signed(w.nobody) }), "the storage behind the registry cannot be reached"},
+		{"redirect to no scheme", redirect(func(*world) string { return "s3:" + secret + "//" + secret }), "the storage behind the registry gave an answer that is no HTTP"},
+		{"redirect in a circle", toStorage(func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, r.URL.String(), http.StatusTemporaryRedirect)
+		}), "the storage behind the registry redirects without end"},
+		{"storage 403", toStorage(fail(403)), "the storage behind the registry refused: it answered 403 Forbidden"},
+		{"storage 500", toStorage(fail(500)), "the storage behind the registry answered 500 Internal Server Error"},
+		{"storage drops", toStorage(drop), "the storage behind the registry broke off"},
+		{"storage hangs", toStorage(hang), "the storage behind the registry did not answer in time"},
+		{"storage speaks no HTTP", toStorage(raw(secret + "\r\n\r\n")), "the storage behind the registry gave an answer that is no HTTP"},
+		{"token 401", login(realm, fail(401)), "the registry's token service answered 401 Unauthorized"},
+		{"token 500", login(realm, fail(500)), "the registry's token service answered 500 Internal Server Error"},
+		{"token dropped", login(realm, drop), "the registry's token service broke off"},
+		{"token hangs", login(realm, hang), "the registry's token service did not answer in time"},
+		{"token is no JSON", login(realm, raw("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"+secret)), "the registry asks for a login that cannot be made"},
+		{"token is a number", login(realm, raw("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{\"token\": 471100000000000001}")), "the registry asks for a login that cannot be made"},
+		{"token is of no use", login(realm, raw("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{\"token\": \""+secret+"\"}")), "the registry refused: it answered 401 Unauthorized"},
+		{"token from nobody", login("http://NOBODY/token?key="+secret, nil), "the registry's token service cannot be reached"},
+		{"realm inside", login("http://10.0.0.1/"+secret+"?"+secret, nil), "the registry asks for a login that cannot be made"},
+		{"realm of no scheme", login(secret+"://"+secret, nil), "the registry asks for a login that cannot be made"},
+		{"realm is no address", login("http://%"+secret, nil), "the registry asks for a login that cannot be made"},
+		{"basic", registry(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("WWW-Authenticate", `Basic realm="`+secret+`"`)
+			fail(http.StatusUnauthorized)(w, r)
+		}), "the registry asks for a login"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			c.set(w)
+			failed := 0
+			for name, read := range reads {
+				ctx, cancel := context.WithTimeout(t.Context(), patience(c.name))
+				err := read(ctx, connect(t, "http://"+w.at["registry"]))
+				cancel()
+				if err == nil {
+					continue
+				}
+				failed++
+				reason := indexer.Reason(err)
+				if c.want != "" && reason != c.want {
+					t.Errorf("%s: everybody is told %q, want %q (%v)", name, reason, c.want, err)
+				}
+				w.secretless(t, name, reason, err)
+			}
+			if failed == 0 || c.want != "" && failed < len(reads) {
+				t.Errorf("%d of %d reads failed", failed, len(reads))
+			}
+		})
+	}
+}
+
+// patience is how long a read may take: what hangs is given up soon, and nothing
+// else is meant to be.
+func patience(name string) time.Duration {
+	if strings.HasSuffix(name, "hangs") {
+		return 300 * time.Millisecond
+	}
+	return 30 * time.Second
+}
+
+// secretless looks through both texts of an error.
+func (w *world) secretless(t *testing.T, name, reason string, err error) {
+	t.Helper()
+	for _, text := range []string{secret, url.QueryEscape(secret), "471100000000000001", "X-Amz", "?"} {
+		if strings.Contains(err.Error(), text) || strings.Contains(reason, text) {
+			t.Errorf("%s: %q is told: %q, %q", name, text, reason, err)
+		}
+	}
+	for _, text := range []string{"127.0.0.1", "localhost", "://", "10.0.0.1"} {
+		if strings.Contains(reason, text) {
+			t.Errorf("%s: everybody is told of %q: %s", name, text, reason)
+		}
+	}
+	var fault *indexer.Fault
+	if !errors.As(err, &fault) || indexer.StoredReason(reason) != reason {
+		t.Errorf("%s: %q is no reason that may be stored and shown", name, reason)
+	}
+	if !strings.Contains(err.Error(), "app") && !strings.Contains(err.Error(), "catalog") {
+		t.Errorf("%s: the log does not say which request failed: %v", name, err)
+	}
+}
+
+// newWorld starts three servers that say nothing yet.
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{at: map[string]string{}}
+	for name, answer := range map[string]*http.HandlerFunc{"registry": &w.registry, "storage": &w.storage, "token": &w.token} {
+		server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { (*answer)(rw, r) }))
+		t.Cleanup(server.Close)
+		w.at[name] = strings.TrimPrefix(server.URL, "http://")
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.nobody = listener.Addr().String()
+	if err := listener.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
