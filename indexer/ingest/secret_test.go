@@ -1,0 +1,190 @@
+package ingest_test
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/ingest"
+	"github.com/portbook/portbook/indexer/web"
+	"github.com/portbook/portbook/registry/push"
+	"github.com/portbook/portbook/registry/registrytest"
+)
+
+// secret is what a failing registry and its storage say in addresses, headers and
+// bodies; inside is a host that nobody outside needs to know.
+const (
+	secret = "hunter2secret"
+	inside = "storage.internal"
+)
+
+// A lockedBuffer takes the log of many workers.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+// tellSecrets answers with secrets wherever there is room.
+func tellSecrets(w http.ResponseWriter, code int) bool {
+	w.Header().Set("X-Secret", secret)
+	w.Header().Set("Docker-Content-Digest", secret)
+	w.WriteHeader(code)
+	fmt.Fprintf(w, `{"errors":[{"code":"%s","message":"http://%s/%s?X-Amz-Signature=%s"}]}`, secret, inside, secret, secret)
+	return true
+}
+
+// harvest gives everything that the book tells to whoever asks.
+func (h *harbour) harvest(metrics prometheus.Gatherer) map[string]string {
+	h.t.Helper()
+	s := h.catalogue()
+	operations := httptest.NewServer(web.Operations(web.OperationsConfig{Gatherer: metrics}))
+	h.t.Cleanup(operations.Close)
+	told := map[string]string{}
+	addresses := []string{"/", "/status", "/activity", "/activity.atom", "/storage", "/v1/search?q=demo", "/v0/search?q=demo", "/index/static",
+		"/api/v1/status", "/api/v1/search?q=demo", "/api/v1/repositories", "/api/v1/dump"}
+	for _, name := range h.column("SELECT name FROM repository") {
+		addresses = append(addresses, "/r/"+name, "/api/v1/repositories/"+name, "/api/v1/repositories/"+name+"/-/tags")
+	}
+	for _, reference := range h.column("SELECT r.name || ':' || t.name FROM tag t JOIN repository r ON r.id = t.repository_id") {
+		addresses = append(addresses, "/r/"+reference, "/api/v1/repositories/"+strings.Replace(reference, ":", "/-/manifests/", 1))
+	}
+	for _, address := range addresses {
+		_, told[address], _ = h.page(s.URL+address, "")
+	}
+	_, told["/metrics"], _ = h.page(operations.URL+"/metrics", "")
+	return told
+}
+
+// Reads of every kind fail, with secrets in addresses, headers and bodies. They
+// stand on no page, in no answer, in no metric and not in the log; the classes of
+// the errors do.
+func TestNothingSecretIsTold(t *testing.T) {
+	t.Parallel()
+	h := open(t, registrytest.Config{Notify: nobody})
+	for _, name := range []string{"demo/listing", "demo/tag", "demo/digest", "demo/config", "demo/login", "demo/good"} {
+		if _, err := h.push.Image(t.Context(), name, "v1", push.ImageSpec{Env: []string{name}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var log lockedBuffer
+	metrics := prometheus.NewRegistry()
+	h.workers.Log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	h.workers.Metrics = ingest.NewMetrics(metrics)
+	h.scanner.Log, h.scanner.Metrics = h.workers.Log, h.workers.Metrics
+	storage := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { tellSecrets(w, http.StatusForbidden) }))
+	t.Cleanup(storage.Close)
+	var away atomic.Bool
+	h.through(func(w http.ResponseWriter, r *http.Request) bool {
+		switch {
+		case away.Load():
+			return tellSecrets(w, http.StatusServiceUnavailable)
+		case strings.HasPrefix(r.URL.Path, "/v2/demo/listing/tags"):
+			return tellSecrets(w, http.StatusInternalServerError)
+		case strings.HasPrefix(r.URL.Path, "/v2/demo/tag/manifests/v1"):
+			return tellSecrets(w, http.StatusInternalServerError)
+		case strings.HasPrefix(r.URL.Path, "/v2/demo/digest/manifests/"):
+			return tellSecrets(w, http.StatusTeapot)
+		case strings.HasPrefix(r.URL.Path, "/v2/demo/config/blobs/"):
+			http.Redirect(w, r, storage.URL+"/"+secret+"?X-Amz-Security-Token="+secret+"&X-Amz-Signature="+secret, http.StatusTemporaryRedirect)
+			return true
+		case strings.HasPrefix(r.URL.Path, "/v2/demo/login/manifests/"):
+			w.Header().Set("WWW-Authenticate", `Basic realm="`+secret+`"`)
+			return tellSecrets(w, http.StatusUnauthorized)
+		}
+		return false
+	})
+	h.scan()
+	if err := h.store.Ask(t.Context(), []indexer.Ask{{Repository: "demo/digest", Reference: "sha256:" + strings.Repeat("0", 64), Priority: indexer.PriorityScan}}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "what answers badly is given up", func() bool {
+		h.drain()
+		return len(h.column("SELECT reference FROM task WHERE repository <> 'demo/login' AND given_up_at IS NULL")) == 0
+	})
+	away.Store(true)
+	if err := h.store.RequestScan(t.Context(), "command"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.scanner.Run(t.Context()); err == nil {
+		t.Error("a scan of a registry that is away ended well")
+	}
+	told := h.harvest(metrics)
+	for _, c := range []struct{ at, want string }{
+		{"/status", "the registry answered 418"},
+		{"/status", "the registry asks for a login"},
+		{"/status", "The running scan cannot go on: the registry answered 503 Service Unavailable"},
+		{"/r/demo/tag", "the registry answered 500 Internal Server Error"},
+		{"/api/v1/repositories/demo/tag/-/tags", "the registry answered 500 Internal Server Error"},
+		{"/api/v1/repositories/demo/config/-/tags", "the storage behind the registry refused: it answered 403 Forbidden"},
+		{"/api/v1/dump", "the registry answered 500 Internal Server Error"},
+	} {
+		if !strings.Contains(told[c.at], c.want) {
+			t.Errorf("%s does not tell %q: %s", c.at, c.want, told[c.at])
+		}
+	}
+	told["the log"] = log.String()
+	if !strings.Contains(told["the log"], "/v2/demo/tag/manifests/v1") || !strings.Contains(told["the log"], strings.TrimPrefix(storage.URL, "http://")) {
+		t.Errorf("the log names no request, or not the host of the storage: %s", told["the log"])
+	}
+	// Of the whole book, as a dump of the database would show it.
+	told["the tables"] = strings.Join(h.column(`SELECT concat_ws(' ', error) FROM task UNION ALL SELECT concat_ws(' ', error) FROM scan
+		UNION ALL SELECT concat_ws(' ', problem) FROM tag UNION ALL SELECT array_to_string(problems, ' ') FROM manifest`), "\n")
+	for where, text := range told {
+		for _, hidden := range []string{secret, inside, "X-Amz"} {
+			if strings.Contains(text, hidden) {
+				t.Errorf("%s tells %q: %s", where, hidden, text)
+			}
+		}
+		if where != "the log" && (strings.Contains(text, "127.0.0.1") || strings.Contains(text, "dial tcp")) {
+			t.Errorf("%s tells where the registry or its storage stands: %s", where, text)
+		}
+	}
+}
+
+// What an older program stored as a reason is not shown, since it may hold
+// anything.
+func TestOldReasonsAreNotShown(t *testing.T) {
+	t.Parallel()
+	h := open(t, registrytest.Config{Notify: nobody})
+	if _, err := h.push.Image(t.Context(), "demo/app", "v1", push.ImageSpec{}); err != nil {
+		t.Fatal(err)
+	}
+	h.scan()
+	const old = `GET /v2/demo/app/manifests/v1: Get "http://` + inside + `/` + secret + `?X-Amz-Signature=` + secret + `": dial tcp: refused`
+	h.exec("UPDATE tag SET problem = $1", old)
+	h.exec("INSERT INTO task (repository, reference, priority, error, given_up_at) VALUES ('demo/app', 'v1', 1, $1, now())", old)
+	h.exec("INSERT INTO scan (reason, started_at, error) VALUES ('start', now(), $1)", old)
+	shown := 0
+	for where, text := range h.harvest(prometheus.NewRegistry()) {
+		if strings.Contains(text, secret) || strings.Contains(text, inside) {
+			t.Errorf("%s tells what an older program stored: %s", where, text)
+		}
+		if strings.Contains(text, "stored by an older version of the indexer") {
+			shown++
+		}
+	}
+	if shown < 4 { // the status, the page of the repository, its tags, the dump
+		t.Errorf("that there is a reason which is not shown is told in %d answers only", shown)
+	}
+}
