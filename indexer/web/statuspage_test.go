@@ -22,7 +22,7 @@ func TestStatusTroubles(t *testing.T) {
 		"first scan runs":    {indexer.Status{Running: &indexer.Scan{StartedAt: day, Listed: 5}}, ""},
 		"asked for just now": {indexer.Status{LastScan: scanned, Waiting: &indexer.Scan{AskedAt: time.Now()}}, ""},
 		"never scanned":      {indexer.Status{}, "No scan has ever gone through the registry."},
-		"registry away":      {indexer.Status{LastScan: scanned, Running: &indexer.Scan{StartedAt: day, Problem: "dial tcp: refused"}}, "The running scan cannot go on: dial tcp: refused"},
+		"registry away":      {indexer.Status{LastScan: scanned, Running: &indexer.Scan{StartedAt: day, Problem: "the registry cannot be reached"}}, "The running scan cannot go on: the registry cannot be reached"},
 		"nobody leads":       {indexer.Status{LastScan: scanned, Waiting: &indexer.Scan{AskedAt: time.Now().Add(-time.Hour)}}, "Nobody leads: a scan was asked for 1 h 0 min ago"},
 		"backlog":            {indexer.Status{LastScan: scanned, TasksDue: 1234, OldestDue: 5 * time.Minute}, "1,234 references wait to be read, the oldest for 5 min 0 s."},
 		"given up":           {indexer.Status{LastScan: scanned, GivenUp: 1}, "1 reference could not be read"},
