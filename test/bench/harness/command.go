@@ -2,6 +2,7 @@ package harness
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -9,10 +10,6 @@ import (
 	"path/filepath"
 	"syscall"
 )
-
-// clone is the root of the repository, as seen from the folders of the programs,
-// in which they run.
-const clone = "../../.."
 
 // Main runs a program's command until it is done or a signal ends it. An error
 // is shown under the program's name.
@@ -32,5 +29,23 @@ func Below(file string) (string, error) {
 	if file == "" || filepath.IsAbs(file) {
 		return file, nil
 	}
-	return filepath.Abs(filepath.Join(clone, file))
+	root, err := clone()
+	return filepath.Join(root, file), err
+}
+
+// clone returns the root of the repository: the first folder above the working
+// directory that holds go.work.
+func clone() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for ; ; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, "go.work")); err == nil {
+			return dir, nil
+		}
+		if dir == filepath.Dir(dir) {
+			return "", errors.New("no go.work above the working directory: run this in a clone of Portbook")
+		}
+	}
 }

@@ -48,23 +48,47 @@ func endedSeconds(pid int) float64 {
 // ended too.
 func FamilySeconds(pid int) float64 {
 	sum := ProcessorSeconds(pid) + endedSeconds(pid)
+	for _, child := range children(pid) {
+		sum += ProcessorSeconds(child)
+	}
+	return sum
+}
+
+// children are those of a process that run now.
+func children(pid int) (all []int) {
 	lists, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid)) // fails for a malformed pattern only
 	for _, list := range lists {
 		b, _ := os.ReadFile(list) // a thread that has just ended has no children
 		for _, child := range strings.Fields(string(b)) {
 			n, _ := strconv.Atoi(child)
-			sum += ProcessorSeconds(n)
+			all = append(all, n)
 		}
 	}
-	return sum
+	return all
 }
 
 // PeakMemory is the most memory that a process has had resident, in bytes; 0
 // once it is gone.
-func PeakMemory(pid int) int64 {
+func PeakMemory(pid int) int64 { return memory(pid, "VmHWM") }
+
+// Memory is what a process has resident now, in bytes; 0 once it is gone.
+func Memory(pid int) int64 { return memory(pid, "VmRSS") }
+
+// FamilyMemory is what a process and its children have resident now that no file
+// and no shared memory backs, in bytes.
+func FamilyMemory(pid int) int64 {
+	sum := memory(pid, "RssAnon")
+	for _, child := range children(pid) {
+		sum += memory(child, "RssAnon")
+	}
+	return sum
+}
+
+// memory reads one field of /proc/PID/status, in bytes.
+func memory(pid int, field string) int64 {
 	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	for _, line := range strings.Split(string(b), "\n") {
-		if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+		if rest, ok := strings.CutPrefix(line, field+":"); ok {
 			kib, _ := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 64)
 			return kib << 10
 		}

@@ -48,7 +48,7 @@ type System struct {
 // NewSystem builds the programs and starts PostgreSQL in data, "" for a directory
 // that goes at the end. Its log goes to a file, if one is named.
 func NewSystem(ctx context.Context, data, log string) (*System, error) {
-	root, err := filepath.Abs(clone)
+	root, err := clone()
 	if err != nil {
 		return nil, err
 	}
@@ -257,6 +257,11 @@ func (s *System) StartIndexer(ctx context.Context, database, address string, set
 // StartScan starts "indexer scan" of a registry.
 func (s *System) StartScan(registry, database string) (*Program, error) {
 	return s.launchIndexer(database, []string{"PORTBOOK_REGISTRY_URL=" + registry}, "scan")
+}
+
+// StartVerify starts "indexer verify", which compares a book with its registry.
+func (s *System) StartVerify(registry, database string) (*Program, error) {
+	return s.launchIndexer(database, []string{"PORTBOOK_REGISTRY_URL=" + registry}, "verify")
 }
 
 // nowhere is the address of a registry that is never asked.
