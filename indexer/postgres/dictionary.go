@@ -1,9 +1,13 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -12,9 +16,10 @@ import (
 )
 
 // A dictionary remembers the numbers of media types and platforms. They are
-// written before the transaction that uses them, each in one of its own, so that
-// a number remembered is a number that exists; one that nothing uses is
-// harmless, and they are never deleted.
+// written before the transaction that uses them, in one of their own, so that a
+// number remembered is a number that exists; one that nothing uses is
+// harmless, and they are never deleted. One manifest brings at most some 120 new
+// ones (see ingest), less than what its entries take.
 //
 // That holds for one cluster: after a failover a number may be lost, and mean
 // something else when it is given again. Each cluster has a dictionary of its
@@ -23,6 +28,7 @@ type dictionary struct {
 	cluster    cluster
 	mediaTypes sync.Map // string -> int32
 	platforms  sync.Map // indexer.Platform -> int32
+	size       atomic.Int64
 }
 
 // dictionaryOf gives the dictionary of a cluster, an empty one if the last was
@@ -67,55 +73,183 @@ func (s *Store) learn(ctx context.Context, findings []indexer.Finding, f func(pg
 	return fmt.Errorf("connections lead to different servers: %w", indexer.ErrUnavailable)
 }
 
-// mediaType gives the number of a media type or artifact type, nil for "".
-func (s *Store) mediaType(ctx context.Context, name string) (*int32, error) {
-	if name == "" {
-		return nil, nil
-	}
-	const q = `
-		WITH new AS (INSERT INTO media_type (name) VALUES ($1) ON CONFLICT DO NOTHING RETURNING id)
-		SELECT id FROM new UNION ALL SELECT id FROM media_type WHERE name = $1 LIMIT 1`
-	return s.number(ctx, func(d *dictionary) *sync.Map { return &d.mediaTypes }, name, q, name)
+// words are the numbers of the media types and platforms that some manifests name.
+type words struct {
+	mediaTypes map[string]int32
+	platforms  map[indexer.Platform]int32
 }
 
-// platform gives the number of a platform, nil for the zero one.
-func (s *Store) platform(ctx context.Context, p indexer.Platform) (*int32, error) {
-	if p == (indexer.Platform{}) {
-		return nil, nil
+// mediaType returns the number of a media type or artifact type, nil for "".
+func (w words) mediaType(name string) *int32 { return numberOf(w.mediaTypes, name) }
+
+// platform returns the number of a platform, nil for the zero one.
+func (w words) platform(p indexer.Platform) *int32 { return numberOf(w.platforms, p) }
+
+func numberOf[K comparable](numbers map[K]int32, key K) *int32 {
+	n, ok := numbers[key]
+	if !ok {
+		return nil
 	}
-	const q = `
-		WITH new AS (INSERT INTO platform (os, architecture, variant) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING RETURNING id)
-		SELECT id FROM new UNION ALL
-		SELECT id FROM platform WHERE (os, architecture, variant) = ($1, $2, $3) LIMIT 1`
-	return s.number(ctx, func(d *dictionary) *sync.Map { return &d.platforms }, p, q, p.OS, p.Architecture, p.Variant)
+	return &n
 }
 
-func (s *Store) number(ctx context.Context, of func(*dictionary) *sync.Map, key any, query string, args ...any) (*int32, error) {
-	if d := s.dict.Load(); d != nil {
-		if n, ok := of(d).Load(key); ok {
-			number := n.(int32)
-			return &number, nil
+// wordTries is how often new words are asked for: twice. If another writer inserts
+// the same at the same moment, the first statement sees neither its own row nor
+// the other's.
+const wordTries = 2
+
+// words looks up all that manifests name, and inserts what nobody named before:
+// from memory if it can, else in one round trip, however many they are.
+func (s *Store) words(ctx context.Context, findings []indexer.Finding) (words, error) {
+	w := words{mediaTypes: map[string]int32{}, platforms: map[indexer.Platform]int32{}}
+	mediaTypes, platforms := wordsOf(findings)
+	for range wordTries {
+		newTypes, newPlatforms := s.remembered(w, mediaTypes, platforms)
+		if len(newTypes)+len(newPlatforms) == 0 {
+			return w, nil
+		}
+		if err := s.learnWords(ctx, w, newTypes, newPlatforms); err != nil {
+			return w, wrap("dictionary", err)
+		}
+		mediaTypes, platforms = newTypes, newPlatforms
+	}
+	if len(w.lacks(mediaTypes, platforms)) > 0 {
+		return w, fmt.Errorf("dictionary: %v were inserted by somebody else, and cannot be seen: %w", w.lacks(mediaTypes, platforms), indexer.ErrUnavailable)
+	}
+	return w, nil
+}
+
+// lacks returns the words that have no number.
+func (w words) lacks(mediaTypes []string, platforms []indexer.Platform) (missing []string) {
+	for _, name := range mediaTypes {
+		if w.mediaType(name) == nil {
+			missing = append(missing, name)
 		}
 	}
-	var number int32
-	err := s.pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error {
+	for _, p := range platforms {
+		if w.platform(p) == nil {
+			missing = append(missing, p.String())
+		}
+	}
+	return missing
+}
+
+// wordsOf returns what the manifests of findings name, each once, in order: that
+// in which rows are inserted.
+func wordsOf(findings []indexer.Finding) (mediaTypes []string, platforms []indexer.Platform) {
+	types, places := map[string]bool{}, map[indexer.Platform]bool{}
+	for _, f := range findings {
+		for _, m := range f.Manifests {
+			types[mediaTypeOf(m)], types[indexer.CleanText(m.ArtifactType)], places[m.Platform] = true, true, true
+			for _, e := range m.Entries {
+				types[indexer.CleanText(e.MediaType)], places[e.Platform] = true, true
+			}
+		}
+	}
+	delete(types, "")
+	delete(places, indexer.Platform{})
+	return slices.Sorted(maps.Keys(types)), slices.SortedFunc(maps.Keys(places), func(a, b indexer.Platform) int {
+		return cmp.Or(cmp.Compare(a.OS, b.OS), cmp.Compare(a.Architecture, b.Architecture), cmp.Compare(a.Variant, b.Variant))
+	})
+}
+
+// remembered adds the numbers that are in memory, and returns the words that are
+// not.
+func (s *Store) remembered(w words, mediaTypes []string, platforms []indexer.Platform) (newTypes []string, newPlatforms []indexer.Platform) {
+	d := s.dict.Load()
+	if d == nil {
+		return mediaTypes, platforms
+	}
+	for _, name := range mediaTypes {
+		if n, ok := d.mediaTypes.Load(name); ok {
+			w.mediaTypes[name] = n.(int32)
+		} else {
+			newTypes = append(newTypes, name)
+		}
+	}
+	for _, p := range platforms {
+		if n, ok := d.platforms.Load(p); ok {
+			w.platforms[p] = n.(int32)
+		} else {
+			newPlatforms = append(newPlatforms, p)
+		}
+	}
+	return newTypes, newPlatforms
+}
+
+// learnWords finds the numbers of words in the database, where those that are not
+// there are inserted, and remembers them.
+func (s *Store) learnWords(ctx context.Context, w words, mediaTypes []string, platforms []indexer.Platform) error {
+	const ofTypes = `
+		WITH new AS (
+			INSERT INTO media_type (name) SELECT name FROM unnest($1::text[]) AS wanted (name)
+			WHERE NOT EXISTS (SELECT FROM media_type m WHERE m.name = wanted.name)
+			ORDER BY name ON CONFLICT DO NOTHING RETURNING id, name
+		)
+		SELECT id, name FROM new UNION ALL SELECT id, name FROM media_type WHERE name = ANY($1)`
+	const ofPlatforms = `
+		WITH wanted AS (
+			SELECT * FROM unnest($1::text[], $2::text[], $3::text[]) AS wanted (os, architecture, variant)
+		), new AS (
+			INSERT INTO platform (os, architecture, variant) SELECT * FROM wanted
+			WHERE NOT EXISTS (SELECT FROM platform p WHERE (p.os, p.architecture, p.variant) = (wanted.os, wanted.architecture, wanted.variant))
+			ORDER BY os, architecture, variant ON CONFLICT DO NOTHING RETURNING id, os, architecture, variant
+		)
+		SELECT id, os, architecture, variant FROM new
+		UNION ALL SELECT id, os, architecture, variant FROM platform JOIN wanted USING (os, architecture, variant)`
+	type mediaType struct {
+		ID   int32
+		Name string
+	}
+	type platform struct {
+		ID                        int32
+		OS, Architecture, Variant string
+	}
+	var types []mediaType
+	var places []platform
+	batch := &pgx.Batch{}
+	if len(mediaTypes) > 0 {
+		queue(batch, &types, ofTypes, mediaTypes)
+	}
+	if len(platforms) > 0 {
+		var oss, architectures, variants []string
+		for _, p := range platforms {
+			oss, architectures, variants = append(oss, p.OS), append(architectures, p.Architecture), append(variants, p.Variant)
+		}
+		queue(batch, &places, ofPlatforms, oss, architectures, variants)
+	}
+	return s.pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error {
 		c, err := s.clusterOf(ctx, conn.Conn())
 		if err != nil {
 			return err
 		}
-		// Twice: if another writer inserts the same at the same moment, the first
-		// statement sees neither its own row nor the other's.
-		err = conn.QueryRow(ctx, query, args...).Scan(&number)
-		if err != nil {
-			err = conn.QueryRow(ctx, query, args...).Scan(&number)
+		if err := conn.SendBatch(ctx, batch).Close(); err != nil {
+			return err
 		}
-		if err == nil {
-			of(s.dictionaryOf(c)).Store(key, number)
+		d := s.dictionaryOf(c)
+		for _, t := range types {
+			w.mediaTypes[t.Name] = t.ID
+			d.remember(&d.mediaTypes, t.Name, t.ID)
 		}
-		return err
+		for _, p := range places {
+			key := indexer.Platform{OS: p.OS, Architecture: p.Architecture, Variant: p.Variant}
+			w.platforms[key] = p.ID
+			d.remember(&d.platforms, key, p.ID)
+		}
+		return nil
 	})
-	if err != nil {
-		return nil, wrap("dictionary", err)
+}
+
+// maxRemembered is how many words a process keeps in memory: 20,000, some 4 MB.
+// Registries use a few hundred. What is not in memory is looked up by one
+// statement for each batch.
+const maxRemembered = 20_000
+
+func (d *dictionary) remember(in *sync.Map, key any, number int32) {
+	if d.size.Load() >= maxRemembered {
+		return
 	}
-	return &number, nil
+	if _, known := in.LoadOrStore(key, number); !known {
+		d.size.Add(1)
+	}
 }

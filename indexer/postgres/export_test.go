@@ -1,6 +1,11 @@
 package postgres
 
-import "context"
+import (
+	"context"
+	"fmt"
+
+	"github.com/portbook/portbook/indexer"
+)
 
 // Sleep keeps a view's connection busy for some seconds, as a long query does.
 func Sleep(ctx context.Context, v *View, seconds int) error {
@@ -11,4 +16,16 @@ func Sleep(ctx context.Context, v *View, seconds int) error {
 // Scan reads the one row of a query of a view's snapshot.
 func Scan(ctx context.Context, v *View, q string, into ...any) error {
 	return wrap(q, v.tx.QueryRow(ctx, q).Scan(into...))
+}
+
+// Words looks up the media types and platforms of findings.
+func Words(ctx context.Context, s *Store, findings []indexer.Finding) error {
+	w, err := s.words(ctx, findings)
+	if err != nil {
+		return err
+	}
+	if missing := w.lacks(wordsOf(findings)); len(missing) > 0 {
+		return fmt.Errorf("no numbers of %v", missing)
+	}
+	return nil
 }

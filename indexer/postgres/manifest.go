@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"slices"
@@ -26,46 +27,35 @@ type manifestRow struct {
 // manifestRows looks up media types and platforms, before the transaction: see
 // dictionary.
 func (s *Store) manifestRows(ctx context.Context, findings []indexer.Finding) ([]manifestRow, error) {
+	w, err := s.words(ctx, findings)
+	if err != nil {
+		return nil, err
+	}
 	var rows []manifestRow
 	for _, f := range findings {
 		for _, m := range f.Manifests {
-			row, err := s.manifestRow(ctx, m)
-			if err != nil {
-				return nil, err
-			}
-			rows = append(rows, row)
+			rows = append(rows, w.row(m))
 		}
 	}
 	return rows, nil
 }
 
-func (s *Store) manifestRow(ctx context.Context, m indexer.Manifest) (row manifestRow, err error) {
-	row.Manifest = m
-	mediaType := m.MediaType
-	if mediaType == "" {
-		mediaType = "application/octet-stream" // RFC 9110, 8.3: what a body without a type may be taken for
-	}
-	if row.mediaType, err = s.mediaType(ctx, indexer.CleanText(mediaType)); err != nil {
-		return row, err
-	}
-	if row.artifactType, err = s.mediaType(ctx, indexer.CleanText(m.ArtifactType)); err != nil {
-		return row, err
-	}
-	if row.platform, err = s.platform(ctx, m.Platform); err != nil {
-		return row, err
+func (w words) row(m indexer.Manifest) manifestRow {
+	row := manifestRow{
+		Manifest: m, mediaType: w.mediaType(mediaTypeOf(m)), artifactType: w.mediaType(indexer.CleanText(m.ArtifactType)),
+		platform: w.platform(m.Platform),
 	}
 	for _, e := range m.Entries {
-		t, err := s.mediaType(ctx, indexer.CleanText(e.MediaType))
-		if err != nil {
-			return row, err
-		}
-		p, err := s.platform(ctx, e.Platform)
-		if err != nil {
-			return row, err
-		}
-		row.entryTypes, row.entryPlatforms = append(row.entryTypes, t), append(row.entryPlatforms, p)
+		row.entryTypes = append(row.entryTypes, w.mediaType(indexer.CleanText(e.MediaType)))
+		row.entryPlatforms = append(row.entryPlatforms, w.platform(e.Platform))
 	}
-	return row, nil
+	return row
+}
+
+// mediaTypeOf returns the media type of a manifest; one without is what a body
+// without a type may be taken for (RFC 9110, 8.3).
+func mediaTypeOf(m indexer.Manifest) string {
+	return cmp.Or(indexer.CleanText(m.MediaType), "application/octet-stream")
 }
 
 // storeManifests takes in manifests that were just read, all with one statement
