@@ -38,6 +38,8 @@ func (l *loader) checkRegistry(c *Config) {
 	r := &c.Registry
 	if r.URL != "" {
 		l.checkURL("registry.url", r.URL)
+	} else if l.onlyDatabase {
+		// nothing asks for it
 	} else if c.Role == Writer {
 		l.fail("registry.url is required for a writer: set it or PORTBOOK_REGISTRY_URL, or role to reader")
 	} else if c.Components.RegistryProxy {

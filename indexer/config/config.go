@@ -103,6 +103,9 @@ type Database struct {
 	// Passfile is where passwords are looked for that nothing else gives. It is no
 	// key: PGPASSFILE, passfile in a URL, or .pgpass in the home directory.
 	Passfile string `mapstructure:"-"`
+	// PassfileFrom is what names that file, such as "environment PGPASSFILE", for
+	// messages; empty: it is the one in the home directory, which need not be there.
+	PassfileFrom string `mapstructure:"-"`
 }
 
 // DynamicAuth is a password that is made anew for each connection.
@@ -126,9 +129,11 @@ type Cache struct {
 	MaxAgeHTML  time.Duration `mapstructure:"max_age_html" default:"0"`
 }
 
-// Interval is how often work is done that no event asks for. Zero: never.
+// Interval is how often work is done that no event asks for. Zero: never. A
+// registry that restarts loses the events that it had not sent, so a scan each hour
+// is the default; it costs the registry one conditional HEAD for each tag.
 type Interval struct {
-	FetchAll       time.Duration `mapstructure:"fetch_all" default:"0"`
+	FetchAll       time.Duration `mapstructure:"fetch_all" default:"1h"`
 	GarbageCollect time.Duration `mapstructure:"garbage_collect" default:"0"`
 }
 

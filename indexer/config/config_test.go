@@ -45,6 +45,7 @@ func TestDefaults(t *testing.T) {
 			SSLMode: "require", TargetSessionAttrs: "read-write", MaxOpenConns: 25, MaxIdleConns: 5, ConnMaxLifetime: 5 * time.Minute,
 			MaxMetaSize: 262144, MigrationLockTimeout: 2 * time.Minute,
 		},
+		Interval:  config.Interval{FetchAll: time.Hour},
 		Retention: config.Retention{Events: 90 * 24 * time.Hour},
 		Scan:      config.Scan{Parallelism: 8},
 		Log:       config.Log{Level: slog.LevelInfo, Format: "text"},

@@ -210,7 +210,7 @@ func (l *loader) checkConnection(c *Config, known bool) {
 			l.fail("%s in %s is not read: set database.maxOpenConns, database.maxIdleConns or database.connMaxLifetime", keyword, l.libpq[keyword].origin)
 		}
 	}
-	d.Passfile = l.libpq["passfile"].text
+	d.Passfile, d.PassfileFrom = l.libpq["passfile"].text, l.libpq["passfile"].origin
 	if home := l.env["HOME"]; d.Passfile == "" && home != "" {
 		d.Passfile = filepath.Join(home, ".pgpass")
 	}

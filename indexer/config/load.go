@@ -30,6 +30,10 @@ type Source struct {
 	File    string            // path of a YAML file; empty: PORTBOOK_CONFIG, or no file
 	Environ []string          // as os.Environ gives it
 	Flags   map[string]string // flags that were given; "log-level" is the key log.level
+
+	// OnlyDatabase is for programs that connect to nothing else: the registry need
+	// not be named.
+	OnlyDatabase bool
 }
 
 // Load reads and checks all settings. Its error holds every mistake that was
@@ -40,7 +44,7 @@ func Load(src Source) (Config, error) {
 }
 
 func load(src Source) (Config, *loader, error) {
-	l := &loader{keys: Keys(), set: map[string]setting{}, seen: map[string]string{}, env: map[string]string{}, effective: map[string]setting{}}
+	l := &loader{onlyDatabase: src.OnlyDatabase, keys: Keys(), set: map[string]setting{}, seen: map[string]string{}, env: map[string]string{}, effective: map[string]setting{}}
 	for _, pair := range src.Environ {
 		name, value, _ := strings.Cut(pair, "=")
 		l.env[name] = value
@@ -81,9 +85,10 @@ type loader struct {
 	env  map[string]string
 	errs []error
 
-	libpq     map[string]setting // by keyword, from all sources; filled by checkConnection
-	address   *pgconn.Config     // where the connection goes, without TLS and pgpass
-	effective map[string]setting // what holds for a key where set does not tell
+	onlyDatabase bool
+	libpq        map[string]setting // by keyword, from all sources; filled by checkConnection
+	address      *pgconn.Config     // where the connection goes, without TLS and pgpass
+	effective    map[string]setting // what holds for a key where set does not tell
 }
 
 type setting struct {

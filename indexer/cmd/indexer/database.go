@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -96,7 +97,11 @@ func (cs *connections) passwords(d config.Database, log *slog.Logger) error {
 		return nil
 	}
 	file, err := readPassfile(d.Passfile)
-	if err != nil {
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && d.PassfileFrom == "": // the one in the home directory is read if it is there
+	case errors.Is(err, fs.ErrNotExist):
+		log.Warn("pgpass file not used: it is not there", "file", d.Passfile, "named_by", d.PassfileFrom, "remedy", "make it, with mode 0600, or name another")
+	case err != nil:
 		log.Warn("pgpass file not used", "file", d.Passfile, "error", err)
 	}
 	return errors.Join(cs.work.look(file), cs.migrate.look(file))

@@ -107,9 +107,12 @@ func source(command *cobra.Command) config.Source {
 	return source
 }
 
-// load reads the configuration for a command and makes its log.
-func load(command *cobra.Command) (config.Config, *slog.Logger, error) {
-	c, err := config.Load(source(command))
+// load reads the configuration for a command and makes its log. onlyDatabase says
+// that the command needs no registry.
+func load(command *cobra.Command, onlyDatabase bool) (config.Config, *slog.Logger, error) {
+	from := source(command)
+	from.OnlyDatabase = onlyDatabase
+	c, err := config.Load(from)
 	if err != nil {
 		return c, nil, fmt.Errorf("configuration:\n%w", err)
 	}

@@ -27,7 +27,7 @@ func migrateCommand() *cobra.Command {
 	command.AddCommand(
 		&cobra.Command{
 			Use: "up", Short: "Applies every migration that is not applied yet", Args: cobra.NoArgs,
-			RunE: with(migrateUp),
+			RunE: withDatabase(migrateUp),
 		},
 		&cobra.Command{
 			Use: "down", Short: "Takes back the latest migrations, and what they hold", Args: cobra.NoArgs,
@@ -35,11 +35,11 @@ func migrateCommand() *cobra.Command {
 				_, err := steps(command)
 				return err
 			},
-			RunE: with(migrateDown),
+			RunE: withDatabase(migrateDown),
 		},
 		&cobra.Command{
 			Use: "status", Short: "Lists the migrations", Args: cobra.NoArgs,
-			RunE: with(migrateStatus),
+			RunE: withDatabase(migrateStatus),
 		},
 	)
 	return command

@@ -36,8 +36,18 @@ type parts struct {
 // with gives a command that runs f with the parts that its configuration asks
 // for.
 func with(f func(*cobra.Command, *parts) error) func(*cobra.Command, []string) error {
+	return withParts(f, false)
+}
+
+// withDatabase is with for commands that need the database alone: a file with
+// nothing but its key "database" is enough for them.
+func withDatabase(f func(*cobra.Command, *parts) error) func(*cobra.Command, []string) error {
+	return withParts(f, true)
+}
+
+func withParts(f func(*cobra.Command, *parts) error, onlyDatabase bool) func(*cobra.Command, []string) error {
 	return func(command *cobra.Command, _ []string) error {
-		c, log, err := load(command)
+		c, log, err := load(command, onlyDatabase)
 		if err != nil {
 			return err
 		}

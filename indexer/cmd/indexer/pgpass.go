@@ -1,10 +1,8 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"strconv"
 	"strings"
@@ -27,17 +25,14 @@ type passfile struct {
 	lines []string
 }
 
-// readPassfile reads the file at path. It returns an error that says what to do
-// if the file is there and cannot be used; one that is absent is empty.
+// readPassfile reads the file at path, "" for none. It returns fs.ErrNotExist if
+// there is no such file, and otherwise an error that says what to do.
 func readPassfile(path string) (passfile, error) {
 	f := passfile{path: path}
 	if path == "" {
 		return f, nil
 	}
 	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // not to wait for somebody to write into a pipe
-	if errors.Is(err, fs.ErrNotExist) {
-		return f, nil
-	}
 	if err != nil {
 		return f, err
 	}

@@ -58,7 +58,7 @@ It connects as database.migrationUser, which must be allowed to make roles
 		if err := u.check(); err != nil {
 			return err
 		}
-		return with(func(command *cobra.Command, p *parts) error {
+		return withDatabase(func(command *cobra.Command, p *parts) error {
 			return p.prime(command, u, *dryRun)
 		})(command, nil)
 	}

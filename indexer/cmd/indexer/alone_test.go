@@ -1,0 +1,82 @@
+package main_test
+
+import (
+	"net"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/portbook/portbook/schema/localpg"
+)
+
+// Commands that ask no registry need a file with nothing but the database. The
+// others say what they lack.
+func TestDatabaseAlone(t *testing.T) {
+	t.Parallel()
+	server := startPostgres(t, localpg.Config{})
+	path := file(t, "portbook.yaml", "database:\n  postgres:\n    url: "+server.URL("postgres")+"\n")
+	for _, test := range []struct {
+		input, args string
+		code        int
+		says        string
+	}{
+		{"", "migrate up --yes", 0, "applied"},
+		{"", "migrate status", 0, "applied      00001_catalogue.sql"},
+		{"hunter22", "prime-db --reader portbook_report", 0, "is ready"},
+		{"", "serve", 1, "registry.url is required for a writer: set it or PORTBOOK_REGISTRY_URL, or role to reader"},
+		{"", "verify", 1, "registry.url is required"},
+	} {
+		out, code := answered(t, []string{"PORTBOOK_REGISTRY_URL="}, test.input, append(strings.Fields(test.args), "--config", path)...)
+		if code != test.code || !strings.Contains(out, test.says) {
+			t.Errorf("indexer %s ended with %d, want %d and %q:\n%s", test.args, code, test.code, test.says, out)
+		}
+	}
+}
+
+// A pgpass file that somebody named and that is not there is worth a line; the one
+// in the home directory, which nobody named, is not.
+func TestMissingPgpass(t *testing.T) {
+	t.Parallel()
+	absent := filepath.Join(t.TempDir(), "pgpass")
+	const url = "DB_URL=postgres://u@h/d"
+	for _, test := range []struct {
+		environ []string
+		says    string
+	}{
+		{[]string{url, "PGPASSFILE=" + absent}, `named_by="environment PGPASSFILE"`},
+		{[]string{url + "?passfile=" + absent}, `named_by="database.postgres.url, environment DB_URL"`},
+		{[]string{url, "HOME=" + filepath.Dir(absent)}, ""},
+		{[]string{"DB_URL=postgres://u:p@h/d", "PGPASSFILE=" + absent}, ""}, // nobody looks for it
+	} {
+		out, code := indexerCommand(t, test.environ, "config", "check")
+		warned := strings.Contains(out, "level=WARN")
+		if code != 0 || warned != (test.says != "") || warned && (!strings.Contains(out, test.says) || !strings.Contains(out, "file="+absent)) {
+			t.Errorf("%v: exit status %d, want 0 and %q of %s:\n%s", test.environ, code, test.says, absent, out)
+		}
+	}
+}
+
+// Who asks for no scans is told at the start what that means. This start ends at
+// once, since another program has its address.
+func TestNoScansAreWarnedOf(t *testing.T) {
+	t.Parallel()
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	start := []string{"DB_URL=postgres://u@127.0.0.1:1/d", "PORTBOOK_HTTP_OPERATIONS_ADDRESS=127.0.0.1:0", "PORTBOOK_HTTP_ADDRESS=" + taken.Addr().String()}
+	for _, test := range []struct {
+		environ []string
+		warned  bool
+	}{
+		{[]string{"PORTBOOK_INTERVAL_FETCH_ALL=0"}, true},
+		{nil, false},
+		{[]string{"PORTBOOK_INTERVAL_FETCH_ALL=0", "PORTBOOK_ROLE=reader"}, false},
+	} {
+		out, code := indexerCommand(t, append(test.environ, start...), "serve")
+		if warned := strings.Contains(out, "interval.fetch_all is 0"); code != 1 || warned != test.warned {
+			t.Errorf("%v: exit status %d, warned %v, want 1, %v:\n%s", test.environ, code, warned, test.warned, out)
+		}
+	}
+}
