@@ -72,6 +72,7 @@ type front struct {
 	registry         *backend
 	readers          [2]*backend
 	requestsToReader func() int64
+	accessLog        string // a file
 }
 
 // startFront runs nginx with nothing changed but addresses and directories.
@@ -84,6 +85,7 @@ func startFront(t *testing.T) *front {
 	dir, listen := t.TempDir(), freeAddress(t)
 	f.url = "http://" + listen
 	at := upstreams(t)
+	f.accessLog = filepath.Join(dir, "access.log")
 	conf := strings.NewReplacer(
 		"server "+at[0], "server "+f.registry.Listener.Addr().String(),
 		"server "+at[1], "server "+f.readers[0].Listener.Addr().String(),
@@ -91,7 +93,7 @@ func startFront(t *testing.T) *front {
 		"listen 8080", "listen "+listen,
 		"/var/cache/nginx", dir,
 		"/tmp/nginx.pid", filepath.Join(dir, "nginx.pid"),
-		"/dev/stdout", filepath.Join(dir, "access.log"),
+		"/dev/stdout", f.accessLog,
 	).Replace(nginxConf(t))
 	name := filepath.Join(dir, "nginx.conf")
 	if err := os.WriteFile(name, []byte(conf), 0o600); err != nil {
@@ -621,5 +623,24 @@ func TestConfigurationIsAccepted(t *testing.T) {
 	}
 	if bytes.Contains(out, []byte("[warn]")) || bytes.Contains(out, []byte("[emerg]")) {
 		t.Errorf("nginx -t says: %s", out)
+	}
+}
+
+// The access log tells what was searched for, and not the state of an upload, which
+// lets whoever has it go on with it.
+func TestAccessLog(t *testing.T) {
+	t.Parallel()
+	f := startFront(t)
+	for _, path := range []string{"/v1/search?q=shown", "/v2/app/blobs/uploads/1?_state=hidden"} {
+		f.do(t, http.MethodGet, path, nil).Body.Close()
+	}
+	var log string
+	eventually(t, "both requests are logged", func() bool {
+		b, err := os.ReadFile(f.accessLog)
+		log = string(b)
+		return err == nil && strings.Contains(log, "/v1/search") && strings.Contains(log, "/v2/app")
+	})
+	if !strings.Contains(log, `"GET /v1/search?q=shown HTTP/1.1"`) || !strings.Contains(log, `"GET /v2/app/blobs/uploads/1 HTTP/1.1"`) || strings.Contains(log, "hidden") {
+		t.Errorf("the access log: %s", log)
 	}
 }
