@@ -238,6 +238,13 @@ type Image struct {
 	Annotations      map[string]string
 	Labels           map[string]string
 	Tags             []string // all of its tags, sorted; nil inside an ImageList
+
+	// LeftOut says that the image has no place in the answer: it, or all of its
+	// repository, is too large. It has no labels but FlatpakRefLabel then.
+	LeftOut bool
+	// RefSince is when its flatpak ref was first seen in this repository; zero if
+	// that is not known.
+	RefSince time.Time
 }
 
 // An ImageList is a tagged image index and those of its images that the query

@@ -17,6 +17,12 @@ func (l *loader) check(c *Config) {
 		l.fail("http.address and http.operations_address are both %s: give them different ports", shown(a))
 	}
 	l.checkDatabase(c)
+	for _, o := range c.Flatpak.Owners {
+		ref, repository, _ := strings.Cut(o, "=")
+		if strings.TrimSpace(ref) == "" || strings.TrimSpace(repository) == "" {
+			l.fail("flatpak.owners: %s is no owner: write REF=REPOSITORY such as app/org.mozilla.*=flathub/*%s", shown(o), l.at("flatpak.owners"))
+		}
+	}
 }
 
 // at says where a key was given, for the end of a message.

@@ -42,6 +42,7 @@ type Config struct {
 	Retention  Retention  `mapstructure:"retention"`
 	Scan       Scan       `mapstructure:"scan"`
 	Search     Search     `mapstructure:"search"`
+	Flatpak    Flatpak    `mapstructure:"flatpak"`
 	Log        Log        `mapstructure:"log"`
 }
 
@@ -151,6 +152,11 @@ type Scan struct {
 // Search is what search knows beyond the data.
 type Search struct {
 	OfficialNamespaces []string `mapstructure:"official_namespaces"` // docker search marks their repositories official
+}
+
+// Flatpak is what flatpak's index knows beyond the data.
+type Flatpak struct {
+	Owners []string `mapstructure:"owners"` // REF=REPOSITORY, both globs: from where a flatpak is served
 }
 
 // Log is what is logged, and how.

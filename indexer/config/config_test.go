@@ -247,6 +247,7 @@ func TestErrors(t *testing.T) {
 		{"port", parts + "PORT: 1}", nil, nil, `database.PORT stands twice in the file, as port (file FILE:1) and as PORT (file FILE:1): keep one`},
 		{"port range", "database: {host: h, port: 65536, user: u, database: d}", nil, nil, `database.port: "65536" is out of range: write 1 to 65535 (file FILE:1)`},
 		{"huge", "database: {maxMetaSize: 99999999999999999999}", nil, nil, `database.maxMetaSize: "99999999999999999999" is out of range: write a smaller number (file FILE:1)`},
+		{"owner without repository", "flatpak: {owners: ['a=b', 'app/x/*= ']}", nil, nil, `flatpak.owners: "app/x/*=" is no owner: write REF=REPOSITORY such as app/org.mozilla.*=flathub/* (file FILE:1)`},
 		{"maxMetaSize", "database: {maxMetaSize: 0}", nil, nil, `database.maxMetaSize must be greater than zero: not "0" (file FILE:1)`},
 		{"idle", "database: {maxIdleConns: 30}", nil, nil, `database.maxIdleConns: "30" is more than database.maxOpenConns, which is 25: write at most that (file FILE:1)`},
 		{"role", "role: master", nil, nil, `role: "master" is not accepted: write one of writer, reader (file FILE:1)`},
@@ -371,6 +372,9 @@ func sample(t *testing.T, k config.Key, v reflect.Value) (string, any) {
 	case time.Duration:
 		return "90s", 90 * time.Second
 	case []string:
+		if k.Name == "flatpak.owners" {
+			return "a=b,c/*=d/*", []string{"a=b", "c/*=d/*"}
+		}
 		return "a,b", []string{"a", "b"}
 	}
 	text, ok := map[string]string{

@@ -1,32 +1,45 @@
 package postgres
 
 import (
-	"bytes"
-	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
 	sq "github.com/Masterminds/squirrel"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/portbook/portbook/indexer"
 )
 
-// Images gives the tagged images that q selects, by repository and digest, and
-// the tagged image indexes that list such images: all of them, since flatpak
-// knows no second page. The search rows of images tell which may be meant, and
-// the manifests which are.
+// Images returns the tagged images that q selects, by repository and digest, and
+// the tagged image indexes that list such images, each image once an index: all of
+// them, since flatpak knows no second page. What does not fit is marked LeftOut; see
+// budget. The search rows of images tell which may be meant, and the manifests
+// which are.
+//
+// Labels and annotations are read last, and only those that fit: before, an image
+// is some 300 bytes of memory, however large they are and however many indexes list
+// it.
 func (v *View) Images(ctx context.Context, q indexer.ImageQuery) ([]indexer.RepositoryImages, error) {
-	images, err := v.taggedImages(ctx, q)
+	found, err := v.foundImages(ctx, q)
 	if err != nil {
 		return nil, wrap("images", err)
 	}
-	listed, err := v.listedImages(ctx, q)
+	lists, err := v.listsOf(ctx, found)
 	if err != nil {
-		return nil, wrap("images", err)
+		return nil, wrap("image indexes", err)
 	}
-	return merge(images, listed), nil
+	if err := v.readTags(ctx, found, lists); err != nil {
+		return nil, wrap("tags of images", err)
+	}
+	groups := groupImages(q, found, lists)
+	budget(groups, maxAnswerBytes, maxRepositoryBytes, maxImageBytes)
+	if err := v.readMetadata(ctx, groups); err != nil {
+		return nil, wrap("labels of images", err)
+	}
+	return repositoriesFrom(groups), nil
 }
 
 // ImagesState names what Images gives of a query. A search row is written anew
@@ -48,93 +61,219 @@ func (v *View) ImagesState(ctx context.Context, q indexer.ImageQuery) (string, e
 	return fmt.Sprintf("%d %x", n, uint64(hash)), nil
 }
 
-type imageRow struct {
-	Name                        string
-	Digest                      []byte
-	MediaType, OS, Architecture string
-	Labels, Annotations         []byte
-	Tags                        []string
-}
-
-func (r imageRow) image() indexer.Image {
-	return indexer.Image{
-		Digest: digestOf(r.Digest), MediaType: r.MediaType, OS: r.OS, Architecture: r.Architecture,
-		Labels: stringsFrom(r.Labels), Annotations: stringsFrom(r.Annotations), Tags: r.Tags,
-	}
-}
-
-// tagsOf is all tags of the manifest m itself, sorted, given those that show it
-// in any way: no index tells the tags of a manifest. The fence keeps Postgres
-// from reading all tags of the repository, which may be 10,000, for each.
-func tagsOf(m, shown string) string {
-	return `ARRAY(
-		SELECT shown.name FROM unnest(` + shown + `) AS shown (name) CROSS JOIN LATERAL (
-			SELECT t.manifest_id FROM tag t WHERE t.repository_id = ` + m + `.repository_id AND t.name = shown.name OFFSET 0) AS t
-		WHERE t.manifest_id = ` + m + `.id ORDER BY shown.name COLLATE "C")`
-}
-
-// tagged gives an expression for tags the name tagged.tags; there must be some.
-func tagged(tags string) string {
-	return "LATERAL (SELECT " + tags + " AS tags OFFSET 0) tagged ON tagged.tags <> '{}'"
-}
-
 // imageM is the manifest of each candidate, if it is an image. The fence keeps
 // Postgres from reading all manifests where it expects many candidates: they
 // are a small part of all.
 const imageM = `LATERAL (
-	SELECT m.repository_id, m.id, m.digest, m.media_type_id, m.platform_id, m.labels, m.annotations FROM manifest m
+	SELECT m.repository_id, m.id, m.digest, m.media_type_id, m.platform_id, m.labels, m.annotations, m.seen_at FROM manifest m
 	WHERE m.repository_id = i.repository_id AND m.id = i.manifest_id AND m.kind = 'image' OFFSET 0) m ON true`
 
 // nameR is the repository of each, fenced likewise.
 const nameR = "LATERAL (SELECT r.name FROM repository r WHERE r.id = m.repository_id OFFSET 0) r ON true"
 
-func (v *View) taggedImages(ctx context.Context, q indexer.ImageQuery) ([]imageRow, error) {
-	sel := psql.Select("r.name", "m.digest", "mt.name AS media_type", "COALESCE(p.os, '') AS os",
-		"COALESCE(p.architecture, '') AS architecture", "m.labels", "m.annotations", "tagged.tags").
+// metadataBytes is what labels and annotations take in an answer, in bytes: JSON as
+// Postgres writes it is within a tenth of ours.
+const metadataBytes = "(COALESCE(octet_length(%[1]s.labels::text), 0) + COALESCE(octet_length(%[1]s.annotations::text), 0))::bigint"
+
+// foundImages returns the images for which all conditions of q hold but those on
+// tags, in no order, without labels and annotations.
+func (v *View) foundImages(ctx context.Context, q indexer.ImageQuery) ([]*foundImage, error) {
+	sel := psql.Select("m.repository_id", "m.id", "r.name", "m.digest", "mt.name AS media_type", "COALESCE(p.os, '') AS os",
+		"COALESCE(p.architecture, '') AS architecture", "i.listed", "CASE WHEN NOT i.listed THEN i.tags END AS tags",
+		fmt.Sprintf(metadataBytes, "m")+" AS bytes", "left(m.labels ->> '"+indexer.FlatpakRefLabel+"', 600) AS ref", "COALESCE(f.first_seen_at, m.seen_at) AS ref_since").
 		FromSelect(candidates(q), "i").
 		Join(imageM).
-		Join(tagged("CASE WHEN i.listed THEN " + tagsOf("m", "i.tags") + " ELSE i.tags END")).
 		Join(nameR).
 		Join("media_type mt ON mt.id = m.media_type_id").
-		LeftJoin("platform p ON p.id = m.platform_id")
-	rows, err := selected[imageRow](ctx, v.tx, where(sel, q, "m"))
-	// Sorted here: Postgres would carry the labels through its sort, by disk.
-	slices.SortFunc(rows, func(a, b imageRow) int {
-		return cmp.Or(strings.Compare(a.Name, b.Name), bytes.Compare(a.Digest, b.Digest))
-	})
-	return rows, err
+		LeftJoin("platform p ON p.id = m.platform_id").
+		LeftJoin(`LATERAL (SELECT f.first_seen_at FROM flatpak_ref f
+			WHERE f.repository = r.name AND f.ref = m.labels ->> '` + indexer.FlatpakRefLabel + `' OFFSET 0) f ON true`)
+	for _, c := range q {
+		if c.Field != indexer.FieldTag {
+			sel = sel.Where(condition(c, "m"))
+		}
+	}
+	sql, args, err := sel.ToSql()
+	if err != nil {
+		return nil, err
+	}
+	rows, err := v.tx.Query(ctx, sql, args...)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowToAddrOfStructByName[foundImage])
 }
 
-type listedRow struct {
-	imageRow
-	ListDigest      []byte
-	ListMediaType   string
-	ListAnnotations []byte
-	ListTags        []string
-	Position        int32
+// listsOf returns the tagged image indexes that list what was found, in no order.
+func (v *View) listsOf(ctx context.Context, found []*foundImage) (map[manifestID]*foundList, error) {
+	var repositories []int32
+	var ids []int64
+	var digests [][]byte
+	images := map[manifestID]*foundImage{}
+	for _, i := range found {
+		if i.Listed {
+			repositories, ids, digests = append(repositories, i.RepositoryID), append(ids, i.ID), append(digests, i.Digest)
+			images[manifestID{i.RepositoryID, i.ID}] = i
+		}
+	}
+	lists := map[manifestID]*foundList{}
+	if len(ids) == 0 {
+		return lists, nil
+	}
+	// The entries of an index that name one image many times are one.
+	const q = `
+		SELECT w.repository_id, w.id AS image, e.manifest_id AS list, e.position
+		FROM unnest($1::int[], $2::bigint[], $3::bytea[]) AS w (repository_id, id, digest)
+		CROSS JOIN LATERAL (
+			SELECT e.manifest_id, min(e.position) AS position FROM index_entry e
+			WHERE e.repository_id = w.repository_id AND e.digest = w.digest GROUP BY e.manifest_id OFFSET 0) e`
+	type pair struct {
+		RepositoryID int32
+		Image, List  int64
+		Position     int32
+	}
+	pairs, err := collect[pair](ctx, v.tx, q, repositories, ids, digests)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range pairs {
+		id := manifestID{p.RepositoryID, p.List}
+		l := lists[id]
+		if l == nil {
+			l = &foundList{}
+			lists[id] = l
+		}
+		l.images = append(l.images, listedImage{foundImage: images[manifestID{p.RepositoryID, p.Image}], position: p.Position})
+	}
+	return lists, v.readLists(ctx, lists)
 }
 
-func (v *View) listedImages(ctx context.Context, q indexer.ImageQuery) ([]listedRow, error) {
-	sel := psql.Select("r.name", "m.digest", "mt.name AS media_type", "COALESCE(p.os, '') AS os",
-		"COALESCE(p.architecture, '') AS architecture", "m.labels", "m.annotations", "NULL::text[] AS tags",
-		"l.digest AS list_digest", "lt.name AS list_media_type", "l.annotations AS list_annotations", "tagged.tags AS list_tags", "l.position").
-		FromSelect(candidates(q).Where("i.listed"), "i").
-		Join(imageM).
-		Join(`LATERAL (
-			SELECT l.repository_id, l.id, l.digest, l.media_type_id, l.annotations, e.position, s.tags AS shown FROM index_entry e
-			JOIN manifest l ON l.repository_id = e.repository_id AND l.id = e.manifest_id AND l.kind = 'index'
-			JOIN image_search s ON s.repository_id = l.repository_id AND s.manifest_id = l.id
-			WHERE e.repository_id = m.repository_id AND e.digest = m.digest OFFSET 0) l ON true`).
-		Join(tagged(tagsOf("l", "l.shown"))).
-		Join(nameR).
-		Join("media_type mt ON mt.id = m.media_type_id").
-		Join("media_type lt ON lt.id = l.media_type_id").
-		LeftJoin("platform p ON p.id = m.platform_id")
-	rows, err := selected[listedRow](ctx, v.tx, where(sel, q, "m"))
-	slices.SortFunc(rows, func(a, b listedRow) int {
-		return cmp.Or(strings.Compare(a.Name, b.Name), bytes.Compare(a.ListDigest, b.ListDigest), cmp.Compare(a.Position, b.Position))
+// readLists reads what stands of image indexes, and forgets what is none with a tag.
+func (v *View) readLists(ctx context.Context, lists map[manifestID]*foundList) error {
+	const q = `
+		SELECT l.repository_id, l.id, l.digest, mt.name AS media_type, COALESCE(octet_length(l.annotations::text), 0)::bigint AS bytes
+		FROM unnest($1::int[], $2::bigint[]) AS w (repository_id, id)
+		CROSS JOIN LATERAL (
+			SELECT l.repository_id, l.id, l.digest, l.media_type_id, l.annotations FROM manifest l
+			WHERE l.repository_id = w.repository_id AND l.id = w.id AND l.kind = 'index' OFFSET 0) l
+		JOIN media_type mt ON mt.id = l.media_type_id`
+	type row struct {
+		RepositoryID int32
+		ID           int64
+		Digest       []byte
+		MediaType    string
+		Bytes        int64
+	}
+	repositories, ids := columnsOf(maps.Keys(lists))
+	rows, err := collect[row](ctx, v.tx, q, repositories, ids)
+	for _, r := range rows {
+		l := lists[manifestID{r.RepositoryID, r.ID}]
+		l.id, l.digest, l.mediaType, l.bytes = manifestID{r.RepositoryID, r.ID}, r.Digest, r.MediaType, r.Bytes
+	}
+	maps.DeleteFunc(lists, func(_ manifestID, l *foundList) bool { return l.digest == nil })
+	return err
+}
+
+// readTags reads the tags of image indexes, and of the images that they list. No
+// index tells the tags of a manifest. Search rows tell which tags show it in any
+// way, so those are looked up, each once a repository; or all tags of the
+// repository are read, where those are fewer.
+func (v *View) readTags(ctx context.Context, found []*foundImage, lists map[manifestID]*foundList) error {
+	into := map[manifestID]*[]string{}
+	for _, i := range found {
+		if i.Listed {
+			into[manifestID{i.RepositoryID, i.ID}] = &i.Tags
+		}
+	}
+	for id, l := range lists {
+		into[id] = &l.tags
+	}
+	if len(into) == 0 {
+		return nil
+	}
+	const q = `
+		WITH shown AS MATERIALIZED (
+			SELECT s.repository_id, s.tags FROM unnest($1::int[], $2::bigint[]) AS w (repository_id, id)
+			CROSS JOIN LATERAL (
+				SELECT s.repository_id, s.tags FROM image_search s WHERE s.repository_id = w.repository_id AND s.manifest_id = w.id OFFSET 0) s
+		), way AS MATERIALIZED (
+			SELECT s.repository_id, sum(cardinality(s.tags)) > COALESCE((
+				SELECT r.tags FROM repository_search r WHERE r.repository_id = s.repository_id), 0) AS whole
+			FROM shown s GROUP BY s.repository_id
+		), name AS MATERIALIZED (
+			SELECT DISTINCT s.repository_id, n.name FROM shown s, unnest(s.tags) AS n (name)
+			WHERE s.repository_id IN (SELECT repository_id FROM way WHERE NOT whole)
+		)
+		SELECT w.repository_id, t.manifest_id, t.name FROM way w CROSS JOIN LATERAL (
+			SELECT t.manifest_id, t.name FROM tag t WHERE t.repository_id = w.repository_id OFFSET 0) t
+		WHERE w.whole AND t.manifest_id IS NOT NULL
+		UNION ALL
+		SELECT n.repository_id, t.manifest_id, n.name FROM name n CROSS JOIN LATERAL (
+			SELECT t.manifest_id FROM tag t WHERE t.repository_id = n.repository_id AND t.name = n.name OFFSET 0) t
+		WHERE t.manifest_id IS NOT NULL`
+	repositories, ids := columnsOf(maps.Keys(into))
+	rows, err := v.tx.Query(ctx, q, repositories, ids)
+	if err != nil {
+		return err
+	}
+	var id manifestID
+	var name string
+	_, err = pgx.ForEachRow(rows, []any{&id.repository, &id.id, &name}, func() error {
+		if tags := into[id]; tags != nil {
+			*tags = append(*tags, name)
+		}
+		return nil
 	})
-	return rows, err
+	for _, tags := range into {
+		slices.Sort(*tags)
+	}
+	return err
+}
+
+// readMetadata reads the labels and annotations of what fits.
+func (v *View) readMetadata(ctx context.Context, groups []*group) error {
+	wanted := map[manifestID]bool{}
+	for _, s := range groups {
+		for _, e := range s.entries {
+			if e.leftOut {
+				continue
+			}
+			wanted[manifestID{e.image.RepositoryID, e.image.ID}] = true
+			if e.list != nil {
+				wanted[e.list.id] = true
+			}
+		}
+	}
+	if len(wanted) == 0 {
+		return nil
+	}
+	const q = `
+		SELECT w.repository_id, w.id, m.labels, m.annotations FROM unnest($1::int[], $2::bigint[]) AS w (repository_id, id)
+		CROSS JOIN LATERAL (
+			SELECT m.labels, m.annotations FROM manifest m WHERE m.repository_id = w.repository_id AND m.id = w.id OFFSET 0) m`
+	repositories, ids := columnsOf(maps.Keys(wanted))
+	rows, err := v.tx.Query(ctx, q, repositories, ids)
+	if err != nil {
+		return err
+	}
+	read := map[manifestID]metadata{}
+	var id manifestID
+	var labels, annotations []byte
+	_, err = pgx.ForEachRow(rows, []any{&id.repository, &id.id, &labels, &annotations}, func() error {
+		read[id] = metadata{stringsFrom(labels), stringsFrom(annotations)}
+		return nil
+	})
+	for _, s := range groups {
+		for _, e := range s.entries {
+			if !e.leftOut {
+				e.metadata = read[manifestID{e.image.RepositoryID, e.image.ID}]
+				if e.list != nil {
+					e.list.annotations = read[e.list.id].annotations
+				}
+			}
+		}
+	}
+	return err
 }
 
 // candidates selects the search rows that may be of images q selects, by what
@@ -214,19 +353,6 @@ func cleaned(values []string, prefix string) []string {
 	return all
 }
 
-// where adds the conditions of q on an image, and on the tags of what is tagged:
-// the image itself, or the index that lists it.
-func where(sel sq.SelectBuilder, q indexer.ImageQuery, image string) sq.SelectBuilder {
-	for _, c := range q {
-		if c.Field == indexer.FieldTag {
-			sel = sel.Where(sq.Expr("EXISTS (SELECT FROM unnest(tagged.tags) AS t (name) WHERE ?)", compare("t.name", c)))
-			continue
-		}
-		sel = sel.Where(condition(c, image))
-	}
-	return sel
-}
-
 // condition is one condition on an image, but for those on its tags.
 func condition(c indexer.Condition, image string) sq.Sqlizer {
 	switch c.Field {
@@ -279,43 +405,4 @@ func compare(expression string, c indexer.Condition) sq.Sqlizer {
 // pattern of LIKE.
 func like(glob string) string {
 	return strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`, `*`, `%`, `?`, `_`).Replace(indexer.CleanText(glob))
-}
-
-// merge puts images and lists, each by repository name, into one list.
-func merge(images []imageRow, listed []listedRow) []indexer.RepositoryImages {
-	var all []indexer.RepositoryImages
-	for len(images) > 0 || len(listed) > 0 {
-		name := first(images, listed)
-		r := indexer.RepositoryImages{Name: name}
-		for len(images) > 0 && images[0].Name == name {
-			r.Images = append(r.Images, images[0].image())
-			images = images[1:]
-		}
-		for len(listed) > 0 && listed[0].Name == name {
-			r.Lists = addListed(r.Lists, listed[0])
-			listed = listed[1:]
-		}
-		all = append(all, r)
-	}
-	return all
-}
-
-func first(images []imageRow, listed []listedRow) string {
-	if len(images) == 0 || len(listed) > 0 && listed[0].Name < images[0].Name {
-		return listed[0].Name
-	}
-	return images[0].Name
-}
-
-// addListed adds an image to its list, the last one or a new one.
-func addListed(lists []indexer.ImageList, row listedRow) []indexer.ImageList {
-	d := digestOf(row.ListDigest)
-	if n := len(lists); n == 0 || lists[n-1].Digest != d {
-		lists = append(lists, indexer.ImageList{
-			Digest: d, MediaType: row.ListMediaType, Annotations: stringsFrom(row.ListAnnotations), Tags: row.ListTags,
-		})
-	}
-	last := &lists[len(lists)-1]
-	last.Images = append(last.Images, row.image())
-	return lists
 }

@@ -131,7 +131,7 @@ func (v *View) plainListed(ctx context.Context, q indexer.ImageQuery) ([]listedR
 		From("manifest m").
 		Join("repository r ON r.id = m.repository_id").
 		Join("media_type mt ON mt.id = m.media_type_id").
-		Join("index_entry e ON e.repository_id = m.repository_id AND e.manifest_id = m.id").
+		Join("(SELECT repository_id, manifest_id, digest, min(position) AS position FROM index_entry GROUP BY 1, 2, 3) e ON e.repository_id = m.repository_id AND e.manifest_id = m.id").
 		Join("manifest c ON c.repository_id = e.repository_id AND c.digest = e.digest").
 		Join("media_type ct ON ct.id = c.media_type_id").
 		LeftJoin("platform p ON p.id = c.platform_id").
@@ -156,4 +156,67 @@ func plainWhere(sel sq.SelectBuilder, q indexer.ImageQuery, image, tagged string
 		sel = sel.Where(sq.Expr("EXISTS (?)", tags))
 	}
 	return sel
+}
+
+type imageRow struct {
+	Name                        string
+	Digest                      []byte
+	MediaType, OS, Architecture string
+	Labels, Annotations         []byte
+	Tags                        []string
+}
+
+func (r imageRow) image() indexer.Image {
+	return indexer.Image{
+		Digest: digestOf(r.Digest), MediaType: r.MediaType, OS: r.OS, Architecture: r.Architecture,
+		Labels: stringsFrom(r.Labels), Annotations: stringsFrom(r.Annotations), Tags: r.Tags,
+	}
+}
+
+type listedRow struct {
+	imageRow
+	ListDigest      []byte
+	ListMediaType   string
+	ListAnnotations []byte
+	ListTags        []string
+	Position        int32
+}
+
+// merge puts images and lists, each by repository name, into one list.
+func merge(images []imageRow, listed []listedRow) []indexer.RepositoryImages {
+	var all []indexer.RepositoryImages
+	for len(images) > 0 || len(listed) > 0 {
+		name := first(images, listed)
+		r := indexer.RepositoryImages{Name: name}
+		for len(images) > 0 && images[0].Name == name {
+			r.Images = append(r.Images, images[0].image())
+			images = images[1:]
+		}
+		for len(listed) > 0 && listed[0].Name == name {
+			r.Lists = addListed(r.Lists, listed[0])
+			listed = listed[1:]
+		}
+		all = append(all, r)
+	}
+	return all
+}
+
+func first(images []imageRow, listed []listedRow) string {
+	if len(images) == 0 || len(listed) > 0 && listed[0].Name < images[0].Name {
+		return listed[0].Name
+	}
+	return images[0].Name
+}
+
+// addListed adds an image to its list, the last one or a new one.
+func addListed(lists []indexer.ImageList, row listedRow) []indexer.ImageList {
+	d := digestOf(row.ListDigest)
+	if n := len(lists); n == 0 || lists[n-1].Digest != d {
+		lists = append(lists, indexer.ImageList{
+			Digest: d, MediaType: row.ListMediaType, Annotations: stringsFrom(row.ListAnnotations), Tags: row.ListTags,
+		})
+	}
+	last := &lists[len(lists)-1]
+	last.Images = append(last.Images, row.image())
+	return lists
 }

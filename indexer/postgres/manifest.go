@@ -71,17 +71,20 @@ func (a *application) storeManifests(rows []manifestRow) error {
 		return err
 	}
 	var c manifestColumns
+	var refs refColumns
 	for _, m := range rows {
 		repository, err := a.idOf(m.Repository)
 		if err != nil {
 			return err
 		}
 		c.add(repository, m, blobs)
+		refs.add(m.Manifest)
 		a.changed[repository] = true
 		a.touched.add(repository, bytesOf(m.Digest))
 	}
 	batch := &pgx.Batch{}
 	c.queue(batch)
+	refs.queue(batch)
 	return a.send(batch)
 }
 

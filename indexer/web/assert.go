@@ -148,7 +148,8 @@ func (s *server) waitFor(r *http.Request, q indexer.ImageQuery, assertions []ass
 			if err != nil {
 				return err
 			}
-			seen, reply = &v, check(flatpakResults(found), assertions)
+			results, _ := flatpakResults(found, s.owners)
+			seen, reply = &v, check(results, assertions)
 			reply.version = v
 			return nil
 		})

@@ -25,6 +25,7 @@ type document struct {
 	plain      []byte
 	once       sync.Once
 	compressed []byte
+	leftOut    int // images that it should have and that are too large
 }
 
 func (d *document) gzip() []byte {
@@ -76,7 +77,7 @@ type madeOf struct {
 }
 
 // get gives the document of a key as of the state of the book b, which make makes.
-func (d *documents) get(ctx context.Context, b Book, key string, state func() (string, error), make func() ([]byte, error)) (*document, error) {
+func (d *documents) get(ctx context.Context, b Book, key string, state func() (string, error), make func() (*document, error)) (*document, error) {
 	version, err := b.Version(ctx)
 	if err != nil {
 		return nil, err
@@ -93,12 +94,8 @@ func (d *documents) get(ctx context.Context, b Book, key string, state func() (s
 	}
 	if ok && known.version.Epoch == version.Epoch && known.state == now.state {
 		now.document = known.document
-	} else {
-		plain, err := make()
-		if err != nil {
-			return nil, err
-		}
-		now.document = &document{plain: plain}
+	} else if now.document, err = make(); err != nil {
+		return nil, err
 	}
 	d.keep(key, now)
 	return now.document, nil

@@ -3,6 +3,7 @@ package web
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -10,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -63,6 +65,18 @@ type flatpakList struct {
 	Tags        []string
 }
 
+// leftOutField says of an index how many images are not in it because it would be
+// too large; it is not there if none is.
+const leftOutField = "Portbook-Left-Out"
+
+// maxMaking is how many indexes are made at a time: 2. To make the largest takes
+// some 160 MB of memory. Whoever waits holds no connection of the database, and
+// mostly finds made what he waits for.
+const maxMaking = 2
+
+// errNotMade says that an index must be made, and that others are being made.
+var errNotMade = errors.New("the index is not made yet")
+
 // index answers /index/static and /index/dynamic. Both give the same; a maxAge
 // of 0 makes caches ask every time. It is "no-cache", not the "no-store" that
 // the specification mentions: flatpak takes no-store for "fresh for 30
@@ -78,18 +92,38 @@ func (s *server) index(maxAge time.Duration) func(http.ResponseWriter, *http.Req
 		if err != nil {
 			return err
 		}
-		as := as
-		return s.answerAs(w, r, &as, func(b Book, _ io.Writer) (err error) {
-			as.prepared, err = s.indexes.get(r.Context(), b, fmt.Sprintf("%q", q),
-				func() (string, error) { return b.ImagesState(r.Context(), q) },
-				func() ([]byte, error) { return s.indexDocument(r, b, q) })
+		err = s.answerIndex(w, r, as, q, func(Book) (*document, error) { return nil, errNotMade })
+		if !errors.Is(err, errNotMade) {
 			return err
-		})
+		}
+		select {
+		case s.making <- struct{}{}:
+			defer func() { <-s.making }()
+		case <-r.Context().Done():
+			return r.Context().Err()
+		}
+		return s.answerIndex(w, r, as, q, func(b Book) (*document, error) { return s.indexDocument(r, b, q) })
 	}
 }
 
-func (s *server) indexDocument(r *http.Request, b Book, q indexer.ImageQuery) ([]byte, error) {
-	results, err := s.images(r, b, q)
+// answerIndex answers with the index that q selects, which make makes if it is not
+// at hand.
+func (s *server) answerIndex(w http.ResponseWriter, r *http.Request, as form, q indexer.ImageQuery, make func(Book) (*document, error)) error {
+	as.headers = func(h http.Header) {
+		if n := as.prepared.leftOut; n > 0 {
+			h.Set(leftOutField, strconv.Itoa(n))
+		}
+	}
+	return s.answerAs(w, r, &as, func(b Book, _ io.Writer) (err error) {
+		as.prepared, err = s.indexes.get(r.Context(), b, fmt.Sprintf("%q", q),
+			func() (string, error) { return b.ImagesState(r.Context(), q) },
+			func() (*document, error) { return make(b) })
+		return err
+	})
+}
+
+func (s *server) indexDocument(r *http.Request, b Book, q indexer.ImageQuery) (*document, error) {
+	results, leftOut, err := s.images(r, b, q)
 	if err != nil {
 		return nil, err
 	}
@@ -97,16 +131,17 @@ func (s *server) indexDocument(r *http.Request, b Book, q indexer.ImageQuery) ([
 	e := json.NewEncoder(&out)
 	e.SetEscapeHTML(false) // it is never HTML, and appstream labels are full of markup
 	err = e.Encode(flatpakIndex{Registry: registryField(s.PublicURL), Results: results})
-	return out.Bytes(), err
+	return &document{plain: out.Bytes(), leftOut: leftOut}, err
 }
 
-func (s *server) images(r *http.Request, b Book, q indexer.ImageQuery) ([]flatpakRepository, error) {
+func (s *server) images(r *http.Request, b Book, q indexer.ImageQuery) (results []flatpakRepository, leftOut int, err error) {
 	var found []indexer.RepositoryImages
-	err := s.metrics.timed("index", func() (err error) {
+	err = s.metrics.timed("index", func() (err error) {
 		found, err = b.Images(r.Context(), q)
 		return err
 	})
-	return flatpakResults(found), err
+	results, leftOut = flatpakResults(found, s.owners)
+	return results, leftOut, err
 }
 
 // registryField is publicURL if flatpak reads it as we mean it, else "/", the

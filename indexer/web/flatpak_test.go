@@ -337,3 +337,56 @@ func FuzzIndexParameters(f *testing.F) {
 		}
 	})
 }
+
+// seen gives an image whose ref was first seen that many days ago.
+func seen(i indexer.Image, days int) indexer.Image {
+	i.RefSince = day.AddDate(0, 0, -days)
+	return i
+}
+
+func out(i indexer.Image) indexer.Image {
+	i.LeftOut = true
+	return i
+}
+
+// Whoever pushes the ref of somebody else's flatpak must not serve it: the first seen
+// has it, or whom the configuration names, even while he has no room.
+func TestIndexOwners(t *testing.T) {
+	t.Parallel()
+	mozilla := indexer.FlatpakOwner{Ref: "app/org.example.*", Repository: "flathub/*"}
+	in := func(first, second int) []indexer.RepositoryImages {
+		return []indexer.RepositoryImages{repo("aaa/x", seen(image("1", ref, "amd64", "latest"), first)), repo("flathub/app", seen(image("2", ref, "amd64", "latest"), second))}
+	}
+	for _, test := range []struct {
+		name   string
+		owners []indexer.FlatpakOwner
+		in     []indexer.RepositoryImages
+		want   string
+		out    string
+	}{
+		{"the first seen", nil, in(1, 9), "flathub/app 2", ""},
+		{"the first seen comes first by name too", nil, in(9, 1), "aaa/x 1", ""},
+		{"seen together", nil, in(1, 1), "aaa/x 1", ""},
+		{"not known since when", nil, []indexer.RepositoryImages{repo("aaa/x", image("1", ref, "amd64", "latest")), repo("b", seen(image("2", ref, "amd64", "latest"), 1))}, "b 2", ""},
+		{"another tag", nil, []indexer.RepositoryImages{repo("aaa/x", seen(image("1", ref, "amd64", "beta"), 1)), repo("b", seen(image("2", ref, "amd64", "latest"), 9))}, "aaa/x 1, b 2", ""},
+		{"the owner", []indexer.FlatpakOwner{mozilla}, in(9, 1), "flathub/app 2", ""},
+		{"the first that matches counts", []indexer.FlatpakOwner{{Ref: ref, Repository: "aaa/?"}, mozilla}, in(1, 9), "aaa/x 1", ""},
+		{"no other than the owner", []indexer.FlatpakOwner{mozilla}, in(9, 1)[:1], "", ""},
+		{"an owner of something else", []indexer.FlatpakOwner{{Ref: "app/org.other.*", Repository: "flathub/*"}}, in(9, 1), "aaa/x 1", ""},
+		{"the first seen is too large", nil, []indexer.RepositoryImages{in(1, 9)[0], repo("flathub/app", out(in(1, 9)[1].Images[0]))}, "", "1"},
+		{"in a list", nil, []indexer.RepositoryImages{
+			list("aaa/x", "7", "latest", seen(image("1", ref, "amd64"), 1), image("3", "-", "amd64")),
+			list("b", "8", "latest", seen(image("2", ref, "amd64"), 9), out(image("4", "-", "amd64"))),
+		}, "aaa/x [3], b [2]", "1"},
+		{"a list of nothing with room", nil, []indexer.RepositoryImages{list("b", "8", "latest", out(image("2", "-", "amd64")), out(image("4", "-", "amd64")))}, "", "2"},
+		{"what is not served is not left out", nil, []indexer.RepositoryImages{in(1, 9)[1], repo("x", out(seen(image("3", ref, "amd64", "latest"), 2)))}, "flathub/app 2", ""},
+	} {
+		s := serve(t, &book{images: test.in}, func(c *web.Config) { c.FlatpakOwners = test.owners })
+		for _, path := range []string{"/index/static", "/index/dynamic", "/index/static"} {
+			resp, body := get(t, s.URL+path)
+			if got := shape(t, body); got != test.want || resp.Header.Get("Portbook-Left-Out") != test.out {
+				t.Errorf("%s: %s: got %q, left out %q; want %q, %q", test.name, path, got, resp.Header.Get("Portbook-Left-Out"), test.want, test.out)
+			}
+		}
+	}
+}

@@ -2,6 +2,7 @@ package web
 
 import (
 	"cmp"
+	"math"
 	"regexp"
 	"slices"
 	"strings"
@@ -14,107 +15,170 @@ import (
 // digits aborts it, and a null or a number for a string makes it refuse the
 // whole index. So what leaves here is checked, wherever it comes from. Strings
 // of invalid UTF-8 are mended by encoding/json.
-var (
-	flatpakDigest = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
-	// flatpakRef is kind/ID/ARCH/BRANCH. flatpak is stricter about each, and
-	// passes over a ref that it does not like; this keeps out what is none.
-	flatpakRef = regexp.MustCompile(`^(app|runtime)/[A-Za-z0-9_.-]+/[A-Za-z0-9_]+/[A-Za-z0-9_][A-Za-z0-9_.-]*$`)
-)
+var flatpakDigest = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
 
-// refLabel is the label that makes an image a flatpak.
-const refLabel = "org.flatpak.ref"
-
-// flatpakResults gives what was found as it leaves: repositories in bytewise
-// order of name, without the entries that flatpak cannot read, each flatpak
-// once.
-func flatpakResults(found []indexer.RepositoryImages) []flatpakRepository {
+// flatpakResults returns what was found as it leaves: repositories in bytewise
+// order of name, without the entries that flatpak cannot read, each flatpak once.
+// leftOut counts the images that are not there only because they are too large.
+func flatpakResults(found []indexer.RepositoryImages, owners flatpakOwners) (results []flatpakRepository, leftOut int) {
 	found = slices.SortedFunc(slices.Values(found), func(a, b indexer.RepositoryImages) int {
 		return strings.Compare(a.Name, b.Name)
 	})
-	results := make([]flatpakRepository, 0, len(found)) // [] if empty, never null
-	owners := owners{}
+	served := owners.served(found)
+	results = make([]flatpakRepository, 0, len(found)) // [] if empty, never null
 	for _, f := range found {
-		r := owners.repository(f)
+		r, n := served.repository(f)
+		leftOut += n
 		if len(r.Images) > 0 || len(r.Lists) > 0 {
 			results = append(results, r)
 		}
 	}
-	return results
+	return results, leftOut
 }
 
-// owners says which repository serves a flatpak under a tag.
+// flatpakOwners are the owners that the configuration names; the first whose Ref
+// matches counts.
+type flatpakOwners []struct{ ref, repository func(string) bool }
+
+func ownersOf(owners []indexer.FlatpakOwner) (all flatpakOwners) {
+	for _, o := range owners {
+		all = append(all, struct{ ref, repository func(string) bool }{indexer.Glob(o.Ref), indexer.Glob(o.Repository)})
+	}
+	return all
+}
+
+// allow reports whether the configuration lets a repository serve a ref.
+func (o flatpakOwners) allow(ref, repository string) bool {
+	for _, owner := range o {
+		if owner.ref(ref) {
+			return owner.repository(repository)
+		}
+	}
+	return true
+}
+
+// A claim is an image of a repository that wants to be served under tags.
+type claim struct {
+	repository string
+	tags       []string
+	image      *indexer.Image
+}
+
+// since orders claims: the first seen first; what nobody saw last.
+func (c claim) since() int64 {
+	if c.image.RefSince.IsZero() {
+		return math.MaxInt64
+	}
+	return c.image.RefSince.UnixMicro()
+}
+
+// served are the images that are served, and those that would be if they had room.
+type served map[*indexer.Image]bool
+
+// served says which images of found are served.
 //
 // Two entries of one ref in one answer are one too many for flatpak: it takes
 // either, without a word, and may install what somebody else pushed to another
-// repository. So the repository whose name comes first in bytewise order has
-// it. A client asks for one tag, one platform: entries that differ in either
-// never meet in its answer and are all served, and an image without the label
-// is none of this.
-type owners map[ownedRef]string
+// repository. So the repository has it that the configuration names, else the one
+// in which the ref was seen first, else the one whose name comes first in bytewise
+// order. A client asks for one tag, one platform: entries that differ in either
+// never meet in its answer and are all served, and an image without the label is
+// none of this.
+func (o flatpakOwners) served(found []indexer.RepositoryImages) served {
+	var claims []claim
+	for _, f := range found {
+		for n := range f.Images {
+			claims = append(claims, claim{f.Name, f.Images[n].Tags, &f.Images[n]})
+		}
+		for _, l := range f.Lists {
+			for n := range l.Images {
+				if flatpakDigest.MatchString(l.Digest.String()) { // else it takes no ref
+					claims = append(claims, claim{f.Name, l.Tags, &l.Images[n]})
+				}
+			}
+		}
+	}
+	slices.SortStableFunc(claims, func(a, b claim) int { return cmp.Compare(a.since(), b.since()) })
+	taken, s := map[ownedRef]string{}, served{}
+	for _, c := range claims {
+		s[c.image] = o.grant(taken, c)
+	}
+	return s
+}
 
+// ownedRef is what one repository can have.
 type ownedRef struct{ ref, tag, os, architecture string }
 
-func (o owners) repository(f indexer.RepositoryImages) flatpakRepository {
-	r := flatpakRepository{Name: f.Name, Images: []flatpakImage{}, Lists: []flatpakList{}}
-	for _, i := range f.Images {
-		if o.serves(f.Name, i.Tags, i) {
-			r.Images = append(r.Images, taggedImage(i))
+// grant reports whether the image of a claim is served, and if so takes its ref for
+// its repository.
+func (o flatpakOwners) grant(taken map[ownedRef]string, c claim) bool {
+	if !flatpakDigest.MatchString(c.image.Digest.String()) {
+		return false
+	}
+	ref, isFlatpak := c.image.Labels[indexer.FlatpakRefLabel]
+	if !isFlatpak {
+		return true
+	}
+	if !indexer.IsFlatpakRef(ref) || !o.allow(ref, c.repository) {
+		return false // no flatpak can be made of it, or it is another's
+	}
+	keys := make([]ownedRef, len(c.tags))
+	for i, tag := range c.tags {
+		keys[i] = ownedRef{ref, tag, c.image.OS, c.image.Architecture}
+		if owner := cmp.Or(taken[keys[i]], c.repository); owner != c.repository {
+			return false
+		}
+	}
+	for _, k := range keys {
+		taken[k] = c.repository
+	}
+	return true
+}
+
+func (s served) repository(f indexer.RepositoryImages) (r flatpakRepository, leftOut int) {
+	r = flatpakRepository{Name: f.Name, Images: []flatpakImage{}, Lists: []flatpakList{}}
+	for n := range f.Images {
+		switch i := &f.Images[n]; {
+		case !s[i]:
+		case i.LeftOut:
+			leftOut++
+		default:
+			r.Images = append(r.Images, taggedImage(*i))
 		}
 	}
 	for _, l := range f.Lists {
-		if list, ok := o.list(f.Name, l); ok {
+		list, ok, n := s.list(l)
+		if leftOut += n; ok {
 			r.Lists = append(r.Lists, list)
 		}
 	}
-	return r
+	return r, leftOut
 }
 
-// list gives l without the images that are not served. A list that loses all
+// list returns l without the images that are not served. A list that loses all
 // it had is not served either.
-func (o owners) list(repository string, l indexer.ImageList) (flatpakList, bool) {
+func (s served) list(l indexer.ImageList) (list flatpakList, ok bool, leftOut int) {
 	if !flatpakDigest.MatchString(l.Digest.String()) {
-		return flatpakList{}, false // before its images take a ref
+		return list, false, 0
 	}
-	list := flatpakList{
+	list = flatpakList{
 		Digest:      l.Digest.String(),
 		MediaType:   l.MediaType,
 		Images:      []flatpakImage{},
 		Annotations: readable(l.Annotations),
 		Tags:        tags(l.Tags),
 	}
-	for _, i := range l.Images {
-		if o.serves(repository, l.Tags, i) {
-			list.Images = append(list.Images, listedImage(i))
+	for n := range l.Images {
+		switch i := &l.Images[n]; {
+		case !s[i]:
+		case i.LeftOut:
+			leftOut++
+		default:
+			list.Images = append(list.Images, listedImage(*i))
 		}
 	}
 	emptied := len(list.Images) == 0 && len(l.Images) > 0
-	return list, !emptied
-}
-
-// serves reports whether image, which stands under these tags in repository, is
-// served, and if so takes its ref for that repository.
-func (o owners) serves(repository string, tags []string, image indexer.Image) bool {
-	if !flatpakDigest.MatchString(image.Digest.String()) {
-		return false
-	}
-	ref, isFlatpak := image.Labels[refLabel]
-	if !isFlatpak {
-		return true
-	}
-	if !flatpakRef.MatchString(ref) {
-		return false // claims to be a flatpak, and no flatpak can be made of it
-	}
-	keys := make([]ownedRef, len(tags))
-	for i, tag := range tags {
-		keys[i] = ownedRef{ref, tag, image.OS, image.Architecture}
-		if owner := cmp.Or(o[keys[i]], repository); owner != repository {
-			return false
-		}
-	}
-	for _, k := range keys {
-		o[k] = repository
-	}
-	return true
+	return list, !emptied, leftOut
 }
 
 func taggedImage(i indexer.Image) flatpakImage {

@@ -120,6 +120,10 @@ type Config struct {
 	// mostly hears 304.
 	MaxAgeIndex, MaxAgeHTML time.Duration
 
+	// FlatpakOwners say from where flatpaks are served that stand in more than one
+	// repository; for others the first seen counts.
+	FlatpakOwners []indexer.FlatpakOwner
+
 	WebUI          bool
 	AssertEndpoint bool
 
@@ -163,6 +167,8 @@ type server struct {
 	counted counted
 	dumps   chan struct{} // has room for those that may run
 	indexes documents     // flatpak's
+	making  chan struct{} // has room for those indexes that are made at a time
+	owners  flatpakOwners
 	news    news
 	openAPI []byte
 }
@@ -237,6 +243,8 @@ func newServer(c Config) *server {
 		assets:  readAssets(),
 		metrics: newMetrics(c.Metrics),
 		dumps:   make(chan struct{}, maxDumps),
+		making:  make(chan struct{}, maxMaking),
+		owners:  ownersOf(c.FlatpakOwners),
 		news:    news{told: make(chan struct{}, maxLive)},
 	}
 	s.openAPI = s.describe()

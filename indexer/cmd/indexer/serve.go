@@ -147,14 +147,32 @@ func (p *parts) untilThere(ctx context.Context, f func() error) error {
 // A starter starts what a process does besides answering.
 type starter func(context.Context, *errgroup.Group) error
 
+// flatpakOwners reads flatpak.owners, whose form config has checked.
+func flatpakOwners(texts []string) (owners []indexer.FlatpakOwner, err error) {
+	for _, text := range texts {
+		o, err := indexer.ParseFlatpakOwner(text)
+		if err != nil {
+			return nil, err
+		}
+		owners = append(owners, o)
+	}
+	return owners, nil
+}
+
 // public gives the handler of everything public, and what is to be started when
 // the schema is there. stopping is closed when the program is asked to stop.
 func (p *parts) public(stopping <-chan struct{}) (http.Handler, starter, error) {
+	owners, err := flatpakOwners(p.config.Flatpak.Owners)
+	if err != nil {
+		return nil, nil, err
+	}
 	c := web.Config{
-		Read: p.read, Ready: p.ready, Stopping: stopping, Log: p.log, Metrics: p.registry, Version: programVersion(),
+		FlatpakOwners: owners,
+		Read:          p.read, Ready: p.ready, Stopping: stopping, Log: p.log, Metrics: p.registry, Version: programVersion(),
 		PublicURL: p.config.Registry.PublicURL, MaxAgeIndex: p.config.Cache.MaxAgeIndex, MaxAgeHTML: p.config.Cache.MaxAgeHTML,
 		WebUI: p.config.Components.WebUI, AssertEndpoint: p.config.Components.AssertEndpoint,
-		Settings: strings.Join(p.config.Search.OfficialNamespaces, ","), // they make is_official
+		// They make is_official, and what is in flatpak's index.
+		Settings: strings.Join(p.config.Search.OfficialNamespaces, ",") + "\x00" + strings.Join(p.config.Flatpak.Owners, "\x00"),
 		Revision: programRevision(), LogLevel: strings.ToLower(p.config.Log.Level.String()), Address: p.config.HTTP.Address,
 	}
 	if p.config.Components.RegistryProxy {
