@@ -293,6 +293,21 @@ type Status struct {
 	InstanceSince time.Time // when that came
 }
 
+// An Overview says what is in the book, and when it is looked after.
+type Overview struct {
+	Repositories int // that have a tag
+	Tags         Count
+	Manifests    Count
+	LastEvent    time.Time     // when the last one came; zero if none is kept
+	ScansEvery   time.Duration // from the beginning of a scan to when the last that began by itself was due; 0 if none is remembered
+}
+
+// A Count is how many there are, or about how many.
+type Count struct {
+	N     int
+	About bool // it was not counted: the database estimates it
+}
+
 // A Scan is one look at everything.
 type Scan struct {
 	ID           int64

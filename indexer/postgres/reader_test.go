@@ -81,6 +81,7 @@ func TestReadersNeedOnlySelect(t *testing.T) {
 		"Uses":              func(v *postgres.View) (int, error) { r, err := v.Uses(ctx, m.Digest, "", "", 5); return len(r), err },
 		"Freshness":         func(v *postgres.View) (int, error) { f, err := v.Freshness(ctx); return int(f.Version.Number), err },
 		"CountRepositories": func(v *postgres.View) (int, error) { return v.CountRepositories(ctx) },
+		"Overview":          func(v *postgres.View) (int, error) { o, err := v.Overview(ctx); return o.Tags.N, err },
 		"Status":            func(v *postgres.View) (int, error) { s, err := v.Status(ctx); return 1 + s.TasksDue, err },
 	}
 	for name, ask := range questions {

@@ -29,6 +29,7 @@ type book struct {
 	referrers    []indexer.Referrer
 	images       []indexer.RepositoryImages
 	status       indexer.Status
+	overview     indexer.Overview
 	scannedAt    time.Time
 	facets       indexer.Facets
 	suggestions  []indexer.Suggestion
@@ -141,6 +142,8 @@ func (b *book) Images(_ context.Context, q indexer.ImageQuery) ([]indexer.Reposi
 	b.imageQuery = q
 	return b.images, b.asked()
 }
+
+func (b *book) Overview(context.Context) (indexer.Overview, error) { return b.overview, b.asked() }
 
 func (b *book) Status(context.Context) (indexer.Status, error) { return b.status, b.asked() }
 

@@ -200,7 +200,7 @@ func TestRoutesAreDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	d, _ := openAPI(t, serve(t, &book{}).URL)
-	others := []string{"/", "/{$}", "/api/v1", "/api/v1/", "/api/v1/{$}", "/api/v1/openapi.json", "/n/{namespace}", "/r/{reference...}", "/compare", "/opensearch.xml", "/status", "/activity", "/activity.atom", "/storage", "/live", "/static/{name}", "/events", "/assert"}
+	others := []string{"/", "/{$}", "/api/v1", "/api/v1/", "/api/v1/{$}", "/api/v1/openapi.json", "/n/{namespace}", "/r/{reference...}", "/compare", "/opensearch.xml", "/status", "/settings", "/repositories", "/activity", "/activity.atom", "/storage", "/live", "/static/{name}", "/events", "/assert"}
 	routes := regexp.MustCompile(`Handle\((?:method\+)?"(?:GET |POST | )?(/[^"]*)"`).FindAllStringSubmatch(string(source), -1)
 	if len(routes) < 10 {
 		t.Fatalf("found only the routes %q", routes)

@@ -40,9 +40,14 @@ func (s *server) htmlAs(w http.ResponseWriter, r *http.Request, as form, templat
 
 // referencePage shows a repository, or a manifest in it.
 func (s *server) referencePage(w http.ResponseWriter, r *http.Request) error {
-	ref, err := indexer.ParseReference(r.PathValue("reference"))
+	text, slash := cutSlash(r.PathValue("reference"))
+	ref, err := indexer.ParseReference(text)
 	if err != nil {
 		return err
+	}
+	if slash {
+		redirectTo(w, r, "/r/"+text)
+		return nil
 	}
 	if ref.Tag == "" && ref.Digest == "" {
 		return s.orMissing(w, s.repositoryPage(w, r, ref.Repository))

@@ -53,6 +53,8 @@ type Book interface {
 	// the same name is the same.
 	ImagesState(ctx context.Context, q indexer.ImageQuery) (string, error)
 	Status(ctx context.Context) (indexer.Status, error)
+	// Overview counts what is in the book, and says when it is looked after.
+	Overview(ctx context.Context) (indexer.Overview, error)
 
 	// Freshness is the catalogue version of this state and when the last whole
 	// scan ended.
@@ -146,6 +148,11 @@ type Config struct {
 	Settings string
 	// Revision of the source that the program was built from; "" if unknown.
 	Revision string
+	// Writes says that this program scans too: FetchAll after the beginning of a
+	// scan the next one begins, 0: none does by itself. Of a reader both are zero:
+	// only who scans knows.
+	Writes   bool
+	FetchAll time.Duration
 	// LogLevel and Address are what /api/v1/config tells of the configuration.
 	LogLevel, Address string
 }
@@ -205,12 +212,14 @@ func New(c Config) http.Handler {
 		mux.Handle("GET /compare", s.handle(s.comparePage, s.tellPage))
 		mux.Handle("GET /opensearch.xml", s.handle(s.openSearchPage, tellText))
 		mux.Handle("GET /status", s.handle(s.statusPage, s.tellPage))
+		mux.Handle("GET /settings", s.handle(s.settingsPage, s.tellPage))
+		mux.Handle("GET /repositories", s.handle(repositoriesPage, s.tellPage))
 		mux.Handle("GET /activity", s.handle(s.activityPage, s.tellPage))
 		mux.Handle("GET /activity.atom", s.handle(s.activityFeed, tellText))
 		mux.Handle("GET /storage", s.handle(s.storagePage, s.tellPage))
 		mux.Handle("GET /live", s.handle(s.live, tellText))
 		mux.Handle("GET /static/{name}", s.handle(s.static, tellText))
-		mux.Handle("GET /", s.handle(nothingHere, s.tellPage))
+		mux.Handle("GET /", s.handle(withoutSlash(mux), s.tellPage))
 	} else {
 		mux.Handle("GET /", s.handle(nothingHere, tellText))
 	}

@@ -24,6 +24,8 @@ const (
 // A statusView is what an operator should know, what is wrong first.
 type statusView struct {
 	indexer.Status
+	indexer.Overview
+	Next     nextScan
 	Oldest   string // how long the oldest task has waited
 	Troubles []trouble
 	Scans    []scanView // the running one, the waiting one, the last whole one
@@ -55,10 +57,13 @@ type failureView struct {
 // ETag and is not stored, and may say how long ago something was.
 func (s *server) statusPage(w http.ResponseWriter, r *http.Request) error {
 	var status indexer.Status
+	var overview indexer.Overview
 	var fresh indexer.Freshness
 	err := s.readSince(r, func(b Book, f indexer.Freshness) (err error) {
 		fresh = f
-		status, err = b.Status(r.Context())
+		if status, err = b.Status(r.Context()); err == nil {
+			overview, err = b.Overview(r.Context())
+		}
 		return err
 	})
 	if err != nil {
@@ -66,7 +71,7 @@ func (s *server) statusPage(w http.ResponseWriter, r *http.Request) error {
 	}
 	tellFreshness(w.Header(), fresh)
 	var body strings.Builder
-	if err := s.render(&body, "status", page{Title: "Status", Main: s.viewStatus(status, time.Now())}); err != nil {
+	if err := s.render(&body, "status", page{Title: "Status", Main: s.viewStatus(status, overview, time.Now())}); err != nil {
 		return err
 	}
 	w.Header().Set("Cache-Control", "no-store")
@@ -74,8 +79,13 @@ func (s *server) statusPage(w http.ResponseWriter, r *http.Request) error {
 	return write(w, []byte(body.String()))
 }
 
-func (s *server) viewStatus(status indexer.Status, now time.Time) statusView {
-	view := statusView{Status: status, Oldest: span(status.OldestDue), Troubles: troublesOf(status, now), Program: s.Version, Revision: s.Revision}
+func (s *server) viewStatus(status indexer.Status, overview indexer.Overview, now time.Time) statusView {
+	view := statusView{Status: status, Overview: overview, Oldest: span(status.OldestDue), Troubles: troublesOf(status, now), Program: s.Version, Revision: s.Revision}
+	view.Next = s.nextScan(status, overview, now)
+	if view.Next.Never {
+		view.Troubles = append(view.Troubles, trouble{"No scan begins by itself: interval.fetch_all is 0.",
+			"What no event tells, as what was pushed while the registry could not reach this indexer, is missing until somebody runs the command scan. Set interval.fetch_all, to 1h say."})
+	}
 	for _, x := range []struct {
 		what string
 		scan *indexer.Scan
@@ -89,6 +99,36 @@ func (s *server) viewStatus(status indexer.Status, now time.Time) statusView {
 	}
 	view.Cut = status.GivenUp > len(status.Failures)
 	return view
+}
+
+// A nextScan is when the next scan begins, as far as that is known.
+type nextScan struct {
+	At    time.Time // zero: Text alone says it
+	Text  string
+	Never bool // unless somebody asks for one
+}
+
+// nextScan says when the next scan begins. A reader is told by no configuration
+// how long who scans waits; it goes by the last scan that began by itself.
+func (s *server) nextScan(status indexer.Status, overview indexer.Overview, now time.Time) nextScan {
+	every := overview.ScansEvery
+	if s.Writes {
+		every = s.FetchAll
+	}
+	last := status.LastScan
+	switch {
+	case status.Running != nil:
+		return nextScan{Text: "one runs now"}
+	case status.Waiting != nil:
+		return nextScan{Text: "was asked for, and begins as soon as an indexer leads"}
+	case s.Writes && every == 0:
+		return nextScan{Text: "never by itself: interval.fetch_all is 0", Never: true}
+	case every == 0:
+		return nextScan{Text: "as interval.fetch_all of the indexer that writes says, which this one is not told; none has begun by itself so far"}
+	case last == nil || last.StartedAt.Add(every).Before(now):
+		return nextScan{Text: "is due now, and begins as soon as an indexer leads"}
+	}
+	return nextScan{At: last.StartedAt.Add(every), Text: span(every) + " after the one before began"}
 }
 
 func viewScan(what string, scan *indexer.Scan, now time.Time) scanView {

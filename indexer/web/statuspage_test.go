@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/web"
 )
 
 // What is wrong stands before everything else, and nothing is called wrong that
@@ -66,5 +67,57 @@ func TestStatusPage(t *testing.T) {
 	}
 	if resp.Header.Get("Cache-Control") != "no-store" || resp.Header.Get("ETag") != "" {
 		t.Errorf("it is kept: %v", resp.Header)
+	}
+}
+
+// The page tells what is in the book, which is another thing than what the last
+// scan looked at, and says of an estimate that it is one.
+func TestStatusOverview(t *testing.T) {
+	t.Parallel()
+	b := &book{
+		status:   indexer.Status{LastScan: &indexer.Scan{StartedAt: day, FinishedAt: day, Repositories: 1, Tags: 2}, TasksDue: 4, OldestDue: 3 * time.Second},
+		overview: indexer.Overview{Repositories: 1022, Tags: indexer.Count{N: 3456}, Manifests: indexer.Count{N: 12_345_678, About: true}, LastEvent: day.Add(time.Hour)},
+	}
+	_, body := get(t, serve(t, b).URL+"/status")
+	for _, want := range []string{"<b>1,022</b> repositories in the book", "<b>3,456</b> tags", "<b>about 12,345,678</b> manifests", "the book is 3 s behind",
+		`<dt>Last event</dt><dd><time datetime="2026-03-04T06:06:07Z"`, "looked at 1 repository and 2 tags"} {
+		if !strings.Contains(body, want) {
+			t.Errorf("%q is not in %s", want, body)
+		}
+	}
+}
+
+// When the next scan begins is told by the configuration of who scans; a reader has
+// another, and goes by what it sees.
+func TestNextScan(t *testing.T) {
+	t.Parallel()
+	writes := func(every time.Duration) func(*web.Config) {
+		return func(c *web.Config) { c.Writes, c.FetchAll = true, every }
+	}
+	reads := func(*web.Config) {}
+	now := time.Now().Truncate(time.Second)
+	last := &indexer.Scan{StartedAt: now.Add(-10 * time.Minute), FinishedAt: now.Add(-9 * time.Minute)}
+	at := func(d time.Duration) string {
+		return `<dt>Next scan</dt><dd><time datetime="` + now.Add(d).UTC().Format(time.RFC3339)
+	}
+	for name, test := range map[string]struct {
+		config   func(*web.Config)
+		status   indexer.Status
+		overview indexer.Overview
+		want     string
+		trouble  bool
+	}{
+		"writer":                {writes(time.Hour), indexer.Status{LastScan: last}, indexer.Overview{ScansEvery: time.Minute}, at(50 * time.Minute), false},
+		"due":                   {writes(time.Minute), indexer.Status{LastScan: last}, indexer.Overview{}, "is due now", false},
+		"never":                 {writes(0), indexer.Status{LastScan: last}, indexer.Overview{ScansEvery: time.Hour}, "never by itself: interval.fetch_all is 0", true},
+		"runs":                  {writes(time.Hour), indexer.Status{LastScan: last, Running: &indexer.Scan{StartedAt: now}}, indexer.Overview{}, "one runs now", false},
+		"asked for":             {writes(time.Hour), indexer.Status{LastScan: last, Waiting: &indexer.Scan{AskedAt: now}}, indexer.Overview{}, "was asked for", false},
+		"reader":                {reads, indexer.Status{LastScan: last}, indexer.Overview{ScansEvery: 30 * time.Minute}, at(20 * time.Minute), false},
+		"reader before any one": {reads, indexer.Status{LastScan: last}, indexer.Overview{}, "which this one is not told", false},
+	} {
+		_, body := get(t, serve(t, &book{status: test.status, overview: test.overview}, test.config).URL+"/status")
+		if !strings.Contains(body, test.want) || strings.Contains(body, "thing is wrong") != test.trouble {
+			t.Errorf("%s: want %q, and trouble %v, in %s", name, test.want, test.trouble, body)
+		}
 	}
 }

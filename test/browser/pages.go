@@ -62,7 +62,9 @@ var pages = []page{
 	{name: "activity", path: "/activity", shows: []string{"mirror/lighthouse", "gone"}},
 	{name: "activity-repository", path: "/activity?repository=archive/nightly", shows: []string{"archive/nightly"}},
 	{name: "storage", path: "/storage", shows: []string{"platform"}},
-	{name: "status", path: "/status", shows: []string{"Status", "scan"}, live: now},
+	{name: "storage-namespace", path: "/storage?namespace=payments", shows: []string{"Storage of payments"}},
+	{name: "status", path: "/status", shows: []string{"Status", "scan", "in the book"}, live: now},
+	{name: "settings", path: "/settings", shows: []string{"registry.public_url", "writer"}},
 	{name: "api", path: "/api/v1/", shows: []string{"OpenAPI", "/api/v1/search"}},
 
 	{name: "no-repository", path: "/r/samples/harbor", status: http.StatusNotFound, shows: []string{"samples/harbor"}, live: bad},

@@ -193,6 +193,7 @@ func (p *parts) public(stopping <-chan struct{}) (http.Handler, starter, error) 
 			"remedy", "leave interval.fetch_all out, which scans each hour, or write a duration")
 	}
 	workers := p.workers()
+	c.Writes, c.FetchAll = true, p.config.Interval.FetchAll
 	c.Events = &ingest.Receiver{
 		Token: p.config.Events.Token, Receive: p.receive, Wake: workers.Wake, Log: p.log, Metrics: p.metrics,
 	}
