@@ -1,7 +1,9 @@
 package indexer
 
 import (
+	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -171,28 +173,72 @@ func (p *parser) term() (Term, error) {
 		return p.reference(text, not)
 	}
 	t := Term{Not: not, Field: field}
+	if value == "" || value == `""` {
+		return Term{}, p.fail("%s needs a value: write %s", name, fieldForms[field])
+	}
+	if field == FieldLabel || field == FieldAnnotation {
+		return p.pair(t, value)
+	}
 	value, err := p.unquote(value)
 	if err != nil {
 		return Term{}, err
 	}
-	if value == "" {
-		return Term{}, p.fail("%s needs a value: write %s", name, fieldForms[field])
-	}
 	return p.value(t, value)
 }
 
-// unquote takes the quotes off a value; they may stand around all of it, or of a
-// label behind its "=".
+// unquote takes off the quotes around a whole value.
 func (p *parser) unquote(value string) (string, error) {
-	if !strings.Contains(value, `"`) {
-		return value, nil
+	inner := value
+	if len(value) > 1 && value[0] == '"' && value[len(value)-1] == '"' {
+		inner = value[1 : len(value)-1]
 	}
-	head, quoted, _ := strings.Cut(value, `"`)
-	inner, closed := strings.CutSuffix(quoted, `"`)
-	if !closed || strings.Contains(inner, `"`) || head != "" && !strings.HasSuffix(head, "=") {
-		return "", p.fail(`quotes stand around a whole value: write label:"key=a value" or label:key="a value"`)
+	if strings.Contains(inner, `"`) {
+		return "", p.fail(`quotes stand around a whole value: write field:"a value", or label:"a key"="a value"`)
 	}
-	return head + inner, nil
+	return inner, nil
+}
+
+// pair reads a label or annotation: key, key=value, either part in quotes, or
+// both together in quotes. Only a key in quotes of its own may contain "=".
+func (p *parser) pair(t Term, text string) (Term, error) {
+	var err error
+	if quoted, isQuoted := strings.CutPrefix(text, `"`); isQuoted {
+		key, rest, _ := strings.Cut(quoted, `"`)
+		if value, valued := strings.CutPrefix(rest, "="); valued {
+			t.Name, t.Valued = key, true
+			t.Value, err = p.unquote(value)
+			return p.checkPair(t, err)
+		}
+		if text, err = p.unquote(text); err != nil {
+			return t, err
+		}
+		t.Name, t.Value, t.Valued = strings.Cut(text, "=")
+		return p.checkPair(t, nil)
+	}
+	key, value, valued := strings.Cut(text, "=")
+	t.Valued = valued
+	if t.Name, err = p.unquote(key); err == nil {
+		t.Value, err = p.unquote(value)
+	}
+	return p.checkPair(t, err)
+}
+
+func (p *parser) checkPair(t Term, err error) (Term, error) {
+	switch {
+	case err != nil:
+		return t, err
+	case t.Name == "":
+		return t, p.fail("%s needs a key: write %s", t.Field, fieldForms[t.Field])
+	case tooManyStars(t.Name), tooManyStars(t.Value):
+		return t, p.stars()
+	}
+	return t, nil
+}
+
+func tooManyStars(glob string) bool { return strings.Count(glob, "*") > MaxStars }
+
+func (p *parser) stars() error {
+	return p.fail("a pattern may have %d stars: leave some out", MaxStars)
 }
 
 // words reads free words. Those that stand together ("my-app") must all be
@@ -260,15 +306,12 @@ func isTag(s string) bool {
 	return s != "" && len(s) <= 128
 }
 
-// value reads what stands behind a field.
+// value reads what stands behind a field other than label and annotation.
 func (p *parser) value(t Term, value string) (Term, error) {
+	if tooManyStars(value) {
+		return t, p.stars()
+	}
 	switch t.Field {
-	case FieldLabel, FieldAnnotation:
-		t.Name, t.Value, t.Valued = strings.Cut(value, "=")
-		if t.Name == "" {
-			return t, p.fail("a %s needs a name: write %s", t.Field, fieldForms[t.Field])
-		}
-		return t, nil
 	case FieldSize, FieldLayers:
 		return p.number(t, value)
 	case FieldCreated, FieldPushed:
@@ -336,15 +379,18 @@ func (p *parser) number(t Term, value string) (Term, error) {
 		factor, known = 1, unit == "" && !strings.Contains(text, ".")
 	}
 	n, err := strconv.ParseFloat(strings.TrimSuffix(text, unit), 64)
-	if err != nil || !known || n*factor > MaxNumber {
+	if !known || err != nil && !errors.Is(err, strconv.ErrRange) {
 		return t, p.fail("%q is no number for %s: write %s", value, t.Field, fieldForms[t.Field])
 	}
-	t.Number = int64(n * factor)
+	if n*factor > MaxNumber {
+		return t, p.fail("%q is too large for %s: write a number up to %d", value, t.Field, int64(MaxNumber))
+	}
+	t.Number = int64(math.Round(n * factor))
 	return t, nil
 }
 
-// dateForms are how moments are written; each stands for all of the day, month,
-// year or second that it names.
+// dateForms are how spans of time are written. Each stands for all of the day,
+// month, year or minute that it names.
 var dateForms = []struct {
 	layout string
 	end    func(time.Time) time.Time
@@ -352,11 +398,12 @@ var dateForms = []struct {
 	{"2006-01-02", func(t time.Time) time.Time { return t.AddDate(0, 0, 1) }},
 	{"2006-01", func(t time.Time) time.Time { return t.AddDate(0, 1, 0) }},
 	{"2006", func(t time.Time) time.Time { return t.AddDate(1, 0, 0) }},
-	{time.RFC3339, func(t time.Time) time.Time { return t.Add(time.Second) }},
+	{"2006-01-02T15:04Z07:00", func(t time.Time) time.Time { return t.Add(time.Minute) }},
 }
 
-// moment reads a date or an age. A date becomes the span that it names, an age a
-// moment: what is younger than 30 days was made after it.
+// moment reads a time: a date, which is the span that it names, a moment of RFC
+// 3339, or an age, which is a moment too: what is younger than 30 days was made
+// after it.
 func (p *parser) moment(t Term, value string) (Term, error) {
 	compare, text := comparison(value)
 	t.Compare = compare
@@ -366,12 +413,23 @@ func (p *parser) moment(t Term, value string) (Term, error) {
 			return t, nil
 		}
 	}
+	if at, err := time.Parse(time.RFC3339, strings.ToUpper(text)); err == nil {
+		t.From = at.UTC().Truncate(time.Microsecond) // as the database holds times
+		t.To = t.From
+		switch {
+		case compare == Equal && strings.Contains(text, "."):
+			t.To = t.From.Add(time.Microsecond)
+		case compare == Equal:
+			t.To = t.From.Add(time.Second)
+		}
+		return t, nil
+	}
 	age, ok := parseAge(text)
 	if !ok || compare == Equal {
 		return t, p.fail("%q is no time for %s: write %s", value, t.Field, fieldForms[t.Field])
 	}
 	t.From = p.now.Add(-age)
-	t.To = t.From
+	t.To, t.Age = t.From, true
 	t.Compare = map[Comparison]Comparison{Below: Above, AtMost: AtLeast, Above: Below, AtLeast: AtMost}[compare]
 	return t, nil
 }

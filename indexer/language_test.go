@@ -43,6 +43,11 @@ func TestParseQuery(t *testing.T) {
 			{{Field: indexer.FieldLabel, Name: "a.b", Value: "c=d", Valued: true}}, {{Field: indexer.FieldAnnotation, Name: "x"}}}},
 		{`label:"a=b c" label:a="b c"`, clauses{
 			{{Field: indexer.FieldLabel, Name: "a", Value: "b c", Valued: true}}, {{Field: indexer.FieldLabel, Name: "a", Value: "b c", Valued: true}}}},
+		{`label:"k=v"=odd label:"k=v"="odd =" label:"k=v"=*`, clauses{
+			{{Field: indexer.FieldLabel, Name: "k=v", Value: "odd", Valued: true}}, {{Field: indexer.FieldLabel, Name: "k=v", Value: "odd =", Valued: true}},
+			{{Field: indexer.FieldLabel, Name: "k=v", Value: "*", Valued: true}}}},
+		{`label:"a key" annotation:"a key"=`, clauses{
+			{{Field: indexer.FieldLabel, Name: "a key"}}, {{Field: indexer.FieldAnnotation, Name: "a key", Valued: true}}}},
 		{"label:a=", clauses{{{Field: indexer.FieldLabel, Name: "a", Valued: true}}}},
 		{"size:>1.5GiB layers:<=5 size:20", clauses{
 			{{Field: indexer.FieldSize, Compare: indexer.Above, Number: 3 << 29}},
@@ -52,10 +57,17 @@ func TestParseQuery(t *testing.T) {
 			{{Field: indexer.FieldCreated, Compare: indexer.Above, From: day(2026, 1, 31), To: day(2026, 2, 1)}},
 			{{Field: indexer.FieldPushed, Compare: indexer.Equal, From: day(2026, 2, 1), To: day(2026, 3, 1)}}}},
 		{"created:<30d pushed:>=1y", clauses{
-			{{Field: indexer.FieldCreated, Compare: indexer.Above, From: minute.Add(-720 * time.Hour), To: minute.Add(-720 * time.Hour)}},
-			{{Field: indexer.FieldPushed, Compare: indexer.AtMost, From: minute.Add(-8760 * time.Hour), To: minute.Add(-8760 * time.Hour)}}}},
+			{{Field: indexer.FieldCreated, Compare: indexer.Above, Age: true, From: minute.Add(-720 * time.Hour), To: minute.Add(-720 * time.Hour)}},
+			{{Field: indexer.FieldPushed, Compare: indexer.AtMost, Age: true, From: minute.Add(-8760 * time.Hour), To: minute.Add(-8760 * time.Hour)}}}},
 		{"pushed:2026-01-02t03:04:05+01:00", clauses{{{Field: indexer.FieldPushed, Compare: indexer.Equal,
 			From: time.Date(2026, 1, 2, 2, 4, 5, 0, time.UTC), To: time.Date(2026, 1, 2, 2, 4, 6, 0, time.UTC)}}}},
+		{"pushed:>2026-01-02T03:04:05Z pushed:2026-01-02T03:04:05.5Z pushed:<=2026-01-02T03:04Z", clauses{
+			{{Field: indexer.FieldPushed, Compare: indexer.Above, From: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), To: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}},
+			{{Field: indexer.FieldPushed, Compare: indexer.Equal, From: time.Date(2026, 1, 2, 3, 4, 5, 500e6, time.UTC), To: time.Date(2026, 1, 2, 3, 4, 5, 500001e3, time.UTC)}},
+			{{Field: indexer.FieldPushed, Compare: indexer.AtMost, From: time.Date(2026, 1, 2, 3, 4, 0, 0, time.UTC), To: time.Date(2026, 1, 2, 3, 5, 0, 0, time.UTC)}}}},
+		{"size:1.1kB size:1.4", clauses{
+			{{Field: indexer.FieldSize, Compare: indexer.Equal, Number: 1100}}, {{Field: indexer.FieldSize, Compare: indexer.Equal, Number: 1}}}},
+		{"layers:99999999999", clauses{{{Field: indexer.FieldLayers, Compare: indexer.Equal, Number: 99999999999}}}},
 		{"has:SBOM is:multiarch", clauses{{{Field: indexer.FieldHas, Value: "sbom"}}, {{Field: indexer.FieldIs, Value: "multiarch"}}}},
 		{"digest:ABCDEF sha256:012345", clauses{{{Field: indexer.FieldDigest, Value: "sha256:abcdef"}}, {{Field: indexer.FieldDigest, Value: "sha256:012345"}}}},
 		// References, pasted.
@@ -88,12 +100,22 @@ func TestParseQueryErrors(t *testing.T) {
 		{"size:big", "size:big", "write size:>100MB"},
 		{"layers:1.5", "layers:1.5", "write layers:"},
 		{"layers:1k", "layers:1k", "write layers:"},
-		{"size:99999TB", "size:99999TB", "no number"},
+		{"size:99999TB", "size:99999TB", "write a number up to 9007199254740992"},
+		{"layers:>9007199254740993000", "layers:>9007199254740993000", "write a number up to 9007199254740992"},
+		{"size:" + strings.Repeat("9", 400), "size:" + strings.Repeat("9", 400), "too large"},
+		{"size:-1", "size:-1", "no number"},
+		{"pushed:2026-01-31T10Z", "pushed:2026-01-31T10Z", "no time"},
+		{"label:a=" + strings.Repeat("*a", 9), "label:a=" + strings.Repeat("*a", 9), "may have 8 stars"},
+		{"label:" + strings.Repeat("*a", 9), "label:" + strings.Repeat("*a", 9), "may have 8 stars"},
+		{"repo:" + strings.Repeat("*a", 9), "repo:" + strings.Repeat("*a", 9), "may have 8 stars"},
+		{`label:"a"b=c`, `label:"a"b=c`, "around a whole value"},
+		{`label:a"b"=c`, `label:a"b"=c`, "around a whole value"},
+		{`tag:""`, `tag:""`, "tag needs a value"},
 		{"created:30d", "created:30d", "no time"},
 		{"created:<99999y", "created:<99999y", "no time"},
 		{"created:>2026-02-30", "created:>2026-02-30", "no time"},
 		{"x has:wheels y", "has:wheels", "sbom, signature"},
-		{"label:=x", "label:=x", "needs a name"},
+		{"label:=x", "label:=x", "needs a key"},
 		{`label:"a"b"c"`, `label:"a"b"c"`, "around a whole value"},
 		{"platform:linux", "platform:linux", "linux/arm64"},
 		{"digest:xyz", "digest:xyz", "hexadecimal"},

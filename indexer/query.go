@@ -19,6 +19,9 @@ const (
 	// MinDigits is the least of a digest that it can be found by: 6, of which
 	// there are 16 million; docker shows 12.
 	MinDigits = 6
+	// MaxStars is how many stars a pattern may have: 8, twice what anybody has a use
+	// for. Each makes the comparison with a text longer.
+	MaxStars = 8
 	// MaxNumber is the largest number in a query: 2^53, up to where a JSON
 	// number is exact everywhere.
 	MaxNumber = 1 << 53
@@ -59,7 +62,7 @@ func (q Query) Page(limit, offset int) Query {
 func (q Query) AgeFrom() time.Time {
 	for _, c := range q.Clauses {
 		for _, t := range c {
-			if !t.From.IsZero() && t.From.Equal(t.To) {
+			if t.Age {
 				return t.From
 			}
 		}
@@ -82,9 +85,9 @@ const (
 // A Clause holds if any of its terms does.
 type Clause []Term
 
-// A Term is one condition. Terms about images (tag to pushed) that stand in
-// clauses of their own and are not negated must hold for one and the same
-// tagged image of the repository, or of its image indexes.
+// A Term is one condition. The clauses of which every term is about images (tag
+// to pushed) and none is negated must hold for one and the same image: a tagged
+// one of the repository, or one in a tagged image index of it.
 type Term struct {
 	Not   bool // the repository must have nothing for which the rest holds
 	Field Field
@@ -101,7 +104,8 @@ type Term struct {
 
 	Compare  Comparison // of size, layers, created and pushed
 	Number   int64      // bytes or layers
-	From, To time.Time  // the span that a date names, To not in it; both the same for an age
+	From, To time.Time  // the span that a date names, To not in it; both the same for a moment
+	Age      bool       // whether From is counted from the present
 }
 
 // A Comparison is an operator between a field and a number or time.
@@ -198,7 +202,7 @@ var fieldForms = map[Field]string{
 	FieldDigest:  "digest:sha256:0123ab", FieldTag: "tag:latest or tag:v1.*",
 	FieldOS: "os:linux", FieldArchitecture: "arch:arm64", FieldPlatform: "platform:linux/arm64",
 	FieldType:  "type:image, type:index, type:artifact or an artifact type such as type:application/spdx+json",
-	FieldLabel: "label:key or label:key=value", FieldAnnotation: "annotation:key or annotation:key=value",
+	FieldLabel: `label:key, label:key=value or label:"a=key"=value`, FieldAnnotation: `annotation:key, annotation:key=value or annotation:"a=key"=value`,
 	FieldSize: "size:>100MB", FieldLayers: "layers:<5",
 	FieldCreated: "created:>2026-01-31 or created:<30d", FieldPushed: "pushed:>2026-01-31 or pushed:<30d",
 }

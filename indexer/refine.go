@@ -6,15 +6,23 @@ import (
 )
 
 // FieldTerm writes a condition as it stands in a query: a field and a value,
-// exactly that one. It reports false if the language has no way to write it: a
-// value that would be read as quotes, a pattern or, of a label, another value.
+// exactly that one; for a label or annotation the value is its key. It reports
+// false if the language has no way to write it: a value that would be read as
+// quotes or as a pattern.
 func FieldTerm(field, value string) (term string, ok bool) {
-	if value == "" || strings.ContainsAny(value, `"*?`) || field == "label" && strings.Contains(value, "=") {
+	if value == "" || strings.ContainsAny(value, `"*?`) {
 		return "", false
 	}
 	term = Completion{Label: field + ":"}.With(value)
+	if f := fieldNames[field]; (f == FieldLabel || f == FieldAnnotation) && strings.Contains(value, "=") {
+		term = field + `:"` + value + `"=*` // any value: the only way to write such a key alone
+	}
 	q, err := ParseQuery(term, time.Time{})
-	return term, err == nil && len(q.Clauses) == 1 && len(q.Clauses[0]) == 1 && q.Clauses[0][0].Field != FieldText
+	if err != nil || len(q.Clauses) != 1 || len(q.Clauses[0]) != 1 {
+		return "", false
+	}
+	t := q.Clauses[0][0]
+	return term, t.Field != FieldText && (t.Value == value || t.Name == value)
 }
 
 // HasTerm reports whether a term stands by itself in the text of a query.

@@ -16,7 +16,9 @@ func TestFieldTerm(t *testing.T) {
 		{"type", "application/spdx+json", "type:application/spdx+json"},
 		{"label", "org.opencontainers.image.title", "label:org.opencontainers.image.title"},
 		{"label", "two words", `label:"two words"`},
-		{"label", "a=b", ""},
+		{"label", "a=b", `label:"a=b"=*`},
+		{"annotation", "a=b c", `annotation:"a=b c"=*`},
+		{"os", "Linux", ""}, // which no row holds
 		{"label", `a"b`, ""},
 		{"label", "a*", ""},
 		{"os", "", ""},
