@@ -14,8 +14,7 @@ type Facets struct {
 }
 
 // MaxFaceted is how many repositories facets are counted over: 500, the best
-// of the query, which takes some 10 ms. Counting a million takes seconds, and the
-// shares of the first tell as much.
+// of the query, which takes some 10 ms. Counting a million takes seconds.
 const MaxFaceted = 500
 
 // A Facet is one property, and how many repositories have each value of it. Name
@@ -25,10 +24,12 @@ type Facet struct {
 	Values []FacetValue // most first, then by value; at most 20
 }
 
-// A FacetValue is one value of a Facet.
+// A FacetValue is one value of a Facet. Count is how many repositories the query
+// selects with this condition beside its own, as FieldTerm writes it.
 type FacetValue struct {
-	Value string
-	Count int
+	Value   string
+	Count   int
+	AtLeast bool // there may be more than Count: not all was looked at
 }
 
 // A Suggestion is what somebody who is typing may mean.

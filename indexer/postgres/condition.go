@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	sq "github.com/Masterminds/squirrel"
 
@@ -24,6 +25,13 @@ func ofImage(f indexer.Field) bool {
 		return true
 	}
 	return false
+}
+
+// aboutImages reports whether a clause takes part in the rule that conditions side
+// by side hold for one and the same image: every term asks about images, and none
+// is negated.
+func aboutImages(c indexer.Clause) bool {
+	return !slices.ContainsFunc(c, func(t indexer.Term) bool { return t.Not || !ofImage(t.Field) })
 }
 
 // tsqueryOf makes a tsquery of a clause of words.
@@ -118,28 +126,78 @@ func positive(t indexer.Term) rowCondition {
 		from, to := digestRange(t.Value)
 		return rowCondition{filter: sq.Expr("EXISTS (SELECT FROM manifest m WHERE m.repository_id = s.repository_id AND m.digest BETWEEN ? AND ?)", from, to), dear: true}
 	}
-	return ofImages([]indexer.Term{t})
+	return ofOneImage(t)
 }
 
-// ofImages gives terms that must hold for one and the same image. What a single
-// one says, the row of the repository mostly knows; of several it only tells
-// which repositories may have such an image.
-func ofImages(terms []indexer.Term) rowCondition {
-	if len(terms) == 1 {
-		return ofOneImage(terms[0])
+// ofImages returns clauses about images as a condition: that one and the same
+// image fulfils all of them. What a single one says, the row of the repository
+// mostly knows; of several it only tells which repositories may have such an
+// image.
+func ofImages(clauses []indexer.Clause) rowCondition {
+	if len(clauses) == 1 {
+		return anyOfImages(clauses[0])
 	}
-	index, image := sq.And{}, sq.And{}
-	for _, t := range terms {
-		if c := ofOneImage(t); c.index != nil {
-			index = append(index, c.index)
+	index := sq.And{}
+	for _, c := range clauses {
+		if hint := anyOfImages(c).index; hint != nil {
+			index = append(index, hint)
 		}
-		image = append(image, imageCondition(t))
 	}
-	c := rowCondition{filter: hasImage(image), dear: true}
+	c := rowCondition{filter: hasImage(imageConditions(clauses)), dear: true}
 	if len(index) > 0 {
 		c.index = index
 	}
 	return c
+}
+
+// imageConditions returns clauses as a condition on image_search AS i.
+func imageConditions(clauses []indexer.Clause) sq.And {
+	var all sq.And
+	for _, c := range clauses {
+		any := sq.Or{}
+		for _, t := range c {
+			any = append(any, imageCondition(t))
+		}
+		all = append(all, any)
+	}
+	return all
+}
+
+// anyOfImages returns one clause about images as a condition.
+func anyOfImages(clause indexer.Clause) rowCondition {
+	if len(clause) == 1 {
+		return ofOneImage(clause[0])
+	}
+	c := rowCondition{index: sharedIndex(clause)}
+	if c.index == nil || slices.ContainsFunc(clause, func(t indexer.Term) bool { return factOf(t) == "" }) {
+		any := anyOf(clause)
+		c.filter, c.dear = any.filter, any.dear
+	}
+	return c
+}
+
+// sharedIndex is true of every repository that fulfils a term of the clause, and
+// served by the index of terms; nil if there is no such condition. If all terms
+// are facts, it is true of no others.
+func sharedIndex(clause indexer.Clause) sq.Sqlizer {
+	var hashes []string
+	var args []any
+	for _, t := range clause {
+		if fact := factOf(t); fact != "" {
+			hashes, args = append(hashes, "hashtextextended(?, 0)"), append(args, fact)
+			continue
+		}
+		term := ""
+		if t.Field == indexer.FieldLabel || t.Field == indexer.FieldAnnotation {
+			term, _ = termOf(t)
+		}
+		if term == "" {
+			return nil
+		}
+		key, _, _ := strings.Cut(term, separator)
+		hashes, args = append(hashes, "hashtextextended(?, 0)", "~hashtextextended(?, 0)", hash(manyTerm)), append(args, term, key)
+	}
+	return sq.Expr("s.terms && ARRAY["+strings.Join(hashes, ", ")+"]", args...)
 }
 
 func ofOneImage(t indexer.Term) rowCondition {
@@ -157,11 +215,7 @@ func ofOneImage(t indexer.Term) rowCondition {
 		if term == "" {
 			break
 		}
-		key, _, _ := strings.Cut(term, separator)
-		c := rowCondition{
-			index:  sq.Expr("s.terms && ARRAY[hashtextextended(?, 0), ~hashtextextended(?, 0), "+hash(manyTerm)+"]", term, key),
-			filter: sq.Or{hasTerm(term), image}, dear: true,
-		}
+		c := rowCondition{index: sharedIndex(indexer.Clause{t}), filter: sq.Or{hasTerm(term), image}, dear: true}
 		if !exact {
 			c.filter = image
 		}
@@ -229,9 +283,9 @@ func imageCondition(t indexer.Term) sq.Sqlizer {
 	case indexer.FieldAnnotation:
 		return keyCondition(t, "m.annotations")
 	case indexer.FieldSize:
-		return sq.Expr("i.size "+operator(t.Compare)+" ?", t.Number)
+		return sq.Expr("i.size "+operator(t.Compare)+" ?::bigint", t.Number)
 	case indexer.FieldLayers:
-		return sq.Expr("i.layers "+operator(t.Compare)+" ?", t.Number)
+		return sq.Expr("i.layers "+operator(t.Compare)+" ?::bigint", t.Number)
 	case indexer.FieldCreated:
 		return within("i.created_at", t)
 	case indexer.FieldPushed:
@@ -252,11 +306,11 @@ func operator(c indexer.Comparison) string {
 	return "="
 }
 
-// within compares a moment with the span that a date names.
+// within compares a moment with the span or the moment that a query names.
 func within(column string, t indexer.Term) sq.Sqlizer {
 	switch t.Compare {
 	case indexer.Above:
-		if t.From.Equal(t.To) { // an age
+		if t.From.Equal(t.To) { // a moment
 			return sq.Expr(column+" > ?", t.To)
 		}
 		return sq.Expr(column+" >= ?", t.To)
@@ -273,9 +327,14 @@ func within(column string, t indexer.Term) sq.Sqlizer {
 	return sq.Expr(column+" >= ? AND "+column+" < ?", t.From, t.To)
 }
 
-// maxTerm is how many characters of a key and of a value stand in the terms of
-// image_search; of longer ones the manifest itself is asked.
+// maxTerm is how many characters of a key and of a value can be asked for: 200.
+// The terms of image_search are made of these; equality and patterns compare as
+// many, so that they say the same. It bounds what a pattern takes: to match eight
+// stars with 200 characters takes microseconds, and with 256 kB seconds.
 const maxTerm = 200
+
+// beginningOf returns the first maxTerm characters of an expression.
+func beginningOf(expression string) string { return fmt.Sprintf("left(%s, %d)", expression, maxTerm) }
 
 // keyCondition compares a label or annotation.
 func keyCondition(t indexer.Term, column string) sq.Sqlizer {
@@ -289,29 +348,39 @@ func keyCondition(t indexer.Term, column string) sq.Sqlizer {
 	if exact {
 		return all
 	}
-	inner := sq.And{glob("pair.key", t.Name)}
-	if t.Valued {
-		inner = append(inner, glob("pair.value", t.Value))
+	const ofManifest = "EXISTS (SELECT FROM manifest m%s WHERE m.repository_id = i.repository_id AND m.id = i.manifest_id AND (?))"
+	if name := cut(t.Name); t.Valued && !isGlob(t.Name) && utf8.RuneCountInString(name) < maxTerm { // no longer key begins so
+		return append(all, sq.Expr(fmt.Sprintf(ofManifest, ""), globBeginning("("+column+" ->> ?)", t.Value, name)))
 	}
-	return append(all, sq.Expr("EXISTS (SELECT FROM manifest m, jsonb_each_text("+column+") AS pair "+
-		"WHERE m.repository_id = i.repository_id AND m.id = i.manifest_id AND (?))", inner))
+	inner := sq.And{globBeginning("pair.key", t.Name)}
+	if t.Valued {
+		inner = append(inner, globBeginning("pair.value", t.Value))
+	}
+	return append(all, sq.Expr(fmt.Sprintf(ofManifest, ", jsonb_each_text("+column+") AS pair"), inner))
 }
 
-// termOf gives the term of image_search that every image has for which t is
+// globBeginning compares the beginning of an expression, of which args are the
+// parameters, with a value that may hold stars.
+func globBeginning(expression, value string, args ...any) sq.Sqlizer {
+	if isGlob(value) {
+		return sq.Expr(beginningOf(expression)+" LIKE ?", append(args, like(value))...)
+	}
+	return sq.Expr(beginningOf(expression)+" = ?", append(args, cut(value))...)
+}
+
+// termOf returns the term of image_search that every image has for which t is
 // true, "" if there is none; exact says that t is true for all that have it.
 func termOf(t indexer.Term) (term string, exact bool) {
-	prefix := string(t.Field) + ":"
+	key := string(t.Field) + ":" + cut(t.Name)
 	switch {
 	case isGlob(t.Name):
 		return "", false
-	case len(t.Name) > maxTerm:
-		return "", false
-	case !t.Valued:
-		return prefix + t.Name, true
-	case isGlob(t.Value), len(t.Value) > maxTerm, strings.HasSuffix(t.Name, "created"), strings.HasSuffix(t.Name, "build-date"):
-		return prefix + t.Name, false
+	case !t.Valued, t.Value != "" && strings.Trim(t.Value, "*") == "": // any value
+		return key, true
+	case isGlob(t.Value), strings.HasSuffix(t.Name, "created"), strings.HasSuffix(t.Name, "build-date"):
+		return key, false
 	}
-	return prefix + t.Name + separator + t.Value, true
+	return key + separator + cut(t.Value), true
 }
 
 // digestRange gives the least and the greatest digest that begin with the digits

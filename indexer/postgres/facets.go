@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	sq "github.com/Masterminds/squirrel"
+
 	"github.com/portbook/portbook/indexer"
 )
 
@@ -17,61 +19,130 @@ var facetNames = []string{"namespace", "os", "arch", "type", "licence", "label"}
 // can show.
 const maxFacetValues = 20
 
+// maxFacetImages is how many images are looked at for facets: 20,000, some
+// 100 ms, where a query asks for images: 40 of each repository.
+const maxFacetImages = 20_000
+
+// ofImageFacets are the facets that count repositories by what their images are.
+var ofImageFacets = []string{"os", "arch", "type", "label"}
+
 // Facets counts what the repositories are that q selects: the best MaxFaceted of
-// them by relevance, whatever order q asks for.
+// them by relevance, whatever order and page q asks for. Of labels, it counts
+// those keys that the image of a leading tag has.
 func (v *View) Facets(ctx context.Context, q indexer.Query) (indexer.Facets, error) {
-	q.Sort, q.Limit, q.Offset = indexer.SortRelevance, indexer.MaxFaceted+1, 0
-	ids, err := v.found(ctx, newSearch(q))
+	q.Sort, q.Limit, q.Offset, q.After = indexer.SortRelevance, indexer.MaxFaceted+1, 0, ""
+	s := newSearch(q)
+	images := s.images // of what was asked, not of how it is found
+	ids, err := v.found(ctx, s)
 	if err != nil {
 		return indexer.Facets{}, wrap("facets", err)
 	}
 	counted := ids[:min(len(ids), indexer.MaxFaceted)]
-	counts, err := collect[factCount](ctx, v.tx, factsQuery, counted)
-	return indexer.Facets{Counted: len(counted), All: len(counted) == len(ids), Facets: facetsOf(counts)}, wrap("facets", err)
+	facets := indexer.Facets{Counted: len(counted), All: len(counted) == len(ids)}
+	counts, err := v.countFacts(ctx, counted, images)
+	facets.Facets = facetsOf(counts, !facets.All)
+	return facets, wrap("facets", err)
 }
 
 // A factCount is how many repositories have a fact.
 type factCount struct {
-	Fact string
-	N    int
+	Fact    string
+	N       int
+	AtLeast bool
 }
 
-// factsQuery counts the facts of repositories, and their namespaces as one. The
-// fence keeps Postgres from reading more rows than those.
-const factsQuery = `
-	SELECT fact, count(*)::int AS n FROM (
-		SELECT unnest(s.facts || CASE WHEN strpos(s.name, '/') > 0 THEN 'namespace:' || split_part(s.name, '/', 1) END) AS fact
-		FROM unnest($1::int[]) AS found (repository_id)
-		CROSS JOIN LATERAL (SELECT s.name, s.facts FROM repository_search s WHERE s.repository_id = found.repository_id OFFSET 0) AS s
-	) AS facts
-	WHERE fact IS NOT NULL GROUP BY fact`
-
-// facetsOf sorts counts; a facet that nothing has a value of is left out.
-func facetsOf(facts []factCount) []indexer.Facet {
-	counts := map[string]map[string]int{}
-	for _, name := range facetNames {
-		counts[name] = map[string]int{}
+// countFacts counts what repositories are. A value is added to a query as one more
+// condition on the same image; so where there are such already, only the images
+// that fulfil them count.
+func (v *View) countFacts(ctx context.Context, ids []int32, images []indexer.Clause) ([]factCount, error) {
+	counts, err := collect[factCount](ctx, v.tx, rowFactsQuery, ids)
+	tooManyKeys := func(c factCount) bool { return c.Fact == manyTerm }
+	if err != nil || len(images) == 0 && !slices.ContainsFunc(counts, tooManyKeys) {
+		return counts, err
 	}
+	counts = slices.DeleteFunc(counts, tooManyKeys)
+	of := ofImageFacets
+	if len(images) == 0 {
+		of = []string{"label"} // of the others, the rows know all
+	}
+	replaced := func(c factCount) bool {
+		name, _, _ := strings.Cut(c.Fact, ":")
+		return slices.Contains(of, name)
+	}
+	var labels []string
+	for _, c := range counts {
+		if strings.HasPrefix(c.Fact, "label:") {
+			labels = append(labels, c.Fact)
+		}
+	}
+	found, err := v.countImageFacts(ctx, ids, images, labels)
+	found = slices.DeleteFunc(found, func(c factCount) bool { return !replaced(c) })
+	return append(slices.DeleteFunc(counts, replaced), found...), err
+}
+
+// rowFactsQuery counts the facts of repositories by their search rows, and their
+// namespaces as one; of labels the keys that any of their images has. It counts
+// the repositories whose rows do not know all keys as manyTerm. The fence keeps
+// Postgres from reading more rows than those.
+var rowFactsQuery = `
+	WITH found AS MATERIALIZED (
+		SELECT s.name, s.facts, s.terms FROM unnest($1::int[]) AS found (repository_id)
+		CROSS JOIN LATERAL (SELECT s.name, s.facts, s.terms FROM repository_search s WHERE s.repository_id = found.repository_id OFFSET 0) AS s
+	), facts AS MATERIALIZED (
+		SELECT fact, count(*)::int AS n FROM (
+			SELECT unnest(facts || CASE WHEN strpos(name, '/') > 0 THEN 'namespace:' || split_part(name, '/', 1) END) AS fact FROM found
+		) AS facts
+		WHERE fact IS NOT NULL GROUP BY fact
+	), label AS MATERIALIZED (
+		SELECT fact, hashtextextended(fact, 0) AS term FROM facts WHERE starts_with(fact, 'label:')
+		UNION ALL SELECT '` + manyTerm + `', ` + hash(manyTerm) + `
+	)
+	SELECT fact, n, false AS at_least FROM facts WHERE NOT starts_with(fact, 'label:')
+	UNION ALL
+	SELECT label.fact, count(*)::int, false FROM found CROSS JOIN unnest(found.terms) AS has (term) JOIN label USING (term) GROUP BY label.fact`
+
+// countImageFacts counts the facts of images that fulfil clauses, and those of the
+// labels that they have.
+func (v *View) countImageFacts(ctx context.Context, ids []int32, clauses []indexer.Clause, labels []string) ([]factCount, error) {
+	const q = `
+		WITH looked AS MATERIALIZED (
+			SELECT i.* FROM unnest(?::int[]) AS found (repository_id)
+			CROSS JOIN LATERAL (SELECT * FROM image_search i WHERE i.repository_id = found.repository_id OFFSET 0) AS i LIMIT ?
+		), matching AS MATERIALIZED (
+			SELECT i.repository_id, i.facts, i.keys FROM looked i WHERE (?)
+		), label AS MATERIALIZED (
+			SELECT fact, hashtextextended(fact, 0) AS key FROM unnest(?::text[]) AS fact
+		)
+		SELECT fact, count(DISTINCT repository_id)::int AS n, (SELECT count(*) FROM looked) >= ? AS at_least FROM (
+			SELECT m.repository_id, unnest(m.facts) AS fact FROM matching m
+			UNION ALL
+			SELECT m.repository_id, label.fact FROM matching m CROSS JOIN unnest(m.keys) AS has (key) JOIN label USING (key)
+		) AS facts GROUP BY fact`
+	sql, args, err := statement(q, ids, maxFacetImages, append(sq.And{sq.Expr("true")}, imageConditions(clauses)...), labels, maxFacetImages)
+	if err != nil {
+		return nil, err
+	}
+	return collect[factCount](ctx, v.tx, sql, args...)
+}
+
+// facetsOf sorts counts, all of which are lower bounds if atLeast says so. It
+// leaves out facets without a value.
+func facetsOf(facts []factCount, atLeast bool) []indexer.Facet {
+	values := map[string][]indexer.FacetValue{}
 	for _, f := range facts {
 		name, value, _ := strings.Cut(f.Fact, ":")
-		if values := counts[name]; values != nil {
-			values[value] = f.N
-		}
+		values[name] = append(values[name], indexer.FacetValue{Value: value, Count: f.N, AtLeast: atLeast || f.AtLeast})
 	}
 	var facets []indexer.Facet
 	for _, name := range facetNames {
-		if values := mostFirst(counts[name]); len(values) > 0 {
+		if values := mostFirst(values[name]); len(values) > 0 {
 			facets = append(facets, indexer.Facet{Name: name, Values: values})
 		}
 	}
 	return facets
 }
 
-func mostFirst(counts map[string]int) []indexer.FacetValue {
-	var values []indexer.FacetValue
-	for value, n := range counts {
-		values = append(values, indexer.FacetValue{Value: value, Count: n})
-	}
+func mostFirst(values []indexer.FacetValue) []indexer.FacetValue {
 	slices.SortFunc(values, func(a, b indexer.FacetValue) int {
 		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Value, b.Value))
 	})

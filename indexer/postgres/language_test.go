@@ -213,6 +213,13 @@ func TestLanguage(t *testing.T) {
 		{"label:team=green label:stage=prod", nil}, // of two images
 		{"label:team=blue label:stage=prod", []string{app}},
 		{"label:team=green platform:linux/amd64", nil},
+		{"os:linux OR os:windows arch:amd64", []string{web, app, cache}},
+		{"label:team=green OR os:windows label:stage=prod", nil}, // one image must be both
+		{"label:team=green OR os:windows arch:arm64", []string{app}},
+		{"label:team=green OR cache label:stage=prod", []string{app}}, // with a word beside, each by itself
+		{"app:v1 arch:arm64", []string{app}},
+		{"nginx:1.25 arch:arm64", nil},
+		{"app:v1 OR cache", []string{app, cache}},
 		{"size:>500MB", []string{cache}},
 		{"size:22MB", []string{app}}, // of the index: both its images
 		{"layers:<2", []string{chart, signed}},

@@ -44,28 +44,30 @@ type search struct {
 	filters sq.And // the others
 	dear    bool   // whether filters take more than a look at the row
 	drivers []driver
+	images  []indexer.Clause // those that one and the same image must fulfil; they stand among the conditions too
 }
 
 func newSearch(q indexer.Query) *search {
+	q.Clauses = withoutReferences(q.Clauses)
 	s := &search{Query: q}
 	var words []string
-	var images []indexer.Term
 	for _, c := range q.Clauses {
 		switch {
 		case onlyWords(c):
 			words = append(words, tsqueryOf(c))
+		case aboutImages(c):
+			s.images = append(s.images, c)
 		case len(c) > 1:
 			s.add(anyOf(c))
-		case ofImage(c[0].Field) && !c[0].Not:
-			images = append(images, c[0])
-			s.drive(c[0])
 		default:
 			s.add(conditionOf(c[0]))
+		}
+		if len(c) == 1 {
 			s.drive(c[0])
 		}
 	}
-	if len(images) > 0 {
-		s.add(ofImages(images))
+	if len(s.images) > 0 {
+		s.add(ofImages(s.images))
 	}
 	if q.After != "" {
 		s.filters = append(s.filters, sq.Expr("s.name > ?", q.After))
@@ -73,6 +75,22 @@ func newSearch(q indexer.Query) *search {
 	s.words = strings.Join(words, " & ")
 	s.firm = s.words
 	return s
+}
+
+// withoutReferences returns clauses in which a pasted reference that stands by
+// itself ("nginx:1.25") is its words, and its tag as a condition on an image.
+func withoutReferences(clauses []indexer.Clause) []indexer.Clause {
+	var all []indexer.Clause
+	for _, c := range clauses {
+		if len(c) == 1 && c[0].Tag != "" && !c[0].Not {
+			words := c[0]
+			words.Tag = ""
+			all = append(all, indexer.Clause{words}, indexer.Clause{{Field: indexer.FieldTag, Value: c[0].Tag}})
+			continue
+		}
+		all = append(all, c)
+	}
+	return all
 }
 
 func (s *search) add(c rowCondition) {

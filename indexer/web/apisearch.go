@@ -132,7 +132,7 @@ func turnTo(cursor string, q indexer.Query) (indexer.Query, error) {
 type facetsAnswer struct {
 	Query   string  `json:"query" doc:"as it was read"`
 	Counted int     `json:"counted" doc:"repositories that were looked at: at most 500, the best of the query"`
-	All     bool    `json:"all" doc:"whether those are all that the query finds"`
+	All     bool    `json:"all" doc:"whether those are all that the query finds; if not, every count is a lower bound"`
 	Facets  []facet `json:"facets"`
 }
 
@@ -143,7 +143,9 @@ type facet struct {
 
 type facetValue struct {
 	Value string `json:"value"`
-	Count int    `json:"count" doc:"repositories that have it"`
+	Count int    `json:"count" doc:"repositories that the query finds with this value as one more condition"`
+
+	CountIsFloor bool `json:"count_is_floor" doc:"whether there may be more than count: not everything was looked at"`
 }
 
 func (s *server) apiFacets(w http.ResponseWriter, r asked) error {
@@ -162,7 +164,9 @@ func (s *server) apiFacets(w http.ResponseWriter, r asked) error {
 }
 
 func facetOf(f indexer.Facet) facet {
-	return facet{f.Name, fitting(f.Values, func(v indexer.FacetValue) facetValue { return facetValue(v) })}
+	return facet{f.Name, fitting(f.Values, func(v indexer.FacetValue) facetValue {
+		return facetValue{Value: v.Value, Count: v.Count, CountIsFloor: v.AtLeast}
+	})}
 }
 
 type suggestAnswer struct {

@@ -22,8 +22,9 @@ type catalogueView struct {
 	AtLeast    bool
 	Results    []resultView
 	Facets     []facetView
-	Counted    int // repositories that the facets were counted over
-	All        bool
+	Counted    int  // repositories that the facets were counted over
+	All        bool // those are all that were found
+	Floor      bool // a count of a facet is a lower bound
 	Sorts      []choice
 	DidYouMean *choice
 	Empty      bool     // there is nothing in the book at all
@@ -53,8 +54,9 @@ type facetView struct {
 
 type facetChoice struct {
 	choice
-	Value string
-	Count int
+	Value   string
+	Count   int  // what the link finds; 0 if that was not counted
+	AtLeast bool // it may find more
 }
 
 // A listing is what the address of a list of repositories asks for.
@@ -197,6 +199,9 @@ func (s *server) list(r *http.Request, b Book, l listing) (v catalogueView, err 
 	}
 	facets, err := s.counted.get(version, l.q, func() (indexer.Facets, error) { return b.Facets(r.Context(), l.q) })
 	v.Facets, v.Counted, v.All = l.facets(facets), facets.Counted, facets.All
+	for _, f := range v.Facets {
+		v.Floor = v.Floor || slices.ContainsFunc(f.Values, func(c facetChoice) bool { return c.AtLeast && c.Count > 0 })
+	}
 	return v, err
 }
 
@@ -306,7 +311,7 @@ func (l listing) facets(found indexer.Facets) (list []facetView) {
 // facetChoice gives a value as a link. One that cannot be written as a condition
 // has none, and is only told.
 func (l listing) facetChoice(name string, v indexer.FacetValue) facetChoice {
-	c := facetChoice{choice: choice{Text: cut(v.Value, 80)}, Value: v.Value, Count: v.Count}
+	c := facetChoice{choice: choice{Text: cut(v.Value, 80)}, Value: v.Value, Count: v.Count, AtLeast: v.AtLeast}
 	switch name {
 	case "type":
 		c.Text = cut(artifactName(v.Value), 80)
@@ -314,7 +319,9 @@ func (l listing) facetChoice(name string, v indexer.FacetValue) facetChoice {
 		c.Text = cut(strings.TrimPrefix(v.Value, "org.opencontainers.image."), 80)
 	}
 	if term, ok := indexer.FieldTerm(name, v.Value); ok {
-		c.choice = l.toggle(term, c.Text)
+		if c.choice = l.toggle(term, c.Text); c.Current {
+			c.Count = 0 // the link takes the condition away, and finds others
+		}
 	}
 	return c
 }

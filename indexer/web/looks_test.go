@@ -176,6 +176,24 @@ func TestFacetsAreCountedOnce(t *testing.T) {
 	}
 }
 
+// A number beside a filter is what its link finds: with + where it may find more,
+// and none where the link takes the condition away.
+func TestFacetNumbers(t *testing.T) {
+	t.Parallel()
+	s := serve(t, stocked("x"))
+	for query, want := range map[string]string{"": ">1,000+<", "os:linux": ""} {
+		_, page := get(t, s.URL+"/?q="+query)
+		line := regexp.MustCompile(`title="linux".*?</li>`).FindString(page)
+		if got := regexp.MustCompile(`class="n">([^<]*)<`).FindString(line); line == "" || !strings.HasSuffix(got, want) || want == "" && got != "" {
+			t.Errorf("beside %q: %q in %q, want %q", query, got, line, want)
+		}
+	}
+	_, answer := get(t, s.URL+"/api/v1/facets")
+	if !strings.Contains(answer, `"count":1000,"count_is_floor":true`) {
+		t.Errorf("the API does not say that 1,000 is a lower bound: %s", answer)
+	}
+}
+
 // A tag that the registry lists and cannot show says why.
 func TestBrokenTagPage(t *testing.T) {
 	t.Parallel()

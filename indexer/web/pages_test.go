@@ -38,7 +38,7 @@ func stocked(s string) *book {
 					"type:application/" + s, "platform:" + s + "/x", "licence:" + s, "label:" + s}},
 		}},
 		facets: indexer.Facets{Counted: 500, Facets: []indexer.Facet{
-			{Name: "os", Values: []indexer.FacetValue{{Value: "linux", Count: 1000}, {Value: s, Count: 1}}},
+			{Name: "os", Values: []indexer.FacetValue{{Value: "linux", Count: 1000, AtLeast: true}, {Value: s, Count: 1}}},
 			{Name: "type", Values: []indexer.FacetValue{{Value: s, Count: 1}}},
 			{Name: "licence", Values: []indexer.FacetValue{{Value: "Apache-2.0", Count: 7}, {Value: s, Count: 1}}},
 			{Name: "label", Values: []indexer.FacetValue{{Value: s, Count: 1}}},
@@ -262,7 +262,7 @@ func TestPages(t *testing.T) {
 	}{
 		{"/", 200, []string{`href="/r/app"`, "</svg>1 tag</span>", ">1 repository</p>", `<time datetime="2026-03-04T05:06:07Z" title="2026-03-04 05:06:07 UTC">2026-03-04 05:06 UTC</time>`,
 			"3.00 MiB", "4,321 pulls", "SBOM</span>", "signed</span>", "attestation</span>", `<span class="platform">linux/arm64</span>`,
-			`href="/?q=os%3Alinux"`, `href="/?sort=name"`, `aria-current="true">latest change</a>`, "Counted over the best 500",
+			`href="/?q=os%3Alinux"`, `href="/?sort=name"`, `aria-current="true">latest change</a>`, "only the best 500 repositories were counted",
 			`href="/?q=licence%3AApache-2.0"`}},
 		{"/?q=some+thing", 200, []string{`value="some thing"`, "1,234 repositories for “some thing”", `href="/?page=2&amp;q=some&#43;thing" rel="next"`,
 			`aria-current="true">best match</a>`, `href="/?q=some&#43;thing&amp;sort=size"`, `href="/?q=os%3Alinux&#43;some&#43;thing"`}},

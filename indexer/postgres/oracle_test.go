@@ -1,0 +1,757 @@
+package postgres
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	gocmp "github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/schema/schematest"
+)
+
+// An oracle is a made-up book, in PostgreSQL and as plain values, over which the
+// query language is evaluated in the simplest way that doc/search.md allows.
+type oracle struct {
+	shelf
+	random       *rand.Rand
+	repositories map[string]*oracleRepository
+}
+
+type oracleRepository struct {
+	name      string
+	manifests map[digest.Digest]indexer.Manifest
+	tags      map[string]digest.Digest
+	moved     map[string]time.Time // when each tag came to show what it shows, as the book has it
+	images    []oracleImage        // filled by settle
+	texts     [][]string           // the words of each text that is searched
+	words     map[string]bool
+	licence   string
+}
+
+// An oracleImage is a manifest that a tag shows, itself or by an image index.
+type oracleImage struct {
+	indexer.Manifest
+	tags   map[string]bool
+	pushed time.Time
+	size   int64
+	facts  map[string]bool // "os:linux", as in the query language
+}
+
+// What the contents and the queries are made of.
+var (
+	oracleWords      = []string{"proxy", "edge", "reverse", "cache", "nginx", "app", "tool", "o'brien", "é", "x86_64"}
+	oracleNamespaces = []string{"library", "team", "team2", "a", ""}
+	oracleTags       = []string{"latest", "v1", "v2", "1.25", "V1"}
+	oraclePlatforms  = []indexer.Platform{
+		{OS: "linux", Architecture: "amd64"}, {OS: "linux", Architecture: "arm64"}, {OS: "linux", Architecture: "arm", Variant: "v7"},
+		{OS: "Windows", Architecture: "AMD64"}, {OS: "unknown", Architecture: "unknown"}, {},
+	}
+	oracleLong    = strings.Repeat("a", 199)
+	oracleKeys    = []string{"team", "stage", "k", "k=v", "two words", "build", "name", "license", "org.opencontainers.image.title", "org.opencontainers.image.created", "build-date", "long", oracleLong + "bk"}
+	oracleValues  = []string{"edge", "core", "x=y", "v=odd", "odd", "", "reverse proxy", "100% _real_", "Team", "https://edge", "2026-01-31T10:00:00Z", oracleLong + "b", oracleLong + "bc", oracleLong + "c", "MIT", "Apache-2.0"}
+	oracleTypes   = []string{"application/vnd.cncf.helm.config.v1+json", "application/X-Thing"}
+	oracleMoments = []time.Time{
+		time.Date(2026, 1, 31, 10, 0, 0, 0, time.UTC), time.Date(2026, 1, 31, 10, 0, 0, 500e6, time.UTC), time.Date(2026, 1, 31, 10, 0, 1, 0, time.UTC),
+		time.Date(2026, 1, 31, 23, 59, 59, 999999e3, time.UTC), time.Date(2026, 2, 1, 0, 0, 0, 0, time.UTC), time.Date(2025, 1, 1, 0, 0, 0, 0, time.UTC),
+		now.AddDate(0, 0, -30), now.AddDate(0, 0, -30).Add(time.Second), {},
+	}
+	oracleSizes = []int64{0, 1, 1000, 1024, 5e6, 1<<53 - 1}
+)
+
+func pick[T any](r *rand.Rand, from []T) T { return from[r.IntN(len(from))] }
+
+// newOracle fills a book: repositories with tags that come, move and go.
+func newOracle(t *testing.T, repositories, changes int) *oracle {
+	t.Helper()
+	o := &oracle{shelf: shelf{t, New(schematest.New(t))}, random: rand.New(rand.NewPCG(7, 11)), repositories: map[string]*oracleRepository{}}
+	var names []string
+	for len(names) < repositories {
+		name := strings.ToLower(strings.TrimLeft(pick(o.random, oracleNamespaces)+"/"+pick(o.random, oracleWords[:7]), "/"))
+		if o.random.IntN(4) > 0 {
+			name += fmt.Sprint("-", pick(o.random, oracleWords[:7]), o.random.IntN(repositories))
+		}
+		if o.repositories[name] == nil {
+			o.repositories[name] = &oracleRepository{name: name, manifests: map[digest.Digest]indexer.Manifest{}, tags: map[string]digest.Digest{}}
+			names = append(names, name)
+		}
+	}
+	findings := map[indexer.Reference]indexer.Finding{}
+	for i := range repositories + changes {
+		name := names[i%len(names)]
+		reference, f := o.change(name)
+		findings[indexer.Reference{Repository: name, Tag: reference}] = f
+		if len(findings) == 50 || i == repositories+changes-1 {
+			o.store(findings)
+			clear(findings)
+		}
+	}
+	o.settle()
+	return o
+}
+
+// change makes up one change of a repository, and remembers what it leads to.
+func (o *oracle) change(name string) (reference string, f indexer.Finding) {
+	r := o.repositories[name]
+	tag := pick(o.random, oracleTags)
+	f = indexer.Finding{Outcome: indexer.Found}
+	switch o.random.IntN(8) {
+	case 0: // the tag goes
+		delete(r.tags, tag)
+		f.Outcome = indexer.Gone
+		return tag, f
+	case 1, 2:
+		children := []indexer.Manifest{o.image(name), o.image(name), o.image(name)}[:1+o.random.IntN(3)]
+		list := listing(name, children...)
+		list.Annotations, list.CreatedAt = o.pairs(2), pick(o.random, oracleMoments)
+		f.Manifests = append([]indexer.Manifest{o.identified(list)}, children...)
+	case 3: // what refers to an image of the repository
+		subjects := slices.Sorted(maps.Values(r.tags))
+		if len(subjects) > 0 {
+			m := o.image(name)
+			m.Kind, m.Subject, m.ArtifactType = indexer.KindArtifact, pick(o.random, subjects), pick(o.random, []string{"application/vnd.cncf.notary.signature", "application/spdx+json", "text/plain"})
+			f.Manifests = []indexer.Manifest{o.identified(m)}
+			tag = f.Manifests[0].Digest.String()
+			break
+		}
+		fallthrough
+	default:
+		f.Manifests = []indexer.Manifest{o.image(name)}
+	}
+	f.Digest = f.Manifests[0].Digest
+	if !strings.Contains(tag, ":") {
+		r.tags[tag] = f.Digest
+	}
+	for _, m := range f.Manifests {
+		r.manifests[m.Digest] = m
+	}
+	return tag, f
+}
+
+// image makes up an image or an artifact.
+func (o *oracle) image(repository string) indexer.Manifest {
+	p := pick(o.random, oraclePlatforms)
+	m := made(repository, p.String(), pick(o.random, oracleSizes), o.random.IntN(4), "")
+	m.Platform, m.CreatedAt = p, pick(o.random, oracleMoments)
+	m.Labels, m.Annotations = o.pairs(5), o.pairs(2)
+	if o.random.IntN(6) == 0 {
+		m.Kind, m.ArtifactType, m.Platform, m.Labels = indexer.KindArtifact, pick(o.random, oracleTypes), indexer.Platform{}, map[string]string{}
+	}
+	if o.random.IntN(150) == 0 { // more keys than the row of a repository holds
+		for i := range maxKeys {
+			m.Labels["key"+fmt.Sprint(i)] = "value"
+		}
+	}
+	return o.identified(m)
+}
+
+func (o *oracle) pairs(most int) map[string]string {
+	pairs := map[string]string{}
+	for range o.random.IntN(most + 1) {
+		pairs[pick(o.random, oracleKeys)] = pick(o.random, oracleValues)
+	}
+	if o.random.IntN(3) == 0 {
+		pairs["build"] = fmt.Sprint(o.random.IntN(9))
+	}
+	return pairs
+}
+
+// identified gives a manifest a digest that nothing else has.
+func (o *oracle) identified(m indexer.Manifest) indexer.Manifest {
+	m.Body = fmt.Appendf(nil, `{"schemaVersion":2,"is":"%d"}`, o.random.Uint64())
+	m.Digest, m.Size = digest.FromBytes(m.Body), int64(len(m.Body))
+	return m
+}
+
+// store takes in what was found, all together.
+func (o *oracle) store(findings map[indexer.Reference]indexer.Finding) {
+	ctx := o.t.Context()
+	var asks []indexer.Ask
+	for at := range findings {
+		asks = append(asks, indexer.Ask{Repository: at.Repository, Reference: at.Tag})
+	}
+	if err := o.Ask(ctx, asks); err != nil {
+		o.t.Fatal(err)
+	}
+	tasks, err := o.Claim(ctx, indexer.PriorityConfirm, 1000, time.Minute)
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	var all []indexer.Finding
+	for _, task := range tasks {
+		f, asked := findings[indexer.Reference{Repository: task.Repository, Tag: task.Reference}]
+		if !asked { // left behind by a tag that moved: as it was
+			f = indexer.Finding{Outcome: indexer.Found, Digest: task.Digest()}
+		}
+		f.Task = task
+		if asked || task.Digest() != "" {
+			all = append(all, f)
+		}
+	}
+	if err := o.Apply(ctx, all); err != nil {
+		o.t.Fatal(err)
+	}
+}
+
+// settle works out what the repositories are after all changes.
+func (o *oracle) settle() {
+	type row struct {
+		Name, Tag string
+		MovedAt   time.Time
+	}
+	rows, err := collect[row](o.t.Context(), o.pool, "SELECT r.name, t.name AS tag, t.moved_at FROM repository r JOIN tag t ON t.repository_id = r.id")
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	for _, r := range o.repositories {
+		r.moved = map[string]time.Time{}
+	}
+	for _, row := range rows {
+		o.repositories[row.Name].moved[row.Tag] = row.MovedAt
+	}
+	for name, r := range o.repositories {
+		if len(r.moved) != len(r.tags) {
+			o.t.Fatalf("%s has the tags %v in the book, and should have %v", name, r.moved, r.tags)
+		}
+		r.settle()
+		if len(r.tags) == 0 {
+			delete(o.repositories, name)
+		}
+	}
+}
+
+func (r *oracleRepository) settle() {
+	shown := map[digest.Digest]map[string]bool{}
+	show := func(d digest.Digest, tag string) {
+		if _, held := r.manifests[d]; !held {
+			return
+		}
+		if shown[d] == nil {
+			shown[d] = map[string]bool{}
+		}
+		shown[d][tag] = true
+	}
+	for tag, d := range r.tags {
+		show(d, tag)
+		for _, e := range r.manifests[d].Entries {
+			show(e.Digest, tag)
+		}
+	}
+	for _, d := range slices.Sorted(maps.Keys(shown)) {
+		r.images = append(r.images, r.image(r.manifests[d], shown[d]))
+	}
+	head := ""
+	for tag := range r.tags {
+		if head == "" || head != "latest" && (tag == "latest" || cmp.Or(r.moved[tag].Compare(r.moved[head]), cmp.Compare(tag, head)) > 0) {
+			head = tag
+		}
+	}
+	m := r.manifests[r.tags[head]]
+	metadata := []map[string]string{m.Annotations, m.Labels}
+	for _, e := range m.Entries[:min(len(m.Entries), 1)] {
+		metadata = append(metadata, r.manifests[e.Digest].Annotations, r.manifests[e.Digest].Labels)
+	}
+	title, description := indexer.Describe(metadata...)
+	texts := []string{r.name, title, description}
+	for _, pairs := range metadata {
+		for key, value := range pairs {
+			if len(value) <= 1000 && !strings.Contains(value, "://") && !strings.HasSuffix(key, ".created") && !strings.HasSuffix(key, ".revision") {
+				texts = append(texts, value)
+			}
+		}
+	}
+	r.words = map[string]bool{}
+	for _, text := range texts {
+		words := indexer.WordsInOrder(text)
+		r.texts = append(r.texts, words)
+		for _, w := range words {
+			r.words[w] = true
+		}
+	}
+	if r.licence = indexer.Licence(metadata...); len(r.licence) > maxTerm {
+		r.licence = ""
+	}
+}
+
+func (r *oracleRepository) image(m indexer.Manifest, tags map[string]bool) oracleImage {
+	i := oracleImage{Manifest: m, tags: tags, size: m.ContentSize, facts: map[string]bool{"type:" + string(m.Kind): true}}
+	for tag := range tags {
+		if at := r.moved[tag]; at.After(i.pushed) {
+			i.pushed = at
+		}
+	}
+	if m.ArtifactType != "" {
+		i.facts["type:"+strings.ToLower(m.ArtifactType)] = true
+	}
+	if p := m.Platform; !p.IsUnknown() {
+		i.facts["os:"+strings.ToLower(p.OS)], i.facts["arch:"+strings.ToLower(p.Architecture)] = true, true
+		i.facts["platform:"+strings.ToLower(p.OS+"/"+p.Architecture)], i.facts["platform:"+strings.ToLower(p.String())] = true, true
+	}
+	if m.Kind != indexer.KindIndex {
+		return i
+	}
+	platforms := map[indexer.Platform]bool{}
+	for _, e := range m.Entries {
+		i.size = min(i.size+r.manifests[e.Digest].ContentSize, 1<<53-1)
+		if !e.Platform.IsUnknown() {
+			platforms[e.Platform] = true
+		}
+	}
+	if len(platforms) > 1 {
+		i.facts["is:multiarch"] = true
+	}
+	return i
+}
+
+// find gives the names of the repositories that a query selects, sorted.
+func (o *oracle) find(q indexer.Query) []string {
+	var names []string
+	for name, r := range o.repositories {
+		if r.holds(q) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// imageClauses are the clauses of a query that one and the same image must
+// fulfil: those whose terms all ask about images and are not negated, and the tags
+// of pasted references.
+func imageClauses(q indexer.Query) (same, others []indexer.Clause) {
+	for _, c := range q.Clauses {
+		switch {
+		case len(c) == 1 && c[0].Tag != "" && !c[0].Not:
+			words := c[0]
+			words.Tag = ""
+			same, others = append(same, indexer.Clause{{Field: indexer.FieldTag, Value: c[0].Tag}}), append(others, indexer.Clause{words})
+		case !slices.ContainsFunc(c, func(t indexer.Term) bool { return t.Not || !oracleImageFields[t.Field] }):
+			same = append(same, c)
+		default:
+			others = append(others, c)
+		}
+	}
+	return same, others
+}
+
+var oracleImageFields = map[indexer.Field]bool{
+	indexer.FieldTag: true, indexer.FieldOS: true, indexer.FieldArchitecture: true, indexer.FieldPlatform: true, indexer.FieldType: true,
+	indexer.FieldLabel: true, indexer.FieldAnnotation: true, indexer.FieldSize: true, indexer.FieldLayers: true, indexer.FieldCreated: true, indexer.FieldPushed: true,
+}
+
+func (r *oracleRepository) holds(q indexer.Query) bool {
+	same, others := imageClauses(q)
+	for _, c := range others {
+		if !slices.ContainsFunc(c, r.fulfils) {
+			return false
+		}
+	}
+	return len(same) == 0 || slices.ContainsFunc(r.images, func(i oracleImage) bool { return i.all(same) })
+}
+
+func (i oracleImage) all(clauses []indexer.Clause) bool {
+	return !slices.ContainsFunc(clauses, func(c indexer.Clause) bool { return !slices.ContainsFunc(c, i.fulfils) })
+}
+
+// fulfils evaluates a term that stands by itself.
+func (r *oracleRepository) fulfils(t indexer.Term) bool {
+	if t.Not {
+		t.Not = false
+		return !r.fulfils(t)
+	}
+	switch t.Field {
+	case indexer.FieldText:
+		return r.has(t) && (t.Tag == "" || r.tags[t.Tag] != "")
+	case indexer.FieldRepository:
+		return globbed(t.Value, r.name)
+	case indexer.FieldNamespace:
+		return globbed(strings.TrimSuffix(t.Value, "/")+"/*", r.name)
+	case indexer.FieldLicence:
+		return r.licence != "" && globbed(t.Value, r.licence)
+	case indexer.FieldDigest:
+		for d := range r.manifests {
+			if strings.HasPrefix(d.String(), t.Value) {
+				return true
+			}
+		}
+		return false
+	case indexer.FieldIs:
+		return t.Value == "tagged" || slices.ContainsFunc(r.images, func(i oracleImage) bool { return i.facts["is:multiarch"] })
+	case indexer.FieldHas:
+		for _, m := range r.manifests {
+			if m.Subject != "" && (t.Value == "referrer" || indexer.ReferrerKind(m.ArtifactType) == t.Value) {
+				return true
+			}
+		}
+		return false
+	}
+	return slices.ContainsFunc(r.images, func(i oracleImage) bool { return i.fulfils(t) })
+}
+
+// has reports whether the words of a term are there.
+func (r *oracleRepository) has(t indexer.Term) bool {
+	is := func(i int, word string) bool {
+		return word == t.Words[i] || t.Prefix && i == len(t.Words)-1 && strings.HasPrefix(word, t.Words[i])
+	}
+	if !t.Phrase {
+		for i := range t.Words {
+			any := false
+			for w := range r.words {
+				any = any || is(i, w)
+			}
+			if !any {
+				return false
+			}
+		}
+		return true
+	}
+	for _, text := range r.texts {
+		for at := range text {
+			n := 0
+			for n < len(t.Words) && at+n < len(text) && is(n, text[at+n]) {
+				n++
+			}
+			if n == len(t.Words) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (i oracleImage) fulfils(t indexer.Term) bool {
+	switch t.Field {
+	case indexer.FieldTag:
+		return anyGlobbed(t.Value, maps.Keys(i.tags))
+	case indexer.FieldLabel:
+		return hasPair(t, i.Labels)
+	case indexer.FieldAnnotation:
+		return hasPair(t, i.Annotations)
+	case indexer.FieldSize:
+		return compares(t.Compare, cmp.Compare(i.size, t.Number))
+	case indexer.FieldLayers:
+		return i.Kind != indexer.KindIndex && compares(t.Compare, cmp.Compare(int64(len(i.Layers)), t.Number))
+	case indexer.FieldCreated:
+		return !i.CreatedAt.IsZero() && spans(t, i.CreatedAt)
+	case indexer.FieldPushed:
+		return spans(t, i.pushed)
+	case indexer.FieldArchitecture:
+		return anyGlobbed("arch:"+t.Value, maps.Keys(i.facts))
+	}
+	return anyGlobbed(string(t.Field)+":"+t.Value, maps.Keys(i.facts))
+}
+
+func anyGlobbed(pattern string, texts func(func(string) bool)) bool {
+	for text := range texts {
+		if globbed(pattern, text) {
+			return true
+		}
+	}
+	return false
+}
+
+// hasPair compares the first 200 characters of keys and values.
+func hasPair(t indexer.Term, pairs map[string]string) bool {
+	for key, value := range pairs {
+		if globbed(first200(t.Name), first200(key)) && (!t.Valued || globbed(first200(t.Value), first200(value))) {
+			return true
+		}
+	}
+	return false
+}
+
+func first200(s string) string {
+	if strings.ContainsAny(s, "*?") {
+		return s
+	}
+	return string([]rune(s)[:min(len([]rune(s)), 200)])
+}
+
+func compares(c indexer.Comparison, order int) bool {
+	switch c {
+	case indexer.Above:
+		return order > 0
+	case indexer.AtLeast:
+		return order >= 0
+	case indexer.Below:
+		return order < 0
+	case indexer.AtMost:
+		return order <= 0
+	}
+	return order == 0
+}
+
+// spans compares a moment with the span that a term names.
+func spans(t indexer.Term, at time.Time) bool {
+	switch {
+	case at.Before(t.From):
+		return t.Compare == indexer.Below || t.Compare == indexer.AtMost
+	case at.Before(t.To) || at.Equal(t.From):
+		return t.Compare == indexer.Equal || t.Compare == indexer.AtMost || t.Compare == indexer.AtLeast
+	}
+	return t.Compare == indexer.Above || t.Compare == indexer.AtLeast
+}
+
+// globbed matches a whole text with a pattern of * and ?.
+func globbed(pattern, text string) bool {
+	if !strings.ContainsAny(pattern, "*?") {
+		return pattern == text
+	}
+	p, s := []rune(pattern), []rune(text)
+	row := make([]bool, len(s)+1) // of the pattern so far: which beginnings of the text it matches
+	row[0] = true
+	for _, c := range p {
+		next := make([]bool, len(s)+1)
+		for i := range next {
+			switch {
+			case c == '*':
+				next[i] = row[i] || i > 0 && next[i-1]
+			case i > 0:
+				next[i] = row[i-1] && (c == '?' || c == s[i-1])
+			}
+		}
+		row = next
+	}
+	return row[len(s)]
+}
+
+// A query is made of terms, some of them negated or joined by OR.
+func (o *oracle) query() string {
+	var tokens []string
+	for i := range 1 + o.random.IntN(4) {
+		if i > 0 && o.random.IntN(3) == 0 {
+			tokens = append(tokens, "OR")
+		}
+		term := o.term()
+		if o.random.IntN(5) == 0 {
+			term = "-" + term
+		}
+		tokens = append(tokens, term)
+	}
+	return strings.Join(tokens, " ")
+}
+
+func (o *oracle) term() string {
+	r := o.random
+	switch r.IntN(20) {
+	case 0, 1:
+		return pick(r, oracleWords)
+	case 2:
+		return pick(r, []string{`"reverse proxy"`, `"proxy reverse"`, "pro*", "ca", `"edge"`})
+	case 3:
+		return "repo:" + pick(r, []string{"team/*", "*proxy*", "nginx", "library/app", "t??m/*"})
+	case 4:
+		return pick(r, []string{"namespace:", "ns:"}) + pick(r, []string{"team", "library", "tea*"})
+	case 5:
+		return pick(r, []string{"has:referrer", "has:signature", "has:sbom", "is:multiarch", "is:tagged"})
+	case 6:
+		return "licence:" + pick(r, []string{"MIT", "Apache-*", "mit", "edge", "?IT"})
+	case 7:
+		return "tag:" + pick(r, []string{"latest", "v1", "v*", "V1", "1.25"})
+	case 8:
+		return pick(r, []string{"nginx:1.25", "team/app:latest", "proxy:v1"})
+	case 9:
+		return "os:" + pick(r, []string{"linux", "windows", "Windows", "lin*", "plan9"})
+	case 10:
+		return "arch:" + pick(r, []string{"amd64", "arm*", "arm64", "arm"})
+	case 11:
+		return "platform:" + pick(r, []string{"linux/amd64", "windows/amd64", "linux/arm/v7", "linux/arm", "*/arm*"})
+	case 12:
+		return "type:" + pick(r, []string{"image", "index", "artifact", "*helm*", "application/x-thing"})
+	case 13, 14, 15:
+		return o.pairTerm()
+	case 16:
+		return "size:" + pick(r, []string{"", "=", ">", ">=", "<", "<="}) + pick(r, []string{"0", "1", "1kB", "1KiB", "5MB", "9007199254740991", "9007199254740992"})
+	case 17:
+		return "layers:" + pick(r, []string{"", "=", ">", ">=", "<", "<="}) + pick(r, []string{"0", "1", "2", "99999999999"})
+	case 18:
+		return "created:" + o.when(pick(r, oracleMoments))
+	}
+	for _, repository := range o.repositories {
+		for _, at := range repository.moved {
+			return "pushed:" + o.when(at)
+		}
+	}
+	return "pushed:>2026-01-01"
+}
+
+func (o *oracle) pairTerm() string {
+	r := o.random
+	field := pick(r, []string{"label:", "annotation:"})
+	key := `"` + pick(r, oracleKeys) + `"`
+	if r.IntN(6) == 0 {
+		key = pick(r, []string{"te*", "*", "st?ge", "lo*", "aaa*k", "aaa*b"})
+	}
+	if r.IntN(3) == 0 {
+		if strings.Contains(key, "=") {
+			key += "=*"
+		}
+		return field + key
+	}
+	value := `"` + pick(r, oracleValues) + `"`
+	if r.IntN(4) == 0 {
+		value = pick(r, []string{"e*", "*", "*=*", "a*", "a*b", "a*bc", "a*c", "??", "0", "1", "2", "3", "8", "*o*d*"})
+	}
+	return field + key + "=" + value
+}
+
+// when gives a comparison near a moment.
+func (o *oracle) when(at time.Time) string {
+	r := o.random
+	if at.IsZero() {
+		return pick(r, []string{"<30d", "<=30d", ">30d", ">=30d", ">1y", "<1h"})
+	}
+	at = at.Add(pick(r, []time.Duration{0, 0, time.Second, -time.Second, time.Microsecond, -time.Microsecond}))
+	layout := pick(r, []string{"2006", "2006-01", "2006-01-02", "2006-01-02T15:04Z07:00", time.RFC3339, time.RFC3339Nano, "2006-01-02T15:04:05.000000Z07:00"})
+	return pick(r, []string{"", "=", ">", ">=", "<", "<="}) + at.Format(layout)
+}
+
+// Every answer of a search is the one of the oracle: what is found, how many, and
+// that each facet's count is the total of the search that it leads to.
+func TestOracle(t *testing.T) {
+	t.Parallel()
+	o := newOracle(t, 250, 750)
+	several := 0
+	for range 300 {
+		text := o.query()
+		q, err := indexer.ParseQuery(text, now)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		q = q.Page(25, 0)
+		want := o.find(q)
+		if len(want) > 1 && len(want) < len(o.repositories) {
+			several++
+		}
+		o.checkSearch(text, q, want)
+		o.checkFacets(text, q, want)
+	}
+	if several < 80 {
+		t.Errorf("%d of 300 queries told some repositories from others: too few to tell", several)
+	}
+}
+
+func (o *oracle) checkSearch(text string, q indexer.Query, want []string) {
+	q = q.Page(indexer.MaxPage, 0)
+	ways := map[string]func(*search) (page, error){
+		"sorted": func(s *search) (page, error) { return s.sorted(nil) }, "walked": (*search).walked, "ranked": (*search).ranked, "Search": nil,
+	}
+	if newSearch(q).words == "" {
+		delete(ways, "ranked")
+	}
+	way := pick(o.random, slices.Sorted(maps.Keys(ways)))
+	for _, way := range slices.Compact([]string{"Search", way}) {
+		var got []string
+		for plan := ways[way]; len(got)%indexer.MaxPage == 0; {
+			q := q.Page(indexer.MaxPage, len(got))
+			names, total := o.names(func(v *View) (indexer.Results, error) {
+				s := newSearch(q)
+				if plan == nil {
+					return v.search(o.t.Context(), s)
+				}
+				p, err := plan(s)
+				if err != nil {
+					return indexer.Results{}, err
+				}
+				return v.show(o.t.Context(), s, p)
+			})
+			if total != len(want) {
+				o.t.Errorf("%s of %q: total %d at %d, want %d", way, text, total, len(got), len(want))
+			}
+			if got = append(got, names...); len(names) == 0 {
+				break
+			}
+		}
+		slices.Sort(got)
+		if diff := gocmp.Diff(want, got); diff != "" {
+			o.t.Errorf("%s of %q (-want +got)\n%s", way, text, diff)
+		}
+	}
+}
+
+// checkFacets asks the oracle for what each value of a facet leads to.
+func (o *oracle) checkFacets(text string, q indexer.Query, found []string) {
+	var facets indexer.Facets
+	if err := o.View(o.t.Context(), func(v *View) (err error) {
+		facets, err = v.Facets(o.t.Context(), q)
+		return err
+	}); err != nil {
+		o.t.Errorf("facets of %q: %v", text, err)
+		return
+	}
+	if facets.Counted != len(found) || !facets.All {
+		o.t.Errorf("facets of %q: counted %d of %d, all: %v", text, facets.Counted, len(found), facets.All)
+	}
+	counts := map[string]map[string]int{}
+	for _, f := range facets.Facets {
+		counts[f.Name] = map[string]int{}
+		for i, v := range f.Values {
+			counts[f.Name][v.Value] = v.Count
+			if i > 0 && v.Count > f.Values[i-1].Count {
+				o.t.Errorf("facet %s of %q is not sorted: %v", f.Name, text, f.Values)
+			}
+			term, ok := indexer.FieldTerm(f.Name, v.Value)
+			if !ok {
+				continue
+			}
+			linked := indexer.WithTerm(q.Text, term)
+			if want := o.count(parsed(o.t, linked), found); v.Count != want {
+				o.t.Errorf("facet %s of %q counts %d, and %q finds %d", term, text, v.Count, linked, want)
+			}
+		}
+	}
+	for name, values := range o.facets(q, found) {
+		for value, want := range values {
+			if got, shown := counts[name][value]; got != want && (shown || len(counts[name]) < maxFacetValues) {
+				o.t.Errorf("facet %s of %q counts %d with %q, want %d", name, text, got, value, want)
+			}
+		}
+	}
+}
+
+// count is how many of the repositories a query selects.
+func (o *oracle) count(q indexer.Query, of []string) (n int) {
+	for _, name := range of {
+		if o.repositories[name].holds(q) {
+			n++
+		}
+	}
+	return n
+}
+
+// facets counts what the repositories are, labels aside: of those not all keys
+// are counted.
+func (o *oracle) facets(q indexer.Query, found []string) map[string]map[string]int {
+	counts := map[string]map[string]int{"os": {}, "arch": {}, "type": {}, "namespace": {}, "licence": {}}
+	same, _ := imageClauses(q)
+	for _, name := range found {
+		r := o.repositories[name]
+		facts := map[string]bool{}
+		for _, i := range r.images {
+			if i.all(same) {
+				maps.Copy(facts, i.facts)
+			}
+		}
+		if r.licence != "" {
+			facts["licence:"+r.licence] = true
+		}
+		if namespace, _, inside := strings.Cut(name, "/"); inside {
+			facts["namespace:"+namespace] = true
+		}
+		for fact := range facts {
+			name, value, _ := strings.Cut(fact, ":")
+			if counts[name] != nil {
+				counts[name][value]++
+			}
+		}
+	}
+	return counts
+}
