@@ -89,6 +89,11 @@ func asksOf(e indexer.Event) []indexer.Ask {
 	return []indexer.Ask{a}
 }
 
+// maxInstances is how many instances are remembered, the newest: a registry that
+// restarts five times a day comes to 900 in keepInstances. One that is forgotten
+// because others were made up asks for another scan with its next event.
+const maxInstances = 1000
+
 // meet runs a batch, and asks for a scan if one of the instances is new.
 func meet(ctx context.Context, tx pgx.Tx, before *pgx.Batch, instances map[string]bool) error {
 	var met int64
@@ -105,5 +110,11 @@ func meet(ctx context.Context, tx pgx.Tx, before *pgx.Batch, instances map[strin
 	if err := tx.SendBatch(ctx, before).Close(); err != nil || met == 0 {
 		return err
 	}
-	return requestScan(ctx, tx, "instance")
+	const forget = `
+		DELETE FROM registry_instance WHERE id IN (
+			SELECT id FROM registry_instance ORDER BY first_seen_at DESC, id OFFSET $1 FOR UPDATE SKIP LOCKED)`
+	if _, err := tx.Exec(ctx, forget, maxInstances); err != nil {
+		return err
+	}
+	return requestScan(ctx, tx, byInstance)
 }

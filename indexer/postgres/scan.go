@@ -16,8 +16,23 @@ func (s *Store) RequestScan(ctx context.Context, reason string) error {
 	return wrap("request scan", requestScan(ctx, s.pool, reason))
 }
 
+// byInstance is the reason of a scan that a new instance of the registry asked for.
+const byInstance = "instance"
+
+// instancePause is the least between the beginnings of two scans for new instances
+// that anybody could make up: a minute. What a real one lost is found that much
+// later at most, and a scan a minute is less than a registry notices: 2 s of one of
+// its cores for 5,000 tags.
+const instancePause = time.Minute
+
+// requestScan leaves a waiting scan as it is, but that one which may have to wait
+// for instancePause becomes somebody else's, who does not wait.
 func requestScan(ctx context.Context, db querier, reason string) error {
-	_, err := db.Exec(ctx, "INSERT INTO scan (reason) VALUES ($1) ON CONFLICT DO NOTHING", reason)
+	const q = `
+		INSERT INTO scan (reason) VALUES ($1)
+		ON CONFLICT ((true)) WHERE started_at IS NULL DO UPDATE SET reason = excluded.reason
+			WHERE scan.reason = $2 AND excluded.reason <> $2`
+	_, err := db.Exec(ctx, q, reason, byInstance)
 	return err
 }
 
@@ -28,13 +43,16 @@ func requestScan(ctx context.Context, db querier, reason string) error {
 func (s *Store) NextScan(ctx context.Context) (scan indexer.Scan, cursor string, err error) {
 	const q = `
 		UPDATE scan SET started_at = COALESCE(started_at, now())
-		WHERE id = (SELECT id FROM scan WHERE finished_at IS NULL ORDER BY started_at NULLS LAST, id LIMIT 1)
+		WHERE id = (SELECT id FROM scan WHERE finished_at IS NULL
+			AND NOT ($1 AND started_at IS NULL AND reason = $2 AND EXISTS (
+				SELECT FROM scan before WHERE before.reason = $2 AND before.started_at > now() - $3 * interval '1 second'))
+			ORDER BY started_at NULLS LAST, id LIMIT 1)
 		RETURNING id, reason, asked_at, started_at, finished_at, listed, repositories, tags, changed, errors, error, cursor`
 	type row struct {
 		scanRow
 		Cursor string
 	}
-	rows, err := collect[row](ctx, s.pool, q)
+	rows, err := collect[row](ctx, s.pool, q, s.Strangers, byInstance, instancePause.Seconds())
 	if err != nil {
 		return scan, "", wrap("next scan", err)
 	}

@@ -45,7 +45,10 @@ type Store struct {
 	Log *slog.Logger
 	// Official are the namespaces whose repositories a search marks official.
 	Official []string
-	totals   totals
+	// Strangers says that anybody may send events: then new instances of the
+	// registry, which they can make up, begin a scan once in instancePause at most.
+	Strangers bool
+	totals    totals
 }
 
 // New gives the store on a pool, which stays the caller's to close.

@@ -192,6 +192,9 @@ func troublesOf(s indexer.Status, now time.Time) (list []trouble) {
 	}
 	if x := s.Waiting; x != nil && s.Running == nil {
 		waits := now.Sub(x.AskedAt)
+		if x.Reason == "instance" {
+			waits -= time.Minute // it may be made to wait: postgres.instancePause
+		}
 		add(waits > longLead, fmt.Sprintf("Nobody leads: a scan was asked for %s ago and nobody begins it.", span(waits)),
 			"Scans, and new partitions of the database, need one indexer that writes. See whether one runs, and its log.")
 	}

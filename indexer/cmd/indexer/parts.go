@@ -81,7 +81,7 @@ func assemble(ctx context.Context, c config.Config, log *slog.Logger) (*parts, e
 		return nil, fmt.Errorf("database: %w", err)
 	}
 	p := &parts{config: c, log: log, database: database, pool: pool, keepIdle: keepIdle, store: postgres.New(pool), registry: prometheus.NewRegistry()}
-	p.store.Official, p.store.Log = c.Search.OfficialNamespaces, log
+	p.store.Official, p.store.Log, p.store.Strangers = c.Search.OfficialNamespaces, log, c.Events.Token == ""
 	p.lag = &postgres.LagMeter{Store: p.store}
 	p.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	p.metrics = ingest.NewMetrics(p.registry)
