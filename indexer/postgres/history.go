@@ -79,10 +79,6 @@ func (v *View) TagsAt(ctx context.Context, repository string, at time.Time, afte
 		LEFT JOIN repository r ON r.name = $1
 		LEFT JOIN manifest m ON m.repository_id = r.id AND m.digest = t.digest` + shownJoins + `
 		ORDER BY t.name`
-	rows, err := collect[shownRow](ctx, v.tx, q, indexer.CleanText(repository), at, indexer.CleanText(after), limit)
-	var tags []indexer.Tag
-	for _, r := range rows {
-		tags = append(tags, r.tag())
-	}
+	tags, err := v.shown(ctx, q, indexer.CleanText(repository), at, indexer.CleanText(after), limit)
 	return tags, wrap(fmt.Sprintf("tags of %q at %v", repository, at), err)
 }

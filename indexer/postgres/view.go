@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	sq "github.com/Masterminds/squirrel"
@@ -135,47 +137,106 @@ func (v *View) Tags(ctx context.Context, repository, after string, limit int) ([
 		) t
 		LEFT JOIN manifest m ON m.repository_id = t.repository_id AND m.id = t.manifest_id` + shownJoins + `
 		ORDER BY t.name`
-	rows, err := collect[shownRow](ctx, v.tx, q, repository, after, limit)
-	var tags []indexer.Tag
-	for _, r := range rows {
-		tags = append(tags, r.tag())
-	}
+	tags, err := v.shown(ctx, q, repository, after, limit)
 	return tags, wrap(fmt.Sprintf("tags of %q", repository), err)
 }
 
-// What a tag shows, of the manifest m that may be missing.
+// What a tag shows, of the manifest m that may be missing; of an image index without
+// size and platforms, which readListed adds.
 const (
 	shownColumns = `
 		COALESCE(mt.name, '') AS media_type, COALESCE(m.kind, 'unknown') AS kind, m.created_at, COALESCE(m.problems[1], '') AS problem,
-		COALESCE(CASE WHEN m.kind = 'index' THEN listed.size ELSE m.content_size END, 0)::bigint AS size,
-		COALESCE(CASE WHEN m.kind = 'index' THEN listed.platforms
-			ELSE (SELECT jsonb_build_array(jsonb_build_array(p.os, p.architecture, p.variant)) FROM platform p WHERE p.id = m.platform_id)
-		END, '[]') AS platforms`
+		m.repository_id, m.id AS manifest_id, COALESCE(m.content_size, 0)::bigint AS size,
+		COALESCE((SELECT jsonb_build_array(jsonb_build_array(p.os, p.architecture, p.variant)) FROM platform p WHERE p.id = m.platform_id), '[]') AS platforms`
 	shownJoins = `
-		LEFT JOIN media_type mt ON mt.id = m.media_type_id
-		LEFT JOIN LATERAL (
-			SELECT LEAST(sum(c.content_size), 9007199254740991) AS size, -- 2^53-1: entries may name one image many times
-				jsonb_agg(jsonb_build_array(p.os, p.architecture, p.variant) ORDER BY e.position) FILTER (WHERE p.id IS NOT NULL) AS platforms
-			FROM index_entry e
-			LEFT JOIN platform p ON p.id = e.platform_id
-			LEFT JOIN manifest c ON c.repository_id = e.repository_id AND c.digest = e.digest
-			WHERE m.kind = 'index' AND e.repository_id = m.repository_id AND e.manifest_id = m.id
-		) listed ON true`
+		LEFT JOIN media_type mt ON mt.id = m.media_type_id`
 )
+
+// maxShownPlatforms is the most platforms of one image index that a tag shows: 50.
+// The indexes with the most in public registries have some 20, and a page has 1,000
+// tags, each of which may be another index of 1,000 entries.
+const maxShownPlatforms = 50
 
 type shownRow struct {
 	Name, TagProblem, MediaType, Kind, Problem string
 	Digest                                     []byte
+	RepositoryID                               *int32
+	ManifestID                                 *int64
 	CreatedAt                                  *time.Time
 	MovedAt                                    time.Time
 	Size                                       int64
 	Platforms                                  []byte
 }
 
+// shown returns the tags that a statement selects, as shownColumns are.
+func (v *View) shown(ctx context.Context, sql string, args ...any) ([]indexer.Tag, error) {
+	rows, err := collect[shownRow](ctx, v.tx, sql, args...)
+	if err != nil {
+		return nil, err
+	}
+	indexes := map[manifestID]listed{}
+	for _, r := range rows {
+		if r.Kind == string(indexer.KindIndex) {
+			indexes[manifestID{*r.RepositoryID, *r.ManifestID}] = listed{}
+		}
+	}
+	if err := v.readListed(ctx, indexes); err != nil {
+		return nil, err
+	}
+	var tags []indexer.Tag
+	for _, r := range rows {
+		if r.Kind == string(indexer.KindIndex) {
+			l := indexes[manifestID{*r.RepositoryID, *r.ManifestID}]
+			r.Size, r.Platforms = l.size, l.platforms
+		}
+		tags = append(tags, r.tag())
+	}
+	return tags, nil
+}
+
+// listed is what an image index tells of its entries.
+type listed struct {
+	size      int64
+	platforms []byte
+}
+
+// readListed reads it of each of some image indexes, once however many tags show it.
+// The size of an index that a tag shows stands in its search row; that of another is
+// added up.
+func (v *View) readListed(ctx context.Context, indexes map[manifestID]listed) error {
+	if len(indexes) == 0 {
+		return nil
+	}
+	const q = `
+		SELECT w.repository_id, w.id,
+			COALESCE((SELECT s.size FROM image_search s WHERE s.repository_id = w.repository_id AND s.manifest_id = w.id), (
+				SELECT LEAST(sum(c.content_size), 9007199254740991)::bigint FROM ( -- 2^53-1
+					SELECT DISTINCT e.digest FROM index_entry e WHERE e.repository_id = w.repository_id AND e.manifest_id = w.id OFFSET 0
+				) e JOIN manifest c ON c.repository_id = w.repository_id AND c.digest = e.digest), 0) AS size,
+			COALESCE((SELECT jsonb_agg(jsonb_build_array(p.os, p.architecture, p.variant) ORDER BY e.position) FROM (
+				SELECT e.platform_id, e.position FROM index_entry e
+				WHERE e.repository_id = w.repository_id AND e.manifest_id = w.id AND e.platform_id IS NOT NULL ORDER BY e.position LIMIT $3
+			) e JOIN platform p ON p.id = e.platform_id), '[]') AS platforms
+		FROM unnest($1::int[], $2::bigint[]) AS w (repository_id, id)`
+	repositories, ids := columnsOf(maps.Keys(indexes))
+	rows, err := v.tx.Query(ctx, q, repositories, ids, maxShownPlatforms)
+	if err != nil {
+		return err
+	}
+	var id manifestID
+	var l listed
+	_, err = pgx.ForEachRow(rows, []any{&id.repository, &id.id, &l.size, &l.platforms}, func() error {
+		l.platforms = slices.Clone(l.platforms)
+		indexes[id] = l
+		return nil
+	})
+	return err
+}
+
 func (r shownRow) tag() indexer.Tag {
 	return indexer.Tag{
 		Name: r.Name, Digest: digestOf(r.Digest), MediaType: r.MediaType, Kind: indexer.Kind(r.Kind), Platforms: platformsFrom(r.Platforms),
-		Size: r.Size, CreatedAt: timeFrom(r.CreatedAt), MovedAt: r.MovedAt, Problem: cmp.Or(indexer.StoredReason(r.TagProblem), r.Problem),
+		Size: r.Size, CreatedAt: timeFrom(r.CreatedAt), MovedAt: r.MovedAt, Problem: cmp.Or(r.TagProblem, r.Problem),
 	}
 }
 

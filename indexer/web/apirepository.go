@@ -100,7 +100,7 @@ type tag struct {
 	Digest    string    `json:"digest" doc:"empty if the registry lists the tag but cannot show it"`
 	MediaType string    `json:"media_type"`
 	Kind      string    `json:"kind" doc:"image, index, artifact or unknown"`
-	Platforms []string  `json:"platforms" doc:"of the image, or of the entries of the index: os/architecture[/variant]"`
+	Platforms []string  `json:"platforms" doc:"of the image, or of the first 50 entries of the index: os/architecture[/variant]"`
 	Size      int64     `json:"size" doc:"bytes of config and layers as stored; of an index the sum over its entries"`
 	CreatedAt timestamp `json:"created_at,omitzero" doc:"as the image says"`
 	MovedAt   timestamp `json:"moved_at,omitzero" doc:"when we saw the tag come to point where it points"`
