@@ -39,6 +39,7 @@ type StorageQuery struct {
 	Order     StorageOrder
 	Namespace *string // nil: all; "" is that of names without a slash
 	After     string  // only names after this one; for ByName
+	Offset    int     // how many to pass over
 	Limit     int
 }
 

@@ -149,10 +149,15 @@ func (v *View) Storage(ctx context.Context) (total indexer.Storage, err error) {
 	return total, wrap("storage", err)
 }
 
-// NamespaceStorage gives the namespaces that take most, most first.
-func (v *View) NamespaceStorage(ctx context.Context, limit int) ([]indexer.NamespaceStorage, error) {
-	const q = `SELECT namespace, repositories, own, shared FROM namespace_storage ORDER BY (own + shared) DESC, namespace LIMIT $1`
-	list, err := collect[indexer.NamespaceStorage](ctx, v.tx, q, limit)
+// NamespaceStorage gives the namespaces that take most, most first; of a name that
+// one alone, or none.
+func (v *View) NamespaceStorage(ctx context.Context, name *string, limit int) ([]indexer.NamespaceStorage, error) {
+	sel := psql.Select("namespace", "repositories", "own", "shared").From("namespace_storage").
+		OrderBy("(own + shared) DESC", "namespace").Suffix("LIMIT ?", limit)
+	if name != nil {
+		sel = sel.Where(sq.Eq{"namespace": indexer.CleanText(*name)})
+	}
+	list, err := selected[indexer.NamespaceStorage](ctx, v.tx, sel)
 	return list, wrap("storage of namespaces", err)
 }
 
@@ -167,7 +172,7 @@ var storageOrders = map[indexer.StorageOrder][]string{
 // RepositoryStorage gives the repositories that q selects.
 func (v *View) RepositoryStorage(ctx context.Context, q indexer.StorageQuery) ([]indexer.RepositoryStorage, error) {
 	sel := psql.Select("name", "own", "shared", "manifests", "untagged", "untagged_size", "pushed_at").From("repository_storage").
-		OrderBy(storageOrders[q.Order]...).Suffix("LIMIT ?", q.Limit)
+		OrderBy(storageOrders[q.Order]...).Suffix("LIMIT ? OFFSET ?", q.Limit, q.Offset)
 	if q.Namespace != nil {
 		sel = sel.Where(sq.Eq{"namespace": indexer.CleanText(*q.Namespace)})
 	}

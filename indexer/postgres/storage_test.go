@@ -49,7 +49,7 @@ func storageOf(t *testing.T, s *postgres.Store) (got storage) {
 		if got.Total, err = v.Storage(t.Context()); err != nil {
 			return err
 		}
-		if got.Namespaces, err = v.NamespaceStorage(t.Context(), 100); err != nil {
+		if got.Namespaces, err = v.NamespaceStorage(t.Context(), nil, 100); err != nil {
 			return err
 		}
 		got.Repositories, err = v.RepositoryStorage(t.Context(), indexer.StorageQuery{Limit: 100})
@@ -92,6 +92,22 @@ func TestStorage(t *testing.T) {
 	untimed := cmp.Options{cmpopts.IgnoreFields(indexer.Storage{}, "CountedAt"), cmpopts.IgnoreFields(indexer.RepositoryStorage{}, "PushedAt"), cmpopts.EquateEmpty()}
 	if diff := cmp.Diff(want, got, untimed); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
+	}
+
+	err := s.View(t.Context(), func(v *postgres.View) error {
+		team := "team"
+		spaces, err := v.NamespaceStorage(t.Context(), &team, 5)
+		if err != nil || len(spaces) != 1 || spaces[0] != want.Namespaces[0] {
+			t.Errorf("of one namespace: %+v, %v", spaces, err)
+		}
+		second, err := v.RepositoryStorage(t.Context(), indexer.StorageQuery{Order: indexer.ByStorage, Namespace: &team, Offset: 1, Limit: 5})
+		if len(second) != 1 || second[0].Name != "team/tool" {
+			t.Errorf("behind the largest come %+v", second)
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
 	}
 
 	tool := heavy("team/tool", map[string]int64{"base": 1000, "team": 500, "tool": 7})

@@ -226,14 +226,20 @@ func (b *book) Uses(_ context.Context, _ digest.Digest, afterRepository string, 
 
 func (b *book) Storage(context.Context) (indexer.Storage, error) { return b.storage, b.asked() }
 
-func (b *book) NamespaceStorage(_ context.Context, limit int) ([]indexer.NamespaceStorage, error) {
-	return b.namespaces[:min(limit, len(b.namespaces))], b.asked()
+func (b *book) NamespaceStorage(_ context.Context, name *string, limit int) ([]indexer.NamespaceStorage, error) {
+	var list []indexer.NamespaceStorage
+	for _, n := range b.namespaces {
+		if (name == nil || n.Namespace == *name) && len(list) < limit {
+			list = append(list, n)
+		}
+	}
+	return list, b.asked()
 }
 
 func (b *book) RepositoryStorage(_ context.Context, q indexer.StorageQuery) ([]indexer.RepositoryStorage, error) {
 	b.stores = append(b.stores, q)
 	var list []indexer.RepositoryStorage
-	for _, r := range b.stored {
+	for _, r := range b.stored[min(q.Offset, len(b.stored)):] {
 		if r.Name > q.After && len(list) < q.Limit {
 			list = append(list, r)
 		}

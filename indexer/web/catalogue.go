@@ -30,6 +30,10 @@ type catalogueView struct {
 	Empty      bool     // there is nothing in the book at all
 	FirstPush  commands // if there is nothing
 	Back, More string   // addresses of the pages before and after; "" if there is none
+	NoPage     int      // the number that was asked for, if it is behind the last
+	Last       choice   // the last page, then
+	Deep       bool     // whether the list goes on behind that, where no page goes
+	After      string   // behind which name nothing comes
 }
 
 // A resultView is a repository in a list.
@@ -66,12 +70,14 @@ type listing struct {
 	inner string // the part of the query that the path says already
 	sort  string // as the address has it, "" for the standard order
 	page  int    // from 1
+	asked int    // the page that the address says, however far that is
 }
 
 // listingOf reads the address of a list. text is the whole query.
 func listingOf(r *http.Request, path, text, inner string) (l listing, err error) {
 	v := r.URL.Query()
-	l = listing{path: path, inner: inner, sort: v.Get("sort"), page: min(max(number(v.Get("page"), 1), 1), lastPage(pageSize))}
+	l = listing{path: path, inner: inner, sort: v.Get("sort"), asked: max(number(v.Get("page"), 1), 1)}
+	l.page = min(l.asked, lastPage(pageSize))
 	if l.q, err = indexer.ParseQuery(text, time.Now()); err != nil {
 		return l, err
 	}
@@ -87,7 +93,7 @@ func listingOf(r *http.Request, path, text, inner string) (l listing, err error)
 	}
 	l.q.Sort = indexer.Sort(l.sort)
 	if l.q.Sort == indexer.SortName {
-		l.q.After, l.page = after, 1
+		l.q.After, l.page, l.asked = after, 1, 1
 	}
 	l.q = l.q.Page(pageSize, (l.page-1)*pageSize)
 	return l, nil
@@ -163,7 +169,7 @@ func (s *server) namespacePage(w http.ResponseWriter, r *http.Request) error {
 	}
 	err = s.html(w, r, "catalogue", func(b Book) (page, error) {
 		view, err := s.list(r, b, l)
-		if err == nil && len(view.Results) == 0 && view.Back == "" {
+		if err == nil && len(view.Results) == 0 && view.Back == "" && view.NoPage == 0 {
 			return page{}, missingNamespace(r, b, name)
 		}
 		view.Heading, view.Empty = name, false
@@ -187,9 +193,17 @@ func (s *server) list(r *http.Request, b Book, l listing) (v catalogueView, err 
 		return v, err
 	}
 	v.AtLeast = v.Total >= indexer.MaxTotal && len(l.q.Clauses) > 0
-	v.Back, v.More = l.around(found)
+	if l.behind(&v) {
+		return v, nil
+	}
+	if v.Back, v.More = l.around(found); v.Total == 0 && l.page > 1 {
+		v.Back = "" // no page has anything
+	}
 	v.Empty = len(l.q.Clauses) == 0 && len(found.Items) == 0 && v.Back == ""
 	if len(found.Items) == 0 {
+		if v.Back != "" {
+			v.After = l.q.After
+		}
 		v.DidYouMean, err = didYouMean(r, b, l)
 		return v, err
 	}
@@ -203,6 +217,19 @@ func (s *server) list(r *http.Request, b Book, l listing) (v catalogueView, err 
 		v.Floor = v.Floor || slices.ContainsFunc(f.Values, func(c facetChoice) bool { return c.AtLeast && c.Count > 0 })
 	}
 	return v, err
+}
+
+// behind reports whether the address asks for a page behind the last, and makes v
+// say so.
+func (l listing) behind(v *catalogueView) bool {
+	pages := (v.Total + pageSize - 1) / pageSize
+	last := min(pages, lastPage(pageSize))
+	if v.Total <= 0 || l.q.Sort == indexer.SortName || l.asked <= last {
+		return false
+	}
+	v.NoPage, v.Results, v.Deep = l.asked, nil, pages > last
+	v.Last = choice{Text: grouped(int64(last)), Address: l.address(l.sort, last, "")}
+	return true
 }
 
 // total is how many there are on all pages, -1 where that was not counted.

@@ -399,6 +399,39 @@ func TestPaging(t *testing.T) {
 	}
 }
 
+// A page behind the last says so, and which is the last.
+func TestNoSuchPage(t *testing.T) {
+	t.Parallel()
+	many := func(total int) *book {
+		b := &book{results: indexer.Results{Total: total}}
+		for i := range total {
+			b.repositories = append(b.repositories, indexer.Repository{Name: fmt.Sprintf("team/r%05d", i)})
+		}
+		return b
+	}
+	for path, want := range map[string]string{
+		"/?page=99":           `There is no page 99; the last is <a href="/?page=8">8</a>.`,
+		"/?q=r&page=9":        `There is no page 9; the last is <a href="/?page=8&amp;q=r">8</a>.`,
+		"/n/team?page=99":     `There is no page 99; the last is <a href="/n/team?page=8">8</a>.`,
+		"/?sort=name&after=z": `Nothing comes after z. <a href="/?sort=name">`,
+	} {
+		_, body := get(t, serve(t, many(353)).URL+path)
+		checkPage(t, path, body)
+		if !strings.Contains(body, want) || strings.Contains(body, "Nothing found") || strings.Contains(body, `rel="prev"`) && strings.Contains(want, "page") {
+			t.Errorf("%s: no %q in %s", path, want, body)
+		}
+	}
+	if _, body := get(t, serve(t, many(5000)).URL+"/?page=99"); !strings.Contains(body, `the last is <a href="/?page=21">21</a>. Pages go no further`) {
+		t.Errorf("of more than pages go to: %s", body)
+	}
+	if _, body := get(t, serve(t, &book{}).URL+"/?q=x&page=99"); !strings.Contains(body, "Nothing found") || strings.Contains(body, "no page") {
+		t.Errorf("of nothing: %s", body)
+	}
+	if resp, _ := get(t, serve(t, &book{}).URL+"/n/team?page=99"); resp.StatusCode != 404 {
+		t.Errorf("of a namespace that is not there: %d", resp.StatusCode)
+	}
+}
+
 // Versions are sorted as people count, the newest first.
 func TestTagOrder(t *testing.T) {
 	t.Parallel()

@@ -89,9 +89,9 @@ type Book interface {
 
 	// Storage, NamespaceStorage and RepositoryStorage are what is stored, as it was
 	// last counted; CountedAt is zero before the first time. Namespaces come most
-	// bytes first, repositories in the order asked for.
+	// bytes first, or the one named alone; repositories in the order asked for.
 	Storage(ctx context.Context) (indexer.Storage, error)
-	NamespaceStorage(ctx context.Context, limit int) ([]indexer.NamespaceStorage, error)
+	NamespaceStorage(ctx context.Context, name *string, limit int) ([]indexer.NamespaceStorage, error)
 	RepositoryStorage(ctx context.Context, q indexer.StorageQuery) ([]indexer.RepositoryStorage, error)
 
 	// AllManifests gives those of all repositories, in order of repository and

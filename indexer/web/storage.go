@@ -23,9 +23,12 @@ type storageView struct {
 	indexer.Storage
 	Whole            bar
 	InNamespace      bool
-	Namespace        string
+	In               indexer.NamespaceStorage // the one whose repositories are listed
 	Namespaces       []namespaceView
 	Largest          []repositoryStorageView
+	From, To         int  // which of them, in order of size, from 1
+	Short            bool // whether there are more than pages go to
+	Back, More       string
 	Oldest, Untagged []indexer.RepositoryStorage
 }
 
@@ -71,14 +74,18 @@ func barOf(most int64, classes string, parts ...int64) bar {
 func hundredths(f float64) string { return strconv.FormatFloat(f, 'f', 2, 64) }
 
 func (s *server) storagePage(w http.ResponseWriter, r *http.Request) error {
-	asked := r.URL.Query().Get("namespace")
+	q := r.URL.Query()
+	asked := q.Get("namespace")
 	switch {
 	case asked == "":
 		return s.html(w, r, "storage", func(b Book) (page, error) { return storageOfAll(r, b) })
 	case asked != noNamespace && (!indexer.IsRepository(asked) || strings.Contains(asked, "/")):
 		return invalid("namespace", "is %.64q: write the part of a repository name before its first slash", asked)
 	}
-	return s.html(w, r, "storage", func(b Book) (page, error) { return storageOfNamespace(r, b, strings.TrimSuffix(asked, noNamespace)) })
+	number := min(max(number(q.Get("page"), 1), 1), lastPage(pageSize))
+	return s.html(w, r, "storage", func(b Book) (page, error) {
+		return storageOfNamespace(r, b, strings.TrimSuffix(asked, noNamespace), number)
+	})
 }
 
 func storageOfAll(r *http.Request, b Book) (page, error) {
@@ -88,7 +95,7 @@ func storageOfAll(r *http.Request, b Book) (page, error) {
 		return page{}, err
 	}
 	view.Whole = barOf(view.Size, "ledger-own ledger-untagged ledger-shared", view.Used(), view.UntaggedSize, view.Shared())
-	namespaces, err := b.NamespaceStorage(r.Context(), storageList)
+	namespaces, err := b.NamespaceStorage(r.Context(), nil, storageList)
 	if err != nil {
 		return page{}, err
 	}
@@ -113,20 +120,48 @@ func namespaceAddress(namespace string) string {
 	return "/storage?namespace=" + url.QueryEscape(namespace)
 }
 
-// storageOfNamespace lists the largest of one namespace. One that is not counted,
-// or is not there, has none.
-func storageOfNamespace(r *http.Request, b Book, namespace string) (page, error) {
-	view := storageView{InNamespace: true, Namespace: namespace}
+// storageOfNamespace lists the repositories of one namespace, the largest first.
+// One that is not counted, or is not there, has none.
+func storageOfNamespace(r *http.Request, b Book, namespace string, number int) (page, error) {
+	view := storageView{InNamespace: true, In: indexer.NamespaceStorage{Namespace: namespace}}
 	var err error
 	if view.Storage, err = b.Storage(r.Context()); err != nil {
 		return page{}, err
 	}
-	view.Largest, err = largest(r, b, indexer.StorageQuery{Namespace: &namespace, Limit: pageSize})
+	sums, err := b.NamespaceStorage(r.Context(), &namespace, 1)
+	if err != nil {
+		return page{}, err
+	}
+	if len(sums) == 1 {
+		view.In = sums[0]
+	}
+	offset := (number - 1) * pageSize
+	view.Largest, err = largest(r, b, indexer.StorageQuery{Namespace: &namespace, Offset: offset, Limit: pageSize})
+	view.turn(offset, number)
 	title := "Storage"
 	if namespace != "" {
 		title += " of " + namespace
 	}
 	return page{Title: title, Main: view}, err
+}
+
+// turn says which page of a namespace it is, and where those beside it are.
+func (v *storageView) turn(offset, number int) {
+	v.From, v.To = offset+1, offset+len(v.Largest)
+	at := func(number int) string {
+		if number == 1 {
+			return namespaceAddress(v.In.Namespace)
+		}
+		return namespaceAddress(v.In.Namespace) + "&page=" + strconv.Itoa(number)
+	}
+	if number > 1 {
+		v.Back = at(min(number-1, max(1, (v.In.Repositories+pageSize-1)/pageSize)))
+	}
+	if v.To < v.In.Repositories && len(v.Largest) == pageSize {
+		if v.Short = number == lastPage(pageSize); !v.Short {
+			v.More = at(number + 1)
+		}
+	}
 }
 
 func largest(r *http.Request, b Book, q indexer.StorageQuery) ([]repositoryStorageView, error) {

@@ -1,6 +1,9 @@
 package web_test
 
 import (
+	"fmt"
+	"html"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -52,6 +55,44 @@ func TestStoragePage(t *testing.T) {
 		if resp, _ := get(t, s.URL+path); resp.StatusCode != 400 {
 			t.Errorf("%s: %d, want 400", path, resp.StatusCode)
 		}
+	}
+}
+
+// Of a namespace all repositories can be reached, and the page says how many there
+// are.
+func TestStorageOfNamespacePages(t *testing.T) {
+	t.Parallel()
+	b := stocked("team")
+	b.namespaces = []indexer.NamespaceStorage{{Namespace: "team", Repositories: 102, Own: 5 << 20, Shared: 1 << 20}}
+	b.stored = nil
+	for i := range 102 {
+		b.stored = append(b.stored, indexer.RepositoryStorage{Name: fmt.Sprintf("team/r%03d", i), Own: int64(2000 - i)})
+	}
+	s := serve(t, b)
+	seen := 0
+	path := "/storage?namespace=team"
+	for _, want := range []string{"1 to 50 of 102", "51 to 100 of 102", "101 to 102 of 102"} {
+		_, body := get(t, s.URL+path)
+		checkPage(t, path, body)
+		for _, text := range []string{want, "<b>5.00 MiB</b> that no other namespace uses, and 1.00 MiB that others use too, in 102 repositories"} {
+			if !strings.Contains(body, text) {
+				t.Errorf("%s: no %q in %s", path, text, body)
+			}
+		}
+		seen += strings.Count(body, `<a href="/r/team/r`)
+		next := regexp.MustCompile(`href="([^"]*)" rel="next"`).FindStringSubmatch(body)
+		if (next == nil) != (want == "101 to 102 of 102") {
+			t.Errorf("%s: a next page: %q", path, next)
+		}
+		if next != nil {
+			path = html.UnescapeString(next[1])
+		}
+	}
+	if seen != 102 {
+		t.Errorf("%d repositories can be reached, want 102", seen)
+	}
+	if _, body := get(t, s.URL+"/storage?namespace=team&page=9"); !strings.Contains(body, `There are no more of it. <a href="/storage?namespace=team&amp;page=3">`) {
+		t.Errorf("behind the last page: %s", body)
 	}
 }
 
