@@ -1,6 +1,10 @@
 package indexer
 
-import "strings"
+import (
+	"regexp"
+	"slices"
+	"strings"
+)
 
 // Where images say what they are called and what they are, best first:
 // annotations and labels of the OCI image-spec, then label-schema.org's, then
@@ -38,21 +42,38 @@ var licenceKeys = []string{"org.opencontainers.image.licenses", "org.label-schem
 // none.
 func Licence(metadata ...map[string]string) string { return firstOf(licenceKeys, metadata) }
 
+// ReferrerTagPattern matches the tags on which older tools keep what belongs to a
+// manifest: the referrers tag schema of distribution-spec 1.1, and cosign's. It is
+// a regular expression for Go and for Postgres.
+const ReferrerTagPattern = "^sha(256|384|512)-[0-9a-f]{64}"
+
+var referrerTag = regexp.MustCompile(ReferrerTagPattern)
+
+// IsReferrerTag reports whether a tag is one of those.
+func IsReferrerTag(tag string) bool { return referrerTag.MatchString(tag) }
+
 // ReferrerKind says what is attached by a referrer of a type, or by one on a tag
 // with a suffix (".sig"): signature, sbom, attestation, or "" for anything else.
 func ReferrerKind(artifactType string) string {
 	t := strings.ToLower(artifactType)
 	for _, k := range referrerKinds {
-		if strings.Contains(t, k.part) {
-			return k.kind
+		if strings.Contains(t, k.Part) {
+			return k.Kind
 		}
 	}
 	return ""
 }
 
-// referrerKinds are parts of the types that tools use: notation's, cosign's
-// (bundles, its older tags), those of SPDX, CycloneDX and Syft, and in-toto's.
-var referrerKinds = []struct{ part, kind string }{
+// ReferrerKinds gives the table of ReferrerKind, of which the first that fits
+// counts: parts, in small letters, and what they mean.
+func ReferrerKinds() []ReferrerPart { return slices.Clone(referrerKinds) }
+
+// A ReferrerPart is part of a type that tools give what they attach.
+type ReferrerPart struct{ Part, Kind string }
+
+// referrerKinds are of notation, cosign (bundles, its older tags), SPDX, CycloneDX,
+// Syft and in-toto.
+var referrerKinds = []ReferrerPart{
 	{"signature", "signature"}, {".sig", "signature"}, {"cosign.simplesigning", "signature"}, {"dev.sigstore.bundle", "signature"},
 	{"spdx", "sbom"}, {"cyclonedx", "sbom"}, {"syft", "sbom"}, {".sbom", "sbom"},
 	{"in-toto", "attestation"}, {".att", "attestation"}, {"attestation", "attestation"},

@@ -1,6 +1,7 @@
 package indexer
 
 import (
+	"cmp"
 	"strings"
 	"time"
 
@@ -62,6 +63,7 @@ type Manifest struct {
 	Layers       []ocispec.Descriptor // in order; empty for an index
 	Entries      []Entry              // of an index, in order
 	Problems     []string             // what could not be read or kept, for people
+	Has          []string             // what belongs to it, as "has:" asks, sorted: signature, sbom, attestation, provenance, referrer; of an index also what every image in it has
 	Body         []byte               // the manifest's bytes
 	ConfigBody   []byte               // JSON of an image config, without NUL in strings; nil if there is none or it is no JSON
 }
@@ -87,7 +89,7 @@ type Entry struct {
 // A Referrer is a manifest that names another as its subject, that the index on
 // the other's referrers tag lists (sha256-<hex>, distribution-spec 1.1, "Referrers
 // Tag Schema"), or that stands on one of the tags by which older tools say the
-// same (sha256-<hex>.sig, .att, .sbom).
+// same (sha256-<hex>.sig, .att, .sbom), or stands beside it in an image index.
 type Referrer struct {
 	Subject      digest.Digest
 	Digest       digest.Digest
@@ -95,7 +97,22 @@ type Referrer struct {
 	ArtifactType string
 	Size         int64
 	Annotations  map[string]string
-	Tag          string // the tag that says so; "" if the manifest itself does
+	Tag          string // the tag that says so; "" if the manifest itself does, or Beside
+	Beside       bool   // an image index that lists both says so, as BuildKit does of attestations
+}
+
+// Kind is what the referrer is: signature, sbom, attestation, or "" for anything
+// else. The suffix of a tag of cosign says what the type does not.
+func (r Referrer) Kind() string {
+	_, suffix, _ := strings.Cut(r.Tag, ".")
+	kind := ReferrerKind(cmp.Or(r.ArtifactType, r.MediaType))
+	if kind == "" && suffix != "" {
+		kind = ReferrerKind("." + suffix)
+	}
+	if kind == "" && r.Beside {
+		kind = "attestation"
+	}
+	return kind
 }
 
 // A ReferrerQuery asks for one page of the referrers of a manifest.
@@ -129,6 +146,7 @@ type Tag struct {
 	Size      int64      // bytes: ContentSize of an image; of an index the sum over its entries
 	CreatedAt time.Time  // of the manifest; zero if unknown
 	MovedAt   time.Time  // when we saw the tag come to point where it points
+	Has       []string   // what the manifest that it shows has, as Manifest.Has; nil for a tag of the past
 	Problem   string     // why there is no more to show; "" for most
 }
 
@@ -140,6 +158,17 @@ type Repository struct {
 	Tags        int
 	Manifests   int
 	UpdatedAt   time.Time // when anything under it last changed in the book
+	Leading     string    // the tag that speaks for it: latest, else the highest version, else what moved last, never a referrer's; "" if there is none
+	TagsWith    TagsWith
+}
+
+// TagsWith counts the tags of a repository whose manifest has something. An image
+// index has what is attached to it, and what every image in it has.
+type TagsWith struct {
+	Of          int // tags that are counted: all but those on which older tools keep referrers
+	Signature   int // that nobody verified
+	SBOM        int
+	Attestation int
 }
 
 // Namespace is the part of a repository's name before the first slash, "" if

@@ -197,7 +197,7 @@ var fieldNames = map[string]Field{
 // fieldForms show how the value of a field is written, for messages.
 var fieldForms = map[Field]string{
 	FieldRepository: "repo:team/app or repo:team/*", FieldNamespace: "namespace:team",
-	FieldHas: "has:sbom, has:signature or has:referrer", FieldIs: "is:multiarch or is:tagged",
+	FieldHas: "has:signature, has:sbom, has:attestation, has:provenance or has:referrer", FieldIs: "is:multiarch or is:tagged",
 	FieldLicence: "licence:MIT or licence:Apache-*",
 	FieldDigest:  "digest:sha256:0123ab", FieldTag: "tag:latest or tag:v1.*",
 	FieldOS: "os:linux", FieldArchitecture: "arch:arm64", FieldPlatform: "platform:linux/arm64",
@@ -209,7 +209,7 @@ var fieldForms = map[Field]string{
 
 // fieldValues are all that has: and is: may ask.
 var fieldValues = map[Field][]string{
-	FieldHas: {"sbom", "signature", "attestation", "referrer"},
+	FieldHas: {"sbom", "signature", "attestation", "provenance", "referrer"},
 	FieldIs:  {"tagged", "multiarch"},
 }
 

@@ -120,7 +120,7 @@ func TestPagesOfRealImages(t *testing.T) {
 	}
 	s := h.catalogue()
 	for path, want := range map[string][]string{
-		"/":                         {`href="/r/samples/harbour"`, "signed</span>", "SBOM</span>", "WebAssembly</span>", "Helm chart</span>", `<span class="platform">linux/arm64</span>`},
+		"/":                         {`href="/r/samples/harbour"`, "2 of 3 tags have a signature</span>", "2 of 3 tags have an SBOM</span>", "WebAssembly</span>", "Helm chart</span>", `<span class="platform">linux/arm64</span>`},
 		"/?q=os:linux":              {`aria-current="true">linux</a>`},
 		"/?q=lighthose":             {`Did you mean <a href="/?q=lighthouse">lighthouse</a>`},
 		"/n/samples":                {`href="/r/samples/cargo"`},

@@ -20,7 +20,7 @@ func onlyWords(c indexer.Clause) bool {
 // repository as a whole.
 func ofImage(f indexer.Field) bool {
 	switch f {
-	case indexer.FieldTag, indexer.FieldOS, indexer.FieldArchitecture, indexer.FieldPlatform, indexer.FieldType, indexer.FieldLabel,
+	case indexer.FieldTag, indexer.FieldOS, indexer.FieldArchitecture, indexer.FieldPlatform, indexer.FieldType, indexer.FieldHas, indexer.FieldLabel,
 		indexer.FieldAnnotation, indexer.FieldSize, indexer.FieldLayers, indexer.FieldCreated, indexer.FieldPushed:
 		return true
 	}
@@ -109,8 +109,6 @@ func positive(t indexer.Term) rowCondition {
 		return c
 	case indexer.FieldRepository, indexer.FieldNamespace:
 		return rowCondition{filter: named(t)}
-	case indexer.FieldHas:
-		return rowCondition{index: hasTerm("has:" + t.Value)}
 	case indexer.FieldLicence:
 		fact := licencePrefix + t.Value
 		if isGlob(t.Value) {
@@ -258,6 +256,7 @@ func factOf(t indexer.Term) string {
 
 var factPrefix = map[indexer.Field]string{
 	indexer.FieldOS: "os:", indexer.FieldArchitecture: "arch:", indexer.FieldPlatform: "platform:", indexer.FieldType: "type:",
+	indexer.FieldHas: "has:",
 }
 
 func isGlob(s string) bool { return strings.ContainsAny(s, "*?") }

@@ -69,7 +69,7 @@ func (v *View) RepositoriesAt(ctx context.Context, at time.Time, after string, l
 // empty if it has it no more.
 func (v *View) TagsAt(ctx context.Context, repository string, at time.Time, after string, limit int) ([]indexer.Tag, error) {
 	const q = `
-		SELECT t.name, t.digest, '' AS tag_problem, t.moved_at, ` + shownColumns + `
+		SELECT t.name, t.digest, '' AS tag_problem, t.moved_at, NULL::text[] AS has, ` + shownColumns + `
 		FROM (
 			SELECT name, digest, moved_at FROM (
 				SELECT DISTINCT ON (tag) tag AS name, to_digest AS digest, seen_at AS moved_at FROM tag_history

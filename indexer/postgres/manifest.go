@@ -80,7 +80,8 @@ func (a *application) storeManifests(rows []manifestRow) error {
 		c.add(repository, m, blobs)
 		refs.add(m.Manifest)
 		a.changed[repository] = true
-		a.touched.add(repository, bytesOf(m.Digest))
+		a.touched.change(repository, bytesOf(m.Digest))
+		a.touched.change(repository, bytesOf(m.Subject))
 	}
 	batch := &pgx.Batch{}
 	c.queue(batch)
@@ -278,8 +279,14 @@ func (a *application) removeManifests(findings []indexer.Finding) error {
 		UPDATE tag t SET manifest_id = NULL FROM manifest m WHERE (m.repository_id, m.digest) = ($1, $2)
 			AND t.repository_id = $1 AND t.manifest_id = m.id AND t.problem IS NOT NULL`
 	const remove = `
-		DELETE FROM manifest m WHERE (repository_id, digest) = ($1, $2)
-			AND NOT EXISTS (SELECT FROM tag t WHERE t.repository_id = $1 AND t.manifest_id = m.id)`
+		WITH gone AS (
+			DELETE FROM manifest m WHERE (repository_id, digest) = ($1, $2)
+				AND NOT EXISTS (SELECT FROM tag t WHERE t.repository_id = $1 AND t.manifest_id = m.id) RETURNING id
+		)
+		SELECT ARRAY(
+			SELECT f.subject FROM referrer f WHERE f.repository_id = $1 AND f.manifest_id = gone.id
+			UNION SELECT ` + attests + ` FROM index_entry e WHERE e.repository_id = $1 AND e.manifest_id = gone.id AND ` + attests + ` IS NOT NULL
+		) AS subjects FROM gone`
 	const tags = `
 		SELECT t.name, EXISTS (SELECT FROM task k WHERE (k.repository, k.reference) = ($3, t.name) AND k.given_up_at IS NULL) AS asked
 		FROM tag t JOIN manifest m ON m.repository_id = t.repository_id AND m.id = t.manifest_id
@@ -294,12 +301,17 @@ func (a *application) removeManifests(findings []indexer.Finding) error {
 			return err
 		}
 		a.touched.add(repository, bytesOf(d))
-		result, err := a.tx.Exec(a.ctx, remove, repository, bytesOf(d))
+		removed, err := column[[][]byte](a.ctx, a.tx, remove, repository, bytesOf(d))
 		if err != nil {
 			return err
 		}
-		if result.RowsAffected() > 0 {
+		for _, subjects := range removed {
 			a.changed[repository] = true // its image goes with it
+			for _, digest := range append(subjects, bytesOf(d)) {
+				a.touched.change(repository, digest)
+			}
+		}
+		if len(removed) > 0 {
 			continue
 		}
 		shown, err := collect[shownBy](a.ctx, a.tx, tags, repository, bytesOf(d), f.Task.Repository)

@@ -50,6 +50,7 @@ var (
 	oracleWords      = []string{"proxy", "edge", "reverse", "cache", "nginx", "app", "tool", "o'brien", "é", "x86_64"}
 	oracleNamespaces = []string{"library", "team", "team2", "a", ""}
 	oracleTags       = []string{"latest", "v1", "v2", "1.25", "V1"}
+	oracleVersions   = map[string]int{"latest": 4, "v2": 3, "1.25": 2, "v1": 1, "V1": 1} // the greatest leads
 	oraclePlatforms  = []indexer.Platform{
 		{OS: "linux", Architecture: "amd64"}, {OS: "linux", Architecture: "arm64"}, {OS: "linux", Architecture: "arm", Variant: "v7"},
 		{OS: "Windows", Architecture: "AMD64"}, {OS: "unknown", Architecture: "unknown"}, {},
@@ -113,7 +114,7 @@ func (o *oracle) change(name string) (reference string, f indexer.Finding) {
 		list.Annotations, list.CreatedAt = o.pairs(2), pick(o.random, oracleMoments)
 		f.Manifests = append([]indexer.Manifest{o.identified(list)}, children...)
 	case 3: // what refers to an image of the repository
-		subjects := slices.Sorted(maps.Values(r.tags))
+		subjects := slices.Sorted(maps.Keys(r.manifests))
 		if len(subjects) > 0 {
 			m := o.image(name)
 			m.Kind, m.Subject, m.ArtifactType = indexer.KindArtifact, pick(o.random, subjects), pick(o.random, []string{"application/vnd.cncf.notary.signature", "application/spdx+json", "text/plain"})
@@ -249,7 +250,7 @@ func (r *oracleRepository) settle() {
 	}
 	head := ""
 	for tag := range r.tags {
-		if head == "" || head != "latest" && (tag == "latest" || cmp.Or(r.moved[tag].Compare(r.moved[head]), cmp.Compare(tag, head)) > 0) {
+		if head == "" || cmp.Or(cmp.Compare(oracleVersions[tag], oracleVersions[head]), r.moved[tag].Compare(r.moved[head]), cmp.Compare(tag, head)) > 0 {
 			head = tag
 		}
 	}
@@ -294,8 +295,19 @@ func (r *oracleRepository) image(m indexer.Manifest, tags map[string]bool) oracl
 		i.facts["os:"+strings.ToLower(p.OS)], i.facts["arch:"+strings.ToLower(p.Architecture)] = true, true
 		i.facts["platform:"+strings.ToLower(p.OS+"/"+p.Architecture)], i.facts["platform:"+strings.ToLower(p.String())] = true, true
 	}
+	for kind := range r.attached(m.Digest) {
+		i.facts["has:"+kind] = true
+	}
 	if m.Kind != indexer.KindIndex {
 		return i
+	}
+	every := r.attached(m.Entries[0].Digest)
+	for _, e := range m.Entries {
+		has := r.attached(e.Digest)
+		maps.DeleteFunc(every, func(kind string, _ bool) bool { return !has[kind] })
+	}
+	for kind := range every {
+		i.facts["has:"+kind] = true
 	}
 	platforms := map[indexer.Platform]bool{}
 	for _, e := range m.Entries {
@@ -308,6 +320,20 @@ func (r *oracleRepository) image(m indexer.Manifest, tags map[string]bool) oracl
 		i.facts["is:multiarch"] = true
 	}
 	return i
+}
+
+// attached is what the referrers of a manifest are.
+func (r *oracleRepository) attached(subject digest.Digest) map[string]bool {
+	kinds := map[string]bool{}
+	for _, m := range r.manifests {
+		if m.Subject == subject {
+			kinds["referrer"] = true
+			if kind := indexer.ReferrerKind(m.ArtifactType); kind != "" {
+				kinds[kind] = true
+			}
+		}
+	}
+	return kinds
 }
 
 // find gives the names of the repositories that a query selects, sorted.
@@ -342,7 +368,7 @@ func imageClauses(q indexer.Query) (same, others []indexer.Clause) {
 }
 
 var oracleImageFields = map[indexer.Field]bool{
-	indexer.FieldTag: true, indexer.FieldOS: true, indexer.FieldArchitecture: true, indexer.FieldPlatform: true, indexer.FieldType: true,
+	indexer.FieldTag: true, indexer.FieldOS: true, indexer.FieldArchitecture: true, indexer.FieldPlatform: true, indexer.FieldType: true, indexer.FieldHas: true,
 	indexer.FieldLabel: true, indexer.FieldAnnotation: true, indexer.FieldSize: true, indexer.FieldLayers: true, indexer.FieldCreated: true, indexer.FieldPushed: true,
 }
 
@@ -384,13 +410,6 @@ func (r *oracleRepository) fulfils(t indexer.Term) bool {
 		return false
 	case indexer.FieldIs:
 		return t.Value == "tagged" || slices.ContainsFunc(r.images, func(i oracleImage) bool { return i.facts["is:multiarch"] })
-	case indexer.FieldHas:
-		for _, m := range r.manifests {
-			if m.Subject != "" && (t.Value == "referrer" || indexer.ReferrerKind(m.ArtifactType) == t.Value) {
-				return true
-			}
-		}
-		return false
 	}
 	return slices.ContainsFunc(r.images, func(i oracleImage) bool { return i.fulfils(t) })
 }

@@ -365,7 +365,7 @@ func (v *View) show(ctx context.Context, s *search, p page) (indexer.Results, er
 	// The rows of a page are read one by one, behind a fence: else Postgres would
 	// read their texts before it sorts, and sort them too.
 	rows, err := collect[row](ctx, v.tx, `
-		SELECT s.name, s.title, s.description, s.tags, s.updated_at, s.size, s.pulls, s.facts, page.total FROM (`+p.sql+`) AS page
+		SELECT `+resultColumns+`, s.size, s.pulls, s.facts, page.total FROM (`+p.sql+`) AS page
 		CROSS JOIN LATERAL (SELECT * FROM repository_search s WHERE s.repository_id = page.repository_id OFFSET 0) AS s
 		ORDER BY page.place`, p.args...)
 	if err != nil {
@@ -486,14 +486,20 @@ func (s *search) ranked() (page, error) {
 	return page{sql, args, nil}, nil
 }
 
+// resultColumns are those of a resultRow, of repository_search AS s.
+const resultColumns = "s.name, s.title, s.description, s.tags, s.updated_at, COALESCE(s.leading_tag, '') AS leading_tag, s.own_tags, s.signature_tags, s.sbom_tags, s.attestation_tags"
+
 type resultRow struct {
-	Name, Title, Description string
-	Tags                     int
-	UpdatedAt                time.Time
+	Name, Title, Description                          string
+	Tags                                              int
+	UpdatedAt                                         time.Time
+	LeadingTag                                        string
+	OwnTags, SignatureTags, SBOMTags, AttestationTags int
 }
 
 func (r resultRow) repository() indexer.Repository {
-	return indexer.Repository{Name: r.Name, Title: r.Title, Description: r.Description, Tags: r.Tags, UpdatedAt: r.UpdatedAt}
+	return indexer.Repository{Name: r.Name, Title: r.Title, Description: r.Description, Tags: r.Tags, UpdatedAt: r.UpdatedAt, Leading: r.LeadingTag,
+		TagsWith: indexer.TagsWith{Of: r.OwnTags, Signature: r.SignatureTags, SBOM: r.SBOMTags, Attestation: r.AttestationTags}}
 }
 
 type foundRow struct {

@@ -70,16 +70,32 @@ func termsOf(facts, id string) string {
 // hash is a literal text as a term.
 func hash(text string) string { return "hashtextextended('" + text + "', 0)" }
 
-// touched are manifests whose images may have to be found otherwise than before.
+// touched are manifests whose images may have to be found otherwise than before,
+// and tags that moved.
 type touched struct {
 	repositories []int32
 	digests      [][]byte
+	whole        []bool // whether it came, went or has other referrers; else only its tags moved
+
+	tagRepositories []int32
+	tags            []string
 }
 
-func (t *touched) add(repository int32, digest []byte) {
+// add takes in a manifest whose tags moved.
+func (t *touched) add(repository int32, digest []byte) { t.manifest(repository, digest, false) }
+
+// change takes in a manifest that came, went or has other referrers: the image
+// indexes that list it differ too.
+func (t *touched) change(repository int32, digest []byte) { t.manifest(repository, digest, true) }
+
+func (t *touched) manifest(repository int32, digest []byte, whole bool) {
 	if len(digest) > 0 {
-		t.repositories, t.digests = append(t.repositories, repository), append(t.digests, digest)
+		t.repositories, t.digests, t.whole = append(t.repositories, repository), append(t.digests, digest), append(t.whole, whole)
 	}
+}
+
+func (t *touched) tag(repository int32, name string) {
+	t.tagRepositories, t.tags = append(t.tagRepositories, repository), append(t.tags, name)
 }
 
 // refresh brings the search rows up to date: those of images that were touched,
@@ -91,26 +107,85 @@ func (a *application) refresh() error {
 	}
 	batch := &pgx.Batch{}
 	batch.Queue("UPDATE repository SET updated_at = now() WHERE id = ANY($1)", ids)
-	batch.Queue(imagesOf(touchedManifests), a.touched.repositories, a.touched.digests)
+	batch.Queue(imagesOf(touchedManifests), a.touched.repositories, a.touched.digests, a.touched.whole)
 	return writeSearchRows(a.ctx, a.tx, batch, ids, a.touched, a.tier)
 }
 
-// touchedManifests are those of $1 and $2, and the images in them.
-const touchedManifests = `
-	SELECT m.repository_id, m.id, m.digest FROM unnest($1::int[], $2::bytea[]) AS t (repository_id, digest)
-	JOIN manifest m ON m.repository_id = t.repository_id AND m.digest = t.digest
+// maxListing is the most entries of image indexes that one transaction reads
+// again because a manifest in them came or went: 20,000, a tenth of a second. An
+// image that stands in many large indexes would else make each push of it as long
+// as all of them together. What is beyond is left to Reform.
+const maxListing = 20_000
+
+// touchedParts are what touchedManifests and headsQuery begin with. 'changed' are
+// the manifests that are not what they were: those of $1 and $2 with $3, and those
+// that these are attached to by an image index. 'parents' are the tagged indexes
+// that list them, and up_to how many entries they have together with all before.
+var touchedParts = `
+	given AS (
+		SELECT DISTINCT repository_id, digest, whole FROM unnest($1::int[], $2::bytea[], $3::bool[]) AS t (repository_id, digest, whole)
+	), changed AS (
+		SELECT repository_id, digest FROM given WHERE whole
+		UNION
+		SELECT e.repository_id, ` + attests + ` FROM given g JOIN index_entry e ON e.repository_id = g.repository_id AND e.digest = g.digest
+		WHERE g.whole AND ` + attests + ` IS NOT NULL
+		UNION
+		SELECT e.repository_id, ` + attests + ` FROM given g JOIN manifest m ON m.repository_id = g.repository_id AND m.digest = g.digest
+		JOIN index_entry e ON e.repository_id = m.repository_id AND e.manifest_id = m.id
+		WHERE g.whole AND ` + attests + ` IS NOT NULL
+		UNION
+		SELECT i.repository_id, decode(substr(tag, 8), 'hex') FROM given g JOIN index_entry e ON e.repository_id = g.repository_id AND e.digest = g.digest
+		JOIN image_search i ON i.repository_id = e.repository_id AND i.manifest_id = e.manifest_id
+		CROSS JOIN unnest(i.tags) AS tag WHERE g.whole AND tag ~ '^sha256-[0-9a-f]{64}$'
+	), parents AS (
+		SELECT p.repository_id, p.manifest_id, sum(p.entries) OVER (ORDER BY p.repository_id, p.manifest_id) AS up_to FROM (
+			SELECT DISTINCT i.repository_id, i.manifest_id, (
+				SELECT last.position + 1 FROM index_entry last WHERE last.repository_id = i.repository_id AND last.manifest_id = i.manifest_id
+				ORDER BY last.position DESC LIMIT 1) AS entries
+			FROM changed c JOIN index_entry e ON e.repository_id = c.repository_id AND e.digest = c.digest
+			JOIN image_search i ON i.repository_id = e.repository_id AND i.manifest_id = e.manifest_id
+		) AS p
+	)`
+
+// touchedManifests are those of $1 and $2, the images in them, what has other
+// referrers, and the indexes that list what came or went.
+var touchedManifests = `
+	WITH ` + touchedParts + `
+	SELECT m.repository_id, m.id, m.digest FROM given g JOIN manifest m ON m.repository_id = g.repository_id AND m.digest = g.digest
 	UNION
-	SELECT c.repository_id, c.id, c.digest FROM unnest($1::int[], $2::bytea[]) AS t (repository_id, digest)
-	JOIN manifest m ON m.repository_id = t.repository_id AND m.digest = t.digest
+	SELECT c.repository_id, c.id, c.digest FROM given g
+	JOIN manifest m ON m.repository_id = g.repository_id AND m.digest = g.digest
 	JOIN index_entry e ON e.repository_id = m.repository_id AND e.manifest_id = m.id
-	JOIN manifest c ON c.repository_id = e.repository_id AND c.digest = e.digest`
+	JOIN manifest c ON c.repository_id = e.repository_id AND c.digest = e.digest
+	UNION
+	SELECT m.repository_id, m.id, m.digest FROM changed c JOIN manifest m ON m.repository_id = c.repository_id AND m.digest = c.digest
+	UNION
+	SELECT m.repository_id, m.id, m.digest FROM parents p JOIN manifest m ON m.repository_id = p.repository_id AND m.id = p.manifest_id
+	WHERE p.up_to <= ` + strconv.Itoa(maxListing)
 
 // imagesOf writes the search rows of the manifests that a statement selects, and
 // deletes those of manifests that no tag shows any more. $1 must be their
-// repositories: without it Postgres reads all tags there are. Values of the time of
-// building are left out of the pairs: nobody asks for them, and they are of no
-// two images the same.
+// repositories: without it Postgres reads all tags there are.
 func imagesOf(manifests string) string {
+	columns := strings.Join(imageColumns, ", ")
+	return shownImages(manifests) + `, gone AS (
+		DELETE FROM image_search s USING touched x
+		WHERE s.repository_id = x.repository_id AND s.manifest_id = x.id
+			AND NOT EXISTS (SELECT FROM tagged g WHERE g.repository_id = x.repository_id AND g.id = x.id)
+	)
+	INSERT INTO image_search AS s (repository_id, manifest_id, ` + columns + `)
+	` + imageRows + `
+	ORDER BY m.repository_id, m.id
+	ON CONFLICT (repository_id, manifest_id) DO UPDATE SET (` + columns + `) = (excluded.` + strings.Join(imageColumns, ", excluded.") + `)`
+}
+
+// imageColumns are the columns of image_search but for its key, in the order in
+// which imageRows has them.
+var imageColumns = []string{"latest", "listed", "tags", "facts", "keys", "pairs", "size", "layers", "created_at", "pushed_at"}
+
+// shownImages begins a statement: 'touched' are the manifests that another selects,
+// 'tagged' those of them that tags show, with these.
+func shownImages(manifests string) string {
 	return `
 	WITH touched AS (` + manifests + `
 	), shown AS (
@@ -125,19 +200,22 @@ func imagesOf(manifests string) string {
 	), tagged AS (
 		SELECT repository_id, id, bool_or(name = 'latest') AS latest, bool_or(listed) AS listed, array_agg(DISTINCT name) AS tags, max(moved_at) AS pushed_at
 		FROM shown GROUP BY repository_id, id
-	), gone AS (
-		DELETE FROM image_search s USING touched x
-		WHERE s.repository_id = x.repository_id AND s.manifest_id = x.id
-			AND NOT EXISTS (SELECT FROM tagged g WHERE g.repository_id = x.repository_id AND g.id = x.id)
-	)
-	INSERT INTO image_search AS s (repository_id, manifest_id, latest, listed, tags, facts, keys, pairs, size, layers, created_at, pushed_at)
+	)`
+}
+
+// imageRows are the search rows of what is tagged. Values of the time of building
+// are left out of the pairs: nobody asks for them, and they are of no two images
+// the same.
+var imageRows = `
 	SELECT m.repository_id, m.id, g.latest, g.listed, g.tags,
 		ARRAY(
-			SELECT f FROM (VALUES ('type:' || m.kind), ('type:' || lower(a.name)), ('os:' || lower(p.os)), ('arch:' || lower(p.architecture)),
-				('platform:' || lower(p.os || '/' || p.architecture)),
-				('platform:' || lower(p.os || '/' || p.architecture || '/' || NULLIF(p.variant, ''))),
-				(CASE WHEN listed.platforms > 1 THEN 'is:multiarch' END)) AS facts (f)
-			WHERE f IS NOT NULL),
+			SELECT DISTINCT f COLLATE "C" FROM (
+				SELECT f FROM (VALUES ('type:' || m.kind), ('type:' || lower(a.name)), ('os:' || lower(p.os)), ('arch:' || lower(p.architecture)),
+					('platform:' || lower(p.os || '/' || p.architecture)),
+					('platform:' || lower(p.os || '/' || p.architecture || '/' || NULLIF(p.variant, ''))),
+					(CASE WHEN listed.platforms > 1 THEN 'is:multiarch' END)) AS facts (f)
+				UNION ALL SELECT 'has:' || kind FROM (` + has("m") + `) AS had (kind)
+			) AS facts WHERE f IS NOT NULL ORDER BY 1),
 		labelled.keys, labelled.pairs,
 		COALESCE(listed.size, m.content_size), CASE WHEN m.kind <> 'index' THEN cardinality(m.layer_ids) END, m.created_at, g.pushed_at
 	FROM tagged g
@@ -163,12 +241,7 @@ func imagesOf(manifests string) string {
 				THEN hashtextextended('annotation:' || left(key, 200) || chr(31) || left(value, 200), 0) END
 			FROM jsonb_each_text(m.annotations)
 		) AS label
-	) labelled
-	ORDER BY m.repository_id, m.id
-	ON CONFLICT (repository_id, manifest_id) DO UPDATE SET
-		(latest, listed, tags, facts, keys, pairs, size, layers, created_at, pushed_at) =
-		(excluded.latest, excluded.listed, excluded.tags, excluded.facts, excluded.keys, excluded.pairs, excluded.size, excluded.layers, excluded.created_at, excluded.pushed_at)`
-}
+	) labelled`
 
 // A headRow is what a repository says of itself: the metadata of the manifest
 // that its leading tag shows, and of that index's first image; and what all its
@@ -181,48 +254,86 @@ type headRow struct {
 	Annotations, Labels           []byte
 	ChildAnnotations, ChildLabels []byte
 	Facts                         []string
-	ReferrerTypes, ReferrerTags   []string
+	LeadingTag                    string   // "" if there is none
+	OwnTags                       int      // without those of referrers
+	Signature, SBOM, Attestation  int      // of those, how many show what has one
 	OldFacts                      []string // as its search row had them
 	Covered                       bool     // whether the terms of that row still hold what they should of the images
+	Unfinished                    bool     // whether image indexes were left to Reform
 }
 
-// headsQuery picks the leading tag: "latest", else the one that moved last. $2
-// and $3 are what was touched in the repositories $1, for which the terms of their
-// rows, if they have the form $4, are covered or not: one more image of many that
-// say the same does not change them, and to find all terms of ten thousand images
-// takes 100 ms. An image that went may have been the last to have a term; one that
-// stays only gains some, when it is read again.
+// leadingOrder puts first, of tags t, the one that speaks for a repository: latest,
+// else the highest version, those without a suffix ("-rc1", "-alpine") before
+// others, else the one that moved last.
+const leadingOrder = `t.name = 'latest' DESC, version.is IS NOT NULL DESC, version.is[2] IS NULL DESC,
+	string_to_array(version.is[1], '.')::bigint[] DESC NULLS LAST, version.is[2] COLLATE "C" DESC, t.moved_at DESC, t.name DESC`
+
+// versionOfTag gives a tag's numbers, of which each fits a bigint, and what follows.
+const versionOfTag = `LATERAL (SELECT regexp_match(t.name, '^[vV]?([0-9]{1,18}(?:\.[0-9]{1,18})*)(?:[._-](.*))?$') AS is) version`
+
+// isOwn is true of tags t that keep no referrer. The first half spares most of
+// them the pattern.
+const isOwn = `(t.name NOT LIKE 'sha%' OR t.name !~ '` + indexer.ReferrerTagPattern + `')`
+
+// tagsWith counts the own tags of a repository r whose manifest has something.
+func tagsWith(kind string) string {
+	return "count(*) FILTER (WHERE s.facts @> ARRAY['has:" + kind + "'])::int AS " + kind
+}
+
+// headsQuery tells what repositories say of themselves. What was touched in them is
+// given as to touchedManifests, the repositories themselves as $4, and the form of
+// their rows as $5. Rows of that form tell:
+//
+// whether their terms still hold: one more image of many that say the same does not
+// change them, and to find all terms of ten thousand images takes 100 ms. An image
+// that went may have been the last to have a term; one that stays only gains some,
+// when it is read again;
+//
+// and which tag led. If it still shows something, only the tags that moved, $6 and
+// $7, can lead instead.
 var headsQuery = `
-	WITH touched AS (
-		SELECT t.repository_id, m.id FROM unnest($2::int[], $3::bytea[]) AS t (repository_id, digest)
-		LEFT JOIN manifest m ON m.repository_id = t.repository_id AND m.digest = t.digest
+	WITH ` + touchedParts + `, touched AS (
+		SELECT g.repository_id, m.id FROM given g
+		LEFT JOIN manifest m ON m.repository_id = g.repository_id AND m.digest = g.digest
 		UNION
-		SELECT c.repository_id, c.id FROM unnest($2::int[], $3::bytea[]) AS t (repository_id, digest)
-		JOIN manifest m ON m.repository_id = t.repository_id AND m.digest = t.digest
+		SELECT c.repository_id, c.id FROM given g
+		JOIN manifest m ON m.repository_id = g.repository_id AND m.digest = g.digest
 		JOIN index_entry e ON e.repository_id = m.repository_id AND e.manifest_id = m.id
 		JOIN manifest c ON c.repository_id = e.repository_id AND c.digest = e.digest
 	)
-	SELECT r.id, r.name, (SELECT count(*) FROM tag t WHERE t.repository_id = r.id)::int AS tags,
+	SELECT r.id, r.name, tags.all AS tags, tags.own AS own_tags, COALESCE(head.name, '') AS leading_tag,
 		COALESCE(s.size, 0)::bigint AS size,
 		m.annotations, m.labels, c.annotations AS child_annotations, c.labels AS child_labels,
-		ARRAY(SELECT DISTINCT f FROM image_search i, unnest(i.facts) AS f WHERE i.repository_id = r.id ORDER BY f) AS facts,
-		ARRAY(SELECT DISTINCT t.name FROM referrer f
-			JOIN manifest a ON a.repository_id = f.repository_id AND a.id = f.manifest_id
-			JOIN media_type t ON t.id = COALESCE(a.artifact_type_id, a.media_type_id)
-			WHERE f.repository_id = r.id) AS referrer_types,
-		ARRAY(SELECT DISTINCT substring(f.tag FROM '\.[a-z]+$') FROM referrer f
-			WHERE f.repository_id = r.id AND f.tag LIKE '%.%') AS referrer_tags,
+		facts.facts, counted.signature, counted.sbom, counted.attestation,
 		old.facts AS old_facts,
 		old.repository_id IS NOT NULL AND NOT EXISTS (
 			SELECT FROM touched x LEFT JOIN image_search i ON i.repository_id = x.repository_id AND i.manifest_id = x.id
 			WHERE x.repository_id = r.id AND (i.manifest_id IS NULL OR EXISTS (
 				SELECT FROM unnest(i.keys, i.pairs) AS p (key, term) WHERE NOT old.terms && ARRAY[p.term, ~p.key, ` + hash(manyTerm) + `]))
-		) AS covered
+		) AS covered,
+		EXISTS (SELECT FROM parents p WHERE p.repository_id = r.id AND p.up_to > ` + strconv.Itoa(maxListing) + `) AS unfinished
 	FROM repository r
-	LEFT JOIN repository_search old ON old.repository_id = r.id AND old.form = $4
+	LEFT JOIN repository_search old ON old.repository_id = r.id AND old.form = $5 AND old.leading_tag IS NOT NULL
+	CROSS JOIN LATERAL (SELECT count(*)::int AS all, (count(*) FILTER (WHERE ` + isOwn + `))::int AS own FROM tag t WHERE t.repository_id = r.id) tags
+	CROSS JOIN LATERAL (
+		SELECT ARRAY(SELECT DISTINCT f FROM image_search i, unnest(i.facts) AS f WHERE i.repository_id = r.id ORDER BY f) AS facts OFFSET 0
+	) facts
+	CROSS JOIN LATERAL (
+		SELECT ` + tagsWith("signature") + `, ` + tagsWith("sbom") + `, ` + tagsWith("attestation") + `
+		FROM tag t JOIN image_search s ON s.repository_id = t.repository_id AND s.manifest_id = t.manifest_id
+		WHERE facts.facts && '{has:signature,has:sbom,has:attestation}' AND t.repository_id = r.id AND ` + isOwn + `
+	) counted
+	CROSS JOIN LATERAL (
+		SELECT EXISTS (SELECT FROM tag t WHERE t.repository_id = r.id AND t.name IN ('latest', old.leading_tag) AND t.manifest_id IS NOT NULL) AS stays
+	) leader
 	LEFT JOIN LATERAL (
-		SELECT t.manifest_id FROM tag t WHERE t.repository_id = r.id AND t.manifest_id IS NOT NULL
-		ORDER BY t.name = 'latest' DESC, t.moved_at DESC, t.name DESC LIMIT 1
+		SELECT t.manifest_id, t.name FROM (
+			SELECT t.manifest_id, t.name, t.moved_at FROM tag t WHERE t.repository_id = r.id AND t.name = ANY (
+				ARRAY['latest', old.leading_tag] || ARRAY(SELECT moved.name FROM unnest($6::int[], $7::text[]) AS moved (repository_id, name) WHERE moved.repository_id = r.id))
+			UNION ALL
+			SELECT t.manifest_id, t.name, t.moved_at FROM tag t WHERE NOT leader.stays AND t.repository_id = r.id
+		) t CROSS JOIN ` + versionOfTag + `
+		WHERE t.manifest_id IS NOT NULL AND ` + isOwn + ` ORDER BY ` + leadingOrder + ` LIMIT 1
 	) head ON true
 	LEFT JOIN manifest m ON m.repository_id = r.id AND m.id = head.manifest_id
 	LEFT JOIN image_search s ON s.repository_id = r.id AND s.manifest_id = head.manifest_id
@@ -232,7 +343,7 @@ var headsQuery = `
 		WHERE e.repository_id = r.id AND e.manifest_id = m.id AND m.kind = 'index'
 		ORDER BY e.position LIMIT 1
 	) c ON true
-	WHERE r.id = ANY($1) ORDER BY r.id`
+	WHERE r.id = ANY($4) ORDER BY r.id`
 
 // writeSearchRows runs a batch, then writes the search rows of repositories, and
 // deletes those of repositories without a tag. Columns under an index that keep
@@ -242,7 +353,7 @@ var headsQuery = `
 // scan, which may bring a million at once; Retier finds out more.
 func writeSearchRows(ctx context.Context, tx pgx.Tx, before *pgx.Batch, ids []int32, touched touched, tier int) error {
 	var heads []headRow
-	queue(before, &heads, headsQuery, ids, touched.repositories, touched.digests, searchForm)
+	queue(before, &heads, headsQuery, touched.repositories, touched.digests, touched.whole, ids, searchForm, touched.tagRepositories, touched.tags)
 	if err := tx.SendBatch(ctx, before).Close(); err != nil {
 		return err
 	}
@@ -258,13 +369,14 @@ func writeSearchRows(ctx context.Context, tx pgx.Tx, before *pgx.Batch, ids []in
 // searchColumns are search rows by column: one statement writes them all, which
 // takes a third of the time of one statement each.
 type searchColumns struct {
-	empty, id                          []int32 // empty are those without a tag
-	name, basename, title, description []string
-	tags                               []int32
-	size                               []int64
-	facts, nameWords, allWords         []string
-	sameTerms                          []bool
-	lexemes                            map[string]bool // of all rows, as search_lexeme has them
+	empty, id                                   []int32 // empty are those without a tag
+	name, basename, title, description          []string
+	tags, ownTags, signature, sbom, attestation []int32
+	size                                        []int64
+	leading, facts, nameWords, allWords         []string
+	sameTerms                                   []bool
+	form                                        []int16
+	lexemes                                     map[string]bool // of all rows, as search_lexeme has them
 }
 
 func (c *searchColumns) add(h headRow) {
@@ -280,10 +392,13 @@ func (c *searchColumns) add(h headRow) {
 		values = append(values, labelTexts(m)...)
 	}
 	c.id, c.tags, c.size = append(c.id, h.ID), append(c.tags, int32(h.Tags)), append(c.size, h.Size)
+	c.leading, c.ownTags, c.signature = append(c.leading, h.LeadingTag), append(c.ownTags, int32(h.OwnTags)), append(c.signature, int32(h.Signature))
+	c.sbom, c.attestation = append(c.sbom, int32(h.SBOM)), append(c.attestation, int32(h.Attestation))
 	c.name, c.basename = append(c.name, h.Name), append(c.basename, path.Base(h.Name))
 	c.title, c.description = append(c.title, title), append(c.description, description)
 	facts := h.allFacts(metadata)
 	c.facts, c.sameTerms = append(c.facts, strings.Join(facts, separator)), append(c.sameTerms, h.Covered && slices.Equal(facts, h.OldFacts))
+	c.form = append(c.form, formOf(h))
 	inName, _ := tsvector(name)
 	inAll, words := tsvector(name, append([]string{title, description}, values...)...)
 	c.nameWords, c.allWords = append(c.nameWords, inName), append(c.allWords, inAll)
@@ -295,6 +410,15 @@ func (c *searchColumns) add(h headRow) {
 	}
 }
 
+// formOf is 0, which no program writes, of a repository whose other rows are left
+// to Reform.
+func formOf(h headRow) int16 {
+	if h.Unfinished {
+		return 0
+	}
+	return searchForm
+}
+
 // queueLexemes writes the words that were not known yet, before the rows that have
 // them: whoever sees a row knows its words.
 func (c *searchColumns) queueLexemes(batch *pgx.Batch) {
@@ -302,6 +426,31 @@ func (c *searchColumns) queueLexemes(batch *pgx.Batch) {
 		INSERT INTO search_lexeme (word) SELECT word FROM unnest($1::text[]) AS used (word)
 		WHERE NOT EXISTS (SELECT FROM search_lexeme l WHERE l.word = used.word COLLATE "C") ORDER BY word COLLATE "C" ON CONFLICT DO NOTHING`
 	batch.Queue(q, slices.Collect(maps.Keys(c.lexemes)))
+}
+
+// searchRowColumns are the columns of repository_search that searchRows selects, in
+// its order. Those that a row has from the beginning come first.
+var searchRowColumns = []string{"repository_id", "name", "basename",
+	"title", "description", "tags", "updated_at", "size", "facts", "terms", "form", "name_words", "all_words",
+	"leading_tag", "own_tags", "signature_tags", "sbom_tags", "attestation_tags"}
+
+// searchRows makes rows of what searchColumns.args gives.
+var searchRows = `
+	SELECT row.id, row.name, row.basename, row.title, row.description, row.tags, r.updated_at, row.size,
+		string_to_array(row.facts, chr(31)) AS facts,
+		CASE WHEN row.same_terms THEN (SELECT terms FROM repository_search old WHERE old.repository_id = row.id)
+			ELSE ` + termsOf("string_to_array(row.facts, chr(31))", "row.id") + ` END AS terms,
+		row.form, row.name_words::tsvector, row.all_words::tsvector,
+		row.leading_tag, row.own_tags, row.signature, row.sbom, row.attestation
+	FROM unnest($1::int[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int[], $7::bigint[], $8::text[], $9::text[], $10::text[], $11::bool[],
+			$12::smallint[], $13::text[], $14::int[], $15::int[], $16::int[], $17::int[])
+		AS row (id, name, basename, title, description, tags, size, facts, name_words, all_words, same_terms,
+			form, leading_tag, own_tags, signature, sbom, attestation)
+	JOIN repository r ON r.id = row.id`
+
+func (c *searchColumns) args() []any {
+	return []any{c.id, c.name, c.basename, c.title, c.description, c.tags, c.size, c.facts, c.nameWords, c.allWords, c.sameTerms,
+		c.form, c.leading, c.ownTags, c.signature, c.sbom, c.attestation}
 }
 
 func (c *searchColumns) queue(batch *pgx.Batch, tier int) {
@@ -312,22 +461,12 @@ func (c *searchColumns) queue(batch *pgx.Batch, tier int) {
 		return
 	}
 	c.queueLexemes(batch)
+	written := searchRowColumns[3:]
 	q := `
-		INSERT INTO repository_search (repository_id, name, basename, title, description, tags, updated_at, size, facts, terms, form, tier, name_words, all_words)
-		SELECT row.id, row.name, row.basename, row.title, row.description, row.tags, r.updated_at, row.size,
-			string_to_array(row.facts, chr(31)),
-			CASE WHEN row.same_terms THEN (SELECT terms FROM repository_search old WHERE old.repository_id = row.id)
-				ELSE ` + termsOf("string_to_array(row.facts, chr(31))", "row.id") + ` END,
-			$10, $12, row.name_words::tsvector, row.all_words::tsvector
-		FROM unnest($1::int[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int[], $7::bigint[], $8::text[], $9::text[], $11::text[], $13::bool[])
-			AS row (id, name, basename, title, description, tags, size, facts, name_words, all_words, same_terms)
-		JOIN repository r ON r.id = row.id
-		ORDER BY row.id
-		ON CONFLICT (repository_id) DO UPDATE SET
-			(title, description, tags, updated_at, size, facts, terms, form, all_words, name_words) =
-			(excluded.title, excluded.description, excluded.tags, excluded.updated_at, excluded.size, excluded.facts, excluded.terms,
-				excluded.form, excluded.all_words, excluded.name_words)`
-	batch.Queue(q, c.id, c.name, c.basename, c.title, c.description, c.tags, c.size, c.facts, c.nameWords, searchForm, c.allWords, tier, c.sameTerms)
+		INSERT INTO repository_search (` + strings.Join(searchRowColumns, ", ") + `, tier)
+		SELECT row.*, $18::smallint FROM (` + searchRows + `) AS row ORDER BY 1
+		ON CONFLICT (repository_id) DO UPDATE SET (` + strings.Join(written, ", ") + `) = (excluded.` + strings.Join(written, ", excluded.") + `)`
+	batch.Queue(q, append(c.args(), tier)...)
 }
 
 // maxLabelKeys is how many keys of labels stand in the facts of a repository: 100,
@@ -341,15 +480,6 @@ const licencePrefix = "licence:"
 // belongs to the repository as a whole.
 func (h headRow) allFacts(metadata []map[string]string) []string {
 	facts := slices.Clone(h.Facts)
-	has := map[string]bool{"referrer": len(h.ReferrerTypes) > 0}
-	for _, t := range append(h.ReferrerTypes, h.ReferrerTags...) {
-		has[indexer.ReferrerKind(t)] = true
-	}
-	for kind, yes := range has {
-		if yes && kind != "" {
-			facts = append(facts, "has:"+kind)
-		}
-	}
 	facts = append(facts, labelFacts(h.Labels, h.ChildLabels)...)
 	if licence := indexer.Licence(metadata...); licence != "" && len(licence) <= 200 {
 		facts = append(facts, licencePrefix+licence)
@@ -481,7 +611,7 @@ func (s *Store) ReformAfter(ctx context.Context, after string) (n int, last stri
 		// rows, and reads and sorts them all for each batch.
 		old := `
 			SELECT r.id, r.name FROM repository r LEFT JOIN repository_search s ON s.repository_id = r.id
-			WHERE r.name > $2 AND (s.form <> $1 OR s.form IS NULL AND EXISTS (SELECT FROM tag t WHERE t.repository_id = r.id))
+			WHERE r.name > $2 AND (s.form <> $1 OR s.leading_tag IS NULL AND EXISTS (SELECT FROM tag t WHERE t.repository_id = r.id))
 			ORDER BY r.name LIMIT ` + strconv.Itoa(reformBatch) + ` FOR NO KEY UPDATE OF r`
 		type row struct {
 			ID   int32

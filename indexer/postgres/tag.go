@@ -45,6 +45,8 @@ func (a *application) moveTags(findings []indexer.Finding) error {
 			a.changed[repository] = true
 			a.touched.add(repository, now.Digest)
 			a.touched.add(repository, bytesOf(f.Digest))
+			a.touched.change(repository, bytesOf(subjectOf(f.Task.Reference)))
+			a.touched.tag(repository, f.Task.Reference)
 		}
 	}
 	if moves.batch.Len() == 0 && len(moves.set.names) == 0 && len(moves.history.tags) == 0 {
@@ -224,13 +226,21 @@ func (m *moves) queueAll() {
 // schema of distribution-spec 1.1, which is an index of referrers.
 var referrerTag = regexp.MustCompile(`^sha256-([0-9a-f]{64})(\.[a-z]+)?$`)
 
+// subjectOf is what such a tag attaches something to, "" for another tag.
+func subjectOf(tag string) digest.Digest {
+	match := referrerTag.FindStringSubmatch(tag)
+	if match == nil {
+		return ""
+	}
+	return digest.NewDigestFromEncoded(digest.SHA256, match[1])
+}
+
 // queueTagReferrer records what such a tag now points to.
 func queueTagReferrer(batch *pgx.Batch, repository int32, f indexer.Finding) {
-	match := referrerTag.FindStringSubmatch(f.Task.Reference)
-	if match == nil {
+	subject := subjectOf(f.Task.Reference)
+	if subject == "" {
 		return
 	}
-	subject := digest.NewDigestFromEncoded(digest.SHA256, match[1])
 	batch.Queue("DELETE FROM referrer WHERE (repository_id, tag) = ($1, $2)", repository, f.Task.Reference)
 	const q = `
 		INSERT INTO referrer (repository_id, subject, manifest_id, tag)

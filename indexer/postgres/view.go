@@ -93,9 +93,7 @@ func versionOf(epoch *string, number *int64) (indexer.Version, error) {
 
 // Repositories gives the repositories that have a tag, by name.
 func (v *View) Repositories(ctx context.Context, after string, limit int) ([]indexer.Repository, error) {
-	const q = `
-		SELECT name, title, description, tags, updated_at FROM repository_search
-		WHERE name > $1 ORDER BY name LIMIT $2`
+	const q = "SELECT " + resultColumns + " FROM repository_search s WHERE s.name > $1 ORDER BY s.name LIMIT $2"
 	rows, err := collect[resultRow](ctx, v.tx, q, after, limit)
 	var repositories []indexer.Repository
 	for _, r := range rows {
@@ -108,6 +106,8 @@ func (v *View) Repositories(ctx context.Context, after string, limit int) ([]ind
 func (v *View) Repository(ctx context.Context, name string) (indexer.Repository, error) {
 	const q = `
 		SELECT r.name, COALESCE(s.title, '') AS title, COALESCE(s.description, '') AS description, COALESCE(s.tags, 0) AS tags,
+			COALESCE(s.leading_tag, '') AS leading_tag, COALESCE(s.own_tags, 0) AS own_tags, COALESCE(s.signature_tags, 0) AS signature_tags,
+			COALESCE(s.sbom_tags, 0) AS sbom_tags, COALESCE(s.attestation_tags, 0) AS attestation_tags,
 			r.updated_at, (SELECT count(*) FROM manifest m WHERE m.repository_id = r.id)::int AS manifests
 		FROM repository r LEFT JOIN repository_search s ON s.repository_id = r.id WHERE r.name = $1`
 	type row struct {
@@ -129,8 +129,8 @@ func (v *View) Repository(ctx context.Context, name string) (indexer.Repository,
 // Tags gives tags in bytewise order of name. A repository without tags gives an
 // empty slice.
 func (v *View) Tags(ctx context.Context, repository, after string, limit int) ([]indexer.Tag, error) {
-	const q = `
-		SELECT t.name, m.digest, COALESCE(t.problem, '') AS tag_problem, t.moved_at, ` + shownColumns + `
+	q := `
+		SELECT t.name, m.digest, COALESCE(t.problem, '') AS tag_problem, t.moved_at, ` + storedHas("t.repository_id", "t.manifest_id") + ` AS has, ` + shownColumns + `
 		FROM ( -- the page first: joined before, all tags behind it would be
 			SELECT t.repository_id, t.name, t.manifest_id, t.problem, t.moved_at FROM repository r JOIN tag t ON t.repository_id = r.id
 			WHERE r.name = $1 AND t.name > $2 ORDER BY t.name LIMIT $3
@@ -166,6 +166,7 @@ type shownRow struct {
 	MovedAt                                    time.Time
 	Size                                       int64
 	Platforms                                  []byte
+	Has                                        []string
 }
 
 // shown returns the tags that a statement selects, as shownColumns are.
@@ -291,7 +292,7 @@ type storedManifest struct {
 	CreatedAt                     *time.Time
 	SeenAt                        time.Time
 	Labels, Annotations           []byte
-	Problems                      []string
+	Problems, Has                 []string
 	Body, Config                  []byte
 }
 
@@ -299,7 +300,8 @@ func (v *View) manifestRow(ctx context.Context, ref indexer.Reference) (storedMa
 	sel := psql.Select("m.repository_id", "m.id", "m.digest", "m.subject", "mt.name AS media_type",
 		"COALESCE(at.name, '') AS artifact_type", "m.kind", "COALESCE(p.os, '') AS os",
 		"COALESCE(p.architecture, '') AS architecture", "COALESCE(p.variant, '') AS variant", "m.size", "m.content_size",
-		"m.created_at", "m.seen_at", "m.labels", "m.annotations", "m.problems", "b.body", "b.config").
+		"m.created_at", "m.seen_at", "m.labels", "m.annotations", "m.problems", "b.body", "b.config",
+		"COALESCE("+storedHas("m.repository_id", "m.id")+", ARRAY(SELECT kind FROM ("+has("m")+") AS had (kind) ORDER BY 1)) AS has").
 		From("repository r").
 		Join("manifest m ON m.repository_id = r.id").
 		Join("media_type mt ON mt.id = m.media_type_id").
@@ -328,7 +330,7 @@ func (r storedManifest) manifest(repository string) indexer.Manifest {
 		Kind: indexer.Kind(r.Kind), Platform: indexer.Platform{OS: r.OS, Architecture: r.Architecture, Variant: r.Variant},
 		Size: r.Size, ContentSize: r.ContentSize, CreatedAt: timeFrom(r.CreatedAt), SeenAt: r.SeenAt,
 		Labels: stringsFrom(r.Labels), Annotations: stringsFrom(r.Annotations), Subject: digestOf(r.Subject),
-		Problems: r.Problems, Body: r.Body, ConfigBody: r.Config,
+		Problems: r.Problems, Has: r.Has, Body: r.Body, ConfigBody: r.Config,
 	}
 }
 

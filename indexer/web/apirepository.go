@@ -68,6 +68,16 @@ type repositoryAnswer struct {
 	Tags        int       `json:"tags" doc:"how many"`
 	Manifests   int       `json:"manifests" doc:"how many, tagged or not"`
 	UpdatedAt   timestamp `json:"updated_at" doc:"when anything under it last changed"`
+	Leading     string    `json:"leading" doc:"the tag that speaks for it: latest, else the highest version, else what moved last, never one on which older tools keep referrers; empty if there is none"`
+	TagsWith    tagsWith  `json:"tags_with" doc:"of how many tags the manifest has something attached to it; of an index also what every image in it has"`
+}
+
+// tagsWith counts tags by what they show.
+type tagsWith struct {
+	Of          int `json:"of" doc:"tags that are counted: all but those on which older tools keep referrers"`
+	Signature   int `json:"signature" doc:"nobody verified it"`
+	SBOM        int `json:"sbom"`
+	Attestation int `json:"attestation"`
 }
 
 func (s *server) apiRepository(w http.ResponseWriter, r asked) error {
@@ -84,7 +94,7 @@ func (s *server) apiRepository(w http.ResponseWriter, r asked) error {
 func repositoryOf(r indexer.Repository) repositoryAnswer {
 	return repositoryAnswer{
 		Name: r.Name, Namespace: r.Namespace(), Title: r.Title, Description: r.Description,
-		Tags: r.Tags, Manifests: r.Manifests, UpdatedAt: timestamp{r.UpdatedAt},
+		Tags: r.Tags, Manifests: r.Manifests, UpdatedAt: timestamp{r.UpdatedAt}, Leading: r.Leading, TagsWith: tagsWith(r.TagsWith),
 	}
 }
 
@@ -104,6 +114,7 @@ type tag struct {
 	Size      int64     `json:"size" doc:"bytes of config and layers as stored; of an index the sum over its entries"`
 	CreatedAt timestamp `json:"created_at,omitzero" doc:"as the image says"`
 	MovedAt   timestamp `json:"moved_at,omitzero" doc:"when we saw the tag come to point where it points"`
+	Has       []string  `json:"has" doc:"what is attached to the manifest that it shows or, if that is an index, to every image in it: signature (that nobody verified), sbom, attestation, provenance, referrer; empty with at"`
 	Problem   string    `json:"problem,omitempty" doc:"why there is no more to show"`
 }
 
@@ -152,7 +163,7 @@ func answerTag(t indexer.Tag) tag {
 	return tag{
 		Name: t.Name, Digest: t.Digest.String(), MediaType: t.MediaType, Kind: string(t.Kind),
 		Platforms: fitting(t.Platforms, indexer.Platform.String), Size: t.Size,
-		CreatedAt: timestamp{t.CreatedAt}, MovedAt: timestamp{t.MovedAt}, Problem: t.Problem,
+		CreatedAt: timestamp{t.CreatedAt}, MovedAt: timestamp{t.MovedAt}, Has: append([]string{}, t.Has...), Problem: t.Problem,
 	}
 }
 
@@ -174,6 +185,7 @@ type manifestAnswer struct {
 	Config       *descriptor       `json:"config,omitempty"`
 	Layers       []descriptor      `json:"layers" doc:"in order; of an index none"`
 	Entries      []entry           `json:"entries" doc:"of an index, in order"`
+	Has          []string          `json:"has" doc:"what is attached to it or, if it is an index, to every image in it: signature (that nobody verified), sbom, attestation, provenance, referrer"`
 	Problems     []string          `json:"problems" doc:"what could not be read or kept"`
 }
 
@@ -215,6 +227,7 @@ func answerManifest(m indexer.Manifest, tags []string) manifestAnswer {
 		CreatedAt: timestamp{m.CreatedAt}, SeenAt: timestamp{m.SeenAt}, Subject: m.Subject.String(),
 		Labels: orEmpty(m.Labels), Annotations: orEmpty(m.Annotations),
 		Layers: fitting(m.Layers, descriptorOf), Entries: fitting(m.Entries, entryOf), Problems: append([]string{}, m.Problems...),
+		Has: append([]string{}, m.Has...),
 	}
 	if m.Config != nil {
 		d := descriptorOf(*m.Config)
@@ -325,6 +338,7 @@ type referrer struct {
 	Annotations  map[string]string `json:"annotations,omitempty"`
 	Kind         string            `json:"kind,omitempty" doc:"signature, sbom or attestation, if it is one"`
 	Tag          string            `json:"tag,omitempty" doc:"the tag that says so: of an older tool (sha256-….sig), or of the index that lists it (sha256-…); left out if the manifest itself does"`
+	Beside       bool              `json:"beside,omitempty" doc:"true if an image index that lists both says so, as BuildKit does of attestations"`
 }
 
 func (s *server) apiReferrers(w http.ResponseWriter, r asked) error {
@@ -355,12 +369,8 @@ func (s *server) apiReferrers(w http.ResponseWriter, r asked) error {
 }
 
 func answerReferrer(r indexer.Referrer) referrer {
-	kind := indexer.ReferrerKind(r.ArtifactType)
-	if _, suffix, found := strings.Cut(r.Tag, "."); kind == "" && found {
-		kind = indexer.ReferrerKind("." + suffix)
-	}
 	return referrer{MediaType: r.MediaType, Digest: r.Digest.String(), Size: r.Size, ArtifactType: r.ArtifactType,
-		Annotations: r.Annotations, Kind: kind, Tag: r.Tag}
+		Annotations: r.Annotations, Kind: r.Kind(), Tag: r.Tag, Beside: r.Beside}
 }
 
 type historyAnswer struct {

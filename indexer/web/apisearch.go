@@ -28,12 +28,14 @@ type searchResult struct {
 	Title       string    `json:"title"`
 	Description string    `json:"description" doc:"one line of at most 500 characters"`
 	Tags        int       `json:"tags" doc:"how many"`
-	Size        int64     `json:"size" doc:"bytes of what the tag latest shows, or else the tag that moved last"`
+	Size        int64     `json:"size" doc:"bytes of what the leading tag shows"`
 	Pulls       int64     `json:"pulls" doc:"0 until they are counted"`
 	Stars       int       `json:"stars"`
 	Official    bool      `json:"official" doc:"whether the namespace is one of search.official_namespaces"`
 	UpdatedAt   timestamp `json:"updated_at" doc:"when anything under it last changed"`
-	Facts       []string  `json:"facts" doc:"what it is, as conditions of the query language"`
+	Leading     string    `json:"leading" doc:"the tag that speaks for it: latest, else the highest version, else what moved last"`
+	TagsWith    tagsWith  `json:"tags_with" doc:"of how many tags the manifest has something attached to it; of an index also what every image in it has"`
+	Facts       []string  `json:"facts" doc:"what its images are and have, each of some image at least, as conditions of the query language; has:signature says that one is attached, not that anybody verified it"`
 }
 
 // apiSearch searches. Ranked results are paged by place, as far as MaxOffset;
@@ -84,7 +86,7 @@ func resultOf(r indexer.Result) searchResult {
 	return searchResult{
 		Name: r.Name, Namespace: r.Namespace(), Title: oneLine(r.Title, maxDescription), Description: oneLine(r.Description, maxDescription),
 		Tags: r.Tags, Size: r.Size, Pulls: r.Pulls, Stars: r.Stars, Official: r.Official, UpdatedAt: timestamp{r.UpdatedAt},
-		Facts: append([]string{}, r.Facts...),
+		Leading: r.Leading, TagsWith: tagsWith(r.TagsWith), Facts: append([]string{}, r.Facts...),
 	}
 }
 

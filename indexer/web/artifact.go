@@ -1,6 +1,7 @@
 package web
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/portbook/portbook/indexer"
@@ -61,22 +62,52 @@ func kindName(m indexer.Manifest) string {
 // A badge marks what is worth seeing in a list: an icon and a word.
 type badge struct{ Icon, Text string }
 
-// badges are those of a repository, from its facts.
-func badges(facts []string) (list []badge) {
-	for _, f := range facts {
-		name, value, _ := strings.Cut(f, ":")
-		switch {
-		case f == "has:signature":
-			list = append(list, badge{"signed", "signed"})
-		case f == "has:sbom":
-			list = append(list, badge{"sbom", "SBOM"})
-		case f == "has:attestation":
-			list = append(list, badge{"attested", "attestation"})
-		case name == "type" && strings.Contains(value, "/"):
+// attachments are what may be attached to an image, as marks say it. None is a mark
+// of approval: nobody verified a signature.
+var attachments = []struct{ kind, icon, noun string }{
+	{"signature", "signature", "signature"}, {"sbom", "sbom", "SBOM"}, {"attestation", "attested", "attestation"},
+}
+
+// marks tell what one image, or the manifest that a tag shows, has.
+func marks(has []string) (list []badge) {
+	for _, a := range attachments {
+		if slices.Contains(has, a.kind) {
+			list = append(list, badge{a.icon, "has " + a.noun})
+		}
+	}
+	return list
+}
+
+// badges are those of a repository: of how many of its tags something is true, and
+// what artifacts it has.
+func badges(r indexer.Result) (list []badge) {
+	counts := map[string]int{"signature": r.TagsWith.Signature, "sbom": r.TagsWith.SBOM, "attestation": r.TagsWith.Attestation}
+	for _, a := range attachments {
+		if n := counts[a.kind]; n > 0 {
+			list = append(list, badge{a.icon, tagsHave(n, r.TagsWith.Of, a.noun)})
+		}
+	}
+	for _, f := range r.Facts {
+		if name, value, _ := strings.Cut(f, ":"); name == "type" && strings.Contains(value, "/") {
 			list = append(list, badge{"artifact", cut(artifactName(value), 60)})
 		}
 	}
 	return list[:min(len(list), 6)]
+}
+
+// tagsHave says "2 of 5 tags have a signature".
+func tagsHave(n, of int, noun string) string {
+	tags, verb, article := "tags", "have", "a"
+	if of == 1 {
+		tags = "tag"
+	}
+	if n == 1 {
+		verb = "has"
+	}
+	if strings.ContainsRune("aeiouS", rune(noun[0])) { // as they are spoken: an SBOM
+		article = "an"
+	}
+	return grouped(int64(n)) + " of " + grouped(int64(of)) + " " + tags + " " + verb + " " + article + " " + noun
 }
 
 // platformFacts are the platforms of a repository, from its facts, without the

@@ -301,7 +301,7 @@ func didYouMean(r *http.Request, b Book, l listing) (*choice, error) {
 
 // viewResult picks the facts of a repository that a list shows.
 func viewResult(r indexer.Result) resultView {
-	return resultView{Result: r, Platforms: platformFacts(r.Facts), Badges: badges(r.Facts)}
+	return resultView{Result: r, Platforms: platformFacts(r.Facts), Badges: badges(r)}
 }
 
 // facetTitles are the facets that are shown, as people call them.

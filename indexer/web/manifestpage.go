@@ -43,6 +43,7 @@ type manifestView struct {
 	Asked            indexer.Reference
 	Space            string // namespace, "" if it is in none
 	What             string // it is
+	Badges           []badge
 	Commands         commands
 	ByDigest         commands
 	Tags             []string
@@ -66,6 +67,7 @@ type manifestView struct {
 type imageView struct {
 	indexer.Manifest
 	Chosen      bool // out of an image index
+	Badges      []badge
 	Config      configView
 	Labels      []pair
 	Annotations []pair
@@ -124,7 +126,7 @@ func (s *server) manifestView(r *http.Request, b Book, ref indexer.Reference, pl
 	}
 	byDigest := indexer.Reference{Repository: ref.Repository, Digest: m.Digest}
 	v = manifestView{
-		Manifest: m, Asked: ref, Space: indexer.Repository{Name: ref.Repository}.Namespace(), What: kindName(m), Annotations: first(pairs(m.Annotations)),
+		Manifest: m, Asked: ref, Space: indexer.Repository{Name: ref.Repository}.Namespace(), What: kindName(m), Badges: marks(m.Has), Annotations: first(pairs(m.Annotations)),
 		Commands: s.site.pullCommands(ref, m), ByDigest: s.site.pullCommands(byDigest, m),
 		RawAddress: "/api/v1/repositories/" + ref.Repository + "/-/manifests/" + m.Digest.String() + "/raw",
 	}
@@ -242,9 +244,9 @@ func viewReferrer(f indexer.Referrer) referrerRow {
 	if t == "" {
 		t = f.MediaType
 	}
-	row := referrerRow{Referrer: f, Name: cut(artifactName(t), 100), Kind: indexer.ReferrerKind(t), Bytes: f.Size}
-	if dot := strings.LastIndexByte(f.Tag, '.'); dot >= 0 && row.Kind == "" { // cosign's tags say what the type does not
-		row.Kind = indexer.ReferrerKind(f.Tag[dot:])
+	row := referrerRow{Referrer: f, Name: cut(artifactName(t), 100), Kind: f.Kind(), Bytes: f.Size}
+	if f.Beside {
+		row.Name = artifactName("in-toto")
 	}
 	return row
 }
@@ -266,7 +268,7 @@ func (row *referrerRow) open(r *http.Request, b Book, repository string) error {
 // viewImage lays out an image or artifact.
 func viewImage(m indexer.Manifest) imageView {
 	v := imageView{
-		Manifest: m, Config: readConfig(m.ConfigBody, first(m.Layers)), Labels: first(pairs(m.Labels)), Annotations: first(pairs(m.Annotations)),
+		Manifest: m, Badges: marks(m.Has), Config: readConfig(m.ConfigBody, first(m.Layers)), Labels: first(pairs(m.Labels)), Annotations: first(pairs(m.Annotations)),
 	}
 	v.RawConfig, v.ConfigCut = layOut(m.ConfigBody)
 	v.Layers, v.Steps = layerRows(first(m.Layers), v.Config.History)

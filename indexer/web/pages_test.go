@@ -31,9 +31,10 @@ func stocked(s string) *book {
 		quoted = `"x"`
 	}
 	return &book{
-		repositories: []indexer.Repository{{Name: "app", Title: s, Description: s, Tags: 2, Manifests: 3, UpdatedAt: day}},
+		repositories: []indexer.Repository{{Name: "app", Title: s, Description: s, Tags: 2, Manifests: 3, UpdatedAt: day, Leading: "v1"}},
 		results: indexer.Results{Total: 1234, Items: []indexer.Result{
-			{Repository: indexer.Repository{Name: "app", Title: s, Description: s, Tags: 1, UpdatedAt: day}, Stars: 3, Size: 3 << 20, Pulls: 4321,
+			{Repository: indexer.Repository{Name: "app", Title: s, Description: s, Tags: 1, UpdatedAt: day, Leading: "v1",
+				TagsWith: indexer.TagsWith{Of: 5, Signature: 2, SBOM: 1, Attestation: 5}}, Stars: 3, Size: 3 << 20, Pulls: 4321,
 				Facts: []string{"has:sbom", "has:signature", "has:attestation", "platform:linux/amd64", "platform:linux/arm64", "platform:linux/arm64/v8",
 					"type:application/" + s, "platform:" + s + "/x", "licence:" + s, "label:" + s}},
 		}},
@@ -57,7 +58,7 @@ func stocked(s string) *book {
 		},
 		tags: []indexer.Tag{
 			{Name: "broken", Problem: s},
-			{Name: "v1", Digest: dgst("a"), MediaType: s, Kind: indexer.KindImage, Platforms: []indexer.Platform{{OS: s, Architecture: s, Variant: s}}, Size: 3 << 20, CreatedAt: day, MovedAt: day},
+			{Name: "v1", Digest: dgst("a"), MediaType: s, Kind: indexer.KindImage, Platforms: []indexer.Platform{{OS: s, Architecture: s, Variant: s}}, Size: 3 << 20, CreatedAt: day, MovedAt: day, Has: []string{"referrer", "sbom", "signature"}},
 		},
 		manifest: &indexer.Manifest{
 			Repository: "app", Digest: dgst("a"), MediaType: s, ArtifactType: s, Kind: indexer.KindImage,
@@ -261,7 +262,7 @@ func TestPages(t *testing.T) {
 		want []string
 	}{
 		{"/", 200, []string{`href="/r/app"`, "</svg>1 tag</span>", ">1 repository</p>", `<time datetime="2026-03-04T05:06:07Z" title="2026-03-04 05:06:07 UTC">2026-03-04 05:06 UTC</time>`,
-			"3.00 MiB", "4,321 pulls", "SBOM</span>", "signed</span>", "attestation</span>", `<span class="platform">linux/arm64</span>`,
+			"3.00 MiB", "4,321 pulls", "2 of 5 tags have a signature</span>", "1 of 5 tags has an SBOM</span>", "5 of 5 tags have an attestation</span>", `<span class="platform">linux/arm64</span>`,
 			`href="/?q=os%3Alinux"`, `href="/?sort=name"`, `aria-current="true">latest change</a>`, "only the best 500 repositories were counted",
 			`href="/?q=licence%3AApache-2.0"`}},
 		{"/?q=some+thing", 200, []string{`value="some thing"`, "1,234 repositories for “some thing”", `href="/?page=2&amp;q=some&#43;thing" rel="next"`,
@@ -282,7 +283,7 @@ func TestPages(t *testing.T) {
 		{"/compare?a=app:v1", 200, []string{`value="app:v1"`}},
 		{"/r/app", 200, []string{`href="/r/app:v1"`, `href="/r/app@` + dgst("a").String() + `" title="` + dgst("a").String(), "aaaaaaaaaaaa", "3.00 MiB", "docker pull r.example:5000/app:v1", "skopeo copy docker://r.example:5000/app@sha256:",
 			`<span class="problem">words`, `<a href="https://example.org/source" rel="noopener noreferrer nofollow">example.org/source</a>`, "4 pushes and moves of tags",
-			`<title>week of 2026-03-02: 3</title>`}},
+			`<title>week of 2026-03-02: 3</title>`, "2 of 5 tags have a signature</span>", "has signature</span>", "has SBOM</span>"}},
 		{"/r/app?tag=V", 200, []string{`href="/r/app:v1"`, `value="V"`, "all tags", "1 of 2 tags"}},
 		{"/r/app?tag=nothing", 200, []string{"No tag is like that"}},
 		{"/r/app?platform=words/words/words", 200, []string{`<option selected>words/words/words</option>`, `href="/r/app:v1"`}},

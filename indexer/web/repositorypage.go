@@ -1,7 +1,6 @@
 package web
 
 import (
-	"cmp"
 	"errors"
 	"html/template"
 	"net/http"
@@ -25,7 +24,6 @@ type repositoryView struct {
 	Found        indexer.Result
 	Badges       []badge
 	Text         template.HTML // the description
-	Leading      string        // the tag that speaks for the repository
 	Commands     commands
 	ByDigest     commands
 	Origin       []origin
@@ -44,7 +42,8 @@ type repositoryView struct {
 // A tagView is a tag in a list, with others that show the same.
 type tagView struct {
 	indexer.Tag
-	Same []string
+	Same   []string
+	Badges []badge
 }
 
 // A tagFilter is what the address of a repository asks of its tags.
@@ -110,7 +109,7 @@ func (s *server) repositoryView(r *http.Request, b Book, name string, filter tag
 		return v, err
 	}
 	if len(found.Items) == 1 {
-		v.Found, v.Badges = found.Items[0], badges(found.Items[0].Facts)
+		v.Found, v.Badges = found.Items[0], badges(found.Items[0])
 	}
 	if err := v.readTags(r, b); err != nil {
 		return v, err
@@ -134,7 +133,6 @@ func (v *repositoryView) readTags(r *http.Request, b Book) error {
 		return err
 	}
 	v.HasTags = len(all) > 0
-	v.Leading = leadingTag(all)
 	sortTags(all)
 	v.Platforms = platformsOf(all)
 	list := slices.DeleteFunc(slices.Clone(all), func(t indexer.Tag) bool { return !v.Filter.holds(t) })
@@ -147,15 +145,8 @@ func (v *repositoryView) readTags(r *http.Request, b Book) error {
 }
 
 // readBytewise reads a page of more tags than can be sorted. Of a filter, what a
-// tag begins with is served by the order. What speaks for the repository is
-// latest or, without it, the tag that is next in order: to find the one that
-// moved last, all would be read.
+// tag begins with is served by the order.
 func (v *repositoryView) readBytewise(r *http.Request, b Book) error {
-	latest, err := b.Tags(r.Context(), v.Name, before("latest"), 1)
-	if err != nil {
-		return err
-	}
-	v.Leading = leadingTag(latest)
 	if v.Filter.Platform = ""; v.Filter.Tag != "" && !indexer.IsTag(v.Filter.Tag) {
 		return nil // none begins so
 	}
@@ -198,7 +189,7 @@ func (v *repositoryView) turn(list, all []indexer.Tag) {
 	var newest digest.Digest
 	for _, t := range list {
 		others := slices.DeleteFunc(slices.Clone(same[t.Digest]), func(name string) bool { return name == t.Name })
-		v.TagList = append(v.TagList, tagView{Tag: t, Same: others[:min(len(others), 4)]})
+		v.TagList = append(v.TagList, tagView{Tag: t, Same: others[:min(len(others), 4)], Badges: marks(t.Has)})
 		if t.Digest == "" {
 			continue
 		}
@@ -210,24 +201,6 @@ func (v *repositoryView) turn(list, all []indexer.Tag) {
 		}
 		v.Names = append(v.Names, t.Name)
 	}
-}
-
-// leadingTag is the tag that speaks for a repository, as in a search: latest, or
-// the one that moved last.
-func leadingTag(tags []indexer.Tag) string {
-	var best indexer.Tag
-	for _, t := range tags {
-		if t.Digest == "" {
-			continue
-		}
-		if t.Name == "latest" {
-			return t.Name
-		}
-		if best.Name == "" || cmp.Or(t.MovedAt.Compare(best.MovedAt), cmp.Compare(t.Name, best.Name)) > 0 {
-			best = t
-		}
-	}
-	return best.Name
 }
 
 // platformsOf are those of all tags, sorted.

@@ -9,10 +9,7 @@ import (
 	"github.com/portbook/portbook/indexer"
 )
 
-var (
-	versionTag  = regexp.MustCompile(`^[vV]?[0-9]+([._-]|$)`)
-	attachedTag = regexp.MustCompile(`^sha(256|384|512)-[0-9a-f]{64,}`)
-)
+var versionTag = regexp.MustCompile(`^[vV]?[0-9]+([._-]|$)`)
 
 // tagClass says where a tag stands: "latest", versions, other words, and last
 // the tags on which older tools keep signatures.
@@ -20,7 +17,7 @@ func tagClass(tag string) int {
 	switch {
 	case tag == "latest":
 		return 0
-	case attachedTag.MatchString(tag):
+	case indexer.IsReferrerTag(tag):
 		return 3
 	case versionTag.MatchString(tag):
 		return 1

@@ -1,0 +1,379 @@
+package postgres
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/schema/schematest"
+)
+
+// referring gives an artifact of a type that names a subject.
+func referring(subject indexer.Manifest, artifactType string) indexer.Manifest {
+	m := made(subject.Repository, "", 10, 1, "2026-11-20", "type", artifactType, "of", subject.Digest.String())
+	m.Kind, m.ArtifactType, m.Subject = indexer.KindArtifact, artifactType, subject.Digest
+	return m
+}
+
+// attesting gives an attestation as BuildKit makes one, whose layers state
+// something of these types, and its entry beside its image.
+func attesting(image indexer.Manifest, types ...string) (indexer.Manifest, indexer.Entry) {
+	m := made(image.Repository, "unknown/unknown", 10, 1, "2026-11-20")
+	m.Body = fmt.Appendf(nil, `{"layers":%q,"of":%q}`, types, image.Digest)
+	m.Digest, m.Size = digest.FromBytes(m.Body), int64(len(m.Body))
+	return m, indexer.Entry{Digest: m.Digest, MediaType: ocispec.MediaTypeImageManifest, Platform: m.Platform,
+		Annotations: map[string]string{"vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": image.Digest.String()}}
+}
+
+// with gives an index with more entries.
+func with(index indexer.Manifest, entries ...indexer.Entry) indexer.Manifest {
+	index.Entries = append(slices.Clone(index.Entries), entries...)
+	index.Body = fmt.Appendf(nil, "%v", index.Entries)
+	index.Digest, index.Size = digest.FromBytes(index.Body), int64(len(index.Body))
+	return index
+}
+
+// finds fails the test unless a query finds these.
+func (s shelf) finds(query string, want ...string) {
+	s.t.Helper()
+	got, _ := s.names(func(v *View) (indexer.Results, error) { return v.Search(s.t.Context(), parsed(s.t, query)) })
+	slices.Sort(got)
+	if diff := cmp.Diff(want, got); diff != "" {
+		s.t.Errorf("%q (-want +got)\n%s", query, diff)
+	}
+}
+
+// tagsWith fails the test unless a repository says this of its tags.
+func (s shelf) tagsWith(repository string, want indexer.TagsWith) {
+	s.t.Helper()
+	err := s.View(s.t.Context(), func(v *View) error {
+		r, err := v.Repository(s.t.Context(), repository)
+		if diff := cmp.Diff(want, r.TagsWith); diff != "" {
+			s.t.Errorf("tags of %s (-want +got)\n%s", repository, diff)
+		}
+		return err
+	})
+	if err != nil {
+		s.t.Error(err)
+	}
+}
+
+// A signature is of the image that it names, and of no other of its repository:
+// an old image's would else vouch for what is pulled today.
+func TestHasIsOfAnImage(t *testing.T) {
+	t.Parallel()
+	const alpine = "library/alpine"
+	s := shelf{t, New(schematest.New(t))}
+	old, now := made(alpine, "linux/amd64", 1, 1, "2020-01-01"), made(alpine, "linux/arm64", 2, 1, "2026-01-01")
+	s.find(alpine, "3.10", old)
+	s.find(alpine, "3.11", now)
+	s.find(alpine, "latest", now)
+	signature := referring(old, "application/vnd.dev.cosign.simplesigning.v1+json")
+	s.find(alpine, signature.Digest.String(), signature)
+	s.finds("has:signature", alpine)
+	s.finds("has:referrer", alpine)
+	s.finds("tag:3.10 has:signature", alpine)
+	s.finds("has:signature arch:amd64", alpine)
+	s.finds("tag:3.11 has:signature")
+	s.finds("tag:latest has:signature")
+	s.finds("has:signature arch:arm64")
+	s.finds("has:sbom OR has:attestation")
+	s.finds("-has:signature")
+	s.finds("-has:sbom", alpine)
+	s.tagsWith(alpine, indexer.TagsWith{Of: 3, Signature: 1})
+
+	sbom := referring(now, "application/spdx+json")
+	s.find(alpine, sbom.Digest.String(), sbom)
+	s.finds("tag:latest has:sbom", alpine)
+	s.finds("has:sbom has:signature") // of two images
+	s.tagsWith(alpine, indexer.TagsWith{Of: 3, Signature: 1, SBOM: 2})
+
+	s.find(alpine, signature.Digest.String()) // gone
+	s.finds("has:signature")
+	s.tagsWith(alpine, indexer.TagsWith{Of: 3, SBOM: 2})
+	s.find(alpine, "3.11")
+	s.tagsWith(alpine, indexer.TagsWith{Of: 2, SBOM: 1})
+}
+
+// What says that one manifest is attached to another may come in any order, by the
+// manifest, by a tag or by an index, and goes as it came.
+func TestAttachedFollows(t *testing.T) {
+	t.Parallel()
+	const name = "team/app"
+	subject := made(name, "linux/amd64", 1, 1, "2026-01-01")
+	tag := "sha256-" + subject.Digest.Encoded()
+	signature := made(name, "", 5, 1, "2026-01-02", "by", "cosign")
+	signature.Kind, signature.ArtifactType = indexer.KindArtifact, "application/vnd.oci.empty.v1+json"
+	named := referring(subject, "application/vnd.cyclonedx+json")
+	listed := made(name, "", 6, 1, "2026-01-02", "by", "a list")
+	listed.Kind, listed.ArtifactType = indexer.KindArtifact, "application/vnd.in-toto+json"
+	fallback := listing(name, listed)
+	attestation, entry := attesting(subject, "https://slsa.dev/provenance/v1")
+	index := with(listing(name, subject), entry)
+	for _, test := range []struct {
+		what         string
+		before, here func(shelf) // what puts it there, in this order or the other
+		gone         func(shelf)
+		has          []string
+	}{
+		{"by its subject", func(s shelf) { s.find(name, "v1", subject) }, func(s shelf) { s.find(name, named.Digest.String(), named) },
+			func(s shelf) { s.find(name, named.Digest.String()) }, []string{"referrer", "sbom"}},
+		{"by cosign's tag", func(s shelf) { s.find(name, "v1", subject) }, func(s shelf) { s.find(name, tag+".sig", signature) },
+			func(s shelf) { s.find(name, tag+".sig") }, []string{"referrer", "signature"}},
+		{"by the referrers tag", func(s shelf) { s.find(name, "v1", subject); s.find(name, listed.Digest.String(), listed) }, func(s shelf) { s.find(name, tag, fallback) },
+			func(s shelf) { s.find(name, tag) }, []string{"attestation", "referrer"}},
+		{"by the referrers tag, first", func(s shelf) { s.find(name, "v1", subject); s.find(name, tag, fallback) }, func(s shelf) { s.find(name, listed.Digest.String(), listed) },
+			func(s shelf) { s.find(name, listed.Digest.String()) }, []string{"attestation", "referrer"}},
+		{"beside its image", func(s shelf) { s.find(name, "v1", index, subject) }, func(s shelf) { s.find(name, attestation.Digest.String(), attestation) },
+			func(s shelf) { s.find(name, attestation.Digest.String()) }, []string{"attestation", "provenance", "referrer"}},
+		{"beside its image, all at once", func(s shelf) {}, func(s shelf) { s.find(name, "v1", index, subject, attestation) },
+			func(s shelf) { s.find(name, attestation.Digest.String()) }, []string{"attestation", "provenance", "referrer"}},
+		{"in an index without a tag", func(s shelf) { s.find(name, "v1", subject); s.find(name, attestation.Digest.String(), attestation) }, func(s shelf) { s.find(name, index.Digest.String(), index) },
+			func(s shelf) { s.find(name, index.Digest.String()) }, []string{"attestation", "provenance", "referrer"}},
+	} {
+		for _, order := range []string{"subject first", "subject last"} {
+			t.Run(test.what+", "+order, func(t *testing.T) {
+				t.Parallel()
+				s := shelf{t, New(schematest.New(t))}
+				steps := []func(shelf){test.before, test.here}
+				if order == "subject last" {
+					slices.Reverse(steps)
+				}
+				for _, step := range steps {
+					step(s)
+				}
+				for _, kind := range []string{"attestation", "provenance", "referrer", "sbom", "signature"} {
+					var want []string
+					if slices.Contains(test.has, kind) {
+						want = []string{name}
+					}
+					s.finds("tag:v1 arch:amd64 has:"+kind, want...)
+				}
+				test.gone(s)
+				s.finds("tag:v1 arch:amd64", name)
+				s.finds("tag:v1 has:referrer")
+			})
+		}
+	}
+}
+
+// An image index has what is attached to itself, and what every image in it has:
+// whichever of them is pulled, that is so.
+func TestIndexHasWhatEveryImageHas(t *testing.T) {
+	t.Parallel()
+	const name = "team/app"
+	s := shelf{t, New(schematest.New(t))}
+	amd, arm := made(name, "linux/amd64", 1, 1, "2026-01-01"), made(name, "linux/arm64", 2, 1, "2026-01-01")
+	ofAMD, amdEntry := attesting(amd, "https://spdx.dev/Document")
+	ofARM, armEntry := attesting(arm, "https://cyclonedx.org/bom")
+	index := with(listing(name, amd, arm), amdEntry, armEntry)
+	s.find(name, "v1", index, amd, arm, ofAMD)
+	s.finds("tag:v1 has:sbom", name)
+	s.finds("type:index has:sbom")
+	s.tagsWith(name, indexer.TagsWith{Of: 1})
+	s.find(name, ofARM.Digest.String(), ofARM)
+	s.finds("type:index has:sbom has:attestation", name)
+	s.tagsWith(name, indexer.TagsWith{Of: 1, SBOM: 1, Attestation: 1})
+	s.find(name, ofAMD.Digest.String()) // gone
+	s.tagsWith(name, indexer.TagsWith{Of: 1})
+
+	signature := referring(index, "application/vnd.cncf.notary.signature")
+	s.find(name, signature.Digest.String(), signature)
+	s.tagsWith(name, indexer.TagsWith{Of: 1, Signature: 1})
+	s.finds("has:signature type:index", name)
+	s.finds("has:signature arch:arm64") // it names the index
+	s.find(name, "sha256-"+index.Digest.Encoded()+".sig", referring(signature, "application/vnd.cncf.notary.signature"))
+	s.tagsWith(name, indexer.TagsWith{Of: 1, Signature: 1}) // a tag of a referrer is not counted
+}
+
+// The size of an index is that of its images, in whatever order they come and go.
+func TestSizeOfIndexFollows(t *testing.T) {
+	t.Parallel()
+	const name = "team/app"
+	s := shelf{t, New(schematest.New(t))}
+	var images []indexer.Manifest
+	for i := range 3 {
+		images = append(images, made(name, fmt.Sprint("linux/arch", i), 1<<(10*i), 1, "2026-01-01"))
+	}
+	index, sparse := listing(name, images...), listing(name, images[0], images[2])
+	size := func(want int64) {
+		t.Helper()
+		s.finds(fmt.Sprint("tag:v1 type:index size:", want), name)
+		if got := s.rows("SELECT size FROM repository_search"); int64(got) != want {
+			t.Errorf("the size of the repository is %d, want %d", got, want)
+		}
+	}
+	s.find(name, "v1", index)
+	s.find(name, "v0", sparse)
+	size(0)
+	s.find(name, images[1].Digest.String(), images[1])
+	size(1 << 10)
+	s.find(name, images[0].Digest.String(), images[0])
+	s.find(name, images[2].Digest.String(), images[2])
+	size(1 + 1<<10 + 1<<20)
+	s.finds(fmt.Sprint("tag:v0 type:index size:", 1+1<<20), name)
+	s.find(name, images[2].Digest.String()) // gone
+	size(1 + 1<<10)
+}
+
+// An image in many large indexes must not make its push as long as they are: what
+// is left is made again by the leader.
+func TestManyIndexesAreLeft(t *testing.T) {
+	t.Parallel()
+	const name, indexes, entries = "team/app", 30, 1000
+	s := shelf{t, New(schematest.New(t))}
+	image := made(name, "linux/amd64", 7, 1, "2026-01-01")
+	for i := range indexes {
+		index := with(listing(name, image))
+		for j := range entries - 1 {
+			index.Entries = append(index.Entries, indexer.Entry{Digest: digest.FromString(fmt.Sprint(j)), MediaType: ocispec.MediaTypeImageManifest})
+		}
+		index.Body = fmt.Appendf(nil, "index %d", i)
+		index.Digest = digest.FromBytes(index.Body)
+		s.find(name, fmt.Sprint("v", i), index)
+	}
+	s.find(name, image.Digest.String(), image)
+	right := func() int { return s.rows("SELECT count(*) FROM image_search WHERE size = 7 AND layers IS NULL") }
+	if n := right(); n != maxListing/entries {
+		t.Errorf("%d indexes were made again with the push, want %d", n, maxListing/entries)
+	}
+	if n, err := s.Reform(t.Context()); n != 1 || err != nil {
+		t.Errorf("%d repositories are left to the leader: %v", n, err)
+	}
+	if n := right(); n != indexes {
+		t.Errorf("%d indexes have their size, want %d", n, indexes)
+	}
+}
+
+// The tag that speaks for a repository is latest, else the highest version, else
+// what moved last, and never one that keeps a referrer.
+func TestLeadingTag(t *testing.T) {
+	t.Parallel()
+	s := shelf{t, New(schematest.New(t))}
+	attached := "sha256-" + strings.Repeat("0a", 32)
+	for i, test := range []struct {
+		pushed []string // one after the other
+		want   string
+	}{
+		{[]string{"latest", "2.0", "edge"}, "latest"},
+		{[]string{"1.9", "1.10", "1.2"}, "1.10"},
+		{[]string{"v1.9.0", "v1.10.0", "main", "v1.10.0-rc1"}, "v1.10.0"},
+		{[]string{"1.0.1", "1.0"}, "1.0.1"},
+		{[]string{"1.9.0", "2.0.0-rc1"}, "1.9.0"}, // a release before what is none
+		{[]string{"3.18-alpine", "3.19-alpine", "3.9-alpine"}, "3.19-alpine"},
+		{[]string{"V2", "1.99"}, "V2"},
+		{[]string{"main", "edge"}, "edge"},
+		{[]string{"0a1b2c3", "feature"}, "feature"}, // no version
+		{[]string{strings.Repeat("9", 128), "main"}, "main"},
+		{[]string{"999999999999999999.1", "1.999999999999999999"}, "999999999999999999.1"},
+		{[]string{"main", attached, attached + ".sig"}, "main"},
+		{[]string{attached, "sha512-" + strings.Repeat("0", 120)}, ""},
+		{[]string{"sha256-"}, "sha256-"},
+	} {
+		name := fmt.Sprint("team/app-", i)
+		for j, tag := range test.pushed {
+			s.find(name, tag, made(name, "linux/amd64", int64(j), 1, "2026-01-01", "tag", tag))
+		}
+		s.leads(name, test.want)
+	}
+	many := func(from, to int) {
+		for i := from; i < to; i++ {
+			s.find("team/many", fmt.Sprint("1.", i), made("team/many", "linux/amd64", int64(i), 1, "2026-01-01"))
+		}
+	}
+	many(0, 5)
+	s.leads("team/many", "1.4")
+	s.find("team/many", "latest", made("team/many", "linux/amd64", 3, 1, "2026-01-01"))
+	s.leads("team/many", "latest")
+	s.find("team/many", "latest")
+	s.leads("team/many", "1.4")
+	s.find("team/many", "1.4")
+	s.leads("team/many", "1.3")
+}
+
+func (s shelf) leads(repository, want string) {
+	s.t.Helper()
+	err := s.View(s.t.Context(), func(v *View) error {
+		r, err := v.Repository(s.t.Context(), repository)
+		if err != nil || r.Leading != want {
+			s.t.Errorf("%s: %q leads, want %q (%v)", repository, r.Leading, want, err)
+		}
+		return err
+	})
+	if err != nil {
+		s.t.Error(err)
+	}
+}
+
+// Rows that were kept up to date push by push are those that are made as a whole,
+// whatever is pushed, moved, attached and deleted, in whatever order.
+func TestRowsFollow(t *testing.T) {
+	t.Parallel()
+	s := shelf{t, New(schematest.New(t))}
+	random := rand.New(rand.NewPCG(5, 6))
+	const name = "team/app"
+	var images []indexer.Manifest
+	for i := range 5 {
+		images = append(images, made(name, fmt.Sprint("linux/arch", i), 1<<i, i, "2026-01-01", "team", fmt.Sprint(i%2)))
+	}
+	all := slices.Clone(images)
+	for i := range 4 {
+		var entries []indexer.Entry
+		for _, image := range images[:i+1] {
+			a, e := attesting(image, []string{"https://spdx.dev/Document", "https://slsa.dev/provenance/v0.2"}[:i%3]...)
+			all, entries = append(all, a), append(entries, e)
+		}
+		all = append(all, with(listing(name, images[:i+1]...), entries[:i]...), listing(name, images[i:]...))
+	}
+	for _, m := range slices.Clone(all) {
+		all = append(all, referring(m, []string{"application/spdx+json", "application/vnd.cncf.notary.signature"}[random.IntN(2)]))
+	}
+	pick := func() indexer.Manifest { return all[random.IntN(len(all))] }
+	tag := func() string {
+		return []string{"latest", "1.0", "1.10", "1.9-rc", "main", "edge", "sha256-" + pick().Digest.Encoded() + []string{"", ".sig", ".att"}[random.IntN(3)]}[random.IntN(7)]
+	}
+	const rows = `SELECT s::text FROM (SELECT repository_id, name, tags, size, facts, ARRAY(SELECT unnest(terms) ORDER BY 1), form, leading_tag, own_tags, signature_tags, sbom_tags, attestation_tags
+		FROM repository_search) s UNION ALL SELECT i::text FROM image_search i ORDER BY 1`
+	signed := 0
+	for i := range 250 {
+		switch random.IntN(6) {
+		case 0:
+			s.find(name, tag()) // gone
+		case 1:
+			s.find(name, pick().Digest.String())
+		case 2, 3:
+			m := pick()
+			s.find(name, m.Digest.String(), m)
+		default:
+			s.find(name, tag(), pick())
+		}
+		kept, err := column[string](t.Context(), s.pool, rows)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.pool.Exec(t.Context(), "UPDATE repository_search SET form = 0"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Reform(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		whole, err := column[string](t.Context(), s.pool, rows)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(whole, kept); diff != "" {
+			t.Fatalf("after %d changes (-whole +kept)\n%s", i+1, diff)
+		}
+		signed += s.rows("SELECT COALESCE(sum(signature_tags + sbom_tags + attestation_tags), 0) FROM repository_search")
+	}
+	if signed < 50 {
+		t.Errorf("of all states together %d tags had something: too few to tell", signed)
+	}
+}
