@@ -28,14 +28,30 @@ type View struct {
 	version  indexer.Version // once it was asked for
 }
 
-// readTimeout ends a statement of a reader: 5 s, fifty times what the slowest
-// question should take of a book of a million repositories. It keeps one client
-// from holding a connection of the pool, and on a standby the replay, for ever.
+// readTimeout ends a statement of a reader, and the wait for a connection: 5 s,
+// fifty times what the slowest question should take of a book of a million
+// repositories. It keeps one client from holding a connection of the pool, and on
+// a standby the replay, for ever. A context that ends sooner says how long all
+// statements of a view may take.
 const readTimeout = 5 * time.Second
 
-// beginView begins a view, and sets its time limit and how its statements are
-// planned, in one round trip.
-var beginView = fmt.Sprintf("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = %d; %s", readTimeout.Milliseconds(), planOnce)
+// cancelTime is by how much the server ends a statement before the context does:
+// 100 ms. The connection of a statement that the server ended can be used again;
+// one whose context has ended must be closed.
+const cancelTime = 100 * time.Millisecond
+
+// rollbackTimeout ends the end of a view, whose context may have ended before: 1 s.
+const rollbackTimeout = time.Second
+
+// beginView returns what begins a view, and sets how long its statements may take
+// and how they are planned, in one round trip.
+func beginView(ctx context.Context) string {
+	limit := readTimeout
+	if end, ok := ctx.Deadline(); ok {
+		limit = min(limit, time.Until(end)-cancelTime)
+	}
+	return fmt.Sprintf("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = %d; %s", max(limit.Milliseconds(), 1), planOnce)
+}
 
 // How often a view is begun again when its snapshot is lost, and the pause
 // before the second time, of which the third has twice. A standby ends queries
@@ -58,12 +74,36 @@ func (s *Store) View(ctx context.Context, f func(*View) error) error {
 }
 
 func (s *Store) view(ctx context.Context, f func(*View) error) error {
-	tx, err := s.pool.BeginTx(ctx, pgx.TxOptions{BeginQuery: beginView})
+	waiting, cancel := context.WithTimeout(ctx, readTimeout)
+	conn, err := s.pool.Acquire(waiting)
+	cancel()
 	if err != nil {
 		return wrap("view", err)
 	}
-	defer func() { _ = tx.Rollback(ctx) }() // nothing was written
-	return f(&View{tx: tx, official: s.Official, totals: &s.totals})
+	defer conn.Release()
+	tx, err := conn.BeginTx(ctx, pgx.TxOptions{BeginQuery: beginView(ctx)})
+	if err != nil {
+		return wrapSlow(ctx, "view", err)
+	}
+	defer rollback(ctx, tx) // nothing was written
+	err = f(&View{tx: tx, official: s.Official, totals: &s.totals})
+	return wrapSlow(ctx, "view", err)
+}
+
+// wrapSlow makes the errors of a view whose time is over ErrTooSlow.
+func wrapSlow(ctx context.Context, what string, err error) error {
+	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) && !errors.Is(err, indexer.ErrTooSlow) {
+		return fmt.Errorf("%s: %w: %w", what, err, indexer.ErrTooSlow)
+	}
+	return err
+}
+
+// rollback ends a transaction even if its context has ended, so that its connection
+// can be used again.
+func rollback(ctx context.Context, tx pgx.Tx) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
+	defer cancel()
+	_ = tx.Rollback(ctx) // a connection that cannot is closed
 }
 
 // Version is the catalogue version of this state.

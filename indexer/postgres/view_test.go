@@ -1,8 +1,10 @@
 package postgres
 
 import (
+	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -36,5 +38,68 @@ func TestViewIsBounded(t *testing.T) {
 	}
 	if _, err := s.pool.Exec(ctx, "SELECT 1"); err != nil {
 		t.Errorf("the connection is lost: %v", err)
+	}
+}
+
+// The time of a view is that of all its statements together: many that are each
+// quick enough must not go on for ever. The connection is there for the next.
+func TestViewHasOneBudget(t *testing.T) {
+	t.Parallel()
+	s := New(schematest.New(t))
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	statements := 0
+	err := s.View(ctx, func(v *View) error {
+		for {
+			if _, err := v.tx.Exec(ctx, "SELECT pg_sleep(0.1)"); err != nil {
+				return wrap("sleep", err)
+			}
+			statements++
+		}
+	})
+	if !errors.Is(err, indexer.ErrTooSlow) || statements == 0 || statements > 20 {
+		t.Errorf("%d statements of 0.1 s, then %v", statements, err)
+	}
+	one, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	err = s.View(one, func(v *View) error {
+		var limit int // ms
+		if err := v.tx.QueryRow(one, "SELECT setting::int FROM pg_settings WHERE name = 'statement_timeout'").Scan(&limit); err != nil {
+			return err
+		}
+		if limit < 1 || limit > 900 {
+			t.Errorf("the server ends a statement after %d ms, the context after 1,000 or less", limit)
+		}
+		_, err := v.tx.Exec(one, "SELECT pg_sleep(60)")
+		return wrap("sleep", err)
+	})
+	if !errors.Is(err, indexer.ErrTooSlow) {
+		t.Errorf("a statement of a minute gave %v", err)
+	}
+	if err := s.Ping(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// Who waits for a connection that does not come free is told so in time.
+func TestViewWaitsForAConnection(t *testing.T) {
+	t.Parallel()
+	pool := schematest.New(t)
+	var held []interface{ Release() }
+	for range pool.Config().MaxConns {
+		conn, err := pool.Acquire(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		held = append(held, conn)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	err := New(pool).View(ctx, func(*View) error { return nil })
+	if !errors.Is(err, indexer.ErrUnavailable) {
+		t.Errorf("without a free connection: %v, want ErrUnavailable", err)
+	}
+	for _, conn := range held {
+		conn.Release()
 	}
 }

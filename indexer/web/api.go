@@ -42,6 +42,7 @@ type endpoint struct {
 	takes   []parameter // of the query
 	gives   any         // a zero value of what is answered, as JSON
 	media   string      // if it is not JSON
+	streams bool        // whether it sends while it reads, and has a time limit of its own
 	book    bool        // whether it is an answer of a state of the book, which takes min_version too
 	f       func(http.ResponseWriter, asked) error
 }
@@ -91,7 +92,7 @@ func (s *server) endpoints() []endpoint {
 			takes: []parameter{limit(defaultList, maxList), after("use, as repository@digest")}},
 		{path: "/storage", id: "storage", summary: "What repositories take, as it was last counted", gives: storageAnswer{}, book: true, f: s.apiStorage,
 			takes: []parameter{limit(defaultList, maxList), after("name")}},
-		{path: "/dump", id: "dump", summary: "The whole book, one record a line", gives: dumpRecord{}, media: "application/x-ndjson", book: true, f: s.apiDump,
+		{path: "/dump", id: "dump", summary: "The whole book, one record a line", gives: dumpRecord{}, media: "application/x-ndjson", book: true, streams: true, f: s.apiDump,
 			takes: []parameter{{name: "after", doc: "where another dump was broken off: the latest \"after\" of its records"}}},
 		{path: "/status", id: "status", summary: "Whether this indexer answers, and how fresh its book is", gives: statusAnswer{}, book: true, f: s.apiStatus},
 		{path: "/health", id: "health", summary: "That this indexer runs", gives: healthAnswer{}, f: s.apiHealth},

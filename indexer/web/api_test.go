@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -466,7 +467,7 @@ func TestDumpBreaksOff(t *testing.T) {
 }
 
 // Dumps are slow: too many of them must not take all connections to the
-// database.
+// database, and one client must not take all dumps.
 func TestDumpsAreFew(t *testing.T) {
 	t.Parallel()
 	var running atomic.Int32
@@ -478,34 +479,32 @@ func TestDumpsAreFew(t *testing.T) {
 			return f(&book{}) // a Book is used by one goroutine at a time
 		}
 	})
-	ended := make(chan error)
-	for range 2 {
-		go func() {
-			resp, err := client.Get(s.URL + "/api/v1/dump")
-			if err == nil {
-				resp.Body.Close()
+	var once sync.Once
+	release := func() { once.Do(func() { close(stop) }) }
+	t.Cleanup(release) // before the server closes, which waits for requests
+	dump := func(client string) (int, string) {
+		resp, _ := get(t, s.URL+"/api/v1/dump", "X-Forwarded-For", client)
+		return resp.StatusCode, resp.Header.Get("Retry-After")
+	}
+	var work sync.WaitGroup
+	for i, client := range []string{"192.0.2.1", "2001:db8::1"} {
+		work.Go(func() {
+			if code, _ := dump(client); code != 200 {
+				t.Errorf("%s: %d", client, code)
 			}
-			ended <- err
-		}()
-	}
-	for end := time.Now().Add(10 * time.Second); running.Load() < 2; {
-		if time.Now().After(end) {
-			t.Fatal("two dumps do not begin")
-		}
-		<-time.After(5 * time.Millisecond)
-	}
-	resp, body := get(t, s.URL+"/api/v1/dump")
-	if resp.StatusCode != 429 || resp.Header.Get("Retry-After") == "" {
-		t.Errorf("the third: %d %s", resp.StatusCode, body)
-	}
-	close(stop)
-	for range 2 {
-		if err := <-ended; err != nil {
-			t.Error(err)
+		})
+		within(t, "a dump begins", func() bool { return running.Load() == int32(i+1) })
+		if code, retry := dump(client); code != 429 || retry == "" {
+			t.Errorf("the second of %s: %d, Retry-After %q", client, code, retry)
 		}
 	}
-	if resp, _ := get(t, s.URL+"/api/v1/dump"); resp.StatusCode != 200 {
-		t.Errorf("after the others: %d", resp.StatusCode)
+	if code, retry := dump("192.0.2.3"); code != 429 || retry == "" {
+		t.Errorf("the third: %d, Retry-After %q", code, retry)
+	}
+	release()
+	work.Wait()
+	if code, _ := dump("192.0.2.1"); code != 200 {
+		t.Errorf("after the others: %d", code)
 	}
 }
 

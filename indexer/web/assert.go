@@ -17,12 +17,8 @@ const (
 	// maxAssertion is the most bytes of a request to /assert: 1 MiB. It is a
 	// helper of tests; a page of labels to compare is far less.
 	maxAssertion = 1 << 20
-	// maxAssertTimeout is the longest that /assert waits: 60 s, since every
-	// waiting request asks the database 20 times a second.
+	// maxAssertTimeout is the longest that /assert waits: 60 s.
 	maxAssertTimeout = 60 * time.Second
-	// assertPoll is how often /assert looks for a new version: every 50 ms. A
-	// push takes about as long to be seen.
-	assertPoll = 50 * time.Millisecond
 )
 
 // An assertRequest asks whether the index holds something.
@@ -129,44 +125,58 @@ func readAssertions(body io.Reader) (indexer.ImageQuery, []assertion, error) {
 	return q, req.Assertions, err
 }
 
-// waitFor looks at the results of q in every new version of the catalogue until
-// the assertions hold or it is end.
-func (s *server) waitFor(r *http.Request, q indexer.ImageQuery, assertions []assertion, end time.Time) (reply assertReply, err error) {
-	ctx, cancel := context.WithDeadline(r.Context(), end.Add(timeout/2)) // the look at end may take its time
+// waitFor looks at the results of q in each new version of the catalogue until the
+// assertions hold or it is end. Between two looks it holds no connection; each has
+// the budget of a request.
+func (s *server) waitFor(r *http.Request, q indexer.ImageQuery, assertions []assertion, end time.Time) (assertReply, error) {
+	leave, ok := s.waiters.take(r)
+	if !ok {
+		return assertReply{}, refuse(http.StatusServiceUnavailable, "too many requests wait for a version, of your address or of all: try again in a second")
+	}
+	defer leave()
+	defer s.versions.follow(true)()
+	ctx, cancel := context.WithDeadline(r.Context(), end)
 	defer cancel()
-	tick := time.NewTicker(assertPoll)
-	defer tick.Stop()
-	var seen *indexer.Version
+	var known indexer.Version
+	var reply assertReply
 	for {
-		last := !time.Now().Before(end)
-		err := s.Read(ctx, func(b Book) error {
-			v, err := b.Version(ctx)
-			if err != nil || seen != nil && *seen == v {
-				return err
-			}
-			found, err := b.Images(ctx, q)
-			if err != nil {
-				return err
-			}
-			results, _ := flatpakResults(found, s.owners)
-			seen, reply = &v, check(results, assertions)
-			reply.version = v
-			return nil
-		})
-		if err != nil || reply.Success || last {
+		// The look after the end tells what was so then.
+		err := s.check(r, q, assertions, &reply)
+		if err != nil || reply.Success || ctx.Err() != nil {
 			return reply, err
 		}
-		select {
-		case <-ctx.Done():
-			return reply, ctx.Err()
-		case <-tick.C:
-		case <-time.After(time.Until(end)):
+		// The first version that is told may be the one that was looked at, or one
+		// before; then the same is found once more.
+		for {
+			if known, err = s.versions.next(ctx, known); err != nil || known != reply.version {
+				break
+			}
 		}
 	}
 }
 
-// check gives the reply for results.
-func check(results []flatpakRepository, assertions []assertion) assertReply {
+// check checks assertions on the state of now, unless the reply is of that state.
+func (s *server) check(r *http.Request, q indexer.ImageQuery, assertions []assertion, reply *assertReply) error {
+	ctx, cancel := context.WithTimeout(r.Context(), budget)
+	defer cancel()
+	return s.read(ctx, r.Pattern, func(b Book) error {
+		v, err := b.Version(ctx)
+		if err != nil || v == reply.version {
+			return err
+		}
+		found, err := b.Images(ctx, q)
+		if err != nil {
+			return err
+		}
+		results, _ := flatpakResults(found, s.owners)
+		*reply = replyTo(results, assertions)
+		reply.version = v
+		return nil
+	})
+}
+
+// replyTo returns the reply for results.
+func replyTo(results []flatpakRepository, assertions []assertion) assertReply {
 	reply := assertReply{Results: results, Failures: []assertion{}}
 	have := generic(results)
 	for _, a := range assertions {

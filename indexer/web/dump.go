@@ -3,6 +3,7 @@ package web
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -17,10 +18,19 @@ import (
 )
 
 const (
-	// maxDumps is how many dumps one indexer writes at the same time: 2. Each
-	// holds a connection to the database, and a snapshot, as long as its client
-	// takes to read it.
-	maxDumps = 2
+	// maxDumps is how many dumps one indexer writes at the same time: 2, and for
+	// one client 1. Each holds a connection to the database, and a snapshot, as long
+	// as its client takes to read it.
+	maxDumps     = 2
+	maxDumpsEach = 1
+	// dumpTime is how long one dump may take: 15 min. Of a snapshot that is held
+	// longer, vacuum can remove nothing that was deleted since. A book of a million
+	// repositories has more to tell; its dump is broken off, and goes on with after.
+	dumpTime = 15 * time.Minute
+	// dumpSpeed is how many bytes a second a client must read in the average of all
+	// that it was sent: 64 KiB, less than a slow line of today. It may be timeout
+	// behind that, so that a pause does no harm.
+	dumpSpeed = 64 << 10
 	// dumpBatch is how many records are read at once, and the most that stand
 	// between two places where a dump can be taken up again: 500.
 	dumpBatch = 500
@@ -30,14 +40,14 @@ const (
 
 // A dumpRecord is one line of a dump. Type says which of the others it has.
 type dumpRecord struct {
-	Type       string            `json:"type" doc:"dump (the first), repository, manifest, tag, move, after, or end (the last of a whole dump)"`
-	Dump       *dumpHead         `json:"dump,omitempty"`
-	Repository *repositoryAnswer `json:"repository,omitempty" doc:"one that has a tag; its manifests are not counted"`
-	Manifest   *dumpManifest     `json:"manifest,omitempty"`
-	Tag        *dumpTag          `json:"tag,omitempty"`
-	Move       *move             `json:"move,omitempty"`
-	After      string            `json:"after,omitempty" doc:"with which a dump goes on behind this line"`
-	Records    *int              `json:"records,omitempty" doc:"of the end: how many repositories, manifests, tags and moves came before"`
+	Type       string          `json:"type" doc:"dump (the first), repository, manifest, tag, move, after, or end (the last of a whole dump)"`
+	Dump       *dumpHead       `json:"dump,omitempty"`
+	Repository *dumpRepository `json:"repository,omitempty" doc:"one that has a tag"`
+	Manifest   *dumpManifest   `json:"manifest,omitempty"`
+	Tag        *dumpTag        `json:"tag,omitempty"`
+	Move       *move           `json:"move,omitempty"`
+	After      string          `json:"after,omitempty" doc:"with which a dump goes on after this line"`
+	Records    *int            `json:"records,omitempty" doc:"of the end: how many repositories, manifests, tags and moves came before"`
 }
 
 type dumpHead struct {
@@ -47,6 +57,15 @@ type dumpHead struct {
 	Time      timestamp `json:"time" doc:"when the dump began"`
 	Program   string    `json:"program" doc:"version of the program"`
 	After     string    `json:"after,omitempty" doc:"behind what it begins"`
+}
+
+type dumpRepository struct {
+	Name        string    `json:"name"`
+	Namespace   string    `json:"namespace" doc:"the part of the name before the first slash"`
+	Title       string    `json:"title"`
+	Description string    `json:"description"`
+	Tags        int       `json:"tags" doc:"how many"`
+	UpdatedAt   timestamp `json:"updated_at" doc:"when anything under it last changed"`
 }
 
 type dumpManifest struct {
@@ -77,14 +96,19 @@ func (s *server) apiDump(w http.ResponseWriter, r asked) error {
 	if err != nil {
 		return err
 	}
-	select {
-	case s.dumps <- struct{}{}:
-		defer func() { <-s.dumps }()
-	default:
+	if err := s.awaitVersion(r.Request); err != nil {
+		return err
+	}
+	leave, ok := s.dumps.take(r.Request)
+	if !ok {
 		// Not 503, for which a front would take us to be down.
 		w.Header().Set("Retry-After", "60")
-		return refuse(http.StatusTooManyRequests, "%d dumps are being written, which is the most at a time: try again later", maxDumps)
+		return refuse(http.StatusTooManyRequests, "as many dumps as can be are being written, for your address (%d) or for all (%d): try again later", maxDumpsEach, maxDumps)
 	}
+	defer leave()
+	ctx, cancel := context.WithTimeout(r.Context(), dumpTime)
+	defer cancel()
+	r.Request = r.WithContext(ctx)
 	var d *dump
 	err = s.readSince(r.Request, func(b Book, fresh indexer.Freshness) error {
 		if d != nil && d.begun { // on another snapshot, which may be of another state
@@ -155,12 +179,14 @@ type dump struct {
 	zip     *gzip.Writer // into buffer; nil: plain
 	encoder *json.Encoder
 	records int
+	start   time.Time
+	sent    int   // bytes
 	begun   bool  // something has gone out
 	err     error // the first of writing
 }
 
 func newDump(w http.ResponseWriter, r asked, fresh indexer.Freshness) *dump {
-	d := &dump{w: w, asked: r, fresh: fresh}
+	d := &dump{w: w, asked: r, fresh: fresh, start: time.Now()}
 	out := io.Writer(&d.buffer)
 	if takesGzip(r.Header.Values("Accept-Encoding")) {
 		d.zip = gzips.Get().(*gzip.Writer)
@@ -178,8 +204,7 @@ func (d *dump) write(r dumpRecord) {
 	}
 }
 
-// flush sends what was written, and gives the client the time again to read as
-// much.
+// flush sends what was written, while the client reads at dumpSpeed or faster.
 func (d *dump) flush() error {
 	if d.err == nil && d.zip != nil {
 		d.err = d.zip.Flush()
@@ -188,13 +213,20 @@ func (d *dump) flush() error {
 		return d.err
 	}
 	d.begin()
+	d.sent += d.buffer.Len()
+	setDeadline(d.w, time.Until(dumpDeadline(d.start, d.sent)))
 	if _, d.err = d.w.Write(d.buffer.Bytes()); d.err != nil {
 		return d.err
 	}
 	d.buffer.Reset()
 	_ = http.NewResponseController(d.w).Flush() // only fails where there is no connection
-	setDeadline(d.w, timeout)
 	return nil
+}
+
+// dumpDeadline returns when a client must have taken the first bytes of a dump, as
+// many as sent.
+func dumpDeadline(start time.Time, sent int) time.Time {
+	return start.Add(min(timeout+time.Duration(sent/dumpSpeed)*time.Second, dumpTime))
 }
 
 // begin writes the header, unless it has gone out.
@@ -272,7 +304,7 @@ func (d *dump) batch(b Book, at place) (last place, err error) {
 	case "repository":
 		list, err := b.Repositories(ctx, at.repository, dumpBatch)
 		for _, x := range list {
-			r := repositoryOf(x)
+			r := dumpRepository{x.Name, x.Namespace(), x.Title, x.Description, x.Tags, timestamp{x.UpdatedAt}}
 			record(x.Name, "", dumpRecord{Repository: &r})
 		}
 		return last, err

@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"time"
@@ -15,9 +16,10 @@ const (
 	// standby that is further behind has trouble, and the client is better off
 	// with another.
 	maxWait = 10 * time.Second
-	// waitPoll is how often the book is looked at meanwhile: every 50 ms, as
-	// /assert does. A push takes about as long to be seen.
-	waitPoll = 50 * time.Millisecond
+	// maxWaiters is how many requests wait for a version at once: 1,000, of one
+	// client 100. Each is a connection of a client's and some 30 KB.
+	maxWaiters     = 1000
+	maxWaitersEach = 100
 )
 
 // The header fields by which every answer from the book says how fresh it is.
@@ -36,12 +38,61 @@ func tellFreshness(h http.Header, f indexer.Freshness) {
 	}
 }
 
-// errBehind says that the book has not come to the version asked for.
-var errBehind = errors.New("behind")
+// lookAtVersion reads the version of the book, for all who wait for one.
+func (s *server) lookAtVersion(ctx context.Context) (version indexer.Version, err error) {
+	err = s.Read(ctx, func(b Book) (err error) {
+		version, err = b.Version(ctx)
+		return err
+	})
+	return version, err
+}
+
+// awaitVersion returns when the catalogue has come to the request's min_version,
+// or is of another epoch; at once if there is none. It holds no connection, and
+// all who wait share one look at the version.
+func (s *server) awaitVersion(r *http.Request) error {
+	least, err := minVersion(r)
+	if err != nil || least == nil {
+		return nil // readSince says what is wrong with it, in the shape of the address
+	}
+	if seen := s.versions.seen(); seen.Epoch == least.Epoch && seen.Number >= least.Number {
+		return nil
+	}
+	leave, ok := s.waiters.take(r)
+	if !ok {
+		return refuse(http.StatusServiceUnavailable, "too many requests wait for a min_version, of your address or of all: try again in a second")
+	}
+	defer leave()
+	defer s.versions.follow(true)()
+	ctx, cancel := context.WithTimeout(r.Context(), maxWait)
+	defer cancel()
+	for version := (indexer.Version{}); ; {
+		if version, err = s.versions.next(ctx, version); err != nil {
+			return errBehind(version, *least)
+		}
+		if version.Epoch != least.Epoch || version.Number >= least.Number {
+			return nil
+		}
+	}
+}
+
+// errBehind is the answer if the book does not come to min_version in time. A zero
+// version is one that is not known.
+func errBehind(version, least indexer.Version) error {
+	if version == (indexer.Version{}) {
+		return fmt.Errorf("waiting for version %s: %w", least, indexer.ErrUnavailable)
+	}
+	return refuse(http.StatusServiceUnavailable, "the book is at version %s and not yet at min_version %s: try again", version, least)
+}
+
+// errAnotherServer says that a snapshot is older than the version that was waited
+// for, since it is of another server.
+var errAnotherServer = errors.New("another server")
 
 // readSince runs f on one state of the book: at least that of the request's
-// min_version, for which it waits. It looks for the version in the snapshot that
-// f gets, since the next one may be of another server.
+// min_version, for which it has waited. It looks for the version in the snapshot
+// that f gets, and takes another snapshot if that one is of a server which is
+// behind.
 func (s *server) readSince(r *http.Request, f func(Book, indexer.Freshness) error) error {
 	if err := refuseAt(r); err != nil {
 		return err
@@ -50,10 +101,11 @@ func (s *server) readSince(r *http.Request, f func(Book, indexer.Freshness) erro
 	if err != nil {
 		return err
 	}
-	var fresh indexer.Freshness
-	look := func() error {
-		return s.Read(r.Context(), func(b Book) (err error) {
-			if fresh, err = b.Freshness(r.Context()); err != nil {
+	ctx, end := r.Context(), time.After(maxWait)
+	for {
+		var fresh indexer.Freshness
+		err := s.read(ctx, r.Pattern, func(b Book) (err error) {
+			if fresh, err = b.Freshness(ctx); err != nil {
 				return err
 			}
 			if least != nil && fresh.Version.Epoch != least.Epoch {
@@ -61,29 +113,21 @@ func (s *server) readSince(r *http.Request, f func(Book, indexer.Freshness) erro
 					"the database began anew or another took over; ask without min_version", least.Epoch, fresh.Version.Epoch)
 			}
 			if least != nil && fresh.Version.Number < least.Number {
-				return errBehind
+				return errAnotherServer
 			}
 			return f(b, fresh)
 		})
-	}
-	err = look()
-	if !errors.Is(err, errBehind) {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(r.Context(), maxWait)
-	defer cancel()
-	tick := time.NewTicker(waitPoll)
-	defer tick.Stop()
-	for errors.Is(err, errBehind) {
+		if !errors.Is(err, errAnotherServer) {
+			return err
+		}
 		select {
 		case <-ctx.Done():
-			return refuse(http.StatusServiceUnavailable, "the book is at version %s and not yet at min_version %s: try again",
-				fresh.Version, least)
-		case <-tick.C:
-			err = look()
+			return errBehind(fresh.Version, *least)
+		case <-end:
+			return errBehind(fresh.Version, *least)
+		case <-time.After(lookSoon):
 		}
 	}
-	return err
 }
 
 // refuseAt refuses a request for another time than now where it would be ignored.

@@ -114,9 +114,6 @@ func tellRegistry(w http.ResponseWriter, code int, text string) {
 	if kind == "" {
 		kind = "UNAVAILABLE"
 	}
-	if code == http.StatusServiceUnavailable {
-		w.Header().Set("Retry-After", "1")
-	}
 	_ = writeJSON(w, code, registryErrors{[]registryError{{Code: kind, Message: text}}})
 }
 

@@ -16,6 +16,7 @@ package web
 import (
 	"context"
 	"errors"
+	"fmt"
 	"html/template"
 	"log/slog"
 	"net/http"
@@ -132,6 +133,10 @@ type Config struct {
 	RegistryProxy *url.URL     // where /v2/ goes; nil: of /v2/ only the referrers are ours
 	Events        http.Handler // what takes POST /events; nil on a reader: 404
 
+	// Connections is how many connections to the database Read may use at once; 0:
+	// no one route is kept from using them all.
+	Connections int
+
 	// Ready says why the program cannot serve just now, or nil. A nil Ready is
 	// always ready.
 	Ready func(context.Context) error
@@ -164,6 +169,13 @@ type Config struct {
 // Uploads through /v2/ have no such limit: a layer may take hours.
 const timeout = 30 * time.Second
 
+// budget is how long a request may take to read the book: 5 s, from when it begins
+// to read, or has waited for its min_version, to the last row. It includes the wait
+// for a connection, all statements and all attempts, so that a client which asks
+// for much holds a connection no longer than that. The slowest question to a book
+// of a million repositories takes a tenth of it.
+const budget = 5 * time.Second
+
 type server struct {
 	Config
 	build   string // tells apart programs and configurations that write different bytes
@@ -172,12 +184,16 @@ type server struct {
 	assets  map[string]asset
 	metrics metrics
 	counted counted
-	dumps   chan struct{} // has room for those that may run
 	indexes documents     // flatpak's
 	making  chan struct{} // has room for those indexes that are made at a time
 	owners  flatpakOwners
-	news    news
 	openAPI []byte
+
+	turns    *turns    // to read the book
+	versions *versions // of the book, as they come
+	waiters  *places   // of requests that wait for a version
+	live     *places   // of open pages
+	dumps    *places
 }
 
 // New gives the handler of everything that readers see.
@@ -186,38 +202,42 @@ func New(c Config) http.Handler {
 	mux := http.NewServeMux()
 
 	mux.Handle("GET /v1/_ping", s.handle(s.ping, tellText))
-	mux.Handle("GET /v1/search", s.handle(s.search, tellText))
-	mux.Handle("GET /v0/search", s.handle(s.packageSearch, tellJSON))
+	mux.Handle("GET /v1/search", s.handle(s.reading(s.search), tellText))
+	mux.Handle("GET /v0/search", s.handle(s.reading(s.packageSearch), tellJSON))
 
 	for _, method := range []string{"GET", "POST"} {
-		mux.Handle(method+" /index/static", s.handle(s.index(c.MaxAgeIndex), tellFlatpak))
-		mux.Handle(method+" /index/dynamic", s.handle(s.index(0), tellFlatpak))
+		mux.Handle(method+" /index/static", s.handle(s.reading(s.index(c.MaxAgeIndex)), tellFlatpak))
+		mux.Handle(method+" /index/dynamic", s.handle(s.reading(s.index(0)), tellFlatpak))
 	}
 
 	api := http.NewServeMux()
 	for _, e := range s.endpoints() {
-		api.Handle("GET "+apiPrefix+e.path, s.handle(e.serve, tellProblem))
+		serve := e.serve
+		if e.book && !e.streams {
+			serve = s.reading(serve)
+		}
+		api.Handle("GET "+apiPrefix+e.path, s.handle(serve, tellProblem))
 	}
 	api.Handle("GET /api/v1/openapi.json", s.handle(s.openAPIDocument, tellProblem))
 	api.Handle("GET /api/v1", http.RedirectHandler("/api/v1/", http.StatusMovedPermanently))
 	api.Handle("GET /api/v1/{$}", s.handle(s.apiPage, s.tellPage))
 	api.Handle("/", s.handle(noEndpoint(api), tellProblem))
 
-	mux.Handle("GET /v2/{name}/referrers/{digest}", s.handle(s.referrers, tellRegistry))
+	mux.Handle("GET /v2/{name}/referrers/{digest}", s.handle(s.reading(s.referrers), tellRegistry))
 
 	if c.WebUI {
-		mux.Handle("GET /{$}", s.handle(s.cataloguePage, s.tellPage))
-		mux.Handle("GET /n/{namespace}", s.handle(s.namespacePage, s.tellPage))
-		mux.Handle("GET /r/{reference...}", s.handle(s.referencePage, s.tellPage))
-		mux.Handle("GET /compare", s.handle(s.comparePage, s.tellPage))
+		mux.Handle("GET /{$}", s.handle(s.reading(s.cataloguePage), s.tellPage))
+		mux.Handle("GET /n/{namespace}", s.handle(s.reading(s.namespacePage), s.tellPage))
+		mux.Handle("GET /r/{reference...}", s.handle(s.reading(s.referencePage), s.tellPage))
+		mux.Handle("GET /compare", s.handle(s.reading(s.comparePage), s.tellPage))
 		mux.Handle("GET /opensearch.xml", s.handle(s.openSearchPage, tellText))
-		mux.Handle("GET /status", s.handle(s.statusPage, s.tellPage))
+		mux.Handle("GET /status", s.handle(s.reading(s.statusPage), s.tellPage))
 		mux.Handle("GET /settings", s.handle(s.settingsPage, s.tellPage))
 		mux.Handle("GET /repositories", s.handle(repositoriesPage, s.tellPage))
-		mux.Handle("GET /activity", s.handle(s.activityPage, s.tellPage))
-		mux.Handle("GET /activity.atom", s.handle(s.activityFeed, tellText))
-		mux.Handle("GET /storage", s.handle(s.storagePage, s.tellPage))
-		mux.Handle("GET /live", s.handle(s.live, tellText))
+		mux.Handle("GET /activity", s.handle(s.reading(s.activityPage), s.tellPage))
+		mux.Handle("GET /activity.atom", s.handle(s.reading(s.activityFeed), tellText))
+		mux.Handle("GET /storage", s.handle(s.reading(s.storagePage), s.tellPage))
+		mux.Handle("GET /live", s.handle(s.tellNews, tellText))
 		mux.Handle("GET /static/{name}", s.handle(s.static, tellText))
 		mux.Handle("GET /", s.handle(withoutSlash(mux), s.tellPage))
 	} else {
@@ -251,11 +271,14 @@ func newServer(c Config) *server {
 		pages:   parsePages(),
 		assets:  readAssets(),
 		metrics: newMetrics(c.Metrics),
-		dumps:   make(chan struct{}, maxDumps),
 		making:  make(chan struct{}, maxMaking),
 		owners:  ownersOf(c.FlatpakOwners),
-		news:    news{told: make(chan struct{}, maxLive)},
+		turns:   newTurns(c.Connections),
+		waiters: newPlaces(maxWaiters, maxWaitersEach),
+		live:    newPlaces(maxLive, maxLiveEach),
+		dumps:   newPlaces(maxDumps, maxDumpsEach),
 	}
+	s.versions = newVersions(s.lookAtVersion)
 	s.openAPI = s.describe()
 	return s
 }
@@ -300,6 +323,34 @@ func setDeadline(w http.ResponseWriter, d time.Duration) {
 // A teller writes an error in the form that the clients of a route read.
 type teller func(w http.ResponseWriter, code int, text string)
 
+// reading is f for a request that reads the book: it waits for the version that the
+// request asks for, holding no connection, and then has its budget.
+func (s *server) reading(f func(http.ResponseWriter, *http.Request) error) func(http.ResponseWriter, *http.Request) error {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		if err := s.awaitVersion(r); err != nil {
+			return err
+		}
+		ctx, cancel := context.WithTimeout(r.Context(), budget)
+		defer cancel()
+		return f(w, r.WithContext(ctx))
+	}
+}
+
+// read runs f on one state of the book, when it is the turn of this kind of
+// request. The context must have a deadline: that of reading, or a longer one of
+// what streams.
+func (s *server) read(ctx context.Context, kind string, f func(Book) error) error {
+	if _, limited := ctx.Deadline(); !limited {
+		return fmt.Errorf("%s reads the book without a time limit", kind)
+	}
+	done, err := s.turns.take(ctx, kind)
+	if err != nil {
+		return err
+	}
+	defer done()
+	return s.Read(ctx, f)
+}
+
 // handle runs f and turns its error into a response: an error of a kind the
 // client can act on is shown, any other is logged and shown as a bare 500. f
 // must not have written anything when it returns an error.
@@ -323,7 +374,7 @@ func (s *server) handle(f func(http.ResponseWriter, *http.Request) error, tell t
 			// Mostly the client has gone, and reads nothing of this. But our
 			// deadline cancels too, and silence would be a 200 without a body.
 			code, text = http.StatusServiceUnavailable, "took too long"
-		case errors.Is(err, indexer.ErrTooSlow):
+		case errors.Is(err, indexer.ErrTooSlow), errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, indexer.ErrUnavailable):
 			code, text = http.StatusServiceUnavailable, "it took too long and was stopped: ask for less, or for something rarer"
 			s.Log.WarnContext(ctx, "request too slow", "path", r.URL.Path, "query", r.URL.RawQuery, "error", err)
 		case errors.Is(err, indexer.ErrUnavailable):
@@ -335,6 +386,9 @@ func (s *server) handle(f func(http.ResponseWriter, *http.Request) error, tell t
 		}
 		h := w.Header()
 		h.Set("Cache-Control", "no-store")
+		if code == http.StatusServiceUnavailable {
+			h.Set("Retry-After", "1")
+		}
 		for _, name := range []string{"ETag", "Vary", "Content-Encoding", "Content-Length", "Link", "Last-Modified"} {
 			h.Del(name)
 		}
@@ -343,9 +397,6 @@ func (s *server) handle(f func(http.ResponseWriter, *http.Request) error, tell t
 }
 
 func tellText(w http.ResponseWriter, code int, text string) {
-	if code == http.StatusServiceUnavailable {
-		w.Header().Set("Retry-After", "1")
-	}
 	http.Error(w, text, code)
 }
 
@@ -354,6 +405,7 @@ func tellText(w http.ResponseWriter, code int, text string) {
 func tellFlatpak(w http.ResponseWriter, code int, text string) {
 	if code == http.StatusInternalServerError {
 		code = http.StatusServiceUnavailable
+		w.Header().Set("Retry-After", "1")
 	}
 	tellText(w, code, text)
 }

@@ -1,0 +1,209 @@
+package web_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/web"
+)
+
+// within fails the test if something does not come about in half a minute.
+func within(t *testing.T, what string, f func() bool) {
+	t.Helper()
+	for end := time.Now().Add(30 * time.Second); !f(); {
+		if time.Now().After(end) {
+			t.Fatalf("not in half a minute: %s", what)
+		}
+		<-time.After(2 * time.Millisecond)
+	}
+}
+
+// A book that hangs must not leave a client without an answer: 503 comes, in the
+// shape that the clients of the route read, before the connection is closed.
+func TestHangingBook(t *testing.T) {
+	t.Parallel()
+	s := serve(t, &book{}, func(c *web.Config) {
+		c.Read = func(ctx context.Context, f func(web.Book) error) error {
+			<-ctx.Done()
+			return fmt.Errorf("read tcp: %w", ctx.Err())
+		}
+	})
+	var work sync.WaitGroup
+	for path, want := range map[string]string{
+		"/api/v1/search": `"status":503`, "/api/v1/status": `"status":503`, "/v1/search?q=x": "too long", "/v0/search": `"error":`,
+		"/index/static": "too long", "/": "too long", "/r/team/app": "too long", "/status": "too long", "/live": "unavailable",
+		"/v2/team/app/referrers/" + dgst("a").String(): `"UNAVAILABLE"`, "/activity.atom": "too long",
+		"/api/v1/search?min_version=e1.9": `"status":503`,
+	} {
+		work.Go(func() {
+			resp, body := get(t, s.URL+path)
+			if resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" || !strings.Contains(body, want) {
+				t.Errorf("%s: %d %v %s", path, resp.StatusCode, resp.Header, body)
+			}
+		})
+	}
+	work.Wait()
+}
+
+// One kind of request must not take all connections, and who waits must hold none.
+func TestTurns(t *testing.T) {
+	t.Parallel()
+	var reading, most atomic.Int32
+	stop := make(chan struct{})
+	s := serve(t, stockedBook(), func(c *web.Config) {
+		c.Connections = 3
+		c.Read = func(ctx context.Context, f func(web.Book) error) error {
+			b := stockedBook()
+			return f(&slowStorage{book: b, storage: func() {
+				most.Store(max(most.Load(), reading.Add(1)))
+				defer reading.Add(-1)
+				select {
+				case <-stop:
+				case <-ctx.Done():
+				}
+			}})
+		}
+	})
+	var once sync.Once
+	release := func() { once.Do(func() { close(stop) }) }
+	t.Cleanup(release)
+	var slow sync.WaitGroup
+	var answered, refused atomic.Int32
+	for range 600 {
+		slow.Go(func() {
+			switch resp, _ := get(t, s.URL+"/api/v1/storage"); {
+			case resp.StatusCode == 200:
+				answered.Add(1)
+			case resp.StatusCode == 503 && resp.Header.Get("Retry-After") != "":
+				refused.Add(1)
+			default:
+				t.Errorf("%d", resp.StatusCode)
+			}
+		})
+	}
+	within(t, "two of them read", func() bool { return reading.Load() == 2 })
+	if resp, body := get(t, s.URL+"/api/v1/search"); resp.StatusCode != 200 {
+		t.Errorf("another kind: %d %s", resp.StatusCode, body)
+	}
+	within(t, "those that find 500 waiting are refused", func() bool { return refused.Load() >= 98 })
+	release()
+	slow.Wait()
+	if n := most.Load(); n != 2 {
+		t.Errorf("%d of one kind read at once on 3 connections, want 2", n)
+	}
+	if answered.Load() == 0 {
+		t.Error("none of those who waited was answered")
+	}
+}
+
+// A slowStorage takes its time for one question.
+type slowStorage struct {
+	*book
+	storage func()
+}
+
+func (b *slowStorage) RepositoryStorage(ctx context.Context, q indexer.StorageQuery) ([]indexer.RepositoryStorage, error) {
+	b.storage()
+	return b.book.RepositoryStorage(ctx, q)
+}
+
+// However many wait for a version, the book is asked for it as often as for one;
+// what they came for is read once for each, when the version is there.
+func TestWaitersShareOneLook(t *testing.T) {
+	t.Parallel()
+	const waiters = 90
+	var number, reads, searches atomic.Int64
+	number.Store(7)
+	s := serve(t, &book{}, func(c *web.Config) {
+		c.Read = func(_ context.Context, f func(web.Book) error) error {
+			reads.Add(1)
+			return f(&counting{&book{version: indexer.Version{Epoch: "e", Number: number.Load()}}, &searches})
+		}
+	})
+	began := time.Now()
+	var work sync.WaitGroup
+	for range waiters {
+		work.Go(func() {
+			if resp, body := get(t, s.URL+"/api/v1/search?min_version=e.8"); resp.StatusCode != 200 || resp.Header.Get("Portbook-Version") != "e.8" {
+				t.Errorf("%d %s", resp.StatusCode, body)
+			}
+		})
+	}
+	within(t, "ten looks", func() bool { return reads.Load() >= 10 })
+	number.Store(8)
+	work.Wait()
+	looks := reads.Load() - searches.Load()
+	if most := int64(time.Since(began)/(50*time.Millisecond)) + 2; looks > most || searches.Load() != waiters {
+		t.Errorf("%d looks and %d searches for %d who waited %v, want at most %d looks", looks, searches.Load(), waiters, time.Since(began), most)
+	}
+	quiet := reads.Load()
+	within(t, "nobody looks when nobody waits", func() bool {
+		before := quiet
+		quiet = reads.Load()
+		<-time.After(150 * time.Millisecond) // three looks
+		return before == quiet && reads.Load() == quiet
+	})
+}
+
+// A counting book counts searches.
+type counting struct {
+	*book
+	searches *atomic.Int64
+}
+
+func (b *counting) Search(ctx context.Context, q indexer.Query) (indexer.Results, error) {
+	b.searches.Add(1)
+	return b.book.Search(ctx, q)
+}
+
+// One client must not have all places of those that wait or listen. A front's
+// clients are told apart by what it says, and nobody else is believed.
+func TestPlacesOfOneClient(t *testing.T) {
+	t.Parallel()
+	for path, each := range map[string]int{"/api/v1/search?min_version=e1.8": 100, "/live": 50} {
+		stopping := make(chan struct{})
+		var b = &book{}
+		handler := web.New(web.Config{WebUI: true, Read: b.read, Stopping: stopping})
+		var busy, refused atomic.Int32
+		ctx, cancel := context.WithCancel(t.Context())
+		var work sync.WaitGroup
+		ask := func(remote, forwarded string) {
+			work.Go(func() {
+				r := httptest.NewRequestWithContext(ctx, "GET", path, nil)
+				r.RemoteAddr = remote
+				r.Header.Set("X-Forwarded-For", forwarded)
+				w := httptest.NewRecorder()
+				busy.Add(1)
+				handler.ServeHTTP(w, r)
+				busy.Add(-1)
+				if w.Code == http.StatusServiceUnavailable && strings.Contains(w.Body.String(), "of your address") {
+					refused.Add(1)
+				}
+			})
+		}
+		expect := func(what string, waiting, turnedAway int) {
+			t.Helper()
+			within(t, path+": "+what, func() bool { return int(busy.Load()) == waiting && int(refused.Load()) == turnedAway })
+		}
+		for i := range each + 5 { // from outside; what they say of themselves is not believed
+			ask("198.51.100.7:1", fmt.Sprint("192.0.2.", i))
+		}
+		expect("one client", each, 5)
+		for i := range each + 5 { // by a front
+			ask("172.18.0.2:1", fmt.Sprintf("%d.0.0.1, 192.0.2.1", i+1))
+			ask("127.0.0.1:1", fmt.Sprintf("2001:db8:0:1::%x", i))
+		}
+		expect("two behind a front", 3*each, 15)
+		cancel()
+		close(stopping)
+		work.Wait()
+	}
+}
