@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -64,7 +66,7 @@ type world struct {
 	registry, storage, token http.HandlerFunc
 	nobody                   string // the host of an address where nobody listens
 
-	at map[string]string // the hosts of the three, by name
+	at map[string]string // the hosts of the three, and of a stranger, by name
 }
 
 // signed is a presigned address, as a registry on S3 answers blobs with.
@@ -169,6 +171,8 @@ func TestNothingSecretIsTold(t *testing.T) {
 		{"storage drops", toStorage(drop), "the storage behind the registry broke off"},
 		{"storage hangs", toStorage(hang), "the storage behind the registry did not answer in time"},
 		{"storage speaks no HTTP", toStorage(raw(secret + "\r\n\r\n")), "the storage behind the registry gave an answer that is no HTTP"},
+		{"storage without TLS", redirect(func(w *world) string { return strings.Replace(signed(w.at["storage"]), "http", "https", 1) }), "the storage behind the registry does not speak TLS"},
+		{"storage of a stranger", redirect(func(w *world) string { return strings.Replace(signed(w.at["stranger"]), "http", "https", 1) }), "the storage behind the registry shows a certificate that is not trusted"},
 		{"token 401", login(realm, fail(401)), "the registry's token service answered 401 Unauthorized"},
 		{"token 500", login(realm, fail(500)), "the registry's token service answered 500 Internal Server Error"},
 		{"token dropped", login(realm, drop), "the registry's token service broke off"},
@@ -251,6 +255,11 @@ func newWorld(t *testing.T) *world {
 		t.Cleanup(server.Close)
 		w.at[name] = strings.TrimPrefix(server.URL, "http://")
 	}
+	stranger := httptest.NewUnstartedServer(fail(http.StatusOK)) // its certificate is of no authority
+	stranger.Config.ErrorLog = log.New(io.Discard, "", 0)
+	stranger.StartTLS()
+	t.Cleanup(stranger.Close)
+	w.at["stranger"] = strings.TrimPrefix(stranger.URL, "https://")
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -2,8 +2,11 @@ package web_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
+	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -306,4 +309,43 @@ func TestProxyClientGone(t *testing.T) {
 	}()
 	h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(ctx, http.MethodGet, "/v2/", nil))
 	t.Error("answered")
+}
+
+// What a registry says that is no answer is told neither to the client nor to the
+// log.
+func TestProxyTellsNoSecret(t *testing.T) {
+	t.Parallel()
+	const secret = "hunter2secret"
+	for name, answer := range map[string]string{
+		"no HTTP":   secret + "\r\n\r\n",
+		"no status": "HTTP/1.1 " + secret + " x\r\n\r\n",
+		"no header": "HTTP/1.1 200 OK\r\n" + secret + "\r\n\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			registry := backend(t, func(w http.ResponseWriter, _ *http.Request) {
+				conn, _, err := w.(http.Hijacker).Hijack()
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				_, _ = io.WriteString(conn, answer) // the proxy may have gone
+				conn.Close()
+			})
+			u, err := url.Parse(registry.URL)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var log bytes.Buffer
+			s := serve(t, &book{}, func(c *web.Config) { c.RegistryProxy, c.Log = u, slog.New(slog.NewTextHandler(&log, nil)) })
+			resp, body := get(t, s.URL+"/v2/app/manifests/v1")
+			s.Close() // nothing is logged any more
+			if resp.StatusCode != http.StatusBadGateway || !strings.Contains(log.String(), "/v2/app/manifests/v1") {
+				t.Errorf("answered %s, and logged %s", resp.Status, log.String())
+			}
+			if text := body + fmt.Sprint(resp.Header) + log.String(); strings.Contains(text, secret) {
+				t.Errorf("the registry's own words are told: %s", text)
+			}
+		})
+	}
 }

@@ -46,7 +46,12 @@ It connects as database.migrationUser, which must be allowed to make roles
 (CREATEROLE). If it is not, give the output of --dry-run to somebody who is:
 
     indexer prime-db --dry-run registry_app | psql -U postgres registry`,
-		Args: cobra.ExactArgs(1),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return fmt.Errorf("prime-db makes one user, and %d are named: write indexer prime-db USER", len(args))
+			}
+			return nil
+		},
 	}
 	flags := command.Flags()
 	dryRun := flags.Bool("dry-run", false, "print the SQL instead, without connecting")
