@@ -49,6 +49,9 @@ func (s *server) activityFeed(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	as := form{contentType: "application/atom+xml; charset=utf-8", maxAge: s.MaxAgeHTML, gzip: true}
+	as.headers = func(h http.Header) { // inline: some browsers show a feed
+		h.Set("Content-Disposition", `inline; filename="`+fileName(".atom", "activity", repository)+`"`)
+	}
 	return s.answer(w, r, as, func(b Book, out io.Writer) error {
 		moves, err := b.History(r.Context(), repository, "", 0, feedSize)
 		if err != nil {

@@ -262,6 +262,7 @@ func (s *server) apiRaw(w http.ResponseWriter, r asked) error {
 	as := form{contentType: "application/octet-stream", maxAge: s.MaxAgeIndex}
 	as.headers = func(h http.Header) {
 		h.Set("Docker-Content-Digest", m.Digest.String())
+		asFile(h, fileOf(ref, ".manifest.json"))
 		if ref.Digest != "" { // its bytes never change
 			h.Set("Last-Modified", m.SeenAt.UTC().Format(http.TimeFormat))
 		}

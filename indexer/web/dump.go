@@ -238,6 +238,7 @@ func (d *dump) begin() {
 	h := d.w.Header()
 	tellFreshness(h, d.fresh)
 	h.Set("Content-Type", "application/x-ndjson")
+	asFile(h, fileName(".ndjson", "portbook", d.fresh.Version.String()))
 	h.Set("Cache-Control", "no-store") // it may be gigabytes, and no two are the same
 	h.Set("Vary", "Accept-Encoding")
 	h.Set("X-Accel-Buffering", "no") // nginx: pass it on as it comes

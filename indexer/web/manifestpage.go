@@ -60,7 +60,8 @@ type manifestView struct {
 	Raw              string
 	RawCut           bool
 	RawAddress       string
-	Cut              bool // some list is not shown to its end
+	RawFile          string // the name that it is kept as
+	Cut              bool   // some list is not shown to its end
 }
 
 // An imageView is one image or artifact: what it is made of.
@@ -74,6 +75,7 @@ type imageView struct {
 	Layers      []layerRow
 	Steps       int // of the history that made no layer
 	RawConfig   string
+	ConfigFile  string // the name that it is kept as
 	ConfigCut   bool
 }
 
@@ -81,6 +83,7 @@ type imageView struct {
 type layerRow struct {
 	Layer   *ocispec.Descriptor // nil if the step made none
 	Title   string              // of a file that is a layer
+	File    string              // the name that it is kept as
 	Percent int                 // of the largest layer
 	Command string
 	Created string
@@ -99,7 +102,8 @@ type referrerRow struct {
 	Name     string
 	Kind     string // sbom, signature, attestation or ""
 	Download string
-	Bytes    int64 // of the file, or of the manifest if it is not known
+	File     string // the name that it is kept as
+	Bytes    int64  // of the file, or of the manifest if it is not known
 }
 
 // A pair is a key and a value, cut to what fits a page.
@@ -129,6 +133,7 @@ func (s *server) manifestView(r *http.Request, b Book, ref indexer.Reference, pl
 		Manifest: m, Asked: ref, Space: indexer.Repository{Name: ref.Repository}.Namespace(), What: kindName(m), Badges: marks(m.Has), Annotations: first(pairs(m.Annotations)),
 		Commands: s.site.pullCommands(ref, m), ByDigest: s.site.pullCommands(byDigest, m),
 		RawAddress: "/api/v1/repositories/" + ref.Repository + "/-/manifests/" + m.Digest.String() + "/raw",
+		RawFile:    fileOf(ref, ".manifest.json"),
 	}
 	v.Raw, v.RawCut = layOut(m.Body)
 	shown, err := v.choose(r, b, platform)
@@ -137,12 +142,31 @@ func (s *server) manifestView(r *http.Request, b Book, ref indexer.Reference, pl
 	}
 	v.Shown = viewImage(shown)
 	v.Shown.Chosen = shown.Digest != m.Digest
+	v.Shown.name(ref)
 	if slices.Equal(v.Shown.Annotations, v.Annotations) {
 		v.Shown.Annotations = nil // said once
 	}
 	v.Origin = originOf(m.Annotations, shown.Annotations, m.Labels, shown.Labels)
 	v.Cut = len(m.Entries) > maxShown || cutShort(m) || cutShort(shown)
 	return v, v.readAround(r, b)
+}
+
+// name gives names to the files that an image can be kept as, of which the page
+// was asked for by ref.
+func (v *imageView) name(ref indexer.Reference) {
+	switch {
+	case v.Chosen && ref.Tag != "":
+		ref.Tag += "-" + v.Platform.String()
+	case v.Chosen:
+		ref.Digest = v.Digest
+	}
+	v.ConfigFile = fileOf(ref, ".config.json")
+	for i, row := range v.Layers {
+		if row.Layer != nil {
+			part := indexer.Reference{Repository: ref.Repository, Digest: row.Layer.Digest}
+			v.Layers[i].File = blobFile(row.Layer.Annotations[ocispec.AnnotationTitle], row.Layer.MediaType, part)
+		}
+	}
 }
 
 // cutShort reports whether m has a list that is not shown to its end.
@@ -261,6 +285,7 @@ func (row *referrerRow) open(r *http.Request, b Book, repository string) error {
 	if err == nil && len(m.Layers) == 1 && m.Layers[0].Digest.Validate() == nil {
 		row.Download = "/v2/" + repository + "/blobs/" + m.Layers[0].Digest.String()
 		row.Bytes = m.Layers[0].Size
+		row.File = blobFile(m.Layers[0].Annotations[ocispec.AnnotationTitle], m.Layers[0].MediaType, indexer.Reference{Repository: repository, Digest: row.Digest})
 	}
 	return err
 }

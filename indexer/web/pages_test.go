@@ -161,7 +161,7 @@ var (
 		table thead tbody tr th td dl dt dd details summary br hr time footer section aside figure figcaption svg path circle rect select option label kbd
 		mark var em strong del blockquote b section progress`)
 	ourAttributes = strings.Fields(`lang charset name content rel type href class action role value maxlength placeholder title scope datetime id src
-		tabindex autocomplete autocapitalize spellcheck data-copy data-open data-plain hidden data-filter data-live viewBox d cx cy r x y width height preserveAspectRatio label
+		tabindex autocomplete autocapitalize spellcheck download data-copy data-open data-plain hidden data-filter data-live viewBox d cx cy r x y width height preserveAspectRatio label
 		aria-label aria-labelledby aria-hidden aria-current max`)
 	closedThemselves = strings.Fields("meta link input br hr path circle rect")
 )
