@@ -55,7 +55,7 @@ type factCount struct {
 // condition on the same image; so where there are such already, only the images
 // that fulfil them count.
 func (v *View) countFacts(ctx context.Context, ids []int32, images []indexer.Clause) ([]factCount, error) {
-	counts, err := collect[factCount](ctx, v.tx, rowFactsQuery, ids)
+	counts, err := collect[factCount](ctx, v.tx, rowFactsQuery, ids, len(images) == 0)
 	tooManyKeys := func(c factCount) bool { return c.Fact == manyTerm }
 	if err != nil || len(images) == 0 && !slices.ContainsFunc(counts, tooManyKeys) {
 		return counts, err
@@ -81,9 +81,10 @@ func (v *View) countFacts(ctx context.Context, ids []int32, images []indexer.Cla
 }
 
 // rowFactsQuery counts the facts of repositories by their search rows, and their
-// namespaces as one; of labels the keys that any of their images has. It counts
-// the repositories whose rows do not know all keys as manyTerm. The fence keeps
-// Postgres from reading more rows than those.
+// namespaces as one. Of labels, it counts the keys that any of their images has if
+// $2 says so, and those in the facts if not; and with the former, as manyTerm, the
+// repositories whose rows do not know all keys. The fence keeps Postgres from
+// reading more rows than those.
 var rowFactsQuery = `
 	WITH found AS MATERIALIZED (
 		SELECT s.name, s.facts, s.terms FROM unnest($1::int[]) AS found (repository_id)
@@ -97,9 +98,9 @@ var rowFactsQuery = `
 		SELECT fact, hashtextextended(fact, 0) AS term FROM facts WHERE starts_with(fact, 'label:')
 		UNION ALL SELECT '` + manyTerm + `', ` + hash(manyTerm) + `
 	)
-	SELECT fact, n, false AS at_least FROM facts WHERE NOT starts_with(fact, 'label:')
+	SELECT fact, n, false AS at_least FROM facts WHERE NOT ($2 AND starts_with(fact, 'label:'))
 	UNION ALL
-	SELECT label.fact, count(*)::int, false FROM found CROSS JOIN unnest(found.terms) AS has (term) JOIN label USING (term) GROUP BY label.fact`
+	SELECT label.fact, count(*)::int, false FROM found CROSS JOIN unnest(found.terms) AS has (term) JOIN label USING (term) WHERE $2 GROUP BY label.fact`
 
 // countImageFacts counts the facts of images that fulfil clauses, and those of the
 // labels that they have.
@@ -112,12 +113,14 @@ func (v *View) countImageFacts(ctx context.Context, ids []int32, clauses []index
 			SELECT i.repository_id, i.facts, i.keys FROM looked i WHERE (?)
 		), label AS MATERIALIZED (
 			SELECT fact, hashtextextended(fact, 0) AS key FROM unnest(?::text[]) AS fact
+		), facts AS ( -- most images of a repository say the same
+			SELECT DISTINCT m.repository_id, unnest(m.facts) AS fact FROM (SELECT DISTINCT repository_id, facts FROM matching) m
+		), keys AS (
+			SELECT DISTINCT m.repository_id, unnest(m.keys) AS key FROM (SELECT DISTINCT repository_id, keys FROM matching) m
 		)
-		SELECT fact, count(DISTINCT repository_id)::int AS n, (SELECT count(*) FROM looked) >= ? AS at_least FROM (
-			SELECT m.repository_id, unnest(m.facts) AS fact FROM matching m
-			UNION ALL
-			SELECT m.repository_id, label.fact FROM matching m CROSS JOIN unnest(m.keys) AS has (key) JOIN label USING (key)
-		) AS facts GROUP BY fact`
+		SELECT fact, count(*)::int AS n, (SELECT count(*) FROM looked) >= ? AS at_least FROM (
+			SELECT fact FROM facts UNION ALL SELECT label.fact FROM keys JOIN label USING (key)
+		) AS has GROUP BY fact`
 	sql, args, err := statement(q, ids, maxFacetImages, append(sq.And{sq.Expr("true")}, imageConditions(clauses)...), labels, maxFacetImages)
 	if err != nil {
 		return nil, err
