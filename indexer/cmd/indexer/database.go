@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/portbook/portbook/indexer/config"
+	"github.com/portbook/portbook/indexer/postgres"
 	"github.com/portbook/portbook/indexer/rdsiam"
 	"github.com/portbook/portbook/schema"
 )
@@ -59,7 +60,6 @@ func connectionsOf(c config.Config, log *slog.Logger) (connections, error) {
 	if err != nil { // config has checked it; pgx's text may hold pieces of a password
 		return connections{}, errors.New("database.postgres.url cannot be understood: write it as postgres://user:password@host:port/database")
 	}
-	pool.MaxConns = int32(min(d.MaxOpenConns, 1<<15)) // the configuration allows no more than Postgres does
 	pool.MaxConnLifetime = d.ConnMaxLifetime
 	pc := pool.ConnConfig
 	if pc.ConnectTimeout == 0 {
@@ -85,6 +85,63 @@ func connectionsOf(c config.Config, log *slog.Logger) (connections, error) {
 	}
 	cs := connections{pool: pool, work: work, migrate: migrate}
 	return cs, cs.passwords(d, log)
+}
+
+// A share is how many connections one pool may have, and how many of them it keeps
+// when nobody needs them.
+type share struct{ open, idle int }
+
+// shares returns what of the connections ingestion has, and what readers' requests
+// have: these come from anybody, and must not keep pushes from getting into the
+// book. If read is zero, there is one pool for everything: of a reader, and of a
+// writer that may have 2 connections only.
+//
+// Ingestion gets two fifths, at least 2, since the leader's session keeps one: 10
+// of 25 take in several hundred pushes a second.
+func shares(c config.Config) (ingest, read share) {
+	all := share{c.Database.MaxOpenConns, c.Database.MaxIdleConns}
+	if c.Role == config.Reader || all.open < 3 {
+		return all, share{}
+	}
+	ingest.open = max(2*all.open/5, 2)
+	ingest.idle = min(all.idle-all.idle/2, ingest.open)
+	return ingest, share{all.open - ingest.open, min(all.idle-ingest.idle, all.open-ingest.open)}
+}
+
+// openPools opens the pools of a process. It connects to nothing.
+func (p *parts) openPools(ctx context.Context) (err error) {
+	ingest, read := shares(p.config)
+	if p.pool, err = p.openPool(ctx, ingest); err != nil {
+		return err
+	}
+	p.store = p.newStore(p.pool)
+	p.reads, p.readers = p.store, ingest.open
+	if read.open == 0 {
+		return nil
+	}
+	pool, err := p.openPool(ctx, read)
+	if err != nil {
+		return err
+	}
+	p.reads, p.readers = p.newStore(pool), read.open
+	return nil
+}
+
+func (p *parts) openPool(ctx context.Context, s share) (*pgxpool.Pool, error) {
+	sized := p.database.pool.Copy()
+	sized.MaxConns = int32(min(s.open, 1<<15)) // the configuration allows no more than Postgres does
+	pool, keepIdle, err := postgres.OpenPool(ctx, sized, s.idle)
+	if err != nil {
+		return nil, fmt.Errorf("database: %w", err)
+	}
+	p.pools, p.keepIdle = append(p.pools, pool), append(p.keepIdle, keepIdle)
+	return pool, nil
+}
+
+func (p *parts) newStore(pool *pgxpool.Pool) *postgres.Store {
+	s := postgres.New(pool)
+	s.Official, s.Log, s.Strangers = p.config.Search.OfficialNamespaces, p.log, p.config.Events.Token == ""
+	return s
 }
 
 // passwords looks for those in the pgpass file that nothing else gives.

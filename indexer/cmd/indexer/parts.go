@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync/atomic"
 
@@ -23,14 +22,26 @@ type parts struct {
 	config   config.Config
 	log      *slog.Logger
 	database connections
-	pool     *pgxpool.Pool
-	keepIdle func(context.Context) error // closes the pool's connections that nobody needs
-	store    *postgres.Store
+	pools    []*pgxpool.Pool
+	keepIdle []func(context.Context) error // close the pools' connections that nobody needs
+	pool     *pgxpool.Pool                 // of store
+	store    *postgres.Store               // of ingestion, and of every command
+	reads    *postgres.Store               // of readers' requests: the same, or one with connections of its own
+	readers  int                           // how many connections reads may use
 	lag      *postgres.LagMeter
 	open     atomic.Bool    // serve has found the schema up to date
 	remote   *remote.Client // nil without registry.url
 	registry *prometheus.Registry
 	metrics  *ingest.Metrics
+	// measuring is held by the one who asks the database whether we are ready, which
+	// anybody may want to know.
+	measuring chan struct{}
+}
+
+func (p *parts) close() {
+	for _, pool := range p.pools {
+		pool.Close()
+	}
 }
 
 // with gives a command that runs f with the parts that its configuration asks
@@ -55,7 +66,7 @@ func withParts(f func(*cobra.Command, *parts) error, onlyDatabase bool) func(*co
 		if err != nil {
 			return err
 		}
-		defer p.pool.Close()
+		defer p.close()
 		return f(command, p)
 	}
 }
@@ -76,12 +87,10 @@ func assemble(ctx context.Context, c config.Config, log *slog.Logger) (*parts, e
 	if err != nil {
 		return nil, err
 	}
-	pool, keepIdle, err := postgres.OpenPool(ctx, database.pool, c.Database.MaxIdleConns)
-	if err != nil {
-		return nil, fmt.Errorf("database: %w", err)
+	p := &parts{config: c, log: log, database: database, registry: prometheus.NewRegistry(), measuring: make(chan struct{}, 1)}
+	if err := p.openPools(ctx); err != nil {
+		return nil, err
 	}
-	p := &parts{config: c, log: log, database: database, pool: pool, keepIdle: keepIdle, store: postgres.New(pool), registry: prometheus.NewRegistry()}
-	p.store.Official, p.store.Log, p.store.Strangers = c.Search.OfficialNamespaces, log, c.Events.Token == ""
 	p.lag = &postgres.LagMeter{Store: p.store}
 	p.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	p.metrics = ingest.NewMetrics(p.registry)

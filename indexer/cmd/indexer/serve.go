@@ -74,7 +74,9 @@ func serve(ctx context.Context, p *parts) error {
 			return err
 		}
 		p.open.Store(true)
-		group.Go(func() error { return p.keepIdle(ctx) })
+		for _, keepIdle := range p.keepIdle {
+			group.Go(func() error { return keepIdle(ctx) })
+		}
 		return work(ctx, group)
 	})
 	return group.Wait()
@@ -93,6 +95,12 @@ func notReady(format string, a ...any) error {
 func (p *parts) ready(ctx context.Context) error {
 	if !p.open.Load() {
 		return errNotOpen
+	}
+	select {
+	case p.measuring <- struct{}{}:
+		defer func() { <-p.measuring }()
+	case <-ctx.Done():
+		return fmt.Errorf("others wait for the database to say whether it is there: %w", indexer.ErrUnavailable)
 	}
 	lag, err := p.lag.Measure(ctx)
 	if err != nil {
@@ -168,7 +176,7 @@ func (p *parts) public(stopping <-chan struct{}) (http.Handler, starter, error) 
 	}
 	c := web.Config{
 		FlatpakOwners: owners,
-		Read:          p.read, Ready: p.ready, Stopping: stopping, Log: p.log, Metrics: p.registry, Version: programVersion(),
+		Read:          p.read, Connections: p.readers, Ready: p.ready, Stopping: stopping, Log: p.log, Metrics: p.registry, Version: programVersion(),
 		PublicURL: p.config.Registry.PublicURL, MaxAgeIndex: p.config.Cache.MaxAgeIndex, MaxAgeHTML: p.config.Cache.MaxAgeHTML,
 		WebUI: p.config.Components.WebUI, AssertEndpoint: p.config.Components.AssertEndpoint,
 		// They make is_official, and what is in flatpak's index.
@@ -229,7 +237,7 @@ func (p *parts) read(ctx context.Context, f func(web.Book) error) error {
 	if !p.open.Load() {
 		return errNotOpen
 	}
-	return p.store.View(ctx, func(v *postgres.View) error { return f(v) })
+	return p.reads.View(ctx, func(v *postgres.View) error { return f(v) })
 }
 
 // receive stores events. The registry keeps those that it cannot, and sends them
