@@ -741,3 +741,14 @@ func attempts(c *pgconn.Config) (plain, encrypted bool) {
 	}
 	return plain, encrypted
 }
+
+// Of a file that cannot be read nobody knows what it lacks.
+func TestUnreadableFile(t *testing.T) {
+	t.Parallel()
+	for name, file := range map[string]string{"absent": filepath.Join(t.TempDir(), "none.yaml"), "no YAML": write(t, "registry:\n  url: a\n role: x"), "two": write(t, "role: writer\n---\nrole: reader")} {
+		_, err := config.Load(config.Source{File: file})
+		if err == nil || !strings.Contains(err.Error(), file) || strings.Contains(err.Error(), "required") {
+			t.Errorf("%s: %v, want that the file %s cannot be read, and nothing else", name, err, file)
+		}
+	}
+}

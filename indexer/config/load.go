@@ -53,8 +53,8 @@ func load(src Source) (Config, *loader, error) {
 	if src.File == "" {
 		src.File = l.env[fileEnv]
 	}
-	if src.File != "" {
-		l.readFile(src.File)
+	if src.File != "" && !l.readFile(src.File) {
+		return Config{}, l, errors.Join(l.errs...) // what it says may be all that seems to be missing
 	}
 	l.readEnv()
 	for _, name := range slices.Sorted(maps.Keys(src.Flags)) {
@@ -137,33 +137,36 @@ func (l *loader) isSection(path string) bool {
 	return slices.ContainsFunc(l.keys, func(k Key) bool { return strings.HasPrefix(fold(k.Name), fold(path)+".") })
 }
 
-func (l *loader) readFile(file string) {
+// readFile takes the values of a YAML file. It reports whether it could be read at
+// all; what it says may be wrong all the same.
+func (l *loader) readFile(file string) bool {
 	b, err := os.ReadFile(file)
 	if err != nil {
 		l.fail("configuration file: %w: check --config or %s", err, fileEnv)
-		return
+		return false
 	}
 	var doc, more yaml.Node
 	dec := yaml.NewDecoder(bytes.NewReader(b))
 	err = dec.Decode(&doc)
 	switch {
 	case errors.Is(err, io.EOF): // nothing but comments
-		return
+		return true
 	case err != nil && strings.Contains(err.Error(), "anchor"): // the name of an anchor may be a password
 		l.fail("file %s: a value begins with * but names no anchor: put it in quotes", file)
-		return
+		return false
 	case err != nil:
 		l.fail("file %s is not YAML: %w", file, err)
-		return
+		return false
 	case !errors.Is(dec.Decode(&more), io.EOF):
 		l.fail("file %s holds more than one YAML document: keep one", file)
-		return
+		return false
 	}
 	if root := doc.Content[0]; root.Kind == yaml.MappingNode {
 		l.readSection(file, "", root)
 	} else if root.Tag != "!!null" {
 		l.fail("file %s:%d: this is not a mapping: write keys such as registry.url", file, root.Line)
 	}
+	return true
 }
 
 // readSection reads the keys below path. It goes no deeper than sections do,
