@@ -483,6 +483,23 @@ func TestManyTags(t *testing.T) {
 	}
 }
 
+// A repository of more tags than are sorted has commands too, of the tag that leads
+// it, and says whose size it tells.
+func TestManyTagsHaveCommands(t *testing.T) {
+	t.Parallel()
+	b := stocked("x")
+	b.repositories = []indexer.Repository{{Name: "app", Tags: 1100, Leading: "t0777"}}
+	for i := range 1100 {
+		b.tags = append(b.tags, indexer.Tag{Name: fmt.Sprintf("t%04d", i), Digest: dgst("a"), MovedAt: day})
+	}
+	_, body := get(t, serve(t, b, func(c *web.Config) { c.PublicURL = "https://r.example" }).URL+"/r/app")
+	for _, want := range []string{"docker pull r.example/app:t0777", "podman pull r.example/app@sha256:", "3.00 MiB in t0777"} {
+		if !strings.Contains(body, want) {
+			t.Errorf("%q is not in %s", want, body)
+		}
+	}
+}
+
 // A digest says which manifest; a tag beside it may have moved on.
 func TestReferenceWithTagAndDigest(t *testing.T) {
 	t.Parallel()

@@ -16,6 +16,8 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -27,11 +29,12 @@ const tabs = 2
 
 func main() {
 	to := flag.String("to", filepath.Join(clone, "screenshots"), "the `folder` for the pictures")
+	only := flag.String("only", "", "take pictures of pages with this `text` in their name, and leave other pictures")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	folder, err := filepath.Abs(*to)
 	if err == nil {
-		err = screenshots(ctx, folder)
+		err = screenshots(ctx, folder, *only)
 	}
 	stop()
 	if err != nil {
@@ -41,14 +44,17 @@ func main() {
 }
 
 // screenshots makes the folder anew: no picture in it is of a page that is gone.
-func screenshots(ctx context.Context, folder string) (err error) {
+// With only it takes some pictures once more.
+func screenshots(ctx context.Context, folder, only string) (err error) {
 	for _, program := range append([]string{chromium}, clients...) {
 		if _, err := exec.LookPath(program); err != nil {
 			return fmt.Errorf("%w: deploy/prerequisites.sh tells what to install", err)
 		}
 	}
-	if err := os.RemoveAll(folder); err != nil {
-		return err
+	if only == "" {
+		if err := os.RemoveAll(folder); err != nil {
+			return err
+		}
 	}
 	if err := os.MkdirAll(folder, 0o755); err != nil {
 		return err
@@ -64,18 +70,23 @@ func screenshots(ctx context.Context, folder string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
-	if err := s.takeAll(browser, folder, emptyPages); err != nil {
+	if err := s.takeAll(browser, folder, named(emptyPages, only)); err != nil {
 		return err
 	}
 	fmt.Println("Pushing images")
 	if err := s.push(ctx); err != nil {
 		return err
 	}
-	if err := s.takeAll(browser, folder, pages); err != nil {
+	if err := s.takeAll(browser, folder, named(pages, only)); err != nil {
 		return err
 	}
-	fmt.Printf("%d pictures are in %s\n", (len(pages)+len(emptyPages))*len(widths)*2, folder)
+	fmt.Printf("%d pictures are in %s\n", (len(named(pages, only))+len(named(emptyPages, only)))*len(widths)*2, folder)
 	return nil
+}
+
+// named gives the pages whose name has a part.
+func named(list []page, part string) []page {
+	return slices.DeleteFunc(slices.Clone(list), func(p page) bool { return !strings.Contains(p.name, part) })
 }
 
 // takeAll takes pictures of pages, some at once.
