@@ -53,7 +53,7 @@ type facet struct {
 	Total    int      // repositories that it says there are
 	Names    []string // of those that it shows
 	Chosen   bool
-	Promised int // by the number beside the facet
+	Promised int // by the number beside the facet, which one that is chosen has not
 }
 
 // lists fails unless all repositories are shown, and all of a namespace.
@@ -75,7 +75,7 @@ const readFacet = `(name => {
 		Total: parseInt(document.querySelector(".count").textContent),
 		Names: [...document.querySelectorAll(".repositories .name a")].map(a => a.textContent),
 		Chosen: facet.ariaCurrent === "true",
-		Promised: parseInt(facet.nextElementSibling.textContent),
+		Promised: facet.nextElementSibling ? parseInt(facet.nextElementSibling.textContent) : 0,
 	};
 })`
 
