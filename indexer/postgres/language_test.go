@@ -98,6 +98,10 @@ func listing(repository string, images ...indexer.Manifest) indexer.Manifest {
 // others.
 func stock(t *testing.T) (s shelf, nginx indexer.Manifest) {
 	s = shelf{t, New(schematest.New(t))}
+	return s, s.stock()
+}
+
+func (s shelf) stock() (nginx indexer.Manifest) {
 	put := func(tag string, m ...indexer.Manifest) { s.find(m[0].Repository, tag, m...) }
 	nginx = made("library/nginx", "linux/amd64", 60e6, 6, "2026-11-01", "org.opencontainers.image.description", "A reverse proxy",
 		"team", "edge", "org.opencontainers.image.created", "2026-11-01T00:00:00Z")
@@ -116,7 +120,7 @@ func stock(t *testing.T) (s shelf, nginx indexer.Manifest) {
 	signature := made("team/signed", "", 100, 1, "2026-11-20", "x", "y")
 	signature.Kind, signature.ArtifactType, signature.Subject = indexer.KindArtifact, "application/vnd.cncf.notary.signature", signed.Digest
 	s.find("team/signed", signature.Digest.String(), signature)
-	return s, nginx
+	return nginx
 }
 
 func (s shelf) names(run func(*View) (indexer.Results, error)) (names []string, total int) {
