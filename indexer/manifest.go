@@ -49,7 +49,7 @@ type Manifest struct {
 	Repository   string
 	Digest       digest.Digest
 	MediaType    string
-	ArtifactType string // as image-spec 1.1 says: artifactType, else the config's media type if that is no image config
+	ArtifactType string // as image-spec 1.1 says: artifactType, else the config's media type if that is no image config or there is a subject
 	Kind         Kind
 	Platform     Platform  // of an image, as its config says
 	Size         int64     // bytes of the manifest itself

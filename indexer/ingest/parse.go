@@ -151,7 +151,9 @@ func (p platform) of() indexer.Platform {
 }
 
 // contentOf reads config and layers of an image manifest. It is an image if its
-// config is one, else an artifact of the type that image-spec 1.1 says.
+// config is one, else an artifact of the type that image-spec 1.1 says. An image
+// that names a subject has a type too, that of its config: by it distribution-spec
+// 1.1 tells what a referrer is ("Listing Referrers").
 func contentOf(m *indexer.Manifest, doc document) {
 	m.Kind = indexer.KindArtifact
 	if doc.Config != nil {
@@ -161,7 +163,10 @@ func contentOf(m *indexer.Manifest, doc document) {
 		}
 		m.ArtifactType = cut(doc.Config.MediaType)
 		if isImageConfig(doc.Config.MediaType) {
-			m.Kind, m.ArtifactType = indexer.KindImage, ""
+			m.Kind = indexer.KindImage
+			if m.Subject == "" {
+				m.ArtifactType = ""
+			}
 		}
 	}
 	if doc.ArtifactType != "" {

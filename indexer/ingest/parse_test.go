@@ -147,3 +147,21 @@ func mustBeStorable(t *testing.T, m indexer.Manifest) {
 }
 
 func isStorable(s string) bool { return utf8.ValidString(s) && !strings.Contains(s, "\x00") }
+
+// distribution-spec 1.1, "Listing Referrers": without an artifactType, a referrer
+// is of the media type of its config, whatever that is.
+func TestParseTypeOfReferrer(t *testing.T) {
+	const config, image = `"config":{"mediaType":"` + ocispec.MediaTypeImageConfig + `","digest":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"}`, ocispec.MediaTypeImageManifest
+	subject := fmt.Sprintf(`,"subject":{"digest":%q}`, digest.FromString("subject"))
+	for body, want := range map[string]string{
+		`{` + config + `}`:                                "",
+		`{` + config + subject + `}`:                      ocispec.MediaTypeImageConfig,
+		`{` + config + subject + `,"artifactType":"a/b"}`: "a/b",
+		`{"config":{"mediaType":"c/d"}` + subject + `}`:   "c/d",
+	} {
+		m := parseManifest("demo/app", []byte(body), ocispec.Descriptor{MediaType: image, Digest: digest.FromString(body)})
+		if m.ArtifactType != want || (m.Kind == indexer.KindImage) != (want == "" || want == ocispec.MediaTypeImageConfig) {
+			t.Errorf("%s is of type %q and kind %s, want %q", body, m.ArtifactType, m.Kind, want)
+		}
+	}
+}

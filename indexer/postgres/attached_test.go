@@ -377,3 +377,26 @@ func TestRowsFollow(t *testing.T) {
 		t.Errorf("of all states together %d tags had something: too few to tell", signed)
 	}
 }
+
+// An image that names a subject is of the type of its config, also where a program
+// of before has stored it.
+func TestImagesThatReferGetTheirType(t *testing.T) {
+	t.Parallel()
+	s := shelf{t, New(schematest.New(t))}
+	subject := made("team/app", "linux/amd64", 1, 1, "2026-01-01")
+	s.find("team/app", "v1", subject)
+	for i, mediaType := range []string{"application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"} {
+		m := made("team/app", "linux/arm64", 1, 1, "2026-01-01")
+		m.Subject, m.Body = subject.Digest, fmt.Appendf(nil, `{"config":{"mediaType":%q}}`, mediaType)
+		m.Digest = digest.FromBytes(m.Body)
+		s.find("team/app", fmt.Sprint("refers", i), m)
+		s.finds("type:" + mediaType)
+	}
+	if _, err := s.pool.Exec(t.Context(), "UPDATE repository_search SET form = 2"); err != nil {
+		t.Fatal(err)
+	}
+	s.lead()
+	s.finds("type:application/vnd.oci.image.config.v1+json tag:refers0", "team/app")
+	s.finds("type:application/vnd.docker.container.image.v1+json tag:refers1", "team/app")
+	s.finds("type:application/vnd.docker.container.image.v1+json tag:refers0")
+}

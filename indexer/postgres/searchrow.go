@@ -629,6 +629,7 @@ func (s *Store) ReformAfter(ctx context.Context, after string) (n int, last stri
 		slices.Sort(ids)
 		const all = "SELECT repository_id, id, digest FROM manifest WHERE repository_id = ANY($1)"
 		batch := &pgx.Batch{}
+		batch.Queue(typesOfReferrers, ids)
 		batch.Queue(imagesOf(all), ids)
 		if err := writeSearchRows(ctx, tx, batch, ids, touched{}, 2); err != nil {
 			return err
@@ -637,6 +638,20 @@ func (s *Store) ReformAfter(ctx context.Context, after string) (n int, last stri
 	})
 	return n, last, wrap("reform search rows", err)
 }
+
+// typesOfReferrers gives images that name a subject the type of their config, as
+// programs before form 3 did not. The manifest says which of the two it is.
+const typesOfReferrers = `
+	WITH untyped AS (
+		SELECT m.repository_id, m.id, CASE WHEN position('application/vnd.docker.container.image.v1+json'::bytea IN b.body) > 0
+			THEN 'application/vnd.docker.container.image.v1+json' ELSE 'application/vnd.oci.image.config.v1+json' END AS name
+		FROM manifest m JOIN manifest_body b ON b.repository_id = m.repository_id AND b.manifest_id = m.id
+		WHERE m.repository_id = ANY($1) AND m.kind = 'image' AND m.subject IS NOT NULL AND m.artifact_type_id IS NULL
+	), new AS (
+		INSERT INTO media_type (name) SELECT DISTINCT name FROM untyped ON CONFLICT (name) DO UPDATE SET name = excluded.name RETURNING id, name
+	)
+	UPDATE manifest m SET artifact_type_id = new.id FROM untyped u JOIN new ON new.name = u.name
+	WHERE m.repository_id = u.repository_id AND m.id = u.id`
 
 // column runs a statement that gives one column.
 func column[T any](ctx context.Context, db querier, sql string, args ...any) ([]T, error) {

@@ -25,6 +25,8 @@ var artifactNames = []struct{ part, name string }{
 	{"vnd.cncf.openpolicyagent", "OPA policy"},
 	{"vnd.ollama", "Ollama model"},
 	{"cncf.model", "model"},
+	{"vnd.oci.image.config", "image"},
+	{"docker.container.image", "image"},
 	{"vnd.oci.empty", "artifact"},
 	{"vnd.unknown", "artifact"},
 	{"sarif", "SARIF report"},
