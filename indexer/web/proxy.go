@@ -19,11 +19,23 @@ func withRegistry(registry, others http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if (r.URL.Path == "/v2" || strings.HasPrefix(r.URL.Path, "/v2/")) && !asksReferrers(r) {
 			r.Pattern = "/v2/" // for the metrics
+			if leavesV2(r.URL.Path) {
+				_ = writeJSON(w, http.StatusBadRequest, registryErrors{[]registryError{{Code: "NAME_INVALID", Message: "no name, tag or digest begins with a dot or has % or \\ in it"}}})
+				return
+			}
 			registry.ServeHTTP(w, r)
 			return
 		}
 		others.ServeHTTP(w, r)
 	})
+}
+
+// leavesV2 reports whether a decoded path below /v2/ may be one outside it to a
+// server that normalises it: one of its segments begins with a dot, or something in
+// it can be decoded once more or taken for a slash. Nothing that a registry has is
+// named so (distribution-spec 1.1, "Pulling manifests").
+func leavesV2(path string) bool {
+	return strings.Contains(path, "/.") || strings.ContainsAny(path, `%\`)
 }
 
 // newProxy passes requests to the registry at target and its answers back, as
@@ -90,7 +102,13 @@ func toRegistry(p *httputil.ProxyRequest, target *url.URL) {
 // fromRegistry takes the registry's own address out of an answer that names it,
 // as one that is set to a fixed host does: crane follows a Link to the same
 // host only, and nobody outside can follow a Location to the inside.
+//
+// A blob is what anybody pushed, and stands on the address of our pages: a browser
+// must neither guess what it is nor run what is in it. Clients of a registry heed
+// neither header.
 func fromRegistry(r *http.Response, target *url.URL) error {
+	r.Header.Set("X-Content-Type-Options", "nosniff")
+	r.Header.Set("Content-Security-Policy", "default-src 'none'; sandbox")
 	for _, prefix := range []string{"http://" + target.Host + "/", "https://" + target.Host + "/"} {
 		if location, ok := strings.CutPrefix(r.Header.Get("Location"), prefix); ok {
 			r.Header.Set("Location", "/"+location)

@@ -37,6 +37,43 @@ func backend(t *testing.T, f http.HandlerFunc) *httptest.Server {
 	return s
 }
 
+// What stands below /v2/ must stay there, however it is written and whatever the
+// server there makes of it.
+func TestProxyStaysBelowV2(t *testing.T) {
+	t.Parallel()
+	seen := make(chan string, 1)
+	registry := backend(t, func(w http.ResponseWriter, r *http.Request) {
+		seen <- r.RequestURI
+		w.Header().Set("Content-Type", "text/html")
+		_, _ = io.WriteString(w, "<script>alert(1)</script>")
+	})
+	s := front(t, registry.URL)
+	for path, code := range map[string]int{
+		"/v2/../admin": 400, "/v2/..": 400, "/v2/..%2fadmin": 400, "/v2/%2e%2e/admin": 400, "/v2/x/%2e%2E/%2e./admin": 400, "/v2/x/./y": 400,
+		"/v2/..%5cadmin": 400, "/v2/x%5c..%5cadmin": 400, "/v2/%252e%252e/admin": 400, "/v2/..;/admin": 400, "/v2/x/..;a=b/admin": 400, "/%76%32/../admin": 400,
+		"/v2/": 200, "/v2": 200, "/v2/team/app/manifests/v1.2..3": 200, "/v2/team%2Fapp/tags/list?n=1&last=..%2f": 200,
+		"/v2/a/blobs/uploads/0b7c?_state=a%2F..%2Fb%3D": 200,
+	} {
+		resp, body := get(t, s.URL+path)
+		select {
+		case got := <-seen:
+			if code != 200 || got != path {
+				t.Errorf("%s: the registry saw %s, want code %d", path, got, code)
+			}
+		default:
+			if code == 200 || !strings.Contains(body, `{"errors":[{"code":`) {
+				t.Errorf("%s: did not reach the registry: %d %s", path, resp.StatusCode, body)
+			}
+		}
+		if resp.StatusCode != code {
+			t.Errorf("%s: %d, want %d", path, resp.StatusCode, code)
+		}
+		if h := resp.Header; code == 200 && (h.Get("X-Content-Type-Options") != "nosniff" || h.Get("Content-Security-Policy") != "default-src 'none'; sandbox" || h.Get("Content-Type") != "text/html") {
+			t.Errorf("%s: %v", path, h)
+		}
+	}
+}
+
 // A layer must go through as it comes: the registry sees its first bytes before
 // the client has sent the last, and a pull likewise.
 func TestProxyStreams(t *testing.T) {
@@ -181,8 +218,8 @@ func TestProxyAddresses(t *testing.T) {
 		if got := [2]string{resp.Header.Get("Location"), resp.Header.Get("Link")}; got != want {
 			t.Errorf("%s: %q, want %q", path, got, want)
 		}
-		if resp.Header.Get("Content-Security-Policy") != "" {
-			t.Errorf("%s: has headers of ours: %v", path, resp.Header)
+		if resp.Header.Get("Referrer-Policy") != "" {
+			t.Errorf("%s: has headers of our pages: %v", path, resp.Header)
 		}
 	}
 }

@@ -9,8 +9,10 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -329,6 +331,35 @@ func TestReferrers(t *testing.T) {
 				t.Errorf("%s: %s, %q, want %s, %q", path, body, got, want, cache)
 			}
 		}
+	}
+}
+
+// Of whatever address somebody writes, the registry sees what is below /v2/, and a
+// browser runs nothing of what comes from there.
+func TestRegistryStaysBelowV2(t *testing.T) {
+	t.Parallel()
+	f := startFront(t)
+	f.readersAnswer(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "reader") })
+	f.registry.answers(func(w http.ResponseWriter, r *http.Request) {
+		if decoded, err := url.PathUnescape(r.RequestURI); err != nil || !strings.HasPrefix(path.Clean(decoded)+"/", "/v2/") {
+			t.Errorf("the registry was asked for %s", r.RequestURI)
+		}
+		w.Header().Set("X-Content-Type-Options", "nosniff") // as a registry may be configured to
+		w.Header().Set("Docker-Distribution-Api-Version", "registry/2.0")
+	})
+	for _, address := range []string{"/v2/../admin", "/v2/..%2fadmin", "/v2/x/%2e%2e/%2e%2e/admin", "/v2/x/../../admin", "/v2/%2e%2e%2fadmin", "//v2/../admin", "/v2//../../admin",
+		"/v2/", "/x/../v2/a/blobs/b", "/v2/a/manifests/v1"} {
+		resp := f.do(t, http.MethodGet, address, nil)
+		resp.Body.Close()
+		if resp.Header.Get("Docker-Distribution-Api-Version") == "" {
+			continue // not from the registry
+		}
+		if h := resp.Header; len(h.Values("X-Content-Type-Options")) != 1 || h.Get("X-Content-Type-Options") != "nosniff" || h.Get("Content-Security-Policy") != "default-src 'none'; sandbox" {
+			t.Errorf("%s: %v", address, h)
+		}
+	}
+	if f.registry.asked.Load() < 2 {
+		t.Error("the registry was asked for nothing: nothing was tested")
 	}
 }
 
