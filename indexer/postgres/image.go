@@ -377,7 +377,7 @@ func compareKey(column string, c indexer.Condition) sq.Sqlizer {
 	any := sq.Or{}
 	for _, value := range c.Values {
 		if c.Op == indexer.OpMatches {
-			any = append(any, sq.Expr(column+" ->> ? LIKE ?", indexer.CleanText(c.Name), like(value)))
+			any = append(any, sq.Expr(beginningOf("("+column+" ->> ?)")+" LIKE ?", indexer.CleanText(c.Name), like(value)))
 		} else {
 			any = append(any, sq.Expr(column+" ->> ? = ?", indexer.CleanText(c.Name), indexer.CleanText(value)))
 		}

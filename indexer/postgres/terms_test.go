@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -74,6 +75,55 @@ func TestManyLabels(t *testing.T) {
 	}
 	if n := s.rows("SELECT max(cardinality(terms)) FROM repository_search"); n > 2*maxLabelKeys {
 		t.Errorf("the terms of a repository are %d", n)
+	}
+}
+
+// Patterns and equality compare the first 200 characters of a value, so that no
+// pattern over large values takes the time of other searches: without that bound,
+// each of these takes many seconds and is stopped.
+func TestLongValues(t *testing.T) {
+	t.Parallel()
+	s := shelf{t, New(schematest.New(t))}
+	long := strings.Repeat("a", 250_000) + "b"
+	var images []indexer.Manifest
+	for i := range 12 {
+		images = append(images, made("a/long", "linux/amd64", int64(i), 1, "2026-01-01", "k", long, fmt.Sprint("key", long), "v"))
+	}
+	s.find("a/long", "latest", append([]indexer.Manifest{listing("a/long", images...)}, images...)...)
+	dense := strings.Repeat("a", 900)
+	for query, found := range map[string]bool{
+		"-label:k=*" + dense + "b*":       true,
+		"label:k=*" + dense + "b*":        false,
+		"label:k=*a*a*a*a*a*a*ab*":        false,
+		"label:k*=*a*a*a*a*a*a*ab*":       false,
+		"label:k=*a":                      true,
+		"label:k=a*":                      true,
+		"label:k=" + dense:                true,
+		"label:k=" + dense + "b":          true, // what follows makes no difference
+		"label:k=" + dense[:199]:          false,
+		"label:key" + dense[:250]:         true,
+		"label:key" + dense[:250] + "=v":  true,
+		"label:key" + dense[:250] + "=v*": true,
+		"label:key" + dense[:196]:         false,
+		"label:key*a=v":                   true,
+	} {
+		got, _ := s.names(func(v *View) (indexer.Results, error) { return v.Search(t.Context(), parsed(t, query)) })
+		if found != (len(got) == 1) {
+			t.Errorf("%.60q finds %v", query, got)
+		}
+	}
+	for value, n := range map[string]int{"*" + dense + "b*": 0, "a*": 1} {
+		q := indexer.ImageQuery{{Field: indexer.FieldLabel, Name: "k", Op: indexer.OpMatches, Values: []string{value}}}
+		err := s.View(t.Context(), func(v *View) error {
+			got, err := v.Images(t.Context(), q)
+			if len(got) != n {
+				t.Errorf("images with a label like %.10q: of %d repositories, want %d", value, len(got), n)
+			}
+			return err
+		})
+		if err != nil {
+			t.Error(err)
+		}
 	}
 }
 
