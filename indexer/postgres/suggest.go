@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"strings"
 
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-
 	"github.com/portbook/portbook/indexer"
 )
 
@@ -117,9 +115,14 @@ func (v *View) namespacesFrom(ctx context.Context, typed string, limit int) ([]s
 	return column[string](ctx, v.tx, q, typed, typed+"~", limit, namespaceSteps)
 }
 
-// valuesFrom gives the values of a field that begin with what was typed: fixed
-// ones, and those of the dictionaries in the order in which the book met them,
-// which has the common ones first.
+// knownValues is how many values of a dictionary that begin so are looked up: 100,
+// some 10 ms. The dictionaries keep what was once met, and pushes decide what that
+// is.
+const knownValues = 100
+
+// valuesFrom returns the values of a field that begin with what was typed: fixed
+// ones, then those of the dictionaries that some image has, in the order in which
+// the book met them, which has the common ones first.
 func (v *View) valuesFrom(ctx context.Context, f indexer.Field, typed string, limit int) ([]string, error) {
 	var values []string
 	for _, x := range indexer.FieldValues(f) {
@@ -127,35 +130,29 @@ func (v *View) valuesFrom(ctx context.Context, f indexer.Field, typed string, li
 			values = append(values, x)
 		}
 	}
-	q := map[indexer.Field]string{
-		indexer.FieldOS:           platformValues("os"),
-		indexer.FieldArchitecture: platformValues("architecture"),
-		indexer.FieldPlatform:     platformValues("concat_ws('/', os, architecture, NULLIF(variant, ''))"),
-		indexer.FieldType: `
-			SELECT lower(name) AS value FROM media_type WHERE starts_with(lower(name), $1) AND name <> ALL($3)
-			GROUP BY value ORDER BY min(id) LIMIT $2`,
+	known := map[indexer.Field]string{
+		indexer.FieldOS:           "SELECT lower(os) AS value, id FROM platform",
+		indexer.FieldArchitecture: "SELECT lower(architecture) AS value, id FROM platform",
+		indexer.FieldPlatform:     "SELECT lower(concat_ws('/', os, architecture, NULLIF(variant, ''))) AS value, id FROM platform",
+		indexer.FieldType:         "SELECT lower(name) AS value, id FROM media_type",
 	}[f]
-	if q == "" {
+	if known == "" {
 		return values[:min(len(values), limit)], nil
 	}
-	args := []any{typed, limit}
-	if f == indexer.FieldType {
-		args = append(args, manifestTypes)
-	}
-	stored, err := column[string](ctx, v.tx, q, args...)
+	q := fmt.Sprintf(`
+		SELECT value FROM (
+			SELECT value FROM (%s) AS known WHERE starts_with(value, $1) GROUP BY value ORDER BY min(id) LIMIT %d
+		) AS known WHERE %s LIMIT $2`, known, knownValues, anyHas("'"+factPrefix[f]+"' || known.value"))
+	stored, err := column[string](ctx, v.tx, q, typed, limit)
 	values = append(values, stored...)
 	return values[:min(len(values), limit)], err
 }
 
-// platformValues selects what begins so, of platforms that say something.
-func platformValues(expression string) string {
-	return "SELECT " + expression + ` AS value FROM platform
-		WHERE starts_with(` + expression + `, $1) AND os NOT IN ('', 'unknown') AND architecture NOT IN ('', 'unknown')
-		GROUP BY value ORDER BY min(id) LIMIT $2`
-}
-
-// manifestTypes are in the dictionary too, and are no types of artifacts.
-var manifestTypes = []string{
-	ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageIndex,
-	"application/vnd.docker.distribution.manifest.v2+json", "application/vnd.docker.distribution.manifest.list.v2+json",
+// anyHas asks whether any repository has a fact, tier after tier; of the last it
+// counts, for the reason that View.knows has.
+func anyHas(fact string) string {
+	tier := func(selected string, n int) string {
+		return fmt.Sprintf("(SELECT %s FROM repository_search s WHERE s.tier = %d AND s.terms @> ARRAY[hashtextextended(%s, 0)]", selected, n, fact)
+	}
+	return "COALESCE(" + tier("true", 0) + " LIMIT 1), " + tier("true", 1) + " LIMIT 1), " + tier("count(*) > 0", 2) + "))"
 }

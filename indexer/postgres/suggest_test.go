@@ -5,6 +5,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/postgres"
 	"github.com/portbook/portbook/schema/schematest"
 )
@@ -22,6 +23,15 @@ func TestSuggest(t *testing.T) {
 	pool := schematest.New(t)
 	s := postgres.New(pool)
 	names(t, s, "nginx", "library/nginx", "team/nginx-proxy", "nets/router", "team/tools/lab", "team/app", "teams/x")
+	for tag, platform := range map[string]indexer.Platform{"gone": {OS: "plan9", Architecture: "mips"}, "kept": {OS: "Windows", Architecture: "AMD64"}} {
+		m := image("team/app", tag)
+		m.Platform = platform
+		setTag(t, s, tag, m)
+	}
+	chart := image("team/app", "chart")
+	chart.Kind, chart.ArtifactType = indexer.KindArtifact, "application/X-Chart"
+	setTag(t, s, "chart", chart)
+	store(t, s, "gone", indexer.Finding{Task: indexer.Task{Repository: "team/app"}, Outcome: indexer.Gone})
 	for name, tier := range map[string]int{"library/nginx": 0, "team/nginx-proxy": 1, "nginx": 2, "nets/router": 2} {
 		if _, err := pool.Exec(t.Context(), "UPDATE repository_search SET tier = $2 WHERE name = $1", name, tier); err != nil {
 			t.Fatal(err)
@@ -43,7 +53,11 @@ func TestSuggest(t *testing.T) {
 		{"namespace:team", 10, []string{"namespace:team", "namespace:teams"}},
 		{"ns:team/t", 10, []string{"ns:team/tools"}},
 		{"namespace:", 2, []string{"namespace:library", "namespace:nets"}},
-		{"os:", 10, []string{"os:linux"}},
+		{"os:", 10, []string{"os:linux", "os:windows"}}, // none that nothing is for any more
+		{"os:", 1, []string{"os:linux"}},
+		{"os:pl", 10, nil},
+		{"platform:win", 10, []string{"platform:windows/amd64"}},
+		{"type:application/", 10, []string{"type:application/x-chart"}}, // no media types of manifests, configs and layers
 		{"arch:am", 10, []string{"arch:amd64"}},
 		{"platform:linux/", 10, []string{"platform:linux/amd64"}},
 		{"type:i", 10, []string{"type:image", "type:index"}},

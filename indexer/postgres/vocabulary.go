@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -71,13 +72,18 @@ func (s *Store) Vocabulary(ctx context.Context) (n int, err error) {
 // Correct gives the text of a query in which each word that no repository has is
 // replaced by the nearest word of names: one letter more, less, other, or
 // swapped with its neighbour, in long words two; of several the most frequent.
-// It gives "" if nothing is to be mended, or the mended query finds nothing.
+// It gives "" if nothing is to be mended, or the mended text, read as a query again,
+// finds nothing.
 func (v *View) Correct(ctx context.Context, q indexer.Query) (string, error) {
 	mended, err := v.mend(ctx, q)
 	if err != nil || mended.Text == q.Text {
 		return "", wrap("correct", err)
 	}
-	found, err := v.found(ctx, newSearch(mended.Page(1, 0)))
+	read, err := indexer.ParseQuery(mended.Text, time.Now())
+	if err != nil {
+		return "", nil // a word became a field: "hsa:latest", "has:latest"
+	}
+	found, err := v.found(ctx, newSearch(read.Page(1, 0)))
 	if err != nil || len(found) == 0 {
 		return "", wrap("correct", err)
 	}

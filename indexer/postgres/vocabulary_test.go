@@ -13,7 +13,7 @@ import (
 func TestCorrect(t *testing.T) {
 	t.Parallel()
 	s := postgres.New(schematest.New(t))
-	names(t, s, "library/nginx", "team/postgresql", "team/nginy", "other/nginx", "x/kubernetes-proxy", "y/redis")
+	names(t, s, "has/latest", "library/nginx", "team/postgresql", "team/nginy", "other/nginx", "x/kubernetes-proxy", "y/redis")
 	vocabulary := func(want bool) {
 		t.Helper()
 		if n, err := s.Vocabulary(t.Context()); err != nil || n > 0 != want {
@@ -28,6 +28,7 @@ func TestCorrect(t *testing.T) {
 		{"ngix", "nginx"},   // one less
 		{"ngimx", "nginx"},  // another; not nginy, which fewer have
 		{"Ngnix:latest", "nginx:latest"},
+		{"hsa:latest", ""},          // has:latest would be a condition, and none that there is
 		{"kubrenets", "kubernetes"}, // two, in a long word
 		{"rdes", ""},                // two, in a short one
 		{"ngnix rediss -ngnix", ""}, // nothing has both
