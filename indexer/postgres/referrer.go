@@ -78,8 +78,8 @@ func (v *View) Referrers(ctx context.Context, q indexer.ReferrerQuery) (indexer.
 	}
 	listed := strings.Replace(q.Subject.String(), ":", "-", 1)
 	after := append([]byte{}, bytesOf(q.After)...) // empty, not null: before all digests
-	types := append([]string{}, q.Types...)
-	rows, err := collect[row](ctx, v.tx, query, q.Repository, bytesOf(q.Subject), listed, q.OCI, after, q.AfterTag, types, q.Limit, maxReferrerBytes)
+	types := cleaned(q.Types, "")
+	rows, err := collect[row](ctx, v.tx, query, q.Repository, bytesOf(q.Subject), listed, q.OCI, after, indexer.CleanText(q.AfterTag), types, q.Limit, maxReferrerBytes)
 	var page indexer.ReferrerPage
 	for _, r := range rows {
 		page.More = r.More

@@ -134,7 +134,7 @@ func versionOf(epoch *string, number *int64) (indexer.Version, error) {
 // Repositories gives the repositories that have a tag, by name.
 func (v *View) Repositories(ctx context.Context, after string, limit int) ([]indexer.Repository, error) {
 	const q = "SELECT " + resultColumns + " FROM repository_search s WHERE s.name > $1 ORDER BY s.name LIMIT $2"
-	rows, err := collect[resultRow](ctx, v.tx, q, after, limit)
+	rows, err := collect[resultRow](ctx, v.tx, q, indexer.CleanText(after), limit)
 	var repositories []indexer.Repository
 	for _, r := range rows {
 		repositories = append(repositories, r.repository())
@@ -177,7 +177,7 @@ func (v *View) Tags(ctx context.Context, repository, after string, limit int) ([
 		) t
 		LEFT JOIN manifest m ON m.repository_id = t.repository_id AND m.id = t.manifest_id` + shownJoins + `
 		ORDER BY t.name`
-	tags, err := v.shown(ctx, q, repository, after, limit)
+	tags, err := v.shown(ctx, q, indexer.CleanText(repository), indexer.CleanText(after), limit)
 	return tags, wrap(fmt.Sprintf("tags of %q", repository), err)
 }
 

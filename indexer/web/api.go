@@ -113,6 +113,8 @@ func (e endpoint) serve(w http.ResponseWriter, r *http.Request) error {
 			return invalid("parameter", "%.64q is none of this address: it takes %s", name, e.names())
 		case len(given) > 1:
 			return invalid("parameter", "%q is given %d times: give it once", name, len(given))
+		case given[0] != indexer.CleanText(given[0]) && name != "q": // in a query it is a word like another
+			return invalid(name, "is %.64q: it has bytes that are no text", given[0])
 		case given[0] != "":
 			if err := p.check(given[0]); err != nil {
 				return err
@@ -193,6 +195,8 @@ func (r asked) at() (time.Time, error) {
 		return at, invalid("at", "is %.64q: write a time as 2026-01-31T12:00:00Z (a + is %%2B in an address)", text)
 	case at.After(time.Now()):
 		return at, invalid("at", "is %.64q, which is in the future", text)
+	case at.Before(time.Unix(0, 0)):
+		return at, invalid("at", "is %.64q: no history is older than 1970", text)
 	}
 	return at.UTC(), nil
 }

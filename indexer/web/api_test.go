@@ -234,7 +234,7 @@ func TestAPIAt(t *testing.T) {
 	if _, page := getJSON[names](t, s.URL+"/api/v1/history?at="+at); len(page.Moves) != 1 || page.Moves[0].ID != 1 {
 		t.Errorf("history: %+v", page)
 	}
-	for _, wrong := range []string{time.Now().Add(time.Hour).UTC().Format(time.RFC3339), "yesterday", "2026-01-01", "2026-01-01T00:00:00+01:00"} {
+	for _, wrong := range []string{time.Now().Add(time.Hour).UTC().Format(time.RFC3339), "0001-01-01T00:00:00Z", "0000-01-01T00:00:00%2B23:59", "yesterday", "2026-01-01", "2026-01-01T00:00:00+01:00"} {
 		resp, body := get(t, s.URL+"/api/v1/history?at="+wrong)
 		if resp.StatusCode != 400 || !strings.Contains(problemOf(t, body).Detail, "at is") {
 			t.Errorf("at=%s: %d %s", wrong, resp.StatusCode, body)

@@ -58,7 +58,7 @@ func (s *server) referrers(w http.ResponseWriter, r *http.Request) error {
 func readReferrerQuery(r *http.Request) (q indexer.ReferrerQuery, err error) {
 	q = indexer.ReferrerQuery{Repository: r.PathValue("name"), OCI: true, Limit: maxReferrers}
 	if !indexer.IsRepository(q.Repository) {
-		return q, invalid("repository name", "%q", cut(q.Repository, 64))
+		return q, indexer.InvalidRepository(q.Repository)
 	}
 	if q.Subject, err = indexer.ParseDigest(r.PathValue("digest")); err != nil {
 		return q, err
