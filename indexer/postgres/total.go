@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"sync"
 
@@ -21,7 +22,8 @@ const (
 	// dearSample is of how many of a sample dear conditions are looked at: 500,
 	// some 5 ms.
 	dearSample = 500
-	// maxTotals is how many totals are remembered: 10,000, some 3 MB.
+	// maxTotals is how many totals are remembered: 10,000, some 1 MB, since of what
+	// they count only the hash is kept. It may be a list of 12,000 numbers.
 	maxTotals = 10_000
 )
 
@@ -83,7 +85,7 @@ func (v *View) sampled(ctx context.Context, q sq.Sqlizer, most int) (n int, err 
 type totals struct {
 	mu      sync.Mutex
 	version indexer.Version
-	of      map[string]int
+	of      map[[sha256.Size]byte]int // by the hash of what was counted
 }
 
 // counted gives a total that is known of this version, or counts it.
@@ -108,7 +110,7 @@ func (t *totals) get(version indexer.Version, what string) (n int, known bool) {
 	if t.version != version {
 		return 0, false
 	}
-	n, known = t.of[what]
+	n, known = t.of[sha256.Sum256([]byte(what))]
 	return n, known
 }
 
@@ -116,7 +118,7 @@ func (t *totals) put(version indexer.Version, what string, n int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.version != version || t.of == nil || len(t.of) >= maxTotals {
-		t.version, t.of = version, map[string]int{}
+		t.version, t.of = version, map[[sha256.Size]byte]int{}
 	}
-	t.of[what] = n
+	t.of[sha256.Sum256([]byte(what))] = n
 }

@@ -163,7 +163,9 @@ func (b *book) Freshness(ctx context.Context) (indexer.Freshness, error) {
 }
 
 func (b *book) Facets(_ context.Context, q indexer.Query) (indexer.Facets, error) {
-	b.query = q
+	if b.query.Text != q.Text { // else it is what Search was asked, with its page
+		b.query = q
+	}
 	return b.facets, b.asked()
 }
 

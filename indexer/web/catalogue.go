@@ -211,7 +211,7 @@ func (s *server) list(r *http.Request, b Book, l listing) (v catalogueView, err 
 	if err != nil {
 		return v, err
 	}
-	facets, err := s.counted.get(version, l.q, func() (indexer.Facets, error) { return b.Facets(r.Context(), l.q) })
+	facets, err := s.counted.get(version, l.q, func(q indexer.Query) (indexer.Facets, error) { return b.Facets(r.Context(), q) })
 	v.Facets, v.Counted, v.All = l.facets(facets), facets.Counted, facets.All
 	for _, f := range v.Facets {
 		v.Floor = v.Floor || slices.ContainsFunc(f.Values, func(c facetChoice) bool { return c.AtLeast && c.Count > 0 })

@@ -1,14 +1,20 @@
 package web
 
 import (
+	"crypto/sha256"
+	"fmt"
 	"sync"
-	"time"
 
 	"github.com/portbook/portbook/indexer"
 )
 
-// maxCounted is of how many queries the facets are kept: 64, at most 10 KB each.
-const maxCounted = 64
+const (
+	// maxCounted is of how many queries the facets are kept: 64.
+	maxCounted = 64
+	// maxFacetBytes is the most bytes of facets that are kept: 64 KB, so that all
+	// together are 4 MB. Most have 5 KB; values are labels, which may be long.
+	maxFacetBytes = 64 << 10
+)
 
 // A counted keeps the facets of one version of the catalogue. They are the same
 // on every page and in every order of a query, and cost more than the page of
@@ -16,13 +22,15 @@ const maxCounted = 64
 type counted struct {
 	mu      sync.Mutex
 	version indexer.Version
-	facets  map[string]indexer.Facets
+	facets  map[[sha256.Size]byte]indexer.Facets
 }
 
-// get gives the facets of q in a version, counting them if nobody has. Two may
-// count at once; what they find is the same.
-func (c *counted) get(v indexer.Version, q indexer.Query, count func() (indexer.Facets, error)) (indexer.Facets, error) {
-	key := q.Text + "\x00" + q.AgeFrom().Format(time.RFC3339)
+// get returns the facets of q in a version, which count counts if nobody has: of
+// q without its page and order, so that what is counted depends on nothing that
+// the key leaves out. Two may count at once; what they find is the same.
+func (c *counted) get(v indexer.Version, q indexer.Query, count func(indexer.Query) (indexer.Facets, error)) (indexer.Facets, error) {
+	q.Sort, q.Limit, q.Offset, q.After = "", 0, 0, ""
+	key := sha256.Sum256(fmt.Appendf(nil, "%#v", q))
 	c.mu.Lock()
 	known, found := c.facets[key]
 	found = found && c.version == v
@@ -30,15 +38,25 @@ func (c *counted) get(v indexer.Version, q indexer.Query, count func() (indexer.
 	if found {
 		return known, nil
 	}
-	facets, err := count()
-	if err != nil {
+	facets, err := count(q)
+	if err != nil || facetBytes(facets) > maxFacetBytes {
 		return facets, err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.facets == nil || c.version != v || len(c.facets) >= maxCounted {
-		c.version, c.facets = v, map[string]indexer.Facets{}
+		c.version, c.facets = v, map[[sha256.Size]byte]indexer.Facets{}
 	}
 	c.facets[key] = facets
 	return facets, nil
+}
+
+// facetBytes is how many bytes of text facets hold.
+func facetBytes(f indexer.Facets) (n int) {
+	for _, facet := range f.Facets {
+		for _, v := range facet.Values {
+			n += len(v.Value)
+		}
+	}
+	return n
 }

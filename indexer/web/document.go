@@ -15,8 +15,8 @@ const (
 	// maxDocuments is how many documents are kept: 16. Clients ask for a few
 	// architectures and branches.
 	maxDocuments = 16
-	// maxKept is the most bytes of them all, plain: 64 MB. The index of 4,000
-	// flatpaks is 5 MB.
+	// maxKept is the most bytes of them all, plain: 64 MB, and at worst as much again
+	// for what they are compressed to. The index of 4,000 flatpaks is 5 MB.
 	maxKept = 64 << 20
 )
 
@@ -65,8 +65,8 @@ func hashOf(b []byte) string { return fmt.Sprintf("%x", sha256.Sum256(b))[:16] }
 // gives. It is safe for concurrent use.
 type documents struct {
 	mu  sync.Mutex
-	of  map[string]madeOf
-	all int // bytes
+	of  map[[sha256.Size]byte]madeOf // by the hash of the key, which may be long
+	all int                          // bytes
 }
 
 // madeOf is a document and what it was made of.
@@ -82,8 +82,9 @@ func (d *documents) get(ctx context.Context, b Book, key string, state func() (s
 	if err != nil {
 		return nil, err
 	}
+	hash := sha256.Sum256([]byte(key))
 	d.mu.Lock()
-	known, ok := d.of[key]
+	known, ok := d.of[hash]
 	d.mu.Unlock()
 	if ok && known.version == version {
 		return known.document, nil
@@ -97,12 +98,12 @@ func (d *documents) get(ctx context.Context, b Book, key string, state func() (s
 	} else if now.document, err = make(); err != nil {
 		return nil, err
 	}
-	d.keep(key, now)
+	d.keep(hash, now)
 	return now.document, nil
 }
 
 // keep keeps a document, and forgets the others where there is no room for it.
-func (d *documents) keep(key string, m madeOf) {
+func (d *documents) keep(key [sha256.Size]byte, m madeOf) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if before, ok := d.of[key]; ok {
@@ -110,7 +111,7 @@ func (d *documents) keep(key string, m madeOf) {
 		delete(d.of, key)
 	}
 	if len(d.of) >= maxDocuments || d.all+len(m.plain) > maxKept || d.of == nil {
-		d.of, d.all = map[string]madeOf{}, 0
+		d.of, d.all = map[[sha256.Size]byte]madeOf{}, 0
 	}
 	if len(m.plain) <= maxKept {
 		d.of[key] = m
