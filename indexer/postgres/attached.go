@@ -23,6 +23,12 @@ const (
 const attests = `CASE WHEN e.annotations ->> 'vnd.docker.reference.type' = 'attestation-manifest' AND e.annotations ->> 'vnd.docker.reference.digest' ~ '^sha256:[0-9a-f]{64}$'
 	THEN decode(substr(e.annotations ->> 'vnd.docker.reference.digest', 8), 'hex') END`
 
+// listedC is the manifest that an entry e of an image index lists, if the book has
+// it. The fence keeps Postgres from beginning with the manifests: it expects few in
+// any repository, and reads all of one that has thousands again for each entry.
+const listedC = `CROSS JOIN LATERAL (
+	SELECT m.repository_id, m.id, m.digest FROM manifest m WHERE m.repository_id = e.repository_id AND m.digest = e.digest OFFSET 0) AS c`
+
 // has selects what a manifest has, as the query language says it, each once: what
 // its referrers are and, of an image index, also what every image in it has that
 // the book holds.
@@ -32,7 +38,7 @@ func has(manifest string) string {
 		UNION
 		SELECT every.kind FROM (
 			SELECT image.*, count(*) OVER () AS images FROM (
-				SELECT DISTINCT c.repository_id, c.digest FROM index_entry e JOIN manifest c ON c.repository_id = e.repository_id AND c.digest = e.digest
+				SELECT DISTINCT c.repository_id, c.digest FROM index_entry e `+listedC+`
 				WHERE %[1]s.kind = 'index' AND e.repository_id = %[1]s.repository_id AND e.manifest_id = %[1]s.id AND %[4]s IS NULL
 			) AS image OFFSET 0
 		) AS image CROSS JOIN LATERAL (SELECT DISTINCT kind FROM (%[3]s) AS own (kind)) AS every
@@ -53,21 +59,23 @@ func storedHas(repository, manifest string) string {
 // beside it. Of an attestation, its layers tell what it states (in-toto's predicate
 // types); their descriptors are looked for as bytes, since what strangers push need
 // not be JSON that Postgres reads.
+//
+// The fence (OFFSET 0) is there for the reason of listedC.
 func attached(manifest string) string {
 	return fmt.Sprintf(`
 		SELECT kind.name FROM (
 			(SELECT f.manifest_id, f.tag, NULL AS kind FROM referrer f
 				WHERE f.repository_id = %[1]s.repository_id AND f.subject = %[1]s.digest LIMIT %[2]d)
 			UNION ALL
-			(SELECT c.id, '', NULL FROM tag t JOIN manifest i ON i.repository_id = t.repository_id AND i.id = t.manifest_id AND i.kind = 'index'
-				JOIN index_entry e ON e.repository_id = i.repository_id AND e.manifest_id = i.id
-				JOIN manifest c ON c.repository_id = e.repository_id AND c.digest = e.digest
+			(SELECT c.id, '', NULL FROM tag t JOIN index_entry e ON e.repository_id = t.repository_id AND e.manifest_id = t.manifest_id `+listedC+`
 				WHERE t.repository_id = %[1]s.repository_id AND t.name = 'sha256-' || encode(%[1]s.digest, 'hex') LIMIT %[2]d)
 			UNION ALL
-			(SELECT c.id, '', 'attestation' FROM index_entry e JOIN manifest c ON c.repository_id = e.repository_id AND c.digest = e.digest
+			(SELECT c.id, '', 'attestation' FROM index_entry e `+listedC+`
 				WHERE e.repository_id = %[1]s.repository_id AND %[3]s = %[1]s.digest LIMIT %[2]d)
 		) AS said
-		JOIN manifest a ON a.repository_id = %[1]s.repository_id AND a.id = said.manifest_id
+		CROSS JOIN LATERAL (
+			SELECT m.repository_id, m.id, m.size, m.artifact_type_id, m.media_type_id FROM manifest m
+			WHERE m.repository_id = %[1]s.repository_id AND m.id = said.manifest_id OFFSET 0) AS a
 		JOIN media_type t ON t.id = COALESCE(a.artifact_type_id, a.media_type_id)
 		CROSS JOIN LATERAL (SELECT %[4]s AS by_type, COALESCE(said.kind, %[5]s) AS by_place) AS found
 		LEFT JOIN manifest_body b ON b.repository_id = a.repository_id AND b.manifest_id = a.id

@@ -400,3 +400,43 @@ func TestImagesThatReferGetTheirType(t *testing.T) {
 	s.finds("type:application/vnd.docker.container.image.v1+json tag:refers1", "team/app")
 	s.finds("type:application/vnd.docker.container.image.v1+json tag:refers0")
 }
+
+// To see what the images of an index have takes work in proportion to their
+// number. A plan that looks at all manifests of the repository for each image
+// reads millions of rows for the 1,000 entries of an index, at each push to it.
+func TestLargeIndexIsLinear(t *testing.T) {
+	t.Parallel()
+	const name, entries = "team/large", 300
+	pool := schematest.New(t)
+	s := shelf{t, New(pool)}
+	images := make([]indexer.Manifest, entries)
+	for i := range images {
+		images[i] = made(name, "linux/amd64", int64(i), 1, "2026-01-01")
+	}
+	index := listing(name, images...)
+	s.find(name, "latest", append([]indexer.Manifest{index}, images...)...)
+
+	tx, err := pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback(t.Context())
+	rowsRead := func() (rows int) {
+		const q = "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'manifest'"
+		if err := tx.QueryRow(t.Context(), q).Scan(&rows); err != nil {
+			t.Fatal(err)
+		}
+		return rows
+	}
+	var repository int32
+	if err := tx.QueryRow(t.Context(), "SELECT id FROM repository WHERE name = $1", name).Scan(&repository); err != nil {
+		t.Fatal(err)
+	}
+	before := rowsRead()
+	if _, err := tx.Exec(t.Context(), imagesOf(touchedManifests), []int32{repository}, [][]byte{bytesOf(index.Digest)}, []bool{true}); err != nil {
+		t.Fatal(err)
+	}
+	if rows, most := rowsRead()-before, 50*entries; rows > most {
+		t.Errorf("read %d rows of manifest for %d entries, want at most %d", rows, entries, most)
+	}
+}

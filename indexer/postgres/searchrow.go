@@ -156,7 +156,7 @@ var touchedManifests = `
 	SELECT c.repository_id, c.id, c.digest FROM given g
 	JOIN manifest m ON m.repository_id = g.repository_id AND m.digest = g.digest
 	JOIN index_entry e ON e.repository_id = m.repository_id AND e.manifest_id = m.id
-	JOIN manifest c ON c.repository_id = e.repository_id AND c.digest = e.digest
+	` + listedC + `
 	UNION
 	SELECT m.repository_id, m.id, m.digest FROM changed c JOIN manifest m ON m.repository_id = c.repository_id AND m.digest = c.digest
 	UNION
@@ -227,7 +227,9 @@ var imageRows = `
 			count(DISTINCT ep.id) FILTER (WHERE (ep.os, ep.architecture) <> ('unknown', 'unknown')) AS platforms
 		FROM index_entry e
 		LEFT JOIN platform ep ON ep.id = e.platform_id
-		LEFT JOIN manifest c ON c.repository_id = e.repository_id AND c.digest = e.digest
+		LEFT JOIN LATERAL ( -- as listedC
+			SELECT m.content_size FROM manifest m WHERE m.repository_id = e.repository_id AND m.digest = e.digest OFFSET 0
+		) AS c ON true
 		WHERE e.repository_id = m.repository_id AND e.manifest_id = m.id
 	) listed ON m.kind = 'index'
 	CROSS JOIN LATERAL (
