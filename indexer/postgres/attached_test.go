@@ -102,6 +102,33 @@ func TestHasIsOfAnImage(t *testing.T) {
 	s.tagsWith(alpine, indexer.TagsWith{Of: 2, SBOM: 1})
 }
 
+// A mark stands at the tags whose image it is about, and at no other.
+func TestTagsTellWhatTheyHave(t *testing.T) {
+	t.Parallel()
+	const alpine = "library/alpine"
+	s := shelf{t, New(schematest.New(t))}
+	old, now := made(alpine, "linux/amd64", 1, 1, "2020-01-01"), made(alpine, "linux/arm64", 2, 1, "2026-01-01")
+	s.find(alpine, "3.10", old)
+	s.find(alpine, "latest", now)
+	signature := referring(old, "application/vnd.dev.cosign.simplesigning.v1+json")
+	s.find(alpine, signature.Digest.String(), signature)
+	got := map[string][]string{}
+	err := s.View(t.Context(), func(v *View) error {
+		tags, err := v.Tags(t.Context(), alpine, "", 10)
+		for _, tag := range tags {
+			slices.Sort(tag.Has)
+			got[tag.Name] = tag.Has
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(map[string][]string{"3.10": {"referrer", "signature"}, "latest": {}}, got); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
+
 // What says that one manifest is attached to another may come in any order, by the
 // manifest, by a tag or by an index, and goes as it came.
 func TestAttachedFollows(t *testing.T) {

@@ -277,7 +277,7 @@ func (v *View) readListed(ctx context.Context, indexes map[manifestID]listed) er
 func (r shownRow) tag() indexer.Tag {
 	return indexer.Tag{
 		Name: r.Name, Digest: digestOf(r.Digest), MediaType: r.MediaType, Kind: indexer.Kind(r.Kind), Platforms: platformsFrom(r.Platforms),
-		Size: r.Size, CreatedAt: timeFrom(r.CreatedAt), MovedAt: r.MovedAt, Problem: cmp.Or(indexer.StoredReason(r.TagProblem), r.Problem),
+		Size: r.Size, CreatedAt: timeFrom(r.CreatedAt), MovedAt: r.MovedAt, Problem: cmp.Or(indexer.StoredReason(r.TagProblem), r.Problem), Has: r.Has,
 	}
 }
 
