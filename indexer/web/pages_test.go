@@ -500,6 +500,26 @@ func TestManyTagsHaveCommands(t *testing.T) {
 	}
 }
 
+// A tag that keeps a signature is told apart from those that are counted, and offered
+// for no comparison.
+func TestTagsThatKeepSignatures(t *testing.T) {
+	t.Parallel()
+	b := stocked("x")
+	kept := "sha256-" + strings.Repeat("0", 64) + ".sig"
+	b.repositories = []indexer.Repository{{Name: "app", Tags: 3, Leading: "v1"}}
+	b.results.Items[0].Repository.Tags, b.results.Items[0].TagsWith = 3, indexer.TagsWith{Of: 2, Signature: 1}
+	b.tags = []indexer.Tag{{Name: kept, Digest: dgst("b")}, {Name: "v1", Digest: dgst("a"), Has: []string{"signature"}}, {Name: "v2", Digest: dgst("c")}}
+	_, body := get(t, serve(t, b).URL+"/r/app")
+	for _, want := range []string{"3 tags, 1 of them for what is attached", "1 of 2 tags has a signature"} {
+		if !strings.Contains(body, want) {
+			t.Errorf("%q is not in %s", want, body)
+		}
+	}
+	if strings.Contains(body, `<option value="app:`+kept) || !strings.Contains(body, `<option value="app:v1"`) {
+		t.Errorf("what can be compared: %s", body)
+	}
+}
+
 // A digest says which manifest; a tag beside it may have moved on.
 func TestReferenceWithTagAndDigest(t *testing.T) {
 	t.Parallel()

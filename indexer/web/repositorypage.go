@@ -36,6 +36,7 @@ type repositoryView struct {
 	Bytewise     bool // too many tags to sort or filter them all
 	Matched      int  // tags that the filter leaves; -1 if it is not known
 	Back, More   string
+	Kept         int  // tags on which older tools keep what belongs to images; 0 if not all are read
 	HasTags, Any bool // whether there are tags at all, and whether the filter leaves some
 }
 
@@ -133,6 +134,11 @@ func (v *repositoryView) readTags(r *http.Request, b Book) error {
 		return err
 	}
 	v.HasTags = len(all) > 0
+	for _, t := range all {
+		if indexer.IsReferrerTag(t.Name) {
+			v.Kept++
+		}
+	}
 	sortTags(all)
 	v.Platforms = platformsOf(all)
 	list := slices.DeleteFunc(slices.Clone(all), func(t indexer.Tag) bool { return !v.Filter.holds(t) })
@@ -190,8 +196,8 @@ func (v *repositoryView) turn(list, all []indexer.Tag) {
 	for _, t := range list {
 		others := slices.DeleteFunc(slices.Clone(same[t.Digest]), func(name string) bool { return name == t.Name })
 		v.TagList = append(v.TagList, tagView{Tag: t, Same: others[:min(len(others), 4)], Badges: marks(t.Has)})
-		if t.Digest == "" {
-			continue
+		if t.Digest == "" || indexer.IsReferrerTag(t.Name) {
+			continue // nobody compares an image with a signature
 		}
 		if v.From == "" && len(v.Names) > 0 && t.Digest != newest {
 			v.From = t.Name
