@@ -40,8 +40,10 @@ type book struct {
 	allTags      []indexer.TagOf
 	storage      indexer.Storage
 	namespaces   []indexer.NamespaceStorage
-	stored       []indexer.RepositoryStorage // by name
-	err          error                       // of every question but that for the version
+	finds        func(indexer.Query) indexer.Results // nil: results
+	versions     []string                            // of every repository
+	stored       []indexer.RepositoryStorage         // by name
+	err          error                               // of every question but that for the version
 
 	mu         sync.Mutex
 	questions  int
@@ -71,6 +73,9 @@ func (b *book) Version(context.Context) (indexer.Version, error) {
 
 func (b *book) Search(_ context.Context, q indexer.Query) (indexer.Results, error) {
 	b.query = q
+	if b.finds != nil {
+		return b.finds(q), b.asked()
+	}
 	return b.results, b.asked()
 }
 
@@ -144,6 +149,14 @@ func (b *book) Images(_ context.Context, q indexer.ImageQuery) ([]indexer.Reposi
 }
 
 func (b *book) Overview(context.Context) (indexer.Overview, error) { return b.overview, b.asked() }
+
+func (b *book) Versions(_ context.Context, repositories []string) (map[string][]string, error) {
+	versions := map[string][]string{}
+	for _, r := range repositories {
+		versions[r] = b.versions
+	}
+	return versions, b.asked()
+}
 
 func (b *book) Status(context.Context) (indexer.Status, error) { return b.status, b.asked() }
 

@@ -3,6 +3,7 @@ package web
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strconv"
@@ -47,6 +48,9 @@ type dockerSearchAnswer struct {
 	Page       int                  `json:"page"`        // from 1
 	PageSize   int                  `json:"page_size"`
 	Results    []dockerSearchResult `json:"results"` // never null
+	// Asked is what was asked for, if that finds nothing and Query is one like it that
+	// finds something. The rest is of Query.
+	Asked string `json:"asked,omitempty"`
 }
 
 // A dockerSearchResult has a bare repository name: podman puts the host before
@@ -61,10 +65,18 @@ type dockerSearchResult struct {
 	IsTrusted   bool   `json:"is_trusted"`
 }
 
-// dockerSearch answers docker search and podman search. It refuses nothing: to
-// podman any refusal means to list the catalogue instead, and to say nothing.
+// What stands before the descriptions of results that were not asked for as such, since
+// docker and podman show nothing else of an answer. They show 45 characters of it.
+const (
+	saysNear  = "Did you mean %.20s? "
+	saysWords = "(Read as words.) "
+)
+
+// dockerSearch answers docker search and podman search. It refuses nothing but at=:
+// to podman any refusal means to list the catalogue instead, and to say nothing.
+// Where a query finds nothing, what a query like it finds is sent, and says so.
 func (s *server) dockerSearch(w http.ResponseWriter, r *http.Request) error {
-	q, page := dockerQuery(r)
+	q, page, note := dockerQuery(r)
 	as := form{contentType: "application/json", maxAge: s.MaxAgeIndex}.of(q)
 	return s.answer(w, r, as, func(b Book, out io.Writer) error {
 		var found indexer.Results
@@ -75,22 +87,57 @@ func (s *server) dockerSearch(w http.ResponseWriter, r *http.Request) error {
 		if err != nil {
 			return err
 		}
-		return json.NewEncoder(out).Encode(dockerAnswer(q, page, found))
+		a := dockerAnswer(q, page, found, note)
+		if found.Total == 0 && len(q.Clauses) > 0 {
+			near, err := s.nearAnswer(r, b, q, page)
+			if err != nil {
+				return err
+			}
+			if near != nil {
+				a = *near
+			}
+		}
+		return json.NewEncoder(out).Encode(a)
 	})
 }
 
-// dockerQuery reads q, n and page. What is absent or no number has its default,
-// what is out of range is brought into it: podman sends any n that its user
-// types.
-func dockerQuery(r *http.Request) (q indexer.Query, page int) {
+// nearAnswer answers with what a query like q finds, nil if there is none.
+func (s *server) nearAnswer(r *http.Request, b Book, q indexer.Query, page int) (*dockerSearchAnswer, error) {
+	text, err := b.Correct(r.Context(), q)
+	if err != nil || text == "" {
+		return nil, err
+	}
+	near, err := indexer.ParseQuery(text, time.Now())
+	if err != nil {
+		return nil, nil // ours, and no query: nothing is near
+	}
+	near = near.Page(q.Limit, q.Offset)
+	found, err := b.Search(r.Context(), near)
+	if err != nil {
+		return nil, err
+	}
+	a := dockerAnswer(near, page, found, fmt.Sprintf(saysNear, near.Text))
+	a.Asked = q.Text
+	return &a, nil
+}
+
+// dockerQuery reads q, n and page, and returns what must be said of how q was read. An
+// n that is absent, no number, or less than 1 is the default: the Docker Registry API
+// has it from 1 to 100, docker takes a limit of 0 for the default, and 1 result for
+// somebody who asked for none, or for all, would be untrue. One that is too large is
+// brought to the most: podman sends any n that its user types.
+func dockerQuery(r *http.Request) (q indexer.Query, page int, note string) {
 	v := r.URL.Query()
-	n := min(max(number(v.Get("n"), defaultPage), 1), indexer.MaxPage)
+	n := min(number(v.Get("n"), defaultPage), indexer.MaxPage)
+	if n < 1 {
+		n = defaultPage
+	}
 	page = min(max(number(v.Get("page"), 1), 1), lastPage(n))
 	q, err := indexer.ParseQuery(v.Get("q"), time.Now())
 	if err != nil {
-		q = indexer.PlainQuery(v.Get("q"))
+		q, note = indexer.PlainQuery(v.Get("q")), saysWords
 	}
-	return q.Page(n, (page-1)*n), page
+	return q.Page(n, (page-1)*n), page, note
 }
 
 // lastPage is the last page of n that starts within indexer.MaxOffset.
@@ -106,7 +153,8 @@ func number(s string, def int) int {
 	return n
 }
 
-func dockerAnswer(q indexer.Query, page int, found indexer.Results) dockerSearchAnswer {
+// dockerAnswer returns a page of what q finds, with a note before each description.
+func dockerAnswer(q indexer.Query, page int, found indexer.Results, note string) dockerSearchAnswer {
 	// We cut to n ourselves: docker prints as many as it is sent.
 	items := found.Items[:min(len(found.Items), q.Limit)]
 	a := dockerSearchAnswer{
@@ -121,7 +169,7 @@ func dockerAnswer(q indexer.Query, page int, found indexer.Results) dockerSearch
 	for i, item := range items {
 		a.Results[i] = dockerSearchResult{
 			Name:        item.Name,
-			Description: oneLine(item.Description, maxDescription),
+			Description: oneLine(note+item.Description, maxDescription),
 			StarCount:   item.Stars,
 			IsOfficial:  item.Official,
 		}

@@ -37,10 +37,10 @@ func TestDockerSearchParameters(t *testing.T) {
 		{"n=5", "", 5, 0, 1},
 		{"n=100", "", 100, 0, 1},
 		{"n=500", "", 100, 0, 1}, // podman --limit 500
-		{"n=0", "", 1, 0, 1},
-		{"n=-3", "", 1, 0, 1},
+		{"n=0", "", 25, 0, 1},
+		{"n=-3", "", 25, 0, 1},
 		{"n=99999999999999999999", "", 100, 0, 1},
-		{"n=-99999999999999999999", "", 1, 0, 1},
+		{"n=-99999999999999999999", "", 25, 0, 1},
 		{"n=x", "", 25, 0, 1},
 		{"n=", "", 25, 0, 1},
 		{"n=5.5", "", 25, 0, 1},
@@ -149,5 +149,44 @@ func TestDockerSearchIsAnonymous(t *testing.T) {
 	resp, _ := get(t, serve(t, &book{}).URL+"/v1/search?q="+url.QueryEscape("x"), "Authorization", "Basic Og==", "X-Docker-Token", "true")
 	if resp.StatusCode != http.StatusOK || resp.Header.Get("Set-Cookie") != "" {
 		t.Errorf("%d %v", resp.StatusCode, resp.Header)
+	}
+}
+
+// A misspelt search, and one that cannot be read as a query, must not look like one
+// that found what was asked for, nor end in an empty table without a word.
+func TestDockerSearchNearMisses(t *testing.T) {
+	t.Parallel()
+	found := indexer.Results{Total: 1, Items: []indexer.Result{{Repository: indexer.Repository{Name: "library/nginx", Description: "A proxy"}}}}
+	type answer struct {
+		Query, Asked string
+		NumResults   int `json:"num_results"`
+		Results      []struct{ Name, Description string }
+	}
+	for _, test := range []struct {
+		what, q, correct string
+		finds            string // the text that finds something
+		want             answer
+	}{
+		{"misspelt", "ngnix", "nginx", "nginx", answer{Query: "nginx", Asked: "ngnix", NumResults: 1}},
+		{"nothing is near", "ngnix", "", "nginx", answer{Query: "ngnix"}},
+		{"what is near is no query", "ngnix", "size:x", "nginx", answer{Query: "ngnix"}},
+		{"no query", "size:x nginx", "", "size:x nginx", answer{Query: "size:x nginx", NumResults: 1}},
+		{"as it is", "nginx", "other", "nginx", answer{Query: "nginx", NumResults: 1}},
+	} {
+		b := &book{correct: test.correct, finds: func(q indexer.Query) indexer.Results {
+			if q.Text == test.finds {
+				return found
+			}
+			return indexer.Results{}
+		}}
+		_, got := getJSON[answer](t, serve(t, b).URL+"/v1/search?q="+url.QueryEscape(test.q))
+		description := map[string]string{"misspelt": "Did you mean nginx? A proxy", "no query": "(Read as words.) A proxy", "as it is": "A proxy"}[test.what]
+		if len(got.Results) != test.want.NumResults || description != "" && got.Results[0].Description != description {
+			t.Errorf("%s: got %+v, want the description %q", test.what, got.Results, description)
+		}
+		got.Results = nil
+		if diff := cmp.Diff(test.want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", test.what, diff)
+		}
 	}
 }

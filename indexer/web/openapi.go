@@ -30,8 +30,8 @@ func (s *server) described() []described {
 	}
 	foreign("/v1/_ping", "dockerPing", "What docker asks before it searches", true, "text")
 	foreign("/v1/search", "dockerSearch", "docker search and podman search; with query or offset as /v0/search", dockerSearchAnswer{}, "text",
-		parameter{name: "q", doc: "a query in the language of doc/search.md; one that cannot be read is taken as words"},
-		parameter{name: "n", doc: "how many, 25 if not said; brought to 1 to 100"},
+		parameter{name: "q", doc: "a query in the language of doc/search.md; one that cannot be read is taken as words, one that finds nothing as one like it, and the descriptions say so"},
+		parameter{name: "n", doc: "how many, 25 if not said or less than 1; at most 100"},
 		parameter{name: "page", doc: "from 1"})
 	foreign("/v0/search", "packageSearch", "pesde's search: 50 packages", packagesAnswer{}, "message",
 		parameter{name: "query", doc: "a query in the language of doc/search.md; without it, what changed last"},

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -23,11 +25,10 @@ type packagesAnswer struct {
 	Count int               `json:"count" doc:"of all pages; exact below 10,000"`
 }
 
-// packageResponse is a repository as pesde's clients know a package. A search
-// knows no single tag, so the version is the word that they have for it.
+// packageResponse is a repository as pesde's clients know a package.
 type packageResponse struct {
 	Name        string          `json:"name"`
-	Version     string          `json:"version" doc:"latest"`
+	Version     string          `json:"version" doc:"its tag of the highest version; if it has none, the tag that speaks for it"`
 	Targets     []packageTarget `json:"targets" doc:"platforms of its images"`
 	Description string          `json:"description,omitempty"`
 	PublishedAt timestamp       `json:"published_at" doc:"when anything under it last changed"`
@@ -80,7 +81,7 @@ func (s *server) packageSearch(w http.ResponseWriter, r *http.Request) error {
 	return s.answer(w, r, as, func(b Book, out io.Writer) error {
 		var found indexer.Results
 		err := s.metrics.timed("package", func() (err error) {
-			found, err = b.Search(r.Context(), q)
+			found, err = searchPackages(r, b, q)
 			return err
 		})
 		if err != nil {
@@ -89,22 +90,84 @@ func (s *server) packageSearch(w http.ResponseWriter, r *http.Request) error {
 		if offset > indexer.MaxOffset { // else whoever asks until nothing comes would never end
 			found.Items = nil
 		}
-		return json.NewEncoder(out).Encode(packagesAnswer{fitting(found.Items, packageOf), found.Total})
+		versions, err := b.Versions(r.Context(), fitting(found.Items, func(i indexer.Result) string { return i.Name }))
+		if err != nil {
+			return err
+		}
+		packages := fitting(found.Items, func(i indexer.Result) packageResponse { return packageOf(i, versions[i.Name]) })
+		return json.NewEncoder(out).Encode(packagesAnswer{packages, found.Total})
 	})
 }
 
-func packageOf(r indexer.Result) packageResponse {
+// searchPackages is a search in which words count that stand in the middle of a name
+// too, as pesde's registry has it. To look for those takes a look at every name, so
+// it is done only where the words themselves find less than a page.
+func searchPackages(r *http.Request, b Book, q indexer.Query) (indexer.Results, error) {
+	found, err := b.Search(r.Context(), q)
+	if err != nil || found.Total >= packagePage {
+		return found, err
+	}
+	text := substrings(q)
+	wide, err := indexer.ParseQuery(text, time.Now())
+	if text == "" || err != nil { // it is too long
+		return found, nil
+	}
+	return b.Search(r.Context(), wide.Page(q.Limit, q.Offset))
+}
+
+// substrings returns the text of a query for names that hold the words of q, as words
+// of their own or not; "" if q is not words alone.
+func substrings(q indexer.Query) string {
+	var terms []string
+	for _, c := range q.Clauses {
+		if len(c) != 1 || c[0].Field != indexer.FieldText || c[0].Not || c[0].Phrase || c[0].Tag != "" || len(c[0].Words) == 0 {
+			return ""
+		}
+		for _, w := range c[0].Words {
+			terms = append(terms, w+" OR repo:*"+w+"*")
+		}
+	}
+	return strings.Join(terms, " ")
+}
+
+// packageOf returns a result as a package. versions are its tags that look like one.
+func packageOf(r indexer.Result, versions []string) packageResponse {
 	p := packageResponse{
-		Name: r.Name, Version: "latest", Targets: []packageTarget{},
+		Name: r.Name, Version: r.Leading, Targets: targetsOf(r.Facts),
 		Description: oneLine(r.Description, maxDescription), PublishedAt: timestamp{r.UpdatedAt},
 	}
+	if len(versions) > 0 {
+		p.Version = slices.MinFunc(versions, compareTags)
+	}
 	for _, fact := range r.Facts {
-		if platform, ok := strings.CutPrefix(fact, "platform:"); ok {
-			p.Targets = append(p.Targets, packageTarget{Kind: strings.ReplaceAll(platform, "/", "_"), Bin: true})
-		}
 		if licence, ok := strings.CutPrefix(fact, "licence:"); ok {
 			p.License = licence
 		}
 	}
 	return p
+}
+
+// targetsOf returns a target for each platform among facts, in order of its kind. A
+// platform with a variant has a fact without it too, which is no other platform.
+func targetsOf(facts []string) []packageTarget {
+	platforms := map[string]bool{}
+	for _, fact := range facts {
+		if platform, ok := strings.CutPrefix(fact, "platform:"); ok {
+			platforms[platform] = true
+		}
+	}
+	for platform := range maps.Clone(platforms) {
+		if parts := strings.Split(platform, "/"); len(parts) > 2 {
+			delete(platforms, parts[0]+"/"+parts[1])
+		}
+	}
+	kinds := map[string]bool{}
+	for platform := range platforms {
+		kinds[strings.ReplaceAll(platform, "/", "_")] = true
+	}
+	targets := []packageTarget{}
+	for _, kind := range slices.Sorted(maps.Keys(kinds)) {
+		targets = append(targets, packageTarget{Kind: kind, Bin: true})
+	}
+	return targets
 }

@@ -36,11 +36,13 @@ func TestPackageSearchIsTold(t *testing.T) {
 func TestPackageSearch(t *testing.T) {
 	t.Parallel()
 	b := stockedBook()
+	b.versions = []string{"1.9.0", "v1.10.0", "1.2"}
+	b.results.Items[0].Facts = append(b.results.Items[0].Facts, "platform:linux/arm", "platform:linux/amd64", "platform:linux/amd64")
 	s := serve(t, b)
 	_, got := getJSON[map[string]any](t, s.URL+"/v0/search?query=+an+app+&offset=50")
 	want := map[string]any{"count": 10000.0, "data": []any{map[string]any{
-		"name": "team/app", "version": "latest", "description": "An app", "published_at": "2026-03-04T05:06:07Z", "license": "MIT",
-		"targets": []any{map[string]any{"kind": "linux_arm_v7", "lib": false, "bin": true}},
+		"name": "team/app", "version": "v1.10.0", "description": "An app", "published_at": "2026-03-04T05:06:07Z", "license": "MIT",
+		"targets": []any{map[string]any{"kind": "linux_amd64", "lib": false, "bin": true}, map[string]any{"kind": "linux_arm_v7", "lib": false, "bin": true}},
 	}}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -82,6 +84,31 @@ func TestPackageSearchErrors(t *testing.T) {
 			if err := json.Unmarshal([]byte(body), &got); err != nil || resp.StatusCode != 400 || !strings.HasPrefix(got["error"], want) {
 				t.Errorf("%s%s: %d %s, want %s", path, query, resp.StatusCode, body, want)
 			}
+		}
+	}
+}
+
+// A word finds names that have it in their middle, whatever else finds little.
+func TestPackageSearchSubstrings(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		query string
+		total int
+		want  string // the text of the last query
+	}{
+		{"arbo", 0, "arbo OR repo:*arbo*"},
+		{"arbo", 49, "arbo OR repo:*arbo*"},
+		{"arbo", 50, "arbo"},
+		{"Arbo Ship", 0, "arbo OR repo:*arbo* ship OR repo:*ship*"},
+		{`"a b"`, 0, `"a b"`},
+		{"-x y", 0, "-x y"},
+		{"os:linux y", 0, "os:linux y"},
+		{"", 0, ""},
+	} {
+		b := &book{results: indexer.Results{Total: test.total}}
+		getJSON[any](t, serve(t, b).URL+"/v0/search?query="+url.QueryEscape(test.query))
+		if b.query.Text != test.want || b.query.Limit != 50 {
+			t.Errorf("%q of %d: asked for %q, want %q", test.query, test.total, b.query.Text, test.want)
 		}
 	}
 }

@@ -43,6 +43,8 @@ type Book interface {
 	Repository(ctx context.Context, name string) (indexer.Repository, error)
 	// Tags gives tags in bytewise order of name, after the one named.
 	Tags(ctx context.Context, repository, after string, limit int) ([]indexer.Tag, error)
+	// Versions gives the tags of repositories that look like versions, in no order.
+	Versions(ctx context.Context, repositories []string) (map[string][]string, error)
 	// Manifest reads by tag or digest; it gives ErrNotFound if there is none.
 	Manifest(ctx context.Context, ref indexer.Reference) (indexer.Manifest, error)
 	TagsOf(ctx context.Context, repository string, d digest.Digest) ([]string, error)
