@@ -17,8 +17,9 @@ import (
 )
 
 // Verify compares the book with the registry, tag for tag and digest for digest,
-// writes a line for each difference, sorted by repository, and returns how many
-// there are. It changes nothing. While somebody pushes it finds differences that
+// and what the book derives of its manifests and tags (see Store.Differences) with
+// what that should be. It writes a line for each difference, sorted by repository,
+// and returns how many there are. It changes nothing. While somebody pushes it finds differences that
 // are only on their way.
 func Verify(ctx context.Context, store *postgres.Store, client *remote.Client, parallelism int, out io.Writer) (differences int, err error) {
 	v := &verification{store: store, remote: client, found: map[string][]string{}}
@@ -116,7 +117,23 @@ func (v *verification) repository(ctx context.Context, name string) error {
 	if err := v.manifests(ctx, name, shelf.Manifests, true); err != nil {
 		return err
 	}
-	return v.manifests(ctx, name, shelf.Missing, false)
+	if err := v.manifests(ctx, name, shelf.Missing, false); err != nil {
+		return err
+	}
+	return v.derived(ctx, name)
+}
+
+// derived compares what the book derives with what it should be.
+func (v *verification) derived(ctx context.Context, name string) error {
+	found, err := v.store.Differences(ctx, name)
+	for _, d := range found {
+		if d.Where == "" {
+			v.differ(name, ": %s", d.What)
+		} else {
+			v.differ(name, "@%s: %s", d.Where, d.What)
+		}
+	}
+	return err
 }
 
 // tag compares one tag. One that the registry lists and cannot show must be in

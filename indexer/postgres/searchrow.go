@@ -223,14 +223,13 @@ var imageRows = `
 	LEFT JOIN media_type a ON a.id = m.artifact_type_id
 	LEFT JOIN platform p ON p.id = m.platform_id AND (p.os, p.architecture) <> ('unknown', 'unknown') AND (p.os, p.architecture) <> ('', '')
 	LEFT JOIN LATERAL (
-		SELECT LEAST(COALESCE(sum(c.content_size), 0), 9007199254740991)::bigint AS size, -- 2^53-1: entries may name one image many times
-			count(DISTINCT ep.id) FILTER (WHERE (ep.os, ep.architecture) <> ('unknown', 'unknown')) AS platforms
-		FROM index_entry e
-		LEFT JOIN platform ep ON ep.id = e.platform_id
-		LEFT JOIN LATERAL ( -- as listedC
-			SELECT m.content_size FROM manifest m WHERE m.repository_id = e.repository_id AND m.digest = e.digest OFFSET 0
-		) AS c ON true
-		WHERE e.repository_id = m.repository_id AND e.manifest_id = m.id
+		SELECT (
+			SELECT LEAST(COALESCE(sum(c.content_size), 0), 9007199254740991)::bigint FROM ( -- 2^53-1
+				SELECT DISTINCT e.digest FROM index_entry e WHERE e.repository_id = m.repository_id AND e.manifest_id = m.id
+			) e CROSS JOIN LATERAL ( -- as listedC
+				SELECT c.content_size FROM manifest c WHERE c.repository_id = m.repository_id AND c.digest = e.digest OFFSET 0) c) AS size, (
+			SELECT count(DISTINCT ep.id) FROM index_entry e JOIN platform ep ON ep.id = e.platform_id AND (ep.os, ep.architecture) <> ('unknown', 'unknown')
+			WHERE e.repository_id = m.repository_id AND e.manifest_id = m.id) AS platforms
 	) listed ON m.kind = 'index'
 	CROSS JOIN LATERAL (
 		SELECT COALESCE(array_agg(key), '{}') AS keys, COALESCE(array_agg(COALESCE(pair, key)), '{}') AS pairs FROM (

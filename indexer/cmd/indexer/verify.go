@@ -11,7 +11,7 @@ import (
 func verifyCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "verify",
-		Short: "Compares the book with the registry and prints every difference; exits 1 if there is one",
+		Short: "Compares the book with the registry, and its search rows with what its manifests make them; prints every difference, exits 1 if there is one",
 		Args:  cobra.NoArgs,
 		RunE:  withRegistry(verify),
 	}
@@ -24,7 +24,7 @@ func verify(command *cobra.Command, p *parts) error {
 		return err
 	}
 	if n == 0 {
-		fmt.Fprintln(command.ErrOrStderr(), "the book equals the registry")
+		fmt.Fprintln(command.ErrOrStderr(), "the book equals the registry, and its search rows are what they should be")
 		return nil
 	}
 	due, _, _, err := p.store.Backlog(ctx)

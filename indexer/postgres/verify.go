@@ -1,0 +1,198 @@
+package postgres
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/portbook/portbook/indexer"
+)
+
+// A Difference is a derived row that is not what its manifests and tags make it.
+type Difference struct {
+	Where string // the digest of the manifest that it is of, "" for the row of the repository
+	What  string // "image_search.size is 0, and should be 42"
+}
+
+// verifyBatch is of how many manifests one statement of Differences compares the
+// rows: 500, some 100 ms.
+const verifyBatch = 500
+
+// notDerived are columns of compared tables that manifests and tags do not tell.
+var notDerived = map[string]string{
+	"image_search.terms":      "empty: of programs before keys and pairs",
+	"repository_search.tier":  "where Retier last put it",
+	"repository_search.pulls": "not counted yet",
+}
+
+// Differences computes the derived rows of a repository afresh from the manifests
+// and tags that the book holds, and tells each column that differs: the search rows
+// of images and of the repository, and the referrers. It changes nothing, sees one
+// moment of the book, and returns nothing for a repository that the book does not
+// know. What repositories take is left out: the leader counts it again by itself.
+//
+// It returns an error if a table has a column that it does not know to compute.
+func (s *Store) Differences(ctx context.Context, repository string) ([]Difference, error) {
+	tx, err := s.pool.BeginTx(ctx, pgx.TxOptions{BeginQuery: "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; " + planOnce})
+	if err != nil {
+		return nil, wrap("differences", err)
+	}
+	defer func() { _ = tx.Rollback(ctx) }() // nothing was written
+	ids, err := column[int32](ctx, tx, "SELECT id FROM repository WHERE name = $1", repository)
+	if err != nil || len(ids) == 0 {
+		return nil, wrap("differences", err)
+	}
+	c := comparison{ctx: ctx, tx: tx, ids: ids}
+	for _, compare := range []func() error{c.images, c.repository, c.referrers} {
+		if err := compare(); err != nil {
+			return nil, wrap(fmt.Sprintf("differences of %q", repository), err)
+		}
+	}
+	return c.found, nil
+}
+
+// A comparison is one run of Differences.
+type comparison struct {
+	ctx   context.Context
+	tx    pgx.Tx
+	ids   []int32 // the one repository
+	found []Difference
+}
+
+// images compares image_search, batch after batch of manifests.
+func (c *comparison) images() error {
+	columns := append([]string{"repository_id", "manifest_id"}, imageColumns...)
+	differing, err := c.differing("image_search", columns)
+	if err != nil {
+		return err
+	}
+	manifests := "SELECT repository_id, id, digest FROM manifest WHERE repository_id = ANY($1) AND id > $2 ORDER BY id LIMIT " + strconv.Itoa(verifyBatch)
+	q := shownImages(manifests) + `, fresh (` + strings.Join(columns, ", ") + `) AS (` + imageRows + `)
+		SELECT x.id, x.digest, ` + differing + ` AS what FROM touched x
+		LEFT JOIN fresh f ON f.repository_id = x.repository_id AND f.manifest_id = x.id
+		LEFT JOIN image_search s ON s.repository_id = x.repository_id AND s.manifest_id = x.id ORDER BY x.id`
+	type row struct {
+		ID     int64
+		Digest []byte
+		What   []string
+	}
+	for after, n := int64(0), verifyBatch; n == verifyBatch; {
+		rows, err := collect[row](c.ctx, c.tx, q, c.ids, after)
+		if err != nil {
+			return err
+		}
+		for _, r := range rows {
+			after = r.ID
+			c.differ("image_search", digestOf(r.Digest).String(), r.What)
+		}
+		n = len(rows)
+	}
+	return nil
+}
+
+// repository compares the row of repository_search.
+func (c *comparison) repository() error {
+	const noForm = -1 // of no row: none is taken over
+	heads, err := collect[headRow](c.ctx, c.tx, headsQuery, []int32{}, [][]byte{}, []bool{}, c.ids, noForm, []int32{}, []string{})
+	if err != nil {
+		return err
+	}
+	var fresh searchColumns
+	for _, h := range heads {
+		fresh.add(h)
+	}
+	differing, err := c.differing("repository_search", searchRowColumns)
+	if err != nil {
+		return err
+	}
+	q := `
+		WITH fresh (` + strings.Join(searchRowColumns, ", ") + `) AS (` + searchRows + `)
+		SELECT CASE WHEN s.form <> f.form OR s.leading_tag IS NULL AND s.form IS NOT NULL
+				THEN ARRAY['form is ' || s.form || ', which the leader makes ` + strconv.Itoa(searchForm) + `']
+			ELSE ` + differing + ` END AS what
+		FROM fresh f FULL JOIN (SELECT * FROM repository_search WHERE repository_id = ANY($18)) s ON s.repository_id = f.repository_id`
+	found, err := column[[]string](c.ctx, c.tx, q, append(fresh.args(), c.ids)...)
+	for _, what := range found {
+		c.differ("repository_search", "", what)
+	}
+	return err
+}
+
+// referrers compares the rows of referrer, all columns of which are its key.
+func (c *comparison) referrers() error {
+	columns := []string{"repository_id", "subject", "manifest_id", "tag"}
+	if _, err := c.differing("referrer", columns); err != nil {
+		return err
+	}
+	const q = `
+		WITH fresh AS (
+			SELECT repository_id, subject, id AS manifest_id, '' AS tag FROM manifest WHERE repository_id = ANY($1) AND subject IS NOT NULL
+			UNION ALL
+			SELECT t.repository_id, decode(substr(t.name, 8, 64), 'hex'), m.id, t.name
+			FROM tag t JOIN manifest m ON m.repository_id = t.repository_id AND m.id = t.manifest_id AND m.kind <> 'index'
+			WHERE t.repository_id = ANY($1) AND t.name ~ '^sha256-[0-9a-f]{64}(\.[a-z]+)?$'
+		), stored AS (SELECT repository_id, subject, manifest_id, tag FROM referrer WHERE repository_id = ANY($1))
+		SELECT m.digest, r.subject, r.tag, r.lacks FROM (
+			SELECT *, true AS lacks FROM (SELECT * FROM fresh EXCEPT SELECT * FROM stored) AS missing
+			UNION ALL
+			SELECT *, false FROM (SELECT * FROM stored EXCEPT SELECT * FROM fresh) AS left_over
+		) AS r JOIN manifest m ON m.repository_id = r.repository_id AND m.id = r.manifest_id ORDER BY m.digest, r.subject, r.tag`
+	type row struct {
+		Digest, Subject []byte
+		Tag             string
+		Lacks           bool
+	}
+	rows, err := collect[row](c.ctx, c.tx, q, c.ids)
+	for _, r := range rows {
+		what := "row too many"
+		if r.Lacks {
+			what = "row missing"
+		}
+		by := cmp.Or(r.Tag, "its subject")
+		c.found = append(c.found, Difference{digestOf(r.Digest).String(), fmt.Sprintf("referrer: a %s, of %s by %s", what, digestOf(r.Subject), by)})
+	}
+	return err
+}
+
+func (c *comparison) differ(table, where string, what []string) {
+	for _, w := range what {
+		c.found = append(c.found, Difference{where, table + "." + w})
+	}
+}
+
+// differing makes an expression of fresh f and stored s: the columns that differ,
+// with what they are and should be. The columns are those that the table has; fresh
+// ones must be computed for all but those of notDerived.
+func (c *comparison) differing(table string, fresh []string) (string, error) {
+	const q = "SELECT column_name::text FROM information_schema.columns WHERE table_schema = current_schema() AND table_name = $1 ORDER BY ordinal_position"
+	stored, err := column[string](c.ctx, c.tx, q, table)
+	if err != nil {
+		return "", err
+	}
+	var cases []string
+	for _, name := range stored {
+		if notDerived[table+"."+name] != "" {
+			continue
+		}
+		if !slices.Contains(fresh, name) {
+			return "", fmt.Errorf("%s.%s is not known here: verify with the program that the schema is of: %w", table, name, indexer.ErrUnavailable)
+		}
+		is, should := "s."+name, "f."+name
+		if name == "terms" { // of which the order is none
+			is, should = "ARRAY(SELECT unnest("+is+") ORDER BY 1)", "ARRAY(SELECT unnest("+should+") ORDER BY 1)"
+		}
+		cases = append(cases, fmt.Sprintf("CASE WHEN %[2]s IS DISTINCT FROM %[3]s THEN '%[1]s is ' || %[4]s || ', and should be ' || %[5]s END",
+			name, is, should, told(is), told(should)))
+	}
+	return fmt.Sprintf(`CASE WHEN s.repository_id IS NULL AND f.repository_id IS NOT NULL THEN ARRAY['repository_id: the row is missing']
+		WHEN s.repository_id IS NOT NULL AND f.repository_id IS NULL THEN ARRAY['repository_id: there should be no row']
+		ELSE array_remove(ARRAY[%s], NULL) END`, strings.Join(cases, ", ")), nil
+}
+
+// told is a value for people, up to 200 characters of it.
+func told(value string) string { return "left(COALESCE(to_jsonb(" + value + ")::text, 'null'), 200)" }

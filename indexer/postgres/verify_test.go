@@ -1,0 +1,100 @@
+package postgres
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/portbook/portbook/schema/schematest"
+)
+
+// damages change a value of a type into another, of column %[1]s.
+var damages = map[string]string{
+	"text": "COALESCE(%[1]s, '') || 'x'", "integer": "%[1]s + 1", "bigint": "%[1]s + 1", "smallint": "%[1]s + 1", "boolean": "NOT %[1]s",
+	"timestamp with time zone": "COALESCE(%[1]s, now()) + interval '1 hour'", "text[]": "%[1]s || 'x'::text", "bigint[]": "array_append(%[1]s[2:], %[1]s[1] + 1)",
+	"tsvector": "%[1]s || 'damaged:1'::tsvector",
+}
+
+// Verify tells every derived column that is not what it should be, of whichever
+// table, also of columns that do not exist yet.
+func TestDifferences(t *testing.T) {
+	t.Parallel()
+	s := shelf{t, New(schematest.New(t))}
+	s.stock()
+	ctx := t.Context()
+	told := func() (all []string) {
+		t.Helper()
+		names, err := s.RepositoryNames(ctx, "", 100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range names {
+			found, err := s.Differences(ctx, name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, d := range found {
+				all = append(all, name+" "+d.Where+" "+d.What)
+			}
+		}
+		return all
+	}
+	if found := told(); len(found) > 0 {
+		t.Fatalf("the book differs from itself: %v", found)
+	}
+	exec := func(q string) {
+		t.Helper()
+		if _, err := s.pool.Exec(ctx, q); err != nil {
+			t.Fatalf("%s: %v", q, err)
+		}
+	}
+	keys := map[string][]string{"image_search": {"repository_id", "manifest_id"}, "repository_search": {"repository_id"}}
+	for table, key := range keys {
+		exec(fmt.Sprintf("CREATE TABLE saved_%[1]s AS TABLE %[1]s", table))
+		restore := func() { exec(fmt.Sprintf("DELETE FROM %[1]s; INSERT INTO %[1]s SELECT * FROM saved_%[1]s", table)) }
+		type row struct{ Name, Type string }
+		columns, err := collect[row](ctx, s.pool, `SELECT attname::text AS name, format_type(atttypid, NULL) AS type FROM pg_attribute
+			WHERE attrelid = $1::regclass AND attnum > 0 AND NOT attisdropped`, table)
+		if err != nil || len(columns) < 10 {
+			t.Fatal(columns, err)
+		}
+		for _, c := range columns {
+			if slices.Contains(key, c.Name) || notDerived[table+"."+c.Name] != "" {
+				continue
+			}
+			damage := damages[c.Type]
+			if damage == "" {
+				t.Fatalf("%s.%s is of type %s: say how to damage it", table, c.Name, c.Type)
+			}
+			where := c.Name + " IS NOT NULL"
+			if strings.HasSuffix(c.Type, "[]") {
+				where = fmt.Sprintf("cardinality(%s) > 0", c.Name)
+			}
+			exec(fmt.Sprintf("UPDATE %[1]s SET %[2]s = %[3]s WHERE ctid = (SELECT ctid FROM %[1]s WHERE %[4]s LIMIT 1)", table, c.Name, fmt.Sprintf(damage, c.Name), where))
+			// The row of a repository follows from those of its images: it differs too.
+			if found := told(); !slices.ContainsFunc(found, func(line string) bool { return strings.Contains(line, " "+table+"."+c.Name+" is ") }) {
+				t.Errorf("%s.%s is damaged, and told is %q", table, c.Name, found)
+			}
+			restore()
+		}
+		exec(fmt.Sprintf("DELETE FROM %[1]s WHERE ctid = (SELECT ctid FROM %[1]s LIMIT 1)", table))
+		if found := told(); !slices.ContainsFunc(found, func(line string) bool { return strings.Contains(line, " "+table+".repository_id: the row is missing") }) {
+			t.Errorf("a row of %s is missing, and told is %q", table, found)
+		}
+		restore()
+	}
+	exec("INSERT INTO image_search (repository_id, manifest_id, latest, tags, facts, size, pushed_at) SELECT repository_id, id, false, '{}', '{}', 0, now() FROM manifest m WHERE subject IS NOT NULL")
+	exec("INSERT INTO referrer (repository_id, subject, manifest_id) SELECT repository_id, digest, id FROM manifest WHERE subject IS NOT NULL")
+	exec("DELETE FROM referrer WHERE manifest_id IN (SELECT id FROM manifest m WHERE m.subject = referrer.subject)")
+	found := strings.Join(told(), "\n")
+	for _, want := range []string{"there should be no row", "referrer: a row missing", "referrer: a row too many", "facts"} {
+		if !strings.Contains(found, want) {
+			t.Errorf("%q is not told: %s", want, found)
+		}
+	}
+	exec("ALTER TABLE image_search ADD COLUMN new_one int")
+	if _, err := s.Differences(ctx, "team/app"); err == nil || !strings.Contains(err.Error(), "image_search.new_one is not known") {
+		t.Errorf("a column that nobody compares: %v", err)
+	}
+}
