@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strconv"
@@ -108,13 +109,16 @@ func (s *server) apiDump(w http.ResponseWriter, r asked) error {
 	defer leave()
 	ctx, cancel := context.WithTimeout(r.Context(), dumpTime)
 	defer cancel()
+	late := time.AfterFunc(budget, cancel) // each batch has the budget of a request
+	defer late.Stop()
+	gone := r.Context()
 	r.Request = r.WithContext(ctx)
 	var d *dump
 	err = s.readSince(r.Request, func(b Book, fresh indexer.Freshness) error {
 		if d != nil && d.begun { // on another snapshot, which may be of another state
 			return errors.New("the snapshot was lost")
 		}
-		d = newDump(w, r, fresh)
+		d = newDump(w, r, fresh, late)
 		defer d.close()
 		head := dumpHead{Form: dumpForm, Catalogue: fresh.Version.String(), ScannedAt: timestamp{fresh.ScannedAt},
 			Time: timestamp{time.Now().Truncate(time.Second)}, Program: s.Version, After: r.values.Get("after")}
@@ -127,6 +131,9 @@ func (s *server) apiDump(w http.ResponseWriter, r asked) error {
 	if err != nil && d != nil && d.begun {
 		s.Log.WarnContext(r.Context(), "dump broken off", "error", err)
 		panic(http.ErrAbortHandler) // to return would be to say that this was all
+	}
+	if err != nil && ctx.Err() != nil && gone.Err() == nil {
+		return fmt.Errorf("dump: %w: %w", err, indexer.ErrTooSlow)
 	}
 	return err
 }
@@ -180,13 +187,14 @@ type dump struct {
 	encoder *json.Encoder
 	records int
 	start   time.Time
-	sent    int   // bytes
-	begun   bool  // something has gone out
-	err     error // the first of writing
+	late    *time.Timer // ends the reading of a batch
+	sent    int         // bytes
+	begun   bool        // something has gone out
+	err     error       // the first of writing
 }
 
-func newDump(w http.ResponseWriter, r asked, fresh indexer.Freshness) *dump {
-	d := &dump{w: w, asked: r, fresh: fresh, start: time.Now()}
+func newDump(w http.ResponseWriter, r asked, fresh indexer.Freshness, late *time.Timer) *dump {
+	d := &dump{w: w, asked: r, fresh: fresh, start: time.Now(), late: late}
 	out := io.Writer(&d.buffer)
 	if takesGzip(r.Header.Values("Accept-Encoding")) {
 		d.zip = gzips.Get().(*gzip.Writer)
@@ -212,6 +220,8 @@ func (d *dump) flush() error {
 	if d.err != nil {
 		return d.err
 	}
+	d.late.Stop()
+	defer d.late.Reset(budget)
 	d.begin()
 	d.sent += d.buffer.Len()
 	setDeadline(d.w, time.Until(dumpDeadline(d.start, d.sent)))
@@ -226,7 +236,7 @@ func (d *dump) flush() error {
 // dumpDeadline returns when a client must have taken the first bytes of a dump, as
 // many as sent.
 func dumpDeadline(start time.Time, sent int) time.Time {
-	return start.Add(min(timeout+time.Duration(sent/dumpSpeed)*time.Second, dumpTime))
+	return start.Add(min(timeout+time.Duration(min(sent/dumpSpeed, int(dumpTime/time.Second)))*time.Second, dumpTime))
 }
 
 // begin writes the header, unless it has gone out.

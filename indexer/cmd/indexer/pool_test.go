@@ -3,7 +3,9 @@ package main_test
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -98,6 +100,90 @@ func TestHangingRequests(t *testing.T) {
 		t.Errorf("%d of the hanging requests were answered by then: nothing was tested", n)
 	}
 	work.Wait()
+}
+
+// A database that swallows what is sent to it must not leave a client without an
+// answer: 503 comes before anybody closes the connection.
+func TestDatabaseSwallowsEverything(t *testing.T) {
+	t.Parallel()
+	f := launch(t)
+	address, swallow := swallowing(t, f.database)
+	indexer := f.indexer(f.address, "PORTBOOK_DATABASE_POSTGRES_URL="+address)
+	within(t, 20*time.Second, "it leads", indexer.leads)
+	crowd := &http.Client{Timeout: 20 * time.Second}
+	ask := func(path string) (*http.Response, error) { return crowd.Get("http://" + indexer.address + path) }
+	if resp, err := ask("/v1/search?q=x"); err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("before: %v %v", resp, err)
+	}
+	swallow()
+	var work sync.WaitGroup
+	for _, path := range []string{"/v1/search?q=y", "/api/v1/repositories", "/index/static", "/", "/status", "/live", "/v2/a/referrers/sha256:" + strings.Repeat("0", 64),
+		"/api/v1/search?q=y", "/api/v1/search?q=y", "/api/v1/dump", "/api/v1/search?min_version=e.1"} {
+		work.Go(func() {
+			resp, err := ask(path)
+			if err != nil {
+				t.Errorf("%s: %v", path, err)
+				return
+			}
+			resp.Body.Close()
+			if resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" {
+				t.Errorf("%s: %s, want 503 with Retry-After", path, resp.Status)
+			}
+		})
+	}
+	work.Wait()
+}
+
+// swallowing gives the address of a way to a database, and what makes it swallow
+// everything from then on.
+func swallowing(t *testing.T, database string) (address string, swallow func()) {
+	t.Helper()
+	u, err := url.Parse(database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	target := u.Host
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var swallows atomic.Bool
+	ctx, end := context.WithCancel(context.Background())
+	t.Cleanup(func() { end(); listener.Close() })
+	pass := func(to, from net.Conn) {
+		context.AfterFunc(ctx, func() { from.Close() })
+		defer to.Close()
+		buffer := make([]byte, 32<<10)
+		for {
+			n, err := from.Read(buffer)
+			if err != nil {
+				return
+			}
+			if swallows.Load() {
+				continue
+			}
+			if _, err := to.Write(buffer[:n]); err != nil {
+				return
+			}
+		}
+	}
+	go func() {
+		for {
+			in, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			out, err := net.Dial("tcp", target)
+			if err != nil {
+				in.Close()
+				continue
+			}
+			go pass(out, in)
+			go pass(in, out)
+		}
+	}()
+	u.Host = listener.Addr().String()
+	return u.String(), func() { swallows.Store(true) }
 }
 
 // The ceiling bounds everything that the process does: migrations, the leader's
