@@ -3,6 +3,7 @@ package postgres
 import (
 	"bytes"
 	"cmp"
+	"container/heap"
 	"iter"
 	"slices"
 	"strings"
@@ -23,7 +24,7 @@ const (
 	maxRepositoryBytes = 4 << 20
 	// maxAnswerBytes is the most bytes of the whole answer: 32 MiB. 4,000 flatpaks
 	// are 5 MB without icons and 1,000 with large ones fit. Each client reads all of
-	// it, and to make it takes some five times as much memory.
+	// it, and its labels take some 50 MB of memory while it is made (measured).
 	maxAnswerBytes = 32 << 20
 )
 
@@ -157,47 +158,119 @@ func tagBytes(tags []string) (n int64) {
 
 // budget marks what does not fit into most bytes as left out: images larger than
 // image, in each repository the largest of those that together are more than
-// repository, and likewise the largest of those that are more than the share of
-// the repository, if all together are more than most. Namespaces share alike, and
-// the repositories of one share alike what it has: who pushes much leaves out what
-// is his own. The same state leaves out the same.
+// repository, and if all together are more than most, see share. The same state
+// leaves out the same.
 func budget(groups []*group, most, repository, image int64) {
-	spaces := map[string][]int{} // places in groups
-	needs := make([]int64, len(groups))
-	for n, s := range groups {
-		needs[n] = s.fit(repository, image)
-		space, _, _ := strings.Cut(s.name, "/")
-		spaces[space] = append(spaces[space], n)
+	var all int64
+	for _, g := range groups {
+		all += g.fit(repository, image)
 	}
-	if sum(needs) <= most {
-		return
+	if all > most {
+		share(groups, most)
 	}
-	var ofSpaces []int64
-	for _, places := range spaces {
-		ofSpaces = append(ofSpaces, sum(at(needs, places)))
-	}
-	share := level(ofSpaces, most)
-	for _, places := range spaces {
-		own := at(needs, places)
-		if sum(own) <= share {
-			continue
+}
+
+// A contender is a repository, or a namespace with its repositories, that gets one
+// image after another.
+type contender struct {
+	name   string
+	taken  int64
+	parts  contenders // of a namespace: its repositories that may get more
+	images []*grouped // of a repository: those that it may get, smallest first
+	listed map[*foundList]bool
+}
+
+// contenders are a heap: who has got least comes first.
+type contenders []*contender
+
+func (c contenders) Len() int      { return len(c) }
+func (c contenders) Swap(i, j int) { c[i], c[j] = c[j], c[i] }
+func (c contenders) Less(i, j int) bool {
+	return cmp.Or(cmp.Compare(c[i].taken, c[j].taken), strings.Compare(c[i].name, c[j].name)) < 0
+}
+func (c *contenders) Push(x any) { *c = append(*c, x.(*contender)) }
+func (c *contenders) Pop() any {
+	last := (*c)[len(*c)-1]
+	*c = (*c)[:len(*c)-1]
+	return last
+}
+
+// share gives most bytes to images one by one: the next to the namespace that has got
+// least so far, in it to the repository that has, of that the smallest. So who pushes
+// much leaves out what is his own. The rest is left out.
+func share(groups []*group, most int64) {
+	spaces := map[string]*contender{}
+	all := &contender{}
+	for _, g := range groups {
+		name, _, _ := strings.Cut(g.name, "/")
+		if spaces[name] == nil {
+			spaces[name] = &contender{name: name}
+			all.parts = append(all.parts, spaces[name])
 		}
-		each := level(own, share)
-		for i, n := range places {
-			if own[i] > each {
-				groups[n].fit(each, image)
+		repository := &contender{name: g.name, listed: map[*foundList]bool{}}
+		for _, e := range g.bySize() {
+			if !e.leftOut {
+				e.leftOut = true
+				repository.images = append(repository.images, e)
 			}
 		}
+		if len(repository.images) > 0 {
+			spaces[name].parts = append(spaces[name].parts, repository)
+		}
 	}
+	all.parts = slices.DeleteFunc(all.parts, func(c *contender) bool { return len(c.parts) == 0 })
+	for _, c := range all.parts {
+		heap.Init(&c.parts)
+	}
+	heap.Init(&all.parts)
+	for len(all.parts) > 0 {
+		most -= all.grant(most)
+	}
+}
+
+// grant gives c its next image if there is room, and returns how many bytes that took.
+// A repository whose next image has no room gets no more.
+func (c *contender) grant(room int64) (n int64) {
+	if len(c.parts) > 0 {
+		part := c.parts[0]
+		n = part.grant(room)
+		if len(part.parts) == 0 && len(part.images) == 0 {
+			heap.Pop(&c.parts)
+		} else {
+			heap.Fix(&c.parts, 0)
+		}
+		c.taken += n
+		return n
+	}
+	e := c.images[0]
+	n = e.size
+	if e.list != nil && !c.listed[e.list] {
+		n += e.list.size
+	}
+	if n > room {
+		c.images = nil
+		return 0
+	}
+	if e.list != nil {
+		c.listed[e.list] = true
+	}
+	e.leftOut = false
+	c.images, c.taken = c.images[1:], c.taken+n
+	return n
+}
+
+// bySize returns the images of g, smallest first.
+func (g *group) bySize() []*grouped {
+	order := slices.Clone(g.entries)
+	slices.SortStableFunc(order, func(a, b *grouped) int { return cmp.Compare(a.size, b.size) })
+	return order
 }
 
 // fit marks what does not fit into most bytes, smallest first, and returns what the
 // rest takes.
 func (s *group) fit(most, image int64) (taken int64) {
-	order := slices.Clone(s.entries)
-	slices.SortStableFunc(order, func(a, b *grouped) int { return cmp.Compare(a.size, b.size) })
 	listed := map[*foundList]bool{}
-	for _, e := range order {
+	for _, e := range s.bySize() {
 		n := e.size
 		e.leftOut = n > image+imageOverhead
 		if e.list != nil && !listed[e.list] {
@@ -213,34 +286,6 @@ func (s *group) fit(most, image int64) (taken int64) {
 		}
 	}
 	return taken
-}
-
-// level returns the greatest share such that all needs, none of which gets more than
-// it, are at most most together.
-func level(needs []int64, most int64) int64 {
-	sorted := slices.Sorted(slices.Values(needs))
-	for i, need := range sorted {
-		if rest := int64(len(sorted) - i); need > most/rest {
-			return most / rest
-		}
-		most -= need
-	}
-	return most
-}
-
-func at(of []int64, places []int) []int64 {
-	some := make([]int64, len(places))
-	for i, n := range places {
-		some[i] = of[n]
-	}
-	return some
-}
-
-func sum(of []int64) (n int64) {
-	for _, x := range of {
-		n += x
-	}
-	return n
 }
 
 func repositoriesFrom(groups []*group) []indexer.RepositoryImages {

@@ -70,7 +70,7 @@ type flatpakList struct {
 const leftOutField = "Portbook-Left-Out"
 
 // maxMaking is how many indexes are made at a time: 2. To make the largest takes
-// some 160 MB of memory. Whoever waits holds no connection of the database, and
+// some 120 MB of memory, 50 MB for labels and the rest for the answer. Whoever waits holds no connection of the database, and
 // mostly finds made what he waits for.
 const maxMaking = 2
 
