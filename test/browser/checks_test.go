@@ -98,6 +98,9 @@ func (v *view) weight() (faults []string) {
 func (v *view) again(p page, address string) (faults []string) {
 	for _, id := range v.order {
 		r := v.requests[id]
+		if r.url == "" { // asked for by the view before, and answered late on a busy machine
+			continue
+		}
 		if r.url == address && p.live != "" || strings.HasSuffix(r.url, "/live") { // news, which nobody can have yet
 			continue
 		}
