@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -52,8 +53,51 @@ func TestFacetsOfMany(t *testing.T) {
 	for _, text := range []string{"", "r"} {
 		view(t, postgres.New(pool), func(v *postgres.View) error {
 			got, err := v.Facets(t.Context(), indexer.PlainQuery(text))
-			if got.Counted != indexer.MaxFaceted || got.All || len(got.Facets) != 1 || len(got.Facets[0].Values) != 20 {
+			if got.Counted != indexer.MaxFaceted || got.All || len(got.Facets) != 1 || len(got.Facets[0].Values) != 20 || !got.Facets[0].Values[0].AtLeast {
 				t.Errorf("%q: counted %d, all %v, %d facets", text, got.Counted, got.All, len(got.Facets))
+			}
+			return err
+		})
+	}
+}
+
+// Of more images than are looked at, counts are lower bounds, and say so; what the
+// search rows of repositories know is exact.
+func TestFacetsOfManyImages(t *testing.T) {
+	t.Parallel()
+	pool := schematest.New(t)
+	s := postgres.New(pool)
+	names(t, s, "a/few", "a/many") // which changed last, and is looked at first
+	for _, q := range []string{
+		`INSERT INTO manifest (repository_id, digest, media_type_id, kind, size, content_size)
+			SELECT r.id, sha256(n::text::bytea), 1, 'image', 1, 1 FROM repository r, generate_series(1, 20000) AS n WHERE r.name = 'a/many'`,
+		"ANALYZE manifest", // or each check of a foreign key reads all of them
+		`INSERT INTO image_search (repository_id, manifest_id, latest, tags, facts, size, pushed_at)
+			SELECT repository_id, id, false, '{v}', '{os:linux,arch:amd64}', 1, now() FROM manifest m
+			WHERE NOT EXISTS (SELECT FROM image_search i WHERE i.repository_id = m.repository_id AND i.manifest_id = m.id)`,
+	} {
+		if _, err := pool.Exec(t.Context(), q); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for text, want := range map[string]indexer.FacetValue{
+		"arch:amd64": {Value: "linux", Count: 1, AtLeast: true},
+		"":           {Value: "linux", Count: 2},
+	} {
+		q, err := indexer.ParseQuery(text, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		view(t, s, func(v *postgres.View) error {
+			got, err := v.Facets(t.Context(), q)
+			for _, f := range got.Facets {
+				exact := f.Name == "namespace" || f.Name == "licence" || text == ""
+				if f.Values[0].AtLeast == exact || f.Name == "os" && f.Values[0] != want {
+					t.Errorf("%q: %+v", text, f)
+				}
+			}
+			if len(got.Facets) < 4 || !got.All {
+				t.Errorf("%q: %+v", text, got)
 			}
 			return err
 		})

@@ -72,12 +72,12 @@ func (s *server) apiSearch(w http.ResponseWriter, r asked) error {
 }
 
 func answerSearch(q indexer.Query, found indexer.Results) searchAnswer {
-	a := searchAnswer{Query: q.Text, Sort: string(q.Sort), TotalIsFloor: found.Total >= indexer.MaxTotal, Results: fitting(found.Items, resultOf)}
+	a := searchAnswer{Query: q.Text, Sort: string(q.Sort), Results: fitting(found.Items, resultOf)}
 	if q.Sort == indexer.SortRelevance {
 		a.Sort = "relevance"
 	}
 	if q.After == "" {
-		a.Total = &found.Total
+		a.Total, a.TotalIsFloor = &found.Total, found.Total >= indexer.MaxTotal
 	}
 	return a
 }
