@@ -302,3 +302,40 @@ func FuzzRequests(f *testing.F) {
 		}
 	})
 }
+
+// readNothing are the routes that tell nothing of the book, so that no time is theirs.
+var readNothing = []string{"/v1/_ping", "/api/v1/health", "/api/v1/config", "/api/v1/openapi.json", "/api/v1", "/api/v1/", "/opensearch.xml", "/settings", "/repositories",
+	"/static/{name}", "/events", "/assert"}
+
+// Each route answers as it was at a time, or says that it does not: an answer of now
+// would be taken for one of then. Which routes take "at" the API's table says.
+func TestAtIsIgnoredNowhere(t *testing.T) {
+	t.Parallel()
+	h, _ := everything(t)
+	s := httptest.NewServer(h)
+	t.Cleanup(s.Close)
+	d, _ := openAPI(t, s.URL)
+	answered, refused := 0, 0
+	for _, a := range addresses(t, h) {
+		if slices.Contains(readNothing, a.path) {
+			continue
+		}
+		takes := slices.ContainsFunc(d.Paths[a.path].Get.Parameters, func(p struct{ Name, In string }) bool { return p.Name == "at" })
+		target, body, header := s.URL+fill(a.path, "", "")+"?at=2026-01-02T03:04:05Z", "", []string(nil)
+		if a.method == "POST" {
+			target, body, header = s.URL+a.path, "at=2026-01-02T03:04:05Z", []string{"Content-Type", "application/x-www-form-urlencoded"}
+		}
+		resp, text := do(t, a.method, target, body, header...)
+		switch {
+		case takes && resp.StatusCode == http.StatusOK:
+			answered++
+		case !takes && resp.StatusCode == http.StatusBadRequest && strings.Contains(text, "at"):
+			refused++
+		default:
+			t.Errorf("%s %s takes at: %v, and answers %d %.200s", a.method, a.path, takes, resp.StatusCode, text)
+		}
+	}
+	if answered < 5 || refused < 20 {
+		t.Errorf("%d addresses answered and %d refused: that is not all of them", answered, refused)
+	}
+}
