@@ -61,6 +61,10 @@ type Finding struct {
 	Problem   string        // if Outcome is Broken
 	Asks      []Ask         // what else should be read because of it
 	Again     time.Duration // look once more after this long; 0: no
+	// Unfinished: something could not be read, as the config of an image. The book
+	// takes in the rest, unless it has the manifests already, and the task does not
+	// end: its reader gives it back.
+	Unfinished bool
 }
 
 // An Outcome is what became of a reference.

@@ -32,15 +32,17 @@ const (
 	confirmAfter = 2 * time.Second
 )
 
-// A reader looks at references in the registry.
+// A reader looks at one reference in the registry.
 type reader struct {
 	remote   *remote.Client
 	maxMeta  int           // bytes of labels and annotations
 	patience time.Duration // with a tag that does not show yet what was announced
+	unread   error         // why a config was not read; nil: it was
 }
 
 // read looks at what one task names. An error means that it could not be told
-// what is there; the same look may tell later.
+// what is there, or not all of it if the finding is Unfinished; the same look may
+// tell later.
 func (r *reader) read(ctx context.Context, t indexer.Task) (indexer.Finding, error) {
 	f := indexer.Finding{Task: t, Outcome: indexer.Found}
 	if t.Digest() == "" && t.Priority == indexer.PriorityEvent {
@@ -57,6 +59,9 @@ func (r *reader) read(ctx context.Context, t indexer.Task) (indexer.Finding, err
 	}
 	if errors.Is(err, indexer.ErrNotFound) {
 		f.Outcome, err = indexer.Gone, nil
+	}
+	if err == nil && f.Outcome == indexer.Found && r.unread != nil {
+		f.Unfinished, err = true, r.unread
 	}
 	return f, err
 }
@@ -162,8 +167,13 @@ func (r *reader) take(ctx context.Context, f *indexer.Finding, body []byte, desc
 	}
 	m := parseManifest(f.Task.Repository, body, desc)
 	if m.Kind == indexer.KindImage && m.Config != nil {
-		if err := r.readConfig(ctx, &m); err != nil {
+		if err := r.readConfig(ctx, &m); err != nil && ctx.Err() != nil {
 			return err
+		} else if err != nil {
+			// The rest is stored meanwhile: a storage that does not answer for one blob
+			// must not keep the image out of the book.
+			m.Problems = append(m.Problems, "the config was not read: "+reason(err))
+			r.unread = err
 		}
 	}
 	limitMetadata(&m, r.maxMeta)

@@ -296,7 +296,7 @@ func (r *scanRun) advance(name string) {
 // compare asks the registry for each tag of a repository whether it still shows
 // what the book has, and gives those that may not: new, moved, gone and broken
 // ones. So it does with the manifests that no tag shows, and with those that
-// indexes list and the book lacks.
+// indexes list and the book lacks. Those that were given up are tried again.
 func (r *scanRun) compare(ctx context.Context, name string, shelf postgres.Shelf) (tags int, asks []indexer.Ask, err error) {
 	listed, err := r.Remote.Tags(ctx, name)
 	if err != nil && !errors.Is(err, indexer.ErrNotFound) { // 404: no tag was ever pushed, or all is gone
@@ -338,6 +338,9 @@ func (r *scanRun) compare(ctx context.Context, name string, shelf postgres.Shelf
 		if !gone {
 			look(d.String())
 		}
+	}
+	for _, d := range shelf.GivenUp {
+		look(d.String())
 	}
 	return len(listed), asks, nil
 }

@@ -4,9 +4,9 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -42,11 +42,17 @@ const (
 	// before, up to maxRetry.
 	firstRetry = time.Second
 	maxRetry   = 30 * time.Second
-	// drainTimeout is how long a stopping worker may take to store what it read.
-	drainTimeout = 10 * time.Second
+	// awayRetryMost is the longest pause while the registry answers nothing: 8 s. It
+	// grows with the time for which it has been away.
+	awayRetryMost = 8 * time.Second
+	// crowdedRetry is the pause after a read that was broken off because too many
+	// others were waiting for an answer: 4 s.
+	crowdedRetry = 4 * time.Second
+	// settleTimeout is how long it may take to record what became of failed tasks.
+	settleTimeout = 10 * time.Second
 )
 
-// Workers read tasks. All fields but Retry and TagPatience are needed.
+// Workers read tasks. All fields but Retry, StoreTimeout and TagPatience are needed.
 type Workers struct {
 	Store   *postgres.Store
 	Remote  *remote.Client
@@ -56,6 +62,9 @@ type Workers struct {
 	Events  int           // how many workers read what events asked for, and nothing else
 	Scans   int           // how many may read everything at once
 	Retry   time.Duration // pause after a first failure; 0: a second
+	// StoreTimeout is how long one transaction may take to store what was read; 0:
+	// ten seconds.
+	StoreTimeout time.Duration
 	// TagPatience is how long a tag is given to show what its event announced; 0:
 	// two seconds. Less is for tests whose tags will never show it.
 	TagPatience time.Duration
@@ -64,7 +73,9 @@ type Workers struct {
 	events  chan struct{} // news for those that read events
 	scans   chan struct{} // news for those that read everything
 	reading chan struct{} // holds a token for each of them that is reading
-	group   group
+	rooms   map[indexer.Priority]*room
+	keeper  keeper
+	answers answers
 }
 
 // Wake tells the workers that an event has brought something new. It never
@@ -92,6 +103,11 @@ func (w *Workers) init() {
 		w.events = make(chan struct{}, max(w.Events, 1))
 		w.scans = make(chan struct{}, max(w.scanners(), 1))
 		w.reading = make(chan struct{}, max(w.Scans, 1))
+		w.rooms = map[indexer.Priority]*room{
+			indexer.PriorityEvent:   newRoom(w.Events, asideOfEvents*w.Events),
+			indexer.PriorityConfirm: newRoom(w.scanners(), asideOfScans*w.Scans),
+		}
+		w.keeper.store, w.keeper.limit = w.Store, cmp.Or(w.StoreTimeout, storeTimeout)
 	})
 }
 
@@ -103,33 +119,42 @@ func (w *Workers) scanners() int { return (3*w.Scans + 1) / 2 }
 func (w *Workers) Run(ctx context.Context) error {
 	w.init()
 	var group errgroup.Group
-	for range w.Events {
-		group.Go(func() error { return w.loop(ctx, indexer.PriorityEvent, eventBatch, w.events) })
+	start := func(least indexer.Priority, batch int, news <-chan struct{}) {
+		for range w.rooms[least].workers() {
+			group.Go(func() error { return w.loop(ctx, least, batch, news) })
+		}
 	}
-	for range w.scanners() {
-		group.Go(func() error { return w.loop(ctx, indexer.PriorityConfirm, scanBatch, w.scans) })
+	if w.Events > 0 {
+		start(indexer.PriorityEvent, eventBatch, w.events)
+	}
+	if w.Scans > 0 {
+		start(indexer.PriorityConfirm, scanBatch, w.scans)
 	}
 	return group.Wait()
 }
 
-// loop works and rests. A database that is away is waited for; of failures in a
-// row the first is logged.
+// loop works while it has a place, and rests. A database that is away is waited
+// for; of failures in a row the first is logged.
 func (w *Workers) loop(ctx context.Context, least indexer.Priority, batch int, news <-chan struct{}) error {
 	failing := false
 	for ctx.Err() == nil {
-		n, err := w.Step(ctx, least, batch)
+		s, err := w.rooms[least].enter(ctx)
+		if err != nil {
+			break
+		}
+		n, err := w.step(ctx, s, least, batch)
 		if err != nil && !failing && ctx.Err() == nil {
 			w.Log.WarnContext(ctx, "worker step failed", "error", err)
 		}
 		failing = err != nil
-		if n > 0 && err == nil {
-			continue
+		if n == 0 || err != nil {
+			select {
+			case <-ctx.Done():
+			case <-news:
+			case <-time.After(poll/2 + rand.N(poll)):
+			}
 		}
-		select {
-		case <-ctx.Done():
-		case <-news:
-		case <-time.After(poll/2 + rand.N(poll)):
-		}
+		s.leave()
 	}
 	return nil
 }
@@ -137,19 +162,38 @@ func (w *Workers) loop(ctx context.Context, least indexer.Priority, batch int, n
 // Step claims at most n tasks, reads them, stores what was found, and returns
 // how many it claimed. If the context ends, tasks not yet read are given back.
 func (w *Workers) Step(ctx context.Context, least indexer.Priority, n int) (int, error) {
-	tasks, err := w.Store.Claim(ctx, least, n, lease)
+	w.init()
+	s := &seat{room: w.rooms[least]}
+	defer s.leave()
+	return w.step(ctx, s, least, n)
+}
+
+// step is Step with a seat, which it gives up if it takes long. What failed before
+// is not claimed while as many wait for an answer as may: it would most likely wait
+// too.
+func (w *Workers) step(ctx context.Context, s *seat, least indexer.Priority, n int) (int, error) {
+	claim := w.Store.Claim
+	if s.room.full() {
+		claim = w.Store.ClaimFresh
+	}
+	tasks, err := claim(ctx, least, n, lease)
 	if err != nil || len(tasks) == 0 {
 		return 0, err
 	}
 	stopRenewing := w.renew(ctx, tasks)
 	defer stopRenewing()
-	findings, failed := w.readWhenFree(ctx, tasks, least)
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+	findings, failed := w.readWhenFree(ctx, s, tasks, least)
+	notStored, err := w.keeper.keep(ctx, findings, least == indexer.PriorityEvent, s.leave)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
 	defer cancel()
-	if err = w.store(ctx, findings, least); err != nil {
-		err = errors.Join(err, w.applyEach(ctx, findings))
-	}
-	return len(tasks), errors.Join(err, w.settle(ctx, failed))
+	return len(tasks), errors.Join(err, w.settle(ctx, append(notStored, without(failed, notStored)...)))
+}
+
+// without leaves out failures of tasks that are among others.
+func without(failed, others []failure) []failure {
+	return slices.DeleteFunc(failed, func(f failure) bool {
+		return slices.ContainsFunc(others, func(o failure) bool { return o.task.ID == f.task.ID })
+	})
 }
 
 // renew keeps the lease of tasks until the returned function is called.
@@ -173,97 +217,159 @@ func (w *Workers) renew(ctx context.Context, tasks []indexer.Task) (stop func())
 	return func() { cancel(); renewing.Wait() }
 }
 
-// store takes in what was read. What events asked for shares a transaction with
-// what else they did that is ready by then, so that many pushes at once cost less
-// each, and one alone waits for nobody.
-func (w *Workers) store(ctx context.Context, findings []indexer.Finding, least indexer.Priority) error {
-	if least != indexer.PriorityEvent || len(findings) == 0 {
-		return w.Store.Apply(ctx, findings)
-	}
-	return w.group.apply(findings, func(all []indexer.Finding) error { return w.Store.Apply(ctx, all) })
-}
-
-// A group stores one batch after the other. What comes while one is being stored
-// is the next.
-type group struct {
-	storing sync.Mutex
-	mu      sync.Mutex
-	next    *batch
-}
-
-// A batch is stored by the first of those in it whose turn it is.
-type batch struct {
-	findings []indexer.Finding
-	stored   bool
-	err      error
-}
-
-func (g *group) apply(findings []indexer.Finding, store func([]indexer.Finding) error) error {
-	g.mu.Lock()
-	if g.next == nil {
-		g.next = &batch{}
-	}
-	b := g.next
-	b.findings = append(b.findings, findings...)
-	g.mu.Unlock()
-
-	g.storing.Lock()
-	defer g.storing.Unlock()
-	if b.stored {
-		return b.err
-	}
-	g.mu.Lock()
-	g.next = nil
-	g.mu.Unlock()
-	b.err, b.stored = store(b.findings), true
-	return b.err
-}
-
 // A failure is a task that could not be read, or not stored.
 type failure struct {
-	task indexer.Task
-	err  error
+	task  indexer.Task
+	began time.Time // when it was read
+	err   error
 }
+
+// errUntried is why a task was given back that was claimed and not read.
+var errUntried = errors.New("not tried")
 
 // readWhenFree reads tasks as soon as there is room. Those of events always have.
-func (w *Workers) readWhenFree(ctx context.Context, tasks []indexer.Task, least indexer.Priority) ([]indexer.Finding, []failure) {
+func (w *Workers) readWhenFree(ctx context.Context, s *seat, tasks []indexer.Task, least indexer.Priority) ([]indexer.Finding, []failure) {
 	if least != indexer.PriorityEvent {
-		w.init()
-		w.reading <- struct{}{}
-		defer func() { <-w.reading }()
+		s.beginReading(w.reading)
+		defer s.endReading()
 	}
-	return w.readAll(ctx, tasks)
+	return w.readAll(ctx, s, tasks)
 }
 
-// readAll reads tasks one after the other. The rest is not tried if we are
-// stopping, or if the registry did not answer twice in a row: once may be about
-// that one reference, which must not keep the others from being read.
-func (w *Workers) readAll(ctx context.Context, tasks []indexer.Task) (findings []indexer.Finding, failed []failure) {
-	r := reader{remote: w.Remote, maxMeta: w.MaxMeta, patience: cmp.Or(w.TagPatience, tagPatience)}
+// readAll reads tasks one after the other. The rest is given back if we are
+// stopping, if one takes long, or if the registry did not answer twice in a row:
+// once may be about that one reference, which must not keep the others from being
+// read.
+func (w *Workers) readAll(ctx context.Context, s *seat, tasks []indexer.Task) (findings []indexer.Finding, failed []failure) {
 	away := 0
 	for i, t := range tasks {
-		start := time.Now()
-		f, err := r.read(ctx, t)
-		w.Metrics.ReadSeconds.Observe(time.Since(start).Seconds())
+		rest := tasks[i+1:]
+		began := time.Now()
+		f, long, err := w.read(ctx, s, t, func() { w.giveBack(ctx, rest) })
+		w.Metrics.ReadSeconds.Observe(time.Since(began).Seconds())
 		w.Metrics.Reads.WithLabelValues(outcome(f, err)).Inc()
-		if errors.Is(err, indexer.ErrUnavailable) {
+		if err == nil || f.Unfinished {
+			w.answers.note(began, f)
+			findings = append(findings, f)
+		}
+		if err != nil {
+			failed = append(failed, failure{t, began, err})
+		}
+		if errors.Is(err, indexer.ErrUnavailable) && !f.Unfinished {
 			away++
 		} else {
 			away = 0
 		}
 		switch {
-		case err == nil:
-			findings = append(findings, f)
+		case long:
+			return findings, failed // the rest was given back
 		case ctx.Err() != nil || away == 2:
-			for _, rest := range tasks[i:] {
-				failed = append(failed, failure{rest, err})
+			for _, t := range rest {
+				failed = append(failed, failure{t, began, errUntried})
 			}
 			return findings, failed
-		default:
-			failed = append(failed, failure{t, err})
 		}
 	}
 	return findings, failed
+}
+
+// read reads one task. It reports whether that took longer than a place is held
+// for; then the seat has moved aside and left was called.
+func (w *Workers) read(ctx context.Context, s *seat, t indexer.Task, left func()) (f indexer.Finding, long bool, err error) {
+	hold := scanPlace
+	if t.Priority == indexer.PriorityEvent {
+		hold = eventPlace
+	}
+	r := reader{remote: w.Remote, maxMeta: w.MaxMeta, patience: cmp.Or(w.TagPatience, tagPatience)}
+	long, err = s.whileSeated(ctx, hold, func(ctx context.Context) (err error) {
+		f, err = r.read(ctx, t)
+		return err
+	}, left)
+	return f, long, err
+}
+
+// giveBack gives back tasks that were not tried, for others to read at once.
+func (w *Workers) giveBack(ctx context.Context, tasks []indexer.Task) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
+	defer cancel()
+	for _, t := range tasks {
+		if err := w.Store.Release(ctx, t, 0, ""); err != nil {
+			w.Log.WarnContext(ctx, "task not given back", "error", err)
+			return // the leases will end
+		}
+	}
+}
+
+// answers remember what the registry answered, so that a reference for which it
+// does not answer can be told from a registry that is away.
+type answers struct {
+	mu   sync.Mutex
+	last time.Time       // when the read began that was answered; of those, the latest
+	away time.Time       // when the first read failed since; zero: none did
+	tag  indexer.Finding // of a tag that was shown; the zero one if none was
+
+	asking sync.Mutex // held while the control is asked for
+	asked  time.Time  // when it was last
+	answer bool       // what came of it
+}
+
+// note records that a read was answered that began at a time.
+func (a *answers) note(began time.Time, f indexer.Finding) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if began.After(a.last) {
+		a.last, a.away = began, time.Time{}
+	}
+	if f.Task.Digest() == "" && f.Digest != "" {
+		a.tag = indexer.Finding{Task: f.Task, Digest: f.Digest}
+	}
+}
+
+// since reports whether a read was answered that began after that time, and for how
+// long none was if not.
+func (a *answers) since(began time.Time) (answered bool, away time.Duration) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.last.After(began) {
+		return true, 0
+	}
+	if a.away.IsZero() {
+		a.away = began
+	}
+	return false, time.Since(a.away)
+}
+
+const (
+	// controlTimeout is how long the registry may take to answer the control: 5 s.
+	controlTimeout = 5 * time.Second
+	// controlEvery is how often it is asked at most: once a second.
+	controlEvery = time.Second
+)
+
+// control asks the registry for a tag that it showed before, and reports whether it
+// answers. The question is conditional: it sends no event.
+func (w *Workers) control(ctx context.Context) bool {
+	a := &w.answers
+	a.asking.Lock()
+	defer a.asking.Unlock()
+	a.mu.Lock()
+	tag := a.tag
+	a.mu.Unlock()
+	if time.Since(a.asked) < controlEvery || tag.Digest == "" {
+		return a.answer
+	}
+	ctx, cancel := context.WithTimeout(ctx, controlTimeout)
+	defer cancel()
+	_, err := w.Remote.Shows(ctx, tag.Task.Repository, tag.Task.Reference, tag.Digest)
+	a.asked, a.answer = time.Now(), err == nil || errors.Is(err, indexer.ErrNotFound)
+	return a.answer
+}
+
+// answersOthers reports whether the registry answers for other references than one
+// whose read began at a time and failed, and how long it has been away if not.
+func (w *Workers) answersOthers(ctx context.Context, began time.Time) (bool, time.Duration) {
+	answered, away := w.answers.since(began)
+	return answered || w.control(ctx), away
 }
 
 func outcome(f indexer.Finding, err error) string {
@@ -277,27 +383,35 @@ func outcome(f indexer.Finding, err error) string {
 }
 
 // settle gives back the tasks that failed: untried if we are stopping or the
-// registry is away, which is nobody's fault here, and counted otherwise.
+// registry is away, which is nobody's fault here, and counted otherwise. It is not
+// away if it answered a read that began later, or answers for what it showed before.
 func (w *Workers) settle(ctx context.Context, failed []failure) error {
 	var all error
 	for _, f := range failed {
-		var err error
-		switch {
-		case errors.Is(f.err, context.Canceled):
-			err = w.Store.Release(ctx, f.task, 0, "")
-		case errors.Is(f.err, indexer.ErrUnavailable):
-			w.log(ctx, slog.LevelWarn, "registry away", f)
-			err = w.Store.Release(ctx, f.task, w.pause(1), reason(f.err))
-		case f.task.Attempts >= maxAttempts:
-			w.log(ctx, slog.LevelError, "gave up reading", f)
-			err = w.giveUp(ctx, f)
-		default:
-			w.log(ctx, slog.LevelInfo, "read failed", f)
-			err = w.Store.Retry(ctx, f.task, w.pause(f.task.Attempts), reason(f.err))
-		}
-		all = errors.Join(all, err)
+		all = errors.Join(all, w.settleOne(ctx, f))
 	}
 	return all
+}
+
+func (w *Workers) settleOne(ctx context.Context, f failure) error {
+	switch {
+	case errors.Is(f.err, context.Canceled), errors.Is(f.err, errUntried):
+		return w.Store.Release(ctx, f.task, 0, "")
+	case errors.Is(f.err, errCrowded):
+		w.log(ctx, slog.LevelInfo, "read broken off", f)
+		return w.Store.Release(ctx, f.task, w.most(crowdedRetry), reason(f.err))
+	case errors.Is(f.err, indexer.ErrUnavailable) && !errors.Is(f.err, indexer.ErrTooSlow):
+		if answered, away := w.answersOthers(ctx, f.began); !answered {
+			w.log(ctx, slog.LevelWarn, "registry away", f)
+			return w.Store.Release(ctx, f.task, min(max(w.pause(1), away), awayRetryMost), reason(f.err))
+		}
+	}
+	if f.task.Attempts >= maxAttempts {
+		w.log(ctx, slog.LevelError, "gave up reading", f)
+		return w.giveUp(ctx, f)
+	}
+	w.log(ctx, slog.LevelInfo, "read failed", f)
+	return w.Store.Retry(ctx, f.task, w.pause(f.task.Attempts), reason(f.err))
 }
 
 // reason returns what people are told of an error: in the book, on /status and
@@ -310,35 +424,29 @@ func (w *Workers) log(ctx context.Context, level slog.Level, message string, f f
 }
 
 // giveUp stops trying. A tag that the registry lists is shown nevertheless, with
-// the reason.
+// the reason; if that cannot be stored either, the task alone tells it.
 func (w *Workers) giveUp(ctx context.Context, f failure) error {
 	w.Metrics.GivenUp.Inc()
 	if f.task.Digest() == "" {
-		return w.Store.Apply(ctx, []indexer.Finding{{Task: f.task, Outcome: indexer.Broken, Problem: reason(f.err)}})
+		broken := indexer.Finding{Task: f.task, Outcome: indexer.Broken, Problem: reason(f.err)}
+		err := w.Store.ApplyUnlessLocked(ctx, []indexer.Finding{broken}, sharedWait)
+		if err == nil || errors.Is(err, postgres.ErrStale) {
+			return nil
+		}
 	}
-	return w.Store.GiveUp(ctx, f.task, reason(f.err))
+	err := w.Store.GiveUp(ctx, f.task, reason(f.err))
+	if errors.Is(err, postgres.ErrStale) {
+		return nil // whoever has it now knows better
+	}
+	return err
 }
 
-// applyEach stores the findings of a batch that could not be stored whole, one
-// by one, so that a bad one hides no other.
-func (w *Workers) applyEach(ctx context.Context, findings []indexer.Finding) error {
-	if ctx.Err() != nil {
-		return nil // the leases will end
+// most is a pause, or the shorter one that tests ask for.
+func (w *Workers) most(pause time.Duration) time.Duration {
+	if w.Retry == 0 {
+		return pause
 	}
-	var failed []failure
-	for _, f := range findings {
-		err := w.Store.Apply(ctx, []indexer.Finding{f})
-		if errors.Is(err, indexer.ErrUnavailable) {
-			return err // the database is away: the leases will end
-		}
-		if errors.Is(err, postgres.ErrStale) {
-			continue // whoever has it now knows better
-		}
-		if err != nil {
-			failed = append(failed, failure{f.Task, fmt.Errorf("not stored: %w", err)})
-		}
-	}
-	return w.settle(ctx, failed)
+	return min(pause, w.Retry)
 }
 
 func (w *Workers) pause(attempts int) time.Duration {

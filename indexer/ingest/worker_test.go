@@ -2,6 +2,7 @@ package ingest_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/ingest"
@@ -330,8 +332,8 @@ func TestNotStored(t *testing.T) {
 	h.exec(`CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no'; END $$;
 		CREATE TRIGGER refuse BEFORE INSERT ON tag FOR EACH ROW WHEN (NEW.name = 'poison') EXECUTE FUNCTION refuse()`)
 	h.ask("demo/app", "good", "poison", "unread")
-	if _, err := h.workers.Step(t.Context(), indexer.PriorityConfirm, 32); err == nil {
-		t.Error("the step tells of no error")
+	if _, err := h.workers.Step(t.Context(), indexer.PriorityConfirm, 32); err != nil {
+		t.Error(err)
 	}
 	const q = "SELECT format('%s leased %s, error %s', reference, leased_until IS NOT NULL, error IS NOT NULL) FROM task ORDER BY 1"
 	if diff := cmp.Diff([]string{"poison leased f, error t", "unread leased f, error t"}, h.column(q)); diff != "" {
@@ -377,4 +379,212 @@ func TestStaleHintsAreWaitedForTogether(t *testing.T) {
 	if took := time.Since(begin); took > tags*patience/2 {
 		t.Errorf("%d tags took %v, each is given %v", tags, took, patience)
 	}
+}
+
+// A read of one reference that never ends, or a hundred of them, must keep no other
+// from being read. When the registry answers others, each counts as an attempt and
+// is given up in the end; when it answers nothing, none is.
+func TestHangingReferences(t *testing.T) {
+	t.Parallel()
+	h := open(t, registrytest.Config{})
+	h.workers.Events, h.workers.Scans = 1, 1
+	const hanging = 40 // more than may wait aside: 32
+	drop := make(chan struct{})
+	var waiting atomic.Int32
+	var away atomic.Bool
+	h.through(func(w http.ResponseWriter, r *http.Request) bool {
+		if away.Load() {
+			return fail(w, http.StatusBadGateway)
+		}
+		if !strings.HasPrefix(r.URL.Path, "/v2/hang/") {
+			return false
+		}
+		waiting.Add(1)
+		defer waiting.Add(-1)
+		select {
+		case <-drop:
+		case <-r.Context().Done():
+		}
+		panic(http.ErrAbortHandler)
+	})
+	var asks []indexer.Ask
+	for i := range hanging {
+		asks = append(asks, indexer.Ask{Repository: fmt.Sprintf("hang/app%02d", i), Reference: "v1", Priority: indexer.PriorityEvent})
+	}
+	if err := h.store.Ask(t.Context(), asks); err != nil {
+		t.Fatal(err)
+	}
+	h.work()
+	eventually(t, "as many reads hang as may", func() bool { return waiting.Load() >= 20 })
+	for i := range 3 {
+		h.image("demo/app", fmt.Sprintf("v%d", i), "x")
+		eventually(t, "a push is stored while others hang", func() bool {
+			return len(h.column(fmt.Sprintf("SELECT name FROM tag WHERE name = 'v%d'", i))) == 1
+		})
+	}
+	if n := len(h.column("SELECT reference FROM task WHERE attempts > 1 OR given_up_at IS NOT NULL")); n > 0 {
+		t.Errorf("%d references count as tried more than once before the first read of them has ended", n)
+	}
+	away.Store(true)
+	close(drop)
+	eventually(t, "the hanging reads have ended", func() bool { return waiting.Load() == 0 })
+	for range 3 { // retries of what is away
+		h.exec("UPDATE task SET run_after = now()")
+		h.workers.Wake()
+		eventually(t, "all are tried again", func() bool {
+			return len(h.column("SELECT id::text FROM task WHERE run_after <= now() OR leased_until IS NOT NULL")) == 0
+		})
+	}
+	if got := h.column("SELECT attempts::text FROM task WHERE attempts > 1 OR given_up_at IS NOT NULL"); len(got) > 0 {
+		t.Errorf("while the registry answers nothing, attempts count: %v", got)
+	}
+	away.Store(false)
+	eventually(t, "all are given up", func() bool {
+		h.exec("UPDATE task SET run_after = now() WHERE given_up_at IS NULL AND leased_until IS NULL")
+		h.workers.Wake()
+		h.workers.WakeForScan()
+		return len(h.column("SELECT id::text FROM task WHERE given_up_at IS NULL")) == 0
+	})
+	var status indexer.Status
+	h.view(func(v *postgres.View) (err error) {
+		status, err = v.Status(t.Context())
+		return err
+	})
+	if status.GivenUp != hanging || len(status.Failures) != hanging || !strings.Contains(status.Failures[0].Error, "the registry") {
+		t.Errorf("status: %d given up, failures %+v", status.GivenUp, status.Failures)
+	}
+}
+
+// What cannot be stored in its time counts as an attempt, is given up and shown, and
+// keeps no other push waiting.
+func TestSlowStore(t *testing.T) {
+	t.Parallel()
+	h := open(t, registrytest.Config{})
+	h.workers.StoreTimeout = 300 * time.Millisecond
+	h.image("slow/app", "v0", "x")
+	h.scan()
+	lock, err := h.pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = lock.Rollback(context.WithoutCancel(t.Context())) }()
+	if _, err := lock.Exec(t.Context(), "SELECT FROM repository WHERE name = 'slow/app' FOR UPDATE"); err != nil {
+		t.Fatal(err)
+	}
+	h.work()
+	h.image("slow/app", "v1", "slow")
+	for i := range 3 {
+		h.image("demo/app", fmt.Sprintf("v%d", i), "x")
+		eventually(t, "another push is stored", func() bool {
+			return len(h.column(fmt.Sprintf("SELECT t.name FROM tag t JOIN repository r ON r.id = t.repository_id WHERE r.name = 'demo/app' AND t.name = 'v%d'", i))) == 1
+		})
+	}
+	var status indexer.Status
+	eventually(t, "the tag is given up", func() bool {
+		h.view(func(v *postgres.View) (err error) {
+			status, err = v.Status(t.Context())
+			return err
+		})
+		return status.GivenUp > 0
+	})
+	f := status.Failures[0]
+	if f.Repository != "slow/app" || f.Attempts != 6 || !f.GivenUp || f.Error != "the indexer's database took too long" {
+		t.Errorf("it is shown as %+v", f)
+	}
+	if err := lock.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.store.RequestScan(t.Context(), "command"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.scanner.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "after a scan it is in the book", func() bool { return len(h.asked()) == 0 })
+	h.equal()
+}
+
+// What is large is stored by itself, so that no push is in one transaction with it.
+func TestLargeIsStoredAlone(t *testing.T) {
+	t.Parallel()
+	h := open(t, registrytest.Config{Configure: lax})
+	if _, err := h.push.Manifest(t.Context(), "large/app", "v1", ocispec.MediaTypeImageIndex, []byte(`{"schemaVersion":2,"manifests":[`+manyEntries(400)+`]}`)); err != nil {
+		t.Fatal(err)
+	}
+	var small []string
+	for i := range 5 {
+		h.image("demo/app", fmt.Sprintf("v%d", i), "x")
+		small = append(small, fmt.Sprintf("v%d", i))
+	}
+	h.exec("DELETE FROM task")
+	h.ask("demo/app", small...)
+	h.ask("large/app", "v1")
+	if n := h.step(); n != 6 {
+		t.Fatalf("%d tasks read, want 6", n)
+	}
+	const transactions = "SELECT DISTINCT xmin::text FROM tag t WHERE t.name = 'v0' OR EXISTS (SELECT FROM repository r WHERE r.id = t.repository_id AND r.name = 'large/app')"
+	if got := h.column(transactions); len(got) != 2 {
+		t.Errorf("the small and the large were stored in %d transactions, want 2", len(got))
+	}
+}
+
+// A config that cannot be read keeps neither its image out of the book nor another
+// of the repository: the rest is stored with the problem, and the config is tried
+// again, and given up if it never can be.
+func TestConfigNotRead(t *testing.T) {
+	t.Parallel()
+	h := open(t, registrytest.Config{Notify: nobody})
+	image := h.image("demo/app", "v1", "x")
+	h.image("demo/app", "good", "y")
+	var broken atomic.Bool
+	broken.Store(true)
+	untagged := h.image("demo/app", "", "z")
+	h.ask("demo/app", untagged.Digest.String())
+	config, another := h.config(image), h.config(untagged)
+	h.through(func(w http.ResponseWriter, r *http.Request) bool {
+		if !broken.Load() || !strings.HasSuffix(r.URL.Path, "/blobs/"+config) && !strings.HasSuffix(r.URL.Path, "/blobs/"+another) {
+			return false
+		}
+		http.Redirect(w, r, "http://127.0.0.1:1/storage", http.StatusTemporaryRedirect) // where nobody answers
+		return true
+	})
+	h.scan()
+	const problem = "the config was not read: the storage"
+	if m := h.manifest("demo/app:v1"); m.Digest != image.Digest || len(m.Problems) == 0 || !strings.HasPrefix(m.Problems[0], problem) {
+		t.Errorf("after one look the book has %v with problems %q; want %v and %q", m.Digest, m.Problems, image.Digest, problem)
+	}
+	if got := h.search("app"); !cmp.Equal(got, []string{"demo/app"}) {
+		t.Errorf("search gave %v", got)
+	}
+	eventually(t, "it is given up", func() bool {
+		h.ask("demo/app", "good") // what the registry answers
+		h.drain()
+		return len(h.column("SELECT reference FROM task WHERE given_up_at IS NULL")) == 0
+	})
+	if tag := h.tag("demo/app", "v1"); tag.Digest != image.Digest || !strings.HasPrefix(tag.Problem, "the storage") {
+		t.Errorf("when it was given up the tag is %v with problem %q", tag.Digest, tag.Problem)
+	}
+	broken.Store(false)
+	h.scan()
+	if m := h.manifest("demo/app@" + untagged.Digest.String()); len(m.Problems) > 0 || len(m.ConfigBody) == 0 {
+		t.Errorf("after the storage answers again, of the untagged image: problems %q, config of %d bytes", m.Problems, len(m.ConfigBody))
+	}
+	if m := h.manifest("demo/app:v1"); len(m.Problems) > 0 || len(m.ConfigBody) == 0 || h.tag("demo/app", "v1").Problem != "" {
+		t.Errorf("after the storage answers again: problems %q, config of %d bytes, tag %+v", m.Problems, len(m.ConfigBody), h.tag("demo/app", "v1"))
+	}
+	h.equal()
+}
+
+// config returns the digest of the config of an image in the registry.
+func (h *harbour) config(image indexer.Reference) string {
+	h.t.Helper()
+	body, _, err := h.remote.Manifest(h.t.Context(), image.Repository, image.Digest.String())
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	var m ocispec.Manifest
+	if err := json.Unmarshal(body, &m); err != nil {
+		h.t.Fatal(err)
+	}
+	return m.Config.Digest.String()
 }

@@ -2,13 +2,16 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
 	"sort"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/portbook/portbook/indexer"
@@ -18,14 +21,40 @@ import (
 // manifests, tags, history, search rows, the catalogue version, what to read
 // next, and the end of the tasks. If nothing differs from what the book holds,
 // only the tasks end.
+//
+// It returns ErrTooSlow if the deadline of ctx came in the middle of the
+// transaction: then it is the findings that take long, or what they wait for, and
+// not the database that is away.
 func (s *Store) Apply(ctx context.Context, findings []indexer.Finding) error {
+	return s.ApplyUnlessLocked(ctx, findings, 0)
+}
+
+// ApplyUnlessLocked is Apply, but returns ErrLocked if it would have to wait for a
+// lock for longer than a time; 0: as long as ctx lasts.
+func (s *Store) ApplyUnlessLocked(ctx context.Context, findings []indexer.Finding, wait time.Duration) error {
 	if len(findings) == 0 {
 		return nil
 	}
-	return wrap("apply findings", s.learn(ctx, findings, func(tx pgx.Tx, c cluster, manifests []manifestRow) error {
-		a := &application{ctx: ctx, tx: tx, cluster: c, changed: map[int32]bool{}, again: map[int64]time.Duration{}}
+	const what = "apply findings"
+	begun := false
+	err := s.learn(ctx, findings, func(tx pgx.Tx, c cluster, manifests []manifestRow) error {
+		begun = true
+		a := &application{ctx: ctx, tx: tx, cluster: c, wait: wait, changed: map[int32]bool{}, again: map[int64]time.Duration{}, unfinished: map[int64]bool{}}
 		return a.run(findings, manifests)
-	}))
+	})
+	switch {
+	case err != nil && begun && errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return fmt.Errorf("%s: %w", what, indexer.ErrTooSlow)
+	case isLockTimeout(err):
+		return fmt.Errorf("%s: %w", what, ErrLocked)
+	}
+	return wrap(what, err)
+}
+
+// isLockTimeout reports lock_not_available.
+func isLockTimeout(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == "55P03"
 }
 
 // An application is one run of Apply.
@@ -41,6 +70,8 @@ type application struct {
 	asks         []indexer.Ask
 	left         []indexer.Ask           // manifests that a tag does not show: they may be gone too
 	again        map[int64]time.Duration // tasks to be looked at once more
+	unfinished   map[int64]bool          // tasks that do not end
+	wait         time.Duration           // for a lock; 0: for ever
 }
 
 func (a *application) run(findings []indexer.Finding, manifests []manifestRow) error {
@@ -76,6 +107,9 @@ func (a *application) send(batch *pgx.Batch) error { return a.tx.SendBatch(a.ctx
 // shared first.
 func (a *application) lockRepositories(findings []indexer.Finding) error {
 	batch := &pgx.Batch{}
+	if a.wait > 0 {
+		batch.Queue("SELECT set_config('lock_timeout', $1, true)", strconv.FormatInt(a.wait.Milliseconds(), 10))
+	}
 	queueShareBlobs(batch)
 	all := repositoriesOf(findings, func(indexer.Finding) bool { return true })
 	filled := repositoriesOf(findings, func(f indexer.Finding) bool {
@@ -128,6 +162,9 @@ func (a *application) endTasks(findings []indexer.Finding) error {
 		}
 		tasks = append(tasks, f.Task)
 		a.asks = append(a.asks, f.Asks...)
+		if f.Unfinished {
+			a.unfinished[f.Task.ID] = true
+		}
 		if f.Again > 0 {
 			a.again[f.Task.ID] = f.Again
 		}
@@ -138,7 +175,7 @@ func (a *application) endTasks(findings []indexer.Finding) error {
 	}
 	batch := &pgx.Batch{}
 	queueAsk(batch, append(asks, a.left...))
-	if err := done(a.ctx, a.tx, batch, tasks, a.again); err != nil {
+	if err := done(a.ctx, a.tx, batch, tasks, a.again, a.unfinished); err != nil {
 		return err
 	}
 	if len(a.changed) == 0 && !a.moved {

@@ -22,6 +22,7 @@ type manifestRow struct {
 	indexer.Manifest
 	mediaType, artifactType, platform *int32
 	entryTypes, entryPlatforms        []*int32
+	unfinished                        bool // not all of it was read
 }
 
 // manifestRows looks up media types and platforms, before the transaction: see
@@ -34,7 +35,9 @@ func (s *Store) manifestRows(ctx context.Context, findings []indexer.Finding) ([
 	var rows []manifestRow
 	for _, f := range findings {
 		for _, m := range f.Manifests {
-			rows = append(rows, w.row(m))
+			row := w.row(m)
+			row.unfinished = f.Unfinished
+			rows = append(rows, row)
 		}
 	}
 	return rows, nil
@@ -60,9 +63,12 @@ func mediaTypeOf(m indexer.Manifest) string {
 
 // storeManifests takes in manifests that were just read, all with one statement
 // for each table. One that the book holds already is replaced: it was read again
-// because it had problems.
+// because it had problems, unless less of it was read than is there.
 func (a *application) storeManifests(rows []manifestRow) error {
-	rows = once(rows)
+	rows, err := a.withoutKnown(once(rows))
+	if err != nil {
+		return err
+	}
 	if len(rows) == 0 {
 		return nil
 	}
@@ -87,6 +93,33 @@ func (a *application) storeManifests(rows []manifestRow) error {
 	c.queue(batch)
 	refs.queue(batch)
 	return a.send(batch)
+}
+
+// withoutKnown leaves out manifests that were not wholly read and that the book
+// has: what it has is not less.
+func (a *application) withoutKnown(rows []manifestRow) ([]manifestRow, error) {
+	var repositories []int32
+	var digests [][]byte
+	for _, m := range rows {
+		if m.unfinished {
+			repositories, digests = append(repositories, a.repositories[m.Repository]), append(digests, bytesOf(m.Digest))
+		}
+	}
+	if len(digests) == 0 {
+		return rows, nil
+	}
+	type row struct {
+		RepositoryID int32
+		Digest       []byte
+	}
+	known, err := collect[row](a.ctx, a.tx, `
+		SELECT m.repository_id, m.digest FROM unnest($1::int[], $2::bytea[]) AS wanted (repository_id, digest)
+		JOIN manifest m ON m.repository_id = wanted.repository_id AND m.digest = wanted.digest`, repositories, digests)
+	return slices.DeleteFunc(rows, func(m manifestRow) bool {
+		return m.unfinished && slices.ContainsFunc(known, func(k row) bool {
+			return k.RepositoryID == a.repositories[m.Repository] && digestOf(k.Digest) == m.Digest
+		})
+	}), err
 }
 
 // once leaves out manifests that come twice, as when two tags of one batch show

@@ -153,6 +153,7 @@ type Shelf struct {
 	Tags      map[string]digest.Digest // "" for a tag that could not be read
 	Manifests []digest.Digest          // that no tag shows: children of indexes, referrers, untagged ones
 	Missing   []digest.Digest          // that indexes list and the book does not hold
+	GivenUp   []digest.Digest          // that could not be read, or not wholly
 }
 
 // Shelves gives the shelves of repositories, in their order; that of one which
@@ -177,6 +178,10 @@ func (s *Store) Shelves(ctx context.Context, repositories []string) ([]Shelf, er
 		SELECT DISTINCT wanted.number, '', e.digest FROM `+wanted+`
 		JOIN index_entry e ON e.repository_id = r.id
 		WHERE NOT EXISTS (SELECT FROM manifest m WHERE m.repository_id = r.id AND m.digest = e.digest)`)
+	queueShelf(batch, repositories, func(i int, _ string, d digest.Digest) { shelves[i].GivenUp = append(shelves[i].GivenUp, d) }, `
+		SELECT wanted.number, '', k.hint FROM unnest($1::text[]) WITH ORDINALITY AS wanted (name, number)
+		JOIN task k ON k.repository = wanted.name
+		WHERE k.given_up_at IS NOT NULL AND k.reference LIKE '%:%' AND k.hint IS NOT NULL`)
 	return shelves, wrap("shelves", s.pool.SendBatch(ctx, batch).Close())
 }
 

@@ -46,6 +46,7 @@ func queueAsk(batch *pgx.Batch, asks []indexer.Ask) {
 		ON CONFLICT (repository, reference) DO UPDATE SET
 			wanted = t.wanted + 1,
 			attempts = 0,
+			error = NULL,
 			given_up_at = NULL,
 			priority = LEAST(t.priority, excluded.priority),
 			hint = CASE WHEN excluded.priority = 0 THEN excluded.hint ELSE COALESCE(excluded.hint, t.hint) END,
@@ -82,6 +83,16 @@ func distinct(asks []indexer.Ask) []indexer.Ask {
 // length of the lease, most urgent and oldest first. Nobody else is given them
 // before the lease ends. No task due is no error.
 func (s *Store) Claim(ctx context.Context, least indexer.Priority, n int, lease time.Duration) ([]indexer.Task, error) {
+	return s.claim(ctx, least, n, lease, false)
+}
+
+// ClaimFresh is Claim for tasks that have not failed since they were last asked
+// for or read.
+func (s *Store) ClaimFresh(ctx context.Context, least indexer.Priority, n int, lease time.Duration) ([]indexer.Task, error) {
+	return s.claim(ctx, least, n, lease, true)
+}
+
+func (s *Store) claim(ctx context.Context, least indexer.Priority, n int, lease time.Duration, fresh bool) ([]indexer.Task, error) {
 	// The claim need not reach the disk before the work begins: if it is lost in
 	// a crash, the task is simply due again. A setting made in the statement holds
 	// to the end of its transaction, which is the statement's own.
@@ -89,7 +100,7 @@ func (s *Store) Claim(ctx context.Context, least indexer.Priority, n int, lease 
 		WITH due AS (
 			SELECT id FROM task
 			WHERE given_up_at IS NULL AND priority <= $1 AND run_after <= now()
-				AND (leased_until IS NULL OR leased_until <= now())
+				AND (leased_until IS NULL OR leased_until <= now()) AND (error IS NULL OR NOT $4)
 			ORDER BY priority, run_after, id LIMIT $2 FOR UPDATE SKIP LOCKED
 		), claimed AS (
 			UPDATE task t SET leased_until = now() + $3 * interval '1 second', attempts = attempts + 1, claims = claims + 1
@@ -106,7 +117,7 @@ func (s *Store) Claim(ctx context.Context, least indexer.Priority, n int, lease 
 		LEFT JOIN tag t ON t.repository_id = r.id AND t.name = c.reference
 		LEFT JOIN manifest tm ON tm.repository_id = r.id AND tm.id = t.manifest_id
 		ORDER BY c.priority, c.id`
-	rows, err := collect[taskRow](ctx, s.pool, q, int16(least), n, lease.Seconds())
+	rows, err := collect[taskRow](ctx, s.pool, q, int16(least), n, lease.Seconds(), fresh)
 	return tasksOf(rows), wrap("claim tasks", err)
 }
 
@@ -149,9 +160,11 @@ func (s *Store) Renew(ctx context.Context, tasks []indexer.Task, lease time.Dura
 // asked for it meanwhile, else it is due again; one that is in again is looked at
 // once more after that while, without a hint and without hurry.
 //
+// Those in unfinished are left to their reader.
+//
 // It returns ErrStale, and the transaction must not be committed, if a lease had
 // ended and somebody else has claimed the task since: what they read is newer.
-func done(ctx context.Context, tx pgx.Tx, before *pgx.Batch, tasks []indexer.Task, again map[int64]time.Duration) error {
+func done(ctx context.Context, tx pgx.Tx, before *pgx.Batch, tasks []indexer.Task, again map[int64]time.Duration, unfinished map[int64]bool) error {
 	asked, err := lockTasks(ctx, tx, before, tasks)
 	if err != nil {
 		return err
@@ -160,6 +173,7 @@ func done(ctx context.Context, tx pgx.Tx, before *pgx.Batch, tasks []indexer.Tas
 	var after []float64
 	for _, t := range tasks {
 		switch d, look := again[t.ID]; {
+		case unfinished[t.ID]:
 		case asked[t.ID]:
 			due = append(due, t.ID)
 		case look:
@@ -214,6 +228,9 @@ func lockTasks(ctx context.Context, tx pgx.Tx, before *pgx.Batch, tasks []indexe
 
 // ErrStale: a task was given to somebody else before its reader was done.
 var ErrStale = errors.New("the lease had ended, and somebody else has the task")
+
+// ErrLocked: another transaction holds what would have to be waited for.
+var ErrLocked = errors.New("it waited too long for a lock of another transaction")
 
 // keys gives ids and counters in order of id, the order in which rows are locked.
 func keys(tasks []indexer.Task) (ids []int64, wanted, claims []int) {

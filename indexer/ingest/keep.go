@@ -1,0 +1,214 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/postgres"
+)
+
+const (
+	// storeTimeout is how long one transaction that stores findings may take, from
+	// when it begins: 10 s. The largest manifest that is read, of 1,000 entries and 4
+	// MiB, takes under one on two busy cores.
+	storeTimeout = 10 * time.Second
+	// sharedWait is how long a transaction that stores what several have read waits
+	// for a lock: 500 ms, fifty times what a push takes. Then each is stored by itself,
+	// and waits for what it needs alone.
+	sharedWait = 500 * time.Millisecond
+	// scanWait is the same for what a scan found: 3 s. Nobody waits for it, and to
+	// store 64 findings one by one takes ten times as long as all at once.
+	scanWait = 3 * time.Second
+	// largeRows and largeBytes make a finding large: 250 rows or 512 KiB. It is stored
+	// by itself, and no other waits for it. The largest index seen in public
+	// registries has 60 entries, and an image at most 127 layers.
+	largeRows  = 250
+	largeBytes = 512 << 10
+)
+
+// errStopping is why a task is given back that was read and not stored: we stop.
+var errStopping = fmt.Errorf("stopping: %w", context.Canceled)
+
+// A keeper stores what workers of one process have read.
+type keeper struct {
+	store *postgres.Store
+	limit time.Duration // of one transaction
+	group group
+
+	alone sync.Mutex // held while one is stored by itself
+	mu    sync.Mutex
+	apart map[string]int // repositories that such a one is about, or waits to be
+}
+
+// keep stores findings, and returns those that could not be: they count as
+// attempts, with the reason. An error means that the database is away, and that
+// the leases will end. leave is called before waiting for what others need not.
+func (k *keeper) keep(ctx context.Context, findings []indexer.Finding, shared bool, leave func()) (failed []failure, err error) {
+	var together, apart []indexer.Finding
+	for _, f := range findings {
+		if isLarge(f) || k.isApart(f.Task.Repository) {
+			apart = append(apart, f)
+		} else {
+			together = append(together, f)
+		}
+	}
+	failed, blocked, err := k.keepTogether(ctx, together, shared)
+	if err != nil {
+		return failed, err
+	}
+	apart = append(apart, blocked...)
+	if len(apart) == 0 {
+		return failed, nil
+	}
+	leave()
+	for _, f := range apart {
+		failure, err := k.keepApart(ctx, f)
+		if err != nil {
+			return failed, err
+		}
+		failed = append(failed, failure...)
+	}
+	return failed, nil
+}
+
+// isLarge reports whether to store a finding takes long.
+func isLarge(f indexer.Finding) bool {
+	rows, size := len(f.Asks), 0
+	for _, m := range f.Manifests {
+		rows += len(m.Entries) + len(m.Layers) + len(m.Labels) + len(m.Annotations)
+		size += len(m.Body) + len(m.ConfigBody) + sizeOfStrings(m.Labels) + sizeOfStrings(m.Annotations)
+	}
+	return rows > largeRows || size > largeBytes
+}
+
+// keepTogether stores findings in one transaction, shared with those of other
+// workers. If that fails, each is stored by itself; blocked are those that others
+// keep from being stored just now.
+func (k *keeper) keepTogether(ctx context.Context, findings []indexer.Finding, shared bool) (failed []failure, blocked []indexer.Finding, err error) {
+	if len(findings) == 0 {
+		return nil, nil, nil
+	}
+	if shared {
+		err = k.group.apply(findings, func(all []indexer.Finding) error { return k.apply(ctx, all, sharedWait) })
+	} else {
+		err = k.apply(ctx, findings, scanWait)
+	}
+	if err == nil {
+		return nil, nil, nil
+	}
+	if ctx.Err() != nil {
+		return giveBack(findings), nil, nil
+	}
+	for i, f := range findings {
+		err := k.apply(ctx, []indexer.Finding{f}, sharedWait)
+		switch {
+		case err != nil && ctx.Err() != nil:
+			return append(failed, giveBack(findings[i:])...), nil, nil
+		case err == nil || errors.Is(err, postgres.ErrStale): // whoever has it now knows better
+		case errors.Is(err, postgres.ErrLocked) || errors.Is(err, indexer.ErrTooSlow):
+			blocked = append(blocked, f)
+		case errors.Is(err, indexer.ErrUnavailable):
+			return failed, nil, err
+		default:
+			failed = append(failed, notStored(f, err))
+		}
+	}
+	return failed, blocked, nil
+}
+
+// keepApart stores one finding when its turn comes. Its time begins then.
+func (k *keeper) keepApart(ctx context.Context, f indexer.Finding) (failed []failure, err error) {
+	k.count(f.Task.Repository, 1)
+	defer k.count(f.Task.Repository, -1)
+	k.alone.Lock()
+	defer k.alone.Unlock()
+	if ctx.Err() != nil {
+		return giveBack([]indexer.Finding{f}), nil
+	}
+	err = k.apply(ctx, []indexer.Finding{f}, 0)
+	switch {
+	case err == nil || errors.Is(err, postgres.ErrStale):
+		return nil, nil
+	case errors.Is(err, indexer.ErrUnavailable) && !errors.Is(err, indexer.ErrTooSlow):
+		return nil, err
+	}
+	return []failure{notStored(f, err)}, nil
+}
+
+// apply stores findings in one transaction that may take as long as the limit says
+// from now on, also when we are stopping.
+func (k *keeper) apply(ctx context.Context, findings []indexer.Finding, lockWait time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), k.limit)
+	defer cancel()
+	return k.store.ApplyUnlessLocked(ctx, findings, lockWait)
+}
+
+func notStored(f indexer.Finding, err error) failure {
+	return failure{task: f.Task, err: fmt.Errorf("not stored: %w", err)}
+}
+
+func giveBack(findings []indexer.Finding) (failed []failure) {
+	for _, f := range findings {
+		failed = append(failed, failure{task: f.Task, err: errStopping})
+	}
+	return failed
+}
+
+func (k *keeper) count(repository string, n int) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.apart == nil {
+		k.apart = map[string]int{}
+	}
+	if k.apart[repository] += n; k.apart[repository] == 0 {
+		delete(k.apart, repository)
+	}
+}
+
+// isApart reports whether something of a repository is being stored by itself, or
+// waits for that: who stores another part of it would wait for its locks.
+func (k *keeper) isApart(repository string) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.apart[repository] > 0
+}
+
+// A group stores one batch after the other. What comes while one is being stored
+// is the next.
+type group struct {
+	storing sync.Mutex
+	mu      sync.Mutex
+	next    *batch
+}
+
+// A batch is stored by the first of those in it whose turn it is.
+type batch struct {
+	findings []indexer.Finding
+	stored   bool
+	err      error
+}
+
+func (g *group) apply(findings []indexer.Finding, store func([]indexer.Finding) error) error {
+	g.mu.Lock()
+	if g.next == nil {
+		g.next = &batch{}
+	}
+	b := g.next
+	b.findings = append(b.findings, findings...)
+	g.mu.Unlock()
+
+	g.storing.Lock()
+	defer g.storing.Unlock()
+	if b.stored {
+		return b.err
+	}
+	g.mu.Lock()
+	g.next = nil
+	g.mu.Unlock()
+	b.err, b.stored = store(b.findings), true
+	return b.err
+}
