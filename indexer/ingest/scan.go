@@ -56,7 +56,7 @@ func (s *Scanner) Run(ctx context.Context) (ran bool, err error) {
 	s.Log.InfoContext(ctx, "scan begins", "scan", scan.ID, "reason", scan.Reason, "after", cursor)
 	s.Metrics.ScanRunning.Set(1)
 	defer s.Metrics.ScanRunning.Set(0)
-	run := &scanRun{Scanner: s, scan: scan, from: cursor, cursor: cursor, seen: map[string]bool{}}
+	run := &scanRun{Scanner: s, scan: scan, from: cursor, cursor: cursor, atCursor: scan, seen: map[string]bool{}}
 	if err := run.all(ctx); err != nil {
 		return true, errors.Join(err, run.interrupt(ctx, err))
 	}
@@ -80,11 +80,22 @@ type scanRun struct {
 	mu       sync.Mutex
 	scan     indexer.Scan
 	cursor   string
-	order    []string        // repositories begun and not yet behind the cursor, in catalogue order
-	finished map[string]bool // of those
-	inARow   int             // repositories that failed one after the other
-	away     int             // repositories for which nobody answered, one after the other
-	told     time.Time       // when a line was last logged
+	atCursor indexer.Scan      // what was counted up to the cursor
+	order    []string          // repositories begun and not yet behind the cursor, in catalogue order
+	finished map[string]counts // of those
+	inARow   int               // repositories that failed one after the other
+	away     int               // repositories for which nobody answered, one after the other
+	told     time.Time         // when a line was last logged
+}
+
+// counts are what one repository adds to a scan.
+type counts struct{ tags, changed, errors int }
+
+func (c counts) addTo(s *indexer.Scan) {
+	s.Repositories++
+	s.Tags += c.tags
+	s.Changed += c.changed
+	s.Errors += c.errors
 }
 
 // listAhead is how many names the listing may be ahead of the looking, so that
@@ -101,7 +112,7 @@ func (r *scanRun) all(ctx context.Context) error {
 	defer telling.Wait()
 	defer stop()
 
-	r.finished = map[string]bool{}
+	r.finished = map[string]counts{}
 	names := make(chan string, listAhead)
 	group, looking := errgroup.WithContext(ctx)
 	group.SetLimit(r.Parallelism)
@@ -214,10 +225,11 @@ func (r *scanRun) begin(ctx context.Context, group *errgroup.Group, c chunk, inO
 	}
 }
 
-// forgotten looks at the repositories of the book that the catalogue did not
-// list. After a scan was taken on half-way, those before that are looked at
-// once more.
+// forgotten looks at the repositories of the book that the catalogue did not list.
 func (r *scanRun) forgotten(ctx context.Context) error {
+	if err := r.listBefore(ctx); err != nil {
+		return err
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(r.Parallelism)
 	after := ""
@@ -240,6 +252,24 @@ func (r *scanRun) forgotten(ctx context.Context) error {
 	}
 }
 
+// listBefore lists what the catalogue has up to where this process took the scan
+// on: whoever had it before looked at those, and counted them.
+func (r *scanRun) listBefore(ctx context.Context) error {
+	if r.from == "" {
+		return nil
+	}
+	for name, err := range r.Remote.Repositories(ctx, "") {
+		if err != nil {
+			return err
+		}
+		r.seen[name] = true
+		if name == r.from {
+			break
+		}
+	}
+	return nil
+}
+
 // repository looks at one repository. One that cannot be looked at is counted,
 // and hides no other; a database that is away, or a registry, ends the scan,
 // which goes on before the first repository for which it did not answer.
@@ -256,13 +286,13 @@ func (r *scanRun) repository(ctx context.Context, name string, shelf postgres.Sh
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case err != nil:
-		r.scan.Errors++
 		r.inARow++
 		r.Log.WarnContext(ctx, "repository not scanned", "repository", name, "error", err)
 		if r.inARow >= maxRepositoryErrors {
 			return err
 		}
 		if errors.Is(err, indexer.ErrUnavailable) {
+			r.scan.Errors++
 			r.away++
 			if r.away >= maxAway {
 				return err
@@ -273,22 +303,28 @@ func (r *scanRun) repository(ctx context.Context, name string, shelf postgres.Sh
 		r.inARow = 0
 	}
 	r.away = 0
-	if name > r.from { // those before were counted when they were looked at first
-		r.scan.Repositories++
-		r.scan.Tags += tags
-		r.scan.Changed += len(asks)
+	c := counts{tags: tags, changed: len(asks)}
+	if err != nil {
+		c.errors = 1
 	}
-	r.advance(name)
+	c.addTo(&r.scan)
+	r.advance(name, c)
 	return nil
 }
 
 // advance moves the cursor over the repositories that are finished, up to the
 // first that is not: where a scan goes on, nothing before may be missing.
-func (r *scanRun) advance(name string) {
-	r.finished[name] = true
-	for len(r.order) > 0 && r.finished[r.order[0]] {
-		r.cursor = r.order[0]
-		delete(r.finished, r.cursor)
+func (r *scanRun) advance(name string, c counts) {
+	r.finished[name] = c
+	for len(r.order) > 0 {
+		first := r.order[0]
+		c, finished := r.finished[first]
+		if !finished {
+			return
+		}
+		r.cursor = first
+		c.addTo(&r.atCursor)
+		delete(r.finished, first)
 		r.order = r.order[1:]
 	}
 }
@@ -427,10 +463,10 @@ func (r *scanRun) interrupt(ctx context.Context, why error) error {
 
 func (r *scanRun) save(ctx context.Context) error {
 	r.mu.Lock()
-	scan, cursor := r.scan, r.cursor
+	scan, cursor, atCursor := r.scan, r.cursor, r.atCursor
 	r.mu.Unlock()
 	r.show(scan)
 	ctx, cancel := context.WithTimeout(ctx, saveTimeout)
 	defer cancel()
-	return r.Store.Progress(ctx, scan, cursor)
+	return r.Store.Progress(ctx, scan, cursor, atCursor)
 }

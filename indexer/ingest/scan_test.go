@@ -97,6 +97,54 @@ func TestScanResumes(t *testing.T) {
 	h.equal()
 }
 
+// A scan that another process takes over counts each repository once, also those
+// that were looked at before their turn, whose names sort otherwise than the
+// catalogue lists them, or that the catalogue does not list.
+func TestScanTakenOverCounts(t *testing.T) {
+	t.Parallel()
+	h := open(t, registrytest.Config{Notify: nobody})
+	const of = 24
+	for i := range of / 4 {
+		for _, name := range []string{"fleet%d", "fleet%d/a", "fleet%d-b", "fleet%d/a/0"} { // the catalogue has fleet0/a/0 first
+			h.image(fmt.Sprintf(name, i), "v1", "x")
+		}
+	}
+	h.exec("INSERT INTO repository (name) VALUES ('a/forgotten'), ('z/forgotten')")
+	var stop context.CancelFunc
+	var looks atomic.Int32
+	h.through(func(w http.ResponseWriter, r *http.Request) bool {
+		if name := listed(r); name == "" || strings.HasSuffix(name, "forgotten") {
+			return false
+		}
+		if n := looks.Add(1); n%9 == 0 && n < 30 {
+			stop()
+		}
+		return false
+	})
+	if err := h.store.RequestScan(t.Context(), "command"); err != nil {
+		t.Fatal(err)
+	}
+	runs := 0
+	for ran, err := true, error(nil); runs == 0 || err != nil; runs++ {
+		ctx, cancel := context.WithCancel(t.Context())
+		stop = cancel
+		if ran, err = h.scanner.Run(ctx); !ran || runs > 10 {
+			t.Fatalf("run %d: ran %v, %v", runs, ran, err)
+		}
+		cancel()
+	}
+	if runs < 2 {
+		t.Fatal("the scan was never taken over")
+	}
+	want := fmt.Sprintf("%d of %d repositories, %d tags, %d changed, 0 errors", of+2, of, of, of)
+	const q = "SELECT format('%s of %s repositories, %s tags, %s changed, %s errors', repositories, listed, tags, changed, errors) FROM scan"
+	if got := h.column(q); !cmp.Equal(got, []string{want}) {
+		t.Errorf("after %d runs: %v, want %s", runs, got, want)
+	}
+	h.drain()
+	h.equal()
+}
+
 // A repository that cannot be looked at is counted, and hides no other.
 func TestScanOfFailingRepository(t *testing.T) {
 	t.Parallel()

@@ -37,9 +37,9 @@ func requestScan(ctx context.Context, db querier, reason string) error {
 }
 
 // NextScan gives the scan to be done now: one that somebody began and did not
-// finish, with the repository up to which it came, else one that is waiting,
-// which begins. It returns ErrNotFound if there is none. Only the leader may
-// call it.
+// finish, with the repository up to which it came and what it had counted there,
+// else one that is waiting, which begins. It returns ErrNotFound if there is none.
+// Only the leader may call it.
 func (s *Store) NextScan(ctx context.Context) (scan indexer.Scan, cursor string, err error) {
 	const q = `
 		UPDATE scan SET started_at = COALESCE(started_at, now())
@@ -47,7 +47,8 @@ func (s *Store) NextScan(ctx context.Context) (scan indexer.Scan, cursor string,
 			AND NOT ($1 AND started_at IS NULL AND reason = $2 AND EXISTS (
 				SELECT FROM scan before WHERE before.reason = $2 AND before.started_at > now() - $3 * interval '1 second'))
 			ORDER BY started_at NULLS LAST, id LIMIT 1)
-		RETURNING id, reason, asked_at, started_at, finished_at, listed, repositories, tags, changed, errors, error, cursor`
+		RETURNING id, reason, asked_at, started_at, finished_at, cursor_counts[1] AS listed, cursor_counts[1] AS repositories,
+			cursor_counts[2] AS tags, cursor_counts[3] AS changed, cursor_counts[4] AS errors, error, cursor`
 	type row struct {
 		scanRow
 		Cursor string
@@ -62,10 +63,15 @@ func (s *Store) NextScan(ctx context.Context) (scan indexer.Scan, cursor string,
 	return rows[0].scan(), rows[0].Cursor, nil
 }
 
-// Progress records how far a scan has come, and that it goes on.
-func (s *Store) Progress(ctx context.Context, scan indexer.Scan, cursor string) error {
-	const q = `UPDATE scan SET repositories = $2, tags = $3, changed = $4, errors = $5, cursor = $6, listed = $7, error = NULL WHERE id = $1`
-	_, err := s.pool.Exec(ctx, q, scan.ID, scan.Repositories, scan.Tags, scan.Changed, scan.Errors, cursor, scan.Listed)
+// Progress records how far a scan has come, and that it goes on. What is in atCursor
+// was counted up to the cursor; others are looked at before their turn.
+func (s *Store) Progress(ctx context.Context, scan indexer.Scan, cursor string, atCursor indexer.Scan) error {
+	const q = `
+		UPDATE scan SET repositories = $2, tags = $3, changed = $4, errors = $5, cursor = $6, listed = $7, error = NULL,
+			cursor_counts = ARRAY[$8, $9, $10, $11]::int[]
+		WHERE id = $1`
+	_, err := s.pool.Exec(ctx, q, scan.ID, scan.Repositories, scan.Tags, scan.Changed, scan.Errors, cursor, scan.Listed,
+		atCursor.Repositories, atCursor.Tags, atCursor.Changed, atCursor.Errors)
 	return wrap("scan progress", err)
 }
 
