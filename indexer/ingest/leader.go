@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -23,6 +24,11 @@ const (
 	// partitionEvery is how often partitions are made and dropped. They are made
 	// three months ahead, so a failure has time.
 	partitionEvery = time.Hour
+	// watchEvery is how often the leader looks whether the registry was restarted: every
+	// 5 s, by one request for /v2/. watchPause is the least between two scans that it
+	// asks for because of that: a minute.
+	watchEvery = 5 * time.Second
+	watchPause = time.Minute
 	// keepPause is the least between two times that tiers and vocabulary are found
 	// anew, or that storage is counted, and keepShare how many times as long as it
 	// took the last time: a minute of a small book, an hour of a million
@@ -40,6 +46,7 @@ type Leader struct {
 	Metrics        *Metrics
 	FetchAll       time.Duration // a scan begins this long after the one before; 0: only when asked for
 	GarbageCollect time.Duration // tidying; 0: never
+	Watch          time.Duration // between two looks for a restart of the registry; 0: five seconds
 	Retention      postgres.Retention
 }
 
@@ -62,6 +69,7 @@ func (l *Leader) lead(ctx context.Context) error {
 	l.Metrics.Leader.Set(1)
 	var upkeep sync.WaitGroup
 	upkeep.Go(func() { l.keepPartitions(ctx) }) // apart from scans, which may take hours
+	upkeep.Go(func() { l.watch(ctx) })
 	search, storage := make(chan struct{}, 1), make(chan struct{}, 1)
 	upkeep.Go(func() { l.keep(ctx, "search", search, l.sortOut) })
 	upkeep.Go(func() { l.keep(ctx, "storage", storage, l.countStorage) })
@@ -104,6 +112,28 @@ func (l *Leader) scan(ctx context.Context) (ran bool, err error) {
 		}
 	}
 	return l.Scanner.Run(ctx)
+}
+
+// watch asks for a scan when the registry seems to have been restarted, until the
+// context ends: it loses what it had not told us, and says so only with the next
+// push.
+func (l *Leader) watch(ctx context.Context) {
+	probe := l.Scanner.Remote.Probe()
+	defer probe.Close()
+	var asked time.Time
+	restarted := false
+	for ctx.Err() == nil {
+		restarted = probe.Look(ctx) || restarted
+		if restarted && time.Since(asked) >= watchPause {
+			if err := l.Store.RequestScan(ctx, "restart"); err == nil {
+				l.Log.InfoContext(ctx, "the registry seems to have been restarted: a scan is asked for")
+				asked, restarted = time.Now(), false
+			} else if ctx.Err() == nil {
+				l.Log.WarnContext(ctx, "scan not asked for", "error", err)
+			}
+		}
+		rest(ctx, cmp.Or(l.Watch, watchEvery))
+	}
 }
 
 func (l *Leader) tidy(ctx context.Context) {

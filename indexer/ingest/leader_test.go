@@ -4,9 +4,12 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"net/http"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/portbook/portbook/indexer"
@@ -14,6 +17,43 @@ import (
 	"github.com/portbook/portbook/indexer/postgres"
 	"github.com/portbook/portbook/registry/registrytest"
 )
+
+// A registry that was restarted and gets no push afterwards is noticed all the same:
+// what it lost, a scan finds.
+func TestLeaderNoticesRestart(t *testing.T) {
+	t.Parallel()
+	h := open(t, registrytest.Config{Root: t.TempDir(), Notify: nobody}) // all events are lost
+	h.work()
+	ctx, stop := context.WithCancel(t.Context())
+	var looks atomic.Int32
+	h.through(func(w http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Path == "/v2/" {
+			looks.Add(1)
+		}
+		return false
+	})
+	leader := &ingest.Leader{Store: h.store, Scanner: h.scanner, Watch: 10 * time.Millisecond,
+		Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Metrics: ingest.NewMetrics(prometheus.NewRegistry())}
+	done := make(chan error)
+	go func() { done <- leader.Run(ctx) }()
+	eventually(t, "the registry was looked at", func() bool { return looks.Load() > 2 })
+	if got := h.column("SELECT reason FROM scan"); len(got) > 0 {
+		t.Errorf("before a restart scans were asked for: %v", got)
+	}
+	h.registry.Stop()
+	n := looks.Load()
+	eventually(t, "it was looked at while it is away", func() bool { return looks.Load() > n+1 })
+	h.registry.Restart()
+	h.image("demo/app", "v1", "x")
+	eventually(t, "what the registry did not tell is in the book", func() bool { return len(h.column("SELECT name FROM tag")) == 1 })
+	stop()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if got := h.column("SELECT DISTINCT reason FROM scan"); !cmp.Equal(got, []string{"restart"}) {
+		t.Errorf("reasons of scans: %v", got)
+	}
+}
 
 // Whoever leads counts what is stored, without being asked.
 func TestLeaderCountsStorage(t *testing.T) {

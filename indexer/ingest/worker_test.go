@@ -460,7 +460,7 @@ func TestHangingReferences(t *testing.T) {
 func TestSlowStore(t *testing.T) {
 	t.Parallel()
 	h := open(t, registrytest.Config{})
-	h.workers.StoreTimeout = 300 * time.Millisecond
+	h.workers.StoreTimeout = 500 * time.Millisecond
 	h.image("slow/app", "v0", "x")
 	h.scan()
 	lock, err := h.pool.Begin(t.Context())
@@ -471,7 +471,10 @@ func TestSlowStore(t *testing.T) {
 	if _, err := lock.Exec(t.Context(), "SELECT FROM repository WHERE name = 'slow/app' FOR UPDATE"); err != nil {
 		t.Fatal(err)
 	}
-	h.work()
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	stopped := make(chan error)
+	go func() { stopped <- h.workers.Run(ctx) }()
 	h.image("slow/app", "v1", "slow")
 	for i := range 3 {
 		h.image("demo/app", fmt.Sprintf("v%d", i), "x")
@@ -494,13 +497,14 @@ func TestSlowStore(t *testing.T) {
 	if err := lock.Rollback(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := h.store.RequestScan(t.Context(), "command"); err != nil {
-		t.Fatal(err)
+	stop()
+	if err := <-stopped; err != nil {
+		t.Error(err)
 	}
-	if _, err := h.scanner.Run(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "after a scan it is in the book", func() bool { return len(h.asked()) == 0 })
+	w := h.workers
+	h.workers = &ingest.Workers{Store: w.Store, Remote: w.Remote, Log: w.Log, Metrics: w.Metrics, MaxMeta: w.MaxMeta, Events: 1, Scans: 1}
+	h.exec("UPDATE task SET leased_until = NULL")
+	h.scan()
 	h.equal()
 }
 
