@@ -142,12 +142,12 @@ func (w *Workers) loop(ctx context.Context, least indexer.Priority, batch int, n
 		if err != nil {
 			break
 		}
-		n, err := w.step(ctx, s, least, batch)
+		n, away, err := w.step(ctx, s, least, batch)
 		if err != nil && !failing && ctx.Err() == nil {
 			w.Log.WarnContext(ctx, "worker step failed", "error", err)
 		}
 		failing = err != nil
-		if n == 0 || err != nil {
+		if n == 0 || away || err != nil {
 			select {
 			case <-ctx.Done():
 			case <-news:
@@ -165,20 +165,21 @@ func (w *Workers) Step(ctx context.Context, least indexer.Priority, n int) (int,
 	w.init()
 	s := &seat{room: w.rooms[least]}
 	defer s.leave()
-	return w.step(ctx, s, least, n)
+	n, _, err := w.step(ctx, s, least, n)
+	return n, err
 }
 
 // step is Step with a seat, which it gives up if it takes long. What failed before
 // is not claimed while as many wait for an answer as may: it would most likely wait
-// too.
-func (w *Workers) step(ctx context.Context, s *seat, least indexer.Priority, n int) (int, error) {
+// too. It reports also whether the registry is away.
+func (w *Workers) step(ctx context.Context, s *seat, least indexer.Priority, n int) (claimed int, away bool, err error) {
 	claim := w.Store.Claim
 	if s.room.full() {
 		claim = w.Store.ClaimFresh
 	}
 	tasks, err := claim(ctx, least, n, lease)
 	if err != nil || len(tasks) == 0 {
-		return 0, err
+		return 0, false, err
 	}
 	stopRenewing := w.renew(ctx, tasks)
 	defer stopRenewing()
@@ -186,7 +187,8 @@ func (w *Workers) step(ctx context.Context, s *seat, least indexer.Priority, n i
 	notStored, err := w.keeper.keep(ctx, findings, least == indexer.PriorityEvent, s.leave)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
 	defer cancel()
-	return len(tasks), errors.Join(err, w.settle(ctx, append(notStored, without(failed, notStored)...)))
+	away, unsettled := w.settle(ctx, append(notStored, without(failed, notStored)...))
+	return len(tasks), away, errors.Join(err, unsettled)
 }
 
 // without leaves out failures of tasks that are among others.
@@ -223,9 +225,6 @@ type failure struct {
 	began time.Time // when it was read
 	err   error
 }
-
-// errUntried is why a task was given back that was claimed and not read.
-var errUntried = errors.New("not tried")
 
 // readWhenFree reads tasks as soon as there is room. Those of events always have.
 func (w *Workers) readWhenFree(ctx context.Context, s *seat, tasks []indexer.Task, least indexer.Priority) ([]indexer.Finding, []failure) {
@@ -264,9 +263,7 @@ func (w *Workers) readAll(ctx context.Context, s *seat, tasks []indexer.Task) (f
 		case long:
 			return findings, failed // the rest was given back
 		case ctx.Err() != nil || away == 2:
-			for _, t := range rest {
-				failed = append(failed, failure{t, began, errUntried})
-			}
+			w.giveBack(ctx, rest)
 			return findings, failed
 		}
 	}
@@ -290,13 +287,13 @@ func (w *Workers) read(ctx context.Context, s *seat, t indexer.Task, left func()
 
 // giveBack gives back tasks that were not tried, for others to read at once.
 func (w *Workers) giveBack(ctx context.Context, tasks []indexer.Task) {
+	if len(tasks) == 0 {
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
 	defer cancel()
-	for _, t := range tasks {
-		if err := w.Store.Release(ctx, t, 0, ""); err != nil {
-			w.Log.WarnContext(ctx, "task not given back", "error", err)
-			return // the leases will end
-		}
+	if err := w.Store.GiveBack(ctx, tasks); err != nil { // the leases will end
+		w.Log.WarnContext(ctx, "tasks not given back", "error", err)
 	}
 }
 
@@ -374,7 +371,7 @@ func (w *Workers) answersOthers(ctx context.Context, began time.Time) (bool, tim
 
 func outcome(f indexer.Finding, err error) string {
 	switch {
-	case errors.Is(err, indexer.ErrUnavailable):
+	case errors.Is(err, indexer.ErrUnavailable), errors.Is(err, errCrowded):
 		return "unavailable"
 	case err != nil:
 		return "failed"
@@ -385,33 +382,33 @@ func outcome(f indexer.Finding, err error) string {
 // settle gives back the tasks that failed: untried if we are stopping or the
 // registry is away, which is nobody's fault here, and counted otherwise. It is not
 // away if it answered a read that began later, or answers for what it showed before.
-func (w *Workers) settle(ctx context.Context, failed []failure) error {
-	var all error
+func (w *Workers) settle(ctx context.Context, failed []failure) (away bool, err error) {
 	for _, f := range failed {
-		all = errors.Join(all, w.settleOne(ctx, f))
+		unanswered, settleErr := w.settleOne(ctx, f)
+		away, err = away || unanswered, errors.Join(err, settleErr)
 	}
-	return all
+	return away, err
 }
 
-func (w *Workers) settleOne(ctx context.Context, f failure) error {
+func (w *Workers) settleOne(ctx context.Context, f failure) (away bool, err error) {
 	switch {
-	case errors.Is(f.err, context.Canceled), errors.Is(f.err, errUntried):
-		return w.Store.Release(ctx, f.task, 0, "")
+	case errors.Is(f.err, context.Canceled):
+		return false, w.Store.Release(ctx, f.task, 0, "")
 	case errors.Is(f.err, errCrowded):
 		w.log(ctx, slog.LevelInfo, "read broken off", f)
-		return w.Store.Release(ctx, f.task, w.most(crowdedRetry), reason(f.err))
+		return false, w.Store.Release(ctx, f.task, w.most(crowdedRetry), reason(f.err))
 	case errors.Is(f.err, indexer.ErrUnavailable) && !errors.Is(f.err, indexer.ErrTooSlow):
-		if answered, away := w.answersOthers(ctx, f.began); !answered {
+		if answered, since := w.answersOthers(ctx, f.began); !answered {
 			w.log(ctx, slog.LevelWarn, "registry away", f)
-			return w.Store.Release(ctx, f.task, min(max(w.pause(1), away), awayRetryMost), reason(f.err))
+			return true, w.Store.Release(ctx, f.task, min(max(w.pause(1), since), awayRetryMost), reason(f.err))
 		}
 	}
 	if f.task.Attempts >= maxAttempts {
 		w.log(ctx, slog.LevelError, "gave up reading", f)
-		return w.giveUp(ctx, f)
+		return false, w.giveUp(ctx, f)
 	}
 	w.log(ctx, slog.LevelInfo, "read failed", f)
-	return w.Store.Retry(ctx, f.task, w.pause(f.task.Attempts), reason(f.err))
+	return false, w.Store.Retry(ctx, f.task, w.pause(f.task.Attempts), reason(f.err))
 }
 
 // reason returns what people are told of an error: in the book, on /status and

@@ -263,6 +263,16 @@ func (s *Store) Release(ctx context.Context, t indexer.Task, after time.Duration
 	return wrap("release task", err)
 }
 
+// GiveBack is Release for tasks that others may read at once.
+func (s *Store) GiveBack(ctx context.Context, tasks []indexer.Task) error {
+	ids, _, claims := keys(tasks)
+	const q = `
+		UPDATE task t SET leased_until = NULL, attempts = GREATEST(attempts - 1, 0)
+		FROM unnest($1::bigint[], $2::int[]) AS ours (id, claims) WHERE t.id = ours.id AND t.claims = ours.claims`
+	_, err := s.pool.Exec(ctx, q, ids, claims)
+	return wrap("give back tasks", err)
+}
+
 // GiveUp stops trying a task that failed too often; it stays, to be shown, until
 // it is asked for again. If it was asked for meanwhile, it is due again instead.
 func (s *Store) GiveUp(ctx context.Context, t indexer.Task, reason string) error {
