@@ -10,6 +10,7 @@ import (
 
 	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/postgres"
+	"github.com/portbook/portbook/indexer/remote"
 )
 
 const (
@@ -118,7 +119,7 @@ func (l *Leader) scan(ctx context.Context) (ran bool, err error) {
 // context ends: it loses what it had not told us, and says so only with the next
 // push.
 func (l *Leader) watch(ctx context.Context) {
-	probe := l.Scanner.Remote.Probe()
+	probe := remote.NewProbe(l.Scanner.Remote)
 	defer probe.Close()
 	var asked time.Time
 	restarted := false

@@ -336,29 +336,30 @@ func (a *answers) since(began time.Time) (answered bool, away time.Duration) {
 	return false, time.Since(a.away)
 }
 
-const (
-	// controlTimeout is how long the registry may take to answer the control: 5 s.
-	controlTimeout = 5 * time.Second
-	// controlEvery is how often it is asked at most: once a second.
-	controlEvery = time.Second
-)
+// controlTimeout is how long the registry may take to answer the control: 5 s.
+const controlTimeout = 5 * time.Second
 
 // control asks the registry for a tag that it showed before, and reports whether it
-// answers. The question is conditional: it sends no event.
-func (w *Workers) control(ctx context.Context) bool {
+// answers, if nobody has asked since a time. The question is conditional: it sends
+// no event.
+func (w *Workers) control(ctx context.Context, since time.Time) bool {
 	a := &w.answers
 	a.asking.Lock()
 	defer a.asking.Unlock()
 	a.mu.Lock()
 	tag := a.tag
 	a.mu.Unlock()
-	if time.Since(a.asked) < controlEvery || tag.Digest == "" {
+	if tag.Digest == "" {
+		return false
+	}
+	if a.asked.After(since) {
 		return a.answer
 	}
+	a.asked = time.Now()
 	ctx, cancel := context.WithTimeout(ctx, controlTimeout)
 	defer cancel()
 	_, err := w.Remote.Shows(ctx, tag.Task.Repository, tag.Task.Reference, tag.Digest)
-	a.asked, a.answer = time.Now(), err == nil || errors.Is(err, indexer.ErrNotFound)
+	a.answer = err == nil || errors.Is(err, indexer.ErrNotFound)
 	return a.answer
 }
 
@@ -366,7 +367,7 @@ func (w *Workers) control(ctx context.Context) bool {
 // whose read began at a time and failed, and how long it has been away if not.
 func (w *Workers) answersOthers(ctx context.Context, began time.Time) (bool, time.Duration) {
 	answered, away := w.answers.since(began)
-	return answered || w.control(ctx), away
+	return answered || w.control(ctx, began), away
 }
 
 func outcome(f indexer.Finding, err error) string {

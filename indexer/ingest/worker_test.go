@@ -435,7 +435,8 @@ func TestHangingReferences(t *testing.T) {
 		h.workers.WakeForScan()
 		return refused.Load() > 3*hanging
 	})
-	if got := h.column("SELECT attempts::text FROM task WHERE attempts > 1 OR given_up_at IS NOT NULL"); len(got) > 0 {
+	// A read under way has been counted, and is taken back when it ends.
+	if got := h.column("SELECT attempts::text FROM task WHERE attempts - (leased_until IS NOT NULL)::int > 1 OR given_up_at IS NOT NULL"); len(got) > 0 {
 		t.Errorf("while the registry answers nothing, attempts count: %v", got)
 	}
 	away.Store(false)

@@ -22,9 +22,9 @@ type Probe struct {
 	met    bool // it has answered
 }
 
-// Probe returns one that has not looked yet. It asks without authentication: being
+// NewProbe returns one that has not looked yet. It asks without authentication: being
 // refused is an answer, and costs the registry no password hash.
-func (c *Client) Probe() *Probe {
+func NewProbe(c *Client) *Probe {
 	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return &Probe{client: c, http: &http.Client{Transport: transport(1), CheckRedirect: stay}}
 }

@@ -26,7 +26,7 @@ func TestProbe(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := client.Probe()
+	p := remote.NewProbe(client)
 	t.Cleanup(p.Close)
 	look := func(what string, want bool) {
 		t.Helper()
