@@ -648,10 +648,10 @@ const typesOfReferrers = `
 			THEN 'application/vnd.docker.container.image.v1+json' ELSE 'application/vnd.oci.image.config.v1+json' END AS name
 		FROM manifest m JOIN manifest_body b ON b.repository_id = m.repository_id AND b.manifest_id = m.id
 		WHERE m.repository_id = ANY($1) AND m.kind = 'image' AND m.subject IS NOT NULL AND m.artifact_type_id IS NULL
-	), new AS (
+	), types AS (
 		INSERT INTO media_type (name) SELECT DISTINCT name FROM untyped ON CONFLICT (name) DO UPDATE SET name = excluded.name RETURNING id, name
 	)
-	UPDATE manifest m SET artifact_type_id = new.id FROM untyped u JOIN new ON new.name = u.name
+	UPDATE manifest m SET artifact_type_id = types.id FROM untyped u JOIN types ON types.name = u.name
 	WHERE m.repository_id = u.repository_id AND m.id = u.id`
 
 // column runs a statement that gives one column.

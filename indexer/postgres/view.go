@@ -341,7 +341,7 @@ func (v *View) manifestRow(ctx context.Context, ref indexer.Reference) (storedMa
 		"COALESCE(at.name, '') AS artifact_type", "m.kind", "COALESCE(p.os, '') AS os",
 		"COALESCE(p.architecture, '') AS architecture", "COALESCE(p.variant, '') AS variant", "m.size", "m.content_size",
 		"m.created_at", "m.seen_at", "m.labels", "m.annotations", "m.problems", "b.body", "b.config",
-		"COALESCE("+storedHas("m.repository_id", "m.id")+", ARRAY(SELECT kind FROM ("+has("m")+") AS had (kind) ORDER BY 1)) AS has").
+		"NULLIF(COALESCE("+storedHas("m.repository_id", "m.id")+", ARRAY(SELECT kind FROM ("+has("m")+") AS had (kind) ORDER BY 1)), '{}') AS has").
 		From("repository r").
 		Join("manifest m ON m.repository_id = r.id").
 		Join("media_type mt ON mt.id = m.media_type_id").
