@@ -92,7 +92,15 @@ func (s *server) index(maxAge time.Duration) func(http.ResponseWriter, *http.Req
 		if err != nil {
 			return err
 		}
-		err = s.answerIndex(w, r, as, q, func(Book) (*document, error) { return nil, errNotMade })
+		err = s.answerIndex(w, r, as, q, func(b Book) (*document, error) {
+			select {
+			case s.making <- struct{}{}:
+				defer func() { <-s.making }()
+				return s.indexDocument(r, b, q)
+			default:
+				return nil, errNotMade
+			}
+		})
 		if !errors.Is(err, errNotMade) {
 			return err
 		}

@@ -1,6 +1,7 @@
 package web_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -390,3 +391,62 @@ func TestIndexOwners(t *testing.T) {
 		}
 	}
 }
+
+// A heldBook gives images when it may.
+type heldBook struct {
+	*book
+	asked, may chan struct{}
+}
+
+func (b heldBook) Images(ctx context.Context, q indexer.ImageQuery) ([]indexer.RepositoryImages, error) {
+	b.asked <- struct{}{}
+	select {
+	case <-b.may:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	return b.book.Images(ctx, q)
+}
+
+// Indexes are made few at a time, since each takes much memory. Who waits holds no
+// connection of the database, and is answered in the end.
+func TestIndexesAreMadeFew(t *testing.T) {
+	t.Parallel()
+	b := heldBook{&book{}, make(chan struct{}), make(chan struct{})}
+	reads := make(chan int, 100)
+	s := serve(t, b.book, func(c *web.Config) {
+		c.Read = func(_ context.Context, f func(web.Book) error) error {
+			reads <- 1
+			defer func() { reads <- -1 }()
+			return f(b)
+		}
+	})
+	codes := make(chan int)
+	ask := func(tag string) {
+		go func() {
+			resp, _ := get(t, s.URL+"/index/static?tag="+tag)
+			codes <- resp.StatusCode
+		}()
+	}
+	ask("a")
+	<-b.asked
+	ask("b")
+	<-b.asked
+	ask("c")
+	running := 0
+	for seen := 0; seen < 4; seen++ { // three begin, and one of them leaves to wait
+		running += <-reads
+	}
+	if running != 2 {
+		t.Errorf("%d reads while two indexes are made and one waits", running)
+	}
+	close(b.may)
+	<-b.asked // the third
+	for range 3 {
+		if code := <-codes; code != http.StatusOK {
+			t.Errorf("status %d", code)
+		}
+	}
+}
+
+func (b heldBook) ImagesState(context.Context, indexer.ImageQuery) (string, error) { return "", nil }
