@@ -29,7 +29,9 @@ for dir in registry schema indexer deploy $(ls -d test/*/ | grep -v '^test/clien
 	# see that they changed. Modules below test stand outside the workspace: their
 	# dependencies are nobody else's concern.
 	case $dir in test/*) work=off ;; *) work= ;; esac
-	(cd "$dir" && GOWORK=$work go test -count=1 -timeout 20m ./...) || failed+=("${dir%/}")
+	# test/attack prints what victims of attacks felt, which go test hides otherwise.
+	case $dir in test/attack/) show=-v ;; *) show= ;; esac
+	(cd "$dir" && GOWORK=$work go test $show -count=1 -timeout 20m ./...) || failed+=("${dir%/}")
 done
 
 section "Result"

@@ -1,0 +1,33 @@
+package attack
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/portbook/portbook/registry/push"
+)
+
+// failingRegistry is what a registry with a broken storage does, which whoever
+// may push there can ask for.
+var failingRegistry = []attack{
+	{
+		name: "300 references that hang",
+		run: func(ctx context.Context, s *site, f *felt) {
+			s.faults.hangAt("/v2/attack/hangs/")
+			// Children first: they hang by digest, the rest by tag.
+			desc, err := s.push.Image(ctx, "attack/hangs", "", push.ImageSpec{})
+			if err != nil {
+				f.fail("push: %v", err)
+				return
+			}
+			_, body, err := s.push.Fetch(ctx, "attack/hangs", desc.Digest.String())
+			for n := 0; n < 300 && err == nil && ctx.Err() == nil; n++ {
+				_, err = s.push.Manifest(ctx, "attack/hangs", fmt.Sprintf("tag%d", n), imageType, body)
+			}
+			if err != nil && ctx.Err() == nil {
+				f.fail("push: %v", err)
+			}
+		},
+		after: func(ctx context.Context, s *site, f *felt) { s.mustBeThere(ctx, f, "attack/hangs") },
+	},
+}

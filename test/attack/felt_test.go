@@ -1,0 +1,235 @@
+package attack
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/portbook/portbook/registry/push"
+	"github.com/portbook/portbook/test/bench/harness"
+)
+
+const (
+	// between is the pause of victims: five pushes, 25 searches and five indexes
+	// a second load no machine.
+	betweenPushes   = 200 * time.Millisecond
+	betweenSearches = 40 * time.Millisecond
+	betweenIndexes  = 200 * time.Millisecond
+	// foundTimeout is how long a push is waited for: 30 s, where it takes some
+	// milliseconds. Then it counts as never found.
+	foundTimeout = 30 * time.Second
+	// answerTimeout is how long an answer is waited for: 30 s. A request has a
+	// budget of some seconds; an answer that takes longer counts as none.
+	answerTimeout = 30 * time.Second
+	// maxIndex is the most bytes of flatpak's answer to a victim: 1 MiB. Without
+	// attacks it is 500 bytes; whoever pushes may add an image of his own, but no
+	// image many times.
+	maxIndex = 1 << 20
+	// maxIndexer and maxPostgres are the most memory, in bytes: of the indexer
+	// 512 MiB, where a busy one takes 150; of PostgreSQL's processes, without what
+	// they share, 1 GiB.
+	maxIndexer  = 512 << 20
+	maxPostgres = 1 << 30
+)
+
+// felt is what victims felt in one phase, and what attackers were answered.
+type felt struct {
+	name              string
+	indexer, postgres int64         // most memory, bytes
+	settled           time.Duration // until nothing of it was left to do
+
+	mu                        sync.Mutex
+	pushes, searches, indexes []float64 // milliseconds
+	index                     int       // bytes of the largest answer of flatpak's index
+	wrong                     map[string]int
+	answers                   map[int]int // to attackers, by status
+	largest                   int         // bytes of the largest
+	slowest                   float64     // milliseconds of the slowest
+	notes                     []string
+}
+
+// fail records something that must not be.
+func (f *felt) fail(format string, args ...any) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.wrong == nil {
+		f.wrong = map[string]int{}
+	}
+	f.wrong[fmt.Sprintf(format, args...)]++
+}
+
+// note records something that people may want to know.
+func (f *felt) note(format string, args ...any) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.notes = append(f.notes, fmt.Sprintf(format, args...))
+}
+
+func (f *felt) add(to *[]float64, since time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	*to = append(*to, harness.Milliseconds(time.Since(since)))
+}
+
+// judge fails the test for each fact that must not be.
+func (f *felt) judge(t *testing.T) {
+	t.Helper()
+	for what, times := range f.wrong {
+		t.Errorf("%s (%d times)", what, times)
+	}
+	if f.index > maxIndex {
+		t.Errorf("flatpak's index was %d bytes, want at most %d", f.index, maxIndex)
+	}
+	if f.indexer > maxIndexer {
+		t.Errorf("the indexer took %d MB, want at most %d", f.indexer>>20, maxIndexer>>20)
+	}
+	if f.postgres > maxPostgres {
+		t.Errorf("PostgreSQL took %d MB, want at most %d", f.postgres>>20, maxPostgres>>20)
+	}
+}
+
+// victim is the client of victims, who have an address of their own, so that a
+// limit for each address tells them from attackers.
+var victim = &http.Client{Timeout: answerTimeout, Transport: &http.Transport{MaxIdleConnsPerHost: 16}}
+
+// startVictims has them work until ctx ends; the returned function waits until
+// they have the answers to what they began, until all ends.
+func (s *site) startVictims(ctx, all context.Context, f *felt) (wait func()) {
+	var victims sync.WaitGroup
+	every := func(pause time.Duration, do func(n int)) {
+		victims.Go(func() {
+			tick := time.NewTicker(pause)
+			defer tick.Stop()
+			for n := 0; ctx.Err() == nil; n++ {
+				do(n)
+				select {
+				case <-ctx.Done():
+				case <-tick.C:
+				}
+			}
+		})
+	}
+	every(betweenPushes, func(n int) { s.pushAndFind(all, f, n) })
+	every(betweenSearches, func(n int) { s.search(all, f, n) })
+	every(betweenIndexes, func(int) { s.askIndex(all, f) })
+	return victims.Wait
+}
+
+// pushAndFind pushes a small image and searches until it is shown.
+func (s *site) pushAndFind(ctx context.Context, f *felt, n int) {
+	s.words++
+	word, name := harness.UniqueWord(s.words), fmt.Sprintf("victims/app%d", n%5)
+	spec := push.ImageSpec{Labels: map[string]string{"org.opencontainers.image.description": word}}
+	if _, err := s.push.Image(ctx, name, "latest", spec); err != nil {
+		f.fail("a victim's push failed: %v", err)
+		return
+	}
+	start := time.Now()
+	for step := time.Millisecond; ; step = min(max(time.Since(start)/10, time.Millisecond), 200*time.Millisecond) {
+		status, body, err := get(ctx, victim, s.indexer.URL+"/v1/search?q="+word)
+		if err != nil || status != http.StatusOK {
+			f.fail("a victim's search for its push: %s", outcome(status, err))
+		}
+		if finds(body, name) {
+			f.add(&f.pushes, start)
+			return
+		}
+		if time.Since(start) > foundTimeout {
+			f.fail("a victim's push was not found in %v", foundTimeout)
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(step):
+		}
+	}
+}
+
+func finds(body []byte, name string) bool {
+	var answer struct{ Results []struct{ Name string } }
+	if json.Unmarshal(body, &answer) != nil {
+		return false
+	}
+	for _, r := range answer.Results {
+		if r.Name == name {
+			return true
+		}
+	}
+	return false
+}
+
+// searches are what victims ask for.
+var searches = []string{
+	"/v1/search?n=25&q=bystander", "/api/v1/search?q=harbour+label:team%3Dblue", "/?q=firefox", "/api/v1/search?q=demo&sort=updated",
+}
+
+func (s *site) search(ctx context.Context, f *felt, n int) {
+	path := searches[n%len(searches)]
+	start := time.Now()
+	status, body, err := get(ctx, victim, s.indexer.URL+path)
+	if err != nil || status != http.StatusOK || len(body) == 0 {
+		f.fail("a victim's search %s: %s", path, outcome(status, err))
+		return
+	}
+	f.add(&f.searches, start)
+}
+
+// flatpakQuery is what flatpak asks for (facts of 1.14: label, architecture, os,
+// tag).
+const flatpakQuery = "/index/static?label:org.flatpak.ref:exists=1&architecture=amd64&os=linux&tag=latest"
+
+// askIndex asks as flatpak does, and looks whether it finds what it should.
+func (s *site) askIndex(ctx context.Context, f *felt) {
+	start := time.Now()
+	status, body, err := get(ctx, victim, s.indexer.URL+flatpakQuery)
+	if err != nil || status != http.StatusOK {
+		f.fail("flatpak's index: %s", outcome(status, err))
+		return
+	}
+	f.add(&f.indexes, start)
+	f.mu.Lock()
+	f.index = max(f.index, len(body))
+	f.mu.Unlock()
+	if owners := ownersOf(body, firefox); !slices.Equal(owners, []string{"flathub/firefox"}) {
+		f.fail("%s is offered by %q, want flathub/firefox alone", firefox, owners)
+	}
+}
+
+// maxBody is the most of an answer that is read: 256 MiB, to see how large one
+// gets.
+const maxBody = 256 << 20
+
+func get(ctx context.Context, client *http.Client, address string) (int, []byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return 0, nil, err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody))
+	return resp.StatusCode, body, err
+}
+
+// outcome tells how a request went, without its address.
+func outcome(status int, err error) string {
+	var asked *url.Error
+	if errors.As(err, &asked) {
+		err = asked.Err
+	}
+	if err != nil {
+		return "no answer: " + err.Error()
+	}
+	return fmt.Sprintf("status %d", status)
+}

@@ -1,0 +1,209 @@
+package attack
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/portbook/portbook/registry/push"
+	"github.com/portbook/portbook/test/bench/harness"
+)
+
+const (
+	database = "attacked"
+	// plantTimeout is how long the first scan may take: it takes some seconds.
+	plantTimeout = 2 * time.Minute
+	// settleTimeout is how long what an attack left to do is waited for. What
+	// takes longer is told, and goes on under the next attack.
+	settleTimeout = 5 * time.Second
+	// verifyTimeout bounds the last look, until the book equals the registry.
+	verifyTimeout = 90 * time.Second
+	// pushers plant at once.
+	pushers = 8
+	// bystanders are repositories that have nothing to do with any of it.
+	bystanders = 60
+)
+
+// A site is a whole system: registry, PostgreSQL, one writer that serves too, and
+// between registry and writer something that can make reads fail.
+type site struct {
+	*harness.System
+	registry *harness.Registry
+	indexer  *harness.Indexer
+	faults   *faults
+	push     *push.Client // to the registry itself
+	content  string       // directory of the registry's content
+	children []child      // of largeRepository
+
+	quiet, attacked time.Duration // how long a phase takes
+	words           int           // of victims' pushes so far
+}
+
+func newSite(t *testing.T) *site {
+	t.Helper()
+	ctx, began := t.Context(), time.Now()
+	told := func(what string) { t.Logf("%s after %.1f s", what, time.Since(began).Seconds()) }
+	system, err := harness.NewSystem(ctx, "", "")
+	check(t, err)
+	t.Cleanup(func() { check(t, system.Close()) })
+	s := &site{System: system, quiet: 3 * time.Second, attacked: 2500 * time.Millisecond}
+	if *long {
+		s.quiet, s.attacked = 10*time.Second, 15*time.Second
+	}
+	_, s.content, _ = strings.Cut(s.OnDisk(), "=")
+	told("built, and PostgreSQL started")
+	s.plant(t)
+	told("planted")
+
+	address, err := harness.FreeAddress()
+	check(t, err)
+	s.registry, err = s.StartRegistry(ctx, s.OnDisk(), "http://"+address+"/events")
+	check(t, err)
+	s.push = push.New(s.registry.URL)
+	s.faults = startFaults(t, s.registry.URL)
+	check(t, s.NewDatabase(ctx, database))
+	s.indexer, err = s.StartIndexer(ctx, database, address, "PORTBOOK_REGISTRY_URL="+s.faults.url,
+		"PORTBOOK_COMPONENTS_WEB_UI=true", "PORTBOOK_COMPONENTS_REGISTRY_PROXY=true")
+	check(t, err)
+	check(t, harness.Wait(ctx, plantTimeout, "the first scan", func() (bool, error) {
+		n, err := s.count(ctx, "SELECT count(*) FROM scan WHERE finished_at IS NOT NULL")
+		if n == 0 || err != nil {
+			return false, err
+		}
+		due, err := s.due(ctx)
+		return due == 0, err
+	}))
+	// As autovacuum does within a minute: without statistics no plan is as usual.
+	check(t, s.On(ctx, database, func(conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, "ANALYZE")
+		return err
+	}))
+	told("scanned")
+	return s
+}
+
+// plant fills the registry before anybody is told of it.
+func (s *site) plant(t *testing.T) {
+	t.Helper()
+	registry, err := s.StartRegistry(t.Context(), s.OnDisk(), "")
+	check(t, err)
+	s.push = push.New(registry.URL)
+	group, ctx := errgroup.WithContext(t.Context())
+	group.SetLimit(pushers)
+	for n := range bystanders {
+		group.Go(func() error {
+			return s.image(ctx, fmt.Sprintf("demo/app%d", n), "latest", map[string]string{
+				"org.opencontainers.image.description": fmt.Sprintf("bystander of harbour %d", n), "team": []string{"blue", "red"}[n%2],
+			})
+		})
+	}
+	group.Go(func() error { return s.image(ctx, "flathub/firefox", "latest", flatpakLabels(firefox, 0)) })
+	check(t, group.Wait())
+	for _, f := range families {
+		for _, a := range f.attacks {
+			if a.plant != nil {
+				check(t, a.plant(t.Context(), s))
+			}
+		}
+	}
+	registry.Stop()
+}
+
+func (s *site) image(ctx context.Context, repository, tag string, labels map[string]string) error {
+	_, err := s.push.Image(ctx, repository, tag, push.ImageSpec{Labels: labels})
+	return err
+}
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// count runs a query that gives one number.
+func (s *site) count(ctx context.Context, query string) (n int, err error) {
+	err = s.On(ctx, database, func(conn *pgx.Conn) error { return conn.QueryRow(ctx, query).Scan(&n) })
+	return n, err
+}
+
+// due is how many references wait to be read, but for second looks (priority 2),
+// which come two seconds after each push.
+func (s *site) due(ctx context.Context) (int, error) {
+	return s.count(ctx, "SELECT count(*) FROM task WHERE given_up_at IS NULL AND priority < 2")
+}
+
+// settle waits until nothing of an attack is left to do, and returns how long
+// that took.
+func (s *site) settle(t *testing.T) time.Duration {
+	t.Helper()
+	start := time.Now()
+	_ = harness.Wait(t.Context(), settleTimeout, "tasks", func() (bool, error) { // its error is only that time is over
+		n, err := s.due(t.Context())
+		return n == 0, err
+	})
+	return time.Since(start)
+}
+
+// verify compares the book with the registry.
+func (s *site) verify(t *testing.T) {
+	t.Helper()
+	var last *harness.Program
+	err := harness.Wait(t.Context(), verifyTimeout, "a book that equals the registry", func() (bool, error) {
+		p, err := s.StartVerify(s.registry.URL, database)
+		if err != nil {
+			return false, err
+		}
+		last = p
+		select {
+		case <-p.Done():
+		case <-t.Context().Done():
+		}
+		return p.Outcome() == "exit status 0", nil
+	})
+	if err != nil {
+		t.Errorf("%v: %s", err, last.Tail())
+	}
+}
+
+// watchMemory notes the most memory that the indexer and PostgreSQL have until
+// the returned function is called.
+func (s *site) watchMemory(f *felt) (stop func()) {
+	done := make(chan struct{})
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		tick := time.NewTicker(50 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			f.indexer = max(f.indexer, harness.Memory(s.indexer.PID()))
+			f.postgres = max(f.postgres, harness.FamilyMemory(s.Postmaster()))
+			select {
+			case <-done:
+				return
+			case <-tick.C:
+			}
+		}
+	})
+	return func() { close(done); watching.Wait() }
+}
+
+// linkTag makes a tag in the registry's own directory: hundreds of tags on one large
+// index take long to push, since the registry looks at each child
+// again for each.
+func (s *site) linkTag(repository, tag, digest string) error {
+	_, hex, _ := strings.Cut(digest, ":")
+	dir := filepath.Join(s.content, "docker/registry/v2/repositories", repository, "_manifests/tags", tag)
+	for _, name := range []string{"current/link", "index/sha256/" + hex + "/link"} {
+		if err := writeFile(filepath.Join(dir, name), digest); err != nil {
+			return err
+		}
+	}
+	return nil
+}
