@@ -261,15 +261,17 @@ type ImageList struct {
 	Images      []Image
 }
 
-// A Version numbers a state of the catalogue: it changes in the same
-// transaction as anything a reader can see. Equal versions are equal content;
-// of two versions of one epoch neither need be the later.
+// A Version names a state of the catalogue: it changes in the same transaction as
+// anything a reader can see. Equal versions are equal content.
 type Version struct {
-	Epoch  string // of the database's life; numbers of two epochs do not compare
+	Epoch string // of the database's life; numbers of two epochs do not compare
+	// Number is greater in a later state of one server. Two servers may have the
+	// same number for different states for a moment: see View.Version.
 	Number int64
+	State  uint64 // tells such states apart; it has no order
 }
 
-// String gives EPOCH.NUMBER.
+// String returns EPOCH.NUMBER.
 func (v Version) String() string { return v.Epoch + "." + strconv.FormatInt(v.Number, 10) }
 
 // ParseVersion reads what String gives. It returns ErrInvalid for anything else.

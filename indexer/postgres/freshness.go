@@ -10,16 +10,14 @@ import (
 // Freshness is the catalogue version of this state, and when the last whole scan
 // ended.
 func (v *View) Freshness(ctx context.Context) (indexer.Freshness, error) {
-	const q = `
-		SELECT (SELECT epoch FROM catalogue_epoch), (SELECT sum(v)::bigint FROM catalogue_version),
-			(SELECT max(finished_at) FROM scan WHERE error IS NULL)`
+	const q = "SELECT " + versionColumns + ", (SELECT max(finished_at) FROM scan WHERE error IS NULL)"
 	var f indexer.Freshness
 	var epoch *string
-	var number *int64
+	var shards []int64
 	var scanned *time.Time
-	err := v.tx.QueryRow(ctx, q).Scan(&epoch, &number, &scanned)
+	err := v.tx.QueryRow(ctx, q).Scan(&epoch, &shards, &scanned)
 	if err == nil {
-		f.Version, err = versionOf(epoch, number)
+		f.Version, err = versionOf(epoch, shards)
 	}
 	v.version, f.ScannedAt = f.Version, timeFrom(scanned)
 	return f, wrap("freshness", err)

@@ -3,9 +3,11 @@ package postgres
 import (
 	"cmp"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"maps"
 	"slices"
 	"time"
@@ -106,29 +108,41 @@ func rollback(ctx context.Context, tx pgx.Tx) {
 	_ = tx.Rollback(ctx) // a connection that cannot is closed
 }
 
-// Version is the catalogue version of this state.
+// Version is the catalogue version of this state: the sum of the shards, and a hash
+// of all of them. A lock on its shard gives each commit a place among those of that
+// shard, which is the same on every server; so equal shards are equal states. Equal
+// sums need not be: two transactions that commit at the same moment may become
+// visible on the primary in another order than on a standby, which goes by the WAL.
 func (v *View) Version(ctx context.Context) (indexer.Version, error) {
 	if v.version != (indexer.Version{}) {
 		return v.version, nil
 	}
 	var epoch *string
-	var number *int64
-	const q = `SELECT (SELECT epoch FROM catalogue_epoch), (SELECT sum(v)::bigint FROM catalogue_version)`
-	err := v.tx.QueryRow(ctx, q).Scan(&epoch, &number)
-	if err != nil {
-		return indexer.Version{}, wrap("catalogue version", err)
+	var shards []int64
+	err := v.tx.QueryRow(ctx, "SELECT "+versionColumns).Scan(&epoch, &shards)
+	if err == nil {
+		v.version, err = versionOf(epoch, shards)
 	}
-	v.version, err = versionOf(epoch, number)
 	return v.version, wrap("catalogue version", err)
 }
 
+// versionColumns are what versionOf takes.
+const versionColumns = "(SELECT epoch FROM catalogue_epoch), (SELECT array_agg(v ORDER BY shard) FROM catalogue_version)"
+
 // versionOf returns ErrUnavailable if there is no version: a backup without what
 // can be rebuilt was restored, and no writer has led since.
-func versionOf(epoch *string, number *int64) (indexer.Version, error) {
-	if epoch == nil || number == nil {
+func versionOf(epoch *string, shards []int64) (indexer.Version, error) {
+	if epoch == nil || len(shards) == 0 {
 		return indexer.Version{}, fmt.Errorf("not known yet: %w", indexer.ErrUnavailable)
 	}
-	return indexer.Version{Epoch: *epoch, Number: *number}, nil
+	version := indexer.Version{Epoch: *epoch}
+	state := fnv.New64a()
+	for _, n := range shards {
+		version.Number += n
+		state.Write(binary.BigEndian.AppendUint64(nil, uint64(n)))
+	}
+	version.State = state.Sum64()
+	return version, nil
 }
 
 // Repositories gives the repositories that have a tag, by name.

@@ -115,7 +115,7 @@ func write(w http.ResponseWriter, body []byte) error {
 // coding (RFC 9110, 8.8.3.3).
 func (s *server) etag(v indexer.Version, coding, key string) string {
 	sum := sha256.Sum256([]byte(s.build + "\x00" + coding + "\x00" + key))
-	return fmt.Sprintf(`"%s.%x"`, v, sum[:4])
+	return fmt.Sprintf(`"%s.%016x.%x"`, v, v.State, sum[:4])
 }
 
 // cacheControl never is empty: without it flatpak asks no more for 30 minutes.

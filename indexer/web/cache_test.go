@@ -33,6 +33,24 @@ func fullBook() *book {
 	}
 }
 
+// Two servers may show different states with the same number for a moment: an ETag
+// of one must not be taken for the other's.
+func TestEqualNumbersAreNotEqualETags(t *testing.T) {
+	t.Parallel()
+	for _, path := range cachedPaths {
+		etags := map[string]bool{}
+		for state := range uint64(2) {
+			b := fullBook()
+			b.version = indexer.Version{Epoch: "e", Number: 7, State: state}
+			resp, _ := get(t, serve(t, b).URL+path)
+			etags[resp.Header.Get("ETag")] = true
+		}
+		if len(etags) != 2 {
+			t.Errorf("%s: two states have the ETag %v", path, etags)
+		}
+	}
+}
+
 // A client that has the answer must be told so without a query being run, and
 // with the headers that keep flatpak asking.
 func TestNotModified(t *testing.T) {
