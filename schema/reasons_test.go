@@ -20,7 +20,7 @@ func TestReasonsAreReplaced(t *testing.T) {
 	}
 	later := 0
 	for _, m := range all {
-		if m.Version >= 14 {
+		if m.Version >= 12 {
 			later++
 		}
 	}

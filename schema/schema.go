@@ -21,8 +21,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"maps"
-	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -90,11 +88,14 @@ func Up(ctx context.Context, c Config) ([]Migration, error) {
 func Down(ctx context.Context, c Config, n int) ([]Migration, error) {
 	var done []Migration
 	err := locked(ctx, c, func(db *sql.DB, p *goose.Provider) error {
-		target, err := below(ctx, db, n)
+		version, err := p.GetDBVersion(ctx)
 		if err != nil {
 			return err
 		}
-		results, err := p.DownTo(ctx, target)
+		if int64(n) > version {
+			return fmt.Errorf("cannot take back %d migrations: %d are applied", n, version)
+		}
+		results, err := p.DownTo(ctx, version-int64(n))
 		done = applied(results)
 		return err
 	})
@@ -102,22 +103,6 @@ func Down(ctx context.Context, c Config, n int) ([]Migration, error) {
 		return done, fmt.Errorf("migrate down: %w", refusal(c, err))
 	}
 	return done, nil
-}
-
-// below is the version that is left when the latest n migrations are taken back:
-// numbers may be left out.
-func below(ctx context.Context, db *sql.DB, n int) (int64, error) {
-	versions, err := appliedVersions(ctx, db)
-	if err != nil {
-		return 0, err
-	}
-	applied := append(slices.Sorted(maps.Keys(versions)), 0)
-	slices.Sort(applied)
-	applied = slices.Compact(applied) // goose has a row of version 0
-	if n >= len(applied) {
-		return 0, fmt.Errorf("cannot take back %d migrations: %d are applied", n, len(applied)-1)
-	}
-	return applied[len(applied)-1-n], nil
 }
 
 // refusal adds the remedy to a want of rights. A user without any may still call
