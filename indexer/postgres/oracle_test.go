@@ -523,10 +523,10 @@ func globbed(pattern, text string) bool {
 	if !strings.ContainsAny(pattern, "*?") {
 		return pattern == text
 	}
-	p, s := []rune(pattern), []rune(text)
+	s := []rune(text)
 	row := make([]bool, len(s)+1) // of the pattern so far: which beginnings of the text it matches
 	row[0] = true
-	for _, c := range p {
+	for _, c := range pattern {
 		next := make([]bool, len(s)+1)
 		for i := range next {
 			switch {
