@@ -80,7 +80,7 @@ func TestNotModified(t *testing.T) {
 			}
 			wantAge := "max-age=90"
 			if path == "/index/dynamic" {
-				wantAge = "no-cache"
+				wantAge = "no-store, no-cache"
 			}
 			if got := again.Header.Get("Cache-Control"); got != wantAge {
 				t.Errorf("Cache-Control %q, want %q", got, wantAge)

@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"github.com/portbook/portbook/indexer"
@@ -77,12 +76,9 @@ const maxMaking = 2
 // errNotMade says that an index must be made, and that others are being made.
 var errNotMade = errors.New("the index is not made yet")
 
-// index answers /index/static and /index/dynamic. Both give the same; a maxAge
-// of 0 makes caches ask every time. It is "no-cache", not the "no-store" that
-// the specification mentions: flatpak takes no-store for "fresh for 30
-// minutes".
-func (s *server) index(maxAge time.Duration) func(http.ResponseWriter, *http.Request) error {
-	as := form{contentType: "application/json", maxAge: maxAge, gzip: true}
+// index answers /index/static and, without the leave to keep it, /index/dynamic.
+func (s *server) index(noStore bool) func(http.ResponseWriter, *http.Request) error {
+	as := form{contentType: "application/json", maxAge: s.MaxAgeIndex, noStore: noStore, gzip: true}
 	return func(w http.ResponseWriter, r *http.Request) error {
 		parameters, err := parametersOf(w, r)
 		if err != nil {

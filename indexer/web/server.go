@@ -208,8 +208,8 @@ func New(c Config) http.Handler {
 	mux.Handle("GET /v0/search", s.handle(s.reading(s.packageSearch), tellJSON))
 
 	for _, method := range []string{"GET", "POST"} {
-		mux.Handle(method+" /index/static", s.handle(s.reading(s.index(c.MaxAgeIndex)), tellFlatpak))
-		mux.Handle(method+" /index/dynamic", s.handle(s.reading(s.index(0)), tellFlatpak))
+		mux.Handle(method+" /index/static", s.handle(s.reading(s.index(false)), tellFlatpak))
+		mux.Handle(method+" /index/dynamic", s.handle(s.reading(s.index(true)), tellFlatpak))
 	}
 
 	api := http.NewServeMux()
