@@ -23,6 +23,7 @@ import (
 func TestLeaderNoticesRestart(t *testing.T) {
 	t.Parallel()
 	h := open(t, registrytest.Config{Root: t.TempDir(), Notify: nobody}) // all events are lost
+	h.image("demo/app", "v1", "x")
 	h.work()
 	ctx, stop := context.WithCancel(t.Context())
 	var looks atomic.Int32
@@ -44,7 +45,6 @@ func TestLeaderNoticesRestart(t *testing.T) {
 	n := looks.Load()
 	eventually(t, "it was looked at while it is away", func() bool { return looks.Load() > n+1 })
 	h.registry.Restart()
-	h.image("demo/app", "v1", "x")
 	eventually(t, "what the registry did not tell is in the book", func() bool { return len(h.column("SELECT name FROM tag")) == 1 })
 	stop()
 	if err := <-done; err != nil {
