@@ -279,6 +279,48 @@ func TestManyIndexesAreLeft(t *testing.T) {
 	}
 }
 
+// The tags of an index must not stand in the rows of the images in it, or each tag
+// of a large index costs all tags before it, as often as it has images. The images
+// are found by them all the same, until the tag goes.
+func TestTagsOfAnIndexStandOnce(t *testing.T) {
+	t.Parallel()
+	const name = "team/app"
+	s := shelf{t, New(schematest.New(t))}
+	var images []indexer.Manifest
+	for i := range 5 {
+		images = append(images, made(name, fmt.Sprint("linux/arch", i), 1, 1, "2026-01-01"))
+	}
+	index := listing(name, images...)
+	s.find(name, "v0", append([]indexer.Manifest{index}, images...)...)
+	s.find(name, "own", images[0])
+	for i := range 20 {
+		s.find(name, fmt.Sprint("v", i), index)
+	}
+	if n := s.rows("SELECT sum(cardinality(tags)) FROM image_search"); n != 21 {
+		t.Errorf("21 tags stand %d times in the rows of images", n)
+	}
+	s.finds("tag:v19 arch:arch4", name)
+	s.finds("tag:v1? arch:arch4", name)
+	s.finds("tag:own arch:arch0", name)
+	s.finds("tag:own arch:arch4")
+	s.finds("tag:o* arch:arch4")
+	of := func(tags ...string) (n int) {
+		for _, r := range s.images(indexer.ImageQuery{{Field: indexer.FieldTag, Op: indexer.OpEquals, Values: tags}}) {
+			n += len(r.Images)
+			for _, l := range r.Lists {
+				n += len(l.Images)
+			}
+		}
+		return n
+	}
+	if n := of("v7", "v8"); n != len(images) {
+		t.Errorf("%d images are shown by a tag of the index, want %d", n, len(images))
+	}
+	s.find(name, "v19") // gone
+	s.finds("tag:v19 arch:arch4")
+	s.finds("tag:v18 arch:arch4", name)
+}
+
 // The tag that speaks for a repository is latest, else the highest version, else
 // what moved last, and never one that keeps a referrer.
 func TestLeadingTag(t *testing.T) {

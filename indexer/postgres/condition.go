@@ -205,9 +205,7 @@ func ofOneImage(t indexer.Term) rowCondition {
 	}
 	switch t.Field {
 	case indexer.FieldTag:
-		if !isGlob(t.Value) {
-			return rowCondition{filter: hasTag(t.Value), dear: true}
-		}
+		return rowCondition{filter: hasTag(t.Value), dear: true}
 	case indexer.FieldLabel, indexer.FieldAnnotation:
 		term, exact := termOf(t)
 		if term == "" {
@@ -235,8 +233,28 @@ func imageHas(term string) sq.Sqlizer {
 	return sq.Expr("i.keys @> ARRAY[hashtextextended(?, 0)]", term)
 }
 
+// hasTag asks for a tag, of which the name may hold stars, of the repository.
 func hasTag(name string) sq.Sqlizer {
-	return sq.Expr("EXISTS (SELECT FROM tag t WHERE t.repository_id = s.repository_id AND t.name = ? AND t.manifest_id IS NOT NULL OFFSET 0)", name)
+	return sq.Expr("EXISTS (SELECT FROM tag t WHERE t.repository_id = s.repository_id AND ? AND t.manifest_id IS NOT NULL OFFSET 0)", glob("t.name", name))
+}
+
+// isShownBy asks whether a tag shows image_search AS i, itself or by an image index
+// that lists it. The fences keep Postgres from beginning with all tags or entries
+// there are.
+func isShownBy(name string) sq.Sqlizer {
+	if !isGlob(name) {
+		return sq.Expr(`(i.tags @> ARRAY[?::text] OR i.listed AND EXISTS (
+			SELECT FROM (SELECT t.manifest_id FROM tag t WHERE t.repository_id = i.repository_id AND t.name = ? OFFSET 0) AS t
+			CROSS JOIN LATERAL (SELECT m.digest FROM manifest m WHERE m.repository_id = i.repository_id AND m.id = i.manifest_id OFFSET 0) AS m
+			CROSS JOIN LATERAL (SELECT FROM index_entry e WHERE e.repository_id = i.repository_id AND e.digest = m.digest AND e.manifest_id = t.manifest_id LIMIT 1) AS e
+			OFFSET 0))`, name, name)
+	}
+	const matches = "EXISTS (SELECT FROM unnest(%s.tags) AS tag WHERE tag LIKE ?)"
+	return sq.Expr("("+fmt.Sprintf(matches, "i")+` OR i.listed AND EXISTS (
+			SELECT FROM (SELECT m.digest FROM manifest m WHERE m.repository_id = i.repository_id AND m.id = i.manifest_id OFFSET 0) AS m
+			CROSS JOIN LATERAL (SELECT DISTINCT e.manifest_id FROM index_entry e WHERE e.repository_id = i.repository_id AND e.digest = m.digest OFFSET 0) AS e
+			CROSS JOIN LATERAL (SELECT p.tags FROM image_search p WHERE p.repository_id = i.repository_id AND p.manifest_id = e.manifest_id OFFSET 0) AS p
+			WHERE `+fmt.Sprintf(matches, "p")+" OFFSET 0))", like(name), like(name))
 }
 
 // hasImage asks for an image of the repository. OFFSET 0 keeps Postgres from
@@ -273,10 +291,7 @@ func glob(expression, value string) sq.Sqlizer {
 func imageCondition(t indexer.Term) sq.Sqlizer {
 	switch t.Field {
 	case indexer.FieldTag:
-		if isGlob(t.Value) {
-			return sq.Expr("EXISTS (SELECT FROM unnest(i.tags) AS tag WHERE tag LIKE ?)", like(t.Value))
-		}
-		return sq.Expr("i.tags @> ARRAY[?::text]", t.Value)
+		return isShownBy(t.Value)
 	case indexer.FieldLabel:
 		return keyCondition(t, "m.labels")
 	case indexer.FieldAnnotation:

@@ -42,13 +42,15 @@ func (v *View) Images(ctx context.Context, q indexer.ImageQuery) ([]indexer.Repo
 	return repositoriesFrom(groups), nil
 }
 
-// ImagesState names what Images gives of a query. A search row is written anew
-// when what it finds moves, appears or goes, the tags of a list that it is in
-// among that, and then differs in its tags, in when it was pushed, or in what it
-// says of the image.
+// ImagesState names what Images gives of a query. A search row is written again
+// when what it finds moves, appears or goes, and then differs in its tags, in when
+// it was pushed, or in what it says of the image. The tags of the indexes that list
+// it do not stand there; that they differ, the repository tells, which may have
+// changed in something else too.
 func (v *View) ImagesState(ctx context.Context, q indexer.ImageQuery) (string, error) {
 	sel := psql.Select("count(*)", `COALESCE(bit_xor(hashtextextended(
-			concat_ws(' ', i.repository_id, i.manifest_id, i.listed, i.pushed_at, hash_array_extended(i.tags, 0), hash_array_extended(i.keys, 0), hash_array_extended(i.pairs, 0)), 0)), 0)`).
+			concat_ws(' ', i.repository_id, i.manifest_id, i.listed, i.pushed_at,
+				CASE WHEN i.listed THEN (SELECT r.updated_at FROM repository r WHERE r.id = i.repository_id) END, hash_array_extended(i.tags, 0), hash_array_extended(i.keys, 0), hash_array_extended(i.pairs, 0)), 0)), 0)`).
 		FromSelect(candidates(q), "i")
 	sql, args, err := sel.ToSql()
 	if err != nil {
@@ -298,7 +300,12 @@ func hint(c indexer.Condition) sq.Sqlizer {
 		if len(c.Values) == 1 && c.Values[0] == "latest" {
 			return sq.Expr("i.latest") // word for word, or Postgres does not use the index of these
 		}
-		return sq.Expr("i.tags && ?", cleaned(c.Values, ""))
+		// What tags of these names show is found once, by the index of their names.
+		return sq.Expr(`(i.tags && ? OR i.listed AND (i.repository_id, i.manifest_id) IN (
+			SELECT m.repository_id, m.id FROM (SELECT t.repository_id, t.manifest_id FROM tag t WHERE t.name = ANY(?) OFFSET 0) AS t
+			CROSS JOIN LATERAL (SELECT e.digest FROM index_entry e WHERE e.repository_id = t.repository_id AND e.manifest_id = t.manifest_id OFFSET 0) AS e
+			CROSS JOIN LATERAL (SELECT m.repository_id, m.id FROM manifest m WHERE m.repository_id = t.repository_id AND m.digest = e.digest OFFSET 0) AS m))`,
+			cleaned(c.Values, ""), cleaned(c.Values, ""))
 	case indexer.FieldOS:
 		return factHint(c, "os:")
 	case indexer.FieldArchitecture:

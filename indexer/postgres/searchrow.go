@@ -18,7 +18,7 @@ import (
 
 // searchForm is the form of the search rows that this program writes. Rows of
 // another are made anew by Reform; raise it when what stands in them changes.
-const searchForm = 3
+const searchForm = 4
 
 const (
 	// maxValues is the most values of one label or annotation that stand in the
@@ -148,33 +148,47 @@ var touchedParts = `
 	)`
 
 // touchedManifests are those of $1 and $2, the images in them, what has other
-// referrers, and the indexes that list what came or went.
+// referrers, and the indexes that list what came or went. Those that are not whole
+// have other tags that show them, and stay the same otherwise.
 var touchedManifests = `
 	WITH ` + touchedParts + `
-	SELECT m.repository_id, m.id, m.digest FROM given g JOIN manifest m ON m.repository_id = g.repository_id AND m.digest = g.digest
-	UNION
-	SELECT c.repository_id, c.id, c.digest FROM given g
-	JOIN manifest m ON m.repository_id = g.repository_id AND m.digest = g.digest
-	JOIN index_entry e ON e.repository_id = m.repository_id AND e.manifest_id = m.id
-	` + listedC + `
-	UNION
-	SELECT m.repository_id, m.id, m.digest FROM changed c JOIN manifest m ON m.repository_id = c.repository_id AND m.digest = c.digest
-	UNION
-	SELECT m.repository_id, m.id, m.digest FROM parents p JOIN manifest m ON m.repository_id = p.repository_id AND m.id = p.manifest_id
-	WHERE p.up_to <= ` + strconv.Itoa(maxListing)
+	SELECT repository_id, id, digest, bool_or(whole) AS whole FROM (
+		SELECT m.repository_id, m.id, m.digest, g.whole FROM given g JOIN manifest m ON m.repository_id = g.repository_id AND m.digest = g.digest
+		UNION ALL
+		SELECT c.repository_id, c.id, c.digest, false FROM given g
+		JOIN manifest m ON m.repository_id = g.repository_id AND m.digest = g.digest
+		JOIN index_entry e ON e.repository_id = m.repository_id AND e.manifest_id = m.id
+		` + listedC + `
+		UNION ALL
+		SELECT m.repository_id, m.id, m.digest, true FROM changed c JOIN manifest m ON m.repository_id = c.repository_id AND m.digest = c.digest
+		UNION ALL
+		SELECT m.repository_id, m.id, m.digest, true FROM parents p JOIN manifest m ON m.repository_id = p.repository_id AND m.id = p.manifest_id
+		WHERE p.up_to <= ` + strconv.Itoa(maxListing) + `
+	) AS manifests GROUP BY repository_id, id, digest`
 
 // imagesOf writes the search rows of the manifests that a statement selects, and
 // deletes those of manifests that no tag shows any more. $1 must be their
 // repositories: without it Postgres reads all tags there are.
+//
+// Of manifests that are not whole it writes only what tags say, where that differs:
+// an index may list a thousand images, and a tag that comes to it changes of each
+// no more than a time, which is not indexed.
 func imagesOf(manifests string) string {
 	columns := strings.Join(imageColumns, ", ")
 	return shownImages(manifests) + `, gone AS (
 		DELETE FROM image_search s USING touched x
 		WHERE s.repository_id = x.repository_id AND s.manifest_id = x.id
 			AND NOT EXISTS (SELECT FROM tagged g WHERE g.repository_id = x.repository_id AND g.id = x.id)
+	), moved AS (
+		UPDATE image_search s SET latest = g.latest, listed = g.listed, tags = g.tags, pushed_at = g.pushed_at FROM tagged g
+		WHERE NOT g.whole AND s.repository_id = g.repository_id AND s.manifest_id = g.id
+			AND (s.latest, s.listed, s.pushed_at, s.tags) IS DISTINCT FROM (g.latest, g.listed, g.pushed_at, g.tags)
+	), due AS MATERIALIZED (
+		SELECT * FROM tagged g
+		WHERE g.whole OR NOT EXISTS (SELECT FROM image_search s WHERE s.repository_id = g.repository_id AND s.manifest_id = g.id)
 	)
 	INSERT INTO image_search AS s (repository_id, manifest_id, ` + columns + `)
-	` + imageRows + `
+	` + imageRows("due") + `
 	ORDER BY m.repository_id, m.id
 	ON CONFLICT (repository_id, manifest_id) DO UPDATE SET (` + columns + `) = (excluded.` + strings.Join(imageColumns, ", excluded.") + `)`
 }
@@ -184,29 +198,41 @@ func imagesOf(manifests string) string {
 var imageColumns = []string{"latest", "listed", "tags", "facts", "keys", "pairs", "size", "layers", "created_at", "pushed_at"}
 
 // shownImages begins a statement: 'touched' are the manifests that another selects,
-// 'tagged' those of them that tags show, with these.
+// 'tagged' those of them that tags show, themselves or by an index that lists them.
+//
+// The tags of a row are those that show the manifest itself. If the images in an
+// index had its tags too, each tag of it would cost all tags before it, a thousand
+// times. So what the tags of an index say is found once for the index, and the
+// condition tag: asks for them by the index: see isShownBy.
 func shownImages(manifests string) string {
 	return `
-	WITH touched AS (` + manifests + `
-	), shown AS (
-		SELECT x.repository_id, x.id, t.name, t.moved_at, false AS listed FROM touched x
-		JOIN tag t ON t.repository_id = x.repository_id AND t.manifest_id = x.id
-		WHERE t.repository_id = ANY($1)
-		UNION ALL
-		SELECT x.repository_id, x.id, t.name, t.moved_at, true FROM touched x
+	WITH touched AS MATERIALIZED (` + manifests + `
+	), listing AS MATERIALIZED (
+		SELECT DISTINCT x.repository_id, x.id, x.whole, e.manifest_id FROM touched x
 		JOIN index_entry e ON e.repository_id = x.repository_id AND e.digest = x.digest
-		JOIN tag t ON t.repository_id = e.repository_id AND t.manifest_id = e.manifest_id
 		WHERE e.repository_id = ANY($1)
-	), tagged AS (
-		SELECT repository_id, id, bool_or(name = 'latest') AS latest, bool_or(listed) AS listed, array_agg(DISTINCT name) AS tags, max(moved_at) AS pushed_at
-		FROM shown GROUP BY repository_id, id
+	), own AS MATERIALIZED (
+		SELECT t.repository_id, t.manifest_id, bool_or(t.name = 'latest') AS latest, max(t.moved_at) AS pushed_at, array_agg(t.name ORDER BY t.name) AS tags
+		FROM tag t WHERE t.repository_id = ANY($1) AND (t.repository_id, t.manifest_id) IN (
+			SELECT repository_id, id FROM touched UNION SELECT repository_id, manifest_id FROM listing)
+		GROUP BY t.repository_id, t.manifest_id
+	), shown AS (
+		SELECT x.repository_id, x.id, x.whole, own.latest, own.pushed_at, own.tags, false AS listed FROM touched x
+		JOIN own ON own.repository_id = x.repository_id AND own.manifest_id = x.id
+		UNION ALL
+		SELECT l.repository_id, l.id, l.whole, own.latest, own.pushed_at, NULL, true FROM listing l
+		JOIN own ON own.repository_id = l.repository_id AND own.manifest_id = l.manifest_id
+	), tagged AS MATERIALIZED (
+		SELECT repository_id, id, whole, bool_or(latest) AS latest, bool_or(listed) AS listed, COALESCE(max(tags), '{}') AS tags, max(pushed_at) AS pushed_at
+		FROM shown GROUP BY repository_id, id, whole
 	)`
 }
 
-// imageRows are the search rows of what is tagged. Values of the time of building
-// are left out of the pairs: nobody asks for them, and they are of no two images
-// the same.
-var imageRows = `
+// imageRows are the search rows of those of tagged that stand in a table. Values of
+// the time of building are left out of the pairs: nobody asks for them, and they
+// are of no two images the same.
+func imageRows(tagged string) string {
+	return `
 	SELECT m.repository_id, m.id, g.latest, g.listed, g.tags,
 		ARRAY(
 			SELECT DISTINCT f COLLATE "C" FROM (
@@ -218,7 +244,7 @@ var imageRows = `
 			) AS facts WHERE f IS NOT NULL ORDER BY 1),
 		labelled.keys, labelled.pairs,
 		COALESCE(listed.size, m.content_size), CASE WHEN m.kind <> 'index' THEN cardinality(m.layer_ids) END, m.created_at, g.pushed_at
-	FROM tagged g
+	FROM ` + tagged + ` g
 	JOIN manifest m ON m.repository_id = g.repository_id AND m.id = g.id
 	LEFT JOIN media_type a ON a.id = m.artifact_type_id
 	LEFT JOIN platform p ON p.id = m.platform_id AND (p.os, p.architecture) <> ('unknown', 'unknown') AND (p.os, p.architecture) <> ('', '')
@@ -243,6 +269,7 @@ var imageRows = `
 			FROM jsonb_each_text(m.annotations)
 		) AS label
 	) labelled`
+}
 
 // A headRow is what a repository says of itself: the metadata of the manifest
 // that its leading tag shows, and of that index's first image; and what all its
@@ -628,7 +655,7 @@ func (s *Store) ReformAfter(ctx context.Context, after string) (n int, last stri
 			ids = append(ids, r.ID)
 		}
 		slices.Sort(ids)
-		const all = "SELECT repository_id, id, digest FROM manifest WHERE repository_id = ANY($1)"
+		const all = "SELECT repository_id, id, digest, true AS whole FROM manifest WHERE repository_id = ANY($1)"
 		batch := &pgx.Batch{}
 		batch.Queue(typesOfReferrers, ids)
 		batch.Queue(imagesOf(all), ids)

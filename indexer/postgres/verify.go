@@ -71,8 +71,8 @@ func (c *comparison) images() error {
 	if err != nil {
 		return err
 	}
-	manifests := "SELECT repository_id, id, digest FROM manifest WHERE repository_id = ANY($1) AND id > $2 ORDER BY id LIMIT " + strconv.Itoa(verifyBatch)
-	q := shownImages(manifests) + `, fresh (` + strings.Join(columns, ", ") + `) AS (` + imageRows + `)
+	manifests := "SELECT repository_id, id, digest, true AS whole FROM manifest WHERE repository_id = ANY($1) AND id > $2 ORDER BY id LIMIT " + strconv.Itoa(verifyBatch)
+	q := shownImages(manifests) + `, fresh (` + strings.Join(columns, ", ") + `) AS (` + imageRows("tagged") + `)
 		SELECT x.id, x.digest, ` + differing + ` AS what FROM touched x
 		LEFT JOIN fresh f ON f.repository_id = x.repository_id AND f.manifest_id = x.id
 		LEFT JOIN image_search s ON s.repository_id = x.repository_id AND s.manifest_id = x.id ORDER BY x.id`
