@@ -9,64 +9,82 @@ import (
 )
 
 // maxReferrerBytes is how many bytes of types and annotations a page of referrers
-// holds before it ends, and one referrer more: 2 MiB. Clients read no more than
-// 4 MiB of an answer (oras-go 2.6, registry/remote, defaultMaxMetadataBytes), and
-// JSON adds some 300 bytes to each referrer.
-const maxReferrerBytes = 2 << 20
+// holds before it ends, and one referrer more: 512 KiB. A referrer has some hundred
+// bytes of them, one with a certificate in its annotations 10 KB, and few images have a
+// hundred referrers, so that hardly a page is cut short by it; it bounds what
+// whoever may push makes each answer cost. JSON adds some 300 bytes to each referrer,
+// and clients read no more than 4 MiB of an answer (oras-go 2.6, registry/remote,
+// defaultMaxMetadataBytes).
+const maxReferrerBytes = 512 << 10
 
 // Referrers returns one page of the manifests that belong to q.Subject: those that
 // name it as their subject, those that the index on its referrers tag lists and
 // the book holds, and, unless q.OCI, those on tags of older tools and those beside it
-// in an image index. A manifest that
-// names the subject and is listed too comes once, as one that names it.
+// in an image index. A manifest that names the subject and is listed too comes once,
+// as one that names it.
 //
 // It reads no manifest's body. Keys come first, then the annotations of one key
 // after the other until the page is full, so that an answer of any size costs no
 // more than a page.
+//
+// Each manifest is looked up by the first row at or after its key, in the order of
+// the index that has the key. By "=" alone PostgreSQL, while it has no statistics
+// of a new book, takes any index that begins with the repository, and reads all
+// manifests of the repository for each one.
 func (v *View) Referrers(ctx context.Context, q indexer.ReferrerQuery) (indexer.ReferrerPage, error) {
 	query := `
-		WITH RECURSIVE said AS (
-			SELECT f.repository_id, f.manifest_id, f.tag, false AS beside FROM repository r JOIN referrer f ON f.repository_id = r.id
+		WITH RECURSIVE named AS (
+			SELECT f.repository_id, f.manifest_id, f.tag FROM repository r JOIN referrer f ON f.repository_id = r.id
 			WHERE r.name = $1 AND f.subject = $2 AND (f.tag = '' OR NOT $4)
-			UNION
-			SELECT e.repository_id, m.id, t.name, false FROM repository r
+		), list AS MATERIALIZED ( -- first, lest the entries of all indexes are read
+			SELECT i.repository_id, i.id, t.name AS tag FROM repository r
 			JOIN tag t ON t.repository_id = r.id AND t.name = $3
 			JOIN manifest i ON i.repository_id = t.repository_id AND i.id = t.manifest_id AND i.kind = 'index'
-			JOIN index_entry e ON e.repository_id = i.repository_id AND e.manifest_id = i.id
-			JOIN manifest m ON m.repository_id = e.repository_id AND m.digest = e.digest
-			WHERE r.name = $1 AND NOT EXISTS (
-				SELECT FROM referrer f WHERE f.repository_id = r.id AND f.subject = $2 AND f.manifest_id = m.id AND f.tag = '')
+			WHERE r.name = $1
+		), listed AS (
+			SELECT e.repository_id, e.digest, list.tag, false AS beside FROM list
+			JOIN index_entry e ON e.repository_id = list.repository_id AND e.manifest_id = list.id
 			UNION
-			SELECT e.repository_id, m.id, '', true FROM repository r JOIN index_entry e ON e.repository_id = r.id AND ` + attests + ` = $2
-			JOIN manifest m ON m.repository_id = e.repository_id AND m.digest = e.digest
-			WHERE r.name = $1 AND NOT $4 AND NOT EXISTS (
-				SELECT FROM referrer f WHERE f.repository_id = r.id AND f.subject = $2 AND f.manifest_id = m.id AND f.tag = '')
+			SELECT e.repository_id, e.digest, '', true FROM repository r JOIN index_entry e ON e.repository_id = r.id AND ` + attests + ` = $2
+			WHERE r.name = $1 AND NOT $4
+		), said AS (
+			SELECT m.repository_id, m.id, m.digest, m.artifact_type_id, named.tag, false AS beside, true AS names
+			FROM named CROSS JOIN LATERAL (
+				SELECT m.repository_id, m.id, m.digest, m.artifact_type_id FROM manifest m
+				WHERE m.repository_id = named.repository_id AND m.id >= named.manifest_id ORDER BY m.id LIMIT 1
+			) AS m WHERE m.id = named.manifest_id
+			UNION ALL
+			SELECT m.repository_id, m.id, m.digest, m.artifact_type_id, listed.tag, listed.beside, false
+			FROM listed CROSS JOIN LATERAL (
+				SELECT m.repository_id, m.id, m.digest, m.artifact_type_id FROM manifest m
+				WHERE m.repository_id = listed.repository_id AND m.digest >= listed.digest ORDER BY m.digest LIMIT 1
+			) AS m WHERE m.digest = listed.digest
 		), keys AS (
 			SELECT array_agg(k.id ORDER BY k.digest, k.tag) AS ids, array_agg(k.tag ORDER BY k.digest, k.tag) AS tags,
 				array_agg(k.beside ORDER BY k.digest, k.tag) AS beside, min(k.repository_id) AS repository_id
 			FROM (
-				SELECT m.repository_id, m.id, m.digest, s.tag, s.beside FROM said s JOIN manifest m ON m.repository_id = s.repository_id AND m.id = s.manifest_id
-				WHERE (m.digest, s.tag) > ($5, $6)
-				AND (cardinality($7::text[]) = 0 OR m.artifact_type_id IN (SELECT id FROM media_type WHERE name = ANY ($7)))
-				ORDER BY m.digest, s.tag LIMIT $8 + 1
+				SELECT s.repository_id, s.id, s.digest, s.tag, s.beside
+				FROM (SELECT said.*, bool_or(names AND tag = '') OVER (PARTITION BY id) AS once FROM said) AS s
+				WHERE (s.names OR NOT s.once) AND (s.digest, s.tag) > ($5, $6)
+				AND (cardinality($7::text[]) = 0 OR s.artifact_type_id IN (SELECT id FROM media_type WHERE name = ANY ($7)))
+				ORDER BY s.digest, s.tag LIMIT $8 + 1
 			) AS k
-		), page (n, bytes) AS ( -- up to the nth key, and how many bytes those before it have
-			SELECT 1, 0::bigint FROM keys WHERE ids IS NOT NULL
+		), page (n, bytes, digest, size, media_type, artifact_type, annotations) AS ( -- the nth, and how many bytes those up to it have
+			SELECT 0, 0::bigint, ''::bytea, 0::bigint, '' COLLATE "C", '' COLLATE "C", '' FROM keys WHERE ids IS NOT NULL
 			UNION ALL
-			SELECT page.n + 1, page.bytes + octet_length(mt.name) + COALESCE(octet_length(at.name), 0) + COALESCE(octet_length(m.annotations::text), 0)
-			FROM page CROSS JOIN keys
-			JOIN manifest m ON m.repository_id = keys.repository_id AND m.id = keys.ids[page.n]
-			JOIN media_type mt ON mt.id = m.media_type_id
-			LEFT JOIN media_type at ON at.id = m.artifact_type_id
-			WHERE page.bytes < $9
+			SELECT page.n + 1, page.bytes + octet_length(m.media_type) + octet_length(m.artifact_type) + COALESCE(octet_length(m.annotations), 0),
+				m.digest, m.size, m.media_type, m.artifact_type, m.annotations
+			FROM page CROSS JOIN keys CROSS JOIN LATERAL (
+				SELECT m.id, m.digest, m.size, m.annotations::text AS annotations,
+					(SELECT name FROM media_type WHERE id = m.media_type_id) AS media_type,
+					COALESCE((SELECT name FROM media_type WHERE id = m.artifact_type_id), '') AS artifact_type
+				FROM manifest m WHERE m.repository_id = keys.repository_id AND m.id >= keys.ids[page.n + 1] ORDER BY m.id LIMIT 1
+			) AS m
+			WHERE page.bytes < $9 AND page.n < $8 AND m.id = keys.ids[page.n + 1]
 		)
-		SELECT keys.tags[page.n] AS tag, keys.beside[page.n] AS beside, m.digest, mt.name AS media_type, COALESCE(at.name, '') AS artifact_type, m.size, m.annotations,
+		SELECT keys.tags[page.n] AS tag, keys.beside[page.n] AS beside, page.digest, page.media_type, page.artifact_type, page.size, page.annotations,
 			page.n < cardinality(keys.ids) AS more
-		FROM page CROSS JOIN keys
-		JOIN manifest m ON m.repository_id = keys.repository_id AND m.id = keys.ids[page.n]
-		JOIN media_type mt ON mt.id = m.media_type_id
-		LEFT JOIN media_type at ON at.id = m.artifact_type_id
-		WHERE page.n <= $8 AND page.bytes < $9 ORDER BY page.n`
+		FROM page CROSS JOIN keys WHERE page.n > 0 ORDER BY page.n`
 	type row struct {
 		Tag                     string
 		Beside                  bool

@@ -14,7 +14,8 @@ import (
 	"github.com/portbook/portbook/indexer"
 )
 
-// maxReferrers is the most referrers in one answer: 1,000, some 300 KB. Others are
+// maxReferrers is the most referrers in one answer: 1,000, some 300 KB and, as the
+// book has it, 512 KiB of types and annotations. Others are
 // on the next page, which a Link names (distribution-spec 1.1, "Listing
 // Referrers"). Few clients follow it, so a page is as large as is harmless.
 const maxReferrers = 1000
