@@ -159,7 +159,7 @@ func (s *server) waitFor(r *http.Request, q indexer.ImageQuery, assertions []ass
 func (s *server) check(r *http.Request, q indexer.ImageQuery, assertions []assertion, reply *assertReply) error {
 	ctx, cancel := context.WithTimeout(r.Context(), budget)
 	defer cancel()
-	return s.read(ctx, r.Pattern, func(b Book) error {
+	return s.read(ctx, r, func(b Book) error {
 		v, err := b.Version(ctx)
 		if err != nil || v == reply.version {
 			return err

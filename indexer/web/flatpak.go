@@ -68,10 +68,14 @@ type flatpakList struct {
 // too large; it is not there if none is.
 const leftOutField = "Portbook-Left-Out"
 
-// maxMaking is how many indexes are made at a time: 2. To make the largest takes
-// some 120 MB of memory, 50 MB for labels and the rest for the answer. Whoever waits holds no connection of the database, and
-// mostly finds made what he waits for.
-const maxMaking = 2
+// maxMaking is how many indexes are made at a time: 2, and for one client 1, so that
+// it never waits for its turn to read with the places of all. To make the largest
+// takes some 120 MB of memory, 50 MB for labels and the rest for the answer. Whoever
+// waits holds no connection of the database, and mostly finds made what he waits for.
+const (
+	maxMaking     = 2
+	maxMakingEach = 1
+)
 
 // errNotMade says that an index must be made, and that others are being made.
 var errNotMade = errors.New("the index is not made yet")
@@ -89,23 +93,21 @@ func (s *server) index(noStore bool) func(http.ResponseWriter, *http.Request) er
 			return err
 		}
 		err = s.answerIndex(w, r, as, q, func(b Book) (*document, error) {
-			select {
-			case s.making <- struct{}{}:
-				defer func() { <-s.making }()
-				return s.indexDocument(r, b, q)
-			default:
+			done, err := s.making.takeNow("index", clientOf(r))
+			if err != nil {
 				return nil, errNotMade
 			}
+			defer done()
+			return s.indexDocument(r, b, q)
 		})
 		if !errors.Is(err, errNotMade) {
 			return err
 		}
-		select {
-		case s.making <- struct{}{}:
-			defer func() { <-s.making }()
-		case <-r.Context().Done():
-			return r.Context().Err()
+		done, err := s.making.take(r.Context(), "index", clientOf(r))
+		if err != nil {
+			return err
 		}
+		defer done()
 		return s.answerIndex(w, r, as, q, func(b Book) (*document, error) { return s.indexDocument(r, b, q) })
 	}
 }

@@ -408,7 +408,8 @@ func (b heldBook) Images(ctx context.Context, q indexer.ImageQuery) ([]indexer.R
 	return b.book.Images(ctx, q)
 }
 
-// Indexes are made few at a time, since each takes much memory. Who waits holds no
+// Indexes are made few at a time, since each takes much memory, and of one client
+// one, so that it cannot keep another waiting. Who waits holds no
 // connection of the database, and is answered in the end.
 func TestIndexesAreMadeFew(t *testing.T) {
 	t.Parallel()
@@ -422,27 +423,36 @@ func TestIndexesAreMadeFew(t *testing.T) {
 		}
 	})
 	codes := make(chan int)
-	ask := func(tag string) {
+	ask := func(tag, client string) {
 		go func() {
-			resp, _ := get(t, s.URL+"/index/static?tag="+tag)
+			resp, _ := get(t, s.URL+"/index/static?tag="+tag, "X-Forwarded-For", client)
 			codes <- resp.StatusCode
 		}()
 	}
-	ask("a")
-	<-b.asked
-	ask("b")
-	<-b.asked
-	ask("c")
 	running := 0
-	for seen := 0; seen < 4; seen++ { // three begin, and one of them leaves to wait
-		running += <-reads
+	seen := func(n int) { // so many begin, or leave to wait
+		for range n {
+			running += <-reads
+		}
 	}
+	ask("a", "198.51.100.7")
+	<-b.asked
+	ask("b", "198.51.100.7")
+	seen(3)
+	if running != 1 {
+		t.Errorf("%d reads of one client while an index is made and one waits", running)
+	}
+	ask("c", "198.51.100.8")
+	<-b.asked
+	ask("d", "198.51.100.9")
+	seen(3)
 	if running != 2 {
-		t.Errorf("%d reads while two indexes are made and one waits", running)
+		t.Errorf("%d reads while two indexes are made and two wait", running)
 	}
 	close(b.may)
-	<-b.asked // the third
-	for range 3 {
+	<-b.asked // those that wait
+	<-b.asked
+	for range 4 {
 		if code := <-codes; code != http.StatusOK {
 			t.Errorf("status %d", code)
 		}

@@ -104,7 +104,7 @@ func (s *server) readSince(r *http.Request, f func(Book, indexer.Freshness) erro
 	ctx, end := r.Context(), time.After(maxWait)
 	for {
 		var fresh indexer.Freshness
-		err := s.read(ctx, r.Pattern, func(b Book) (err error) {
+		err := s.read(ctx, r, func(b Book) (err error) {
 			if fresh, err = b.Freshness(ctx); err != nil {
 				return err
 			}

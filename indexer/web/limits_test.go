@@ -92,9 +92,9 @@ func TestTurns(t *testing.T) {
 	t.Cleanup(release)
 	var slow sync.WaitGroup
 	var answered, refused atomic.Int32
-	for range 600 {
+	for i := range 600 {
 		slow.Go(func() {
-			switch resp, _ := get(t, s.URL+"/api/v1/storage"); {
+			switch resp, _ := get(t, s.URL+"/api/v1/storage", "X-Forwarded-For", fmt.Sprintf("198.51.%d.%d", i/200, i%200)); {
 			case resp.StatusCode == 200:
 				answered.Add(1)
 			case resp.StatusCode == 503 && resp.Header.Get("Retry-After") != "":
@@ -128,6 +128,65 @@ type slowStorage struct {
 func (b *slowStorage) RepositoryStorage(ctx context.Context, q indexer.StorageQuery) ([]indexer.RepositoryStorage, error) {
 	b.storage()
 	return b.book.RepositoryStorage(ctx, q)
+}
+
+// One client must have no more than its share, of one kind of request and of all
+// kinds, and must not keep another from reading, or from waiting, even for the same.
+func TestTurnsOfOneClient(t *testing.T) {
+	t.Parallel()
+	var reading, most, refused, answered atomic.Int32
+	stop := make(chan struct{})
+	release := sync.OnceFunc(func() { close(stop) })
+	t.Cleanup(release)
+	handler := web.New(web.Config{WebUI: true, Connections: 15, Read: func(ctx context.Context, f func(web.Book) error) error {
+		most.Store(max(most.Load(), reading.Add(1)))
+		defer reading.Add(-1)
+		select {
+		case <-stop:
+			return f(stockedBook())
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}})
+	var work sync.WaitGroup
+	ask := func(times int, client, path string) {
+		for range times {
+			work.Go(func() {
+				r := httptest.NewRequestWithContext(t.Context(), "GET", path, nil)
+				r.RemoteAddr = client + ":1"
+				w := httptest.NewRecorder()
+				handler.ServeHTTP(w, r)
+				switch {
+				case w.Code == http.StatusOK:
+					answered.Add(1)
+				case w.Code == http.StatusServiceUnavailable && w.Header().Get("Retry-After") != "":
+					refused.Add(1)
+				default:
+					t.Errorf("%s of %s: %d", path, client, w.Code)
+				}
+			})
+		}
+	}
+	expect := func(what string, reads, turnedAway int32) {
+		t.Helper()
+		within(t, what, func() bool { return reading.Load() == reads && refused.Load() == turnedAway })
+	}
+	ask(300, "198.51.100.7", "/api/v1/storage") // 2 read, 250 wait
+	expect("one client, one kind", 2, 48)
+	for _, path := range []string{"/api/v1/search", "/v1/search", "/status", "/activity"} {
+		ask(5, "198.51.100.7", path)
+	}
+	expect("one client, all kinds", 4, 48)
+	ask(1, "198.51.100.8", "/api/v1/storage")
+	expect("another client, the same kind", 5, 48)
+	release()
+	work.Wait()
+	if n := most.Load(); n != 5 {
+		t.Errorf("%d read at once, want 5", n)
+	}
+	if n := answered.Load(); n != 300-48+20+1 {
+		t.Errorf("%d were answered in the end, want all that waited", n)
+	}
 }
 
 // However many wait for a version, the book is asked for it as often as for one;

@@ -136,7 +136,7 @@ type Config struct {
 	Events        http.Handler // what takes POST /events; nil on a reader: 404
 
 	// Connections is how many connections to the database Read may use at once; 0:
-	// no one route is kept from using them all.
+	// no route and no client is kept from using them all.
 	Connections int
 
 	// Ready says why the program cannot serve just now, or nil. A nil Ready is
@@ -186,8 +186,8 @@ type server struct {
 	assets  map[string]asset
 	metrics metrics
 	counted counted
-	indexes documents     // flatpak's
-	making  chan struct{} // has room for those indexes that are made at a time
+	indexes documents // flatpak's
+	making  *turns    // to make one
 	owners  flatpakOwners
 	openAPI []byte
 
@@ -273,7 +273,7 @@ func newServer(c Config) *server {
 		pages:   parsePages(),
 		assets:  readAssets(),
 		metrics: newMetrics(c.Metrics),
-		making:  make(chan struct{}, maxMaking),
+		making:  turnsOf(maxMaking, maxMakingEach),
 		owners:  ownersOf(c.FlatpakOwners),
 		turns:   newTurns(c.Connections),
 		waiters: newPlaces(maxWaiters, maxWaitersEach),
@@ -338,14 +338,14 @@ func (s *server) reading(f func(http.ResponseWriter, *http.Request) error) func(
 	}
 }
 
-// read runs f on one state of the book, when it is the turn of this kind of
-// request. The context must have a deadline: that of reading, or a longer one of
+// read runs f on one state of the book, when it is the turn of this client and
+// this kind of request. The context must have a deadline: that of reading, or a longer one of
 // what streams.
-func (s *server) read(ctx context.Context, kind string, f func(Book) error) error {
+func (s *server) read(ctx context.Context, r *http.Request, f func(Book) error) error {
 	if _, limited := ctx.Deadline(); !limited {
-		return fmt.Errorf("%s reads the book without a time limit", kind)
+		return fmt.Errorf("%s reads the book without a time limit", r.Pattern)
 	}
-	done, err := s.turns.take(ctx, kind)
+	done, err := s.turns.take(ctx, r.Pattern, clientOf(r))
 	if err != nil {
 		return err
 	}

@@ -3,77 +3,154 @@ package web
 import (
 	"context"
 	"net/http"
+	"net/netip"
 	"sync"
 )
 
 // maxQueued is how many requests of one kind wait for their turn to read the book:
-// 500. Each is a goroutine and a client's connection, some 30 KB, and waits within
+// 500, and of one client 250, so that there is room for others. Each is a goroutine
+// and a client's connection, some 30 KB, and waits within
 // its budget; whoever comes after them is told at once to come later.
-const maxQueued = 500
+const (
+	maxQueued     = 500
+	maxQueuedEach = 250
+)
 
 // errCrowded is the answer to a request whose turn does not come in time.
-var errCrowded = refuse(http.StatusServiceUnavailable, "too many ask for this at once: try again in a second")
+var errCrowded = refuse(http.StatusServiceUnavailable, "too many ask for this at once, from your address or from all: try again in a second")
 
-// turns keeps requests of one kind, which is their route, from taking all
-// connections to the database: each kind may read on two thirds of them at once,
-// so that there are always some for the others. Who waits for a turn holds no
-// connection. It is safe for concurrent use.
+// turns say who reads the book, so that nobody takes all connections to the
+// database or all of its processors:
+//
+//   - Requests of one kind, which is their route, read on two thirds of the
+//     connections at once.
+//   - Those of one client and one kind read on a sixth, and at least two: 2 of a
+//     writer's 15, 4 of a reader's 25. That is about as many as the database has
+//     processors. A request of some milliseconds, as most are, is hardly ever kept
+//     waiting: two at once are hundreds a second. One that works for a second
+//     leaves the processors to others.
+//   - Those of one client and all kinds read on twice that.
+//
+// Who waits for a turn holds no connection, and turns come in the order of asking.
+// It is safe for concurrent use.
 type turns struct {
-	each  int // how many of one kind read at once; 0: any number
+	kind, each int // how many of one kind read at once, and how many of one client's; 0: any number
+
 	mu    sync.Mutex
-	kinds map[string]*kindTurns
+	lines map[asker]*line // those that somebody is in
 }
 
-type kindTurns struct {
+// An asker is whose line it is: that of a client and a kind, of a client with all
+// kinds, or of a kind with all clients.
+type asker struct {
+	client netip.Prefix
+	kind   string
+	all    bool // the field that is empty says nothing
+}
+
+// A line is requests of which so many read at once.
+type line struct {
 	reading chan struct{} // has room for those that may read
-	queued  int
+	in      int           // how many read or wait
 }
 
 // newTurns returns the turns on a number of connections, 0 for no limit.
 func newTurns(connections int) *turns {
-	t := &turns{kinds: map[string]*kindTurns{}}
-	if connections > 0 {
-		t.each = max(2*connections/3, 1)
+	if connections == 0 {
+		return turnsOf(0, 0)
 	}
-	return t
+	kind := max(2*connections/3, 1)
+	return turnsOf(kind, min(max(connections/6, 2), kind))
+}
+
+// turnsOf returns turns of so many of one kind, and of one client's of it.
+func turnsOf(kind, each int) *turns {
+	return &turns{kind: kind, each: each, lines: map[asker]*line{}}
+}
+
+// limits returns how many of a line read at once, and how many more wait.
+func (t *turns) limits(a asker) (read, wait int) {
+	switch {
+	case !a.all:
+		return t.each, maxQueuedEach
+	case a.kind == "":
+		return 2 * t.each, maxQueued
+	default:
+		return t.kind, maxQueued
+	}
 }
 
 // take waits for a turn, which done ends. It refuses the request if too many wait
 // already, or if the context ends first.
-func (t *turns) take(ctx context.Context, kind string) (done func(), err error) {
-	if t.each == 0 {
+//
+// It waits in the client's own lines first. In that of all clients stand then no
+// more of one client than may read, and it is soon another one's turn.
+func (t *turns) take(ctx context.Context, kind string, client netip.Prefix) (done func(), err error) {
+	if t.kind == 0 {
 		return func() {}, nil
 	}
-	k, err := t.queue(kind)
-	if err != nil {
-		return nil, err
-	}
-	defer t.leave(k)
-	select {
-	case k.reading <- struct{}{}:
-		return func() { <-k.reading }, nil
-	case <-ctx.Done():
+	askers := []asker{{client: client, kind: kind}, {client: client, all: true}, {kind: kind, all: true}}
+	lines, ok := t.join(askers)
+	if !ok {
 		return nil, errCrowded
 	}
+	for i, l := range lines {
+		select {
+		case l.reading <- struct{}{}: // even if the context has ended
+			continue
+		default:
+		}
+		select {
+		case l.reading <- struct{}{}:
+		case <-ctx.Done():
+			t.leave(askers, lines[:i])
+			return nil, errCrowded
+		}
+	}
+	return func() { t.leave(askers, lines) }, nil
 }
 
-func (t *turns) queue(kind string) (*kindTurns, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	k := t.kinds[kind]
-	if k == nil {
-		k = &kindTurns{reading: make(chan struct{}, t.each)}
-		t.kinds[kind] = k
-	}
-	if k.queued >= maxQueued {
-		return nil, errCrowded
-	}
-	k.queued++
-	return k, nil
+// takeNow is take for who does not wait.
+func (t *turns) takeNow(kind string, client netip.Prefix) (done func(), err error) {
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	return t.take(ended, kind, client)
 }
 
-func (t *turns) leave(k *kindTurns) {
+// join enters all lines, or none if one of them is too long.
+func (t *turns) join(askers []asker) (lines []*line, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	k.queued--
+	for _, a := range askers {
+		read, wait := t.limits(a)
+		if l := t.lines[a]; l != nil && l.in >= read+wait {
+			return nil, false
+		}
+	}
+	for _, a := range askers {
+		l := t.lines[a]
+		if l == nil {
+			read, _ := t.limits(a)
+			l = &line{reading: make(chan struct{}, read)}
+			t.lines[a] = l
+		}
+		l.in++
+		lines = append(lines, l)
+	}
+	return lines, true
+}
+
+// leave leaves all lines, of which it was the turn in some.
+func (t *turns) leave(askers []asker, turn []*line) {
+	for _, l := range turn {
+		<-l.reading
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, a := range askers {
+		l := t.lines[a]
+		if l.in--; l.in == 0 {
+			delete(t.lines, a)
+		}
+	}
 }

@@ -80,11 +80,6 @@ func newSite(t *testing.T) *site {
 		due, err := s.due(ctx)
 		return due == 0, err
 	}))
-	// As autovacuum does within a minute: without statistics no plan is as usual.
-	check(t, s.On(ctx, database, func(conn *pgx.Conn) error {
-		_, err := conn.Exec(ctx, "ANALYZE")
-		return err
-	}))
 	told("scanned")
 	return s
 }

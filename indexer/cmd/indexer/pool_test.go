@@ -70,10 +70,10 @@ func TestHangingRequests(t *testing.T) {
 	defer work.Wait()
 	var found atomic.Bool
 	defer found.Store(true)
-	for range 60 {
+	for n := range 60 {
 		work.Go(func() {
 			for !found.Load() {
-				resp, err := crowd.Get("http://" + indexer.address + "/api/v1/storage")
+				resp, err := getAs(crowd, n, "http://"+indexer.address+"/api/v1/storage")
 				if err != nil {
 					t.Error(err)
 					return
@@ -226,7 +226,7 @@ func searchAll(t *testing.T, i *indexerProcess, clients int, d time.Duration) {
 	for n := range clients {
 		work.Go(func() {
 			for time.Now().Before(end) {
-				resp, err := crowd.Get(fmt.Sprintf("http://%s/v1/search?q=ship-%d", i.address, n))
+				resp, err := getAs(crowd, n, fmt.Sprintf("http://%s/v1/search?q=ship-%d", i.address, n))
 				if err != nil {
 					t.Error(err)
 					return
@@ -240,6 +240,16 @@ func searchAll(t *testing.T, i *indexerProcess, clients int, d time.Duration) {
 		})
 	}
 	work.Wait()
+}
+
+// getAs asks as one of many clients, each with an address of its own.
+func getAs(c *http.Client, client int, url string) (*http.Response, error) {
+	r, err := http.NewRequest(http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	r.Header.Set("X-Forwarded-For", fmt.Sprintf("198.51.100.%d", client))
+	return c.Do(r)
 }
 
 // watchBackends gives the most connections that a user had while f ran. Not
