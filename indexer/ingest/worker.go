@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -29,11 +28,10 @@ const (
 	scanBatch = 64
 	// eventBatch is 1: who pushed is waiting.
 	eventBatch = 1
-	// poll is how often an idle worker looks for what nobody wakes it for: tasks
+	// poll is how often one idle worker looks for what nobody wakes it for: tasks
 	// that a process took in which died, retries, and second looks. What its own
-	// process takes in wakes it at once. Workers look at different times, within
-	// half of that more or less: all at once, a score of them would keep a score of
-	// connections open that are used for a millisecond a second.
+	// process takes in wakes it at once. If each of a score of workers looked, they
+	// would keep a score of connections open that are used for a millisecond a second.
 	poll = time.Second
 	// maxAttempts is after how many failed reads we give up on a reference: 6,
 	// over half a minute. The next scan or event begins anew.
@@ -119,10 +117,13 @@ func (w *Workers) scanners() int { return (3*w.Scans + 1) / 2 }
 func (w *Workers) Run(ctx context.Context) error {
 	w.init()
 	var group errgroup.Group
-	start := func(least indexer.Priority, batch int, news <-chan struct{}) {
-		for range w.rooms[least].workers() {
-			group.Go(func() error { return w.loop(ctx, least, batch, news) })
+	start := func(least indexer.Priority, batch int, news chan struct{}) {
+		room := w.rooms[least]
+		for n := range room.workers() {
+			rested := n == 0 || n >= cap(room.places) // one looks, and whoever gets a place later
+			group.Go(func() error { return w.loop(ctx, least, batch, news, rested) })
 		}
+		group.Go(func() error { return pollFor(ctx, news) })
 	}
 	if w.Events > 0 {
 		start(indexer.PriorityEvent, eventBatch, w.events)
@@ -133,14 +134,34 @@ func (w *Workers) Run(ctx context.Context) error {
 	return group.Wait()
 }
 
-// loop works while it has a place, and rests. A database that is away is waited
-// for; of failures in a row the first is logged.
-func (w *Workers) loop(ctx context.Context, least indexer.Priority, batch int, news <-chan struct{}) error {
+// pollFor wakes one sleeper after the other.
+func pollFor(ctx context.Context, sleepers chan struct{}) error {
+	ticker := time.NewTicker(poll)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+			wake(sleepers)
+		}
+	}
+}
+
+// loop works while it has a place, and rests until it is woken. It begins with a
+// rest unless it has rested. Whoever finds more than it can take at once wakes
+// another. A database that is away is waited for; of failures in a row the first is
+// logged.
+func (w *Workers) loop(ctx context.Context, least indexer.Priority, batch int, news chan struct{}, rested bool) error {
 	failing := false
 	for ctx.Err() == nil {
 		s, err := w.rooms[least].enter(ctx)
 		if err != nil {
 			break
+		}
+		if !rested {
+			rested = true
+			awaitNews(ctx, news)
 		}
 		n, away, err := w.step(ctx, s, least, batch)
 		if err != nil && !failing && ctx.Err() == nil {
@@ -148,15 +169,18 @@ func (w *Workers) loop(ctx context.Context, least indexer.Priority, batch int, n
 		}
 		failing = err != nil
 		if n == 0 || away || err != nil {
-			select {
-			case <-ctx.Done():
-			case <-news:
-			case <-time.After(poll/2 + rand.N(poll)):
-			}
+			awaitNews(ctx, news)
 		}
 		s.leave()
 	}
 	return nil
+}
+
+func awaitNews(ctx context.Context, news <-chan struct{}) {
+	select {
+	case <-ctx.Done():
+	case <-news:
+	}
 }
 
 // Step claims at most n tasks, reads them, stores what was found, and returns
@@ -180,6 +204,9 @@ func (w *Workers) step(ctx context.Context, s *seat, least indexer.Priority, n i
 	tasks, err := claim(ctx, least, n, lease)
 	if err != nil || len(tasks) == 0 {
 		return 0, false, err
+	}
+	if n > eventBatch && len(tasks) == n {
+		wake(w.scans)
 	}
 	stopRenewing := w.renew(ctx, tasks)
 	defer stopRenewing()
