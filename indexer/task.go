@@ -37,7 +37,7 @@ type Task struct {
 	Claims     int           // how often it has been claimed, this time included
 	Attempts   int           // this one included
 	TagDigest  digest.Digest // where the book has the tag, "" if nowhere
-	Known      bool          // whether the book holds, whole, what Hint or a digest Reference names
+	Known      bool          // whether the book holds what Hint or a digest Reference names, and to read it again would tell no more
 }
 
 // Digest gives the reference as a digest, or "" if it is a tag.

@@ -95,15 +95,19 @@ func (a *application) storeManifests(rows []manifestRow) error {
 	return a.send(batch)
 }
 
-// withoutKnown leaves out manifests that were not wholly read and that the book
-// has: what it has is not less.
+// withoutKnown leaves out manifests of which the book has no less: those that were
+// not wholly read, and those that it has without a problem, or with the same if
+// they are indexes. Others read them too and were first, as when many tags come to
+// one index at once.
 func (a *application) withoutKnown(rows []manifestRow) ([]manifestRow, error) {
+	type key struct {
+		repository int32
+		digest     digest.Digest
+	}
 	var repositories []int32
 	var digests [][]byte
 	for _, m := range rows {
-		if m.unfinished {
-			repositories, digests = append(repositories, a.repositories[m.Repository]), append(digests, bytesOf(m.Digest))
-		}
+		repositories, digests = append(repositories, a.repositories[m.Repository]), append(digests, bytesOf(m.Digest))
 	}
 	if len(digests) == 0 {
 		return rows, nil
@@ -111,14 +115,19 @@ func (a *application) withoutKnown(rows []manifestRow) ([]manifestRow, error) {
 	type row struct {
 		RepositoryID int32
 		Digest       []byte
+		Kind         string
+		Problems     []string
 	}
-	known, err := collect[row](a.ctx, a.tx, `
-		SELECT m.repository_id, m.digest FROM unnest($1::int[], $2::bytea[]) AS wanted (repository_id, digest)
+	found, err := collect[row](a.ctx, a.tx, `
+		SELECT m.repository_id, m.digest, m.kind, m.problems FROM unnest($1::int[], $2::bytea[]) AS wanted (repository_id, digest)
 		JOIN manifest m ON m.repository_id = wanted.repository_id AND m.digest = wanted.digest`, repositories, digests)
+	known := map[key]row{}
+	for _, k := range found {
+		known[key{k.RepositoryID, digestOf(k.Digest)}] = k
+	}
 	return slices.DeleteFunc(rows, func(m manifestRow) bool {
-		return m.unfinished && slices.ContainsFunc(known, func(k row) bool {
-			return k.RepositoryID == a.repositories[m.Repository] && digestOf(k.Digest) == m.Digest
-		})
+		k, ok := known[key{a.repositories[m.Repository], m.Digest}]
+		return ok && (m.unfinished || len(k.Problems) == 0 || k.Kind == string(indexer.KindIndex) && slices.Equal(k.Problems, storedProblems(m.Problems)))
 	}), err
 }
 
@@ -162,6 +171,15 @@ type manifestColumns struct {
 	entries                           entryColumns
 }
 
+// storedProblems are problems as the book has them.
+func storedProblems(problems []string) []string {
+	stored := make([]string, len(problems))
+	for i, p := range problems {
+		stored[i] = strings.ReplaceAll(indexer.CleanText(p), separator, " ")
+	}
+	return stored
+}
+
 type entryColumns struct {
 	repository, position []int32
 	index, digest        [][]byte
@@ -181,13 +199,9 @@ func (c *manifestColumns) add(repository int32, m manifestRow, blobs map[digest.
 	for i, l := range m.Layers {
 		layers[i] = strconv.FormatInt(blobs[l.Digest], 10)
 	}
-	problems := make([]string, len(m.Problems))
-	for i, p := range m.Problems {
-		problems[i] = strings.ReplaceAll(indexer.CleanText(p), separator, " ")
-	}
 	c.repository, c.digest, c.subject = append(c.repository, repository), append(c.digest, bytesOf(m.Digest)), append(c.subject, bytesOf(m.Subject))
 	c.mediaType, c.artifactType, c.platform = append(c.mediaType, m.mediaType), append(c.artifactType, m.artifactType), append(c.platform, m.platform)
-	c.kind, c.layers, c.problems = append(c.kind, string(m.Kind)), append(c.layers, strings.Join(layers, separator)), append(c.problems, strings.Join(problems, separator))
+	c.kind, c.layers, c.problems = append(c.kind, string(m.Kind)), append(c.layers, strings.Join(layers, separator)), append(c.problems, strings.Join(storedProblems(m.Problems), separator))
 	c.size, c.contentSize = append(c.size, m.Size), append(c.contentSize, m.ContentSize)
 	c.created = append(c.created, timeOf(m.CreatedAt))
 	c.labels, c.annotations = append(c.labels, stringsJSON(m.Labels)), append(c.annotations, stringsJSON(m.Annotations))

@@ -96,6 +96,11 @@ func (s *Store) claim(ctx context.Context, least indexer.Priority, n int, lease 
 	// The claim need not reach the disk before the work begins: if it is lost in
 	// a crash, the task is simply due again. A setting made in the statement holds
 	// to the end of its transaction, which is the statement's own.
+	//
+	// A manifest with problems is read again, since they may have passed. Those of an
+	// index are of its bytes, and do not: a thousand tags that are put on one too
+	// large need not read it a thousand times. A scan does, for a newer program or
+	// other limits.
 	const q = `
 		WITH due AS (
 			SELECT id FROM task
@@ -110,14 +115,14 @@ func (s *Store) claim(ctx context.Context, least indexer.Priority, n int, lease 
 		)
 		SELECT c.id, c.repository, c.reference, c.priority, c.hint,
 			COALESCE(extract(epoch FROM now() - c.hinted_at), 0)::float8 AS hint_age, c.wanted, c.claims, c.attempts, tm.digest AS tag_digest,
-			EXISTS (SELECT FROM manifest m WHERE m.repository_id = r.id AND m.problems = '{}'
-				AND m.digest = COALESCE(c.hint, tm.digest)) AS known
+			EXISTS (SELECT FROM manifest m WHERE m.repository_id = r.id AND m.digest = COALESCE(c.hint, tm.digest)
+				AND (m.problems = '{}' OR m.kind = 'index' AND c.priority <> $5)) AS known
 		FROM claimed c
 		LEFT JOIN repository r ON r.name = c.repository
 		LEFT JOIN tag t ON t.repository_id = r.id AND t.name = c.reference
 		LEFT JOIN manifest tm ON tm.repository_id = r.id AND tm.id = t.manifest_id
 		ORDER BY c.priority, c.id`
-	rows, err := collect[taskRow](ctx, s.pool, q, int16(least), n, lease.Seconds(), fresh)
+	rows, err := collect[taskRow](ctx, s.pool, q, int16(least), n, lease.Seconds(), fresh, int16(indexer.PriorityScan))
 	return tasksOf(rows), wrap("claim tasks", err)
 }
 

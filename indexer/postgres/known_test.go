@@ -1,0 +1,44 @@
+package postgres
+
+import (
+	"testing"
+	"time"
+
+	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/schema/schematest"
+)
+
+// An index with problems, as one that lists too much, must not be read and stored
+// again for each tag that comes to it; a scan reads it again.
+func TestIndexWithProblemsIsKnown(t *testing.T) {
+	t.Parallel()
+	s := shelf{t, New(schematest.New(t))}
+	index := listing("team/app", made("team/app", "linux/amd64", 1, 1, "2026-01-01"))
+	index.Problems = []string{"more than 1000 manifests are listed"}
+	s.find("team/app", "v1", index)
+	stored := s.rows("SELECT xmin::text::bigint FROM manifest")
+	s.find("team/app", "v2", index)
+	if s.rows("SELECT xmin::text::bigint FROM manifest") != stored {
+		t.Error("the index was stored again")
+	}
+	for priority, want := range map[indexer.Priority]bool{indexer.PriorityEvent: true, indexer.PriorityScan: false, indexer.PriorityConfirm: true} {
+		for _, ask := range []indexer.Ask{{Reference: "v1"}, {Reference: "v3", Hint: index.Digest}, {Reference: index.Digest.String()}} {
+			ask.Repository, ask.Priority = "team/app", priority
+			if err := s.Ask(t.Context(), []indexer.Ask{ask}); err != nil {
+				t.Fatal(err)
+			}
+			tasks, err := s.Claim(t.Context(), indexer.PriorityConfirm, 10, time.Minute)
+			if err != nil || len(tasks) != 1 || tasks[0].Known != want {
+				t.Errorf("%+v: %+v, want one that is known=%v (%v)", ask, tasks, want, err)
+			}
+			if _, err := s.pool.Exec(t.Context(), "DELETE FROM task"); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	index.Problems = nil // as a newer program reads it
+	s.find("team/app", "v1", index)
+	if s.rows("SELECT cardinality(problems) FROM manifest") != 0 {
+		t.Error("the index was not stored again")
+	}
+}
