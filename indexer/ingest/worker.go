@@ -50,7 +50,7 @@ const (
 	settleTimeout = 10 * time.Second
 )
 
-// Workers read tasks. All fields but Retry, StoreTimeout and TagPatience are needed.
+// Workers read tasks. All fields but Retry and those that follow it are needed.
 type Workers struct {
 	Store   *postgres.Store
 	Remote  *remote.Client
@@ -66,6 +66,9 @@ type Workers struct {
 	// TagPatience is how long a tag is given to show what its event announced; 0:
 	// two seconds. Less is for tests whose tags will never show it.
 	TagPatience time.Duration
+	// ConfigTimeout is how long the config of an image may take to be read; 0: ten
+	// seconds.
+	ConfigTimeout time.Duration
 
 	once    sync.Once
 	events  chan struct{} // news for those that read events
@@ -210,12 +213,22 @@ func (w *Workers) step(ctx context.Context, s *seat, least indexer.Priority, n i
 	}
 	stopRenewing := w.renew(ctx, tasks)
 	defer stopRenewing()
-	findings, failed := w.readWhenFree(ctx, s, tasks, least)
-	notStored, err := w.keeper.keep(ctx, findings, least == indexer.PriorityEvent, s.leave)
+	finish := func(findings []indexer.Finding, failed []failure, leave func()) (away bool, err error) {
+		return w.finish(ctx, findings, failed, least == indexer.PriorityEvent, leave)
+	}
+	findings, failed := w.readWhenFree(ctx, s, tasks, least, finish)
+	away, err = finish(findings, failed, s.leave)
+	return len(tasks), away, err
+}
+
+// finish stores what was read, and settles what was not. leave is called before it
+// waits for what others need not. It reports whether the registry is away.
+func (w *Workers) finish(ctx context.Context, findings []indexer.Finding, failed []failure, shared bool, leave func()) (away bool, err error) {
+	notStored, err := w.keeper.keep(ctx, findings, shared, leave)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
 	defer cancel()
 	away, unsettled := w.settle(ctx, append(notStored, without(failed, notStored)...))
-	return len(tasks), away, errors.Join(err, unsettled)
+	return away, errors.Join(err, unsettled)
 }
 
 // without leaves out failures of tasks that are among others.
@@ -248,30 +261,41 @@ func (w *Workers) renew(ctx context.Context, tasks []indexer.Task) (stop func())
 
 // A failure is a task that could not be read, or not stored.
 type failure struct {
-	task  indexer.Task
-	began time.Time // when it was read
-	err   error
+	task     indexer.Task
+	began    time.Time // when it was read
+	answered bool      // the registry answered for part of it
+	err      error
 }
 
 // readWhenFree reads tasks as soon as there is room. Those of events always have.
-func (w *Workers) readWhenFree(ctx context.Context, s *seat, tasks []indexer.Task, least indexer.Priority) ([]indexer.Finding, []failure) {
+func (w *Workers) readWhenFree(ctx context.Context, s *seat, tasks []indexer.Task, least indexer.Priority, finish finisher) ([]indexer.Finding, []failure) {
 	if least != indexer.PriorityEvent {
 		s.beginReading(w.reading)
 		defer s.endReading()
 	}
-	return w.readAll(ctx, s, tasks)
+	return w.readAll(ctx, s, tasks, finish)
 }
 
-// readAll reads tasks one after the other. The rest is given back if we are
-// stopping, if one takes long, or if the registry did not answer twice in a row:
-// once may be about that one reference, which must not keep the others from being
-// read.
-func (w *Workers) readAll(ctx context.Context, s *seat, tasks []indexer.Task) (findings []indexer.Finding, failed []failure) {
+// A finisher is finish for one batch.
+type finisher func(findings []indexer.Finding, failed []failure, leave func()) (away bool, err error)
+
+// readAll reads tasks one after the other. If one takes long, those before it are
+// finished at once: none waits for it. The rest is given back then, if we are
+// stopping, or if the registry did not answer twice in a row: once may be about that
+// one reference, which must not keep the others from being read.
+func (w *Workers) readAll(ctx context.Context, s *seat, tasks []indexer.Task, finish finisher) (findings []indexer.Finding, failed []failure) {
 	away := 0
 	for i, t := range tasks {
 		rest := tasks[i+1:]
 		began := time.Now()
-		f, long, err := w.read(ctx, s, t, func() { w.giveBack(ctx, rest) })
+		f, long, err := w.read(ctx, s, t, func() {
+			w.giveBack(ctx, rest)
+			// The seat is kept: the read goes on.
+			if _, err := finish(findings, failed, func() {}); err != nil { // the leases will end
+				w.Log.WarnContext(ctx, "tasks not finished", "error", err)
+			}
+			findings, failed = nil, nil
+		})
 		w.Metrics.ReadSeconds.Observe(time.Since(began).Seconds())
 		w.Metrics.Reads.WithLabelValues(outcome(f, err)).Inc()
 		if err == nil || f.Unfinished {
@@ -279,7 +303,7 @@ func (w *Workers) readAll(ctx context.Context, s *seat, tasks []indexer.Task) (f
 			findings = append(findings, f)
 		}
 		if err != nil {
-			failed = append(failed, failure{t, began, err})
+			failed = append(failed, failure{t, began, f.Unfinished, err})
 		}
 		if errors.Is(err, indexer.ErrUnavailable) && !f.Unfinished {
 			away++
@@ -304,8 +328,11 @@ func (w *Workers) read(ctx context.Context, s *seat, t indexer.Task, left func()
 	if t.Priority == indexer.PriorityEvent {
 		hold = eventPlace
 	}
-	r := reader{remote: w.Remote, maxMeta: w.MaxMeta, patience: cmp.Or(w.TagPatience, tagPatience)}
-	long, err = s.whileSeated(ctx, hold, func(ctx context.Context) (err error) {
+	r := reader{
+		remote: w.Remote, maxMeta: w.MaxMeta, patience: cmp.Or(w.TagPatience, tagPatience), config: cmp.Or(w.ConfigTimeout, configTimeout),
+	}
+	long, err = s.whileSeated(ctx, t.Repository, hold, func(ctx context.Context, linger func() bool) (err error) {
+		r.linger = linger
 		f, err = r.read(ctx, t)
 		return err
 	}, left)
@@ -399,7 +426,7 @@ func (w *Workers) answersOthers(ctx context.Context, began time.Time) (bool, tim
 
 func outcome(f indexer.Finding, err error) string {
 	switch {
-	case errors.Is(err, indexer.ErrUnavailable), errors.Is(err, errCrowded):
+	case errors.Is(err, indexer.ErrUnavailable) && !f.Unfinished, errors.Is(err, errCrowded):
 		return "unavailable"
 	case err != nil:
 		return "failed"
@@ -409,7 +436,8 @@ func outcome(f indexer.Finding, err error) string {
 
 // settle gives back the tasks that failed: untried if we are stopping or the
 // registry is away, which is nobody's fault here, and counted otherwise. It is not
-// away if it answered a read that began later, or answers for what it showed before.
+// away if it answered for part of what failed, as a manifest whose config its storage
+// does not give, or a read that began later, or answers for what it showed before.
 func (w *Workers) settle(ctx context.Context, failed []failure) (away bool, err error) {
 	for _, f := range failed {
 		unanswered, settleErr := w.settleOne(ctx, f)
@@ -425,7 +453,7 @@ func (w *Workers) settleOne(ctx context.Context, f failure) (away bool, err erro
 	case errors.Is(f.err, errCrowded):
 		w.log(ctx, slog.LevelInfo, "read broken off", f)
 		return false, w.Store.Release(ctx, f.task, w.most(crowdedRetry), reason(f.err))
-	case errors.Is(f.err, indexer.ErrUnavailable) && !errors.Is(f.err, indexer.ErrTooSlow):
+	case errors.Is(f.err, indexer.ErrUnavailable) && !errors.Is(f.err, indexer.ErrTooSlow) && !f.answered:
 		if answered, since := w.answersOthers(ctx, f.began); !answered {
 			w.log(ctx, slog.LevelWarn, "registry away", f)
 			return true, w.Store.Release(ctx, f.task, min(max(w.pause(1), since), awayRetryMost), reason(f.err))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -578,6 +579,148 @@ func TestConfigNotRead(t *testing.T) {
 		t.Errorf("after the storage answers again: problems %q, config of %d bytes, tag %+v", m.Problems, len(m.ConfigBody), h.tag("demo/app", "v1"))
 	}
 	h.equal()
+}
+
+// An image is in the book at once after its push, with the problem, if the storage
+// that the registry names for its config is dead or hangs. Its reads count, also
+// where nothing else is in the registry that could tell that it is not away, and
+// nothing of it stays when the storage answers again.
+func TestConfigOfDeadStorage(t *testing.T) {
+	t.Parallel()
+	for name, storage := range map[string]string{"refused": "http://127.0.0.1:1/", "hangs": hangs(t)} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := open(t, registrytest.Config{})
+			h.workers.ConfigTimeout = 20 * time.Millisecond
+			var broken atomic.Bool
+			broken.Store(true)
+			h.through(func(w http.ResponseWriter, r *http.Request) bool {
+				if !broken.Load() || !strings.Contains(r.URL.Path, "/blobs/") {
+					return false
+				}
+				http.Redirect(w, r, storage, http.StatusTemporaryRedirect)
+				return true
+			})
+			h.work()
+			untagged := h.image("demo/app", "", "x")
+			shown := func(reference string, problems int) func() bool {
+				return func() bool {
+					return len(h.column("SELECT 'x' FROM manifest WHERE digest = decode('"+reference+"', 'hex') AND cardinality(problems) = "+fmt.Sprint(problems))) == 1
+				}
+			}
+			eventually(t, "the image is stored with the problem", shown(untagged.Digest.Encoded(), 1))
+			eventually(t, "it is given up", func() bool { return len(h.column("SELECT 'x' FROM task WHERE given_up_at IS NOT NULL")) == 1 })
+			tagged := h.image("demo/app", "v1", "y")
+			eventually(t, "the tag is stored", func() bool { return len(h.search("app")) == 1 })
+			if m := h.manifest("demo/app:v1"); m.Digest != tagged.Digest || len(m.Problems) != 1 || !strings.HasPrefix(m.Problems[0], "the config was not read: the storage") {
+				t.Errorf("the tag is %v with problems %q, want %v and one of the storage", m.Digest, m.Problems, tagged.Digest)
+			}
+			broken.Store(false)
+			h.scan()
+			eventually(t, "the untagged image is whole", shown(untagged.Digest.Encoded(), 0))
+			eventually(t, "the tagged image is whole", shown(tagged.Digest.Encoded(), 0))
+			h.equal()
+		})
+	}
+}
+
+// hangs is the address of a server that takes connections and never answers.
+func hangs(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	return "http://" + listener.Addr().String() + "/"
+}
+
+// What an event announces that is not in the registry is not waited for, and a tag
+// that does not show what is there holds up nobody: the second look tells.
+func TestForgedEvents(t *testing.T) {
+	t.Parallel()
+	h := open(t, registrytest.Config{})
+	h.workers.Events, h.workers.Scans = 1, 0
+	h.workers.TagPatience = time.Hour
+	there := h.image("demo/app", "there", "x")
+	const forged = 60 // more than may wait aside for a tag, and than may wait aside at all
+	var asks []indexer.Ask
+	for i := range forged {
+		asks = append(asks,
+			indexer.Ask{Repository: "demo/ghost", Reference: fmt.Sprintf("v%d", i), Hint: digest.FromString("nowhere")},
+			indexer.Ask{Repository: "demo/app", Reference: fmt.Sprintf("v%d", i), Hint: there.Digest})
+	}
+	if err := h.store.Ask(t.Context(), asks); err != nil {
+		t.Fatal(err)
+	}
+	h.work()
+	count := func(where string) int { return len(h.column("SELECT 'x' FROM task WHERE " + where)) }
+	eventually(t, "nothing but what waits for its tag is left for a first look", func() bool {
+		return count("priority = 0") <= 4 && count("repository = 'demo/ghost' AND priority = 0") == 0
+	})
+	h.image("demo/app", "pushed", "y")
+	eventually(t, "a push is stored", func() bool { return len(h.column("SELECT 'x' FROM tag WHERE name = 'pushed'")) == 1 })
+	if n := count("error IS NOT NULL"); n > 0 {
+		t.Errorf("%d reads have failed, want none", n)
+	}
+}
+
+// References of one repository that hang are not begun while many of it do, so that
+// others find places.
+func TestHangingReferencesOfOneRepository(t *testing.T) {
+	t.Parallel()
+	h := open(t, registrytest.Config{Notify: nobody})
+	h.workers.Events, h.workers.Scans = 1, 0
+	h.workers.Retry = time.Hour // who is refused stays so
+	var begun atomic.Int32
+	h.through(func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.HasPrefix(r.URL.Path, "/v2/hang/") {
+			return false
+		}
+		begun.Add(1)
+		<-r.Context().Done()
+		return true
+	})
+	const hanging, most = 40, 17 // sixteen aside, and the one that finds no room there
+	var asks []indexer.Ask
+	for i := range hanging {
+		asks = append(asks, indexer.Ask{Repository: "hang/app", Reference: fmt.Sprintf("v%d", i)})
+	}
+	if err := h.store.Ask(t.Context(), asks); err != nil {
+		t.Fatal(err)
+	}
+	h.work()
+	eventually(t, "each hangs or is refused", func() bool {
+		return len(h.column("SELECT 'x' FROM task WHERE leased_until IS NULL AND error IS NULL")) == 0
+	})
+	if n := begun.Load(); n > most {
+		t.Errorf("%d of %d reads of one repository were begun, want at most %d", n, hanging, most)
+	}
+	h.image("demo/app", "v1", "x")
+	if err := h.store.Ask(t.Context(), []indexer.Ask{{Repository: "demo/app", Reference: "v1"}}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "another repository is read", func() bool { return len(h.column("SELECT 'x' FROM tag WHERE name = 'v1'")) == 1 })
+}
+
+// What was read is stored although a later read of the same batch hangs.
+func TestReadBeforeOneThatHangs(t *testing.T) {
+	t.Parallel()
+	h := open(t, registrytest.Config{Notify: nobody})
+	h.image("demo/app", "a", "x")
+	h.through(func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.HasSuffix(r.URL.Path, "/manifests/hangs") {
+			return false
+		}
+		<-r.Context().Done()
+		return true
+	})
+	h.ask("demo/app", "a", "hangs")
+	h.work()
+	eventually(t, "the first is stored", func() bool { return len(h.column("SELECT name FROM tag")) == 1 })
+	if got := h.asked(); !cmp.Equal(got, []string{"demo/app hangs"}) {
+		t.Errorf("tasks left: %v, want demo/app hangs", got)
+	}
 }
 
 // config returns the digest of the config of an image in the registry.
