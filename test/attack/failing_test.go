@@ -30,4 +30,15 @@ var failingRegistry = []attack{
 		},
 		after: func(ctx context.Context, s *site, f *felt) { s.mustBeThere(ctx, f, "attack/hangs") },
 	},
+	{
+		name: "a config whose storage is astray",
+		run: func(ctx context.Context, s *site, f *felt) {
+			s.faults.leadAstray("/v2/attack/astray/")
+			if err := s.image(ctx, "attack/astray", "latest", map[string]string{"a": "b"}); err != nil {
+				f.fail("push: %v", err)
+			}
+		},
+		// Its reads are tried for half a minute, while the other attacks go on.
+		end: func(ctx context.Context, s *site, f *felt) { s.mustBeThere(ctx, f, "attack/astray") },
+	},
 }

@@ -10,17 +10,6 @@ import (
 // moves to its family when it is mended.
 var stillOpen = []attack{
 	{
-		name: "a config whose storage is astray",
-		run: func(ctx context.Context, s *site, f *felt) {
-			s.faults.leadAstray("/v2/attack/astray/")
-			if err := s.image(ctx, "attack/astray", "latest", map[string]string{"a": "b"}); err != nil {
-				f.fail("push: %v", err)
-			}
-		},
-		// Its reads are tried for half a minute, while the other attacks go on.
-		end: func(ctx context.Context, s *site, f *felt) { s.mustBeThere(ctx, f, "attack/astray") },
-	},
-	{
 		name: "1,000 tags on one large index",
 		run: func(ctx context.Context, s *site, f *felt) {
 			desc, err := s.push.Manifest(ctx, largeRepository, "large", indexType, indexOf(s.children))
