@@ -3,9 +3,12 @@ package attack
 import (
 	"context"
 	"fmt"
+	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -49,10 +52,18 @@ type site struct {
 func newSite(t *testing.T) *site {
 	t.Helper()
 	ctx, began := t.Context(), time.Now()
+	// A signal ends tests without their cleanup; nothing must go on or stay then.
+	signalled, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	t.Cleanup(stop)
 	told := func(what string) { t.Logf("%s after %.1f s", what, time.Since(began).Seconds()) }
-	system, err := harness.NewSystem(ctx, "", "")
+	system, err := harness.NewSystem(signalled, "", "")
 	check(t, err)
 	t.Cleanup(func() { check(t, system.Close()) })
+	unwatch := context.AfterFunc(signalled, func() {
+		_ = system.Close() // what it cannot do nobody else can
+		os.Exit(1)
+	})
+	t.Cleanup(func() { unwatch() })
 	s := &site{System: system, quiet: 3 * time.Second, attacked: 2500 * time.Millisecond}
 	if *long {
 		s.quiet, s.attacked = 10*time.Second, 15*time.Second

@@ -42,7 +42,7 @@ func TestPoolDefaults(t *testing.T) {
 		t.Errorf("%d connections while 200 clients search, want 10 or more and at most 25", most)
 	}
 	start := time.Now()
-	within(t, 30*time.Second, "5 connections are left", func() bool { return f.backends(pool, "db_app") <= 5 })
+	within(t, time.Minute, "5 connections are left", func() bool { return f.backends(pool, "db_app") <= 5 })
 	if n := f.watchBackends(pool, "db_app", func() { time.Sleep(2 * time.Second) }); n > 6 { // one may be at work
 		t.Errorf("there are %d connections again though nobody asks", n)
 	}
