@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+	"time"
 )
 
 // maxQueued is how many requests of one kind wait for their turn to read the book:
@@ -24,12 +25,11 @@ var errCrowded = refuse(http.StatusServiceUnavailable, "too many ask for this at
 //
 //   - Requests of one kind, which is their route, read on two thirds of the
 //     connections at once.
-//   - Those of one client and one kind read on a sixth, and at least two: 2 of a
-//     writer's 15, 4 of a reader's 25. That is about as many as the database has
-//     processors. A request of some milliseconds, as most are, is hardly ever kept
-//     waiting: two at once are hundreds a second. One that works for a second
-//     leaves the processors to others.
+//   - Those of one client and one kind read on a third: 5 of a writer's 15, 8 of a
+//     reader's 25. Those of some milliseconds, as most are, fill two processors so.
 //   - Those of one client and all kinds read on twice that.
+//   - A place of a client on which a costly request was read rests for some time
+//     before it is the next one's: see restAfter.
 //
 // Who waits for a turn holds no connection, and turns come in the order of asking.
 // It is safe for concurrent use.
@@ -60,7 +60,7 @@ func newTurns(connections int) *turns {
 		return turnsOf(0, 0)
 	}
 	kind := max(2*connections/3, 1)
-	return turnsOf(kind, min(max(connections/6, 2), kind))
+	return turnsOf(kind, min(max(connections/3, 2), kind))
 }
 
 // turnsOf returns turns of so many of one kind, and of one client's of it.
@@ -107,7 +107,36 @@ func (t *turns) take(ctx context.Context, kind string, client netip.Prefix) (don
 			return nil, errCrowded
 		}
 	}
-	return func() { t.leave(askers, lines) }, nil
+	began := time.Now()
+	return func() {
+		t.leave(askers[2:], lines[2:]) // others need not wait
+		own := func() { t.leave(askers[:2], lines[:2]) }
+		if rest := restAfter(time.Since(began)); rest > 0 {
+			time.AfterFunc(rest, own)
+		} else {
+			own()
+		}
+	}, nil
+}
+
+const (
+	// costly is how long a request reads that is not cheap: 20 ms, several times what
+	// a search takes.
+	costly = 20 * time.Millisecond
+	// maxRest is the longest that a place rests: 1 s, so that a database which hung
+	// for a moment is not missed for longer.
+	maxRest = time.Second
+)
+
+// restAfter returns how long a client's place rests after a request that read for
+// some time: three times as long, if it was costly. So a client who asks for costly
+// things on all five of its places keeps little more than one processor busy, where
+// PostgreSQL, the indexer and often the registry share two.
+func restAfter(read time.Duration) time.Duration {
+	if read < costly {
+		return 0
+	}
+	return min(3*read, maxRest)
 }
 
 // takeNow is take for who does not wait.
