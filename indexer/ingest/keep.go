@@ -39,9 +39,10 @@ type keeper struct {
 	limit time.Duration // of one transaction
 	group group
 
-	alone sync.Mutex // held while one is stored by itself
-	mu    sync.Mutex
-	apart map[string]int // repositories that such a one is about, or waits to be
+	alone  sync.Mutex // held while one is stored by itself
+	mu     sync.Mutex
+	apart  map[string]int    // repositories that such a one is about, or waits to be
+	beside map[string]*group // what waits for the same repositories and is not large
 }
 
 // keep stores findings, and returns those that could not be: they count as
@@ -65,8 +66,20 @@ func (k *keeper) keep(ctx context.Context, findings []indexer.Finding, shared bo
 		return failed, nil
 	}
 	leave()
+	beside := map[string][]indexer.Finding{}
 	for _, f := range apart {
+		if !isLarge(f) {
+			beside[f.Task.Repository] = append(beside[f.Task.Repository], f)
+			continue
+		}
 		failure, err := k.keepApart(ctx, f)
+		if err != nil {
+			return failed, err
+		}
+		failed = append(failed, failure...)
+	}
+	for _, same := range beside {
+		failure, err := k.keepBeside(ctx, same)
 		if err != nil {
 			return failed, err
 		}
@@ -129,7 +142,11 @@ func (k *keeper) keepApart(ctx context.Context, f indexer.Finding) (failed []fai
 	if ctx.Err() != nil {
 		return giveBack([]indexer.Finding{f}), nil
 	}
-	err = k.apply(ctx, []indexer.Finding{f}, 0)
+	return stored(f, k.apply(ctx, []indexer.Finding{f}, 0))
+}
+
+// stored tells, as keep does, what came of storing a finding by itself.
+func stored(f indexer.Finding, err error) (failed []failure, away error) {
 	switch {
 	case err == nil || errors.Is(err, postgres.ErrStale):
 		return nil, nil
@@ -137,6 +154,54 @@ func (k *keeper) keepApart(ctx context.Context, f indexer.Finding) (failed []fai
 		return nil, err
 	}
 	return []failure{notStored(f, err)}, nil
+}
+
+// keepBeside stores findings of one repository, none of them large, when its turn
+// comes, in one transaction with all that wait for the same: one by one, a thousand
+// tags on a large index would keep each other apart for minutes.
+func (k *keeper) keepBeside(ctx context.Context, findings []indexer.Finding) (failed []failure, err error) {
+	repository := findings[0].Task.Repository
+	k.count(repository, 1)
+	defer k.count(repository, -1)
+	others := true
+	err = k.groupBeside(repository).apply(findings, func(all []indexer.Finding) error {
+		others = len(all) > 1
+		k.alone.Lock()
+		defer k.alone.Unlock()
+		if ctx.Err() != nil {
+			return errStopping
+		}
+		return k.apply(ctx, all, 0)
+	})
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return giveBack(findings), nil
+	case !others:
+		return stored(findings[0], err)
+	case err == nil || errors.Is(err, indexer.ErrUnavailable) && !errors.Is(err, indexer.ErrTooSlow):
+		return nil, err
+	}
+	for _, f := range findings {
+		failure, err := k.keepApart(ctx, f)
+		if err != nil {
+			return failed, err
+		}
+		failed = append(failed, failure...)
+	}
+	return failed, nil
+}
+
+// groupBeside returns the group of a repository that was counted.
+func (k *keeper) groupBeside(repository string) *group {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.beside == nil {
+		k.beside = map[string]*group{}
+	}
+	if k.beside[repository] == nil {
+		k.beside[repository] = &group{}
+	}
+	return k.beside[repository]
 }
 
 // apply stores findings in one transaction that may take as long as the limit says
@@ -166,6 +231,7 @@ func (k *keeper) count(repository string, n int) {
 	}
 	if k.apart[repository] += n; k.apart[repository] == 0 {
 		delete(k.apart, repository)
+		delete(k.beside, repository)
 	}
 }
 

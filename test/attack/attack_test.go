@@ -34,8 +34,7 @@ type family struct {
 	attacks []attack
 }
 
-// families are all attacks but those of stillOpen. Those that leave work behind
-// come last.
+// families are all attacks. Those that leave work behind come last.
 var families = []family{
 	{"requests that cost", costlyRequests},
 	{"requests that stay", lastingRequests},
@@ -49,9 +48,6 @@ var families = []family{
 func TestAttacks(t *testing.T) {
 	if _, err := localpg.Find(); errors.Is(err, localpg.ErrNotInstalled) && os.Getenv("CI") == "" {
 		t.Skip(err)
-	}
-	if *long {
-		families = append(families, family{"still open", stillOpen})
 	}
 	s := newSite(t)
 	var all report

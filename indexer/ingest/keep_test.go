@@ -1,0 +1,71 @@
+package ingest
+
+import (
+	"fmt"
+	"runtime"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/postgres"
+	"github.com/portbook/portbook/schema/schematest"
+)
+
+// What is small and waits for something large of its repository is stored together
+// when that is done. One by one, many tags on a large index keep each other apart
+// long after it was stored.
+func TestSmallFindingsWaitTogether(t *testing.T) {
+	t.Parallel()
+	pool := schematest.New(t)
+	store := postgres.New(pool)
+	const name, tags = "team/app", 20
+	manifest := indexer.Manifest{Repository: name, Digest: digest.FromString("{}"), Kind: indexer.KindImage, Body: []byte("{}")}
+	k := &keeper{store: store, limit: time.Minute}
+	var asks []indexer.Ask
+	for i := range tags {
+		asks = append(asks, indexer.Ask{Repository: name, Reference: fmt.Sprint("v", i)})
+	}
+	if err := store.Ask(t.Context(), asks); err != nil {
+		t.Fatal(err)
+	}
+	tasks, err := store.Claim(t.Context(), indexer.PriorityConfirm, tags, time.Minute)
+	if err != nil || len(tasks) != tags {
+		t.Fatalf("%d tasks, want %d (%v)", len(tasks), tags, err)
+	}
+	k.alone.Lock() // as whoever stores something large
+	k.count(name, 1)
+	var waiting sync.WaitGroup
+	for pair := range slices.Chunk(tasks, 2) {
+		waiting.Go(func() {
+			var findings []indexer.Finding
+			for _, task := range pair {
+				findings = append(findings, indexer.Finding{Task: task, Outcome: indexer.Found, Digest: manifest.Digest, Manifests: []indexer.Manifest{manifest}})
+			}
+			if failed, err := k.keep(t.Context(), findings, true, func() {}); err != nil || len(failed) > 0 {
+				t.Errorf("%v not stored: %v", failed, err)
+			}
+		})
+	}
+	for here := 0; here < 1+tags/2; runtime.Gosched() {
+		k.mu.Lock()
+		here = k.apart[name]
+		k.mu.Unlock()
+	}
+	k.alone.Unlock()
+	k.count(name, -1)
+	waiting.Wait()
+	var stored, transactions int
+	if err := pool.QueryRow(t.Context(), "SELECT count(*), count(DISTINCT moved_at) FROM tag").Scan(&stored, &transactions); err != nil {
+		t.Fatal(err)
+	}
+	if stored != tags || transactions > tags/4 {
+		t.Errorf("%d tags were stored in %d transactions, want %d in a few", stored, transactions, tags)
+	}
+	if len(k.apart)+len(k.beside) > 0 {
+		t.Errorf("%v and %v are kept after all was stored", k.apart, k.beside)
+	}
+}
