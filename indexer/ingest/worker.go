@@ -28,6 +28,9 @@ const (
 	scanBatch = 64
 	// eventBatch is 1: who pushed is waiting.
 	eventBatch = 1
+	// eventsTogether is how many tasks of events a worker of scans, who takes those
+	// too, reads before it stores them: 8. Who pushed is waiting.
+	eventsTogether = 8
 	// poll is how often one idle worker looks for what nobody wakes it for: tasks
 	// that a process took in which died, retries, and second looks. What its own
 	// process takes in wakes it at once. If each of a score of workers looked, they
@@ -279,22 +282,25 @@ func (w *Workers) readWhenFree(ctx context.Context, s *seat, tasks []indexer.Tas
 // A finisher is finish for one batch.
 type finisher func(findings []indexer.Finding, failed []failure, leave func()) (away bool, err error)
 
-// readAll reads tasks one after the other. If one takes long, those before it are
+// readAll reads tasks one after the other. Those of events are finished before those
+// of scans are read, and a few at a time. If one takes long, those before it are
 // finished at once: none waits for it. The rest is given back then, if we are
 // stopping, or if the registry did not answer twice in a row: once may be about that
 // one reference, which must not keep the others from being read.
 func (w *Workers) readAll(ctx context.Context, s *seat, tasks []indexer.Task, finish finisher) (findings []indexer.Finding, failed []failure) {
+	early := func() {
+		if _, err := finish(findings, failed, func() {}); err != nil { // the leases will end
+			w.Log.WarnContext(ctx, "tasks not finished", "error", err)
+		}
+		findings, failed = nil, nil
+	}
 	away := 0
 	for i, t := range tasks {
 		rest := tasks[i+1:]
 		began := time.Now()
 		f, long, err := w.read(ctx, s, t, func() {
 			w.giveBack(ctx, rest)
-			// The seat is kept: the read goes on.
-			if _, err := finish(findings, failed, func() {}); err != nil { // the leases will end
-				w.Log.WarnContext(ctx, "tasks not finished", "error", err)
-			}
-			findings, failed = nil, nil
+			early() // the seat is kept: the read goes on
 		})
 		w.Metrics.ReadSeconds.Observe(time.Since(began).Seconds())
 		w.Metrics.Reads.WithLabelValues(outcome(f, err)).Inc()
@@ -316,6 +322,8 @@ func (w *Workers) readAll(ctx context.Context, s *seat, tasks []indexer.Task, fi
 		case ctx.Err() != nil || away == 2:
 			w.giveBack(ctx, rest)
 			return findings, failed
+		case t.Priority == indexer.PriorityEvent && len(rest) > 0 && (rest[0].Priority != t.Priority || len(findings) >= eventsTogether):
+			early()
 		}
 	}
 	return findings, failed

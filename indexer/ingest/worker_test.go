@@ -431,7 +431,7 @@ func TestHangingReferences(t *testing.T) {
 	close(drop)
 	eventually(t, "the hanging reads have ended", func() bool { return waiting.Load() == 0 })
 	eventually(t, "they are tried again", func() bool {
-		h.exec("UPDATE task SET run_after = now() WHERE leased_until IS NULL")
+		h.exec("UPDATE task SET run_after = now() WHERE id IN (SELECT id FROM task WHERE leased_until IS NULL ORDER BY id FOR UPDATE SKIP LOCKED)")
 		h.workers.Wake()
 		h.workers.WakeForScan()
 		return refused.Load() > 3*hanging
@@ -442,7 +442,7 @@ func TestHangingReferences(t *testing.T) {
 	}
 	away.Store(false)
 	eventually(t, "all are given up", func() bool {
-		h.exec("UPDATE task SET run_after = now() WHERE given_up_at IS NULL AND leased_until IS NULL")
+		h.exec("UPDATE task SET run_after = now() WHERE id IN (SELECT id FROM task WHERE given_up_at IS NULL AND leased_until IS NULL ORDER BY id FOR UPDATE SKIP LOCKED)")
 		h.workers.Wake()
 		h.workers.WakeForScan()
 		return len(h.column("SELECT id::text FROM task WHERE given_up_at IS NULL")) == 0
@@ -719,6 +719,30 @@ func TestReadBeforeOneThatHangs(t *testing.T) {
 	eventually(t, "the first is stored", func() bool { return len(h.column("SELECT name FROM tag")) == 1 })
 	if got := h.asked(); !cmp.Equal(got, []string{"demo/app hangs"}) {
 		t.Errorf("tasks left: %v, want demo/app hangs", got)
+	}
+}
+
+// What an event asked for is stored before the rest of its batch is read.
+func TestEventsOfABatchAreStoredFirst(t *testing.T) {
+	t.Parallel()
+	h := open(t, registrytest.Config{Notify: nobody})
+	for _, tag := range []string{"a", "b", "c"} {
+		h.image("demo/app", tag, tag)
+	}
+	h.through(func(w http.ResponseWriter, r *http.Request) bool {
+		if strings.HasSuffix(r.URL.Path, "/manifests/b") {
+			for r.Context().Err() == nil && len(h.column("SELECT 'x' FROM tag WHERE name = 'a'")) == 0 {
+			}
+		}
+		return false
+	})
+	if err := h.store.Ask(t.Context(), []indexer.Ask{{Repository: "demo/app", Reference: "a"}}); err != nil {
+		t.Fatal(err)
+	}
+	h.ask("demo/app", "b", "c")
+	h.step()
+	if got := h.column("SELECT reference FROM task WHERE priority < 2"); len(got) > 0 { // a read that took long gives the rest back
+		t.Errorf("tasks left: %v, want none", got)
 	}
 }
 
