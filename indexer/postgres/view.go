@@ -85,7 +85,7 @@ func (s *Store) view(ctx context.Context, f func(*View) error) error {
 	defer conn.Release()
 	tx, err := conn.BeginTx(ctx, pgx.TxOptions{BeginQuery: beginView(ctx)})
 	if err != nil {
-		return wrapSlow(ctx, "view", err)
+		return wrapSlow(ctx, "view", wrap("begin", err))
 	}
 	defer rollback(ctx, tx) // nothing was written
 	err = f(&View{tx: tx, official: s.Official, totals: &s.totals})

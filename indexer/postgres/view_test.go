@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/schema/schematest"
@@ -101,5 +103,32 @@ func TestViewWaitsForAConnection(t *testing.T) {
 	}
 	for _, conn := range held {
 		conn.Release()
+	}
+}
+
+// A view that cannot even begin says of which kind the error is: one of no kind would
+// be a 500.
+func TestViewCannotBegin(t *testing.T) {
+	t.Parallel()
+	config := schematest.New(t).Config()
+	broken := false
+	config.PrepareConn = func(_ context.Context, conn *pgx.Conn) (bool, error) {
+		if broken {
+			_ = conn.PgConn().Conn().Close() // whatever it says, the next statement fails
+		}
+		return true, nil
+	}
+	pool, err := pgxpool.NewWithConfig(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	s := New(pool)
+	if err := s.Ping(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	broken = true
+	if err := s.View(t.Context(), func(*View) error { return nil }); !errors.Is(err, indexer.ErrUnavailable) {
+		t.Errorf("View returned %v, want ErrUnavailable", err)
 	}
 }
