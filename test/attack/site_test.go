@@ -25,7 +25,7 @@ const (
 	plantTimeout = 2 * time.Minute
 	// settleTimeout is how long what an attack left to do is waited for. What
 	// takes longer is told, and goes on under the next attack.
-	settleTimeout = 5 * time.Second
+	settleTimeout = 2 * time.Second
 	// verifyTimeout bounds the last look, until the book equals the registry.
 	verifyTimeout = 90 * time.Second
 	// pushers plant at once.
@@ -64,7 +64,7 @@ func newSite(t *testing.T) *site {
 		os.Exit(1)
 	})
 	t.Cleanup(func() { unwatch() })
-	s := &site{System: system, quiet: 3 * time.Second, attacked: 2500 * time.Millisecond}
+	s := &site{System: system, quiet: 3 * time.Second, attacked: 2 * time.Second}
 	if *long {
 		s.quiet, s.attacked = 10*time.Second, 15*time.Second
 	}
