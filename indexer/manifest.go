@@ -166,7 +166,7 @@ type Repository struct {
 // index has what is attached to it, and what every image in it has.
 type TagsWith struct {
 	Of          int // tags that are counted: all but those on which older tools keep referrers
-	Signature   int // that nobody verified
+	Signature   int // none of them is verified
 	SBOM        int
 	Attestation int
 }

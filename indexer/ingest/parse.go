@@ -249,8 +249,7 @@ func entriesOf(m *indexer.Manifest, manifests []descriptor) []indexer.Entry {
 }
 
 // limitWords takes platforms and media types that are too many from the entries.
-// What is left is "no platform", which a registry may say too, and the media type
-// of bytes that nobody knows.
+// Those entries then have no platform, or the media type application/octet-stream.
 func limitWords(m *indexer.Manifest, entries []indexer.Entry) {
 	platforms, mediaTypes := map[indexer.Platform]bool{}, map[string]bool{}
 	left := 0

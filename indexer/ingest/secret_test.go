@@ -21,7 +21,7 @@ import (
 )
 
 // secret is what a failing registry and its storage say in addresses, headers and
-// bodies; inside is a host that nobody outside needs to know.
+// bodies; inside is an internal host name.
 const (
 	secret = "hunter2secret"
 	inside = "storage.internal"

@@ -35,8 +35,8 @@ func main() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
-	// net/http tells the standard log, which cannot be set otherwise, what a registry
-	// sent that nobody had asked for, in its own words. All that we log goes to slog.
+	// net/http writes unsolicited bytes of a registry to the standard log, and has no
+	// setting against it. They may hold secrets. Our own log is slog's.
 	log.SetOutput(io.Discard)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

@@ -23,7 +23,7 @@ type parts struct {
 	log      *slog.Logger
 	database connections
 	pools    []*pgxpool.Pool
-	keepIdle []func(context.Context) error // close the pools' connections that nobody needs
+	keepIdle []func(context.Context) error // close the idle connections of the pools
 	pool     *pgxpool.Pool                 // of store
 	store    *postgres.Store               // of ingestion, and of every command
 	reads    *postgres.Store               // of readers' requests: the same, or one with connections of its own
