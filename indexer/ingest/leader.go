@@ -80,8 +80,8 @@ func (l *Leader) lead(ctx context.Context) error {
 	for ctx.Err() == nil {
 		ran, err := l.scan(ctx)
 		if ran {
-			wake(search)
-			wake(storage)
+			nudge(search)
+			nudge(storage)
 		}
 		if err != nil && ctx.Err() == nil {
 			l.Log.WarnContext(ctx, "scan interrupted", "error", err, "again_in", pause)
@@ -175,6 +175,14 @@ func (l *Leader) keep(ctx context.Context, what string, nudge <-chan struct{}, f
 		case <-nudge:
 		case <-time.After(pause):
 		}
+	}
+}
+
+// nudge tells a keep of it, unless it has been told already.
+func nudge(keep chan<- struct{}) {
+	select {
+	case keep <- struct{}{}:
+	default:
 	}
 }
 

@@ -31,11 +31,13 @@ const (
 	// eventsTogether is how many tasks of events a worker of scans, who takes those
 	// too, reads before it stores them: 8. Who pushed is waiting.
 	eventsTogether = 8
-	// poll is how often one idle worker looks for what nobody wakes it for: tasks
-	// that a process took in which died, retries, and second looks. What its own
-	// process takes in wakes it at once. If each of a score of workers looked, they
-	// would keep a score of connections open that are used for a millisecond a second.
-	poll = time.Second
+	// pollEvents and pollScans are how often one idle worker looks for tasks that no
+	// one woke it for: those of a process that died, retries, second looks, and a task
+	// whose row another transaction had locked when it was claimed. One worker looks for
+	// all of them: a score of workers, each with a pause of its own, would keep a score
+	// of connections open.
+	pollEvents = 100 * time.Millisecond
+	pollScans  = time.Second
 	// maxAttempts is after how many failed reads we give up on a reference: 6,
 	// over half a minute. The next scan or event begins anew.
 	maxAttempts = 6
@@ -74,8 +76,8 @@ type Workers struct {
 	ConfigTimeout time.Duration
 
 	once    sync.Once
-	events  chan struct{} // news for those that read events
-	scans   chan struct{} // news for those that read everything
+	events  chan alarm    // wakes those that read events
+	scans   chan alarm    // wakes those that read everything
 	reading chan struct{} // holds a token for each of them that is reading
 	rooms   map[indexer.Priority]*room
 	keeper  keeper
@@ -86,26 +88,36 @@ type Workers struct {
 // blocks.
 func (w *Workers) Wake() {
 	w.init()
-	wake(w.events)
+	wake(w.events, news)
 }
 
 // WakeForScan tells them that a scan has.
 func (w *Workers) WakeForScan() {
 	w.init()
-	wake(w.scans)
+	wake(w.scans, news)
 }
 
-func wake(sleepers chan struct{}) {
+// An alarm wakes a sleeping worker.
+type alarm int
+
+const (
+	news alarm = iota // there is a task
+	// look says only that it is time to look. Whoever finds a task then wakes the next
+	// worker in the same way, since there may be more.
+	look
+)
+
+func wake(sleepers chan alarm, a alarm) {
 	select {
-	case sleepers <- struct{}{}:
-	default: // all that sleep have been told already
+	case sleepers <- a:
+	default: // all that sleep have been woken already
 	}
 }
 
 func (w *Workers) init() {
 	w.once.Do(func() {
-		w.events = make(chan struct{}, max(w.Events, 1))
-		w.scans = make(chan struct{}, max(w.scanners(), 1))
+		w.events = make(chan alarm, max(w.Events, 1))
+		w.scans = make(chan alarm, max(w.scanners(), 1))
 		w.reading = make(chan struct{}, max(w.Scans, 1))
 		w.rooms = map[indexer.Priority]*room{
 			indexer.PriorityEvent:   newRoom(w.Events, asideOfEvents*w.Events),
@@ -123,25 +135,25 @@ func (w *Workers) scanners() int { return (3*w.Scans + 1) / 2 }
 func (w *Workers) Run(ctx context.Context) error {
 	w.init()
 	var group errgroup.Group
-	start := func(least indexer.Priority, batch int, news chan struct{}) {
+	start := func(least indexer.Priority, batch int, sleepers chan alarm, poll time.Duration) {
 		room := w.rooms[least]
 		for n := range room.workers() {
 			rested := n == 0 || n >= cap(room.places) // one looks, and whoever gets a place later
-			group.Go(func() error { return w.loop(ctx, least, batch, news, rested) })
+			group.Go(func() error { return w.loop(ctx, least, batch, sleepers, rested) })
 		}
-		group.Go(func() error { return pollFor(ctx, news) })
+		group.Go(func() error { return pollFor(ctx, sleepers, poll) })
 	}
 	if w.Events > 0 {
-		start(indexer.PriorityEvent, eventBatch, w.events)
+		start(indexer.PriorityEvent, eventBatch, w.events, pollEvents)
 	}
 	if w.Scans > 0 {
-		start(indexer.PriorityConfirm, scanBatch, w.scans)
+		start(indexer.PriorityConfirm, scanBatch, w.scans, pollScans)
 	}
 	return group.Wait()
 }
 
 // pollFor wakes one sleeper after the other.
-func pollFor(ctx context.Context, sleepers chan struct{}) error {
+func pollFor(ctx context.Context, sleepers chan alarm, poll time.Duration) error {
 	ticker := time.NewTicker(poll)
 	defer ticker.Stop()
 	for {
@@ -149,17 +161,16 @@ func pollFor(ctx context.Context, sleepers chan struct{}) error {
 		case <-ctx.Done():
 			return nil
 		case <-ticker.C:
-			wake(sleepers)
+			wake(sleepers, look)
 		}
 	}
 }
 
 // loop works while it has a place, and rests until it is woken. It begins with a
-// rest unless it has rested. Whoever finds more than it can take at once wakes
-// another. A database that is away is waited for; of failures in a row the first is
-// logged.
-func (w *Workers) loop(ctx context.Context, least indexer.Priority, batch int, news chan struct{}, rested bool) error {
-	failing := false
+// rest unless it has rested. A database that is away is waited for; only the first
+// of several failures in a row is logged.
+func (w *Workers) loop(ctx context.Context, least indexer.Priority, batch int, sleepers chan alarm, rested bool) error {
+	failing, woken := false, look
 	for ctx.Err() == nil {
 		s, err := w.rooms[least].enter(ctx)
 		if err != nil {
@@ -167,25 +178,33 @@ func (w *Workers) loop(ctx context.Context, least indexer.Priority, batch int, n
 		}
 		if !rested {
 			rested = true
-			awaitNews(ctx, news)
+			woken = sleep(ctx, sleepers)
 		}
-		n, away, err := w.step(ctx, s, least, batch)
+		n, away, err := w.step(ctx, s, least, batch, func() {
+			if woken == look {
+				wake(sleepers, look)
+			}
+			woken = news // of the next task: it did not sleep
+		})
 		if err != nil && !failing && ctx.Err() == nil {
 			w.Log.WarnContext(ctx, "worker step failed", "error", err)
 		}
 		failing = err != nil
 		if n == 0 || away || err != nil {
-			awaitNews(ctx, news)
+			woken = sleep(ctx, sleepers)
 		}
 		s.leave()
 	}
 	return nil
 }
 
-func awaitNews(ctx context.Context, news <-chan struct{}) {
+// sleep returns what woke the worker.
+func sleep(ctx context.Context, sleepers <-chan alarm) alarm {
 	select {
 	case <-ctx.Done():
-	case <-news:
+		return look
+	case a := <-sleepers:
+		return a
 	}
 }
 
@@ -195,14 +214,15 @@ func (w *Workers) Step(ctx context.Context, least indexer.Priority, n int) (int,
 	w.init()
 	s := &seat{room: w.rooms[least]}
 	defer s.leave()
-	n, _, err := w.step(ctx, s, least, n)
+	n, _, err := w.step(ctx, s, least, n, func() {})
 	return n, err
 }
 
 // step is Step with a seat, which it gives up if it takes long. What failed before
 // is not claimed while as many wait for an answer as may: it would most likely wait
-// too. It reports also whether the registry is away.
-func (w *Workers) step(ctx context.Context, s *seat, least indexer.Priority, n int) (claimed int, away bool, err error) {
+// too. claimed is called if there are tasks. It reports also whether the registry is
+// away.
+func (w *Workers) step(ctx context.Context, s *seat, least indexer.Priority, n int, claimed func()) (count int, away bool, err error) {
 	claim := w.Store.Claim
 	if s.room.full() {
 		claim = w.Store.ClaimFresh
@@ -211,8 +231,9 @@ func (w *Workers) step(ctx context.Context, s *seat, least indexer.Priority, n i
 	if err != nil || len(tasks) == 0 {
 		return 0, false, err
 	}
+	claimed()
 	if n > eventBatch && len(tasks) == n {
-		wake(w.scans)
+		wake(w.scans, news)
 	}
 	stopRenewing := w.renew(ctx, tasks)
 	defer stopRenewing()
@@ -356,7 +377,9 @@ func (w *Workers) giveBack(ctx context.Context, tasks []indexer.Task) {
 	defer cancel()
 	if err := w.Store.GiveBack(ctx, tasks); err != nil { // the leases will end
 		w.Log.WarnContext(ctx, "tasks not given back", "error", err)
+		return
 	}
+	wake(w.scans, news)
 }
 
 // answers remember what the registry answered, so that a reference for which it

@@ -66,6 +66,10 @@ func TestReadersNeedOnlySelect(t *testing.T) {
 			r, err := v.Correct(ctx, indexer.PlainQuery("deno"))
 			return len(r), err
 		},
+		"Mend": func(v *postgres.View) (int, error) {
+			r, err := v.Mend(ctx, indexer.PlainQuery("deno"))
+			return len(r), err
+		},
 		"History": func(v *postgres.View) (int, error) {
 			r, err := v.History(ctx, "demo/app", "", 0, 5)
 			return len(r), err

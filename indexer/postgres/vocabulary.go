@@ -73,13 +73,13 @@ func (s *Store) Vocabulary(ctx context.Context) (n int, err error) {
 // replaced by the nearest word of names: one letter more, less, other, or
 // swapped with its neighbour, in long words two; of several the most frequent.
 // It gives "" if nothing is to be mended, or the mended text, read as a query again,
-// finds nothing.
+// finds nothing. The query itself must have found nothing.
 func (v *View) Correct(ctx context.Context, q indexer.Query) (string, error) {
-	mended, err := v.mend(ctx, q)
-	if err != nil || mended.Text == q.Text {
-		return "", wrap("correct", err)
+	text, err := v.Mend(ctx, q)
+	if err != nil || text == "" {
+		return "", err
 	}
-	read, err := indexer.ParseQuery(mended.Text, time.Now())
+	read, err := indexer.ParseQuery(text, time.Now())
 	if err != nil {
 		return "", nil // a word became a field: "hsa:latest", "has:latest"
 	}
@@ -87,12 +87,29 @@ func (v *View) Correct(ctx context.Context, q indexer.Query) (string, error) {
 	if err != nil || len(found) == 0 {
 		return "", wrap("correct", err)
 	}
+	return text, nil
+}
+
+// Mend is Correct for a caller who searches for the text next: it does not look
+// whether that is a query which finds something.
+func (v *View) Mend(ctx context.Context, q indexer.Query) (string, error) {
+	mended, err := v.mend(ctx, q)
+	if err != nil || mended.Text == q.Text {
+		return "", wrap("mend", err)
+	}
 	return mended.Text, nil
 }
 
 // mend gives q as it is if there is a word that it cannot mend.
 func (v *View) mend(ctx context.Context, q indexer.Query) (indexer.Query, error) {
 	words, prefix := q.FreeWords()
+	if len(q.Clauses) == 1 && len(words) == 1 { // it found nothing, so nobody has the word
+		nearest, err := v.nearestWord(ctx, words[0])
+		if err != nil || nearest == "" {
+			return q, err
+		}
+		return q.WithWord(words[0], nearest), nil
+	}
 	mended := q
 	for _, w := range words[:min(len(words), maxMendedWords)] {
 		known, err := v.knows(ctx, w, w == prefix)

@@ -103,7 +103,7 @@ func (s *server) dockerSearch(w http.ResponseWriter, r *http.Request) error {
 
 // nearAnswer answers with what a query like q finds, nil if there is none.
 func (s *server) nearAnswer(r *http.Request, b Book, q indexer.Query, page int) (*dockerSearchAnswer, error) {
-	text, err := b.Correct(r.Context(), q)
+	text, err := b.Mend(r.Context(), q)
 	if err != nil || text == "" {
 		return nil, err
 	}
@@ -113,7 +113,7 @@ func (s *server) nearAnswer(r *http.Request, b Book, q indexer.Query, page int) 
 	}
 	near = near.Page(q.Limit, q.Offset)
 	found, err := b.Search(r.Context(), near)
-	if err != nil {
+	if err != nil || found.Total == 0 {
 		return nil, err
 	}
 	a := dockerAnswer(near, page, found, fmt.Sprintf(saysNear, near.Text))

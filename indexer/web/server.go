@@ -70,6 +70,8 @@ type Book interface {
 	// Correct gives the text of a query with a misspelt word mended that finds
 	// something, "" if there is none.
 	Correct(ctx context.Context, q indexer.Query) (string, error)
+	// Mend is Correct without looking whether the text is a query that finds something.
+	Mend(ctx context.Context, q indexer.Query) (string, error)
 	// Names gives those of repositories that have a tag, in order, after the one
 	// named.
 	Names(ctx context.Context, after string, limit int) ([]string, error)
