@@ -66,6 +66,7 @@ type application struct {
 	changed      map[int32]bool // repositories of which a reader can see a difference
 	moved        bool           // whether the history has become longer
 	touched      touched        // manifests whose images may be found otherwise
+	linked       linked         // whether any of the repositories is, or becomes so
 	tier         int            // of new search rows
 	asks         []indexer.Ask
 	left         []indexer.Ask           // manifests that a tag does not show: they may be gone too
@@ -127,7 +128,10 @@ func (a *application) lockRepositories(findings []indexer.Finding) error {
 	}
 	var rows []row
 	queue(batch, &rows, lock, all)
+	var known []struct{ Linked bool }
+	queue(batch, &known, linkedQuery+" AS linked", all)
 	err := a.send(batch)
+	a.linked = linked(len(known) > 0 && known[0].Linked || slices.ContainsFunc(findings, func(f indexer.Finding) bool { return bool(links(f)) }))
 	a.repositories = map[string]int32{}
 	for _, r := range rows {
 		a.repositories[r.Name] = r.ID

@@ -502,7 +502,7 @@ func TestLargeIndexIsLinear(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := rowsRead()
-	if _, err := tx.Exec(t.Context(), imagesOf(touchedManifests), []int32{repository}, [][]byte{bytesOf(index.Digest)}, []bool{true}); err != nil {
+	if _, err := tx.Exec(t.Context(), imagesOf(touchedManifests(true), true), []int32{repository}, [][]byte{bytesOf(index.Digest)}, []bool{true}); err != nil {
 		t.Fatal(err)
 	}
 	if rows, most := rowsRead()-before, 50*entries; rows > most {

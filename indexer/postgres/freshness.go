@@ -26,7 +26,7 @@ func (v *View) Freshness(ctx context.Context) (indexer.Freshness, error) {
 // CountRepositories is how many repositories have a tag. They are counted once
 // for each version of the catalogue, which for a million takes 60 ms.
 func (v *View) CountRepositories(ctx context.Context) (int, error) {
-	n, err := v.counted(ctx, "repositories", func() (n int, err error) {
+	n, err := remembered(ctx, v, &v.caches.totals, "repositories", func() (n int, err error) {
 		err = v.tx.QueryRow(ctx, "SELECT count(*) FROM repository_search").Scan(&n)
 		return n, err
 	})

@@ -107,8 +107,36 @@ func (a *application) refresh() error {
 	}
 	batch := &pgx.Batch{}
 	batch.Queue("UPDATE repository SET updated_at = now() WHERE id = ANY($1)", ids)
-	batch.Queue(imagesOf(touchedManifests), a.touched.repositories, a.touched.digests, a.touched.whole)
-	return writeSearchRows(a.ctx, a.tx, batch, ids, a.touched, a.tier)
+	batch.Queue(imagesOf(touchedManifests(a.linked), a.linked), a.touched.repositories, a.touched.digests, a.touched.whole)
+	return writeSearchRows(a.ctx, a.tx, batch, ids, a.touched, a.tier, a.linked)
+}
+
+// Linked says whether manifests of a repository may belong to each other: whether it
+// has an image index or a referrer. Most have neither, and the statements for those
+// are planned in a third of the time (5 ms instead of 15) and run in half of it.
+type linked bool
+
+// text returns what a statement has in it for linked repositories, and what for
+// others.
+func (l linked) text(yes, no string) string {
+	if l {
+		return yes
+	}
+	return no
+}
+
+// linkedQuery reports whether any of the repositories named $1 is linked.
+const linkedQuery = `
+	SELECT EXISTS (SELECT FROM repository r WHERE r.name = ANY($1) AND (
+		EXISTS (SELECT FROM index_entry e WHERE e.repository_id = r.id)
+		OR EXISTS (SELECT FROM referrer f WHERE f.repository_id = r.id)
+		OR EXISTS (SELECT FROM tag t WHERE t.repository_id = r.id AND t.name >= 'sha256-' AND t.name < 'sha256.')))`
+
+// links reports whether a finding makes its repository linked.
+func links(f indexer.Finding) linked {
+	return linked(subjectOf(f.Task.Reference) != "" || slices.ContainsFunc(f.Manifests, func(m indexer.Manifest) bool {
+		return m.Subject != "" || len(m.Entries) > 0
+	}))
 }
 
 // maxListing is the most entries of image indexes that one transaction reads
@@ -121,10 +149,17 @@ const maxListing = 20_000
 // the manifests that are not what they were: those of $1 and $2 with $3, and those
 // that these are attached to by an image index. 'parents' are the tagged indexes
 // that list them, and up_to how many entries they have together with all before.
-var touchedParts = `
+func touchedParts(l linked) string { return givenPart + l.text(linkedParts, noParents) }
+
+const (
+	givenPart = `
 	given AS (
 		SELECT DISTINCT repository_id, digest, whole FROM unnest($1::int[], $2::bytea[], $3::bool[]) AS t (repository_id, digest, whole)
-	), changed AS (
+	)`
+	noParents = `, parents AS (SELECT repository_id, 0 AS up_to FROM given WHERE false)`
+)
+
+var linkedParts = `, changed AS (
 		SELECT repository_id, digest FROM given WHERE whole
 		UNION
 		SELECT e.repository_id, ` + attests + ` FROM given g JOIN index_entry e ON e.repository_id = g.repository_id AND e.digest = g.digest
@@ -150,10 +185,17 @@ var touchedParts = `
 // touchedManifests are those of $1 and $2, the images in them, what has other
 // referrers, and the indexes that list what came or went. Those that are not whole
 // have other tags that show them, and stay the same otherwise.
-var touchedManifests = `
-	WITH ` + touchedParts + `
+func touchedManifests(l linked) string {
+	return `
+	WITH ` + touchedParts(l) + `
 	SELECT repository_id, id, digest, bool_or(whole) AS whole FROM (
-		SELECT m.repository_id, m.id, m.digest, g.whole FROM given g JOIN manifest m ON m.repository_id = g.repository_id AND m.digest = g.digest
+		SELECT m.repository_id, m.id, m.digest, g.whole FROM given g JOIN manifest m ON m.repository_id = g.repository_id AND m.digest = g.digest` +
+		l.text(touchedBeside, "") + `
+	) AS manifests GROUP BY repository_id, id, digest`
+}
+
+// touchedBeside are those of touchedManifests that are touched because others are.
+var touchedBeside = `
 		UNION ALL
 		SELECT c.repository_id, c.id, c.digest, false FROM given g
 		JOIN manifest m ON m.repository_id = g.repository_id AND m.digest = g.digest
@@ -163,8 +205,7 @@ var touchedManifests = `
 		SELECT m.repository_id, m.id, m.digest, true FROM changed c JOIN manifest m ON m.repository_id = c.repository_id AND m.digest = c.digest
 		UNION ALL
 		SELECT m.repository_id, m.id, m.digest, true FROM parents p JOIN manifest m ON m.repository_id = p.repository_id AND m.id = p.manifest_id
-		WHERE p.up_to <= ` + strconv.Itoa(maxListing) + `
-	) AS manifests GROUP BY repository_id, id, digest`
+		WHERE p.up_to <= ` + strconv.Itoa(maxListing)
 
 // imagesOf writes the search rows of the manifests that a statement selects, and
 // deletes those of manifests that no tag shows any more. $1 must be their
@@ -173,9 +214,9 @@ var touchedManifests = `
 // Of manifests that are not whole it writes only what tags say, where that differs:
 // an index may list a thousand images, and a tag that comes to it changes of each
 // no more than a time, which is not indexed.
-func imagesOf(manifests string) string {
+func imagesOf(manifests string, l linked) string {
 	columns := strings.Join(imageColumns, ", ")
-	return shownImages(manifests) + `, gone AS (
+	return shownImages(manifests, l) + `, gone AS (
 		DELETE FROM image_search s USING touched x
 		WHERE s.repository_id = x.repository_id AND s.manifest_id = x.id
 			AND NOT EXISTS (SELECT FROM tagged g WHERE g.repository_id = x.repository_id AND g.id = x.id)
@@ -188,7 +229,7 @@ func imagesOf(manifests string) string {
 		WHERE g.whole OR NOT EXISTS (SELECT FROM image_search s WHERE s.repository_id = g.repository_id AND s.manifest_id = g.id)
 	)
 	INSERT INTO image_search AS s (repository_id, manifest_id, ` + columns + `)
-	` + imageRows("due") + `
+	` + imageRows("due", l) + `
 	ORDER BY m.repository_id, m.id
 	ON CONFLICT (repository_id, manifest_id) DO UPDATE SET (` + columns + `) = (excluded.` + strings.Join(imageColumns, ", excluded.") + `)`
 }
@@ -204,13 +245,13 @@ var imageColumns = []string{"latest", "listed", "tags", "facts", "keys", "pairs"
 // index had its tags too, each tag of it would cost all tags before it, a thousand
 // times. So what the tags of an index say is found once for the index, and the
 // condition tag: asks for them by the index: see isShownBy.
-func shownImages(manifests string) string {
+func shownImages(manifests string, l linked) string {
 	return `
 	WITH touched AS MATERIALIZED (` + manifests + `
 	), listing AS MATERIALIZED (
-		SELECT DISTINCT x.repository_id, x.id, x.whole, e.manifest_id FROM touched x
+		` + l.text(`SELECT DISTINCT x.repository_id, x.id, x.whole, e.manifest_id FROM touched x
 		JOIN index_entry e ON e.repository_id = x.repository_id AND e.digest = x.digest
-		WHERE e.repository_id = ANY($1)
+		WHERE e.repository_id = ANY($1)`, `SELECT repository_id, id, whole, id AS manifest_id FROM touched WHERE false`) + `
 	), own AS MATERIALIZED (
 		SELECT t.repository_id, t.manifest_id, bool_or(t.name = 'latest') AS latest, max(t.moved_at) AS pushed_at, array_agg(t.name ORDER BY t.name) AS tags
 		FROM tag t WHERE t.repository_id = ANY($1) AND (t.repository_id, t.manifest_id) IN (
@@ -231,7 +272,7 @@ func shownImages(manifests string) string {
 // imageRows are the search rows of those of tagged that stand in a table. Values of
 // the time of building are left out of the pairs: nobody asks for them, and they
 // are of no two images the same.
-func imageRows(tagged string) string {
+func imageRows(tagged string, l linked) string {
 	return `
 	SELECT m.repository_id, m.id, g.latest, g.listed, g.tags,
 		ARRAY(
@@ -240,7 +281,7 @@ func imageRows(tagged string) string {
 					('platform:' || lower(p.os || '/' || p.architecture)),
 					('platform:' || lower(p.os || '/' || p.architecture || '/' || NULLIF(p.variant, ''))),
 					(CASE WHEN listed.platforms > 1 THEN 'is:multiarch' END)) AS facts (f)
-				UNION ALL SELECT 'has:' || kind FROM (` + has("m") + `) AS had (kind)
+				` + l.text("UNION ALL SELECT 'has:' || kind FROM ("+has("m")+") AS had (kind)", "") + `
 			) AS facts WHERE f IS NOT NULL ORDER BY 1),
 		labelled.keys, labelled.pairs,
 		COALESCE(listed.size, m.content_size), CASE WHEN m.kind <> 'index' THEN cardinality(m.layer_ids) END, m.created_at, g.pushed_at
@@ -248,15 +289,7 @@ func imageRows(tagged string) string {
 	JOIN manifest m ON m.repository_id = g.repository_id AND m.id = g.id
 	LEFT JOIN media_type a ON a.id = m.artifact_type_id
 	LEFT JOIN platform p ON p.id = m.platform_id AND (p.os, p.architecture) <> ('unknown', 'unknown') AND (p.os, p.architecture) <> ('', '')
-	LEFT JOIN LATERAL (
-		SELECT (
-			SELECT LEAST(COALESCE(sum(c.content_size), 0), 9007199254740991)::bigint FROM ( -- 2^53-1
-				SELECT DISTINCT e.digest FROM index_entry e WHERE e.repository_id = m.repository_id AND e.manifest_id = m.id
-			) e CROSS JOIN LATERAL ( -- as listedC
-				SELECT c.content_size FROM manifest c WHERE c.repository_id = m.repository_id AND c.digest = e.digest OFFSET 0) c) AS size, (
-			SELECT count(DISTINCT ep.id) FROM index_entry e JOIN platform ep ON ep.id = e.platform_id AND (ep.os, ep.architecture) <> ('unknown', 'unknown')
-			WHERE e.repository_id = m.repository_id AND e.manifest_id = m.id) AS platforms
-	) listed ON m.kind = 'index'
+	` + l.text(listedFigures, "LEFT JOIN (SELECT NULL::bigint AS size, 0 AS platforms) listed ON false") + `
 	CROSS JOIN LATERAL (
 		SELECT COALESCE(array_agg(key), '{}') AS keys, COALESCE(array_agg(COALESCE(pair, key)), '{}') AS pairs FROM (
 			SELECT hashtextextended('label:' || left(key, 200), 0) AS key,
@@ -270,6 +303,17 @@ func imageRows(tagged string) string {
 		) AS label
 	) labelled`
 }
+
+// listedFigures are what an image index m tells of its entries.
+const listedFigures = `LEFT JOIN LATERAL (
+		SELECT (
+			SELECT LEAST(COALESCE(sum(c.content_size), 0), 9007199254740991)::bigint FROM ( -- 2^53-1
+				SELECT DISTINCT e.digest FROM index_entry e WHERE e.repository_id = m.repository_id AND e.manifest_id = m.id
+			) e CROSS JOIN LATERAL ( -- as listedC
+				SELECT c.content_size FROM manifest c WHERE c.repository_id = m.repository_id AND c.digest = e.digest OFFSET 0) c) AS size, (
+			SELECT count(DISTINCT ep.id) FROM index_entry e JOIN platform ep ON ep.id = e.platform_id AND (ep.os, ep.architecture) <> ('unknown', 'unknown')
+			WHERE e.repository_id = m.repository_id AND e.manifest_id = m.id) AS platforms
+	) listed ON m.kind = 'index'`
 
 // A headRow is what a repository says of itself: the metadata of the manifest
 // that its leading tag shows, and of that index's first image; and what all its
@@ -319,15 +363,16 @@ func tagsWith(kind string) string {
 //
 // and which tag led. If it still shows something, only the tags that moved, $6 and
 // $7, can lead instead.
-var headsQuery = `
-	WITH ` + touchedParts + `, touched AS (
+func headsQuery(l linked) string {
+	return `
+	WITH ` + touchedParts(l) + `, touched AS (
 		SELECT g.repository_id, m.id FROM given g
 		LEFT JOIN manifest m ON m.repository_id = g.repository_id AND m.digest = g.digest
-		UNION
+		` + l.text(`UNION
 		SELECT c.repository_id, c.id FROM given g
 		JOIN manifest m ON m.repository_id = g.repository_id AND m.digest = g.digest
 		JOIN index_entry e ON e.repository_id = m.repository_id AND e.manifest_id = m.id
-		JOIN manifest c ON c.repository_id = e.repository_id AND c.digest = e.digest
+		JOIN manifest c ON c.repository_id = e.repository_id AND c.digest = e.digest`, "") + `
 	)
 	SELECT r.id, r.name, tags.all AS tags, tags.own AS own_tags, COALESCE(head.name, '') AS leading_tag,
 		COALESCE(s.size, 0)::bigint AS size,
@@ -372,6 +417,7 @@ var headsQuery = `
 		ORDER BY e.position LIMIT 1
 	) c ON true
 	WHERE r.id = ANY($4) ORDER BY r.id`
+}
 
 // writeSearchRows runs a batch, then writes the search rows of repositories, and
 // deletes those of repositories without a tag. Columns under an index that keep
@@ -379,9 +425,9 @@ var headsQuery = `
 //
 // New rows begin in a tier: 0 if somebody has just pushed, and 2 if they come of a
 // scan, which may bring a million at once; Retier finds out more.
-func writeSearchRows(ctx context.Context, tx pgx.Tx, before *pgx.Batch, ids []int32, touched touched, tier int) error {
+func writeSearchRows(ctx context.Context, tx pgx.Tx, before *pgx.Batch, ids []int32, touched touched, tier int, l linked) error {
 	var heads []headRow
-	queue(before, &heads, headsQuery, touched.repositories, touched.digests, touched.whole, ids, searchForm, touched.tagRepositories, touched.tags)
+	queue(before, &heads, headsQuery(l), touched.repositories, touched.digests, touched.whole, ids, searchForm, touched.tagRepositories, touched.tags)
 	if err := tx.SendBatch(ctx, before).Close(); err != nil {
 		return err
 	}
@@ -658,8 +704,8 @@ func (s *Store) ReformAfter(ctx context.Context, after string) (n int, last stri
 		const all = "SELECT repository_id, id, digest, true AS whole FROM manifest WHERE repository_id = ANY($1)"
 		batch := &pgx.Batch{}
 		batch.Queue(typesOfReferrers, ids)
-		batch.Queue(imagesOf(all), ids)
-		if err := writeSearchRows(ctx, tx, batch, ids, touched{}, 2); err != nil {
+		batch.Queue(imagesOf(all, true), ids)
+		if err := writeSearchRows(ctx, tx, batch, ids, touched{}, 2, true); err != nil {
 			return err
 		}
 		return bump(ctx, tx, c)

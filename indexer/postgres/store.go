@@ -48,11 +48,11 @@ type Store struct {
 	// Strangers says that anybody may send events: then new instances of the
 	// registry, which they can make up, begin a scan once in instancePause at most.
 	Strangers bool
-	totals    totals
+	caches    *caches
 }
 
 // New gives the store on a pool, which stays the caller's to close.
-func New(pool *pgxpool.Pool) *Store { return &Store{pool: pool} }
+func New(pool *pgxpool.Pool) *Store { return &Store{pool: pool, caches: newCaches()} }
 
 // Ping returns ErrUnavailable if the database does not answer.
 func (s *Store) Ping(ctx context.Context) error {

@@ -2,9 +2,7 @@ package postgres
 
 import (
 	"context"
-	"crypto/sha256"
 	"fmt"
-	"sync"
 
 	sq "github.com/Masterminds/squirrel"
 
@@ -22,9 +20,6 @@ const (
 	// dearSample is of how many of a sample dear conditions are looked at: 500,
 	// some 5 ms.
 	dearSample = 500
-	// maxTotals is how many totals are remembered: 10,000, some 1 MB, since of what
-	// they count only the hash is kept. It may be a list of 12,000 numbers.
-	maxTotals = 10_000
 )
 
 // total is how many repositories match, up to MaxTotal. Whether they are more, a
@@ -37,7 +32,7 @@ func (v *View) total(ctx context.Context, s *search, ids []int32) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	return v.counted(ctx, fmt.Sprint(sql, args), func() (n int, err error) {
+	return remembered(ctx, v, &v.caches.totals, fmt.Sprint(sql, args), func() (n int, err error) {
 		if ids == nil && len(s.served()) > 0 {
 			if many, err := v.many(ctx, s); many || err != nil {
 				return indexer.MaxTotal, err
@@ -78,47 +73,4 @@ func (v *View) sampled(ctx context.Context, q sq.Sqlizer, most int) (n int, err 
 	}
 	err = v.tx.QueryRow(ctx, sql, args...).Scan(&n)
 	return n, err
-}
-
-// totals are those that were counted of one version of the catalogue. Equal
-// versions are equal content.
-type totals struct {
-	mu      sync.Mutex
-	version indexer.Version
-	of      map[[sha256.Size]byte]int // by the hash of what was counted
-}
-
-// counted gives a total that is known of this version, or counts it.
-func (v *View) counted(ctx context.Context, what string, count func() (int, error)) (int, error) {
-	version, err := v.Version(ctx)
-	if err != nil {
-		return 0, err
-	}
-	if n, known := v.totals.get(version, what); known {
-		return n, nil
-	}
-	n, err := count()
-	if err == nil {
-		v.totals.put(version, what, n)
-	}
-	return n, err
-}
-
-func (t *totals) get(version indexer.Version, what string) (n int, known bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.version != version {
-		return 0, false
-	}
-	n, known = t.of[sha256.Sum256([]byte(what))]
-	return n, known
-}
-
-func (t *totals) put(version indexer.Version, what string, n int) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.version != version || t.of == nil || len(t.of) >= maxTotals {
-		t.version, t.of = version, map[[sha256.Size]byte]int{}
-	}
-	t.of[sha256.Sum256([]byte(what))] = n
 }

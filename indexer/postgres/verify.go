@@ -72,7 +72,7 @@ func (c *comparison) images() error {
 		return err
 	}
 	manifests := "SELECT repository_id, id, digest, true AS whole FROM manifest WHERE repository_id = ANY($1) AND id > $2 ORDER BY id LIMIT " + strconv.Itoa(verifyBatch)
-	q := shownImages(manifests) + `, fresh (` + strings.Join(columns, ", ") + `) AS (` + imageRows("tagged") + `)
+	q := shownImages(manifests, true) + `, fresh (` + strings.Join(columns, ", ") + `) AS (` + imageRows("tagged", true) + `)
 		SELECT x.id, x.digest, ` + differing + ` AS what FROM touched x
 		LEFT JOIN fresh f ON f.repository_id = x.repository_id AND f.manifest_id = x.id
 		LEFT JOIN image_search s ON s.repository_id = x.repository_id AND s.manifest_id = x.id ORDER BY x.id`
@@ -98,7 +98,7 @@ func (c *comparison) images() error {
 // repository compares the row of repository_search.
 func (c *comparison) repository() error {
 	const noForm = -1 // of no row: none is taken over
-	heads, err := collect[headRow](c.ctx, c.tx, headsQuery, []int32{}, [][]byte{}, []bool{}, c.ids, noForm, []int32{}, []string{})
+	heads, err := collect[headRow](c.ctx, c.tx, headsQuery(true), []int32{}, [][]byte{}, []bool{}, c.ids, noForm, []int32{}, []string{})
 	if err != nil {
 		return err
 	}

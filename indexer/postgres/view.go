@@ -26,7 +26,7 @@ import (
 type View struct {
 	tx       pgx.Tx
 	official []string
-	totals   *totals
+	caches   *caches
 	version  indexer.Version // once it was asked for
 }
 
@@ -88,7 +88,7 @@ func (s *Store) view(ctx context.Context, f func(*View) error) error {
 		return wrapSlow(ctx, "view", wrap("begin", err))
 	}
 	defer rollback(ctx, tx) // nothing was written
-	err = f(&View{tx: tx, official: s.Official, totals: &s.totals})
+	err = f(&View{tx: tx, official: s.Official, caches: s.caches})
 	return wrapSlow(ctx, "view", err)
 }
 

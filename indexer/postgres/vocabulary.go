@@ -93,11 +93,14 @@ func (v *View) Correct(ctx context.Context, q indexer.Query) (string, error) {
 // Mend is Correct for a caller who searches for the text next: it does not look
 // whether that is a query which finds something.
 func (v *View) Mend(ctx context.Context, q indexer.Query) (string, error) {
-	mended, err := v.mend(ctx, q)
-	if err != nil || mended.Text == q.Text {
-		return "", wrap("mend", err)
-	}
-	return mended.Text, nil
+	text, err := remembered(ctx, v, &v.caches.mends, q.Text, func() (string, error) {
+		mended, err := v.mend(ctx, q)
+		if err != nil || mended.Text == q.Text {
+			return "", err
+		}
+		return mended.Text, nil
+	})
+	return text, wrap("mend", err)
 }
 
 // mend gives q as it is if there is a word that it cannot mend.

@@ -79,10 +79,13 @@ func Names(ctx context.Context, client *http.Client, indexer, query string) ([]s
 // some 60 kB.
 const maxAnswer = 1 << 20
 
-// UniqueWord is a word of one length for each number, so that none begins with
-// another, and none is a word of made-up images or books.
+// UniqueWord returns another word of one length for each number up to 300 million. None
+// begins with another, none is a word of made-up images or books, and words of
+// numbers near each other differ in four letters or more: a search for one that is
+// not there yet must not find another by its misspelling.
 func UniqueWord(n int) string {
 	word := []byte("zq      ")
+	n = n * 187654321 % (26 * 26 * 26 * 26 * 26 * 26) // no factor in common: no two are the same
 	for i := len(word) - 1; i >= 2; i-- {
 		word[i] = 'a' + byte(n%26)
 		n /= 26
