@@ -66,8 +66,8 @@ func TestReadersNeedOnlySelect(t *testing.T) {
 			r, err := v.Correct(ctx, indexer.PlainQuery("deno"))
 			return len(r), err
 		},
-		"Mend": func(v *postgres.View) (int, error) {
-			r, err := v.Mend(ctx, indexer.PlainQuery("deno"))
+		"Near": func(v *postgres.View) (int, error) {
+			r, err := v.Near(ctx, indexer.PlainQuery("deno"))
 			return len(r), err
 		},
 		"History": func(v *postgres.View) (int, error) {

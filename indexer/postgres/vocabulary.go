@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -75,9 +76,9 @@ func (s *Store) Vocabulary(ctx context.Context) (n int, err error) {
 // It gives "" if nothing is to be mended, or the mended text, read as a query again,
 // finds nothing. The query itself must have found nothing.
 func (v *View) Correct(ctx context.Context, q indexer.Query) (string, error) {
-	text, err := v.Mend(ctx, q)
+	text, err := v.mend(ctx, q, 2)
 	if err != nil || text == "" {
-		return "", err
+		return "", wrap("correct", err)
 	}
 	read, err := indexer.ParseQuery(text, time.Now())
 	if err != nil {
@@ -90,45 +91,54 @@ func (v *View) Correct(ctx context.Context, q indexer.Query) (string, error) {
 	return text, nil
 }
 
-// Mend is Correct for a caller who searches for the text next: it does not look
-// whether that is a query which finds something.
-func (v *View) Mend(ctx context.Context, q indexer.Query) (string, error) {
-	text, err := remembered(ctx, v, &v.caches.mends, q.Text, func() (string, error) {
-		mended, err := v.mend(ctx, q)
-		if err != nil || mended.Text == q.Text {
+// Near is Correct of one mistake in a word, for a caller who searches for the text
+// next: it does not look whether that is a query which finds something. It takes a
+// fifth of the time of Correct.
+func (v *View) Near(ctx context.Context, q indexer.Query) (string, error) {
+	text, err := v.mend(ctx, q, 1)
+	return text, wrap("near", err)
+}
+
+// mend returns the text of q with its unknown words mended, of at most so many
+// mistakes each, or "" if there is none, or one that cannot be mended.
+func (v *View) mend(ctx context.Context, q indexer.Query, mistakes int) (string, error) {
+	return remembered(ctx, v, &v.caches.mends, strconv.Itoa(mistakes)+q.Text, func() (string, error) {
+		unknown, err := v.unknownWords(ctx, q)
+		if err != nil || len(unknown) == 0 {
 			return "", err
+		}
+		mended := q
+		for _, w := range unknown {
+			nearest, err := v.nearestWord(ctx, w, mistakes)
+			if err != nil || nearest == "" {
+				return "", err
+			}
+			mended = mended.WithWord(w, nearest)
+		}
+		if mended.Text == q.Text {
+			return "", nil
 		}
 		return mended.Text, nil
 	})
-	return text, wrap("mend", err)
 }
 
-// mend gives q as it is if there is a word that it cannot mend.
-func (v *View) mend(ctx context.Context, q indexer.Query) (indexer.Query, error) {
+// unknownWords returns the free words of a query that found nothing which no
+// repository has.
+func (v *View) unknownWords(ctx context.Context, q indexer.Query) (unknown []string, err error) {
 	words, prefix := q.FreeWords()
-	if len(q.Clauses) == 1 && len(words) == 1 { // it found nothing, so nobody has the word
-		nearest, err := v.nearestWord(ctx, words[0])
-		if err != nil || nearest == "" {
-			return q, err
-		}
-		return q.WithWord(words[0], nearest), nil
+	if len(words) == 1 && len(q.Clauses) == 1 && len(q.Clauses[0]) == 1 && q.Clauses[0][0].Tag == "" {
+		return words, nil // or it had found something
 	}
-	mended := q
 	for _, w := range words[:min(len(words), maxMendedWords)] {
 		known, err := v.knows(ctx, w, w == prefix)
 		if err != nil {
-			return q, err
+			return nil, err
 		}
-		if known {
-			continue
+		if !known {
+			unknown = append(unknown, w)
 		}
-		nearest, err := v.nearestWord(ctx, w)
-		if err != nil || nearest == "" {
-			return q, err
-		}
-		mended = mended.WithWord(w, nearest)
 	}
-	return mended, nil
+	return unknown, nil
 }
 
 // knows reports whether any repository has a word, or one that begins with it.
@@ -147,13 +157,13 @@ func (v *View) knows(ctx context.Context, word string, prefix bool) (bool, error
 }
 
 // nearestWord gives the word of names that was probably meant, "" if there is
-// none near enough.
-func (v *View) nearestWord(ctx context.Context, word string) (string, error) {
+// none within so many mistakes, 1 or 2.
+func (v *View) nearestWord(ctx context.Context, word string, mistakes int) (string, error) {
 	if n := len(word); n < minMended || n > maxMended {
 		return "", nil
 	}
 	nearest, err := v.wordWithin(ctx, word, 1, shortened([]string{word}))
-	if err != nil || nearest != "" || len(word) < minMendedTwice || strings.Trim(word, lettersOfNames) != "" {
+	if err != nil || nearest != "" || mistakes == 1 || len(word) < minMendedTwice || strings.Trim(word, lettersOfNames) != "" {
 		return nearest, err
 	}
 	return v.wordWithin(ctx, word, 2, shortened(edited(word)))

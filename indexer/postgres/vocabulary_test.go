@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -38,6 +39,7 @@ func TestCorrect(t *testing.T) {
 		{"postgresq nginx", ""},
 		{"qqqqqqqqqq", ""},
 		{"nginx redis", ""},
+		{"nginy:none", ""}, // the word is there, and nginx in more names
 		{"öngnixäüöä", ""},
 		{"12345678", ""},
 		{"", ""},
@@ -54,6 +56,13 @@ func TestCorrect(t *testing.T) {
 					t.Errorf("%q found %d, want it to become %q", test.query, found.Total, test.want)
 				}
 				return err // nobody asks for a correction
+			}
+			near, err := v.Near(t.Context(), q.Page(25, 0))
+			if want := strings.Replace(test.want, "kubernetes", "", 1); near != want && test.want != "" { // two mistakes are not near
+				t.Errorf("%q is near %q, want %q", test.query, near, want)
+			}
+			if err != nil {
+				return err
 			}
 			got, err := v.Correct(t.Context(), q.Page(25, 0))
 			if got != test.want {

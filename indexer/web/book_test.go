@@ -189,7 +189,7 @@ func (b *book) Suggest(_ context.Context, text string, limit int) ([]indexer.Sug
 
 func (b *book) Correct(context.Context, indexer.Query) (string, error) { return b.correct, b.asked() }
 
-func (b *book) Mend(context.Context, indexer.Query) (string, error) { return b.correct, b.asked() }
+func (b *book) Near(context.Context, indexer.Query) (string, error) { return b.correct, b.asked() }
 
 func (b *book) Names(ctx context.Context, after string, limit int) ([]string, error) {
 	var names []string

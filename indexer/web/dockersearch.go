@@ -103,7 +103,7 @@ func (s *server) dockerSearch(w http.ResponseWriter, r *http.Request) error {
 
 // nearAnswer answers with what a query like q finds, nil if there is none.
 func (s *server) nearAnswer(r *http.Request, b Book, q indexer.Query, page int) (*dockerSearchAnswer, error) {
-	text, err := b.Mend(r.Context(), q)
+	text, err := b.Near(r.Context(), q)
 	if err != nil || text == "" {
 		return nil, err
 	}

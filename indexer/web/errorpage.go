@@ -120,7 +120,7 @@ func nearNames(r *http.Request, b Book, name string) ([]string, error) {
 		if err != nil || len(names) > 0 {
 			return names, err
 		}
-		mended, err := b.Mend(r.Context(), q)
+		mended, err := b.Correct(r.Context(), q)
 		if err != nil {
 			return nil, err
 		}

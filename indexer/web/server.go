@@ -70,8 +70,9 @@ type Book interface {
 	// Correct gives the text of a query with a misspelt word mended that finds
 	// something, "" if there is none.
 	Correct(ctx context.Context, q indexer.Query) (string, error)
-	// Mend is Correct without looking whether the text is a query that finds something.
-	Mend(ctx context.Context, q indexer.Query) (string, error)
+	// Near is Correct of one mistake in a word. It does not look whether the text is a
+	// query that finds something.
+	Near(ctx context.Context, q indexer.Query) (string, error)
 	// Names gives those of repositories that have a tag, in order, after the one
 	// named.
 	Names(ctx context.Context, after string, limit int) ([]string, error)
