@@ -1,5 +1,5 @@
 // Package indexer holds the nouns of the book: repositories, tags, manifests,
-// platforms, referrers, queries and their results, and the kinds of error.
+// platforms, referrers, results of queries, and the kinds of error.
 //
 // The words are those of the OCI specifications (image-spec 1.1,
 // distribution-spec 1.1). An index, in identifiers, is an OCI image index; a

@@ -27,11 +27,12 @@ var mayImport = map[string][]string{
 	"indexer/rdsiam/rdsiamtest": nil, // for tests
 
 	"indexer":             nil,
+	"indexer/query":       {"indexer"},
 	"indexer/config":      nil,
 	"indexer/remote":      {"indexer"},
-	"indexer/postgres":    {"indexer"},
+	"indexer/postgres":    {"indexer", "indexer/query"},
 	"indexer/rdsiam":      {"indexer"},
-	"indexer/web":         {"indexer"},
+	"indexer/web":         {"indexer", "indexer/query"},
 	"indexer/ingest":      {"indexer", "indexer/postgres", "indexer/remote"},
 	"indexer/cmd/indexer": {"indexer", "indexer/config", "indexer/ingest", "indexer/postgres", "indexer/rdsiam", "indexer/remote", "indexer/web", "schema"},
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/ingest"
 	"github.com/portbook/portbook/indexer/postgres"
+	"github.com/portbook/portbook/indexer/query"
 	"github.com/portbook/portbook/indexer/remote"
 	"github.com/portbook/portbook/registry/push"
 	"github.com/portbook/portbook/registry/registrytest"
@@ -132,7 +133,7 @@ func (h *harbour) search(text string) []string {
 	h.t.Helper()
 	var names []string
 	h.view(func(v *postgres.View) error {
-		results, err := v.Search(h.t.Context(), indexer.PlainQuery(text).Page(25, 0))
+		results, err := v.Search(h.t.Context(), query.Plain(text).Page(25, 0))
 		for _, r := range results.Items {
 			names = append(names, r.Name)
 		}

@@ -12,6 +12,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/query"
 	"github.com/portbook/portbook/schema/schematest"
 )
 
@@ -305,7 +306,7 @@ func TestTagsOfAnIndexStandOnce(t *testing.T) {
 	s.finds("tag:own arch:arch4")
 	s.finds("tag:o* arch:arch4")
 	of := func(tags ...string) (n int) {
-		for _, r := range s.images(indexer.ImageQuery{{Field: indexer.FieldTag, Op: indexer.OpEquals, Values: tags}}) {
+		for _, r := range s.images(query.Images{{Field: query.FieldTag, Op: query.OpEquals, Values: tags}}) {
 			n += len(r.Images)
 			for _, l := range r.Lists {
 				n += len(l.Images)

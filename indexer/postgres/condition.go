@@ -9,19 +9,20 @@ import (
 	sq "github.com/Masterminds/squirrel"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/query"
 )
 
 // onlyWords reports whether an index of words serves a clause.
-func onlyWords(c indexer.Clause) bool {
-	return !slices.ContainsFunc(c, func(t indexer.Term) bool { return t.Field != indexer.FieldText || t.Tag != "" || t.Not })
+func onlyWords(c query.Clause) bool {
+	return !slices.ContainsFunc(c, func(t query.Term) bool { return t.Field != query.FieldText || t.Tag != "" || t.Not })
 }
 
 // ofImage reports whether a field asks about an image, and not about the
 // repository as a whole.
-func ofImage(f indexer.Field) bool {
+func ofImage(f query.Field) bool {
 	switch f {
-	case indexer.FieldTag, indexer.FieldOS, indexer.FieldArchitecture, indexer.FieldPlatform, indexer.FieldType, indexer.FieldHas, indexer.FieldLabel,
-		indexer.FieldAnnotation, indexer.FieldSize, indexer.FieldLayers, indexer.FieldCreated, indexer.FieldPushed:
+	case query.FieldTag, query.FieldOS, query.FieldArchitecture, query.FieldPlatform, query.FieldType, query.FieldHas, query.FieldLabel,
+		query.FieldAnnotation, query.FieldSize, query.FieldLayers, query.FieldCreated, query.FieldPushed:
 		return true
 	}
 	return false
@@ -30,12 +31,12 @@ func ofImage(f indexer.Field) bool {
 // aboutImages reports whether a clause takes part in the rule that conditions side
 // by side hold for one and the same image: every term asks about images, and none
 // is negated.
-func aboutImages(c indexer.Clause) bool {
-	return !slices.ContainsFunc(c, func(t indexer.Term) bool { return t.Not || !ofImage(t.Field) })
+func aboutImages(c query.Clause) bool {
+	return !slices.ContainsFunc(c, func(t query.Term) bool { return t.Not || !ofImage(t.Field) })
 }
 
 // tsqueryOf makes a tsquery of a clause of words.
-func tsqueryOf(c indexer.Clause) string {
+func tsqueryOf(c query.Clause) string {
 	var any []string
 	for _, t := range c {
 		any = append(any, tsquery(t))
@@ -44,7 +45,7 @@ func tsqueryOf(c indexer.Clause) string {
 }
 
 // tsquery asks for every word of a term.
-func tsquery(t indexer.Term) string {
+func tsquery(t query.Term) string {
 	asked := make([]string, len(t.Words))
 	for i, w := range t.Words {
 		asked[i] = lexeme(w, t.Prefix && i == len(t.Words)-1)
@@ -90,7 +91,7 @@ func (c rowCondition) whole() sq.Sqlizer {
 }
 
 // conditionOf gives a term that may be negated.
-func conditionOf(t indexer.Term) rowCondition {
+func conditionOf(t query.Term) rowCondition {
 	if !t.Not {
 		return positive(t)
 	}
@@ -99,28 +100,28 @@ func conditionOf(t indexer.Term) rowCondition {
 	return rowCondition{filter: sq.Expr("NOT (?)", c.whole()), dear: c.dear}
 }
 
-func positive(t indexer.Term) rowCondition {
+func positive(t query.Term) rowCondition {
 	switch t.Field {
-	case indexer.FieldText:
+	case query.FieldText:
 		c := rowCondition{index: sq.Expr("s.all_words @@ ?::text::tsquery", tsquery(t))}
 		if t.Tag != "" {
 			c.filter, c.dear = hasTag(t.Tag), true
 		}
 		return c
-	case indexer.FieldRepository, indexer.FieldNamespace:
+	case query.FieldRepository, query.FieldNamespace:
 		return rowCondition{filter: named(t)}
-	case indexer.FieldLicence:
+	case query.FieldLicence:
 		fact := licencePrefix + t.Value
 		if isGlob(t.Value) {
 			return rowCondition{filter: sq.Expr("EXISTS (SELECT FROM unnest(s.facts) AS fact WHERE fact LIKE ?)", like(fact))}
 		}
 		return rowCondition{index: hasTerm(fact)}
-	case indexer.FieldIs:
+	case query.FieldIs:
 		if t.Value == "tagged" {
 			return rowCondition{filter: sq.Expr("s.tags > 0")}
 		}
 		return rowCondition{index: hasTerm("is:" + t.Value)}
-	case indexer.FieldDigest:
+	case query.FieldDigest:
 		from, to := digestRange(t.Value)
 		return rowCondition{filter: sq.Expr("EXISTS (SELECT FROM manifest m WHERE m.repository_id = s.repository_id AND m.digest BETWEEN ? AND ?)", from, to), dear: true}
 	}
@@ -131,7 +132,7 @@ func positive(t indexer.Term) rowCondition {
 // image fulfils all of them. What a single one says, the row of the repository
 // mostly knows; of several it only tells which repositories may have such an
 // image.
-func ofImages(clauses []indexer.Clause) rowCondition {
+func ofImages(clauses []query.Clause) rowCondition {
 	if len(clauses) == 1 {
 		return anyOfImages(clauses[0])
 	}
@@ -149,7 +150,7 @@ func ofImages(clauses []indexer.Clause) rowCondition {
 }
 
 // imageConditions returns clauses as a condition on image_search AS i.
-func imageConditions(clauses []indexer.Clause) sq.And {
+func imageConditions(clauses []query.Clause) sq.And {
 	var all sq.And
 	for _, c := range clauses {
 		any := sq.Or{}
@@ -162,12 +163,12 @@ func imageConditions(clauses []indexer.Clause) sq.And {
 }
 
 // anyOfImages returns one clause about images as a condition.
-func anyOfImages(clause indexer.Clause) rowCondition {
+func anyOfImages(clause query.Clause) rowCondition {
 	if len(clause) == 1 {
 		return ofOneImage(clause[0])
 	}
 	c := rowCondition{index: sharedIndex(clause)}
-	if c.index == nil || slices.ContainsFunc(clause, func(t indexer.Term) bool { return factOf(t) == "" }) {
+	if c.index == nil || slices.ContainsFunc(clause, func(t query.Term) bool { return factOf(t) == "" }) {
 		any := anyOf(clause)
 		c.filter, c.dear = any.filter, any.dear
 	}
@@ -177,7 +178,7 @@ func anyOfImages(clause indexer.Clause) rowCondition {
 // sharedIndex is true of every repository that fulfils a term of the clause, and
 // served by the index of terms; nil if there is no such condition. If all terms
 // are facts, it is true of no others.
-func sharedIndex(clause indexer.Clause) sq.Sqlizer {
+func sharedIndex(clause query.Clause) sq.Sqlizer {
 	var hashes []string
 	var args []any
 	for _, t := range clause {
@@ -186,7 +187,7 @@ func sharedIndex(clause indexer.Clause) sq.Sqlizer {
 			continue
 		}
 		term := ""
-		if t.Field == indexer.FieldLabel || t.Field == indexer.FieldAnnotation {
+		if t.Field == query.FieldLabel || t.Field == query.FieldAnnotation {
 			term, _ = termOf(t)
 		}
 		if term == "" {
@@ -198,20 +199,20 @@ func sharedIndex(clause indexer.Clause) sq.Sqlizer {
 	return sq.Expr("s.terms && ARRAY["+strings.Join(hashes, ", ")+"]", args...)
 }
 
-func ofOneImage(t indexer.Term) rowCondition {
+func ofOneImage(t query.Term) rowCondition {
 	image := hasImage(imageCondition(t))
 	if fact := factOf(t); fact != "" {
 		return rowCondition{index: hasTerm(fact)}
 	}
 	switch t.Field {
-	case indexer.FieldTag:
+	case query.FieldTag:
 		return rowCondition{filter: hasTag(t.Value), dear: true}
-	case indexer.FieldLabel, indexer.FieldAnnotation:
+	case query.FieldLabel, query.FieldAnnotation:
 		term, exact := termOf(t)
 		if term == "" {
 			break
 		}
-		c := rowCondition{index: sharedIndex(indexer.Clause{t}), filter: sq.Or{hasTerm(term), image}, dear: true}
+		c := rowCondition{index: sharedIndex(query.Clause{t}), filter: sq.Or{hasTerm(term), image}, dear: true}
 		if !exact {
 			c.filter = image
 		}
@@ -265,16 +266,16 @@ func hasImage(c sq.Sqlizer) sq.Sqlizer {
 }
 
 // factOf gives a term as it stands among the facts, "" if it does not.
-func factOf(t indexer.Term) string {
+func factOf(t query.Term) string {
 	if prefix := factPrefix[t.Field]; prefix != "" && !isGlob(t.Value) {
 		return prefix + t.Value
 	}
 	return ""
 }
 
-var factPrefix = map[indexer.Field]string{
-	indexer.FieldOS: "os:", indexer.FieldArchitecture: "arch:", indexer.FieldPlatform: "platform:", indexer.FieldType: "type:",
-	indexer.FieldHas: "has:",
+var factPrefix = map[query.Field]string{
+	query.FieldOS: "os:", query.FieldArchitecture: "arch:", query.FieldPlatform: "platform:", query.FieldType: "type:",
+	query.FieldHas: "has:",
 }
 
 func isGlob(s string) bool { return strings.ContainsAny(s, "*?") }
@@ -288,21 +289,21 @@ func glob(expression, value string) sq.Sqlizer {
 }
 
 // imageCondition is a term as a condition on image_search AS i.
-func imageCondition(t indexer.Term) sq.Sqlizer {
+func imageCondition(t query.Term) sq.Sqlizer {
 	switch t.Field {
-	case indexer.FieldTag:
+	case query.FieldTag:
 		return isShownBy(t.Value)
-	case indexer.FieldLabel:
+	case query.FieldLabel:
 		return keyCondition(t, "m.labels")
-	case indexer.FieldAnnotation:
+	case query.FieldAnnotation:
 		return keyCondition(t, "m.annotations")
-	case indexer.FieldSize:
+	case query.FieldSize:
 		return sq.Expr("i.size "+operator(t.Compare)+" ?::bigint", t.Number)
-	case indexer.FieldLayers:
+	case query.FieldLayers:
 		return sq.Expr("i.layers "+operator(t.Compare)+" ?::bigint", t.Number)
-	case indexer.FieldCreated:
+	case query.FieldCreated:
 		return within("i.created_at", t)
-	case indexer.FieldPushed:
+	case query.FieldPushed:
 		return within("i.pushed_at", t)
 	}
 	if fact := factOf(t); fact != "" {
@@ -312,27 +313,27 @@ func imageCondition(t indexer.Term) sq.Sqlizer {
 }
 
 // operator gives a comparison as SQL has it.
-func operator(c indexer.Comparison) string {
+func operator(c query.Comparison) string {
 	switch c {
-	case indexer.Above, indexer.AtLeast, indexer.Below, indexer.AtMost:
+	case query.Above, query.AtLeast, query.Below, query.AtMost:
 		return string(c)
 	}
 	return "="
 }
 
 // within compares a moment with the span or the moment that a query names.
-func within(column string, t indexer.Term) sq.Sqlizer {
+func within(column string, t query.Term) sq.Sqlizer {
 	switch t.Compare {
-	case indexer.Above:
+	case query.Above:
 		if t.From.Equal(t.To) { // a moment
 			return sq.Expr(column+" > ?", t.To)
 		}
 		return sq.Expr(column+" >= ?", t.To)
-	case indexer.AtLeast:
+	case query.AtLeast:
 		return sq.Expr(column+" >= ?", t.From)
-	case indexer.Below:
+	case query.Below:
 		return sq.Expr(column+" < ?", t.From)
-	case indexer.AtMost:
+	case query.AtMost:
 		if t.From.Equal(t.To) {
 			return sq.Expr(column+" <= ?", t.To)
 		}
@@ -351,7 +352,7 @@ const maxTerm = 200
 func beginningOf(expression string) string { return fmt.Sprintf("left(%s, %d)", expression, maxTerm) }
 
 // keyCondition compares a label or annotation.
-func keyCondition(t indexer.Term, column string) sq.Sqlizer {
+func keyCondition(t query.Term, column string) sq.Sqlizer {
 	all := sq.And{}
 	term, exact := termOf(t)
 	if term != "" {
@@ -384,7 +385,7 @@ func globBeginning(expression, value string, args ...any) sq.Sqlizer {
 
 // termOf returns the term of image_search that every image has for which t is
 // true, "" if there is none; exact says that t is true for all that have it.
-func termOf(t indexer.Term) (term string, exact bool) {
+func termOf(t query.Term) (term string, exact bool) {
 	key := string(t.Field) + ":" + cut(t.Name)
 	switch {
 	case isGlob(t.Name):
@@ -414,9 +415,9 @@ func unhex(s string) []byte {
 }
 
 // named is a repository's name or namespace as a condition on its search row.
-func named(t indexer.Term) sq.Sqlizer {
+func named(t query.Term) sq.Sqlizer {
 	pattern := t.Value
-	if t.Field == indexer.FieldNamespace {
+	if t.Field == query.FieldNamespace {
 		pattern = strings.TrimSuffix(t.Value, "/") + "/*"
 	}
 	from, to := nameRange(pattern)

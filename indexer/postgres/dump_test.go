@@ -10,6 +10,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/query"
 	"github.com/portbook/portbook/schema/schematest"
 )
 
@@ -171,11 +172,11 @@ func TestSearchAfter(t *testing.T) {
 	t.Parallel()
 	s, _ := stock(t)
 	for _, text := range []string{"", "nginx", "reverse", "os:linux", "has:sbom OR is:tagged"} {
-		q, err := indexer.ParseQuery(text, now)
+		q, err := query.Parse(text, now)
 		if err != nil {
 			t.Fatal(err)
 		}
-		q.Sort = indexer.SortName
+		q.Sort = query.SortName
 		err = s.View(t.Context(), func(v *View) error {
 			whole, err := v.Search(t.Context(), q.Page(100, 0))
 			if err != nil {

@@ -9,6 +9,7 @@ import (
 	sq "github.com/Masterminds/squirrel"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/query"
 )
 
 // facetNames are the facets that are counted, in the order in which they are
@@ -29,8 +30,8 @@ var ofImageFacets = []string{"os", "arch", "type", "label"}
 // Facets counts what the repositories are that q selects: the best MaxFaceted of
 // them by relevance, whatever order and page q asks for. Of labels, it counts
 // those keys that the image of a leading tag has.
-func (v *View) Facets(ctx context.Context, q indexer.Query) (indexer.Facets, error) {
-	q.Sort, q.Limit, q.Offset, q.After = indexer.SortRelevance, indexer.MaxFaceted+1, 0, ""
+func (v *View) Facets(ctx context.Context, q query.Query) (indexer.Facets, error) {
+	q.Sort, q.Limit, q.Offset, q.After = query.SortRelevance, indexer.MaxFaceted+1, 0, ""
 	s := newSearch(q)
 	images := s.images // of what was asked, not of how it is found
 	ids, err := v.found(ctx, s)
@@ -54,7 +55,7 @@ type factCount struct {
 // countFacts counts what repositories are. A value is added to a query as one more
 // condition on the same image; so where there are such already, only the images
 // that fulfil them count.
-func (v *View) countFacts(ctx context.Context, ids []int32, images []indexer.Clause) ([]factCount, error) {
+func (v *View) countFacts(ctx context.Context, ids []int32, images []query.Clause) ([]factCount, error) {
 	counts, err := collect[factCount](ctx, v.tx, rowFactsQuery, ids, len(images) == 0)
 	tooManyKeys := func(c factCount) bool { return c.Fact == manyTerm }
 	if err != nil || len(images) == 0 && !slices.ContainsFunc(counts, tooManyKeys) {
@@ -104,7 +105,7 @@ var rowFactsQuery = `
 
 // countImageFacts counts the facts of images that fulfil clauses, and those of the
 // labels that they have.
-func (v *View) countImageFacts(ctx context.Context, ids []int32, clauses []indexer.Clause, labels []string) ([]factCount, error) {
+func (v *View) countImageFacts(ctx context.Context, ids []int32, clauses []query.Clause, labels []string) ([]factCount, error) {
 	const q = `
 		WITH looked AS MATERIALIZED (
 			SELECT i.* FROM unnest(?::int[]) AS found (repository_id)

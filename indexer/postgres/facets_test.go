@@ -8,6 +8,7 @@ import (
 
 	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/postgres"
+	"github.com/portbook/portbook/indexer/query"
 	"github.com/portbook/portbook/schema/schematest"
 )
 
@@ -24,14 +25,14 @@ func TestFacets(t *testing.T) {
 		{Name: "label", Values: []indexer.FacetValue{{Value: "content", Count: 4}}},
 	}
 	view(t, s, func(v *postgres.View) error {
-		got, err := v.Facets(t.Context(), indexer.Query{})
+		got, err := v.Facets(t.Context(), query.Query{})
 		if diff := cmp.Diff(indexer.Facets{Counted: 4, All: true, Facets: want}, got); diff != "" {
 			t.Errorf("(-want +got)\n%s", diff)
 		}
 		return err
 	})
 	view(t, s, func(v *postgres.View) error {
-		got, err := v.Facets(t.Context(), indexer.PlainQuery("four"))
+		got, err := v.Facets(t.Context(), query.Plain("four"))
 		if got.Counted != 1 || !got.All || len(got.Facets) != 4 {
 			t.Errorf("of one: %+v", got)
 		}
@@ -52,7 +53,7 @@ func TestFacetsOfMany(t *testing.T) {
 	}
 	for _, text := range []string{"", "r"} {
 		view(t, postgres.New(pool), func(v *postgres.View) error {
-			got, err := v.Facets(t.Context(), indexer.PlainQuery(text))
+			got, err := v.Facets(t.Context(), query.Plain(text))
 			if got.Counted != indexer.MaxFaceted || got.All || len(got.Facets) != 1 || len(got.Facets[0].Values) != 20 || !got.Facets[0].Values[0].AtLeast {
 				t.Errorf("%q: counted %d, all %v, %d facets", text, got.Counted, got.All, len(got.Facets))
 			}
@@ -84,7 +85,7 @@ func TestFacetsOfManyImages(t *testing.T) {
 		"arch:amd64": {Value: "linux", Count: 1, AtLeast: true},
 		"":           {Value: "linux", Count: 2},
 	} {
-		q, err := indexer.ParseQuery(text, time.Now())
+		q, err := query.Parse(text, time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}

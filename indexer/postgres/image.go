@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/query"
 )
 
 // Images returns the tagged images that q selects, by repository and digest, and
@@ -22,7 +23,7 @@ import (
 // Labels and annotations are read last, and only those that fit: before, an image
 // is some 300 bytes of memory, however large they are and however many indexes list
 // it.
-func (v *View) Images(ctx context.Context, q indexer.ImageQuery) ([]indexer.RepositoryImages, error) {
+func (v *View) Images(ctx context.Context, q query.Images) ([]indexer.RepositoryImages, error) {
 	found, err := v.foundImages(ctx, q)
 	if err != nil {
 		return nil, wrap("images", err)
@@ -47,7 +48,7 @@ func (v *View) Images(ctx context.Context, q indexer.ImageQuery) ([]indexer.Repo
 // it was pushed, or in what it says of the image. The tags of the indexes that list
 // it do not stand there; that they differ, the repository tells, which may have
 // changed in something else too.
-func (v *View) ImagesState(ctx context.Context, q indexer.ImageQuery) (string, error) {
+func (v *View) ImagesState(ctx context.Context, q query.Images) (string, error) {
 	sel := psql.Select("count(*)", `COALESCE(bit_xor(hashtextextended(
 			concat_ws(' ', i.repository_id, i.manifest_id, i.listed, i.pushed_at,
 				CASE WHEN i.listed THEN (SELECT r.updated_at FROM repository r WHERE r.id = i.repository_id) END, hash_array_extended(i.tags, 0), hash_array_extended(i.keys, 0), hash_array_extended(i.pairs, 0)), 0)), 0)`).
@@ -79,7 +80,7 @@ const metadataBytes = "(COALESCE(octet_length(%[1]s.labels::text), 0) + COALESCE
 
 // foundImages returns the images for which all conditions of q hold but those on
 // tags, in no order, without labels and annotations.
-func (v *View) foundImages(ctx context.Context, q indexer.ImageQuery) ([]*foundImage, error) {
+func (v *View) foundImages(ctx context.Context, q query.Images) ([]*foundImage, error) {
 	sel := psql.Select("m.repository_id", "m.id", "r.name", "m.digest", "mt.name AS media_type", "COALESCE(p.os, '') AS os",
 		"COALESCE(p.architecture, '') AS architecture", "i.listed", "CASE WHEN NOT i.listed THEN i.tags END AS tags",
 		fmt.Sprintf(metadataBytes, "m")+" AS bytes", "left(m.labels ->> '"+indexer.FlatpakRefLabel+"', 600) AS ref", "COALESCE(f.first_seen_at, m.seen_at) AS ref_since").
@@ -91,7 +92,7 @@ func (v *View) foundImages(ctx context.Context, q indexer.ImageQuery) ([]*foundI
 		LeftJoin(`LATERAL (SELECT f.first_seen_at FROM flatpak_ref f
 			WHERE f.repository = r.name AND f.ref = m.labels ->> '` + indexer.FlatpakRefLabel + `' OFFSET 0) f ON true`)
 	for _, c := range q {
-		if c.Field != indexer.FieldTag {
+		if c.Field != query.FieldTag {
 			sel = sel.Where(condition(c, "m"))
 		}
 	}
@@ -280,7 +281,7 @@ func (v *View) readMetadata(ctx context.Context, groups []*group) error {
 
 // candidates selects the search rows that may be of images q selects, by what
 // the indexes tell: no image that q selects is left out.
-func candidates(q indexer.ImageQuery) sq.SelectBuilder {
+func candidates(q query.Images) sq.SelectBuilder {
 	sel := sq.Select("i.repository_id", "i.manifest_id", "i.listed", "i.tags", "i.keys", "i.pairs", "i.pushed_at").From("image_search i").Suffix("OFFSET 0") // a fence, as in imageM
 	for _, c := range q {
 		sel = sel.Where(hint(c))
@@ -289,12 +290,12 @@ func candidates(q indexer.ImageQuery) sq.SelectBuilder {
 }
 
 // hint is true for the search row of every image for which a condition is.
-func hint(c indexer.Condition) sq.Sqlizer {
+func hint(c query.Condition) sq.Sqlizer {
 	switch c.Field {
-	case indexer.FieldRepository:
+	case query.FieldRepository:
 		return sq.Expr("i.repository_id IN (SELECT r.id FROM repository r WHERE ?)", compare("r.name", c))
-	case indexer.FieldTag:
-		if c.Op == indexer.OpMatches {
+	case query.FieldTag:
+		if c.Op == query.OpMatches {
 			break
 		}
 		if len(c.Values) == 1 && c.Values[0] == "latest" {
@@ -306,13 +307,13 @@ func hint(c indexer.Condition) sq.Sqlizer {
 			CROSS JOIN LATERAL (SELECT e.digest FROM index_entry e WHERE e.repository_id = t.repository_id AND e.manifest_id = t.manifest_id OFFSET 0) AS e
 			CROSS JOIN LATERAL (SELECT m.repository_id, m.id FROM manifest m WHERE m.repository_id = t.repository_id AND m.digest = e.digest OFFSET 0) AS m))`,
 			cleaned(c.Values, ""), cleaned(c.Values, ""))
-	case indexer.FieldOS:
+	case query.FieldOS:
 		return factHint(c, "os:")
-	case indexer.FieldArchitecture:
+	case query.FieldArchitecture:
 		return factHint(c, "arch:")
-	case indexer.FieldLabel:
+	case query.FieldLabel:
 		return keyHint(c, "label:")
-	case indexer.FieldAnnotation:
+	case query.FieldAnnotation:
 		return keyHint(c, "annotation:")
 	}
 	return sq.Expr("true")
@@ -320,8 +321,8 @@ func hint(c indexer.Condition) sq.Sqlizer {
 
 // factHint leaves out those of another platform. The facts are in lower case, and
 // tell of no platform that says nothing.
-func factHint(c indexer.Condition, prefix string) sq.Sqlizer {
-	if c.Op == indexer.OpMatches || slices.Contains(c.Values, "") || slices.Contains(c.Values, "unknown") {
+func factHint(c query.Condition, prefix string) sq.Sqlizer {
+	if c.Op == query.OpMatches || slices.Contains(c.Values, "") || slices.Contains(c.Values, "unknown") {
 		return sq.Expr("true")
 	}
 	facts := cleaned(c.Values, prefix)
@@ -333,9 +334,9 @@ func factHint(c indexer.Condition, prefix string) sq.Sqlizer {
 
 // keyHint leaves out those that have no such key or, where terms tell values, no
 // such value.
-func keyHint(c indexer.Condition, prefix string) sq.Sqlizer {
+func keyHint(c query.Condition, prefix string) sq.Sqlizer {
 	key := prefix + cut(c.Name)
-	if c.Op != indexer.OpEquals || strings.HasSuffix(c.Name, "created") || strings.HasSuffix(c.Name, "build-date") {
+	if c.Op != query.OpEquals || strings.HasSuffix(c.Name, "created") || strings.HasSuffix(c.Name, "build-date") {
 		return sq.Expr("i.keys @> ARRAY[hashtextextended(?, 0)]", key)
 	}
 	var terms []string
@@ -361,29 +362,29 @@ func cleaned(values []string, prefix string) []string {
 }
 
 // condition is one condition on an image, but for those on its tags.
-func condition(c indexer.Condition, image string) sq.Sqlizer {
+func condition(c query.Condition, image string) sq.Sqlizer {
 	switch c.Field {
-	case indexer.FieldRepository:
+	case query.FieldRepository:
 		return compare("r.name", c)
-	case indexer.FieldOS:
+	case query.FieldOS:
 		return compare("COALESCE(p.os, '')", c)
-	case indexer.FieldArchitecture:
+	case query.FieldArchitecture:
 		return compare("COALESCE(p.architecture, '')", c)
-	case indexer.FieldLabel:
+	case query.FieldLabel:
 		return compareKey(image+".labels", c)
-	case indexer.FieldAnnotation:
+	case query.FieldAnnotation:
 		return compareKey(image+".annotations", c)
 	}
 	return sq.Expr("false") // a field that is none selects nothing
 }
 
-func compareKey(column string, c indexer.Condition) sq.Sqlizer {
-	if c.Op == indexer.OpExists {
+func compareKey(column string, c query.Condition) sq.Sqlizer {
+	if c.Op == query.OpExists {
 		return sq.Expr(column+" ?? ?", indexer.CleanText(c.Name))
 	}
 	any := sq.Or{}
 	for _, value := range c.Values {
-		if c.Op == indexer.OpMatches {
+		if c.Op == query.OpMatches {
 			any = append(any, sq.Expr(beginningOf("("+column+" ->> ?)")+" LIKE ?", indexer.CleanText(c.Name), like(value)))
 		} else {
 			any = append(any, sq.Expr(column+" ->> ? = ?", indexer.CleanText(c.Name), indexer.CleanText(value)))
@@ -394,15 +395,15 @@ func compareKey(column string, c indexer.Condition) sq.Sqlizer {
 
 // compare is true if the expression is, or matches, any of the values; with no
 // value it is false.
-func compare(expression string, c indexer.Condition) sq.Sqlizer {
+func compare(expression string, c query.Condition) sq.Sqlizer {
 	var values []string
 	for _, v := range c.Values {
-		if c.Op == indexer.OpMatches {
+		if c.Op == query.OpMatches {
 			v = like(v)
 		}
 		values = append(values, indexer.CleanText(v))
 	}
-	if c.Op == indexer.OpMatches {
+	if c.Op == query.OpMatches {
 		return sq.Expr(expression+" LIKE ANY(?)", values)
 	}
 	return sq.Expr(expression+" = ANY(?)", values)

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/query"
 )
 
 // Search rows of images leave out no image that the tables of the catalogue have,
@@ -47,21 +48,21 @@ func TestImagesLikeCatalogue(t *testing.T) {
 			s.find(repo, "twice", listing(repo, l, a, a), l) // an index in an index
 		}
 	}
-	values := map[indexer.Field][]string{
-		indexer.FieldRepository: {"r1/x", "r2/x", "r*", "none", "\x00"}, indexer.FieldTag: {"latest", "v1", "v*", "also", "twice", ""},
-		indexer.FieldOS: {"linux", "windows", "", "unknown", "l*"}, indexer.FieldArchitecture: {"amd64", "", "unknown", "arm*"},
-		indexer.FieldLabel: {"app1", "t0", "t*", "0", "1"}, indexer.FieldAnnotation: {"1", "2", "*"},
+	values := map[query.Field][]string{
+		query.FieldRepository: {"r1/x", "r2/x", "r*", "none", "\x00"}, query.FieldTag: {"latest", "v1", "v*", "also", "twice", ""},
+		query.FieldOS: {"linux", "windows", "", "unknown", "l*"}, query.FieldArchitecture: {"amd64", "", "unknown", "arm*"},
+		query.FieldLabel: {"app1", "t0", "t*", "0", "1"}, query.FieldAnnotation: {"1", "2", "*"},
 	}
 	keys := []string{"ref", "team", "note", "build-date", "n", "none"}
-	fields := []indexer.Field{indexer.FieldRepository, indexer.FieldTag, indexer.FieldOS, indexer.FieldArchitecture, indexer.FieldLabel, indexer.FieldLabel, indexer.FieldAnnotation}
+	fields := []query.Field{query.FieldRepository, query.FieldTag, query.FieldOS, query.FieldArchitecture, query.FieldLabel, query.FieldLabel, query.FieldAnnotation}
 	some := 0
 	for range 250 {
-		var q indexer.ImageQuery
+		var q query.Images
 		for range rnd.IntN(4) {
-			c := indexer.Condition{Field: fields[rnd.IntN(len(fields))], Name: keys[rnd.IntN(len(keys))]}
-			c.Op = []indexer.Op{indexer.OpEquals, indexer.OpMatches, indexer.OpExists}[rnd.IntN(3)]
-			if c.Op == indexer.OpExists && c.Field != indexer.FieldLabel && c.Field != indexer.FieldAnnotation {
-				c.Op = indexer.OpEquals
+			c := query.Condition{Field: fields[rnd.IntN(len(fields))], Name: keys[rnd.IntN(len(keys))]}
+			c.Op = []query.Op{query.OpEquals, query.OpMatches, query.OpExists}[rnd.IntN(3)]
+			if c.Op == query.OpExists && c.Field != query.FieldLabel && c.Field != query.FieldAnnotation {
+				c.Op = query.OpEquals
 			}
 			for range rnd.IntN(3) {
 				v := values[c.Field]
@@ -96,7 +97,7 @@ func TestImagesLikeCatalogue(t *testing.T) {
 }
 
 // plainImages is Images without search rows.
-func (v *View) plainImages(ctx context.Context, q indexer.ImageQuery) ([]indexer.RepositoryImages, error) {
+func (v *View) plainImages(ctx context.Context, q query.Images) ([]indexer.RepositoryImages, error) {
 	images, err := v.plainTagged(ctx, q)
 	if err != nil {
 		return nil, wrap("images", err)
@@ -111,7 +112,7 @@ func (v *View) plainImages(ctx context.Context, q indexer.ImageQuery) ([]indexer
 // plainTags is all tags of the manifest m, sorted.
 const plainTags = `ARRAY(SELECT t.name FROM tag t WHERE t.repository_id = m.repository_id AND t.manifest_id = m.id ORDER BY t.name) AS tags`
 
-func (v *View) plainTagged(ctx context.Context, q indexer.ImageQuery) ([]imageRow, error) {
+func (v *View) plainTagged(ctx context.Context, q query.Images) ([]imageRow, error) {
 	sel := psql.Select("r.name", "m.digest", "mt.name AS media_type", "COALESCE(p.os, '') AS os",
 		"COALESCE(p.architecture, '') AS architecture", "m.labels", "m.annotations", plainTags).
 		From("manifest m").
@@ -123,7 +124,7 @@ func (v *View) plainTagged(ctx context.Context, q indexer.ImageQuery) ([]imageRo
 	return selected[imageRow](ctx, v.tx, plainWhere(sel, q, "m", "m"))
 }
 
-func (v *View) plainListed(ctx context.Context, q indexer.ImageQuery) ([]listedRow, error) {
+func (v *View) plainListed(ctx context.Context, q query.Images) ([]listedRow, error) {
 	sel := psql.Select("r.name", "c.digest", "ct.name AS media_type", "COALESCE(p.os, '') AS os",
 		"COALESCE(p.architecture, '') AS architecture", "c.labels", "c.annotations", "NULL::text[] AS tags",
 		"m.digest AS list_digest", "mt.name AS list_media_type", "m.annotations AS list_annotations",
@@ -142,11 +143,11 @@ func (v *View) plainListed(ctx context.Context, q indexer.ImageQuery) ([]listedR
 
 // where adds the conditions of q on an image, whose tags are those of tagged:
 // the image itself, or the index that lists it. Something must be tagged.
-func plainWhere(sel sq.SelectBuilder, q indexer.ImageQuery, image, tagged string) sq.SelectBuilder {
+func plainWhere(sel sq.SelectBuilder, q query.Images, image, tagged string) sq.SelectBuilder {
 	tags := sq.Select("1").From("tag t").Where("t.repository_id = " + tagged + ".repository_id AND t.manifest_id = " + tagged + ".id")
 	hasTag := false
 	for _, c := range q {
-		if c.Field == indexer.FieldTag {
+		if c.Field == query.FieldTag {
 			sel, hasTag = sel.Where(sq.Expr("EXISTS (?)", tags.Where(compare("t.name", c)))), true
 			continue
 		}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/query"
 )
 
 const (
@@ -105,7 +106,7 @@ type grouped struct {
 
 // groupImages puts what was found by repository, in order of name. It leaves out what
 // has no tag, or none that q asks for.
-func groupImages(q indexer.ImageQuery, found []*foundImage, lists map[manifestID]*foundList) []*group {
+func groupImages(q query.Images, found []*foundImage, lists map[manifestID]*foundList) []*group {
 	asks := tagConditions(q)
 	var all []*grouped
 	for _, i := range found {
@@ -326,16 +327,16 @@ func (e *grouped) shown(tags []string) indexer.Image {
 // tagAsks are the conditions of a query on tags: one of each must hold.
 type tagAsks [][]func(string) bool
 
-func tagConditions(q indexer.ImageQuery) (asks tagAsks) {
+func tagConditions(q query.Images) (asks tagAsks) {
 	for _, c := range q {
-		if c.Field != indexer.FieldTag {
+		if c.Field != query.FieldTag {
 			continue
 		}
 		var any []func(string) bool
 		for _, value := range c.Values {
 			value = indexer.CleanText(value)
 			matches := func(tag string) bool { return tag == value }
-			if c.Op == indexer.OpMatches {
+			if c.Op == query.OpMatches {
 				matches = indexer.Glob(value)
 			}
 			any = append(any, matches)

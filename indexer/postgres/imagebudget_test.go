@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/query"
 )
 
 // groupOf makes a group of tagged images that take so many bytes.
@@ -53,7 +54,7 @@ func TestBudget(t *testing.T) {
 	}
 }
 
-func (s shelf) images(q indexer.ImageQuery) (found []indexer.RepositoryImages) {
+func (s shelf) images(q query.Images) (found []indexer.RepositoryImages) {
 	s.t.Helper()
 	err := s.View(s.t.Context(), func(v *View) (err error) {
 		found, err = v.Images(s.t.Context(), q)
@@ -71,7 +72,7 @@ func TestImageListedOften(t *testing.T) {
 	s, _ := stock(t)
 	image := made("evil/x", "linux/amd64", 1, 1, "", indexer.FlatpakRefLabel, "app/a.b.C/x86_64/stable", "long", strings.Repeat("x", 8<<10))
 	s.find("evil/x", "latest", listing("evil/x", slices.Repeat([]indexer.Manifest{image}, 30_000)...), image)
-	found := s.images(indexer.ImageQuery{{Field: indexer.FieldLabel, Name: indexer.FlatpakRefLabel, Op: indexer.OpExists}})
+	found := s.images(query.Images{{Field: query.FieldLabel, Name: indexer.FlatpakRefLabel, Op: query.OpExists}})
 	if len(found) != 1 || len(found[0].Lists) != 1 || len(found[0].Lists[0].Images) != 1 {
 		t.Errorf("got %d repositories; want one image, once", len(found))
 	}
@@ -89,7 +90,7 @@ func TestImagesLeftOut(t *testing.T) {
 	s.find("evil/x", "latest", append([]indexer.Manifest{listing("evil/x", many...)}, many...)...)
 	s.find("evil/y", "latest", made("evil/y", "linux/amd64", 1, 1, "", indexer.FlatpakRefLabel, "app/a.b.D/x86_64/stable", "long", strings.Repeat("x", maxImageBytes)))
 	s.find("good/app", "latest", made("good/app", "linux/amd64", 1, 1, "", indexer.FlatpakRefLabel, "app/a.b.E/x86_64/stable"))
-	q := indexer.ImageQuery{{Field: indexer.FieldLabel, Name: indexer.FlatpakRefLabel, Op: indexer.OpExists}}
+	q := query.Images{{Field: query.FieldLabel, Name: indexer.FlatpakRefLabel, Op: query.OpExists}}
 	found := s.images(q)
 	if diff := cmp.Diff(found, s.images(q)); diff != "" {
 		t.Errorf("another answer of the same state:\n%s", diff)
@@ -134,7 +135,7 @@ func TestImagesOfManyTags(t *testing.T) {
 		s.find("big/x", fmt.Sprint("t", n), append([]indexer.Manifest{index}, many...)...)
 	}
 	s.find("big/x", "one", many[0])
-	found := s.images(indexer.ImageQuery{{Field: indexer.FieldRepository, Op: indexer.OpEquals, Values: []string{"big/x"}}, {Field: indexer.FieldTag, Op: indexer.OpMatches, Values: []string{"t1*", "on?"}}})
+	found := s.images(query.Images{{Field: query.FieldRepository, Op: query.OpEquals, Values: []string{"big/x"}}, {Field: query.FieldTag, Op: query.OpMatches, Values: []string{"t1*", "on?"}}})
 	if len(found) != 1 || len(found[0].Lists) != 1 || len(found[0].Lists[0].Tags) != 30 || len(found[0].Lists[0].Images) != 60 || len(found[0].Images) != 1 ||
 		!slices.Equal(found[0].Images[0].Tags, []string{"one"}) {
 		t.Errorf("got %d repositories", len(found))
@@ -148,7 +149,7 @@ func TestFlatpakRefFirstSeen(t *testing.T) {
 	s, _ := stock(t)
 	const ref = "app/org.mozilla.Firefox/x86_64/stable"
 	since := func() (names []string) {
-		found := s.images(indexer.ImageQuery{{Field: indexer.FieldLabel, Name: indexer.FlatpakRefLabel, Op: indexer.OpEquals, Values: []string{ref}}})
+		found := s.images(query.Images{{Field: query.FieldLabel, Name: indexer.FlatpakRefLabel, Op: query.OpEquals, Values: []string{ref}}})
 		slices.SortFunc(found, func(a, b indexer.RepositoryImages) int { return a.Images[0].RefSince.Compare(b.Images[0].RefSince) })
 		for _, f := range found {
 			if f.Images[0].RefSince.IsZero() {

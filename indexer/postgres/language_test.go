@@ -12,6 +12,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/query"
 	"github.com/portbook/portbook/schema/schematest"
 )
 
@@ -140,9 +141,9 @@ func (s shelf) names(run func(*View) (indexer.Results, error)) (names []string, 
 	return names, total
 }
 
-func parsed(t *testing.T, text string) indexer.Query {
+func parsed(t *testing.T, text string) query.Query {
 	t.Helper()
-	q, err := indexer.ParseQuery(text, now)
+	q, err := query.Parse(text, now)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/query"
 )
 
 // maxSpelled is up to how many words a beginning is spelled out as: 32. An index
@@ -87,8 +87,8 @@ func (v *View) beginningsOf(ctx context.Context, typed string) (string, error) {
 }
 
 // beginning reports whether a search has the beginning of a word in it.
-func beginning(q indexer.Query) bool {
-	return slices.ContainsFunc(q.Clauses, func(c indexer.Clause) bool {
-		return slices.ContainsFunc(c, func(t indexer.Term) bool { return t.Prefix })
+func beginning(q query.Query) bool {
+	return slices.ContainsFunc(q.Clauses, func(c query.Clause) bool {
+		return slices.ContainsFunc(c, func(t query.Term) bool { return t.Prefix })
 	})
 }

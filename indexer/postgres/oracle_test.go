@@ -14,6 +14,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/query"
 	"github.com/portbook/portbook/schema/schematest"
 )
 
@@ -270,7 +271,7 @@ func (r *oracleRepository) settle() {
 	}
 	r.words = map[string]bool{}
 	for _, text := range texts {
-		words := indexer.WordsInOrder(text)
+		words := query.WordsInOrder(text)
 		r.texts = append(r.texts, words)
 		for _, w := range words {
 			r.words[w] = true
@@ -337,7 +338,7 @@ func (r *oracleRepository) attached(subject digest.Digest) map[string]bool {
 }
 
 // find gives the names of the repositories that a query selects, sorted.
-func (o *oracle) find(q indexer.Query) []string {
+func (o *oracle) find(q query.Query) []string {
 	var names []string
 	for name, r := range o.repositories {
 		if r.holds(q) {
@@ -351,14 +352,14 @@ func (o *oracle) find(q indexer.Query) []string {
 // imageClauses are the clauses of a query that one and the same image must
 // fulfil: those whose terms all ask about images and are not negated, and the tags
 // of pasted references.
-func imageClauses(q indexer.Query) (same, others []indexer.Clause) {
+func imageClauses(q query.Query) (same, others []query.Clause) {
 	for _, c := range q.Clauses {
 		switch {
 		case len(c) == 1 && c[0].Tag != "" && !c[0].Not:
 			words := c[0]
 			words.Tag = ""
-			same, others = append(same, indexer.Clause{{Field: indexer.FieldTag, Value: c[0].Tag}}), append(others, indexer.Clause{words})
-		case !slices.ContainsFunc(c, func(t indexer.Term) bool { return t.Not || !oracleImageFields[t.Field] }):
+			same, others = append(same, query.Clause{{Field: query.FieldTag, Value: c[0].Tag}}), append(others, query.Clause{words})
+		case !slices.ContainsFunc(c, func(t query.Term) bool { return t.Not || !oracleImageFields[t.Field] }):
 			same = append(same, c)
 		default:
 			others = append(others, c)
@@ -367,12 +368,12 @@ func imageClauses(q indexer.Query) (same, others []indexer.Clause) {
 	return same, others
 }
 
-var oracleImageFields = map[indexer.Field]bool{
-	indexer.FieldTag: true, indexer.FieldOS: true, indexer.FieldArchitecture: true, indexer.FieldPlatform: true, indexer.FieldType: true, indexer.FieldHas: true,
-	indexer.FieldLabel: true, indexer.FieldAnnotation: true, indexer.FieldSize: true, indexer.FieldLayers: true, indexer.FieldCreated: true, indexer.FieldPushed: true,
+var oracleImageFields = map[query.Field]bool{
+	query.FieldTag: true, query.FieldOS: true, query.FieldArchitecture: true, query.FieldPlatform: true, query.FieldType: true, query.FieldHas: true,
+	query.FieldLabel: true, query.FieldAnnotation: true, query.FieldSize: true, query.FieldLayers: true, query.FieldCreated: true, query.FieldPushed: true,
 }
 
-func (r *oracleRepository) holds(q indexer.Query) bool {
+func (r *oracleRepository) holds(q query.Query) bool {
 	same, others := imageClauses(q)
 	for _, c := range others {
 		if !slices.ContainsFunc(c, r.fulfils) {
@@ -382,40 +383,40 @@ func (r *oracleRepository) holds(q indexer.Query) bool {
 	return len(same) == 0 || slices.ContainsFunc(r.images, func(i oracleImage) bool { return i.all(same) })
 }
 
-func (i oracleImage) all(clauses []indexer.Clause) bool {
-	return !slices.ContainsFunc(clauses, func(c indexer.Clause) bool { return !slices.ContainsFunc(c, i.fulfils) })
+func (i oracleImage) all(clauses []query.Clause) bool {
+	return !slices.ContainsFunc(clauses, func(c query.Clause) bool { return !slices.ContainsFunc(c, i.fulfils) })
 }
 
 // fulfils evaluates a term that stands by itself.
-func (r *oracleRepository) fulfils(t indexer.Term) bool {
+func (r *oracleRepository) fulfils(t query.Term) bool {
 	if t.Not {
 		t.Not = false
 		return !r.fulfils(t)
 	}
 	switch t.Field {
-	case indexer.FieldText:
+	case query.FieldText:
 		return r.has(t) && (t.Tag == "" || r.tags[t.Tag] != "")
-	case indexer.FieldRepository:
+	case query.FieldRepository:
 		return globbed(t.Value, r.name)
-	case indexer.FieldNamespace:
+	case query.FieldNamespace:
 		return globbed(strings.TrimSuffix(t.Value, "/")+"/*", r.name)
-	case indexer.FieldLicence:
+	case query.FieldLicence:
 		return r.licence != "" && globbed(t.Value, r.licence)
-	case indexer.FieldDigest:
+	case query.FieldDigest:
 		for d := range r.manifests {
 			if strings.HasPrefix(d.String(), t.Value) {
 				return true
 			}
 		}
 		return false
-	case indexer.FieldIs:
+	case query.FieldIs:
 		return t.Value == "tagged" || slices.ContainsFunc(r.images, func(i oracleImage) bool { return i.facts["is:multiarch"] })
 	}
 	return slices.ContainsFunc(r.images, func(i oracleImage) bool { return i.fulfils(t) })
 }
 
 // has reports whether the words of a term are there.
-func (r *oracleRepository) has(t indexer.Term) bool {
+func (r *oracleRepository) has(t query.Term) bool {
 	is := func(i int, word string) bool {
 		return word == t.Words[i] || t.Prefix && i == len(t.Words)-1 && strings.HasPrefix(word, t.Words[i])
 	}
@@ -445,23 +446,23 @@ func (r *oracleRepository) has(t indexer.Term) bool {
 	return false
 }
 
-func (i oracleImage) fulfils(t indexer.Term) bool {
+func (i oracleImage) fulfils(t query.Term) bool {
 	switch t.Field {
-	case indexer.FieldTag:
+	case query.FieldTag:
 		return anyGlobbed(t.Value, maps.Keys(i.tags))
-	case indexer.FieldLabel:
+	case query.FieldLabel:
 		return hasPair(t, i.Labels)
-	case indexer.FieldAnnotation:
+	case query.FieldAnnotation:
 		return hasPair(t, i.Annotations)
-	case indexer.FieldSize:
+	case query.FieldSize:
 		return compares(t.Compare, cmp.Compare(i.size, t.Number))
-	case indexer.FieldLayers:
+	case query.FieldLayers:
 		return i.Kind != indexer.KindIndex && compares(t.Compare, cmp.Compare(int64(len(i.Layers)), t.Number))
-	case indexer.FieldCreated:
+	case query.FieldCreated:
 		return !i.CreatedAt.IsZero() && spans(t, i.CreatedAt)
-	case indexer.FieldPushed:
+	case query.FieldPushed:
 		return spans(t, i.pushed)
-	case indexer.FieldArchitecture:
+	case query.FieldArchitecture:
 		return anyGlobbed("arch:"+t.Value, maps.Keys(i.facts))
 	}
 	return anyGlobbed(string(t.Field)+":"+t.Value, maps.Keys(i.facts))
@@ -477,7 +478,7 @@ func anyGlobbed(pattern string, texts func(func(string) bool)) bool {
 }
 
 // hasPair compares the first 200 characters of keys and values.
-func hasPair(t indexer.Term, pairs map[string]string) bool {
+func hasPair(t query.Term, pairs map[string]string) bool {
 	for key, value := range pairs {
 		if globbed(first200(t.Name), first200(key)) && (!t.Valued || globbed(first200(t.Value), first200(value))) {
 			return true
@@ -493,29 +494,29 @@ func first200(s string) string {
 	return string([]rune(s)[:min(len([]rune(s)), 200)])
 }
 
-func compares(c indexer.Comparison, order int) bool {
+func compares(c query.Comparison, order int) bool {
 	switch c {
-	case indexer.Above:
+	case query.Above:
 		return order > 0
-	case indexer.AtLeast:
+	case query.AtLeast:
 		return order >= 0
-	case indexer.Below:
+	case query.Below:
 		return order < 0
-	case indexer.AtMost:
+	case query.AtMost:
 		return order <= 0
 	}
 	return order == 0
 }
 
 // spans compares a moment with the span that a term names.
-func spans(t indexer.Term, at time.Time) bool {
+func spans(t query.Term, at time.Time) bool {
 	switch {
 	case at.Before(t.From):
-		return t.Compare == indexer.Below || t.Compare == indexer.AtMost
+		return t.Compare == query.Below || t.Compare == query.AtMost
 	case at.Before(t.To) || at.Equal(t.From):
-		return t.Compare == indexer.Equal || t.Compare == indexer.AtMost || t.Compare == indexer.AtLeast
+		return t.Compare == query.Equal || t.Compare == query.AtMost || t.Compare == query.AtLeast
 	}
-	return t.Compare == indexer.Above || t.Compare == indexer.AtLeast
+	return t.Compare == query.Above || t.Compare == query.AtLeast
 }
 
 // globbed matches a whole text with a pattern of * and ?.
@@ -640,7 +641,7 @@ func TestOracle(t *testing.T) {
 	several := 0
 	for range 300 {
 		text := o.query()
-		q, err := indexer.ParseQuery(text, now)
+		q, err := query.Parse(text, now)
 		if err != nil {
 			t.Error(err)
 			continue
@@ -658,8 +659,8 @@ func TestOracle(t *testing.T) {
 	}
 }
 
-func (o *oracle) checkSearch(text string, q indexer.Query, want []string) {
-	q = q.Page(indexer.MaxPage, 0)
+func (o *oracle) checkSearch(text string, q query.Query, want []string) {
+	q = q.Page(query.MaxPage, 0)
 	ways := map[string]func(*search) (page, error){
 		"sorted": func(s *search) (page, error) { return s.sorted(nil) }, "walked": (*search).walked, "ranked": (*search).ranked, "Search": nil,
 	}
@@ -669,8 +670,8 @@ func (o *oracle) checkSearch(text string, q indexer.Query, want []string) {
 	way := pick(o.random, slices.Sorted(maps.Keys(ways)))
 	for _, way := range slices.Compact([]string{"Search", way}) {
 		var got []string
-		for plan := ways[way]; len(got)%indexer.MaxPage == 0; {
-			q := q.Page(indexer.MaxPage, len(got))
+		for plan := ways[way]; len(got)%query.MaxPage == 0; {
+			q := q.Page(query.MaxPage, len(got))
 			names, total := o.names(func(v *View) (indexer.Results, error) {
 				s := newSearch(q)
 				if plan == nil {
@@ -697,7 +698,7 @@ func (o *oracle) checkSearch(text string, q indexer.Query, want []string) {
 }
 
 // checkFacets asks the oracle for what each value of a facet leads to.
-func (o *oracle) checkFacets(text string, q indexer.Query, found []string) {
+func (o *oracle) checkFacets(text string, q query.Query, found []string) {
 	var facets indexer.Facets
 	if err := o.View(o.t.Context(), func(v *View) (err error) {
 		facets, err = v.Facets(o.t.Context(), q)
@@ -717,11 +718,11 @@ func (o *oracle) checkFacets(text string, q indexer.Query, found []string) {
 			if i > 0 && v.Count > f.Values[i-1].Count {
 				o.t.Errorf("facet %s of %q is not sorted: %v", f.Name, text, f.Values)
 			}
-			term, ok := indexer.FieldTerm(f.Name, v.Value)
+			term, ok := query.FieldTerm(f.Name, v.Value)
 			if !ok {
 				continue
 			}
-			linked := indexer.WithTerm(q.Text, term)
+			linked := query.WithTerm(q.Text, term)
 			if want := o.count(parsed(o.t, linked), found); v.Count != want {
 				o.t.Errorf("facet %s of %q counts %d, and %q finds %d", term, text, v.Count, linked, want)
 			}
@@ -737,7 +738,7 @@ func (o *oracle) checkFacets(text string, q indexer.Query, found []string) {
 }
 
 // count is how many of the repositories a query selects.
-func (o *oracle) count(q indexer.Query, of []string) (n int) {
+func (o *oracle) count(q query.Query, of []string) (n int) {
 	for _, name := range of {
 		if o.repositories[name].holds(q) {
 			n++
@@ -748,7 +749,7 @@ func (o *oracle) count(q indexer.Query, of []string) (n int) {
 
 // facets counts what the repositories are, labels aside: of those not all keys
 // are counted.
-func (o *oracle) facets(q indexer.Query, found []string) map[string]map[string]int {
+func (o *oracle) facets(q query.Query, found []string) map[string]map[string]int {
 	counts := map[string]map[string]int{"os": {}, "arch": {}, "type": {}, "namespace": {}, "licence": {}}
 	same, _ := imageClauses(q)
 	for _, name := range found {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/postgres"
+	"github.com/portbook/portbook/indexer/query"
 	"github.com/portbook/portbook/schema/schematest"
 )
 
@@ -31,24 +32,24 @@ func TestReadersNeedOnlySelect(t *testing.T) {
 	}
 	reader := postgres.New(asReader(t, pool, address))
 	ctx := t.Context()
-	query := indexer.ImageQuery{
-		{Field: indexer.FieldRepository, Op: indexer.OpEquals, Values: []string{"demo/app"}},
-		{Field: indexer.FieldTag, Op: indexer.OpMatches, Values: []string{"v*"}},
-		{Field: indexer.FieldOS, Op: indexer.OpEquals, Values: []string{"linux"}},
-		{Field: indexer.FieldArchitecture, Op: indexer.OpEquals, Values: []string{"arm64", "amd64"}},
-		{Field: indexer.FieldLabel, Name: "content", Op: indexer.OpExists},
+	images := query.Images{
+		{Field: query.FieldRepository, Op: query.OpEquals, Values: []string{"demo/app"}},
+		{Field: query.FieldTag, Op: query.OpMatches, Values: []string{"v*"}},
+		{Field: query.FieldOS, Op: query.OpEquals, Values: []string{"linux"}},
+		{Field: query.FieldArchitecture, Op: query.OpEquals, Values: []string{"arm64", "amd64"}},
+		{Field: query.FieldLabel, Name: "content", Op: query.OpExists},
 	}
 	questions := map[string]func(*postgres.View) (int, error){
 		"Version": func(v *postgres.View) (int, error) { version, err := v.Version(ctx); return int(version.Number), err },
 		"Search": func(v *postgres.View) (int, error) {
-			r, err := v.Search(ctx, indexer.PlainQuery("demo").Page(5, 0))
+			r, err := v.Search(ctx, query.Plain("demo").Page(5, 0))
 			return r.Total, err
 		},
 		"Repositories": func(v *postgres.View) (int, error) { r, err := v.Repositories(ctx, "", 5); return len(r), err },
 		"Repository":   func(v *postgres.View) (int, error) { r, err := v.Repository(ctx, "demo/app"); return r.Tags, err },
 		"Tags":         func(v *postgres.View) (int, error) { r, err := v.Tags(ctx, "demo/app", "", 5); return len(r), err },
 		"TagsOf":       func(v *postgres.View) (int, error) { r, err := v.TagsOf(ctx, "demo/app", m.Digest); return len(r), err },
-		"Images":       func(v *postgres.View) (int, error) { r, err := v.Images(ctx, query); return len(r), err },
+		"Images":       func(v *postgres.View) (int, error) { r, err := v.Images(ctx, images); return len(r), err },
 		"Manifest": func(v *postgres.View) (int, error) {
 			got, err := v.Manifest(ctx, indexer.Reference{Repository: "demo/app", Digest: m.Digest})
 			return len(got.Body), err
@@ -58,16 +59,16 @@ func TestReadersNeedOnlySelect(t *testing.T) {
 			return 1 + len(r.Items), err
 		},
 		"Facets": func(v *postgres.View) (int, error) {
-			f, err := v.Facets(ctx, indexer.PlainQuery("demo"))
+			f, err := v.Facets(ctx, query.Plain("demo"))
 			return f.Counted, err
 		},
 		"Suggest": func(v *postgres.View) (int, error) { r, err := v.Suggest(ctx, "namespace:d", 5); return len(r), err },
 		"Correct": func(v *postgres.View) (int, error) {
-			r, err := v.Correct(ctx, indexer.PlainQuery("deno"))
+			r, err := v.Correct(ctx, query.Plain("deno"))
 			return len(r), err
 		},
 		"Near": func(v *postgres.View) (int, error) {
-			r, err := v.Near(ctx, indexer.PlainQuery("deno"))
+			r, err := v.Near(ctx, query.Plain("deno"))
 			return len(r), err
 		},
 		"History": func(v *postgres.View) (int, error) {
@@ -150,32 +151,32 @@ func TestImages(t *testing.T) {
 		Entries: []indexer.Entry{{Digest: amd.Digest, MediaType: amd.MediaType}, {Digest: arm.Digest, MediaType: arm.MediaType}},
 	}
 	setTag(t, s, "multi", index)
-	eq := func(f indexer.Field, values ...string) indexer.Condition {
-		return indexer.Condition{Field: f, Op: indexer.OpEquals, Values: values}
+	eq := func(f query.Field, values ...string) query.Condition {
+		return query.Condition{Field: f, Op: query.OpEquals, Values: values}
 	}
-	key := func(f indexer.Field, name string, op indexer.Op, values ...string) indexer.Condition {
-		return indexer.Condition{Field: f, Name: name, Op: op, Values: values}
+	key := func(f query.Field, name string, op query.Op, values ...string) query.Condition {
+		return query.Condition{Field: f, Name: name, Op: op, Values: values}
 	}
 	tests := []struct {
 		name           string
-		query          indexer.ImageQuery
+		query          query.Images
 		images, listed int
 	}{
 		{"everything", nil, 2, 2},
-		{"one architecture", indexer.ImageQuery{eq(indexer.FieldArchitecture, "arm64")}, 1, 1},
-		{"either architecture", indexer.ImageQuery{eq(indexer.FieldArchitecture, "arm64", "amd64")}, 2, 2},
-		{"a tag of an image", indexer.ImageQuery{eq(indexer.FieldTag, "latest")}, 1, 0},
-		{"a tag of the index", indexer.ImageQuery{eq(indexer.FieldTag, "multi")}, 0, 2},
-		{"both conditions on one image", indexer.ImageQuery{eq(indexer.FieldTag, "latest"), eq(indexer.FieldArchitecture, "arm64")}, 0, 0},
-		{"tags by glob", indexer.ImageQuery{{Field: indexer.FieldTag, Op: indexer.OpMatches, Values: []string{"l?test", "ar*"}}}, 2, 0},
-		{"label exists", indexer.ImageQuery{key(indexer.FieldLabel, "ref", indexer.OpExists)}, 2, 2},
-		{"label that is an annotation", indexer.ImageQuery{key(indexer.FieldLabel, "note", indexer.OpExists)}, 0, 0},
-		{"label equals", indexer.ImageQuery{key(indexer.FieldLabel, "team", indexer.OpEquals, "no", "100%")}, 2, 2},
-		{"label is case-sensitive", indexer.ImageQuery{key(indexer.FieldLabel, "ref", indexer.OpEquals, "APP/X")}, 0, 0},
-		{"percent is no glob", indexer.ImageQuery{key(indexer.FieldLabel, "ref", indexer.OpMatches, "app%")}, 0, 0},
-		{"underscore is no glob", indexer.ImageQuery{key(indexer.FieldAnnotation, "note", indexer.OpMatches, "a__")}, 0, 0},
-		{"annotation by glob", indexer.ImageQuery{key(indexer.FieldAnnotation, "note", indexer.OpMatches, "a?b")}, 2, 2},
-		{"NUL in a repository", indexer.ImageQuery{eq(indexer.FieldRepository, "\x00")}, 0, 0},
+		{"one architecture", query.Images{eq(query.FieldArchitecture, "arm64")}, 1, 1},
+		{"either architecture", query.Images{eq(query.FieldArchitecture, "arm64", "amd64")}, 2, 2},
+		{"a tag of an image", query.Images{eq(query.FieldTag, "latest")}, 1, 0},
+		{"a tag of the index", query.Images{eq(query.FieldTag, "multi")}, 0, 2},
+		{"both conditions on one image", query.Images{eq(query.FieldTag, "latest"), eq(query.FieldArchitecture, "arm64")}, 0, 0},
+		{"tags by glob", query.Images{{Field: query.FieldTag, Op: query.OpMatches, Values: []string{"l?test", "ar*"}}}, 2, 0},
+		{"label exists", query.Images{key(query.FieldLabel, "ref", query.OpExists)}, 2, 2},
+		{"label that is an annotation", query.Images{key(query.FieldLabel, "note", query.OpExists)}, 0, 0},
+		{"label equals", query.Images{key(query.FieldLabel, "team", query.OpEquals, "no", "100%")}, 2, 2},
+		{"label is case-sensitive", query.Images{key(query.FieldLabel, "ref", query.OpEquals, "APP/X")}, 0, 0},
+		{"percent is no glob", query.Images{key(query.FieldLabel, "ref", query.OpMatches, "app%")}, 0, 0},
+		{"underscore is no glob", query.Images{key(query.FieldAnnotation, "note", query.OpMatches, "a__")}, 0, 0},
+		{"annotation by glob", query.Images{key(query.FieldAnnotation, "note", query.OpMatches, "a?b")}, 2, 2},
+		{"NUL in a repository", query.Images{eq(query.FieldRepository, "\x00")}, 0, 0},
 	}
 	for _, test := range tests {
 		view(t, s, func(v *postgres.View) error {

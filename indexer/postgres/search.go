@@ -12,6 +12,7 @@ import (
 	sq "github.com/Masterminds/squirrel"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/query"
 )
 
 const (
@@ -34,7 +35,7 @@ const (
 
 // A search is a query, made into conditions on repository_search AS s.
 type search struct {
-	indexer.Query
+	query.Query
 	words   string // a tsquery of all clauses that are words alone; "" if there is none
 	firm    string // of those, the ones that are no beginnings of too many words
 	loose   string // and the others
@@ -44,10 +45,10 @@ type search struct {
 	filters sq.And // the others
 	dear    bool   // whether filters take more than a look at the row
 	drivers []driver
-	images  []indexer.Clause // those that one and the same image must fulfil; they stand among the conditions too
+	images  []query.Clause // those that one and the same image must fulfil; they stand among the conditions too
 }
 
-func newSearch(q indexer.Query) *search {
+func newSearch(q query.Query) *search {
 	q.Clauses = withoutReferences(q.Clauses)
 	s := &search{Query: q}
 	var words []string
@@ -79,13 +80,13 @@ func newSearch(q indexer.Query) *search {
 
 // withoutReferences returns clauses in which a pasted reference that stands by
 // itself ("nginx:1.25") is its words, and its tag as a condition on an image.
-func withoutReferences(clauses []indexer.Clause) []indexer.Clause {
-	var all []indexer.Clause
+func withoutReferences(clauses []query.Clause) []query.Clause {
+	var all []query.Clause
 	for _, c := range clauses {
 		if len(c) == 1 && c[0].Tag != "" && !c[0].Not {
 			words := c[0]
 			words.Tag = ""
-			all = append(all, indexer.Clause{words}, indexer.Clause{{Field: indexer.FieldTag, Value: c[0].Tag}})
+			all = append(all, query.Clause{words}, query.Clause{{Field: query.FieldTag, Value: c[0].Tag}})
 			continue
 		}
 		all = append(all, c)
@@ -103,7 +104,7 @@ func (s *search) add(c rowCondition) {
 }
 
 // anyOf gives a clause of several terms.
-func anyOf(clause indexer.Clause) rowCondition {
+func anyOf(clause query.Clause) rowCondition {
 	any, dear := sq.Or{}, false
 	for _, t := range clause {
 		c := conditionOf(t)
@@ -128,23 +129,23 @@ type driver struct {
 
 // drive adds the driver of a term, if an index other than that of words and
 // terms serves it.
-func (s *search) drive(t indexer.Term) {
+func (s *search) drive(t query.Term) {
 	if t.Not {
 		return
 	}
 	d := driver{most: fewRows}
 	switch t.Field {
-	case indexer.FieldDigest:
+	case query.FieldDigest:
 		from, to := digestRange(t.Value)
 		d.ids = sq.Expr("SELECT repository_id FROM manifest WHERE digest BETWEEN ? AND ?", from, to)
-	case indexer.FieldTag:
+	case query.FieldTag:
 		if isGlob(t.Value) {
 			return
 		}
 		d.ids = sq.Expr("SELECT repository_id FROM tag WHERE name = ?", t.Value)
-	case indexer.FieldRepository, indexer.FieldNamespace:
+	case query.FieldRepository, query.FieldNamespace:
 		d.ids = sq.Expr("SELECT repository_id FROM repository_search s WHERE ?", named(t))
-	case indexer.FieldLabel, indexer.FieldAnnotation:
+	case query.FieldLabel, query.FieldAnnotation:
 		term, exact := termOf(t)
 		if !t.Valued || !exact || term == "" {
 			return // whether a key is there, the row of the repository tells
@@ -166,7 +167,7 @@ func (s *search) drive(t indexer.Term) {
 // those whose last path component is, then those where that begins with it, then
 // those that have every word in their name, then those that have them anywhere;
 // among equals the tier, what is pulled more, what changed later.
-func (v *View) Search(ctx context.Context, q indexer.Query) (indexer.Results, error) {
+func (v *View) Search(ctx context.Context, q query.Query) (indexer.Results, error) {
 	s := newSearch(q)
 	results, err := v.search(ctx, s)
 	return results, wrap("search", err)
@@ -215,7 +216,7 @@ func (v *View) plan(ctx context.Context, s *search) (page, error) {
 		return s.sorted(ids)
 	case s.aside:
 		return s.sorted(nil)
-	case s.words != "" && s.Sort == indexer.SortRelevance:
+	case s.words != "" && s.Sort == query.SortRelevance:
 		return s.ranked()
 	case len(s.served()) > 0:
 		n, err := v.expected(ctx, s.served(), fewRows)
@@ -341,13 +342,13 @@ func (s *search) class() sq.Sqlizer {
 // order gives the columns of s that a search is sorted by.
 func (s *search) order() string {
 	switch s.Sort {
-	case indexer.SortName:
+	case query.SortName:
 		return "s.name"
-	case indexer.SortUpdated:
+	case query.SortUpdated:
 		return "s.updated_at DESC, s.repository_id DESC"
-	case indexer.SortSize:
+	case query.SortSize:
 		return "s.size DESC, s.repository_id DESC"
-	case indexer.SortPulls:
+	case query.SortPulls:
 		return "s.pulls DESC, s.repository_id DESC"
 	}
 	if s.words == "" {
@@ -377,7 +378,7 @@ func (v *View) show(ctx context.Context, s *search, p page) (indexer.Results, er
 	}
 	switch {
 	case len(rows) > 0 && rows[0].Total != nil:
-		results.Total = min(*rows[0].Total, indexer.MaxTotal)
+		results.Total = min(*rows[0].Total, query.MaxTotal)
 	case s.Offset > 0 || len(rows) == s.Limit: // else the page is not full, and so tells it
 		results.Total, err = v.total(ctx, s, p.ids)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/query"
 )
 
 // searchForm is the form of the search rows that this program writes. Rows of
@@ -460,7 +461,7 @@ func (c *searchColumns) add(h headRow) {
 	}
 	metadata := []map[string]string{stringsFrom(h.Annotations), stringsFrom(h.Labels), stringsFrom(h.ChildAnnotations), stringsFrom(h.ChildLabels)}
 	title, description := indexer.Describe(metadata...)
-	name := indexer.WordsInOrder(h.Name)
+	name := query.WordsInOrder(h.Name)
 	var values []string
 	for _, m := range metadata {
 		values = append(values, labelTexts(m)...)
@@ -637,7 +638,7 @@ func tsvector(name []string, texts ...string) (literal string, order []string) {
 	}
 	add(name)
 	for _, text := range texts {
-		add(indexer.WordsInOrder(text))
+		add(query.WordsInOrder(text))
 	}
 	var b strings.Builder
 	for _, w := range order { // words are letters and digits: nothing to escape

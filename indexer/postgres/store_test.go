@@ -14,6 +14,7 @@ import (
 
 	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/postgres"
+	"github.com/portbook/portbook/indexer/query"
 	"github.com/portbook/portbook/schema/schematest"
 )
 
@@ -306,7 +307,7 @@ func TestSearchOrder(t *testing.T) {
 	}
 	for _, test := range tests {
 		view(t, s, func(v *postgres.View) error {
-			results, err := v.Search(t.Context(), indexer.PlainQuery(test.query).Page(25, 0))
+			results, err := v.Search(t.Context(), query.Plain(test.query).Page(25, 0))
 			var got []string
 			for _, r := range results.Items {
 				got = append(got, r.Name)

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/query"
 )
 
 const (
@@ -26,7 +27,7 @@ const (
 // field; and the value of a field, where all values are at hand. Nothing is no
 // error, whatever the text.
 func (v *View) Suggest(ctx context.Context, text string, limit int) ([]indexer.Suggestion, error) {
-	c, ok := indexer.CutLast(text)
+	c, ok := query.CutLast(text)
 	if !ok {
 		return nil, nil
 	}
@@ -34,7 +35,7 @@ func (v *View) Suggest(ctx context.Context, text string, limit int) ([]indexer.S
 	return suggestions, wrap("suggest", err)
 }
 
-func (v *View) complete(ctx context.Context, c indexer.Completion, limit int) ([]indexer.Suggestion, error) {
+func (v *View) complete(ctx context.Context, c query.Completion, limit int) ([]indexer.Suggestion, error) {
 	value := strings.ToLower(indexer.CleanText(c.Value))
 	named := func(names []string, err error) ([]indexer.Suggestion, error) {
 		var suggestions []indexer.Suggestion
@@ -44,17 +45,17 @@ func (v *View) complete(ctx context.Context, c indexer.Completion, limit int) ([
 		return suggestions, err
 	}
 	switch c.Field {
-	case indexer.FieldText:
-		fields := indexer.FieldsFrom(value)
+	case query.FieldText:
+		fields := query.FieldsFrom(value)
 		fields = fields[:min(len(fields), limit)]
 		suggestions, err := named(v.namesFrom(ctx, value, limit-len(fields)))
 		for _, f := range fields {
 			suggestions = append(suggestions, indexer.Suggestion{Text: c.With(f + ":")})
 		}
 		return suggestions, err
-	case indexer.FieldRepository:
+	case query.FieldRepository:
 		return named(v.namesFrom(ctx, value, limit))
-	case indexer.FieldNamespace:
+	case query.FieldNamespace:
 		return named(v.namespacesFrom(ctx, value, limit))
 	}
 	values, err := v.valuesFrom(ctx, c.Field, value, limit)
@@ -123,18 +124,18 @@ const knownValues = 100
 // valuesFrom returns the values of a field that begin with what was typed: fixed
 // ones, then those of the dictionaries that some image has, in the order in which
 // the book met them, which has the common ones first.
-func (v *View) valuesFrom(ctx context.Context, f indexer.Field, typed string, limit int) ([]string, error) {
+func (v *View) valuesFrom(ctx context.Context, f query.Field, typed string, limit int) ([]string, error) {
 	var values []string
-	for _, x := range indexer.FieldValues(f) {
+	for _, x := range query.FieldValues(f) {
 		if strings.HasPrefix(x, typed) {
 			values = append(values, x)
 		}
 	}
-	known := map[indexer.Field]string{
-		indexer.FieldOS:           "SELECT lower(os) AS value, id FROM platform",
-		indexer.FieldArchitecture: "SELECT lower(architecture) AS value, id FROM platform",
-		indexer.FieldPlatform:     "SELECT lower(concat_ws('/', os, architecture, NULLIF(variant, ''))) AS value, id FROM platform",
-		indexer.FieldType:         "SELECT lower(name) AS value, id FROM media_type",
+	known := map[query.Field]string{
+		query.FieldOS:           "SELECT lower(os) AS value, id FROM platform",
+		query.FieldArchitecture: "SELECT lower(architecture) AS value, id FROM platform",
+		query.FieldPlatform:     "SELECT lower(concat_ws('/', os, architecture, NULLIF(variant, ''))) AS value, id FROM platform",
+		query.FieldType:         "SELECT lower(name) AS value, id FROM media_type",
 	}[f]
 	if known == "" {
 		return values[:min(len(values), limit)], nil

@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/query"
 	"github.com/portbook/portbook/schema/schematest"
 )
 
@@ -113,7 +114,7 @@ func TestLongValues(t *testing.T) {
 		}
 	}
 	for value, n := range map[string]int{"*" + dense + "b*": 0, "a*": 1} {
-		q := indexer.ImageQuery{{Field: indexer.FieldLabel, Name: "k", Op: indexer.OpMatches, Values: []string{value}}}
+		q := query.Images{{Field: query.FieldLabel, Name: "k", Op: query.OpMatches, Values: []string{value}}}
 		err := s.View(t.Context(), func(v *View) error {
 			got, err := v.Images(t.Context(), q)
 			if len(got) != n {
@@ -147,17 +148,17 @@ func TestTotals(t *testing.T) {
 	}
 	s := shelf{t, New(pool)}
 	for query, want := range map[string]int{
-		"":                   indexer.MaxTotal,
-		"team":               indexer.MaxTotal,
+		"":                   query.MaxTotal,
+		"team":               query.MaxTotal,
 		"some":               9000,
-		"os:linux":           indexer.MaxTotal,
+		"os:linux":           query.MaxTotal,
 		"arch:arm":           5000,
 		"arch:arm os:linux":  0, // of one image: there is none
 		"some arch:arm":      5000,
-		"team -some":         indexer.MaxTotal,
-		"team -os:linux":     indexer.MaxTotal,
+		"team -some":         query.MaxTotal,
+		"team -os:linux":     query.MaxTotal,
 		"some -os:linux":     4500,
-		"namespace:team app": indexer.MaxTotal,
+		"namespace:team app": query.MaxTotal,
 		"app 17":             1 + 10 + 100 + 1000, // 17, 17x, 17xx, 17xxx
 	} {
 		for range 2 { // counted, and remembered
@@ -174,7 +175,7 @@ func TestTotals(t *testing.T) {
 func TestImagesState(t *testing.T) {
 	t.Parallel()
 	s := shelf{t, New(schematest.New(t))}
-	q := indexer.ImageQuery{{Field: indexer.FieldLabel, Name: "ref", Op: indexer.OpExists}}
+	q := query.Images{{Field: query.FieldLabel, Name: "ref", Op: query.OpExists}}
 	random := rand.New(rand.NewPCG(1, 2))
 	seen := map[string]string{}
 	states := map[string]bool{}

@@ -6,7 +6,7 @@ import (
 
 	sq "github.com/Masterminds/squirrel"
 
-	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/query"
 )
 
 const (
@@ -28,14 +28,14 @@ const (
 func (v *View) total(ctx context.Context, s *search, ids []int32) (int, error) {
 	counted := *s
 	counted.aside = s.aside || s.counted
-	sql, args, err := statement("SELECT count(*) FROM (? LIMIT ?) AS capped", counted.matching("", ids), indexer.MaxTotal)
+	sql, args, err := statement("SELECT count(*) FROM (? LIMIT ?) AS capped", counted.matching("", ids), query.MaxTotal)
 	if err != nil {
 		return 0, err
 	}
 	return remembered(ctx, v, &v.caches.totals, fmt.Sprint(sql, args), func() (n int, err error) {
 		if ids == nil && len(s.served()) > 0 {
 			if many, err := v.many(ctx, s); many || err != nil {
-				return indexer.MaxTotal, err
+				return query.MaxTotal, err
 			}
 		}
 		err = v.tx.QueryRow(ctx, sql, args...).Scan(&n)

@@ -7,6 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/query"
 )
 
 // A package has a version if any of its tags looks like one, and is found by what
@@ -23,7 +24,7 @@ func TestVersions(t *testing.T) {
 		if versions, err = v.Versions(t.Context(), []string{"library/nginx", "team/signed", "none", "\x00"}); err != nil {
 			return err
 		}
-		q, err := indexer.ParseQuery("rox OR repo:*rox*", now)
+		q, err := query.Parse("rox OR repo:*rox*", now)
 		if err != nil {
 			return err
 		}

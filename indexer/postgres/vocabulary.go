@@ -9,7 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/query"
 )
 
 const (
@@ -75,12 +75,12 @@ func (s *Store) Vocabulary(ctx context.Context) (n int, err error) {
 // swapped with its neighbour, in long words two; of several the most frequent.
 // It gives "" if nothing is to be mended, or the mended text, read as a query again,
 // finds nothing. The query itself must have found nothing.
-func (v *View) Correct(ctx context.Context, q indexer.Query) (string, error) {
+func (v *View) Correct(ctx context.Context, q query.Query) (string, error) {
 	text, err := v.mend(ctx, q, 2)
 	if err != nil || text == "" {
 		return "", wrap("correct", err)
 	}
-	read, err := indexer.ParseQuery(text, time.Now())
+	read, err := query.Parse(text, time.Now())
 	if err != nil {
 		return "", nil // a word became a field: "hsa:latest", "has:latest"
 	}
@@ -94,14 +94,14 @@ func (v *View) Correct(ctx context.Context, q indexer.Query) (string, error) {
 // Near is Correct of one mistake in a word, for a caller who searches for the text
 // next: it does not look whether that is a query which finds something. It takes a
 // fifth of the time of Correct.
-func (v *View) Near(ctx context.Context, q indexer.Query) (string, error) {
+func (v *View) Near(ctx context.Context, q query.Query) (string, error) {
 	text, err := v.mend(ctx, q, 1)
 	return text, wrap("near", err)
 }
 
 // mend returns the text of q with its unknown words mended, of at most so many
 // mistakes each, or "" if there is none, or one that cannot be mended.
-func (v *View) mend(ctx context.Context, q indexer.Query, mistakes int) (string, error) {
+func (v *View) mend(ctx context.Context, q query.Query, mistakes int) (string, error) {
 	return remembered(ctx, v, &v.caches.mends, strconv.Itoa(mistakes)+q.Text, func() (string, error) {
 		unknown, err := v.unknownWords(ctx, q)
 		if err != nil || len(unknown) == 0 {
@@ -124,7 +124,7 @@ func (v *View) mend(ctx context.Context, q indexer.Query, mistakes int) (string,
 
 // unknownWords returns the free words of a query that found nothing which no
 // repository has.
-func (v *View) unknownWords(ctx context.Context, q indexer.Query) (unknown []string, err error) {
+func (v *View) unknownWords(ctx context.Context, q query.Query) (unknown []string, err error) {
 	words, prefix := q.FreeWords()
 	if len(words) == 1 && len(q.Clauses) == 1 && len(q.Clauses[0]) == 1 && q.Clauses[0][0].Tag == "" {
 		return words, nil // or it had found something
@@ -152,7 +152,7 @@ func (v *View) knows(ctx context.Context, word string, prefix bool) (bool, error
 			(SELECT true FROM repository_search WHERE tier = 1 AND all_words @@ $1::text::tsquery LIMIT 1),
 			(SELECT count(*) > 0 FROM repository_search WHERE tier = 2 AND all_words @@ $1::text::tsquery))`
 	var known bool
-	err := v.tx.QueryRow(ctx, q, tsquery(indexer.Term{Words: []string{word}, Prefix: prefix})).Scan(&known)
+	err := v.tx.QueryRow(ctx, q, tsquery(query.Term{Words: []string{word}, Prefix: prefix})).Scan(&known)
 	return known, err
 }
 
@@ -179,7 +179,7 @@ func (v *View) wordWithin(ctx context.Context, word string, edits int, forms []s
 		JOIN search_word w USING (word) ORDER BY w.n DESC, w.word`
 	near, err := column[string](ctx, v.tx, q, forms)
 	for _, w := range near {
-		if indexer.EditDistance(word, w) <= edits {
+		if query.EditDistance(word, w) <= edits {
 			return w, err
 		}
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/postgres"
+	"github.com/portbook/portbook/indexer/query"
 	"github.com/portbook/portbook/schema/schematest"
 )
 
@@ -45,7 +46,7 @@ func TestCorrect(t *testing.T) {
 		{"", ""},
 	}
 	for _, test := range tests {
-		q, err := indexer.ParseQuery(test.query, time.Now())
+		q, err := query.Parse(test.query, time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -74,7 +75,7 @@ func TestCorrect(t *testing.T) {
 	store(t, s, "latest", indexer.Finding{Task: indexer.Task{Repository: "y/redis"}, Outcome: indexer.Gone})
 	vocabulary(true)
 	view(t, s, func(v *postgres.View) error {
-		if got, err := v.Correct(t.Context(), indexer.PlainQuery("rediss").Page(1, 0)); got != "" || err != nil {
+		if got, err := v.Correct(t.Context(), query.Plain("rediss").Page(1, 0)); got != "" || err != nil {
 			t.Errorf("a word that is gone was offered: %q, %v", got, err)
 		}
 		return nil

@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/query"
 )
 
 const (
@@ -64,10 +65,10 @@ func (s *server) endpoints() []endpoint {
 	after := func(what string) parameter {
 		return parameter{name: "after", doc: "only what comes after this " + what}
 	}
-	older := parameter{name: "before", doc: "only moves older than the one of this id", max: indexer.MaxNumber}
+	older := parameter{name: "before", doc: "only moves older than the one of this id", max: query.MaxNumber}
 	return []endpoint{
 		{path: "/search", id: "search", summary: "Searches repositories", gives: searchAnswer{}, book: true, f: s.apiSearch, takes: []parameter{
-			q, {name: "sort", doc: "the order, relevance if not said", oneOf: sorts}, limit(defaultPage, indexer.MaxPage),
+			q, {name: "sort", doc: "the order, relevance if not said", oneOf: sorts}, limit(defaultPage, query.MaxPage),
 			{name: "cursor", doc: "where the page before said that the next one begins"}}},
 		{path: "/facets", id: "facets", summary: "Counts what a query finds by what it is", gives: facetsAnswer{}, book: true, f: s.apiFacets, takes: []parameter{q}},
 		{path: "/suggest", id: "suggest", summary: "Completes a query that is being typed", gives: suggestAnswer{}, book: true, f: s.apiSuggest, takes: []parameter{
@@ -177,9 +178,9 @@ type asked struct {
 // number reads a parameter that was checked to be one, or absent.
 func (r asked) number(name string, standard int) int { return number(r.values.Get(name), standard) }
 
-// query reads q; its error is an *indexer.QueryError.
-func (r asked) query() (indexer.Query, error) {
-	return indexer.ParseQuery(r.values.Get("q"), time.Now())
+// query reads q; its error is an *query.Error.
+func (r asked) query() (query.Query, error) {
+	return query.Parse(r.values.Get("q"), time.Now())
 }
 
 // at reads the time for which the history is asked, zero for now. What has not
@@ -243,7 +244,7 @@ func (r asked) page(name, value string) string {
 
 // json answers with what build gives, and next, the address of the page after
 // it, in the Link field; "" if there is none.
-func (s *server) json(w http.ResponseWriter, r asked, q indexer.Query, build func(Book) (answer any, next string, err error)) error {
+func (s *server) json(w http.ResponseWriter, r asked, q query.Query, build func(Book) (answer any, next string, err error)) error {
 	var next string
 	as := form{contentType: "application/json", maxAge: s.MaxAgeIndex, gzip: true}.of(q)
 	as.headers = func(h http.Header) {

@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/query"
 	"github.com/portbook/portbook/indexer/web"
 )
 
@@ -129,7 +130,7 @@ func TestAPINames(t *testing.T) {
 // Whoever follows next must come to an end, and not past what a page may cost.
 func TestAPISearchPages(t *testing.T) {
 	t.Parallel()
-	b := &book{results: indexer.Results{Total: indexer.MaxTotal, Items: make([]indexer.Result, 100)}}
+	b := &book{results: indexer.Results{Total: query.MaxTotal, Items: make([]indexer.Result, 100)}}
 	for i := range b.results.Items {
 		b.results.Items[i].Name = fmt.Sprintf("r%02d", i)
 	}
@@ -138,7 +139,7 @@ func TestAPISearchPages(t *testing.T) {
 	for next != "" {
 		header, page := getJSON[names](t, s.URL+next)
 		offsets = append(offsets, b.query.Offset)
-		if b.query.Text != "x y" || b.query.Limit != 100 || *page.Total != indexer.MaxTotal || !page.TotalIsFloor {
+		if b.query.Text != "x y" || b.query.Limit != 100 || *page.Total != query.MaxTotal || !page.TotalIsFloor {
 			t.Errorf("%s: asked %+v, total %d", next, b.query, *page.Total)
 		}
 		if link := header.Get("Link"); page.Next != "" && link != "<"+page.Next+`>; rel="next"` {

@@ -11,6 +11,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/query"
 )
 
 // A timestamp is a time in an answer: RFC 3339, UTC, left out if it is unknown.
@@ -30,7 +31,7 @@ func (s *server) apiRepositories(w http.ResponseWriter, r asked) error {
 		return err
 	}
 	after, limit := r.values.Get("after"), r.number("limit", maxNames)
-	return s.json(w, r, indexer.Query{}, func(b Book) (any, string, error) {
+	return s.json(w, r, query.Query{}, func(b Book) (any, string, error) {
 		names, a, err := s.names(r, b, at, after, limit+1)
 		if err != nil {
 			return nil, "", err
@@ -85,7 +86,7 @@ func (s *server) apiRepository(w http.ResponseWriter, r asked) error {
 	if err != nil {
 		return err
 	}
-	return s.json(w, r, indexer.Query{}, func(b Book) (any, string, error) {
+	return s.json(w, r, query.Query{}, func(b Book) (any, string, error) {
 		found, err := b.Repository(r.Context(), name)
 		return repositoryOf(found), "", err
 	})
@@ -128,7 +129,7 @@ func (s *server) apiTags(w http.ResponseWriter, r asked) error {
 		return err
 	}
 	after, limit := r.values.Get("after"), r.number("limit", defaultList)
-	return s.json(w, r, indexer.Query{}, func(b Book) (any, string, error) {
+	return s.json(w, r, query.Query{}, func(b Book) (any, string, error) {
 		list, err := tagsAt(r, b, name, at, after, limit+1)
 		if err != nil {
 			return nil, "", err
@@ -210,7 +211,7 @@ func (s *server) apiManifest(w http.ResponseWriter, r asked) error {
 	if err != nil {
 		return err
 	}
-	return s.json(w, r, indexer.Query{}, func(b Book) (any, string, error) {
+	return s.json(w, r, query.Query{}, func(b Book) (any, string, error) {
 		m, err := b.Manifest(r.Context(), ref)
 		if err != nil {
 			return nil, "", err
@@ -300,7 +301,7 @@ func (s *server) apiLayers(w http.ResponseWriter, r asked) error {
 	if err != nil {
 		return err
 	}
-	return s.json(w, r, indexer.Query{}, func(b Book) (any, string, error) {
+	return s.json(w, r, query.Query{}, func(b Book) (any, string, error) {
 		m, err := b.Manifest(r.Context(), ref)
 		return answerLayers(m), "", err
 	})
@@ -351,7 +352,7 @@ func (s *server) apiReferrers(w http.ResponseWriter, r asked) error {
 	if err := readAfterReferrer(r.values.Get("after"), &q); err != nil {
 		return err
 	}
-	return s.json(w, r, indexer.Query{}, func(b Book) (any, string, error) {
+	return s.json(w, r, query.Query{}, func(b Book) (any, string, error) {
 		m, err := b.Manifest(r.Context(), ref)
 		if err != nil {
 			return nil, "", err
@@ -407,7 +408,7 @@ func (s *server) apiHistory(w http.ResponseWriter, r asked) (err error) {
 		return err
 	}
 	before, limit := int64(r.number("before", 0)), r.number("limit", defaultList)
-	return s.json(w, r, indexer.Query{}, func(b Book) (any, string, error) {
+	return s.json(w, r, query.Query{}, func(b Book) (any, string, error) {
 		moves, next, err := movesUntil(r, b, repository, name, at, before, limit)
 		if err != nil {
 			return nil, "", err
@@ -465,7 +466,7 @@ func (s *server) apiUses(w http.ResponseWriter, r asked) error {
 		}
 	}
 	limit := r.number("limit", defaultList)
-	return s.json(w, r, indexer.Query{}, func(b Book) (any, string, error) {
+	return s.json(w, r, query.Query{}, func(b Book) (any, string, error) {
 		uses, err := b.Uses(r.Context(), d, after.Repository, after.Digest, limit+1)
 		if err != nil {
 			return nil, "", err

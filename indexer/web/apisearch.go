@@ -7,10 +7,11 @@ import (
 	"strings"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/query"
 )
 
 // sorts are the orders of a search.
-var sorts = []string{"relevance", string(indexer.SortName), string(indexer.SortUpdated), string(indexer.SortSize), string(indexer.SortPulls)}
+var sorts = []string{"relevance", string(query.SortName), string(query.SortUpdated), string(query.SortSize), string(query.SortPulls)}
 
 type searchAnswer struct {
 	Query        string         `json:"query" doc:"as it was read"`
@@ -45,8 +46,8 @@ func (s *server) apiSearch(w http.ResponseWriter, r asked) error {
 	if err != nil {
 		return orWrong(w, err)
 	}
-	if q.Sort = indexer.Sort(r.values.Get("sort")); q.Sort == "relevance" {
-		q.Sort = indexer.SortRelevance
+	if q.Sort = query.Sort(r.values.Get("sort")); q.Sort == "relevance" {
+		q.Sort = query.SortRelevance
 	}
 	if q, err = turnTo(r.values.Get("cursor"), q.Page(r.number("limit", defaultPage), 0)); err != nil {
 		return err
@@ -71,13 +72,13 @@ func (s *server) apiSearch(w http.ResponseWriter, r asked) error {
 	})
 }
 
-func answerSearch(q indexer.Query, found indexer.Results) searchAnswer {
+func answerSearch(q query.Query, found indexer.Results) searchAnswer {
 	a := searchAnswer{Query: q.Text, Sort: string(q.Sort), Results: fitting(found.Items, resultOf)}
-	if q.Sort == indexer.SortRelevance {
+	if q.Sort == query.SortRelevance {
 		a.Sort = "relevance"
 	}
 	if q.After == "" {
-		a.Total, a.TotalIsFloor = &found.Total, found.Total >= indexer.MaxTotal
+		a.Total, a.TotalIsFloor = &found.Total, found.Total >= query.MaxTotal
 	}
 	return a
 }
@@ -95,23 +96,23 @@ func resultOf(r indexer.Result) searchResult {
 func encodeCursor(text string) string { return base64.RawURLEncoding.EncodeToString([]byte(text)) }
 
 // cursorAfter gives the cursor of the page after one of q, "" if there is none.
-func cursorAfter(q indexer.Query, found indexer.Results) string {
+func cursorAfter(q query.Query, found indexer.Results) string {
 	n := len(found.Items)
-	if q.Sort == indexer.SortName {
+	if q.Sort == query.SortName {
 		if n < q.Limit || q.After == "" && found.Total <= n {
 			return ""
 		}
 		return encodeCursor("n" + found.Items[n-1].Name)
 	}
 	next := q.Offset + q.Limit
-	if next >= found.Total || next > indexer.MaxOffset {
+	if next >= found.Total || next > query.MaxOffset {
 		return ""
 	}
 	return encodeCursor("o" + strconv.Itoa(next))
 }
 
 // turnTo gives q for the page at a cursor.
-func turnTo(cursor string, q indexer.Query) (indexer.Query, error) {
+func turnTo(cursor string, q query.Query) (query.Query, error) {
 	if cursor == "" {
 		return q, nil
 	}
@@ -121,9 +122,9 @@ func turnTo(cursor string, q indexer.Query) (indexer.Query, error) {
 	offset, byPlace := strings.CutPrefix(text, "o")
 	n := number(offset, -1)
 	switch {
-	case err == nil && byName && q.Sort == indexer.SortName && indexer.IsRepository(name):
+	case err == nil && byName && q.Sort == query.SortName && indexer.IsRepository(name):
 		q.After = name
-	case err == nil && byPlace && q.Sort != indexer.SortName && n >= 0 && n <= indexer.MaxOffset:
+	case err == nil && byPlace && q.Sort != query.SortName && n >= 0 && n <= query.MaxOffset:
 		q.Offset = n
 	default:
 		return q, invalid("cursor", "%.64q is not one that a page of this sort has given: begin without", cursor)
@@ -182,10 +183,10 @@ type suggestion struct {
 
 func (s *server) apiSuggest(w http.ResponseWriter, r asked) error {
 	text := r.values.Get("q")
-	if len(text) > indexer.MaxQueryLength {
-		return invalid("q", "has %d bytes: %d are the most", len(text), indexer.MaxQueryLength)
+	if len(text) > query.MaxLength {
+		return invalid("q", "has %d bytes: %d are the most", len(text), query.MaxLength)
 	}
-	return s.json(w, r, indexer.Query{}, func(b Book) (any, string, error) {
+	return s.json(w, r, query.Query{}, func(b Book) (any, string, error) {
 		var found []indexer.Suggestion
 		err := s.metrics.timed("suggest", func() (err error) {
 			found, err = b.Suggest(r.Context(), text, r.number("limit", defaultSuggestions))

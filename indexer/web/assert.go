@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/query"
 )
 
 const (
@@ -96,7 +97,7 @@ func assertTimeout(r *http.Request) (time.Duration, error) {
 
 // readAssertions is strict where /index is not: what a test asks for in vain
 // must not pass.
-func readAssertions(body io.Reader) (indexer.ImageQuery, []assertion, error) {
+func readAssertions(body io.Reader) (query.Images, []assertion, error) {
 	var req assertRequest
 	d := json.NewDecoder(body)
 	d.DisallowUnknownFields()
@@ -128,7 +129,7 @@ func readAssertions(body io.Reader) (indexer.ImageQuery, []assertion, error) {
 // waitFor looks at the results of q in each new version of the catalogue until the
 // assertions hold or it is end. Between two looks it holds no connection; each has
 // the budget of a request.
-func (s *server) waitFor(r *http.Request, q indexer.ImageQuery, assertions []assertion, end time.Time) (assertReply, error) {
+func (s *server) waitFor(r *http.Request, q query.Images, assertions []assertion, end time.Time) (assertReply, error) {
 	leave, ok := s.waiters.take(r)
 	if !ok {
 		return assertReply{}, refuse(http.StatusServiceUnavailable, "too many requests wait for a version, of your address or of all: try again in a second")
@@ -156,7 +157,7 @@ func (s *server) waitFor(r *http.Request, q indexer.ImageQuery, assertions []ass
 }
 
 // check checks assertions on the state of now, unless the reply is of that state.
-func (s *server) check(r *http.Request, q indexer.ImageQuery, assertions []assertion, reply *assertReply) error {
+func (s *server) check(r *http.Request, q query.Images, assertions []assertion, reply *assertReply) error {
 	ctx, cancel := context.WithTimeout(r.Context(), budget)
 	defer cancel()
 	return s.read(ctx, r, func(b Book) error {

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/query"
 	"github.com/portbook/portbook/indexer/web"
 )
 
@@ -96,9 +97,9 @@ func TestAssertQuery(t *testing.T) {
 	t.Parallel()
 	b := assertBook()
 	postAssert(t, serve(t, b).URL+"/assert", `{"Query":{"repository":["x","y"],"label:K:exists":"1"},"Assertions":[]}`)
-	want := indexer.ImageQuery{
-		{Field: indexer.FieldLabel, Name: "K", Op: indexer.OpExists},
-		{Field: indexer.FieldRepository, Op: indexer.OpEquals, Values: []string{"x", "y"}},
+	want := query.Images{
+		{Field: query.FieldLabel, Name: "K", Op: query.OpExists},
+		{Field: query.FieldRepository, Op: query.OpEquals, Values: []string{"x", "y"}},
 	}
 	if diff := cmp.Diff(want, b.imageQuery); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

@@ -15,6 +15,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/query"
 	"github.com/portbook/portbook/indexer/web"
 )
 
@@ -40,16 +41,16 @@ type book struct {
 	allTags      []indexer.TagOf
 	storage      indexer.Storage
 	namespaces   []indexer.NamespaceStorage
-	finds        func(indexer.Query) indexer.Results // nil: results
-	versions     []string                            // of every repository
-	stored       []indexer.RepositoryStorage         // by name
-	err          error                               // of every question but that for the version
+	finds        func(query.Query) indexer.Results // nil: results
+	versions     []string                          // of every repository
+	stored       []indexer.RepositoryStorage       // by name
+	err          error                             // of every question but that for the version
 
 	mu         sync.Mutex
 	questions  int
-	query      indexer.Query
+	query      query.Query
 	stores     []indexer.StorageQuery
-	imageQuery indexer.ImageQuery
+	imageQuery query.Images
 	reference  indexer.Reference
 	after      string
 	at         time.Time
@@ -71,7 +72,7 @@ func (b *book) Version(context.Context) (indexer.Version, error) {
 	return b.version, nil
 }
 
-func (b *book) Search(_ context.Context, q indexer.Query) (indexer.Results, error) {
+func (b *book) Search(_ context.Context, q query.Query) (indexer.Results, error) {
 	b.query = q
 	if b.finds != nil {
 		return b.finds(q), b.asked()
@@ -141,7 +142,7 @@ func (b *book) Referrers(_ context.Context, q indexer.ReferrerQuery) (page index
 	return page, b.asked()
 }
 
-func (b *book) Images(_ context.Context, q indexer.ImageQuery) ([]indexer.RepositoryImages, error) {
+func (b *book) Images(_ context.Context, q query.Images) ([]indexer.RepositoryImages, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.imageQuery = q
@@ -175,7 +176,7 @@ func (b *book) Freshness(ctx context.Context) (indexer.Freshness, error) {
 	return indexer.Freshness{Version: v, ScannedAt: b.scannedAt}, err
 }
 
-func (b *book) Facets(_ context.Context, q indexer.Query) (indexer.Facets, error) {
+func (b *book) Facets(_ context.Context, q query.Query) (indexer.Facets, error) {
 	if b.query.Text != q.Text { // else it is what Search was asked, with its page
 		b.query = q
 	}
@@ -187,9 +188,9 @@ func (b *book) Suggest(_ context.Context, text string, limit int) ([]indexer.Sug
 	return b.suggestions[:min(limit, len(b.suggestions))], b.asked()
 }
 
-func (b *book) Correct(context.Context, indexer.Query) (string, error) { return b.correct, b.asked() }
+func (b *book) Correct(context.Context, query.Query) (string, error) { return b.correct, b.asked() }
 
-func (b *book) Near(context.Context, indexer.Query) (string, error) { return b.correct, b.asked() }
+func (b *book) Near(context.Context, query.Query) (string, error) { return b.correct, b.asked() }
 
 func (b *book) Names(ctx context.Context, after string, limit int) ([]string, error) {
 	var names []string
@@ -336,6 +337,6 @@ func dgst(hexDigit string) digest.Digest {
 
 var day = time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
 
-func (b *book) ImagesState(context.Context, indexer.ImageQuery) (string, error) {
+func (b *book) ImagesState(context.Context, query.Images) (string, error) {
 	return fmt.Sprintf("%+v", b.images), b.asked()
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/query"
 )
 
 // A form says what an answer is and how long it stays fresh.
@@ -31,7 +32,7 @@ type form struct {
 
 // of gives the form of an answer to q. One that asks for ages asks for something
 // else each minute, so it is no longer fresh than the minute.
-func (as form) of(q indexer.Query) form {
+func (as form) of(q query.Query) form {
 	if from := q.AgeFrom(); !from.IsZero() {
 		now := time.Now()
 		as.key += from.Format(time.RFC3339)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/query"
 )
 
 // A catalogueView is a list of repositories: all of them, those of a namespace,
@@ -66,7 +67,7 @@ type facetChoice struct {
 // A listing is what the address of a list of repositories asks for.
 type listing struct {
 	path  string // of the page
-	q     indexer.Query
+	q     query.Query
 	inner string // the part of the query that the path says already
 	sort  string // as the address has it, "" for the standard order
 	page  int    // from 1
@@ -78,7 +79,7 @@ func listingOf(r *http.Request, path, text, inner string) (l listing, err error)
 	v := r.URL.Query()
 	l = listing{path: path, inner: inner, sort: v.Get("sort"), asked: max(number(v.Get("page"), 1), 1)}
 	l.page = min(l.asked, lastPage(pageSize))
-	if l.q, err = indexer.ParseQuery(text, time.Now()); err != nil {
+	if l.q, err = query.Parse(text, time.Now()); err != nil {
 		return l, err
 	}
 	after := v.Get("after")
@@ -86,13 +87,13 @@ func listingOf(r *http.Request, path, text, inner string) (l listing, err error)
 		if !indexer.IsRepository(after) {
 			return l, invalid("after", "%q is no repository name", cut(after, 64))
 		}
-		l.sort = string(indexer.SortName) // which alone goes on behind a name
+		l.sort = string(query.SortName) // which alone goes on behind a name
 	}
 	if l.sort != "" && !slices.Contains(sorts[1:], l.sort) {
 		return l, invalid("sort", "is %.64q: write one of %s", l.sort, strings.Join(sorts[1:], ", "))
 	}
-	l.q.Sort = indexer.Sort(l.sort)
-	if l.q.Sort == indexer.SortName {
+	l.q.Sort = query.Sort(l.sort)
+	if l.q.Sort == query.SortName {
 		l.q.After, l.page, l.asked = after, 1, 1
 	}
 	l.q = l.q.Page(pageSize, (l.page-1)*pageSize)
@@ -134,7 +135,7 @@ func (l listing) with(query, sort string, page int, after string) string {
 func (s *server) cataloguePage(w http.ResponseWriter, r *http.Request) error {
 	text := r.URL.Query().Get("q")
 	l, err := listingOf(r, "/", text, "")
-	var wrong *indexer.QueryError
+	var wrong *query.Error
 	if errors.As(err, &wrong) {
 		return s.wrongQuery(w, text, wrong)
 	}
@@ -164,7 +165,7 @@ func (s *server) namespacePage(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if l.q.Sort == indexer.SortName && l.q.After < name+"/" {
+	if l.q.Sort == query.SortName && l.q.After < name+"/" {
 		l.q.After = name + "/" // no other begins so; what comes before need not be walked through
 	}
 	err = s.html(w, r, "catalogue", func(b Book) (page, error) {
@@ -192,7 +193,7 @@ func (s *server) list(r *http.Request, b Book, l listing) (v catalogueView, err 
 	if v.Total, err = total(r, b, l.q, found); err != nil {
 		return v, err
 	}
-	v.AtLeast = v.Total >= indexer.MaxTotal && len(l.q.Clauses) > 0
+	v.AtLeast = v.Total >= query.MaxTotal && len(l.q.Clauses) > 0
 	if l.behind(&v) {
 		return v, nil
 	}
@@ -211,7 +212,7 @@ func (s *server) list(r *http.Request, b Book, l listing) (v catalogueView, err 
 	if err != nil {
 		return v, err
 	}
-	facets, err := s.counted.get(version, l.q, func(q indexer.Query) (indexer.Facets, error) { return b.Facets(r.Context(), q) })
+	facets, err := s.counted.get(version, l.q, func(q query.Query) (indexer.Facets, error) { return b.Facets(r.Context(), q) })
 	v.Facets, v.Counted, v.All = l.facets(facets), facets.Counted, facets.All
 	for _, f := range v.Facets {
 		v.Floor = v.Floor || slices.ContainsFunc(f.Values, func(c facetChoice) bool { return c.AtLeast && c.Count > 0 })
@@ -224,7 +225,7 @@ func (s *server) list(r *http.Request, b Book, l listing) (v catalogueView, err 
 func (l listing) behind(v *catalogueView) bool {
 	pages := (v.Total + pageSize - 1) / pageSize
 	last := min(pages, lastPage(pageSize))
-	if v.Total <= 0 || l.q.Sort == indexer.SortName || l.asked <= last {
+	if v.Total <= 0 || l.q.Sort == query.SortName || l.asked <= last {
 		return false
 	}
 	v.NoPage, v.Results, v.Deep = l.asked, nil, pages > last
@@ -233,11 +234,11 @@ func (l listing) behind(v *catalogueView) bool {
 }
 
 // total is how many there are on all pages, -1 where that was not counted.
-func total(r *http.Request, b Book, q indexer.Query, found indexer.Results) (int, error) {
+func total(r *http.Request, b Book, q query.Query, found indexer.Results) (int, error) {
 	switch {
 	case len(q.Clauses) == 0:
 		return b.CountRepositories(r.Context())
-	case q.Sort == indexer.SortName && q.After != "":
+	case q.Sort == query.SortName && q.After != "":
 		return -1, nil
 	}
 	return found.Total, nil
@@ -247,7 +248,7 @@ func total(r *http.Request, b Book, q indexer.Query, found indexer.Results) (int
 // behind the last name, others by number, as deep as a search goes.
 func (l listing) around(found indexer.Results) (back, more string) {
 	n := len(found.Items)
-	if l.q.Sort == indexer.SortName {
+	if l.q.Sort == query.SortName {
 		if l.q.After != "" && l.q.After != strings.TrimPrefix(l.path, "/n/")+"/" {
 			back = l.address(l.sort, 1, "")
 		}
@@ -271,16 +272,16 @@ func (l listing) sorts(found indexer.Results) (list []choice) {
 	if words, _ := l.q.FreeWords(); len(words) == 0 {
 		standard = "latest change"
 	}
-	orders := []choice{{Text: standard, Address: ""}, {Text: "name", Address: string(indexer.SortName)}, {Text: "size", Address: string(indexer.SortSize)}}
+	orders := []choice{{Text: standard, Address: ""}, {Text: "name", Address: string(query.SortName)}, {Text: "size", Address: string(query.SortSize)}}
 	if standard == "best match" {
-		orders = append(orders, choice{Text: "latest change", Address: string(indexer.SortUpdated)})
+		orders = append(orders, choice{Text: "latest change", Address: string(query.SortUpdated)})
 	}
-	pulled := l.q.Sort == indexer.SortPulls
+	pulled := l.q.Sort == query.SortPulls
 	for _, i := range found.Items {
 		pulled = pulled || i.Pulls > 0
 	}
 	if pulled {
-		orders = append(orders, choice{Text: "pulls", Address: string(indexer.SortPulls)})
+		orders = append(orders, choice{Text: "pulls", Address: string(query.SortPulls)})
 	}
 	for _, o := range orders {
 		list = append(list, choice{Text: o.Text, Address: l.address(o.Address, 1, ""), Current: o.Address == l.sort})
@@ -345,7 +346,7 @@ func (l listing) facetChoice(name string, v indexer.FacetValue) facetChoice {
 	case "label": // most begin so, and there is little room
 		c.Text = cut(strings.TrimPrefix(v.Value, "org.opencontainers.image."), 80)
 	}
-	if term, ok := indexer.FieldTerm(name, v.Value); ok {
+	if term, ok := query.FieldTerm(name, v.Value); ok {
 		if c.choice = l.toggle(term, c.Text); c.Current {
 			c.Count = 0 // the link takes the condition away, and finds others
 		}
@@ -356,10 +357,10 @@ func (l listing) facetChoice(name string, v indexer.FacetValue) facetChoice {
 // toggle gives the link that adds a condition to the query, or takes it away.
 func (l listing) toggle(term, text string) choice {
 	whole := listing{path: "/"}
-	if indexer.HasTerm(l.q.Text, term) {
-		return choice{Text: text, Address: whole.with(indexer.WithoutTerm(l.q.Text, term), l.sort, 1, ""), Current: true}
+	if query.HasTerm(l.q.Text, term) {
+		return choice{Text: text, Address: whole.with(query.WithoutTerm(l.q.Text, term), l.sort, 1, ""), Current: true}
 	}
-	if with := indexer.WithTerm(l.q.Text, term); len(with) <= indexer.MaxQueryLength {
+	if with := query.WithTerm(l.q.Text, term); len(with) <= query.MaxLength {
 		return choice{Text: text, Address: whole.with(with, l.sort, 1, "")}
 	}
 	return choice{Text: text}
@@ -371,7 +372,7 @@ type wrongView struct {
 }
 
 // wrongQuery shows where a query is wrong; the query stays in the box.
-func (s *server) wrongQuery(w http.ResponseWriter, text string, wrong *indexer.QueryError) error {
+func (s *server) wrongQuery(w http.ResponseWriter, text string, wrong *query.Error) error {
 	end := wrong.Offset + wrong.Length
 	return s.failure(w, http.StatusBadRequest, "wrong", page{Title: "Search", Query: text, Main: wrongView{
 		Before: cut(wrong.Query[:wrong.Offset], maxValue), Part: cmp.Or(cut(wrong.Query[wrong.Offset:end], maxValue), " "),

@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/query"
 )
 
 const (
@@ -28,7 +29,7 @@ type counted struct {
 // get returns the facets of q in a version, which count counts if nobody has: of
 // q without its page and order, so that what is counted depends on nothing that
 // the key leaves out. Two may count at once; what they find is the same.
-func (c *counted) get(v indexer.Version, q indexer.Query, count func(indexer.Query) (indexer.Facets, error)) (indexer.Facets, error) {
+func (c *counted) get(v indexer.Version, q query.Query, count func(query.Query) (indexer.Facets, error)) (indexer.Facets, error) {
 	q.Sort, q.Limit, q.Offset, q.After = "", 0, 0, ""
 	key := sha256.Sum256(fmt.Appendf(nil, "%#v", q))
 	c.mu.Lock()

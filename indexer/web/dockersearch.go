@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/query"
 )
 
 const (
@@ -102,12 +103,12 @@ func (s *server) dockerSearch(w http.ResponseWriter, r *http.Request) error {
 }
 
 // nearAnswer answers with what a query like q finds, nil if there is none.
-func (s *server) nearAnswer(r *http.Request, b Book, q indexer.Query, page int) (*dockerSearchAnswer, error) {
+func (s *server) nearAnswer(r *http.Request, b Book, q query.Query, page int) (*dockerSearchAnswer, error) {
 	text, err := b.Near(r.Context(), q)
 	if err != nil || text == "" {
 		return nil, err
 	}
-	near, err := indexer.ParseQuery(text, time.Now())
+	near, err := query.Parse(text, time.Now())
 	if err != nil {
 		return nil, nil // ours, and no query: nothing is near
 	}
@@ -126,22 +127,22 @@ func (s *server) nearAnswer(r *http.Request, b Book, q indexer.Query, page int) 
 // has it from 1 to 100, docker takes a limit of 0 for the default, and 1 result for
 // somebody who asked for none, or for all, would be untrue. One that is too large is
 // brought to the most: podman sends any n that its user types.
-func dockerQuery(r *http.Request) (q indexer.Query, page int, note string) {
+func dockerQuery(r *http.Request) (q query.Query, page int, note string) {
 	v := r.URL.Query()
-	n := min(number(v.Get("n"), defaultPage), indexer.MaxPage)
+	n := min(number(v.Get("n"), defaultPage), query.MaxPage)
 	if n < 1 {
 		n = defaultPage
 	}
 	page = min(max(number(v.Get("page"), 1), 1), lastPage(n))
-	q, err := indexer.ParseQuery(v.Get("q"), time.Now())
+	q, err := query.Parse(v.Get("q"), time.Now())
 	if err != nil {
-		q, note = indexer.PlainQuery(v.Get("q")), saysWords
+		q, note = query.Plain(v.Get("q")), saysWords
 	}
 	return q.Page(n, (page-1)*n), page, note
 }
 
-// lastPage is the last page of n that starts within indexer.MaxOffset.
-func lastPage(n int) int { return indexer.MaxOffset/n + 1 }
+// lastPage is the last page of n that starts within query.MaxOffset.
+func lastPage(n int) int { return query.MaxOffset/n + 1 }
 
 // number reads s; def if it is none. One that is too large for an int is the
 // largest int.
@@ -154,7 +155,7 @@ func number(s string, def int) int {
 }
 
 // dockerAnswer returns a page of what q finds, with a note before each description.
-func dockerAnswer(q indexer.Query, page int, found indexer.Results, note string) dockerSearchAnswer {
+func dockerAnswer(q query.Query, page int, found indexer.Results, note string) dockerSearchAnswer {
 	// We cut to n ourselves: docker prints as many as it is sent.
 	items := found.Items[:min(len(found.Items), q.Limit)]
 	a := dockerSearchAnswer{

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/query"
 )
 
 // Without the header docker sends an empty name and password over https.
@@ -173,7 +174,7 @@ func TestDockerSearchNearMisses(t *testing.T) {
 		{"no query", "size:x nginx", "", "size:x nginx", answer{Query: "size:x nginx", NumResults: 1}},
 		{"as it is", "nginx", "other", "nginx", answer{Query: "nginx", NumResults: 1}},
 	} {
-		b := &book{correct: test.correct, finds: func(q indexer.Query) indexer.Results {
+		b := &book{correct: test.correct, finds: func(q query.Query) indexer.Results {
 			if q.Text == test.finds {
 				return found
 			}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/query"
 )
 
 // An errorView says what did not work, and what to do about it.
@@ -115,7 +116,7 @@ func problemOfTag(r *http.Request, b Book, ref indexer.Reference) (string, error
 // words, or with those of its last component, as they are or mended.
 func nearNames(r *http.Request, b Book, name string) ([]string, error) {
 	for _, text := range []string{name, path.Base(name)} {
-		q := indexer.PlainQuery(text)
+		q := query.Plain(text)
 		names, err := namesFound(r, b, q)
 		if err != nil || len(names) > 0 {
 			return names, err
@@ -124,7 +125,7 @@ func nearNames(r *http.Request, b Book, name string) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		if q, err = indexer.ParseQuery(mended, time.Now()); mended == "" || err != nil {
+		if q, err = query.Parse(mended, time.Now()); mended == "" || err != nil {
 			continue
 		}
 		if names, err = namesFound(r, b, q); err != nil || len(names) > 0 {
@@ -135,7 +136,7 @@ func nearNames(r *http.Request, b Book, name string) ([]string, error) {
 }
 
 // namesFound gives the names of the best that a query finds.
-func namesFound(r *http.Request, b Book, q indexer.Query) (names []string, err error) {
+func namesFound(r *http.Request, b Book, q query.Query) (names []string, err error) {
 	results, err := b.Search(r.Context(), q.Page(maxNear, 0))
 	for _, i := range results.Items {
 		names = append(names, i.Name)

@@ -16,6 +16,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/query"
 )
 
 const (
@@ -114,7 +115,7 @@ func (s *server) index(noStore bool) func(http.ResponseWriter, *http.Request) er
 
 // answerIndex answers with the index that q selects, which make makes if it is not
 // at hand.
-func (s *server) answerIndex(w http.ResponseWriter, r *http.Request, as form, q indexer.ImageQuery, make func(Book) (*document, error)) error {
+func (s *server) answerIndex(w http.ResponseWriter, r *http.Request, as form, q query.Images, make func(Book) (*document, error)) error {
 	as.headers = func(h http.Header) {
 		if n := as.prepared.leftOut; n > 0 {
 			h.Set(leftOutField, strconv.Itoa(n))
@@ -128,7 +129,7 @@ func (s *server) answerIndex(w http.ResponseWriter, r *http.Request, as form, q 
 	})
 }
 
-func (s *server) indexDocument(r *http.Request, b Book, q indexer.ImageQuery) (*document, error) {
+func (s *server) indexDocument(r *http.Request, b Book, q query.Images) (*document, error) {
 	results, leftOut, err := s.images(r, b, q)
 	if err != nil {
 		return nil, err
@@ -140,7 +141,7 @@ func (s *server) indexDocument(r *http.Request, b Book, q indexer.ImageQuery) (*
 	return &document{plain: out.Bytes(), leftOut: leftOut}, err
 }
 
-func (s *server) images(r *http.Request, b Book, q indexer.ImageQuery) (results []flatpakRepository, leftOut int, err error) {
+func (s *server) images(r *http.Request, b Book, q query.Images) (results []flatpakRepository, leftOut int, err error) {
 	var found []indexer.RepositoryImages
 	err = s.metrics.timed("index", func() (err error) {
 		found, err = b.Images(r.Context(), q)
@@ -185,7 +186,7 @@ func parametersOf(w http.ResponseWriter, r *http.Request) (url.Values, error) {
 // filters what it gets itself, so a newer one that sends a parameter more must
 // get too much rather than nothing. But one of our names with an operator that
 // it does not have is an error, since whoever sent it counts on it.
-func imageQuery(parameters url.Values) (q indexer.ImageQuery, unknown []string, err error) {
+func imageQuery(parameters url.Values) (q query.Images, unknown []string, err error) {
 	count := 0
 	for _, key := range slices.Sorted(maps.Keys(parameters)) {
 		values := parameters[key]
@@ -229,18 +230,18 @@ func checkParameter(key string, values []string) error {
 // The name of a label or annotation may hold colons, so only an operator at
 // the very end counts. A label whose name ends in ":exists" can be asked for by
 // "label:NAME:exists:matches" with a value without stars.
-func condition(key string, values []string) (c indexer.Condition, known bool, err error) {
+func condition(key string, values []string) (c query.Condition, known bool, err error) {
 	head, rest, _ := strings.Cut(key, ":")
-	c = indexer.Condition{Field: indexer.Field(head), Op: indexer.OpEquals, Values: values}
+	c = query.Condition{Field: query.Field(head), Op: query.OpEquals, Values: values}
 	switch c.Field {
-	case indexer.FieldLabel, indexer.FieldAnnotation:
+	case query.FieldLabel, query.FieldAnnotation:
 		return named(c, key, rest)
-	case indexer.FieldTag:
+	case query.FieldTag:
 		if rest == "matches" {
-			c.Op = indexer.OpMatches
+			c.Op = query.OpMatches
 			return c, true, nil
 		}
-	case indexer.FieldRepository, indexer.FieldOS, indexer.FieldArchitecture:
+	case query.FieldRepository, query.FieldOS, query.FieldArchitecture:
 	default:
 		return c, false, nil
 	}
@@ -252,17 +253,17 @@ func condition(key string, values []string) (c indexer.Condition, known bool, er
 
 // named reads the rest of the key of a label or annotation: NAME, NAME:exists
 // or NAME:matches.
-func named(c indexer.Condition, key, rest string) (indexer.Condition, bool, error) {
+func named(c query.Condition, key, rest string) (query.Condition, bool, error) {
 	c.Name = rest
 	if name, ok := strings.CutSuffix(rest, ":matches"); ok {
-		c.Name, c.Op = name, indexer.OpMatches
+		c.Name, c.Op = name, query.OpMatches
 	} else if name, ok := strings.CutSuffix(rest, ":exists"); ok {
 		// The specification leaves open what another value than 1 means. To
 		// take 0 for "exists" would give the opposite of what was asked.
 		if slices.ContainsFunc(c.Values, func(v string) bool { return v != "1" }) {
 			return c, true, invalid("parameter", "%q: the value must be 1", cut(key, 64))
 		}
-		c.Name, c.Op, c.Values = name, indexer.OpExists, nil
+		c.Name, c.Op, c.Values = name, query.OpExists, nil
 	}
 	if c.Name == "" {
 		return c, true, invalid("parameter", "%q: names no %s", cut(key, 64), c.Field)

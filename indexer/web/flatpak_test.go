@@ -15,48 +15,49 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/query"
 	"github.com/portbook/portbook/indexer/web"
 )
 
 func TestIndexParameters(t *testing.T) {
 	t.Parallel()
-	equals := func(f indexer.Field, name string, values ...string) indexer.Condition {
-		return indexer.Condition{Field: f, Name: name, Op: indexer.OpEquals, Values: values}
+	equals := func(f query.Field, name string, values ...string) query.Condition {
+		return query.Condition{Field: f, Name: name, Op: query.OpEquals, Values: values}
 	}
-	exists := func(f indexer.Field, name string) indexer.Condition {
-		return indexer.Condition{Field: f, Name: name, Op: indexer.OpExists}
+	exists := func(f query.Field, name string) query.Condition {
+		return query.Condition{Field: f, Name: name, Op: query.OpExists}
 	}
-	matches := func(f indexer.Field, name string, values ...string) indexer.Condition {
-		return indexer.Condition{Field: f, Name: name, Op: indexer.OpMatches, Values: values}
+	matches := func(f query.Field, name string, values ...string) query.Condition {
+		return query.Condition{Field: f, Name: name, Op: query.OpMatches, Values: values}
 	}
 	for _, test := range []struct {
 		query string
-		want  indexer.ImageQuery
+		want  query.Images
 	}{
 		{"", nil},
 		// What flatpak sends, byte for byte.
-		{"label%3Aorg.flatpak.ref%3Aexists=1&architecture=amd64&os=linux&tag=latest", indexer.ImageQuery{
+		{"label%3Aorg.flatpak.ref%3Aexists=1&architecture=amd64&os=linux&tag=latest", query.Images{
 			equals("architecture", "", "amd64"),
 			exists("label", "org.flatpak.ref"),
 			equals("os", "", "linux"),
 			equals("tag", "", "latest"),
 		}},
-		{"repository=a&repository=b", indexer.ImageQuery{equals("repository", "", "a", "b")}},
-		{"tag:matches=v1.*&tag=x", indexer.ImageQuery{equals("tag", "", "x"), matches("tag", "", "v1.*")}},
-		{"tag=", indexer.ImageQuery{equals("tag", "", "")}},
-		{"annotation:a.b=x&annotation:a.b=y", indexer.ImageQuery{equals("annotation", "a.b", "x", "y")}},
-		{"annotation:a:exists=1", indexer.ImageQuery{exists("annotation", "a")}},
-		{"annotation:a:exists=1&annotation:a:exists=1", indexer.ImageQuery{exists("annotation", "a")}},
-		{"annotation:a:matches=1*&annotation:a:matches=2*", indexer.ImageQuery{matches("annotation", "a", "1*", "2*")}},
-		{"label:team=payments", indexer.ImageQuery{equals("label", "team", "payments")}},
-		{"label:a:b:c=x", indexer.ImageQuery{equals("label", "a:b:c", "x")}},
-		{"label:a:exists:b=x", indexer.ImageQuery{equals("label", "a:exists:b", "x")}},
-		{"label:a:b:exists=1", indexer.ImageQuery{exists("label", "a:b")}},
-		{"label:a:exists:matches=x", indexer.ImageQuery{matches("label", "a:exists", "x")}},
-		{"label:exists=1", indexer.ImageQuery{equals("label", "exists", "1")}},
-		{"label:<script>=x", indexer.ImageQuery{equals("label", "<script>", "x")}},
+		{"repository=a&repository=b", query.Images{equals("repository", "", "a", "b")}},
+		{"tag:matches=v1.*&tag=x", query.Images{equals("tag", "", "x"), matches("tag", "", "v1.*")}},
+		{"tag=", query.Images{equals("tag", "", "")}},
+		{"annotation:a.b=x&annotation:a.b=y", query.Images{equals("annotation", "a.b", "x", "y")}},
+		{"annotation:a:exists=1", query.Images{exists("annotation", "a")}},
+		{"annotation:a:exists=1&annotation:a:exists=1", query.Images{exists("annotation", "a")}},
+		{"annotation:a:matches=1*&annotation:a:matches=2*", query.Images{matches("annotation", "a", "1*", "2*")}},
+		{"label:team=payments", query.Images{equals("label", "team", "payments")}},
+		{"label:a:b:c=x", query.Images{equals("label", "a:b:c", "x")}},
+		{"label:a:exists:b=x", query.Images{equals("label", "a:exists:b", "x")}},
+		{"label:a:b:exists=1", query.Images{exists("label", "a:b")}},
+		{"label:a:exists:matches=x", query.Images{matches("label", "a:exists", "x")}},
+		{"label:exists=1", query.Images{equals("label", "exists", "1")}},
+		{"label:<script>=x", query.Images{equals("label", "<script>", "x")}},
 		// Of a newer flatpak, perhaps; it filters itself.
-		{"bogus=1&limit=1&os=linux&labels:a=1", indexer.ImageQuery{equals("os", "", "linux")}},
+		{"bogus=1&limit=1&os=linux&labels:a=1", query.Images{equals("os", "", "linux")}},
 	} {
 		for _, path := range []string{"/index/static", "/index/dynamic"} {
 			b := &book{}
@@ -321,15 +322,15 @@ func FuzzIndexParameters(f *testing.F) {
 			t.Errorf("%q=%q: %d", key, value, w.Code)
 		}
 		field, _, _ := strings.Cut(key, ":")
-		switch indexer.Field(field) {
-		case indexer.FieldRepository, indexer.FieldTag, indexer.FieldOS, indexer.FieldArchitecture, indexer.FieldLabel, indexer.FieldAnnotation:
+		switch query.Field(field) {
+		case query.FieldRepository, query.FieldTag, query.FieldOS, query.FieldArchitecture, query.FieldLabel, query.FieldAnnotation:
 			if w.Code == 200 && len(b.imageQuery) != 1 {
 				t.Errorf("%q=%q: a condition is lost", key, value)
 			}
 		}
 		for _, c := range b.imageQuery {
-			named := c.Field == indexer.FieldLabel || c.Field == indexer.FieldAnnotation
-			if named != (c.Name != "") || (c.Op == indexer.OpExists) != (c.Values == nil) {
+			named := c.Field == query.FieldLabel || c.Field == query.FieldAnnotation
+			if named != (c.Name != "") || (c.Op == query.OpExists) != (c.Values == nil) {
 				t.Errorf("%q=%q: %+v", key, value, c)
 			}
 			if !utf8.ValidString(c.Name+value) || strings.ContainsRune(c.Name+value, 0) {
@@ -398,7 +399,7 @@ type heldBook struct {
 	asked, may chan struct{}
 }
 
-func (b heldBook) Images(ctx context.Context, q indexer.ImageQuery) ([]indexer.RepositoryImages, error) {
+func (b heldBook) Images(ctx context.Context, q query.Images) ([]indexer.RepositoryImages, error) {
 	b.asked <- struct{}{}
 	select {
 	case <-b.may:
@@ -459,4 +460,4 @@ func TestIndexesAreMadeFew(t *testing.T) {
 	}
 }
 
-func (b heldBook) ImagesState(context.Context, indexer.ImageQuery) (string, error) { return "", nil }
+func (b heldBook) ImagesState(context.Context, query.Images) (string, error) { return "", nil }

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/query"
 	"github.com/portbook/portbook/indexer/web"
 )
 
@@ -19,17 +20,17 @@ import (
 // have two answers.
 type echo struct{ *book }
 
-func (e *echo) Facets(_ context.Context, q indexer.Query) (indexer.Facets, error) {
+func (e *echo) Facets(_ context.Context, q query.Query) (indexer.Facets, error) {
 	q.Sort, q.Limit, q.Offset = "", 0, 0
 	sum := int(crc32.ChecksumIEEE(fmt.Appendf(nil, "%#v", q)))
 	return indexer.Facets{Counted: sum, Facets: []indexer.Facet{{Name: "os", Values: []indexer.FacetValue{{Value: fmt.Sprint("os-", sum), Count: sum}}}}}, nil
 }
 
-func (e *echo) Images(_ context.Context, q indexer.ImageQuery) ([]indexer.RepositoryImages, error) {
+func (e *echo) Images(_ context.Context, q query.Images) ([]indexer.RepositoryImages, error) {
 	return []indexer.RepositoryImages{{Name: fmt.Sprintf("%q", q)}}, nil
 }
 
-func (e *echo) ImagesState(_ context.Context, q indexer.ImageQuery) (string, error) {
+func (e *echo) ImagesState(_ context.Context, q query.Images) (string, error) {
 	return fmt.Sprintf("%q", q), nil
 }
 

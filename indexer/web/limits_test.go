@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/query"
 	"github.com/portbook/portbook/indexer/web"
 )
 
@@ -233,7 +234,7 @@ type counting struct {
 	searches *atomic.Int64
 }
 
-func (b *counting) Search(ctx context.Context, q indexer.Query) (indexer.Results, error) {
+func (b *counting) Search(ctx context.Context, q query.Query) (indexer.Results, error) {
 	b.searches.Add(1)
 	return b.book.Search(ctx, q)
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/query"
 )
 
 // packagePage is how many packages an answer has: 50, as pesde's registry
@@ -71,7 +72,7 @@ func (s *server) packageSearch(w http.ResponseWriter, r *http.Request) error {
 			return invalid("offset", "is %.64q: write a number from 0", text)
 		}
 	}
-	q, err := indexer.ParseQuery(v.Get("query"), time.Now())
+	q, err := query.Parse(v.Get("query"), time.Now())
 	if err != nil {
 		tellJSON(w, http.StatusBadRequest, fmt.Sprintf("failed to parse query: %s", err))
 		return nil
@@ -87,7 +88,7 @@ func (s *server) packageSearch(w http.ResponseWriter, r *http.Request) error {
 		if err != nil {
 			return err
 		}
-		if offset > indexer.MaxOffset { // else whoever asks until nothing comes would never end
+		if offset > query.MaxOffset { // else whoever asks until nothing comes would never end
 			found.Items = nil
 		}
 		versions, err := b.Versions(r.Context(), fitting(found.Items, func(i indexer.Result) string { return i.Name }))
@@ -102,13 +103,13 @@ func (s *server) packageSearch(w http.ResponseWriter, r *http.Request) error {
 // searchPackages is a search in which words count that stand in the middle of a name
 // too, as pesde's registry has it. To look for those takes a look at every name, so
 // it is done only where the words themselves find less than a page.
-func searchPackages(r *http.Request, b Book, q indexer.Query) (indexer.Results, error) {
+func searchPackages(r *http.Request, b Book, q query.Query) (indexer.Results, error) {
 	found, err := b.Search(r.Context(), q)
 	if err != nil || found.Total >= packagePage {
 		return found, err
 	}
 	text := substrings(q)
-	wide, err := indexer.ParseQuery(text, time.Now())
+	wide, err := query.Parse(text, time.Now())
 	if text == "" || err != nil { // it is too long
 		return found, nil
 	}
@@ -117,10 +118,10 @@ func searchPackages(r *http.Request, b Book, q indexer.Query) (indexer.Results, 
 
 // substrings returns the text of a query for names that hold the words of q, as words
 // of their own or not; "" if q is not words alone.
-func substrings(q indexer.Query) string {
+func substrings(q query.Query) string {
 	var terms []string
 	for _, c := range q.Clauses {
-		if len(c) != 1 || c[0].Field != indexer.FieldText || c[0].Not || c[0].Phrase || c[0].Tag != "" || len(c[0].Words) == 0 {
+		if len(c) != 1 || c[0].Field != query.FieldText || c[0].Not || c[0].Phrase || c[0].Tag != "" || len(c[0].Words) == 0 {
 			return ""
 		}
 		for _, w := range c[0].Words {

@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/query"
 )
 
 // One address serves two protocols: what a client of one sends must not be
@@ -51,7 +52,7 @@ func TestPackageSearch(t *testing.T) {
 		t.Errorf("asked for %+v", b.query)
 	}
 	// Newest first is the order of a query without words.
-	if getJSON[any](t, s.URL+"/v0/search?query="); len(b.query.Clauses) != 0 || b.query.Sort != indexer.SortRelevance {
+	if getJSON[any](t, s.URL+"/v0/search?query="); len(b.query.Clauses) != 0 || b.query.Sort != query.SortRelevance {
 		t.Errorf("asked for %+v", b.query)
 	}
 }

@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"unicode/utf8"
 
-	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/query"
 )
 
 // problem is an error of the API (RFC 9457). The last four are of a query that
@@ -30,7 +30,7 @@ func tellProblem(w http.ResponseWriter, code int, text string) {
 }
 
 // tellWrong tells a wrong query and where it is wrong.
-func tellWrong(w http.ResponseWriter, wrong *indexer.QueryError) {
+func tellWrong(w http.ResponseWriter, wrong *query.Error) {
 	offset := utf8.RuneCountInString(wrong.Query[:wrong.Offset])
 	length := utf8.RuneCountInString(wrong.Query[wrong.Offset : wrong.Offset+wrong.Length])
 	writeProblem(w, problem{Type: "/api/v1/#query", Title: "The query cannot be understood", Status: http.StatusBadRequest,
@@ -57,7 +57,7 @@ func writeProblem(w http.ResponseWriter, p problem) {
 
 // orWrong tells an error of a query, and gives any other back.
 func orWrong(w http.ResponseWriter, err error) error {
-	var wrong *indexer.QueryError
+	var wrong *query.Error
 	if !errors.As(err, &wrong) {
 		return err
 	}

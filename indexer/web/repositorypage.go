@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/query"
 )
 
 // maxSorted is up to how many tags are all read, to be sorted as versions and
@@ -104,7 +105,7 @@ func (s *server) repositoryView(r *http.Request, b Book, name string, filter tag
 		return repositoryView{}, nearby(r, b, indexer.Reference{Repository: name}, err)
 	}
 	v := repositoryView{Repository: repository, Space: repository.Namespace(), Text: markdown(repository.Description), Filter: filter, Matched: -1}
-	self := indexer.Query{Clauses: []indexer.Clause{{{Field: indexer.FieldRepository, Value: name}}}}
+	self := query.Query{Clauses: []query.Clause{{{Field: query.FieldRepository, Value: name}}}}
 	found, err := b.Search(ctx, self.Page(1, 0))
 	if err != nil {
 		return v, err

@@ -27,6 +27,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/query"
 )
 
 // A Book is one consistent state of the catalogue: everything asked of it
@@ -36,7 +37,7 @@ type Book interface {
 	Version(ctx context.Context) (indexer.Version, error)
 
 	// Search gives one page of the repositories that q selects, best first.
-	Search(ctx context.Context, q indexer.Query) (indexer.Results, error)
+	Search(ctx context.Context, q query.Query) (indexer.Results, error)
 	// Repositories gives those that have a tag, by name, after the one named.
 	Repositories(ctx context.Context, after string, limit int) ([]indexer.Repository, error)
 	// Repository gives ErrNotFound if there is none of that name.
@@ -51,10 +52,10 @@ type Book interface {
 	// Referrers returns one page of what belongs to a manifest.
 	Referrers(ctx context.Context, q indexer.ReferrerQuery) (indexer.ReferrerPage, error)
 	// Images gives the repositories that hold an image q selects, by name.
-	Images(ctx context.Context, q indexer.ImageQuery) ([]indexer.RepositoryImages, error)
+	Images(ctx context.Context, q query.Images) ([]indexer.RepositoryImages, error)
 	// ImagesState names what Images gives, and is quicker: of one epoch, what has
 	// the same name is the same.
-	ImagesState(ctx context.Context, q indexer.ImageQuery) (string, error)
+	ImagesState(ctx context.Context, q query.Images) (string, error)
 	Status(ctx context.Context) (indexer.Status, error)
 	// Overview counts what is in the book, and says when it is looked after.
 	Overview(ctx context.Context) (indexer.Overview, error)
@@ -63,16 +64,16 @@ type Book interface {
 	// scan ended.
 	Freshness(ctx context.Context) (indexer.Freshness, error)
 	// Facets counts what q selects.
-	Facets(ctx context.Context, q indexer.Query) (indexer.Facets, error)
+	Facets(ctx context.Context, q query.Query) (indexer.Facets, error)
 	// Suggest completes what is being typed: repositories by the beginning of
 	// their name or last path component, best first.
 	Suggest(ctx context.Context, text string, limit int) ([]indexer.Suggestion, error)
 	// Correct gives the text of a query with a misspelt word mended that finds
 	// something, "" if there is none.
-	Correct(ctx context.Context, q indexer.Query) (string, error)
+	Correct(ctx context.Context, q query.Query) (string, error)
 	// Near is Correct of one mistake in a word. It does not look whether the text is a
 	// query that finds something.
-	Near(ctx context.Context, q indexer.Query) (string, error)
+	Near(ctx context.Context, q query.Query) (string, error)
 	// Names gives those of repositories that have a tag, in order, after the one
 	// named.
 	Names(ctx context.Context, after string, limit int) ([]string, error)

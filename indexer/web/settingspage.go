@@ -7,7 +7,7 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/query"
 )
 
 // A settingView is a setting, as doc/configuration.md names it, or what else tells
@@ -86,7 +86,7 @@ func duration(d time.Duration) string {
 // repositoriesPage is the list of all at the address that other catalogues have it
 // at.
 func repositoriesPage(w http.ResponseWriter, r *http.Request) error {
-	v := url.Values{"sort": {string(indexer.SortName)}}
+	v := url.Values{"sort": {string(query.SortName)}}
 	for name, values := range r.URL.Query() {
 		v[name] = values
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/query"
 )
 
 const (
@@ -199,7 +200,7 @@ type repositoryStorage struct {
 
 func (s *server) apiStorage(w http.ResponseWriter, r asked) error {
 	after, limit := r.values.Get("after"), r.number("limit", defaultList)
-	return s.json(w, r, indexer.Query{}, func(b Book) (any, string, error) {
+	return s.json(w, r, query.Query{}, func(b Book) (any, string, error) {
 		total, err := b.Storage(r.Context())
 		if err != nil {
 			return nil, "", err

@@ -19,6 +19,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/query"
 )
 
 //go:embed templates static
@@ -177,7 +178,7 @@ func date(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
 
 // headline gives the title of a repository, "" if it says no more than the name.
 func headline(r indexer.Repository) string {
-	if slices.Equal(indexer.Words(r.Title), indexer.Words(path.Base(r.Name))) || slices.Equal(indexer.Words(r.Title), indexer.Words(r.Name)) {
+	if slices.Equal(query.Words(r.Title), query.Words(path.Base(r.Name))) || slices.Equal(query.Words(r.Title), query.Words(r.Name)) {
 		return ""
 	}
 	return r.Title

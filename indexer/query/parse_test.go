@@ -1,4 +1,4 @@
-package indexer_test
+package query_test
 
 import (
 	"errors"
@@ -11,16 +11,17 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/query"
 )
 
 // aMoment is the present of these tests.
 var aMoment = time.Date(2026, 11, 21, 12, 30, 59, 1, time.UTC)
 
-func TestParseQuery(t *testing.T) {
+func TestParse(t *testing.T) {
 	t.Parallel()
 	day := func(y int, m time.Month, d int) time.Time { return time.Date(y, m, d, 0, 0, 0, 0, time.UTC) }
 	minute := aMoment.Truncate(time.Minute)
-	type clauses = []indexer.Clause
+	type clauses = []query.Clause
 	tests := []struct {
 		text string
 		want clauses
@@ -36,49 +37,49 @@ func TestParseQuery(t *testing.T) {
 		{"*** OR a", nil}, // holds for everything
 		{`"reverse proxy"`, clauses{{{Words: []string{"reverse", "proxy"}, Phrase: true}}}},
 		{`-"a a" -b`, clauses{{{Not: true, Words: []string{"a", "a"}, Phrase: true}}, {{Not: true, Words: []string{"b"}}}}},
-		{"repo:Team/* ns:a", clauses{{{Field: indexer.FieldRepository, Value: "team/*"}}, {{Field: indexer.FieldNamespace, Value: "a"}}}},
-		{"tag:V1 OR -arch:ARM64", clauses{{{Field: indexer.FieldTag, Value: "V1"}, {Not: true, Field: indexer.FieldArchitecture, Value: "arm64"}}}},
-		{"platform:linux/arm/v7", clauses{{{Field: indexer.FieldPlatform, Value: "linux/arm/v7"}}}},
+		{"repo:Team/* ns:a", clauses{{{Field: query.FieldRepository, Value: "team/*"}}, {{Field: query.FieldNamespace, Value: "a"}}}},
+		{"tag:V1 OR -arch:ARM64", clauses{{{Field: query.FieldTag, Value: "V1"}, {Not: true, Field: query.FieldArchitecture, Value: "arm64"}}}},
+		{"platform:linux/arm/v7", clauses{{{Field: query.FieldPlatform, Value: "linux/arm/v7"}}}},
 		{"label:a.b=c=d annotation:x", clauses{
-			{{Field: indexer.FieldLabel, Name: "a.b", Value: "c=d", Valued: true}}, {{Field: indexer.FieldAnnotation, Name: "x"}}}},
+			{{Field: query.FieldLabel, Name: "a.b", Value: "c=d", Valued: true}}, {{Field: query.FieldAnnotation, Name: "x"}}}},
 		{`label:"a=b c" label:a="b c"`, clauses{
-			{{Field: indexer.FieldLabel, Name: "a", Value: "b c", Valued: true}}, {{Field: indexer.FieldLabel, Name: "a", Value: "b c", Valued: true}}}},
+			{{Field: query.FieldLabel, Name: "a", Value: "b c", Valued: true}}, {{Field: query.FieldLabel, Name: "a", Value: "b c", Valued: true}}}},
 		{`label:"k=v"=odd label:"k=v"="odd =" label:"k=v"=*`, clauses{
-			{{Field: indexer.FieldLabel, Name: "k=v", Value: "odd", Valued: true}}, {{Field: indexer.FieldLabel, Name: "k=v", Value: "odd =", Valued: true}},
-			{{Field: indexer.FieldLabel, Name: "k=v", Value: "*", Valued: true}}}},
+			{{Field: query.FieldLabel, Name: "k=v", Value: "odd", Valued: true}}, {{Field: query.FieldLabel, Name: "k=v", Value: "odd =", Valued: true}},
+			{{Field: query.FieldLabel, Name: "k=v", Value: "*", Valued: true}}}},
 		{`label:"a key" annotation:"a key"=`, clauses{
-			{{Field: indexer.FieldLabel, Name: "a key"}}, {{Field: indexer.FieldAnnotation, Name: "a key", Valued: true}}}},
-		{"label:a=", clauses{{{Field: indexer.FieldLabel, Name: "a", Valued: true}}}},
+			{{Field: query.FieldLabel, Name: "a key"}}, {{Field: query.FieldAnnotation, Name: "a key", Valued: true}}}},
+		{"label:a=", clauses{{{Field: query.FieldLabel, Name: "a", Valued: true}}}},
 		{"size:>1.5GiB layers:<=5 size:20", clauses{
-			{{Field: indexer.FieldSize, Compare: indexer.Above, Number: 3 << 29}},
-			{{Field: indexer.FieldLayers, Compare: indexer.AtMost, Number: 5}},
-			{{Field: indexer.FieldSize, Compare: indexer.Equal, Number: 20}}}},
+			{{Field: query.FieldSize, Compare: query.Above, Number: 3 << 29}},
+			{{Field: query.FieldLayers, Compare: query.AtMost, Number: 5}},
+			{{Field: query.FieldSize, Compare: query.Equal, Number: 20}}}},
 		{"created:>2026-01-31 pushed:2026-02", clauses{
-			{{Field: indexer.FieldCreated, Compare: indexer.Above, From: day(2026, 1, 31), To: day(2026, 2, 1)}},
-			{{Field: indexer.FieldPushed, Compare: indexer.Equal, From: day(2026, 2, 1), To: day(2026, 3, 1)}}}},
+			{{Field: query.FieldCreated, Compare: query.Above, From: day(2026, 1, 31), To: day(2026, 2, 1)}},
+			{{Field: query.FieldPushed, Compare: query.Equal, From: day(2026, 2, 1), To: day(2026, 3, 1)}}}},
 		{"created:<30d pushed:>=1y", clauses{
-			{{Field: indexer.FieldCreated, Compare: indexer.Above, Age: true, From: minute.Add(-720 * time.Hour), To: minute.Add(-720 * time.Hour)}},
-			{{Field: indexer.FieldPushed, Compare: indexer.AtMost, Age: true, From: minute.Add(-8760 * time.Hour), To: minute.Add(-8760 * time.Hour)}}}},
-		{"pushed:2026-01-02t03:04:05+01:00", clauses{{{Field: indexer.FieldPushed, Compare: indexer.Equal,
+			{{Field: query.FieldCreated, Compare: query.Above, Age: true, From: minute.Add(-720 * time.Hour), To: minute.Add(-720 * time.Hour)}},
+			{{Field: query.FieldPushed, Compare: query.AtMost, Age: true, From: minute.Add(-8760 * time.Hour), To: minute.Add(-8760 * time.Hour)}}}},
+		{"pushed:2026-01-02t03:04:05+01:00", clauses{{{Field: query.FieldPushed, Compare: query.Equal,
 			From: time.Date(2026, 1, 2, 2, 4, 5, 0, time.UTC), To: time.Date(2026, 1, 2, 2, 4, 6, 0, time.UTC)}}}},
 		{"pushed:>2026-01-02T03:04:05Z pushed:2026-01-02T03:04:05.5Z pushed:<=2026-01-02T03:04Z", clauses{
-			{{Field: indexer.FieldPushed, Compare: indexer.Above, From: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), To: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}},
-			{{Field: indexer.FieldPushed, Compare: indexer.Equal, From: time.Date(2026, 1, 2, 3, 4, 5, 500e6, time.UTC), To: time.Date(2026, 1, 2, 3, 4, 5, 500001e3, time.UTC)}},
-			{{Field: indexer.FieldPushed, Compare: indexer.AtMost, From: time.Date(2026, 1, 2, 3, 4, 0, 0, time.UTC), To: time.Date(2026, 1, 2, 3, 5, 0, 0, time.UTC)}}}},
+			{{Field: query.FieldPushed, Compare: query.Above, From: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), To: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}},
+			{{Field: query.FieldPushed, Compare: query.Equal, From: time.Date(2026, 1, 2, 3, 4, 5, 500e6, time.UTC), To: time.Date(2026, 1, 2, 3, 4, 5, 500001e3, time.UTC)}},
+			{{Field: query.FieldPushed, Compare: query.AtMost, From: time.Date(2026, 1, 2, 3, 4, 0, 0, time.UTC), To: time.Date(2026, 1, 2, 3, 5, 0, 0, time.UTC)}}}},
 		{"size:1.1kB size:1.4", clauses{
-			{{Field: indexer.FieldSize, Compare: indexer.Equal, Number: 1100}}, {{Field: indexer.FieldSize, Compare: indexer.Equal, Number: 1}}}},
-		{"layers:99999999999", clauses{{{Field: indexer.FieldLayers, Compare: indexer.Equal, Number: 99999999999}}}},
-		{"has:SBOM is:multiarch", clauses{{{Field: indexer.FieldHas, Value: "sbom"}}, {{Field: indexer.FieldIs, Value: "multiarch"}}}},
-		{"digest:ABCDEF sha256:012345", clauses{{{Field: indexer.FieldDigest, Value: "sha256:abcdef"}}, {{Field: indexer.FieldDigest, Value: "sha256:012345"}}}},
+			{{Field: query.FieldSize, Compare: query.Equal, Number: 1100}}, {{Field: query.FieldSize, Compare: query.Equal, Number: 1}}}},
+		{"layers:99999999999", clauses{{{Field: query.FieldLayers, Compare: query.Equal, Number: 99999999999}}}},
+		{"has:SBOM is:multiarch", clauses{{{Field: query.FieldHas, Value: "sbom"}}, {{Field: query.FieldIs, Value: "multiarch"}}}},
+		{"digest:ABCDEF sha256:012345", clauses{{{Field: query.FieldDigest, Value: "sha256:abcdef"}}, {{Field: query.FieldDigest, Value: "sha256:012345"}}}},
 		// References, pasted.
 		{"library/nginx:1.25", clauses{{{Words: []string{"library", "nginx"}, Tag: "1.25"}}}},
 		{"host:5000/team/app", clauses{{{Words: []string{"host", "5000", "team", "app"}, Prefix: true}}}},
 		{"host:5000/team/app:v1", clauses{{{Words: []string{"host", "5000", "team", "app"}, Tag: "v1"}}}},
-		{"app:v1@sha256:abcdef", clauses{{{Field: indexer.FieldDigest, Value: "sha256:abcdef"}}}},
+		{"app:v1@sha256:abcdef", clauses{{{Field: query.FieldDigest, Value: "sha256:abcdef"}}}},
 		{`"a:b" https://x`, clauses{{{Words: []string{"a", "b"}, Phrase: true}}, {{Words: []string{"https", "x"}, Prefix: true}}}},
 	}
 	for _, test := range tests {
-		q, err := indexer.ParseQuery(test.text, aMoment)
+		q, err := query.Parse(test.text, aMoment)
 		if diff := cmp.Diff(test.want, q.Clauses); diff != "" || err != nil {
 			t.Errorf("%q: %v (-want +got)\n%s", test.text, err, diff)
 		}
@@ -86,7 +87,7 @@ func TestParseQuery(t *testing.T) {
 }
 
 // What cannot be understood is told with its place and a way out.
-func TestParseQueryErrors(t *testing.T) {
+func TestParseErrors(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		text, part, problem string
@@ -120,21 +121,21 @@ func TestParseQueryErrors(t *testing.T) {
 		{"platform:linux", "platform:linux", "linux/arm64"},
 		{"digest:xyz", "digest:xyz", "hexadecimal"},
 		{"digest:abc", "digest:abc", "at least 6"},
-		{strings.Repeat("a ", indexer.MaxTerms) + "b", "b", "more than 32 terms"},
+		{strings.Repeat("a ", query.MaxTerms) + "b", "b", "more than 32 terms"},
 		{strings.Repeat("é", 513), "é", "longer than 1024 bytes"},
 	}
 	for _, test := range tests {
-		_, err := indexer.ParseQuery(test.text, aMoment)
-		var wrong *indexer.QueryError
+		_, err := query.Parse(test.text, aMoment)
+		var wrong *query.Error
 		if !errors.As(err, &wrong) || !errors.Is(err, indexer.ErrInvalid) {
-			t.Errorf("%q: error %v, want a QueryError", test.text, err)
+			t.Errorf("%q: error %v, want an Error", test.text, err)
 			continue
 		}
 		if got := wrong.Query[wrong.Offset : wrong.Offset+wrong.Length]; got != test.part || !strings.Contains(err.Error(), test.problem) {
 			t.Errorf("%q: %v, about %q; want %q about %q", test.text, err, got, test.problem, test.part)
 		}
 	}
-	_, err := indexer.ParseQuery(`é "x`, aMoment)
+	_, err := query.Parse(`é "x`, aMoment)
 	if want := `a quote is never closed: add " at its end, at 3: "\"x"`; fmt.Sprint(err) != want {
 		t.Errorf("the error reads %q, want %q", err, want)
 	}
@@ -142,45 +143,45 @@ func TestParseQueryErrors(t *testing.T) {
 
 func TestQueryPage(t *testing.T) {
 	t.Parallel()
-	if got := (indexer.Query{}).Page(1000, -1); got.Limit != indexer.MaxPage || got.Offset != 0 {
+	if got := (query.Query{}).Page(1000, -1); got.Limit != query.MaxPage || got.Offset != 0 {
 		t.Errorf("limit 1000, offset -1 became %d, %d", got.Limit, got.Offset)
 	}
 }
 
 // A query is bounded, and is text that a database takes; an error lies within
 // the text. What a client without errors asks for are words alone.
-func FuzzParseQuery(f *testing.F) {
+func FuzzParse(f *testing.F) {
 	for _, seed := range []string{
 		"nginx 1.27 \xff\x00", `a OR -"b c" label:x="y z" size:>1.5MB`, "created:<30d is:multiarch host:5000/a:b@sha256:012345", `""" - -: : OR`,
 	} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		q, err := indexer.ParseQuery(text, aMoment)
-		var wrong *indexer.QueryError
+		q, err := query.Parse(text, aMoment)
+		var wrong *query.Error
 		switch {
 		case errors.As(err, &wrong):
 			if _ = wrong.Error(); !utf8.ValidString(wrong.Query[wrong.Offset : wrong.Offset+wrong.Length]) {
 				t.Errorf("%q: the part that is wrong is cut within a letter", text)
 			}
 		case err != nil:
-			t.Errorf("%q: %v is no QueryError", text, err)
+			t.Errorf("%q: %v is no Error", text, err)
 		}
-		terms := checkQuery(t, text, q) + checkQuery(t, text, indexer.PlainQuery(text))
-		if terms > 2*indexer.MaxTerms {
+		terms := checkQuery(t, text, q) + checkQuery(t, text, query.Plain(text))
+		if terms > 2*query.MaxTerms {
 			t.Errorf("%q has %d terms", text, terms)
 		}
 	})
 }
 
-func checkQuery(t *testing.T, text string, q indexer.Query) (terms int) {
-	if len(q.Text) > indexer.MaxQueryLength || !utf8.ValidString(q.Text) {
+func checkQuery(t *testing.T, text string, q query.Query) (terms int) {
+	if len(q.Text) > query.MaxLength || !utf8.ValidString(q.Text) {
 		t.Errorf("%q became %q", text, q.Text)
 	}
 	for _, c := range q.Clauses {
 		terms += len(c)
 		for _, term := range c {
-			if term.Field == indexer.FieldText && len(term.Words) == 0 || term.Number < 0 {
+			if term.Field == query.FieldText && len(term.Words) == 0 || term.Number < 0 {
 				t.Errorf("%q has the term %+v", text, term)
 			}
 			for _, w := range term.Words {
@@ -204,7 +205,7 @@ func TestEditDistance(t *testing.T) {
 	}{
 		{"", "", 0}, {"a", "", 1}, {"ngnix", "nginx", 1}, {"kitten", "sitting", 3}, {"label", "lable", 1},
 	} {
-		if got := indexer.EditDistance(test.a, test.b); got != test.want || indexer.EditDistance(test.b, test.a) != test.want {
+		if got := query.EditDistance(test.a, test.b); got != test.want || query.EditDistance(test.b, test.a) != test.want {
 			t.Errorf("EditDistance(%q, %q) = %d, want %d", test.a, test.b, got, test.want)
 		}
 	}

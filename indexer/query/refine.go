@@ -1,4 +1,4 @@
-package indexer
+package query
 
 import (
 	"strings"
@@ -17,7 +17,7 @@ func FieldTerm(field, value string) (term string, ok bool) {
 	if f := fieldNames[field]; (f == FieldLabel || f == FieldAnnotation) && strings.Contains(value, "=") {
 		term = field + `:"` + value + `"=*` // any value: the only way to write such a key alone
 	}
-	q, err := ParseQuery(term, time.Time{})
+	q, err := Parse(term, time.Time{})
 	if err != nil || len(q.Clauses) != 1 || len(q.Clauses[0]) != 1 {
 		return "", false
 	}

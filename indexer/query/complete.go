@@ -1,9 +1,11 @@
-package indexer
+package query
 
 import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/portbook/portbook/indexer"
 )
 
 // A Completion is a query that is being typed, cut before its last token.
@@ -29,7 +31,7 @@ func (c Completion) With(value string) string {
 // too long.
 func CutLast(text string) (c Completion, ok bool) {
 	text = strings.ReplaceAll(strings.ToValidUTF8(text, ""), "\x00", " ")
-	if len(text) > MaxQueryLength {
+	if len(text) > MaxLength {
 		return Completion{}, false
 	}
 	p := parser{text: text}
@@ -78,7 +80,7 @@ func FieldsFrom(text string) []string {
 // type, those that no artifact brings.
 func FieldValues(f Field) []string {
 	if f == FieldType {
-		return []string{string(KindImage), string(KindIndex), string(KindArtifact)}
+		return []string{string(indexer.KindImage), string(indexer.KindIndex), string(indexer.KindArtifact)}
 	}
 	return slices.Clone(fieldValues[f])
 }

@@ -1,4 +1,4 @@
-package indexer_test
+package query_test
 
 import (
 	"strings"
@@ -7,14 +7,14 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/query"
 )
 
 func TestCutLast(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		text string
-		want *indexer.Completion // nil: nothing to complete
+		want *query.Completion // nil: nothing to complete
 	}{
 		{"", nil},
 		{"   ", nil},
@@ -25,17 +25,17 @@ func TestCutLast(t *testing.T) {
 		{`"reverse proxy"`, nil},
 		{"nginx:1.2", nil},
 		{"\x00", nil},
-		{strings.Repeat("a", indexer.MaxQueryLength+1), nil},
-		{"ngi", &indexer.Completion{Value: "ngi"}},
-		{" Web ngi", &indexer.Completion{Head: " Web ", Value: "ngi"}},
-		{"a -ngi", &indexer.Completion{Head: "a -", Value: "ngi"}},
-		{`"a b" OR ng`, &indexer.Completion{Head: `"a b" OR `, Value: "ng"}},
-		{"x Arch:ar", &indexer.Completion{Head: "x ", Label: "Arch:", Field: indexer.FieldArchitecture, Value: "ar"}},
-		{"-has:", &indexer.Completion{Head: "-", Label: "has:", Field: indexer.FieldHas}},
-		{"ng\xffi", &indexer.Completion{Value: "ngi"}},
+		{strings.Repeat("a", query.MaxLength+1), nil},
+		{"ngi", &query.Completion{Value: "ngi"}},
+		{" Web ngi", &query.Completion{Head: " Web ", Value: "ngi"}},
+		{"a -ngi", &query.Completion{Head: "a -", Value: "ngi"}},
+		{`"a b" OR ng`, &query.Completion{Head: `"a b" OR `, Value: "ng"}},
+		{"x Arch:ar", &query.Completion{Head: "x ", Label: "Arch:", Field: query.FieldArchitecture, Value: "ar"}},
+		{"-has:", &query.Completion{Head: "-", Label: "has:", Field: query.FieldHas}},
+		{"ng\xffi", &query.Completion{Value: "ngi"}},
 	}
 	for _, test := range tests {
-		got, ok := indexer.CutLast(test.text)
+		got, ok := query.CutLast(test.text)
 		if ok != (test.want != nil) {
 			t.Errorf("%q: %+v, %v", test.text, got, ok)
 		} else if ok {
@@ -44,7 +44,7 @@ func TestCutLast(t *testing.T) {
 			}
 		}
 	}
-	if got := (indexer.Completion{Head: "a ", Label: "tag:"}).With("b c"); got != `a tag:"b c"` {
+	if got := (query.Completion{Head: "a ", Label: "tag:"}).With("b c"); got != `a tag:"b c"` {
 		t.Errorf("a value with a space became %s", got)
 	}
 }
@@ -55,7 +55,7 @@ func FuzzCutLast(f *testing.F) {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		c, ok := indexer.CutLast(text)
+		c, ok := query.CutLast(text)
 		if whole := c.With(c.Value); ok && !strings.HasSuffix(whole, c.Value) {
 			t.Errorf("%q was cut into %+v", text, c)
 		}
@@ -67,12 +67,12 @@ func TestFieldsFrom(t *testing.T) {
 	for text, want := range map[string][]string{
 		"": nil, "l": nil, "la": {"label", "layers"}, "LAB": {"label"}, "label": {"label"}, "labels": nil, "nginx": nil,
 	} {
-		if diff := cmp.Diff(want, indexer.FieldsFrom(text)); diff != "" {
+		if diff := cmp.Diff(want, query.FieldsFrom(text)); diff != "" {
 			t.Errorf("%q (-want +got)\n%s", text, diff)
 		}
 	}
-	for _, f := range indexer.FieldsFrom("re") {
-		if _, ok := indexer.CutLast(f + ":"); !ok {
+	for _, f := range query.FieldsFrom("re") {
+		if _, ok := query.CutLast(f + ":"); !ok {
 			t.Errorf("%s is offered and is no field", f)
 		}
 	}
@@ -92,12 +92,12 @@ func TestWithWord(t *testing.T) {
 	}
 	now := time.Date(2026, 11, 21, 0, 0, 0, 0, time.UTC)
 	for _, test := range tests {
-		q, err := indexer.ParseQuery(test.text, now)
+		q, err := query.Parse(test.text, now)
 		if err != nil {
 			t.Fatal(err)
 		}
 		got := q.WithWord(test.word, test.by)
-		want, err := indexer.ParseQuery(test.want, now)
+		want, err := query.Parse(test.want, now)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -109,7 +109,7 @@ func TestWithWord(t *testing.T) {
 
 func TestFreeWords(t *testing.T) {
 	t.Parallel()
-	q, err := indexer.ParseQuery(`web "web proxy" -cache team/app:1 os:linux OR fast ng`, time.Time{})
+	q, err := query.Parse(`web "web proxy" -cache team/app:1 os:linux OR fast ng`, time.Time{})
 	if err != nil {
 		t.Fatal(err)
 	}

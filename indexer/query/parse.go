@@ -1,4 +1,4 @@
-package indexer
+package query
 
 import (
 	"errors"
@@ -10,11 +10,13 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/portbook/portbook/indexer"
 )
 
-// A QueryError says what in a query cannot be understood, and where. It is
-// ErrInvalid.
-type QueryError struct {
+// An Error says what in a query cannot be understood, and where. It is
+// indexer.ErrInvalid.
+type Error struct {
 	Query   string // the whole of it
 	Offset  int    // in bytes, where the part begins that is wrong
 	Length  int    // in bytes
@@ -22,27 +24,27 @@ type QueryError struct {
 }
 
 // Error gives what is wrong, then the part of the query.
-func (e *QueryError) Error() string {
+func (e *Error) Error() string {
 	return fmt.Sprintf("%s, at %d: %q", e.Problem, utf8.RuneCountInString(e.Query[:e.Offset])+1, e.Query[e.Offset:e.Offset+e.Length])
 }
 
-func (e *QueryError) Unwrap() error { return ErrInvalid }
+func (e *Error) Unwrap() error { return indexer.ErrInvalid }
 
-// ParseQuery reads what a person typed into a search, in the language of
+// Parse reads what a person typed into a search, in the language of
 // doc/search.md. now is what ages ("created:<30d") are counted from: whole
 // minutes of it, so that the same text asks for the same within a minute.
 //
-// Its error is a *QueryError.
-func ParseQuery(text string, now time.Time) (Query, error) {
+// Its error is a *Error.
+func Parse(text string, now time.Time) (Query, error) {
 	text = plain(text)
 	p := parser{text: text, now: now.UTC().Truncate(time.Minute)}
-	if len(text) > MaxQueryLength {
-		cut := MaxQueryLength
+	if len(text) > MaxLength {
+		cut := MaxLength
 		for !utf8.RuneStart(text[cut]) {
 			cut--
 		}
-		return Query{}, &QueryError{Query: text, Offset: cut, Length: len(text) - cut,
-			Problem: fmt.Sprintf("the query is longer than %d bytes: leave this out", MaxQueryLength)}
+		return Query{}, &Error{Query: text, Offset: cut, Length: len(text) - cut,
+			Problem: fmt.Sprintf("the query is longer than %d bytes: leave this out", MaxLength)}
 	}
 	clauses, err := p.query()
 	if err != nil {
@@ -51,12 +53,12 @@ func ParseQuery(text string, now time.Time) (Query, error) {
 	return Query{Text: text, Clauses: clauses, Name: p.name}, nil
 }
 
-// PlainQuery asks for the words of text and for nothing else, whatever it looks
+// Plain asks for the words of text and for nothing else, whatever it looks
 // like. It is for clients that cannot show an error.
-func PlainQuery(text string) Query {
+func Plain(text string) Query {
 	text = plain(text)
-	if len(text) > MaxQueryLength {
-		text = strings.ToValidUTF8(text[:MaxQueryLength], "")
+	if len(text) > MaxLength {
+		text = strings.ToValidUTF8(text[:MaxLength], "")
 	}
 	words := Words(text)
 	q := Query{Text: text, Name: joinName("", text)}
@@ -82,7 +84,7 @@ type parser struct {
 }
 
 func (p *parser) fail(format string, args ...any) error {
-	return &QueryError{Query: p.text, Offset: p.start, Length: p.at - p.start, Problem: fmt.Sprintf(format, args...)}
+	return &Error{Query: p.text, Offset: p.start, Length: p.at - p.start, Problem: fmt.Sprintf(format, args...)}
 }
 
 func (p *parser) query() ([]Clause, error) {
@@ -289,21 +291,11 @@ func (p *parser) reference(text string, not bool) (Term, error) {
 		return p.value(Term{Field: FieldDigest}, digest)
 	}
 	i := strings.LastIndexByte(path, ':')
-	if strings.Contains(path[i:], "/") || !isTag(path[i+1:]) {
+	if strings.Contains(path[i:], "/") || !indexer.IsTag(path[i+1:]) {
 		return p.words(text, not), nil
 	}
 	p.name = joinName(p.name, path[:i])
 	return Term{Words: Words(path[:i]), Tag: path[i+1:]}, nil
-}
-
-// isTag reports whether s may be a tag (distribution-spec, "Pulling manifests").
-func isTag(s string) bool {
-	for i, r := range s {
-		if !(r == '_' || r < utf8.RuneSelf && (unicode.IsLetter(r) || unicode.IsDigit(r)) || i > 0 && (r == '.' || r == '-')) {
-			return false
-		}
-	}
-	return s != "" && len(s) <= 128
 }
 
 // value reads what stands behind a field other than label and annotation.
@@ -332,7 +324,7 @@ func (p *parser) value(t Term, value string) (Term, error) {
 	t.Value = value
 	switch t.Field {
 	case FieldOS, FieldArchitecture, FieldPlatform, FieldType, FieldRepository, FieldNamespace:
-		t.Value = LowerASCII(value) // as the specifications have them, and as facts are stored
+		t.Value = indexer.LowerASCII(value) // as the specifications have them, and as facts are stored
 	}
 	return t, nil
 }
@@ -452,11 +444,6 @@ func parseAge(text string) (time.Duration, bool) {
 	return time.Duration(n) * unit, true
 }
 
-// WordsInOrder is Words with repetitions, as a phrase has them.
-func WordsInOrder(text string) []string {
-	return strings.FieldsFunc(strings.ToLower(text), isNoWord)
-}
-
 // nearestField gives the field that was probably meant by a name that is none:
 // one letter more, less, or other.
 func nearestField(name string) string {
@@ -471,28 +458,4 @@ func nearestField(name string) string {
 		}
 	}
 	return best
-}
-
-// EditDistance counts the bytes to insert, remove, change, or swap with their
-// neighbour, to make a from b (optimal string alignment).
-func EditDistance(a, b string) int {
-	older, old, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		older, old, row = old, row, older
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			row[j+1] = min(old[j]+cost, old[j+1]+1, row[j]+1)
-			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
-				row[j+1] = min(row[j+1], older[j-1]+1)
-			}
-		}
-	}
-	return row[len(b)]
 }

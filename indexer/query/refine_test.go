@@ -1,9 +1,9 @@
-package indexer_test
+package query_test
 
 import (
 	"testing"
 
-	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/query"
 )
 
 func TestFieldTerm(t *testing.T) {
@@ -24,7 +24,7 @@ func TestFieldTerm(t *testing.T) {
 		{"os", "", ""},
 		{"nothing", "x", ""},
 	} {
-		got, ok := indexer.FieldTerm(test.field, test.value)
+		got, ok := query.FieldTerm(test.field, test.value)
 		if ok != (test.want != "") || ok && got != test.want {
 			t.Errorf("%s of %q: %q, %v, want %q", test.field, test.value, got, ok, test.want)
 		}
@@ -36,11 +36,11 @@ func TestTerms(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{"", "ngi", `"a b" OR c`, "  x  ", "os:windows"} {
 		for _, term := range []string{"os:linux", `label:"a b"`} {
-			with := indexer.WithTerm(text, term)
-			if indexer.HasTerm(text, term) || !indexer.HasTerm(with, term) {
+			with := query.WithTerm(text, term)
+			if query.HasTerm(text, term) || !query.HasTerm(with, term) {
 				t.Errorf("%q and %q make %q, in which it is not found", text, term, with)
 			}
-			if got := indexer.WithoutTerm(with, term); indexer.WithTerm(got, "") != indexer.WithTerm(text, "") {
+			if got := query.WithoutTerm(with, term); query.WithTerm(got, "") != query.WithTerm(text, "") {
 				t.Errorf("%q without %q is %q, want %q", with, term, got, text)
 			}
 		}
@@ -55,7 +55,7 @@ func TestTerms(t *testing.T) {
 		{"", "os:linux", ""},
 		{"a", "", "a"},
 	} {
-		if got := indexer.WithoutTerm(test.text, test.term); got != test.want {
+		if got := query.WithoutTerm(test.text, test.term); got != test.want {
 			t.Errorf("%q without %q is %q, want %q", test.text, test.term, got, test.want)
 		}
 	}

@@ -1,0 +1,51 @@
+package query
+
+import (
+	"strings"
+	"unicode"
+)
+
+// Words cuts text into the words that are stored and searched for: lower case,
+// split at everything that is neither letter nor digit, each once, in order.
+func Words(text string) []string {
+	var words []string
+	seen := map[string]bool{}
+	for _, w := range strings.FieldsFunc(strings.ToLower(text), isNoWord) {
+		if !seen[w] {
+			seen[w] = true
+			words = append(words, w)
+		}
+	}
+	return words
+}
+
+func isNoWord(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) }
+
+// WordsInOrder is Words with repetitions, as a phrase has them.
+func WordsInOrder(text string) []string {
+	return strings.FieldsFunc(strings.ToLower(text), isNoWord)
+}
+
+// EditDistance counts the bytes to insert, remove, change, or swap with their
+// neighbour, to make a from b (optimal string alignment).
+func EditDistance(a, b string) int {
+	older, old, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		older, old, row = old, row, older
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := 1
+			if a[i] == b[j] {
+				cost = 0
+			}
+			row[j+1] = min(old[j]+cost, old[j+1]+1, row[j]+1)
+			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
+				row[j+1] = min(row[j+1], older[j-1]+1)
+			}
+		}
+	}
+	return row[len(b)]
+}

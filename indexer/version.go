@@ -1,0 +1,29 @@
+package indexer
+
+import (
+	"strconv"
+	"strings"
+)
+
+// A Version names a state of the catalogue: it changes in the same transaction as
+// anything a reader can see. Equal versions are equal content.
+type Version struct {
+	Epoch string // of the database's life; numbers of two epochs do not compare
+	// Number is greater in a later state of one server. Two servers may have the
+	// same number for different states for a moment: see View.Version.
+	Number int64
+	State  uint64 // tells such states apart; it has no order
+}
+
+// String returns EPOCH.NUMBER.
+func (v Version) String() string { return v.Epoch + "." + strconv.FormatInt(v.Number, 10) }
+
+// ParseVersion reads what String gives. It returns ErrInvalid for anything else.
+func ParseVersion(s string) (Version, error) {
+	dot := strings.LastIndexByte(s, '.')
+	n, err := strconv.ParseInt(s[dot+1:], 10, 64)
+	if dot < 1 || err != nil || n < 0 {
+		return Version{}, Invalid("%.64q is no catalogue version: write EPOCH.NUMBER", s)
+	}
+	return Version{Epoch: s[:dot], Number: n}, nil
+}
