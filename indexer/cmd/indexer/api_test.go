@@ -63,7 +63,7 @@ func TestAPI(t *testing.T) {
 	if err := push.Samples(t.Context(), f.registry.Push); err != nil {
 		t.Fatal(err)
 	}
-	f.equal(time.Minute)
+	f.equal(patience)
 	url := "http://" + writer.address
 
 	if _, err := exec.LookPath("curl"); err != nil {
@@ -124,7 +124,7 @@ func TestAPI(t *testing.T) {
 		t.Fatal(err)
 	}
 	address := "/api/v1/repositories/my/own/-/manifests/" + pushed.Digest.String()
-	within(t, 10*time.Second, "the push is in the book", func() bool { return status(url+address) == http.StatusOK })
+	within(t, patience, "the push is in the book", func() bool { return status(url+address) == http.StatusOK })
 	_, header = decode[any](t, url+address)
 	decode[any](t, "http://"+reader.address+address+"?min_version="+header.Get("Portbook-Version"))
 

@@ -48,7 +48,7 @@ func serves(t *testing.T, environ []string, args ...string) (address string, pri
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { p.Stop(syscall.SIGTERM, 20*time.Second) })
-	within(t, 30*time.Second, "the indexer is ready", func() bool {
+	within(t, patience, "the indexer is ready", func() bool {
 		select {
 		case <-p.Done():
 			t.Fatalf("the indexer ended: %s\n%s", p.Outcome(), p.Tail())

@@ -37,7 +37,7 @@ func TestIndexerKilled(t *testing.T) {
 	if kills == 0 {
 		t.Error("the changes were over before the first kill: nothing was tested")
 	}
-	f.equal(time.Minute)
+	f.equal(patience)
 	indexer.stop(t)
 }
 
@@ -62,7 +62,7 @@ func TestPostgresRestarted(t *testing.T) {
 	if restarts == 0 {
 		t.Error("the changes were over before the first restart: nothing was tested")
 	}
-	f.equal(time.Minute)
+	f.equal(patience)
 	select {
 	case <-indexer.process.Done():
 		t.Errorf("the indexer did not survive: %s\n%s", indexer.process.Outcome(), indexer.process.Tail())
@@ -91,7 +91,7 @@ func TestRegistryRestarted(t *testing.T) {
 	if _, err := f.registry.Push.Image(t.Context(), "last/word", "v1", push.ImageSpec{}); err != nil {
 		t.Fatal(err)
 	}
-	f.equal(time.Minute)
+	f.equal(patience)
 	if n := f.query(f.pool(), "SELECT count(*) FROM scan WHERE reason = 'instance'"); n == 0 {
 		t.Error("no new instance of the registry brought a scan")
 	}
@@ -118,7 +118,7 @@ func TestLostEvents(t *testing.T) {
 	f.registry.Kill()
 	indexer = f.indexer(f.address) // its scan at the start finds no registry
 	f.registry.Start()
-	f.equal(time.Minute)
+	f.equal(patience)
 	indexer.stop(t)
 }
 
@@ -176,7 +176,7 @@ func TestLeaderKilled(t *testing.T) {
 	}
 	const running = "SELECT count(*) FROM scan WHERE started_at IS NOT NULL AND finished_at IS NULL"
 	for len(all) > 1 {
-		within(t, 20*time.Second, "a scan is under way", func() bool { return f.query(pool, running) > 0 })
+		within(t, patience, "a scan is under way", func() bool { return f.query(pool, running) > 0 })
 		all[0].process.Kill()
 		killed := time.Now()
 		all = all[1:]
@@ -191,10 +191,10 @@ func TestLeaderKilled(t *testing.T) {
 			}
 		}
 	}
-	within(t, 40*time.Second, "the scans are finished", func() bool {
+	within(t, patience, "the scans are finished", func() bool {
 		return f.query(pool, "SELECT count(*) FROM scan WHERE finished_at IS NULL") == 0
 	})
-	f.equal(time.Minute)
+	f.equal(patience)
 	if n := f.query(pool, "SELECT count(*) FROM tag_history"); n != tags {
 		t.Errorf("the history has %d moves of %d tags that were pushed once: something was done twice, or lost", n, tags)
 	}
@@ -239,7 +239,7 @@ func TestLeaderKilledTidying(t *testing.T) {
 	if _, err := pool.Exec(ctx, unused); err != nil {
 		t.Fatal(err)
 	}
-	within(t, 20*time.Second, "the leader tidies", func() bool {
+	within(t, patience, "the leader tidies", func() bool {
 		return f.query(pool, "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory'") > 0
 	})
 	killed := all[0]
@@ -254,13 +254,13 @@ func TestLeaderKilledTidying(t *testing.T) {
 	if _, err := holder.Exec(ctx, "SELECT pg_advisory_unlock_shared($1)", int64(tidyLock)); err != nil {
 		t.Fatal(err)
 	}
-	within(t, 20*time.Second, "the unused blobs are gone", func() bool {
+	within(t, patience, "the unused blobs are gone", func() bool {
 		return f.query(pool, "SELECT count(*) FROM blob WHERE size = 1 AND digest IN (SELECT sha256(g::text::bytea) FROM generate_series(1, 50) g)") == 0
 	})
 	if n := f.query(pool, "SELECT count(*) FROM manifest m WHERE NOT EXISTS (SELECT FROM blob b WHERE b.id = m.config_id)"); n > 0 {
 		t.Errorf("%d manifests have lost their config", n)
 	}
-	f.equal(time.Minute)
+	f.equal(patience)
 }
 
 // While the database is away nothing crashes: the public address listens and
@@ -275,7 +275,7 @@ func TestDatabaseAway(t *testing.T) {
 	away := func(when string) {
 		t.Helper()
 		for _, i := range []*indexerProcess{indexer, reader} {
-			within(t, 20*time.Second, when+": not ready", func() bool {
+			within(t, patience, when+": not ready", func() bool {
 				i.alive(t)
 				return status("http://"+i.address+"/readiness") == http.StatusServiceUnavailable
 			})
@@ -345,7 +345,7 @@ func TestReaderAwaitsSchema(t *testing.T) {
 	f := launch(t)
 	settings := []string{"PORTBOOK_ROLE=reader", "PORTBOOK_EVENTS_TOKEN="}
 	reader := f.start(registrytest.FreeAddr(t), settings...)
-	within(t, 20*time.Second, "the reader waits", func() bool {
+	within(t, patience, "the reader waits", func() bool {
 		reader.alive(t)
 		return strings.Contains(reader.process.Tail(), "waiting for the database")
 	})
@@ -363,7 +363,7 @@ func TestReaderAwaitsSchema(t *testing.T) {
 	late := f.start(registrytest.FreeAddr(t), settings...)
 	select {
 	case <-late.process.Done():
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("a reader serves a schema that it does not know")
 	}
 	if tail := late.process.Tail(); late.process.Outcome() != "exit status 1" || !strings.Contains(tail, "99999") || !strings.Contains(tail, "knows versions up to") {

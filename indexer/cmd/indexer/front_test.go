@@ -220,7 +220,7 @@ func TestFront(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, r := range readers {
-			within(t, 10*time.Second, "a reader shows "+name, func() bool {
+			within(t, patience, "a reader shows "+name, func() bool {
 				return strings.Contains(body("http://"+r.address+"/v1/search?n=100&q=ship"), name)
 			})
 		}

@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/portbook/portbook/registry/push"
 )
@@ -22,13 +21,13 @@ func TestLedger(t *testing.T) {
 		if _, err := f.registry.Push.Image(ctx, "team/app", "v1", push.ImageSpec{Labels: map[string]string{"content": content}}); err != nil {
 			t.Fatal(err)
 		}
-		f.equal(time.Minute)
+		f.equal(patience)
 	}
 	if err := f.registry.Push.Delete(ctx, "team/app", "v1"); err != nil {
 		t.Fatal(err)
 	}
 	const deleted = `<span class="ledger-what">deleted</span>`
-	within(t, 20*time.Second, "the deletion is on the page", func() bool {
+	within(t, patience, "the deletion is on the page", func() bool {
 		return strings.Contains(body(url+"/activity?repository=team/app"), deleted)
 	})
 	page := body(url + "/activity")

@@ -212,26 +212,26 @@ func TestMigratorKilled(t *testing.T) {
 	const waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'tag_history'::regclass"
 	const locked = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted"
 	first, _ := start()
-	within(t, 20*time.Second, "the migration waits for the table", func() bool { return number(t, url, waiting) == 1 })
+	within(t, patience, "the migration waits for the table", func() bool { return number(t, url, waiting) == 1 })
 	first.Kill()
 	killed := time.Now()
-	within(t, 10*time.Second, "the lock of the killed one is free", func() bool { return number(t, url, locked) == 0 })
+	within(t, patience, "the lock of the killed one is free", func() bool { return number(t, url, locked) == 0 })
 	t.Logf("the lock was free %v after the kill", time.Since(killed).Round(time.Millisecond))
 	if n := number(t, url, migrationsQuery); n != 3 {
 		t.Errorf("after the kill %d migrations are applied, want 3", n)
 	}
 
 	_, second := start()
-	within(t, 20*time.Second, "the next migration waits for the table", func() bool { return number(t, url, waiting) == 1 })
+	within(t, patience, "the next migration waits for the table", func() bool { return number(t, url, waiting) == 1 })
 	waiter, third := start() // and it waits for the second
-	within(t, 20*time.Second, "the third says that it waits", func() bool {
+	within(t, patience, "the third says that it waits", func() bool {
 		return strings.Contains(waiter.Tail(), "waiting for another migration...")
 	})
 	if _, err := holder.Exec(ctx, "ROLLBACK"); err != nil {
 		t.Fatal(err)
 	}
 	for _, operations := range []string{second, third} {
-		within(t, 20*time.Second, "the indexer is ready", func() bool { return status("http://"+operations+"/readyz") == http.StatusOK })
+		within(t, patience, "the indexer is ready", func() bool { return status("http://"+operations+"/readyz") == http.StatusOK })
 	}
 	if n := number(t, url, migrationsQuery); n != all {
 		t.Errorf("%d migrations are applied, want %d", n, all)

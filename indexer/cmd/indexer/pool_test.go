@@ -30,23 +30,23 @@ func TestPoolDefaults(t *testing.T) {
 	fresh := f.watchBackends(pool, "db_app", func() {
 		indexer = f.indexer(f.address, "PORTBOOK_DATABASE_MIGRATIONUSER=portbook",
 			"PORTBOOK_DATABASE_POSTGRES_URL="+strings.Replace(f.database, "portbook@", "db_app@", 1))
-		within(t, 20*time.Second, "it leads", indexer.leads)
-		within(t, 20*time.Second, "it has scanned", func() bool { return f.query(pool, "SELECT count(*) FROM scan WHERE finished_at IS NOT NULL") > 0 })
+		within(t, patience, "it leads", indexer.leads)
+		within(t, patience, "it has scanned", func() bool { return f.query(pool, "SELECT count(*) FROM scan WHERE finished_at IS NOT NULL") > 0 })
 		time.Sleep(time.Second) // those of the last moment are not counted
 	})
 	if fresh > 10 || fresh == 0 {
 		t.Errorf("%d connections of a fresh writer, want 1 to 10: nothing is to be done", fresh)
 	}
-	most := f.watchBackends(pool, "db_app", func() { searchAll(t, indexer, 200, 3*time.Second) })
+	most := f.watchBackends(pool, "db_app", func() { searchAll(t, indexer, 60, 3*time.Second) })
 	if most > 25 || most < 10 {
-		t.Errorf("%d connections while 200 clients search, want 10 or more and at most 25", most)
+		t.Errorf("%d connections while 60 clients search, want 10 or more and at most 25", most)
 	}
 	start := time.Now()
-	within(t, time.Minute, "5 connections are left", func() bool { return f.backends(pool, "db_app") <= 5 })
+	within(t, patience, "5 connections are left", func() bool { return f.backends(pool, "db_app") <= 5 })
 	if n := f.watchBackends(pool, "db_app", func() { time.Sleep(2 * time.Second) }); n > 6 { // one may be at work
 		t.Errorf("there are %d connections again though nobody asks", n)
 	}
-	t.Logf("%d connections of a fresh writer, %d while 200 clients search, 5 after %v", fresh, most, time.Since(start).Round(time.Second))
+	t.Logf("%d connections of a fresh writer, %d while 60 clients search, 5 after %v", fresh, most, time.Since(start).Round(time.Second))
 }
 
 // Requests that hang in the database must not keep pushes out of the book, nor
@@ -56,7 +56,7 @@ func TestHangingRequests(t *testing.T) {
 	f := launch(t)
 	pool := f.pool()
 	indexer := f.indexer(f.address)
-	within(t, 20*time.Second, "it leads", indexer.leads)
+	within(t, patience, "it leads", indexer.leads)
 	tx, err := pool.Begin(t.Context()) // what /storage reads, and ingestion does not
 	if err != nil {
 		t.Fatal(err)
@@ -88,11 +88,11 @@ func TestHangingRequests(t *testing.T) {
 	hanging := func() int {
 		return f.query(pool, "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'SELECT name, own%'")
 	}
-	within(t, 20*time.Second, "requests hang", func() bool { return hanging() >= 10 })
+	within(t, patience, "requests hang", func() bool { return hanging() >= 10 })
 	if _, err := f.registry.Push.Image(t.Context(), "narrow/ship", "v1", push.ImageSpec{}); err != nil {
 		t.Fatal(err)
 	}
-	within(t, 20*time.Second, "a push is found meanwhile", func() bool {
+	within(t, patience, "a push is found meanwhile", func() bool {
 		if n := hanging(); n > 10 {
 			t.Fatalf("%d connections of one kind of request, want at most 10 of 25", n)
 		}
@@ -112,7 +112,7 @@ func TestDatabaseSwallowsEverything(t *testing.T) {
 	f := launch(t)
 	address, swallow := swallowing(t, f.database)
 	indexer := f.indexer(f.address, "PORTBOOK_DATABASE_POSTGRES_URL="+address)
-	within(t, 20*time.Second, "it leads", indexer.leads)
+	within(t, patience, "it leads", indexer.leads)
 	crowd := &http.Client{Timeout: 20 * time.Second}
 	ask := func(path string) (*http.Response, error) { return crowd.Get("http://" + indexer.address + path) }
 	if resp, err := ask("/v1/search?q=x"); err != nil || resp.StatusCode != http.StatusOK {
@@ -201,7 +201,7 @@ func TestPoolFromEnvironment(t *testing.T) {
 	url := "PORTBOOK_DATABASE_POSTGRES_URL=" + strings.Replace(f.database, "portbook@", "owner@", 1)
 	most := f.watchBackends(pool, "owner", func() {
 		indexer := f.indexer(f.address, url, "THV_REGISTRY_DATABASE_MAXOPENCONNS=3", "THV_REGISTRY_DATABASE_MAXIDLECONNS=1")
-		within(t, 20*time.Second, "it leads", indexer.leads)
+		within(t, patience, "it leads", indexer.leads)
 		var work sync.WaitGroup
 		work.Go(func() { searchAll(t, indexer, 50, 2*time.Second) })
 		for i := range 20 {
@@ -210,7 +210,7 @@ func TestPoolFromEnvironment(t *testing.T) {
 			}
 		}
 		work.Wait()
-		f.equal(time.Minute)
+		f.equal(patience)
 	})
 	if most > 3 || most < 2 {
 		t.Errorf("%d connections, want 3", most)

@@ -6,7 +6,6 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -52,7 +51,7 @@ func TestPrimeDBAsks(t *testing.T) {
 // typeHidden answers a prompt once the terminal shows nothing that is typed.
 func typeHidden(t *testing.T, master *os.File, shown *lockedBuffer, prompt, answer string) {
 	t.Helper()
-	within(t, 20*time.Second, "it asks "+prompt+"and hides the answer", func() bool {
+	within(t, patience, "it asks "+prompt+"and hides the answer", func() bool {
 		state, err := unix.IoctlGetTermios(int(master.Fd()), unix.TCGETS)
 		return err == nil && state.Lflag&unix.ECHO == 0 && strings.HasSuffix(shown.String(), prompt)
 	})

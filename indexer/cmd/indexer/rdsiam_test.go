@@ -109,10 +109,10 @@ func TestRDSIAM(t *testing.T) {
 		// Dates of tokens have seconds: only in the next one is a new token another.
 		tokens := r.tokens(0)
 		last := tokens[len(tokens)-1].Date
-		within(t, 10*time.Second, "the next second", func() bool { return time.Now().Truncate(time.Second).After(last) })
+		within(t, patience, "the next second", func() bool { return time.Now().Truncate(time.Second).After(last) })
 		cut := time.Now().Truncate(time.Second)
 		r.gateway.Cut()
-		within(t, 20*time.Second, "the indexer connects again, with a new token", func() bool {
+		within(t, patience, "the indexer connects again, with a new token", func() bool {
 			return slices.ContainsFunc(r.tokens(len(tokens)), func(token rdsiamtest.Token) bool { return !token.Date.Before(cut) })
 		})
 	}

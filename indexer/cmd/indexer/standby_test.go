@@ -78,13 +78,13 @@ func TestPromotion(t *testing.T) {
 		t.Fatal(err)
 	}
 	promoted := time.Now()
-	within(t, 20*time.Second, "the writer is ready", func() bool { return status("http://"+writer.operations+"/readyz") == http.StatusOK })
+	within(t, patience, "the writer is ready", func() bool { return status("http://"+writer.operations+"/readyz") == http.StatusOK })
 	t.Logf("the writer was ready %v after the promotion", time.Since(promoted).Round(time.Millisecond))
 	<-done
 	if _, err := f.registry.Push.Image(t.Context(), "last/word", "v1", push.ImageSpec{}); err != nil {
 		t.Fatal(err)
 	}
-	f.equal(time.Minute)
+	f.equal(patience)
 	stop()
 	counts := <-asked
 	t.Logf("the reader answered %v", counts)
@@ -106,7 +106,7 @@ func TestPromotion(t *testing.T) {
 		t.Errorf("the standby's log does not tell of its promotion: nothing was tested\n%s", text)
 	}
 	pool := f.poolOf(standby)
-	within(t, 20*time.Second, "the scan after the failover is done", func() bool {
+	within(t, patience, "the scan after the failover is done", func() bool {
 		return f.query(pool, "SELECT count(*) FROM scan WHERE reason = 'failover' AND finished_at IS NOT NULL") == 1
 	})
 	writer.alive(t)
@@ -152,7 +152,7 @@ func TestFailoverLosesCommits(t *testing.T) {
 	if err := standby.Promote(ctx); err != nil {
 		t.Fatal(err)
 	}
-	f.equal(time.Minute)
+	f.equal(patience)
 	code, etag, answer := conditional(t, search, told)
 	if code != http.StatusOK || strings.Contains(answer, "ship/gone") || !strings.Contains(answer, "ship/lost") {
 		t.Errorf("asked with the ETag of what was lost: %d, %s; want 200 without ship/gone and with ship/lost", code, answer)
@@ -209,7 +209,7 @@ func TestStandbyLag(t *testing.T) {
 	if _, err := f.registry.Push.Image(ctx, "ship/app", "v1", push.ImageSpec{}); err != nil {
 		t.Fatal(err)
 	}
-	within(t, 20*time.Second, "the reader is not ready", func() bool { return status("http://"+reader.address+"/readiness") == http.StatusServiceUnavailable })
+	within(t, patience, "the reader is not ready", func() bool { return status("http://"+reader.address+"/readiness") == http.StatusServiceUnavailable })
 	if text := body("http://" + reader.operations + "/readyz"); !strings.Contains(text, "database.max_lag is 1s") {
 		t.Errorf("/readyz: %q, want the reason", text)
 	}
@@ -226,7 +226,7 @@ func TestStandbyLag(t *testing.T) {
 		t.Fatal(err)
 	}
 	reader.ready(t)
-	within(t, 10*time.Second, "the reader finds the image", func() bool { return strings.Contains(body("http://"+reader.address+"/v1/search?q=ship"), "ship/app") })
+	within(t, patience, "the reader finds the image", func() bool { return strings.Contains(body("http://"+reader.address+"/v1/search?q=ship"), "ship/app") })
 }
 
 func (i *indexerProcess) lag(t *testing.T) float64 {

@@ -135,7 +135,7 @@ func TestTLSOfServe(t *testing.T) {
 	pool := f.pool()
 	const ours = " FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE application_name = 'portbook-indexer'"
 	// The leader's session, and what the workers and this test's own look at.
-	within(t, 10*time.Second, "the indexer is connected", func() bool { return f.query(pool, "SELECT count(*)"+ours) >= 2 })
+	within(t, patience, "the indexer is connected", func() bool { return f.query(pool, "SELECT count(*)"+ours) >= 2 })
 	if n := f.query(pool, "SELECT count(*)"+ours+" AND NOT ssl"); n > 0 {
 		t.Errorf("%d connections are not encrypted", n)
 	}

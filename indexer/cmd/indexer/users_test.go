@@ -110,7 +110,7 @@ func TestTwoUsers(t *testing.T) {
 	execute(t, superuser, "DROP TABLE event_"+time.Now().UTC().Format("2006_01"))
 
 	indexer := f.indexer(f.address, append(work, "PORTBOOK_INTERVAL_GARBAGE_COLLECT=1s", "PORTBOOK_INTERVAL_FETCH_ALL=2s", "PORTBOOK_COMPONENTS_ASSERT_ENDPOINT=true")...)
-	within(t, 20*time.Second, "the old month is dropped and the new ones are made", func() bool {
+	within(t, patience, "the old month is dropped and the new ones are made", func() bool {
 		return number(t, superuser, "SELECT count(*) FROM pg_inherits WHERE inhparent = 'event'::regclass") == len(months())
 	})
 	ctx := t.Context()
@@ -125,12 +125,12 @@ func TestTwoUsers(t *testing.T) {
 	if err := f.registry.Push.Delete(ctx, "two/users", "gone"); err != nil {
 		t.Fatal(err)
 	}
-	within(t, 30*time.Second, "the book equals the registry", func() bool {
+	within(t, patience, "the book equals the registry", func() bool {
 		cmd := exec.Command(f.binary, "verify")
 		cmd.Env = append(f.environment("PORTBOOK_LOG_LEVEL=warn"), work...)
 		return cmd.Run() == nil
 	})
-	within(t, 20*time.Second, "something was tidied", func() bool { return strings.Contains(indexer.process.Tail(), "msg=tidied") })
+	within(t, patience, "something was tidied", func() bool { return strings.Contains(indexer.process.Tail(), "msg=tidied") })
 	if n := number(t, superuser, "SELECT count(*) FROM event"); n == 0 {
 		t.Error("no event was stored")
 	}
