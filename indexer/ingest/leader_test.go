@@ -66,14 +66,13 @@ func TestLeaderCountsStorage(t *testing.T) {
 	done := make(chan error)
 	go func() { done <- leader.Run(ctx) }()
 	var total indexer.Storage
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for end := time.Now().Add(20 * time.Second); total.CountedAt.IsZero() && time.Now().Before(end); <-tick.C {
+	eventually(t, "it has counted", func() bool {
 		h.view(func(v *postgres.View) (err error) {
 			total, err = v.Storage(t.Context())
 			return err
 		})
-	}
+		return !total.CountedAt.IsZero()
+	})
 	stop()
 	if err := <-done; err != nil {
 		t.Error(err)
