@@ -231,7 +231,7 @@ func TestStorageWaitsForNobody(t *testing.T) {
 	pool := schematest.New(t)
 	s := postgres.New(pool)
 	setTag(t, s, "v1", heavy("app", map[string]int64{"a": 1}))
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	tx, err := pool.Begin(ctx)
 	if err != nil {
