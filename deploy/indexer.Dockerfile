@@ -14,17 +14,20 @@ COPY indexer/go.mod indexer/go.sum indexer/
 RUN go -C indexer mod download
 COPY schema schema
 COPY indexer indexer
-RUN go -C indexer build -trimpath -ldflags '-s -w' -o /out/indexer ./cmd/indexer
+RUN go -C indexer build -trimpath -ldflags '-s -w' -o /out/portbook ./cmd/portbook
+# The program was called indexer: what starts it by that name goes on working.
+RUN ln -s portbook /out/indexer
 COPY deploy/healthcheck/main.go healthcheck/main.go
 RUN go build -trimpath -ldflags '-s -w' -o /out/healthcheck healthcheck/main.go
 
 FROM scratch
 # For a registry and a database with TLS.
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
-COPY --from=build /out/indexer /out/healthcheck /bin/
+# As a directory, so that the link stays a link.
+COPY --from=build /out/ /bin/
 USER 65532:65532
 # 8080 serves clients and the registry's events, 8081 is for probes and metrics.
 ENV PORTBOOK_HTTP_ADDRESS=:8080 PORTBOOK_HTTP_OPERATIONS_ADDRESS=:8081
 EXPOSE 8080 8081
-ENTRYPOINT ["/bin/indexer"]
+ENTRYPOINT ["/bin/portbook"]
 CMD ["serve"]

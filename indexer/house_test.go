@@ -26,15 +26,15 @@ const ours = "github.com/portbook/portbook/"
 var mayImport = map[string][]string{
 	"indexer/rdsiam/rdsiamtest": nil, // for tests
 
-	"indexer":             nil,
-	"indexer/query":       {"indexer"},
-	"indexer/config":      nil,
-	"indexer/remote":      {"indexer"},
-	"indexer/postgres":    {"indexer", "indexer/query"},
-	"indexer/rdsiam":      {"indexer"},
-	"indexer/web":         {"indexer", "indexer/query"},
-	"indexer/ingest":      {"indexer", "indexer/postgres", "indexer/remote"},
-	"indexer/cmd/indexer": {"indexer", "indexer/config", "indexer/ingest", "indexer/postgres", "indexer/rdsiam", "indexer/remote", "indexer/web", "schema"},
+	"indexer":              nil,
+	"indexer/query":        {"indexer"},
+	"indexer/config":       nil,
+	"indexer/remote":       {"indexer"},
+	"indexer/postgres":     {"indexer", "indexer/query"},
+	"indexer/rdsiam":       {"indexer"},
+	"indexer/web":          {"indexer", "indexer/query"},
+	"indexer/ingest":       {"indexer", "indexer/postgres", "indexer/remote"},
+	"indexer/cmd/portbook": {"indexer", "indexer/config", "indexer/ingest", "indexer/postgres", "indexer/rdsiam", "indexer/remote", "indexer/web", "schema"},
 }
 
 // closed are the modules whose packages import none of ours but each other.
@@ -100,7 +100,7 @@ func importsOf(t *testing.T, module string) map[string][]string {
 // purpose: each line is code that we ship.
 func TestModules(t *testing.T) {
 	t.Parallel()
-	cmd := exec.Command("go", "list", "-deps", "-f", "{{with .Module}}{{.Path}}{{end}}", "./cmd/indexer")
+	cmd := exec.Command("go", "list", "-deps", "-f", "{{with .Module}}{{.Path}}{{end}}", "./cmd/portbook")
 	cmd.Env = append(os.Environ(), "GOWORK=off")
 	out, err := cmd.Output()
 	if err != nil {
@@ -120,6 +120,6 @@ func TestModules(t *testing.T) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("cmd/indexer is linked with other modules than %s says (-want +got); `make golden` rewrites it:\n%s", golden, diff)
+		t.Errorf("cmd/portbook is linked with other modules than %s says (-want +got); `make golden` rewrites it:\n%s", golden, diff)
 	}
 }

@@ -19,7 +19,7 @@ import (
 const oldestServer = 14
 
 // ErrNotMigrated says that the database does not have all of the schema yet: a
-// writer's start or `indexer migrate up` brings it.
+// writer's start or `portbook migrate up` brings it.
 var ErrNotMigrated = errors.New("the schema is not up to date")
 
 // A NewerError says that the database has migrations which this program does
@@ -30,7 +30,7 @@ type NewerError struct {
 }
 
 func (e *NewerError) Error() string {
-	return fmt.Sprintf("the schema of the database is at version %d, and this program knows versions up to %d: run a newer program, or take the migrations back with the one that made them (indexer migrate down)", e.Database, e.Program)
+	return fmt.Sprintf("the schema of the database is at version %d, and this program knows versions up to %d: run a newer program, or take the migrations back with the one that made them (portbook migrate down)", e.Database, e.Program)
 }
 
 // Check reports whether this program can work with the schema of the database

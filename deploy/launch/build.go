@@ -10,12 +10,12 @@ import (
 	"github.com/portbook/portbook/schema/localpg/process"
 )
 
-// programs are what is built, and where from.
-var programs = []struct{ name, module, pkg, hint string }{
+// programs are built from the packages pkg of our modules, as the files binary.
+var programs = []struct{ name, binary, module, pkg, hint string }{
 	// 197 s of CPU with all of its storage drivers, measured; about 2 minutes on
 	// two idle cores. Go keeps what it compiled, so the second time is seconds.
-	{"registry", "registry", ".", "the first time takes some minutes"},
-	{"indexer", "indexer", "./cmd/indexer", "the first time takes about a minute"},
+	{"registry", "registry", "registry", ".", "the first time takes some minutes"},
+	{"indexer", "portbook", "indexer", "./cmd/portbook", "the first time takes about a minute"},
 }
 
 // build compiles the programs of the clone into the data folder, where the
@@ -24,7 +24,7 @@ func (s *system) build(ctx context.Context) error {
 	for _, p := range programs {
 		s.out.print("Building the %s (%s)", p.name, p.hint)
 		begin := time.Now()
-		target := filepath.Join(s.data.path(binName), p.name)
+		target := filepath.Join(s.data.path(binName), p.binary)
 		cmd := exec.CommandContext(ctx, "go", "build", "-buildvcs="+stamp(ctx, s.cfg.Source), "-o", target, p.pkg)
 		cmd.Dir = filepath.Join(s.cfg.Source, p.module)
 		if out, err := cmd.CombinedOutput(); err != nil {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"os/exec"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -35,10 +36,11 @@ type child struct {
 	out  *output
 }
 
-// startChild starts a program of the data folder. Its environment is env alone:
-// a PGHOST or REGISTRY_STORAGE of the caller would change what runs.
-func (s *system) startChild(name string, env []string, args ...string) (*child, error) {
-	cmd := exec.Command(s.data.path(binName)+"/"+name, args...)
+// startChild starts a binary of the data folder; name stands in front of its log
+// lines. Its environment is env alone: a PGHOST or REGISTRY_STORAGE of the caller
+// would change what runs.
+func (s *system) startChild(name, binary string, env []string, args ...string) (*child, error) {
+	cmd := exec.Command(filepath.Join(s.data.path(binName), binary), args...)
 	cmd.Dir = s.data.dir
 	cmd.Env = env
 	p, err := process.Start(cmd, s.account, s.out.log(name))

@@ -240,7 +240,7 @@ func TestChildEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.out.hide("s3cret")
-	c, err := s.startChild("registry", nil)
+	c, err := s.startChild("registry", "registry", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -95,7 +95,7 @@ func (s *system) startRegistry(ctx context.Context) error {
 		return err
 	}
 	s.out.print("Starting the registry")
-	s.registry, err = s.startChild("registry", []string{
+	s.registry, err = s.startChild("registry", "registry", []string{
 		"REGISTRY_HTTP_ADDR=" + s.registryAddr,
 		"REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY=" + s.data.path(registryName),
 		"REGISTRY_NOTIFICATIONS_ENDPOINTS_0_URL=http://" + s.local() + "/events",
@@ -144,7 +144,7 @@ func (s *system) startIndexer(ctx context.Context) error {
 		return err
 	}
 	s.out.print("Starting the indexer")
-	s.indexer, err = s.startChild("indexer", s.passedOn(), "serve", "--config", s.data.path(indexerConfigName))
+	s.indexer, err = s.startChild("indexer", "portbook", s.passedOn(), "serve", "--config", s.data.path(indexerConfigName))
 	if err != nil {
 		return err
 	}

@@ -106,7 +106,7 @@ func TestSQLIsOf14(t *testing.T) {
 		}
 	}
 	statements := 0
-	for _, dir := range []string{".", "../cmd/indexer", "../../schema", "../../schema/localpg"} {
+	for _, dir := range []string{".", "../cmd/portbook", "../../schema", "../../schema/localpg"} {
 		for at, text := range literals(t, dir) {
 			if looksLikeSQL.MatchString(text) {
 				statements++

@@ -37,7 +37,7 @@ func (s *site) push(ctx context.Context) error {
 	}
 	// What the indexer finds anew from time to time it finds after a scan too; and
 	// the status tells of a scan that had something to look at.
-	return run(ctx, filepath.Join(s.data, "bin", "indexer"), "scan", "--config", filepath.Join(s.data, "indexer.yaml"))
+	return run(ctx, filepath.Join(s.data, "bin", "portbook"), "scan", "--config", filepath.Join(s.data, "indexer.yaml"))
 }
 
 // epoch is when the oldest image was made.

@@ -307,7 +307,7 @@ func (h *handbook) epochMoved(string) {
 
 func (h *handbook) begunAnew(string) {
 	h.t.Helper()
-	h.verify("indexer scan --config \"$SECRETS/writer.yaml\"\n")
+	h.verify("portbook scan --config \"$SECRETS/writer.yaml\"\n")
 	h.sameRows()
 	h.epochMoved("")
 }
@@ -315,7 +315,7 @@ func (h *handbook) begunAnew(string) {
 // verify compares book and registry.
 func (h *handbook) verify(first string) {
 	h.t.Helper()
-	h.command("indexer", first+`indexer verify --config "$SECRETS/writer.yaml"`)
+	h.command("indexer", first+`portbook verify --config "$SECRETS/writer.yaml"`)
 }
 
 // readerAnswers: without a primary the readers go on.
@@ -339,7 +339,7 @@ func (h *handbook) writerFollows(output string) {
 		h.t.Errorf("the numbers of the history are different ones, and go on after those of before the restore: got %s, want t|t", got)
 	}
 	h.within("the epoch is another", h.writer.Process, func() bool { return h.sql("standby", "SELECT epoch FROM catalogue_epoch") != h.epoch })
-	h.verify("indexer scan --config \"$SECRETS/writer.yaml\"\n")
+	h.verify("portbook scan --config \"$SECRETS/writer.yaml\"\n")
 	h.forbidden(standby, "portbook_app", "CREATE TABLE x ()")
 }
 

@@ -68,8 +68,8 @@ func newSite(t *testing.T) *site {
 	for _, name := range []string{"", "primary", "standby", "indexer", "secrets", "bin", "s"} {
 		s.check(os.MkdirAll(filepath.Join(s.dir, name), 0o755))
 	}
-	s.build("registry", ".")
-	s.build("indexer", "./cmd/indexer")
+	s.build("registry", ".", "registry")
+	s.build("indexer", "./cmd/portbook", "portbook")
 	s.check(os.WriteFile(filepath.Join(s.dir, "bin", "systemctl"), []byte(systemctl), 0o755))
 	s.own()
 	s.mailbox = s.freeAddress()
@@ -176,9 +176,9 @@ func (s *site) clear() {
 }
 
 // build makes a module's program, with the versions that users get.
-func (s *site) build(module, pkg string) {
+func (s *site) build(module, pkg, name string) {
 	s.t.Helper()
-	cmd := exec.Command("go", "build", "-buildvcs=false", "-o", filepath.Join(s.dir, "bin", module), pkg)
+	cmd := exec.Command("go", "build", "-buildvcs=false", "-o", filepath.Join(s.dir, "bin", name), pkg)
 	cmd.Dir = filepath.Join("../..", module)
 	cmd.Env = append(os.Environ(), "GOWORK=off")
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -298,7 +298,7 @@ type indexer struct {
 func (s *site) serve(file, address string, settings ...string) *indexer {
 	s.t.Helper()
 	i := &indexer{address: address, operations: s.freeAddress()}
-	cmd := exec.Command(filepath.Join(s.dir, "bin", "indexer"), "serve", "--config", filepath.Join(s.dir, "secrets", file))
+	cmd := exec.Command(filepath.Join(s.dir, "bin", "portbook"), "serve", "--config", filepath.Join(s.dir, "secrets", file))
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "PORTBOOK_EVENTS_TOKEN=" + token, "PORTBOOK_LOG_LEVEL=debug",
 		"PORTBOOK_HTTP_ADDRESS=" + address, "PORTBOOK_HTTP_OPERATIONS_ADDRESS=" + i.operations}, settings...)
 	var err error

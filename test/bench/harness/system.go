@@ -76,10 +76,10 @@ func NewSystem(ctx context.Context, data, log string) (*System, error) {
 }
 
 func (s *System) start(ctx context.Context) (err error) {
-	if err := s.build(ctx, "registry", "."); err != nil {
+	if err := s.build(ctx, "registry", ".", "registry"); err != nil {
 		return err
 	}
-	if err := s.build(ctx, "indexer", "./cmd/indexer"); err != nil {
+	if err := s.build(ctx, "indexer", "./cmd/portbook", "portbook"); err != nil {
 		return err
 	}
 	config := localpg.Config{Dir: s.Data, Durable: true}
@@ -90,9 +90,9 @@ func (s *System) start(ctx context.Context) (err error) {
 	return err
 }
 
-// build makes a module's program, with the versions that users get.
-func (s *System) build(ctx context.Context, module, pkg string) error {
-	cmd := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-o", filepath.Join(s.dir, module), pkg)
+// build builds a package of a module, with the versions that users get.
+func (s *System) build(ctx context.Context, module, pkg, name string) error {
+	cmd := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-o", filepath.Join(s.dir, name), pkg)
 	cmd.Dir = filepath.Join(s.clone, module)
 	cmd.Env = append(os.Environ(), "GOWORK=off")
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -239,7 +239,7 @@ type Indexer struct {
 	URL string
 }
 
-// StartIndexer starts "indexer serve" on a database. Settings are added to what
+// StartIndexer starts "portbook serve" on a database. Settings are added to what
 // it needs; all else is as it comes.
 func (s *System) StartIndexer(ctx context.Context, database, address string, settings ...string) (*Indexer, error) {
 	operations, err := FreeAddress()
@@ -254,12 +254,12 @@ func (s *System) StartIndexer(ctx context.Context, database, address string, set
 	return &Indexer{p, "http://" + address}, ready(ctx, p, "http://"+operations+"/readyz")
 }
 
-// StartScan starts "indexer scan" of a registry.
+// StartScan starts "portbook scan" of a registry.
 func (s *System) StartScan(registry, database string) (*Program, error) {
 	return s.launchIndexer(database, []string{"PORTBOOK_REGISTRY_URL=" + registry}, "scan")
 }
 
-// StartVerify starts "indexer verify", which compares a book with its registry.
+// StartVerify starts "portbook verify", which compares a book with its registry.
 func (s *System) StartVerify(registry, database string) (*Program, error) {
 	return s.launchIndexer(database, []string{"PORTBOOK_REGISTRY_URL=" + registry}, "verify")
 }
@@ -267,7 +267,7 @@ func (s *System) StartVerify(registry, database string) (*Program, error) {
 // nowhere is the address of a registry that is never asked.
 const nowhere = "http://registry.invalid"
 
-// Migrate runs "indexer migrate up" on a database.
+// Migrate runs "portbook migrate up" on a database.
 func (s *System) Migrate(ctx context.Context, database string) error {
 	p, err := s.launchIndexer(database, []string{"PORTBOOK_REGISTRY_URL=" + nowhere}, "migrate", "up", "--yes")
 	if err != nil {
@@ -279,13 +279,13 @@ func (s *System) Migrate(ctx context.Context, database string) error {
 		return ctx.Err()
 	}
 	if outcome := p.Outcome(); outcome != "exit status 0" {
-		return fmt.Errorf("indexer migrate up: %s: %s", outcome, p.Tail())
+		return fmt.Errorf("portbook migrate up: %s: %s", outcome, p.Tail())
 	}
 	return nil
 }
 
 func (s *System) launchIndexer(database string, settings []string, args ...string) (*Program, error) {
-	return s.launch("indexer", append([]string{"PORTBOOK_DATABASE_POSTGRES_URL=" + s.Postgres.URL(database)}, settings...), args...)
+	return s.launch("portbook", append([]string{"PORTBOOK_DATABASE_POSTGRES_URL=" + s.Postgres.URL(database)}, settings...), args...)
 }
 
 // FreeAddress is one of this machine on which nobody listens.

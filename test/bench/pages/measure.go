@@ -129,7 +129,7 @@ func (b *bench) makeBook(ctx context.Context) error {
 		return err
 	}
 	if outcome := scan.Outcome(); outcome != "exit status 0" {
-		return fmt.Errorf("indexer scan: %s: %s", outcome, scan.Tail())
+		return fmt.Errorf("portbook scan: %s: %s", outcome, scan.Tail())
 	}
 	registry.Stop()
 	// As a book is that has been there for a while.

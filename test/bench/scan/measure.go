@@ -264,7 +264,7 @@ func (b *bench) counts(ctx context.Context, s *harness.Section) error {
 	return b.dropDatabase(ctx, conn)
 }
 
-// pushes runs "indexer serve" with events on, on the book of the first scans.
+// pushes runs "portbook serve" with events on, on the book of the first scans.
 func (b *bench) pushes(ctx context.Context, s *harness.Section) error {
 	address, err := harness.FreeAddress()
 	if err != nil {

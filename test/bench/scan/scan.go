@@ -59,7 +59,7 @@ func bareRun(ctx context.Context, meters map[string]func() float64, r *reader, p
 	return m, err
 }
 
-// scanRun runs "indexer scan". The time is that of the scan itself, from its
+// scanRun runs "portbook scan". The time is that of the scan itself, from its
 // started_at until it is finished and no task is left, as the database sees it:
 // a process's start, and the half second after which it looks whether it is
 // done, are no part of it.
@@ -124,7 +124,7 @@ func ended(ctx context.Context, p *harness.Program, m *measurement) error {
 			return false, nil
 		}
 		if outcome := p.Outcome(); outcome != "exit status 0" {
-			return false, fmt.Errorf("indexer scan: %s: %s", outcome, p.Tail())
+			return false, fmt.Errorf("portbook scan: %s: %s", outcome, p.Tail())
 		}
 		return true, nil
 	})

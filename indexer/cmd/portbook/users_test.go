@@ -296,7 +296,7 @@ func TestPrimeDBRefuses(t *testing.T) {
 		{"secret\n", []string{strings.Repeat("ö", 32)}, "has 64 bytes"},
 		{"secret\n", []string{"mig"}, "is database.migrationUser"},
 		{"secret\n", []string{"app", "--reader", "--migration"}, "none of the others can be"},
-		{"secret\n", nil, "prime-db makes one user, and 0 are named: write indexer prime-db USER"},
+		{"secret\n", nil, "prime-db makes one user, and 0 are named: write portbook prime-db USER"},
 	} {
 		out, code := answered(t, environ, test.input, append([]string{"prime-db"}, test.args...)...)
 		if code != 1 || !strings.Contains(out, test.says) || strings.Contains(out, "secret") {

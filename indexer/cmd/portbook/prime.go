@@ -45,10 +45,10 @@ output of --dry-run sees it: what is sent is a SCRAM-SHA-256 verifier.
 It connects as database.migrationUser, which must be allowed to make roles
 (CREATEROLE). If it is not, give the output of --dry-run to somebody who is:
 
-    indexer prime-db --dry-run registry_app | psql -U postgres registry`,
+    portbook prime-db --dry-run registry_app | psql -U postgres registry`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return fmt.Errorf("prime-db makes one user, and %d are named: write indexer prime-db USER", len(args))
+				return fmt.Errorf("prime-db makes one user, and %d are named: write portbook prime-db USER", len(args))
 			}
 			return nil
 		},

@@ -28,7 +28,7 @@ func TestDatabaseAlone(t *testing.T) {
 	} {
 		out, code := answered(t, []string{"PORTBOOK_REGISTRY_URL="}, test.input, append(strings.Fields(test.args), "--config", path)...)
 		if code != test.code || !strings.Contains(out, test.says) {
-			t.Errorf("indexer %s ended with %d, want %d and %q:\n%s", test.args, code, test.code, test.says, out)
+			t.Errorf("portbook %s ended with %d, want %d and %q:\n%s", test.args, code, test.code, test.says, out)
 		}
 	}
 }

@@ -1,4 +1,4 @@
-// Indexer keeps the book of a container registry: see serve, scan, verify,
+// Portbook keeps the book of a container registry: see serve, scan, verify,
 // migrate, prime-db and config. This package reads the configuration and wires
 // the others together; it holds no rule of its own.
 package main
@@ -49,7 +49,7 @@ func main() {
 	case errors.As(err, &quiet):
 		os.Exit(int(quiet))
 	default:
-		fmt.Fprintln(os.Stderr, "indexer:", refusal(err))
+		fmt.Fprintln(os.Stderr, "portbook:", refusal(err))
 		os.Exit(1)
 	}
 }
@@ -74,7 +74,7 @@ func arguments(args []string) []string {
 
 func root() *cobra.Command {
 	command := &cobra.Command{
-		Use:           "indexer",
+		Use:           "portbook",
 		Short:         "Keeps the book of a container registry: what is in it, searchable",
 		Version:       programVersion(),
 		SilenceUsage:  true,

@@ -197,7 +197,7 @@ func (p *parts) public(stopping <-chan struct{}) (http.Handler, starter, error) 
 		p.log.Warn("events.token is empty: whoever reaches the address can ask for any reference to be read again, and for a scan a minute")
 	}
 	if p.config.Interval.FetchAll == 0 {
-		p.log.Warn("interval.fetch_all is 0: after the scan of this start nothing is ever scanned again, and what no event tells, as after a restart of the registry, stays missing until somebody runs `indexer scan`",
+		p.log.Warn("interval.fetch_all is 0: after the scan of this start nothing is ever scanned again, and what no event tells, as after a restart of the registry, stays missing until somebody runs `portbook scan`",
 			"remedy", "leave interval.fetch_all out, which scans each hour, or write a duration")
 	}
 	workers := p.workers()

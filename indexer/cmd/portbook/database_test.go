@@ -33,7 +33,7 @@ func users(t *testing.T) (server *localpg.Server, at string) {
 	return server, port(t, server)
 }
 
-// serves starts `indexer serve`, waits until it is ready, and gives its address
+// serves starts `portbook serve`, waits until it is ready, and gives its address
 // and what it has printed so far.
 func serves(t *testing.T, environ []string, args ...string) (address string, printed func() string) {
 	t.Helper()
@@ -180,7 +180,7 @@ func TestRefusals(t *testing.T) {
 		name, url string
 		want      []string
 	}{
-		{"password", url("db_app", here, "registry"), []string{"db_app@" + here + "/registry", "28P01", "indexer config check"}},
+		{"password", url("db_app", here, "registry"), []string{"db_app@" + here + "/registry", "28P01", "portbook config check"}},
 		{"user", url("nobody", here, "registry"), []string{"nobody@" + here + "/registry", "28P01"}},
 		{"database", strings.Replace(url("db_app", here, "none"), secret, "app", 1), []string{"db_app@" + here + "/none", "3D000", "create the database"}},
 		{"host", url("db_app", "nowhere.invalid:5432", "registry"), []string{"db_app@nowhere.invalid:5432/registry", "correct database.host"}},

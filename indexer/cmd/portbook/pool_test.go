@@ -253,7 +253,7 @@ func getAs(c *http.Client, client int, url string) (*http.Response, error) {
 }
 
 // watchBackends gives the most connections that a user had while f ran. Not
-// counted are those of `indexer verify`, which is another process.
+// counted are those of `portbook verify`, which is another process.
 func (f *fleet) watchBackends(pool *pgxpool.Pool, user string, during func()) (most int) {
 	f.t.Helper()
 	ctx, stop := context.WithCancel(f.t.Context())

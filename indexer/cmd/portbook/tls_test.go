@@ -223,7 +223,7 @@ func indexerCommand(t *testing.T, environ []string, args ...string) (out string,
 	cmd.Stdout, cmd.Stderr = &b, &b
 	err := cmd.Run()
 	if ctx.Err() != nil {
-		t.Fatalf("indexer %s did not end: %v\n%s", strings.Join(args, " "), err, b.String())
+		t.Fatalf("portbook %s did not end: %v\n%s", strings.Join(args, " "), err, b.String())
 	}
 	return b.String(), cmd.ProcessState.ExitCode()
 }

@@ -32,7 +32,7 @@ func answered(t *testing.T, environ []string, input string, args ...string) (out
 	var b bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &b, &b
 	if err := cmd.Run(); ctx.Err() != nil {
-		t.Fatalf("indexer %s did not end: %v\n%s", strings.Join(args, " "), err, b.String())
+		t.Fatalf("portbook %s did not end: %v\n%s", strings.Join(args, " "), err, b.String())
 	}
 	return b.String(), cmd.ProcessState.ExitCode()
 }

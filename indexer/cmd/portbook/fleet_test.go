@@ -76,12 +76,12 @@ var builds struct {
 func build(t *testing.T) string {
 	t.Helper()
 	builds.once.Do(func() {
-		dir, err := os.MkdirTemp("", "indexer")
+		dir, err := os.MkdirTemp("", "portbook")
 		if err != nil {
 			builds.err = err
 			return
 		}
-		builds.binary = filepath.Join(dir, "indexer")
+		builds.binary = filepath.Join(dir, "portbook")
 		out, err := exec.Command("go", "build", "-o", builds.binary, ".").CombinedOutput()
 		if err != nil {
 			builds.err = fmt.Errorf("go build: %w: %s", err, out)
@@ -203,7 +203,7 @@ func (f *fleet) run(args ...string) (output string, err error) {
 	return out.String(), err
 }
 
-// equal waits until `indexer verify` finds no difference.
+// equal waits until `portbook verify` finds no difference.
 func (f *fleet) equal(patience time.Duration) {
 	f.t.Helper()
 	var last string

@@ -255,9 +255,9 @@ func remedy(failed *pgconn.ConnectError) string {
 		switch answer.Code {
 		case "28P01": // invalid_password
 			if failed.Config.Password == "" {
-				return "no password was given: set database.password or database.migrationPassword, or add a line for this user to the pgpass file (indexer config check tells what is read)"
+				return "no password was given: set database.password or database.migrationPassword, or add a line for this user to the pgpass file (portbook config check tells what is read)"
 			}
-			return "indexer config check tells where this user's password is read"
+			return "portbook config check tells where this user's password is read"
 		case "28000": // invalid_authorization_specification
 			return "check the user, and the server's pg_hba.conf for this user, address and TLS; on RDS with dynamicAuth, GRANT rds_iam to the user, and let the workload's IAM role rds-db:connect as it"
 		case "3D000": // invalid_catalog_name
