@@ -11,10 +11,10 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/postgres/pg"
 )
 
 // Apply takes in what reading a batch of tasks found, in one transaction:
@@ -45,16 +45,10 @@ func (s *Store) ApplyUnlessLocked(ctx context.Context, findings []indexer.Findin
 	switch {
 	case err != nil && begun && errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return fmt.Errorf("%s: %w", what, indexer.ErrTooSlow)
-	case isLockTimeout(err):
+	case pg.IsLockTimeout(err):
 		return fmt.Errorf("%s: %w", what, ErrLocked)
 	}
-	return wrap(what, err)
-}
-
-// isLockTimeout reports lock_not_available.
-func isLockTimeout(err error) bool {
-	var pg *pgconn.PgError
-	return errors.As(err, &pg) && pg.Code == "55P03"
+	return pg.Wrap(what, err)
 }
 
 // An application is one run of Apply.
@@ -127,9 +121,9 @@ func (a *application) lockRepositories(findings []indexer.Finding) error {
 		Name string
 	}
 	var rows []row
-	queue(batch, &rows, lock, all)
+	pg.Queue(batch, &rows, lock, all)
 	var known []struct{ Linked bool }
-	queue(batch, &known, linkedQuery+" AS linked", all)
+	pg.Queue(batch, &known, linkedQuery+" AS linked", all)
 	err := a.send(batch)
 	a.linked = linked(len(known) > 0 && known[0].Linked || slices.ContainsFunc(findings, func(f indexer.Finding) bool { return bool(links(f)) }))
 	a.repositories = map[string]int32{}
@@ -195,7 +189,7 @@ func (a *application) unknown(asks []indexer.Ask) ([]indexer.Ask, error) {
 	var digests [][]byte
 	for _, x := range asks {
 		if d, err := digest.Parse(x.Reference); err == nil {
-			repositories, digests = append(repositories, x.Repository), append(digests, bytesOf(d))
+			repositories, digests = append(repositories, x.Repository), append(digests, pg.DigestBytes(d))
 		}
 	}
 	if len(digests) == 0 {
@@ -205,13 +199,13 @@ func (a *application) unknown(asks []indexer.Ask) ([]indexer.Ask, error) {
 		Name   string
 		Digest []byte
 	}
-	known, err := collect[row](a.ctx, a.tx, `
+	known, err := pg.Collect[row](a.ctx, a.tx, `
 		SELECT DISTINCT r.name, m.digest FROM unnest($1::text[], $2::bytea[]) AS wanted (name, digest)
 		JOIN repository r ON r.name = wanted.name
 		JOIN manifest m ON m.repository_id = r.id AND m.digest = wanted.digest AND m.problems = '{}'`, repositories, digests)
 	skip := map[[2]string]bool{}
 	for _, k := range known {
-		skip[[2]string{k.Name, digestOf(k.Digest).String()}] = true
+		skip[[2]string{k.Name, pg.DigestFrom(k.Digest).String()}] = true
 	}
 	var kept []indexer.Ask
 	for _, x := range asks {
@@ -251,23 +245,6 @@ func bump(ctx context.Context, tx pgx.Tx, c cluster) error {
 	}
 	_, err = tx.Exec(ctx, q, string(c), shard)
 	return err
-}
-
-// timeOf gives a time as stored: null for the zero one, and for one that
-// Postgres cannot hold (an image may claim to be made in the year 292277026596).
-func timeOf(t time.Time) *time.Time {
-	if t.IsZero() || t.Year() < -4000 || t.Year() > 9999 {
-		return nil
-	}
-	return &t
-}
-
-// timeFrom is the reverse of timeOf.
-func timeFrom(t *time.Time) time.Time {
-	if t == nil {
-		return time.Time{}
-	}
-	return *t
 }
 
 // idOf gives a repository's number; lockRepositories made sure there is one.

@@ -12,6 +12,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/postgres/pg"
 	"github.com/portbook/portbook/indexer/query"
 	"github.com/portbook/portbook/schema/schematest"
 )
@@ -424,7 +425,7 @@ func TestRowsFollow(t *testing.T) {
 		default:
 			s.find(name, tag(), pick())
 		}
-		kept, err := column[string](t.Context(), s.pool, rows)
+		kept, err := pg.Column[string](t.Context(), s.pool, rows)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -434,7 +435,7 @@ func TestRowsFollow(t *testing.T) {
 		if _, err := s.Reform(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		whole, err := column[string](t.Context(), s.pool, rows)
+		whole, err := pg.Column[string](t.Context(), s.pool, rows)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -503,7 +504,7 @@ func TestLargeIndexIsLinear(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := rowsRead()
-	if _, err := tx.Exec(t.Context(), imagesOf(touchedManifests(true), true), []int32{repository}, [][]byte{bytesOf(index.Digest)}, []bool{true}); err != nil {
+	if _, err := tx.Exec(t.Context(), imagesOf(touchedManifests(true), true), []int32{repository}, [][]byte{pg.DigestBytes(index.Digest)}, []bool{true}); err != nil {
 		t.Fatal(err)
 	}
 	if rows, most := rowsRead()-before, 50*entries; rows > most {

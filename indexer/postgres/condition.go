@@ -9,6 +9,7 @@ import (
 	sq "github.com/Masterminds/squirrel"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/postgres/pg"
 	"github.com/portbook/portbook/indexer/query"
 )
 
@@ -193,7 +194,7 @@ func sharedIndex(clause query.Clause) sq.Sqlizer {
 		if term == "" {
 			return nil
 		}
-		key, _, _ := strings.Cut(term, separator)
+		key, _, _ := strings.Cut(term, pg.Separator)
 		hashes, args = append(hashes, "hashtextextended(?, 0)", "~hashtextextended(?, 0)", hash(manyTerm)), append(args, term, key)
 	}
 	return sq.Expr("s.terms && ARRAY["+strings.Join(hashes, ", ")+"]", args...)
@@ -228,7 +229,7 @@ func hasTerm(term string) sq.Sqlizer {
 
 // imageHas asks for a key or term, as termOf gives them, in image_search AS i.
 func imageHas(term string) sq.Sqlizer {
-	if strings.Contains(term, separator) {
+	if strings.Contains(term, pg.Separator) {
 		return sq.Expr("i.pairs @> ARRAY[hashtextextended(?, 0)]", term)
 	}
 	return sq.Expr("i.keys @> ARRAY[hashtextextended(?, 0)]", term)
@@ -395,7 +396,7 @@ func termOf(t query.Term) (term string, exact bool) {
 	case isGlob(t.Value), strings.HasSuffix(t.Name, "created"), strings.HasSuffix(t.Name, "build-date"):
 		return key, false
 	}
-	return key + separator + cut(t.Value), true
+	return key + pg.Separator + cut(t.Value), true
 }
 
 // digestRange gives the least and the greatest digest that begin with the digits

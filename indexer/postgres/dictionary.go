@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/postgres/pg"
 )
 
 // A dictionary remembers the numbers of media types and platforms. They are
@@ -109,7 +110,7 @@ func (s *Store) words(ctx context.Context, findings []indexer.Finding) (words, e
 			return w, nil
 		}
 		if err := s.learnWords(ctx, w, newTypes, newPlatforms); err != nil {
-			return w, wrap("dictionary", err)
+			return w, pg.Wrap("dictionary", err)
 		}
 		mediaTypes, platforms = newTypes, newPlatforms
 	}
@@ -209,14 +210,14 @@ func (s *Store) learnWords(ctx context.Context, w words, mediaTypes []string, pl
 	var places []platform
 	batch := &pgx.Batch{}
 	if len(mediaTypes) > 0 {
-		queue(batch, &types, ofTypes, mediaTypes)
+		pg.Queue(batch, &types, ofTypes, mediaTypes)
 	}
 	if len(platforms) > 0 {
 		var oss, architectures, variants []string
 		for _, p := range platforms {
 			oss, architectures, variants = append(oss, p.OS), append(architectures, p.Architecture), append(variants, p.Variant)
 		}
-		queue(batch, &places, ofPlatforms, oss, architectures, variants)
+		pg.Queue(batch, &places, ofPlatforms, oss, architectures, variants)
 	}
 	return s.pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error {
 		c, err := s.clusterOf(ctx, conn.Conn())

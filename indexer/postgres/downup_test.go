@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/portbook/portbook/indexer/postgres/pg"
 	"github.com/portbook/portbook/schema"
 	"github.com/portbook/portbook/schema/schematest"
 )
@@ -89,7 +90,7 @@ func (s shelf) derived() map[string][]string {
 		if table == "repository_search" { // the order of terms is none
 			q = "SELECT (to_jsonb(x) - 'terms')::text || ARRAY(SELECT unnest(terms) ORDER BY 1)::text FROM " + table + " x ORDER BY 1"
 		}
-		list, err := column[string](s.t.Context(), s.pool, q)
+		list, err := pg.Column[string](s.t.Context(), s.pool, q)
 		if err != nil || len(list) == 0 {
 			s.t.Fatal(table, list, err)
 		}

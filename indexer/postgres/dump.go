@@ -8,6 +8,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/postgres/pg"
 )
 
 // batchBytes is how many bytes of bodies AllManifests gives, and one body more:
@@ -16,8 +17,8 @@ const batchBytes = 8 << 20
 
 // Names gives the names of repositories that have a tag, in order.
 func (v *View) Names(ctx context.Context, after string, limit int) ([]string, error) {
-	names, err := column[string](ctx, v.tx, "SELECT name FROM repository_search WHERE name > $1 ORDER BY name LIMIT $2", indexer.CleanText(after), limit)
-	return names, wrap(fmt.Sprintf("names after %q", after), err)
+	names, err := pg.Column[string](ctx, v.tx, "SELECT name FROM repository_search WHERE name > $1 ORDER BY name LIMIT $2", indexer.CleanText(after), limit)
+	return names, pg.Wrap(fmt.Sprintf("names after %q", after), err)
 }
 
 // AllManifests gives the manifests of all repositories, in order of repository
@@ -59,8 +60,8 @@ func (v *View) AllManifests(ctx context.Context, afterRepository string, afterDi
 		Problems                      []string
 		Body, Config                  []byte
 	}
-	after := append([]byte{}, bytesOf(afterDigest)...) // empty, not null: before all digests
-	rows, err := collect[row](ctx, v.tx, q, indexer.CleanText(afterRepository), after, limit, batchBytes)
+	after := append([]byte{}, pg.DigestBytes(afterDigest)...) // empty, not null: before all digests
+	rows, err := pg.Collect[row](ctx, v.tx, q, indexer.CleanText(afterRepository), after, limit, batchBytes)
 	var manifests []indexer.Manifest
 	for _, r := range rows {
 		manifests = append(manifests, storedManifest{
@@ -68,7 +69,7 @@ func (v *View) AllManifests(ctx context.Context, afterRepository string, afterDi
 			CreatedAt: r.CreatedAt, SeenAt: r.SeenAt, Problems: r.Problems, Body: r.Body, Config: r.Config,
 		}.manifest(r.Name))
 	}
-	return manifests, wrap(fmt.Sprintf("manifests after %q", afterRepository), err)
+	return manifests, pg.Wrap(fmt.Sprintf("manifests after %q", afterRepository), err)
 }
 
 // AllTags gives the tags of all repositories, in order of repository and name,
@@ -91,13 +92,13 @@ func (v *View) AllTags(ctx context.Context, afterRepository, afterTag string, li
 		MovedAt          time.Time
 		Problem          string
 	}
-	rows, err := collect[row](ctx, v.tx, q, indexer.CleanText(afterRepository), indexer.CleanText(afterTag), limit)
+	rows, err := pg.Collect[row](ctx, v.tx, q, indexer.CleanText(afterRepository), indexer.CleanText(afterTag), limit)
 	var tags []indexer.TagOf
 	for _, r := range rows {
 		tags = append(tags, indexer.TagOf{Repository: r.Repository,
-			Tag: indexer.Tag{Name: r.Name, Digest: digestOf(r.Digest), MovedAt: r.MovedAt, Problem: indexer.StoredReason(r.Problem)}})
+			Tag: indexer.Tag{Name: r.Name, Digest: pg.DigestFrom(r.Digest), MovedAt: r.MovedAt, Problem: indexer.StoredReason(r.Problem)}})
 	}
-	return tags, wrap(fmt.Sprintf("tags after %q", afterRepository), err)
+	return tags, pg.Wrap(fmt.Sprintf("tags after %q", afterRepository), err)
 }
 
 // HistoryAt gives the id than which all moves that were seen until a time are
@@ -120,5 +121,5 @@ func (v *View) HistoryAt(ctx context.Context, at time.Time) (int64, error) {
 		SELECT COALESCE((SELECT high FROM half WHERE high - low <= 1 AND high <= (SELECT last FROM ends)), 0)`
 	var id int64
 	err := v.tx.QueryRow(ctx, q, at).Scan(&id)
-	return id, wrap(fmt.Sprintf("history at %v", at), err)
+	return id, pg.Wrap(fmt.Sprintf("history at %v", at), err)
 }

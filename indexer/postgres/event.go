@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/postgres/pg"
 )
 
 // Receive stores events and the tasks that they ask for, in one transaction, and
@@ -38,7 +39,7 @@ func (s *Store) Receive(ctx context.Context, events []indexer.Event) (fresh int,
 		queueAsk(batch, asks)
 		return meet(ctx, tx, batch, instances)
 	})
-	return fresh, wrap("receive events", err)
+	return fresh, pg.Wrap("receive events", err)
 }
 
 // storeEvents returns the ids that were not stored before.
@@ -57,7 +58,7 @@ func storeEvents(ctx context.Context, tx pgx.Tx, events []indexer.Event) (map[st
 	batch := &pgx.Batch{}
 	stored := map[string]bool{}
 	for _, e := range events {
-		batch.Queue(q, indexer.CleanText(e.ID), timeOf(e.At), indexer.CleanText(e.Action), e.Repository, e.Tag, bytesOf(e.Digest),
+		batch.Queue(q, indexer.CleanText(e.ID), pg.TimeOrNull(e.At), indexer.CleanText(e.Action), e.Repository, e.Tag, pg.DigestBytes(e.Digest),
 			indexer.CleanText(e.MediaType), indexer.CleanText(e.Actor), indexer.CleanText(e.UserAgent), indexer.CleanText(e.Instance))
 	}
 	results := tx.SendBatch(ctx, batch)

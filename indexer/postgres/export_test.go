@@ -5,17 +5,18 @@ import (
 	"fmt"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/postgres/pg"
 )
 
 // Sleep keeps a view's connection busy for some seconds, as a long query does.
 func Sleep(ctx context.Context, v *View, seconds int) error {
 	_, err := v.tx.Exec(ctx, "SELECT pg_sleep($1)", seconds)
-	return wrap("sleep", err)
+	return pg.Wrap("sleep", err)
 }
 
 // Scan reads the one row of a query of a view's snapshot.
 func Scan(ctx context.Context, v *View, q string, into ...any) error {
-	return wrap(q, v.tx.QueryRow(ctx, q).Scan(into...))
+	return pg.Wrap(q, v.tx.QueryRow(ctx, q).Scan(into...))
 }
 
 // Words looks up the media types and platforms of findings.

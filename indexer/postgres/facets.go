@@ -9,6 +9,7 @@ import (
 	sq "github.com/Masterminds/squirrel"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/postgres/pg"
 	"github.com/portbook/portbook/indexer/query"
 )
 
@@ -36,13 +37,13 @@ func (v *View) Facets(ctx context.Context, q query.Query) (indexer.Facets, error
 	images := s.images // of what was asked, not of how it is found
 	ids, err := v.found(ctx, s)
 	if err != nil {
-		return indexer.Facets{}, wrap("facets", err)
+		return indexer.Facets{}, pg.Wrap("facets", err)
 	}
 	counted := ids[:min(len(ids), indexer.MaxFaceted)]
 	facets := indexer.Facets{Counted: len(counted), All: len(counted) == len(ids)}
 	counts, err := v.countFacts(ctx, counted, images)
 	facets.Facets = facetsOf(counts, !facets.All)
-	return facets, wrap("facets", err)
+	return facets, pg.Wrap("facets", err)
 }
 
 // A factCount is how many repositories have a fact.
@@ -56,7 +57,7 @@ type factCount struct {
 // condition on the same image; so where there are such already, only the images
 // that fulfil them count.
 func (v *View) countFacts(ctx context.Context, ids []int32, images []query.Clause) ([]factCount, error) {
-	counts, err := collect[factCount](ctx, v.tx, rowFactsQuery, ids, len(images) == 0)
+	counts, err := pg.Collect[factCount](ctx, v.tx, rowFactsQuery, ids, len(images) == 0)
 	tooManyKeys := func(c factCount) bool { return c.Fact == manyTerm }
 	if err != nil || len(images) == 0 && !slices.ContainsFunc(counts, tooManyKeys) {
 		return counts, err
@@ -122,11 +123,11 @@ func (v *View) countImageFacts(ctx context.Context, ids []int32, clauses []query
 		SELECT fact, count(*)::int AS n, (SELECT count(*) FROM looked) >= ? AS at_least FROM (
 			SELECT fact FROM facts UNION ALL SELECT label.fact FROM keys JOIN label USING (key)
 		) AS has GROUP BY fact`
-	sql, args, err := statement(q, ids, maxFacetImages, append(sq.And{sq.Expr("true")}, imageConditions(clauses)...), labels, maxFacetImages)
+	sql, args, err := pg.Statement(q, ids, maxFacetImages, append(sq.And{sq.Expr("true")}, imageConditions(clauses)...), labels, maxFacetImages)
 	if err != nil {
 		return nil, err
 	}
-	return collect[factCount](ctx, v.tx, sql, args...)
+	return pg.Collect[factCount](ctx, v.tx, sql, args...)
 }
 
 // facetsOf sorts counts, all of which are lower bounds if atLeast says so. It

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/postgres/pg"
 )
 
 // Freshness is the catalogue version of this state, and when the last whole scan
@@ -19,8 +20,8 @@ func (v *View) Freshness(ctx context.Context) (indexer.Freshness, error) {
 	if err == nil {
 		f.Version, err = versionOf(epoch, shards)
 	}
-	v.version, f.ScannedAt = f.Version, timeFrom(scanned)
-	return f, wrap("freshness", err)
+	v.version, f.ScannedAt = f.Version, pg.TimeOrZero(scanned)
+	return f, pg.Wrap("freshness", err)
 }
 
 // CountRepositories is how many repositories have a tag. They are counted once
@@ -30,5 +31,5 @@ func (v *View) CountRepositories(ctx context.Context) (int, error) {
 		err = v.tx.QueryRow(ctx, "SELECT count(*) FROM repository_search").Scan(&n)
 		return n, err
 	})
-	return n, wrap("count of repositories", err)
+	return n, pg.Wrap("count of repositories", err)
 }

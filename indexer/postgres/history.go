@@ -8,13 +8,14 @@ import (
 	sq "github.com/Masterminds/squirrel"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/postgres/pg"
 )
 
 // History gives moves of tags, latest first, older than the move before (0: from
 // the latest): of one tag, of all of a repository's if tag is "", of everybody's
 // if repository is too.
 func (v *View) History(ctx context.Context, repository, tag string, before int64, limit int) ([]indexer.Move, error) {
-	sel := psql.Select("id", "repository", "tag", "from_digest", "to_digest", "seen_at", "seen_by").From("tag_history").
+	sel := pg.Builder.Select("id", "repository", "tag", "from_digest", "to_digest", "seen_at", "seen_by").From("tag_history").
 		OrderBy("id DESC").Suffix("LIMIT ?", limit)
 	if repository != "" {
 		sel = sel.Where(sq.Eq{"repository": indexer.CleanText(repository)})
@@ -32,14 +33,14 @@ func (v *View) History(ctx context.Context, repository, tag string, before int64
 		SeenAt               time.Time
 		SeenBy               string
 	}
-	rows, err := selected[row](ctx, v.tx, sel)
+	rows, err := pg.Selected[row](ctx, v.tx, sel)
 	var moves []indexer.Move
 	for _, r := range rows {
 		moves = append(moves, indexer.Move{
-			ID: r.ID, Repository: r.Repository, Tag: r.Tag, From: digestOf(r.FromDigest), To: digestOf(r.ToDigest), SeenAt: r.SeenAt, SeenBy: r.SeenBy,
+			ID: r.ID, Repository: r.Repository, Tag: r.Tag, From: pg.DigestFrom(r.FromDigest), To: pg.DigestFrom(r.ToDigest), SeenAt: r.SeenAt, SeenBy: r.SeenBy,
 		})
 	}
-	return moves, wrap("history of tags", err)
+	return moves, pg.Wrap("history of tags", err)
 }
 
 // RepositoriesAt gives the repositories that had a tag at a time, by name, as
@@ -59,8 +60,8 @@ func (v *View) RepositoriesAt(ctx context.Context, at time.Time, after string, l
 				AND NOT EXISTS (SELECT FROM tag_history later
 					WHERE later.repository = h.repository AND later.tag = h.tag AND later.id > h.id AND later.seen_at <= $1))
 		LIMIT $3`
-	names, err := column[string](ctx, v.tx, q, at, indexer.CleanText(after), limit)
-	return names, wrap(fmt.Sprintf("repositories at %v", at), err)
+	names, err := pg.Column[string](ctx, v.tx, q, at, indexer.CleanText(after), limit)
+	return names, pg.Wrap(fmt.Sprintf("repositories at %v", at), err)
 }
 
 // TagsAt gives the tags of a repository at a time, in bytewise order of name, as
@@ -80,5 +81,5 @@ func (v *View) TagsAt(ctx context.Context, repository string, at time.Time, afte
 		LEFT JOIN manifest m ON m.repository_id = r.id AND m.digest = t.digest` + shownJoins + `
 		ORDER BY t.name`
 	tags, err := v.shown(ctx, q, indexer.CleanText(repository), at, indexer.CleanText(after), limit)
-	return tags, wrap(fmt.Sprintf("tags of %q at %v", repository, at), err)
+	return tags, pg.Wrap(fmt.Sprintf("tags of %q at %v", repository, at), err)
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/postgres/pg"
 	"github.com/portbook/portbook/indexer/query"
 )
 
@@ -26,19 +27,19 @@ import (
 func (v *View) Images(ctx context.Context, q query.Images) ([]indexer.RepositoryImages, error) {
 	found, err := v.foundImages(ctx, q)
 	if err != nil {
-		return nil, wrap("images", err)
+		return nil, pg.Wrap("images", err)
 	}
 	lists, err := v.listsOf(ctx, found)
 	if err != nil {
-		return nil, wrap("image indexes", err)
+		return nil, pg.Wrap("image indexes", err)
 	}
 	if err := v.readTags(ctx, found, lists); err != nil {
-		return nil, wrap("tags of images", err)
+		return nil, pg.Wrap("tags of images", err)
 	}
 	groups := groupImages(q, found, lists)
 	budget(groups, maxAnswerBytes, maxRepositoryBytes, maxImageBytes)
 	if err := v.readMetadata(ctx, groups); err != nil {
-		return nil, wrap("labels of images", err)
+		return nil, pg.Wrap("labels of images", err)
 	}
 	return repositoriesFrom(groups), nil
 }
@@ -49,7 +50,7 @@ func (v *View) Images(ctx context.Context, q query.Images) ([]indexer.Repository
 // it do not stand there; that they differ, the repository tells, which may have
 // changed in something else too.
 func (v *View) ImagesState(ctx context.Context, q query.Images) (string, error) {
-	sel := psql.Select("count(*)", `COALESCE(bit_xor(hashtextextended(
+	sel := pg.Builder.Select("count(*)", `COALESCE(bit_xor(hashtextextended(
 			concat_ws(' ', i.repository_id, i.manifest_id, i.listed, i.pushed_at,
 				CASE WHEN i.listed THEN (SELECT r.updated_at FROM repository r WHERE r.id = i.repository_id) END, hash_array_extended(i.tags, 0), hash_array_extended(i.keys, 0), hash_array_extended(i.pairs, 0)), 0)), 0)`).
 		FromSelect(candidates(q), "i")
@@ -59,7 +60,7 @@ func (v *View) ImagesState(ctx context.Context, q query.Images) (string, error) 
 	}
 	var n, hash int64
 	if err := v.tx.QueryRow(ctx, sql, args...).Scan(&n, &hash); err != nil {
-		return "", wrap("state of images", err)
+		return "", pg.Wrap("state of images", err)
 	}
 	return fmt.Sprintf("%d %x", n, uint64(hash)), nil
 }
@@ -81,7 +82,7 @@ const metadataBytes = "(COALESCE(octet_length(%[1]s.labels::text), 0) + COALESCE
 // foundImages returns the images for which all conditions of q hold but those on
 // tags, in no order, without labels and annotations.
 func (v *View) foundImages(ctx context.Context, q query.Images) ([]*foundImage, error) {
-	sel := psql.Select("m.repository_id", "m.id", "r.name", "m.digest", "mt.name AS media_type", "COALESCE(p.os, '') AS os",
+	sel := pg.Builder.Select("m.repository_id", "m.id", "r.name", "m.digest", "mt.name AS media_type", "COALESCE(p.os, '') AS os",
 		"COALESCE(p.architecture, '') AS architecture", "i.listed", "CASE WHEN NOT i.listed THEN i.tags END AS tags",
 		fmt.Sprintf(metadataBytes, "m")+" AS bytes", "left(m.labels ->> '"+indexer.FlatpakRefLabel+"', 600) AS ref", "COALESCE(f.first_seen_at, m.seen_at) AS ref_since").
 		FromSelect(candidates(q), "i").
@@ -108,18 +109,18 @@ func (v *View) foundImages(ctx context.Context, q query.Images) ([]*foundImage, 
 }
 
 // listsOf returns the tagged image indexes that list what was found, in no order.
-func (v *View) listsOf(ctx context.Context, found []*foundImage) (map[manifestID]*foundList, error) {
+func (v *View) listsOf(ctx context.Context, found []*foundImage) (map[pg.ManifestID]*foundList, error) {
 	var repositories []int32
 	var ids []int64
 	var digests [][]byte
-	images := map[manifestID]*foundImage{}
+	images := map[pg.ManifestID]*foundImage{}
 	for _, i := range found {
 		if i.Listed {
 			repositories, ids, digests = append(repositories, i.RepositoryID), append(ids, i.ID), append(digests, i.Digest)
-			images[manifestID{i.RepositoryID, i.ID}] = i
+			images[pg.ManifestID{Repository: i.RepositoryID, ID: i.ID}] = i
 		}
 	}
-	lists := map[manifestID]*foundList{}
+	lists := map[pg.ManifestID]*foundList{}
 	if len(ids) == 0 {
 		return lists, nil
 	}
@@ -135,24 +136,24 @@ func (v *View) listsOf(ctx context.Context, found []*foundImage) (map[manifestID
 		Image, List  int64
 		Position     int32
 	}
-	pairs, err := collect[pair](ctx, v.tx, q, repositories, ids, digests)
+	pairs, err := pg.Collect[pair](ctx, v.tx, q, repositories, ids, digests)
 	if err != nil {
 		return nil, err
 	}
 	for _, p := range pairs {
-		id := manifestID{p.RepositoryID, p.List}
+		id := pg.ManifestID{Repository: p.RepositoryID, ID: p.List}
 		l := lists[id]
 		if l == nil {
 			l = &foundList{}
 			lists[id] = l
 		}
-		l.images = append(l.images, listedImage{foundImage: images[manifestID{p.RepositoryID, p.Image}], position: p.Position})
+		l.images = append(l.images, listedImage{foundImage: images[pg.ManifestID{Repository: p.RepositoryID, ID: p.Image}], position: p.Position})
 	}
 	return lists, v.readLists(ctx, lists)
 }
 
 // readLists reads what stands of image indexes, and forgets what is none with a tag.
-func (v *View) readLists(ctx context.Context, lists map[manifestID]*foundList) error {
+func (v *View) readLists(ctx context.Context, lists map[pg.ManifestID]*foundList) error {
 	const q = `
 		SELECT l.repository_id, l.id, l.digest, mt.name AS media_type, COALESCE(octet_length(l.annotations::text), 0)::bigint AS bytes
 		FROM unnest($1::int[], $2::bigint[]) AS w (repository_id, id)
@@ -167,13 +168,13 @@ func (v *View) readLists(ctx context.Context, lists map[manifestID]*foundList) e
 		MediaType    string
 		Bytes        int64
 	}
-	repositories, ids := columnsOf(maps.Keys(lists))
-	rows, err := collect[row](ctx, v.tx, q, repositories, ids)
+	repositories, ids := pg.ManifestColumns(maps.Keys(lists))
+	rows, err := pg.Collect[row](ctx, v.tx, q, repositories, ids)
 	for _, r := range rows {
-		l := lists[manifestID{r.RepositoryID, r.ID}]
-		l.id, l.digest, l.mediaType, l.bytes = manifestID{r.RepositoryID, r.ID}, r.Digest, r.MediaType, r.Bytes
+		l := lists[pg.ManifestID{Repository: r.RepositoryID, ID: r.ID}]
+		l.id, l.digest, l.mediaType, l.bytes = pg.ManifestID{Repository: r.RepositoryID, ID: r.ID}, r.Digest, r.MediaType, r.Bytes
 	}
-	maps.DeleteFunc(lists, func(_ manifestID, l *foundList) bool { return l.digest == nil })
+	maps.DeleteFunc(lists, func(_ pg.ManifestID, l *foundList) bool { return l.digest == nil })
 	return err
 }
 
@@ -181,11 +182,11 @@ func (v *View) readLists(ctx context.Context, lists map[manifestID]*foundList) e
 // index tells the tags of a manifest. Search rows tell which tags show it in any
 // way, so those are looked up, each once a repository; or all tags of the
 // repository are read, where those are fewer.
-func (v *View) readTags(ctx context.Context, found []*foundImage, lists map[manifestID]*foundList) error {
-	into := map[manifestID]*[]string{}
+func (v *View) readTags(ctx context.Context, found []*foundImage, lists map[pg.ManifestID]*foundList) error {
+	into := map[pg.ManifestID]*[]string{}
 	for _, i := range found {
 		if i.Listed {
-			into[manifestID{i.RepositoryID, i.ID}] = &i.Tags
+			into[pg.ManifestID{Repository: i.RepositoryID, ID: i.ID}] = &i.Tags
 		}
 	}
 	for id, l := range lists {
@@ -214,14 +215,14 @@ func (v *View) readTags(ctx context.Context, found []*foundImage, lists map[mani
 		SELECT n.repository_id, t.manifest_id, n.name FROM name n CROSS JOIN LATERAL (
 			SELECT t.manifest_id FROM tag t WHERE t.repository_id = n.repository_id AND t.name = n.name OFFSET 0) t
 		WHERE t.manifest_id IS NOT NULL`
-	repositories, ids := columnsOf(maps.Keys(into))
+	repositories, ids := pg.ManifestColumns(maps.Keys(into))
 	rows, err := v.tx.Query(ctx, q, repositories, ids)
 	if err != nil {
 		return err
 	}
-	var id manifestID
+	var id pg.ManifestID
 	var name string
-	_, err = pgx.ForEachRow(rows, []any{&id.repository, &id.id, &name}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&id.Repository, &id.ID, &name}, func() error {
 		if tags := into[id]; tags != nil {
 			*tags = append(*tags, name)
 		}
@@ -235,13 +236,13 @@ func (v *View) readTags(ctx context.Context, found []*foundImage, lists map[mani
 
 // readMetadata reads the labels and annotations of what fits.
 func (v *View) readMetadata(ctx context.Context, groups []*group) error {
-	wanted := map[manifestID]bool{}
+	wanted := map[pg.ManifestID]bool{}
 	for _, s := range groups {
 		for _, e := range s.entries {
 			if e.leftOut {
 				continue
 			}
-			wanted[manifestID{e.image.RepositoryID, e.image.ID}] = true
+			wanted[pg.ManifestID{Repository: e.image.RepositoryID, ID: e.image.ID}] = true
 			if e.list != nil {
 				wanted[e.list.id] = true
 			}
@@ -254,22 +255,22 @@ func (v *View) readMetadata(ctx context.Context, groups []*group) error {
 		SELECT w.repository_id, w.id, m.labels, m.annotations FROM unnest($1::int[], $2::bigint[]) AS w (repository_id, id)
 		CROSS JOIN LATERAL (
 			SELECT m.labels, m.annotations FROM manifest m WHERE m.repository_id = w.repository_id AND m.id = w.id OFFSET 0) m`
-	repositories, ids := columnsOf(maps.Keys(wanted))
+	repositories, ids := pg.ManifestColumns(maps.Keys(wanted))
 	rows, err := v.tx.Query(ctx, q, repositories, ids)
 	if err != nil {
 		return err
 	}
-	read := map[manifestID]metadata{}
-	var id manifestID
+	read := map[pg.ManifestID]metadata{}
+	var id pg.ManifestID
 	var labels, annotations []byte
-	_, err = pgx.ForEachRow(rows, []any{&id.repository, &id.id, &labels, &annotations}, func() error {
-		read[id] = metadata{stringsFrom(labels), stringsFrom(annotations)}
+	_, err = pgx.ForEachRow(rows, []any{&id.Repository, &id.ID, &labels, &annotations}, func() error {
+		read[id] = metadata{pg.StringsFrom(labels), pg.StringsFrom(annotations)}
 		return nil
 	})
 	for _, s := range groups {
 		for _, e := range s.entries {
 			if !e.leftOut {
-				e.metadata = read[manifestID{e.image.RepositoryID, e.image.ID}]
+				e.metadata = read[pg.ManifestID{Repository: e.image.RepositoryID, ID: e.image.ID}]
 				if e.list != nil {
 					e.list.annotations = read[e.list.id].annotations
 				}
@@ -306,7 +307,7 @@ func hint(c query.Condition) sq.Sqlizer {
 			SELECT m.repository_id, m.id FROM (SELECT t.repository_id, t.manifest_id FROM tag t WHERE t.name = ANY(?) OFFSET 0) AS t
 			CROSS JOIN LATERAL (SELECT e.digest FROM index_entry e WHERE e.repository_id = t.repository_id AND e.manifest_id = t.manifest_id OFFSET 0) AS e
 			CROSS JOIN LATERAL (SELECT m.repository_id, m.id FROM manifest m WHERE m.repository_id = t.repository_id AND m.digest = e.digest OFFSET 0) AS m))`,
-			cleaned(c.Values, ""), cleaned(c.Values, ""))
+			pg.Cleaned(c.Values), pg.Cleaned(c.Values))
 	case query.FieldOS:
 		return factHint(c, "os:")
 	case query.FieldArchitecture:
@@ -325,9 +326,9 @@ func factHint(c query.Condition, prefix string) sq.Sqlizer {
 	if c.Op == query.OpMatches || slices.Contains(c.Values, "") || slices.Contains(c.Values, "unknown") {
 		return sq.Expr("true")
 	}
-	facts := cleaned(c.Values, prefix)
-	for i, f := range facts {
-		facts[i] = indexer.LowerASCII(f)
+	facts := pg.Cleaned(c.Values)
+	for i, value := range facts {
+		facts[i] = prefix + indexer.LowerASCII(value)
 	}
 	return sq.Expr("i.facts && ?", facts)
 }
@@ -341,7 +342,7 @@ func keyHint(c query.Condition, prefix string) sq.Sqlizer {
 	}
 	var terms []string
 	for _, v := range c.Values {
-		terms = append(terms, key+separator+cut(v))
+		terms = append(terms, key+pg.Separator+cut(v))
 	}
 	return sq.Expr("i.pairs && ARRAY(SELECT hashtextextended(term, 0) FROM unnest(?::text[]) AS term)", terms)
 }
@@ -350,15 +351,6 @@ func keyHint(c query.Condition, prefix string) sq.Sqlizer {
 func cut(text string) string {
 	runes := []rune(indexer.CleanText(text))
 	return string(runes[:min(len(runes), maxTerm)])
-}
-
-// cleaned returns values as terms and facts hold them, with a prefix before each.
-func cleaned(values []string, prefix string) []string {
-	all := make([]string, len(values))
-	for i, v := range values {
-		all[i] = prefix + indexer.CleanText(v)
-	}
-	return all
 }
 
 // condition is one condition on an image, but for those on its tags.

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/postgres/pg"
 	"github.com/portbook/portbook/indexer/query"
 )
 
@@ -100,11 +101,11 @@ func TestImagesLikeCatalogue(t *testing.T) {
 func (v *View) plainImages(ctx context.Context, q query.Images) ([]indexer.RepositoryImages, error) {
 	images, err := v.plainTagged(ctx, q)
 	if err != nil {
-		return nil, wrap("images", err)
+		return nil, pg.Wrap("images", err)
 	}
 	listed, err := v.plainListed(ctx, q)
 	if err != nil {
-		return nil, wrap("images", err)
+		return nil, pg.Wrap("images", err)
 	}
 	return merge(images, listed), nil
 }
@@ -113,7 +114,7 @@ func (v *View) plainImages(ctx context.Context, q query.Images) ([]indexer.Repos
 const plainTags = `ARRAY(SELECT t.name FROM tag t WHERE t.repository_id = m.repository_id AND t.manifest_id = m.id ORDER BY t.name) AS tags`
 
 func (v *View) plainTagged(ctx context.Context, q query.Images) ([]imageRow, error) {
-	sel := psql.Select("r.name", "m.digest", "mt.name AS media_type", "COALESCE(p.os, '') AS os",
+	sel := pg.Builder.Select("r.name", "m.digest", "mt.name AS media_type", "COALESCE(p.os, '') AS os",
 		"COALESCE(p.architecture, '') AS architecture", "m.labels", "m.annotations", plainTags).
 		From("manifest m").
 		Join("repository r ON r.id = m.repository_id").
@@ -121,11 +122,11 @@ func (v *View) plainTagged(ctx context.Context, q query.Images) ([]imageRow, err
 		LeftJoin("platform p ON p.id = m.platform_id").
 		Where("m.kind = 'image'").
 		OrderBy("r.name", "m.digest")
-	return selected[imageRow](ctx, v.tx, plainWhere(sel, q, "m", "m"))
+	return pg.Selected[imageRow](ctx, v.tx, plainWhere(sel, q, "m", "m"))
 }
 
 func (v *View) plainListed(ctx context.Context, q query.Images) ([]listedRow, error) {
-	sel := psql.Select("r.name", "c.digest", "ct.name AS media_type", "COALESCE(p.os, '') AS os",
+	sel := pg.Builder.Select("r.name", "c.digest", "ct.name AS media_type", "COALESCE(p.os, '') AS os",
 		"COALESCE(p.architecture, '') AS architecture", "c.labels", "c.annotations", "NULL::text[] AS tags",
 		"m.digest AS list_digest", "mt.name AS list_media_type", "m.annotations AS list_annotations",
 		strings.Replace(plainTags, "AS tags", "AS list_tags", 1), "e.position").
@@ -138,7 +139,7 @@ func (v *View) plainListed(ctx context.Context, q query.Images) ([]listedRow, er
 		LeftJoin("platform p ON p.id = c.platform_id").
 		Where("m.kind = 'index' AND c.kind = 'image'").
 		OrderBy("r.name", "m.digest", "e.position")
-	return selected[listedRow](ctx, v.tx, plainWhere(sel, q, "c", "m"))
+	return pg.Selected[listedRow](ctx, v.tx, plainWhere(sel, q, "c", "m"))
 }
 
 // where adds the conditions of q on an image, whose tags are those of tagged:
@@ -169,8 +170,8 @@ type imageRow struct {
 
 func (r imageRow) image() indexer.Image {
 	return indexer.Image{
-		Digest: digestOf(r.Digest), MediaType: r.MediaType, OS: r.OS, Architecture: r.Architecture,
-		Labels: stringsFrom(r.Labels), Annotations: stringsFrom(r.Annotations), Tags: r.Tags,
+		Digest: pg.DigestFrom(r.Digest), MediaType: r.MediaType, OS: r.OS, Architecture: r.Architecture,
+		Labels: pg.StringsFrom(r.Labels), Annotations: pg.StringsFrom(r.Annotations), Tags: r.Tags,
 	}
 }
 
@@ -211,10 +212,10 @@ func first(images []imageRow, listed []listedRow) string {
 
 // addListed adds an image to its list, the last one or a new one.
 func addListed(lists []indexer.ImageList, row listedRow) []indexer.ImageList {
-	d := digestOf(row.ListDigest)
+	d := pg.DigestFrom(row.ListDigest)
 	if n := len(lists); n == 0 || lists[n-1].Digest != d {
 		lists = append(lists, indexer.ImageList{
-			Digest: d, MediaType: row.ListMediaType, Annotations: stringsFrom(row.ListAnnotations), Tags: row.ListTags,
+			Digest: d, MediaType: row.ListMediaType, Annotations: pg.StringsFrom(row.ListAnnotations), Tags: row.ListTags,
 		})
 	}
 	last := &lists[len(lists)-1]

@@ -4,12 +4,12 @@ import (
 	"bytes"
 	"cmp"
 	"container/heap"
-	"iter"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/postgres/pg"
 	"github.com/portbook/portbook/indexer/query"
 )
 
@@ -37,23 +37,6 @@ const (
 	tagOverhead   = 3
 )
 
-// A manifestID is the key of a manifest.
-type manifestID struct {
-	repository int32
-	id         int64
-}
-
-// columnsOf returns keys as two arrays, in order.
-func columnsOf(keys iter.Seq[manifestID]) (repositories []int32, ids []int64) {
-	sorted := slices.SortedFunc(keys, func(a, b manifestID) int {
-		return cmp.Or(cmp.Compare(a.repository, b.repository), cmp.Compare(a.id, b.id))
-	})
-	for _, k := range sorted {
-		repositories, ids = append(repositories, k.repository), append(ids, k.id)
-	}
-	return repositories, ids
-}
-
 // A foundImage is an image that a query selects, but for conditions on tags.
 type foundImage struct {
 	RepositoryID                int32
@@ -70,7 +53,7 @@ type foundImage struct {
 
 // A foundList is a tagged image index that lists such images.
 type foundList struct {
-	id          manifestID
+	id          pg.ManifestID
 	digest      []byte
 	mediaType   string
 	bytes       int64 // of annotations
@@ -106,7 +89,7 @@ type grouped struct {
 
 // groupImages puts what was found by repository, in order of name. It leaves out what
 // has no tag, or none that q asks for.
-func groupImages(q query.Images, found []*foundImage, lists map[manifestID]*foundList) []*group {
+func groupImages(q query.Images, found []*foundImage, lists map[pg.ManifestID]*foundList) []*group {
 	asks := tagConditions(q)
 	var all []*grouped
 	for _, i := range found {
@@ -298,7 +281,7 @@ func repositoriesFrom(groups []*group) []indexer.RepositoryImages {
 				r.Images = append(r.Images, e.shown(e.image.Tags))
 				continue
 			}
-			d := digestOf(e.list.digest)
+			d := pg.DigestFrom(e.list.digest)
 			if n := len(r.Lists); n == 0 || r.Lists[n-1].Digest != d {
 				r.Lists = append(r.Lists, indexer.ImageList{Digest: d, MediaType: e.list.mediaType, Annotations: e.list.annotations, Tags: e.list.tags})
 			}
@@ -312,7 +295,7 @@ func repositoriesFrom(groups []*group) []indexer.RepositoryImages {
 
 func (e *grouped) shown(tags []string) indexer.Image {
 	i := indexer.Image{
-		Digest: digestOf(e.image.Digest), MediaType: e.image.MediaType, OS: e.image.OS, Architecture: e.image.Architecture,
+		Digest: pg.DigestFrom(e.image.Digest), MediaType: e.image.MediaType, OS: e.image.OS, Architecture: e.image.Architecture,
 		Labels: e.metadata.labels, Annotations: e.metadata.annotations, Tags: tags, LeftOut: e.leftOut,
 	}
 	if e.image.Ref != nil {

@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/postgres/pg"
 	"github.com/portbook/portbook/indexer/query"
 )
 
@@ -189,7 +190,7 @@ func TestFlatpakRefsAreFew(t *testing.T) {
 	s.find("evil/x", "latest", made("evil/x", "linux/amd64", 1, 1, "", indexer.FlatpakRefLabel, "app/a.b.D/x86_64/stable"))
 	s.find("good/x", "latest", made("good/x", "linux/amd64", 1, 1, "", indexer.FlatpakRefLabel, "app/a.b.D/x86_64/stable"))
 	s.find("good/y", "latest", made("good/y", "linux/amd64", 1, 1, "", indexer.FlatpakRefLabel, "no ref"))
-	got, err := column[string](t.Context(), s.pool, "SELECT repository FROM flatpak_ref WHERE ref NOT LIKE 'app/a.b.C%' ORDER BY 1")
+	got, err := pg.Column[string](t.Context(), s.pool, "SELECT repository FROM flatpak_ref WHERE ref NOT LIKE 'app/a.b.C%' ORDER BY 1")
 	if want := []string{"good/x"}; err != nil || !slices.Equal(got, want) {
 		t.Errorf("got %v, %v, want %v", got, err, want)
 	}

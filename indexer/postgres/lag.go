@@ -5,6 +5,8 @@ import (
 	"math"
 	"sync"
 	"time"
+
+	"github.com/portbook/portbook/indexer/postgres/pg"
 )
 
 // A Lag says how old the state may be that a server shows.
@@ -68,7 +70,7 @@ func (m *LagMeter) Measure(ctx context.Context) (Lag, error) {
 		commit            *time.Time // null if none was replayed
 	)
 	if err := m.Store.pool.QueryRow(ctx, q).Scan(&standby, &server, &now, &upToDate, &commit); err != nil {
-		return Lag{}, wrap("replication lag", err)
+		return Lag{}, pg.Wrap("replication lag", err)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()

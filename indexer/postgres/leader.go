@@ -6,6 +6,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/portbook/portbook/indexer/postgres/pg"
 )
 
 // leaderLock is the advisory lock that the leader holds.
@@ -33,11 +35,11 @@ const (
 func (s *Store) Lead(ctx context.Context, f func(context.Context) error) error {
 	conn, err := s.waitForLead(ctx)
 	if err != nil {
-		return wrap("lead", err)
+		return pg.Wrap("lead", err)
 	}
 	defer closeSession(conn) // and with it the lock
 	if err := s.settle(ctx, conn.Conn()); err != nil {
-		return wrap("lead", err)
+		return pg.Wrap("lead", err)
 	}
 	lead, stop := context.WithCancelCause(ctx)
 	watched := make(chan struct{})
@@ -97,7 +99,7 @@ func watch(ctx context.Context, conn *pgx.Conn) error {
 		_, err := conn.Exec(check, "SELECT 1")
 		cancel()
 		if err != nil {
-			return wrap("lead lost", err)
+			return pg.Wrap("lead lost", err)
 		}
 	}
 }

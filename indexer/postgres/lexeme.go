@@ -6,6 +6,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/portbook/portbook/indexer/postgres/pg"
 	"github.com/portbook/portbook/indexer/query"
 )
 
@@ -75,7 +76,7 @@ func (v *View) beginningsOf(ctx context.Context, typed string) (string, error) {
 		return "", nil
 	}
 	const q = `SELECT word FROM search_lexeme WHERE word >= $1 AND word < $2 ORDER BY word LIMIT $3`
-	words, err := column[string](ctx, v.tx, q, typed, typed+"\U0010FFFF", maxSpelled+1)
+	words, err := pg.Column[string](ctx, v.tx, q, typed, typed+"\U0010FFFF", maxSpelled+1)
 	if err != nil || len(words) == 0 || len(words) > maxSpelled {
 		return "", err
 	}

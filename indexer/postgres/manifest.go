@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
 	"slices"
 	"sort"
 	"strconv"
@@ -15,6 +14,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/postgres/pg"
 )
 
 // A manifestRow is a manifest with its words looked up in the dictionary.
@@ -86,8 +86,8 @@ func (a *application) storeManifests(rows []manifestRow) error {
 		c.add(repository, m, blobs)
 		refs.add(m.Manifest)
 		a.changed[repository] = true
-		a.touched.change(repository, bytesOf(m.Digest))
-		a.touched.change(repository, bytesOf(m.Subject))
+		a.touched.change(repository, pg.DigestBytes(m.Digest))
+		a.touched.change(repository, pg.DigestBytes(m.Subject))
 	}
 	batch := &pgx.Batch{}
 	c.queue(batch)
@@ -107,7 +107,7 @@ func (a *application) withoutKnown(rows []manifestRow) ([]manifestRow, error) {
 	var repositories []int32
 	var digests [][]byte
 	for _, m := range rows {
-		repositories, digests = append(repositories, a.repositories[m.Repository]), append(digests, bytesOf(m.Digest))
+		repositories, digests = append(repositories, a.repositories[m.Repository]), append(digests, pg.DigestBytes(m.Digest))
 	}
 	if len(digests) == 0 {
 		return rows, nil
@@ -118,12 +118,12 @@ func (a *application) withoutKnown(rows []manifestRow) ([]manifestRow, error) {
 		Kind         string
 		Problems     []string
 	}
-	found, err := collect[row](a.ctx, a.tx, `
+	found, err := pg.Collect[row](a.ctx, a.tx, `
 		SELECT m.repository_id, m.digest, m.kind, m.problems FROM unnest($1::int[], $2::bytea[]) AS wanted (repository_id, digest)
 		JOIN manifest m ON m.repository_id = wanted.repository_id AND m.digest = wanted.digest`, repositories, digests)
 	known := map[key]row{}
 	for _, k := range found {
-		known[key{k.RepositoryID, digestOf(k.Digest)}] = k
+		known[key{k.RepositoryID, pg.DigestFrom(k.Digest)}] = k
 	}
 	return slices.DeleteFunc(rows, func(m manifestRow) bool {
 		k, ok := known[key{a.repositories[m.Repository], m.Digest}]
@@ -154,10 +154,6 @@ func once(rows []manifestRow) []manifestRow {
 	return kept
 }
 
-// Separator of lists that travel as one string each: unnest carries no arrays of
-// unequal length. It is US, the unit separator of ASCII.
-const separator = "\x1f"
-
 // manifestColumns are manifests turned on their side, as unnest takes them.
 type manifestColumns struct {
 	repository                        []int32
@@ -175,7 +171,7 @@ type manifestColumns struct {
 func storedProblems(problems []string) []string {
 	stored := make([]string, len(problems))
 	for i, p := range problems {
-		stored[i] = strings.ReplaceAll(indexer.CleanText(p), separator, " ")
+		stored[i] = strings.ReplaceAll(indexer.CleanText(p), pg.Separator, " ")
 	}
 	return stored
 }
@@ -199,12 +195,12 @@ func (c *manifestColumns) add(repository int32, m manifestRow, blobs map[digest.
 	for i, l := range m.Layers {
 		layers[i] = strconv.FormatInt(blobs[l.Digest], 10)
 	}
-	c.repository, c.digest, c.subject = append(c.repository, repository), append(c.digest, bytesOf(m.Digest)), append(c.subject, bytesOf(m.Subject))
+	c.repository, c.digest, c.subject = append(c.repository, repository), append(c.digest, pg.DigestBytes(m.Digest)), append(c.subject, pg.DigestBytes(m.Subject))
 	c.mediaType, c.artifactType, c.platform = append(c.mediaType, m.mediaType), append(c.artifactType, m.artifactType), append(c.platform, m.platform)
-	c.kind, c.layers, c.problems = append(c.kind, string(m.Kind)), append(c.layers, strings.Join(layers, separator)), append(c.problems, strings.Join(storedProblems(m.Problems), separator))
+	c.kind, c.layers, c.problems = append(c.kind, string(m.Kind)), append(c.layers, strings.Join(layers, pg.Separator)), append(c.problems, strings.Join(storedProblems(m.Problems), pg.Separator))
 	c.size, c.contentSize = append(c.size, m.Size), append(c.contentSize, m.ContentSize)
-	c.created = append(c.created, timeOf(m.CreatedAt))
-	c.labels, c.annotations = append(c.labels, stringsJSON(m.Labels)), append(c.annotations, stringsJSON(m.Annotations))
+	c.created = append(c.created, pg.TimeOrNull(m.CreatedAt))
+	c.labels, c.annotations = append(c.labels, pg.StringsJSON(m.Labels)), append(c.annotations, pg.StringsJSON(m.Annotations))
 	c.body, c.config, c.configID = append(c.body, m.Body), append(c.config, configJSON(m.ConfigBody)), append(c.configID, config)
 	for i, e := range m.Entries {
 		c.entries.add(repository, m, i, e)
@@ -213,9 +209,9 @@ func (c *manifestColumns) add(repository int32, m manifestRow, blobs map[digest.
 
 func (c *entryColumns) add(repository int32, m manifestRow, i int, e indexer.Entry) {
 	c.repository, c.position = append(c.repository, repository), append(c.position, int32(i))
-	c.index, c.digest = append(c.index, bytesOf(m.Digest)), append(c.digest, bytesOf(e.Digest))
+	c.index, c.digest = append(c.index, pg.DigestBytes(m.Digest)), append(c.digest, pg.DigestBytes(e.Digest))
 	c.mediaType, c.platform = append(c.mediaType, m.entryTypes[i]), append(c.platform, m.entryPlatforms[i])
-	c.size, c.annotations = append(c.size, e.Size), append(c.annotations, stringsJSON(e.Annotations))
+	c.size, c.annotations = append(c.size, e.Size), append(c.annotations, pg.StringsJSON(e.Annotations))
 }
 
 // queue queues the statements that store manifests and all that hangs on them.
@@ -287,11 +283,11 @@ func (a *application) storeBlobs(rows []manifestRow) (map[digest.Digest]int64, e
 	var digests [][]byte
 	var bytesOfBlob []int64
 	for d := range sizes {
-		digests = append(digests, bytesOf(d))
+		digests = append(digests, pg.DigestBytes(d))
 	}
 	sort.Slice(digests, func(i, j int) bool { return bytes.Compare(digests[i], digests[j]) < 0 })
 	for _, d := range digests {
-		bytesOfBlob = append(bytesOfBlob, sizes[digestOf(d)])
+		bytesOfBlob = append(bytesOfBlob, sizes[pg.DigestFrom(d)])
 	}
 	// Only what is missing is inserted: ON CONFLICT alone would take a number
 	// from the sequence for each blob of each manifest.
@@ -307,11 +303,11 @@ func (a *application) storeBlobs(rows []manifestRow) (map[digest.Digest]int64, e
 	var found []row
 	batch := &pgx.Batch{}
 	batch.Queue(create, digests, bytesOfBlob)
-	queue(batch, &found, "SELECT id, digest FROM blob WHERE digest = ANY($1)", digests)
+	pg.Queue(batch, &found, "SELECT id, digest FROM blob WHERE digest = ANY($1)", digests)
 	err := a.send(batch)
 	ids := map[digest.Digest]int64{}
 	for _, b := range found {
-		ids[digestOf(b.Digest)] = b.ID
+		ids[pg.DigestFrom(b.Digest)] = b.ID
 	}
 	return ids, err
 }
@@ -344,24 +340,24 @@ func (a *application) removeManifests(findings []indexer.Finding) error {
 		if f.Outcome != indexer.Gone || d == "" || !known {
 			continue
 		}
-		if _, err := a.tx.Exec(a.ctx, unshow, repository, bytesOf(d)); err != nil {
+		if _, err := a.tx.Exec(a.ctx, unshow, repository, pg.DigestBytes(d)); err != nil {
 			return err
 		}
-		a.touched.add(repository, bytesOf(d))
-		removed, err := column[[][]byte](a.ctx, a.tx, remove, repository, bytesOf(d))
+		a.touched.add(repository, pg.DigestBytes(d))
+		removed, err := pg.Column[[][]byte](a.ctx, a.tx, remove, repository, pg.DigestBytes(d))
 		if err != nil {
 			return err
 		}
 		for _, subjects := range removed {
 			a.changed[repository] = true // its image goes with it
-			for _, digest := range append(subjects, bytesOf(d)) {
+			for _, digest := range append(subjects, pg.DigestBytes(d)) {
 				a.touched.change(repository, digest)
 			}
 		}
 		if len(removed) > 0 {
 			continue
 		}
-		shown, err := collect[shownBy](a.ctx, a.tx, tags, repository, bytesOf(d), f.Task.Repository)
+		shown, err := pg.Collect[shownBy](a.ctx, a.tx, tags, repository, pg.DigestBytes(d), f.Task.Repository)
 		if err != nil {
 			return err
 		}
@@ -388,23 +384,6 @@ func (a *application) askAfterTags(t indexer.Task, tags []shownBy) {
 	if len(tags) > 0 {
 		a.again[t.ID] = afterTags
 	}
-}
-
-// stringsJSON gives an object of strings as JSON, nil for an empty one.
-func stringsJSON(m map[string]string) *string {
-	if len(m) == 0 {
-		return nil
-	}
-	cleaned := make(map[string]string, len(m))
-	for k, v := range m {
-		cleaned[indexer.CleanText(k)] = indexer.CleanText(v)
-	}
-	b, err := json.Marshal(cleaned)
-	if err != nil {
-		panic(err) // strings always marshal
-	}
-	s := string(b)
-	return &s
 }
 
 // configJSON gives a config that is fit for jsonb, nil if there is none.

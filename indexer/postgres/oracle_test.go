@@ -14,6 +14,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/postgres/pg"
 	"github.com/portbook/portbook/indexer/query"
 	"github.com/portbook/portbook/schema/schematest"
 )
@@ -208,7 +209,7 @@ func (o *oracle) settle() {
 		Name, Tag string
 		MovedAt   time.Time
 	}
-	rows, err := collect[row](o.t.Context(), o.pool, "SELECT r.name, t.name AS tag, t.moved_at FROM repository r JOIN tag t ON t.repository_id = r.id")
+	rows, err := pg.Collect[row](o.t.Context(), o.pool, "SELECT r.name, t.name AS tag, t.moved_at FROM repository r JOIN tag t ON t.repository_id = r.id")
 	if err != nil {
 		o.t.Fatal(err)
 	}

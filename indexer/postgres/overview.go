@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/postgres/pg"
 )
 
 // maxCounted is up to how many rows of a table are counted for an overview:
@@ -21,14 +22,14 @@ func (v *View) Overview(ctx context.Context) (o indexer.Overview, err error) {
 	}
 	for table, count := range map[string]*indexer.Count{"tag": &o.Tags, "manifest": &o.Manifests} {
 		if *count, err = v.rows(ctx, table); err != nil {
-			return o, wrap("count of "+table, err)
+			return o, pg.Wrap("count of "+table, err)
 		}
 	}
 	if o.LastEvent, err = v.lastEvent(ctx); err != nil {
-		return o, wrap("last event", err)
+		return o, pg.Wrap("last event", err)
 	}
 	o.ScansEvery, err = v.scansEvery(ctx)
-	return o, wrap("time between scans", err)
+	return o, pg.Wrap("time between scans", err)
 }
 
 // rows counts those of a table, which is one of ours. The estimate is made anew as
@@ -60,7 +61,7 @@ func (v *View) lastEvent(ctx context.Context) (time.Time, error) {
 			(SELECT max(received_at) FROM event))`
 	var at *time.Time
 	err := v.tx.QueryRow(ctx, q).Scan(&at)
-	return timeFrom(at), err
+	return pg.TimeOrZero(at), err
 }
 
 // scansEvery gives the time between scans as the last one tells that began by

@@ -7,6 +7,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/portbook/portbook/indexer/postgres/pg"
 )
 
 // Retention is how long is kept what stands in partitions of a month each. A
@@ -31,7 +33,7 @@ func (s *Store) Partition(ctx context.Context, r Retention) (Partitioning, error
 	var p Partitioning
 	var err error
 	if p.Created, err = s.partitions(ctx, "SELECT create_partitions()"); err != nil {
-		return p, wrap("make partitions", err)
+		return p, pg.Wrap("make partitions", err)
 	}
 	for _, table := range []struct {
 		name string
@@ -43,20 +45,20 @@ func (s *Store) Partition(ctx context.Context, r Retention) (Partitioning, error
 		// Each by itself: a reader of one keeps the other from nothing.
 		dropped, dropErr := s.dropPartitions(ctx, table.name, table.keep)
 		p.Dropped = append(p.Dropped, dropped...)
-		err = errors.Join(err, wrap("drop old partitions of "+table.name, dropErr))
+		err = errors.Join(err, pg.Wrap("drop old partitions of "+table.name, dropErr))
 	}
 	return p, err
 }
 
 func (s *Store) partitions(ctx context.Context, q string, args ...any) ([]string, error) {
-	return column[string](ctx, s.pool, q, args...)
+	return pg.Column[string](ctx, s.pool, q, args...)
 }
 
 // dropPartitions moves the catalogue version if there were any: readers see the
 // history.
 func (s *Store) dropPartitions(ctx context.Context, table string, keep time.Duration) (dropped []string, err error) {
 	err = s.begin(ctx, func(tx pgx.Tx, c cluster) error {
-		dropped, err = column[string](ctx, tx, "SELECT drop_partitions($1, $2)", table, keep)
+		dropped, err = pg.Column[string](ctx, tx, "SELECT drop_partitions($1, $2)", table, keep)
 		if err != nil || len(dropped) == 0 {
 			return err
 		}
@@ -86,6 +88,6 @@ func (s *Store) beginPartitioned(ctx context.Context, f func(pgx.Tx, cluster) er
 // noPartition reports whether a row found no partition. PostgreSQL tells that as
 // a violated check that has no name.
 func noPartition(err error) bool {
-	var pg *pgconn.PgError
-	return errors.As(err, &pg) && pg.Code == "23514" && pg.ConstraintName == ""
+	var failed *pgconn.PgError
+	return errors.As(err, &failed) && failed.Code == "23514" && failed.ConstraintName == ""
 }

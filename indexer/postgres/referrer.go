@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/postgres/pg"
 )
 
 // maxReferrerBytes is how many bytes of types and annotations a page of referrers
@@ -95,16 +96,16 @@ func (v *View) Referrers(ctx context.Context, q indexer.ReferrerQuery) (indexer.
 		More                    bool
 	}
 	listed := strings.Replace(q.Subject.String(), ":", "-", 1)
-	after := append([]byte{}, bytesOf(q.After)...) // empty, not null: before all digests
-	types := cleaned(q.Types, "")
-	rows, err := collect[row](ctx, v.tx, query, q.Repository, bytesOf(q.Subject), listed, q.OCI, after, indexer.CleanText(q.AfterTag), types, q.Limit, maxReferrerBytes)
+	after := append([]byte{}, pg.DigestBytes(q.After)...) // empty, not null: before all digests
+	types := pg.Cleaned(q.Types)
+	rows, err := pg.Collect[row](ctx, v.tx, query, q.Repository, pg.DigestBytes(q.Subject), listed, q.OCI, after, indexer.CleanText(q.AfterTag), types, q.Limit, maxReferrerBytes)
 	var page indexer.ReferrerPage
 	for _, r := range rows {
 		page.More = r.More
 		page.Items = append(page.Items, indexer.Referrer{
-			Subject: q.Subject, Digest: digestOf(r.Digest), MediaType: r.MediaType, ArtifactType: r.ArtifactType,
-			Size: r.Size, Annotations: stringsFrom(r.Annotations), Tag: r.Tag, Beside: r.Beside,
+			Subject: q.Subject, Digest: pg.DigestFrom(r.Digest), MediaType: r.MediaType, ArtifactType: r.ArtifactType,
+			Size: r.Size, Annotations: pg.StringsFrom(r.Annotations), Tag: r.Tag, Beside: r.Beside,
 		})
 	}
-	return page, wrap(fmt.Sprintf("referrers of %s", q.Subject), err)
+	return page, pg.Wrap(fmt.Sprintf("referrers of %s", q.Subject), err)
 }

@@ -8,12 +8,13 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/postgres/pg"
 )
 
 // RequestScan asks for a scan. One that is asked for and has not begun serves
 // everybody.
 func (s *Store) RequestScan(ctx context.Context, reason string) error {
-	return wrap("request scan", requestScan(ctx, s.pool, reason))
+	return pg.Wrap("request scan", requestScan(ctx, s.pool, reason))
 }
 
 // byInstance is the reason of a scan that a new instance of the registry asked for.
@@ -27,7 +28,7 @@ const instancePause = time.Minute
 
 // requestScan leaves a waiting scan as it is, but that one which may have to wait
 // for instancePause becomes somebody else's, who does not wait.
-func requestScan(ctx context.Context, db querier, reason string) error {
+func requestScan(ctx context.Context, db pg.Querier, reason string) error {
 	const q = `
 		INSERT INTO scan (reason) VALUES ($1)
 		ON CONFLICT ((true)) WHERE started_at IS NULL DO UPDATE SET reason = excluded.reason
@@ -53,12 +54,12 @@ func (s *Store) NextScan(ctx context.Context) (scan indexer.Scan, cursor string,
 		scanRow
 		Cursor string
 	}
-	rows, err := collect[row](ctx, s.pool, q, s.Strangers, byInstance, instancePause.Seconds())
+	rows, err := pg.Collect[row](ctx, s.pool, q, s.Strangers, byInstance, instancePause.Seconds())
 	if err != nil {
-		return scan, "", wrap("next scan", err)
+		return scan, "", pg.Wrap("next scan", err)
 	}
 	if len(rows) == 0 {
-		return scan, "", wrap("next scan", indexer.ErrNotFound)
+		return scan, "", pg.Wrap("next scan", indexer.ErrNotFound)
 	}
 	return rows[0].scan(), rows[0].Cursor, nil
 }
@@ -72,13 +73,13 @@ func (s *Store) Progress(ctx context.Context, scan indexer.Scan, cursor string, 
 		WHERE id = $1`
 	_, err := s.pool.Exec(ctx, q, scan.ID, scan.Repositories, scan.Tags, scan.Changed, scan.Errors, cursor, scan.Listed,
 		atCursor.Repositories, atCursor.Tags, atCursor.Changed, atCursor.Errors)
-	return wrap("scan progress", err)
+	return pg.Wrap("scan progress", err)
 }
 
 // InterruptScan records why a scan cannot go on just now. Progress takes that back.
 func (s *Store) InterruptScan(ctx context.Context, scan indexer.Scan, reason string) error {
 	_, err := s.pool.Exec(ctx, "UPDATE scan SET error = $2 WHERE id = $1 AND finished_at IS NULL", scan.ID, indexer.CleanText(reason))
-	return wrap("interrupt scan", err)
+	return pg.Wrap("interrupt scan", err)
 }
 
 // FinishScan records the end of a scan, and why it ended early; "" if it did not.
@@ -87,20 +88,20 @@ func (s *Store) FinishScan(ctx context.Context, scan indexer.Scan, reason string
 		UPDATE scan SET repositories = $2, tags = $3, changed = $4, errors = $5, finished_at = now(), error = NULLIF($6, ''), listed = $7
 		WHERE id = $1`
 	_, err := s.pool.Exec(ctx, q, scan.ID, scan.Repositories, scan.Tags, scan.Changed, scan.Errors, indexer.CleanText(reason), scan.Listed)
-	return wrap("finish scan", err)
+	return pg.Wrap("finish scan", err)
 }
 
 // ScanByID returns ErrNotFound if there is none.
 func (s *Store) ScanByID(ctx context.Context, id int64) (indexer.Scan, error) {
 	scan, err := oneScan(ctx, s.pool, "WHERE id = $1", id)
-	return scan, wrap("scan", err)
+	return scan, pg.Wrap("scan", err)
 }
 
 // WaitingScan is the scan that was asked for last and has not finished. It
 // returns ErrNotFound if there is none.
 func (s *Store) WaitingScan(ctx context.Context) (indexer.Scan, error) {
 	scan, err := oneScan(ctx, s.pool, "WHERE finished_at IS NULL ORDER BY id DESC LIMIT 1")
-	return scan, wrap("waiting scan", err)
+	return scan, pg.Wrap("waiting scan", err)
 }
 
 // SinceScan is how long ago the last scan began that has finished. It returns
@@ -109,10 +110,10 @@ func (s *Store) SinceScan(ctx context.Context) (time.Duration, error) {
 	const q = `SELECT extract(epoch FROM now() - max(started_at))::float8 FROM scan WHERE finished_at IS NOT NULL AND error IS NULL`
 	var seconds *float64
 	if err := s.pool.QueryRow(ctx, q).Scan(&seconds); err != nil {
-		return 0, wrap("last scan", err)
+		return 0, pg.Wrap("last scan", err)
 	}
 	if seconds == nil {
-		return 0, wrap("last scan", indexer.ErrNotFound)
+		return 0, pg.Wrap("last scan", indexer.ErrNotFound)
 	}
 	return time.Duration(*seconds * float64(time.Second)), nil
 }
@@ -142,8 +143,8 @@ func (r scanRow) scan() indexer.Scan {
 
 // oneScan selects a scan by a constant clause. It returns ErrNotFound if there
 // is none.
-func oneScan(ctx context.Context, db querier, clause string, args ...any) (indexer.Scan, error) {
-	rows, err := collect[scanRow](ctx, db, `
+func oneScan(ctx context.Context, db pg.Querier, clause string, args ...any) (indexer.Scan, error) {
+	rows, err := pg.Collect[scanRow](ctx, db, `
 		SELECT id, reason, asked_at, started_at, finished_at, listed, repositories, tags, changed, errors, error FROM scan `+clause, args...)
 	if err != nil {
 		return indexer.Scan{}, err
@@ -188,7 +189,7 @@ func (s *Store) Shelves(ctx context.Context, repositories []string) ([]Shelf, er
 		SELECT wanted.number, '', k.hint FROM unnest($1::text[]) WITH ORDINALITY AS wanted (name, number)
 		JOIN task k ON k.repository = wanted.name
 		WHERE k.given_up_at IS NOT NULL AND k.reference LIKE '%:%' AND k.hint IS NOT NULL`)
-	return shelves, wrap("shelves", s.pool.SendBatch(ctx, batch).Close())
+	return shelves, pg.Wrap("shelves", s.pool.SendBatch(ctx, batch).Close())
 }
 
 // queueShelf queues a question about repositories whose rows are the number of
@@ -199,7 +200,7 @@ func queueShelf(batch *pgx.Batch, repositories []string, put func(i int, name st
 		var name string
 		var raw []byte
 		_, err := pgx.ForEachRow(rows, []any{&number, &name, &raw}, func() error {
-			put(number-1, name, digestOf(raw))
+			put(number-1, name, pg.DigestFrom(raw))
 			return nil
 		})
 		return err
@@ -211,8 +212,8 @@ func queueShelf(batch *pgx.Batch, repositories []string, put func(i int, name st
 func (s *Store) RepositoryNames(ctx context.Context, after string, limit int) ([]string, error) {
 	rows, err := s.pool.Query(ctx, "SELECT name FROM repository WHERE name > $1 ORDER BY name LIMIT $2", after, limit)
 	if err != nil {
-		return nil, wrap("repository names", err)
+		return nil, pg.Wrap("repository names", err)
 	}
 	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	return names, wrap("repository names", err)
+	return names, pg.Wrap("repository names", err)
 }

@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"math"
 	"slices"
@@ -12,6 +11,7 @@ import (
 	sq "github.com/Masterminds/squirrel"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/postgres/pg"
 	"github.com/portbook/portbook/indexer/query"
 )
 
@@ -170,7 +170,7 @@ func (s *search) drive(t query.Term) {
 func (v *View) Search(ctx context.Context, q query.Query) (indexer.Results, error) {
 	s := newSearch(q)
 	results, err := v.search(ctx, s)
-	return results, wrap("search", err)
+	return results, pg.Wrap("search", err)
 }
 
 func (v *View) search(ctx context.Context, s *search) (indexer.Results, error) {
@@ -187,7 +187,7 @@ func (v *View) found(ctx context.Context, s *search) ([]int32, error) {
 	if err != nil {
 		return nil, err
 	}
-	return column[int32](ctx, v.tx, "SELECT repository_id FROM ("+p.sql+") AS page ORDER BY place", p.args...)
+	return pg.Column[int32](ctx, v.tx, "SELECT repository_id FROM ("+p.sql+") AS page ORDER BY place", p.args...)
 }
 
 // A page is a statement that selects the place and repository_id of one page, and
@@ -249,11 +249,11 @@ func (v *View) candidates(ctx context.Context, s *search) (ids []int32, few bool
 	}
 	// What was expected may be wrong: more than that are counted and left.
 	limit := 2 * int(best.most)
-	sql, args, err := statement("SELECT repository_id FROM (?) AS all_of_them LIMIT ?", best.ids, limit)
+	sql, args, err := pg.Statement("SELECT repository_id FROM (?) AS all_of_them LIMIT ?", best.ids, limit)
 	if err != nil {
 		return nil, false, err
 	}
-	if ids, err = column[int32](ctx, v.tx, sql, args...); err != nil || len(ids) == limit {
+	if ids, err = pg.Column[int32](ctx, v.tx, sql, args...); err != nil || len(ids) == limit {
 		return nil, false, err
 	}
 	slices.Sort(ids)
@@ -265,7 +265,7 @@ func (v *View) candidates(ctx context.Context, s *search) (ids []int32, few bool
 // any number beyond, as for one that is not needed.
 func (v *View) rowsOf(ctx context.Context, d driver) (n float64, err error) {
 	if d.sample == nil {
-		return v.estimate(ctx, d.ids)
+		return pg.Estimate(ctx, v.tx, d.ids)
 	}
 	doubtful, err := v.sampled(ctx, d.doubt, fewDoubtful/sampleShare+1)
 	if err != nil || doubtful <= fewDoubtful/sampleShare {
@@ -273,39 +273,6 @@ func (v *View) rowsOf(ctx context.Context, d driver) (n float64, err error) {
 	}
 	found, err := v.sampled(ctx, d.sample, int(d.most)/sampleShare+1)
 	return float64(found * sampleShare), err
-}
-
-// estimate is how many rows Postgres expects a statement to give, by the
-// statistics of ANALYZE: the hundred most common values of a column, and how the
-// others lie.
-func (v *View) estimate(ctx context.Context, q sq.Sqlizer) (float64, error) {
-	sql, args, err := statement("EXPLAIN (FORMAT JSON) ?", q)
-	if err != nil {
-		return 0, err
-	}
-	var raw []byte
-	if err := v.tx.QueryRow(ctx, sql, args...).Scan(&raw); err != nil {
-		return 0, err
-	}
-	var plan []struct {
-		Plan struct {
-			Rows float64 `json:"Plan Rows"`
-		}
-	}
-	if err := json.Unmarshal(raw, &plan); err != nil || len(plan) == 0 {
-		return 0, fmt.Errorf("EXPLAIN gave %q: %w", raw, err)
-	}
-	return plan[0].Plan.Rows, nil
-}
-
-// statement puts parts into a statement with placeholders as Postgres has them.
-func statement(text string, args ...any) (string, []any, error) {
-	sql, args, err := sq.Expr(text, args...).ToSql()
-	if err != nil {
-		return "", nil, err
-	}
-	sql, err = sq.Dollar.ReplacePlaceholders(sql)
-	return sql, args, err
 }
 
 // served are the conditions that the indexes of words and terms serve.
@@ -365,7 +332,7 @@ func (v *View) show(ctx context.Context, s *search, p page) (indexer.Results, er
 	}
 	// The rows of a page are read one by one, behind a fence: else Postgres would
 	// read their texts before it sorts, and sort them too.
-	rows, err := collect[row](ctx, v.tx, `
+	rows, err := pg.Collect[row](ctx, v.tx, `
 		SELECT `+resultColumns+`, s.size, s.pulls, s.facts, page.total FROM (`+p.sql+`) AS page
 		CROSS JOIN LATERAL (SELECT * FROM repository_search s WHERE s.repository_id = page.repository_id OFFSET 0) AS s
 		ORDER BY page.place`, p.args...)
@@ -388,7 +355,7 @@ func (v *View) show(ctx context.Context, s *search, p page) (indexer.Results, er
 // sorted reads all that match and sorts them; ids, if not nil, are all that may.
 func (s *search) sorted(ids []int32) (page, error) {
 	matching := s.matching("s.repository_id, s.tier, s.pulls, s.updated_at, s.size, s.name, ? AS class", ids, s.class())
-	sql, args, err := statement("SELECT row_number() OVER () AS place, page.* FROM ("+
+	sql, args, err := pg.Statement("SELECT row_number() OVER () AS place, page.* FROM ("+
 		"SELECT s.repository_id, count(*) OVER () AS total FROM (?) AS s ORDER BY "+s.order()+" LIMIT ? OFFSET ?) AS page",
 		matching, s.Limit, s.Offset)
 	return page{sql, args, ids}, err
@@ -420,7 +387,7 @@ func (s *search) walked() (page, error) {
 	if strings.HasPrefix(order, "s.updated_at") { // the index stands where no other does, so that a push writes few
 		all = sq.Expr("SELECT s.id AS repository_id, s.updated_at FROM repository s ORDER BY s.updated_at DESC, s.id DESC")
 	}
-	sql, args, err := statement("SELECT row_number() OVER () AS place, page.*, NULL::bigint AS total FROM ("+
+	sql, args, err := pg.Statement("SELECT row_number() OVER () AS place, page.*, NULL::bigint AS total FROM ("+
 		"SELECT s.repository_id FROM (? OFFSET 0) AS walk CROSS JOIN LATERAL ("+
 		"SELECT * FROM repository_search s WHERE s.repository_id = walk.repository_id OFFSET 0) AS s WHERE (?) LIMIT ? OFFSET ?) AS page",
 		all, append(sq.And{hidden(s.served())}, s.filters...), s.Limit, s.Offset)
@@ -441,12 +408,12 @@ func hidden(conditions sq.And) sq.Sqlizer {
 // the other conditions.
 func (s *search) ranked() (page, error) {
 	// The question marks before the first separator only count the parameters.
-	others, args, err := statement("? ? ? ? ? ?"+separator+"?"+separator+"?"+separator+"?", s.Name, s.Name+"~", s.words, s.Limit+s.Offset, s.Limit, s.Offset,
+	others, args, err := pg.Statement("? ? ? ? ? ?"+pg.Separator+"?"+pg.Separator+"?"+pg.Separator+"?", s.Name, s.Name+"~", s.words, s.Limit+s.Offset, s.Limit, s.Offset,
 		append(sq.And{sq.Expr("true")}, s.index...), append(sq.And{sq.Expr("true")}, s.filters...), hidden(s.index))
 	if err != nil {
 		return page{}, err
 	}
-	parts := strings.Split(others, separator)
+	parts := strings.Split(others, pg.Separator)
 	index, filters, unserved := parts[1], parts[2], parts[3]
 	const (
 		name   = "s.name = $1"

@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"path"
@@ -14,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/postgres/pg"
 	"github.com/portbook/portbook/indexer/query"
 )
 
@@ -428,7 +428,7 @@ func headsQuery(l linked) string {
 // scan, which may bring a million at once; Retier finds out more.
 func writeSearchRows(ctx context.Context, tx pgx.Tx, before *pgx.Batch, ids []int32, touched touched, tier int, l linked) error {
 	var heads []headRow
-	queue(before, &heads, headsQuery(l), touched.repositories, touched.digests, touched.whole, ids, searchForm, touched.tagRepositories, touched.tags)
+	pg.Queue(before, &heads, headsQuery(l), touched.repositories, touched.digests, touched.whole, ids, searchForm, touched.tagRepositories, touched.tags)
 	if err := tx.SendBatch(ctx, before).Close(); err != nil {
 		return err
 	}
@@ -459,7 +459,7 @@ func (c *searchColumns) add(h headRow) {
 		c.empty = append(c.empty, h.ID)
 		return
 	}
-	metadata := []map[string]string{stringsFrom(h.Annotations), stringsFrom(h.Labels), stringsFrom(h.ChildAnnotations), stringsFrom(h.ChildLabels)}
+	metadata := []map[string]string{pg.StringsFrom(h.Annotations), pg.StringsFrom(h.Labels), pg.StringsFrom(h.ChildAnnotations), pg.StringsFrom(h.ChildLabels)}
 	title, description := indexer.Describe(metadata...)
 	name := query.WordsInOrder(h.Name)
 	var values []string
@@ -472,7 +472,7 @@ func (c *searchColumns) add(h headRow) {
 	c.name, c.basename = append(c.name, h.Name), append(c.basename, path.Base(h.Name))
 	c.title, c.description = append(c.title, title), append(c.description, description)
 	facts := h.allFacts(metadata)
-	c.facts, c.sameTerms = append(c.facts, strings.Join(facts, separator)), append(c.sameTerms, h.Covered && slices.Equal(facts, h.OldFacts))
+	c.facts, c.sameTerms = append(c.facts, strings.Join(facts, pg.Separator)), append(c.sameTerms, h.Covered && slices.Equal(facts, h.OldFacts))
 	c.form = append(c.form, formOf(h))
 	inName, _ := tsvector(name)
 	inAll, words := tsvector(name, append([]string{title, description}, values...)...)
@@ -559,7 +559,7 @@ func (h headRow) allFacts(metadata []map[string]string) []string {
 	if licence := indexer.Licence(metadata...); licence != "" && len(licence) <= 200 {
 		facts = append(facts, licencePrefix+licence)
 	}
-	facts = slices.DeleteFunc(facts, func(f string) bool { return strings.Contains(f, separator) }) // nobody can ask for it
+	facts = slices.DeleteFunc(facts, func(f string) bool { return strings.Contains(f, pg.Separator) }) // nobody can ask for it
 	slices.Sort(facts)
 	return slices.Compact(facts)
 }
@@ -569,7 +569,7 @@ func (h headRow) allFacts(metadata []map[string]string) []string {
 func labelFacts(labels ...[]byte) []string {
 	var facts []string
 	for _, raw := range labels {
-		for key := range stringsFrom(raw) {
+		for key := range pg.StringsFrom(raw) {
 			if len(key) <= maxTerm {
 				facts = append(facts, "label:"+key)
 			}
@@ -654,18 +654,6 @@ func tsvector(name []string, texts ...string) (literal string, order []string) {
 	return b.String(), order
 }
 
-// stringsFrom reads an object of strings that stringsJSON stored.
-func stringsFrom(raw []byte) map[string]string {
-	if len(raw) == 0 {
-		return nil
-	}
-	var m map[string]string
-	if err := json.Unmarshal(raw, &m); err != nil {
-		return nil // not written by us; the row shows without it
-	}
-	return m
-}
-
 // reformBatch is how many repositories one transaction of Reform makes anew: 200
 // take a few tenths of a second, as long as pushes to them wait.
 const reformBatch = 200
@@ -692,7 +680,7 @@ func (s *Store) ReformAfter(ctx context.Context, after string) (n int, last stri
 			ID   int32
 			Name string
 		}
-		rows, err := collect[row](ctx, tx, old, searchForm, after)
+		rows, err := pg.Collect[row](ctx, tx, old, searchForm, after)
 		if err != nil || len(rows) == 0 {
 			return err
 		}
@@ -711,7 +699,7 @@ func (s *Store) ReformAfter(ctx context.Context, after string) (n int, last stri
 		}
 		return bump(ctx, tx, c)
 	})
-	return n, last, wrap("reform search rows", err)
+	return n, last, pg.Wrap("reform search rows", err)
 }
 
 // typesOfReferrers gives images that name a subject the type of their config, as
@@ -727,12 +715,3 @@ const typesOfReferrers = `
 	)
 	UPDATE manifest m SET artifact_type_id = types.id FROM untyped u JOIN types ON types.name = u.name
 	WHERE m.repository_id = u.repository_id AND m.id = u.id`
-
-// column runs a statement that gives one column.
-func column[T any](ctx context.Context, db querier, sql string, args ...any) ([]T, error) {
-	rows, err := db.Query(ctx, sql, args...)
-	if err != nil {
-		return nil, err
-	}
-	return pgx.CollectRows(rows, pgx.RowTo[T])
-}

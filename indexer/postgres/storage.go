@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/postgres/pg"
 )
 
 // storageFound finds what repositories take, as 'found', and namespaces, as
@@ -136,7 +137,7 @@ func (s *Store) CountStorage(ctx context.Context) (n int, err error) {
 		}
 		return bump(ctx, tx, c)
 	})
-	return n, wrap("count of storage", err)
+	return n, pg.Wrap("count of storage", err)
 }
 
 // Storage is what everything takes; its CountedAt is zero before the first count.
@@ -146,19 +147,19 @@ func (v *View) Storage(ctx context.Context) (total indexer.Storage, err error) {
 	if errors.Is(err, pgx.ErrNoRows) {
 		return total, nil
 	}
-	return total, wrap("storage", err)
+	return total, pg.Wrap("storage", err)
 }
 
 // NamespaceStorage gives the namespaces that take most, most first; of a name that
 // one alone, or none.
 func (v *View) NamespaceStorage(ctx context.Context, name *string, limit int) ([]indexer.NamespaceStorage, error) {
-	sel := psql.Select("namespace", "repositories", "own", "shared").From("namespace_storage").
+	sel := pg.Builder.Select("namespace", "repositories", "own", "shared").From("namespace_storage").
 		OrderBy("(own + shared) DESC", "namespace").Suffix("LIMIT ?", limit)
 	if name != nil {
 		sel = sel.Where(sq.Eq{"namespace": indexer.CleanText(*name)})
 	}
-	list, err := selected[indexer.NamespaceStorage](ctx, v.tx, sel)
-	return list, wrap("storage of namespaces", err)
+	list, err := pg.Selected[indexer.NamespaceStorage](ctx, v.tx, sel)
+	return list, pg.Wrap("storage of namespaces", err)
 }
 
 // storageOrders are orders for which there is an index.
@@ -171,7 +172,7 @@ var storageOrders = map[indexer.StorageOrder][]string{
 
 // RepositoryStorage gives the repositories that q selects.
 func (v *View) RepositoryStorage(ctx context.Context, q indexer.StorageQuery) ([]indexer.RepositoryStorage, error) {
-	sel := psql.Select("name", "own", "shared", "manifests", "untagged", "untagged_size", "pushed_at").From("repository_storage").
+	sel := pg.Builder.Select("name", "own", "shared", "manifests", "untagged", "untagged_size", "pushed_at").From("repository_storage").
 		OrderBy(storageOrders[q.Order]...).Suffix("LIMIT ? OFFSET ?", q.Limit, q.Offset)
 	if q.Namespace != nil {
 		sel = sel.Where(sq.Eq{"namespace": indexer.CleanText(*q.Namespace)})
@@ -182,6 +183,6 @@ func (v *View) RepositoryStorage(ctx context.Context, q indexer.StorageQuery) ([
 	if q.Order == indexer.ByUntagged {
 		sel = sel.Where("untagged > 0")
 	}
-	list, err := selected[indexer.RepositoryStorage](ctx, v.tx, sel)
-	return list, wrap(fmt.Sprintf("storage of repositories after %q", q.After), err)
+	list, err := pg.Selected[indexer.RepositoryStorage](ctx, v.tx, sel)
+	return list, pg.Wrap(fmt.Sprintf("storage of repositories after %q", q.After), err)
 }

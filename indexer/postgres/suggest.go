@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/postgres/pg"
 	"github.com/portbook/portbook/indexer/query"
 )
 
@@ -32,7 +33,7 @@ func (v *View) Suggest(ctx context.Context, text string, limit int) ([]indexer.S
 		return nil, nil
 	}
 	suggestions, err := v.complete(ctx, c, min(max(limit, 1), maxSuggestions))
-	return suggestions, wrap("suggest", err)
+	return suggestions, pg.Wrap("suggest", err)
 }
 
 func (v *View) complete(ctx context.Context, c query.Completion, limit int) ([]indexer.Suggestion, error) {
@@ -95,7 +96,7 @@ func (v *View) namesFrom(ctx context.Context, typed string, limit int) ([]string
 	if typed == "" || limit == 0 {
 		return nil, nil
 	}
-	return column[string](ctx, v.tx, namesQuery, typed, typed+"~", limit)
+	return pg.Column[string](ctx, v.tx, namesQuery, typed, typed+"~", limit)
 }
 
 // namespacesFrom walks from namespace to namespace by the index of names: behind
@@ -113,7 +114,7 @@ func (v *View) namespacesFrom(ctx context.Context, typed string, limit int) ([]s
 			WHERE n < $4
 		)
 		SELECT namespace FROM step WHERE namespace IS NOT NULL LIMIT $3`
-	return column[string](ctx, v.tx, q, typed, typed+"~", limit, namespaceSteps)
+	return pg.Column[string](ctx, v.tx, q, typed, typed+"~", limit, namespaceSteps)
 }
 
 // knownValues is how many values of a dictionary that begin so are looked up: 100,
@@ -144,7 +145,7 @@ func (v *View) valuesFrom(ctx context.Context, f query.Field, typed string, limi
 		SELECT value FROM (
 			SELECT value FROM (%s) AS known WHERE starts_with(value, $1) GROUP BY value ORDER BY min(id) LIMIT %d
 		) AS known WHERE %s LIMIT $2`, known, knownValues, anyHas("'"+factPrefix[f]+"' || known.value"))
-	stored, err := column[string](ctx, v.tx, q, typed, limit)
+	stored, err := pg.Column[string](ctx, v.tx, q, typed, limit)
 	values = append(values, stored...)
 	return values[:min(len(values), limit)], err
 }

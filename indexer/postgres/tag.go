@@ -10,6 +10,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/postgres/pg"
 )
 
 // A tagRow is a tag as the book has it.
@@ -44,8 +45,8 @@ func (a *application) moveTags(findings []indexer.Finding) error {
 		if moves.add(repository, f, now, exists) {
 			a.changed[repository] = true
 			a.touched.add(repository, now.Digest)
-			a.touched.add(repository, bytesOf(f.Digest))
-			a.touched.change(repository, bytesOf(subjectOf(f.Task.Reference)))
+			a.touched.add(repository, pg.DigestBytes(f.Digest))
+			a.touched.change(repository, pg.DigestBytes(subjectOf(f.Task.Reference)))
 			a.touched.tag(repository, f.Task.Reference)
 		}
 	}
@@ -63,7 +64,7 @@ func (a *application) moveTags(findings []indexer.Finding) error {
 // been deleted meanwhile. A deletion that was read before its manifest was stored
 // found nothing to delete, and nobody would look again.
 func (a *application) leave(f indexer.Finding, was tagRow) {
-	left := []digest.Digest{digestOf(was.Digest)}
+	left := []digest.Digest{pg.DigestFrom(was.Digest)}
 	for _, m := range f.Manifests {
 		left = append(left, m.Digest)
 	}
@@ -102,7 +103,7 @@ func (a *application) currentTags(findings []indexer.Finding) (map[tagKey]tagRow
 		FROM unnest($1::int[], $2::text[]) AS wanted (repository_id, name)
 		JOIN tag t ON t.repository_id = wanted.repository_id AND t.name = wanted.name
 		LEFT JOIN manifest m ON m.repository_id = t.repository_id AND m.id = t.manifest_id`
-	rows, err := collect[tagRow](a.ctx, a.tx, q, repositories, names)
+	rows, err := pg.Collect[tagRow](a.ctx, a.tx, q, repositories, names)
 	current := map[tagKey]tagRow{}
 	for _, r := range rows {
 		current[tagKey{r.RepositoryID, r.Name}] = r
@@ -143,12 +144,12 @@ func (m *moves) add(repository int32, f indexer.Finding, now tagRow, exists bool
 		m.problem(repository, f)
 		return true
 	}
-	if exists && digestOf(now.Digest) == f.Digest && now.Problem == nil {
+	if exists && pg.DigestFrom(now.Digest) == f.Digest && now.Problem == nil {
 		return false
 	}
 	m.set.repositories, m.set.names = append(m.set.repositories, repository), append(m.set.names, f.Task.Reference)
-	m.set.digests = append(m.set.digests, bytesOf(f.Digest))
-	m.record(f, digestOf(now.Digest), f.Digest)
+	m.set.digests = append(m.set.digests, pg.DigestBytes(f.Digest))
+	m.record(f, pg.DigestFrom(now.Digest), f.Digest)
 	queueTagReferrer(&m.batch, repository, f)
 	return true
 }
@@ -156,7 +157,7 @@ func (m *moves) add(repository int32, f indexer.Finding, now tagRow, exists bool
 func (m *moves) remove(repository int32, f indexer.Finding, now tagRow) {
 	m.batch.Queue("DELETE FROM tag WHERE (repository_id, name) = ($1, $2)", repository, f.Task.Reference)
 	m.batch.Queue("DELETE FROM referrer WHERE (repository_id, tag) = ($1, $2)", repository, f.Task.Reference)
-	m.record(f, digestOf(now.Digest), "")
+	m.record(f, pg.DigestFrom(now.Digest), "")
 }
 
 // problem keeps what is known of a tag and says why there is no more.
@@ -179,7 +180,7 @@ func (m *moves) record(f indexer.Finding, from, to digest.Digest) {
 	}
 	h := &m.history
 	h.repositories, h.tags, h.seenBy = append(h.repositories, f.Task.Repository), append(h.tags, f.Task.Reference), append(h.seenBy, seenBy)
-	h.from, h.to = append(h.from, bytesOf(from)), append(h.to, bytesOf(to))
+	h.from, h.to = append(h.from, pg.DigestBytes(from)), append(h.to, pg.DigestBytes(to))
 }
 
 func (m *moves) queueAll() {
@@ -246,5 +247,5 @@ func queueTagReferrer(batch *pgx.Batch, repository int32, f indexer.Finding) {
 		INSERT INTO referrer (repository_id, subject, manifest_id, tag)
 		SELECT repository_id, $3, id, $4 FROM manifest WHERE (repository_id, digest) = ($1, $2) AND kind <> 'index'
 		ON CONFLICT DO NOTHING`
-	batch.Queue(q, repository, bytesOf(f.Digest), bytesOf(subject), f.Task.Reference)
+	batch.Queue(q, repository, pg.DigestBytes(f.Digest), pg.DigestBytes(subject), f.Task.Reference)
 }

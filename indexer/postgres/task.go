@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/postgres/pg"
 )
 
 // Ask enqueues references to be read. Asking again before one is read has no
@@ -17,7 +18,7 @@ import (
 func (s *Store) Ask(ctx context.Context, asks []indexer.Ask) error {
 	batch := &pgx.Batch{}
 	queueAsk(batch, asks)
-	return wrap("ask", s.pool.SendBatch(ctx, batch).Close())
+	return pg.Wrap("ask", s.pool.SendBatch(ctx, batch).Close())
 }
 
 // queueAsk is Ask in a batch. Rows are locked in order of their key.
@@ -36,7 +37,7 @@ func queueAsk(batch *pgx.Batch, asks []indexer.Ask) {
 		if d := (indexer.Task{Reference: a.Reference}).Digest(); d != "" {
 			a.Hint = d // so that Claim can tell whether it is known
 		}
-		hints, after = append(hints, bytesOf(a.Hint)), append(after, a.After.Seconds())
+		hints, after = append(hints, pg.DigestBytes(a.Hint)), append(after, a.After.Seconds())
 	}
 	const q = `
 		INSERT INTO task AS t (repository, reference, priority, hint, hinted_at, run_after)
@@ -122,8 +123,8 @@ func (s *Store) claim(ctx context.Context, least indexer.Priority, n int, lease 
 		LEFT JOIN tag t ON t.repository_id = r.id AND t.name = c.reference
 		LEFT JOIN manifest tm ON tm.repository_id = r.id AND tm.id = t.manifest_id
 		ORDER BY c.priority, c.id`
-	rows, err := collect[taskRow](ctx, s.pool, q, int16(least), n, lease.Seconds(), fresh, int16(indexer.PriorityScan))
-	return tasksOf(rows), wrap("claim tasks", err)
+	rows, err := pg.Collect[taskRow](ctx, s.pool, q, int16(least), n, lease.Seconds(), fresh, int16(indexer.PriorityScan))
+	return tasksOf(rows), pg.Wrap("claim tasks", err)
 }
 
 type taskRow struct {
@@ -144,7 +145,7 @@ func tasksOf(rows []taskRow) []indexer.Task {
 	for _, r := range rows {
 		tasks = append(tasks, indexer.Task{
 			ID: r.ID, Repository: r.Repository, Reference: r.Reference, Priority: indexer.Priority(r.Priority),
-			Hint: digestOf(r.Hint), HintedAt: now.Add(-time.Duration(r.HintAge * float64(time.Second))), Wanted: r.Wanted, Claims: r.Claims, Attempts: r.Attempts, TagDigest: digestOf(r.TagDigest), Known: r.Known,
+			Hint: pg.DigestFrom(r.Hint), HintedAt: now.Add(-time.Duration(r.HintAge * float64(time.Second))), Wanted: r.Wanted, Claims: r.Claims, Attempts: r.Attempts, TagDigest: pg.DigestFrom(r.TagDigest), Known: r.Known,
 		})
 	}
 	return tasks
@@ -158,7 +159,7 @@ func (s *Store) Renew(ctx context.Context, tasks []indexer.Task, lease time.Dura
 		FROM unnest($1::bigint[], $2::int[]) AS ours (id, claims)
 		WHERE t.id = ours.id AND t.claims = ours.claims AND t.leased_until IS NOT NULL`
 	_, err := s.pool.Exec(ctx, q, ids, claims, lease.Seconds())
-	return wrap("renew lease", err)
+	return pg.Wrap("renew lease", err)
 }
 
 // done runs a batch, then ends tasks that have been read. A task goes if nobody
@@ -217,7 +218,7 @@ func lockTasks(ctx context.Context, tx pgx.Tx, before *pgx.Batch, tasks []indexe
 		Asked bool
 	}
 	var rows []row
-	queue(before, &rows, q, ids, wanted, claims)
+	pg.Queue(before, &rows, q, ids, wanted, claims)
 	if err := tx.SendBatch(ctx, before).Close(); err != nil {
 		return nil, err
 	}
@@ -255,7 +256,7 @@ func (s *Store) Retry(ctx context.Context, t indexer.Task, after time.Duration, 
 			run_after = now() + CASE WHEN wanted = $5 THEN $4::float8 ELSE 0 END * interval '1 second'
 		WHERE id = $1 AND claims = $2`
 	_, err := s.pool.Exec(ctx, q, t.ID, t.Claims, indexer.CleanText(reason), after.Seconds(), t.Wanted)
-	return wrap("retry task", err)
+	return pg.Wrap("retry task", err)
 }
 
 // Release is Retry for a task that was not tried: its attempt does not count.
@@ -265,7 +266,7 @@ func (s *Store) Release(ctx context.Context, t indexer.Task, after time.Duration
 			run_after = now() + $4 * interval '1 second'
 		WHERE id = $1 AND claims = $2`
 	_, err := s.pool.Exec(ctx, q, t.ID, t.Claims, indexer.CleanText(reason), after.Seconds())
-	return wrap("release task", err)
+	return pg.Wrap("release task", err)
 }
 
 // GiveBack is Release for tasks that others may read at once.
@@ -275,16 +276,16 @@ func (s *Store) GiveBack(ctx context.Context, tasks []indexer.Task) error {
 		UPDATE task t SET leased_until = NULL, attempts = GREATEST(attempts - 1, 0)
 		FROM unnest($1::bigint[], $2::int[]) AS ours (id, claims) WHERE t.id = ours.id AND t.claims = ours.claims`
 	_, err := s.pool.Exec(ctx, q, ids, claims)
-	return wrap("give back tasks", err)
+	return pg.Wrap("give back tasks", err)
 }
 
 // GiveUp stops trying a task that failed too often; it stays, to be shown, until
 // it is asked for again. If it was asked for meanwhile, it is due again instead.
 func (s *Store) GiveUp(ctx context.Context, t indexer.Task, reason string) error {
-	return wrap("give up task", giveUp(ctx, s.pool, t, reason))
+	return pg.Wrap("give up task", giveUp(ctx, s.pool, t, reason))
 }
 
-func giveUp(ctx context.Context, db querier, t indexer.Task, reason string) error {
+func giveUp(ctx context.Context, db pg.Querier, t indexer.Task, reason string) error {
 	const q = `
 		UPDATE task SET leased_until = NULL, error = $4, given_up_at = CASE WHEN wanted = $3 THEN now() END
 		WHERE id = $1 AND claims = $2`
@@ -301,7 +302,7 @@ func (s *Store) Backlog(ctx context.Context) (due int, oldest time.Duration, giv
 	return backlog(ctx, s.pool)
 }
 
-func backlog(ctx context.Context, db querier) (due int, oldest time.Duration, givenUp int, err error) {
+func backlog(ctx context.Context, db pg.Querier) (due int, oldest time.Duration, givenUp int, err error) {
 	const q = `
 		SELECT count(*) FILTER (WHERE given_up_at IS NULL AND run_after <= now()),
 			COALESCE(extract(epoch FROM now() - min(run_after) FILTER (WHERE given_up_at IS NULL AND run_after <= now())), 0)::float8,
@@ -309,5 +310,5 @@ func backlog(ctx context.Context, db querier) (due int, oldest time.Duration, gi
 		FROM task`
 	var seconds float64
 	err = db.QueryRow(ctx, q).Scan(&due, &seconds, &givenUp)
-	return due, time.Duration(seconds * float64(time.Second)), givenUp, wrap("backlog", err)
+	return due, time.Duration(seconds * float64(time.Second)), givenUp, pg.Wrap("backlog", err)
 }

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/portbook/portbook/indexer/postgres/pg"
 )
 
 // tidyLock is held shared by whoever names blobs, and alone by whoever deletes
@@ -53,7 +55,7 @@ func (s *Store) Tidy(ctx context.Context) (Tidied, error) {
 	for _, step := range steps {
 		result, err := s.pool.Exec(ctx, step.statement, step.args...)
 		if err != nil {
-			return n, wrap("tidy", err)
+			return n, pg.Wrap("tidy", err)
 		}
 		*step.count = result.RowsAffected()
 	}
@@ -76,7 +78,7 @@ func (s *Store) tidyBlobs(ctx context.Context) (deleted int64, err error) {
 			seen, err = pgx.CollectRows(rows, pgx.RowTo[int64])
 		}
 		if err != nil || len(seen) == 0 {
-			return deleted, wrap("tidy blobs", err)
+			return deleted, pg.Wrap("tidy blobs", err)
 		}
 		after = seen[len(seen)-1]
 		n, err := s.deleteUnused(ctx, seen)
@@ -95,11 +97,11 @@ func (s *Store) deleteUnused(ctx context.Context, ids []int64) (int64, error) {
 			AND NOT EXISTS (SELECT FROM manifest m WHERE m.layer_ids @> ARRAY[b.id])`
 	rows, err := s.pool.Query(ctx, unused, ids)
 	if err != nil {
-		return 0, wrap("tidy blobs", err)
+		return 0, pg.Wrap("tidy blobs", err)
 	}
 	found, err := pgx.CollectRows(rows, pgx.RowTo[int64])
 	if err != nil || len(found) == 0 {
-		return 0, wrap("tidy blobs", err)
+		return 0, pg.Wrap("tidy blobs", err)
 	}
 	var n int64
 	err = s.begin(ctx, func(tx pgx.Tx, _ cluster) error {
@@ -110,5 +112,5 @@ func (s *Store) deleteUnused(ctx context.Context, ids []int64) (int64, error) {
 		n = result.RowsAffected()
 		return err
 	})
-	return n, wrap("tidy blobs", err)
+	return n, pg.Wrap("tidy blobs", err)
 }

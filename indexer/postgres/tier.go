@@ -4,6 +4,8 @@ import (
 	"context"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/portbook/portbook/indexer/postgres/pg"
 )
 
 // How many repositories the first two tiers hold. A search goes through one
@@ -35,9 +37,9 @@ func (s *Store) Retier(ctx context.Context) (moved int, err error) {
 		RepositoryID int32
 		Tier         int16
 	}
-	places, err := collect[place](ctx, s.pool, misplaced, tier0, tier1)
+	places, err := pg.Collect[place](ctx, s.pool, misplaced, tier0, tier1)
 	if err != nil {
-		return 0, wrap("tiers", err)
+		return 0, pg.Wrap("tiers", err)
 	}
 	for len(places) > 0 {
 		batch := places[:min(len(places), retierBatch)]
@@ -49,7 +51,7 @@ func (s *Store) Retier(ctx context.Context) (moved int, err error) {
 		n, err := s.moveTiers(ctx, ids, tiers)
 		moved += n
 		if err != nil {
-			return moved, wrap("tiers", err)
+			return moved, pg.Wrap("tiers", err)
 		}
 	}
 	return moved, nil

@@ -6,6 +6,7 @@ import (
 
 	sq "github.com/Masterminds/squirrel"
 
+	"github.com/portbook/portbook/indexer/postgres/pg"
 	"github.com/portbook/portbook/indexer/query"
 )
 
@@ -28,7 +29,7 @@ const (
 func (v *View) total(ctx context.Context, s *search, ids []int32) (int, error) {
 	counted := *s
 	counted.aside = s.aside || s.counted
-	sql, args, err := statement("SELECT count(*) FROM (? LIMIT ?) AS capped", counted.matching("", ids), query.MaxTotal)
+	sql, args, err := pg.Statement("SELECT count(*) FROM (? LIMIT ?) AS capped", counted.matching("", ids), query.MaxTotal)
 	if err != nil {
 		return 0, err
 	}
@@ -67,7 +68,7 @@ func (v *View) expected(ctx context.Context, conditions sq.And, most int) (int, 
 
 // sampled counts the rows of a statement up to most.
 func (v *View) sampled(ctx context.Context, q sq.Sqlizer, most int) (n int, err error) {
-	sql, args, err := statement("SELECT count(*) FROM (? LIMIT ?) AS sampled", q, most)
+	sql, args, err := pg.Statement("SELECT count(*) FROM (? LIMIT ?) AS sampled", q, most)
 	if err != nil {
 		return 0, err
 	}

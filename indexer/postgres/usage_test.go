@@ -5,6 +5,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
+
+	"github.com/portbook/portbook/indexer/postgres/pg"
 )
 
 // A digest is used in the same places whichever way they are looked for.
@@ -15,7 +17,7 @@ func TestUsesBothWays(t *testing.T) {
 	signed := made("team/signed", "linux/arm/v7", 1e6, 1, "2026-11-20")
 	for _, d := range []digest.Digest{nginx.Digest, amd.Digest, signed.Digest, digest.FromString("layer0"), digest.FromString("layer5")} {
 		err := s.View(t.Context(), func(v *View) error {
-			u := usage{digest: bytesOf(d), afterDigest: []byte{}, limit: 3}
+			u := usage{digest: pg.DigestBytes(d), afterDigest: []byte{}, limit: 3}
 			_ = v.tx.QueryRow(t.Context(), "SELECT id FROM blob WHERE digest = $1", u.digest).Scan(&u.blob) // nil if it is none
 			sorted, err := v.usesSorted(t.Context(), u)
 			if err != nil {

@@ -9,6 +9,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/postgres/pg"
 )
 
 const (
@@ -28,9 +29,9 @@ const (
 // layer or subject, in order of repository and digest, after the two named. A
 // manifest counts once, as the first of these that it is.
 func (v *View) Uses(ctx context.Context, d digest.Digest, afterRepository string, afterDigest digest.Digest, limit int) ([]indexer.Use, error) {
-	u := usage{digest: bytesOf(d), afterRepository: indexer.CleanText(afterRepository), afterDigest: append([]byte{}, bytesOf(afterDigest)...), limit: limit}
+	u := usage{digest: pg.DigestBytes(d), afterRepository: indexer.CleanText(afterRepository), afterDigest: append([]byte{}, pg.DigestBytes(afterDigest)...), limit: limit}
 	uses, err := v.uses(ctx, u)
-	return uses, wrap("uses of "+d.String(), err)
+	return uses, pg.Wrap("uses of "+d.String(), err)
 }
 
 // A usage is one call of Uses.
@@ -49,7 +50,7 @@ func (v *View) uses(ctx context.Context, u usage) ([]indexer.Use, error) {
 	}
 	var n float64
 	for _, part := range u.parts() {
-		more, err := v.estimate(ctx, part)
+		more, err := pg.Estimate(ctx, v.tx, part)
 		if err != nil {
 			return nil, err
 		}
@@ -98,7 +99,7 @@ func usesOf(rows []useRow) []indexer.Use {
 	var uses []indexer.Use
 	for _, r := range rows {
 		as := [...]string{"manifest", "entry", "config", "layer", "subject"}[r.How]
-		uses = append(uses, indexer.Use{Repository: r.Name, Digest: digestOf(r.Digest), As: as, Tags: r.Tags})
+		uses = append(uses, indexer.Use{Repository: r.Name, Digest: pg.DigestFrom(r.Digest), As: as, Tags: r.Tags})
 	}
 	return uses
 }
@@ -110,7 +111,7 @@ func (v *View) usesSorted(ctx context.Context, u usage) ([]indexer.Use, error) {
 	for _, part := range u.parts()[1:] {
 		all = sq.Expr("? UNION ALL ?", all, part)
 	}
-	sql, args, err := statement("SELECT "+useColumns+` FROM (
+	sql, args, err := pg.Statement("SELECT "+useColumns+` FROM (
 			SELECT r.name, m.digest, uses.repository_id, uses.id, min(uses.how) AS how FROM (? OFFSET 0) AS uses
 			CROSS JOIN LATERAL (SELECT digest FROM manifest m WHERE m.repository_id = uses.repository_id AND m.id = uses.id OFFSET 0) AS m
 			CROSS JOIN LATERAL (SELECT name FROM repository r WHERE r.id = uses.repository_id OFFSET 0) AS r
@@ -120,7 +121,7 @@ func (v *View) usesSorted(ctx context.Context, u usage) ([]indexer.Use, error) {
 	if err != nil {
 		return nil, err
 	}
-	rows, err := collect[useRow](ctx, v.tx, sql, args...)
+	rows, err := pg.Collect[useRow](ctx, v.tx, sql, args...)
 	return usesOf(rows), err
 }
 
@@ -129,7 +130,7 @@ func (v *View) usesSorted(ctx context.Context, u usage) ([]indexer.Use, error) {
 func (v *View) usesWalked(ctx context.Context, u usage) (uses []indexer.Use, whole bool, err error) {
 	// The fences keep Postgres from reading all that use the digest first. That
 	// it is no manifest's at all, as most are not, is asked once and not of each.
-	sql, args, err := statement("SELECT "+useColumns+` FROM (
+	sql, args, err := pg.Statement("SELECT "+useColumns+` FROM (
 			SELECT near.name, near.digest, near.repository_id, near.id, near.how FROM (
 				SELECT walked.*, CASE
 					WHEN walked.digest = ? THEN 0
@@ -153,6 +154,6 @@ func (v *View) usesWalked(ctx context.Context, u usage) (uses []indexer.Use, who
 	if err != nil {
 		return nil, false, err
 	}
-	rows, err := collect[useRow](ctx, v.tx, sql, args...)
+	rows, err := pg.Collect[useRow](ctx, v.tx, sql, args...)
 	return usesOf(rows), len(rows) == u.limit, err
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/postgres/pg"
 )
 
 // A Difference is a derived row that is not what its manifests and tags make it.
@@ -40,17 +41,17 @@ var notDerived = map[string]string{
 func (s *Store) Differences(ctx context.Context, repository string) ([]Difference, error) {
 	tx, err := s.pool.BeginTx(ctx, pgx.TxOptions{BeginQuery: "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; " + planOnce})
 	if err != nil {
-		return nil, wrap("differences", err)
+		return nil, pg.Wrap("differences", err)
 	}
 	defer func() { _ = tx.Rollback(ctx) }() // nothing was written
-	ids, err := column[int32](ctx, tx, "SELECT id FROM repository WHERE name = $1", repository)
+	ids, err := pg.Column[int32](ctx, tx, "SELECT id FROM repository WHERE name = $1", repository)
 	if err != nil || len(ids) == 0 {
-		return nil, wrap("differences", err)
+		return nil, pg.Wrap("differences", err)
 	}
 	c := comparison{ctx: ctx, tx: tx, ids: ids}
 	for _, compare := range []func() error{c.images, c.repository, c.referrers} {
 		if err := compare(); err != nil {
-			return nil, wrap(fmt.Sprintf("differences of %q", repository), err)
+			return nil, pg.Wrap(fmt.Sprintf("differences of %q", repository), err)
 		}
 	}
 	return c.found, nil
@@ -82,13 +83,13 @@ func (c *comparison) images() error {
 		What   []string
 	}
 	for after, n := int64(0), verifyBatch; n == verifyBatch; {
-		rows, err := collect[row](c.ctx, c.tx, q, c.ids, after)
+		rows, err := pg.Collect[row](c.ctx, c.tx, q, c.ids, after)
 		if err != nil {
 			return err
 		}
 		for _, r := range rows {
 			after = r.ID
-			c.differ("image_search", digestOf(r.Digest).String(), r.What)
+			c.differ("image_search", pg.DigestFrom(r.Digest).String(), r.What)
 		}
 		n = len(rows)
 	}
@@ -98,7 +99,7 @@ func (c *comparison) images() error {
 // repository compares the row of repository_search.
 func (c *comparison) repository() error {
 	const noForm = -1 // of no row: none is taken over
-	heads, err := collect[headRow](c.ctx, c.tx, headsQuery(true), []int32{}, [][]byte{}, []bool{}, c.ids, noForm, []int32{}, []string{})
+	heads, err := pg.Collect[headRow](c.ctx, c.tx, headsQuery(true), []int32{}, [][]byte{}, []bool{}, c.ids, noForm, []int32{}, []string{})
 	if err != nil {
 		return err
 	}
@@ -116,7 +117,7 @@ func (c *comparison) repository() error {
 				THEN ARRAY['form is ' || s.form || ', which the leader makes ` + strconv.Itoa(searchForm) + `']
 			ELSE ` + differing + ` END AS what
 		FROM fresh f FULL JOIN (SELECT * FROM repository_search WHERE repository_id = ANY($18)) s ON s.repository_id = f.repository_id`
-	found, err := column[[]string](c.ctx, c.tx, q, append(fresh.args(), c.ids)...)
+	found, err := pg.Column[[]string](c.ctx, c.tx, q, append(fresh.args(), c.ids)...)
 	for _, what := range found {
 		c.differ("repository_search", "", what)
 	}
@@ -147,14 +148,14 @@ func (c *comparison) referrers() error {
 		Tag             string
 		Lacks           bool
 	}
-	rows, err := collect[row](c.ctx, c.tx, q, c.ids)
+	rows, err := pg.Collect[row](c.ctx, c.tx, q, c.ids)
 	for _, r := range rows {
 		what := "row too many"
 		if r.Lacks {
 			what = "row missing"
 		}
 		by := cmp.Or(r.Tag, "its subject")
-		c.found = append(c.found, Difference{digestOf(r.Digest).String(), fmt.Sprintf("referrer: a %s, of %s by %s", what, digestOf(r.Subject), by)})
+		c.found = append(c.found, Difference{pg.DigestFrom(r.Digest).String(), fmt.Sprintf("referrer: a %s, of %s by %s", what, pg.DigestFrom(r.Subject), by)})
 	}
 	return err
 }
@@ -170,7 +171,7 @@ func (c *comparison) differ(table, where string, what []string) {
 // ones must be computed for all but those of notDerived.
 func (c *comparison) differing(table string, fresh []string) (string, error) {
 	const q = "SELECT column_name::text FROM information_schema.columns WHERE table_schema = current_schema() AND table_name = $1 ORDER BY ordinal_position"
-	stored, err := column[string](c.ctx, c.tx, q, table)
+	stored, err := pg.Column[string](c.ctx, c.tx, q, table)
 	if err != nil {
 		return "", err
 	}

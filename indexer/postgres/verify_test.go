@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/portbook/portbook/indexer/postgres/pg"
 	"github.com/portbook/portbook/schema/schematest"
 )
 
@@ -54,7 +55,7 @@ func TestDifferences(t *testing.T) {
 		exec(fmt.Sprintf("CREATE TABLE saved_%[1]s AS TABLE %[1]s", table))
 		restore := func() { exec(fmt.Sprintf("DELETE FROM %[1]s; INSERT INTO %[1]s SELECT * FROM saved_%[1]s", table)) }
 		type row struct{ Name, Type string }
-		columns, err := collect[row](ctx, s.pool, `SELECT attname::text AS name, format_type(atttypid, NULL) AS type FROM pg_attribute
+		columns, err := pg.Collect[row](ctx, s.pool, `SELECT attname::text AS name, format_type(atttypid, NULL) AS type FROM pg_attribute
 			WHERE attrelid = $1::regclass AND attnum > 0 AND NOT attisdropped`, table)
 		if err != nil || len(columns) < 10 {
 			t.Fatal(columns, err)

@@ -2,6 +2,8 @@ package postgres
 
 import (
 	"context"
+
+	"github.com/portbook/portbook/indexer/postgres/pg"
 )
 
 // maxVersions is how many tags that look like versions are read of one repository:
@@ -17,10 +19,10 @@ func (v *View) Versions(ctx context.Context, repositories []string) (map[string]
 			SELECT t.name FROM tag t WHERE t.repository_id = r.id AND t.name ~ '^[vV]?[0-9]+([._-]|$)' ORDER BY t.name DESC LIMIT $2
 		) t WHERE r.name = ANY($1)`
 	type row struct{ Repository, Tag string }
-	rows, err := collect[row](ctx, v.tx, q, cleaned(repositories, ""), maxVersions)
+	rows, err := pg.Collect[row](ctx, v.tx, q, pg.Cleaned(repositories), maxVersions)
 	versions := map[string][]string{}
 	for _, r := range rows {
 		versions[r.Repository] = append(versions[r.Repository], r.Tag)
 	}
-	return versions, wrap("versions", err)
+	return versions, pg.Wrap("versions", err)
 }

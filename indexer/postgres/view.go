@@ -18,6 +18,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/postgres/pg"
 )
 
 // A View is one state of the book: a read-only transaction whose statements all
@@ -69,7 +70,7 @@ const (
 func (s *Store) View(ctx context.Context, f func(*View) error) error {
 	for try := 1; ; try++ {
 		err := s.view(ctx, f)
-		if try == viewTries || !lost(err) || wait(ctx, time.Duration(try)*viewPause) != nil {
+		if try == viewTries || !pg.IsLost(err) || wait(ctx, time.Duration(try)*viewPause) != nil {
 			return err
 		}
 	}
@@ -80,12 +81,12 @@ func (s *Store) view(ctx context.Context, f func(*View) error) error {
 	conn, err := s.pool.Acquire(waiting)
 	cancel()
 	if err != nil {
-		return wrap("view", err)
+		return pg.Wrap("view", err)
 	}
 	defer conn.Release()
 	tx, err := conn.BeginTx(ctx, pgx.TxOptions{BeginQuery: beginView(ctx)})
 	if err != nil {
-		return wrapSlow(ctx, "view", wrap("begin", err))
+		return wrapSlow(ctx, "view", pg.Wrap("begin", err))
 	}
 	defer rollback(ctx, tx) // nothing was written
 	err = f(&View{tx: tx, official: s.Official, caches: s.caches})
@@ -123,7 +124,7 @@ func (v *View) Version(ctx context.Context) (indexer.Version, error) {
 	if err == nil {
 		v.version, err = versionOf(epoch, shards)
 	}
-	return v.version, wrap("catalogue version", err)
+	return v.version, pg.Wrap("catalogue version", err)
 }
 
 // versionColumns are what versionOf takes.
@@ -148,12 +149,12 @@ func versionOf(epoch *string, shards []int64) (indexer.Version, error) {
 // Repositories gives the repositories that have a tag, by name.
 func (v *View) Repositories(ctx context.Context, after string, limit int) ([]indexer.Repository, error) {
 	const q = "SELECT " + resultColumns + " FROM repository_search s WHERE s.name > $1 ORDER BY s.name LIMIT $2"
-	rows, err := collect[resultRow](ctx, v.tx, q, indexer.CleanText(after), limit)
+	rows, err := pg.Collect[resultRow](ctx, v.tx, q, indexer.CleanText(after), limit)
 	var repositories []indexer.Repository
 	for _, r := range rows {
 		repositories = append(repositories, r.repository())
 	}
-	return repositories, wrap("repositories", err)
+	return repositories, pg.Wrap("repositories", err)
 }
 
 // Repository returns ErrNotFound if the book does not know it.
@@ -168,12 +169,12 @@ func (v *View) Repository(ctx context.Context, name string) (indexer.Repository,
 		resultRow
 		Manifests int
 	}
-	rows, err := collect[row](ctx, v.tx, q, name)
+	rows, err := pg.Collect[row](ctx, v.tx, q, name)
 	if err == nil && (len(rows) == 0 || rows[0].Tags == 0 && rows[0].Manifests == 0) {
 		err = indexer.ErrNotFound
 	}
 	if err != nil {
-		return indexer.Repository{}, wrap(fmt.Sprintf("repository %q", name), err)
+		return indexer.Repository{}, pg.Wrap(fmt.Sprintf("repository %q", name), err)
 	}
 	r := rows[0].repository()
 	r.Manifests = rows[0].Manifests
@@ -192,7 +193,7 @@ func (v *View) Tags(ctx context.Context, repository, after string, limit int) ([
 		LEFT JOIN manifest m ON m.repository_id = t.repository_id AND m.id = t.manifest_id` + shownJoins + `
 		ORDER BY t.name`
 	tags, err := v.shown(ctx, q, indexer.CleanText(repository), indexer.CleanText(after), limit)
-	return tags, wrap(fmt.Sprintf("tags of %q", repository), err)
+	return tags, pg.Wrap(fmt.Sprintf("tags of %q", repository), err)
 }
 
 // What a tag shows, of the manifest m that may be missing; of an image index without
@@ -225,14 +226,14 @@ type shownRow struct {
 
 // shown returns the tags that a statement selects, as shownColumns are.
 func (v *View) shown(ctx context.Context, sql string, args ...any) ([]indexer.Tag, error) {
-	rows, err := collect[shownRow](ctx, v.tx, sql, args...)
+	rows, err := pg.Collect[shownRow](ctx, v.tx, sql, args...)
 	if err != nil {
 		return nil, err
 	}
-	indexes := map[manifestID]listed{}
+	indexes := map[pg.ManifestID]listed{}
 	for _, r := range rows {
 		if r.Kind == string(indexer.KindIndex) {
-			indexes[manifestID{*r.RepositoryID, *r.ManifestID}] = listed{}
+			indexes[pg.ManifestID{Repository: *r.RepositoryID, ID: *r.ManifestID}] = listed{}
 		}
 	}
 	if err := v.readListed(ctx, indexes); err != nil {
@@ -241,7 +242,7 @@ func (v *View) shown(ctx context.Context, sql string, args ...any) ([]indexer.Ta
 	var tags []indexer.Tag
 	for _, r := range rows {
 		if r.Kind == string(indexer.KindIndex) {
-			l := indexes[manifestID{*r.RepositoryID, *r.ManifestID}]
+			l := indexes[pg.ManifestID{Repository: *r.RepositoryID, ID: *r.ManifestID}]
 			r.Size, r.Platforms = l.size, l.platforms
 		}
 		tags = append(tags, r.tag())
@@ -258,7 +259,7 @@ type listed struct {
 // readListed reads it of each of some image indexes, once however many tags show it.
 // The size of an index that a tag shows stands in its search row; that of another is
 // added up.
-func (v *View) readListed(ctx context.Context, indexes map[manifestID]listed) error {
+func (v *View) readListed(ctx context.Context, indexes map[pg.ManifestID]listed) error {
 	if len(indexes) == 0 {
 		return nil
 	}
@@ -273,14 +274,14 @@ func (v *View) readListed(ctx context.Context, indexes map[manifestID]listed) er
 				WHERE e.repository_id = w.repository_id AND e.manifest_id = w.id AND e.platform_id IS NOT NULL ORDER BY e.position LIMIT $3
 			) e JOIN platform p ON p.id = e.platform_id), '[]') AS platforms
 		FROM unnest($1::int[], $2::bigint[]) AS w (repository_id, id)`
-	repositories, ids := columnsOf(maps.Keys(indexes))
+	repositories, ids := pg.ManifestColumns(maps.Keys(indexes))
 	rows, err := v.tx.Query(ctx, q, repositories, ids, maxShownPlatforms)
 	if err != nil {
 		return err
 	}
-	var id manifestID
+	var id pg.ManifestID
 	var l listed
-	_, err = pgx.ForEachRow(rows, []any{&id.repository, &id.id, &l.size, &l.platforms}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&id.Repository, &id.ID, &l.size, &l.platforms}, func() error {
 		l.platforms = slices.Clone(l.platforms)
 		indexes[id] = l
 		return nil
@@ -290,8 +291,8 @@ func (v *View) readListed(ctx context.Context, indexes map[manifestID]listed) er
 
 func (r shownRow) tag() indexer.Tag {
 	return indexer.Tag{
-		Name: r.Name, Digest: digestOf(r.Digest), MediaType: r.MediaType, Kind: indexer.Kind(r.Kind), Platforms: platformsFrom(r.Platforms),
-		Size: r.Size, CreatedAt: timeFrom(r.CreatedAt), MovedAt: r.MovedAt, Problem: cmp.Or(indexer.StoredReason(r.TagProblem), r.Problem), Has: r.Has,
+		Name: r.Name, Digest: pg.DigestFrom(r.Digest), MediaType: r.MediaType, Kind: indexer.Kind(r.Kind), Platforms: platformsFrom(r.Platforms),
+		Size: r.Size, CreatedAt: pg.TimeOrZero(r.CreatedAt), MovedAt: r.MovedAt, Problem: cmp.Or(indexer.StoredReason(r.TagProblem), r.Problem), Has: r.Has,
 	}
 }
 
@@ -315,12 +316,12 @@ func (v *View) TagsOf(ctx context.Context, repository string, d digest.Digest) (
 		JOIN manifest m ON m.repository_id = r.id AND m.digest = $2
 		JOIN tag t ON t.repository_id = r.id AND t.manifest_id = m.id
 		WHERE r.name = $1 ORDER BY t.name`
-	rows, err := v.tx.Query(ctx, q, repository, bytesOf(d))
+	rows, err := v.tx.Query(ctx, q, repository, pg.DigestBytes(d))
 	if err != nil {
-		return nil, wrap("tags of "+d.String(), err)
+		return nil, pg.Wrap("tags of "+d.String(), err)
 	}
 	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	return names, wrap("tags of "+d.String(), err)
+	return names, pg.Wrap("tags of "+d.String(), err)
 }
 
 // Manifest gives what a tag or a digest shows, whole. It returns ErrNotFound if
@@ -328,12 +329,12 @@ func (v *View) TagsOf(ctx context.Context, repository string, d digest.Digest) (
 func (v *View) Manifest(ctx context.Context, ref indexer.Reference) (indexer.Manifest, error) {
 	row, err := v.manifestRow(ctx, ref)
 	if err != nil {
-		return indexer.Manifest{}, wrap(fmt.Sprintf("manifest %q", ref), err)
+		return indexer.Manifest{}, pg.Wrap(fmt.Sprintf("manifest %q", ref), err)
 	}
 	m := row.manifest(ref.Repository)
 	readBody(&m)
 	m.Entries, err = v.entries(ctx, row.RepositoryID, row.ID)
-	return m, wrap(fmt.Sprintf("manifest %q", ref), err)
+	return m, pg.Wrap(fmt.Sprintf("manifest %q", ref), err)
 }
 
 type storedManifest struct {
@@ -351,7 +352,7 @@ type storedManifest struct {
 }
 
 func (v *View) manifestRow(ctx context.Context, ref indexer.Reference) (storedManifest, error) {
-	sel := psql.Select("m.repository_id", "m.id", "m.digest", "m.subject", "mt.name AS media_type",
+	sel := pg.Builder.Select("m.repository_id", "m.id", "m.digest", "m.subject", "mt.name AS media_type",
 		"COALESCE(at.name, '') AS artifact_type", "m.kind", "COALESCE(p.os, '') AS os",
 		"COALESCE(p.architecture, '') AS architecture", "COALESCE(p.variant, '') AS variant", "m.size", "m.content_size",
 		"m.created_at", "m.seen_at", "m.labels", "m.annotations", "m.problems", "b.body", "b.config",
@@ -364,11 +365,11 @@ func (v *View) manifestRow(ctx context.Context, ref indexer.Reference) (storedMa
 		LeftJoin("manifest_body b ON b.repository_id = m.repository_id AND b.manifest_id = m.id").
 		Where(sq.Eq{"r.name": ref.Repository})
 	if ref.Digest != "" {
-		sel = sel.Where("m.digest = ?", bytesOf(ref.Digest))
+		sel = sel.Where("m.digest = ?", pg.DigestBytes(ref.Digest))
 	} else {
 		sel = sel.Join("tag t ON t.repository_id = r.id AND t.manifest_id = m.id").Where(sq.Eq{"t.name": ref.Tag})
 	}
-	rows, err := selected[storedManifest](ctx, v.tx, sel)
+	rows, err := pg.Selected[storedManifest](ctx, v.tx, sel)
 	if err == nil && len(rows) == 0 {
 		err = indexer.ErrNotFound
 	}
@@ -380,10 +381,10 @@ func (v *View) manifestRow(ctx context.Context, ref indexer.Reference) (storedMa
 
 func (r storedManifest) manifest(repository string) indexer.Manifest {
 	return indexer.Manifest{
-		Repository: repository, Digest: digestOf(r.Digest), MediaType: r.MediaType, ArtifactType: r.ArtifactType,
+		Repository: repository, Digest: pg.DigestFrom(r.Digest), MediaType: r.MediaType, ArtifactType: r.ArtifactType,
 		Kind: indexer.Kind(r.Kind), Platform: indexer.Platform{OS: r.OS, Architecture: r.Architecture, Variant: r.Variant},
-		Size: r.Size, ContentSize: r.ContentSize, CreatedAt: timeFrom(r.CreatedAt), SeenAt: r.SeenAt,
-		Labels: stringsFrom(r.Labels), Annotations: stringsFrom(r.Annotations), Subject: digestOf(r.Subject),
+		Size: r.Size, ContentSize: r.ContentSize, CreatedAt: pg.TimeOrZero(r.CreatedAt), SeenAt: r.SeenAt,
+		Labels: pg.StringsFrom(r.Labels), Annotations: pg.StringsFrom(r.Annotations), Subject: pg.DigestFrom(r.Subject),
 		Problems: r.Problems, Has: r.Has, Body: r.Body, ConfigBody: r.Config,
 	}
 }
@@ -427,11 +428,11 @@ func (v *View) entries(ctx context.Context, repository int32, manifest int64) ([
 		Annotations                          []byte
 		Present                              bool
 	}
-	rows, err := collect[row](ctx, v.tx, q, repository, manifest)
+	rows, err := pg.Collect[row](ctx, v.tx, q, repository, manifest)
 	var entries []indexer.Entry
 	for _, r := range rows {
 		entries = append(entries, indexer.Entry{
-			Digest: digestOf(r.Digest), MediaType: r.MediaType, Size: r.Size, Annotations: stringsFrom(r.Annotations),
+			Digest: pg.DigestFrom(r.Digest), MediaType: r.MediaType, Size: r.Size, Annotations: pg.StringsFrom(r.Annotations),
 			Platform: indexer.Platform{OS: r.OS, Architecture: r.Architecture, Variant: r.Variant}, Present: r.Present,
 		})
 	}
@@ -471,7 +472,7 @@ func (v *View) scan(ctx context.Context, clause string) (*indexer.Scan, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, wrap("scan", err)
+		return nil, pg.Wrap("scan", err)
 	}
 	return &s, nil
 }
@@ -483,7 +484,7 @@ func (v *View) instance(ctx context.Context) (id string, since time.Time, err er
 	if errors.Is(err, pgx.ErrNoRows) {
 		return "", time.Time{}, nil
 	}
-	return id, since, wrap("registry instance", err)
+	return id, since, pg.Wrap("registry instance", err)
 }
 
 // maxFailures bounds a page of them; the rest is a number.
@@ -493,9 +494,9 @@ func (v *View) failures(ctx context.Context) ([]indexer.TaskFailure, error) {
 	const q = `
 		SELECT repository, reference, attempts, error, given_up_at IS NOT NULL AS given_up FROM task
 		WHERE error IS NOT NULL ORDER BY given_up_at DESC NULLS LAST, id DESC LIMIT $1`
-	rows, err := collect[indexer.TaskFailure](ctx, v.tx, q, maxFailures)
+	rows, err := pg.Collect[indexer.TaskFailure](ctx, v.tx, q, maxFailures)
 	for i := range rows {
 		rows[i].Error = indexer.StoredReason(rows[i].Error)
 	}
-	return rows, wrap("failures", err)
+	return rows, pg.Wrap("failures", err)
 }

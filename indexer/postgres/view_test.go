@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/postgres/pg"
 	"github.com/portbook/portbook/schema/schematest"
 )
 
@@ -33,7 +34,7 @@ func TestViewIsBounded(t *testing.T) {
 			return err
 		}
 		_, err := v.tx.Exec(ctx, "SELECT pg_sleep(10)")
-		return wrap("sleep", err)
+		return pg.Wrap("sleep", err)
 	})
 	if !errors.Is(err, indexer.ErrTooSlow) || !errors.Is(err, indexer.ErrUnavailable) {
 		t.Errorf("a slow statement gave %v", err)
@@ -54,7 +55,7 @@ func TestViewHasOneBudget(t *testing.T) {
 	err := s.View(ctx, func(v *View) error {
 		for {
 			if _, err := v.tx.Exec(ctx, "SELECT pg_sleep(0.1)"); err != nil {
-				return wrap("sleep", err)
+				return pg.Wrap("sleep", err)
 			}
 			statements++
 		}
@@ -73,7 +74,7 @@ func TestViewHasOneBudget(t *testing.T) {
 			t.Errorf("the server ends a statement after %d ms, the context after 1,000 or less", limit)
 		}
 		_, err := v.tx.Exec(one, "SELECT pg_sleep(60)")
-		return wrap("sleep", err)
+		return pg.Wrap("sleep", err)
 	})
 	if !errors.Is(err, indexer.ErrTooSlow) {
 		t.Errorf("a statement of a minute gave %v", err)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/portbook/portbook/indexer/postgres/pg"
 	"github.com/portbook/portbook/indexer/query"
 )
 
@@ -67,7 +68,7 @@ func (s *Store) Vocabulary(ctx context.Context) (n int, err error) {
 		}
 		return bump(ctx, tx, c)
 	})
-	return n, wrap("vocabulary", err)
+	return n, pg.Wrap("vocabulary", err)
 }
 
 // Correct gives the text of a query in which each word that no repository has is
@@ -78,7 +79,7 @@ func (s *Store) Vocabulary(ctx context.Context) (n int, err error) {
 func (v *View) Correct(ctx context.Context, q query.Query) (string, error) {
 	text, err := v.mend(ctx, q, 2)
 	if err != nil || text == "" {
-		return "", wrap("correct", err)
+		return "", pg.Wrap("correct", err)
 	}
 	read, err := query.Parse(text, time.Now())
 	if err != nil {
@@ -86,7 +87,7 @@ func (v *View) Correct(ctx context.Context, q query.Query) (string, error) {
 	}
 	found, err := v.found(ctx, newSearch(read.Page(1, 0)))
 	if err != nil || len(found) == 0 {
-		return "", wrap("correct", err)
+		return "", pg.Wrap("correct", err)
 	}
 	return text, nil
 }
@@ -96,7 +97,7 @@ func (v *View) Correct(ctx context.Context, q query.Query) (string, error) {
 // fifth of the time of Correct.
 func (v *View) Near(ctx context.Context, q query.Query) (string, error) {
 	text, err := v.mend(ctx, q, 1)
-	return text, wrap("near", err)
+	return text, pg.Wrap("near", err)
 }
 
 // mend returns the text of q with its unknown words mended, of at most so many
@@ -177,7 +178,7 @@ func (v *View) wordWithin(ctx context.Context, word string, edits int, forms []s
 			SELECT DISTINCT m.word FROM unnest($1::text[]) AS f (form)
 			JOIN search_misspelling m ON m.form = f.form COLLATE "C" OFFSET 0) AS near
 		JOIN search_word w USING (word) ORDER BY w.n DESC, w.word`
-	near, err := column[string](ctx, v.tx, q, forms)
+	near, err := pg.Column[string](ctx, v.tx, q, forms)
 	for _, w := range near {
 		if query.EditDistance(word, w) <= edits {
 			return w, err

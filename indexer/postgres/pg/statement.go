@@ -1,0 +1,46 @@
+package pg
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	sq "github.com/Masterminds/squirrel"
+)
+
+// Builder builds statements whose clauses vary. It is the only builder with $
+// placeholders; what is nested in it is built by plain sq.Select.
+var Builder = sq.StatementBuilder.PlaceholderFormat(sq.Dollar)
+
+// Statement puts parts into a statement and numbers its placeholders.
+func Statement(text string, args ...any) (string, []any, error) {
+	sql, args, err := sq.Expr(text, args...).ToSql()
+	if err != nil {
+		return "", nil, err
+	}
+	sql, err = sq.Dollar.ReplacePlaceholders(sql)
+	return sql, args, err
+}
+
+// Estimate returns how many rows Postgres expects a statement to return, by the
+// statistics of ANALYZE: the hundred most common values of a column, and the
+// distribution of the others.
+func Estimate(ctx context.Context, db Querier, q sq.Sqlizer) (float64, error) {
+	sql, args, err := Statement("EXPLAIN (FORMAT JSON) ?", q)
+	if err != nil {
+		return 0, err
+	}
+	var raw []byte
+	if err := db.QueryRow(ctx, sql, args...).Scan(&raw); err != nil {
+		return 0, err
+	}
+	var plan []struct {
+		Plan struct {
+			Rows float64 `json:"Plan Rows"`
+		}
+	}
+	if err := json.Unmarshal(raw, &plan); err != nil || len(plan) == 0 {
+		return 0, fmt.Errorf("EXPLAIN gave %q: %w", raw, err)
+	}
+	return plan[0].Plan.Rows, nil
+}
