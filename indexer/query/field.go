@@ -1,6 +1,13 @@
 package query
 
-// A Field is what a Condition or a Term looks at.
+import (
+	"slices"
+	"strings"
+
+	"github.com/portbook/portbook/indexer"
+)
+
+// A Field is what a Term or a Condition looks at.
 type Field string
 
 const (
@@ -9,10 +16,10 @@ const (
 	FieldNamespace  Field = "namespace"
 	FieldHas        Field = "has"
 	FieldIs         Field = "is"
-	FieldLicence    Field = "licence" // as Licence gives it
+	FieldLicence    Field = "licence"
 	FieldDigest     Field = "digest"
 
-	// Of a tagged image, or of one in a tagged image index:
+	// Fields of an image that has a tag or is in an image index that has one:
 	FieldTag          Field = "tag"
 	FieldOS           Field = "os"
 	FieldArchitecture Field = "architecture"
@@ -26,30 +33,90 @@ const (
 	FieldPushed       Field = "pushed"
 )
 
-// fieldNames are how fields are written in a query.
-var fieldNames = map[string]Field{
-	"repo": FieldRepository, "repository": FieldRepository, "namespace": FieldNamespace, "ns": FieldNamespace,
-	"has": FieldHas, "is": FieldIs, "licence": FieldLicence, "license": FieldLicence, "digest": FieldDigest, "tag": FieldTag, "os": FieldOS,
-	"arch": FieldArchitecture, "architecture": FieldArchitecture, "platform": FieldPlatform, "type": FieldType,
-	"label": FieldLabel, "annotation": FieldAnnotation, "size": FieldSize, "layers": FieldLayers,
-	"created": FieldCreated, "pushed": FieldPushed,
+// A syntax says how a field is written in a query.
+type syntax struct {
+	field  Field
+	names  []string // in lower case; completion offers the first
+	form   string   // how to write a condition, for error messages
+	values []string // that completion offers; FieldHas and FieldIs take no others
 }
 
-// fieldForms show how the value of a field is written, for messages.
-var fieldForms = map[Field]string{
-	FieldRepository: "repo:team/app or repo:team/*", FieldNamespace: "namespace:team",
-	FieldHas: "has:signature, has:sbom, has:attestation, has:provenance or has:referrer", FieldIs: "is:multiarch or is:tagged",
-	FieldLicence: "licence:MIT or licence:Apache-*",
-	FieldDigest:  "digest:sha256:0123ab", FieldTag: "tag:latest or tag:v1.*",
-	FieldOS: "os:linux", FieldArchitecture: "arch:arm64", FieldPlatform: "platform:linux/arm64",
-	FieldType:  "type:image, type:index, type:artifact or an artifact type such as type:application/spdx+json",
-	FieldLabel: `label:key, label:key=value or label:"a=key"=value`, FieldAnnotation: `annotation:key, annotation:key=value or annotation:"a=key"=value`,
-	FieldSize: "size:>100MB", FieldLayers: "layers:<5",
-	FieldCreated: "created:>2026-01-31 or created:<30d", FieldPushed: "pushed:>2026-01-31 or pushed:<30d",
+// fields are all fields but FieldText, in the order in which completion offers
+// them: what people need most comes first.
+var fields = []syntax{
+	{FieldRepository, []string{"repo", "repository"}, "repo:team/app or repo:team/*", nil},
+	{FieldNamespace, []string{"namespace", "ns"}, "namespace:team", nil},
+	{FieldTag, []string{"tag"}, "tag:latest or tag:v1.*", nil},
+	{FieldLabel, []string{"label"}, `label:key, label:key=value or label:"a=key"=value`, nil},
+	{FieldAnnotation, []string{"annotation"},
+		`annotation:key, annotation:key=value or annotation:"a=key"=value`, nil},
+	{FieldPlatform, []string{"platform"}, "platform:linux/arm64", nil},
+	{FieldOS, []string{"os"}, "os:linux", nil},
+	{FieldArchitecture, []string{"arch", "architecture"}, "arch:arm64", nil},
+	{FieldType, []string{"type"},
+		"type:image, type:index, type:artifact or an artifact type such as type:application/spdx+json",
+		[]string{string(indexer.KindImage), string(indexer.KindIndex), string(indexer.KindArtifact)}},
+	{FieldHas, []string{"has"}, "has:signature, has:sbom, has:attestation, has:provenance or has:referrer",
+		[]string{"sbom", "signature", "attestation", "provenance", "referrer"}},
+	{FieldIs, []string{"is"}, "is:multiarch or is:tagged", []string{"tagged", "multiarch"}},
+	{FieldLicence, []string{"licence", "license"}, "licence:MIT or licence:Apache-*", nil},
+	{FieldSize, []string{"size"}, "size:>100MB", nil},
+	{FieldLayers, []string{"layers"}, "layers:<5", nil},
+	{FieldCreated, []string{"created"}, "created:>2026-01-31 or created:<30d", nil},
+	{FieldPushed, []string{"pushed"}, "pushed:>2026-01-31 or pushed:<30d", nil},
+	{FieldDigest, []string{"digest"}, "digest:sha256:0123ab", nil},
 }
 
-// fieldValues are all that has: and is: may ask.
-var fieldValues = map[Field][]string{
-	FieldHas: {"sbom", "signature", "attestation", "provenance", "referrer"},
-	FieldIs:  {"tagged", "multiarch"},
+// fieldNamed returns the field that is written as name, in any case.
+func fieldNamed(name string) (f Field, ok bool) {
+	name = strings.ToLower(name)
+	i := slices.IndexFunc(fields, func(s syntax) bool { return slices.Contains(s.names, name) })
+	if i < 0 {
+		return "", false
+	}
+	return fields[i].field, true
+}
+
+// syntax returns the row of fields for f, or an empty one for FieldText.
+func (f Field) syntax() syntax {
+	for _, s := range fields {
+		if s.field == f {
+			return s
+		}
+	}
+	return syntax{}
+}
+
+// FieldsFrom returns the names of the fields that begin with text, in the order in
+// which they are offered. For less than two letters it returns none, because one
+// letter begins too many words.
+func FieldsFrom(text string) []string {
+	var names []string
+	for _, s := range fields {
+		if name := s.names[0]; len(text) >= 2 && strings.HasPrefix(name, strings.ToLower(text)) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// FieldValues returns the values of f if they are few, else nil. For FieldType, it
+// returns the kinds of manifest; artifact types are values too.
+func FieldValues(f Field) []string { return slices.Clone(f.syntax().values) }
+
+// nearestField returns the name of a field that is one edit from name, or "".
+// Names of fewer than four letters are too short to be misspelt names of fields.
+func nearestField(name string) string {
+	name = strings.ToLower(name)
+	if len(name) < 3 {
+		return ""
+	}
+	for _, s := range fields {
+		for _, known := range s.names {
+			if len(known) > 3 && EditDistance(name, known) == 1 {
+				return known
+			}
+		}
+	}
+	return ""
 }

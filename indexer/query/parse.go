@@ -1,11 +1,8 @@
 package query
 
 import (
-	"errors"
 	"fmt"
-	"math"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -14,49 +11,47 @@ import (
 	"github.com/portbook/portbook/indexer"
 )
 
-// An Error says what in a query cannot be understood, and where. It is
-// indexer.ErrInvalid.
-type Error struct {
-	Query   string // the whole of it
-	Offset  int    // in bytes, where the part begins that is wrong
-	Length  int    // in bytes
-	Problem string // what is wrong with it, and what to write instead
-}
+const (
+	// MaxLength is the most bytes in a query: 1,024, enough for a dozen conditions
+	// and a few digests. It limits the work of the parser and the size of logs.
+	MaxLength = 1024
+	// MaxTerms is the most terms in a query: 32. Each term costs database time.
+	MaxTerms = 32
+)
 
-// Error gives what is wrong, then the part of the query.
-func (e *Error) Error() string {
-	return fmt.Sprintf("%s, at %d: %q", e.Problem, utf8.RuneCountInString(e.Query[:e.Offset])+1, e.Query[e.Offset:e.Offset+e.Length])
-}
-
-func (e *Error) Unwrap() error { return indexer.ErrInvalid }
-
-// Parse reads what a person typed into a search, in the language of
-// doc/search.md. now is what ages ("created:<30d") are counted from: whole
-// minutes of it, so that the same text asks for the same within a minute.
+// Parse parses a query as doc/search.md describes it. Ages such as "created:<30d"
+// are counted back from now, rounded down to the minute, so that a text asks for the
+// same throughout a minute.
 //
 // Its error is a *Error.
 func Parse(text string, now time.Time) (Query, error) {
-	text = plain(text)
-	p := parser{text: text, now: now.UTC().Truncate(time.Minute)}
+	text = strings.TrimSpace(storable(text))
 	if len(text) > MaxLength {
-		cut := MaxLength
-		for !utf8.RuneStart(text[cut]) {
-			cut--
-		}
-		return Query{}, &Error{Query: text, Offset: cut, Length: len(text) - cut,
-			Problem: fmt.Sprintf("the query is longer than %d bytes: leave this out", MaxLength)}
+		return Query{}, tooLong(text)
 	}
-	clauses, err := p.query()
+	p := parser{text: text, now: now.UTC().Truncate(time.Minute)}
+	clauses, err := p.clauses()
 	if err != nil {
 		return Query{}, err
 	}
 	return Query{Text: text, Clauses: clauses, Name: p.name}, nil
 }
 
-// Plain asks for the words of text and for nothing else, whatever it looks
-// like. It is for clients that cannot show an error.
+// tooLong returns the error for a text longer than MaxLength.
+func tooLong(text string) error {
+	from := MaxLength
+	for !utf8.RuneStart(text[from]) {
+		from--
+	}
+	return &Error{Query: text, Offset: from, Length: len(text) - from,
+		Problem: fmt.Sprintf("the query is longer than %d bytes: leave this out", MaxLength)}
+}
+
+// Plain returns a query for the words of text, without reading it as the language.
+// It cannot fail: it drops what exceeds MaxLength or MaxTerms. Clients that cannot
+// show an error need it.
 func Plain(text string) Query {
-	text = plain(text)
+	text = strings.TrimSpace(storable(text))
 	if len(text) > MaxLength {
 		text = strings.ToValidUTF8(text[:MaxLength], "")
 	}
@@ -68,35 +63,37 @@ func Plain(text string) Query {
 	return q
 }
 
-// plain leaves out what no database takes, and white space around.
-func plain(text string) string {
-	return strings.TrimSpace(strings.ReplaceAll(strings.ToValidUTF8(text, ""), "\x00", " "))
+// storable removes what PostgreSQL does not accept in text: invalid UTF-8 and NUL.
+func storable(text string) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(text, ""), "\x00", " ")
 }
 
-// A parser walks through the tokens of a query: terms, and ORs between them.
+// A parser reads the tokens of a query one after the other. A token is a term or an
+// OR between two terms.
 type parser struct {
 	text  string
 	now   time.Time
-	at    int // where the next token begins
-	start int // where the current one began
+	start int // of the current token, in bytes
+	at    int // the end of the current token
 	terms int
-	name  string // what the free words so far would be as a name
+	name  string // the free words so far as a repository name
 }
 
+// fail returns an error about the current token.
 func (p *parser) fail(format string, args ...any) error {
 	return &Error{Query: p.text, Offset: p.start, Length: p.at - p.start, Problem: fmt.Sprintf(format, args...)}
 }
 
-func (p *parser) query() ([]Clause, error) {
+// clauses reads all tokens.
+func (p *parser) clauses() ([]Clause, error) {
 	var clauses []Clause
-	or := false // the last token was one
-	where := 0  // it stood
+	joined := false // the previous token is OR
 	for p.next() {
 		if p.token() == "OR" {
-			if len(clauses) == 0 || or {
+			if len(clauses) == 0 || joined || strings.TrimLeftFunc(p.text[p.at:], isSpace) == "" {
 				return nil, p.fail(`OR stands between two terms: write "a OR b", or "or" for the word`)
 			}
-			or, where = true, p.start
+			joined = true
 			continue
 		}
 		t, err := p.term()
@@ -106,24 +103,19 @@ func (p *parser) query() ([]Clause, error) {
 		if p.terms++; p.terms > MaxTerms {
 			return nil, p.fail("the query has more than %d terms: leave this out", MaxTerms)
 		}
-		if or {
-			last := &clauses[len(clauses)-1]
-			*last = append(*last, t)
+		if last := len(clauses) - 1; joined {
+			clauses[last] = append(clauses[last], t)
 		} else {
 			clauses = append(clauses, Clause{t})
 		}
-		or = false
+		joined = false
 	}
-	if or {
-		p.start, p.at = where, where+len("OR")
-		return nil, p.fail(`OR stands between two terms: write "a OR b", or "or" for the word`)
-	}
-	return whole(clauses), nil
+	return withoutEmpty(clauses), nil
 }
 
-// whole leaves out clauses that hold for everything: those with a term of no
+// withoutEmpty removes the clauses that always hold, because they have a term without
 // words ("***").
-func whole(clauses []Clause) []Clause {
+func withoutEmpty(clauses []Clause) []Clause {
 	var kept []Clause
 	for _, c := range clauses {
 		if !slices.ContainsFunc(c, func(t Term) bool { return t.Field == FieldText && len(t.Words) == 0 }) {
@@ -133,27 +125,27 @@ func whole(clauses []Clause) []Clause {
 	return kept
 }
 
-// next moves to the next token, which ends at white space outside quotes.
+// next moves to the next token and reports whether there is one. A token ends at
+// white space outside quotes.
 func (p *parser) next() bool {
-	for p.at < len(p.text) {
-		r, n := utf8.DecodeRuneInString(p.text[p.at:])
-		if !isSpace(r) {
-			break
-		}
-		p.at += n
-	}
-	p.start = p.at
+	p.start = p.find(p.at, func(r rune) bool { return !isSpace(r) })
 	quoted := false
-	for p.at < len(p.text) {
-		r, n := utf8.DecodeRuneInString(p.text[p.at:])
+	p.at = p.find(p.start, func(r rune) bool {
 		if r == '"' {
 			quoted = !quoted
-		} else if isSpace(r) && !quoted {
-			break
 		}
-		p.at += n
-	}
+		return isSpace(r) && !quoted
+	})
 	return p.start < p.at
+}
+
+// find returns the offset of the first character from an offset on for which f is
+// true, or the length of the text.
+func (p *parser) find(from int, f func(rune) bool) int {
+	if i := strings.IndexFunc(p.text[from:], f); i >= 0 {
+		return from + i
+	}
+	return len(p.text)
 }
 
 func isSpace(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }
@@ -170,14 +162,14 @@ func (p *parser) term() (Term, error) {
 	if !colon || strings.Contains(name, `"`) {
 		return p.words(text, not), nil
 	}
-	field, known := fieldNames[strings.ToLower(name)]
+	field, known := fieldNamed(name)
 	if !known {
 		return p.reference(text, not)
 	}
-	t := Term{Not: not, Field: field}
 	if value == "" || value == `""` {
-		return Term{}, p.fail("%s needs a value: write %s", name, fieldForms[field])
+		return Term{}, p.fail("%s needs a value: write %s", name, field.syntax().form)
 	}
+	t := Term{Not: not, Field: field}
 	if field == FieldLabel || field == FieldAnnotation {
 		return p.pair(t, value)
 	}
@@ -188,64 +180,9 @@ func (p *parser) term() (Term, error) {
 	return p.value(t, value)
 }
 
-// unquote takes off the quotes around a whole value.
-func (p *parser) unquote(value string) (string, error) {
-	inner := value
-	if len(value) > 1 && value[0] == '"' && value[len(value)-1] == '"' {
-		inner = value[1 : len(value)-1]
-	}
-	if strings.Contains(inner, `"`) {
-		return "", p.fail(`quotes stand around a whole value: write field:"a value", or label:"a key"="a value"`)
-	}
-	return inner, nil
-}
-
-// pair reads a label or annotation: key, key=value, either part in quotes, or
-// both together in quotes. Only a key in quotes of its own may contain "=".
-func (p *parser) pair(t Term, text string) (Term, error) {
-	var err error
-	if quoted, isQuoted := strings.CutPrefix(text, `"`); isQuoted {
-		key, rest, _ := strings.Cut(quoted, `"`)
-		if value, valued := strings.CutPrefix(rest, "="); valued {
-			t.Name, t.Valued = key, true
-			t.Value, err = p.unquote(value)
-			return p.checkPair(t, err)
-		}
-		if text, err = p.unquote(text); err != nil {
-			return t, err
-		}
-		t.Name, t.Value, t.Valued = strings.Cut(text, "=")
-		return p.checkPair(t, nil)
-	}
-	key, value, valued := strings.Cut(text, "=")
-	t.Valued = valued
-	if t.Name, err = p.unquote(key); err == nil {
-		t.Value, err = p.unquote(value)
-	}
-	return p.checkPair(t, err)
-}
-
-func (p *parser) checkPair(t Term, err error) (Term, error) {
-	switch {
-	case err != nil:
-		return t, err
-	case t.Name == "":
-		return t, p.fail("%s needs a key: write %s", t.Field, fieldForms[t.Field])
-	case tooManyStars(t.Name), tooManyStars(t.Value):
-		return t, p.stars()
-	}
-	return t, nil
-}
-
-func tooManyStars(glob string) bool { return strings.Count(glob, "*") > MaxStars }
-
-func (p *parser) stars() error {
-	return p.fail("a pattern may have %d stars: leave some out", MaxStars)
-}
-
-// words reads free words. Those that stand together ("my-app") must all be
-// there; in quotes they must follow each other. The last word of a query, and
-// one with a star behind it, is also the beginning of a longer one.
+// words reads free words. All words of a token ("my-app") must be there; in quotes
+// they must follow each other. The last word of the query, and a word before a star,
+// also match longer words that begin with them.
 func (p *parser) words(text string, not bool) Term {
 	t := Term{Not: not, Words: Words(text), Phrase: strings.Contains(text, `"`)}
 	if t.Phrase {
@@ -259,7 +196,7 @@ func (p *parser) words(text string, not bool) Term {
 	return t
 }
 
-// joinName adds free words to a name: people write "reverse proxy" for
+// joinName appends free words to a name, because people write "reverse proxy" for
 // "reverse-proxy".
 func joinName(name, text string) string {
 	text = strings.Join(strings.Fields(strings.ToLower(strings.Trim(text, `"*`))), "-")
@@ -272,8 +209,8 @@ func joinName(name, text string) string {
 	return text
 }
 
-// reference reads what has a colon and no field before it. People paste
-// references of images: "nginx:1.25" is the word nginx and the tag 1.25,
+// reference reads a token with a colon that does not follow a field. People paste
+// references of images: "nginx:1.25" is the word nginx and the tag 1.25, and
 // "host:5000/team/app" is words.
 func (p *parser) reference(text string, not bool) (Term, error) {
 	name, value, _ := strings.Cut(text, ":")
@@ -296,166 +233,4 @@ func (p *parser) reference(text string, not bool) (Term, error) {
 	}
 	p.name = joinName(p.name, path[:i])
 	return Term{Words: Words(path[:i]), Tag: path[i+1:]}, nil
-}
-
-// value reads what stands behind a field other than label and annotation.
-func (p *parser) value(t Term, value string) (Term, error) {
-	if tooManyStars(value) {
-		return t, p.stars()
-	}
-	switch t.Field {
-	case FieldSize, FieldLayers:
-		return p.number(t, value)
-	case FieldCreated, FieldPushed:
-		return p.moment(t, value)
-	case FieldHas, FieldIs:
-		t.Value = strings.ToLower(value)
-		if allowed := fieldValues[t.Field]; !slices.Contains(allowed, t.Value) {
-			return t, p.fail("%s: has no such value: write one of %s", t.Field, strings.Join(allowed, ", "))
-		}
-		return t, nil
-	case FieldDigest:
-		return p.digest(t, value)
-	case FieldPlatform:
-		if parts := strings.Split(value, "/"); len(parts) < 2 || len(parts) > 3 || slices.Contains(parts, "") {
-			return t, p.fail("%q is no platform: write %s", value, fieldForms[t.Field])
-		}
-	}
-	t.Value = value
-	switch t.Field {
-	case FieldOS, FieldArchitecture, FieldPlatform, FieldType, FieldRepository, FieldNamespace:
-		t.Value = indexer.LowerASCII(value) // as the specifications have them, and as facts are stored
-	}
-	return t, nil
-}
-
-// digest takes a whole digest or the first digits of one, with or without the
-// algorithm before it.
-func (p *parser) digest(t Term, value string) (Term, error) {
-	t.Value = strings.ToLower(value)
-	algorithm, hex, named := strings.Cut(t.Value, ":")
-	if !named {
-		algorithm, hex = "sha256", t.Value
-	}
-	most := map[string]int{"sha256": 64, "sha384": 96, "sha512": 128}[algorithm]
-	if most == 0 || len(hex) < MinDigits || len(hex) > most || strings.Trim(hex, "0123456789abcdef") != "" {
-		return t, p.fail("%q is no digest: write sha256: and at least %d hexadecimal digits", value, MinDigits)
-	}
-	t.Value = algorithm + ":" + hex
-	return t, nil
-}
-
-// comparison cuts an operator off the front of a value; without one it is "=".
-func comparison(value string) (Comparison, string) {
-	for _, c := range []Comparison{AtLeast, AtMost, Above, Below, Equal} { // longer ones first
-		if rest, ok := strings.CutPrefix(value, string(c)); ok {
-			return c, rest
-		}
-	}
-	return Equal, value
-}
-
-// byteUnits are the units of sizes: powers of 1000, and of 1024 with an "i"
-// (IEC 80000-13).
-var byteUnits = map[string]float64{
-	"": 1, "b": 1, "k": 1e3, "kb": 1e3, "m": 1e6, "mb": 1e6, "g": 1e9, "gb": 1e9, "t": 1e12, "tb": 1e12,
-	"kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40,
-}
-
-func (p *parser) number(t Term, value string) (Term, error) {
-	compare, text := comparison(value)
-	t.Compare = compare
-	unit := strings.TrimLeft(text, "0123456789.")
-	factor, known := byteUnits[strings.ToLower(unit)]
-	if t.Field != FieldSize {
-		factor, known = 1, unit == "" && !strings.Contains(text, ".")
-	}
-	n, err := strconv.ParseFloat(strings.TrimSuffix(text, unit), 64)
-	if !known || err != nil && !errors.Is(err, strconv.ErrRange) {
-		return t, p.fail("%q is no number for %s: write %s", value, t.Field, fieldForms[t.Field])
-	}
-	if n*factor > MaxNumber {
-		return t, p.fail("%q is too large for %s: write a number up to %d", value, t.Field, int64(MaxNumber))
-	}
-	t.Number = int64(math.Round(n * factor))
-	return t, nil
-}
-
-// dateForms are how spans of time are written. Each stands for all of the day,
-// month, year or minute that it names.
-var dateForms = []struct {
-	layout string
-	end    func(time.Time) time.Time
-}{
-	{"2006-01-02", func(t time.Time) time.Time { return t.AddDate(0, 0, 1) }},
-	{"2006-01", func(t time.Time) time.Time { return t.AddDate(0, 1, 0) }},
-	{"2006", func(t time.Time) time.Time { return t.AddDate(1, 0, 0) }},
-	{"2006-01-02T15:04Z07:00", func(t time.Time) time.Time { return t.Add(time.Minute) }},
-}
-
-// moment reads a time: a date, which is the span that it names, a moment of RFC
-// 3339, or an age, which is a moment too: what is younger than 30 days was made
-// after it.
-func (p *parser) moment(t Term, value string) (Term, error) {
-	compare, text := comparison(value)
-	t.Compare = compare
-	for _, form := range dateForms {
-		if at, err := time.Parse(form.layout, strings.ToUpper(text)); err == nil {
-			t.From, t.To = at.UTC(), form.end(at.UTC())
-			return t, nil
-		}
-	}
-	if at, err := time.Parse(time.RFC3339, strings.ToUpper(text)); err == nil {
-		t.From = at.UTC().Truncate(time.Microsecond) // as the database holds times
-		t.To = t.From
-		switch {
-		case compare == Equal && strings.Contains(text, "."):
-			t.To = t.From.Add(time.Microsecond)
-		case compare == Equal:
-			t.To = t.From.Add(time.Second)
-		}
-		return t, nil
-	}
-	age, ok := parseAge(text)
-	if !ok || compare == Equal {
-		return t, p.fail("%q is no time for %s: write %s", value, t.Field, fieldForms[t.Field])
-	}
-	t.From = p.now.Add(-age)
-	t.To, t.Age = t.From, true
-	t.Compare = map[Comparison]Comparison{Below: Above, AtMost: AtLeast, Above: Below, AtLeast: AtMost}[compare]
-	return t, nil
-}
-
-// ageUnits are those of ages. A month is 30 days and a year 365: nobody who
-// writes "3mo" counts days.
-var ageUnits = map[string]time.Duration{
-	"m": time.Minute, "h": time.Hour, "d": 24 * time.Hour, "w": 7 * 24 * time.Hour, "mo": 30 * 24 * time.Hour, "y": 365 * 24 * time.Hour,
-}
-
-// maxAge keeps an age within what a Duration holds: 200 years.
-const maxAge = 200 * 365 * 24 * time.Hour
-
-func parseAge(text string) (time.Duration, bool) {
-	unit, known := ageUnits[strings.ToLower(strings.TrimLeft(text, "0123456789"))]
-	n, err := strconv.Atoi(strings.TrimRight(text, "mhdwoyMHDWOY"))
-	if err != nil || !known || n < 0 || n > int(maxAge/unit) {
-		return 0, false
-	}
-	return time.Duration(n) * unit, true
-}
-
-// nearestField gives the field that was probably meant by a name that is none:
-// one letter more, less, or other.
-func nearestField(name string) string {
-	name = strings.ToLower(name)
-	if len(name) < 3 {
-		return ""
-	}
-	best := ""
-	for known := range fieldNames {
-		if len(known) > 3 && EditDistance(name, known) == 1 && (best == "" || known < best) {
-			best = known
-		}
-	}
-	return best
 }

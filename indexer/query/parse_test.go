@@ -14,7 +14,7 @@ import (
 	"github.com/portbook/portbook/indexer/query"
 )
 
-// aMoment is the present of these tests.
+// aMoment is the time at which these tests parse queries.
 var aMoment = time.Date(2026, 11, 21, 12, 30, 59, 1, time.UTC)
 
 func TestParse(t *testing.T) {
@@ -33,19 +33,34 @@ func TestParse(t *testing.T) {
 		{"Team/My-App_2", clauses{{{Words: []string{"team", "my", "app", "2"}, Prefix: true}}}},
 		{"é* Ünï", clauses{{{Words: []string{"é"}, Prefix: true}}, {{Words: []string{"ünï"}, Prefix: true}}}},
 		{"a OR b c", clauses{{{Words: []string{"a"}}, {Words: []string{"b"}}}, {{Words: []string{"c"}, Prefix: true}}}},
-		{"a or b", clauses{{{Words: []string{"a"}}}, {{Words: []string{"or"}}}, {{Words: []string{"b"}, Prefix: true}}}},
-		{"*** OR a", nil}, // holds for everything
+		{"a or b", clauses{
+			{{Words: []string{"a"}}},
+			{{Words: []string{"or"}}},
+			{{Words: []string{"b"}, Prefix: true}},
+		}},
+		{"*** OR a", nil}, // always holds
 		{`"reverse proxy"`, clauses{{{Words: []string{"reverse", "proxy"}, Phrase: true}}}},
-		{`-"a a" -b`, clauses{{{Not: true, Words: []string{"a", "a"}, Phrase: true}}, {{Not: true, Words: []string{"b"}}}}},
-		{"repo:Team/* ns:a", clauses{{{Field: query.FieldRepository, Value: "team/*"}}, {{Field: query.FieldNamespace, Value: "a"}}}},
-		{"tag:V1 OR -arch:ARM64", clauses{{{Field: query.FieldTag, Value: "V1"}, {Not: true, Field: query.FieldArchitecture, Value: "arm64"}}}},
+		{`-"a a" -b`, clauses{
+			{{Not: true, Words: []string{"a", "a"}, Phrase: true}},
+			{{Not: true, Words: []string{"b"}}},
+		}},
+		{"repo:Team/* ns:a", clauses{
+			{{Field: query.FieldRepository, Value: "team/*"}},
+			{{Field: query.FieldNamespace, Value: "a"}},
+		}},
+		{"tag:V1 OR -arch:ARM64", clauses{
+			{{Field: query.FieldTag, Value: "V1"}, {Not: true, Field: query.FieldArchitecture, Value: "arm64"}},
+		}},
 		{"platform:linux/arm/v7", clauses{{{Field: query.FieldPlatform, Value: "linux/arm/v7"}}}},
 		{"label:a.b=c=d annotation:x", clauses{
-			{{Field: query.FieldLabel, Name: "a.b", Value: "c=d", Valued: true}}, {{Field: query.FieldAnnotation, Name: "x"}}}},
+			{{Field: query.FieldLabel, Name: "a.b", Value: "c=d", Valued: true}},
+			{{Field: query.FieldAnnotation, Name: "x"}}}},
 		{`label:"a=b c" label:a="b c"`, clauses{
-			{{Field: query.FieldLabel, Name: "a", Value: "b c", Valued: true}}, {{Field: query.FieldLabel, Name: "a", Value: "b c", Valued: true}}}},
+			{{Field: query.FieldLabel, Name: "a", Value: "b c", Valued: true}},
+			{{Field: query.FieldLabel, Name: "a", Value: "b c", Valued: true}}}},
 		{`label:"k=v"=odd label:"k=v"="odd =" label:"k=v"=*`, clauses{
-			{{Field: query.FieldLabel, Name: "k=v", Value: "odd", Valued: true}}, {{Field: query.FieldLabel, Name: "k=v", Value: "odd =", Valued: true}},
+			{{Field: query.FieldLabel, Name: "k=v", Value: "odd", Valued: true}},
+			{{Field: query.FieldLabel, Name: "k=v", Value: "odd =", Valued: true}},
 			{{Field: query.FieldLabel, Name: "k=v", Value: "*", Valued: true}}}},
 		{`label:"a key" annotation:"a key"=`, clauses{
 			{{Field: query.FieldLabel, Name: "a key"}}, {{Field: query.FieldAnnotation, Name: "a key", Valued: true}}}},
@@ -58,35 +73,55 @@ func TestParse(t *testing.T) {
 			{{Field: query.FieldCreated, Compare: query.Above, From: day(2026, 1, 31), To: day(2026, 2, 1)}},
 			{{Field: query.FieldPushed, Compare: query.Equal, From: day(2026, 2, 1), To: day(2026, 3, 1)}}}},
 		{"created:<30d pushed:>=1y", clauses{
-			{{Field: query.FieldCreated, Compare: query.Above, Age: true, From: minute.Add(-720 * time.Hour), To: minute.Add(-720 * time.Hour)}},
-			{{Field: query.FieldPushed, Compare: query.AtMost, Age: true, From: minute.Add(-8760 * time.Hour), To: minute.Add(-8760 * time.Hour)}}}},
+			{{Field: query.FieldCreated, Compare: query.Above, Age: true,
+				From: minute.Add(-720 * time.Hour),
+				To:   minute.Add(-720 * time.Hour)}},
+			{{Field: query.FieldPushed, Compare: query.AtMost, Age: true,
+				From: minute.Add(-8760 * time.Hour),
+				To:   minute.Add(-8760 * time.Hour)}}}},
 		{"pushed:2026-01-02t03:04:05+01:00", clauses{{{Field: query.FieldPushed, Compare: query.Equal,
 			From: time.Date(2026, 1, 2, 2, 4, 5, 0, time.UTC), To: time.Date(2026, 1, 2, 2, 4, 6, 0, time.UTC)}}}},
 		{"pushed:>2026-01-02T03:04:05Z pushed:2026-01-02T03:04:05.5Z pushed:<=2026-01-02T03:04Z", clauses{
-			{{Field: query.FieldPushed, Compare: query.Above, From: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), To: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}},
-			{{Field: query.FieldPushed, Compare: query.Equal, From: time.Date(2026, 1, 2, 3, 4, 5, 500e6, time.UTC), To: time.Date(2026, 1, 2, 3, 4, 5, 500001e3, time.UTC)}},
-			{{Field: query.FieldPushed, Compare: query.AtMost, From: time.Date(2026, 1, 2, 3, 4, 0, 0, time.UTC), To: time.Date(2026, 1, 2, 3, 5, 0, 0, time.UTC)}}}},
+			{{Field: query.FieldPushed, Compare: query.Above,
+				From: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
+				To:   time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}},
+			{{Field: query.FieldPushed, Compare: query.Equal,
+				From: time.Date(2026, 1, 2, 3, 4, 5, 500e6, time.UTC),
+				To:   time.Date(2026, 1, 2, 3, 4, 5, 500001e3, time.UTC)}},
+			{{Field: query.FieldPushed, Compare: query.AtMost,
+				From: time.Date(2026, 1, 2, 3, 4, 0, 0, time.UTC),
+				To:   time.Date(2026, 1, 2, 3, 5, 0, 0, time.UTC)}}}},
 		{"size:1.1kB size:1.4", clauses{
-			{{Field: query.FieldSize, Compare: query.Equal, Number: 1100}}, {{Field: query.FieldSize, Compare: query.Equal, Number: 1}}}},
+			{{Field: query.FieldSize, Compare: query.Equal, Number: 1100}},
+			{{Field: query.FieldSize, Compare: query.Equal, Number: 1}}}},
 		{"layers:99999999999", clauses{{{Field: query.FieldLayers, Compare: query.Equal, Number: 99999999999}}}},
-		{"has:SBOM is:multiarch", clauses{{{Field: query.FieldHas, Value: "sbom"}}, {{Field: query.FieldIs, Value: "multiarch"}}}},
-		{"digest:ABCDEF sha256:012345", clauses{{{Field: query.FieldDigest, Value: "sha256:abcdef"}}, {{Field: query.FieldDigest, Value: "sha256:012345"}}}},
-		// References, pasted.
+		{"has:SBOM is:multiarch", clauses{
+			{{Field: query.FieldHas, Value: "sbom"}},
+			{{Field: query.FieldIs, Value: "multiarch"}},
+		}},
+		{"digest:ABCDEF sha256:012345", clauses{
+			{{Field: query.FieldDigest, Value: "sha256:abcdef"}},
+			{{Field: query.FieldDigest, Value: "sha256:012345"}},
+		}},
+		// Pasted references of images.
 		{"library/nginx:1.25", clauses{{{Words: []string{"library", "nginx"}, Tag: "1.25"}}}},
 		{"host:5000/team/app", clauses{{{Words: []string{"host", "5000", "team", "app"}, Prefix: true}}}},
 		{"host:5000/team/app:v1", clauses{{{Words: []string{"host", "5000", "team", "app"}, Tag: "v1"}}}},
 		{"app:v1@sha256:abcdef", clauses{{{Field: query.FieldDigest, Value: "sha256:abcdef"}}}},
-		{`"a:b" https://x`, clauses{{{Words: []string{"a", "b"}, Phrase: true}}, {{Words: []string{"https", "x"}, Prefix: true}}}},
+		{`"a:b" https://x`, clauses{
+			{{Words: []string{"a", "b"}, Phrase: true}},
+			{{Words: []string{"https", "x"}, Prefix: true}},
+		}},
 	}
 	for _, test := range tests {
 		q, err := query.Parse(test.text, aMoment)
 		if diff := cmp.Diff(test.want, q.Clauses); diff != "" || err != nil {
-			t.Errorf("%q: %v (-want +got)\n%s", test.text, err, diff)
+			t.Errorf("Parse(%q): error %v (-want +got)\n%s", test.text, err, diff)
 		}
 	}
 }
 
-// What cannot be understood is told with its place and a way out.
+// An Error names the wrong part of the query and says what to write instead.
 func TestParseErrors(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
@@ -128,31 +163,33 @@ func TestParseErrors(t *testing.T) {
 		_, err := query.Parse(test.text, aMoment)
 		var wrong *query.Error
 		if !errors.As(err, &wrong) || !errors.Is(err, indexer.ErrInvalid) {
-			t.Errorf("%q: error %v, want an Error", test.text, err)
+			t.Errorf("Parse(%q): error %v, want a *query.Error", test.text, err)
 			continue
 		}
-		if got := wrong.Query[wrong.Offset : wrong.Offset+wrong.Length]; got != test.part || !strings.Contains(err.Error(), test.problem) {
-			t.Errorf("%q: %v, about %q; want %q about %q", test.text, err, got, test.problem, test.part)
+		got := wrong.Query[wrong.Offset : wrong.Offset+wrong.Length]
+		if got != test.part || !strings.Contains(err.Error(), test.problem) {
+			t.Errorf("Parse(%q): error %v about %q, want %q about %q", test.text, err, got, test.problem, test.part)
 		}
 	}
 	_, err := query.Parse(`é "x`, aMoment)
 	if want := `a quote is never closed: add " at its end, at 3: "\"x"`; fmt.Sprint(err) != want {
-		t.Errorf("the error reads %q, want %q", err, want)
+		t.Errorf("error %q, want %q", err, want)
 	}
 }
 
 func TestQueryPage(t *testing.T) {
 	t.Parallel()
 	if got := (query.Query{}).Page(1000, -1); got.Limit != query.MaxPage || got.Offset != 0 {
-		t.Errorf("limit 1000, offset -1 became %d, %d", got.Limit, got.Offset)
+		t.Errorf("Page(1000, -1): limit %d, offset %d, want %d and 0", got.Limit, got.Offset, query.MaxPage)
 	}
 }
 
-// A query is bounded, and is text that a database takes; an error lies within
-// the text. What a client without errors asks for are words alone.
+// Parse and Plain return queries within the limits and without text that the database
+// refuses. The part that an Error names is whole characters of the query.
 func FuzzParse(f *testing.F) {
 	for _, seed := range []string{
-		"nginx 1.27 \xff\x00", `a OR -"b c" label:x="y z" size:>1.5MB`, "created:<30d is:multiarch host:5000/a:b@sha256:012345", `""" - -: : OR`,
+		"nginx 1.27 \xff\x00", `a OR -"b c" label:x="y z" size:>1.5MB`,
+		"created:<30d is:multiarch host:5000/a:b@sha256:012345", `""" - -: : OR`,
 	} {
 		f.Add(seed)
 	}
@@ -162,51 +199,38 @@ func FuzzParse(f *testing.F) {
 		switch {
 		case errors.As(err, &wrong):
 			if _ = wrong.Error(); !utf8.ValidString(wrong.Query[wrong.Offset : wrong.Offset+wrong.Length]) {
-				t.Errorf("%q: the part that is wrong is cut within a letter", text)
+				t.Errorf("Parse(%q): the wrong part begins or ends inside a character", text)
 			}
 		case err != nil:
-			t.Errorf("%q: %v is no Error", text, err)
+			t.Errorf("Parse(%q): error %v is not a *query.Error", text, err)
 		}
 		terms := checkQuery(t, text, q) + checkQuery(t, text, query.Plain(text))
 		if terms > 2*query.MaxTerms {
-			t.Errorf("%q has %d terms", text, terms)
+			t.Errorf("Parse and Plain of %q return %d terms", text, terms)
 		}
 	})
 }
 
+// checkQuery checks q and returns the number of its terms.
 func checkQuery(t *testing.T, text string, q query.Query) (terms int) {
 	if len(q.Text) > query.MaxLength || !utf8.ValidString(q.Text) {
-		t.Errorf("%q became %q", text, q.Text)
+		t.Errorf("the query for %q has the text %q", text, q.Text)
 	}
 	for _, c := range q.Clauses {
 		terms += len(c)
 		for _, term := range c {
 			if term.Field == query.FieldText && len(term.Words) == 0 || term.Number < 0 {
-				t.Errorf("%q has the term %+v", text, term)
+				t.Errorf("the query for %q has the term %+v", text, term)
 			}
 			for _, w := range term.Words {
 				if w == "" || !utf8.ValidString(w) || strings.ContainsAny(w, " '\x00") {
-					t.Errorf("%q has the word %q", text, w)
+					t.Errorf("the query for %q has the word %q", text, w)
 				}
 			}
 			if strings.ContainsRune(term.Name+term.Value+term.Tag, 0) {
-				t.Errorf("%q has a NUL in %+v", text, term)
+				t.Errorf("the query for %q has a NUL in %+v", text, term)
 			}
 		}
 	}
 	return terms
-}
-
-func TestEditDistance(t *testing.T) {
-	t.Parallel()
-	for _, test := range []struct {
-		a, b string
-		want int
-	}{
-		{"", "", 0}, {"a", "", 1}, {"ngnix", "nginx", 1}, {"kitten", "sitting", 3}, {"label", "lable", 1},
-	} {
-		if got := query.EditDistance(test.a, test.b); got != test.want || query.EditDistance(test.b, test.a) != test.want {
-			t.Errorf("EditDistance(%q, %q) = %d, want %d", test.a, test.b, got, test.want)
-		}
-	}
 }

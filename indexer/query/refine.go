@@ -5,17 +5,17 @@ import (
 	"time"
 )
 
-// FieldTerm writes a condition as it stands in a query: a field and a value,
-// exactly that one; for a label or annotation the value is its key. It reports
-// false if the language has no way to write it: a value that would be read as
-// quotes or as a pattern.
+// FieldTerm returns the term that asks for exactly this value of a field; for a
+// label or annotation value is its key. It reports false if no term does, because
+// value would be read as quotes or as a pattern.
 func FieldTerm(field, value string) (term string, ok bool) {
 	if value == "" || strings.ContainsAny(value, `"*?`) {
 		return "", false
 	}
 	term = Completion{Label: field + ":"}.With(value)
-	if f := fieldNames[field]; (f == FieldLabel || f == FieldAnnotation) && strings.Contains(value, "=") {
-		term = field + `:"` + value + `"=*` // any value: the only way to write such a key alone
+	f, _ := fieldNamed(field)
+	if (f == FieldLabel || f == FieldAnnotation) && strings.Contains(value, "=") {
+		term = field + `:"` + value + `"=*` // a key with "=" cannot be written without a value
 	}
 	q, err := Parse(term, time.Time{})
 	if err != nil || len(q.Clauses) != 1 || len(q.Clauses[0]) != 1 {
@@ -25,17 +25,17 @@ func FieldTerm(field, value string) (term string, ok bool) {
 	return term, t.Field != FieldText && (t.Value == value || t.Name == value)
 }
 
-// HasTerm reports whether a term stands by itself in the text of a query.
+// HasTerm reports whether term is a token of text that no OR joins to another.
 func HasTerm(text, term string) bool {
 	_, _, found := findTerm(text, term)
 	return found
 }
 
-// WithTerm gives a query with a term more. It comes first: the last word may be
-// the beginning of a longer one, and would be no more if something followed.
+// WithTerm returns text with term added. term comes first, because the last word of
+// a query matches longer words too and must stay the last.
 func WithTerm(text, term string) string { return strings.TrimSpace(term + " " + text) }
 
-// WithoutTerm gives a query without a term, unchanged if it does not stand there.
+// WithoutTerm returns text without term, or text itself if HasTerm is false.
 func WithoutTerm(text, term string) string {
 	from, to, found := findTerm(text, term)
 	if !found {
@@ -44,11 +44,11 @@ func WithoutTerm(text, term string) string {
 	return strings.TrimSpace(text[:from] + strings.TrimLeftFunc(text[to:], isSpace))
 }
 
-// findTerm gives where a term stands, in bytes. One that is joined to another by
-// OR is not found: without it the other would say something else.
+// findTerm returns the bytes that term takes in text. It skips a term that OR joins
+// to another, because removing it would change the meaning of the other.
 func findTerm(text, term string) (from, to int, found bool) {
 	p := parser{text: text}
-	before := "" // the token before
+	before := "" // the previous token
 	for p.next() {
 		if found && p.token() != "OR" {
 			return from, to, true

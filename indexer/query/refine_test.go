@@ -9,7 +9,7 @@ import (
 func TestFieldTerm(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
-		field, value, want string // "": it cannot be written
+		field, value, want string // "": no term
 	}{
 		{"os", "linux", "os:linux"},
 		{"namespace", "team", "namespace:team"},
@@ -18,7 +18,7 @@ func TestFieldTerm(t *testing.T) {
 		{"label", "two words", `label:"two words"`},
 		{"label", "a=b", `label:"a=b"=*`},
 		{"annotation", "a=b c", `annotation:"a=b c"=*`},
-		{"os", "Linux", ""}, // which no row holds
+		{"os", "Linux", ""}, // stored values are in lower case
 		{"label", `a"b`, ""},
 		{"label", "a*", ""},
 		{"os", "", ""},
@@ -26,19 +26,19 @@ func TestFieldTerm(t *testing.T) {
 	} {
 		got, ok := query.FieldTerm(test.field, test.value)
 		if ok != (test.want != "") || ok && got != test.want {
-			t.Errorf("%s of %q: %q, %v, want %q", test.field, test.value, got, ok, test.want)
+			t.Errorf("FieldTerm(%s, %q) = %q, %v, want %q", test.field, test.value, got, ok, test.want)
 		}
 	}
 }
 
-// A term that was added can be taken away, and leaves what was there before.
+// WithoutTerm undoes WithTerm, and changes nothing else.
 func TestTerms(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{"", "ngi", `"a b" OR c`, "  x  ", "os:windows"} {
 		for _, term := range []string{"os:linux", `label:"a b"`} {
 			with := query.WithTerm(text, term)
 			if query.HasTerm(text, term) || !query.HasTerm(with, term) {
-				t.Errorf("%q and %q make %q, in which it is not found", text, term, with)
+				t.Errorf("%q with %q is %q, where HasTerm does not find the term", text, term, with)
 			}
 			if got := query.WithoutTerm(with, term); query.WithTerm(got, "") != query.WithTerm(text, "") {
 				t.Errorf("%q without %q is %q, want %q", with, term, got, text)

@@ -5,12 +5,12 @@ import (
 	"unicode"
 )
 
-// Words cuts text into the words that are stored and searched for: lower case,
-// split at everything that is neither letter nor digit, each once, in order.
+// Words returns the words of text that are stored and searched for: in lower case,
+// separated by anything that is neither letter nor digit, each once, in order.
 func Words(text string) []string {
 	var words []string
 	seen := map[string]bool{}
-	for _, w := range strings.FieldsFunc(strings.ToLower(text), isNoWord) {
+	for _, w := range WordsInOrder(text) {
 		if !seen[w] {
 			seen[w] = true
 			words = append(words, w)
@@ -19,33 +19,9 @@ func Words(text string) []string {
 	return words
 }
 
-func isNoWord(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) }
-
-// WordsInOrder is Words with repetitions, as a phrase has them.
+// WordsInOrder is like Words but keeps repeated words, which a phrase needs.
 func WordsInOrder(text string) []string {
-	return strings.FieldsFunc(strings.ToLower(text), isNoWord)
+	return strings.FieldsFunc(strings.ToLower(text), isSeparator)
 }
 
-// EditDistance counts the bytes to insert, remove, change, or swap with their
-// neighbour, to make a from b (optimal string alignment).
-func EditDistance(a, b string) int {
-	older, old, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		older, old, row = old, row, older
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			row[j+1] = min(old[j]+cost, old[j+1]+1, row[j]+1)
-			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
-				row[j+1] = min(row[j+1], older[j-1]+1)
-			}
-		}
-	}
-	return row[len(b)]
-}
+func isSeparator(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) }

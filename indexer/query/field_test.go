@@ -1,0 +1,55 @@
+package query
+
+import (
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// Each name of a field stands in the tables of doc/search.md, and the tables have no
+// other names.
+func TestFieldsAreDocumented(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../doc/search.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(text), "\n## Fields\n")
+	section, _, _ = strings.Cut(section, "\n### ")
+	var documented, known []string
+	for line := range strings.Lines(section) {
+		if column := strings.Split(line, "|"); len(column) > 1 {
+			for _, match := range regexp.MustCompile("`([a-z]+):").FindAllStringSubmatch(column[1], -1) {
+				documented = append(documented, match[1])
+			}
+		}
+	}
+	for _, s := range fields {
+		known = append(known, s.names...)
+	}
+	slices.Sort(documented)
+	slices.Sort(known)
+	if diff := cmp.Diff(known, slices.Compact(documented)); diff != "" {
+		t.Errorf("doc/search.md, section Fields (-fields +documented)\n%s", diff)
+	}
+}
+
+// A mistake of one edit in any name of a field that is long enough is found.
+func TestNearestField(t *testing.T) {
+	t.Parallel()
+	for _, s := range fields {
+		for _, name := range s.names {
+			want := name
+			if len(name) <= 3 {
+				want = ""
+			}
+			if got := nearestField(strings.ToUpper(name) + "x"); got != want {
+				t.Errorf("nearestField(%sx) = %q, want %q", name, got, want)
+			}
+		}
+	}
+}
