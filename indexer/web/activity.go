@@ -60,17 +60,7 @@ func activityAsked(r *http.Request) (repository string, before int64, err error)
 	return repository, before, nil
 }
 
-// movesBefore gives up to limit moves, and the id before which the next page
-// begins, 0 if there is none.
-func movesBefore(r *http.Request, b Book, repository, tag string, before int64, limit int) (moves []indexer.Move, next int64, err error) {
-	moves, err = b.History(r.Context(), repository, tag, before, limit+1)
-	if len(moves) > limit {
-		moves, next = moves[:limit], moves[limit-1].ID
-	}
-	return moves, next, err
-}
-
-func (s *server) activityPage(w http.ResponseWriter, r *http.Request) error {
+func (s *catalogueServer) activityPage(w http.ResponseWriter, r *http.Request) error {
 	repository, before, err := activityAsked(r)
 	if err != nil {
 		return err

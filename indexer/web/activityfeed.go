@@ -43,21 +43,21 @@ type atomEntry struct {
 	Summary string   `xml:"summary"`
 }
 
-func (s *server) activityFeed(w http.ResponseWriter, r *http.Request) error {
+func (s *catalogueServer) activityFeed(w http.ResponseWriter, r *http.Request) error {
 	repository, _, err := activityAsked(r)
 	if err != nil {
 		return err
 	}
-	as := form{contentType: "application/atom+xml; charset=utf-8", maxAge: s.MaxAgeHTML, gzip: true}
+	as := form{contentType: "application/atom+xml; charset=utf-8", maxAge: s.config.MaxAge, gzip: true}
 	as.headers = func(h http.Header) { // inline: some browsers show a feed
 		h.Set("Content-Disposition", `inline; filename="`+fileName(".atom", "activity", repository)+`"`)
 	}
-	return s.answer(w, r, as, func(b Book, out io.Writer) error {
+	return s.answerer.answer(w, r, as, func(b Book, out io.Writer) error {
 		moves, err := b.History(r.Context(), repository, "", 0, feedSize)
 		if err != nil {
 			return err
 		}
-		body, err := xml.MarshalIndent(feedOf(moves, repository, s.PublicURL), "", " ")
+		body, err := xml.MarshalIndent(feedOf(moves, repository, s.config.PublicURL), "", " ")
 		if err != nil {
 			return err
 		}

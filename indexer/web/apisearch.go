@@ -10,9 +10,6 @@ import (
 	"github.com/portbook/portbook/indexer/query"
 )
 
-// sorts are the orders of a search.
-var sorts = []string{"relevance", string(query.SortName), string(query.SortUpdated), string(query.SortSize), string(query.SortPulls)}
-
 type searchAnswer struct {
 	Query        string         `json:"query" doc:"as it was read"`
 	Sort         string         `json:"sort"`
@@ -39,9 +36,9 @@ type searchResult struct {
 	Facts       []string  `json:"facts" doc:"what its images are and have, each of some image at least, as conditions of the query language; has:signature says that one is attached, not that anybody verified it"`
 }
 
-// apiSearch searches. Ranked results are paged by place, as far as MaxOffset;
+// search searches. Ranked results are paged by place, as far as MaxOffset;
 // results by name are paged by name, without end.
-func (s *server) apiSearch(w http.ResponseWriter, r asked) error {
+func (s *apiServer) search(w http.ResponseWriter, r asked) error {
 	q, err := r.query()
 	if err != nil {
 		return orWrong(w, err)
@@ -54,7 +51,7 @@ func (s *server) apiSearch(w http.ResponseWriter, r asked) error {
 	}
 	return s.json(w, r, q, func(b Book) (any, string, error) {
 		var found indexer.Results
-		err := s.metrics.timed("api", func() (err error) {
+		err := s.answerer.timed("api", func() (err error) {
 			found, err = b.Search(r.Context(), q)
 			return err
 		})
@@ -130,68 +127,4 @@ func turnTo(cursor string, q query.Query) (query.Query, error) {
 		return q, invalid("cursor", "%.64q is not one that a page of this sort has given: begin without", cursor)
 	}
 	return q, nil
-}
-
-type facetsAnswer struct {
-	Query   string  `json:"query" doc:"as it was read"`
-	Counted int     `json:"counted" doc:"repositories that were looked at: at most 500, the best of the query"`
-	All     bool    `json:"all" doc:"whether those are all that the query finds; if not, every count is a lower bound"`
-	Facets  []facet `json:"facets"`
-}
-
-type facet struct {
-	Name   string       `json:"name" doc:"a field of the query language"`
-	Values []facetValue `json:"values" doc:"most first, at most 20"`
-}
-
-type facetValue struct {
-	Value string `json:"value"`
-	Count int    `json:"count" doc:"repositories that the query finds with this value as one more condition"`
-
-	CountIsFloor bool `json:"count_is_floor" doc:"whether there may be more than count: not everything was looked at"`
-}
-
-func (s *server) apiFacets(w http.ResponseWriter, r asked) error {
-	q, err := r.query()
-	if err != nil {
-		return orWrong(w, err)
-	}
-	return s.json(w, r, q, func(b Book) (any, string, error) {
-		var found indexer.Facets
-		err := s.metrics.timed("facets", func() (err error) {
-			found, err = b.Facets(r.Context(), q)
-			return err
-		})
-		return facetsAnswer{Query: q.Text, Counted: found.Counted, All: found.All, Facets: fitting(found.Facets, facetOf)}, "", err
-	})
-}
-
-func facetOf(f indexer.Facet) facet {
-	return facet{f.Name, fitting(f.Values, func(v indexer.FacetValue) facetValue {
-		return facetValue{Value: v.Value, Count: v.Count, CountIsFloor: v.AtLeast}
-	})}
-}
-
-type suggestAnswer struct {
-	Suggestions []suggestion `json:"suggestions" doc:"best first"`
-}
-
-type suggestion struct {
-	Text string `json:"text" doc:"the whole query that it would make"`
-	Name string `json:"name,omitempty" doc:"the repository or namespace that it names"`
-}
-
-func (s *server) apiSuggest(w http.ResponseWriter, r asked) error {
-	text := r.values.Get("q")
-	if len(text) > query.MaxLength {
-		return invalid("q", "has %d bytes: %d are the most", len(text), query.MaxLength)
-	}
-	return s.json(w, r, query.Query{}, func(b Book) (any, string, error) {
-		var found []indexer.Suggestion
-		err := s.metrics.timed("suggest", func() (err error) {
-			found, err = b.Suggest(r.Context(), text, r.number("limit", defaultSuggestions))
-			return err
-		})
-		return suggestAnswer{fitting(found, func(s indexer.Suggestion) suggestion { return suggestion(s) })}, "", err
-	})
 }

@@ -18,12 +18,12 @@ type statusAnswer struct {
 	GivenUp   int        `json:"given_up" doc:"references that could not be read"`
 }
 
-// apiStatus is of now, which no version of the catalogue stands for: it is not
+// status is of now, which no version of the catalogue stands for: it is not
 // stored.
-func (s *server) apiStatus(w http.ResponseWriter, r asked) error {
-	a := statusAnswer{Status: "healthy", Version: s.Version, Revision: s.Revision}
+func (s *apiServer) status(w http.ResponseWriter, r asked) error {
+	a := statusAnswer{Status: "healthy", Version: s.config.Version, Revision: s.config.Revision}
 	var fresh indexer.Freshness
-	err := s.readSince(r.Request, func(b Book, f indexer.Freshness) error {
+	err := s.answerer.readSince(r.Request, func(b Book, f indexer.Freshness) error {
 		fresh = f
 		status, err := b.Status(r.Context())
 		a.TasksDue, a.GivenUp = status.TasksDue, status.GivenUp
@@ -38,33 +38,4 @@ func (s *server) apiStatus(w http.ResponseWriter, r asked) error {
 	}
 	tellFreshness(w.Header(), fresh)
 	return writeJSON(w, http.StatusOK, a)
-}
-
-type healthAnswer struct {
-	Status string `json:"status" doc:"ok"`
-}
-
-// apiHealth asks nobody: that a database is away is no reason to end a program.
-func (s *server) apiHealth(w http.ResponseWriter, _ asked) error {
-	return writeJSON(w, http.StatusOK, healthAnswer{"ok"})
-}
-
-type configAnswer struct {
-	Version string     `json:"version" doc:"of the program"`
-	Log     configLog  `json:"log"`
-	HTTP    configHTTP `json:"http"`
-}
-
-type configLog struct {
-	Level string `json:"level"`
-}
-
-type configHTTP struct {
-	Addr string `json:"addr" doc:"where it listens"`
-}
-
-// apiConfig tells of the configuration what is no secret, one by one: what is
-// added to it later is not told by accident.
-func (s *server) apiConfig(w http.ResponseWriter, _ asked) error {
-	return writeJSON(w, http.StatusOK, configAnswer{s.Version, configLog{s.LogLevel}, configHTTP{s.Address}})
 }

@@ -57,8 +57,8 @@ func (o *oneOrMore) UnmarshalJSON(b []byte) error {
 // query, and 400 if that does not happen within ?timeout seconds. Either way
 // the body has what was found last, and which assertions it fails, and the
 // header the version of the catalogue in which that was so.
-func (s *server) assert(w http.ResponseWriter, r *http.Request) error {
-	if !s.AssertEndpoint {
+func (s *clientServer) assert(w http.ResponseWriter, r *http.Request) error {
+	if !s.config.Assertions {
 		return errNothingHere
 	}
 	wait, err := assertTimeout(r)
@@ -129,13 +129,13 @@ func readAssertions(body io.Reader) (query.Images, []assertion, error) {
 // waitFor looks at the results of q in each new version of the catalogue until the
 // assertions hold or it is end. Between two looks it holds no connection; each has
 // the budget of a request.
-func (s *server) waitFor(r *http.Request, q query.Images, assertions []assertion, end time.Time) (assertReply, error) {
-	leave, ok := s.waiters.take(r)
+func (s *clientServer) waitFor(r *http.Request, q query.Images, assertions []assertion, end time.Time) (assertReply, error) {
+	leave, ok := s.answerer.waiters.take(r)
 	if !ok {
 		return assertReply{}, refuse(http.StatusServiceUnavailable, "too many requests wait for a version, of your address or of all: try again in a second")
 	}
 	defer leave()
-	defer s.versions.follow(true)()
+	defer s.answerer.versions.follow(true)()
 	ctx, cancel := context.WithDeadline(r.Context(), end)
 	defer cancel()
 	var known indexer.Version
@@ -149,7 +149,7 @@ func (s *server) waitFor(r *http.Request, q query.Images, assertions []assertion
 		// The first version that is told may be the one that was looked at, or one
 		// before; then the same is found once more.
 		for {
-			if known, err = s.versions.next(ctx, known); err != nil || known != reply.version {
+			if known, err = s.answerer.versions.next(ctx, known); err != nil || known != reply.version {
 				break
 			}
 		}
@@ -157,10 +157,10 @@ func (s *server) waitFor(r *http.Request, q query.Images, assertions []assertion
 }
 
 // check checks assertions on the state of now, unless the reply is of that state.
-func (s *server) check(r *http.Request, q query.Images, assertions []assertion, reply *assertReply) error {
+func (s *clientServer) check(r *http.Request, q query.Images, assertions []assertion, reply *assertReply) error {
 	ctx, cancel := context.WithTimeout(r.Context(), budget)
 	defer cancel()
-	return s.read(ctx, r, func(b Book) error {
+	return s.answerer.read(ctx, r, func(b Book) error {
 		v, err := b.Version(ctx)
 		if err != nil || v == reply.version {
 			return err
@@ -247,18 +247,4 @@ func equal(have, want any) bool {
 		return false
 	}
 	return have == want
-}
-
-// tellJSON tells an error as {"error": text}.
-func tellJSON(w http.ResponseWriter, code int, text string) {
-	_ = writeJSON(w, code, map[string]string{"error": text})
-}
-
-func writeJSON(w http.ResponseWriter, code int, v any) error {
-	h := w.Header()
-	h.Set("Content-Type", "application/json")
-	h.Set("Cache-Control", "no-store")
-	w.WriteHeader(code)
-	_ = json.NewEncoder(w).Encode(v)
-	return nil
 }

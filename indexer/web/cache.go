@@ -2,14 +2,9 @@ package web
 
 import (
 	"bytes"
-	"compress/gzip"
-	"crypto/sha256"
-	"fmt"
 	"io"
 	"net/http"
 	"strconv"
-	"strings"
-	"sync"
 	"time"
 
 	"github.com/portbook/portbook/indexer"
@@ -48,12 +43,12 @@ func (as form) of(q query.Query) form {
 //
 // What build writes must depend on nothing but the request's URL, the form's
 // key, the book and the configuration, else the ETag lies.
-func (s *server) answer(w http.ResponseWriter, r *http.Request, as form, build func(Book, io.Writer) error) error {
-	return s.answerAs(w, r, &as, build)
+func (a *answerer) answer(w http.ResponseWriter, r *http.Request, as form, build func(Book, io.Writer) error) error {
+	return a.answerAs(w, r, &as, build)
 }
 
 // answerAs is answer for a build that finds out the content type.
-func (s *server) answerAs(w http.ResponseWriter, r *http.Request, as *form, build func(Book, io.Writer) error) error {
+func (a *answerer) answerAs(w http.ResponseWriter, r *http.Request, as *form, build func(Book, io.Writer) error) error {
 	coding := ""
 	if as.gzip && takesGzip(r.Header.Values("Accept-Encoding")) {
 		coding = "gzip"
@@ -64,8 +59,8 @@ func (s *server) answerAs(w http.ResponseWriter, r *http.Request, as *form, buil
 		known bool
 		body  bytes.Buffer
 	)
-	err := s.readSince(r, func(b Book, f indexer.Freshness) error {
-		fresh, etag = f, s.etag(f.Version, coding, as.key)
+	err := a.readSince(r, func(b Book, f indexer.Freshness) error {
+		fresh, etag = f, a.etag(f.Version, coding, as.key)
 		match, star := matchETag(conditions(r), etag)
 		if known = match; known {
 			return nil
@@ -113,13 +108,6 @@ func write(w http.ResponseWriter, body []byte) error {
 	return nil
 }
 
-// etag names the bytes that we write of state v. It is strong, so it differs by
-// coding (RFC 9110, 8.8.3.3).
-func (s *server) etag(v indexer.Version, coding, key string) string {
-	sum := sha256.Sum256([]byte(s.build + "\x00" + coding + "\x00" + key))
-	return fmt.Sprintf(`"%s.%016x.%x"`, v, v.State, sum[:4])
-}
-
 // cacheControl forbids caches to keep an answer of noStore. It says no-cache too:
 // flatpak, which keeps answers all the same, takes one with no-store alone for fresh
 // for 30 minutes (seen of 1.14.10 and 1.16.6).
@@ -136,87 +124,4 @@ func cacheControl(maxAge time.Duration) string {
 		return "max-age=" + strconv.FormatInt(seconds, 10)
 	}
 	return "no-cache"
-}
-
-// conditions are the If-None-Match fields of a request that can be answered
-// 304: RFC 9110, 13.1.2 has another answer for methods other than GET and HEAD,
-// which we do not need, since ours change nothing.
-func conditions(r *http.Request) []string {
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		return nil
-	}
-	return r.Header.Values("If-None-Match")
-}
-
-// matchETag reports whether fields, the values of If-None-Match, list etag by
-// weak comparison, or are a star. What is no entity tag is passed over: a
-// condition that cannot be read is no reason to refuse an answer.
-func matchETag(fields []string, etag string) (match, star bool) {
-	rest := strings.Trim(strings.Join(fields, ","), " \t")
-	if rest == "*" {
-		return false, true
-	}
-	for rest != "" {
-		var tag string
-		tag, rest = nextETag(rest)
-		if tag == etag {
-			return true, false
-		}
-	}
-	return false, false
-}
-
-// nextETag cuts the first member off a list of entity tags. The tag is without
-// its mark of weakness, and "" if the member is none.
-func nextETag(list string) (tag, rest string) {
-	list = strings.TrimLeft(list, " \t,")
-	opaque := strings.TrimPrefix(list, "W/")
-	if strings.HasPrefix(opaque, `"`) {
-		if end := strings.IndexByte(opaque[1:], '"'); end >= 0 {
-			tag, rest = opaque[:end+2], opaque[end+2:]
-			after := strings.TrimLeft(rest, " \t")
-			if after == "" || after[0] == ',' {
-				return tag, after
-			}
-			list = after // something hangs on it, so it is none
-		}
-	}
-	_, rest, _ = strings.Cut(list, ",")
-	return "", rest
-}
-
-// takesGzip reads Accept-Encoding, RFC 9110, 12.5.3. A star is not taken up:
-// nobody who means gzip says so.
-func takesGzip(fields []string) bool {
-	for member := range strings.SplitSeq(strings.Join(fields, ","), ",") {
-		coding, weight, _ := strings.Cut(member, ";")
-		if !strings.EqualFold(strings.TrimSpace(coding), "gzip") {
-			continue
-		}
-		_, q, found := strings.Cut(weight, "=")
-		if !found {
-			return true
-		}
-		v, err := strconv.ParseFloat(strings.TrimSpace(q), 64)
-		return err == nil && v > 0
-	}
-	return false
-}
-
-// gzips are writers to be used again: a new one is some 800 KB.
-var gzips = sync.Pool{New: func() any {
-	// Speed over size: on JSON of images the best level saves a few percent
-	// more and takes several times as long.
-	z, _ := gzip.NewWriterLevel(nil, gzip.BestSpeed) // errs on a bad level only
-	return z
-}}
-
-// compressed gives b by gzip. The same bytes give the same bytes.
-func compressed(b []byte) (out bytes.Buffer) {
-	z := gzips.Get().(*gzip.Writer)
-	defer gzips.Put(z)
-	z.Reset(&out)
-	_, _ = z.Write(b) // a Buffer takes all
-	_ = z.Close()
-	return out
 }

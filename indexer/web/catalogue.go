@@ -132,7 +132,7 @@ func (l listing) with(query, sort string, page int, after string) string {
 	return l.path + "?" + v.Encode()
 }
 
-func (s *server) cataloguePage(w http.ResponseWriter, r *http.Request) error {
+func (s *catalogueServer) cataloguePage(w http.ResponseWriter, r *http.Request) error {
 	text := r.URL.Query().Get("q")
 	l, err := listingOf(r, "/", text, "")
 	var wrong *query.Error
@@ -155,7 +155,7 @@ func (s *server) cataloguePage(w http.ResponseWriter, r *http.Request) error {
 
 // namespacePage lists the repositories of a namespace. Its address is not below
 // /r/, where everything is a repository's name.
-func (s *server) namespacePage(w http.ResponseWriter, r *http.Request) error {
+func (s *catalogueServer) namespacePage(w http.ResponseWriter, r *http.Request) error {
 	name := r.PathValue("namespace")
 	if !indexer.IsRepository(name) || strings.Contains(name, "/") {
 		return invalid("namespace", "%q", cut(name, 64))
@@ -180,9 +180,9 @@ func (s *server) namespacePage(w http.ResponseWriter, r *http.Request) error {
 }
 
 // list asks for a page of a list, and for what stands beside it.
-func (s *server) list(r *http.Request, b Book, l listing) (v catalogueView, err error) {
+func (s *catalogueServer) list(r *http.Request, b Book, l listing) (v catalogueView, err error) {
 	var found indexer.Results
-	err = s.metrics.timed("page", func() (err error) {
+	err = s.answerer.timed("page", func() (err error) {
 		found, err = b.Search(r.Context(), l.q)
 		return err
 	})
@@ -372,7 +372,7 @@ type wrongView struct {
 }
 
 // wrongQuery shows where a query is wrong; the query stays in the box.
-func (s *server) wrongQuery(w http.ResponseWriter, text string, wrong *query.Error) error {
+func (s *catalogueServer) wrongQuery(w http.ResponseWriter, text string, wrong *query.Error) error {
 	end := wrong.Offset + wrong.Length
 	return s.failure(w, http.StatusBadRequest, "wrong", page{Title: "Search", Query: text, Main: wrongView{
 		Before: cut(wrong.Query[:wrong.Offset], maxValue), Part: cmp.Or(cut(wrong.Query[wrong.Offset:end], maxValue), " "),

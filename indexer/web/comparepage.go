@@ -64,7 +64,7 @@ type layerSum struct {
 	Bytes int64
 }
 
-func (s *server) comparePage(w http.ResponseWriter, r *http.Request) error {
+func (s *catalogueServer) comparePage(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
 	view := compareView{A: strings.TrimSpace(q.Get("a")), B: strings.TrimSpace(q.Get("b"))}
 	a, errA := parseOr(view.A)

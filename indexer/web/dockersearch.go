@@ -2,25 +2,13 @@ package web
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/query"
-)
-
-const (
-	// defaultPage is how many results are given if n does not say: 25, as the
-	// Docker Registry API has it, and what docker and podman ask for.
-	defaultPage = 25
-	// maxDescription is the most runes of a description in a list: 500. The
-	// clients show 45; it keeps a page of 100 results small whatever people
-	// write into a label.
-	maxDescription = 500
 )
 
 // ping answers what docker asks before it searches.
@@ -32,7 +20,7 @@ const (
 // logged in (docker 20.10 to 28.5), and a shared cache must not store the
 // answer to that (RFC 9111, 3.5). Somebody who has logged in still sends the
 // credentials with the search; we do not read them.
-func (s *server) ping(w http.ResponseWriter, _ *http.Request) error {
+func (s *clientServer) ping(w http.ResponseWriter, _ *http.Request) error {
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
 	h.Set("Cache-Control", "no-cache")
@@ -76,12 +64,12 @@ const (
 // dockerSearch answers docker search and podman search. It refuses nothing but at=:
 // to podman any refusal means to list the catalogue instead, and to say nothing.
 // Where a query finds nothing, what a query like it finds is sent, and says so.
-func (s *server) dockerSearch(w http.ResponseWriter, r *http.Request) error {
+func (s *clientServer) dockerSearch(w http.ResponseWriter, r *http.Request) error {
 	q, page, note := dockerQuery(r)
-	as := form{contentType: "application/json", maxAge: s.MaxAgeIndex}.of(q)
-	return s.answer(w, r, as, func(b Book, out io.Writer) error {
+	as := form{contentType: "application/json", maxAge: s.config.MaxAge}.of(q)
+	return s.answerer.answer(w, r, as, func(b Book, out io.Writer) error {
 		var found indexer.Results
-		err := s.metrics.timed("docker", func() (err error) {
+		err := s.answerer.timed("docker", func() (err error) {
 			found, err = b.Search(r.Context(), q)
 			return err
 		})
@@ -103,7 +91,7 @@ func (s *server) dockerSearch(w http.ResponseWriter, r *http.Request) error {
 }
 
 // nearAnswer answers with what a query like q finds, nil if there is none.
-func (s *server) nearAnswer(r *http.Request, b Book, q query.Query, page int) (*dockerSearchAnswer, error) {
+func (s *clientServer) nearAnswer(r *http.Request, b Book, q query.Query, page int) (*dockerSearchAnswer, error) {
 	text, err := b.Near(r.Context(), q)
 	if err != nil || text == "" {
 		return nil, err
@@ -139,19 +127,6 @@ func dockerQuery(r *http.Request) (q query.Query, page int, note string) {
 		q, note = query.Plain(v.Get("q")), saysWords
 	}
 	return q.Page(n, (page-1)*n), page, note
-}
-
-// lastPage is the last page of n that starts within query.MaxOffset.
-func lastPage(n int) int { return query.MaxOffset/n + 1 }
-
-// number reads s; def if it is none. One that is too large for an int is the
-// largest int.
-func number(s string, def int) int {
-	n, err := strconv.Atoi(s)
-	if err != nil && !errors.Is(err, strconv.ErrRange) {
-		return def
-	}
-	return n
 }
 
 // dockerAnswer returns a page of what q finds, with a note before each description.

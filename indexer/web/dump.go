@@ -88,16 +88,16 @@ type dumpTag struct {
 	Problem    string    `json:"problem,omitempty"`
 }
 
-// apiDump writes the whole book: repositories, manifests, tags, moves, each in
+// dump writes the whole book: repositories, manifests, tags, moves, each in
 // order of its key and all of one state. It holds one batch in memory. Once the
 // first has left, an error can only break the answer off, which the client
 // sees by the missing end; it goes on with after.
-func (s *server) apiDump(w http.ResponseWriter, r asked) error {
+func (s *apiServer) dump(w http.ResponseWriter, r asked) error {
 	at, err := readPlace(r.values.Get("after"))
 	if err != nil {
 		return err
 	}
-	if err := s.awaitVersion(r.Request); err != nil {
+	if err := s.answerer.awaitVersion(r.Request); err != nil {
 		return err
 	}
 	leave, ok := s.dumps.take(r.Request)
@@ -114,14 +114,14 @@ func (s *server) apiDump(w http.ResponseWriter, r asked) error {
 	gone := r.Context()
 	r.Request = r.WithContext(ctx)
 	var d *dump
-	err = s.readSince(r.Request, func(b Book, fresh indexer.Freshness) error {
+	err = s.answerer.readSince(r.Request, func(b Book, fresh indexer.Freshness) error {
 		if d != nil && d.begun { // on another snapshot, which may be of another state
 			return errors.New("the snapshot was lost")
 		}
 		d = newDump(w, r, fresh, late)
 		defer d.close()
 		head := dumpHead{Form: dumpForm, Catalogue: fresh.Version.String(), ScannedAt: timestamp{fresh.ScannedAt},
-			Time: timestamp{time.Now().Truncate(time.Second)}, Program: s.Version, After: r.values.Get("after")}
+			Time: timestamp{time.Now().Truncate(time.Second)}, Program: s.config.Version, After: r.values.Get("after")}
 		d.write(dumpRecord{Type: "dump", Dump: &head})
 		if r.Method == http.MethodHead {
 			return d.flush()
@@ -129,7 +129,7 @@ func (s *server) apiDump(w http.ResponseWriter, r asked) error {
 		return d.all(b, at)
 	})
 	if err != nil && d != nil && d.begun {
-		s.Log.WarnContext(r.Context(), "dump broken off", "error", err)
+		s.config.Log.WarnContext(r.Context(), "dump broken off", "error", err)
 		panic(http.ErrAbortHandler) // to return would be to say that this was all
 	}
 	if err != nil && ctx.Err() != nil && gone.Err() == nil {

@@ -32,7 +32,7 @@ var advices = map[int]string{
 }
 
 // failure answers with a page that says why there is no other. No cache keeps it.
-func (s *server) failure(w http.ResponseWriter, code int, template string, p page) error {
+func (s *catalogueServer) failure(w http.ResponseWriter, code int, template string, p page) error {
 	var b strings.Builder
 	if err := s.render(&b, template, p); err != nil {
 		return err
@@ -49,7 +49,7 @@ func (s *server) failure(w http.ResponseWriter, code int, template string, p pag
 }
 
 // tellPage tells an error as a page.
-func (s *server) tellPage(w http.ResponseWriter, code int, text string) {
+func (s *catalogueServer) tellPage(w http.ResponseWriter, code int, text string) {
 	view := errorView{Code: code, Problem: text, Advice: advices[code]}
 	if s.failure(w, code, "error", page{Title: http.StatusText(code), Main: view}) != nil {
 		tellText(w, code, text)
@@ -65,7 +65,7 @@ type missing struct {
 func (m *missing) Unwrap() error { return m.error }
 
 // orMissing answers an error that is a missing; any other is left to the caller.
-func (s *server) orMissing(w http.ResponseWriter, err error) error {
+func (s *catalogueServer) orMissing(w http.ResponseWriter, err error) error {
 	var m *missing
 	if !errors.As(err, &m) {
 		return err

@@ -31,12 +31,12 @@ type address struct {
 	parameters   []string
 }
 
-// addresses are all routes that server.go and the API's table have, with the
+// addresses are all routes that routes.go and the API's table have, with the
 // parameters that the OpenAPI document and doc/api.md name, and those that any
 // address may be given.
 func addresses(t testing.TB, h http.Handler) (all []address) {
 	t.Helper()
-	source, err := os.ReadFile("server.go")
+	source, err := os.ReadFile("routes.go")
 	if err != nil {
 		t.Fatal(err)
 	}

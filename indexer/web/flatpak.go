@@ -82,8 +82,8 @@ const (
 var errNotMade = errors.New("the index is not made yet")
 
 // index answers /index/static and, without the leave to keep it, /index/dynamic.
-func (s *server) index(noStore bool) func(http.ResponseWriter, *http.Request) error {
-	as := form{contentType: "application/json", maxAge: s.MaxAgeIndex, noStore: noStore, gzip: true}
+func (s *clientServer) index(noStore bool) func(http.ResponseWriter, *http.Request) error {
+	as := form{contentType: "application/json", maxAge: s.config.MaxAge, noStore: noStore, gzip: true}
 	return func(w http.ResponseWriter, r *http.Request) error {
 		parameters, err := parametersOf(w, r)
 		if err != nil {
@@ -115,13 +115,13 @@ func (s *server) index(noStore bool) func(http.ResponseWriter, *http.Request) er
 
 // answerIndex answers with the index that q selects, which make makes if it is not
 // at hand.
-func (s *server) answerIndex(w http.ResponseWriter, r *http.Request, as form, q query.Images, make func(Book) (*document, error)) error {
+func (s *clientServer) answerIndex(w http.ResponseWriter, r *http.Request, as form, q query.Images, make func(Book) (*document, error)) error {
 	as.headers = func(h http.Header) {
 		if n := as.prepared.leftOut; n > 0 {
 			h.Set(leftOutField, strconv.Itoa(n))
 		}
 	}
-	return s.answerAs(w, r, &as, func(b Book, _ io.Writer) (err error) {
+	return s.answerer.answerAs(w, r, &as, func(b Book, _ io.Writer) (err error) {
 		as.prepared, err = s.indexes.get(r.Context(), b, fmt.Sprintf("%q", q),
 			func() (string, error) { return b.ImagesState(r.Context(), q) },
 			func() (*document, error) { return make(b) })
@@ -129,7 +129,7 @@ func (s *server) answerIndex(w http.ResponseWriter, r *http.Request, as form, q 
 	})
 }
 
-func (s *server) indexDocument(r *http.Request, b Book, q query.Images) (*document, error) {
+func (s *clientServer) indexDocument(r *http.Request, b Book, q query.Images) (*document, error) {
 	results, leftOut, err := s.images(r, b, q)
 	if err != nil {
 		return nil, err
@@ -137,13 +137,13 @@ func (s *server) indexDocument(r *http.Request, b Book, q query.Images) (*docume
 	var out bytes.Buffer
 	e := json.NewEncoder(&out)
 	e.SetEscapeHTML(false) // it is never HTML, and appstream labels are full of markup
-	err = e.Encode(flatpakIndex{Registry: registryField(s.PublicURL), Results: results})
+	err = e.Encode(flatpakIndex{Registry: registryField(s.config.PublicURL), Results: results})
 	return &document{plain: out.Bytes(), leftOut: leftOut}, err
 }
 
-func (s *server) images(r *http.Request, b Book, q query.Images) (results []flatpakRepository, leftOut int, err error) {
+func (s *clientServer) images(r *http.Request, b Book, q query.Images) (results []flatpakRepository, leftOut int, err error) {
 	var found []indexer.RepositoryImages
-	err = s.metrics.timed("index", func() (err error) {
+	err = s.answerer.timed("index", func() (err error) {
 		found, err = b.Images(r.Context(), q)
 		return err
 	})
@@ -269,4 +269,14 @@ func named(c query.Condition, key, rest string) (query.Condition, bool, error) {
 		return c, true, invalid("parameter", "%q: names no %s", cut(key, 64), c.Field)
 	}
 	return c, true, nil
+}
+
+// tellFlatpak never says 500: flatpak repeats a request that was answered 500
+// six times at once, and one that was answered 503 once (seen of 1.14.10).
+func tellFlatpak(w http.ResponseWriter, code int, text string) {
+	if code == http.StatusInternalServerError {
+		code = http.StatusServiceUnavailable
+		w.Header().Set("Retry-After", "1")
+	}
+	tellText(w, code, text)
 }

@@ -39,8 +39,8 @@ func tellFreshness(h http.Header, f indexer.Freshness) {
 }
 
 // lookAtVersion reads the version of the book, for all who wait for one.
-func (s *server) lookAtVersion(ctx context.Context) (version indexer.Version, err error) {
-	err = s.Read(ctx, func(b Book) (err error) {
+func (a *answerer) lookAtVersion(ctx context.Context) (version indexer.Version, err error) {
+	err = a.book(ctx, func(b Book) (err error) {
 		version, err = b.Version(ctx)
 		return err
 	})
@@ -50,24 +50,24 @@ func (s *server) lookAtVersion(ctx context.Context) (version indexer.Version, er
 // awaitVersion returns when the catalogue has come to the request's min_version,
 // or is of another epoch; at once if there is none. It holds no connection, and
 // all who wait share one look at the version.
-func (s *server) awaitVersion(r *http.Request) error {
+func (a *answerer) awaitVersion(r *http.Request) error {
 	least, err := minVersion(r)
 	if err != nil || least == nil {
 		return nil // readSince says what is wrong with it, in the shape of the address
 	}
-	if seen := s.versions.seen(); seen.Epoch == least.Epoch && seen.Number >= least.Number {
+	if seen := a.versions.seen(); seen.Epoch == least.Epoch && seen.Number >= least.Number {
 		return nil
 	}
-	leave, ok := s.waiters.take(r)
+	leave, ok := a.waiters.take(r)
 	if !ok {
 		return refuse(http.StatusServiceUnavailable, "too many requests wait for a min_version, of your address or of all: try again in a second")
 	}
 	defer leave()
-	defer s.versions.follow(true)()
+	defer a.versions.follow(true)()
 	ctx, cancel := context.WithTimeout(r.Context(), maxWait)
 	defer cancel()
 	for version := (indexer.Version{}); ; {
-		if version, err = s.versions.next(ctx, version); err != nil {
+		if version, err = a.versions.next(ctx, version); err != nil {
 			return errBehind(version, *least)
 		}
 		if version.Epoch != least.Epoch || version.Number >= least.Number {
@@ -93,7 +93,7 @@ var errAnotherServer = errors.New("another server")
 // min_version, for which it has waited. It looks for the version in the snapshot
 // that f gets, and takes another snapshot if that one is of a server which is
 // behind.
-func (s *server) readSince(r *http.Request, f func(Book, indexer.Freshness) error) error {
+func (a *answerer) readSince(r *http.Request, f func(Book, indexer.Freshness) error) error {
 	if err := refuseAt(r); err != nil {
 		return err
 	}
@@ -104,7 +104,7 @@ func (s *server) readSince(r *http.Request, f func(Book, indexer.Freshness) erro
 	ctx, end := r.Context(), time.After(maxWait)
 	for {
 		var fresh indexer.Freshness
-		err := s.read(ctx, r, func(b Book) (err error) {
+		err := a.read(ctx, r, func(b Book) (err error) {
 			if fresh, err = b.Freshness(ctx); err != nil {
 				return err
 			}

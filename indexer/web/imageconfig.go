@@ -1,7 +1,6 @@
 package web
 
 import (
-	"bytes"
 	"encoding/json"
 	"maps"
 	"slices"
@@ -115,28 +114,15 @@ func keys(m map[string]json.RawMessage) string {
 	return strings.Join(first(slices.Sorted(maps.Keys(m))), ", ")
 }
 
-// layOut gives JSON indented, and whether it is cut. What is too large or too
-// deep to indent, or is no JSON, stays as it is.
-func layOut(body []byte) (string, bool) {
-	var b bytes.Buffer
-	if len(body) <= maxRaw && depth(body) <= maxDepth && json.Indent(&b, body, "", "  ") == nil {
-		return b.String(), false
-	}
-	return string(body[:min(len(body), maxRaw)]), len(body) > maxRaw
-}
+func first[T any](list []T) []T { return list[:min(len(list), maxShown)] }
 
-// depth is how deep the brackets of JSON nest; those in strings count too, which
-// only makes it more.
-func depth(body []byte) (deepest int) {
-	open := 0
-	for _, c := range body {
-		switch c {
-		case '{', '[':
-			open++
-			deepest = max(deepest, open)
-		case '}', ']':
-			open--
-		}
-	}
-	return deepest
-}
+// maxShown is the most elements of one list on a page: 1,000. A manifest of
+// 4 MiB has room for some 40,000 descriptors.
+const maxShown = 1000
+
+// maxValue is the most runes of one value on a page: 2,000. Labels hold
+// whole documents; the rest is in the config.
+const maxValue = 2000
+
+// A pair is a key and a value, cut to what fits a page.
+type pair struct{ Key, Value string }

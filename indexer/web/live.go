@@ -25,7 +25,7 @@ const (
 
 // tellNews tells an open page of each new version of the catalogue, by
 // server-sent events (HTML Living Standard, 9.2).
-func (s *server) tellNews(w http.ResponseWriter, r *http.Request) error {
+func (s *catalogueServer) tellNews(w http.ResponseWriter, r *http.Request) error {
 	if err := refuseAt(r); err != nil {
 		return err
 	}
@@ -34,9 +34,9 @@ func (s *server) tellNews(w http.ResponseWriter, r *http.Request) error {
 		return refuse(http.StatusServiceUnavailable, "as many pages as can be are told of news, of your address (%d) or of all (%d): reload now and then", maxLiveEach, maxLive)
 	}
 	defer leave()
-	defer s.versions.follow(false)()
+	defer s.answerer.versions.follow(false)()
 	ctx, cancel := context.WithTimeout(r.Context(), budget)
-	version, err := s.versions.next(ctx, indexer.Version{})
+	version, err := s.answerer.versions.next(ctx, indexer.Version{})
 	cancel()
 	if err != nil {
 		return fmt.Errorf("version of the catalogue: %w: %w", err, indexer.ErrUnavailable)
@@ -51,7 +51,7 @@ func (s *server) tellNews(w http.ResponseWriter, r *http.Request) error {
 
 // tellVersions writes until the client goes, the time is over or the program
 // stops. A book that is away has no news.
-func (s *server) tellVersions(w http.ResponseWriter, r *http.Request, version indexer.Version) {
+func (s *catalogueServer) tellVersions(w http.ResponseWriter, r *http.Request, version indexer.Version) {
 	out := http.NewResponseController(w)
 	send := func(text string) bool {
 		setDeadline(w, liveBeat+timeout)
@@ -65,7 +65,7 @@ func (s *server) tellVersions(w http.ResponseWriter, r *http.Request, version in
 	defer beat.Stop()
 	end := time.After(liveTime)
 	for going := true; going; {
-		now, changed := s.versions.now()
+		now, changed := s.answerer.versions.now()
 		if now != version {
 			version = now
 			going = send(fmt.Sprintf("data: %s\n\n", version))
@@ -74,7 +74,7 @@ func (s *server) tellVersions(w http.ResponseWriter, r *http.Request, version in
 		select {
 		case <-r.Context().Done():
 			return
-		case <-s.Stopping:
+		case <-s.config.Stopping:
 			return
 		case <-end:
 			return

@@ -15,12 +15,7 @@ import (
 )
 
 const (
-	// maxShown is the most elements of one list on a page: 1,000. A manifest of
-	// 4 MiB has room for some 40,000 descriptors.
-	maxShown = 1000
-	// maxValue is the most runes of one value on a page: 2,000. Labels hold
-	// whole documents; the rest is in the config.
-	maxValue = 2000
+
 	// maxRaw is the most bytes of JSON that are shown laid out: 64 KiB. What
 	// is larger is shown as it is, up to here; the whole is a link away.
 	maxRaw = 64 << 10
@@ -106,10 +101,7 @@ type referrerRow struct {
 	Bytes    int64  // of the file, or of the manifest if it is not known
 }
 
-// A pair is a key and a value, cut to what fits a page.
-type pair struct{ Key, Value string }
-
-func (s *server) manifestPage(w http.ResponseWriter, r *http.Request, ref indexer.Reference) error {
+func (s *catalogueServer) manifestPage(w http.ResponseWriter, r *http.Request, ref indexer.Reference) error {
 	if ref.Digest != "" {
 		ref.Tag = "" // the digest says it all, as docker has it
 	}
@@ -123,7 +115,7 @@ func (s *server) manifestPage(w http.ResponseWriter, r *http.Request, ref indexe
 	})
 }
 
-func (s *server) manifestView(r *http.Request, b Book, ref indexer.Reference, platform string) (v manifestView, err error) {
+func (s *catalogueServer) manifestView(r *http.Request, b Book, ref indexer.Reference, platform string) (v manifestView, err error) {
 	m, err := b.Manifest(r.Context(), ref)
 	if err != nil {
 		return v, err
@@ -333,8 +325,6 @@ func newLayerRow(l *ocispec.Descriptor, largest int64) layerRow {
 	}
 	return layerRow{Layer: l, Title: cut(l.Annotations[ocispec.AnnotationTitle], 200), Percent: int(float64(l.Size) / float64(largest) * 100)}
 }
-
-func first[T any](list []T) []T { return list[:min(len(list), maxShown)] }
 
 // pairs gives m in order of key.
 func pairs(m map[string]string) []pair {

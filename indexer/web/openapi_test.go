@@ -195,7 +195,7 @@ func checkSchema(t *testing.T, what string, s *jsonschema.Schema, body string) {
 // document, or a page, or for the registry alone; and each is in doc/api.md.
 func TestRoutesAreDocumented(t *testing.T) {
 	t.Parallel()
-	source, err := os.ReadFile("server.go")
+	source, err := os.ReadFile("routes.go")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,13 +30,13 @@ type openSearchURL struct {
 // openSearchPage describes the search. Addresses in it must be whole. Where the
 // configuration does not tell ours, the request's Host is right for this client
 // and wrong for the next, so no cache may keep it.
-func (s *server) openSearchPage(w http.ResponseWriter, r *http.Request) error {
+func (s *catalogueServer) openSearchPage(w http.ResponseWriter, r *http.Request) error {
 	h := w.Header()
 	base := &url.URL{Scheme: "http", Host: r.Host}
 	h.Set("Cache-Control", "no-store")
-	if u, err := url.Parse(s.PublicURL); err == nil && u.Host != "" {
+	if u, err := url.Parse(s.config.PublicURL); err == nil && u.Host != "" {
 		base = &url.URL{Scheme: u.Scheme, Host: u.Host}
-		h.Set("Cache-Control", cacheControl(s.MaxAgeHTML))
+		h.Set("Cache-Control", cacheControl(s.config.MaxAge))
 	} else if r.TLS != nil {
 		base.Scheme = "https"
 	}

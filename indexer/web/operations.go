@@ -5,17 +5,12 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/portbook/portbook/indexer"
 )
-
-// readyTimeout is how long we ask whether we are ready: 2 s. A database that
-// takes longer to say a word serves nobody.
-const readyTimeout = 2 * time.Second
 
 // An OperationsConfig says what Operations tells.
 type OperationsConfig struct {
@@ -54,40 +49,4 @@ func Operations(c OperationsConfig) http.Handler {
 		setDeadline(w, timeout)
 		mux.ServeHTTP(w, r)
 	})
-}
-
-// handleHealth adds what is asked on both addresses. None of it tells a stranger
-// more than whether we serve.
-func handleHealth(mux *http.ServeMux, ready func(context.Context) error, version string, log *slog.Logger) {
-	mux.HandleFunc("GET /health", healthy)
-	mux.HandleFunc("GET /readiness", func(w http.ResponseWriter, r *http.Request) {
-		if err := askReady(r, ready, log); err != nil {
-			w.Header().Set("Retry-After", "1")
-			tellJSON(w, http.StatusServiceUnavailable, "service not ready")
-			return
-		}
-		w.Header().Set("Cache-Control", "no-store")
-		fmt.Fprintln(w, "ok")
-	})
-	mux.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) {
-		_ = writeJSON(w, http.StatusOK, map[string]string{"version": version})
-	})
-}
-
-func healthy(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Cache-Control", "no-store")
-	fmt.Fprintln(w, "ok")
-}
-
-func askReady(r *http.Request, ready func(context.Context) error, log *slog.Logger) error {
-	if ready == nil {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
-	defer cancel()
-	err := ready(ctx)
-	if err != nil {
-		log.WarnContext(ctx, "not ready", "error", err)
-	}
-	return err
 }

@@ -44,7 +44,7 @@ type packageTarget struct {
 
 // search answers two protocols that have one address: pesde's client sends
 // query and offset, docker and podman send q.
-func (s *server) search(w http.ResponseWriter, r *http.Request) error {
+func (s *clientServer) search(w http.ResponseWriter, r *http.Request) error {
 	v := r.URL.Query()
 	if !v.Has("query") && !v.Has("offset") {
 		return s.dockerSearch(w, r)
@@ -63,7 +63,7 @@ func (s *server) search(w http.ResponseWriter, r *http.Request) error {
 
 // packageSearch answers pesde's search: 50 from offset on; without a query what
 // changed last.
-func (s *server) packageSearch(w http.ResponseWriter, r *http.Request) error {
+func (s *clientServer) packageSearch(w http.ResponseWriter, r *http.Request) error {
 	v := r.URL.Query()
 	offset := 0
 	if text := v.Get("offset"); text != "" {
@@ -78,10 +78,10 @@ func (s *server) packageSearch(w http.ResponseWriter, r *http.Request) error {
 		return nil
 	}
 	q = q.Page(packagePage, offset)
-	as := form{contentType: "application/json", maxAge: s.MaxAgeIndex, gzip: true}.of(q)
-	return s.answer(w, r, as, func(b Book, out io.Writer) error {
+	as := form{contentType: "application/json", maxAge: s.config.MaxAge, gzip: true}.of(q)
+	return s.answerer.answer(w, r, as, func(b Book, out io.Writer) error {
 		var found indexer.Results
-		err := s.metrics.timed("package", func() (err error) {
+		err := s.answerer.timed("package", func() (err error) {
 			found, err = searchPackages(r, b, q)
 			return err
 		})

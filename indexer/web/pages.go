@@ -20,16 +20,16 @@ type page struct {
 
 // html answers with the page of the template that is named, filled by what build
 // gives.
-func (s *server) html(w http.ResponseWriter, r *http.Request, template string, build func(Book) (page, error)) error {
+func (s *catalogueServer) html(w http.ResponseWriter, r *http.Request, template string, build func(Book) (page, error)) error {
 	return s.htmlAs(w, r, s.pageForm(), template, build)
 }
 
-func (s *server) pageForm() form {
-	return form{contentType: "text/html; charset=utf-8", maxAge: s.MaxAgeHTML, gzip: true}
+func (s *catalogueServer) pageForm() form {
+	return form{contentType: "text/html; charset=utf-8", maxAge: s.config.MaxAge, gzip: true}
 }
 
-func (s *server) htmlAs(w http.ResponseWriter, r *http.Request, as form, template string, build func(Book) (page, error)) error {
-	return s.answer(w, r, as, func(b Book, out io.Writer) error {
+func (s *catalogueServer) htmlAs(w http.ResponseWriter, r *http.Request, as form, template string, build func(Book) (page, error)) error {
+	return s.answerer.answer(w, r, as, func(b Book, out io.Writer) error {
 		p, err := build(b)
 		if err != nil {
 			return err
@@ -39,7 +39,7 @@ func (s *server) htmlAs(w http.ResponseWriter, r *http.Request, as form, templat
 }
 
 // referencePage shows a repository, or a manifest in it.
-func (s *server) referencePage(w http.ResponseWriter, r *http.Request) error {
+func (s *catalogueServer) referencePage(w http.ResponseWriter, r *http.Request) error {
 	text, slash := cutSlash(r.PathValue("reference"))
 	ref, err := indexer.ParseReference(text)
 	if err != nil {

@@ -3,7 +3,6 @@ package web
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"net/http"
 	"strconv"
 	"unicode/utf8"
@@ -53,28 +52,4 @@ func writeProblem(w http.ResponseWriter, p problem) {
 	h.Set("Content-Length", strconv.Itoa(body.Len()))
 	w.WriteHeader(p.Status)
 	_, _ = w.Write(body.Bytes())
-}
-
-// orWrong tells an error of a query, and gives any other back.
-func orWrong(w http.ResponseWriter, err error) error {
-	var wrong *query.Error
-	if !errors.As(err, &wrong) {
-		return err
-	}
-	tellWrong(w, wrong)
-	return nil
-}
-
-// noEndpoint answers what no endpoint of api takes: another method, or another
-// address.
-func noEndpoint(api *http.ServeMux) func(http.ResponseWriter, *http.Request) error {
-	return func(w http.ResponseWriter, r *http.Request) error {
-		get := *r
-		get.Method = http.MethodGet
-		if _, pattern := api.Handler(&get); r.Method != http.MethodHead && pattern != r.Pattern {
-			w.Header().Set("Allow", "GET, HEAD")
-			return refuse(http.StatusMethodNotAllowed, "%.16s is not for this address: it takes GET and HEAD", r.Method)
-		}
-		return refuse(http.StatusNotFound, "there is no such address: /api/v1/ lists them")
-	}
 }

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strings"
 
 	specs "github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -14,22 +13,16 @@ import (
 	"github.com/portbook/portbook/indexer"
 )
 
-// maxReferrers is the most referrers in one answer: 1,000, some 300 KB and, as the
-// book has it, 512 KiB of types and annotations. Others are
-// on the next page, which a Link names (distribution-spec 1.1, "Listing
-// Referrers"). Few clients follow it, so a page is as large as is harmless.
-const maxReferrers = 1000
-
 // referrers answers GET /v2/NAME/referrers/DIGEST (distribution-spec 1.1,
 // "Listing Referrers") of what the book knows. What it does not know has none:
 // the specification leaves no 404 for it.
-func (s *server) referrers(w http.ResponseWriter, r *http.Request) error {
+func (s *clientServer) referrers(w http.ResponseWriter, r *http.Request) error {
 	q, err := readReferrerQuery(r)
 	if err != nil {
 		return err
 	}
 	next := ""
-	as := form{contentType: ocispec.MediaTypeImageIndex, maxAge: s.MaxAgeIndex, gzip: true}
+	as := form{contentType: ocispec.MediaTypeImageIndex, maxAge: s.config.MaxAge, gzip: true}
 	as.headers = func(h http.Header) {
 		if len(q.Types) > 0 {
 			h.Set("OCI-Filters-Applied", "artifactType")
@@ -38,7 +31,7 @@ func (s *server) referrers(w http.ResponseWriter, r *http.Request) error {
 			h.Set("Link", "<"+next+`>; rel="next"`)
 		}
 	}
-	return s.answer(w, r, as, func(b Book, out io.Writer) error {
+	return s.answerer.answer(w, r, as, func(b Book, out io.Writer) error {
 		page, err := b.Referrers(r.Context(), q)
 		if err != nil {
 			return err
@@ -79,50 +72,6 @@ func nextReferrers(q indexer.ReferrerQuery, last indexer.Referrer) string {
 	return "/v2/" + q.Repository + "/referrers/" + q.Subject.String() + "?" + values.Encode()
 }
 
-// afterReferrer returns what follows after= in the address of the page after a
-// referrer: DIGEST, or TAG@DIGEST.
-func afterReferrer(last indexer.Referrer) string {
-	if last.Tag == "" {
-		return last.Digest.String()
-	}
-	return last.Tag + "@" + last.Digest.String()
-}
-
-// readAfterReferrer reads what afterReferrer returns; "" is before all.
-func readAfterReferrer(text string, q *indexer.ReferrerQuery) (err error) {
-	if text == "" {
-		return nil
-	}
-	tag, d, found := strings.Cut(text, "@")
-	if !found {
-		tag, d = "", text
-	}
-	if q.After, err = indexer.ParseDigest(d); err != nil || found && !indexer.IsTag(tag) {
-		return invalid("after", "is %.64q: follow the link to the next page as it is", text)
-	}
-	q.AfterTag = tag
-	return nil
-}
-
 func ociReferrer(f indexer.Referrer) ocispec.Descriptor {
 	return ocispec.Descriptor{MediaType: f.MediaType, Digest: f.Digest, Size: f.Size, ArtifactType: f.ArtifactType, Annotations: f.Annotations}
-}
-
-// tellRegistry tells an error in the shape that a registry's clients read
-// (distribution-spec 1.1, "Error Codes").
-func tellRegistry(w http.ResponseWriter, code int, text string) {
-	kind := map[int]string{http.StatusBadRequest: "DIGEST_INVALID", http.StatusNotFound: "NAME_UNKNOWN"}[code]
-	if kind == "" {
-		kind = "UNAVAILABLE"
-	}
-	_ = writeJSON(w, code, registryErrors{[]registryError{{Code: kind, Message: text}}})
-}
-
-type registryErrors struct {
-	Errors []registryError `json:"errors"`
-}
-
-type registryError struct {
-	Code    string `json:"code"`
-	Message string `json:"message"`
 }

@@ -87,7 +87,7 @@ func (f tagFilter) address(repository, after string) string {
 	return "/r/" + repository + "?" + v.Encode()
 }
 
-func (s *server) repositoryPage(w http.ResponseWriter, r *http.Request, name string) error {
+func (s *catalogueServer) repositoryPage(w http.ResponseWriter, r *http.Request, name string) error {
 	filter, err := tagFilterOf(r)
 	if err != nil {
 		return err
@@ -98,7 +98,7 @@ func (s *server) repositoryPage(w http.ResponseWriter, r *http.Request, name str
 	})
 }
 
-func (s *server) repositoryView(r *http.Request, b Book, name string, filter tagFilter) (repositoryView, error) {
+func (s *catalogueServer) repositoryView(r *http.Request, b Book, name string, filter tagFilter) (repositoryView, error) {
 	ctx := r.Context()
 	repository, err := b.Repository(ctx, name)
 	if err != nil {
@@ -224,7 +224,7 @@ func platformsOf(tags []indexer.Tag) (list []string) {
 }
 
 // lead adds what the leading tag tells: how to pull it, and where it comes from.
-func (s *server) lead(r *http.Request, b Book, v *repositoryView) error {
+func (s *catalogueServer) lead(r *http.Request, b Book, v *repositoryView) error {
 	if v.Leading == "" {
 		return nil
 	}

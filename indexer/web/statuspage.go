@@ -55,11 +55,11 @@ type failureView struct {
 // statusPage is the one page that no version of the catalogue stands for: tasks
 // come and go while nothing changes that a reader sees elsewhere. So it has no
 // ETag and is not stored, and may say how long ago something was.
-func (s *server) statusPage(w http.ResponseWriter, r *http.Request) error {
+func (s *catalogueServer) statusPage(w http.ResponseWriter, r *http.Request) error {
 	var status indexer.Status
 	var overview indexer.Overview
 	var fresh indexer.Freshness
-	err := s.readSince(r, func(b Book, f indexer.Freshness) (err error) {
+	err := s.answerer.readSince(r, func(b Book, f indexer.Freshness) (err error) {
 		fresh = f
 		if status, err = b.Status(r.Context()); err == nil {
 			overview, err = b.Overview(r.Context())
@@ -79,8 +79,8 @@ func (s *server) statusPage(w http.ResponseWriter, r *http.Request) error {
 	return write(w, []byte(body.String()))
 }
 
-func (s *server) viewStatus(status indexer.Status, overview indexer.Overview, now time.Time) statusView {
-	view := statusView{Status: status, Overview: overview, Oldest: span(status.OldestDue), Troubles: troublesOf(status, now), Program: s.Version, Revision: s.Revision}
+func (s *catalogueServer) viewStatus(status indexer.Status, overview indexer.Overview, now time.Time) statusView {
+	view := statusView{Status: status, Overview: overview, Oldest: span(status.OldestDue), Troubles: troublesOf(status, now), Program: s.config.Version, Revision: s.config.Revision}
 	view.Next = s.nextScan(status, overview, now)
 	if view.Next.Never {
 		view.Troubles = append(view.Troubles, trouble{"No scan begins by itself: interval.fetch_all is 0.",
@@ -110,10 +110,10 @@ type nextScan struct {
 
 // nextScan says when the next scan begins. A reader is told by no configuration
 // how long who scans waits; it goes by the last scan that began by itself.
-func (s *server) nextScan(status indexer.Status, overview indexer.Overview, now time.Time) nextScan {
+func (s *catalogueServer) nextScan(status indexer.Status, overview indexer.Overview, now time.Time) nextScan {
 	every := overview.ScansEvery
-	if s.Writes {
-		every = s.FetchAll
+	if s.config.Writes {
+		every = s.config.FetchAll
 	}
 	last := status.LastScan
 	switch {
@@ -121,7 +121,7 @@ func (s *server) nextScan(status indexer.Status, overview indexer.Overview, now 
 		return nextScan{Text: "one runs now"}
 	case status.Waiting != nil:
 		return nextScan{Text: "was asked for, and begins as soon as an indexer leads"}
-	case s.Writes && every == 0:
+	case s.config.Writes && every == 0:
 		return nextScan{Text: "never by itself: interval.fetch_all is 0", Never: true}
 	case every == 0:
 		return nextScan{Text: "as interval.fetch_all of the indexer that writes says, which this one is not told; none has begun by itself so far"}

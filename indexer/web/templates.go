@@ -2,12 +2,8 @@ package web
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"embed"
 	"html/template"
 	"io"
-	"io/fs"
-	"net/http"
 	"net/url"
 	"path"
 	"slices"
@@ -21,56 +17,6 @@ import (
 	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/query"
 )
-
-//go:embed templates static
-var files embed.FS
-
-// An asset is a file that pages refer to. Its address has the hash of its
-// content, so a cache may keep it for ever.
-type asset struct {
-	*document
-	hash string
-}
-
-var readAssets = sync.OnceValue(func() map[string]asset {
-	assets := map[string]asset{}
-	for _, e := range must(files.ReadDir("static")) {
-		b := must(files.ReadFile("static/" + e.Name()))
-		assets[e.Name()] = asset{&document{plain: b}, hashOf(b)}
-	}
-	return assets
-})
-
-// assetTypes are those of the files in static. A system may know none of them.
-var assetTypes = map[string]string{
-	".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml",
-}
-
-// static answers with an asset.
-func (s *server) static(w http.ResponseWriter, r *http.Request) error {
-	a, ok := s.assets[r.PathValue("name")]
-	if !ok {
-		return errNothingHere
-	}
-	freshness := "no-cache"
-	if r.URL.Query().Get("v") == a.hash {
-		freshness = "max-age=31536000, immutable"
-	}
-	return fixed(w, r, assetTypes[path.Ext(r.PathValue("name"))], freshness, a.document)
-}
-
-// embeddedHash tells apart programs that call themselves the same version, as
-// those built between two releases do, by what their pages are made of.
-func embeddedHash() string {
-	h := sha256.New()
-	err := fs.WalkDir(files, ".", func(name string, e fs.DirEntry, err error) error {
-		if err == nil && !e.IsDir() {
-			_, err = h.Write(must(files.ReadFile(name)))
-		}
-		return err
-	})
-	return string(must(h.Sum(nil), err))
-}
 
 // shared are the files of templates that all pages may use: the layout, parts of
 // pages, icons.
@@ -124,7 +70,7 @@ type spot struct {
 // render writes a page. All that strangers wrote into it is escaped by
 // html/template and, as one pass over the whole, made harmless: so no template
 // can forget to.
-func (s *server) render(out io.Writer, name string, p page) error {
+func (s *catalogueServer) render(out io.Writer, name string, p page) error {
 	var b bytes.Buffer
 	if err := s.pages[name].Execute(&b, p); err != nil {
 		return err
@@ -182,15 +128,6 @@ func headline(r indexer.Repository) string {
 		return ""
 	}
 	return r.Title
-}
-
-// short gives the beginning of a digest, as docker does.
-func short(d digest.Digest) string {
-	_, hex, found := strings.Cut(d.String(), ":")
-	if !found || len(hex) < 12 {
-		return d.String()
-	}
-	return hex[:12]
 }
 
 // platforms gives those that something runs on, as one line.

@@ -1,0 +1,23 @@
+package web
+
+import "net/http"
+
+type configAnswer struct {
+	Version string     `json:"version" doc:"of the program"`
+	Log     configLog  `json:"log"`
+	HTTP    configHTTP `json:"http"`
+}
+
+type configLog struct {
+	Level string `json:"level"`
+}
+
+type configHTTP struct {
+	Addr string `json:"addr" doc:"where it listens"`
+}
+
+// configuration tells of the configuration what is no secret, one by one: what is
+// added to it later is not told by accident.
+func (s *apiServer) configuration(w http.ResponseWriter, _ asked) error {
+	return writeJSON(w, http.StatusOK, configAnswer{s.config.Version, configLog{s.config.LogLevel}, configHTTP{s.config.Address}})
+}

@@ -1,0 +1,44 @@
+package web
+
+import (
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+)
+
+// withAPI gives what is below /api/v1 to api and the rest to others.
+func withAPI(api, others http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == apiPrefix || strings.HasPrefix(r.URL.Path, apiPrefix+"/") {
+			api.ServeHTTP(w, r)
+			return
+		}
+		others.ServeHTTP(w, r)
+	})
+}
+
+var (
+	// repositoryPath has the name of a repository, and what follows it. No name
+	// has a component "-" (distribution-spec 1.1, "Pulling manifests").
+	repositoryPath = regexp.MustCompile(`^(/api/v1/repositories/)(.+?)(/-/.*)?$`)
+	referrersPath  = regexp.MustCompile(`^(/v2/)(.+)(/referrers/[^/]*)$`)
+)
+
+func asksReferrers(r *http.Request) bool { return referrersPath.MatchString(r.URL.Path) }
+
+// withNames makes the name of a repository one segment of the path, for a mux
+// whose wildcards are segments: /team/app becomes /team%2Fapp, as which clients
+// made from the OpenAPI document send it.
+func withNames(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for _, form := range []*regexp.Regexp{repositoryPath, referrersPath} {
+			if part := form.FindStringSubmatch(r.URL.Path); part != nil {
+				u := *r.URL
+				u.RawPath = part[1] + url.PathEscape(part[2]) + (&url.URL{Path: part[3]}).EscapedPath()
+				r.URL = &u
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
+}
