@@ -39,7 +39,7 @@ done
 # take minutes under the race detector and run in make test.
 section "go test -race"
 deploy/prerequisites.sh >/dev/null
-race=(./indexer ./indexer/config ./indexer/remote ./indexer/web ./deploy/launch ./schema/localpg/...)
+race=(./indexer ./indexer/config ./indexer/remote ./indexer/web/... ./deploy/launch ./schema/localpg/...)
 mkdir -p .run && go build -buildvcs=false -o .run/withpg ./deploy/withpg &&
 	.run/withpg go test -race "${race[@]}" || fail "go test -race"
 

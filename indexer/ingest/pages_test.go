@@ -12,13 +12,14 @@ import (
 
 	"github.com/portbook/portbook/indexer/postgres"
 	"github.com/portbook/portbook/indexer/web"
+	"github.com/portbook/portbook/indexer/web/answer"
 	"github.com/portbook/portbook/registry/push"
 	"github.com/portbook/portbook/registry/registrytest"
 )
 
 // catalogue serves the pages of the book.
 func (h *harbour) catalogue() *httptest.Server {
-	read := func(ctx context.Context, f func(web.Book) error) error {
+	read := func(ctx context.Context, f func(answer.Book) error) error {
 		return h.store.View(ctx, func(v *postgres.View) error { return f(v) })
 	}
 	s := httptest.NewServer(web.New(web.Config{Read: read, PublicURL: "https://r.example", WebUI: true, Version: "v1"}))

@@ -18,6 +18,7 @@ import (
 	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/postgres"
 	"github.com/portbook/portbook/indexer/web"
+	"github.com/portbook/portbook/indexer/web/answer"
 	"github.com/portbook/portbook/schema/localpg"
 )
 
@@ -65,8 +66,8 @@ func watched(t *testing.T, server *localpg.Server, by scheme) *httptest.Server {
 	t.Helper()
 	const viewKey, headerKey, addressKey = contextKey("view"), contextKey("header"), contextKey("address")
 	s := postgres.New(connect(t, server.URL("postgres")+"&pool_max_conns=8"))
-	truth := web.New(web.Config{Read: func(ctx context.Context, f func(web.Book) error) error { return f(ctx.Value(viewKey).(web.Book)) }})
-	handler := web.New(web.Config{Read: func(ctx context.Context, f func(web.Book) error) error {
+	truth := web.New(web.Config{Read: func(ctx context.Context, f func(answer.Book) error) error { return f(ctx.Value(viewKey).(answer.Book)) }})
+	handler := web.New(web.Config{Read: func(ctx context.Context, f func(answer.Book) error) error {
 		return s.View(ctx, func(v *postgres.View) error {
 			if err := f(dated{v, by}); err != nil {
 				return err

@@ -20,6 +20,7 @@ import (
 	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/query"
 	"github.com/portbook/portbook/indexer/web"
+	"github.com/portbook/portbook/indexer/web/answer"
 )
 
 // getJSON reads an answer of the API that must be 200.
@@ -447,9 +448,9 @@ func (failing) AllTags(context.Context, string, string, int) ([]indexer.TagOf, e
 func TestDumpBreaksOff(t *testing.T) {
 	t.Parallel()
 	again := stockedBook()
-	for what, read := range map[string]web.ReadFunc{
-		"an error": func(ctx context.Context, f func(web.Book) error) error { return f(&failing{stockedBook()}) },
-		"another snapshot": func(ctx context.Context, f func(web.Book) error) error {
+	for what, read := range map[string]answer.ReadFunc{
+		"an error": func(ctx context.Context, f func(answer.Book) error) error { return f(&failing{stockedBook()}) },
+		"another snapshot": func(ctx context.Context, f func(answer.Book) error) error {
 			_ = f(again)
 			return f(again)
 		},
@@ -474,7 +475,7 @@ func TestDumpsAreFew(t *testing.T) {
 	var running atomic.Int32
 	stop := make(chan struct{})
 	s := serve(t, &book{}, func(c *web.Config) {
-		c.Read = func(_ context.Context, f func(web.Book) error) error {
+		c.Read = func(_ context.Context, f func(answer.Book) error) error {
 			running.Add(1)
 			<-stop
 			return f(&book{}) // a Book is used by one goroutine at a time

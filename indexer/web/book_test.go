@@ -17,6 +17,7 @@ import (
 	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/query"
 	"github.com/portbook/portbook/indexer/web"
+	"github.com/portbook/portbook/indexer/web/answer"
 )
 
 // A book holds fixed answers, and remembers what it was asked.
@@ -56,7 +57,7 @@ type book struct {
 	at         time.Time
 }
 
-func (b *book) read(_ context.Context, f func(web.Book) error) error { return f(b) }
+func (b *book) read(_ context.Context, f func(answer.Book) error) error { return f(b) }
 
 func (b *book) asked() error {
 	b.questions++

@@ -17,6 +17,7 @@ import (
 
 	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/web"
+	"github.com/portbook/portbook/indexer/web/answer"
 )
 
 // cachedPaths are those whose answers a cache may keep.
@@ -300,7 +301,7 @@ func TestCancelledIsNoAnswer(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	h := web.New(web.Config{Read: func(ctx context.Context, _ func(web.Book) error) error { return ctx.Err() }})
+	h := web.New(web.Config{Read: func(ctx context.Context, _ func(answer.Book) error) error { return ctx.Err() }})
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, httptest.NewRequestWithContext(ctx, http.MethodGet, "/index/static", nil))
 	if w.Code != http.StatusServiceUnavailable {

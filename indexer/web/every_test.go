@@ -22,6 +22,7 @@ import (
 	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/postgres"
 	"github.com/portbook/portbook/indexer/web"
+	"github.com/portbook/portbook/indexer/web/answer"
 	"github.com/portbook/portbook/schema/schematest"
 )
 
@@ -172,7 +173,7 @@ func everything(t testing.TB) (http.Handler, *failures) {
 	}
 	log := &failures{}
 	return web.New(web.Config{
-		Read: func(ctx context.Context, f func(web.Book) error) error {
+		Read: func(ctx context.Context, f func(answer.Book) error) error {
 			return store.View(ctx, func(v *postgres.View) error { return f(v) })
 		},
 		Log: slog.New(log), PublicURL: "/", WebUI: true, AssertEndpoint: true, Version: "v1",

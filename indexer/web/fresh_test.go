@@ -14,6 +14,7 @@ import (
 	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/query"
 	"github.com/portbook/portbook/indexer/web"
+	"github.com/portbook/portbook/indexer/web/answer"
 )
 
 // An echo is a book whose answers that are kept tell what was asked: two questions
@@ -41,7 +42,7 @@ func TestWellUsedServerAnswersAsFreshOne(t *testing.T) {
 	t.Parallel()
 	handler := func() *httptest.Server {
 		b := &echo{stockedBook()}
-		s := httptest.NewServer(web.New(web.Config{WebUI: true, Version: "v1", PublicURL: "/", Read: func(_ context.Context, f func(web.Book) error) error { return f(b) }}))
+		s := httptest.NewServer(web.New(web.Config{WebUI: true, Version: "v1", PublicURL: "/", Read: func(_ context.Context, f func(answer.Book) error) error { return f(b) }}))
 		t.Cleanup(s.Close)
 		return s
 	}

@@ -1,6 +1,10 @@
 package web
 
-import "net/http"
+import (
+	"net/http"
+
+	"github.com/portbook/portbook/indexer/web/answer"
+)
 
 // guard gives every answer the headers that keep a browser from doing anything
 // but showing it, and every request its deadline.
@@ -11,7 +15,7 @@ func guard(next http.Handler) http.Handler {
 			"form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "same-origin")
-		setDeadline(w, timeout)
+		answer.SetDeadline(w, answer.Timeout)
 		next.ServeHTTP(w, r)
 	})
 }

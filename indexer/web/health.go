@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"net/http"
 	"time"
+
+	"github.com/portbook/portbook/indexer/web/answer"
 )
 
 // readyTimeout is how long we ask whether we are ready: 2 s. A database that
@@ -19,14 +21,14 @@ func handleHealth(mux *http.ServeMux, ready func(context.Context) error, version
 	mux.HandleFunc("GET /readiness", func(w http.ResponseWriter, r *http.Request) {
 		if err := askReady(r, ready, log); err != nil {
 			w.Header().Set("Retry-After", "1")
-			tellJSON(w, http.StatusServiceUnavailable, "service not ready")
+			answer.TellJSON(w, http.StatusServiceUnavailable, "service not ready")
 			return
 		}
 		w.Header().Set("Cache-Control", "no-store")
 		fmt.Fprintln(w, "ok")
 	})
 	mux.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) {
-		_ = writeJSON(w, http.StatusOK, map[string]string{"version": version})
+		_ = answer.WriteJSON(w, http.StatusOK, map[string]string{"version": version})
 	})
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/web"
+	"github.com/portbook/portbook/indexer/web/answer"
 )
 
 // An open page hears of a new version soon, and the program can stop while pages
@@ -20,7 +21,7 @@ func TestLive(t *testing.T) {
 	var number, reads atomic.Int64
 	number.Store(7)
 	stopping := make(chan struct{})
-	s := httptest.NewServer(web.New(web.Config{WebUI: true, Stopping: stopping, Read: func(_ context.Context, f func(web.Book) error) error {
+	s := httptest.NewServer(web.New(web.Config{WebUI: true, Stopping: stopping, Read: func(_ context.Context, f func(answer.Book) error) error {
 		reads.Add(1)
 		return f(&book{version: indexer.Version{Epoch: "e", Number: number.Load()}})
 	}}))

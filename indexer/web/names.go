@@ -5,12 +5,14 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+
+	"github.com/portbook/portbook/indexer/web/answer"
 )
 
 // withAPI gives what is below /api/v1 to api and the rest to others.
 func withAPI(api, others http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == apiPrefix || strings.HasPrefix(r.URL.Path, apiPrefix+"/") {
+		if r.URL.Path == answer.APIPrefix || strings.HasPrefix(r.URL.Path, answer.APIPrefix+"/") {
 			api.ServeHTTP(w, r)
 			return
 		}

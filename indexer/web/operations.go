@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/web/answer"
 )
 
 // An OperationsConfig says what Operations tells.
@@ -46,7 +47,7 @@ func Operations(c OperationsConfig) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")
 		w.Header().Set("X-Content-Type-Options", "nosniff")
-		setDeadline(w, timeout)
+		answer.SetDeadline(w, answer.Timeout)
 		mux.ServeHTTP(w, r)
 	})
 }

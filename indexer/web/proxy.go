@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/web/answer"
 )
 
 // withRegistry gives what is below /v2/ to registry and the rest to others. The
@@ -20,7 +21,7 @@ func withRegistry(registry, others http.Handler) http.Handler {
 		if (r.URL.Path == "/v2" || strings.HasPrefix(r.URL.Path, "/v2/")) && !asksReferrers(r) {
 			r.Pattern = "/v2/" // for the metrics
 			if leavesV2(r.URL.Path) {
-				_ = writeJSON(w, http.StatusBadRequest, registryErrors{[]registryError{{Code: "NAME_INVALID", Message: "no name, tag or digest begins with a dot or has % or \\ in it"}}})
+				_ = answer.WriteJSON(w, http.StatusBadRequest, answer.RegistryErrors{Errors: []answer.RegistryError{{Code: "NAME_INVALID", Message: "no name, tag or digest begins with a dot or has % or \\ in it"}}})
 				return
 			}
 			registry.ServeHTTP(w, r)
@@ -133,5 +134,5 @@ func tellNoRegistry(w http.ResponseWriter, r *http.Request, err error, log *slog
 		code = http.StatusServiceUnavailable // it is not there
 		w.Header().Set("Retry-After", "1")
 	}
-	_ = writeJSON(w, code, registryErrors{[]registryError{{Code: "UNAVAILABLE", Message: "the registry does not answer, try again"}}})
+	_ = answer.WriteJSON(w, code, answer.RegistryErrors{Errors: []answer.RegistryError{{Code: "UNAVAILABLE", Message: "the registry does not answer, try again"}}})
 }

@@ -23,11 +23,15 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/web/answer"
+	"github.com/portbook/portbook/indexer/web/api"
+	"github.com/portbook/portbook/indexer/web/catalogue"
+	"github.com/portbook/portbook/indexer/web/clients"
 )
 
 // A Config says what the handler serves, and from where. Only Read is needed.
 type Config struct {
-	Read    ReadFunc
+	Read    answer.ReadFunc
 	Log     *slog.Logger          // nil: no log
 	Metrics prometheus.Registerer // nil: no metrics
 
@@ -99,28 +103,28 @@ func New(c Config) http.Handler {
 // A server has one part for each audience.
 type server struct {
 	Config
-	answerer  *answerer
-	api       *apiServer
-	clients   *clientServer
-	catalogue *catalogueServer
+	answerer  *answer.Answerer
+	api       *api.API
+	clients   *clients.Clients
+	catalogue *catalogue.Catalogue
 }
 
 func newServer(c Config) *server {
-	a := newAnswerer(answererConfig{
+	a := answer.New(answer.Config{
 		Read: c.Read, Log: c.Log, Metrics: c.Metrics, Connections: c.Connections,
-		Build: c.Version + "\x00" + c.PublicURL + "\x00" + c.Settings + "\x00" + embeddedHash(),
+		Build: c.Version + "\x00" + c.PublicURL + "\x00" + c.Settings + "\x00" + catalogue.Hash(),
 	})
 	s := &server{Config: c, answerer: a}
-	s.clients = newClientServer(clientServerConfig{
+	s.clients = clients.New(clients.Config{
 		Answerer: a, PublicURL: c.PublicURL, MaxAge: c.MaxAgeIndex, FlatpakOwners: c.FlatpakOwners, Assertions: c.AssertEndpoint,
 	})
-	s.api = newAPIServer(apiServerConfig{
-		Answerer: a, Log: c.Log, MaxAge: c.MaxAgeIndex, MaxAgeHTML: c.MaxAgeHTML, Others: clientOperations(),
+	s.api = api.New(api.Config{
+		Answerer: a, Log: c.Log, MaxAge: c.MaxAgeIndex, MaxAgeHTML: c.MaxAgeHTML, Others: clients.Operations(),
 		Version: c.Version, Revision: c.Revision, LogLevel: c.LogLevel, Address: c.Address,
 	})
-	s.catalogue = newCatalogueServer(catalogueServerConfig{
+	s.catalogue = catalogue.New(catalogue.Config{
 		Answerer: a, PublicURL: c.PublicURL, MaxAge: c.MaxAgeHTML, MaxAgeIndex: c.MaxAgeIndex, Stopping: c.Stopping,
-		Operations: s.api.operations(), Version: c.Version, Revision: c.Revision, LogLevel: c.LogLevel,
+		Operations: s.api.Operations(), Version: c.Version, Revision: c.Revision, LogLevel: c.LogLevel,
 		Proxies: c.RegistryProxy != nil, Assertions: c.AssertEndpoint, Writes: c.Writes, FetchAll: c.FetchAll,
 	})
 	return s

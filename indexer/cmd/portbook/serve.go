@@ -22,6 +22,7 @@ import (
 	"github.com/portbook/portbook/indexer/ingest"
 	"github.com/portbook/portbook/indexer/postgres"
 	"github.com/portbook/portbook/indexer/web"
+	"github.com/portbook/portbook/indexer/web/answer"
 	"github.com/portbook/portbook/schema"
 )
 
@@ -233,7 +234,7 @@ func (p *parts) writer(workers *ingest.Workers) starter {
 }
 
 // read gives the web one state of the book.
-func (p *parts) read(ctx context.Context, f func(web.Book) error) error {
+func (p *parts) read(ctx context.Context, f func(answer.Book) error) error {
 	if !p.open.Load() {
 		return errNotOpen
 	}

@@ -1,0 +1,55 @@
+package answer
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/http"
+	"strconv"
+	"unicode/utf8"
+
+	"github.com/portbook/portbook/indexer/query"
+)
+
+// Problem is an error of the API (RFC 9457). The last four are of a query that
+// cannot be understood.
+type Problem struct {
+	Type    string `json:"type" doc:"about:blank, or /api/v1/#query of a query that cannot be understood"`
+	Title   string `json:"title" doc:"the kind of problem, the same each time"`
+	Status  int    `json:"status" doc:"the status code again"`
+	Detail  string `json:"detail" doc:"what is wrong with this request"`
+	Query   string `json:"query,omitempty" doc:"the query as it was read"`
+	Offset  *int   `json:"offset,omitempty" doc:"where in it the part begins that is wrong, in characters from 0"`
+	Length  *int   `json:"length,omitempty" doc:"how many characters that part has"`
+	Problem string `json:"problem,omitempty" doc:"what is wrong with that part, and what to write instead"`
+}
+
+// TellProblem tells an error of the API.
+func TellProblem(w http.ResponseWriter, code int, text string) {
+	writeProblem(w, Problem{Type: "about:blank", Title: http.StatusText(code), Status: code, Detail: text})
+}
+
+// TellWrong tells a wrong query and where it is wrong.
+func TellWrong(w http.ResponseWriter, wrong *query.Error) {
+	offset := utf8.RuneCountInString(wrong.Query[:wrong.Offset])
+	length := utf8.RuneCountInString(wrong.Query[wrong.Offset : wrong.Offset+wrong.Length])
+	writeProblem(w, Problem{Type: "/api/v1/#query", Title: "The query cannot be understood", Status: http.StatusBadRequest,
+		Detail: wrong.Error(), Query: wrong.Query, Offset: &offset, Length: &length, Problem: wrong.Problem})
+}
+
+func writeProblem(w http.ResponseWriter, p Problem) {
+	h := w.Header()
+	if p.Status == http.StatusServiceUnavailable {
+		h.Set("Retry-After", "1")
+	}
+	var body bytes.Buffer
+	e := json.NewEncoder(&body)
+	e.SetEscapeHTML(false) // it is never HTML, and queries have < and >
+	if err := e.Encode(p); err != nil {
+		panic(err) // our own type
+	}
+	h.Set("Content-Type", "application/problem+json")
+	h.Set("Cache-Control", "no-store")
+	h.Set("Content-Length", strconv.Itoa(body.Len()))
+	w.WriteHeader(p.Status)
+	_, _ = w.Write(body.Bytes())
+}

@@ -1,0 +1,22 @@
+package answer
+
+import "net/http"
+
+// TellRegistry tells an error in the shape that a registry's clients read
+// (distribution-spec 1.1, "Error Codes").
+func TellRegistry(w http.ResponseWriter, code int, text string) {
+	kind := map[int]string{http.StatusBadRequest: "DIGEST_INVALID", http.StatusNotFound: "NAME_UNKNOWN"}[code]
+	if kind == "" {
+		kind = "UNAVAILABLE"
+	}
+	_ = WriteJSON(w, code, RegistryErrors{[]RegistryError{{Code: kind, Message: text}}})
+}
+
+type RegistryErrors struct {
+	Errors []RegistryError `json:"errors"`
+}
+
+type RegistryError struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+}

@@ -1,0 +1,93 @@
+package answer
+
+import (
+	"cmp"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/portbook/portbook/indexer"
+)
+
+var versionTag = regexp.MustCompile(`^[vV]?[0-9]+([._-]|$)`)
+
+// tagClass says where a tag stands: "latest", versions, other words, and last
+// the tags on which older tools keep signatures.
+func tagClass(tag string) int {
+	switch {
+	case tag == "latest":
+		return 0
+	case indexer.IsReferrerTag(tag):
+		return 3
+	case versionTag.MatchString(tag):
+		return 1
+	}
+	return 2
+}
+
+// CompareTags orders tags as people look for them: latest, then versions from
+// the newest on, then other names.
+func CompareTags(a, b string) int {
+	class := tagClass(a)
+	if c := cmp.Compare(class, tagClass(b)); c != 0 {
+		return c
+	}
+	if class == 1 {
+		return cmp.Or(compareNatural(strings.TrimLeft(b, "vV"), strings.TrimLeft(a, "vV")), cmp.Compare(a, b))
+	}
+	return cmp.Or(compareNatural(a, b), cmp.Compare(a, b))
+}
+
+// SortTags sorts tags by compareTags.
+func SortTags(tags []indexer.Tag) {
+	slices.SortFunc(tags, func(a, b indexer.Tag) int { return CompareTags(a.Name, b.Name) })
+}
+
+// compareNatural compares texts run by run: digits as numbers, the rest as it is.
+func compareNatural(a, b string) int {
+	for a != "" && b != "" {
+		x, y := run(a), run(b)
+		a, b = a[len(x):], b[len(y):]
+		if x == y {
+			continue
+		}
+		if isDigit(x[0]) && isDigit(y[0]) {
+			if c := compareDigits(x, y); c != 0 {
+				return c
+			}
+			continue
+		}
+		return cmp.Compare(x, y)
+	}
+	return cmp.Compare(rest(a), rest(b))
+}
+
+// run gives the digits, or all else up to a digit, that a text begins with.
+func run(s string) string {
+	digits := isDigit(s[0])
+	end := strings.IndexFunc(s, func(r rune) bool { return (r < 0x80 && isDigit(byte(r))) != digits })
+	if end < 0 {
+		return s
+	}
+	return s[:end]
+}
+
+func isDigit(c byte) bool { return '0' <= c && c <= '9' }
+
+// compareDigits compares numbers of any length.
+func compareDigits(a, b string) int {
+	a, b = strings.TrimLeft(a, "0"), strings.TrimLeft(b, "0")
+	return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b))
+}
+
+// rest ranks what follows where another tag ends: 1.0.1 is later than 1.0, and
+// 1.0-rc1, as 1.0-alpine, comes before it.
+func rest(s string) int {
+	switch {
+	case s == "":
+		return 1
+	case s[0] == '.', s[0] == '_':
+		return 2
+	}
+	return 0
+}

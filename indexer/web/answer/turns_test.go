@@ -1,0 +1,19 @@
+package answer
+
+import (
+	"testing"
+	"time"
+)
+
+// A cheap request makes nobody wait for the next, a costly one does, and none for
+// long.
+func TestRestAfter(t *testing.T) {
+	t.Parallel()
+	for read, want := range map[time.Duration]time.Duration{
+		0: 0, costly - 1: 0, costly: 3 * costly, 100 * time.Millisecond: 300 * time.Millisecond, Budget: maxRest,
+	} {
+		if got := restAfter(read); got != want {
+			t.Errorf("after %v: %v, want %v", read, got, want)
+		}
+	}
+}

@@ -1,0 +1,113 @@
+package api
+
+import (
+	"log/slog"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/portbook/portbook/indexer/query"
+	"github.com/portbook/portbook/indexer/web/answer"
+)
+
+const (
+
+	// maxList is the most of a list in one answer: 1,000, some 300 KB of tags.
+	maxList = 1000
+	// defaultList is how many are given if limit does not say.
+	defaultList = 100
+)
+
+// An Config says what the API tells, besides the book.
+type Config struct {
+	Answerer *answer.Answerer
+	Log      *slog.Logger
+	// MaxAge and MaxAgeHTML are how long a cache may serve answers, and the OpenAPI
+	// document, without asking again.
+	MaxAge, MaxAgeHTML time.Duration
+	// Others are the operations of other protocols, which the OpenAPI document
+	// describes after those of the API.
+	Others []answer.Operation
+	// Version and Revision are of the program.
+	Version, Revision string
+	// LogLevel and Address are what /api/v1/config tells of the configuration.
+	LogLevel, Address string
+}
+
+// An API answers below /api/v1.
+type API struct {
+	config   Config
+	answerer *answer.Answerer
+	openAPI  []byte
+	dumps    *answer.Places
+}
+
+func New(c Config) *API {
+	s := &API{config: c, answerer: c.Answerer, dumps: answer.NewPlaces(maxDumps, maxDumpsEach)}
+	s.openAPI = s.describe()
+	return s
+}
+
+// A route is an address of the API, and what answers GET there.
+type route struct {
+	Path  string // from the root, as OpenAPI and net/http write it
+	Serve func(http.ResponseWriter, *http.Request) error
+}
+
+// Routes are all of the API, in the order of doc/api.md.
+func (s *API) Routes() (list []route) {
+	for _, e := range s.endpoints() {
+		serve := e.serve
+		if e.book && !e.streams {
+			serve = s.answerer.Reading(serve)
+		}
+		list = append(list, route{answer.APIPrefix + e.path, serve})
+	}
+	return list
+}
+
+// endpoints are all of the API, in the order of doc/api.md.
+func (s *API) endpoints() []endpoint {
+	q := answer.Parameter{Name: "q", Doc: "a query in the language of doc/search.md; without it, everything"}
+	at := answer.Parameter{Name: "at", Doc: "a time (RFC 3339): as the history tells that it was then"}
+	limit := func(standard, max int) answer.Parameter {
+		return answer.Parameter{Name: "limit", Doc: "how many, " + strconv.Itoa(standard) + " if not said", Max: max}
+	}
+	after := func(what string) answer.Parameter {
+		return answer.Parameter{Name: "after", Doc: "only what comes after this " + what}
+	}
+	older := answer.Parameter{Name: "before", Doc: "only moves older than the one of this id", Max: query.MaxNumber}
+	return []endpoint{
+		{path: "/search", id: "search", summary: "Searches repositories", gives: searchAnswer{}, book: true, f: s.search, takes: []answer.Parameter{
+			q, {Name: "sort", Doc: "the order, relevance if not said", OneOf: answer.Sorts}, limit(answer.DefaultPage, query.MaxPage),
+			{Name: "cursor", Doc: "where the page before said that the next one begins"}}},
+		{path: "/facets", id: "facets", summary: "Counts what a query finds by what it is", gives: facetsAnswer{}, book: true, f: s.facets, takes: []answer.Parameter{q}},
+		{path: "/suggest", id: "suggest", summary: "Completes a query that is being typed", gives: suggestAnswer{}, book: true, f: s.suggest, takes: []answer.Parameter{
+			{Name: "q", Doc: "what was typed so far"}, limit(defaultSuggestions, maxSuggestions)}},
+		{path: "/repositories", id: "repositories", summary: "Names of the repositories that have a tag, in order", gives: repositoriesAnswer{}, book: true, f: s.repositories,
+			takes: []answer.Parameter{limit(maxNames, maxNames), after("name"), at}},
+		{path: "/repositories/{name}", id: "repository", summary: "One repository", gives: repositoryAnswer{}, book: true, f: s.repository},
+		{path: "/repositories/{name}/-/tags", id: "tags", summary: "Its tags, in bytewise order", gives: tagsAnswer{}, book: true, f: s.tags,
+			takes: []answer.Parameter{limit(defaultList, maxList), after("tag"), at}},
+		{path: "/repositories/{name}/-/tags/{tag}/history", id: "tagHistory", summary: "The moves of one tag, latest first", gives: historyAnswer{}, book: true, f: s.history,
+			takes: []answer.Parameter{limit(defaultList, maxList), older, at}},
+		{path: "/repositories/{name}/-/manifests/{reference}", id: "manifest", summary: "One manifest, read", gives: manifestAnswer{}, book: true, f: s.manifest},
+		{path: "/repositories/{name}/-/manifests/{reference}/raw", id: "rawManifest", summary: "The bytes of one manifest", media: "application/*", book: true, f: s.raw},
+		{path: "/repositories/{name}/-/manifests/{reference}/layers", id: "layers", summary: "The layers of one image", gives: layersAnswer{}, book: true, f: s.layers},
+		{path: "/repositories/{name}/-/manifests/{reference}/referrers", id: "referrers", summary: "What says that it belongs to one manifest", gives: referrersAnswer{}, book: true, f: s.referrers,
+			takes: []answer.Parameter{limit(answer.MaxReferrers, answer.MaxReferrers), after("referrer, as the next address has it")}},
+		{path: "/repositories/{name}/-/history", id: "repositoryHistory", summary: "The moves of a repository's tags, latest first", gives: historyAnswer{}, book: true, f: s.history,
+			takes: []answer.Parameter{limit(defaultList, maxList), older, at}},
+		{path: "/history", id: "history", summary: "The moves of all tags, latest first", gives: historyAnswer{}, book: true, f: s.history,
+			takes: []answer.Parameter{limit(defaultList, maxList), older, at}},
+		{path: "/digests/{digest}", id: "uses", summary: "Where a manifest, config or layer is used", gives: usesAnswer{}, book: true, f: s.uses,
+			takes: []answer.Parameter{limit(defaultList, maxList), after("use, as repository@digest")}},
+		{path: "/storage", id: "storage", summary: "What repositories take, as it was last counted", gives: storageAnswer{}, book: true, f: s.storage,
+			takes: []answer.Parameter{limit(defaultList, maxList), after("name")}},
+		{path: "/dump", id: "dump", summary: "The whole book, one record a line", gives: dumpRecord{}, media: "application/x-ndjson", book: true, streams: true, f: s.dump,
+			takes: []answer.Parameter{{Name: "after", Doc: "where another dump was broken off: the latest \"after\" of its records"}}},
+		{path: "/status", id: "status", summary: "Whether this indexer answers, and how fresh its book is", gives: statusAnswer{}, book: true, f: s.status},
+		{path: "/health", id: "health", summary: "That this indexer runs", gives: healthAnswer{}, f: s.health},
+		{path: "/config", id: "config", summary: "What anybody may know of the configuration", gives: configAnswer{}, f: s.configuration},
+	}
+}

@@ -1,0 +1,112 @@
+package api
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/query"
+	"github.com/portbook/portbook/indexer/web/answer"
+)
+
+// An asked is a request whose parameters have been checked.
+type asked struct {
+	*http.Request
+	values url.Values
+}
+
+// number reads a parameter that was checked to be one, or absent.
+func (r asked) number(name string, standard int) int {
+	return answer.Number(r.values.Get(name), standard)
+}
+
+// query reads q; its error is an *query.Error.
+func (r asked) query() (query.Query, error) {
+	return query.Parse(r.values.Get("q"), time.Now())
+}
+
+// at reads the time for which the history is asked, zero for now. What has not
+// been cannot be told.
+func (r asked) at() (time.Time, error) {
+	text := r.values.Get("at")
+	if text == "" {
+		return time.Time{}, nil
+	}
+	at, err := time.Parse(time.RFC3339, text)
+	switch {
+	case err != nil:
+		return at, answer.Invalid("at", "is %.64q: write a time as 2026-01-31T12:00:00Z (a + is %%2B in an address)", text)
+	case at.After(time.Now()):
+		return at, answer.Invalid("at", "is %.64q, which is in the future", text)
+	case at.Before(time.Unix(0, 0)):
+		return at, answer.Invalid("at", "is %.64q: no history is older than 1970", text)
+	}
+	return at.UTC(), nil
+}
+
+// repository reads the name in the address.
+func (r asked) repository() (string, error) {
+	name := r.PathValue("name")
+	if !indexer.IsRepository(name) {
+		return "", indexer.InvalidRepository(name)
+	}
+	return name, nil
+}
+
+// reference reads the name and the tag or digest in the address.
+func (r asked) reference() (ref indexer.Reference, err error) {
+	if ref.Repository, err = r.repository(); err != nil {
+		return ref, err
+	}
+	text := r.PathValue("reference")
+	if strings.Contains(text, ":") {
+		ref.Digest, err = indexer.ParseDigest(text)
+		return ref, err
+	}
+	if ref.Tag = text; !indexer.IsTag(text) {
+		return ref, indexer.InvalidTag(text)
+	}
+	return ref, nil
+}
+
+// digest reads the digest in the address.
+func (r asked) digest() (digest.Digest, error) { return indexer.ParseDigest(r.PathValue("digest")) }
+
+// page gives the address of r with a parameter changed, for the page after this.
+func (r asked) page(name, value string) string {
+	next := url.Values{}
+	for k, v := range r.values {
+		if k != "min_version" { // the next page is of no older state anyway
+			next[k] = v
+		}
+	}
+	next.Set(name, value)
+	return r.URL.EscapedPath() + "?" + next.Encode()
+}
+
+// json answers with what build gives, and next, the address of the page after
+// it, in the Link field; "" if there is none.
+func (s *API) json(w http.ResponseWriter, r asked, q query.Query, build func(answer.Book) (content any, next string, err error)) error {
+	var next string
+	as := answer.Form{ContentType: "application/json", MaxAge: s.config.MaxAge, Gzip: true}.Of(q)
+	as.Headers = func(h http.Header) {
+		if next != "" {
+			h.Set("Link", "<"+next+`>; rel="next"`)
+		}
+	}
+	return s.answerer.Answer(w, r.Request, as, func(b answer.Book, out io.Writer) (err error) {
+		var content any
+		if content, next, err = build(b); err != nil {
+			return err
+		}
+		e := json.NewEncoder(out)
+		e.SetEscapeHTML(false) // it is never HTML
+		return e.Encode(content)
+	})
+}

@@ -1,0 +1,27 @@
+package api
+
+import (
+	"net/http"
+
+	"github.com/portbook/portbook/indexer/web/answer"
+)
+
+type configAnswer struct {
+	Version string     `json:"version" doc:"of the program"`
+	Log     configLog  `json:"log"`
+	HTTP    configHTTP `json:"http"`
+}
+
+type configLog struct {
+	Level string `json:"level"`
+}
+
+type configHTTP struct {
+	Addr string `json:"addr" doc:"where it listens"`
+}
+
+// configuration tells of the configuration what is no secret, one by one: what is
+// added to it later is not told by accident.
+func (s *API) configuration(w http.ResponseWriter, _ asked) error {
+	return answer.WriteJSON(w, http.StatusOK, configAnswer{s.config.Version, configLog{s.config.LogLevel}, configHTTP{s.config.Address}})
+}

@@ -1,0 +1,350 @@
+package api
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/web/answer"
+)
+
+const (
+	// maxDumps is how many dumps one indexer writes at the same time: 2, and for
+	// one client 1. Each holds a connection to the database, and a snapshot, as long
+	// as its client takes to read it.
+	maxDumps     = 2
+	maxDumpsEach = 1
+	// dumpTime is how long one dump may take: 15 min. Of a snapshot that is held
+	// longer, vacuum can remove nothing that was deleted since. A book of a million
+	// repositories has more to tell; its dump is broken off, and goes on with after.
+	dumpTime = 15 * time.Minute
+	// dumpSpeed is how many bytes a second a client must read in the average of all
+	// that it was sent: 64 KiB, less than a slow line of today. It may be timeout
+	// behind that, so that a pause does no harm.
+	dumpSpeed = 64 << 10
+	// dumpBatch is how many records are read at once, and the most that stand
+	// between two places where a dump can be taken up again: 500.
+	dumpBatch = 500
+	// dumpForm is the form of the records; it changes if a reader must.
+	dumpForm = 1
+)
+
+// A dumpRecord is one line of a dump. Type says which of the others it has.
+type dumpRecord struct {
+	Type       string          `json:"type" doc:"dump (the first), repository, manifest, tag, move, after, or end (the last of a whole dump)"`
+	Dump       *dumpHead       `json:"dump,omitempty"`
+	Repository *dumpRepository `json:"repository,omitempty" doc:"one that has a tag"`
+	Manifest   *dumpManifest   `json:"manifest,omitempty"`
+	Tag        *dumpTag        `json:"tag,omitempty"`
+	Move       *move           `json:"move,omitempty"`
+	After      string          `json:"after,omitempty" doc:"with which a dump goes on after this line"`
+	Records    *int            `json:"records,omitempty" doc:"of the end: how many repositories, manifests, tags and moves came before"`
+}
+
+type dumpHead struct {
+	Form      int              `json:"form" doc:"of the records: 1"`
+	Catalogue string           `json:"catalogue" doc:"version of the state that all records are of"`
+	ScannedAt answer.Timestamp `json:"scanned_at,omitzero" doc:"when the last whole scan ended"`
+	Time      answer.Timestamp `json:"time" doc:"when the dump began"`
+	Program   string           `json:"program" doc:"version of the program"`
+	After     string           `json:"after,omitempty" doc:"behind what it begins"`
+}
+
+type dumpRepository struct {
+	Name        string           `json:"name"`
+	Namespace   string           `json:"namespace" doc:"the part of the name before the first slash"`
+	Title       string           `json:"title"`
+	Description string           `json:"description"`
+	Tags        int              `json:"tags" doc:"how many"`
+	UpdatedAt   answer.Timestamp `json:"updated_at" doc:"when anything under it last changed"`
+}
+
+type dumpManifest struct {
+	Repository string           `json:"repository"`
+	Digest     string           `json:"digest"`
+	MediaType  string           `json:"media_type"`
+	Kind       string           `json:"kind"`
+	SeenAt     answer.Timestamp `json:"seen_at"`
+	Problems   []string         `json:"problems,omitempty"`
+	Body       []byte           `json:"body,omitempty" doc:"the bytes of the manifest, base64"`
+	Config     any              `json:"config,omitempty" doc:"its config, if it is an image"`
+}
+
+type dumpTag struct {
+	Repository string           `json:"repository"`
+	Name       string           `json:"name"`
+	Digest     string           `json:"digest"`
+	MovedAt    answer.Timestamp `json:"moved_at,omitzero"`
+	Problem    string           `json:"problem,omitempty"`
+}
+
+// dump writes the whole book: repositories, manifests, tags, moves, each in
+// order of its key and all of one state. It holds one batch in memory. Once the
+// first has left, an error can only break the answer off, which the client
+// sees by the missing end; it goes on with after.
+func (s *API) dump(w http.ResponseWriter, r asked) error {
+	at, err := readPlace(r.values.Get("after"))
+	if err != nil {
+		return err
+	}
+	if err := s.answerer.AwaitVersion(r.Request); err != nil {
+		return err
+	}
+	leave, ok := s.dumps.Take(r.Request)
+	if !ok {
+		// Not 503, for which a front would take us to be down.
+		w.Header().Set("Retry-After", "60")
+		return answer.Refuse(http.StatusTooManyRequests, "as many dumps as can be are being written, for your address (%d) or for all (%d): try again later", maxDumpsEach, maxDumps)
+	}
+	defer leave()
+	ctx, cancel := context.WithTimeout(r.Context(), dumpTime)
+	defer cancel()
+	late := time.AfterFunc(answer.Budget, cancel) // each batch has the budget of a request
+	defer late.Stop()
+	gone := r.Context()
+	r.Request = r.WithContext(ctx)
+	var d *dump
+	err = s.answerer.ReadSince(r.Request, func(b answer.Book, fresh indexer.Freshness) error {
+		if d != nil && d.begun { // on another snapshot, which may be of another state
+			return errors.New("the snapshot was lost")
+		}
+		d = newDump(w, r, fresh, late)
+		defer d.close()
+		head := dumpHead{Form: dumpForm, Catalogue: fresh.Version.String(), ScannedAt: answer.Timestamp{Time: fresh.ScannedAt},
+			Time: answer.Timestamp{Time: time.Now().Truncate(time.Second)}, Program: s.config.Version, After: r.values.Get("after")}
+		d.write(dumpRecord{Type: "dump", Dump: &head})
+		if r.Method == http.MethodHead {
+			return d.flush()
+		}
+		return d.all(b, at)
+	})
+	if err != nil && d != nil && d.begun {
+		s.config.Log.WarnContext(r.Context(), "dump broken off", "error", err)
+		panic(http.ErrAbortHandler) // to return would be to say that this was all
+	}
+	if err != nil && ctx.Err() != nil && gone.Err() == nil {
+		return fmt.Errorf("dump: %w: %w", err, indexer.ErrTooSlow)
+	}
+	return err
+}
+
+// A place is where a dump stands: behind the record of a kind that has a key.
+type place struct{ kind, repository, key string }
+
+// dumpKinds are the kinds of records, in order.
+var dumpKinds = []string{"repository", "manifest", "tag", "move"}
+
+func (p place) String() string {
+	switch p.kind {
+	case "manifest":
+		return p.kind + ":" + p.repository + "@" + p.key
+	case "tag":
+		return p.kind + ":" + p.repository + ":" + p.key
+	}
+	return p.kind + ":" + p.repository + p.key
+}
+
+// readPlace reads what String gives; "" is before everything.
+func readPlace(text string) (place, error) {
+	if text == "" {
+		return place{kind: dumpKinds[0]}, nil
+	}
+	kind, rest, _ := strings.Cut(text, ":")
+	p := place{kind: kind}
+	ref, err := indexer.ParseReference(rest)
+	switch {
+	case kind == "move":
+		p.key = rest
+		if n, err := strconv.ParseInt(rest, 10, 64); err == nil && n > 0 {
+			return p, nil
+		}
+	case err == nil:
+		p.repository, p.key = ref.Repository, ref.Tag+ref.Digest.String()
+		if (kind == "repository" || kind == "manifest" || kind == "tag") && p.String() == text {
+			return p, nil
+		}
+	}
+	return p, answer.Invalid("after", "is %.64q: write what the latest record of the dump has as \"after\"", text)
+}
+
+// A dump is one being written.
+type dump struct {
+	w       http.ResponseWriter
+	asked   asked
+	fresh   indexer.Freshness
+	buffer  bytes.Buffer // what goes out with the next flush
+	zip     *gzip.Writer // into buffer; nil: plain
+	encoder *json.Encoder
+	records int
+	start   time.Time
+	late    *time.Timer // ends the reading of a batch
+	sent    int         // bytes
+	begun   bool        // something has gone out
+	err     error       // the first of writing
+}
+
+func newDump(w http.ResponseWriter, r asked, fresh indexer.Freshness, late *time.Timer) *dump {
+	d := &dump{w: w, asked: r, fresh: fresh, start: time.Now(), late: late}
+	out := io.Writer(&d.buffer)
+	if answer.TakesGzip(r.Header.Values("Accept-Encoding")) {
+		d.zip = answer.Gzips.Get().(*gzip.Writer)
+		d.zip.Reset(&d.buffer)
+		out = d.zip
+	}
+	d.encoder = json.NewEncoder(out)
+	d.encoder.SetEscapeHTML(false)
+	return d
+}
+
+func (d *dump) write(r dumpRecord) {
+	if d.err == nil {
+		d.err = d.encoder.Encode(r)
+	}
+}
+
+// flush sends what was written, while the client reads at dumpSpeed or faster.
+func (d *dump) flush() error {
+	if d.err == nil && d.zip != nil {
+		d.err = d.zip.Flush()
+	}
+	if d.err != nil {
+		return d.err
+	}
+	d.late.Stop()
+	defer d.late.Reset(answer.Budget)
+	d.begin()
+	d.sent += d.buffer.Len()
+	answer.SetDeadline(d.w, time.Until(dumpDeadline(d.start, d.sent)))
+	if _, d.err = d.w.Write(d.buffer.Bytes()); d.err != nil {
+		return d.err
+	}
+	d.buffer.Reset()
+	_ = http.NewResponseController(d.w).Flush() // only fails where there is no connection
+	return nil
+}
+
+// dumpDeadline returns when a client must have taken the first bytes of a dump, as
+// many as sent.
+func dumpDeadline(start time.Time, sent int) time.Time {
+	return start.Add(min(answer.Timeout+time.Duration(min(sent/dumpSpeed, int(dumpTime/time.Second)))*time.Second, dumpTime))
+}
+
+// begin writes the header, unless it has gone out.
+func (d *dump) begin() {
+	if d.begun {
+		return
+	}
+	d.begun = true
+	h := d.w.Header()
+	answer.TellFreshness(h, d.fresh)
+	h.Set("Content-Type", "application/x-ndjson")
+	answer.AsFile(h, answer.FileName(".ndjson", "portbook", d.fresh.Version.String()))
+	h.Set("Cache-Control", "no-store") // it may be gigabytes, and no two are the same
+	h.Set("Vary", "Accept-Encoding")
+	h.Set("X-Accel-Buffering", "no") // nginx: pass it on as it comes
+	if d.zip != nil {
+		h.Set("Content-Encoding", "gzip")
+	}
+}
+
+// end closes what is open, and sends the rest.
+func (d *dump) end() error {
+	if d.zip != nil && d.err == nil {
+		d.begin() // while the coding is known
+		d.err = d.zip.Close()
+		d.close()
+	}
+	return d.flush()
+}
+
+func (d *dump) close() {
+	if d.zip != nil {
+		answer.Gzips.Put(d.zip)
+		d.zip = nil
+	}
+}
+
+// all writes everything behind a place, and the end.
+func (d *dump) all(b answer.Book, at place) error {
+	for i, kind := range dumpKinds {
+		if kind != at.kind {
+			continue
+		}
+		for {
+			last, err := d.batch(b, at)
+			if err != nil {
+				return err
+			}
+			if last == (place{}) {
+				break
+			}
+			at = last
+			d.write(dumpRecord{Type: "after", After: at.String()})
+			if err := d.flush(); err != nil {
+				return err
+			}
+		}
+		if i+1 < len(dumpKinds) {
+			at = place{kind: dumpKinds[i+1]}
+		}
+	}
+	d.write(dumpRecord{Type: "end", Records: &d.records})
+	return d.end()
+}
+
+// batch writes the next records behind a place of their kind, and gives the
+// place of the last, the zero one if there was none.
+func (d *dump) batch(b answer.Book, at place) (last place, err error) {
+	ctx := d.asked.Context()
+	record := func(repository, key string, r dumpRecord) {
+		r.Type, last = at.kind, place{at.kind, repository, key}
+		d.records++
+		d.write(r)
+	}
+	switch at.kind {
+	case "repository":
+		list, err := b.Repositories(ctx, at.repository, dumpBatch)
+		for _, x := range list {
+			r := dumpRepository{x.Name, x.Namespace(), x.Title, x.Description, x.Tags, answer.Timestamp{Time: x.UpdatedAt}}
+			record(x.Name, "", dumpRecord{Repository: &r})
+		}
+		return last, err
+	case "manifest":
+		list, err := b.AllManifests(ctx, at.repository, digest.Digest(at.key), dumpBatch)
+		for _, m := range list {
+			r := dumpManifest{Repository: m.Repository, Digest: m.Digest.String(), MediaType: m.MediaType, Kind: string(m.Kind),
+				SeenAt: answer.Timestamp{Time: m.SeenAt}, Problems: m.Problems, Body: m.Body}
+			if len(m.ConfigBody) > 0 {
+				r.Config = json.RawMessage(m.ConfigBody)
+			}
+			record(m.Repository, m.Digest.String(), dumpRecord{Manifest: &r})
+		}
+		return last, err
+	case "tag":
+		list, err := b.AllTags(ctx, at.repository, at.key, dumpBatch)
+		for _, t := range list {
+			record(t.Repository, t.Name, dumpRecord{Tag: &dumpTag{
+				Repository: t.Repository, Name: t.Name, Digest: t.Digest.String(), MovedAt: answer.Timestamp{Time: t.MovedAt}, Problem: t.Problem,
+			}})
+		}
+		return last, err
+	}
+	before, _ := strconv.ParseInt(at.key, 10, 64) // was checked; "" is 0, from the latest
+	list, err := b.History(ctx, "", "", before, dumpBatch)
+	for _, x := range list {
+		m := moveOf(x)
+		record("", strconv.FormatInt(x.ID, 10), dumpRecord{Move: &m})
+	}
+	return last, err
+}

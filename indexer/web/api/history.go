@@ -1,0 +1,77 @@
+package api
+
+import (
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/query"
+	"github.com/portbook/portbook/indexer/web/answer"
+)
+
+type historyAnswer struct {
+	Moves []move `json:"moves" doc:"latest first"`
+	Next  string `json:"next,omitempty" doc:"address of the next page, of older moves; left out on the last"`
+}
+
+type move struct {
+	ID         int64            `json:"id" doc:"grows with time"`
+	Repository string           `json:"repository"`
+	Tag        string           `json:"tag"`
+	From       string           `json:"from,omitempty" doc:"digest; left out if the tag was new"`
+	To         string           `json:"to,omitempty" doc:"digest; left out if the tag was deleted"`
+	SeenAt     answer.Timestamp `json:"seen_at" doc:"when we saw it, not when it was pushed"`
+	SeenBy     string           `json:"seen_by" doc:"event or scan"`
+}
+
+// history answers for everything, for a repository, or for one of its tags.
+// What is no more has a history too, so an unknown name is no error.
+func (s *API) history(w http.ResponseWriter, r asked) (err error) {
+	var repository string
+	if r.PathValue("name") != "" {
+		if repository, err = r.repository(); err != nil {
+			return err
+		}
+	}
+	name := r.PathValue("tag")
+	if name != "" && !indexer.IsTag(name) {
+		return indexer.InvalidTag(name)
+	}
+	at, err := r.at()
+	if err != nil {
+		return err
+	}
+	before, limit := int64(r.number("before", 0)), r.number("limit", defaultList)
+	return s.json(w, r, query.Query{}, func(b answer.Book) (any, string, error) {
+		moves, next, err := movesUntil(r, b, repository, name, at, before, limit)
+		if err != nil {
+			return nil, "", err
+		}
+		var a historyAnswer
+		if next > 0 {
+			a.Next = r.page("before", strconv.FormatInt(next, 10))
+		}
+		a.Moves = answer.Map(moves, moveOf)
+		return a, a.Next, nil
+	})
+}
+
+// movesUntil is movesBefore of the moves that were seen until a time; of all if it
+// is zero.
+func movesUntil(r asked, b answer.Book, repository, tag string, at time.Time, before int64, limit int) (moves []indexer.Move, next int64, err error) {
+	if !at.IsZero() {
+		end, err := b.HistoryAt(r.Context(), at)
+		if err != nil {
+			return nil, 0, err
+		}
+		if before == 0 || end > 0 && end < before {
+			before = end
+		}
+	}
+	return answer.MovesBefore(r.Request, b, repository, tag, before, limit)
+}
+
+func moveOf(m indexer.Move) move {
+	return move{ID: m.ID, Repository: m.Repository, Tag: m.Tag, From: m.From.String(), To: m.To.String(), SeenAt: answer.Timestamp{Time: m.SeenAt}, SeenBy: m.SeenBy}
+}

@@ -1,0 +1,126 @@
+package api
+
+import (
+	"io"
+	"mime"
+	"net/http"
+	"strings"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/query"
+	"github.com/portbook/portbook/indexer/web/answer"
+)
+
+type manifestAnswer struct {
+	Repository   string            `json:"repository"`
+	Digest       string            `json:"digest"`
+	Tags         []string          `json:"tags" doc:"that show it"`
+	MediaType    string            `json:"media_type"`
+	ArtifactType string            `json:"artifact_type,omitempty"`
+	Kind         string            `json:"kind" doc:"image, index, artifact or unknown"`
+	Platform     string            `json:"platform,omitempty" doc:"of an image: os/architecture[/variant]"`
+	Size         int64             `json:"size" doc:"bytes of the manifest itself"`
+	ContentSize  int64             `json:"content_size" doc:"bytes of config and layers as stored; of an index 0"`
+	CreatedAt    answer.Timestamp  `json:"created_at,omitzero" doc:"as its config or annotation says"`
+	SeenAt       answer.Timestamp  `json:"seen_at" doc:"when we first read it"`
+	Subject      string            `json:"subject,omitempty" doc:"the manifest that it says it belongs to"`
+	Labels       map[string]string `json:"labels" doc:"of the config"`
+	Annotations  map[string]string `json:"annotations" doc:"of the manifest"`
+	Config       *descriptor       `json:"config,omitempty"`
+	Layers       []descriptor      `json:"layers" doc:"in order; of an index none"`
+	Entries      []entry           `json:"entries" doc:"of an index, in order"`
+	Has          []string          `json:"has" doc:"what is attached to it or, if it is an index, to every image in it: signature (that nobody verified), sbom, attestation, provenance, referrer"`
+	Problems     []string          `json:"problems" doc:"what could not be read or kept"`
+}
+
+type descriptor struct {
+	MediaType   string            `json:"media_type"`
+	Digest      string            `json:"digest"`
+	Size        int64             `json:"size"`
+	Annotations map[string]string `json:"annotations,omitempty"`
+}
+
+type entry struct {
+	MediaType   string            `json:"media_type"`
+	Digest      string            `json:"digest"`
+	Size        int64             `json:"size"`
+	Platform    string            `json:"platform,omitempty" doc:"os/architecture[/variant]"`
+	Annotations map[string]string `json:"annotations,omitempty"`
+	Present     bool              `json:"present" doc:"whether the book holds that manifest"`
+}
+
+func (s *API) manifest(w http.ResponseWriter, r asked) error {
+	ref, err := r.reference()
+	if err != nil {
+		return err
+	}
+	return s.json(w, r, query.Query{}, func(b answer.Book) (any, string, error) {
+		m, err := b.Manifest(r.Context(), ref)
+		if err != nil {
+			return nil, "", err
+		}
+		tags, err := b.TagsOf(r.Context(), ref.Repository, m.Digest)
+		return answerManifest(m, tags), "", err
+	})
+}
+
+func answerManifest(m indexer.Manifest, tags []string) manifestAnswer {
+	a := manifestAnswer{
+		Repository: m.Repository, Digest: m.Digest.String(), Tags: append([]string{}, tags...), MediaType: m.MediaType,
+		ArtifactType: m.ArtifactType, Kind: string(m.Kind), Platform: m.Platform.String(), Size: m.Size, ContentSize: m.ContentSize,
+		CreatedAt: answer.Timestamp{Time: m.CreatedAt}, SeenAt: answer.Timestamp{Time: m.SeenAt}, Subject: m.Subject.String(),
+		Labels: orEmpty(m.Labels), Annotations: orEmpty(m.Annotations),
+		Layers: answer.Map(m.Layers, descriptorOf), Entries: answer.Map(m.Entries, entryOf), Problems: append([]string{}, m.Problems...),
+		Has: append([]string{}, m.Has...),
+	}
+	if m.Config != nil {
+		d := descriptorOf(*m.Config)
+		a.Config = &d
+	}
+	return a
+}
+
+func orEmpty(m map[string]string) map[string]string {
+	if m == nil {
+		return map[string]string{}
+	}
+	return m
+}
+
+func descriptorOf(d ocispec.Descriptor) descriptor {
+	return descriptor{MediaType: d.MediaType, Digest: d.Digest.String(), Size: d.Size, Annotations: d.Annotations}
+}
+
+func entryOf(e indexer.Entry) entry {
+	return entry{MediaType: e.MediaType, Digest: e.Digest.String(), Size: e.Size, Platform: e.Platform.String(), Annotations: e.Annotations, Present: e.Present}
+}
+
+// raw answers with a manifest as the registry has it. Its media type is what
+// somebody pushed, so only one that no browser runs is told.
+func (s *API) raw(w http.ResponseWriter, r asked) error {
+	ref, err := r.reference()
+	if err != nil {
+		return err
+	}
+	var m indexer.Manifest
+	as := answer.Form{ContentType: "application/octet-stream", MaxAge: s.config.MaxAge}
+	as.Headers = func(h http.Header) {
+		h.Set("Docker-Content-Digest", m.Digest.String())
+		answer.AsFile(h, answer.FileOf(ref, ".manifest.json"))
+		if ref.Digest != "" { // its bytes never change
+			h.Set("Last-Modified", m.SeenAt.UTC().Format(http.TimeFormat))
+		}
+	}
+	return s.answerer.AnswerAs(w, r.Request, &as, func(b answer.Book, out io.Writer) (err error) {
+		if m, err = b.Manifest(r.Context(), ref); err != nil {
+			return err
+		}
+		if t, _, err := mime.ParseMediaType(m.MediaType); err == nil && strings.HasPrefix(t, "application/vnd.") {
+			as.ContentType = t
+		}
+		_, err = out.Write(m.Body)
+		return err
+	})
+}

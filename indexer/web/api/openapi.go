@@ -1,0 +1,156 @@
+package api
+
+import (
+	"cmp"
+	"encoding/json"
+	"net/http"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/portbook/portbook/indexer/web/answer"
+)
+
+// Operations are all that the OpenAPI document describes: the API, and then the
+// protocols of others.
+func (s *API) Operations() (all []answer.Operation) {
+	for _, e := range s.endpoints() {
+		all = append(all, e.operation())
+	}
+	return append(all, s.config.Others...)
+}
+
+type object = map[string]any
+
+// describe makes the OpenAPI document, of version 3.1.
+func (s *API) describe() []byte {
+	schemas := object{}
+	paths := object{}
+	for _, d := range s.Operations() {
+		paths[d.Route] = object{"get": describeOperation(d, schemas)}
+	}
+	body, err := json.MarshalIndent(object{
+		"openapi": "3.1.0",
+		"info": object{
+			"title": "Portbook", "version": "1", "description": "The catalogue of a container registry. It is read only and anonymous. " +
+				"Every answer from the book says its state in Portbook-Version and has an ETag.",
+			"license": object{"name": "Apache-2.0", "identifier": "Apache-2.0"},
+		},
+		"servers":    []object{{"url": "/"}},
+		"paths":      paths,
+		"components": object{"schemas": schemas},
+	}, "", "  ")
+	if err != nil {
+		panic(err) // our own types
+	}
+	return append(body, '\n')
+}
+
+// describeOperation describes one operation, and adds its types to schemas.
+func describeOperation(o answer.Operation, schemas object) object {
+	parameters := []object{}
+	for _, p := range o.PathParameters() {
+		parameters = append(parameters, object{"name": p.Name, "in": "path", "required": true, "description": p.Doc, "schema": object{"type": "string"}})
+	}
+	for _, p := range o.Parameters() {
+		parameters = append(parameters, object{"name": p.Name, "in": "query", "description": p.Doc, "schema": parameterSchema(p)})
+	}
+	success := object{"description": "The answer", "content": contentOf(o, schemas)}
+	responses := object{"200": success, "default": object{"description": "An error", "content": errorsOf(o, schemas)}}
+	if o.Book {
+		success["headers"] = object{
+			answer.VersionField: object{"description": "the state of the catalogue: EPOCH.NUMBER", "schema": object{"type": "string"}},
+			answer.ScannedField: object{"description": "when the last whole scan ended", "schema": object{"type": "string", "format": "date-time"}},
+		}
+	}
+	return object{"operationId": o.ID, "summary": o.Summary, "parameters": parameters, "responses": responses}
+}
+
+func parameterSchema(p answer.Parameter) object {
+	switch {
+	case p.OneOf != nil:
+		return object{"type": "string", "enum": p.OneOf}
+	case p.Max > 0:
+		return object{"type": "integer", "minimum": 1, "maximum": p.Max}
+	}
+	return object{"type": "string"}
+}
+
+func contentOf(o answer.Operation, schemas object) object {
+	media := cmp.Or(o.Media, "application/json")
+	if o.Gives == nil {
+		return object{media: object{}}
+	}
+	return object{media: object{"schema": schemaOf(reflect.TypeOf(o.Gives), schemas)}}
+}
+
+func errorsOf(o answer.Operation, schemas object) object {
+	switch o.Errors {
+	case answer.ProblemErrors:
+		return object{"application/problem+json": object{"schema": schemaOf(reflect.TypeFor[answer.Problem](), schemas)}}
+	case answer.RegistryShape:
+		return object{"application/json": object{"schema": schemaOf(reflect.TypeFor[answer.RegistryErrors](), schemas)}}
+	case answer.MessageErrors:
+		return object{"application/json": object{"schema": object{
+			"type": "object", "properties": object{"error": object{"type": "string"}}, "required": []string{"error"}}}}
+	}
+	return object{"text/plain": object{"schema": object{"type": "string"}}}
+}
+
+// schemaOf gives the JSON schema of what encoding/json makes of a type of ours.
+// Structs are put into schemas and referred to.
+func schemaOf(t reflect.Type, schemas object) object {
+	if t == reflect.TypeFor[answer.Timestamp]() || t == reflect.TypeFor[time.Time]() {
+		return object{"type": "string", "format": "date-time"}
+	}
+	switch t.Kind() {
+	case reflect.Pointer:
+		return schemaOf(t.Elem(), schemas)
+	case reflect.Bool:
+		return object{"type": "boolean"}
+	case reflect.Int, reflect.Int64:
+		return object{"type": "integer"}
+	case reflect.String:
+		return object{"type": "string"}
+	case reflect.Slice:
+		if t.Elem().Kind() == reflect.Uint8 {
+			return object{"type": "string", "contentEncoding": "base64"}
+		}
+		return object{"type": "array", "items": schemaOf(t.Elem(), schemas)}
+	case reflect.Map:
+		return object{"type": "object", "additionalProperties": schemaOf(t.Elem(), schemas)}
+	case reflect.Struct:
+		name := answer.SchemaName(t)
+		if _, known := schemas[name]; !known {
+			schemas[name] = nil // for a type that holds itself
+			schemas[name] = structSchema(t, schemas)
+		}
+		return object{"$ref": "#/components/schemas/" + name}
+	}
+	return object{}
+}
+
+func structSchema(t reflect.Type, schemas object) object {
+	properties, required := object{}, []string{}
+	for i := range t.NumField() {
+		f := t.Field(i)
+		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if name == "" {
+			name = f.Name
+		}
+		property := schemaOf(f.Type, schemas)
+		if doc := f.Tag.Get("doc"); doc != "" {
+			property["description"] = doc
+		}
+		properties[name] = property
+		if !strings.Contains(options, "omit") {
+			required = append(required, name)
+		}
+	}
+	return object{"type": "object", "properties": properties, "required": required, "additionalProperties": false}
+}
+
+// OpenAPI answers with the document. It does not ask the book.
+func (s *API) OpenAPI(w http.ResponseWriter, r *http.Request) error {
+	return answer.Fixed(w, r, "application/json", answer.CacheControl(s.config.MaxAgeHTML), &answer.Document{Plain: s.openAPI})
+}

@@ -1,0 +1,59 @@
+package api
+
+import (
+	"net/http"
+
+	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/query"
+	"github.com/portbook/portbook/indexer/web/answer"
+)
+
+type referrersAnswer struct {
+	Repository string     `json:"repository"`
+	Digest     string     `json:"digest" doc:"of the manifest that they belong to"`
+	Referrers  []referrer `json:"referrers" doc:"in order of digest"`
+	Next       string     `json:"next,omitempty" doc:"address of the next page; left out on the last"`
+}
+
+type referrer struct {
+	MediaType    string            `json:"media_type"`
+	Digest       string            `json:"digest"`
+	Size         int64             `json:"size"`
+	ArtifactType string            `json:"artifact_type,omitempty"`
+	Annotations  map[string]string `json:"annotations,omitempty"`
+	Kind         string            `json:"kind,omitempty" doc:"signature, sbom or attestation, if it is one"`
+	Tag          string            `json:"tag,omitempty" doc:"the tag that says so: of an older tool (sha256-….sig), or of the index that lists it (sha256-…); left out if the manifest itself does"`
+	Beside       bool              `json:"beside,omitempty" doc:"true if an image index that lists both says so, as BuildKit does of attestations"`
+}
+
+func (s *API) referrers(w http.ResponseWriter, r asked) error {
+	ref, err := r.reference()
+	if err != nil {
+		return err
+	}
+	q := indexer.ReferrerQuery{Repository: ref.Repository, Limit: r.number("limit", answer.MaxReferrers)}
+	if err := answer.ReadAfterReferrer(r.values.Get("after"), &q); err != nil {
+		return err
+	}
+	return s.json(w, r, query.Query{}, func(b answer.Book) (any, string, error) {
+		m, err := b.Manifest(r.Context(), ref)
+		if err != nil {
+			return nil, "", err
+		}
+		q.Subject = m.Digest
+		page, err := b.Referrers(r.Context(), q)
+		if err != nil {
+			return nil, "", err
+		}
+		a := referrersAnswer{Repository: ref.Repository, Digest: m.Digest.String(), Referrers: answer.Map(page.Items, answerReferrer)}
+		if page.More {
+			a.Next = r.page("after", answer.AfterReferrer(page.Items[len(page.Items)-1]))
+		}
+		return a, a.Next, nil
+	})
+}
+
+func answerReferrer(r indexer.Referrer) referrer {
+	return referrer{MediaType: r.MediaType, Digest: r.Digest.String(), Size: r.Size, ArtifactType: r.ArtifactType,
+		Annotations: r.Annotations, Kind: r.Kind(), Tag: r.Tag, Beside: r.Beside}
+}

@@ -1,0 +1,56 @@
+package api
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/portbook/portbook/indexer/query"
+	"github.com/portbook/portbook/indexer/web/answer"
+)
+
+type repositoriesAnswer struct {
+	Repositories []string          `json:"repositories"`
+	Count        *int              `json:"count,omitempty" doc:"of all pages; left out with at, of which only a page is known"`
+	At           *answer.Timestamp `json:"at,omitempty" doc:"when it was so, if that was asked"`
+}
+
+func (s *API) repositories(w http.ResponseWriter, r asked) error {
+	at, err := r.at()
+	if err != nil {
+		return err
+	}
+	after, limit := r.values.Get("after"), r.number("limit", maxNames)
+	return s.json(w, r, query.Query{}, func(b answer.Book) (any, string, error) {
+		names, a, err := s.names(r, b, at, after, limit+1)
+		if err != nil {
+			return nil, "", err
+		}
+		next := ""
+		if len(names) > limit {
+			names = names[:limit]
+			next = r.page("after", names[limit-1])
+		}
+		a.Repositories = append([]string{}, names...)
+		return a, next, nil
+	})
+}
+
+func (s *API) names(r asked, b answer.Book, at time.Time, after string, limit int) (names []string, a repositoriesAnswer, err error) {
+	if !at.IsZero() {
+		a.At = &answer.Timestamp{Time: at}
+		names, err = b.RepositoriesAt(r.Context(), at, after, limit)
+		return names, a, err
+	}
+	count, err := b.CountRepositories(r.Context())
+	if err != nil {
+		return nil, a, err
+	}
+	a.Count = &count
+	names, err = b.Names(r.Context(), after, limit)
+	return names, a, err
+}
+
+// maxNames is the most names of repositories in one answer, and how many are
+// given if limit does not say: 10,000, so that a client which knows of no
+// pages has all of all but the largest registries. They are 400 KB.
+const maxNames = 10_000

@@ -1,0 +1,131 @@
+package api
+
+import (
+	"encoding/base64"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/query"
+	"github.com/portbook/portbook/indexer/web/answer"
+)
+
+type searchAnswer struct {
+	Query        string         `json:"query" doc:"as it was read"`
+	Sort         string         `json:"sort"`
+	Total        *int           `json:"total,omitempty" doc:"of all pages; left out behind the first page of sort=name"`
+	TotalIsFloor bool           `json:"total_is_floor" doc:"whether there may be more than total: it is exact below 10,000"`
+	DidYouMean   string         `json:"did_you_mean,omitempty" doc:"where nothing was found: a query like it that finds something"`
+	Results      []searchResult `json:"results"`
+	Next         string         `json:"next,omitempty" doc:"address of the next page; left out on the last"`
+}
+
+type searchResult struct {
+	Name        string           `json:"name"`
+	Namespace   string           `json:"namespace" doc:"the part of the name before the first slash"`
+	Title       string           `json:"title"`
+	Description string           `json:"description" doc:"one line of at most 500 characters"`
+	Tags        int              `json:"tags" doc:"how many"`
+	Size        int64            `json:"size" doc:"bytes of what the leading tag shows"`
+	Pulls       int64            `json:"pulls" doc:"0 until they are counted"`
+	Stars       int              `json:"stars"`
+	Official    bool             `json:"official" doc:"whether the namespace is one of search.official_namespaces"`
+	UpdatedAt   answer.Timestamp `json:"updated_at" doc:"when anything under it last changed"`
+	Leading     string           `json:"leading" doc:"the tag that speaks for it: latest, else the highest version, else what moved last"`
+	TagsWith    tagsWith         `json:"tags_with" doc:"of how many tags the manifest has something attached to it; of an index also what every image in it has"`
+	Facts       []string         `json:"facts" doc:"what its images are and have, each of some image at least, as conditions of the query language; has:signature says that one is attached, not that anybody verified it"`
+}
+
+// search searches. Ranked results are paged by place, as far as MaxOffset;
+// results by name are paged by name, without end.
+func (s *API) search(w http.ResponseWriter, r asked) error {
+	q, err := r.query()
+	if err != nil {
+		return orWrong(w, err)
+	}
+	if q.Sort = query.Sort(r.values.Get("sort")); q.Sort == "relevance" {
+		q.Sort = query.SortRelevance
+	}
+	if q, err = turnTo(r.values.Get("cursor"), q.Page(r.number("limit", answer.DefaultPage), 0)); err != nil {
+		return err
+	}
+	return s.json(w, r, q, func(b answer.Book) (any, string, error) {
+		var found indexer.Results
+		err := s.answerer.Timed("api", func() (err error) {
+			found, err = b.Search(r.Context(), q)
+			return err
+		})
+		if err != nil {
+			return nil, "", err
+		}
+		a := answerSearch(q, found)
+		if found.Total == 0 && len(q.Clauses) > 0 && q.Offset == 0 && q.After == "" {
+			a.DidYouMean, err = b.Correct(r.Context(), q)
+		}
+		if c := cursorAfter(q, found); c != "" {
+			a.Next = r.page("cursor", c)
+		}
+		return a, a.Next, err
+	})
+}
+
+func answerSearch(q query.Query, found indexer.Results) searchAnswer {
+	a := searchAnswer{Query: q.Text, Sort: string(q.Sort), Results: answer.Map(found.Items, resultOf)}
+	if q.Sort == query.SortRelevance {
+		a.Sort = "relevance"
+	}
+	if q.After == "" {
+		a.Total, a.TotalIsFloor = &found.Total, found.Total >= query.MaxTotal
+	}
+	return a
+}
+
+func resultOf(r indexer.Result) searchResult {
+	return searchResult{
+		Name: r.Name, Namespace: r.Namespace(), Title: answer.OneLine(r.Title, answer.MaxDescription), Description: answer.OneLine(r.Description, answer.MaxDescription),
+		Tags: r.Tags, Size: r.Size, Pulls: r.Pulls, Stars: r.Stars, Official: r.Official, UpdatedAt: answer.Timestamp{Time: r.UpdatedAt},
+		Leading: r.Leading, TagsWith: tagsWith(r.TagsWith), Facts: append([]string{}, r.Facts...),
+	}
+}
+
+// A cursor is "o" and an offset, or "n" and a name, in base64: so that nobody
+// makes one.
+func encodeCursor(text string) string { return base64.RawURLEncoding.EncodeToString([]byte(text)) }
+
+// cursorAfter gives the cursor of the page after one of q, "" if there is none.
+func cursorAfter(q query.Query, found indexer.Results) string {
+	n := len(found.Items)
+	if q.Sort == query.SortName {
+		if n < q.Limit || q.After == "" && found.Total <= n {
+			return ""
+		}
+		return encodeCursor("n" + found.Items[n-1].Name)
+	}
+	next := q.Offset + q.Limit
+	if next >= found.Total || next > query.MaxOffset {
+		return ""
+	}
+	return encodeCursor("o" + strconv.Itoa(next))
+}
+
+// turnTo gives q for the page at a cursor.
+func turnTo(cursor string, q query.Query) (query.Query, error) {
+	if cursor == "" {
+		return q, nil
+	}
+	raw, err := base64.RawURLEncoding.DecodeString(cursor)
+	text := string(raw)
+	name, byName := strings.CutPrefix(text, "n")
+	offset, byPlace := strings.CutPrefix(text, "o")
+	n := answer.Number(offset, -1)
+	switch {
+	case err == nil && byName && q.Sort == query.SortName && indexer.IsRepository(name):
+		q.After = name
+	case err == nil && byPlace && q.Sort != query.SortName && n >= 0 && n <= query.MaxOffset:
+		q.Offset = n
+	default:
+		return q, answer.Invalid("cursor", "%.64q is not one that a page of this sort has given: begin without", cursor)
+	}
+	return q, nil
+}

@@ -1,0 +1,79 @@
+package api
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/query"
+	"github.com/portbook/portbook/indexer/web/answer"
+)
+
+type tagsAnswer struct {
+	Repository string            `json:"repository"`
+	Tags       []tag             `json:"tags"`
+	At         *answer.Timestamp `json:"at,omitempty" doc:"when it was so, if that was asked"`
+	Next       string            `json:"next,omitempty" doc:"address of the next page; left out on the last"`
+}
+
+type tag struct {
+	Name      string           `json:"name"`
+	Digest    string           `json:"digest" doc:"empty if the registry lists the tag but cannot show it"`
+	MediaType string           `json:"media_type"`
+	Kind      string           `json:"kind" doc:"image, index, artifact or unknown"`
+	Platforms []string         `json:"platforms" doc:"of the image, or of the first 50 entries of the index: os/architecture[/variant]"`
+	Size      int64            `json:"size" doc:"bytes of config and layers as stored; of an index the sum over its entries"`
+	CreatedAt answer.Timestamp `json:"created_at,omitzero" doc:"as the image says"`
+	MovedAt   answer.Timestamp `json:"moved_at,omitzero" doc:"when we saw the tag come to point where it points"`
+	Has       []string         `json:"has" doc:"what is attached to the manifest that it shows or, if that is an index, to every image in it: signature (that nobody verified), sbom, attestation, provenance, referrer; empty with at"`
+	Problem   string           `json:"problem,omitempty" doc:"why there is no more to show"`
+}
+
+func (s *API) tags(w http.ResponseWriter, r asked) error {
+	name, err := r.repository()
+	if err != nil {
+		return err
+	}
+	at, err := r.at()
+	if err != nil {
+		return err
+	}
+	after, limit := r.values.Get("after"), r.number("limit", defaultList)
+	return s.json(w, r, query.Query{}, func(b answer.Book) (any, string, error) {
+		list, err := tagsAt(r, b, name, at, after, limit+1)
+		if err != nil {
+			return nil, "", err
+		}
+		a := tagsAnswer{Repository: name}
+		if !at.IsZero() {
+			a.At = &answer.Timestamp{Time: at}
+		}
+		if len(list) > limit {
+			list = list[:limit]
+			a.Next = r.page("after", list[limit-1].Name)
+		}
+		a.Tags = answer.Map(list, answerTag)
+		return a, a.Next, nil
+	})
+}
+
+// tagsAt gives the tags of now if at is zero, for which the repository must be
+// there.
+func tagsAt(r asked, b answer.Book, name string, at time.Time, after string, limit int) ([]indexer.Tag, error) {
+	if !at.IsZero() {
+		return b.TagsAt(r.Context(), name, at, after, limit)
+	}
+	list, err := b.Tags(r.Context(), name, after, limit)
+	if err == nil && len(list) == 0 {
+		_, err = b.Repository(r.Context(), name)
+	}
+	return list, err
+}
+
+func answerTag(t indexer.Tag) tag {
+	return tag{
+		Name: t.Name, Digest: t.Digest.String(), MediaType: t.MediaType, Kind: string(t.Kind),
+		Platforms: answer.Map(t.Platforms, indexer.Platform.String), Size: t.Size,
+		CreatedAt: answer.Timestamp{Time: t.CreatedAt}, MovedAt: answer.Timestamp{Time: t.MovedAt}, Has: append([]string{}, t.Has...), Problem: t.Problem,
+	}
+}

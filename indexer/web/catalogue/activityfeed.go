@@ -1,0 +1,144 @@
+package catalogue
+
+import (
+	"crypto/sha256"
+	"encoding/xml"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/web/answer"
+)
+
+// feedSize is how many moves the feed has: 100, some 60 kB and a tenth of it
+// compressed. Feed readers ask every quarter of an hour or so; who must miss
+// nothing of a busier registry asks /api/v1/history.
+const feedSize = 100
+
+// An atomFeed is a feed of RFC 4287.
+type atomFeed struct {
+	XMLName xml.Name    `xml:"http://www.w3.org/2005/Atom feed"`
+	ID      string      `xml:"id"`
+	Title   string      `xml:"title"`
+	Updated string      `xml:"updated"`
+	Author  string      `xml:"author>name"`
+	Links   []atomLink  `xml:"link"`
+	Entries []atomEntry `xml:"entry"`
+}
+
+type atomLink struct {
+	Rel  string `xml:"rel,attr"`
+	Type string `xml:"type,attr"`
+	Href string `xml:"href,attr"`
+}
+
+type atomEntry struct {
+	ID      string   `xml:"id"`
+	Title   string   `xml:"title"`
+	Updated string   `xml:"updated"`
+	Link    atomLink `xml:"link"`
+	Summary string   `xml:"summary"`
+}
+
+func (s *Catalogue) ActivityFeed(w http.ResponseWriter, r *http.Request) error {
+	repository, _, err := activityAsked(r)
+	if err != nil {
+		return err
+	}
+	as := answer.Form{ContentType: "application/atom+xml; charset=utf-8", MaxAge: s.config.MaxAge, Gzip: true}
+	as.Headers = func(h http.Header) { // inline: some browsers show a feed
+		h.Set("Content-Disposition", `inline; filename="`+answer.FileName(".atom", "activity", repository)+`"`)
+	}
+	return s.answerer.Answer(w, r, as, func(b answer.Book, out io.Writer) error {
+		moves, err := b.History(r.Context(), repository, "", 0, feedSize)
+		if err != nil {
+			return err
+		}
+		body, err := xml.MarshalIndent(feedOf(moves, repository, s.config.PublicURL), "", " ")
+		if err != nil {
+			return err
+		}
+		_, err = out.Write(answer.Harmless([]byte(xml.Header + string(body) + "\n")))
+		return err
+	})
+}
+
+// feedOf gives the feed. Its addresses are whole where the configuration says
+// which host we are, else as seen from the address of the feed.
+func feedOf(moves []indexer.Move, repository, publicURL string) atomFeed {
+	base := publicBase(publicURL)
+	feed := atomFeed{
+		ID: urnOf("feed", publicURL, repository), Title: "Activity", Author: "Portbook",
+		Updated: atomTime(time.Unix(0, 0)), // of an empty one; the field must be there
+		Links: []atomLink{
+			{"self", "application/atom+xml", base + activityAddress("/activity.atom", repository, 0)},
+			{"alternate", "text/html", base + activityAddress("/activity", repository, 0)},
+		},
+	}
+	if repository != "" {
+		feed.Title = "Activity of " + repository
+	}
+	for _, m := range moves {
+		feed.Entries = append(feed.Entries, moveEntry(m, base))
+	}
+	if len(moves) > 0 {
+		feed.Updated = feed.Entries[0].Updated
+	}
+	return feed
+}
+
+// moveEntry tells one move. Its id is made of all that is stored of it, so that it
+// is the same wherever the catalogue moves, and of no two moves the same.
+func moveEntry(m indexer.Move, base string) atomEntry {
+	reference := m.Repository + ":" + m.Tag
+	at := (&url.URL{Path: "/r/" + reference}).EscapedPath()
+	var summary string
+	switch whatOf(m) {
+	case "deleted":
+		at = activityAddress("/activity", m.Repository, 0) // the tag has no page any more, and the repository may have none
+		summary = "It was " + m.From.String()
+	case "moved":
+		summary = "From " + m.From.String() + " to " + m.To.String()
+	default:
+		summary = "It is " + m.To.String()
+	}
+	return atomEntry{
+		ID:      urnOf("move", fmt.Sprint(m.ID), m.Repository, m.Tag, m.From.String(), m.To.String(), m.SeenAt.UTC().Format(time.RFC3339Nano)),
+		Title:   reference + " " + whatOf(m),
+		Updated: atomTime(m.SeenAt),
+		Link:    atomLink{"alternate", "text/html", base + at},
+		Summary: summary + ", seen by " + seenBy(m) + ".",
+	}
+}
+
+// seenBy says how we came to know of a move.
+func seenBy(m indexer.Move) string {
+	if m.SeenBy == "event" {
+		return "an event"
+	}
+	return "a scan"
+}
+
+func atomTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000000Z") }
+
+// urnOf names something by what it is made of, as a UUID of version 8 (RFC 9562).
+func urnOf(parts ...string) string {
+	u := sha256.Sum256([]byte("portbook\x00" + strings.Join(parts, "\x00")))
+	u[6] = u[6]&0x0f | 0x80
+	u[8] = u[8]&0x3f | 0x80
+	return fmt.Sprintf("urn:uuid:%x-%x-%x-%x-%x", u[:4], u[4:6], u[6:8], u[8:10], u[10:16])
+}
+
+// publicBase is what goes before a path to make a whole address of ours, "" if
+// the configuration does not say which host we are.
+func publicBase(publicURL string) string {
+	u, err := url.Parse(publicURL)
+	if err != nil || u.Host == "" {
+		return ""
+	}
+	return (&url.URL{Scheme: u.Scheme, Host: u.Host}).String()
+}

@@ -1,0 +1,107 @@
+package catalogue
+
+import (
+	"bytes"
+	"net/http"
+	"reflect"
+	"strings"
+
+	"github.com/portbook/portbook/indexer/web/answer"
+)
+
+// An apiView is the page that shows the API.
+type apiView struct {
+	Operations []operationView
+	Schemas    []schemaView
+}
+
+type operationView struct {
+	ID, Route, Summary, Gives string
+	Takes                     []fieldView
+}
+
+type schemaView struct {
+	Name   string
+	Fields []fieldView
+}
+
+type fieldView struct {
+	Name, Type, Ref, Doc string // Ref is the schema that Type names
+	Optional             bool
+}
+
+// API shows the OpenAPI document.
+func (s *Catalogue) API(w http.ResponseWriter, r *http.Request) error {
+	var view apiView
+	seen := map[reflect.Type]bool{}
+	for _, d := range s.config.Operations {
+		o := operationView{ID: d.ID, Route: d.Route, Summary: d.Summary}
+		for _, p := range append(d.PathParameters(), d.Parameters()...) {
+			o.Takes = append(o.Takes, fieldView{Name: p.Name, Doc: p.Doc, Type: strings.Join(p.OneOf, ", ")})
+		}
+		if t := reflect.TypeOf(d.Gives); t != nil && t.Kind() == reflect.Struct {
+			o.Gives = answer.SchemaName(t)
+			view.add(t, seen)
+		}
+		view.Operations = append(view.Operations, o)
+	}
+	view.add(reflect.TypeFor[answer.Problem](), seen)
+	var body bytes.Buffer
+	if err := s.render(&body, "api", page{Title: "API", Main: view}); err != nil {
+		return err
+	}
+	return answer.Fixed(w, r, "text/html; charset=utf-8", answer.CacheControl(s.config.MaxAge), &answer.Document{Plain: body.Bytes()})
+}
+
+// add shows a struct, and then those in it.
+func (v *apiView) add(t reflect.Type, seen map[reflect.Type]bool) {
+	if seen[t] {
+		return
+	}
+	seen[t] = true
+	shown := schemaView{Name: answer.SchemaName(t)}
+	var inner []reflect.Type
+	for i := range t.NumField() {
+		f := t.Field(i)
+		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if name == "" {
+			name = f.Name
+		}
+		field := fieldView{Name: name, Doc: f.Tag.Get("doc"), Optional: strings.Contains(options, "omit")}
+		var of reflect.Type
+		if field.Type, of = typeName(f.Type); of != nil {
+			field.Ref = answer.SchemaName(of)
+			inner = append(inner, of)
+		}
+		shown.Fields = append(shown.Fields, field)
+	}
+	v.Schemas = append(v.Schemas, shown)
+	for _, t := range inner {
+		v.add(t, seen)
+	}
+}
+
+// typeName gives a type in words, and the struct in it, nil if there is none.
+func typeName(t reflect.Type) (string, reflect.Type) {
+	switch {
+	case t == reflect.TypeFor[answer.Timestamp]():
+		return "time (RFC 3339)", nil
+	case t.Kind() == reflect.Pointer:
+		return typeName(t.Elem())
+	case t.Kind() == reflect.Struct:
+		return answer.SchemaName(t), t
+	case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Uint8:
+		return "base64", nil
+	case t.Kind() == reflect.Slice:
+		name, of := typeName(t.Elem())
+		return "list of " + name, of
+	case t.Kind() == reflect.Map:
+		name, of := typeName(t.Elem())
+		return "object of " + name, of
+	case t.Kind() == reflect.Int, t.Kind() == reflect.Int64:
+		return "integer", nil
+	case t.Kind() == reflect.Interface:
+		return "any JSON", nil
+	}
+	return t.Kind().String(), nil
+}

@@ -1,0 +1,125 @@
+package catalogue
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/web/answer"
+)
+
+// artifactNames are what people call artifacts, by a part of the type that their
+// tools give them. The first that fits counts.
+var artifactNames = []struct{ part, name string }{
+	{"vnd.cncf.helm.chart.provenance", "Helm provenance"},
+	{"vnd.cncf.helm", "Helm chart"},
+	{"spdx", "SPDX SBOM"},
+	{"cyclonedx", "CycloneDX SBOM"},
+	{"syft", "Syft SBOM"},
+	{"dev.sigstore.bundle", "Sigstore bundle"},
+	{"cosign", "Cosign signature"},
+	{"notary.signature", "Notation signature"},
+	{"in-toto", "in-toto attestation"},
+	{"vnd.wasm", "WebAssembly"},
+	{"application/wasm", "WebAssembly"},
+	{"vnd.cncf.flux", "Flux source"},
+	{"vnd.cncf.openpolicyagent", "OPA policy"},
+	{"vnd.ollama", "Ollama model"},
+	{"cncf.model", "model"},
+	{"vnd.oci.image.config", "image"},
+	{"docker.container.image", "image"},
+	{"vnd.oci.empty", "artifact"},
+	{"vnd.unknown", "artifact"},
+	{"sarif", "SARIF report"},
+	{"vex", "VEX document"},
+}
+
+// artifactName gives what people call a type, the type itself if they have no
+// word for it.
+func artifactName(t string) string {
+	lower := strings.ToLower(t)
+	for _, n := range artifactNames {
+		if strings.Contains(lower, n.part) {
+			return n.name
+		}
+	}
+	return t
+}
+
+// kindName says what a manifest is, for a heading.
+func kindName(m indexer.Manifest) string {
+	switch m.Kind {
+	case indexer.KindImage:
+		return "Image"
+	case indexer.KindIndex:
+		return "Image index"
+	case indexer.KindArtifact:
+		if m.ArtifactType != "" {
+			return artifactName(m.ArtifactType)
+		}
+		return "Artifact"
+	}
+	return "Unknown"
+}
+
+// A badge marks what is worth seeing in a list: an icon and a word.
+type badge struct{ Icon, Text string }
+
+// attachments are what may be attached to an image, as marks say it. None is a mark
+// of approval: nobody verified a signature.
+var attachments = []struct{ kind, icon, noun string }{
+	{"signature", "signature", "signature"}, {"sbom", "sbom", "SBOM"}, {"attestation", "attested", "attestation"},
+}
+
+// marks tell what one image, or the manifest that a tag shows, has.
+func marks(has []string) (list []badge) {
+	for _, a := range attachments {
+		if slices.Contains(has, a.kind) {
+			list = append(list, badge{a.icon, "has " + a.noun})
+		}
+	}
+	return list
+}
+
+// badges are those of a repository: of how many of its tags something is true, and
+// what artifacts it has.
+func badges(r indexer.Result) (list []badge) {
+	counts := map[string]int{"signature": r.TagsWith.Signature, "sbom": r.TagsWith.SBOM, "attestation": r.TagsWith.Attestation}
+	for _, a := range attachments {
+		if n := counts[a.kind]; n > 0 {
+			list = append(list, badge{a.icon, tagsHave(n, r.TagsWith.Of, a.noun)})
+		}
+	}
+	for _, f := range r.Facts {
+		if name, value, _ := strings.Cut(f, ":"); name == "type" && strings.Contains(value, "/") {
+			list = append(list, badge{"artifact", answer.Cut(artifactName(value), 60)})
+		}
+	}
+	return list[:min(len(list), 6)]
+}
+
+// tagsHave says "2 of 5 tags have a signature".
+func tagsHave(n, of int, noun string) string {
+	tags, verb, article := "tags", "have", "a"
+	if of == 1 {
+		tags = "tag"
+	}
+	if n == 1 {
+		verb = "has"
+	}
+	if strings.ContainsRune("aeiouS", rune(noun[0])) { // as they are spoken: an SBOM
+		article = "an"
+	}
+	return grouped(int64(n)) + " of " + grouped(int64(of)) + " " + tags + " " + verb + " " + article + " " + noun
+}
+
+// platformFacts are the platforms of a repository, from its facts, without the
+// variants of an architecture.
+func platformFacts(facts []string) (list []string) {
+	for _, f := range facts {
+		if p, is := strings.CutPrefix(f, "platform:"); is && strings.Count(p, "/") == 1 {
+			list = append(list, p)
+		}
+	}
+	return list
+}

@@ -1,0 +1,382 @@
+package catalogue
+
+import (
+	"cmp"
+	"errors"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/query"
+	"github.com/portbook/portbook/indexer/web/answer"
+)
+
+// A catalogueView is a list of repositories: all of them, those of a namespace,
+// or those that a search finds.
+type catalogueView struct {
+	Heading    string
+	Query      string
+	Total      int // of all pages; -1 if it is not known
+	AtLeast    bool
+	Results    []resultView
+	Facets     []facetView
+	Counted    int  // repositories that the facets were counted over
+	All        bool // those are all that were found
+	Floor      bool // a count of a facet is a lower bound
+	Sorts      []choice
+	DidYouMean *choice
+	Empty      bool     // there is nothing in the book at all
+	FirstPush  commands // if there is nothing
+	Back, More string   // addresses of the pages before and after; "" if there is none
+	NoPage     int      // the number that was asked for, if it is behind the last
+	Last       choice   // the last page, then
+	Deep       bool     // whether the list goes on behind that, where no page goes
+	After      string   // behind which name nothing comes
+}
+
+// A resultView is a repository in a list.
+type resultView struct {
+	indexer.Result
+	Platforms []string
+	Badges    []badge
+}
+
+// A choice is a link that changes what a page shows.
+type choice struct {
+	Text, Address string
+	Current       bool
+}
+
+// A facetView is a facet whose values are links: each adds a condition to the
+// query, or takes it away.
+type facetView struct {
+	Title  string
+	Values []facetChoice
+}
+
+type facetChoice struct {
+	choice
+	Value   string
+	Count   int  // what the link finds; 0 if that was not counted
+	AtLeast bool // it may find more
+}
+
+// A listing is what the address of a list of repositories asks for.
+type listing struct {
+	path  string // of the page
+	q     query.Query
+	inner string // the part of the query that the path says already
+	sort  string // as the address has it, "" for the standard order
+	page  int    // from 1
+	asked int    // the page that the address says, however far that is
+}
+
+// listingOf reads the address of a list. text is the whole query.
+func listingOf(r *http.Request, path, text, inner string) (l listing, err error) {
+	v := r.URL.Query()
+	l = listing{path: path, inner: inner, sort: v.Get("sort"), asked: max(answer.Number(v.Get("page"), 1), 1)}
+	l.page = min(l.asked, answer.LastPage(pageSize))
+	if l.q, err = query.Parse(text, time.Now()); err != nil {
+		return l, err
+	}
+	after := v.Get("after")
+	if after != "" {
+		if !indexer.IsRepository(after) {
+			return l, answer.Invalid("after", "%q is no repository name", answer.Cut(after, 64))
+		}
+		l.sort = string(query.SortName) // which alone goes on behind a name
+	}
+	if l.sort != "" && !slices.Contains(answer.Sorts[1:], l.sort) {
+		return l, answer.Invalid("sort", "is %.64q: write one of %s", l.sort, strings.Join(answer.Sorts[1:], ", "))
+	}
+	l.q.Sort = query.Sort(l.sort)
+	if l.q.Sort == query.SortName {
+		l.q.After, l.page, l.asked = after, 1, 1
+	}
+	l.q = l.q.Page(pageSize, (l.page-1)*pageSize)
+	return l, nil
+}
+
+// address gives that of the same list with another order, page or beginning.
+func (l listing) address(sort string, page int, after string) string {
+	return l.with(l.shownQuery(), sort, page, after)
+}
+
+// shownQuery is what the address of the page has as its query.
+func (l listing) shownQuery() string {
+	if l.inner != "" {
+		return ""
+	}
+	return l.q.Text
+}
+
+func (l listing) with(query, sort string, page int, after string) string {
+	v := url.Values{}
+	set := func(name, value string) {
+		if value != "" {
+			v.Set(name, value)
+		}
+	}
+	set("q", query)
+	set("sort", sort)
+	set("after", after)
+	if page > 1 {
+		set("page", strconv.Itoa(page))
+	}
+	if len(v) == 0 {
+		return l.path
+	}
+	return l.path + "?" + v.Encode()
+}
+
+func (s *Catalogue) List(w http.ResponseWriter, r *http.Request) error {
+	text := r.URL.Query().Get("q")
+	l, err := listingOf(r, "/", text, "")
+	var wrong *query.Error
+	if errors.As(err, &wrong) {
+		return s.wrongQuery(w, text, wrong)
+	}
+	if err != nil {
+		return err
+	}
+	title := "Catalogue"
+	if l.q.Text != "" {
+		title = "Search"
+	}
+	return s.htmlAs(w, r, s.pageForm().Of(l.q), "catalogue", func(b answer.Book) (page, error) {
+		view, err := s.list(r, b, l)
+		view.Heading = title
+		return page{Title: title, Query: l.q.Text, Main: view}, err
+	})
+}
+
+// Namespace lists the repositories of a namespace. Its address is not below
+// /r/, where everything is a repository's name.
+func (s *Catalogue) Namespace(w http.ResponseWriter, r *http.Request) error {
+	name := r.PathValue("namespace")
+	if !indexer.IsRepository(name) || strings.Contains(name, "/") {
+		return answer.Invalid("namespace", "%q", answer.Cut(name, 64))
+	}
+	term := "namespace:" + name
+	l, err := listingOf(r, "/n/"+name, term, term)
+	if err != nil {
+		return err
+	}
+	if l.q.Sort == query.SortName && l.q.After < name+"/" {
+		l.q.After = name + "/" // no other begins so; what comes before need not be walked through
+	}
+	err = s.html(w, r, "catalogue", func(b answer.Book) (page, error) {
+		view, err := s.list(r, b, l)
+		if err == nil && len(view.Results) == 0 && view.Back == "" && view.NoPage == 0 {
+			return page{}, missingNamespace(r, b, name)
+		}
+		view.Heading, view.Empty = name, false
+		return page{Title: name, Query: term + " ", Main: view}, err
+	})
+	return s.orMissing(w, err)
+}
+
+// list asks for a page of a list, and for what stands beside it.
+func (s *Catalogue) list(r *http.Request, b answer.Book, l listing) (v catalogueView, err error) {
+	var found indexer.Results
+	err = s.answerer.Timed("page", func() (err error) {
+		found, err = b.Search(r.Context(), l.q)
+		return err
+	})
+	if err != nil {
+		return v, err
+	}
+	v = catalogueView{Query: l.shownQuery(), FirstPush: s.site.firstPush(), Results: answer.Map(found.Items, viewResult), Sorts: l.sorts(found)}
+	if v.Total, err = total(r, b, l.q, found); err != nil {
+		return v, err
+	}
+	v.AtLeast = v.Total >= query.MaxTotal && len(l.q.Clauses) > 0
+	if l.behind(&v) {
+		return v, nil
+	}
+	if v.Back, v.More = l.around(found); v.Total == 0 && l.page > 1 {
+		v.Back = "" // no page has anything
+	}
+	v.Empty = len(l.q.Clauses) == 0 && len(found.Items) == 0 && v.Back == ""
+	if len(found.Items) == 0 {
+		if v.Back != "" {
+			v.After = l.q.After
+		}
+		v.DidYouMean, err = didYouMean(r, b, l)
+		return v, err
+	}
+	version, err := b.Version(r.Context())
+	if err != nil {
+		return v, err
+	}
+	facets, err := s.counted.get(version, l.q, func(q query.Query) (indexer.Facets, error) { return b.Facets(r.Context(), q) })
+	v.Facets, v.Counted, v.All = l.facets(facets), facets.Counted, facets.All
+	for _, f := range v.Facets {
+		v.Floor = v.Floor || slices.ContainsFunc(f.Values, func(c facetChoice) bool { return c.AtLeast && c.Count > 0 })
+	}
+	return v, err
+}
+
+// behind reports whether the address asks for a page behind the last, and makes v
+// say so.
+func (l listing) behind(v *catalogueView) bool {
+	pages := (v.Total + pageSize - 1) / pageSize
+	last := min(pages, answer.LastPage(pageSize))
+	if v.Total <= 0 || l.q.Sort == query.SortName || l.asked <= last {
+		return false
+	}
+	v.NoPage, v.Results, v.Deep = l.asked, nil, pages > last
+	v.Last = choice{Text: grouped(int64(last)), Address: l.address(l.sort, last, "")}
+	return true
+}
+
+// total is how many there are on all pages, -1 where that was not counted.
+func total(r *http.Request, b answer.Book, q query.Query, found indexer.Results) (int, error) {
+	switch {
+	case len(q.Clauses) == 0:
+		return b.CountRepositories(r.Context())
+	case q.Sort == query.SortName && q.After != "":
+		return -1, nil
+	}
+	return found.Total, nil
+}
+
+// around gives the addresses of the pages before and after. Lists by name go on
+// behind the last name, others by number, as deep as a search goes.
+func (l listing) around(found indexer.Results) (back, more string) {
+	n := len(found.Items)
+	if l.q.Sort == query.SortName {
+		if l.q.After != "" && l.q.After != strings.TrimPrefix(l.path, "/n/")+"/" {
+			back = l.address(l.sort, 1, "")
+		}
+		if n == pageSize && (l.q.After != "" || found.Total > n) {
+			more = l.address(l.sort, 1, found.Items[n-1].Name)
+		}
+		return back, more
+	}
+	if l.page > 1 {
+		back = l.address(l.sort, l.page-1, "")
+	}
+	if l.page*pageSize < found.Total && l.page < answer.LastPage(pageSize) {
+		more = l.address(l.sort, l.page+1, "")
+	}
+	return back, more
+}
+
+// sorts are the orders of a list; that by pulls only where somebody pulled.
+func (l listing) sorts(found indexer.Results) (list []choice) {
+	standard := "best match"
+	if words, _ := l.q.FreeWords(); len(words) == 0 {
+		standard = "latest change"
+	}
+	orders := []choice{{Text: standard, Address: ""}, {Text: "name", Address: string(query.SortName)}, {Text: "size", Address: string(query.SortSize)}}
+	if standard == "best match" {
+		orders = append(orders, choice{Text: "latest change", Address: string(query.SortUpdated)})
+	}
+	pulled := l.q.Sort == query.SortPulls
+	for _, i := range found.Items {
+		pulled = pulled || i.Pulls > 0
+	}
+	if pulled {
+		orders = append(orders, choice{Text: "pulls", Address: string(query.SortPulls)})
+	}
+	for _, o := range orders {
+		list = append(list, choice{Text: o.Text, Address: l.address(o.Address, 1, ""), Current: o.Address == l.sort})
+	}
+	return list
+}
+
+func didYouMean(r *http.Request, b answer.Book, l listing) (*choice, error) {
+	if len(l.q.Clauses) == 0 || l.page > 1 || l.q.After != "" {
+		return nil, nil
+	}
+	text, err := b.Correct(r.Context(), l.q)
+	if err != nil || text == "" {
+		return nil, err
+	}
+	return &choice{Text: text, Address: l.with(text, "", 1, "")}, nil
+}
+
+// viewResult picks the facts of a repository that a list shows.
+func viewResult(r indexer.Result) resultView {
+	return resultView{Result: r, Platforms: platformFacts(r.Facts), Badges: badges(r)}
+}
+
+// facetTitles are the facets that are shown, as people call them.
+var facetTitles = map[string]string{
+	"namespace": "Namespace", "os": "Operating system", "arch": "Architecture", "type": "Type", "licence": "Licence", "label": "Label",
+}
+
+// attachedTerms are conditions that are always offered, without a count: what
+// somebody asks who cares for where images come from.
+var attachedTerms = []struct{ term, text string }{
+	{"has:signature", "signature"}, {"has:sbom", "SBOM"}, {"has:attestation", "attestation"}, {"is:multiarch", "several platforms"},
+}
+
+func (l listing) facets(found indexer.Facets) (list []facetView) {
+	has := facetView{Title: "Has"}
+	for _, t := range attachedTerms {
+		has.Values = append(has.Values, facetChoice{choice: l.toggle(t.term, t.text), Value: t.term})
+	}
+	list = append(list, has)
+	for _, f := range found.Facets {
+		title := facetTitles[f.Name]
+		if title == "" || l.inner != "" && f.Name == "namespace" {
+			continue
+		}
+		view := facetView{Title: title}
+		for _, v := range f.Values {
+			view.Values = append(view.Values, l.facetChoice(f.Name, v))
+		}
+		list = append(list, view)
+	}
+	return list
+}
+
+// facetChoice gives a value as a link. One that cannot be written as a condition
+// has none, and is only told.
+func (l listing) facetChoice(name string, v indexer.FacetValue) facetChoice {
+	c := facetChoice{choice: choice{Text: answer.Cut(v.Value, 80)}, Value: v.Value, Count: v.Count, AtLeast: v.AtLeast}
+	switch name {
+	case "type":
+		c.Text = answer.Cut(artifactName(v.Value), 80)
+	case "label": // most begin so, and there is little room
+		c.Text = answer.Cut(strings.TrimPrefix(v.Value, "org.opencontainers.image."), 80)
+	}
+	if term, ok := query.FieldTerm(name, v.Value); ok {
+		if c.choice = l.toggle(term, c.Text); c.Current {
+			c.Count = 0 // the link takes the condition away, and finds others
+		}
+	}
+	return c
+}
+
+// toggle gives the link that adds a condition to the query, or takes it away.
+func (l listing) toggle(term, text string) choice {
+	whole := listing{path: "/"}
+	if query.HasTerm(l.q.Text, term) {
+		return choice{Text: text, Address: whole.with(query.WithoutTerm(l.q.Text, term), l.sort, 1, ""), Current: true}
+	}
+	if with := query.WithTerm(l.q.Text, term); len(with) <= query.MaxLength {
+		return choice{Text: text, Address: whole.with(with, l.sort, 1, "")}
+	}
+	return choice{Text: text}
+}
+
+// A wrongView is a query that cannot be understood, cut at the part that is wrong.
+type wrongView struct {
+	Before, Part, After, Problem string
+}
+
+// wrongQuery shows where a query is wrong; the query stays in the box.
+func (s *Catalogue) wrongQuery(w http.ResponseWriter, text string, wrong *query.Error) error {
+	end := wrong.Offset + wrong.Length
+	return s.failure(w, http.StatusBadRequest, "wrong", page{Title: "Search", Query: text, Main: wrongView{
+		Before: answer.Cut(wrong.Query[:wrong.Offset], answer.MaxValue), Part: cmp.Or(answer.Cut(wrong.Query[wrong.Offset:end], answer.MaxValue), " "),
+		After: answer.Cut(wrong.Query[end:], answer.MaxValue), Problem: wrong.Problem,
+	}})
+}

@@ -1,0 +1,337 @@
+package catalogue
+
+import (
+	"errors"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/web/answer"
+)
+
+const (
+
+	// maxRaw is the most bytes of JSON that are shown laid out: 64 KiB. What
+	// is larger is shown as it is, up to here; the whole is a link away.
+	maxRaw = 64 << 10
+	// maxDepth is the deepest JSON that is laid out: 32 levels; manifests have
+	// 5. Each level indents each line, so that a few MiB of brackets would
+	// become gigabytes.
+	maxDepth = 32
+	// maxUses and maxMoves are the most other places of a digest, and moves of a
+	// tag, on a page: 20, as many as are read. The API has them all.
+	maxUses, maxMoves = 20, 20
+	// maxOpened is of how many referrers the manifests are read, so that what
+	// they hold can be downloaded with one click: 10, a millisecond each.
+	maxOpened = 10
+)
+
+// A manifestView is the page of a manifest: of an image, an artifact, or of an
+// image index and one of its images.
+type manifestView struct {
+	indexer.Manifest // that was asked for
+	Asked            indexer.Reference
+	Space            string // namespace, "" if it is in none
+	What             string // it is
+	Badges           []badge
+	Commands         commands
+	ByDigest         commands
+	Tags             []string
+	Tabs             []choice   // images of the index that can be shown
+	Others           []entryRow // what else is in the index
+	Shown            imageView  // the image, or the one of the index that was chosen
+	Annotations      []answer.Pair
+	Origin           []origin
+	Referrers        []referrerRow
+	Uses             []indexer.Use
+	MoreUses         bool
+	Moves            []indexer.Move
+	MoreMoves        bool
+	Raw              string
+	RawCut           bool
+	RawAddress       string
+	RawFile          string // the name that it is kept as
+	Cut              bool   // some list is not shown to its end
+}
+
+// An imageView is one image or artifact: what it is made of.
+type imageView struct {
+	indexer.Manifest
+	Chosen      bool // out of an image index
+	Badges      []badge
+	Config      answer.ConfigView
+	Labels      []answer.Pair
+	Annotations []answer.Pair
+	Layers      []layerRow
+	Steps       int // of the history that made no layer
+	RawConfig   string
+	ConfigFile  string // the name that it is kept as
+	ConfigCut   bool
+}
+
+// A layerRow is a layer, or a step of a build that made none.
+type layerRow struct {
+	Layer   *ocispec.Descriptor // nil if the step made none
+	Title   string              // of a file that is a layer
+	File    string              // the name that it is kept as
+	Percent int                 // of the largest layer
+	Command string
+	Created string
+}
+
+// An entryRow is an entry of an image index that is no image to show.
+type entryRow struct {
+	indexer.Entry
+	What string
+	Of   digest.Digest // what an attestation of BuildKit is about
+}
+
+// A referrerRow is a referrer and, if it holds one file, where that is.
+type referrerRow struct {
+	indexer.Referrer
+	Name     string
+	Kind     string // sbom, signature, attestation or ""
+	Download string
+	File     string // the name that it is kept as
+	Bytes    int64  // of the file, or of the manifest if it is not known
+}
+
+func (s *Catalogue) manifestPage(w http.ResponseWriter, r *http.Request, ref indexer.Reference) error {
+	if ref.Digest != "" {
+		ref.Tag = "" // the digest says it all, as docker has it
+	}
+	platform := r.URL.Query().Get("platform")
+	return s.html(w, r, "manifest", func(b answer.Book) (page, error) {
+		view, err := s.manifestView(r, b, ref, platform)
+		if err != nil {
+			return page{}, nearby(r, b, ref, err)
+		}
+		return page{Title: ref.String(), Main: view}, nil
+	})
+}
+
+func (s *Catalogue) manifestView(r *http.Request, b answer.Book, ref indexer.Reference, platform string) (v manifestView, err error) {
+	m, err := b.Manifest(r.Context(), ref)
+	if err != nil {
+		return v, err
+	}
+	byDigest := indexer.Reference{Repository: ref.Repository, Digest: m.Digest}
+	v = manifestView{
+		Manifest: m, Asked: ref, Space: indexer.Repository{Name: ref.Repository}.Namespace(), What: kindName(m), Badges: marks(m.Has), Annotations: answer.First(pairs(m.Annotations)),
+		Commands: s.site.pullCommands(ref, m), ByDigest: s.site.pullCommands(byDigest, m),
+		RawAddress: "/api/v1/repositories/" + ref.Repository + "/-/manifests/" + m.Digest.String() + "/raw",
+		RawFile:    answer.FileOf(ref, ".manifest.json"),
+	}
+	v.Raw, v.RawCut = layOut(m.Body)
+	shown, err := v.choose(r, b, platform)
+	if err != nil {
+		return v, err
+	}
+	v.Shown = viewImage(shown)
+	v.Shown.Chosen = shown.Digest != m.Digest
+	v.Shown.name(ref)
+	if slices.Equal(v.Shown.Annotations, v.Annotations) {
+		v.Shown.Annotations = nil // said once
+	}
+	v.Origin = originOf(m.Annotations, shown.Annotations, m.Labels, shown.Labels)
+	v.Cut = len(m.Entries) > answer.MaxShown || cutShort(m) || cutShort(shown)
+	return v, v.readAround(r, b)
+}
+
+// name gives names to the files that an image can be kept as, of which the page
+// was asked for by ref.
+func (v *imageView) name(ref indexer.Reference) {
+	switch {
+	case v.Chosen && ref.Tag != "":
+		ref.Tag += "-" + v.Platform.String()
+	case v.Chosen:
+		ref.Digest = v.Digest
+	}
+	v.ConfigFile = answer.FileOf(ref, ".config.json")
+	for i, row := range v.Layers {
+		if row.Layer != nil {
+			part := indexer.Reference{Repository: ref.Repository, Digest: row.Layer.Digest}
+			v.Layers[i].File = answer.BlobFile(row.Layer.Annotations[ocispec.AnnotationTitle], row.Layer.MediaType, part)
+		}
+	}
+}
+
+// cutShort reports whether m has a list that is not shown to its end.
+func cutShort(m indexer.Manifest) bool {
+	return max(len(m.Labels), len(m.Annotations), len(m.Layers)) > answer.MaxShown
+}
+
+// choose gives the image to show: m itself or, of an index, the one for the
+// platform, or the first.
+func (v *manifestView) choose(r *http.Request, b answer.Book, platform string) (indexer.Manifest, error) {
+	var chosen *indexer.Entry
+	tabs := map[string]bool{}
+	for _, e := range answer.First(v.Entries) {
+		name := e.Platform.String()
+		if !e.Present || e.Platform.IsUnknown() || tabs[name] {
+			v.Others = append(v.Others, viewEntry(e))
+			continue
+		}
+		tabs[name] = true
+		if chosen == nil || name == platform {
+			chosen = &e
+		}
+		v.Tabs = append(v.Tabs, choice{Text: name, Address: "/r/" + v.Asked.String() + "?platform=" + url.QueryEscape(name)})
+	}
+	if chosen == nil {
+		return v.Manifest, nil
+	}
+	for i := range v.Tabs {
+		v.Tabs[i].Current = v.Tabs[i].Text == chosen.Platform.String()
+	}
+	return b.Manifest(r.Context(), indexer.Reference{Repository: v.Repository, Digest: chosen.Digest})
+}
+
+func viewEntry(e indexer.Entry) entryRow {
+	row := entryRow{Entry: e, What: e.Platform.String()}
+	if kind := e.Annotations["vnd.docker.reference.type"]; kind != "" {
+		row.What = answer.Cut(strings.TrimSuffix(kind, "-manifest"), 60)
+	} else if e.Platform.IsUnknown() {
+		row.What = ""
+	}
+	if of, err := indexer.ParseDigest(e.Annotations["vnd.docker.reference.digest"]); err == nil {
+		row.Of = of
+	}
+	return row
+}
+
+// readAround reads what is told of the manifest elsewhere in the book.
+func (v *manifestView) readAround(r *http.Request, b answer.Book) error {
+	tags, err := b.TagsOf(r.Context(), v.Repository, v.Digest)
+	if err != nil {
+		return err
+	}
+	v.Tags, v.Cut = answer.First(tags), v.Cut || len(tags) > answer.MaxShown
+	if err := v.readReferrers(r, b); err != nil {
+		return err
+	}
+	uses, err := b.Uses(r.Context(), v.Digest, "", "", maxUses+2)
+	if err != nil {
+		return err
+	}
+	uses = slices.DeleteFunc(slices.Clone(uses), func(u indexer.Use) bool { return u.Repository == v.Repository && u.Digest == v.Digest })
+	v.Uses, v.MoreUses = uses[:min(len(uses), maxUses)], len(uses) > maxUses
+	if v.Asked.Tag == "" {
+		return nil
+	}
+	moves, err := b.History(r.Context(), v.Repository, v.Asked.Tag, 0, maxMoves+1)
+	v.Moves, v.MoreMoves = moves[:min(len(moves), maxMoves)], len(moves) > maxMoves
+	return err
+}
+
+// readReferrers reads those of the manifest, and of the image of it that is
+// shown.
+func (v *manifestView) readReferrers(r *http.Request, b answer.Book) error {
+	page, err := b.Referrers(r.Context(), indexer.ReferrerQuery{Repository: v.Repository, Subject: v.Digest, Limit: answer.MaxShown})
+	list := page.Items
+	if err == nil && v.Shown.Chosen {
+		var more indexer.ReferrerPage
+		more, err = b.Referrers(r.Context(), indexer.ReferrerQuery{Repository: v.Repository, Subject: v.Shown.Digest, Limit: answer.MaxShown})
+		list, page.More = append(list[:len(list):len(list)], more.Items...), page.More || more.More
+	}
+	if err != nil {
+		return err
+	}
+	v.Cut = v.Cut || page.More || len(list) > answer.MaxShown
+	for i, f := range answer.First(list) {
+		row := viewReferrer(f)
+		if i < maxOpened {
+			if err := row.open(r, b, v.Repository); err != nil {
+				return err
+			}
+		}
+		v.Referrers = append(v.Referrers, row)
+	}
+	return nil
+}
+
+func viewReferrer(f indexer.Referrer) referrerRow {
+	t := f.ArtifactType
+	if t == "" {
+		t = f.MediaType
+	}
+	row := referrerRow{Referrer: f, Name: answer.Cut(artifactName(t), 100), Kind: f.Kind(), Bytes: f.Size}
+	if f.Beside {
+		row.Name = artifactName("in-toto")
+	}
+	return row
+}
+
+// open looks into the manifest of a referrer. One that holds a single file is
+// that file, for people.
+func (row *referrerRow) open(r *http.Request, b answer.Book, repository string) error {
+	m, err := b.Manifest(r.Context(), indexer.Reference{Repository: repository, Digest: row.Digest})
+	if errors.Is(err, indexer.ErrNotFound) {
+		return nil
+	}
+	if err == nil && len(m.Layers) == 1 && m.Layers[0].Digest.Validate() == nil {
+		row.Download = "/v2/" + repository + "/blobs/" + m.Layers[0].Digest.String()
+		row.Bytes = m.Layers[0].Size
+		row.File = answer.BlobFile(m.Layers[0].Annotations[ocispec.AnnotationTitle], m.Layers[0].MediaType, indexer.Reference{Repository: repository, Digest: row.Digest})
+	}
+	return err
+}
+
+// viewImage lays out an image or artifact.
+func viewImage(m indexer.Manifest) imageView {
+	v := imageView{
+		Manifest: m, Badges: marks(m.Has), Config: answer.ReadConfig(m.ConfigBody, answer.First(m.Layers)), Labels: answer.First(pairs(m.Labels)), Annotations: answer.First(pairs(m.Annotations)),
+	}
+	v.RawConfig, v.ConfigCut = layOut(m.ConfigBody)
+	v.Layers, v.Steps = layerRows(answer.First(m.Layers), v.Config.History)
+	return v
+}
+
+// layerRows puts layers beside the steps that made them. If it cannot be told
+// which made which, the layers come alone, and then the steps.
+func layerRows(layers []ocispec.Descriptor, steps []answer.HistoryRow) (rows []layerRow, empty int) {
+	largest := int64(1)
+	for _, l := range layers {
+		largest = max(largest, l.Size)
+	}
+	told := false
+	for _, s := range steps {
+		told = told || s.Layer != nil
+	}
+	if !told {
+		for i := range layers {
+			rows = append(rows, newLayerRow(&layers[i], largest))
+		}
+	}
+	for _, s := range steps {
+		row := newLayerRow(s.Layer, largest)
+		row.Command, row.Created = s.Command, s.Created
+		if s.Layer == nil {
+			empty++
+		}
+		rows = append(rows, row)
+	}
+	return rows, empty
+}
+
+func newLayerRow(l *ocispec.Descriptor, largest int64) layerRow {
+	if l == nil {
+		return layerRow{}
+	}
+	return layerRow{Layer: l, Title: answer.Cut(l.Annotations[ocispec.AnnotationTitle], 200), Percent: int(float64(l.Size) / float64(largest) * 100)}
+}
+
+// pairs gives m in order of key.
+func pairs(m map[string]string) []answer.Pair {
+	list := make([]answer.Pair, 0, len(m))
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		list = append(list, answer.Pair{Key: answer.Cut(k, answer.MaxValue), Value: answer.Cut(m[k], answer.MaxValue)})
+	}
+	return list
+}

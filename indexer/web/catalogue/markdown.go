@@ -1,0 +1,86 @@
+package catalogue
+
+import (
+	"bytes"
+	"html/template"
+	"net/url"
+	"strings"
+
+	"github.com/microcosm-cc/bluemonday"
+	"github.com/yuin/goldmark"
+	"github.com/yuin/goldmark/ast"
+	"github.com/yuin/goldmark/extension"
+	"github.com/yuin/goldmark/parser"
+	"github.com/yuin/goldmark/text"
+	"github.com/yuin/goldmark/util"
+
+	"github.com/portbook/portbook/indexer/web/answer"
+)
+
+// maxMarkdown is the most runes of a description that are laid out: 20,000, a
+// long README. Brackets and quotes that nest deeper than people write them cost
+// the parser time beyond that.
+const maxMarkdown = 20_000
+
+// markdown lays out text that strangers wrote, as CommonMark with tables and
+// bare addresses. goldmark leaves out the HTML in it; bluemonday then lets
+// through a few elements and nothing else, whatever goldmark may have made.
+func markdown(s string) template.HTML {
+	var b bytes.Buffer
+	if err := markdownParser.Convert([]byte(answer.Cut(s, maxMarkdown)), &b); err != nil {
+		return template.HTML(template.HTMLEscapeString(s))
+	}
+	return template.HTML(markdownPolicy.SanitizeBytes(b.Bytes()))
+}
+
+// maxPlain is the most runes of a description in a list: 300, of which two lines
+// are seen.
+const maxPlain = 300
+
+// plainMarkdown gives the words of a description without their layout.
+func plainMarkdown(s string) template.HTML {
+	s = answer.Cut(s, maxPlain)
+	if !strings.ContainsAny(s, "#*_`[|<>~=-") { // most are a sentence
+		return template.HTML(template.HTMLEscapeString(s))
+	}
+	return template.HTML(wordsPolicy.Sanitize(string(markdown(s))))
+}
+
+// wordsPolicy lets no element through.
+var wordsPolicy = bluemonday.StrictPolicy()
+
+var markdownParser = goldmark.New(
+	goldmark.WithExtensions(extension.Table, extension.Linkify, extension.Strikethrough),
+	goldmark.WithParserOptions(parser.WithASTTransformers(util.Prioritized(lowerHeadings{}, 100))),
+)
+
+// lowerHeadings puts the headings of a description below the second level of the
+// page, and none more than one level below that before it, as people who hear
+// pages expect.
+type lowerHeadings struct{}
+
+func (lowerHeadings) Transform(doc *ast.Document, _ text.Reader, _ parser.Context) {
+	last := 2
+	_ = ast.Walk(doc, func(n ast.Node, entering bool) (ast.WalkStatus, error) {
+		if h, is := n.(*ast.Heading); is && entering {
+			h.Level = min(h.Level+2, last+1, 6)
+			last = h.Level
+		}
+		return ast.WalkContinue, nil
+	})
+}
+
+// markdownPolicy has no images: they would tell another server who reads what.
+var markdownPolicy = func() *bluemonday.Policy {
+	p := bluemonday.NewPolicy()
+	p.AllowElements("p", "br", "hr", "em", "strong", "del", "code", "pre", "blockquote", "ul", "ol", "li",
+		"h3", "h4", "h5", "h6", "table", "thead", "tbody", "tr", "th", "td")
+	p.AllowAttrs("href").OnElements("a")
+	for _, scheme := range []string{"http", "https"} {
+		p.AllowURLSchemeWithCustomPolicy(scheme, func(u *url.URL) bool { return u.Host != "" && u.User == nil })
+	}
+	p.RequireParseableURLs(true)
+	p.RequireNoFollowOnLinks(true)
+	p.RequireNoReferrerOnLinks(true)
+	return p
+}()

@@ -1,0 +1,52 @@
+package catalogue
+
+import (
+	"strings"
+
+	"github.com/portbook/portbook/indexer/web/answer"
+)
+
+// An origin is something that an image tells of where it comes from.
+type origin struct{ Name, Text, Address string }
+
+// originKeys are the annotations and labels that tell it, by the keys of
+// image-spec 1.1 and label-schema.org, in the order in which they are shown.
+var originKeys = []struct {
+	name string
+	keys []string
+}{
+	{"Source", []string{"org.opencontainers.image.source", "org.label-schema.vcs-url"}},
+	{"Documentation", []string{"org.opencontainers.image.documentation", "org.label-schema.usage"}},
+	{"Home page", []string{"org.opencontainers.image.url", "org.label-schema.url"}},
+	{"Licences", []string{"org.opencontainers.image.licenses", "org.label-schema.license"}},
+	{"Vendor", []string{"org.opencontainers.image.vendor", "org.label-schema.vendor"}},
+	{"Authors", []string{"org.opencontainers.image.authors"}},
+	{"Version", []string{"org.opencontainers.image.version", "org.label-schema.version"}},
+	{"Revision", []string{"org.opencontainers.image.revision", "org.label-schema.vcs-ref"}},
+	{"Base image", []string{"org.opencontainers.image.base.name"}},
+}
+
+// maxOrigin is the most runes of one origin on a page: 200. They are names and
+// addresses.
+const maxOrigin = 200
+
+// originOf reads the first that says something, key by key.
+func originOf(metadata ...map[string]string) (list []origin) {
+	for _, o := range originKeys {
+		if value := firstValue(o.keys, metadata); value != "" {
+			list = append(list, origin{Name: o.name, Text: answer.Cut(strings.TrimPrefix(value, "https://"), maxOrigin), Address: httpURL(value)})
+		}
+	}
+	return list
+}
+
+func firstValue(keys []string, metadata []map[string]string) string {
+	for _, k := range keys {
+		for _, m := range metadata {
+			if v := strings.TrimSpace(m[k]); v != "" {
+				return v
+			}
+		}
+	}
+	return ""
+}

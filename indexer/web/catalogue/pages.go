@@ -1,0 +1,57 @@
+package catalogue
+
+import (
+	"io"
+	"net/http"
+
+	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/web/answer"
+)
+
+// pageSize is how many repositories or tags a page lists: 50. A repository of
+// thousands of tags made pages of megabytes in the predecessor.
+const pageSize = 50
+
+// A page is what the layout shows around the content.
+type page struct {
+	Title string
+	Query string // in the search box
+	Main  any    // for the template of the page
+}
+
+// html answers with the page of the template that is named, filled by what build
+// gives.
+func (s *Catalogue) html(w http.ResponseWriter, r *http.Request, template string, build func(answer.Book) (page, error)) error {
+	return s.htmlAs(w, r, s.pageForm(), template, build)
+}
+
+func (s *Catalogue) pageForm() answer.Form {
+	return answer.Form{ContentType: "text/html; charset=utf-8", MaxAge: s.config.MaxAge, Gzip: true}
+}
+
+func (s *Catalogue) htmlAs(w http.ResponseWriter, r *http.Request, as answer.Form, template string, build func(answer.Book) (page, error)) error {
+	return s.answerer.Answer(w, r, as, func(b answer.Book, out io.Writer) error {
+		p, err := build(b)
+		if err != nil {
+			return err
+		}
+		return s.render(out, template, p)
+	})
+}
+
+// Reference shows a repository, or a manifest in it.
+func (s *Catalogue) Reference(w http.ResponseWriter, r *http.Request) error {
+	text, slash := cutSlash(r.PathValue("reference"))
+	ref, err := indexer.ParseReference(text)
+	if err != nil {
+		return err
+	}
+	if slash {
+		redirectTo(w, r, "/r/"+text)
+		return nil
+	}
+	if ref.Tag == "" && ref.Digest == "" {
+		return s.orMissing(w, s.repositoryPage(w, r, ref.Repository))
+	}
+	return s.orMissing(w, s.manifestPage(w, r, ref))
+}

@@ -1,0 +1,256 @@
+package catalogue
+
+import (
+	"errors"
+	"html/template"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/query"
+	"github.com/portbook/portbook/indexer/web/answer"
+)
+
+// maxSorted is up to how many tags are all read, to be sorted as versions and
+// filtered: 1,000, some 10 ms. A repository of more shows them in bytewise order,
+// in which the database has them.
+const maxSorted = 1000
+
+type repositoryView struct {
+	indexer.Repository
+	Space        string // namespace, "" if it is in none
+	Found        indexer.Result
+	Badges       []badge
+	Text         template.HTML // the description
+	Commands     commands
+	ByDigest     commands
+	Origin       []origin
+	Chart        *chart
+	TagList      []tagView
+	Names        []string // of the tags that can be compared
+	From         string   // the one that the first of them is compared with, if nobody chooses
+	Platforms    []string // that can be asked for
+	Filter       tagFilter
+	Bytewise     bool // too many tags to sort or filter them all
+	Matched      int  // tags that the filter leaves; -1 if it is not known
+	Back, More   string
+	Kept         int  // tags on which older tools keep what belongs to images; 0 if not all are read
+	HasTags, Any bool // whether there are tags at all, and whether the filter leaves some
+}
+
+// A tagView is a tag in a list, with others that show the same.
+type tagView struct {
+	indexer.Tag
+	Same   []string
+	Badges []badge
+}
+
+// A tagFilter is what the address of a repository asks of its tags.
+type tagFilter struct{ Tag, Platform, After string }
+
+func tagFilterOf(r *http.Request) (tagFilter, error) {
+	v := r.URL.Query()
+	f := tagFilter{Tag: strings.TrimSpace(v.Get("tag")), Platform: strings.TrimSpace(v.Get("platform")), After: v.Get("after")}
+	switch {
+	case f.After != "" && !indexer.IsTag(f.After):
+		return f, answer.Invalid("after", "%q is no tag", answer.Cut(f.After, 64))
+	case len(f.Tag) > 128:
+		return f, answer.Invalid("tag", "has %d bytes: a tag has at most 128", len(f.Tag))
+	case len(f.Platform) > 256:
+		return f, answer.Invalid("platform", "has %d bytes: none has more than 256", len(f.Platform))
+	}
+	return f, nil
+}
+
+// holds reports whether a tag is one that f asks for.
+func (f tagFilter) holds(t indexer.Tag) bool {
+	if !strings.Contains(strings.ToLower(t.Name), strings.ToLower(f.Tag)) {
+		return false
+	}
+	return f.Platform == "" || slices.ContainsFunc(t.Platforms, func(p indexer.Platform) bool { return p.String() == f.Platform })
+}
+
+// address gives that of the page behind a tag.
+func (f tagFilter) address(repository, after string) string {
+	v := url.Values{}
+	for name, value := range map[string]string{"tag": f.Tag, "platform": f.Platform, "after": after} {
+		if value != "" {
+			v.Set(name, value)
+		}
+	}
+	if len(v) == 0 {
+		return "/r/" + repository
+	}
+	return "/r/" + repository + "?" + v.Encode()
+}
+
+func (s *Catalogue) repositoryPage(w http.ResponseWriter, r *http.Request, name string) error {
+	filter, err := tagFilterOf(r)
+	if err != nil {
+		return err
+	}
+	return s.html(w, r, "repository", func(b answer.Book) (page, error) {
+		view, err := s.repositoryView(r, b, name, filter)
+		return page{Title: name, Main: view}, err
+	})
+}
+
+func (s *Catalogue) repositoryView(r *http.Request, b answer.Book, name string, filter tagFilter) (repositoryView, error) {
+	ctx := r.Context()
+	repository, err := b.Repository(ctx, name)
+	if err != nil {
+		return repositoryView{}, nearby(r, b, indexer.Reference{Repository: name}, err)
+	}
+	v := repositoryView{Repository: repository, Space: repository.Namespace(), Text: markdown(repository.Description), Filter: filter, Matched: -1}
+	self := query.Query{Clauses: []query.Clause{{{Field: query.FieldRepository, Value: name}}}}
+	found, err := b.Search(ctx, self.Page(1, 0))
+	if err != nil {
+		return v, err
+	}
+	if len(found.Items) == 1 {
+		v.Found, v.Badges = found.Items[0], badges(found.Items[0])
+	}
+	if err := v.readTags(r, b); err != nil {
+		return v, err
+	}
+	moves, err := b.History(ctx, name, "", 0, chartMoves)
+	if err != nil {
+		return v, err
+	}
+	v.Chart = newChart(moves)
+	return v, s.lead(r, b, &v)
+}
+
+// readTags reads the tags of a page.
+func (v *repositoryView) readTags(r *http.Request, b answer.Book) error {
+	if v.HasTags = v.Tags > 0; v.Tags > maxSorted {
+		v.Bytewise = true
+		return v.readBytewise(r, b)
+	}
+	all, err := b.Tags(r.Context(), v.Name, "", maxSorted)
+	if err != nil {
+		return err
+	}
+	v.HasTags = len(all) > 0
+	for _, t := range all {
+		if indexer.IsReferrerTag(t.Name) {
+			v.Kept++
+		}
+	}
+	answer.SortTags(all)
+	v.Platforms = platformsOf(all)
+	list := slices.DeleteFunc(slices.Clone(all), func(t indexer.Tag) bool { return !v.Filter.holds(t) })
+	v.Matched = len(list)
+	if after := v.Filter.After; after != "" {
+		list = slices.DeleteFunc(list, func(t indexer.Tag) bool { return answer.CompareTags(t.Name, after) <= 0 })
+	}
+	v.turn(list, all)
+	return nil
+}
+
+// readBytewise reads a page of more tags than can be sorted. Of a filter, what a
+// tag begins with is served by the order.
+func (v *repositoryView) readBytewise(r *http.Request, b answer.Book) error {
+	if v.Filter.Platform = ""; v.Filter.Tag != "" && !indexer.IsTag(v.Filter.Tag) {
+		return nil // none begins so
+	}
+	list, err := b.Tags(r.Context(), v.Name, max(v.Filter.After, before(v.Filter.Tag)), pageSize+1)
+	if err != nil {
+		return err
+	}
+	list = slices.DeleteFunc(list, func(t indexer.Tag) bool { return !strings.HasPrefix(t.Name, v.Filter.Tag) })
+	v.turn(list, list)
+	return nil
+}
+
+// before gives a text behind which, in bytewise order, come first the tags that
+// begin with prefix: '~' is above every character of a tag.
+func before(prefix string) string {
+	if prefix == "" {
+		return ""
+	}
+	last := len(prefix) - 1
+	return prefix[:last] + string(prefix[last]-1) + "~"
+}
+
+// turn takes a page off a list. all is where others that show the same are
+// looked for.
+func (v *repositoryView) turn(list, all []indexer.Tag) {
+	if v.Filter.After != "" {
+		v.Back = v.Filter.address(v.Name, "")
+	}
+	if len(list) > pageSize {
+		list = list[:pageSize]
+		v.More = v.Filter.address(v.Name, list[pageSize-1].Name)
+	}
+	v.Any = len(list) > 0
+	same := map[digest.Digest][]string{}
+	for _, t := range all {
+		if t.Digest != "" {
+			same[t.Digest] = append(same[t.Digest], t.Name)
+		}
+	}
+	var newest digest.Digest
+	for _, t := range list {
+		others := slices.DeleteFunc(slices.Clone(same[t.Digest]), func(name string) bool { return name == t.Name })
+		v.TagList = append(v.TagList, tagView{Tag: t, Same: others[:min(len(others), 4)], Badges: marks(t.Has)})
+		if t.Digest == "" || indexer.IsReferrerTag(t.Name) {
+			continue // nobody compares an image with a signature
+		}
+		if v.From == "" && len(v.Names) > 0 && t.Digest != newest {
+			v.From = t.Name
+		}
+		if len(v.Names) == 0 {
+			newest = t.Digest
+		}
+		v.Names = append(v.Names, t.Name)
+	}
+}
+
+// platformsOf are those of all tags, sorted.
+func platformsOf(tags []indexer.Tag) (list []string) {
+	for _, t := range tags {
+		for _, p := range t.Platforms {
+			if !p.IsUnknown() && !slices.Contains(list, p.String()) && len(list) < answer.MaxShown {
+				list = append(list, p.String())
+			}
+		}
+	}
+	slices.Sort(list)
+	return list
+}
+
+// lead adds what the leading tag tells: how to pull it, and where it comes from.
+func (s *Catalogue) lead(r *http.Request, b answer.Book, v *repositoryView) error {
+	if v.Leading == "" {
+		return nil
+	}
+	ref := indexer.Reference{Repository: v.Name, Tag: v.Leading}
+	m, err := b.Manifest(r.Context(), ref)
+	if errors.Is(err, indexer.ErrNotFound) {
+		return nil // a tag can show what the book does not hold
+	}
+	if err != nil {
+		return err
+	}
+	v.Commands = s.site.pullCommands(ref, m)
+	v.ByDigest = s.site.pullCommands(indexer.Reference{Repository: v.Name, Digest: m.Digest}, m)
+	shown, err := firstImage(r, b, m)
+	v.Origin = originOf(m.Annotations, shown.Annotations, m.Labels, shown.Labels)
+	return err
+}
+
+// firstImage gives the first image of an index that the book holds; m itself
+// if it is no index, or has none.
+func firstImage(r *http.Request, b answer.Book, m indexer.Manifest) (indexer.Manifest, error) {
+	for _, e := range answer.First(m.Entries) {
+		if e.Present && !e.Platform.IsUnknown() {
+			return b.Manifest(r.Context(), indexer.Reference{Repository: m.Repository, Digest: e.Digest})
+		}
+	}
+	return m, nil
+}

@@ -1,0 +1,84 @@
+package catalogue
+
+import (
+	"bytes"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/portbook/portbook/indexer/web/answer"
+)
+
+// A settingView is a setting, as doc/configuration.md names it, or what else tells
+// programs apart.
+type settingView struct{ Name, Value, Meaning string }
+
+// Settings tells of the configuration what anybody may know, one by one: what
+// is added to it later is not told by accident. Addresses on which we listen,
+// where registry and database are, and all users stay out.
+func (s *Catalogue) Settings(w http.ResponseWriter, r *http.Request) error {
+	var body bytes.Buffer
+	if err := s.render(&body, "settings", page{Title: "Settings", Main: s.settings()}); err != nil {
+		return err
+	}
+	return answer.Fixed(w, r, "text/html; charset=utf-8", answer.CacheControl(s.config.MaxAge), &answer.Document{Plain: body.Bytes()})
+}
+
+func (s *Catalogue) settings() []settingView {
+	list := []settingView{
+		{"version", orNone(s.config.Version), "of the program"},
+		{"revision", orNone(s.config.Revision), "of the source that it was built from"},
+		{"role", s.role(), "a writer scans and takes events, a reader answers only"},
+		{"registry.public_url", s.publicAddress(), "where clients find the registry"},
+		{"components.registry_proxy", yesNo(s.config.Proxies), "whether this indexer passes /v2/ on to the registry"},
+		{"components.assert_endpoint", yesNo(s.config.Assertions), "whether integration tests may ask at /assert"},
+		{"cache.max_age_index", duration(s.config.MaxAgeIndex), "how long a cache may keep data without asking again"},
+		{"cache.max_age_html", duration(s.config.MaxAge), "how long it may keep pages"},
+		{"log.level", orNone(s.config.LogLevel), "what is logged"},
+	}
+	if s.config.Writes {
+		every := span(s.config.FetchAll)
+		if s.config.FetchAll == 0 {
+			every = "0: no scan begins by itself"
+		}
+		list = append(list, settingView{"interval.fetch_all", every, "how long after the beginning of a scan the next one begins"})
+	}
+	return list
+}
+
+func (s *Catalogue) role() string {
+	if s.config.Writes {
+		return "writer"
+	}
+	return "reader"
+}
+
+// publicAddress is what commands on pages say anyway.
+func (s *Catalogue) publicAddress() string {
+	if u, err := url.Parse(s.config.PublicURL); err == nil && u.Host != "" {
+		return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
+	}
+	return "where your browser shows this page to be"
+}
+
+func orNone(text string) string {
+	if text == "" {
+		return "not said"
+	}
+	return text
+}
+
+func yesNo(is bool) string {
+	if is {
+		return "yes"
+	}
+	return "no"
+}
+
+func duration(d time.Duration) string {
+	if d < time.Second {
+		return "0 s: it asks each time"
+	}
+	return strconv.FormatInt(int64(d/time.Second), 10) + " s"
+}

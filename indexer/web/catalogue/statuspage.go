@@ -1,0 +1,221 @@
+package catalogue
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/web/answer"
+)
+
+const (
+	// longWait is how long the oldest task may wait before the page calls it
+	// trouble: 2 minutes. A push is read within a second; what a scan of a large
+	// registry finds may wait for longer, and then the page says so too.
+	longWait = 2 * time.Minute
+	// longLead is how long a scan may wait for somebody to begin it: 30 s. Another
+	// indexer takes over within seconds of the leader's death.
+	longLead = 30 * time.Second
+)
+
+// A statusView is what an operator should know, what is wrong first.
+type statusView struct {
+	indexer.Status
+	indexer.Overview
+	Next     nextScan
+	Oldest   string // how long the oldest task has waited
+	Troubles []trouble
+	Scans    []scanView // the running one, the waiting one, the last whole one
+	Failed   []failureView
+	Cut      bool // whether more failed than are listed
+	Program  string
+	Revision string
+}
+
+// A trouble is something that is wrong, and what helps.
+type trouble struct{ What, Help string }
+
+type scanView struct {
+	*indexer.Scan
+	What string
+	Took string // so far, if it runs
+	Runs bool   // whether it does, and the registry has named something
+	Part int    // how many hundredths of that are done
+}
+
+type failureView struct {
+	indexer.TaskFailure
+	Address string // of the page, if it can have one
+	Name    string // as commands write it, but with a short digest
+}
+
+// Status is the one page that no version of the catalogue stands for: tasks
+// come and go while nothing changes that a reader sees elsewhere. So it has no
+// ETag and is not stored, and may say how long ago something was.
+func (s *Catalogue) Status(w http.ResponseWriter, r *http.Request) error {
+	var status indexer.Status
+	var overview indexer.Overview
+	var fresh indexer.Freshness
+	err := s.answerer.ReadSince(r, func(b answer.Book, f indexer.Freshness) (err error) {
+		fresh = f
+		if status, err = b.Status(r.Context()); err == nil {
+			overview, err = b.Overview(r.Context())
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	answer.TellFreshness(w.Header(), fresh)
+	var body strings.Builder
+	if err := s.render(&body, "status", page{Title: "Status", Main: s.viewStatus(status, overview, time.Now())}); err != nil {
+		return err
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	return answer.Write(w, []byte(body.String()))
+}
+
+func (s *Catalogue) viewStatus(status indexer.Status, overview indexer.Overview, now time.Time) statusView {
+	view := statusView{Status: status, Overview: overview, Oldest: span(status.OldestDue), Troubles: troublesOf(status, now), Program: s.config.Version, Revision: s.config.Revision}
+	view.Next = s.nextScan(status, overview, now)
+	if view.Next.Never {
+		view.Troubles = append(view.Troubles, trouble{"No scan begins by itself: interval.fetch_all is 0.",
+			"What no event tells, as what was pushed while the registry could not reach this indexer, is missing until somebody runs the command scan. Set interval.fetch_all, to 1h say."})
+	}
+	for _, x := range []struct {
+		what string
+		scan *indexer.Scan
+	}{{"Running scan", status.Running}, {"Waiting scan", status.Waiting}, {"Last whole scan", status.LastScan}} {
+		if x.scan != nil {
+			view.Scans = append(view.Scans, viewScan(x.what, x.scan, now))
+		}
+	}
+	for _, f := range status.Failures {
+		view.Failed = append(view.Failed, viewFailure(f))
+	}
+	view.Cut = status.GivenUp > len(status.Failures)
+	return view
+}
+
+// A nextScan is when the next scan begins, as far as that is known.
+type nextScan struct {
+	At    time.Time // zero: Text alone says it
+	Text  string
+	Never bool // unless somebody asks for one
+}
+
+// nextScan says when the next scan begins. A reader is told by no configuration
+// how long who scans waits; it goes by the last scan that began by itself.
+func (s *Catalogue) nextScan(status indexer.Status, overview indexer.Overview, now time.Time) nextScan {
+	every := overview.ScansEvery
+	if s.config.Writes {
+		every = s.config.FetchAll
+	}
+	last := status.LastScan
+	switch {
+	case status.Running != nil:
+		return nextScan{Text: "one runs now"}
+	case status.Waiting != nil:
+		return nextScan{Text: "was asked for, and begins as soon as an indexer leads"}
+	case s.config.Writes && every == 0:
+		return nextScan{Text: "never by itself: interval.fetch_all is 0", Never: true}
+	case every == 0:
+		return nextScan{Text: "as interval.fetch_all of the indexer that writes says, which this one is not told; none has begun by itself so far"}
+	case last == nil || last.StartedAt.Add(every).Before(now):
+		return nextScan{Text: "is due now, and begins as soon as an indexer leads"}
+	}
+	return nextScan{At: last.StartedAt.Add(every), Text: span(every) + " after the one before began"}
+}
+
+func viewScan(what string, scan *indexer.Scan, now time.Time) scanView {
+	v := scanView{Scan: scan, What: what}
+	switch {
+	case scan.StartedAt.IsZero():
+	case !scan.FinishedAt.IsZero():
+		v.Took = span(scan.FinishedAt.Sub(scan.StartedAt))
+	default:
+		v.Took = span(now.Sub(scan.StartedAt))
+		if scan.Listed > 0 {
+			v.Runs, v.Part = true, min(100*scan.Repositories/scan.Listed, 100)
+		}
+	}
+	return v
+}
+
+// span gives a time span for people, in its two greatest units.
+func span(d time.Duration) string {
+	pair := func(whole, part time.Duration, units string) string {
+		return fmt.Sprintf(units, d/whole, d%whole/part)
+	}
+	switch {
+	case d < time.Second:
+		return fmt.Sprintf("%d ms", max(d.Milliseconds(), 0))
+	case d < time.Minute:
+		return fmt.Sprintf("%d s", d/time.Second)
+	case d < time.Hour:
+		return pair(time.Minute, time.Second, "%d min %d s")
+	case d < 24*time.Hour:
+		return pair(time.Hour, time.Minute, "%d h %d min")
+	}
+	return pair(24*time.Hour, time.Hour, "%d d %d h")
+}
+
+func viewFailure(f indexer.TaskFailure) failureView {
+	if !strings.Contains(f.Reference, ":") {
+		return failureView{f, addressOf(f.Repository + ":" + f.Reference), f.Repository + ":" + f.Reference}
+	}
+	return failureView{f, addressOf(f.Repository + "@" + f.Reference), f.Repository + "@" + answer.Short(digest.Digest(f.Reference))}
+}
+
+// addressOf gives the page of a reference, "" if it can have none.
+func addressOf(reference string) string {
+	if _, err := indexer.ParseReference(reference); err != nil {
+		return ""
+	}
+	return "/r/" + reference
+}
+
+// troublesOf tells what is wrong, the worst first, and what helps.
+func troublesOf(s indexer.Status, now time.Time) (list []trouble) {
+	add := func(is bool, what, help string) {
+		if is {
+			list = append(list, trouble{what, help})
+		}
+	}
+	if x := s.Running; x != nil {
+		add(x.Problem != "", "The running scan cannot go on: "+answer.Cut(x.Problem, 500),
+			"Mostly the registry does not answer. It is tried again every few seconds, and the book stays as it is.")
+	}
+	if x := s.Waiting; x != nil && s.Running == nil {
+		waits := now.Sub(x.AskedAt)
+		if x.Reason == "instance" {
+			waits -= time.Minute // it may be made to wait: postgres.instancePause
+		}
+		add(waits > longLead, fmt.Sprintf("Nobody leads: a scan was asked for %s ago and nobody begins it.", span(waits)),
+			"Scans, and new partitions of the database, need one indexer that writes. See whether one runs, and its log.")
+	}
+	add(s.TasksDue > 0 && s.OldestDue > longWait, fmt.Sprintf("%s references wait to be read, the oldest for %s.", grouped(int64(s.TasksDue)), span(s.OldestDue)),
+		"During the first scan of a large registry that is so. Else the registry is slow or away, or no indexer that writes runs.")
+	add(s.GivenUp > 0, plural(s.GivenUp, "reference could", "references could")+" not be read, and nobody tries again.",
+		"The reasons stand below. The next push or scan begins anew.")
+	if x := s.LastScan; x != nil {
+		add(x.Errors > 0, "The last scan could not look at "+plural(x.Errors, "repository.", "repositories."),
+			"What the book has of them is as it was before. The log of the leader names them.")
+	}
+	add(s.LastScan == nil && s.Running == nil && s.Waiting == nil, "No scan has ever gone through the registry.",
+		"What was pushed before events came, or while none did, is missing. The command scan asks for one.")
+	return list
+}
+
+// plural gives a number and what there are so many of.
+func plural(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return grouped(int64(n)) + " " + many
+}

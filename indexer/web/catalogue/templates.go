@@ -1,0 +1,152 @@
+package catalogue
+
+import (
+	"bytes"
+	"html/template"
+	"io"
+	"net/url"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/query"
+	"github.com/portbook/portbook/indexer/web/answer"
+)
+
+// shared are the files of templates that all pages may use: the layout, parts of
+// pages, icons.
+var shared = []string{"layout.html", "parts.html", "icons.html"}
+
+// parsePages reads the template of every page: the layout, and in its place
+// "main" as the file of the page defines it.
+//
+// They are parsed once for all servers of a program, which tests have many of.
+var parsePages = sync.OnceValue(func() map[string]*template.Template {
+	assets := readAssets()
+	base := template.New("layout.html").Funcs(template.FuncMap{
+		"asset":     func(name string) string { return "/static/" + name + "?v=" + assets[name].hash },
+		"at":        func(repository string, d digest.Digest) spot { return spot{repository, d} },
+		"clock":     func(t time.Time) string { return t.UTC().Format("15:04") },
+		"cut":       answer.Cut,
+		"date":      date,
+		"day":       func(t time.Time) string { return t.UTC().Format("2 January 2006") },
+		"exact":     func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") },
+		"headline":  headline,
+		"httpURL":   httpURL,
+		"grouped":   grouped,
+		"number":    func(n int) string { return grouped(int64(n)) },
+		"plain":     plainMarkdown,
+		"platforms": platforms,
+		"rfc3339":   func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
+		"short":     answer.Short,
+		"size":      size,
+	})
+	for _, name := range shared {
+		template.Must(base.ParseFS(files, "templates/"+name))
+	}
+	pages := map[string]*template.Template{}
+	for _, e := range must(files.ReadDir("templates")) {
+		if slices.Contains(shared, e.Name()) {
+			continue
+		}
+		t := template.Must(base.Clone())
+		name := strings.TrimSuffix(e.Name(), path.Ext(e.Name()))
+		pages[name] = template.Must(t.ParseFS(files, "templates/"+e.Name()))
+	}
+	return pages
+})
+
+// A spot is a digest in a repository, for the template that shows one.
+type spot struct {
+	Repository string
+	Digest     digest.Digest
+}
+
+// render writes a page. All that strangers wrote into it is escaped by
+// html/template and, as one pass over the whole, made harmless: so no template
+// can forget to.
+func (s *Catalogue) render(out io.Writer, name string, p page) error {
+	var b bytes.Buffer
+	if err := s.pages[name].Execute(&b, p); err != nil {
+		return err
+	}
+	_, err := out.Write(answer.Harmless(b.Bytes()))
+	return err
+}
+
+// must gives v of what was built into the program, which cannot fail.
+func must[T any](v T, errs ...error) T {
+	for _, err := range errs {
+		if err != nil {
+			panic(err)
+		}
+	}
+	return v
+}
+
+// size gives bytes in binary units, three digits at least.
+func size(n int64) string {
+	if n < 1024 {
+		return strconv.FormatInt(n, 10) + " B"
+	}
+	f, unit := float64(n), ""
+	for _, unit = range []string{"KiB", "MiB", "GiB", "TiB", "PiB", "EiB"} {
+		if f /= 1024; f < 1000 {
+			break
+		}
+	}
+	decimals := 0
+	if f < 10 {
+		decimals = 2
+	} else if f < 100 {
+		decimals = 1
+	}
+	return strconv.FormatFloat(f, 'f', decimals, 64) + " " + unit
+}
+
+// grouped gives n with its thousands apart.
+func grouped(n int64) string {
+	s := strconv.FormatInt(n, 10)
+	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+// date gives a time for people, always in UTC: a page is the same for all. A
+// time is never told as "3 days ago", which would be wrong in a cache.
+func date(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
+
+// headline gives the title of a repository, "" if it says no more than the name.
+func headline(r indexer.Repository) string {
+	if slices.Equal(query.Words(r.Title), query.Words(path.Base(r.Name))) || slices.Equal(query.Words(r.Title), query.Words(r.Name)) {
+		return ""
+	}
+	return r.Title
+}
+
+// platforms gives those that something runs on, as one line.
+func platforms(list []indexer.Platform) string {
+	var names []string
+	for _, p := range list[:min(len(list), 20)] {
+		if !p.IsUnknown() {
+			names = append(names, p.String())
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
+// httpURL gives s if it is an address that a browser may be sent to, else "".
+func httpURL(s string) string {
+	u, err := url.Parse(s)
+	if err != nil || u.Host == "" || u.User != nil || u.Scheme != "http" && u.Scheme != "https" {
+		return ""
+	}
+	return u.String()
+}

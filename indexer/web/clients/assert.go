@@ -1,0 +1,251 @@
+package clients
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/query"
+	"github.com/portbook/portbook/indexer/web/answer"
+)
+
+const (
+	// maxAssertion is the most bytes of a request to /assert: 1 MiB. It is a
+	// helper of tests; a page of labels to compare is far less.
+	maxAssertion = 1 << 20
+	// maxAssertTimeout is the longest that /assert waits: 60 s.
+	maxAssertTimeout = 60 * time.Second
+)
+
+// An assertRequest asks whether the index holds something.
+type assertRequest struct {
+	Query      map[string]oneOrMore // parameters as of /index/static
+	Assertions []assertion
+}
+
+type assertion struct {
+	Type string // contains or not-contains
+	Test json.RawMessage
+}
+
+type assertReply struct {
+	Success  bool
+	Results  []flatpakRepository
+	Failures []assertion
+
+	version indexer.Version // of the state that it is about
+}
+
+// oneOrMore is a string or a list of strings.
+type oneOrMore []string
+
+func (o *oneOrMore) UnmarshalJSON(b []byte) error {
+	var one string
+	if err := json.Unmarshal(b, &one); err == nil {
+		*o = oneOrMore{one}
+		return nil
+	}
+	return json.Unmarshal(b, (*[]string)(o))
+}
+
+// Assert answers 200 as soon as every assertion holds of the results of the
+// query, and 400 if that does not happen within ?timeout seconds. Either way
+// the body has what was found last, and which assertions it fails, and the
+// header the version of the catalogue in which that was so.
+func (s *Clients) Assert(w http.ResponseWriter, r *http.Request) error {
+	if !s.config.Assertions {
+		return answer.ErrNothingHere
+	}
+	wait, err := assertTimeout(r)
+	if err != nil {
+		return err
+	}
+	answer.SetDeadline(w, wait+answer.Timeout)
+	q, assertions, err := readAssertions(http.MaxBytesReader(w, r.Body, maxAssertion))
+	if err != nil {
+		return err
+	}
+	reply, err := s.waitFor(r, q, assertions, time.Now().Add(wait))
+	if err != nil {
+		return err
+	}
+	w.Header().Set(answer.VersionField, reply.version.String())
+	code := http.StatusOK
+	if !reply.Success {
+		// Not a bad request, but it fails the curl --fail of a test.
+		code = http.StatusBadRequest
+	}
+	return answer.WriteJSON(w, code, reply)
+}
+
+func assertTimeout(r *http.Request) (time.Duration, error) {
+	v := r.URL.Query().Get("timeout")
+	if v == "" {
+		return 0, nil
+	}
+	seconds, err := strconv.ParseUint(v, 10, 64)
+	if err != nil && !errors.Is(err, strconv.ErrRange) {
+		return 0, answer.Invalid("timeout", "%q is no number of seconds", answer.Cut(v, 64))
+	}
+	return time.Duration(min(seconds, uint64(maxAssertTimeout/time.Second))) * time.Second, nil
+}
+
+// readAssertions is strict where /index is not: what a test asks for in vain
+// must not pass.
+func readAssertions(body io.Reader) (query.Images, []assertion, error) {
+	var req assertRequest
+	d := json.NewDecoder(body)
+	d.DisallowUnknownFields()
+	if err := d.Decode(&req); err != nil {
+		return nil, nil, answer.Invalid("request", "%s", err)
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return nil, nil, answer.Invalid("request", "has more than one value")
+	}
+	for _, a := range req.Assertions {
+		if a.Type != "contains" && a.Type != "not-contains" {
+			return nil, nil, answer.Invalid("assertion", "of type %q", answer.Cut(a.Type, 64))
+		}
+		if len(a.Test) == 0 {
+			return nil, nil, answer.Invalid("assertion", "without Test")
+		}
+	}
+	parameters := url.Values{}
+	for k, v := range req.Query {
+		parameters[k] = v
+	}
+	q, unknown, err := imageQuery(parameters)
+	if err == nil && len(unknown) > 0 {
+		err = answer.Invalid("Query", "has an unknown parameter %q", answer.Cut(unknown[0], 64))
+	}
+	return q, req.Assertions, err
+}
+
+// waitFor looks at the results of q in each new version of the catalogue until the
+// assertions hold or it is end. Between two looks it holds no connection; each has
+// the budget of a request.
+func (s *Clients) waitFor(r *http.Request, q query.Images, assertions []assertion, end time.Time) (assertReply, error) {
+	leave, ok := s.answerer.Waiters.Take(r)
+	if !ok {
+		return assertReply{}, answer.Refuse(http.StatusServiceUnavailable, "too many requests wait for a version, of your address or of all: try again in a second")
+	}
+	defer leave()
+	defer s.answerer.Versions.Follow(true)()
+	ctx, cancel := context.WithDeadline(r.Context(), end)
+	defer cancel()
+	var known indexer.Version
+	var reply assertReply
+	for {
+		// The look after the end tells what was so then.
+		err := s.check(r, q, assertions, &reply)
+		if err != nil || reply.Success || ctx.Err() != nil {
+			return reply, err
+		}
+		// The first version that is told may be the one that was looked at, or one
+		// before; then the same is found once more.
+		for {
+			if known, err = s.answerer.Versions.Next(ctx, known); err != nil || known != reply.version {
+				break
+			}
+		}
+	}
+}
+
+// check checks assertions on the state of now, unless the reply is of that state.
+func (s *Clients) check(r *http.Request, q query.Images, assertions []assertion, reply *assertReply) error {
+	ctx, cancel := context.WithTimeout(r.Context(), answer.Budget)
+	defer cancel()
+	return s.answerer.Read(ctx, r, func(b answer.Book) error {
+		v, err := b.Version(ctx)
+		if err != nil || v == reply.version {
+			return err
+		}
+		found, err := b.Images(ctx, q)
+		if err != nil {
+			return err
+		}
+		results, _ := flatpakResults(found, s.owners)
+		*reply = replyTo(results, assertions)
+		reply.version = v
+		return nil
+	})
+}
+
+// replyTo returns the reply for results.
+func replyTo(results []flatpakRepository, assertions []assertion) assertReply {
+	reply := assertReply{Results: results, Failures: []assertion{}}
+	have := generic(results)
+	for _, a := range assertions {
+		if contains(have, generic(a.Test)) != (a.Type == "contains") {
+			reply.Failures = append(reply.Failures, a)
+		}
+	}
+	reply.Success = len(reply.Failures) == 0
+	return reply
+}
+
+// generic gives v as encoding/json reads it into an any.
+func generic(v any) (g any) {
+	b, err := json.Marshal(v)
+	if err == nil {
+		err = json.Unmarshal(b, &g)
+	}
+	if err != nil {
+		panic(err) // our own types, and JSON that was read before
+	}
+	return g
+}
+
+// contains reports whether have holds want: of an object every key, of a list
+// every element in some element, of anything else the same value.
+func contains(have, want any) bool {
+	switch want := want.(type) {
+	case map[string]any:
+		have, ok := have.(map[string]any)
+		if !ok {
+			return false
+		}
+		for k, w := range want {
+			if h, ok := have[k]; !ok || !contains(h, w) {
+				return false
+			}
+		}
+		return true
+	case []any:
+		have, ok := have.([]any)
+		if !ok {
+			return false
+		}
+		for _, w := range want {
+			if !containsElement(have, w) {
+				return false
+			}
+		}
+		return true
+	}
+	return equal(have, want)
+}
+
+func containsElement(list []any, want any) bool {
+	for _, h := range list {
+		if contains(h, want) {
+			return true
+		}
+	}
+	return false
+}
+
+// equal compares a scalar with whatever have is; == panics on lists.
+func equal(have, want any) bool {
+	switch have.(type) {
+	case map[string]any, []any:
+		return false
+	}
+	return have == want
+}

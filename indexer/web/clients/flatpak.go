@@ -1,0 +1,283 @@
+package clients
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"mime"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/query"
+	"github.com/portbook/portbook/indexer/web/answer"
+)
+
+const (
+	// maxParameters is the most values in one query of images: 100. Each makes
+	// a condition or part of one for the database; flatpak sends 4.
+	maxParameters = 100
+	// maxParameter is the most bytes of a key or a value: 1,024. A tag has at
+	// most 128 and a repository name 255; a glob of many stars is slow to
+	// match in proportion to its length.
+	maxParameter = 1024
+	// maxForm is the most bytes of a posted form: 256 KiB, room for
+	// maxParameters of the longest, percent-encoded where that is likely.
+	maxForm = 256 << 10
+)
+
+// flatpakIndex is flatpak's registry index (flatpak-oci-specs,
+// registry-index.md). What is not marked omitempty must be there and not null:
+// flatpak refuses the whole index otherwise, and up to 1.16 crashes where
+// Registry is missing.
+type flatpakIndex struct {
+	Registry string
+	Results  []flatpakRepository
+}
+
+type flatpakRepository struct {
+	Name   string
+	Images []flatpakImage
+	Lists  []flatpakList
+}
+
+type flatpakImage struct {
+	Digest       string
+	MediaType    string
+	OS           string
+	Architecture string
+	Annotations  map[string]string `json:",omitempty"`
+	Labels       map[string]string `json:",omitempty"`
+	Tags         *[]string         `json:",omitempty"` // never null; absent inside a list, as the spec says
+}
+
+type flatpakList struct {
+	Digest      string
+	MediaType   string
+	Images      []flatpakImage
+	Annotations map[string]string `json:",omitempty"`
+	Tags        []string
+}
+
+// leftOutField says of an index how many images are not in it because it would be
+// too large; it is not there if none is.
+const leftOutField = "Portbook-Left-Out"
+
+// maxMaking is how many indexes are made at a time: 2, and for one client 1, so that
+// it never waits for its turn to read with the places of all. To make the largest
+// takes some 120 MB of memory, 50 MB for labels and the rest for the answer. Whoever
+// waits holds no connection of the database, and mostly finds made what he waits for.
+const (
+	maxMaking     = 2
+	maxMakingEach = 1
+)
+
+// errNotMade says that an index must be made, and that others are being made.
+var errNotMade = errors.New("the index is not made yet")
+
+// Index answers /index/static and, without the leave to keep it, /index/dynamic.
+func (s *Clients) Index(noStore bool) func(http.ResponseWriter, *http.Request) error {
+	as := answer.Form{ContentType: "application/json", MaxAge: s.config.MaxAge, NoStore: noStore, Gzip: true}
+	return func(w http.ResponseWriter, r *http.Request) error {
+		parameters, err := parametersOf(w, r)
+		if err != nil {
+			return err
+		}
+		q, _, err := imageQuery(parameters)
+		if err != nil {
+			return err
+		}
+		err = s.answerIndex(w, r, as, q, func(b answer.Book) (*answer.Document, error) {
+			done, err := s.making.TakeNow("index", answer.ClientOf(r))
+			if err != nil {
+				return nil, errNotMade
+			}
+			defer done()
+			return s.indexDocument(r, b, q)
+		})
+		if !errors.Is(err, errNotMade) {
+			return err
+		}
+		done, err := s.making.Take(r.Context(), "index", answer.ClientOf(r))
+		if err != nil {
+			return err
+		}
+		defer done()
+		return s.answerIndex(w, r, as, q, func(b answer.Book) (*answer.Document, error) { return s.indexDocument(r, b, q) })
+	}
+}
+
+// answerIndex answers with the index that q selects, which make makes if it is not
+// at hand.
+func (s *Clients) answerIndex(w http.ResponseWriter, r *http.Request, as answer.Form, q query.Images, make func(answer.Book) (*answer.Document, error)) error {
+	as.Headers = func(h http.Header) {
+		if n := as.Prepared.LeftOut; n > 0 {
+			h.Set(leftOutField, strconv.Itoa(n))
+		}
+	}
+	return s.answerer.AnswerAs(w, r, &as, func(b answer.Book, _ io.Writer) (err error) {
+		as.Prepared, err = s.indexes.Get(r.Context(), b, fmt.Sprintf("%q", q),
+			func() (string, error) { return b.ImagesState(r.Context(), q) },
+			func() (*answer.Document, error) { return make(b) })
+		return err
+	})
+}
+
+func (s *Clients) indexDocument(r *http.Request, b answer.Book, q query.Images) (*answer.Document, error) {
+	results, leftOut, err := s.images(r, b, q)
+	if err != nil {
+		return nil, err
+	}
+	var out bytes.Buffer
+	e := json.NewEncoder(&out)
+	e.SetEscapeHTML(false) // it is never HTML, and appstream labels are full of markup
+	err = e.Encode(flatpakIndex{Registry: registryField(s.config.PublicURL), Results: results})
+	return &answer.Document{Plain: out.Bytes(), LeftOut: leftOut}, err
+}
+
+func (s *Clients) images(r *http.Request, b answer.Book, q query.Images) (results []flatpakRepository, leftOut int, err error) {
+	var found []indexer.RepositoryImages
+	err = s.answerer.Timed("index", func() (err error) {
+		found, err = b.Images(r.Context(), q)
+		return err
+	})
+	results, leftOut = flatpakResults(found, s.owners)
+	return results, leftOut, err
+}
+
+// registryField is publicURL if flatpak reads it as we mean it, else "/", the
+// host that answered. It is resolved against the address of the index, so ""
+// and "." would lead to /index/v2/.
+func registryField(publicURL string) string {
+	if u, err := url.Parse(publicURL); err == nil && u.Host != "" && (u.Scheme == "http" || u.Scheme == "https") {
+		return publicURL
+	}
+	return "/"
+}
+
+// parametersOf reads the parameters of a query of images from the URL and, of
+// a POST, from the form in its body.
+func parametersOf(w http.ResponseWriter, r *http.Request) (url.Values, error) {
+	if r.Method == http.MethodPost && r.ContentLength != 0 {
+		// net/http passes over a body that it does not know as a form, and
+		// without its conditions everything would be found.
+		if t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || t != "application/x-www-form-urlencoded" {
+			return nil, answer.Invalid("Content-Type", "of a query must be application/x-www-form-urlencoded")
+		}
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+	if err := r.ParseForm(); err != nil {
+		return nil, answer.Invalid("parameters", "cannot be read")
+	}
+	return r.Form, nil
+}
+
+// imageQuery reads the parameters of flatpak's index: a key is a condition, its
+// values are alternatives. Conditions are in order of key, so that the same
+// question is the same query whatever order it came in.
+//
+// Keys that are not ours are given back and, on /index, passed over: flatpak
+// filters what it gets itself, so a newer one that sends a parameter more must
+// get too much rather than nothing. But one of our names with an operator that
+// it does not have is an error, since whoever sent it counts on it.
+func imageQuery(parameters url.Values) (q query.Images, unknown []string, err error) {
+	count := 0
+	for _, key := range slices.Sorted(maps.Keys(parameters)) {
+		values := parameters[key]
+		if count += len(values); count > maxParameters {
+			return nil, nil, answer.Invalid("parameters", "more than %d", maxParameters)
+		}
+		if err := checkParameter(key, values); err != nil {
+			return nil, nil, err
+		}
+		c, known, err := condition(key, values)
+		if err != nil {
+			return nil, nil, err
+		}
+		if key == "at" {
+			return nil, nil, answer.Invalid("at", "is not taken here: the index tells of now only")
+		}
+		if !known {
+			unknown = append(unknown, key)
+			continue
+		}
+		q = append(q, c)
+	}
+	return q, unknown, nil
+}
+
+// checkParameter refuses what no database can look for.
+func checkParameter(key string, values []string) error {
+	for _, s := range append([]string{key}, values...) {
+		switch {
+		case len(s) > maxParameter:
+			return answer.Invalid("parameter", "%q: more than %d bytes", answer.Cut(key, 64), maxParameter)
+		case !utf8.ValidString(s), strings.ContainsRune(s, 0):
+			return answer.Invalid("parameter", "%q: no text", answer.Cut(key, 64))
+		}
+	}
+	return nil
+}
+
+// condition reads one parameter; known is false if the key is none of ours.
+//
+// The name of a label or annotation may hold colons, so only an operator at
+// the very end counts. A label whose name ends in ":exists" can be asked for by
+// "label:NAME:exists:matches" with a value without stars.
+func condition(key string, values []string) (c query.Condition, known bool, err error) {
+	head, rest, _ := strings.Cut(key, ":")
+	c = query.Condition{Field: query.Field(head), Op: query.OpEquals, Values: values}
+	switch c.Field {
+	case query.FieldLabel, query.FieldAnnotation:
+		return named(c, key, rest)
+	case query.FieldTag:
+		if rest == "matches" {
+			c.Op = query.OpMatches
+			return c, true, nil
+		}
+	case query.FieldRepository, query.FieldOS, query.FieldArchitecture:
+	default:
+		return c, false, nil
+	}
+	if head != key {
+		return c, true, answer.Invalid("parameter", "%q: %s has no such operator", answer.Cut(key, 64), head)
+	}
+	return c, true, nil
+}
+
+// named reads the rest of the key of a label or annotation: NAME, NAME:exists
+// or NAME:matches.
+func named(c query.Condition, key, rest string) (query.Condition, bool, error) {
+	c.Name = rest
+	if name, ok := strings.CutSuffix(rest, ":matches"); ok {
+		c.Name, c.Op = name, query.OpMatches
+	} else if name, ok := strings.CutSuffix(rest, ":exists"); ok {
+		// The specification leaves open what another value than 1 means. To
+		// take 0 for "exists" would give the opposite of what was asked.
+		if slices.ContainsFunc(c.Values, func(v string) bool { return v != "1" }) {
+			return c, true, answer.Invalid("parameter", "%q: the value must be 1", answer.Cut(key, 64))
+		}
+		c.Name, c.Op, c.Values = name, query.OpExists, nil
+	}
+	if c.Name == "" {
+		return c, true, answer.Invalid("parameter", "%q: names no %s", answer.Cut(key, 64), c.Field)
+	}
+	return c, true, nil
+}
+
+// TellFlatpak never says 500: flatpak repeats a request that was answered 500
+// six times at once, and one that was answered 503 once (seen of 1.14.10).
+func TellFlatpak(w http.ResponseWriter, code int, text string) {
+	if code == http.StatusInternalServerError {
+		code = http.StatusServiceUnavailable
+		w.Header().Set("Retry-After", "1")
+	}
+	answer.TellText(w, code, text)
+}

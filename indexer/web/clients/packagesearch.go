@@ -1,0 +1,175 @@
+package clients
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/query"
+	"github.com/portbook/portbook/indexer/web/answer"
+)
+
+// packagePage is how many packages an answer has: 50, as pesde's registry
+// (registry/src/endpoints/search.rs of branch 0.7).
+const packagePage = 50
+
+// packagesAnswer is the answer of pesde's GET /v1/search and /v0/search.
+type packagesAnswer struct {
+	Data  []packageResponse `json:"data"`
+	Count int               `json:"count" doc:"of all pages; exact below 10,000"`
+}
+
+// packageResponse is a repository as pesde's clients know a package.
+type packageResponse struct {
+	Name        string           `json:"name"`
+	Version     string           `json:"version" doc:"its tag of the highest version; if it has none, the tag that speaks for it"`
+	Targets     []packageTarget  `json:"targets" doc:"platforms of its images"`
+	Description string           `json:"description,omitempty"`
+	PublishedAt answer.Timestamp `json:"published_at" doc:"when anything under it last changed"`
+	License     string           `json:"license,omitempty"`
+}
+
+type packageTarget struct {
+	Kind string `json:"kind" doc:"os_architecture[_variant]"`
+	Lib  bool   `json:"lib"`
+	Bin  bool   `json:"bin"`
+}
+
+// Search answers two protocols that have one address: pesde's client sends
+// query and offset, docker and podman send q.
+func (s *Clients) Search(w http.ResponseWriter, r *http.Request) error {
+	v := r.URL.Query()
+	if !v.Has("query") && !v.Has("offset") {
+		return s.dockerSearch(w, r)
+	}
+	var refused *answer.Refusal
+	err := s.PackageSearch(w, r)
+	switch {
+	case errors.As(err, &refused):
+		return err
+	case errors.Is(err, indexer.ErrInvalid): // in the shape of that protocol
+		answer.TellJSON(w, http.StatusBadRequest, answer.Told(err))
+		return nil
+	}
+	return err
+}
+
+// PackageSearch answers pesde's search: 50 from offset on; without a query what
+// changed last.
+func (s *Clients) PackageSearch(w http.ResponseWriter, r *http.Request) error {
+	v := r.URL.Query()
+	offset := 0
+	if text := v.Get("offset"); text != "" {
+		var err error
+		if offset, err = strconv.Atoi(text); err != nil && !errors.Is(err, strconv.ErrRange) || offset < 0 {
+			return answer.Invalid("offset", "is %.64q: write a number from 0", text)
+		}
+	}
+	q, err := query.Parse(v.Get("query"), time.Now())
+	if err != nil {
+		answer.TellJSON(w, http.StatusBadRequest, fmt.Sprintf("failed to parse query: %s", err))
+		return nil
+	}
+	q = q.Page(packagePage, offset)
+	as := answer.Form{ContentType: "application/json", MaxAge: s.config.MaxAge, Gzip: true}.Of(q)
+	return s.answerer.Answer(w, r, as, func(b answer.Book, out io.Writer) error {
+		var found indexer.Results
+		err := s.answerer.Timed("package", func() (err error) {
+			found, err = searchPackages(r, b, q)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if offset > query.MaxOffset { // else whoever asks until nothing comes would never end
+			found.Items = nil
+		}
+		versions, err := b.Versions(r.Context(), answer.Map(found.Items, func(i indexer.Result) string { return i.Name }))
+		if err != nil {
+			return err
+		}
+		packages := answer.Map(found.Items, func(i indexer.Result) packageResponse { return packageOf(i, versions[i.Name]) })
+		return json.NewEncoder(out).Encode(packagesAnswer{packages, found.Total})
+	})
+}
+
+// searchPackages is a search in which words count that stand in the middle of a name
+// too, as pesde's registry has it. To look for those takes a look at every name, so
+// it is done only where the words themselves find less than a page.
+func searchPackages(r *http.Request, b answer.Book, q query.Query) (indexer.Results, error) {
+	found, err := b.Search(r.Context(), q)
+	if err != nil || found.Total >= packagePage {
+		return found, err
+	}
+	text := substrings(q)
+	wide, err := query.Parse(text, time.Now())
+	if text == "" || err != nil { // it is too long
+		return found, nil
+	}
+	return b.Search(r.Context(), wide.Page(q.Limit, q.Offset))
+}
+
+// substrings returns the text of a query for names that hold the words of q, as words
+// of their own or not; "" if q is not words alone.
+func substrings(q query.Query) string {
+	var terms []string
+	for _, c := range q.Clauses {
+		if len(c) != 1 || c[0].Field != query.FieldText || c[0].Not || c[0].Phrase || c[0].Tag != "" || len(c[0].Words) == 0 {
+			return ""
+		}
+		for _, w := range c[0].Words {
+			terms = append(terms, w+" OR repo:*"+w+"*")
+		}
+	}
+	return strings.Join(terms, " ")
+}
+
+// packageOf returns a result as a package. versions are its tags that look like one.
+func packageOf(r indexer.Result, versions []string) packageResponse {
+	p := packageResponse{
+		Name: r.Name, Version: r.Leading, Targets: targetsOf(r.Facts),
+		Description: answer.OneLine(r.Description, answer.MaxDescription), PublishedAt: answer.Timestamp{Time: r.UpdatedAt},
+	}
+	if len(versions) > 0 {
+		p.Version = slices.MinFunc(versions, answer.CompareTags)
+	}
+	for _, fact := range r.Facts {
+		if licence, ok := strings.CutPrefix(fact, "licence:"); ok {
+			p.License = licence
+		}
+	}
+	return p
+}
+
+// targetsOf returns a target for each platform among facts, in order of its kind. A
+// platform with a variant has a fact without it too, which is no other platform.
+func targetsOf(facts []string) []packageTarget {
+	platforms := map[string]bool{}
+	for _, fact := range facts {
+		if platform, ok := strings.CutPrefix(fact, "platform:"); ok {
+			platforms[platform] = true
+		}
+	}
+	for platform := range maps.Clone(platforms) {
+		if parts := strings.Split(platform, "/"); len(parts) > 2 {
+			delete(platforms, parts[0]+"/"+parts[1])
+		}
+	}
+	kinds := map[string]bool{}
+	for platform := range platforms {
+		kinds[strings.ReplaceAll(platform, "/", "_")] = true
+	}
+	targets := []packageTarget{}
+	for _, kind := range slices.Sorted(maps.Keys(kinds)) {
+		targets = append(targets, packageTarget{Kind: kind, Bin: true})
+	}
+	return targets
+}
