@@ -37,16 +37,16 @@ func TestPoolDefaults(t *testing.T) {
 	if fresh > 10 || fresh == 0 {
 		t.Errorf("%d connections of a fresh writer, want 1 to 10: nothing is to be done", fresh)
 	}
-	most := f.watchBackends(pool, "db_app", func() { searchAll(t, indexer, 60, 3*time.Second) })
+	most := f.watchBackends(pool, "db_app", func() { searchAll(t, indexer, 100, 3*time.Second) })
 	if most > 25 || most < 10 {
-		t.Errorf("%d connections while 60 clients search, want 10 or more and at most 25", most)
+		t.Errorf("%d connections while 100 clients search, want 10 or more and at most 25", most)
 	}
 	start := time.Now()
 	within(t, patience, "5 connections are left", func() bool { return f.backends(pool, "db_app") <= 5 })
 	if n := f.watchBackends(pool, "db_app", func() { time.Sleep(2 * time.Second) }); n > 6 { // one may be at work
 		t.Errorf("there are %d connections again though nobody asks", n)
 	}
-	t.Logf("%d connections of a fresh writer, %d while 60 clients search, 5 after %v", fresh, most, time.Since(start).Round(time.Second))
+	t.Logf("%d connections of a fresh writer, %d while 100 clients search, 5 after %v", fresh, most, time.Since(start).Round(time.Second))
 }
 
 // Requests that hang in the database must not keep pushes out of the book, nor
