@@ -1,7 +1,7 @@
 # What people do with this repository. Each target gets what it needs by itself;
 # the work is done by the programs and scripts in deploy/.
 .DEFAULT_GOAL := help
-.PHONY: help up test check bench bench-search bench-pages screenshots golden need-go
+.PHONY: help up test lint check bench bench-search bench-pages screenshots golden need-go
 
 # An address, a folder and yes or no; empty takes the default of deploy/up.
 ADDR    ?=
@@ -21,7 +21,10 @@ up: need-go ## run everything on this machine; Ctrl-C stops it
 test: need-go ## run all tests, with real clients
 	@deploy/test.sh
 
-check: need-go ## gofmt, vet, staticcheck, tidy, race detector
+lint: need-go ## gofmt, vet, staticcheck, imports, doc comments, width of lines
+	@deploy/lint.sh
+
+check: need-go ## lint, tidy, race detector
 	@deploy/check.sh
 
 bench: need-go ## measure, beside a client that keeps nothing; JSON=file BIG=no
