@@ -1,7 +1,7 @@
 //go:build unix
 
-// Package config_test starts the real registry with each configuration, pushes
-// an image through it, reads it back, and looks at what the indexer is told.
+// Package config_test starts the real registry with each configuration, pushes an
+// image, reads it back, and checks the events that the indexer receives.
 package config_test
 
 import (
@@ -38,7 +38,7 @@ func TestFilesystem(t *testing.T) {
 		t.Errorf("%d blobs in the root directory, %v", len(blobs), err)
 	}
 	if strings.Contains(p.Log(), token) {
-		t.Errorf("the indexer's token is in the log:\n%s", p.Log())
+		t.Errorf("the log has the indexer's token:\n%s", p.Log())
 	}
 	if !strings.Contains(p.Log(), "PUT /v2/"+repository+"/manifests/v1") {
 		t.Errorf("no access log:\n%s", p.Log())
@@ -63,9 +63,8 @@ func TestHtpasswd(t *testing.T) {
 	}
 }
 
-// A second registry on the same directory, readonly, without events and without
-// a cache, must show what the first has, no longer show what the first deleted,
-// and write nothing.
+// A second registry on the same directory, read-only, without notifications or
+// cache, shows the content of the first, notices its deletions, and refuses writes.
 func TestReadonly(t *testing.T) {
 	t.Parallel()
 	receiver := registrytest.NewReceiver(t)
@@ -100,7 +99,7 @@ func checkSeesDelete(t *testing.T, writer, reader *push.Client) {
 	wantStatus(t, http.StatusNotFound, err)
 }
 
-// The environment must be able to set what the comments say it can.
+// Variables set the endpoint in each way that filesystem.yml describes.
 func TestEndpointByEnvironment(t *testing.T) {
 	t.Parallel()
 	tests := map[string]func(url string) []string{
@@ -133,8 +132,7 @@ func TestEndpointByEnvironment(t *testing.T) {
 	}
 }
 
-// A second endpoint must be possible without a change of the file, and pulls
-// must come if asked for.
+// Variables add a second endpoint and turn pull events on.
 func TestSecondEndpointAndPulls(t *testing.T) {
 	t.Parallel()
 	first, second := registrytest.NewReceiver(t), registrytest.NewReceiver(t)
@@ -152,7 +150,7 @@ func TestSecondEndpointAndPulls(t *testing.T) {
 	second.Wait(t, "push", tagged("v1"))
 }
 
-// The debug listener must come with its address alone, and have the number that
+// REGISTRY_HTTP_DEBUG_ADDR alone starts the debug listener, which has the metric that
 // doc/registry.md says to watch.
 func TestMetrics(t *testing.T) {
 	t.Parallel()
@@ -166,8 +164,8 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-// All repositories must fit on one page of the catalog: with a border between
-// a/0 and its parent a, distribution v3.1.2 drops the connection.
+// All repositories fit on one page of the catalog. Distribution v3.1.2 breaks the
+// connection if a page ends between a/0 and its parent a.
 func TestCatalog(t *testing.T) {
 	t.Parallel()
 	p := registrytest.StartProcess(t, registrytest.ProcessConfig{})
@@ -176,15 +174,14 @@ func TestCatalog(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	want := `{"repositories":["a/0","a"]}` // the order of a walk, not of bytes
+	want := `{"repositories":["a/0","a"]}` // in the order of a directory walk
 	if got := get(t, p.URL+"/v2/_catalog?n=100000"); strings.TrimSpace(got) != want {
 		t.Errorf("catalog %s, want %s", got, want)
 	}
 }
 
-// What the files share must be the same in all, since only filesystem.yml gives
-// the reasons; and no key may be misspelt, since the registry ignores those that
-// it does not know.
+// All files agree in the settings that they share, because only filesystem.yml
+// explains them. No key is misspelt, because the registry ignores unknown keys.
 func TestFilesAgree(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("*.yml")
@@ -192,7 +189,7 @@ func TestFilesAgree(t *testing.T) {
 		t.Fatal(err)
 	}
 	if want := []string{"filesystem.yml", "htpasswd.yml", "redis.yml", "s3.yml", "token.yml"}; !slices.Equal(files, want) {
-		t.Fatalf("files %q, want %q: each has a test", files, want)
+		t.Fatalf("files %q, want %q: add a test for a new file", files, want)
 	}
 	want := shared(t, "filesystem.yml")
 	for _, file := range files {
@@ -202,7 +199,7 @@ func TestFilesAgree(t *testing.T) {
 	}
 }
 
-// shared reads a file and leaves out what is its own.
+// shared returns the settings of a file that all files share.
 func shared(t *testing.T, file string) configuration.Configuration {
 	t.Helper()
 	text, err := os.ReadFile(file)
@@ -220,7 +217,8 @@ func shared(t *testing.T, file string) configuration.Configuration {
 	return c
 }
 
-// start starts the real registry with a file of this directory, telling receiver.
+// start starts the real registry with a file of this directory and receiver as its
+// endpoint.
 func start(t *testing.T, receiver *registrytest.Receiver, file string, env ...string) *registrytest.Process {
 	t.Helper()
 	return registrytest.StartProcess(t, registrytest.ProcessConfig{
@@ -228,8 +226,8 @@ func start(t *testing.T, receiver *registrytest.Receiver, file string, env ...st
 	})
 }
 
-// checkPush pushes an image, reads it back with its blobs, and returns the one
-// event that came of it: with the token, and not about a blob.
+// checkPush pushes an image, reads it and its layer back, and returns the event of
+// the push. The event has the token, and no blob has an event.
 func checkPush(t *testing.T, c *push.Client, receiver *registrytest.Receiver) registrytest.Event {
 	t.Helper()
 	content := []byte("a layer")
@@ -241,7 +239,7 @@ func checkPush(t *testing.T, c *push.Client, receiver *registrytest.Receiver) re
 	if err != nil || got.Digest != desc.Digest {
 		t.Fatalf("fetched %v, %v; want %v", got, err, desc)
 	}
-	blob, err := c.Blob(t.Context(), repository, content) // there already: for its digest
+	blob, err := c.Blob(t.Context(), repository, content) // pushed already; returns the digest
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -256,19 +254,19 @@ func checkPush(t *testing.T, c *push.Client, receiver *registrytest.Receiver) re
 	return e
 }
 
-// checkNoBlobs looks at what came until now. Events come in order, so those of
-// the blobs would have come before that of their manifest.
+// checkNoBlobs checks that no event so far is about a blob. Events are sent in order,
+// so those of blobs would have come before that of their manifest.
 func checkNoBlobs(t *testing.T, receiver *registrytest.Receiver) {
 	t.Helper()
 	for _, e := range receiver.Events() {
 		if e.Target.MediaType == "application/octet-stream" {
-			t.Errorf("event of a blob: %+v", e)
+			t.Errorf("unexpected event for a blob: %+v", e)
 		}
 	}
 }
 
-// checkDelete deletes what checkPush pushed. The event has no media type, and
-// must come all the same.
+// checkDelete deletes the image that checkPush pushed and waits for the event. It has
+// no media type, so the ignored media types do not stop it.
 func checkDelete(t *testing.T, c *push.Client, receiver *registrytest.Receiver) {
 	t.Helper()
 	desc, _, err := c.Fetch(t.Context(), repository, "v1")

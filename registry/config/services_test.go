@@ -23,7 +23,7 @@ import (
 	"github.com/portbook/portbook/registry/registrytest"
 )
 
-// Two replicas must share the cache, so that each sees the other's deletes.
+// Two replicas share the cache, so each notices the other's deletions.
 func TestRedis(t *testing.T) {
 	t.Parallel()
 	addr := startRedis(t)
@@ -34,13 +34,13 @@ func TestRedis(t *testing.T) {
 	})
 	checkPush(t, p.Push, receiver)
 	if got := redisCommand(t, addr, "DBSIZE"); got == ":0" {
-		t.Error("nothing in Redis: the cache is not used")
+		t.Error("Redis is empty: the registry does not use it")
 	}
 	checkSeesDelete(t, p.Push, replica.Push)
 }
 
-// startRedis starts a Redis of the test's own and returns its address. Where
-// redis-server is missing the test is skipped, but fails with CI set.
+// startRedis starts a Redis for this test and returns its address. If redis-server is
+// not installed, it skips the test, or fails it if CI is set.
 func startRedis(t *testing.T) string {
 	t.Helper()
 	path, err := exec.LookPath("redis-server")
@@ -58,7 +58,7 @@ func startRedis(t *testing.T) string {
 	return addr
 }
 
-// missing skips a test for want of a program, or fails it where all must run.
+// missing skips the test, or fails it if CI is set.
 func missing(t *testing.T, what string) {
 	t.Helper()
 	if os.Getenv("CI") != "" {
@@ -67,7 +67,7 @@ func missing(t *testing.T, what string) {
 	t.Skip(what)
 }
 
-// redisCommand sends one command and returns the line of the answer.
+// redisCommand sends one command and returns the first line of the answer.
 func redisCommand(t *testing.T, addr, command string) string {
 	t.Helper()
 	conn, err := net.Dial("tcp", addr)
@@ -105,8 +105,8 @@ func TestS3(t *testing.T) {
 	}
 }
 
-// startS3 starts an S3 in memory with one bucket and returns its URL. It takes
-// any key, so the test says nothing of rights.
+// startS3 starts an S3 server in memory with one bucket and returns its URL. It
+// accepts any key.
 func startS3(t *testing.T, bucket string) string {
 	t.Helper()
 	backend := s3mem.New()
@@ -119,7 +119,7 @@ func startS3(t *testing.T, bucket string) string {
 	return server.URL
 }
 
-// waitListening waits until somebody listens on addr.
+// waitListening waits until addr accepts connections, for at most 30 s.
 func waitListening(t *testing.T, addr string) {
 	t.Helper()
 	deadline := time.After(30 * time.Second)
@@ -134,13 +134,13 @@ func waitListening(t *testing.T, addr string) {
 		select {
 		case <-again.C:
 		case <-deadline:
-			t.Fatalf("nobody listens on %s: %v", addr, err)
+			t.Fatalf("nothing listens on %s: %v", addr, err)
 		}
 	}
 }
 
-// get reads a page. The debug listener may begin to listen a little after the
-// registry answers, so it waits for that.
+// get returns the body of a page. It first waits for the listener, because the debug
+// listener may start a little later than the registry itself.
 func get(t *testing.T, url string) string {
 	t.Helper()
 	waitListening(t, strings.Split(url, "/")[2])

@@ -37,7 +37,7 @@ func TestToken(t *testing.T) {
 	}
 }
 
-// claims are those of a token that lets pull from and push to the repository.
+// claims returns the claims of a token to pull from and push to the repository.
 func claims(service string) map[string]any {
 	return map[string]any{
 		"iss": "portbook", "aud": service, "sub": "pusher",
@@ -48,7 +48,7 @@ func claims(service string) map[string]any {
 	}
 }
 
-// sign makes a JSON Web Token (RFC 7519) signed with EdDSA (RFC 8037).
+// sign returns a JSON Web Token (RFC 7519) signed with EdDSA (RFC 8037).
 func sign(t *testing.T, key ed25519.PrivateKey, claims map[string]any) string {
 	t.Helper()
 	header := map[string]any{"alg": "EdDSA", "typ": "JWT", "kid": "test"}

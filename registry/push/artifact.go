@@ -7,9 +7,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// Index pushes an image index of manifests that are in the repository already;
-// the registry refuses one whose manifests it lacks. Reference is a tag, or ""
-// to push by digest alone.
+// Index pushes an image index. Its manifests must be in the repository already, or
+// the registry refuses it. Reference is a tag, or "" to push by digest only.
 func (c *Client) Index(ctx context.Context, repository, reference string, manifests []ocispec.Descriptor, annotations map[string]string) (ocispec.Descriptor, error) {
 	return c.document(ctx, repository, reference, ocispec.MediaTypeImageIndex, ocispec.Index{
 		Versioned:   specs.Versioned{SchemaVersion: 2},
@@ -19,8 +18,8 @@ func (c *Client) Index(ctx context.Context, repository, reference string, manife
 	})
 }
 
-// DockerList is Index for a Docker manifest list, the index of Docker schema 2
-// images.
+// DockerList is like Index but pushes a Docker manifest list, the index of Docker
+// schema 2 images.
 func (c *Client) DockerList(ctx context.Context, repository, reference string, manifests []ocispec.Descriptor) (ocispec.Descriptor, error) {
 	return c.document(ctx, repository, reference, DockerManifestList, ocispec.Index{
 		Versioned: specs.Versioned{SchemaVersion: 2},
@@ -29,8 +28,8 @@ func (c *Client) DockerList(ctx context.Context, repository, reference string, m
 	})
 }
 
-// list makes no manifests an empty list: nil would be written as null, and the
-// spec asks for an array.
+// list returns manifests, or an empty slice for nil: image-spec requires an array,
+// and encoding/json writes nil as null.
 func list(manifests []ocispec.Descriptor) []ocispec.Descriptor {
 	if manifests == nil {
 		return []ocispec.Descriptor{}
@@ -38,26 +37,26 @@ func list(manifests []ocispec.Descriptor) []ocispec.Descriptor {
 	return manifests
 }
 
-// A Blob is content with the media type that a manifest names for it.
+// A Blob is the content and the descriptor of a config or layer.
 type Blob struct {
 	MediaType   string
 	Data        []byte
 	Annotations map[string]string // of the descriptor
 }
 
-// An ArtifactSpec says what artifact to make: a manifest that is not an image,
+// An ArtifactSpec describes an artifact to push: a manifest that is not an image,
 // such as a signature, an SBOM or a chart (image-spec v1.1, manifest.md,
 // "Guidelines for Artifact Usage").
 type ArtifactSpec struct {
 	ArtifactType string
-	Config       *Blob               // nil is the empty config, {}
-	Subject      *ocispec.Descriptor // what it refers to; need not exist; or nil
-	Layers       []Blob              // none is one empty layer, as image-spec asks
+	Config       *Blob               // nil means the empty config, {}
+	Subject      *ocispec.Descriptor // may be nil, and need not exist in the registry
+	Layers       []Blob              // none means one empty layer, as image-spec requires
 	Annotations  map[string]string   // of the manifest
 }
 
-// Artifact makes an artifact and pushes it. Reference is a tag, or "" to push
-// by digest alone, as referrers are.
+// Artifact builds and pushes an artifact. Reference is a tag, or "" to push by
+// digest only, as referrers usually are.
 func (c *Client) Artifact(ctx context.Context, repository, reference string, spec ArtifactSpec) (ocispec.Descriptor, error) {
 	empty := Blob{MediaType: ocispec.MediaTypeEmptyJSON, Data: ocispec.DescriptorEmptyJSON.Data}
 	if spec.Config == nil {
@@ -94,8 +93,8 @@ func (c *Client) blobs(ctx context.Context, repository string, blobs []Blob) ([]
 	return descs, nil
 }
 
-// bare is a descriptor without its platform and annotations, as a subject is
-// written.
+// bare returns d without its platform and annotations, which a subject does not
+// have.
 func bare(d *ocispec.Descriptor) *ocispec.Descriptor {
 	if d == nil {
 		return nil

@@ -1,11 +1,10 @@
-// Package push makes images and other OCI content and pushes them to a
-// registry over HTTP. Tests, the benchmark and the sample images use it.
+// Package push builds images and other OCI content and pushes them to a registry
+// over HTTP. Tests, the benchmark and the sample images use it.
 //
-// The same input gives the same bytes and so the same digests, on every
-// machine and with every release of Go: times are given, never taken from the
-// clock, and files are stored, not compressed. It knows nothing of daemons,
-// docker's login files or the token server; it reads content back only so that
-// a test can compare.
+// The same input gives the same bytes and digests on every machine and with every
+// release of Go: no time comes from the clock, and files are stored uncompressed.
+// The package does not use daemons, docker's login files or token servers. It reads
+// content back only for tests.
 package push
 
 import (
@@ -18,16 +17,16 @@ import (
 	"time"
 )
 
-// timeout bounds one request, body included. Everything here is small; a
-// registry that needs a minute is stuck, and a test should say so.
+// timeout is the longest time of a request with its body: 1 minute. All content
+// here is small, so a slower registry hangs, and the test should fail.
 const timeout = time.Minute
 
-// errorBody is the most bytes of a refusal that an Error keeps: enough for the
-// code and message of distribution's JSON errors, short enough for a log line.
+// errorBody is the most bytes of an answer that an Error keeps: 300, enough for the
+// code and message of distribution's JSON errors, and short enough for a log line.
 const errorBody = 300
 
-// A Client pushes to one registry. It is safe for concurrent use as long as
-// its fields are not changed.
+// A Client pushes to one registry. It is safe for concurrent use while its fields
+// do not change.
 type Client struct {
 	Base string       // scheme, host and port: http://127.0.0.1:5000
 	HTTP *http.Client // used for every request
@@ -38,22 +37,22 @@ type Client struct {
 
 // New returns a client of the registry at base, without credentials.
 //
-// It has its own transport: the notification sender of a registry in the same
-// process closes the idle connections of http.DefaultTransport after each event
+// The client has its own transport, because a registry in the same process closes
+// the idle connections of http.DefaultTransport after each event that it sends
 // (distribution v3.1.2, notifications/http.go, Write).
 func New(base string) *Client {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.MaxIdleConnsPerHost = 64 // the benchmark's most concurrent pushes
+	transport.MaxIdleConnsPerHost = 64 // the benchmark runs at most 64 pushes at once
 	return &Client{
 		Base: base,
 		HTTP: &http.Client{Transport: transport, Timeout: timeout, CheckRedirect: dropCredentials},
 	}
 }
 
-// dropCredentials follows a redirect without credentials if it leaves the host
-// and port. A registry on S3 redirects blob reads to signed URLs, and S3 answers
-// 400 to a signed URL with an Authorization header; net/http itself keeps the
-// header between two ports of one host.
+// dropCredentials removes the credentials from a redirect to another host or port.
+// A registry on S3 redirects reads of blobs to signed URLs, and S3 answers 400 to a
+// signed URL with an Authorization header. net/http removes the header for another
+// host only, not for another port.
 func dropCredentials(r *http.Request, via []*http.Request) error {
 	if len(via) >= 10 {
 		return http.ErrUseLastResponse
@@ -64,9 +63,9 @@ func dropCredentials(r *http.Request, via []*http.Request) error {
 	return nil
 }
 
-// An Error is an answer of the registry that is not the one asked for.
+// An Error is an answer of the registry with another status than that of success.
 type Error struct {
-	Op     string // what was asked, with its operands: put manifest "demo/app:v1"
+	Op     string // the operation with its operands: put manifest "demo/app" "v1"
 	Status int    // HTTP status
 	Body   string // the first bytes of the answer
 }
@@ -75,18 +74,18 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("%s: status %d: %s", e.Op, e.Status, e.Body)
 }
 
-// A call is one request and the only status that is success.
+// A call is one request.
 type call struct {
 	op          string // see Error.Op
 	method, url string
 	contentType string
 	accept      []string
 	body        []byte
-	want        int
-	limit       int64 // most bytes of the answer that are read; more is an error
+	want        int   // the status of success; any other is an Error
+	limit       int64 // the most bytes of the answer; a longer answer is an error
 }
 
-// do makes the request and returns the header and the body of the answer.
+// do sends the request and returns the header and the body of the answer.
 func (c *Client) do(ctx context.Context, q call) (http.Header, []byte, error) {
 	req, err := c.request(ctx, q)
 	if err != nil {
@@ -98,7 +97,7 @@ func (c *Client) do(ctx context.Context, q call) (http.Header, []byte, error) {
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != q.want {
-		// What cannot be read of a refusal is only missing in the message.
+		// If the body cannot be read, the message is shorter.
 		text, _ := io.ReadAll(io.LimitReader(resp.Body, errorBody))
 		return nil, nil, &Error{Op: q.op, Status: resp.StatusCode, Body: string(text)}
 	}
@@ -109,7 +108,7 @@ func (c *Client) do(ctx context.Context, q call) (http.Header, []byte, error) {
 	return resp.Header, body, nil
 }
 
-// readAll reads r, which must not hold more than limit bytes.
+// readAll returns all of r. It fails if that is more than limit bytes.
 func readAll(r io.Reader, limit int64) ([]byte, error) {
 	b, err := io.ReadAll(io.LimitReader(r, limit+1))
 	if err != nil {
@@ -142,13 +141,13 @@ func (c *Client) request(ctx context.Context, q call) (*http.Request, error) {
 	return req, nil
 }
 
-// url is the address of a resource of a repository: kind is manifests, blobs.
+// url returns the URL of a resource of a repository. Kind is manifests or blobs.
 func (c *Client) url(repository, kind, reference string) string {
 	return c.Base + "/v2/" + repository + "/" + kind + "/" + reference
 }
 
-// uploadURL is where an upload that was begun at begun is finished: the
-// registry's Location, which may be relative, with the digest added.
+// uploadURL returns the URL that ends an upload: location, which may be relative to
+// begun, with the digest added. Begun is the URL of the request that began it.
 func uploadURL(begun, location, dgst string) (string, error) {
 	from, err := url.Parse(begun)
 	if err != nil {

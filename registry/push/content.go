@@ -20,25 +20,25 @@ const (
 	DockerLayerGzip    = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 )
 
-// octetStream is what a blob is sent as. Any other type would do but one: with
-// authentication on, the registry reads a body sent as a form, curl's default,
-// while it looks for the parameter "from" (registry/handlers/app.go, authorized).
+// octetStream is the Content-Type of uploads of blobs. It must not be that of a
+// form, which is curl's default: with authentication on, the registry then consumes
+// the body to look for the parameter "from" (registry/handlers/app.go, authorized).
 const octetStream = "application/octet-stream"
 
 const (
-	maxManifest = 4 << 20  // bytes; the registry stores no larger manifest
-	maxBlob     = 64 << 20 // bytes; our layers are small, this only ends a mistake
-	maxAnswer   = 64 << 10 // bytes; the answers to writes are empty
+	maxManifest = 4 << 20  // bytes; the registry refuses larger manifests
+	maxBlob     = 64 << 20 // bytes; far more than our layers have
+	maxAnswer   = 64 << 10 // bytes; far more than an answer to a write has
 )
 
-// manifestTypes is what Manifests are asked for as. The registry answers 404
-// for an OCI manifest or index whose type is not listed.
+// manifestTypes is the Accept header of reads of manifests. The registry answers
+// 404 for an OCI manifest or index whose media type is not listed.
 var manifestTypes = []string{
 	ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageIndex, DockerManifest, DockerManifestList,
 }
 
 // Blob pushes data and returns its descriptor, with the media type
-// application/octet-stream. A blob that the repository has is not sent again.
+// application/octet-stream. It does not send data that the repository has already.
 func (c *Client) Blob(ctx context.Context, repository string, data []byte) (ocispec.Descriptor, error) {
 	desc := describe(octetStream, data)
 	has, err := c.hasBlob(ctx, repository, desc.Digest)
@@ -48,7 +48,7 @@ func (c *Client) Blob(ctx context.Context, repository string, data []byte) (ocis
 	return desc, c.upload(ctx, repository, desc.Digest, data)
 }
 
-// typedBlob is Blob with the media type that a manifest shall name.
+// typedBlob is like Blob but sets the media type of the descriptor.
 func (c *Client) typedBlob(ctx context.Context, repository, mediaType string, data []byte) (ocispec.Descriptor, error) {
 	desc, err := c.Blob(ctx, repository, data)
 	desc.MediaType = mediaType
@@ -67,7 +67,8 @@ func (c *Client) hasBlob(ctx context.Context, repository string, dgst digest.Dig
 	return err == nil, err
 }
 
-// upload sends a blob in one piece: POST opens the upload, PUT ends it.
+// upload sends a blob in one piece: POST begins the upload, PUT sends data and ends
+// it.
 func (c *Client) upload(ctx context.Context, repository string, dgst digest.Digest, data []byte) error {
 	begin := call{
 		op:     fmt.Sprintf("begin upload to %q", repository),
@@ -90,8 +91,8 @@ func (c *Client) upload(ctx context.Context, repository string, dgst digest.Dige
 	return err
 }
 
-// Manifest pushes body as it is. Reference is a tag, or "" to push by digest
-// alone. It fails if the registry answers with another digest.
+// Manifest pushes body unchanged. Reference is a tag, or "" to push by digest only.
+// It fails if the registry answers with another digest.
 func (c *Client) Manifest(ctx context.Context, repository, reference, mediaType string, body []byte) (ocispec.Descriptor, error) {
 	desc := describe(mediaType, body)
 	if reference == "" {
@@ -113,9 +114,9 @@ func (c *Client) Manifest(ctx context.Context, repository, reference, mediaType 
 	return desc, nil
 }
 
-// Fetch reads a manifest or index back. Reference is a tag or a digest. The
-// digest of the descriptor is computed from the bytes; the registry is believed
-// for the media type.
+// Fetch returns a manifest or index and its descriptor. Reference is a tag or a
+// digest. The digest of the descriptor is computed from the bytes; its media type is
+// the one that the registry answers.
 func (c *Client) Fetch(ctx context.Context, repository, reference string) (ocispec.Descriptor, []byte, error) {
 	header, body, err := c.do(ctx, call{
 		op:     fmt.Sprintf("get manifest %q %q", repository, reference),
@@ -128,7 +129,7 @@ func (c *Client) Fetch(ctx context.Context, repository, reference string) (ocisp
 	return describe(header.Get("Content-Type"), body), body, nil
 }
 
-// FetchBlob reads a blob back. It fails if the bytes do not have the digest.
+// FetchBlob returns the bytes of a blob. It fails if they do not have the digest.
 func (c *Client) FetchBlob(ctx context.Context, repository string, dgst digest.Digest) ([]byte, error) {
 	op := fmt.Sprintf("get blob \"%s@%s\"", repository, dgst)
 	_, body, err := c.do(ctx, call{

@@ -11,13 +11,13 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// An ImageSpec says what image to make. The zero value is a linux/amd64 image
-// of 1970 without layers.
+// An ImageSpec describes an image to push. The zero value is an image for
+// linux/amd64 without layers, created at the Unix epoch.
 type ImageSpec struct {
-	OS           string // "" is linux
-	Architecture string // "" is amd64
+	OS           string // "" means linux
+	Architecture string // "" means amd64
 	Variant      string
-	Created      time.Time // zero is the Unix epoch
+	Created      time.Time // zero means the Unix epoch
 	Author       string
 
 	Labels      map[string]string // of the config
@@ -28,30 +28,30 @@ type ImageSpec struct {
 	Env          []string
 	Entrypoint   []string
 	Cmd          []string
-	ExposedPorts []string // 8080/tcp
+	ExposedPorts []string // such as 8080/tcp
 	History      []ocispec.History
 
-	// Files, path to content, become the first layer: a gzipped tar, stored
-	// rather than compressed.
+	// Files maps paths to contents. They become the first layer, a gzip file with
+	// stored blocks.
 	Files map[string]string
-	// Layers are pushed as they are, after Files: a tar, or a gzipped tar.
+	// Layers follow Files, and are pushed unchanged. Each is a tar or a gzipped tar.
 	Layers [][]byte
 
-	// RawConfig is pushed as the config as it is, whatever it holds. It takes
-	// the place of all that the fields above put into the config.
+	// RawConfig, if not nil, is pushed as the config, and the fields above that
+	// belong to a config have no effect. It need not be valid.
 	RawConfig []byte
 
-	// Docker makes a Docker schema 2 image. That schema knows no annotations,
-	// subject or artifact type; if given they are written all the same.
+	// Docker makes a Docker schema 2 image. That schema has no annotations, subject
+	// or artifact type, but they are written if they are set.
 	Docker bool
 
-	Subject      *ocispec.Descriptor // what the image refers to, or nil
+	Subject      *ocispec.Descriptor // nil for none
 	ArtifactType string
 }
 
-// Image makes an image and pushes it: layers, config, manifest. Reference is a
-// tag, or "" to push by digest alone. The descriptor has the platform, so that
-// it can be given to Index.
+// Image builds and pushes the layers, the config and the manifest of an image.
+// Reference is a tag, or "" to push by digest only. The descriptor has a platform,
+// as Index needs it.
 func (c *Client) Image(ctx context.Context, repository, reference string, spec ImageSpec) (ocispec.Descriptor, error) {
 	types := ociTypes
 	if spec.Docker {
@@ -108,8 +108,8 @@ func (spec ImageSpec) platform() ocispec.Platform {
 	return p
 }
 
-// config is the image's config as JSON. DiffIDs are the digests of its layers,
-// uncompressed.
+// config returns the JSON of the config. DiffIDs are the digests of the uncompressed
+// layers.
 func (spec ImageSpec) config(diffIDs []digest.Digest) ([]byte, error) {
 	if spec.RawConfig != nil {
 		return spec.RawConfig, nil
@@ -141,8 +141,8 @@ func set(keys []string) map[string]struct{} {
 	return m
 }
 
-// document pushes v as JSON. The bytes depend on v alone: encoding/json sorts the
-// keys of maps.
+// document pushes v as JSON. The same v gives the same bytes, because encoding/json
+// sorts the keys of maps.
 func (c *Client) document(ctx context.Context, repository, reference, mediaType string, v any) (ocispec.Descriptor, error) {
 	body, err := json.Marshal(v)
 	if err != nil {

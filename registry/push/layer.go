@@ -17,9 +17,9 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// layers pushes the image's layers and returns their descriptors and the
-// digests of their uncompressed bytes, both never nil: a manifest must have a
-// list of layers.
+// layers pushes the image's layers. It returns their descriptors and the digests of
+// their uncompressed bytes; neither is nil, because a manifest must have a list of
+// layers.
 func (c *Client) layers(ctx context.Context, repository string, types imageTypes, spec ImageSpec) ([]ocispec.Descriptor, []digest.Digest, error) {
 	contents := spec.Layers
 	if len(spec.Files) > 0 {
@@ -44,8 +44,8 @@ func (c *Client) layers(ctx context.Context, repository string, types imageTypes
 	return descs, diffIDs, nil
 }
 
-// identify gives a layer's media type and the digest of its uncompressed bytes.
-// A gzipped layer is known by the magic number of RFC 1952, section 2.3.1.
+// identify returns a layer's media type and the digest of its uncompressed bytes. It
+// recognises gzip by the magic number of RFC 1952, section 2.3.1.
 func (types imageTypes) identify(layer []byte) (string, digest.Digest, error) {
 	if !bytes.HasPrefix(layer, []byte{0x1f, 0x8b}) {
 		return types.layer, digest.FromBytes(layer), nil
@@ -58,8 +58,8 @@ func (types imageTypes) identify(layer []byte) (string, digest.Digest, error) {
 	return types.layerGzip, diffID, err
 }
 
-// tarball makes a gzipped tar of regular files, in order of path, all of the
-// epoch, mode 0755 so that an entrypoint can be one of them.
+// tarball returns a gzipped tar of regular files, sorted by path. Their time is the
+// Unix epoch, and their mode 0755, so that each can be an entrypoint.
 func tarball(files map[string]string) ([]byte, error) {
 	var buf bytes.Buffer
 	w := tar.NewWriter(&buf)
@@ -79,11 +79,11 @@ func tarball(files map[string]string) ([]byte, error) {
 	return storedGzip(buf.Bytes()), nil
 }
 
-// storedGzip wraps b as gzip without compressing it. compress/gzip does not promise
-// the same bytes in every release of Go, and with them the digests of all our
-// images would change; stored blocks can be written in one way only.
+// storedGzip returns b as a gzip file with stored blocks. compress/gzip may write
+// other bytes in another release of Go, which would change the digests of all our
+// images. Stored blocks have only one form.
 func storedGzip(b []byte) []byte {
-	const most = 65535 // bytes of a stored block, RFC 1951, section 3.2.4
+	const most = 65535 // bytes in a stored block: RFC 1951, section 3.2.4
 	// RFC 1952, section 2.3: magic, deflate, no flags, no time, unknown system.
 	out := []byte{0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255}
 	for rest := b; ; rest = rest[most:] {
@@ -95,7 +95,7 @@ func storedGzip(b []byte) []byte {
 	}
 }
 
-// block appends a stored block; final is 1 for the last one.
+// block appends a stored block. Final is 1 for the last block, else 0.
 func block(out []byte, final byte, b []byte) []byte {
 	size := uint16(len(b))
 	out = binary.LittleEndian.AppendUint16(append(out, final), size)

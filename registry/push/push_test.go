@@ -25,7 +25,7 @@ import (
 
 const repository = "demo/app"
 
-// A blob must come back as it was, and be sent only once.
+// FetchBlob returns what Blob pushed, and a second Blob sends nothing.
 func TestBlob(t *testing.T) {
 	t.Parallel()
 	r := registrytest.Start(t, registrytest.Config{})
@@ -45,7 +45,7 @@ func TestBlob(t *testing.T) {
 	}
 }
 
-// refuse is a transport that fails requests of one method.
+// refuse is a transport that fails all requests with one method.
 type refuse string
 
 func (method refuse) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -92,8 +92,8 @@ func TestImage(t *testing.T) {
 	}
 }
 
-// Files must come back from the layer, also those of more than one stored block
-// of gzip, and the diff ID must be that of the tar in it.
+// The layer holds the files, including one that needs several stored blocks, and the
+// diff ID is the digest of the uncompressed layer.
 func TestImageFiles(t *testing.T) {
 	t.Parallel()
 	r := registrytest.Start(t, registrytest.Config{})
@@ -108,11 +108,11 @@ func TestImageFiles(t *testing.T) {
 		t.Errorf("diff ID %s, want %s", got, want)
 	}
 	if got := untar(t, unzipped); !maps.Equal(got, files) {
-		t.Errorf("layer holds %d files, not the %d put in", len(got), len(files))
+		t.Errorf("the layer has %d files, which are not the %d of the spec", len(got), len(files))
 	}
 }
 
-// The zero ImageSpec must be an image.
+// The zero ImageSpec is a valid image.
 func TestImageZero(t *testing.T) {
 	t.Parallel()
 	r := registrytest.Start(t, registrytest.Config{})
@@ -136,7 +136,7 @@ func TestImageDocker(t *testing.T) {
 	}
 }
 
-// A hostile config must be pushed as it is.
+// RawConfig is pushed unchanged, even if it is not valid JSON.
 func TestImageRawConfig(t *testing.T) {
 	t.Parallel()
 	r := registrytest.Start(t, registrytest.Config{})
@@ -152,7 +152,7 @@ func TestImageRawConfig(t *testing.T) {
 	}
 }
 
-// The same input must give the same digest, another input another one.
+// The same input gives the same digest.
 func TestImageDigest(t *testing.T) {
 	t.Parallel()
 	spec := push.ImageSpec{
@@ -167,7 +167,7 @@ func TestImageDigest(t *testing.T) {
 		}
 		digests = append(digests, desc.Digest)
 	}
-	// Golden: whoever changes what is written changes the digest of all samples.
+	// If this digest changes, the digests of all samples change.
 	const want = digest.Digest("sha256:5b0b039e86ed9f1ad5e38a11db2b7830e9ba244b39befb03384b255e6b63149f")
 	if digests[0] != digests[1] || digests[0] != want {
 		t.Errorf("digests %q, want %q twice", digests, want)
@@ -204,7 +204,7 @@ func TestDockerList(t *testing.T) {
 	}
 }
 
-// An artifact must say what it is and what it refers to, and no more than that.
+// An artifact has its type and its subject; the subject has no platform.
 func TestArtifact(t *testing.T) {
 	t.Parallel()
 	r := registrytest.Start(t, registrytest.Config{})
@@ -233,7 +233,7 @@ func TestArtifact(t *testing.T) {
 	}
 }
 
-// An artifact may come before its subject and without content.
+// An artifact may be pushed before its subject, and without layers.
 func TestArtifactEmpty(t *testing.T) {
 	t.Parallel()
 	r := registrytest.Start(t, registrytest.Config{})
@@ -245,11 +245,11 @@ func TestArtifactEmpty(t *testing.T) {
 	var manifest ocispec.Manifest
 	fetch(t, r.Push, desc.Digest.String(), &manifest)
 	if len(manifest.Layers) != 1 || manifest.Layers[0].MediaType != ocispec.MediaTypeEmptyJSON {
-		t.Errorf("layers %+v, want the empty one", manifest.Layers)
+		t.Errorf("layers %+v, want one empty layer", manifest.Layers)
 	}
 }
 
-// Deleting a tag leaves the manifest; deleting the manifest leaves nothing.
+// Deleting a tag keeps the manifest; deleting the manifest removes it.
 func TestDelete(t *testing.T) {
 	t.Parallel()
 	r := registrytest.Start(t, registrytest.Config{})
@@ -262,7 +262,7 @@ func TestDelete(t *testing.T) {
 	}
 	wantStatus(t, http.StatusNotFound, fetchErr(t, r.Push, "v1"))
 	if err := fetchErr(t, r.Push, desc.Digest.String()); err != nil {
-		t.Errorf("manifest after its tag's delete: %v", err)
+		t.Errorf("manifest after its tag is deleted: %v", err)
 	}
 	if err := r.Push.Delete(t.Context(), repository, desc.Digest.String()); err != nil {
 		t.Fatal(err)
@@ -270,8 +270,8 @@ func TestDelete(t *testing.T) {
 	wantStatus(t, http.StatusNotFound, fetchErr(t, r.Push, desc.Digest.String()))
 }
 
-// A refusal must say what was asked, the status, and no more than the beginning
-// of the answer.
+// The text of an Error has the operation, the status and the first 300 bytes of the
+// answer.
 func TestError(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -286,7 +286,7 @@ func TestError(t *testing.T) {
 	}
 }
 
-// An answer without end must not be read for ever.
+// An endless answer is an error.
 func TestAnswerLimit(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -303,13 +303,13 @@ func TestAnswerLimit(t *testing.T) {
 	}
 }
 
-// A password must not follow a redirect to another host or port.
+// The client sends no password after a redirect to another host or port.
 func TestRedirect(t *testing.T) {
 	t.Parallel()
 	data := []byte("cargo")
 	storage := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Authorization") != "" {
-			http.Error(w, "one credential too many", http.StatusBadRequest)
+			http.Error(w, "the redirected request has an Authorization header", http.StatusBadRequest)
 			return
 		}
 		w.Write(data)
@@ -348,7 +348,8 @@ func platforms(t *testing.T, c *push.Client, spec push.ImageSpec) []ocispec.Desc
 	return descs
 }
 
-// pushAndFetch pushes an image by tag and reads back what came of it.
+// pushAndFetch pushes an image by tag and returns its descriptor, and its manifest
+// and config as the registry has them.
 func pushAndFetch(t *testing.T, c *push.Client, spec push.ImageSpec) (ocispec.Descriptor, ocispec.Manifest, ocispec.Image) {
 	t.Helper()
 	desc, err := c.Image(t.Context(), repository, "v1", spec)
@@ -370,7 +371,7 @@ func pushAndFetch(t *testing.T, c *push.Client, spec push.ImageSpec) (ocispec.De
 	return desc, manifest, image
 }
 
-// fetch reads a manifest or index back into v.
+// fetch decodes a manifest or index into v and returns its descriptor.
 func fetch(t *testing.T, c *push.Client, reference string, v any) ocispec.Descriptor {
 	t.Helper()
 	desc, body, err := c.Fetch(t.Context(), repository, reference)

@@ -10,20 +10,19 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// Samples pushes a few small images and artifacts of our own making, about
-// 32 kB, for somebody who tries Portbook out and for tests that want one of each
-// kind:
+// Samples pushes a few small images and artifacts, about 32 kB, for a first look at
+// Portbook and for tests that need one of each kind:
 //
 //	samples/harbour       image index, amd64 and arm64; tags 1.0, 1.1 and
-//	                      latest, which is pushed as 1.0 and then moved to 1.1;
-//	                      1.1 has an SBOM and a signature as referrers
+//	                      latest, which moves from 1.0 to 1.1; 1.1 has an SBOM
+//	                      and a signature as referrers
 //	samples/lighthouse    OCI image, arm64 only
 //	samples/cargo         Docker schema 2 image
 //	samples/charts/quay   Helm chart
 //
-// Pushing them again changes no digest, but moves harbour's latest to 1.0 and
-// back once more. The programs in the images are shell scripts without a shell:
-// the images are to be looked at, not to be run.
+// Pushing them again changes no digest, but moves harbour's latest to 1.0 and back
+// to 1.1. The images cannot run: their programs are shell scripts, and they have no
+// shell.
 func Samples(ctx context.Context, c *Client) error {
 	for _, push := range []func(context.Context, *Client) error{harbour, lighthouse, cargo, quay} {
 		if err := push(ctx, c); err != nil {
@@ -35,7 +34,7 @@ func Samples(ctx context.Context, c *Client) error {
 
 const source = "https://github.com/portbook/portbook"
 
-// harbour pushes two versions, each as latest too, and what refers to the second.
+// harbour pushes two versions, each as latest too, and two referrers of the second.
 func harbour(ctx context.Context, c *Client) error {
 	const repository = "samples/harbour"
 	var index ocispec.Descriptor
@@ -82,7 +81,7 @@ func harbourIndex(ctx context.Context, c *Client, repository, tag, version strin
 	return c.Index(ctx, repository, tag, children, words)
 }
 
-// sbom refers to the subject with a list of its packages: one, itself.
+// sbom pushes an SBOM that lists one package, the subject itself.
 func sbom(ctx context.Context, c *Client, repository string, subject ocispec.Descriptor) error {
 	const mediaType = "application/spdx+json"
 	document, err := json.Marshal(map[string]any{
@@ -105,8 +104,8 @@ func sbom(ctx context.Context, c *Client, repository string, subject ocispec.Des
 	return err
 }
 
-// signature refers to the subject as cosign's do. The payload is cosign's; the
-// signature is not one, and verifies with no key.
+// signature pushes a referrer in the form of cosign's signatures. The payload is
+// cosign's; the signature is not valid for any key.
 func signature(ctx context.Context, c *Client, repository string, subject ocispec.Descriptor) error {
 	payload := fmt.Sprintf(`{"critical":{"identity":{"docker-reference":%q},"image":{"docker-manifest-digest":%q},"type":"cosign container image signature"},"optional":null}`,
 		repository, subject.Digest)
@@ -118,7 +117,7 @@ func signature(ctx context.Context, c *Client, repository string, subject ocispe
 	return err
 }
 
-// lighthouse has labels only, some of them outside the spec's names.
+// lighthouse has labels but no annotations. Some labels are not in image-spec.
 func lighthouse(ctx context.Context, c *Client) error {
 	created := time.Date(2025, time.October, 1, 20, 0, 0, 0, time.UTC)
 	labels := about("Lighthouse", "Shines at night: the single-platform sample, for arm64", "0.3.0", created)
@@ -141,7 +140,8 @@ func lighthouse(ctx context.Context, c *Client) error {
 	return err
 }
 
-// cargo is what docker push makes: schema 2, labels, no annotations.
+// cargo is an image as docker push makes it: schema 2, with labels but no
+// annotations.
 func cargo(ctx context.Context, c *Client) error {
 	created := time.Date(2025, time.June, 6, 6, 0, 0, 0, time.UTC)
 	_, err := c.Image(ctx, "samples/cargo", "2.4", ImageSpec{
@@ -154,8 +154,8 @@ func cargo(ctx context.Context, c *Client) error {
 	return err
 }
 
-// quay is what helm push makes: the chart's metadata as config, and the chart's
-// archive as the layer.
+// quay is a chart as helm push makes it: the chart's metadata is the config, and its
+// archive is the layer.
 func quay(ctx context.Context, c *Client) error {
 	const chart = "apiVersion: v2\nname: quay\nversion: 0.1.0\ndescription: A place to land\n"
 	archive, err := tarball(map[string]string{"quay/Chart.yaml": chart})
@@ -174,7 +174,7 @@ func quay(ctx context.Context, c *Client) error {
 	return err
 }
 
-// about is the image-spec's words for what an image is (annotations.md).
+// about returns annotations that image-spec defines (annotations.md).
 func about(title, description, version string, created time.Time) map[string]string {
 	return map[string]string{
 		ocispec.AnnotationTitle:         title,

@@ -10,8 +10,7 @@ import (
 	"github.com/portbook/portbook/registry/registrytest"
 )
 
-// Every sample must be there, latest must have moved from 1.0 to 1.1, and the
-// referrers must have come.
+// Samples pushes every sample, and moves harbour's latest from 1.0 to 1.1.
 func TestSamples(t *testing.T) {
 	t.Parallel()
 	receiver := registrytest.NewReceiver(t)
@@ -51,11 +50,11 @@ func checkHarbour(t *testing.T, events []registrytest.Event) {
 		t.Errorf("tags pushed %q, want %q", tags, want)
 	}
 	if want := []string{digests["1.0"][0], digests["1.1"][0]}; !slices.Equal(digests["latest"], want) {
-		t.Errorf("latest was %q, want %q", digests["latest"], want)
+		t.Errorf("latest pointed to %q, want %q", digests["latest"], want)
 	}
 }
 
-// Pushing the samples again must change no digest.
+// Pushing the samples again changes no digest.
 func TestSamplesAgain(t *testing.T) {
 	t.Parallel()
 	r := registrytest.Start(t, registrytest.Config{})
@@ -71,6 +70,6 @@ func TestSamplesAgain(t *testing.T) {
 		latest = append(latest, desc.Digest.String())
 	}
 	if latest[0] != latest[1] {
-		t.Errorf("latest was %s and then %s", latest[0], latest[1])
+		t.Errorf("latest is %s after the first push and %s after the second", latest[0], latest[1])
 	}
 }

@@ -26,18 +26,18 @@ import (
 
 const module = "github.com/portbook/portbook/registry"
 
-// A ProcessConfig says how to run the real registry. The zero value runs it
-// with config/filesystem.yml in a temporary directory, telling nobody.
+// A ProcessConfig says how to run the real registry. The zero value runs it with
+// config/filesystem.yml in a temporary directory, without notifications.
 type ProcessConfig struct {
-	File   string   // configuration in the module's directory config; "" is filesystem.yml
-	Root   string   // directory of the content; "" is one that ends with the test; unused by s3.yml
+	File   string   // in the module's directory config; "" means filesystem.yml
+	Root   string   // directory of the content; "" means a temporary one; s3.yml ignores it
 	Notify string   // URL that events are posted to; "" turns notifications off
 	Token  string   // sent with each event as Authorization: Bearer; "" sends none
-	Env    []string // REGISTRY_* and other variables, after ours
+	Env    []string // more variables, which override ours
 }
 
-// A Process is the real registry, the binary of registry/main.go, as a child of
-// the test. It dies with the test binary, also when that is killed (on Linux).
+// A Process is the real registry, the binary of registry/main.go, as a child of the
+// test binary. On Linux it ends with the test binary, even if that is killed.
 type Process struct {
 	URL  string       // http://127.0.0.1:port, the same after each Start
 	Push *push.Client // without credentials
@@ -47,11 +47,11 @@ type Process struct {
 	args  []string
 	env   []string
 	log   output
-	child *child.Child // nil if not running
+	child *child.Child // nil while it does not run
 }
 
-// StartProcess builds the registry if need be, starts it and returns when it
-// answers. It is stopped when the test ends.
+// StartProcess builds the registry if necessary, starts it and returns when it
+// answers. The process is killed when the test ends.
 func StartProcess(t testing.TB, config ProcessConfig) *Process {
 	t.Helper()
 	built, err := build()
@@ -77,12 +77,12 @@ func StartProcess(t testing.TB, config ProcessConfig) *Process {
 	return p
 }
 
-// Start starts the process again after Kill or Stop, on the same address and
-// root, and returns when it answers.
+// Start starts the process again after Kill or Stop, with the same address and root,
+// and returns when it answers.
 func (p *Process) Start() {
 	p.t.Helper()
 	if p.child != nil {
-		p.t.Fatal("registrytest: process runs already")
+		p.t.Fatal("registrytest: the process is running already")
 	}
 	cmd := exec.Command(p.args[0], p.args[1:]...)
 	cmd.Env = p.env
@@ -92,12 +92,12 @@ func (p *Process) Start() {
 		p.t.Fatalf("registrytest: %v", err)
 	}
 	if err := p.ready(); err != nil {
-		p.t.Fatalf("registrytest: %v; its log:\n%s", err, p.Log())
+		p.t.Fatalf("registrytest: %v; log:\n%s", err, p.Log())
 	}
 }
 
-// Kill ends the process by SIGKILL and returns when it is gone. Killing a
-// process that does not run does nothing.
+// Kill sends SIGKILL and returns when the process has ended. It does nothing if the
+// process does not run.
 func (p *Process) Kill() {
 	if p.child != nil {
 		p.child.End(syscall.SIGKILL)
@@ -105,8 +105,8 @@ func (p *Process) Kill() {
 	}
 }
 
-// Stop ends the process by SIGTERM, as service managers do, and returns when it
-// is gone. It fails the test if that takes more than half a minute.
+// Stop sends SIGTERM, as service managers do, and returns when the process has ended.
+// It fails the test if that takes more than 30 s.
 func (p *Process) Stop() {
 	p.t.Helper()
 	if p.child == nil {
@@ -121,11 +121,11 @@ func (p *Process) Stop() {
 	}
 }
 
-// Log returns all that the process has written so far, in all its lives.
+// Log returns the output of the process so far, including that before a restart.
 func (p *Process) Log() string { return p.log.String() }
 
-// ready waits until the registry answers, with 200 or, if it wants to know who
-// asks, 401.
+// ready waits until the registry answers with 200, or with 401 if it requires a
+// login.
 func (p *Process) ready() error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -137,9 +137,9 @@ func (p *Process) ready() error {
 		}
 		select {
 		case <-p.child.Gone:
-			return errors.New("registry ended at its start")
+			return errors.New("the registry ended while it started")
 		case <-ctx.Done():
-			return fmt.Errorf("registry did not answer in %v", patience)
+			return fmt.Errorf("the registry did not answer within %v", patience)
 		case <-again.C:
 		}
 	}
@@ -158,12 +158,12 @@ func (p *Process) answers(ctx context.Context) bool {
 	return resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusUnauthorized
 }
 
-// environment is ours without its REGISTRY_* variables, and with the settings
-// that make the registry the test's own.
+// environment returns the variables of the registry: ours without REGISTRY_*, and
+// the settings of config.
 func environment(addr string, config ProcessConfig) []string {
 	env := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "REGISTRY_") })
 	env = append(env, "REGISTRY_HTTP_ADDR="+addr)
-	if config.File != "s3.yml" { // a second kind of storage is refused
+	if config.File != "s3.yml" { // the registry refuses two kinds of storage
 		env = append(env, "REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY="+config.Root)
 	}
 	if config.Notify == "" {
@@ -176,11 +176,10 @@ func environment(addr string, config ProcessConfig) []string {
 	return env
 }
 
-// FreeAddr is an address of this machine on which nobody listens now, for a
-// process that cannot be given a listener. The port is not one of those that the
-// kernel gives to whoever asks for any (32768 and up on Linux), so that no other
-// test gets it before the process does, nor one that localpg gives to a server,
-// and none is given twice: a test asks for several before it uses any.
+// FreeAddr returns an address of this machine with a free port, for a process that
+// must open its listener itself. It never returns an address twice. The port is
+// below those that the kernel gives to listeners on port 0 (32768 and up on Linux)
+// and those that localpg uses, so no other test takes it.
 func FreeAddr(t testing.TB) string {
 	t.Helper()
 	for range 100 {
@@ -198,10 +197,10 @@ func FreeAddr(t testing.TB) string {
 	return ""
 }
 
-// givenAddrs are the addresses that FreeAddr gave.
+// givenAddrs has the addresses that FreeAddr has returned.
 var givenAddrs sync.Map
 
-// An output keeps what a process writes. It is safe for concurrent use.
+// An output collects what a process writes. It is safe for concurrent use.
 type output struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -219,12 +218,12 @@ func (o *output) String() string {
 	return o.buf.String()
 }
 
-// A built registry: the binary, and the directory of its module.
+// built is the path of the registry's binary and the directory of its module.
 type built struct{ binary, dir string }
 
-// build builds the registry, once in a test binary. The binary stays in the
-// user's cache directory, 78 MB: linking takes 3 s of processor time, and go
-// build leaves alone what is up to date.
+// build builds the registry once in each test binary. The result, 78 MB, stays in
+// the user's cache directory, because linking takes 3 s of processor time and go
+// build keeps a binary that is up to date.
 var build = sync.OnceValues(func() (built, error) {
 	dir, err := outputOf(exec.Command("go", "list", "-m", "-f", "{{.Dir}}", module))
 	if err != nil {
@@ -242,13 +241,13 @@ var build = sync.OnceValues(func() (built, error) {
 	defer unlock()
 	b := built{binary: filepath.Join(cache, "registry"), dir: dir}
 	cmd := exec.Command("go", "build", "-C", dir, "-o", b.binary, ".")
-	cmd.Env = append(os.Environ(), "GOWORK=off") // the versions that users get
+	cmd.Env = append(os.Environ(), "GOWORK=off") // uses the dependencies that users get
 	_, err = outputOf(cmd)
 	return b, err
 })
 
-// lock makes the directory and takes its lock, so that the test binaries that
-// go test runs at the same time do not write one file together.
+// lock creates the directory and takes its lock, so that two test binaries do not
+// build the same file at the same time.
 func lock(dir string) (unlock func(), err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("lock: %w", err)
@@ -264,7 +263,7 @@ func lock(dir string) (unlock func(), err error) {
 	return func() { file.Close() }, nil
 }
 
-// outputOf returns what a command prints, without the end of the line.
+// outputOf returns the standard output of a command without surrounding white space.
 func outputOf(cmd *exec.Cmd) (string, error) {
 	out, err := cmd.Output()
 	if failed := new(exec.ExitError); errors.As(err, &failed) {

@@ -10,8 +10,8 @@ import (
 	"github.com/portbook/portbook/registry/registrytest"
 )
 
-// A killed registry must come back with its content, on its address, as another
-// instance, and without the events that it had not delivered.
+// A killed registry starts again with its content and its address. It has another
+// instance id, and does not deliver the events that were pending.
 func TestProcessKill(t *testing.T) {
 	t.Parallel()
 	receiver := registrytest.NewReceiver(t)
@@ -28,14 +28,14 @@ func TestProcessKill(t *testing.T) {
 	p.Kill()
 	p.Kill()
 	if _, _, err := p.Push.Fetch(t.Context(), "demo/app", "before"); err == nil {
-		t.Error("a killed registry answered")
+		t.Error("the registry answers after Kill")
 	}
 	receiver.Answer(http.StatusOK)
 	p.Start()
 	pushImage(t, p.Push, "demo/app", "after")
 	after := receiver.Wait(t, "push", tagged("after"))
 	if before.Source.InstanceID == after.Source.InstanceID {
-		t.Errorf("instance %q before and after", after.Source.InstanceID)
+		t.Errorf("instance %q before and after the kill", after.Source.InstanceID)
 	}
 	if slices.ContainsFunc(receiver.Events(), tagged("lost")) {
 		t.Error("an event from before the kill was delivered")
@@ -45,7 +45,7 @@ func TestProcessKill(t *testing.T) {
 	}
 }
 
-// SIGTERM must end the registry, and Start must bring it back.
+// A registry that Stop ended starts again with its content.
 func TestProcessStop(t *testing.T) {
 	t.Parallel()
 	p := registrytest.StartProcess(t, registrytest.ProcessConfig{})

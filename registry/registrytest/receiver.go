@@ -10,16 +10,16 @@ import (
 	"time"
 )
 
-// patience is how long a test waits for what should come at once: an event, an
-// answer of a started process. Only a failing test waits that long; it is so
-// much because a loaded machine with two cores is slow, not wrong.
+// patience is the longest wait for an event or for the first answer of a process:
+// 30 s, so that a test does not fail on a busy machine with two cores. Usually both
+// take milliseconds.
 const patience = 30 * time.Second
 
-// An Event is what a test looks at of an event as the registry posts it, and of
-// the request that brought it.
+// An Event has the parts that tests need of an event and of the request that
+// brought it.
 type Event struct {
 	ID     string `json:"id"`
-	Action string `json:"action"` // push, pull, mount, delete
+	Action string `json:"action"` // push, pull, mount or delete
 	Target struct {
 		MediaType  string `json:"mediaType"` // "" in a delete
 		Digest     string `json:"digest"`
@@ -30,13 +30,13 @@ type Event struct {
 		Name string `json:"name"`
 	} `json:"actor"`
 	Source struct {
-		InstanceID string `json:"instanceID"` // another one after each start
+		InstanceID string `json:"instanceID"` // changes at each start
 	} `json:"source"`
 
-	Authorization []string `json:"-"` // header of the request
+	Authorization []string `json:"-"` // the header of the request
 }
 
-// A Receiver takes a registry's events and keeps them for a test.
+// A Receiver collects the events of a registry.
 type Receiver struct {
 	URL string
 
@@ -47,7 +47,7 @@ type Receiver struct {
 	changed chan struct{} // closed and replaced at each request
 }
 
-// NewReceiver starts a receiver that ends with the test. It answers 200.
+// NewReceiver starts a receiver that answers 200. It stops when the test ends.
 func NewReceiver(t testing.TB) *Receiver {
 	r := &Receiver{status: http.StatusOK, changed: make(chan struct{})}
 	server := httptest.NewServer(r)
@@ -56,23 +56,24 @@ func NewReceiver(t testing.TB) *Receiver {
 	return r
 }
 
-// Answer sets the status of the answers from now on. What is not answered 2xx
-// or 3xx is refused, and comes again.
+// Answer sets the status of all further answers. An event that is answered with
+// anything but 2xx or 3xx is refused, and the registry sends it again.
 func (r *Receiver) Answer(status int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.status = status
 }
 
-// Events returns the events taken so far, in the order of their coming.
+// Events returns the accepted events so far, in the order in which they came.
 func (r *Receiver) Events() []Event {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Clone(r.events)
 }
 
-// Wait returns the first event that match accepts, also one that came before
-// the call. It fails the test if none comes.
+// Wait returns the first accepted event for which match returns true; it may have
+// come before the call. It fails the test if there is none within 30 s. What names
+// the event in the failure.
 func (r *Receiver) Wait(t testing.TB, what string, match func(Event) bool) Event {
 	t.Helper()
 	var found Event
@@ -86,15 +87,14 @@ func (r *Receiver) Wait(t testing.TB, what string, match func(Event) bool) Event
 	return found
 }
 
-// Refused counts the refused deliveries of the events that match accepts.
+// Refused returns the number of refused deliveries for which match returns true.
 func (r *Receiver) Refused(match func(Event) bool) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return count(r.refused, match)
 }
 
-// WaitRefused waits until n deliveries of events that match accepts were
-// refused. It fails the test if that does not happen.
+// WaitRefused waits until Refused(match) is at least n. It fails the test after 30 s.
 func (r *Receiver) WaitRefused(t testing.TB, n int, match func(Event) bool) {
 	t.Helper()
 	r.wait(t, "refused delivery", func() bool { return count(r.refused, match) >= n })
@@ -110,7 +110,7 @@ func count(events []Event, match func(Event) bool) int {
 	return n
 }
 
-// wait waits until done, which is called with the lock held, is true.
+// wait waits until done returns true. It calls done with the lock held.
 func (r *Receiver) wait(t testing.TB, what string, done func() bool) {
 	t.Helper()
 	deadline := time.After(patience)
@@ -124,7 +124,7 @@ func (r *Receiver) wait(t testing.TB, what string, done func() bool) {
 		select {
 		case <-changed:
 		case <-deadline:
-			t.Fatalf("no %s in %v; events: %+v", what, patience, r.Events())
+			t.Fatalf("no %s within %v; events: %+v", what, patience, r.Events())
 		}
 	}
 }
@@ -141,11 +141,11 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 	w.WriteHeader(r.take(envelope.Events))
 }
 
-// take keeps events as taken or as refused, and returns the status that says so.
+// take stores events as accepted or refused and returns the status to answer.
 func (r *Receiver) take(events []Event) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.status >= 200 && r.status < 400 { // what the registry takes for success
+	if r.status >= 200 && r.status < 400 { // the registry takes 3xx for success too
 		r.events = append(r.events, events...)
 	} else {
 		r.refused = append(r.refused, events...)

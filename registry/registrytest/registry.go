@@ -1,10 +1,10 @@
-// Package registrytest runs the stock distribution registry for a test: in
-// process by Start, in milliseconds, or as the real binary by StartProcess,
-// where a test needs a process that can be killed.
+// Package registrytest runs the stock distribution registry for tests. Start runs it
+// inside the test process, which takes milliseconds; StartProcess runs the real
+// binary, which can be killed.
 //
-// It promises a registry that answers, that has an address of its own, and that
-// is gone when the test ends. Any number may run at once. The environment's
-// REGISTRY_* variables have no effect on it.
+// Each registry has its own address, answers when the function returns, and ends
+// with the test. Any number can run at the same time. REGISTRY_* variables of the
+// environment have no effect.
 package registrytest
 
 import (
@@ -32,38 +32,38 @@ import (
 	"github.com/portbook/portbook/registry/push"
 )
 
-// A Config says what registry to start. The zero value keeps its content in
-// memory, asks for no password and tells nobody of what happens.
+// A Config says how to run a registry in this process. The zero value keeps the
+// content in memory, requires no password and sends no events.
 type Config struct {
 	Notify string // URL that events are posted to; "" sends none
 	Token  string // sent with each event as Authorization: Bearer; "" sends none
-	Pulls  bool   // send pull events of manifests too
+	Pulls  bool   // send the pull events of manifests too
 
 	Root string // directory of the content; "" keeps it in memory
-	Addr string // where to listen; "" is a free port of 127.0.0.1
+	Addr string // to listen on; "" means a free port of 127.0.0.1
 
-	User, Password string // asked for by htpasswd if User is set
+	User, Password string // if User is set, the registry requires them (htpasswd)
 
 	// Configure changes the configuration before each start; nil changes nothing.
 	Configure func(*configuration.Configuration)
 }
 
-// A Registry is a stock registry in this process: the library's own handler
-// behind a listener of ours. It differs from the real process in this: no
-// access log, no health checks, no debug listener, no tracing, and events pass
-// through a relay that can drop them (see Restart).
+// A Registry is the stock registry in this process: the library's handler behind our
+// listener. Unlike the real process it has no access log, health checks, debug
+// listener or tracing, and a relay that can drop events stands before the receiver
+// (see Restart).
 type Registry struct {
 	URL  string       // http://127.0.0.1:port, the same after Restart
-	Push *push.Client // to push to it, with its password if it asks for one
+	Push *push.Client // with the registry's password
 	Root string       // Config.Root
 
 	t        testing.TB
 	config   Config
-	htpasswd string // path of the password file, or ""
-	stop     func() // ends the current life; nil while stopped
+	htpasswd string // path of the password file; "" for none
+	stop     func() // nil while the registry does not run
 }
 
-// Start starts a registry, which is stopped when the test ends.
+// Start starts a registry. It stops when the test ends.
 func Start(t testing.TB, config Config) *Registry {
 	t.Helper()
 	quiet()
@@ -82,18 +82,18 @@ func Start(t testing.TB, config Config) *Registry {
 	return r
 }
 
-// Restart does to the registry what a restart of its process does: connections
-// are cut, events not yet delivered are lost without a word, and the events
-// that follow have another source.instanceID. Address and Root stay; content in
-// memory is lost. After Stop it starts the registry again.
+// Restart has the effects of a restart of the process: connections break, pending
+// events are lost, and further events have another source.instanceID. Address and
+// Root stay the same; content in memory is lost. After Stop, it starts the registry
+// again.
 func (r *Registry) Restart() {
 	r.t.Helper()
 	r.Stop()
 	r.start()
 }
 
-// Stop ends the registry as Restart does, and leaves its address unanswered.
-// Stopping a stopped registry does nothing.
+// Stop ends the registry as Restart does, without starting it again. It does nothing
+// if the registry does not run.
 func (r *Registry) Stop() {
 	if r.stop != nil {
 		r.stop()
@@ -101,14 +101,14 @@ func (r *Registry) Stop() {
 	}
 }
 
-// start begins a life of the registry: a listener, an App, a relay for events.
+// start starts a listener, an App and a relay for events.
 func (r *Registry) start() {
 	r.t.Helper()
 	listener, err := net.Listen("tcp", r.config.Addr)
 	if err != nil {
 		r.t.Fatalf("registrytest: %v", err)
 	}
-	r.config.Addr = listener.Addr().String() // the same port in the next life
+	r.config.Addr = listener.Addr().String() // keeps the port for Restart
 	r.URL = "http://" + r.config.Addr
 	relay := newRelay(r.t, r.config.Notify)
 	app := handlers.NewApp(newInstance(), r.configuration(relay.url))
@@ -116,18 +116,19 @@ func (r *Registry) start() {
 	served := make(chan struct{})
 	go func() {
 		defer close(served)
-		server.Serve(listener) // ends with ErrServerClosed, by stop
+		server.Serve(listener) // returns ErrServerClosed after stop
 	}()
 	r.stop = func() {
-		relay.drop() // first, so that no event of a cut request gets through
+		relay.drop() // first, so that no event of an interrupted request is delivered
 		server.Close()
 		<-served
-		app.Shutdown() // ends its context; fails only for a pull-through cache
+		app.Shutdown() // fails only for a pull-through cache
 	}
 }
 
-// configuration is built by hand, not by configuration.Parse, which would take
-// the environment's REGISTRY_* variables. Parse's defaults are ours to set.
+// configuration returns the registry's configuration. It does not use
+// configuration.Parse, which reads the REGISTRY_* variables, and so has to set
+// Parse's defaults.
 func (r *Registry) configuration(notify string) *configuration.Configuration {
 	c := &configuration.Configuration{
 		Version: configuration.CurrentVersion,
@@ -135,7 +136,7 @@ func (r *Registry) configuration(notify string) *configuration.Configuration {
 		Catalog: configuration.Catalog{MaxEntries: 1000}, // Parse's default
 		Tags:    configuration.Tags{MaxTags: 1000},       // Parse's default
 	}
-	c.HTTP.Addr = r.config.Addr // becomes source.addr of events
+	c.HTTP.Addr = r.config.Addr // the registry sends it as source.addr of events
 	if r.htpasswd != "" {
 		c.Auth = configuration.Auth{"htpasswd": {"realm": "registrytest", "path": r.htpasswd}}
 	}
@@ -153,7 +154,7 @@ func (r *Registry) storage() configuration.Storage {
 	s := configuration.Storage{
 		"cache":  {"blobdescriptor": "inmemory"},
 		"delete": {"enabled": true},
-		// The purger would be one more goroutine for each registry, for ever.
+		// The purger is a goroutine that never ends.
 		"maintenance": {"uploadpurging": map[any]any{"enabled": false}},
 	}
 	if r.config.Root == "" {
@@ -164,8 +165,8 @@ func (r *Registry) storage() configuration.Storage {
 	return s
 }
 
-// endpoint is as in config/filesystem.yml, but for the backoff: a test of a
-// receiver that refuses should not wait whole seconds.
+// endpoint returns the endpoint of config/filesystem.yml with a shorter backoff, so
+// that tests with a receiver that refuses events do not wait for seconds.
 func (r *Registry) endpoint(notify string) configuration.Endpoint {
 	e := configuration.Endpoint{
 		Name: "indexer", URL: notify, Headers: http.Header{},
@@ -184,9 +185,9 @@ func (r *Registry) endpoint(notify string) configuration.Endpoint {
 	return e
 }
 
-// An instance is the context of one App. It has the one value that the registry
-// asks its context for and that only its own main can give, the instance id
-// (distribution v3.1.2, internal/dcontext/context.go).
+// An instance is the context of one App. It holds the instance id, which otherwise
+// only the registry's own main can set (distribution v3.1.2,
+// internal/dcontext/context.go).
 type instance struct {
 	context.Context
 	id string
@@ -203,12 +204,13 @@ func (i instance) Value(key any) any {
 	return i.Context.Value(key)
 }
 
-// quiet turns off the registry's log, which is logrus' global one: every event
-// that is refused would be a line with the whole event.
+// quiet turns off the registry's log, the global logger of logrus. The registry would
+// log each refused event as a whole.
 var quiet = sync.OnceFunc(func() { logrus.SetLevel(logrus.PanicLevel) })
 
-// htpasswd writes a password file. The cost is bcrypt's least, 4: the registry
-// computes the hash anew for each request, 0.2 s at cost 10 and 2 ms at cost 4.
+// htpasswd writes a password file and returns its path. It uses bcrypt's lowest cost,
+// 4, because the registry computes the hash for each request: 2 ms at cost 4, 0.2 s
+// at cost 10.
 func htpasswd(t testing.TB, user, password string) string {
 	t.Helper()
 	hash, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.MinCost)

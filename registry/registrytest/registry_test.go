@@ -12,7 +12,7 @@ import (
 	"github.com/portbook/portbook/registry/registrytest"
 )
 
-// A push must be told to the receiver with the token, and its blobs must not.
+// The registry sends one event for a push, with the token, and none for its blobs.
 func TestEvents(t *testing.T) {
 	t.Parallel()
 	receiver := registrytest.NewReceiver(t)
@@ -25,14 +25,14 @@ func TestEvents(t *testing.T) {
 	if e.Action != "push" || e.Target.Repository != "demo/app" {
 		t.Errorf("event %+v, want a push to demo/app", e)
 	}
-	// Events come in order, so those of the blobs would be there by now.
+	// Events are sent in order, so events of the blobs would have come before this one.
 	if n := len(receiver.Events()); n != 1 {
 		t.Errorf("%d events, want 1: %+v", n, receiver.Events())
 	}
 }
 
-// A restart must keep address and content, lose what was not delivered, and
-// show in the next event.
+// A restart keeps the address and the content, loses pending events, and changes the
+// instance id.
 func TestRestart(t *testing.T) {
 	t.Parallel()
 	receiver := registrytest.NewReceiver(t)
@@ -47,7 +47,7 @@ func TestRestart(t *testing.T) {
 	r.Restart()
 	lost := receiver.Refused(tagged("lost"))
 	pushImage(t, r.Push, "demo/app", "after")
-	receiver.WaitRefused(t, 10, tagged("after")) // time for the lost one to come too
+	receiver.WaitRefused(t, 10, tagged("after")) // gives the lost event time to come again
 	receiver.Answer(http.StatusOK)
 	after := receiver.Wait(t, "push", tagged("after"))
 
@@ -57,16 +57,16 @@ func TestRestart(t *testing.T) {
 	if after.Source.InstanceID == before.Source.InstanceID || after.Source.InstanceID == "" {
 		t.Errorf("instance %q after restart, %q before", after.Source.InstanceID, before.Source.InstanceID)
 	}
-	// One delivery may have been under way at the restart.
+	// One delivery may have begun before the restart.
 	if n := receiver.Refused(tagged("lost")); n > lost+1 || slices.ContainsFunc(receiver.Events(), tagged("lost")) {
-		t.Errorf("an event from before the restart came again, %d times", n-lost)
+		t.Errorf("an event from before the restart was sent %d more times", n-lost)
 	}
 	if _, _, err := r.Push.Fetch(t.Context(), "demo/app", "lost"); err != nil {
 		t.Errorf("content from before the restart: %v", err)
 	}
 }
 
-// A stopped registry must not answer, and must come back by Restart.
+// A stopped registry does not answer. Restart starts it again.
 func TestStop(t *testing.T) {
 	t.Parallel()
 	r := registrytest.Start(t, registrytest.Config{Root: t.TempDir()})
@@ -74,7 +74,7 @@ func TestStop(t *testing.T) {
 	r.Stop()
 	r.Stop()
 	if _, _, err := r.Push.Fetch(t.Context(), "demo/app", "v1"); err == nil {
-		t.Error("a stopped registry answered")
+		t.Error("the registry answers after Stop")
 	}
 	r.Restart()
 	if _, _, err := r.Push.Fetch(t.Context(), "demo/app", "v1"); err != nil {
@@ -82,7 +82,7 @@ func TestStop(t *testing.T) {
 	}
 }
 
-// Two registries in one process must not share content or events.
+// Two registries in one process do not share content or events.
 func TestTwoRegistries(t *testing.T) {
 	t.Parallel()
 	receiverA, receiverB := registrytest.NewReceiver(t), registrytest.NewReceiver(t)
@@ -93,17 +93,17 @@ func TestTwoRegistries(t *testing.T) {
 	eventA := receiverA.Wait(t, "push", tagged("a"))
 	eventB := receiverB.Wait(t, "push", tagged("b"))
 	if eventA.Source.InstanceID == eventB.Source.InstanceID {
-		t.Errorf("both are instance %q", eventA.Source.InstanceID)
+		t.Errorf("both registries have the instance id %q", eventA.Source.InstanceID)
 	}
 	if len(receiverA.Events()) != 1 || len(receiverB.Events()) != 1 {
 		t.Errorf("events %+v and %+v, want one each", receiverA.Events(), receiverB.Events())
 	}
 	if status := fetchStatus(t, a.Push, "demo/app", "b"); status != http.StatusNotFound {
-		t.Errorf("status %d for the other's tag, want 404", status)
+		t.Errorf("status %d for the tag of the other registry, want 404", status)
 	}
 }
 
-// With a user set, nobody else may get in, and events name the user.
+// If a user is set, the registry refuses everybody else, and events name the user.
 func TestPassword(t *testing.T) {
 	t.Parallel()
 	receiver := registrytest.NewReceiver(t)
@@ -121,7 +121,7 @@ func TestPassword(t *testing.T) {
 	}
 }
 
-// Pulls are told only if asked for.
+// With Config.Pulls, the registry sends an event for a pull.
 func TestPulls(t *testing.T) {
 	t.Parallel()
 	receiver := registrytest.NewReceiver(t)
@@ -133,7 +133,7 @@ func TestPulls(t *testing.T) {
 	receiver.Wait(t, "pull", func(e registrytest.Event) bool { return e.Action == "pull" && e.Target.Tag == "v1" })
 }
 
-// Configure must reach the registry.
+// Configure changes the configuration of the registry.
 func TestConfigure(t *testing.T) {
 	t.Parallel()
 	r := registrytest.Start(t, registrytest.Config{Configure: func(c *configuration.Configuration) {
@@ -147,7 +147,7 @@ func TestConfigure(t *testing.T) {
 	}
 }
 
-// The environment must not change a registry under test.
+// REGISTRY_* variables do not change the registry.
 func TestEnvironment(t *testing.T) {
 	t.Setenv("REGISTRY_STORAGE_DELETE_ENABLED", "false")
 	t.Setenv("REGISTRY_HTTP_PREFIX", "/elsewhere/")
@@ -170,13 +170,13 @@ func pushImage(t *testing.T, c *push.Client, repository, tag string) {
 	}
 }
 
-// fetchStatus is the status of a refusal to give a manifest.
+// fetchStatus fetches a manifest, which must fail, and returns the status.
 func fetchStatus(t *testing.T, c *push.Client, repository, reference string) int {
 	t.Helper()
 	_, _, err := c.Fetch(t.Context(), repository, reference)
 	var refused *push.Error
 	if !errors.As(err, &refused) {
-		t.Fatalf("fetch %s:%s: %v, want a refusal", repository, reference, err)
+		t.Fatalf("fetch %s:%s: error %v, want a push.Error", repository, reference, err)
 	}
 	return refused.Status
 }

@@ -11,21 +11,21 @@ import (
 	"testing"
 )
 
-// A relay passes the events of one App on to their receiver until it is told to
-// drop them.
+// A relay forwards the events of one App to their receiver until drop is called. Then
+// it accepts and drops them.
 //
-// It is there because an App cannot be made to forget its events: its queue has
-// no way to close it and retries for ever, so that a "restart" in process would
-// deliver late what a real one loses. The relay's listener therefore stays open
-// until the test binary ends, and takes what the queue still holds.
+// A real restart loses pending events, but the queue of an App cannot be closed and
+// retries for ever, so a restart inside the process would deliver them. For the same
+// reason the relay's listener stays open until the test binary ends.
 type relay struct {
-	url  string          // where the App shall send its events; "" for nowhere
-	done context.Context // ended by drop
+	url  string          // the App sends its events here; "" if there is no receiver
+	done context.Context // cancelled by drop
 	drop context.CancelFunc
 	pass *httputil.ReverseProxy
 }
 
-// newRelay starts a relay to the receiver at target, or none if target is "".
+// newRelay starts a relay to the receiver at target. If target is "", the relay has
+// no listener.
 func newRelay(t testing.TB, target string) *relay {
 	t.Helper()
 	y := new(relay)
@@ -48,9 +48,8 @@ func newRelay(t testing.TB, target string) *relay {
 	return y
 }
 
-// proxyTo passes each request to one URL on a connection of its own, as the
-// registry does, and answers a failure as the receiver would have: by breaking
-// the connection.
+// proxyTo returns a proxy that sends each request to one URL on a new connection, as
+// the registry does. If the receiver breaks the connection, so does the proxy.
 func proxyTo(to *url.URL) *httputil.ReverseProxy {
 	return &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
@@ -66,7 +65,7 @@ func proxyTo(to *url.URL) *httputil.ReverseProxy {
 func (y *relay) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	defer context.AfterFunc(y.done, cancel)() // an event under way is cut off
+	defer context.AfterFunc(y.done, cancel)() // drop interrupts a delivery
 	if y.done.Err() != nil {
 		w.WriteHeader(http.StatusNoContent)
 		return

@@ -1,7 +1,6 @@
 //go:build unix
 
-// Package child starts the processes that tests need, so that none outlives the
-// test binary.
+// Package child starts processes for tests that do not outlive the test binary.
 package child
 
 import (
@@ -12,17 +11,17 @@ import (
 
 // A Child is a started process.
 type Child struct {
-	Gone chan struct{} // closed when the process has ended
+	Gone chan struct{} // closed when the process ends
 
 	cmd *exec.Cmd
 }
 
-// Start starts cmd so that it dies with this process, also when that is killed
-// (on Linux). It sets cmd.SysProcAttr.
+// Start starts cmd. On Linux, the kernel kills the child when this process ends, even
+// if it is killed. Start sets cmd.SysProcAttr.
 //
-// The kernel ties a child's death signal to the thread that started it, not to
-// the process (prctl(2), PR_SET_PDEATHSIG), and Go ends idle threads; so the
-// goroutine keeps its thread until the child is gone.
+// The kernel sends the death signal when the thread that started the child ends, not
+// the process (prctl(2), PR_SET_PDEATHSIG), and Go ends idle threads. So the
+// goroutine keeps its thread until the child ends.
 func Start(cmd *exec.Cmd) (*Child, error) {
 	cmd.SysProcAttr = dieWithParent()
 	c := &Child{Gone: make(chan struct{}), cmd: cmd}
@@ -34,7 +33,7 @@ func Start(cmd *exec.Cmd) (*Child, error) {
 		err := cmd.Start()
 		started <- err
 		if err == nil {
-			cmd.Wait() // its error is only how the process ended
+			cmd.Wait() // the error says only how the process ended
 		}
 	}()
 	if err := <-started; err != nil {
@@ -43,10 +42,10 @@ func Start(cmd *exec.Cmd) (*Child, error) {
 	return c, nil
 }
 
-// Signal sends a signal; it does nothing if the process has ended.
+// Signal sends a signal. It does nothing if the process has ended.
 func (c *Child) Signal(s os.Signal) { c.cmd.Process.Signal(s) }
 
-// End sends a signal and waits for the end of the process.
+// End sends a signal and waits until the process ends.
 func (c *Child) End(s os.Signal) {
 	c.Signal(s)
 	<-c.Gone

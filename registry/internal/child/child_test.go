@@ -15,8 +15,7 @@ import (
 	"github.com/portbook/portbook/registry/internal/child"
 )
 
-// helper names the variable that makes this test binary a parent that waits to
-// be killed.
+// helper is the variable that makes this test binary run parent instead of tests.
 const helper = "PORTBOOK_CHILD_TEST_PARENT"
 
 // TestMain runs the tests, or the parent that TestDiesWithParent kills.
@@ -27,7 +26,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// parent starts a grandchild that lives as long as it can write, and waits.
+// parent starts a grandchild that shares its output, and waits for its end.
 func parent() {
 	cmd := exec.Command("sh", "-c", "echo started; exec sleep 300")
 	cmd.Stdout = os.Stdout
@@ -38,12 +37,12 @@ func parent() {
 	<-c.Gone
 }
 
-// A child must not outlive a parent that is killed. The pipe that both write to
-// ends when both are gone.
+// A child does not outlive a parent that is killed. The pipe that both write to ends
+// when both have ended.
 func TestDiesWithParent(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS != "linux" {
-		t.Skip("only Linux has a death signal that Go can set")
+		t.Skip("the death signal is set on Linux only")
 	}
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), helper+"=1")
@@ -71,10 +70,10 @@ func TestDiesWithParent(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-	case <-time.After(30 * time.Second): // a tenth of what the grandchild would live
-		t.Error("the grandchild lives on")
+	case <-time.After(30 * time.Second): // the grandchild sleeps for 300 s
+		t.Error("the grandchild still runs")
 	}
-	cmd.Wait() // it was killed, so its error says nothing new
+	cmd.Wait() // always fails, because the parent was killed
 }
 
 func TestEnd(t *testing.T) {

@@ -2,8 +2,8 @@ package child
 
 import "syscall"
 
-// dieWithParent has the kernel kill the child when the thread that starts it
-// ends.
+// dieWithParent returns attributes that make the kernel kill the child when the
+// thread that started it ends.
 func dieWithParent() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 }

@@ -4,6 +4,6 @@ package child
 
 import "syscall"
 
-// dieWithParent does nothing: only Linux and FreeBSD know a death signal. A test
-// that is killed leaves its registry running.
+// dieWithParent returns nil: of the unix systems, only Linux and FreeBSD have a death
+// signal. A test binary that is killed leaves its registry running.
 func dieWithParent() *syscall.SysProcAttr { return nil }
