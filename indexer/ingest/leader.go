@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/portbook/portbook/indexer"
@@ -14,209 +13,206 @@ import (
 )
 
 const (
-	// leadEvery is how often the leader looks for a scan that is asked for or
-	// due.
-	leadEvery = 250 * time.Millisecond
-	// leadAgain is the pause after a scan or the lead failed, as when the
-	// registry or the database is away; each is twice the one before, up to
+	// scanEvery is how often the leader looks for a scan that was requested or is due.
+	scanEvery = 250 * time.Millisecond
+	// leadAgain is the pause after a scan or the lead failed, as when the registry or
+	// the database is away. After further failures of scans it doubles, up to
 	// leadAgainMost.
 	leadAgain     = time.Second
 	leadAgainMost = 8 * time.Second
-	// partitionEvery is how often partitions are made and dropped. They are made
-	// three months ahead, so a failure has time.
+	// partitionEvery is how often partitions are made and dropped. They are made three
+	// months ahead, so a failure leaves time to react.
 	partitionEvery = time.Hour
-	// watchEvery is how often the leader looks whether the registry was restarted: every
-	// 5 s, by one request for /v2/. watchPause is the least between two scans that it
-	// asks for because of that: a minute.
+	// watchEvery is how often the leader checks whether the registry was restarted, by
+	// one request for /v2/: every 5 s. watchPause is the minimum time between two scans
+	// requested because of a restart.
 	watchEvery = 5 * time.Second
 	watchPause = time.Minute
-	// keepPause is the least between two times that tiers and vocabulary are found
-	// anew, or that storage is counted, and keepShare how many times as long as it
-	// took the last time: a minute of a small book, an hour of a million
-	// repositories and hours of their storage, and never more than a hundredth of
-	// the database.
+	// keepPause is the minimum pause between two runs of the jobs search and storage,
+	// and keepShare how many times longer than the last run it is: a minute for a small
+	// book, an hour for the search of a million repositories and several for their
+	// storage. These jobs use at most a hundredth of the database's time.
 	keepPause = time.Minute
 	keepShare = 100
 )
 
-// A Leader scans and tidies, in whichever process the database lets lead.
+// A Leader runs the jobs that only one process may run at a time: scans and upkeep. The
+// database decides which process leads.
 type Leader struct {
+	config LeaderConfig
+	runner runner
+}
+
+// A LeaderConfig holds the settings of a Leader. A zero Watch means 5 seconds; the other
+// zero durations turn their job off.
+type LeaderConfig struct {
 	Store          *postgres.Store
 	Scanner        *Scanner
 	Log            *slog.Logger
 	Metrics        *Metrics
-	FetchAll       time.Duration // a scan begins this long after the one before; 0: only when asked for
-	GarbageCollect time.Duration // tidying; 0: never
-	Watch          time.Duration // between two looks for a restart of the registry; 0: five seconds
+	FetchAll       time.Duration // from the beginning of one scan to the next; 0: scans only on request
+	GarbageCollect time.Duration // between two runs of tidy; 0: never
+	Watch          time.Duration // between two checks for a restart of the registry; 0: 5 s
 	Retention      postgres.Retention
 }
 
-// Run waits for the lead and leads, again and again, until the context ends.
+// NewLeader returns a leader that does nothing before Run.
+func NewLeader(c LeaderConfig) *Leader {
+	return &Leader{config: c, runner: runner{log: c.Log, metrics: c.Metrics}}
+}
+
+// Run waits for the lead and leads until the context ends. If it loses the lead it waits
+// again.
 func (l *Leader) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
-		err := l.Store.Lead(ctx, l.lead)
-		l.Metrics.Leader.Set(0)
+		err := l.config.Store.Lead(ctx, l.lead)
+		l.config.Metrics.Leader.Set(0)
 		if ctx.Err() == nil && err != nil {
-			l.Log.WarnContext(ctx, "not leading", "error", err)
+			l.config.Log.WarnContext(ctx, "not leading", "error", err)
 			rest(ctx, leadAgain)
 		}
 	}
 	return nil
 }
 
-// lead scans and tidies when it is time, until the context ends.
+// Jobs returns the state of each job in this process. It is empty until the process has
+// led. It is safe for concurrent use.
+func (l *Leader) Jobs() []indexer.Job { return l.runner.jobs() }
+
+// lead runs the jobs until the context ends.
 func (l *Leader) lead(ctx context.Context) error {
-	l.Log.InfoContext(ctx, "leading")
-	l.Metrics.Leader.Set(1)
-	var upkeep sync.WaitGroup
-	upkeep.Go(func() { l.keepPartitions(ctx) }) // apart from scans, which may take hours
-	upkeep.Go(func() { l.watch(ctx) })
-	search, storage := make(chan struct{}, 1), make(chan struct{}, 1)
-	upkeep.Go(func() { l.keep(ctx, "search", search, l.sortOut) })
-	upkeep.Go(func() { l.keep(ctx, "storage", storage, l.countStorage) })
-	defer upkeep.Wait()
-	tidy := time.Now().Add(l.GarbageCollect)
-	pause := leadAgain
-	for ctx.Err() == nil {
-		ran, err := l.scan(ctx)
-		if ran {
-			nudge(search)
-			nudge(storage)
-		}
-		if err != nil && ctx.Err() == nil {
-			l.Log.WarnContext(ctx, "scan interrupted", "error", err, "again_in", pause)
-			rest(ctx, pause)
-			pause = min(2*pause, leadAgainMost)
-			continue
-		}
-		pause = leadAgain
-		if l.GarbageCollect > 0 && time.Now().After(tidy) {
-			l.tidy(ctx)
-			tidy = time.Now().Add(l.GarbageCollect)
-		}
-		rest(ctx, leadEvery)
-	}
+	l.config.Log.InfoContext(ctx, "leading")
+	l.config.Metrics.Leader.Set(1)
+	watch := l.newWatch()
+	defer watch.probe.Close()
+	l.runner.run(ctx, l.jobs(watch))
 	return context.Cause(ctx)
 }
 
-// scan does the scan that is due, or asked for, if there is one.
-func (l *Leader) scan(ctx context.Context) (ran bool, err error) {
-	if l.FetchAll > 0 {
-		since, err := l.Store.SinceScan(ctx)
+// jobs returns all jobs, in the order in which they are shown.
+func (l *Leader) jobs(watch *watch) []*job {
+	keep := inProportion(keepPause, keepShare)
+	search := &job{name: "search", next: always(l.sortOut), pause: keep, nudge: make(chan struct{}, 1)}
+	storage := &job{name: "storage", next: always(l.countStorage), pause: keep, nudge: make(chan struct{}, 1)}
+	alone := make(chan struct{}, 1) // scan and tidy never run at the same time
+	scan := &job{name: "scan", next: l.dueScan, pause: backoff(scanEvery, leadAgain, leadAgainMost), alone: alone}
+	scan.after = []*job{search, storage} // a scan may change much
+	all := []*job{
+		scan,
+		search,
+		storage,
+		{name: "partitions", next: always(l.keepPartitions), pause: every(partitionEvery)},
+		{name: "watch", next: always(watch.look), pause: every(cmp.Or(l.config.Watch, watchEvery))},
+	}
+	if l.config.GarbageCollect > 0 {
+		interval := l.config.GarbageCollect
+		all = append(all, &job{name: "tidy", next: always(l.tidy), first: interval, pause: every(interval), alone: alone})
+	}
+	return all
+}
+
+// dueScan returns the scan to do now, or nil if there is none. It requests one if the
+// interval is over.
+func (l *Leader) dueScan(ctx context.Context) (step, error) {
+	if l.config.FetchAll > 0 {
+		since, err := l.config.Store.SinceScan(ctx)
 		if err != nil && !errors.Is(err, indexer.ErrNotFound) {
-			return false, err
+			return nil, err
 		}
-		if err == nil && since >= l.FetchAll {
-			if err := l.Store.RequestScan(ctx, "interval"); err != nil {
-				return false, err
+		if err == nil && since >= l.config.FetchAll {
+			if err := l.config.Store.RequestScan(ctx, "interval"); err != nil {
+				return nil, err
 			}
 		}
 	}
-	return l.Scanner.Run(ctx)
+	return l.config.Scanner.next(ctx)
 }
 
-// watch asks for a scan when the registry seems to have been restarted, until the
-// context ends: it loses what it had not told us, and says so only with the next
-// push.
-func (l *Leader) watch(ctx context.Context) {
-	probe := remote.NewProbe(l.Scanner.Remote)
-	defer probe.Close()
-	var asked time.Time
-	restarted := false
-	for ctx.Err() == nil {
-		restarted = probe.Look(ctx) || restarted
-		if restarted && time.Since(asked) >= watchPause {
-			if err := l.Store.RequestScan(ctx, "restart"); err == nil {
-				l.Log.InfoContext(ctx, "the registry seems to have been restarted: a scan is asked for")
-				asked, restarted = time.Now(), false
-			} else if ctx.Err() == nil {
-				l.Log.WarnContext(ctx, "scan not asked for", "error", err)
-			}
-		}
-		rest(ctx, cmp.Or(l.Watch, watchEvery))
-	}
+// A watch is the job that notices restarts of the registry: a restarted registry has lost
+// the events that it had not sent, and the next push would be the first sign of that.
+type watch struct {
+	store     *postgres.Store
+	log       *slog.Logger
+	probe     *remote.Probe
+	restarted bool      // since the last scan that was requested
+	requested time.Time // when that was
 }
 
-func (l *Leader) tidy(ctx context.Context) {
-	n, err := l.Store.Tidy(ctx)
-	if err != nil {
-		l.Log.WarnContext(ctx, "tidying failed", "error", err)
-		return
-	}
-	l.Log.InfoContext(ctx, "tidied", "blobs", n.Blobs, "repositories", n.Repositories, "scans", n.Scans, "instances", n.Instances)
+func (l *Leader) newWatch() *watch {
+	return &watch{store: l.config.Store, log: l.config.Log, probe: remote.NewProbe(l.config.Scanner.Remote)}
 }
 
-// keepPartitions makes and drops partitions until the context ends.
-func (l *Leader) keepPartitions(ctx context.Context) {
-	for ctx.Err() == nil {
-		p, err := l.Store.Partition(ctx, l.Retention)
-		if err != nil && ctx.Err() == nil {
-			l.Log.WarnContext(ctx, "upkeep of partitions failed", "error", err, "again_in", partitionEvery)
-		}
-		if len(p.Created) > 0 || len(p.Dropped) > 0 {
-			l.Log.InfoContext(ctx, "partitions", "made", p.Created, "dropped", p.Dropped)
-		}
-		rest(ctx, partitionEvery)
+// look requests a scan if the registry seems to have been restarted.
+func (w *watch) look(ctx context.Context) error {
+	w.restarted = w.probe.Look(ctx) || w.restarted
+	if !w.restarted || time.Since(w.requested) < watchPause {
+		return nil
 	}
+	if err := w.store.RequestScan(ctx, "restart"); err != nil {
+		return err
+	}
+	w.log.InfoContext(ctx, "scan requested: the registry seems to have been restarted")
+	w.requested, w.restarted = time.Now(), false
+	return nil
 }
 
-// keep finds anew what is found from time to time, and when it is nudged, until
-// the context ends.
-func (l *Leader) keep(ctx context.Context, what string, nudge <-chan struct{}, find func(context.Context) error) {
-	for ctx.Err() == nil {
-		start := time.Now()
-		err := find(ctx)
-		pause := max(keepPause, keepShare*time.Since(start))
-		if err != nil && ctx.Err() == nil {
-			l.Log.WarnContext(ctx, "upkeep failed", "of", what, "error", err, "again_in", pause)
-		}
-		select {
-		case <-ctx.Done():
-		case <-nudge:
-		case <-time.After(pause):
-		}
-	}
-}
-
-// nudge tells a keep of it, unless it has been told already.
-func nudge(keep chan<- struct{}) {
-	select {
-	case keep <- struct{}{}:
-	default:
-	}
-}
-
-func (l *Leader) countStorage(ctx context.Context) error {
-	n, err := l.Store.CountStorage(ctx)
-	if n > 0 {
-		l.Log.DebugContext(ctx, "storage counted", "rows_changed", n)
-	}
-	return err
-}
-
-// sortOut makes search rows of an older form anew, and then finds tiers and
-// vocabulary anew.
-func (l *Leader) sortOut(ctx context.Context) error {
-	reformed, after := 0, ""
-	for {
-		n, last, err := l.Store.ReformAfter(ctx, after)
-		if err != nil {
-			return err
-		}
-		if n == 0 {
-			break
-		}
-		reformed, after = reformed+n, last
-	}
-	moved, err := l.Store.Retier(ctx)
+// tidy deletes what nothing refers to any more.
+func (l *Leader) tidy(ctx context.Context) error {
+	n, err := l.config.Store.Tidy(ctx)
 	if err != nil {
 		return err
 	}
-	words, err := l.Store.Vocabulary(ctx)
-	if reformed+moved+words > 0 {
-		l.Log.InfoContext(ctx, "search sorted out", "rows_made_anew", reformed, "moved_to_another_tier", moved, "words_changed", words)
+	l.config.Log.InfoContext(ctx, "tidied", "blobs", n.Blobs, "repositories", n.Repositories,
+		"scans", n.Scans, "instances", n.Instances)
+	return nil
+}
+
+// keepPartitions makes and drops partitions.
+func (l *Leader) keepPartitions(ctx context.Context) error {
+	p, err := l.config.Store.Partition(ctx, l.config.Retention)
+	if len(p.Created) > 0 || len(p.Dropped) > 0 {
+		l.config.Log.InfoContext(ctx, "partitions", "made", p.Created, "dropped", p.Dropped)
 	}
 	return err
+}
+
+// countStorage counts the bytes of repositories.
+func (l *Leader) countStorage(ctx context.Context) error {
+	n, err := l.config.Store.CountStorage(ctx)
+	if n > 0 {
+		l.config.Log.DebugContext(ctx, "storage counted", "rows_changed", n)
+	}
+	return err
+}
+
+// sortOut rewrites search rows of an older form, then recomputes tiers and vocabulary.
+func (l *Leader) sortOut(ctx context.Context) error {
+	rewritten, err := l.rewriteRows(ctx)
+	if err != nil {
+		return err
+	}
+	moved, err := l.config.Store.Retier(ctx)
+	if err != nil {
+		return err
+	}
+	words, err := l.config.Store.Vocabulary(ctx)
+	if rewritten+moved+words > 0 {
+		l.config.Log.InfoContext(ctx, "search updated", "rows_rewritten", rewritten,
+			"moved_to_another_tier", moved, "words_changed", words)
+	}
+	return err
+}
+
+// rewriteRows rewrites search rows of an older form and returns how many there were.
+func (l *Leader) rewriteRows(ctx context.Context) (rewritten int, err error) {
+	after := ""
+	for {
+		n, last, err := l.config.Store.ReformAfter(ctx, after)
+		if err != nil || n == 0 {
+			return rewritten, err
+		}
+		rewritten, after = rewritten+n, last
+	}
 }
 
 func rest(ctx context.Context, d time.Duration) {

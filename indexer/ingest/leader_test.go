@@ -33,8 +33,8 @@ func TestLeaderNoticesRestart(t *testing.T) {
 		}
 		return false
 	})
-	leader := &ingest.Leader{Store: h.store, Scanner: h.scanner, Watch: 10 * time.Millisecond,
-		Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Metrics: ingest.NewMetrics(prometheus.NewRegistry())}
+	leader := ingest.NewLeader(ingest.LeaderConfig{Store: h.store, Scanner: h.scanner, Watch: 10 * time.Millisecond,
+		Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Metrics: ingest.NewMetrics(prometheus.NewRegistry())})
 	done := make(chan error)
 	go func() { done <- leader.Run(ctx) }()
 	eventually(t, "the registry was looked at", func() bool { return looks.Load() > 2 })
@@ -61,7 +61,8 @@ func TestLeaderCountsStorage(t *testing.T) {
 	h := open(t, registrytest.Config{Notify: nobody})
 	h.image("demo/app", "v1", "x")
 	h.scan()
-	leader := &ingest.Leader{Store: h.store, Scanner: h.scanner, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Metrics: ingest.NewMetrics(prometheus.NewRegistry())}
+	leader := ingest.NewLeader(ingest.LeaderConfig{Store: h.store, Scanner: h.scanner,
+		Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Metrics: ingest.NewMetrics(prometheus.NewRegistry())})
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { done <- leader.Run(ctx) }()

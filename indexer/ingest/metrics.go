@@ -14,6 +14,10 @@ type Metrics struct {
 	ScanLooked     *prometheus.GaugeVec // by what: repositories, tags, changed, errors
 	ScanSeconds    prometheus.Gauge
 	Leader         prometheus.Gauge
+	JobSuccess     *prometheus.GaugeVec   // by name, as all of the leader's jobs
+	JobRunning     *prometheus.GaugeVec   // by name
+	JobFailures    *prometheus.CounterVec // by name
+	JobSeconds     *prometheus.GaugeVec   // by name
 }
 
 // NewMetrics registers them.
@@ -40,8 +44,18 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 			Name: "portbook_scan_duration_seconds", Help: "How long the last scan of this process took."}),
 		Leader: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "portbook_leader", Help: "1 while this process is the one that scans and tidies."}),
+		JobSuccess: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "portbook_job_last_success_timestamp_seconds",
+			Help: "When the last successful run of each of the leader's jobs ended in this process, as Unix time."}, []string{"name"}),
+		JobRunning: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "portbook_job_running", Help: "1 while this process runs the job."}, []string{"name"}),
+		JobFailures: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "portbook_job_failures_total", Help: "Runs of the job that failed in this process."}, []string{"name"}),
+		JobSeconds: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "portbook_job_duration_seconds", Help: "How long the last run of the job in this process took."}, []string{"name"}),
 	}
 	registerer.MustRegister(m.Events, m.EventsRepeated, m.EventsRefused, m.Reads, m.ReadSeconds, m.GivenUp,
-		m.ScanRunning, m.ScanLooked, m.ScanSeconds, m.Leader)
+		m.ScanRunning, m.ScanLooked, m.ScanSeconds, m.Leader,
+		m.JobSuccess, m.JobRunning, m.JobFailures, m.JobSeconds)
 	return m
 }

@@ -42,33 +42,45 @@ type Scanner struct {
 	Wake        func() // told when there is something to read
 }
 
-// Run does the scan that is waiting or was left unfinished, and reports whether
-// there was one. A scan that ends early stays unfinished, and the next Run goes
-// on where it was.
+// Run does the scan that is waiting or unfinished, and reports whether there was one. A
+// scan that ends early stays unfinished, and the next Run continues it.
 func (s *Scanner) Run(ctx context.Context) (ran bool, err error) {
-	scan, cursor, err := s.Store.NextScan(ctx)
-	if errors.Is(err, indexer.ErrNotFound) {
-		return false, nil
-	}
-	if err != nil {
+	scan, err := s.next(ctx)
+	if err != nil || scan == nil {
 		return false, err
 	}
-	s.Log.InfoContext(ctx, "scan begins", "scan", scan.ID, "reason", scan.Reason, "after", cursor)
-	s.Metrics.ScanRunning.Set(1)
-	defer s.Metrics.ScanRunning.Set(0)
-	run := &scanRun{Scanner: s, scan: scan, from: cursor, cursor: cursor, atCursor: scan, seen: map[string]bool{}}
-	if err := run.all(ctx); err != nil {
-		return true, errors.Join(err, run.interrupt(ctx, err))
+	return true, scan(ctx)
+}
+
+// next returns the scan that is waiting or unfinished, or nil if there is none.
+func (s *Scanner) next(ctx context.Context) (step, error) {
+	scan, cursor, err := s.Store.NextScan(ctx)
+	if errors.Is(err, indexer.ErrNotFound) {
+		return nil, nil
 	}
-	run.show(run.scan)
-	if err := s.Store.FinishScan(ctx, run.scan, ""); err != nil {
-		return true, err
+	if err != nil {
+		return nil, err
 	}
-	took := time.Since(scan.StartedAt)
-	s.Metrics.ScanSeconds.Set(took.Seconds())
-	s.Log.InfoContext(ctx, "scan done", "scan", scan.ID, "repositories", run.scan.Repositories, "tags", run.scan.Tags,
-		"changed", run.scan.Changed, "errors", run.scan.Errors, "took", took.Round(time.Millisecond))
-	return true, nil
+	return (&scanRun{Scanner: s, scan: scan, from: cursor, cursor: cursor, atCursor: scan, seen: map[string]bool{}}).do, nil
+}
+
+// do does the scan and records its end, or how far it came.
+func (r *scanRun) do(ctx context.Context) error {
+	r.Log.InfoContext(ctx, "scan begins", "scan", r.scan.ID, "reason", r.scan.Reason, "after", r.cursor)
+	r.Metrics.ScanRunning.Set(1)
+	defer r.Metrics.ScanRunning.Set(0)
+	if err := r.all(ctx); err != nil {
+		return errors.Join(err, r.interrupt(ctx, err))
+	}
+	r.show(r.scan)
+	if err := r.Store.FinishScan(ctx, r.scan, ""); err != nil {
+		return err
+	}
+	took := time.Since(r.scan.StartedAt)
+	r.Metrics.ScanSeconds.Set(took.Seconds())
+	r.Log.InfoContext(ctx, "scan done", "scan", r.scan.ID, "repositories", r.scan.Repositories, "tags", r.scan.Tags,
+		"changed", r.scan.Changed, "errors", r.scan.Errors, "took", took.Round(time.Millisecond))
+	return nil
 }
 
 // A scanRun is one scan under way.

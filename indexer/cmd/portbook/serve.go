@@ -217,11 +217,11 @@ func (p *parts) reader(ctx context.Context, group *errgroup.Group) error {
 
 // writer gives what starts what a writer does.
 func (p *parts) writer(workers *ingest.Workers) starter {
-	leader := &ingest.Leader{
+	leader := ingest.NewLeader(ingest.LeaderConfig{
 		Store: p.store, Scanner: p.scanner(workers), Log: p.log, Metrics: p.metrics,
 		FetchAll: p.config.Interval.FetchAll, GarbageCollect: p.config.Interval.GarbageCollect,
 		Retention: postgres.Retention{Events: p.config.Retention.Events, History: p.config.Retention.History},
-	}
+	})
 	return func(ctx context.Context, group *errgroup.Group) error {
 		group.Go(func() error { return workers.Run(ctx) })
 		err := p.untilThere(ctx, func() error { return p.store.RequestScan(ctx, "start") })
