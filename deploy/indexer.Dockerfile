@@ -1,6 +1,6 @@
 # The indexer as a container image. Build from the root of the clone:
 #
-#   docker build -f deploy/indexer.Dockerfile .
+#   docker build -f deploy/indexer.Dockerfile --build-arg VERSION=1.2.3 .
 # By digest: a tag may show another image tomorrow. It is the index of all platforms.
 FROM golang:1.26.5@sha256:3aff6657219a4d9c14e27fb1d8976c49c29fddb70ba835014f477e1c70636647 AS build
 # No C: the binaries run without a libc, in an image that has none.
@@ -14,7 +14,9 @@ COPY indexer/go.mod indexer/go.sum indexer/
 RUN go -C indexer mod download
 COPY schema schema
 COPY indexer indexer
-RUN go -C indexer build -trimpath -ldflags '-s -w' -o /out/portbook ./cmd/portbook
+# What `portbook version` prints; "devel" if it is empty.
+ARG VERSION=
+RUN go -C indexer build -trimpath -ldflags "-s -w -X main.version=$VERSION" -o /out/portbook ./cmd/portbook
 # The program was called indexer: what starts it by that name goes on working.
 RUN ln -s portbook /out/indexer
 COPY deploy/healthcheck/main.go healthcheck/main.go

@@ -12,18 +12,18 @@ import (
 )
 
 func configCommand() *cobra.Command {
-	command := &cobra.Command{
-		Use: "config", Short: "Looks at the configuration",
-		Args: cobra.NoArgs, // a command that does not exist is an error, not a question for help
-		RunE: func(command *cobra.Command, _ []string) error { return command.Help() },
-	}
-	command.AddCommand(&cobra.Command{
+	return group(&cobra.Command{
+		Use: "config", Short: "Check the configuration",
+		Example: "  portbook config check --config portbook.yaml",
+	}, &cobra.Command{
 		Use:   "check",
-		Short: "Prints each setting and where it comes from, without secrets; exits 1 with all mistakes if there are any",
-		Long: `Prints each setting and where it comes from, without secrets: the keys of the
-file first, then the variables of libpq that are set. Exits 1 with all mistakes
-if there are any. It connects to nothing.`,
-		Args: cobra.NoArgs,
+		Short: "Print each setting and its source, or all mistakes",
+		Long: `Prints each setting and its source, without secrets: first the keys of the
+configuration file, then the PG... variables that are set. If there are mistakes,
+it prints all of them, and the exit status is 1. It does not connect to anything.`,
+		Example: `  portbook config check --config portbook.yaml
+  PGHOST=db1 portbook config check --config portbook.yaml --role reader`,
+		Args: noArguments,
 		RunE: func(command *cobra.Command, _ []string) error {
 			c, lines, err := config.Report(source(command))
 			if err != nil {
@@ -37,7 +37,6 @@ if there are any. It connects to nothing.`,
 			return printSettings(command.OutOrStdout(), lines, cs)
 		},
 	})
-	return command
 }
 
 // printSettings writes a line for each setting, in columns.

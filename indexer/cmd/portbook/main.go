@@ -5,7 +5,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -39,25 +38,12 @@ func main() {
 	// setting against it. They may hold secrets. Our own log is slog's.
 	log.SetOutput(io.Discard)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
 	command := root()
 	command.SetArgs(arguments(os.Args[1:]))
 	err := command.ExecuteContext(ctx)
-	var quiet exitStatus
-	switch {
-	case err == nil:
-	case errors.As(err, &quiet):
-		os.Exit(int(quiet))
-	default:
-		fmt.Fprintln(os.Stderr, "portbook:", refusal(err))
-		os.Exit(1)
-	}
+	stop()
+	os.Exit(status(err, os.Stderr))
 }
-
-// An exitStatus ends the program without a message: all has been said.
-type exitStatus int
-
-func (s exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
 
 // arguments takes flagstate's "-config FILE" for "--config FILE", so that its
 // users' unit files work.
@@ -73,24 +59,45 @@ func arguments(args []string) []string {
 }
 
 func root() *cobra.Command {
-	command := &cobra.Command{
-		Use:           "portbook",
-		Short:         "Keeps the book of a container registry: what is in it, searchable",
+	command := group(&cobra.Command{
+		Use:   "portbook",
+		Short: "Index and search a container registry",
+		Long: `Portbook indexes a container registry: it records in PostgreSQL what is pushed
+and deleted, and serves searches, an API and a catalogue.
+
+Exit status: 0 on success, 1 if the command failed or found differences, 2 if the
+command line is wrong.`,
+		Example: `  portbook serve --config portbook.yaml
+  portbook help migrate`,
 		Version:       programVersion(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
-	}
+	}, serveCommand(), scanCommand(), verifyCommand(), migrateCommand(), primeCommand(), configCommand(), versionCommand())
+	addSettings(command)
+	command.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
+	completeCobra(command)
+	refuseWrongUsage(command)
+	return command
+}
+
+// addSettings adds the flags that are settings. config.Load reads and checks them.
+func addSettings(command *cobra.Command) {
 	flags := command.PersistentFlags()
-	flags.String("config", "", "configuration `file` (YAML); also PORTBOOK_CONFIG")
+	flags.String("config", "", "configuration `file` (YAML); default: $PORTBOOK_CONFIG")
 	flags.String("role", "", "writer or reader")
-	flags.String("registry-url", "", "where the registry answers")
-	flags.String("http-address", "", "where to serve, as `host:port`")
-	flags.String("http-operations-address", "", "where to serve /healthz, /readyz and /metrics, as `host:port`")
-	flags.String("scan-parallelism", "", "repositories that a scan looks at at once")
+	flags.String("registry-url", "", "`URL` of the registry")
+	flags.String("http-address", "", "address to serve on, as `host:port`")
+	flags.String("http-operations-address", "", "address to serve /healthz, /readyz and /metrics on, as `host:port`")
+	flags.String("scan-parallelism", "", "`number` of repositories that a scan reads at the same time")
 	flags.String("log-level", "", "debug, info, warn or error")
 	flags.String("log-format", "", "text or json")
-	command.AddCommand(serveCommand(), scanCommand(), verifyCommand(), migrateCommand(), primeCommand(), configCommand())
-	return command
+	// The errors of these are about flags that do not exist.
+	_ = command.MarkPersistentFlagFilename("config", "yaml", "yml")
+	for flag, values := range map[string][]string{
+		"role": {"writer", "reader"}, "log-level": {"debug", "info", "warn", "error"}, "log-format": {"text", "json"},
+	} {
+		_ = command.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
+	}
 }
 
 // source is where a command's settings are read from.

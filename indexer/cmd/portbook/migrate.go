@@ -20,29 +20,39 @@ import (
 const mostSteps = 1000
 
 func migrateCommand() *cobra.Command {
-	command := &cobra.Command{Use: "migrate", Short: "Changes the database's schema by hand; serve does it by itself"}
+	command := group(&cobra.Command{
+		Use: "migrate", Short: "Change the database schema; serve does this at its start",
+		Example: `  portbook migrate status --config portbook.yaml
+  portbook migrate up --yes --config portbook.yaml`,
+	}, &cobra.Command{
+		Use: "up", Short: "Apply all pending migrations",
+		Example: "  portbook migrate up --yes --config portbook.yaml",
+		Args:    noArguments,
+		RunE:    withDatabase(migrateUp),
+	}, &cobra.Command{
+		Use: "down", Short: "Undo the latest migrations, and delete the data of their tables",
+		Example: "  portbook migrate down --num-steps 1 --config portbook.yaml",
+		Args:    withSteps,
+		RunE:    withDatabase(migrateDown),
+	}, &cobra.Command{
+		Use: "status", Short: "List the migrations",
+		Example: "  portbook migrate status --config portbook.yaml",
+		Args:    noArguments,
+		RunE:    withDatabase(migrateStatus),
+	})
 	flags := command.PersistentFlags()
-	flags.BoolP("yes", "y", false, "do not ask")
-	flags.IntP("num-steps", "n", 0, "how many migrations down takes back; up applies all")
-	command.AddCommand(
-		&cobra.Command{
-			Use: "up", Short: "Applies every migration that is not applied yet", Args: cobra.NoArgs,
-			RunE: withDatabase(migrateUp),
-		},
-		&cobra.Command{
-			Use: "down", Short: "Takes back the latest migrations, and what they hold", Args: cobra.NoArgs,
-			PreRunE: func(command *cobra.Command, _ []string) error {
-				_, err := steps(command)
-				return err
-			},
-			RunE: withDatabase(migrateDown),
-		},
-		&cobra.Command{
-			Use: "status", Short: "Lists the migrations", Args: cobra.NoArgs,
-			RunE: withDatabase(migrateStatus),
-		},
-	)
+	flags.BoolP("yes", "y", false, "do not ask for confirmation")
+	flags.IntP("num-steps", "n", 0, "`number` of migrations that down undoes; up ignores it")
 	return command
+}
+
+// withSteps checks the command line of `migrate down`.
+func withSteps(command *cobra.Command, args []string) error {
+	if err := noArguments(command, args); err != nil {
+		return err
+	}
+	_, err := steps(command)
+	return err
 }
 
 func migrateUp(command *cobra.Command, p *parts) error {

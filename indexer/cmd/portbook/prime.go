@@ -34,39 +34,37 @@ const primeTimeout = 30 * time.Second
 func primeCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "prime-db USER",
-		Short: "Makes a user of the database, or gives it a new password, and grants what it needs",
-		Long: `Makes a user of the database and grants what it needs: to work with the book,
-with --reader only to read it, with --migration to make and change its tables.
-For a user that exists it sets the password and grants what is missing.
+		Short: "Create a database user, or set its password, and grant its privileges",
+		Long: `Creates a database user and grants the privileges that it needs: to read and write
+the book, with --reader only to read it, with --migration to create and change its
+tables. If the user exists, prime-db sets its password and grants what is missing.
 
-The password is read from standard input, one line. Neither the server nor the
-output of --dry-run sees it: what is sent is a SCRAM-SHA-256 verifier.
+The password is one line of standard input. It is not sent to the server and not
+printed by --dry-run: both get a SCRAM-SHA-256 verifier.
 
-It connects as database.migrationUser, which must be allowed to make roles
-(CREATEROLE). If it is not, give the output of --dry-run to somebody who is:
-
-    portbook prime-db --dry-run registry_app | psql -U postgres registry`,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) != 1 {
-				return fmt.Errorf("prime-db makes one user, and %d are named: write portbook prime-db USER", len(args))
-			}
-			return nil
-		},
+It connects as database.migrationUser, which needs CREATEROLE. Without that, let
+a superuser run the output of --dry-run.`,
+		Example: `  portbook prime-db registry_app <password.txt
+  portbook prime-db --reader registry_view <password.txt
+  portbook prime-db --dry-run registry_app <password.txt | psql -U postgres registry`,
 	}
+	var u primedUser
 	flags := command.Flags()
-	dryRun := flags.Bool("dry-run", false, "print the SQL instead, without connecting")
-	reader := flags.Bool("reader", false, "the user may only read")
-	migration := flags.Bool("migration", false, "the user makes and changes the tables")
+	dryRun := flags.Bool("dry-run", false, "print the SQL, and do not connect")
+	flags.BoolVar(&u.reader, "reader", false, "the user may only read")
+	flags.BoolVar(&u.migration, "migration", false, "the user creates and changes the tables")
 	command.MarkFlagsMutuallyExclusive("reader", "migration")
-	command.RunE = func(command *cobra.Command, args []string) error {
-		u := primedUser{name: args[0], reader: *reader, migration: *migration}
+	command.Args = func(command *cobra.Command, args []string) error {
+		if len(args) != 1 {
+			return fmt.Errorf("prime-db makes one user, and %d are named: write portbook prime-db USER", len(args))
+		}
+		u.name = args[0]
 		if err := u.check(); err != nil {
 			return err
 		}
-		return withDatabase(func(command *cobra.Command, p *parts) error {
-			return p.prime(command, u, *dryRun)
-		})(command, nil)
+		return command.ValidateFlagGroups()
 	}
+	command.RunE = withDatabase(func(command *cobra.Command, p *parts) error { return p.prime(command, u, *dryRun) })
 	return command
 }
 

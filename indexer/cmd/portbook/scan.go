@@ -18,13 +18,15 @@ import (
 func scanCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "scan",
-		Short: "Looks at everything in the registry now, and waits until the book has it",
-		Long: `Looks at everything in the registry now, and waits until the book has it.
+		Short: "Scan the whole registry now, and wait until the book is up to date",
+		Long: `Scans the whole registry now, shows its progress, and returns when everything that
+the scan found is in the book.
 
-It works beside running indexers: whichever of them leads does the scan, and this
-command helps to read what it finds and tells how far it has come. Without any,
-it does the scan itself.`,
-		Args: cobra.NoArgs,
+If writers are running, their leader does the scan and this command helps to read
+what it finds. Otherwise this command does the scan. The exit status is 1 if a
+repository could not be scanned.`,
+		Example: "  portbook scan --config portbook.yaml",
+		Args:    noArguments,
 		RunE: withRegistry(func(command *cobra.Command, p *parts) error {
 			return scan(command.Context(), p, newProgress(command.ErrOrStderr()))
 		}),

@@ -39,8 +39,12 @@ const (
 func serveCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "serve",
-		Short: "Takes the registry's events, keeps the book and answers searches",
-		Args:  cobra.NoArgs,
+		Short: "Receive the registry's events, update the book and serve searches",
+		Long: `Receives the registry's events, updates the book and serves searches, the API and
+the catalogue, until SIGTERM or SIGINT. A reader only serves.`,
+		Example: `  portbook serve --config portbook.yaml
+  portbook serve --config portbook.yaml --role reader --http-address :8080`,
+		Args: noArguments,
 		RunE: with(func(command *cobra.Command, p *parts) error {
 			p.log.Info("starting", "version", programVersion(), "config", p.config)
 			err := serve(command.Context(), p)

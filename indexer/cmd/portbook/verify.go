@@ -11,9 +11,14 @@ import (
 func verifyCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "verify",
-		Short: "Compares the book with the registry, and its search rows with what its manifests make them; prints every difference, exits 1 if there is one",
-		Args:  cobra.NoArgs,
-		RunE:  withRegistry(verify),
+		Short: "Compare the book with the registry and print every difference",
+		Long: `Compares the book with the registry, and the search rows with the manifests that
+they are made from. Prints one line for each difference, and changes nothing. The
+exit status is 1 if there is a difference.`,
+		Example: `  portbook verify --config portbook.yaml
+  portbook verify --config portbook.yaml >differences.txt`,
+		Args: noArguments,
+		RunE: withRegistry(verify),
 	}
 }
 

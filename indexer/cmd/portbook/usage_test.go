@@ -1,0 +1,170 @@
+package main
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+)
+
+// commands returns a command and all below it.
+func commands(command *cobra.Command) []*cobra.Command {
+	all := []*cobra.Command{command}
+	for _, sub := range command.Commands() {
+		all = append(all, commands(sub)...)
+	}
+	return all
+}
+
+// paths returns the command lines of all commands, without "portbook".
+func paths(t *testing.T) (lines [][]string) {
+	t.Helper()
+	for _, command := range commands(root()) {
+		lines = append(lines, strings.Fields(command.CommandPath())[1:])
+	}
+	if len(lines) < 15 {
+		t.Fatalf("%d commands: %q", len(lines), lines)
+	}
+	return lines
+}
+
+// execute runs a command line in this process.
+func execute(t *testing.T, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	var out, errors bytes.Buffer
+	command := root()
+	command.SetArgs(arguments(args))
+	command.SetOut(&out)
+	command.SetErr(&errors)
+	code = status(command.ExecuteContext(t.Context()), &errors)
+	return code, out.String(), errors.String()
+}
+
+// Each line of an example that begins with portbook is a command line that is
+// right, of the command or of one below it.
+func TestExamples(t *testing.T) {
+	t.Parallel()
+	for _, shown := range commands(root()) {
+		if shown.Example == "" {
+			t.Errorf("%s has no example", shown.CommandPath())
+		}
+		found := 0
+		for line := range strings.Lines(shown.Example) {
+			if !strings.HasPrefix(line, "  ") {
+				t.Errorf("%s: the example %q is not indented by two spaces", shown.CommandPath(), line)
+			}
+			args := exampleArguments(line)
+			command, rest, err := root().Find(args)
+			if err == nil {
+				err = command.ParseFlags(rest)
+			}
+			if err == nil {
+				err = command.Args(command, command.Flags().Args())
+			}
+			if err != nil {
+				t.Errorf("%s: the example %q: %v", shown.CommandPath(), line, err)
+			}
+			if strings.HasPrefix(command.CommandPath(), shown.CommandPath()) {
+				found++
+			}
+		}
+		if found == 0 {
+			t.Errorf("%s: no example runs it: %s", shown.CommandPath(), shown.Example)
+		}
+	}
+}
+
+// exampleArguments returns the arguments of portbook in a line of shell.
+func exampleArguments(line string) (args []string) {
+	_, after, _ := strings.Cut(line, "portbook ")
+	for _, word := range strings.Fields(after) {
+		if strings.ContainsAny(word[:1], "<>|") {
+			break
+		}
+		args = append(args, word)
+	}
+	return args
+}
+
+func TestHelp(t *testing.T) {
+	t.Parallel()
+	for _, path := range paths(t) {
+		for _, line := range [][]string{append(path, "--help"), append([]string{"help"}, path...)} {
+			code, out, errors := execute(t, line...)
+			if code != 0 || errors != "" || !strings.Contains(out, "Usage:\n  portbook") || !strings.Contains(out, "Examples:\n  ") {
+				t.Errorf("portbook %q: exit status %d, want 0, a usage and an example:\n%s%s", line, code, out, errors)
+			}
+		}
+	}
+}
+
+// Wrong usage ends every command with 2 and one line that names the remedy.
+func TestWrongUsage(t *testing.T) {
+	t.Parallel()
+	for _, path := range paths(t) {
+		for _, wrong := range [][]string{{"--no-such-flag"}, {"--no-such\nflag"}, {"-Z"}, {"no-such-argument", "another"}} {
+			refuses(t, append(path, wrong...), "--help`\n")
+		}
+	}
+	for line, says := range map[string]string{
+		"serv":                             `portbook has no command "serv" (did you mean serve?); see`,
+		"migrate statsu":                   "(did you mean status?)",
+		"config chek":                      "(did you mean check?)",
+		"help migrate no-such":             `portbook migrate has no command "no-such"`,
+		"serve --config":                   "flag needs an argument: --config; see `portbook serve --help`",
+		"-config":                          "flag needs an argument: --config",
+		"migrate down --num-steps x":       `invalid argument "x"`,
+		"migrate down":                     "--num-steps flag is required",
+		"prime-db":                         "write portbook prime-db USER",
+		"prime-db a b":                     "2 are named",
+		"prime-db --reader --migration a":  "[migration reader] were all set",
+		"version --config portbook.yaml x": `portbook version takes no argument, and got "x"`,
+	} {
+		refuses(t, strings.Fields(line), says)
+	}
+}
+
+// refuses runs a command line that is wrong.
+func refuses(t *testing.T, line []string, says string) {
+	t.Helper()
+	code, out, errors := execute(t, line...)
+	if code != 2 || out != "" || strings.Count(errors, "\n") != 1 || !strings.HasPrefix(errors, "portbook: ") || !strings.Contains(errors, says) {
+		t.Errorf("portbook %q: exit status %d, want 2 and one line with %q on standard error alone; got %q and %q", line, code, says, errors, out)
+	}
+}
+
+// What a command cannot do although its command line is right ends it with 1.
+func TestFailedWork(t *testing.T) {
+	t.Parallel()
+	absent := t.TempDir() + "/absent.yaml"
+	for _, line := range []string{"serve", "scan", "verify", "migrate up", "migrate down -n 1", "migrate status", "prime-db user", "config check"} {
+		code, out, errors := execute(t, append(strings.Fields(line), "--config", absent)...)
+		if code != 1 || out != "" || !strings.Contains(errors, "absent.yaml") || strings.Contains(errors, "--help") {
+			t.Errorf("portbook %s: exit status %d, want 1 and the name of the missing file; got %q and %q", line, code, errors, out)
+		}
+	}
+}
+
+func TestVersion(t *testing.T) {
+	t.Parallel()
+	want := "portbook version " + programVersion() + "\n"
+	for _, line := range []string{"version", "--version", "-v"} {
+		if code, out, errors := execute(t, line); code != 0 || out != want || errors != "" {
+			t.Errorf("portbook %s: exit status %d, %q and %q, want 0 and %q", line, code, out, errors, want)
+		}
+	}
+}
+
+func TestCompletion(t *testing.T) {
+	t.Parallel()
+	for line, want := range map[string]string{
+		"migrate d":        "down\t",
+		"serve --role w":   "writer\n",
+		"scan --log-level": "--log-level\t",
+	} {
+		if _, out, _ := execute(t, append([]string{"__complete"}, strings.Fields(line)...)...); !strings.HasPrefix(out, want) {
+			t.Errorf("portbook %s is completed with %q, want %q", line, out, want)
+		}
+	}
+}
