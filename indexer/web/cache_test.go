@@ -8,6 +8,8 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -24,10 +26,64 @@ import (
 var cachedPaths = []string{"/v1/search?q=x", "/v1/search?query=x", "/v0/search", "/index/static", "/index/dynamic", "/", "/?q=x", "/?sort=name", "/r/app", "/r/app:v1", "/compare", "/compare?a=app:v1&b=app:v1",
 	"/api/v1/search?q=x&limit=1", "/api/v1/facets", "/api/v1/suggest?q=x", "/api/v1/repositories", "/api/v1/repositories/app",
 	"/api/v1/repositories/app/-/tags", "/api/v1/repositories/app/-/manifests/v1", "/api/v1/repositories/app/-/manifests/v1/raw",
-	"/api/v1/history", "/api/v1/digests/" + dgst("a").String(), "/v2/app/referrers/" + dgst("a").String()}
+	"/api/v1/history", "/api/v1/digests/" + dgst("a").String(), "/v2/app/referrers/" + dgst("a").String(),
+	"/activity", "/activity.atom", "/n/team", "/storage", "/api/v1/storage", "/api/v1/repositories/app/-/history",
+	"/api/v1/repositories/app/-/tags/v1/history", "/api/v1/repositories/app/-/manifests/v1/layers",
+	"/api/v1/repositories/app/-/manifests/v1/referrers"}
+
+// notCached are the routes with no answer that a cache may keep by its ETag.
+var notCached = map[string]string{
+	"GET /api/v1":              "redirects",
+	"GET /api/v1/":             "depends on the program alone",
+	"GET /api/v1/config":       "depends on the settings alone",
+	"GET /api/v1/dump":         "is sent while it is read",
+	"GET /api/v1/health":       "is about this moment",
+	"GET /api/v1/openapi.json": "depends on the program alone",
+	"GET /api/v1/status":       "is about this moment",
+	"GET /live":                "is a stream of events",
+	"GET /opensearch.xml":      "depends on the settings alone",
+	"GET /repositories":        "redirects",
+	"GET /settings":            "depends on the settings alone",
+	"GET /static/{name}":       "depends on the program alone",
+	"GET /status":              "is about this moment",
+	"GET /v1/_ping":            "reads nothing",
+	"POST /assert":             "answers a POST",
+	"POST /events":             "answers a POST",
+	"POST /index/dynamic":      "answers a POST",
+	"POST /index/static":       "answers a POST",
+}
+
+// Every route is in one of the two lists, so that a new one is tested or has a
+// reason not to be.
+func TestEveryRouteIsCachedOrNot(t *testing.T) {
+	t.Parallel()
+	h := web.New(web.Config{Read: fullBook().read, PublicURL: "/", WebUI: true, AssertEndpoint: true})
+	used := map[string]bool{}
+	for _, a := range addresses(t, h) {
+		route := a.method + " " + a.path
+		pattern := regexp.MustCompile("^" + variable.ReplaceAllString(regexp.QuoteMeta(a.path), "[^/]+") + "$")
+		cached := a.method == http.MethodGet && slices.ContainsFunc(cachedPaths, func(path string) bool {
+			path, _, _ = strings.Cut(path, "?")
+			return pattern.MatchString(path)
+		})
+		why, not := notCached[route]
+		if used[route] = true; cached == (not && why != "") {
+			t.Errorf("%s: in cachedPaths %v, in notCached %v; want one of them", route, cached, not)
+		}
+	}
+	for route := range notCached {
+		if !used[route] {
+			t.Errorf("notCached has %s, which is no route", route)
+		}
+	}
+}
+
+// variable is one of a route's path, quoted for a regular expression.
+var variable = regexp.MustCompile(`\\\{[^}]*\}`)
 
 func fullBook() *book {
 	return &book{
+		results:      indexer.Results{Total: 1, Items: []indexer.Result{{Repository: indexer.Repository{Name: "team/app", UpdatedAt: day}}}},
 		repositories: []indexer.Repository{{Name: "app", UpdatedAt: day}},
 		tags:         []indexer.Tag{{Name: "v1", Digest: dgst("a")}},
 		manifest:     &indexer.Manifest{Repository: "app", Digest: dgst("a"), Body: []byte(`{}`)},
