@@ -8,39 +8,41 @@ import (
 	"strings"
 )
 
-// Roles whose members work with the schema. They are groups: nobody logs in as
-// one. Up grants to those that exist and makes none, since the user who migrates
-// need not be allowed to make roles.
+// Roles for the users who work with the schema. They are groups without a login. Up
+// grants to those that exist and creates none, because the user who migrates may not
+// be allowed to create roles.
 const (
 	WriterRole = "portbook_writer"
-	ReaderRole = "portbook_reader" // nothing but SELECT
+	ReaderRole = "portbook_reader" // SELECT only
 
-	// toolhiveRole is what the handbook of the ToolHive registry server calls the
-	// role of the user who works: its users find that it works here too.
+	// toolhiveRole is the writer's role in the documentation of the ToolHive registry
+	// server, so that a database prepared for it works here too.
 	toolhiveRole = "toolhive_registry_server"
 )
 
-// An Access is what a user may do with the schema.
+// An Access is a set of rights on the schema.
 type Access int
 
 const (
 	Reader Access = iota // SELECT
-	Writer               // SELECT, INSERT, UPDATE and DELETE, and the upkeep of partitions
+	Writer               // SELECT, INSERT, UPDATE, DELETE, and creating and dropping partitions
 )
 
-// GrantSQL gives a statement that grants role what access needs, on the tables
-// that are there and, by default privileges, on those that owner makes later.
-// Owner is the user who migrates; empty: the user who runs the statement. It does
-// nothing if there is no such role, or where the role has it already, and works
-// before the first migration as well. It grants on what owner owns in the current
-// schema and on nothing else, and on nothing if the schema is somebody else's.
+// GrantSQL returns a statement that grants role the rights of access on all tables
+// that owner has in the current schema and, by default privileges, on those that
+// owner creates later. Owner is the user who migrates; if it is empty, the user who
+// runs the statement.
+//
+// The statement does nothing if the role does not exist, if it has all rights
+// already, or if another user owns the tables. It may run before the first
+// migration.
 func GrantSQL(role string, access Access, owner string) string {
 	replace := strings.NewReplacer("@role@", QuoteLiteral(role), "@owner@", QuoteLiteral(owner), "@writer@", fmt.Sprint(access == Writer))
 	return "DO " + DollarQuote(replace.Replace(grantBody))
 }
 
-// grantBody asks before it grants: a grant that changes nothing still writes,
-// and this runs at each start of each program.
+// grantBody grants only what is missing, because a GRANT writes even if it changes
+// nothing, and this runs at each start of each program.
 const grantBody = `
 DECLARE
 	whom CONSTANT text := @role@;
@@ -56,11 +58,11 @@ BEGIN
 		RETURN;
 	END IF;
 	IF pg_has_role(whom, owner, 'USAGE') THEN
-		RETURN; -- all is its own
+		RETURN; -- the role owns everything
 	END IF;
 	IF EXISTS (SELECT FROM pg_class c JOIN pg_roles o ON o.oid = c.relowner
 		WHERE c.relnamespace = place AND c.relname = 'schema_migrations' AND o.rolname <> owner) THEN
-		RETURN; -- the tables are somebody else's to grant
+		RETURN; -- only the owner of the tables can grant
 	END IF;
 	IF NOT has_schema_privilege(whom, book, 'USAGE') THEN
 		EXECUTE format('GRANT USAGE ON SCHEMA %I TO %I', book, whom);
@@ -83,7 +85,7 @@ BEGIN
 		IF lacking IS NOT NULL THEN
 			EXECUTE format('GRANT %s ON %s %I.%I TO %I', lacking, CASE object.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, book, object.relname, whom);
 		END IF;
-		-- Default privileges are for tables of the book, which this is none of.
+		-- Default privileges granted these too, but only the user who migrates may write here.
 		IF object.relname = 'schema_migrations' AND has_table_privilege(whom, object.oid, 'INSERT, UPDATE, DELETE, TRUNCATE') THEN
 			EXECUTE format('REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON TABLE %I.%I FROM %I', book, object.relname, whom);
 		END IF;
@@ -100,9 +102,9 @@ BEGIN
 		END LOOP;
 	END IF;
 
-	-- Partitions of later months, and tables of later migrations.
+	-- For the partitions of later months, and the tables of later migrations.
 	IF NOT pg_has_role(current_user, owner, 'USAGE') THEN
-		RETURN; -- the next migration does it
+		RETURN; -- only a member of the owner can do this; the next migration does it
 	END IF;
 	FOR object IN
 		SELECT kind, word, list FROM (VALUES
@@ -119,8 +121,7 @@ BEGIN
 	END LOOP;
 END `
 
-// grantAll grants to the roles that exist, and to the writer if it is not a
-// member of one.
+// grantAll grants to the roles that exist and to c.Writer.
 func grantAll(ctx context.Context, db *sql.DB, c Config) error {
 	grants := []string{GrantSQL(WriterRole, Writer, ""), GrantSQL(toolhiveRole, Writer, ""), GrantSQL(ReaderRole, Reader, "")}
 	if c.Writer != "" {
@@ -134,8 +135,8 @@ func grantAll(ctx context.Context, db *sql.DB, c Config) error {
 	return warn(ctx, db, c)
 }
 
-// warn tells when the user who works may make tables. PostgreSQL 14 gives that
-// right in the schema public to everybody.
+// warn logs a warning if c.Writer may create tables. PostgreSQL 14 grants that right
+// on the schema public to everybody.
 func warn(ctx context.Context, db *sql.DB, c Config) error {
 	if c.Writer == "" || c.Log == nil {
 		return nil
@@ -153,14 +154,15 @@ func warn(ctx context.Context, db *sql.DB, c Config) error {
 		if err := rows.Scan(&book); err != nil {
 			return err
 		}
-		c.Log.WarnContext(ctx, "the user who works with the book may also make tables", slog.String("user", c.Writer),
+		c.Log.WarnContext(ctx, "the database user may also create tables", slog.String("user", c.Writer),
 			slog.String("remedy", "REVOKE CREATE ON SCHEMA "+QuoteIdentifier(book)+" FROM PUBLIC, as the owner of the schema"))
 	}
 	return rows.Err()
 }
 
-// QuoteLiteral writes a string as SQL does, whatever standard_conforming_strings
-// says. The string must have no zero byte, which PostgreSQL cannot hold.
+// QuoteLiteral returns s as an SQL string constant that does not depend on
+// standard_conforming_strings. s must not have a zero byte, which PostgreSQL does not
+// allow.
 func QuoteLiteral(s string) string {
 	quoted := "'" + strings.ReplaceAll(s, "'", "''") + "'"
 	if strings.Contains(s, `\`) {
@@ -169,11 +171,11 @@ func QuoteLiteral(s string) string {
 	return quoted
 }
 
-// QuoteIdentifier writes a name as SQL does.
+// QuoteIdentifier returns s as a quoted SQL identifier.
 func QuoteIdentifier(s string) string { return `"` + strings.ReplaceAll(s, `"`, `""`) + `"` }
 
-// DollarQuote quotes a body, which may hold any name, by a tag that it does not
-// hold.
+// DollarQuote returns body as a dollar-quoted SQL string constant, with a tag that is
+// not in body.
 func DollarQuote(body string) string {
 	tag := "$do$"
 	for i := 1; strings.Contains(body, tag); i++ {

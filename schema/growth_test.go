@@ -18,11 +18,12 @@ import (
 	"github.com/portbook/portbook/schema/schematest"
 )
 
-// wholeVersion is the last one whose tables of events and moves are whole.
+// wholeVersion is the last version whose tables event and tag_history have no
+// partitions.
 const wholeVersion = 3
 
-// What no scan brings back survives the way to partitions and back, row for row,
-// and so do the numbers that it counts by.
+// The migrations to partitions and back keep every row of event and tag_history, and
+// the next value of the sequence.
 func TestGrowthKeepsRows(t *testing.T) {
 	t.Parallel()
 	address := schematest.Empty(t)
@@ -33,7 +34,7 @@ func TestGrowthKeepsRows(t *testing.T) {
 	run(t, pool, `
 		INSERT INTO tag_history (repository, tag, from_digest, to_digest, seen_at, seen_by)
 		SELECT 'r' || i % 7, 't' || i, NULL, sha256(i::text::bytea), now() - i * interval '5 hours', 'scan' FROM generate_series(1, 2000) i`)
-	run(t, pool, "DELETE FROM tag_history WHERE id > 1990") // the next number is still 2001
+	run(t, pool, "DELETE FROM tag_history WHERE id > 1990") // the next id is still 2001
 	run(t, pool, `
 		INSERT INTO event (id, received_at, at, action, repository, tag, digest, media_type, actor, user_agent, instance)
 		SELECT 'e' || i, now() - i * interval '5 hours', now() - i * interval '5 hours' - interval '3 seconds', 'push', 'r', 't', '\x00ff', 'm', 'a', 'u', 'i'
@@ -45,9 +46,9 @@ func TestGrowthKeepsRows(t *testing.T) {
 	run(t, pool, "INSERT INTO registry_instance (id) VALUES ('i')")
 	moves, events := rows(t, pool, movesQuery), rows(t, pool, eventsQuery)
 	if len(moves) != 1990 || len(events) != 1005 {
-		t.Fatalf("%d moves and %d events were stored", len(moves), len(events))
+		t.Fatalf("%d moves and %d events are stored, want 1990 and 1005", len(moves), len(events))
 	}
-	for _, id := range []string{"none", "early", "late"} { // their time gives way to that of their coming
+	for _, id := range []string{"none", "early", "late"} { // at is replaced by received_at
 		i := slices.IndexFunc(events, func(row string) bool { return strings.HasPrefix(row, "("+id+",") })
 		fields := strings.Split(events[i], ",")
 		fields[2] = fields[1]
@@ -69,7 +70,7 @@ func TestGrowthKeepsRows(t *testing.T) {
 	var id int64
 	const move = "INSERT INTO tag_history (repository, tag, to_digest, seen_by) VALUES ('r', 't', '\\x01', 'scan') RETURNING id"
 	if err := pool.QueryRow(ctx, move).Scan(&id); err != nil || id != 2001 {
-		t.Errorf("the next move has number %d, want 2001: %v", id, err)
+		t.Errorf("the next move has id %d, want 2001: %v", id, err)
 	}
 }
 
@@ -78,8 +79,7 @@ const (
 	eventsQuery = `SELECT e::text FROM (SELECT id, received_at, at, action, repository, tag, digest, media_type, actor, user_agent, instance FROM event) e ORDER BY id`
 )
 
-// The schema of a version is the same whether it was reached from below or from
-// above.
+// The schema of a version is the same whether Up or Down has reached it.
 func TestGrowthDownIsWhole(t *testing.T) {
 	t.Parallel()
 	address := schematest.Empty(t)
@@ -92,12 +92,13 @@ func TestGrowthDownIsWhole(t *testing.T) {
 		apply(t, connect(t, address), file)
 	}
 	if diff := cmp.Diff(dump(t, address), above); diff != "" {
-		t.Errorf("(-from below +from above)\n%s", diff)
+		t.Errorf("schema (-by up +by down)\n%s", diff)
 	}
 }
 
-// Whole old months go, the rest stays: newer ones, what somebody else attached,
-// and whatever has a name like theirs.
+// drop_partitions drops only our partitions of whole months that are old enough: not
+// newer ones, not a partition that somebody else attached, and not a table with a
+// similar name.
 func TestDropPartitions(t *testing.T) {
 	t.Parallel()
 	pool := connect(t, schematest.URL(t))
@@ -107,13 +108,13 @@ func TestDropPartitions(t *testing.T) {
 	fresh := rows(t, pool, "SELECT relid::text FROM pg_partition_tree('event') WHERE isleaf AND relid::text !~ '20(19|20)' AND relid::text <> 'event_archive' ORDER BY 1")
 
 	if got := rows(t, pool, "SELECT drop_partitions('event', NULL)"); len(got) > 0 {
-		t.Errorf("without a retention %v were dropped", got)
+		t.Errorf("without a retention, %v were dropped", got)
 	}
-	got := rows(t, pool, "SELECT drop_partitions('event', now() - '2020-02-15 00:00Z')") // February is not over then
+	got := rows(t, pool, "SELECT drop_partitions('event', now() - '2020-02-15 00:00Z')") // in the middle of February
 	if diff := cmp.Diff([]string{"event_2020_01"}, got); diff != "" {
 		t.Errorf("dropped (-want +got)\n%s", diff)
 	}
-	got = rows(t, pool, "SELECT drop_partitions('event', interval '0')") // taken for 8 days
+	got = rows(t, pool, "SELECT drop_partitions('event', interval '0')") // means 8 days, the minimum
 	if slices.Contains(got, "event_"+time.Now().UTC().Format("2006_01")) || !slices.Contains(got, "event_2020_02") {
 		t.Errorf("dropped %v", got)
 	}
@@ -129,12 +130,12 @@ func TestDropPartitions(t *testing.T) {
 	run(t, pool, "SELECT FROM event_2018_01")
 	_, err := pool.Exec(t.Context(), "SELECT drop_partitions('repository', interval '1 year')")
 	if code(err) != "22023" {
-		t.Errorf("partitions of another table may be dropped: %v", err)
+		t.Errorf("drop_partitions of another table: error %v, want 22023", err)
 	}
 }
 
-// Months are there from a week ago until three months ahead, whatever the
-// session's time zone, and making them twice makes nothing.
+// create_partitions creates the months from a week ago to three months ahead, in any
+// time zone. A second call creates none.
 func TestCreatePartitions(t *testing.T) {
 	t.Parallel()
 	pool := connect(t, schematest.URL(t))
@@ -157,19 +158,19 @@ func TestCreatePartitions(t *testing.T) {
 		want = append(want, month.Format("event_2006_01"))
 	}
 	if diff := cmp.Diff(want, made); diff != "" {
-		t.Errorf("made (-want +got)\n%s", diff)
+		t.Errorf("created (-want +got)\n%s", diff)
 	}
 	if again := rows(t, conn, "SELECT create_partitions()"); len(again) > 0 {
-		t.Errorf("made again: %v", again)
+		t.Errorf("a second call created %v", again)
 	}
 	bounds := rows(t, pool, "SELECT pg_get_expr(relpartbound, oid) FROM pg_class WHERE relname = '"+want[0]+"'")
 	if !strings.Contains(bounds[0], "-01 00:00:00+00") {
-		t.Errorf("a month is %s", bounds[0])
+		t.Errorf("a partition has bounds %s, want months of UTC", bounds[0])
 	}
 }
 
-// A long reader keeps an old partition for another hour, and nobody from
-// pushing: dropping gives up after two seconds. Making waits for nobody.
+// If a long transaction uses a table, drop_partitions gives up after two seconds, so
+// it does not block writers for longer. create_partitions does not wait at all.
 func TestDropWaitsBriefly(t *testing.T) {
 	t.Parallel()
 	pool := connect(t, schematest.URL(t))
@@ -181,7 +182,7 @@ func TestDropWaitsBriefly(t *testing.T) {
 	defer reader.Rollback(context.Background())
 	rows(t, reader, "SELECT id::text FROM tag_history")
 	if _, err := reader.Exec(t.Context(), "INSERT INTO tag_history (repository, tag, to_digest, seen_by) VALUES ('r', 'a', '\\x01', 'scan')"); err != nil {
-		t.Fatal(err) // it writes as well
+		t.Fatal(err) // the transaction has written too
 	}
 
 	run(t, pool, "SELECT create_partition('tag_history', '2031-01-01 00:00Z'), create_partitions()")
@@ -194,29 +195,29 @@ func TestDropWaitsBriefly(t *testing.T) {
 	for waiting := ""; waiting == ""; {
 		waiting = strings.Join(rows(t, pool, "SELECT pid::text FROM pg_locks WHERE NOT granted AND relation = 'tag_history'::regclass"), "")
 		if time.Since(start) > 20*time.Second {
-			t.Fatal("dropping did not wait for the reader")
+			t.Fatal("drop_partitions does not wait for the transaction")
 		}
 	}
 	run(t, pool, "INSERT INTO tag_history (repository, tag, to_digest, seen_by) VALUES ('r', 't', '\\x01', 'scan')")
 	pushed := time.Since(start)
 	if err := <-dropped; code(err) != "55P03" { // lock_not_available
-		t.Errorf("dropping beside a reader: %v", err)
+		t.Errorf("drop_partitions during a transaction: error %v, want 55P03", err)
 	}
-	t.Logf("a push beside it took %v", pushed.Round(time.Millisecond))
-	if pushed > 10*time.Second { // 2 s on a machine at rest
-		t.Errorf("a push waited %v", pushed)
+	t.Logf("an insert meanwhile took %v", pushed.Round(time.Millisecond))
+	if pushed > 10*time.Second { // 2 s on an idle machine
+		t.Errorf("an insert waited %v, want at most 10s", pushed)
 	}
 	if err := reader.Rollback(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if got := rows(t, pool, "SELECT drop_partitions('tag_history', interval '1 year')"); len(got) != 1 {
-		t.Errorf("without the reader %v are dropped", got)
+		t.Errorf("after the transaction %v are dropped, want 1 partition", got)
 	}
 }
 
-// The book may stand in a schema of any name. Its functions work on its tables
-// there, whatever their caller puts in their way, and for nobody who was not
-// granted them.
+// The tables may be in a schema of any name. The functions work on the tables of that
+// schema, even if the caller has tables of the same names in front of them, and only
+// users with a grant may call them.
 func TestFunctionsAreSafe(t *testing.T) {
 	t.Parallel()
 	address := schematest.Empty(t)
@@ -238,7 +239,7 @@ func TestFunctionsAreSafe(t *testing.T) {
 	}
 	defer conn.Release()
 	if got := rows(t, conn, "SELECT current_user::text"); got[0] != role {
-		t.Fatalf("the worker is %s", got[0])
+		t.Fatalf("the worker is user %s, want %s", got[0], role)
 	}
 	for _, q := range []string{
 		"CREATE TEMP TABLE event (at timestamptz) PARTITION BY RANGE (at)",
@@ -252,13 +253,13 @@ func TestFunctionsAreSafe(t *testing.T) {
 	run(t, admin, `DROP TABLE "the Book's".event_`+time.Now().UTC().Format("2006_01"))
 	run(t, admin, `SET search_path = "the Book's"; SELECT create_partition('event', '2019-01-01 00:00Z'); RESET search_path`)
 	if got := rows(t, conn, `SELECT "the Book's".create_partitions()`); len(got) != 1 {
-		t.Errorf("made %v", got)
+		t.Errorf("create_partitions created %v, want 1 partition", got)
 	}
 	if got := rows(t, conn, `SELECT "the Book's".drop_partitions('event', interval '1 year')`); !cmp.Equal(got, []string{"event_2019_01"}) {
-		t.Errorf("dropped %v", got)
+		t.Errorf("drop_partitions dropped %v, want event_2019_01", got)
 	}
 	if got := rows(t, conn, "SELECT relname::text FROM pg_class WHERE oid = to_regclass('pg_temp.event_2020_01')"); len(got) != 1 {
-		t.Error("the caller's own table was dropped")
+		t.Error("the caller's temporary table was dropped")
 	}
 	for _, q := range []string{
 		`SELECT "the Book's".create_partition('event', '2019-02-01 00:00Z')`,
@@ -268,9 +269,9 @@ func TestFunctionsAreSafe(t *testing.T) {
 			t.Errorf("%s: %v", q, err)
 		}
 	}
-	// Partitions made later are the worker's to read and write as well.
+	// The worker has rights on partitions that are created later.
 	if got := rows(t, admin, `SELECT has_table_privilege('`+role+`', '"the Book''s".event_`+time.Now().UTC().Format("2006_01")+`', 'INSERT')::text`); got[0] != "true" {
-		t.Error("a new partition is not granted")
+		t.Error("the worker has no rights on a new partition")
 	}
 }
 
@@ -307,7 +308,7 @@ func run(t *testing.T, pool *pgxpool.Pool, q string) {
 	}
 }
 
-// rows gives the rows of a query for one text.
+// rows returns the rows of a query with one column of type text.
 func rows(t *testing.T, db interface {
 	Query(context.Context, string, ...any) (pgx.Rows, error)
 }, q string) []string {
@@ -323,7 +324,7 @@ func rows(t *testing.T, db interface {
 	return list
 }
 
-// apply runs the way up of one migration by hand.
+// apply runs the statements of one migration without goose.
 func apply(t *testing.T, pool *pgxpool.Pool, file string) {
 	t.Helper()
 	body := read(t, file)
@@ -331,7 +332,7 @@ func apply(t *testing.T, pool *pgxpool.Pool, file string) {
 	run(t, pool, body)
 }
 
-// code is the SQLSTATE of an error.
+// code returns the SQLSTATE of an error, or "".
 func code(err error) string {
 	var refused *pgconn.PgError
 	if errors.As(err, &refused) {

@@ -7,8 +7,8 @@ import (
 	"github.com/portbook/portbook/schema/schematest"
 )
 
-// Of what older programs stored as reasons nothing is left, and a reason of now
-// stays.
+// Migration 12 replaces the reasons that older programs stored, which may contain
+// secrets, and keeps those of today's form.
 func TestReasonsAreReplaced(t *testing.T) {
 	t.Parallel()
 	url := schematest.Empty(t)
@@ -38,7 +38,7 @@ func TestReasonsAreReplaced(t *testing.T) {
 			column + " LIKE '%hunter2%'": "0", column + " = 'the registry answered 500'": "1", column + " LIKE 'the reason was stored by an older version%'": "1",
 		} {
 			if got := rows(t, pool, "SELECT count(*)::text FROM "+table+" WHERE "+what); len(got) != 1 || got[0] != want {
-				t.Errorf("%s with %s: %v, want %s", table, what, got, want)
+				t.Errorf("rows of %s with %s: %v, want %s", table, what, got, want)
 			}
 		}
 	}

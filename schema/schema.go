@@ -1,16 +1,16 @@
-// Package schema is the database: numbered migrations, and how they are run.
+// Package schema holds the numbered migrations of the database and runs them.
 //
-// Migrations are files in migrations/, each in one transaction, with a way up
-// and a way down. They are added, never edited. Tables whose comment begins with
-// "derived" can be rebuilt by a scan of the registry; those that begin with
-// "kept" cannot, and refer to no derived table.
+// Migrations are files in migrations/. Each runs in one transaction and can be taken
+// back. Files are added, never edited. A table whose comment begins with "derived:"
+// can be rebuilt by a scan of the registry; one whose comment begins with "kept:"
+// cannot, and references no derived table.
 //
-// Any number of programs may call Up on one database at once: a session-level
-// advisory lock lets one of them work while the others wait. That needs a direct
-// connection, not a transaction-pooling proxy.
+// Any number of programs may call Up on one database at the same time: a
+// session-level advisory lock lets one work while the others wait. That needs a
+// direct connection, not a transaction-pooling proxy.
 //
-// Who migrates owns the tables; who works with them needs no more than what
-// GrantSQL grants.
+// The user who migrates owns the tables. The user who works with them needs only
+// what GrantSQL grants.
 package schema
 
 import (
@@ -32,42 +32,41 @@ import (
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-// versionTable records which migrations have been applied.
+// versionTable records which migrations are applied.
 const versionTable = "schema_migrations"
 
-// A Config says which database, and who works with it.
+// A Config says which database to migrate, and as whom.
 type Config struct {
-	// Conn is how the user who migrates connects.
+	// Conn connects the user who migrates.
 	Conn *pgx.ConnConfig
 
-	// BeforeConnect is called before each physical connection, as for a password
-	// that lives for minutes; nil: nothing is.
+	// BeforeConnect is called before each connection, for example to set a password
+	// that is valid for a few minutes. It may be nil.
 	BeforeConnect func(context.Context, *pgx.ConnConfig) error
 
-	// LockTimeout is how long Up and Down wait for another program that
-	// migrates. 0 is two minutes, more than any migration so far needs.
+	// LockTimeout is the longest time that Up and Down wait for another program that
+	// migrates. 0 means two minutes, more than any migration so far takes.
 	LockTimeout time.Duration
 
-	Log *slog.Logger // nil: none
+	Log *slog.Logger // may be nil
 
-	// Writer is the user who works with the schema, if that is not Conn.User: Up
-	// grants what it needs. Empty: nobody is granted anything but the roles.
+	// Writer is the user who works with the schema, if that is not Conn.User. Up
+	// grants it what it needs. If it is empty, Up grants to the roles only.
 	Writer string
 }
 
 // A Migration is one numbered step.
 type Migration struct {
 	Version int64
-	Name    string // empty if this program does not know it
+	Name    string // of its file; empty if this program does not have it
 	Applied bool
 }
 
-// Up applies every migration that is not yet applied and returns those it
-// applied, which may be none. Then it grants what is missing to the roles
-// that exist and to Config.Writer.
+// Up applies all missing migrations and returns them. Then it grants missing rights
+// to the roles that exist and to Config.Writer.
 //
-// It returns a *NewerError, and changes nothing, if a migration is applied that
-// this program does not know.
+// It returns a *NewerError and changes nothing if a migration is applied that this
+// program does not have.
 func Up(ctx context.Context, c Config) ([]Migration, error) {
 	var done []Migration
 	err := locked(ctx, c, func(db *sql.DB, p *goose.Provider) error {
@@ -83,8 +82,8 @@ func Up(ctx context.Context, c Config) ([]Migration, error) {
 	return done, nil
 }
 
-// Down takes back the latest n migrations and returns them, latest first. It
-// takes back none if fewer than n are applied.
+// Down takes back the latest n migrations and returns them, latest first. It fails
+// and takes back none if fewer than n are applied.
 func Down(ctx context.Context, c Config, n int) ([]Migration, error) {
 	var done []Migration
 	err := locked(ctx, c, func(db *sql.DB, p *goose.Provider) error {
@@ -105,8 +104,8 @@ func Down(ctx context.Context, c Config, n int) ([]Migration, error) {
 	return done, nil
 }
 
-// refusal adds the remedy to a want of rights. A user without any may still call
-// Up, which has nothing to do, if the schema is up to date.
+// refusal adds the remedy to an error about missing rights. A user without rights can
+// call Up only if the schema is up to date.
 func refusal(c Config, err error) error {
 	var refused *pgconn.PgError
 	if errors.As(err, &refused) && refused.Code == "42501" { // insufficient_privilege
@@ -115,9 +114,8 @@ func refusal(c Config, err error) error {
 	return err
 }
 
-// Status lists all migrations in order and whether each is applied: those of
-// this program, and those that a newer one has applied. It needs nothing but
-// SELECT.
+// Status returns all migrations in order: those of this program, and those that a
+// newer program has applied. It needs only SELECT.
 func Status(ctx context.Context, c Config) ([]Migration, error) {
 	all, err := known()
 	if err != nil {
@@ -136,7 +134,7 @@ func Status(ctx context.Context, c Config) ([]Migration, error) {
 	return append(all, unknown(versions)...), nil
 }
 
-// Migrations gives the files, for tests.
+// Migrations returns the files of the migrations.
 func Migrations() fs.FS {
 	sub, err := fs.Sub(migrations, "migrations")
 	if err != nil {
@@ -145,11 +143,10 @@ func Migrations() fs.FS {
 	return sub
 }
 
-// locked runs f on a provider for the database, while no other program
-// migrates it.
+// locked runs f while no other program migrates the database.
 func locked(ctx context.Context, c Config, f func(*sql.DB, *goose.Provider) error) (err error) {
 	db := open(c)
-	defer func() { err = errors.Join(err, db.Close()) }() // and with the session goes its lock
+	defer func() { err = errors.Join(err, db.Close()) }() // ends the session, which releases the lock
 	if err := lockSession(ctx, db, c); err != nil {
 		return err
 	}
@@ -168,7 +165,7 @@ func provider(db *sql.DB) (*goose.Provider, error) {
 	if err != nil {
 		return nil, err
 	}
-	// A store of our own excludes a dialect, hence the empty one.
+	// The dialect must be empty if WithStore is used.
 	return goose.NewProvider("", db, Migrations(), goose.WithStore(store))
 }
 

@@ -30,7 +30,8 @@ func config(t *testing.T, url string) schema.Config {
 	return schema.Config{Conn: c}
 }
 
-// Any number of programs may start at once on an empty database.
+// Five programs that migrate an empty database at the same time apply each migration
+// once.
 func TestUpByMany(t *testing.T) {
 	t.Parallel()
 	url := schematest.Empty(t)
@@ -54,7 +55,7 @@ func TestUpByMany(t *testing.T) {
 	}
 }
 
-// Down takes back everything that Up made, and Up makes the same again.
+// Down removes everything that Up creates, and another Up creates the same schema.
 func TestUpDownUp(t *testing.T) {
 	t.Parallel()
 	url := schematest.Empty(t)
@@ -73,17 +74,17 @@ func TestUpDownUp(t *testing.T) {
 		t.Errorf("down left behind:\n%s", left)
 	}
 	if _, err := schema.Down(ctx, c, 1); err == nil {
-		t.Error("taking back more than was applied is no error")
+		t.Error("Down of more migrations than are applied returns no error")
 	}
 	if _, err := schema.Up(ctx, c); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(first, dump(t, url)); diff != "" {
-		t.Errorf("up after down differs (-first +second):\n%s", diff)
+		t.Errorf("schema (-first up +second up):\n%s", diff)
 	}
 }
 
-// The golden dump makes a change of the schema visible as one.
+// The golden dump shows each change of the schema in a review.
 func TestGolden(t *testing.T) {
 	t.Parallel()
 	const golden = "testdata/schema.txt"
@@ -98,12 +99,13 @@ func TestGolden(t *testing.T) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("the schema is not testdata/schema.txt (-want +got); `make golden` rewrites it:\n%s", diff)
+		t.Errorf("the schema differs from testdata/schema.txt (-want +got); `make golden` rewrites it:\n%s", diff)
 	}
 }
 
-// Every table says whether a scan can rebuild it, and none that cannot be
-// rebuilt refers to one that can: those may be truncated.
+// The comment of each table says whether a scan can rebuild it (derived) or not
+// (kept). No kept table references a derived one, because derived tables may be
+// truncated.
 func TestKeptApartFromDerived(t *testing.T) {
 	t.Parallel()
 	pool := schematest.New(t)
@@ -130,23 +132,23 @@ func TestKeptApartFromDerived(t *testing.T) {
 		}
 		for _, other := range refers {
 			if class == "kept" && other == "derived" {
-				t.Errorf("table %s is kept and refers to a derived one", table)
+				t.Errorf("table %s is kept but references a derived table", table)
 			}
 		}
 	}
 	if err := rows.Err(); err != nil || tables == 0 {
-		t.Fatalf("%d tables, %v", tables, err)
+		t.Fatalf("%d tables, error %v", tables, err)
 	}
 }
 
-// Migrations are numbered without gaps and have a way down.
+// Migrations are numbered without gaps, can be taken back, and run in transactions.
 func TestFiles(t *testing.T) {
 	t.Parallel()
 	name := regexp.MustCompile(`^(\d{5})_[a-z_]+\.sql$`)
 	for i, file := range files(t) {
 		m := name.FindStringSubmatch(file)
 		if m == nil || m[1] != fmt.Sprintf("%05d", i+1) {
-			t.Errorf("migration %d is called %s", i+1, file)
+			t.Errorf("migration %d has the file name %s", i+1, file)
 		}
 		body := read(t, file)
 		for _, want := range []string{"-- +goose Up\n", "-- +goose Down\n"} {
@@ -179,9 +181,9 @@ func files(t *testing.T) []string {
 	return names
 }
 
-// dump describes columns, constraints, indexes, functions and comments, one a
-// line, without the table of migrations and without partitions, whose names hold
-// the month.
+// dump returns the columns, constraints, indexes, functions and comments of the
+// schema, one per line. It omits the table of migrations, and partitions, whose names
+// contain the month.
 func dump(t *testing.T, url string) string {
 	t.Helper()
 	ctx := t.Context()
@@ -206,7 +208,7 @@ func dump(t *testing.T, url string) string {
 			LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum WHERE relkind <> 'S'
 			UNION ALL
 			SELECT relname || ': ' || conname || ' ' || pg_get_constraintdef(c.oid) FROM pg_constraint c JOIN mine ON conrelid = mine.oid
-				WHERE contype <> 'n' -- NOT NULL, which stands above already; listed since PostgreSQL 18
+				WHERE contype <> 'n' -- NOT NULL is in the lines above; PostgreSQL 18 lists it here too
 			UNION ALL
 			SELECT relname || ': ' || pg_get_indexdef(indexrelid) FROM pg_index JOIN mine ON indrelid = mine.oid
 			UNION ALL

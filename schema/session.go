@@ -16,21 +16,21 @@ import (
 )
 
 const (
-	// lockTimeout is what Config.LockTimeout is if it is not set.
+	// lockTimeout is the default of Config.LockTimeout.
 	lockTimeout = 2 * time.Minute
-	// lockEvery is how often a program that waits tries: five that start at once
-	// on an empty database are done within a second.
+	// lockEvery is the pause between two attempts to take the lock. With it, five
+	// programs that start together on an empty database are ready within a second.
 	lockEvery = 200 * time.Millisecond
-	// lockNews is how often it says that it waits.
+	// lockNews is the pause between two log messages about the wait.
 	lockNews = 10 * time.Second
 )
 
-// migrationLock is goose's own number, so that programs which leave the locking
-// to goose wait for us, and we for them.
+// migrationLock is the number that goose uses, so that programs whose locking is done
+// by goose and this one wait for each other.
 const migrationLock = lock.DefaultLockID
 
-// open gives the one session that migrates. It holds the lock, so it is never
-// replaced by another: work whose session is lost has failed.
+// open returns a handle that has only one session. That session holds the lock, so
+// if it is lost, all further work fails and no new session is opened.
 func open(c Config) *sql.DB {
 	var opened atomic.Bool
 	db := stdlib.OpenDB(*c.Conn,
@@ -56,10 +56,10 @@ func open(c Config) *sql.DB {
 
 var errSessionLost = errors.New("the session that holds the lock of migrations was lost")
 
-// watchClient lets Postgres notice within two seconds that this program has
-// died, even while a statement of its waits for a table: the next to migrate
-// need not wait for that. Some systems cannot tell (PostgreSQL 14 on what is not
-// Linux); there it is noticed when the statement ends.
+// watchClient makes PostgreSQL notice within two seconds if this program dies, even
+// while a statement waits for a table, so that the lock becomes free. On some systems
+// (PostgreSQL 14 outside Linux) that is not possible, and PostgreSQL notices it when
+// the statement ends.
 func watchClient(ctx context.Context, conn *pgx.Conn) error {
 	_, err := conn.Exec(ctx, "SET client_connection_check_interval = '2s'")
 	var refused *pgconn.PgError
@@ -86,10 +86,12 @@ func lockSession(ctx context.Context, db *sql.DB, c Config) error {
 		}
 		waited := time.Since(start)
 		if waited >= timeout {
-			return fmt.Errorf("another program (%s) has been migrating this database for longer than database.migrationLockTimeout, %v: see what it waits for, or allow more time", holder(ctx, db), timeout)
+			return fmt.Errorf("another program (%s) has been migrating this database for longer than"+
+				" database.migrationLockTimeout, %v: find out what it waits for, or increase the timeout", holder(ctx, db), timeout)
 		}
 		if !time.Now().Before(news) {
-			log.InfoContext(ctx, "waiting for another migration...", "held_by", holder(ctx, db), "waited", waited.Round(time.Second), "timeout", timeout)
+			log.InfoContext(ctx, "waiting for another migration...",
+				"held_by", holder(ctx, db), "waited", waited.Round(time.Second), "timeout", timeout)
 			news = news.Add(lockNews)
 		}
 		select {
@@ -100,7 +102,7 @@ func lockSession(ctx context.Context, db *sql.DB, c Config) error {
 	}
 }
 
-// holder describes who has the lock.
+// holder describes the session that has the lock.
 func holder(ctx context.Context, db *sql.DB) string {
 	const q = `
 		SELECT format('process %s of the server, user %s', l.pid, COALESCE(a.usename, '?')) FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid

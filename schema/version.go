@@ -15,30 +15,30 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 )
 
-// oldestServer is the oldest PostgreSQL that the SQL used here runs on.
+// oldestServer is the oldest major version of PostgreSQL that our SQL runs on.
 const oldestServer = 14
 
-// ErrNotMigrated says that the database does not have all of the schema yet: a
-// writer's start or `portbook migrate up` brings it.
+// ErrNotMigrated means that migrations are missing. The start of a writer or
+// `portbook migrate up` applies them.
 var ErrNotMigrated = errors.New("the schema is not up to date")
 
-// A NewerError says that the database has migrations which this program does
-// not know, so that it cannot tell what they mean.
+// A NewerError means that the database has migrations that this program does not
+// have, so the program cannot use it.
 type NewerError struct {
 	Database int64 // the latest migration of the database
 	Program  int64 // the latest that this program knows
 }
 
 func (e *NewerError) Error() string {
-	return fmt.Sprintf("the schema of the database is at version %d, and this program knows versions up to %d: run a newer program, or take the migrations back with the one that made them (portbook migrate down)", e.Database, e.Program)
+	return fmt.Sprintf("the schema of the database is at version %d, and this program knows versions up to %d:"+
+		" run a newer program, or take the migrations back with the one that made them (portbook migrate down)", e.Database, e.Program)
 }
 
-// Check reports whether this program can work with the schema of the database
-// that conn is connected to. It needs nothing but SELECT, so readers on a standby
-// can call it.
+// Check returns nil if this program can work with the schema of the database. It
+// needs only SELECT, so readers on a standby can call it.
 //
-// It returns ErrNotMigrated, which passes when somebody migrates, if migrations
-// are missing, and a *NewerError if there are more than this program knows.
+// It returns ErrNotMigrated if migrations are missing, and a *NewerError if there are
+// some that this program does not have.
 func Check(ctx context.Context, conn *pgx.Conn) error {
 	if err := supported(conn.PgConn()); err != nil {
 		return err
@@ -50,8 +50,8 @@ func Check(ctx context.Context, conn *pgx.Conn) error {
 	return compare(versions, true)
 }
 
-// versionsOf gives the versions that are applied, in order. It returns
-// ErrNotMigrated if there is no table of them.
+// versionsOf returns the applied versions in order. It returns ErrNotMigrated if the
+// table of versions does not exist.
 func versionsOf(ctx context.Context, conn *pgx.Conn) ([]int64, error) {
 	rows, err := conn.Query(ctx, versionsQuery)
 	if err != nil {
@@ -61,11 +61,11 @@ func versionsOf(ctx context.Context, conn *pgx.Conn) ([]int64, error) {
 	return versions, versionsError(err)
 }
 
-// versionsQuery: a migration that is taken back loses its row. Number 0 is
-// goose's mark that the table is new.
+// versionsQuery selects the applied versions. Version 0 is a row that goose adds when
+// it creates the table.
 const versionsQuery = "SELECT version_id FROM " + versionTable + " WHERE is_applied AND version_id > 0 ORDER BY version_id"
 
-// versionsError gives what failed its kind or its remedy.
+// versionsError adds the kind or the remedy to an error of versionsQuery.
 func versionsError(err error) error {
 	var refused *pgconn.PgError
 	if errors.As(err, &refused) {
@@ -79,8 +79,8 @@ func versionsError(err error) error {
 	return err
 }
 
-// compare judges the versions that are applied, in order. Older ones are no
-// mistake to who is about to migrate.
+// compare returns an error if versions, in order, are not those of this program.
+// Missing versions are an error only if complete is set.
 func compare(versions []int64, complete bool) error {
 	all, err := known()
 	if err != nil {
@@ -96,7 +96,7 @@ func compare(versions []int64, complete bool) error {
 	return nil
 }
 
-// checkNewer refuses a database that is newer than this program.
+// checkNewer returns a *NewerError if the database is newer than this program.
 func checkNewer(ctx context.Context, db *sql.DB) error {
 	versions, err := appliedVersions(ctx, db)
 	if err != nil {
@@ -110,7 +110,8 @@ func checkNewer(ctx context.Context, db *sql.DB) error {
 	return compare(sorted, false)
 }
 
-// appliedVersions is empty for a database without the table.
+// appliedVersions returns the set of applied versions. It is empty if the table of
+// versions does not exist.
 func appliedVersions(ctx context.Context, db *sql.DB) (map[int64]bool, error) {
 	conn, err := db.Conn(ctx)
 	if err != nil {
@@ -131,14 +132,14 @@ func appliedVersions(ctx context.Context, db *sql.DB) (map[int64]bool, error) {
 	return versions, err
 }
 
-// known lists the migrations of this program, in order.
+// known returns the migrations of this program in order.
 func known() ([]Migration, error) {
 	files, err := fs.Glob(Migrations(), "*.sql")
 	if err != nil {
 		return nil, err
 	}
 	var all []Migration
-	for _, file := range files { // sorted, as Glob promises by way of ReadDir
+	for _, file := range files { // sorted, because fs.ReadDir sorts
 		number, _, _ := strings.Cut(file, "_")
 		version, err := strconv.ParseInt(number, 10, 64)
 		if err != nil {
@@ -149,7 +150,7 @@ func known() ([]Migration, error) {
 	return all, nil
 }
 
-// unknown lists migrations that this program has no files for.
+// unknown returns the migrations for versions that this program does not have.
 func unknown(versions map[int64]bool) []Migration {
 	var list []Migration
 	for v := range versions {
@@ -159,8 +160,8 @@ func unknown(versions map[int64]bool) []Migration {
 	return list
 }
 
-// supported returns an error if the server is too old. A server says its version
-// when a session begins.
+// supported returns an error if the server is too old. A server sends its version at
+// the start of a session.
 func supported(conn *pgconn.PgConn) error {
 	version := conn.ParameterStatus("server_version")
 	digits := strings.IndexFunc(version, func(r rune) bool { return r < '0' || r > '9' })
@@ -168,7 +169,7 @@ func supported(conn *pgconn.PgConn) error {
 		digits = len(version)
 	}
 	major, err := strconv.Atoi(version[:digits])
-	if err != nil || major >= oldestServer { // what is no PostgreSQL number is not judged
+	if err != nil || major >= oldestServer { // accepts a version that is not PostgreSQL's
 		return nil
 	}
 	return fmt.Errorf("the server is PostgreSQL %s: %d or later is required; upgrade it, or set database.host to another", version, oldestServer)

@@ -15,7 +15,7 @@ import (
 	"github.com/portbook/portbook/schema/schematest"
 )
 
-// A reader can tell by SELECT alone whether it can work with a schema.
+// Check tells the states of the schema apart and needs only SELECT.
 func TestCheck(t *testing.T) {
 	t.Parallel()
 	address := schematest.Empty(t)
@@ -30,54 +30,54 @@ func TestCheck(t *testing.T) {
 	check := func() error { return schema.Check(t.Context(), conn) }
 
 	if err := check(); !errors.Is(err, schema.ErrNotMigrated) {
-		t.Errorf("an empty database: %v", err)
+		t.Errorf("empty database: %v", err)
 	}
 	up(t, c)
 	if err := check(); err == nil || errors.Is(err, schema.ErrNotMigrated) || !strings.Contains(err.Error(), "GRANT SELECT ON schema_migrations") {
-		t.Errorf("without the right to look: %v", err)
+		t.Errorf("without SELECT: %v", err)
 	}
 	run(t, pool, "GRANT SELECT ON ALL TABLES IN SCHEMA public TO "+role)
 	if err := check(); err != nil {
-		t.Errorf("all is there: %v", err)
+		t.Errorf("all migrations applied: %v", err)
 	}
 	down(t, c, 1)
 	if err := check(); !errors.Is(err, schema.ErrNotMigrated) {
-		t.Errorf("one migration is missing: %v", err)
+		t.Errorf("one migration missing: %v", err)
 	}
 	up(t, c)
 	run(t, pool, "INSERT INTO schema_migrations (version_id, is_applied) VALUES (99, true)")
 	want := &schema.NewerError{Database: 99, Program: int64(len(files(t)))}
 	var newer *schema.NewerError
 	if err := check(); !errors.As(err, &newer) || *newer != *want {
-		t.Errorf("a newer database: %v", err)
+		t.Errorf("newer database: %v", err)
 	}
 	if _, err := schema.Up(t.Context(), c); !errors.As(err, &newer) {
-		t.Errorf("up on a newer database: %v", err)
+		t.Errorf("Up on a newer database: %v", err)
 	}
 	if _, err := schema.Down(t.Context(), c, 1); !errors.As(err, &newer) {
-		t.Errorf("down on a newer database: %v", err)
+		t.Errorf("Down on a newer database: %v", err)
 	}
 	all, err := schema.Status(t.Context(), c)
 	if err != nil || len(all) != len(files(t))+1 || !cmp.Equal(all[len(all)-1], schema.Migration{Version: 99, Applied: true}) {
-		t.Errorf("status of a newer database: %v, %v", all, err)
+		t.Errorf("Status of a newer database: %v, %v", all, err)
 	}
 }
 
-// Looking at an empty database leaves nothing in it.
+// Status does not change an empty database.
 func TestStatusChangesNothing(t *testing.T) {
 	t.Parallel()
 	address := schematest.Empty(t)
 	all, err := schema.Status(t.Context(), config(t, address))
 	if err != nil || len(all) != len(files(t)) || all[0].Applied {
-		t.Errorf("status %v, %v", all, err)
+		t.Errorf("Status: %v, %v", all, err)
 	}
 	if got := rows(t, connect(t, address), "SELECT relname::text FROM pg_class WHERE relnamespace = 'public'::regnamespace"); len(got) > 0 {
-		t.Errorf("it made %v", got)
+		t.Errorf("Status created %v", got)
 	}
 }
 
-// The session that holds the lock is the one that migrates: when it is lost
-// nothing goes on in another, which would have no lock.
+// A migration fails if its session is lost. It does not continue in another session,
+// which would not have the lock.
 func TestSessionLost(t *testing.T) {
 	t.Parallel()
 	address := schematest.Empty(t)
@@ -99,27 +99,27 @@ func TestSessionLost(t *testing.T) {
 	const end = "SELECT pg_terminate_backend(pid)::text FROM pg_locks WHERE NOT granted AND relation = 'tag_history'::regclass"
 	for start := time.Now(); len(rows(t, pool, end)) == 0; {
 		if time.Since(start) > 20*time.Second {
-			t.Fatal("the migration does not wait for the table")
+			t.Fatal("the migration does not wait for the lock of tag_history")
 		}
 	}
 	if err := <-migrated; code(err) != "57P01" { // admin_shutdown
-		t.Errorf("without its session a migration ended with %v", err)
+		t.Errorf("the migration ended with %v, want 57P01", err)
 	}
 	if err := holder.Rollback(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	const versions = "SELECT version_id::text FROM schema_migrations WHERE version_id > 0 ORDER BY version_id"
 	if got := rows(t, pool, versions); len(got) != wholeVersion {
-		t.Errorf("versions %v are left", got)
+		t.Errorf("versions %v are applied, want %d", got, wholeVersion)
 	}
 	up(t, c)
 	if got := rows(t, pool, versions); len(got) != len(files(t)) {
-		t.Errorf("versions %v are there", got)
+		t.Errorf("versions %v are applied, want all", got)
 	}
 }
 
-// Whoever works gets what it needs once, and a start that finds all granted
-// writes nothing. What is taken away is given again by the next start.
+// Up grants the writer its rights. If they are all granted, Up writes nothing; if some
+// were revoked, Up grants them again.
 func TestGrants(t *testing.T) {
 	t.Parallel()
 	address := schematest.Empty(t)
@@ -132,22 +132,22 @@ func TestGrants(t *testing.T) {
 	first := rows(t, pool, state)
 	up(t, c)
 	if diff := cmp.Diff(first, rows(t, pool, state)); diff != "" {
-		t.Errorf("the second start wrote (-first +second)\n%s", diff)
+		t.Errorf("the second Up wrote (-first +second)\n%s", diff)
 	}
 	rights := "SELECT concat_ws(' ', has_table_privilege('" + c.Writer + "', 'tag', 'DELETE'), has_table_privilege('" + c.Writer +
 		"', 'schema_migrations', 'INSERT, UPDATE, DELETE, TRUNCATE'), has_function_privilege('" + c.Writer + "', 'create_partitions()', 'EXECUTE'))"
 	run(t, pool, fmt.Sprintf("REVOKE ALL ON tag FROM %[1]s; GRANT ALL ON schema_migrations TO %[1]s; REVOKE ALL ON FUNCTION create_partitions FROM %[1]s", c.Writer))
 	if got := rows(t, pool, rights); got[0] != "f t f" {
-		t.Fatalf("the rights are %s", got)
+		t.Fatalf("the rights after REVOKE and GRANT are %s, want f t f", got)
 	}
 	up(t, c)
 	if got := rows(t, pool, rights); got[0] != "t f t" {
-		t.Errorf("after another start the rights are %s", got)
+		t.Errorf("the rights after another Up are %s, want t f t", got)
 	}
 }
 
-// Who may not change the schema can start where there is nothing to change, and
-// is told what to do where there is.
+// For a user without rights on the schema, Up succeeds if nothing is missing, and else
+// returns an error with the remedy.
 func TestUpWithoutRights(t *testing.T) {
 	t.Parallel()
 	address := schematest.Empty(t)
@@ -158,31 +158,31 @@ func TestUpWithoutRights(t *testing.T) {
 	owner.Writer = worker.Conn.User
 	remedy := "may not change the schema: set database.migrationUser"
 	if _, err := schema.Up(t.Context(), worker); code(err) != "42501" || !strings.Contains(err.Error(), remedy) {
-		t.Errorf("on an empty database: %v", err)
+		t.Errorf("Up on an empty database: %v", err)
 	}
 	up(t, owner)
 	const state = "SELECT xmin::text || relname FROM pg_class WHERE relnamespace = 'public'::regnamespace UNION ALL SELECT xmin::text FROM pg_default_acl ORDER BY 1"
 	before := rows(t, pool, state)
 	if done, err := schema.Up(t.Context(), worker); err != nil || len(done) > 0 {
-		t.Errorf("on a schema that is up to date: %v, %v", done, err)
+		t.Errorf("Up on a schema that is up to date: %v, %v", done, err)
 	}
 	if diff := cmp.Diff(before, rows(t, pool, state)); diff != "" {
-		t.Errorf("it wrote (-before +after)\n%s", diff)
+		t.Errorf("Up wrote (-before +after)\n%s", diff)
 	}
 	if _, err := schema.Down(t.Context(), worker, 1); code(err) != "42501" || !strings.Contains(err.Error(), remedy) {
-		t.Errorf("down: %v", err)
+		t.Errorf("Down: %v", err)
 	}
 	down(t, owner, 1)
 	if _, err := schema.Up(t.Context(), worker); code(err) != "42501" || !strings.Contains(err.Error(), remedy) {
-		t.Errorf("where a migration is missing: %v", err)
+		t.Errorf("Up with a migration missing: %v", err)
 	}
 }
 
-// someone makes a role that may log in and nothing else.
+// someone creates a role that may only log in.
 func someone(t *testing.T, address string) string {
 	t.Helper()
 	pool := connect(t, address)
-	role := fmt.Sprintf("someone_%d", time.Now().UnixNano()) // roles belong to the whole server
+	role := fmt.Sprintf("someone_%d", time.Now().UnixNano()) // all databases of a server share roles
 	run(t, pool, "CREATE ROLE "+role+" LOGIN")
 	t.Cleanup(func() { run(t, pool, "DROP OWNED BY "+role+"; DROP ROLE "+role) })
 	return role

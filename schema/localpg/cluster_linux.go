@@ -11,17 +11,17 @@ import (
 	"time"
 )
 
-// locale is built into glibc since 2.35 (Debian patched it in long before), so
-// it is there without the package locales. It sorts bytewise.
+// locale sorts bytewise. It is built into glibc since 2.35, and on Debian for much
+// longer, so it needs no package.
 const locale = "C.UTF-8"
 
-// waitUnused makes sure that no server uses the cluster in dir, and removes
-// the pid file that one left behind when it was killed.
+// waitUnused returns nil if no server uses the cluster in dir, and removes the pid
+// file of a killed server. It waits for a server that is stopping.
 //
-// PostgreSQL does so itself, but believes the file if the number in it belongs
-// to any process of the same user by now, as it often does in a container. A
-// server works in its cluster's directory, and so do its children: that says
-// who uses it. Who is stopping is waited for.
+// PostgreSQL checks the pid file too, but believes it if any process of the same user
+// has the number now, which is common in containers. The working directory of a
+// server and its children is the cluster's directory, so this function looks for
+// processes there.
 func waitUnused(ctx context.Context, dir string) error {
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
@@ -39,7 +39,7 @@ func waitUnused(ctx context.Context, dir string) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("processes of an earlier server do not end: %w", ctx.Err())
+			return fmt.Errorf("processes of an earlier server are still running: %w", ctx.Err())
 		case <-tick.C:
 		}
 	}
@@ -53,9 +53,9 @@ func removePIDFile(dir string) error {
 	return err
 }
 
-// readPIDFile reads the process number and the state that a server writes: the
-// first and the eighth line (PostgreSQL, src/include/utils/pidfile.h). It gives
-// 0 if there is no such file.
+// readPIDFile returns the process id and the state of a server: the first and the
+// eighth line of its pid file (PostgreSQL, src/include/utils/pidfile.h). The id is 0
+// if there is no file.
 func readPIDFile(dir string) (pid int, stopping bool) {
 	b, _ := os.ReadFile(filepath.Join(dir, "postmaster.pid"))
 	lines := strings.Split(string(b), "\n")
@@ -63,8 +63,8 @@ func readPIDFile(dir string) (pid int, stopping bool) {
 	return pid, len(lines) > 7 && strings.TrimSpace(lines[7]) == "stopping"
 }
 
-// workingIn gives the processes whose working directory is dir, as far as the
-// caller may see them: all for root, else the caller's own.
+// workingIn returns the processes whose working directory is dir. It finds all if the
+// caller is root, else only the caller's own.
 func workingIn(dir string) (map[int]bool, error) {
 	dir, err := filepath.EvalSymlinks(dir)
 	if err != nil {

@@ -4,9 +4,9 @@ package localpg
 
 import "context"
 
-// locale sorts bytewise like Linux's C.UTF-8, which not every system has.
+// locale sorts bytewise like C.UTF-8, which not every system has.
 const locale = "C"
 
-// waitUnused leaves it to PostgreSQL to find out whether another server uses
-// the cluster: there is no /proc to ask.
+// waitUnused does nothing, because there is no /proc. PostgreSQL itself checks whether
+// another server uses the cluster.
 func waitUnused(context.Context, string) error { return nil }

@@ -10,27 +10,27 @@ import (
 	"strconv"
 )
 
-// ErrNotInstalled means that there is no PostgreSQL to start. A test that needs
-// one skips itself then, or fails where CI is set.
+// ErrNotInstalled means that PostgreSQL is not installed. A test that needs it should
+// skip itself, or fail if CI is set.
 var ErrNotInstalled = errors.New("PostgreSQL is not installed: neither PATH nor /usr/lib/postgresql has initdb;" +
 	" on Debian or Ubuntu run: apt-get install postgresql")
 
-// BinVariable names the environment variable that says where PostgreSQL's
-// programs are, ahead of every other place: CI tests with several versions.
+// BinVariable is the environment variable with the directory of PostgreSQL's
+// programs. It comes before all other places, so that CI can test several versions.
 const BinVariable = "PORTBOOK_POSTGRES_BIN"
 
 // debianBin matches the directories of PostgreSQL's programs on Debian and its
-// kin, which keep them out of PATH so that several versions live side by side.
+// derivatives. They are not in PATH, because several versions can be installed.
 var debianBin = "/usr/lib/postgresql/*/bin"
 
-// Find says where PostgreSQL's server programs are: in the directory that
-// BinVariable names, else in that of the initdb in PATH, else in Debian's
-// newest. It returns ErrNotInstalled if they are in neither of the last two;
-// that the first has none is another error.
+// Find returns the directory of PostgreSQL's server programs: the one that BinVariable
+// names, else the one with the initdb in PATH, else the newest of Debian. It returns
+// ErrNotInstalled if there is none, and another error if BinVariable names a directory
+// without the programs.
 func Find() (binDir string, err error) { return find("") }
 
-// find is Find for a cluster that was made by a major version; another version
-// cannot open it. An empty version fits all.
+// find is like Find for a cluster of a major version, which other versions cannot
+// open. An empty version means any.
 func find(version string) (string, error) {
 	dirs, err := candidates()
 	if err != nil {
@@ -44,17 +44,17 @@ func find(version string) (string, error) {
 			return dir, nil
 		}
 	}
-	return "", fmt.Errorf("its data was made by version %s, which is not installed (%s is):"+
+	return "", fmt.Errorf("its data is of version %s, which is not installed (%s is):"+
 		" install postgresql-%[1]s, or move the directory away to start empty", version, dirs[0])
 }
 
-// candidates are the directories with initdb and postgres, best first; there is
-// at least one.
+// candidates returns the directories with initdb and postgres, best first, at least
+// one.
 func candidates() ([]string, error) {
 	if dir := os.Getenv(BinVariable); dir != "" {
 		if !holdsServer(dir) {
-			return nil, fmt.Errorf("%s is %q, which does not hold initdb and postgres:"+
-				" name the directory of PostgreSQL's programs, or unset it", BinVariable, dir)
+			return nil, fmt.Errorf("%s is %q, which does not have initdb and postgres:"+
+				" set it to the directory of PostgreSQL's programs, or unset it", BinVariable, dir)
 		}
 		return []string{dir}, nil
 	}
@@ -62,7 +62,7 @@ func candidates() ([]string, error) {
 	if path, err := exec.LookPath("initdb"); err == nil {
 		dirs = append(dirs, filepath.Dir(path))
 	}
-	debian, _ := filepath.Glob(debianBin) // fails for a malformed pattern only
+	debian, _ := filepath.Glob(debianBin) // fails only if the pattern is malformed
 	slices.SortFunc(debian, func(a, b string) int { return major(b) - major(a) })
 	dirs = append(dirs, debian...)
 	dirs = slices.DeleteFunc(dirs, func(dir string) bool { return !holdsServer(dir) })
@@ -76,15 +76,15 @@ func holdsServer(dir string) bool {
 	return exists(filepath.Join(dir, "initdb")) && exists(filepath.Join(dir, "postgres"))
 }
 
-// major is the version in a directory of debianBin: 15 of
-// /usr/lib/postgresql/15/bin, and 0 if it is none.
+// major returns the version in a directory of debianBin, such as 15 for
+// /usr/lib/postgresql/15/bin, or 0 if there is none.
 func major(dir string) int {
 	n, _ := strconv.Atoi(filepath.Base(filepath.Dir(dir)))
 	return n
 }
 
-// serves tells whether the programs in dir are of the given major version. It
-// asks them, since the name of the directory tells on Debian only.
+// serves reports whether the programs in dir have the major version. It runs one of
+// them, because only on Debian the name of the directory has the version.
 func serves(dir, version string) bool {
 	out, err := exec.Command(filepath.Join(dir, "postgres"), "--version").Output()
 	if err != nil {

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// install makes a directory that looks like an installed PostgreSQL, and lets
-// find look for directories beside it.
+// install creates directories that look like installed versions of PostgreSQL, and
+// makes find look only there.
 func install(t *testing.T, versions ...string) {
 	t.Helper()
 	root := t.TempDir()
@@ -35,7 +35,7 @@ func install(t *testing.T, versions ...string) {
 func TestFind(t *testing.T) {
 	install(t, "9", "15", "17")
 	for _, test := range []struct{ version, want string }{
-		{"", "17"}, // the newest, by number and not by name
+		{"", "17"}, // the newest by number, not by name
 		{"15", "15"},
 		{"9", "9"},
 	} {
@@ -56,8 +56,8 @@ func TestFindNothing(t *testing.T) {
 	}
 }
 
-// CI points all tests at one PostgreSQL by a variable: it wins, and a slip in it
-// is not taken for another version's programs.
+// BinVariable comes before all other places. If it names a directory without the
+// programs, that is an error.
 func TestFindNamed(t *testing.T) {
 	install(t, "15", "17")
 	wanted := filepath.Join(filepath.Dir(filepath.Dir(debianBin)), "15", "bin")

@@ -1,13 +1,12 @@
-// Package localpg starts and stops a private PostgreSQL server: for tests, and
-// for trying Portbook out with `make up`. A server in production is somebody
-// else's to run.
+// Package localpg starts and stops a private PostgreSQL server, for tests and for
+// `make up`. It is not for production.
 //
-// A server listens on 127.0.0.1 only, never on a Unix socket, and does not
-// outlive the process that started it. PostgreSQL itself must be installed;
-// Find says where it is, or how to get it. Versions 14 to 18 are known to work.
+// A server listens on 127.0.0.1 only, never on a Unix socket, and ends with the
+// process that started it. PostgreSQL must be installed; Find returns where it is.
+// Versions 14 to 18 are known to work.
 //
-// PostgreSQL refuses to run as root. For root the server therefore runs as the
-// account that process.Unprivileged gives, and its files belong to that account.
+// PostgreSQL refuses to run as root. If the caller is root, the server runs as the
+// account that process.Unprivileged returns, and its files belong to that account.
 package localpg
 
 import (
@@ -36,15 +35,15 @@ import (
 )
 
 const (
-	// startTimeout bounds one start. A start takes 0.2 to 0.4 s (measured); the
-	// rest is for recovery after a crash with much to replay.
+	// startTimeout is the longest time of a start. A start takes 0.2 to 0.4 s
+	// (measured), but recovery after a crash may take longer.
 	startTimeout = time.Minute
 
-	// stopTimeout bounds a fast shutdown, which takes 0.1 to 0.3 s (measured)
-	// and longer if its checkpoint has much to write to a slow disk.
+	// stopTimeout is the longest time of a fast shutdown. It takes 0.1 to 0.3 s
+	// (measured), but its checkpoint may take longer on a slow disk.
 	stopTimeout = 30 * time.Second
 
-	// pollInterval is how often a server that is starting is asked.
+	// pollInterval is the pause between two attempts to connect to a starting server.
 	pollInterval = 25 * time.Millisecond
 )
 
@@ -52,53 +51,52 @@ const (
 const (
 	dataName     = "data"     // the database cluster
 	newDataName  = "data.new" // a cluster that initdb has not finished
-	passwordName = "password" // of the superuser, 0600; absent for test servers
+	passwordName = "password" // of the superuser, mode 0600; durable servers only
 )
 
-// Config says what server to start.
+// A Config says how to run a server.
 type Config struct {
-	// Dir holds the server's files. It is made if it is missing; if it exists it
-	// must be empty or hold a server of this package. For root it is given to
-	// the account that the server runs as.
+	// Dir holds the server's files. It is created if it does not exist; else it must
+	// be empty or hold a server of this package. If the caller is root, its owner
+	// becomes the account that the server runs as.
 	Dir string
 
 	// Port is the TCP port; 0 chooses a free one.
 	Port int
 
-	// Durable servers keep what was committed and ask for a password. Others
-	// are for tests: they trust every local user, and lose data in a crash of
-	// the machine (not of the server alone).
+	// Durable servers never lose committed data, and require a password. Other
+	// servers are for tests: they trust every local user, and lose data if the machine
+	// crashes, but not if only the server crashes.
 	Durable bool
 
-	// Settings are added to those of postgresql.conf and win over ours, as
+	// Settings override those of postgresql.conf and ours, for example
 	// "max_standby_streaming_delay": "0".
 	Settings map[string]string
 
-	// Files are written into the data directory before each start, readable by
-	// the server's account alone: certificates, pg_hba.conf. Settings name them
-	// without a directory. A pg_hba.conf that keeps the superuser out is taken:
-	// the server counts as started when it refuses him.
+	// Files are written to the data directory before each start, such as certificates
+	// or pg_hba.conf. Only the server's account can read them. Settings name them
+	// without a directory. A pg_hba.conf may refuse the superuser: the server then
+	// counts as started when it does so.
 	Files map[string][]byte
 
-	User   string    // the superuser; portbook if empty
-	Log    io.Writer // gets the server's log; may be nil
-	BinDir string    // where initdb and postgres are; asks Find if empty
+	User   string    // the superuser; "" means portbook
+	Log    io.Writer // receives the server's log; may be nil
+	BinDir string    // the directory of initdb and postgres; "" means that of Find
 	Env    []string  // added to the server's environment, such as LD_LIBRARY_PATH
 }
 
-// A Server is a PostgreSQL server that Start started. Its methods may be called
-// from several goroutines.
+// A Server is a PostgreSQL server that Start started. It is safe for concurrent use.
 type Server struct {
 	cfg      Config
-	account  *process.Account // nil: the caller's own
+	account  *process.Account // nil means the caller's
 	password string
 
 	mu   sync.Mutex // held while the server starts or stops
 	proc *process.Process
 }
 
-// Start starts a server and waits until it takes connections. The context
-// bounds the start, not the life of the server.
+// Start starts a server and waits until it accepts connections. The context limits
+// the start only; the server runs until Stop or the end of the process.
 //
 // It returns ErrNotInstalled if PostgreSQL is not found.
 func Start(ctx context.Context, cfg Config) (*Server, error) {
@@ -124,8 +122,8 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	return s, nil
 }
 
-// prepare makes everything that a start needs: the directory, the password, the
-// cluster and the programs that fit it.
+// prepare creates the directory, the password and the cluster if they do not exist,
+// and finds programs of the cluster's version.
 func (s *Server) prepare(ctx context.Context) error {
 	if err := s.claimDir(); err != nil {
 		return err
@@ -152,9 +150,8 @@ func (s *Server) prepare(ctx context.Context) error {
 
 func (s *Server) path(name string) string { return filepath.Join(s.cfg.Dir, name) }
 
-// claimDir makes the directory and gives it to the server's account. It touches
-// no directory with files of others, or a slip of the pen (Dir: /etc) would
-// take the machine down.
+// claimDir creates the directory and gives it to the server's account. It refuses a
+// directory with other files, so that a mistake (Dir: /etc) does no harm.
 func (s *Server) claimDir() error {
 	if err := os.MkdirAll(filepath.Dir(s.cfg.Dir), 0o755); err != nil {
 		return err
@@ -170,13 +167,13 @@ func (s *Server) claimDir() error {
 		switch e.Name() {
 		case dataName, newDataName, passwordName:
 		default:
-			return fmt.Errorf("the directory holds %s, which is not ours: choose an empty directory", e.Name())
+			return fmt.Errorf("the directory has a file %s, which is not ours: choose an empty directory", e.Name())
 		}
 	}
 	return s.account.Own(s.cfg.Dir)
 }
 
-// readPassword reads the superuser's password, or makes one for a new cluster.
+// readPassword reads the superuser's password, or generates one for a new cluster.
 func (s *Server) readPassword() error {
 	name := s.path(passwordName)
 	b, err := os.ReadFile(name)
@@ -185,15 +182,15 @@ func (s *Server) readPassword() error {
 		if err := os.WriteFile(name, b, 0o600); err != nil {
 			return err
 		}
-		// initdb, which runs as the account, reads it too.
+		// initdb, which runs as the account, must be able to read it.
 		err = s.account.Own(name)
 	}
 	s.password = strings.TrimSpace(string(b))
 	return err
 }
 
-// clusterVersion is the major version of the cluster in dir, and empty if there
-// is none yet.
+// clusterVersion returns the major version of the cluster in dir, or "" if there is
+// no cluster.
 func clusterVersion(dir string) (string, error) {
 	b, err := os.ReadFile(filepath.Join(dir, "PG_VERSION"))
 	if errors.Is(err, os.ErrNotExist) {
@@ -202,8 +199,8 @@ func clusterVersion(dir string) (string, error) {
 	return strings.TrimSpace(string(b)), err
 }
 
-// initdb makes a new cluster. It is made beside its place and renamed, so that
-// one that was interrupted is never taken for a whole one.
+// initdb creates a new cluster under another name and renames it, so that an
+// interrupted initdb leaves no incomplete cluster.
 func (s *Server) initdb(ctx context.Context) error {
 	if err := os.RemoveAll(s.path(newDataName)); err != nil {
 		return err
@@ -223,16 +220,16 @@ func (s *Server) initdb(ctx context.Context) error {
 	return os.Rename(s.path(newDataName), s.path(dataName))
 }
 
-// dress gives cmd the directory and environment of the server. Nothing
-// of the caller's environment is passed on but PATH: PGDATA, PGOPTIONS and the
-// like would change what is started, and a locale that is not installed stops it.
+// dress sets the directory and environment of cmd. From the caller's environment it
+// passes only PATH: variables such as PGDATA and PGOPTIONS would change the server,
+// and a locale that is not installed would stop it.
 func (s *Server) dress(cmd *exec.Cmd) {
 	cmd.Dir = s.cfg.Dir
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "LC_ALL=" + locale, "TZ=UTC"}, s.cfg.Env...)
 }
 
-// start starts the server on the cluster that is there. It sets the port the
-// first time and keeps it from then on.
+// start starts the server on the existing cluster. It chooses a port the first time
+// and keeps it.
 func (s *Server) start(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
@@ -263,11 +260,11 @@ func (s *Server) start(ctx context.Context) error {
 	return nil
 }
 
-// writeFiles puts the caller's files into the data directory.
+// writeFiles writes Config.Files to the data directory.
 func (s *Server) writeFiles() error {
 	for name, content := range s.cfg.Files {
 		name = filepath.Join(s.path(dataName), filepath.Base(name))
-		// PostgreSQL refuses a private key that others may read.
+		// PostgreSQL refuses a private key that other users can read.
 		if err := os.WriteFile(name, content, 0o600); err != nil {
 			return err
 		}
@@ -278,15 +275,14 @@ func (s *Server) writeFiles() error {
 	return nil
 }
 
-// testSettings are those of a server that need not be durable.
+// testSettings are the settings of a server that is not durable.
 var testSettings = []string{
-	// The kernel keeps what a killed server wrote, so that this loses nothing
-	// but in a crash of the machine. synchronous_commit=off would: a test that
-	// kills the server then finds commits gone.
+	// The kernel keeps the writes of a killed server, so this loses data only if the
+	// machine crashes. With synchronous_commit=off, killing the server would lose
+	// commits.
 	"fsync=off",
-	"max_connections=300", // packages test in parallel, each with a pool per test
-	// A standby that was stopped for a while finds what it missed: 256 MB is
-	// more than any test writes.
+	"max_connections=300", // packages are tested in parallel, each with a pool per test
+	// A standby that was stopped for a while can catch up: no test writes 256 MB.
 	"wal_keep_size=256MB",
 }
 
@@ -298,12 +294,12 @@ func (s *Server) arguments() []string {
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.cfg.Settings)) {
-		args = append(args, "-c", name+"="+s.cfg.Settings[name]) // of two the last one counts
+		args = append(args, "-c", name+"="+s.cfg.Settings[name]) // overrides earlier arguments
 	}
 	return args
 }
 
-// waitReady waits until proc takes connections, or ends.
+// waitReady waits until proc accepts connections. It fails if proc ends.
 func (s *Server) waitReady(ctx context.Context, proc *process.Process) error {
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
@@ -317,24 +313,24 @@ func (s *Server) waitReady(ctx context.Context, proc *process.Process) error {
 		}
 		select {
 		case <-proc.Done():
-			return fmt.Errorf("the server ended while starting: %s", proc.Tail())
+			return fmt.Errorf("the server ended while it started: %s", proc.Tail())
 		case <-ctx.Done():
-			return fmt.Errorf("the server takes no connections: %w", err)
+			return fmt.Errorf("the server does not accept connections: %w", err)
 		case <-tick.C:
 		}
 	}
 }
 
-// keepsOut tells whether err is the refusal of a pg_hba.conf that the caller
-// wrote, which a server that takes no connections yet does not read.
+// keepsOut reports whether err is a refusal by the caller's pg_hba.conf. Only a server
+// that accepts connections can refuse one so.
 func (s *Server) keepsOut(err error) bool {
 	_, own := s.cfg.Files["pg_hba.conf"]
 	refused, answered := errors.AsType[*pgconn.PgError](err)
 	return own && answered && refused.Code == "28000" // invalid_authorization_specification
 }
 
-// URL is the address of a database of the server, with the superuser and the
-// password. The database need not exist; postgres always does.
+// URL returns the address of a database with the superuser and the password. The
+// database need not exist; postgres always does.
 func (s *Server) URL(database string) string {
 	u := url.URL{
 		Scheme: "postgres", User: url.User(s.cfg.User),
@@ -347,7 +343,7 @@ func (s *Server) URL(database string) string {
 	return u.String()
 }
 
-// EnsureDatabase makes a database unless it exists.
+// EnsureDatabase creates a database if it does not exist.
 func (s *Server) EnsureDatabase(ctx context.Context, name string) error {
 	conn, err := pgx.Connect(ctx, s.URL("postgres"))
 	if err != nil {
@@ -368,32 +364,31 @@ func (s *Server) EnsureDatabase(ctx context.Context, name string) error {
 	return nil
 }
 
-// Done is closed when the server process has ended, wanted or not. After
-// Restart there is a new channel.
+// Done returns a channel that is closed when the server process ends for any reason.
+// Restart replaces the channel.
 func (s *Server) Done() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.proc.Done()
 }
 
-// Stop ends the server by a fast shutdown: open connections are cut, open
-// transactions rolled back. A server that has not ended after half a minute is
-// killed. Stopping a server that has ended does nothing.
+// Stop ends the server by a fast shutdown, which breaks connections and rolls back
+// transactions. After 30 s it kills the server. It does nothing if the server has
+// ended.
 func (s *Server) Stop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.proc.Stop(syscall.SIGINT, stopTimeout)
 }
 
-// Kill ends the server as a crash does, for tests of what happens then.
+// Kill ends the server as a crash would.
 func (s *Server) Kill() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.proc.Kill()
 }
 
-// Restart stops the server if it runs, and starts it on the same port with the
-// same data.
+// Restart stops the server if it runs, and starts it with the same port and data.
 func (s *Server) Restart(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -401,7 +396,7 @@ func (s *Server) Restart(ctx context.Context) error {
 	return s.start(ctx)
 }
 
-// Tail is the end of the server's log, in one line for a message.
+// Tail returns the end of the server's log as one line.
 func (s *Server) Tail() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

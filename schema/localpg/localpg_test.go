@@ -30,7 +30,7 @@ func start(t *testing.T, cfg localpg.Config) *localpg.Server {
 	return s
 }
 
-// tempDir is a directory that the server's account can reach: t.TempDir is
+// tempDir returns a new directory that the server's account can reach. t.TempDir is
 // below a directory of mode 0700.
 func tempDir(t *testing.T) string {
 	t.Helper()
@@ -68,8 +68,8 @@ func query(t *testing.T, url, sql string) string {
 	return got
 }
 
-// What was committed must be there after a stop, a crash and a restart, at the
-// same address.
+// Committed data survives a stop, a crash and a restart, and the address stays the
+// same.
 func TestDataSurvives(t *testing.T) {
 	t.Parallel()
 	for _, durable := range []bool{true, false} {
@@ -91,7 +91,7 @@ func TestDataSurvives(t *testing.T) {
 	}
 }
 
-// A second start of the program finds the data of the first, and its password.
+// A second Start finds the data and the password of the first.
 func TestStartAgain(t *testing.T) {
 	t.Parallel()
 	dir := tempDir(t)
@@ -104,14 +104,14 @@ func TestStartAgain(t *testing.T) {
 
 	second := start(t, localpg.Config{Dir: dir, Durable: true, User: "book"})
 	if err := second.EnsureDatabase(t.Context(), "book"); err != nil {
-		t.Fatalf("ensure a database that exists: %v", err)
+		t.Fatalf("EnsureDatabase for a database that exists: %v", err)
 	}
 	if got := query(t, second.URL("book"), "SELECT name FROM ship"); got != "Argo" {
 		t.Errorf("got %q, want Argo", got)
 	}
 }
 
-// Two servers beside each other must not share anything.
+// Two servers at the same time do not share tables.
 func TestSideBySide(t *testing.T) {
 	t.Parallel()
 	one := start(t, localpg.Config{Dir: tempDir(t)})
@@ -127,7 +127,7 @@ func TestSideBySide(t *testing.T) {
 	}
 }
 
-// Two servers on one directory would destroy the data.
+// Start refuses a directory that another server uses.
 func TestDirectoryInUse(t *testing.T) {
 	t.Parallel()
 	dir := tempDir(t)
@@ -137,12 +137,12 @@ func TestDirectoryInUse(t *testing.T) {
 		t.Errorf("second start: got %v, want an error that names another server", err)
 	}
 	if got := query(t, first.URL("postgres"), "SELECT 'alive'"); got != "alive" {
-		t.Errorf("the first server says %q", got)
+		t.Errorf("the first server answers %q, want alive", got)
 	}
 }
 
-// The number in the file that a killed server left may belong to another
-// process by now; here to this test.
+// A server starts even if the process id in the pid file of a killed server now belongs
+// to another process, here this test.
 func TestStalePIDFile(t *testing.T) {
 	t.Parallel()
 	dir := tempDir(t)
@@ -165,7 +165,7 @@ func TestStalePIDFile(t *testing.T) {
 	}
 }
 
-// A cluster that initdb did not finish must not be used.
+// Start does not use a cluster that initdb did not finish.
 func TestInterruptedInitdb(t *testing.T) {
 	t.Parallel()
 	dir := tempDir(t)
@@ -178,7 +178,7 @@ func TestInterruptedInitdb(t *testing.T) {
 	}
 }
 
-// A directory of somebody else's files must be left as it is.
+// Start refuses a directory with other files, and does not change it.
 func TestForeignDirectory(t *testing.T) {
 	t.Parallel()
 	dir := tempDir(t)
@@ -191,21 +191,21 @@ func TestForeignDirectory(t *testing.T) {
 	}
 	_, err = localpg.Start(t.Context(), localpg.Config{Dir: dir})
 	if err == nil || !strings.Contains(err.Error(), "not ours") {
-		t.Errorf("got %v, want a refusal", err)
+		t.Errorf("got %v, want an error that says the file is not ours", err)
 	}
 	after, err := os.Stat(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if owner(before) != owner(after) || before.Mode() != after.Mode() {
-		t.Errorf("the directory is of user %d, %v now; it was of %d, %v",
+		t.Errorf("the directory belongs to user %d with mode %v, before to %d with %v",
 			owner(after), after.Mode(), owner(before), before.Mode())
 	}
 }
 
 func owner(fi os.FileInfo) uint32 { return fi.Sys().(*syscall.Stat_t).Uid }
 
-// The password of a durable server is asked for, and is readable by nobody else.
+// A durable server requires its password, and only the owner can read the file.
 func TestPassword(t *testing.T) {
 	t.Parallel()
 	dir := tempDir(t)
@@ -228,12 +228,12 @@ func TestPassword(t *testing.T) {
 	}
 }
 
-// For root, the server runs as another user; a directory that this user cannot
-// reach is refused with the way out.
+// For root, the server runs as another user. If that user cannot reach the directory,
+// the error names the remedy.
 func TestUnreachableDirectory(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {
-		t.Skip("only root changes the account: run as root")
+		t.Skip("only root can change the account: run as root")
 	}
 	closed := filepath.Join(tempDir(t), "closed")
 	if err := os.Mkdir(closed, 0o700); err != nil {
@@ -245,7 +245,7 @@ func TestUnreachableDirectory(t *testing.T) {
 	}
 }
 
-// Done tells of an end that nobody asked for.
+// Done is closed if the server ends without Stop.
 func TestDone(t *testing.T) {
 	t.Parallel()
 	s := start(t, localpg.Config{Dir: tempDir(t)})
@@ -254,6 +254,6 @@ func TestDone(t *testing.T) {
 	select {
 	case <-done:
 	case <-time.After(10 * time.Second):
-		t.Error("Done is open 10 s after the server was killed")
+		t.Error("Done is not closed 10 s after the server was killed")
 	}
 }

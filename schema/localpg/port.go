@@ -7,12 +7,12 @@ import (
 	"sync"
 )
 
-// FreePort finds a TCP port of 127.0.0.1 on which nothing listens, and which it
-// has not given before. Nothing keeps it free: use it soon.
+// FreePort returns a TCP port of 127.0.0.1 on which nothing listens. It never returns
+// a port twice. Use the port soon: another program may take it.
 //
-// The port is below the range from which Linux takes the ports of outgoing
-// connections (net.ipv4.ip_local_port_range begins at 32768), so that a server
-// that is restarted on the same port does not find it taken by a client.
+// The port is below the range that Linux uses for outgoing connections
+// (net.ipv4.ip_local_port_range begins at 32768), so that no client takes the port
+// while a server restarts.
 func FreePort() (int, error) {
 	const lowest, highest, attempts = 20000, 32000, 100
 	var err error
@@ -29,5 +29,5 @@ func FreePort() (int, error) {
 	return 0, fmt.Errorf("no free port between %d and %d: %w", lowest, highest, err)
 }
 
-// givenPorts are the ports that FreePort gave.
+// givenPorts has the ports that FreePort has returned.
 var givenPorts sync.Map

@@ -10,16 +10,16 @@ import (
 	"syscall"
 )
 
-// SharedVariable names the environment variable that gives tests a server that is
-// already running. Its user must be allowed to create databases.
+// SharedVariable is the environment variable with the address of a running server for
+// tests. Its user must be allowed to create databases.
 const SharedVariable = "PORTBOOK_TEST_DATABASE_URL"
 
-// Shared gives the address of a server for tests, as a superuser, with database
-// postgres: the server that SharedVariable names, else one that this process
-// starts the first time it is asked. That one ends with the process, however it
-// ends, and its files go too; nobody has to stop it.
+// Shared returns the address of the database postgres on a server for tests, with a
+// superuser. It is the server that SharedVariable names, else one that the first call
+// starts. That server ends and its files are removed when this process ends, however
+// it ends.
 //
-// It returns ErrNotInstalled if there is neither.
+// It returns ErrNotInstalled if there is no server and PostgreSQL is not installed.
 func Shared() (url string, err error) {
 	if url := os.Getenv(SharedVariable); url != "" {
 		return url, nil
@@ -29,7 +29,7 @@ func Shared() (url string, err error) {
 
 var startShared = sync.OnceValues(func() (string, error) {
 	if _, err := Find(); err != nil {
-		return "", err // before anything is made that would have to be tidied
+		return "", err // before there are files to remove
 	}
 	dir, err := os.MkdirTemp("", "portbook-pg-")
 	if err != nil {
@@ -46,10 +46,10 @@ var startShared = sync.OnceValues(func() (string, error) {
 	return s.URL("postgres"), nil
 })
 
-// tidy cleans up after a test process. Tests end by os.Exit, by panic
-// or by a signal, none of which runs our code, so another process waits for the
-// end of its standard input, which the test process holds open. It then ends the
-// server (on Linux the death signal already did) and removes its files.
+// tidy is a shell script that cleans up after a test process. A test process ends by
+// os.Exit, by panic or by a signal, and none of these runs our code. So the script
+// waits for the end of its standard input, which the test process holds open. Then it
+// ends the server (on Linux the death signal has done so) and removes its files.
 const tidy = `
 cat >/dev/null
 kill -QUIT "$1" 2>/dev/null
@@ -60,7 +60,7 @@ rm -rf "$2"
 
 func removeAtExit(pid int, dir string) error {
 	cmd := exec.Command("/bin/sh", "-c", tidy, "tidy", strconv.Itoa(pid), dir)
-	// Its own session: a Ctrl-C at the terminal must not end it too early.
+	// In its own session a Ctrl-C at the terminal does not end it too early.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	cmd.Dir = "/"
 	if _, err := cmd.StdinPipe(); err != nil {
@@ -69,8 +69,7 @@ func removeAtExit(pid int, dir string) error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	// Not for what it returns, which is never: it keeps the pipe from the garbage
-	// collector, which would close it.
+	// Wait never returns. It keeps the garbage collector from closing the pipe.
 	go cmd.Wait()
 	return nil
 }

@@ -11,12 +11,12 @@ import (
 	"github.com/portbook/portbook/schema/localpg"
 )
 
-// childVariable makes TestShared, run as a program of its own, print where its
-// server's files are and then end in the way that the variable names.
+// childVariable makes TestShared, in a process of its own, print the directory of its
+// server and then end in the way that the variable names.
 const childVariable = "LOCALPG_TEST_END"
 
-// The server of Shared and its files must be gone after the process that asked
-// for it, however that process ended. Tests end by os.Exit or by a signal.
+// The server of Shared ends and its files are removed when the process ends, whether
+// by os.Exit or by a signal.
 func TestShared(t *testing.T) {
 	if end := os.Getenv(childVariable); end != "" {
 		child(t, end)
@@ -36,7 +36,7 @@ func TestShared(t *testing.T) {
 			}
 			dir, ok := strings.CutPrefix(strings.TrimSpace(string(out)), "data: ")
 			if !ok {
-				t.Fatalf("the child says %q", out)
+				t.Fatalf("the child printed %q", out)
 			}
 			waitGone(t, strings.TrimSuffix(dir, "/data"))
 		})
@@ -50,7 +50,7 @@ func child(t *testing.T, end string) {
 	}
 	again, err := localpg.Shared()
 	if err != nil || again != url {
-		t.Fatalf("asked again: got %q, %v, want %q", again, err, url)
+		t.Fatalf("second call: got %q, %v, want %q", again, err, url)
 	}
 	os.Stdout.WriteString("data: " + query(t, url, "SHOW data_directory") + "\n")
 	if end == "kill" {
@@ -61,7 +61,8 @@ func child(t *testing.T, end string) {
 	os.Exit(0)
 }
 
-// waitGone waits until name does not exist. The files go last, after the server.
+// waitGone waits until name does not exist. The files are removed after the server
+// has ended.
 func waitGone(t *testing.T, name string) {
 	t.Helper()
 	deadline := time.After(15 * time.Second)
@@ -73,13 +74,13 @@ func waitGone(t *testing.T, name string) {
 		}
 		select {
 		case <-deadline:
-			t.Fatalf("%s is there 15 s after the process ended", name)
+			t.Fatalf("%s still exists 15 s after the process ended", name)
 		case <-tick.C:
 		}
 	}
 }
 
-// A server that the environment names is used, and none is started.
+// Shared returns the server of SharedVariable without starting one.
 func TestSharedFromEnvironment(t *testing.T) {
 	const want = "postgres://somebody@127.0.0.1:1/postgres"
 	t.Setenv(localpg.SharedVariable, want)

@@ -16,14 +16,13 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// promoteTimeout bounds a promotion and the waits for what a standby replays,
-// each of which takes milliseconds when little was written.
+// promoteTimeout is the longest time of a promotion, and of a wait for replay. Both
+// take milliseconds if little was written.
 const promoteTimeout = 30 * time.Second
 
-// Standby starts a hot standby of s, which follows it by streaming. It is a copy
-// of the files of s, which is stopped for as long as that takes: its connections
-// are cut. Of cfg, Dir must be new or empty, and User, BinDir, Env and Durable
-// are those of s.
+// Standby starts a hot standby of s, with streaming replication. It copies the files
+// of s, and stops s meanwhile, which breaks its connections. cfg.Dir must be new or
+// empty; User, BinDir, Env and Durable of cfg are replaced by those of s.
 func (s *Server) Standby(ctx context.Context, cfg Config) (*Server, error) {
 	cfg.User, cfg.Durable, cfg.Env = s.cfg.User, s.cfg.Durable, s.cfg.Env
 	cfg.BinDir = s.cfg.BinDir // only the same version can read the files
@@ -33,7 +32,7 @@ func (s *Server) Standby(ctx context.Context, cfg Config) (*Server, error) {
 	return Start(ctx, cfg)
 }
 
-// copyTo makes the files of a standby in dir.
+// copyTo creates the files of a standby in dir.
 func (s *Server) copyTo(ctx context.Context, dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
@@ -42,11 +41,11 @@ func (s *Server) copyTo(ctx context.Context, dir string) error {
 	defer s.mu.Unlock()
 	s.proc.Stop(syscall.SIGINT, stopTimeout)
 	err := errors.Join(s.copyFiles(dir), s.follow(filepath.Join(dir, dataName)))
-	return errors.Join(err, s.start(ctx)) // whatever became of the copy
+	return errors.Join(err, s.start(ctx)) // even if the copy failed
 }
 
 func (s *Server) copyFiles(dir string) error {
-	// Not os.CopyFS: it makes directories that a group may read, which
+	// os.CopyFS does not work: it creates directories that a group can read, which
 	// PostgreSQL refuses, and it refuses a link to the log's directory.
 	return filepath.WalkDir(s.cfg.Dir, func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -63,9 +62,9 @@ func (s *Server) copyFiles(dir string) error {
 		case d.IsDir():
 			return os.Mkdir(to, 0o700)
 		case !d.Type().IsRegular():
-			return fmt.Errorf("%s is no ordinary file", name)
+			return fmt.Errorf("%s is not a regular file", name)
 		}
-		content, err := os.ReadFile(name) // 16 MB at most, that of a WAL segment
+		content, err := os.ReadFile(name) // at most 16 MB, the size of a WAL segment
 		if err != nil {
 			return err
 		}
@@ -83,7 +82,7 @@ func (s *Server) follow(data string) error {
 		conninfo += " password=" + quote(s.password)
 	}
 	settings := "primary_conninfo = " + quote(conninfo) + "\n" +
-		"wal_retrieve_retry_interval = '100ms'\n" // default 5 s: how long a primary is not tried again
+		"wal_retrieve_retry_interval = '100ms'\n" // the pause between attempts to connect; 5 s by default
 	file, err := os.OpenFile(filepath.Join(data, "postgresql.auto.conf"), os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
 		return err
@@ -92,26 +91,25 @@ func (s *Server) follow(data string) error {
 	return errors.Join(err, file.Close())
 }
 
-// quote makes a string literal of libpq's conninfo and of postgresql.conf alike.
+// quote quotes a value for conninfo strings of libpq and for postgresql.conf.
 func quote(s string) string {
 	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(s) + "'"
 }
 
-// Promote ends the standby's following: it becomes a primary of its own, with
-// everything that it had received.
+// Promote makes the standby a primary, with everything that it has received.
 func (s *Server) Promote(ctx context.Context) error {
 	return s.ask(ctx, "promote", func(ctx context.Context, conn *pgx.Conn) error {
 		var promoted bool
 		err := conn.QueryRow(ctx, "SELECT pg_promote(true, $1)", int(promoteTimeout.Seconds())).Scan(&promoted)
 		if err == nil && !promoted {
-			err = fmt.Errorf("the standby is still one after %v", promoteTimeout)
+			err = fmt.Errorf("the server is still a standby after %v", promoteTimeout)
 		}
 		return err
 	})
 }
 
-// PauseReplay makes a standby keep showing what it shows now. What its primary
-// writes is still received, and shown after ResumeReplay or Promote.
+// PauseReplay pauses replay on a standby. It still receives the primary's writes, and
+// replays them after ResumeReplay or Promote.
 func (s *Server) PauseReplay(ctx context.Context) error {
 	return s.ask(ctx, "pause replay", func(ctx context.Context, conn *pgx.Conn) error {
 		if _, err := conn.Exec(ctx, "SELECT pg_wal_replay_pause()"); err != nil {
@@ -129,8 +127,8 @@ func (s *Server) ResumeReplay(ctx context.Context) error {
 	})
 }
 
-// Disconnect makes a standby receive nothing more, as when the network between
-// the two is cut: what its primary writes from now on, it will never have.
+// Disconnect ends the replication to a standby, as a broken network would. It never
+// receives what the primary writes from now on.
 func (s *Server) Disconnect(ctx context.Context) error {
 	return s.ask(ctx, "disconnect", func(ctx context.Context, conn *pgx.Conn) error {
 		for _, q := range []string{"ALTER SYSTEM SET primary_conninfo = ''", "SELECT pg_reload_conf()"} {
@@ -142,8 +140,8 @@ func (s *Server) Disconnect(ctx context.Context) error {
 	})
 }
 
-// WaitReplayed waits until the standby shows everything that s, its primary, had
-// written when it was called.
+// WaitReplayed waits until the standby has replayed everything that s, its primary,
+// has written so far.
 func (s *Server) WaitReplayed(ctx context.Context, standby *Server) error {
 	var written string
 	err := s.ask(ctx, "what is written", func(ctx context.Context, conn *pgx.Conn) error {
@@ -173,7 +171,7 @@ func (s *Server) ask(ctx context.Context, what string, f func(context.Context, *
 	return nil
 }
 
-// until waits until a query is true.
+// until waits until a query returns true.
 func until(ctx context.Context, conn *pgx.Conn, query string, args ...any) error {
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()

@@ -11,8 +11,7 @@ import (
 	"github.com/portbook/portbook/schema/localpg"
 )
 
-// A standby shows what its primary commits, and refuses to write, until it is
-// promoted.
+// A standby has what its primary commits, and accepts writes after Promote.
 func TestStandby(t *testing.T) {
 	t.Parallel()
 	for _, durable := range []bool{true, false} {
@@ -20,7 +19,7 @@ func TestStandby(t *testing.T) {
 		execute(t, primary.URL("postgres"), "CREATE TABLE ship AS SELECT 'Argo' AS name")
 		standby := standbyOf(t, primary, localpg.Config{Settings: map[string]string{"max_standby_streaming_delay": "0"}})
 		if got := query(t, standby.URL("postgres"), "SELECT name FROM ship"); got != "Argo" {
-			t.Errorf("before anything was streamed: got %q, want Argo", got)
+			t.Errorf("before streaming: got %q, want Argo", got)
 		}
 		execute(t, primary.URL("postgres"), "INSERT INTO ship VALUES ('Beagle')")
 		replayed(t, primary, standby)
@@ -28,10 +27,10 @@ func TestStandby(t *testing.T) {
 			t.Errorf("got %q, want Argo Beagle", got)
 		}
 		if got := query(t, standby.URL("postgres"), "SHOW max_standby_streaming_delay"); got != "0" {
-			t.Errorf("the setting is %q", got)
+			t.Errorf("max_standby_streaming_delay is %q, want 0", got)
 		}
 		if got := query(t, standby.URL("postgres"), "SELECT pg_is_in_recovery()::text"); got != "true" {
-			t.Error("the standby is none")
+			t.Error("the standby is not in recovery")
 		}
 		primary.Kill()
 		if err := standby.Promote(t.Context()); err != nil {
@@ -41,8 +40,8 @@ func TestStandby(t *testing.T) {
 	}
 }
 
-// Replay that is paused hides what is committed and loses nothing of it; a
-// standby that was disconnected never gets it.
+// PauseReplay delays what the primary commits, and loses none of it. After Disconnect
+// a standby never receives it.
 func TestStandbyBehind(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
@@ -59,14 +58,14 @@ func TestStandbyBehind(t *testing.T) {
 	short, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	if err := primary.WaitReplayed(short, standby); err == nil || ships() != "" {
-		t.Errorf("replay is not paused: %v, ships %q", err, ships())
+		t.Errorf("replay is not paused: error %v, ships %q", err, ships())
 	}
 	if err := standby.ResumeReplay(ctx); err != nil {
 		t.Fatal(err)
 	}
 	replayed(t, primary, standby)
 	if got := ships(); got != "Argo" {
-		t.Errorf("after replay went on: %q, want Argo", got)
+		t.Errorf("after ResumeReplay: %q, want Argo", got)
 	}
 	if err := standby.Disconnect(ctx); err != nil {
 		t.Fatal(err)
@@ -81,8 +80,7 @@ func TestStandbyBehind(t *testing.T) {
 	}
 }
 
-// A pg_hba.conf of the caller decides who may connect, even if it keeps out the
-// superuser.
+// The caller's pg_hba.conf decides who may connect, and may refuse the superuser.
 func TestFiles(t *testing.T) {
 	t.Parallel()
 	s := start(t, localpg.Config{
@@ -94,7 +92,7 @@ func TestFiles(t *testing.T) {
 		conn.Close(t.Context())
 	}
 	if err == nil || !strings.Contains(err.Error(), "28000") {
-		t.Errorf("got %v, want a refusal by pg_hba.conf", err)
+		t.Errorf("got %v, want error 28000 because of pg_hba.conf", err)
 	}
 }
 

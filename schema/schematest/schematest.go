@@ -1,5 +1,4 @@
-// Package schematest gives each test a database of its own on a real Postgres,
-// with the whole schema in it.
+// Package schematest creates a database for each test on a real PostgreSQL server.
 package schematest
 
 import (
@@ -24,12 +23,12 @@ import (
 	"github.com/portbook/portbook/schema/localpg"
 )
 
-// New gives a pool on a new database with the schema in it, which goes when the
-// test ends. It takes about 50 ms: the database is cloned from a template that
-// is made once for each state of the migrations. Safe for parallel tests.
+// New returns a pool of connections to a new database with the schema, which is
+// dropped when the test ends. That takes about 50 ms, because the database is a copy
+// of a template that is built once for each state of the migrations. New is safe for
+// parallel tests.
 //
-// Without a Postgres the test is skipped, or fails if CI is set in the
-// environment.
+// Without PostgreSQL the test is skipped, or fails if the variable CI is set.
 func New(t testing.TB) *pgxpool.Pool {
 	t.Helper()
 	pool, err := pgxpool.New(t.Context(), URL(t))
@@ -40,7 +39,7 @@ func New(t testing.TB) *pgxpool.Pool {
 	return pool
 }
 
-// URL is New for tests that hand the database's address to another process.
+// URL is like New but returns the address of the database, for another process.
 func URL(t testing.TB) string {
 	t.Helper()
 	template, err := template()
@@ -50,7 +49,7 @@ func URL(t testing.TB) string {
 	return create(t, "TEMPLATE "+template)
 }
 
-// Empty gives the address of a new database with nothing in it.
+// Empty is like URL but creates a database without the schema.
 func Empty(t testing.TB) string {
 	t.Helper()
 	if _, err := localpg.Shared(); err != nil {
@@ -69,7 +68,7 @@ func unavailable(t testing.TB, err error) {
 
 var databases atomic.Int64
 
-// create makes a database and returns its address.
+// create creates a database with the given options and returns its address.
 func create(t testing.TB, how string) string {
 	t.Helper()
 	name := fmt.Sprintf("test_%d_%d", os.Getpid(), databases.Add(1))
@@ -96,8 +95,8 @@ func exec(t testing.TB, statement string) {
 	}
 }
 
-// template makes the template database if no test program has made it yet for
-// these migrations, and returns its name.
+// template returns the name of the template database for these migrations. It builds
+// the template if no test program has done so.
 var template = sync.OnceValues(func() (string, error) {
 	server, err := localpg.Shared()
 	if err != nil {
@@ -108,8 +107,8 @@ var template = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	return name, admin(server, func(ctx context.Context, conn *pgx.Conn) error {
-		// Test programs run side by side: one makes it, the others wait.
-		const lockID = 0x706f7274 // any number that nobody else uses
+		// Of the test programs that run at the same time, one builds, the others wait.
+		const lockID = 0x706f7274 // arbitrary
 		if _, err := conn.Exec(ctx, "SELECT pg_advisory_lock($1)", lockID); err != nil {
 			return err
 		}
@@ -122,8 +121,8 @@ var template = sync.OnceValues(func() (string, error) {
 	})
 })
 
-// build makes the template under another name first, so that a program killed
-// half-way leaves no broken template behind.
+// build builds the template under another name and renames it, so that a program
+// that is killed leaves no incomplete template.
 func build(ctx context.Context, conn *pgx.Conn, server, name string) error {
 	draft := name + "_draft"
 	if _, err := conn.Exec(ctx, "DROP DATABASE IF EXISTS "+draft+" WITH (FORCE)"); err != nil {
@@ -147,7 +146,7 @@ func build(ctx context.Context, conn *pgx.Conn, server, name string) error {
 	return err
 }
 
-// templateName changes with the content of the migrations.
+// templateName returns a name that depends on the content of the migrations.
 func templateName() (string, error) {
 	sum := sha256.New()
 	files := schema.Migrations()
@@ -173,7 +172,7 @@ func admin(server string, f func(context.Context, *pgx.Conn) error) error {
 	return f(ctx, conn)
 }
 
-// at is the address of a database on the server of another's address.
+// at returns server, an address, with another database.
 func at(server, database string) string {
 	u, err := url.Parse(server)
 	if err != nil || !strings.HasPrefix(u.Scheme, "postgres") {

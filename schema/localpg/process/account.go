@@ -10,15 +10,15 @@ import (
 	"syscall"
 )
 
-// An Account is a user of the operating system. A nil Account is the caller's
-// own; all methods take it.
+// An Account is a user of the operating system. A nil *Account is the caller, and
+// valid for all methods.
 type Account struct {
 	Name     string
 	UID, GID uint32
 }
 
-// Unprivileged is the account that servers started by root run as: postgres if
-// there is such a user, else nobody. It is nil if the caller is not root.
+// Unprivileged returns the account for servers that root starts: postgres if that
+// user exists, else nobody. It returns nil if the caller is not root.
 func Unprivileged() (*Account, error) {
 	if os.Geteuid() != 0 {
 		return nil, nil
@@ -28,8 +28,8 @@ func Unprivileged() (*Account, error) {
 			return account(u)
 		}
 	}
-	return nil, fmt.Errorf("servers are not run as root, and this machine has neither a user" +
-		" postgres nor a user nobody: add one of them, or work as an ordinary user")
+	return nil, fmt.Errorf("servers must not run as root, and this machine has neither a user" +
+		" postgres nor a user nobody: add one of them, or work as another user")
 }
 
 func account(u *user.User) (*Account, error) {
@@ -44,7 +44,7 @@ func account(u *user.User) (*Account, error) {
 	return &Account{Name: u.Username, UID: uint32(uid), GID: uint32(gid)}, nil
 }
 
-// credential makes a process run as a, with none of the caller's groups.
+// credential returns a credential for a without supplementary groups.
 func (a *Account) credential() *syscall.Credential {
 	if a == nil {
 		return nil
@@ -52,13 +52,12 @@ func (a *Account) credential() *syscall.Credential {
 	return &syscall.Credential{Uid: a.UID, Gid: a.GID}
 }
 
-// Own gives a file, or a directory with everything in it, to a. It looks inside
-// only if the directory itself is somebody else's: after the first time that is
-// so when the account changed, as from nobody to postgres when PostgreSQL was
-// installed in between.
+// Own makes a the owner of a file, or of a directory with everything in it. If a owns
+// the directory already, Own does not look inside. The account changes, for example,
+// from nobody to postgres when PostgreSQL is installed.
 //
-// It fails if a cannot reach the file, which is how a clone in /root (mode 0700)
-// fails otherwise, without a word of why.
+// Own fails if a cannot reach the file, for example below /root (mode 0700). Without
+// this check the server would fail without a reason.
 func (a *Account) Own(name string) error {
 	if a == nil {
 		return nil
@@ -82,12 +81,12 @@ func (a *Account) Own(name string) error {
 	if err != nil {
 		return err
 	}
-	// The directory last: if we are interrupted, all is done again.
+	// The directory is last: if this is interrupted, the next call repeats all of it.
 	return os.Lchown(name, int(a.UID), int(a.GID))
 }
 
-// Reach returns nil if a may enter dir and so each directory above it. Else the
-// error names the one that is closed.
+// Reach returns an error if a may not enter dir or a directory above it. The error
+// names that directory.
 func (a *Account) Reach(dir string) error {
 	if a == nil {
 		return nil
@@ -102,7 +101,7 @@ func (a *Account) Reach(dir string) error {
 			return err
 		}
 		if !a.mayEnter(fi) {
-			return fmt.Errorf("user %s, as whom servers run when root starts them, may not enter %s (mode %v):"+
+			return fmt.Errorf("servers that root starts run as user %s, who may not enter %s (mode %v):"+
 				" choose a directory elsewhere, such as below /var/lib, or run: chmod o+x %s", a.Name, dir, fi.Mode().Perm(), dir)
 		}
 		if dir == filepath.Dir(dir) {

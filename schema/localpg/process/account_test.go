@@ -18,12 +18,12 @@ func owner(t *testing.T, name string) uint32 {
 	return fi.Sys().(*syscall.Stat_t).Uid
 }
 
-// What one account wrote must be writable for the next one, and a link must not
-// give away what it points at.
+// Own changes the owner of all files, also from an earlier account, but not of a file
+// that a link points to.
 func TestOwn(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {
-		t.Skip("only root changes owners: run as root")
+		t.Skip("only root can change owners: run as root")
 	}
 	dir, err := os.MkdirTemp("", "process-test-")
 	if err != nil {
@@ -53,7 +53,7 @@ func TestOwn(t *testing.T) {
 			}
 		}
 		if got := owner(t, outside); got != 0 {
-			t.Errorf("what the link points at belongs to %d, want 0", got)
+			t.Errorf("the target of the link belongs to %d, want 0", got)
 		}
 	}
 }

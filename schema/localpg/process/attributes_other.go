@@ -4,8 +4,8 @@ package process
 
 import "syscall"
 
-// Attributes are those of a process that runs as a. Only Linux can end it when
-// its parent is killed; elsewhere a killed parent leaves the process running.
+// Attributes returns the attributes of a process that runs as a. On this system the
+// process goes on if its parent is killed.
 func (a *Account) Attributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Credential: a.credential(), Setpgid: true}
 }

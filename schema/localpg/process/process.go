@@ -1,5 +1,4 @@
-// Package process runs servers that must not outlive this program and, if root
-// started it, must not run as root.
+// Package process runs servers that end with this program and do not run as root.
 package process
 
 import (
@@ -13,24 +12,23 @@ import (
 	"time"
 )
 
-// A Process is a running program. Its methods may be called from several
-// goroutines.
+// A Process is a started program. It is safe for concurrent use.
 type Process struct {
 	cmd  *exec.Cmd
 	done chan struct{}
 	log  *tail
 }
 
-// Start starts cmd as the account, with its output to log, which may be nil. On
-// Linux the process gets SIGINT when this program ends, even when it is killed.
+// Start starts cmd as account and copies its output to log, which may be nil. On
+// Linux the process receives SIGINT when this program ends, even if it is killed.
 //
 // It sets cmd's SysProcAttr, Stdout and Stderr.
 func Start(cmd *exec.Cmd, account *Account, log io.Writer) (*Process, error) {
 	p := &Process{cmd: cmd, done: make(chan struct{}), log: &tail{next: log}}
 	cmd.SysProcAttr = account.Attributes()
 	cmd.Stdout, cmd.Stderr = p.log, p.log
-	// The children of a killed server hold the log open until they notice,
-	// which takes milliseconds; this is for one that never does.
+	// The children of a killed server usually end after milliseconds. If one does not,
+	// it keeps the output open, and Wait gives up after this time.
 	cmd.WaitDelay = 10 * time.Second
 	started := make(chan error)
 	go p.run(started)
@@ -40,32 +38,33 @@ func Start(cmd *exec.Cmd, account *Account, log io.Writer) (*Process, error) {
 	return p, nil
 }
 
-// run starts the program and waits for its end. It keeps its thread all that
-// time: Linux sends the death signal of Attributes when the thread that started
-// the process ends, not only when the program does, and Go ends idle threads.
+// run starts the program and waits for its end. It keeps its thread meanwhile: Linux
+// sends the death signal of Attributes when the thread that started the process ends,
+// and Go ends idle threads.
 func (p *Process) run(started chan<- error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	err := p.cmd.Start()
 	started <- err
 	if err == nil {
-		_ = p.cmd.Wait() // how it ended is read from cmd.ProcessState
+		_ = p.cmd.Wait() // Outcome reads cmd.ProcessState
 		close(p.done)
 	}
 }
 
-// PID is the process's number.
+// PID returns the process id.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
 
-// Done is closed when the process has ended and its output is read.
+// Done returns a channel that is closed when the process has ended and its output has
+// been read.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
-// Outcome says how the process ended: exit status 1, signal: killed. It may be
-// called after Done only.
+// Outcome returns how the process ended, such as "exit status 1" or "signal: killed".
+// Call it only after Done is closed.
 func (p *Process) Outcome() string { return p.cmd.ProcessState.String() }
 
-// Stop sends the signal and waits until the process has ended. After the
-// timeout it kills it. Stopping a process that has ended does nothing.
+// Stop sends a signal and waits until the process has ended. After timeout it kills
+// the process. It does nothing if the process has ended.
 func (p *Process) Stop(signal syscall.Signal, timeout time.Duration) {
 	p.signal(signal)
 	select {
@@ -75,27 +74,27 @@ func (p *Process) Stop(signal syscall.Signal, timeout time.Duration) {
 	}
 }
 
-// Kill ends the process at once, and waits until it has ended.
+// Kill kills the process and waits until it has ended.
 func (p *Process) Kill() {
 	p.signal(syscall.SIGKILL)
 	<-p.done
 }
 
-// signal sends a signal, unless the process has ended: os.Process knows that,
-// and never hits another process that got the number since.
+// signal sends a signal. If the process has ended, os.Process does nothing, so no
+// other process with the same id receives it.
 func (p *Process) signal(s syscall.Signal) { _ = p.cmd.Process.Signal(s) }
 
-// Tail is the end of the process's output, in one line for a message.
+// Tail returns the end of the process's output as one line.
 func (p *Process) Tail() string { return p.log.String() }
 
-// A tail passes on what is written and keeps the end of it.
+// A tail is a writer that copies to next and keeps the end.
 type tail struct {
 	mu   sync.Mutex
 	next io.Writer // may be nil
 	end  []byte
 }
 
-// tailSize is how much a tail keeps: some twenty lines.
+// tailSize is the number of bytes that a tail keeps, about twenty lines.
 const tailSize = 2 << 10
 
 func (t *tail) Write(b []byte) (int, error) {
@@ -106,7 +105,7 @@ func (t *tail) Write(b []byte) (int, error) {
 		t.end = append(t.end[:0], t.end[over:]...)
 	}
 	if t.next != nil {
-		// A log that cannot be written must not stop the server.
+		// The server goes on even if its log cannot be written.
 		_, _ = t.next.Write(b)
 	}
 	return len(b), nil
@@ -118,7 +117,7 @@ func (t *tail) String() string {
 	return LastLines(t.end)
 }
 
-// LastLines is the end of a program's output, in one line for a message.
+// LastLines returns the last five lines of output as one line.
 func LastLines(output []byte) string {
 	const lines = 5
 	all := strings.Split(string(bytes.TrimSpace(output)), "\n")
