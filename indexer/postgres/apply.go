@@ -15,6 +15,7 @@ import (
 
 	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/postgres/pg"
+	"github.com/portbook/portbook/indexer/postgres/search"
 )
 
 // Apply takes in what reading a batch of tasks found, in one transaction:
@@ -59,8 +60,8 @@ type application struct {
 	repositories map[string]int32
 	changed      map[int32]bool // repositories of which a reader can see a difference
 	moved        bool           // whether the history has become longer
-	touched      touched        // manifests whose images may be found otherwise
-	linked       linked         // whether any of the repositories is, or becomes so
+	touched      search.Touched // manifests whose images may be found otherwise
+	linked       search.Linked  // whether any of the repositories is, or becomes so
 	tier         int            // of new search rows
 	asks         []indexer.Ask
 	left         []indexer.Ask           // manifests that a tag does not show: they may be gone too
@@ -123,9 +124,9 @@ func (a *application) lockRepositories(findings []indexer.Finding) error {
 	var rows []row
 	pg.Queue(batch, &rows, lock, all)
 	var known []struct{ Linked bool }
-	pg.Queue(batch, &known, linkedQuery+" AS linked", all)
+	pg.Queue(batch, &known, search.LinkedQuery+" AS linked", all)
 	err := a.send(batch)
-	a.linked = linked(len(known) > 0 && known[0].Linked || slices.ContainsFunc(findings, func(f indexer.Finding) bool { return bool(links(f)) }))
+	a.linked = search.Linked(len(known) > 0 && known[0].Linked || slices.ContainsFunc(findings, func(f indexer.Finding) bool { return bool(links(f)) }))
 	a.repositories = map[string]int32{}
 	for _, r := range rows {
 		a.repositories[r.Name] = r.ID
@@ -254,4 +255,11 @@ func (a *application) idOf(name string) (int32, error) {
 		return 0, fmt.Errorf("repository %q is not locked", name)
 	}
 	return id, nil
+}
+
+// links reports whether a finding makes its repository linked.
+func links(f indexer.Finding) search.Linked {
+	return search.Linked(subjectOf(f.Task.Reference) != "" || slices.ContainsFunc(f.Manifests, func(m indexer.Manifest) bool {
+		return m.Subject != "" || len(m.Entries) > 0
+	}))
 }

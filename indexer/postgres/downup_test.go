@@ -1,4 +1,4 @@
-package postgres
+package postgres_test
 
 import (
 	"io/fs"
@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/portbook/portbook/indexer/postgres/pg"
+	"github.com/portbook/portbook/indexer/postgres/postgrestest"
 	"github.com/portbook/portbook/schema"
 	"github.com/portbook/portbook/schema/schematest"
 )
@@ -37,9 +38,9 @@ func TestDownAndUp(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Cleanup(pool.Close)
-			s := shelf{t, New(pool)}
-			s.stock()
-			s.lead()
+			s := shelf{postgrestest.On(t, pool)}
+			s.Stock()
+			s.Lead()
 			before := s.derived()
 			pool.Reset() // plans of statements go with the columns
 			if _, err := schema.Down(t.Context(), schema.Config{Conn: conn}, n); err != nil {
@@ -49,50 +50,31 @@ func TestDownAndUp(t *testing.T) {
 				t.Fatal(err)
 			}
 			pool.Reset()
-			s.lead()
+			s.Lead()
 			if diff := cmp.Diff(before, s.derived()); diff != "" {
 				t.Errorf("(-before +after)\n%s", diff)
 			}
-			s.finds("label:team=blue arch:amd64", "team/app")
-			s.finds("has:signature platform:linux/arm/v7", "team/signed")
-			s.finds(`"reverse proxy" tag:latest`, "library/nginx")
-			s.finds("licence:Apache-2.0", "charts/nginx-ingress")
+			s.Finds("label:team=blue arch:amd64", "team/app")
+			s.Finds("has:signature platform:linux/arm/v7", "team/signed")
+			s.Finds(`"reverse proxy" tag:latest`, "library/nginx")
+			s.Finds("licence:Apache-2.0", "charts/nginx-ingress")
 		})
-	}
-}
-
-// lead does what the leader does beside scanning.
-func (s shelf) lead() {
-	s.t.Helper()
-	for n := 1; n > 0; {
-		var err error
-		if n, err = s.Reform(s.t.Context()); err != nil {
-			s.t.Fatal(err)
-		}
-	}
-	for what, keep := range map[string]func() (int, error){
-		"tiers": func() (int, error) { return s.Retier(s.t.Context()) }, "words": func() (int, error) { return s.Vocabulary(s.t.Context()) },
-		"storage": func() (int, error) { return s.CountStorage(s.t.Context()) },
-	} {
-		if _, err := keep(); err != nil {
-			s.t.Fatal(what, err)
-		}
 	}
 }
 
 // derived gives the rows that are derived from manifests and tags, as texts: all
 // rows of every such table that the leader keeps.
 func (s shelf) derived() map[string][]string {
-	s.t.Helper()
+	s.T.Helper()
 	rows := map[string][]string{}
 	for _, table := range strings.Fields("image_search repository_search search_lexeme search_word search_misspelling repository_storage namespace_storage storage_total") {
 		q := "SELECT (to_jsonb(x) - 'counted_at')::text FROM " + table + " x ORDER BY 1"
 		if table == "repository_search" { // the order of terms is none
 			q = "SELECT (to_jsonb(x) - 'terms')::text || ARRAY(SELECT unnest(terms) ORDER BY 1)::text FROM " + table + " x ORDER BY 1"
 		}
-		list, err := pg.Column[string](s.t.Context(), s.pool, q)
+		list, err := pg.Column[string](s.T.Context(), s.Pool, q)
 		if err != nil || len(list) == 0 {
-			s.t.Fatal(table, list, err)
+			s.T.Fatal(table, list, err)
 		}
 		rows[table] = list
 	}

@@ -1,4 +1,4 @@
-package postgres
+package postgres_test
 
 import (
 	"bytes"
@@ -10,8 +10,8 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/postgres"
 	"github.com/portbook/portbook/indexer/query"
-	"github.com/portbook/portbook/schema/schematest"
 )
 
 // Whatever the size of its pages, a walk over everything must come to each once,
@@ -21,14 +21,14 @@ func TestAllOfEverything(t *testing.T) {
 	s, _ := stock(t)
 	count := func(table string) (n int) {
 		t.Helper()
-		if err := s.pool.QueryRow(t.Context(), "SELECT count(*) FROM "+table).Scan(&n); err != nil {
+		if err := s.Pool.QueryRow(t.Context(), "SELECT count(*) FROM "+table).Scan(&n); err != nil {
 			t.Fatal(err)
 		}
 		return n
 	}
 	manifests, tags, repositories := count("manifest"), count("tag"), count("repository_search")
 	for _, limit := range []int{1, 2, 3, 1000} {
-		err := s.View(t.Context(), func(v *View) error {
+		err := s.View(t.Context(), func(v *postgres.View) error {
 			var last indexer.Reference
 			seen := 0
 			for {
@@ -69,7 +69,7 @@ func TestAllOfEverything(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	err := s.View(t.Context(), func(v *View) error {
+	err := s.View(t.Context(), func(v *postgres.View) error {
 		all, err := v.Names(t.Context(), "", 1000)
 		if err != nil || len(all) != repositories || !slices.IsSorted(all) {
 			t.Errorf("names %v, %v", all, err)
@@ -88,7 +88,7 @@ func TestAllOfEverything(t *testing.T) {
 // Bodies of megabytes must not come by the hundred.
 func TestAllManifestsIsBounded(t *testing.T) {
 	t.Parallel()
-	s := shelf{t, New(schematest.New(t))}
+	s := newShelf(t)
 	for i := range 7 {
 		m := made("large", "linux/amd64", int64(i), 1, "2026-01-01")
 		// What does not compress: a body counts as it is stored.
@@ -101,9 +101,9 @@ func TestAllManifestsIsBounded(t *testing.T) {
 		}
 		m.Body = append(append([]byte(`{"x":"`), random...), `"}`...)
 		m.Digest, m.Size = digest.FromBytes(m.Body), int64(len(m.Body))
-		s.find("large", string(rune('a'+i)), m)
+		s.Find("large", string(rune('a'+i)), m)
 	}
-	err := s.View(t.Context(), func(v *View) error {
+	err := s.View(t.Context(), func(v *postgres.View) error {
 		var last digest.Digest
 		var sizes []int
 		for {
@@ -129,12 +129,12 @@ func TestAllManifestsIsBounded(t *testing.T) {
 // other.
 func TestHistoryAt(t *testing.T) {
 	t.Parallel()
-	s := New(schematest.New(t))
+	s := newShelf(t)
 	begin := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	at := func(minutes float64) int64 {
 		t.Helper()
 		var id int64
-		err := s.View(t.Context(), func(v *View) (err error) {
+		err := s.View(t.Context(), func(v *postgres.View) (err error) {
 			id, err = v.HistoryAt(t.Context(), begin.Add(time.Duration(minutes*float64(time.Minute))))
 			return err
 		})
@@ -146,14 +146,14 @@ func TestHistoryAt(t *testing.T) {
 	if got := at(0); got != 0 {
 		t.Errorf("without any history: %d, want 0", got)
 	}
-	if _, err := s.pool.Exec(t.Context(), "SELECT create_partition('tag_history', $1)", begin); err != nil {
+	if _, err := s.Pool.Exec(t.Context(), "SELECT create_partition('tag_history', $1)", begin); err != nil {
 		t.Fatal(err)
 	}
 	const q = `
 		INSERT INTO tag_history (id, repository, tag, to_digest, seen_at, seen_by)
 		SELECT i * 7, 'r', 't' || i, decode(lpad(to_hex(i), 64, '0'), 'hex'), $1::timestamptz + i * interval '1 minute', 'event'
 		FROM generate_series(1, 100) AS i WHERE i NOT BETWEEN 40 AND 60`
-	if _, err := s.pool.Exec(t.Context(), q, begin); err != nil {
+	if _, err := s.Pool.Exec(t.Context(), q, begin); err != nil {
 		t.Fatal(err)
 	}
 	for minutes, want := range map[float64]struct{ newest, older int }{
@@ -177,7 +177,7 @@ func TestSearchAfter(t *testing.T) {
 			t.Fatal(err)
 		}
 		q.Sort = query.SortName
-		err = s.View(t.Context(), func(v *View) error {
+		err = s.View(t.Context(), func(v *postgres.View) error {
 			whole, err := v.Search(t.Context(), q.Page(100, 0))
 			if err != nil {
 				return err

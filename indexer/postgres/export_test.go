@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/postgres/pg"
 )
@@ -29,4 +31,21 @@ func Words(ctx context.Context, s *Store, findings []indexer.Finding) error {
 		return fmt.Errorf("no numbers of %v", missing)
 	}
 	return nil
+}
+
+const (
+	MaxRefs           = maxRefs
+	MaxShownPlatforms = maxShownPlatforms
+)
+
+// UsesBothWays returns the first uses of a digest, sorted and walked to, and whether
+// the latter are a whole page.
+func UsesBothWays(ctx context.Context, v *View, d digest.Digest, limit int) (sorted, walked []indexer.Use, whole bool, err error) {
+	u := usage{digest: pg.DigestBytes(d), afterDigest: []byte{}, limit: limit}
+	_ = v.tx.QueryRow(ctx, "SELECT id FROM blob WHERE digest = $1", u.digest).Scan(&u.blob) // nil if it is none
+	if sorted, err = v.usesSorted(ctx, u); err != nil {
+		return nil, nil, false, err
+	}
+	walked, whole, err = v.usesWalked(ctx, u)
+	return sorted, walked, whole, err
 }

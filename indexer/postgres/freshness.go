@@ -23,13 +23,3 @@ func (v *View) Freshness(ctx context.Context) (indexer.Freshness, error) {
 	v.version, f.ScannedAt = f.Version, pg.TimeOrZero(scanned)
 	return f, pg.Wrap("freshness", err)
 }
-
-// CountRepositories is how many repositories have a tag. They are counted once
-// for each version of the catalogue, which for a million takes 60 ms.
-func (v *View) CountRepositories(ctx context.Context) (int, error) {
-	n, err := remembered(ctx, v, &v.caches.totals, "repositories", func() (n int, err error) {
-		err = v.tx.QueryRow(ctx, "SELECT count(*) FROM repository_search").Scan(&n)
-		return n, err
-	})
-	return n, pg.Wrap("count of repositories", err)
-}

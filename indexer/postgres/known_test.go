@@ -1,24 +1,23 @@
-package postgres
+package postgres_test
 
 import (
 	"testing"
 	"time"
 
 	"github.com/portbook/portbook/indexer"
-	"github.com/portbook/portbook/schema/schematest"
 )
 
 // An index with problems, as one that lists too much, must not be read and stored
 // again for each tag that comes to it; a scan reads it again.
 func TestIndexWithProblemsIsKnown(t *testing.T) {
 	t.Parallel()
-	s := shelf{t, New(schematest.New(t))}
+	s := newShelf(t)
 	index := listing("team/app", made("team/app", "linux/amd64", 1, 1, "2026-01-01"))
 	index.Problems = []string{"more than 1000 manifests are listed"}
-	s.find("team/app", "v1", index)
-	stored := s.rows("SELECT xmin::text::bigint FROM manifest")
-	s.find("team/app", "v2", index)
-	if s.rows("SELECT xmin::text::bigint FROM manifest") != stored {
+	s.Find("team/app", "v1", index)
+	stored := s.Rows("SELECT xmin::text::bigint FROM manifest")
+	s.Find("team/app", "v2", index)
+	if s.Rows("SELECT xmin::text::bigint FROM manifest") != stored {
 		t.Error("the index was stored again")
 	}
 	for priority, want := range map[indexer.Priority]bool{indexer.PriorityEvent: true, indexer.PriorityScan: false, indexer.PriorityConfirm: true} {
@@ -31,14 +30,14 @@ func TestIndexWithProblemsIsKnown(t *testing.T) {
 			if err != nil || len(tasks) != 1 || tasks[0].Known != want {
 				t.Errorf("%+v: %+v, want one that is known=%v (%v)", ask, tasks, want, err)
 			}
-			if _, err := s.pool.Exec(t.Context(), "DELETE FROM task"); err != nil {
+			if _, err := s.Pool.Exec(t.Context(), "DELETE FROM task"); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
 	index.Problems = nil // as a newer program reads it
-	s.find("team/app", "v1", index)
-	if s.rows("SELECT cardinality(problems) FROM manifest") != 0 {
+	s.Find("team/app", "v1", index)
+	if s.Rows("SELECT cardinality(problems) FROM manifest") != 0 {
 		t.Error("the index was not stored again")
 	}
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/postgres/pg"
+	"github.com/portbook/portbook/indexer/postgres/search"
 )
 
 // A manifestRow is a manifest with its words looked up in the dictionary.
@@ -86,8 +87,8 @@ func (a *application) storeManifests(rows []manifestRow) error {
 		c.add(repository, m, blobs)
 		refs.add(m.Manifest)
 		a.changed[repository] = true
-		a.touched.change(repository, pg.DigestBytes(m.Digest))
-		a.touched.change(repository, pg.DigestBytes(m.Subject))
+		a.touched.Change(repository, pg.DigestBytes(m.Digest))
+		a.touched.Change(repository, pg.DigestBytes(m.Subject))
 	}
 	batch := &pgx.Batch{}
 	c.queue(batch)
@@ -328,7 +329,7 @@ func (a *application) removeManifests(findings []indexer.Finding) error {
 		)
 		SELECT ARRAY(
 			SELECT f.subject FROM referrer f WHERE f.repository_id = $1 AND f.manifest_id = gone.id
-			UNION SELECT ` + attests + ` FROM index_entry e WHERE e.repository_id = $1 AND e.manifest_id = gone.id AND ` + attests + ` IS NOT NULL
+			UNION SELECT ` + search.Attests + ` FROM index_entry e WHERE e.repository_id = $1 AND e.manifest_id = gone.id AND ` + search.Attests + ` IS NOT NULL
 		) AS subjects FROM gone`
 	const tags = `
 		SELECT t.name, EXISTS (SELECT FROM task k WHERE (k.repository, k.reference) = ($3, t.name) AND k.given_up_at IS NULL) AS asked
@@ -343,7 +344,7 @@ func (a *application) removeManifests(findings []indexer.Finding) error {
 		if _, err := a.tx.Exec(a.ctx, unshow, repository, pg.DigestBytes(d)); err != nil {
 			return err
 		}
-		a.touched.add(repository, pg.DigestBytes(d))
+		a.touched.Add(repository, pg.DigestBytes(d))
 		removed, err := pg.Column[[][]byte](a.ctx, a.tx, remove, repository, pg.DigestBytes(d))
 		if err != nil {
 			return err
@@ -351,7 +352,7 @@ func (a *application) removeManifests(findings []indexer.Finding) error {
 		for _, subjects := range removed {
 			a.changed[repository] = true // its image goes with it
 			for _, digest := range append(subjects, pg.DigestBytes(d)) {
-				a.touched.change(repository, digest)
+				a.touched.Change(repository, digest)
 			}
 		}
 		if len(removed) > 0 {

@@ -1,4 +1,4 @@
-package postgres
+package postgres_test
 
 import (
 	"testing"
@@ -7,13 +7,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/portbook/portbook/indexer"
-	"github.com/portbook/portbook/schema/schematest"
+	"github.com/portbook/portbook/indexer/postgres"
 )
 
 // overview reads one at a time that tests compare with.
-func overview(t *testing.T, s *Store) (o indexer.Overview) {
+func overview(t *testing.T, s shelf) (o indexer.Overview) {
 	t.Helper()
-	err := s.View(t.Context(), func(v *View) (err error) {
+	err := s.View(t.Context(), func(v *postgres.View) (err error) {
 		o, err = v.Overview(t.Context())
 		return err
 	})
@@ -29,10 +29,10 @@ func TestOverviewCounts(t *testing.T) {
 	s, _ := stock(t)
 	var want indexer.Overview
 	const q = "SELECT (SELECT count(*) FROM repository_search), (SELECT count(*) FROM tag), (SELECT count(*) FROM manifest)"
-	if err := s.pool.QueryRow(t.Context(), q).Scan(&want.Repositories, &want.Tags.N, &want.Manifests.N); err != nil || want.Tags.N == 0 {
+	if err := s.Pool.QueryRow(t.Context(), q).Scan(&want.Repositories, &want.Tags.N, &want.Manifests.N); err != nil || want.Tags.N == 0 {
 		t.Fatalf("%+v, %v", want, err)
 	}
-	if diff := cmp.Diff(want, overview(t, s.Store)); diff != "" {
+	if diff := cmp.Diff(want, overview(t, s)); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
 }
@@ -40,10 +40,10 @@ func TestOverviewCounts(t *testing.T) {
 // Many rows are not counted one by one, and the number is said to be an estimate.
 func TestOverviewEstimates(t *testing.T) {
 	t.Parallel()
-	s := New(schematest.New(t))
+	s := newShelf(t)
 	exec := func(q string) {
 		t.Helper()
-		if _, err := s.pool.Exec(t.Context(), q); err != nil {
+		if _, err := s.Pool.Exec(t.Context(), q); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -63,14 +63,14 @@ func TestOverviewEstimates(t *testing.T) {
 // that of the last scan that began by itself.
 func TestOverviewTimes(t *testing.T) {
 	t.Parallel()
-	s := New(schematest.New(t))
+	s := newShelf(t)
 	if o := overview(t, s); !o.LastEvent.IsZero() || o.ScansEvery != 0 {
 		t.Errorf("of nothing: %+v", o)
 	}
 	for i, ago := range []time.Duration{40 * 24 * time.Hour, 5 * 24 * time.Hour, 3 * time.Hour, time.Hour, 5 * time.Minute, 3 * time.Second} {
 		var want time.Time
 		const q = "INSERT INTO event (id, received_at, at, action, repository) VALUES ($1, now() - $2::float8 * interval '1 second', now(), 'push', 'a') RETURNING received_at"
-		if err := s.pool.QueryRow(t.Context(), q, string(rune('a'+i)), ago.Seconds()).Scan(&want); err != nil {
+		if err := s.Pool.QueryRow(t.Context(), q, string(rune('a'+i)), ago.Seconds()).Scan(&want); err != nil {
 			t.Fatal(err)
 		}
 		if got := overview(t, s).LastEvent; !got.Equal(want) {
@@ -83,7 +83,7 @@ func TestOverviewTimes(t *testing.T) {
 			('command', now() - interval '4 hours', now() - interval '4 hours', now() - interval '3 hours 50 minutes', 'broken off'),
 			('interval', now() - interval '3 hours', now() - interval '3 hours', now() - interval '2 hours 50 minutes', NULL),
 			('command', now() - interval '1 hour', now() - interval '1 hour', now() - interval '50 minutes', NULL)`
-	if _, err := s.pool.Exec(t.Context(), q); err != nil {
+	if _, err := s.Pool.Exec(t.Context(), q); err != nil {
 		t.Fatal(err)
 	}
 	if got := overview(t, s).ScansEvery; got != 2*time.Hour {

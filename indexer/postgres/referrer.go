@@ -7,6 +7,7 @@ import (
 
 	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/postgres/pg"
+	"github.com/portbook/portbook/indexer/postgres/search"
 )
 
 // maxReferrerBytes is how many bytes of types and annotations a page of referrers
@@ -46,7 +47,7 @@ func (v *View) Referrers(ctx context.Context, q indexer.ReferrerQuery) (indexer.
 			SELECT e.repository_id, e.digest, list.tag, false AS beside FROM list
 			JOIN index_entry e ON e.repository_id = list.repository_id AND e.manifest_id = list.id
 			UNION
-			SELECT e.repository_id, e.digest, '', true FROM repository r JOIN index_entry e ON e.repository_id = r.id AND ` + attests + ` = $2
+			SELECT e.repository_id, e.digest, '', true FROM repository r JOIN index_entry e ON e.repository_id = r.id AND ` + search.Attests + ` = $2
 			WHERE r.name = $1 AND NOT $4
 		), said AS (
 			SELECT m.repository_id, m.id, m.digest, m.artifact_type_id, named.tag, false AS beside, true AS names

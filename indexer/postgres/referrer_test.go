@@ -15,8 +15,8 @@ import (
 	"github.com/portbook/portbook/schema/schematest"
 )
 
-// listing gives an index over digests.
-func listing(repository string, digests ...digest.Digest) indexer.Manifest {
+// listOf returns an index over digests.
+func listOf(repository string, digests ...digest.Digest) indexer.Manifest {
 	body := fmt.Appendf(nil, "%v", digests)
 	m := indexer.Manifest{Repository: repository, Digest: digest.FromBytes(body), MediaType: ocispec.MediaTypeImageIndex, Kind: indexer.KindIndex,
 		Size: int64(len(body)), Body: body}
@@ -67,7 +67,7 @@ func TestReferrers(t *testing.T) {
 	setTag(t, s, "only", only)
 	setTag(t, s, fallback+".sig", signature)
 	setTag(t, s, fallback+".att", signature)
-	setTag(t, s, fallback, listing("demo/app", both.Digest, only.Digest, digest.FromString("absent"), only.Digest))
+	setTag(t, s, fallback, listOf("demo/app", both.Digest, only.Digest, digest.FromString("absent"), only.Digest))
 	name := map[digest.Digest]string{both.Digest: "both", named.Digest: "named", only.Digest: "only", signature.Digest: "signature"}
 
 	for _, test := range []struct {
@@ -119,7 +119,7 @@ func TestReferrersAreBounded(t *testing.T) {
 		setTag(t, s, fmt.Sprint("r", i), m)
 		listed = append(listed, m.Digest)
 	}
-	setTag(t, s, "sha256-"+subject.Digest.Encoded(), listing("demo/app", listed...))
+	setTag(t, s, "sha256-"+subject.Digest.Encoded(), listOf("demo/app", listed...))
 	all, pages := referrersOf(t, s, indexer.ReferrerQuery{Repository: "demo/app", Subject: subject.Digest, OCI: true, Limit: 1000})
 	if len(all) != 30 || pages != 15 { // of 2, which are 512 KiB with their types
 		t.Errorf("%d referrers of 256 KiB on %d pages, want 30 on 15", len(all), pages)
@@ -145,7 +145,7 @@ func TestReferrersReadFewRows(t *testing.T) {
 		}
 		digests[i] = listed[i].Digest
 	}
-	fallback := listing("demo/app", digests...)
+	fallback := listOf("demo/app", digests...)
 	tag := strings.Replace(subject.Digest.String(), ":", "-", 1)
 	store(t, s, tag, indexer.Finding{Task: indexer.Task{Repository: "demo/app"}, Outcome: indexer.Found, Digest: fallback.Digest,
 		Manifests: append(listed, fallback)})

@@ -22,6 +22,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/portbook/portbook/indexer/postgres/pg"
+	"github.com/portbook/portbook/indexer/postgres/search"
 )
 
 // A Store is a database with the schema in it. It is safe for concurrent use.
@@ -36,11 +37,11 @@ type Store struct {
 	// Strangers says that anybody may send events: then new instances of the
 	// registry, which they can make up, begin a scan once in instancePause at most.
 	Strangers bool
-	caches    *caches
+	caches    *search.Caches
 }
 
 // New gives the store on a pool, which stays the caller's to close.
-func New(pool *pgxpool.Pool) *Store { return &Store{pool: pool, caches: newCaches()} }
+func New(pool *pgxpool.Pool) *Store { return &Store{pool: pool, caches: search.NewCaches()} }
 
 // Ping returns ErrUnavailable if the database does not answer.
 func (s *Store) Ping(ctx context.Context) error {

@@ -44,10 +44,10 @@ func (a *application) moveTags(findings []indexer.Finding) error {
 		a.leave(f, now)
 		if moves.add(repository, f, now, exists) {
 			a.changed[repository] = true
-			a.touched.add(repository, now.Digest)
-			a.touched.add(repository, pg.DigestBytes(f.Digest))
-			a.touched.change(repository, pg.DigestBytes(subjectOf(f.Task.Reference)))
-			a.touched.tag(repository, f.Task.Reference)
+			a.touched.Add(repository, now.Digest)
+			a.touched.Add(repository, pg.DigestBytes(f.Digest))
+			a.touched.Change(repository, pg.DigestBytes(subjectOf(f.Task.Reference)))
+			a.touched.Tag(repository, f.Task.Reference)
 		}
 	}
 	if moves.batch.Len() == 0 && len(moves.set.names) == 0 && len(moves.history.tags) == 0 {

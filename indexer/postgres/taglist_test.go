@@ -1,4 +1,4 @@
-package postgres
+package postgres_test
 
 import (
 	"fmt"
@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/postgres"
 )
 
 // A repository of 1,000 tags on one index of 3,000 entries must show its tags, those
@@ -16,7 +17,7 @@ func TestTagsOnOneLargeIndex(t *testing.T) {
 	ctx := t.Context()
 	child := made("big/x", "linux/amd64", 7, 1, "")
 	index := listing("big/x", child)
-	s.find("big/x", "t0", index, child)
+	s.Find("big/x", "t0", index, child)
 	for _, q := range []string{
 		`CREATE TABLE the AS SELECT r.id AS repository, m.id AS manifest, m.media_type_id AS type, c.platform_id AS platform, m.digest AS digest, c.media_type_id AS child_type
 			FROM repository r JOIN manifest m ON m.repository_id = r.id AND m.kind = 'index' JOIN manifest c ON c.repository_id = r.id AND c.kind = 'image' WHERE r.name = 'big/x'`,
@@ -33,17 +34,17 @@ func TestTagsOnOneLargeIndex(t *testing.T) {
 			t.Fatalf("%.40s: %v", q, err)
 		}
 	}
-	for what, tags := range map[string]func(*View) ([]indexer.Tag, error){
-		"now":  func(v *View) ([]indexer.Tag, error) { return v.Tags(ctx, "big/x", "", 1000) },
-		"then": func(v *View) ([]indexer.Tag, error) { return v.TagsAt(ctx, "big/x", time.Now(), "", 1000) },
+	for what, tags := range map[string]func(*postgres.View) ([]indexer.Tag, error){
+		"now":  func(v *postgres.View) ([]indexer.Tag, error) { return v.Tags(ctx, "big/x", "", 1000) },
+		"then": func(v *postgres.View) ([]indexer.Tag, error) { return v.TagsAt(ctx, "big/x", time.Now(), "", 1000) },
 	} {
-		err := s.View(ctx, func(v *View) error {
+		err := s.View(ctx, func(v *postgres.View) error {
 			got, err := tags(v)
 			if len(got) != 1000 {
 				t.Errorf("%s: %d tags, %v", what, len(got), err)
 			}
 			for _, tag := range got {
-				if tag.Size != 21_000 || len(tag.Platforms) != maxShownPlatforms {
+				if tag.Size != 21_000 || len(tag.Platforms) != postgres.MaxShownPlatforms {
 					return fmt.Errorf("%s has %d bytes and %d platforms", tag.Name, tag.Size, len(tag.Platforms))
 				}
 			}
@@ -57,7 +58,7 @@ func TestTagsOnOneLargeIndex(t *testing.T) {
 	if err := s.exec("DELETE FROM image_search WHERE size = 21000"); err != nil {
 		t.Fatal(err)
 	}
-	err := s.View(ctx, func(v *View) error {
+	err := s.View(ctx, func(v *postgres.View) error {
 		got, err := v.TagsAt(ctx, "big/x", time.Now(), "", 1)
 		if len(got) != 1 || got[0].Size != 21_000 {
 			t.Errorf("without a search row: %+v", got)
@@ -70,4 +71,4 @@ func TestTagsOnOneLargeIndex(t *testing.T) {
 }
 
 // exec runs a statement.
-func (s shelf) exec(sql string) error { _, err := s.pool.Exec(s.t.Context(), sql); return err }
+func (s shelf) exec(sql string) error { _, err := s.Pool.Exec(s.T.Context(), sql); return err }

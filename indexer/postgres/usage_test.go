@@ -1,4 +1,4 @@
-package postgres
+package postgres_test
 
 import (
 	"testing"
@@ -6,7 +6,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 
-	"github.com/portbook/portbook/indexer/postgres/pg"
+	"github.com/portbook/portbook/indexer/postgres"
 )
 
 // A digest is used in the same places whichever way they are looked for.
@@ -16,15 +16,9 @@ func TestUsesBothWays(t *testing.T) {
 	amd := made("team/app", "linux/amd64", 10e6, 2, "2026-10-01", "team", "blue", "stage", "prod") // as in stock
 	signed := made("team/signed", "linux/arm/v7", 1e6, 1, "2026-11-20")
 	for _, d := range []digest.Digest{nginx.Digest, amd.Digest, signed.Digest, digest.FromString("layer0"), digest.FromString("layer5")} {
-		err := s.View(t.Context(), func(v *View) error {
-			u := usage{digest: pg.DigestBytes(d), afterDigest: []byte{}, limit: 3}
-			_ = v.tx.QueryRow(t.Context(), "SELECT id FROM blob WHERE digest = $1", u.digest).Scan(&u.blob) // nil if it is none
-			sorted, err := v.usesSorted(t.Context(), u)
-			if err != nil {
-				return err
-			}
-			walked, whole, err := v.usesWalked(t.Context(), u)
-			if diff := cmp.Diff(sorted, walked); diff != "" || len(sorted) == 0 || whole != (len(sorted) == u.limit) {
+		err := s.View(t.Context(), func(v *postgres.View) error {
+			sorted, walked, whole, err := postgres.UsesBothWays(t.Context(), v, d, 3)
+			if diff := cmp.Diff(sorted, walked); diff != "" || len(sorted) == 0 || whole != (len(sorted) == 3) {
 				t.Errorf("%s: whole page %v (-sorted +walked)\n%s", d, whole, diff)
 			}
 			return err

@@ -1,4 +1,4 @@
-package postgres
+package postgres_test
 
 import (
 	"slices"
@@ -7,6 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/postgres"
 	"github.com/portbook/portbook/indexer/query"
 )
 
@@ -16,11 +17,11 @@ func TestVersions(t *testing.T) {
 	t.Parallel()
 	s, nginx := stock(t)
 	for _, tag := range []string{"v1.9", "10", "x", "1x", "sha256-aa.sig"} {
-		s.find("library/nginx", tag, nginx)
+		s.Find("library/nginx", tag, nginx)
 	}
 	var versions map[string][]string
 	var found indexer.Results
-	err := s.View(t.Context(), func(v *View) (err error) {
+	err := s.View(t.Context(), func(v *postgres.View) (err error) {
 		if versions, err = v.Versions(t.Context(), []string{"library/nginx", "team/signed", "none", "\x00"}); err != nil {
 			return err
 		}

@@ -19,16 +19,16 @@ import (
 
 	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/postgres/pg"
+	"github.com/portbook/portbook/indexer/postgres/search"
 )
 
 // A View is one state of the book: a read-only transaction whose statements all
 // see the same snapshot. It needs nothing but SELECT, so it works on a standby
 // and for a user who cannot write.
 type View struct {
-	tx       pgx.Tx
-	official []string
-	caches   *caches
-	version  indexer.Version // once it was asked for
+	*search.Reader
+	tx      pgx.Tx
+	version indexer.Version // once it was asked for
 }
 
 // readTimeout ends a statement of a reader, and the wait for a connection: 5 s,
@@ -89,7 +89,9 @@ func (s *Store) view(ctx context.Context, f func(*View) error) error {
 		return wrapSlow(ctx, "view", pg.Wrap("begin", err))
 	}
 	defer rollback(ctx, tx) // nothing was written
-	err = f(&View{tx: tx, official: s.Official, caches: s.caches})
+	v := &View{tx: tx}
+	v.Reader = search.New(tx, s.Official, s.caches, v.Version)
+	err = f(v)
 	return wrapSlow(ctx, "view", err)
 }
 
@@ -148,11 +150,11 @@ func versionOf(epoch *string, shards []int64) (indexer.Version, error) {
 
 // Repositories gives the repositories that have a tag, by name.
 func (v *View) Repositories(ctx context.Context, after string, limit int) ([]indexer.Repository, error) {
-	const q = "SELECT " + resultColumns + " FROM repository_search s WHERE s.name > $1 ORDER BY s.name LIMIT $2"
-	rows, err := pg.Collect[resultRow](ctx, v.tx, q, indexer.CleanText(after), limit)
+	const q = "SELECT " + search.RepositoryColumns + " FROM repository_search s WHERE s.name > $1 ORDER BY s.name LIMIT $2"
+	rows, err := pg.Collect[search.RepositoryRow](ctx, v.tx, q, indexer.CleanText(after), limit)
 	var repositories []indexer.Repository
 	for _, r := range rows {
-		repositories = append(repositories, r.repository())
+		repositories = append(repositories, r.Repository())
 	}
 	return repositories, pg.Wrap("repositories", err)
 }
@@ -166,7 +168,7 @@ func (v *View) Repository(ctx context.Context, name string) (indexer.Repository,
 			r.updated_at, (SELECT count(*) FROM manifest m WHERE m.repository_id = r.id)::int AS manifests
 		FROM repository r LEFT JOIN repository_search s ON s.repository_id = r.id WHERE r.name = $1`
 	type row struct {
-		resultRow
+		search.RepositoryRow
 		Manifests int
 	}
 	rows, err := pg.Collect[row](ctx, v.tx, q, name)
@@ -176,7 +178,7 @@ func (v *View) Repository(ctx context.Context, name string) (indexer.Repository,
 	if err != nil {
 		return indexer.Repository{}, pg.Wrap(fmt.Sprintf("repository %q", name), err)
 	}
-	r := rows[0].repository()
+	r := rows[0].Repository()
 	r.Manifests = rows[0].Manifests
 	return r, nil
 }
@@ -185,7 +187,7 @@ func (v *View) Repository(ctx context.Context, name string) (indexer.Repository,
 // empty slice.
 func (v *View) Tags(ctx context.Context, repository, after string, limit int) ([]indexer.Tag, error) {
 	q := `
-		SELECT t.name, m.digest, COALESCE(t.problem, '') AS tag_problem, t.moved_at, ` + storedHas("t.repository_id", "t.manifest_id") + ` AS has, ` + shownColumns + `
+		SELECT t.name, m.digest, COALESCE(t.problem, '') AS tag_problem, t.moved_at, ` + search.StoredHas("t.repository_id", "t.manifest_id") + ` AS has, ` + shownColumns + `
 		FROM ( -- the page first: joined before, all tags behind it would be
 			SELECT t.repository_id, t.name, t.manifest_id, t.problem, t.moved_at FROM repository r JOIN tag t ON t.repository_id = r.id
 			WHERE r.name = $1 AND t.name > $2 ORDER BY t.name LIMIT $3
@@ -356,7 +358,7 @@ func (v *View) manifestRow(ctx context.Context, ref indexer.Reference) (storedMa
 		"COALESCE(at.name, '') AS artifact_type", "m.kind", "COALESCE(p.os, '') AS os",
 		"COALESCE(p.architecture, '') AS architecture", "COALESCE(p.variant, '') AS variant", "m.size", "m.content_size",
 		"m.created_at", "m.seen_at", "m.labels", "m.annotations", "m.problems", "b.body", "b.config",
-		"NULLIF(COALESCE("+storedHas("m.repository_id", "m.id")+", ARRAY(SELECT kind FROM ("+has("m")+") AS had (kind) ORDER BY 1)), '{}') AS has").
+		"NULLIF(COALESCE("+search.StoredHas("m.repository_id", "m.id")+", ARRAY(SELECT kind FROM ("+search.Has("m")+") AS had (kind) ORDER BY 1)), '{}') AS has").
 		From("repository r").
 		Join("manifest m ON m.repository_id = r.id").
 		Join("media_type mt ON mt.id = m.media_type_id").

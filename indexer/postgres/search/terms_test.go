@@ -1,4 +1,4 @@
-package postgres
+package search_test
 
 import (
 	"fmt"
@@ -11,6 +11,9 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/postgres"
+	"github.com/portbook/portbook/indexer/postgres/postgrestest"
+	"github.com/portbook/portbook/indexer/postgres/search"
 	"github.com/portbook/portbook/indexer/query"
 	"github.com/portbook/portbook/schema/schematest"
 )
@@ -19,20 +22,20 @@ import (
 // are too many of them, or too many keys.
 func TestManyLabels(t *testing.T) {
 	t.Parallel()
-	s := shelf{t, New(schematest.New(t))}
-	for i := range maxValues + 3 {
-		s.find("a/many", fmt.Sprint("v", i), made("a/many", "linux/amd64", 1, 1, "2026-01-01", "build", fmt.Sprint(i), "team", "red"))
+	s := newShelf(t)
+	for i := range search.MaxValues + 3 {
+		s.Find("a/many", fmt.Sprint("v", i), made("a/many", "linux/amd64", 1, 1, "2026-01-01", "build", fmt.Sprint(i), "team", "red"))
 	}
-	for i := range maxValues {
-		s.find("b/some", fmt.Sprint("v", i), made("b/some", "linux/amd64", 1, 1, "2026-01-01", "build", fmt.Sprint(i), "team", "blue"))
+	for i := range search.MaxValues {
+		s.Find("b/some", fmt.Sprint("v", i), made("b/some", "linux/amd64", 1, 1, "2026-01-01", "build", fmt.Sprint(i), "team", "blue"))
 	}
 	var keys []string
-	for i := range maxKeys + 1 {
+	for i := range search.MaxKeys + 1 {
 		keys = append(keys, fmt.Sprint("key", i), fmt.Sprint("value", i))
 	}
-	s.find("c/keys", "v1", made("c/keys", "linux/arm64", 1, 1, "2026-01-01", append(keys, "team", "red")...))
+	s.Find("c/keys", "v1", made("c/keys", "linux/arm64", 1, 1, "2026-01-01", append(keys, "team", "red")...))
 	const many, some, wide = "a/many", "b/some", "c/keys"
-	last := fmt.Sprint(maxValues + 2)
+	last := fmt.Sprint(search.MaxValues + 2)
 	for query, want := range map[string][]string{
 		"label:build=1":                            {many, some},
 		"label:build=" + last:                      {many},
@@ -53,28 +56,15 @@ func TestManyLabels(t *testing.T) {
 		"label:build=" + last + " many":            {many},
 	} {
 		q := parsed(t, query)
-		for way, plan := range map[string]func(*search) (page, error){"sorted": func(s *search) (page, error) { return s.sorted(nil) }, "walked": (*search).walked, "ranked": (*search).ranked, "": nil} {
-			if way == "ranked" && newSearch(q).words == "" {
-				continue
-			}
-			got, _ := s.names(func(v *View) (indexer.Results, error) {
-				if plan == nil {
-					return v.Search(t.Context(), q)
-				}
-				search := newSearch(q)
-				p, err := plan(search)
-				if err != nil {
-					return indexer.Results{}, err
-				}
-				return v.show(t.Context(), search, p)
-			})
+		for _, way := range search.Ways(q) {
+			got, _ := s.Names(func(v *postgres.View) (indexer.Results, error) { return v.SearchBy(t.Context(), q, way) })
 			slices.Sort(got)
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("%q %s (-want +got)\n%s", query, way, diff)
 			}
 		}
 	}
-	if n := s.rows("SELECT max(cardinality(terms)) FROM repository_search"); n > 2*maxLabelKeys {
+	if n := s.Rows("SELECT max(cardinality(terms)) FROM repository_search"); n > 2*search.MaxLabelKeys {
 		t.Errorf("the terms of a repository are %d", n)
 	}
 }
@@ -84,13 +74,13 @@ func TestManyLabels(t *testing.T) {
 // each of these takes many seconds and is stopped.
 func TestLongValues(t *testing.T) {
 	t.Parallel()
-	s := shelf{t, New(schematest.New(t))}
+	s := newShelf(t)
 	long := strings.Repeat("a", 250_000) + "b"
 	var images []indexer.Manifest
 	for i := range 12 {
 		images = append(images, made("a/long", "linux/amd64", int64(i), 1, "2026-01-01", "k", long, fmt.Sprint("key", long), "v"))
 	}
-	s.find("a/long", "latest", append([]indexer.Manifest{listing("a/long", images...)}, images...)...)
+	s.Find("a/long", "latest", append([]indexer.Manifest{listing("a/long", images...)}, images...)...)
 	dense := strings.Repeat("a", 900)
 	for query, found := range map[string]bool{
 		"-label:k=*" + dense + "b*":       true,
@@ -108,14 +98,14 @@ func TestLongValues(t *testing.T) {
 		"label:key" + dense[:196]:         false,
 		"label:key*a=v":                   true,
 	} {
-		got, _ := s.names(func(v *View) (indexer.Results, error) { return v.Search(t.Context(), parsed(t, query)) })
+		got, _ := s.Names(func(v *postgres.View) (indexer.Results, error) { return v.Search(t.Context(), parsed(t, query)) })
 		if found != (len(got) == 1) {
 			t.Errorf("%.60q finds %v", query, got)
 		}
 	}
 	for value, n := range map[string]int{"*" + dense + "b*": 0, "a*": 1} {
 		q := query.Images{{Field: query.FieldLabel, Name: "k", Op: query.OpMatches, Values: []string{value}}}
-		err := s.View(t.Context(), func(v *View) error {
+		err := s.View(t.Context(), func(v *postgres.View) error {
 			got, err := v.Images(t.Context(), q)
 			if len(got) != n {
 				t.Errorf("images with a label like %.10q: of %d repositories, want %d", value, len(got), n)
@@ -146,7 +136,7 @@ func TestTotals(t *testing.T) {
 	if _, err := pool.Exec(t.Context(), "ANALYZE"); err != nil {
 		t.Fatal(err)
 	}
-	s := shelf{t, New(pool)}
+	s := shelf{postgrestest.On(t, pool)}
 	for query, want := range map[string]int{
 		"":                   query.MaxTotal,
 		"team":               query.MaxTotal,
@@ -162,7 +152,7 @@ func TestTotals(t *testing.T) {
 		"app 17":             1 + 10 + 100 + 1000, // 17, 17x, 17xx, 17xxx
 	} {
 		for range 2 { // counted, and remembered
-			got, total := s.names(func(v *View) (indexer.Results, error) { return v.Search(t.Context(), parsed(t, query)) })
+			got, total := s.Names(func(v *postgres.View) (indexer.Results, error) { return v.Search(t.Context(), parsed(t, query)) })
 			if total != want || len(got) != min(want, 25) {
 				t.Errorf("%q: total %d and %d names, want %d", query, total, len(got), want)
 			}
@@ -174,7 +164,7 @@ func TestTotals(t *testing.T) {
 // index that is not made anew would else be an old one for ever.
 func TestImagesState(t *testing.T) {
 	t.Parallel()
-	s := shelf{t, New(schematest.New(t))}
+	s := newShelf(t)
 	q := query.Images{{Field: query.FieldLabel, Name: "ref", Op: query.OpExists}}
 	random := rand.New(rand.NewPCG(1, 2))
 	seen := map[string]string{}
@@ -186,17 +176,17 @@ func TestImagesState(t *testing.T) {
 		tag := fmt.Sprint("v", random.IntN(3))
 		switch random.IntN(4) {
 		case 0:
-			s.find("team/app", tag)
+			s.Find("team/app", tag)
 		case 1:
-			s.find("team/app", tag, image())
+			s.Find("team/app", tag, image())
 		default:
 			var children []indexer.Manifest
 			for range 1 + random.IntN(3) {
 				children = append(children, image())
 			}
-			s.find("team/app", tag, append([]indexer.Manifest{listing("team/app", children...)}, children...)...)
+			s.Find("team/app", tag, append([]indexer.Manifest{listing("team/app", children...)}, children...)...)
 		}
-		err := s.View(t.Context(), func(v *View) error {
+		err := s.View(t.Context(), func(v *postgres.View) error {
 			state, err := v.ImagesState(t.Context(), q)
 			if err != nil {
 				return err
@@ -222,7 +212,7 @@ func TestImagesState(t *testing.T) {
 // are found anew as a whole, whatever is pushed, moved and deleted.
 func TestTermsFollow(t *testing.T) {
 	t.Parallel()
-	s := shelf{t, New(schematest.New(t))}
+	s := newShelf(t)
 	random := rand.New(rand.NewPCG(3, 4))
 	kept := 0
 	for i := range 150 {
@@ -238,18 +228,18 @@ func TestTermsFollow(t *testing.T) {
 		tag := fmt.Sprint("v", random.IntN(8))
 		switch random.IntN(5) {
 		case 0:
-			s.find("team/app", tag)
+			s.Find("team/app", tag)
 		case 1:
 			children := []indexer.Manifest{image(), image()}
-			s.find("team/app", tag, append([]indexer.Manifest{listing("team/app", children...)}, children...)...)
+			s.Find("team/app", tag, append([]indexer.Manifest{listing("team/app", children...)}, children...)...)
 		default:
-			s.find("team/app", tag, image())
+			s.Find("team/app", tag, image())
 		}
 		const differ = `SELECT count(*) FROM repository_search s WHERE ARRAY(SELECT unnest(s.terms) ORDER BY 1) <> `
-		if n := s.rows(differ + "ARRAY(SELECT unnest(" + termsOf("s.facts", "s.repository_id") + ") ORDER BY 1)"); n > 0 {
+		if n := s.Rows(differ + "ARRAY(SELECT unnest(" + search.TermsOf("s.facts", "s.repository_id") + ") ORDER BY 1)"); n > 0 {
 			t.Fatalf("after %d changes the terms are not what they should be", i+1)
 		}
-		kept += s.rows("SELECT count(*) FROM repository_search WHERE cardinality(terms) > 8")
+		kept += s.Rows("SELECT count(*) FROM repository_search WHERE cardinality(terms) > 8")
 	}
 	if kept < 20 {
 		t.Errorf("of 150 states %d had many terms: too few to tell", kept)

@@ -1,4 +1,4 @@
-package postgres
+package search
 
 import (
 	"context"
@@ -24,21 +24,21 @@ import (
 // Labels and annotations are read last, and only those that fit: before, an image
 // is some 300 bytes of memory, however large they are and however many indexes list
 // it.
-func (v *View) Images(ctx context.Context, q query.Images) ([]indexer.RepositoryImages, error) {
-	found, err := v.foundImages(ctx, q)
+func (rd *Reader) Images(ctx context.Context, q query.Images) ([]indexer.RepositoryImages, error) {
+	found, err := rd.foundImages(ctx, q)
 	if err != nil {
 		return nil, pg.Wrap("images", err)
 	}
-	lists, err := v.listsOf(ctx, found)
+	lists, err := rd.listsOf(ctx, found)
 	if err != nil {
 		return nil, pg.Wrap("image indexes", err)
 	}
-	if err := v.readTags(ctx, found, lists); err != nil {
+	if err := rd.readTags(ctx, found, lists); err != nil {
 		return nil, pg.Wrap("tags of images", err)
 	}
 	groups := groupImages(q, found, lists)
 	budget(groups, maxAnswerBytes, maxRepositoryBytes, maxImageBytes)
-	if err := v.readMetadata(ctx, groups); err != nil {
+	if err := rd.readMetadata(ctx, groups); err != nil {
 		return nil, pg.Wrap("labels of images", err)
 	}
 	return repositoriesFrom(groups), nil
@@ -49,7 +49,7 @@ func (v *View) Images(ctx context.Context, q query.Images) ([]indexer.Repository
 // it was pushed, or in what it says of the image. The tags of the indexes that list
 // it do not stand there; that they differ, the repository tells, which may have
 // changed in something else too.
-func (v *View) ImagesState(ctx context.Context, q query.Images) (string, error) {
+func (rd *Reader) ImagesState(ctx context.Context, q query.Images) (string, error) {
 	sel := pg.Builder.Select("count(*)", `COALESCE(bit_xor(hashtextextended(
 			concat_ws(' ', i.repository_id, i.manifest_id, i.listed, i.pushed_at,
 				CASE WHEN i.listed THEN (SELECT r.updated_at FROM repository r WHERE r.id = i.repository_id) END, hash_array_extended(i.tags, 0), hash_array_extended(i.keys, 0), hash_array_extended(i.pairs, 0)), 0)), 0)`).
@@ -59,7 +59,7 @@ func (v *View) ImagesState(ctx context.Context, q query.Images) (string, error) 
 		return "", err
 	}
 	var n, hash int64
-	if err := v.tx.QueryRow(ctx, sql, args...).Scan(&n, &hash); err != nil {
+	if err := rd.db.QueryRow(ctx, sql, args...).Scan(&n, &hash); err != nil {
 		return "", pg.Wrap("state of images", err)
 	}
 	return fmt.Sprintf("%d %x", n, uint64(hash)), nil
@@ -81,7 +81,7 @@ const metadataBytes = "(COALESCE(octet_length(%[1]s.labels::text), 0) + COALESCE
 
 // foundImages returns the images for which all conditions of q hold but those on
 // tags, in no order, without labels and annotations.
-func (v *View) foundImages(ctx context.Context, q query.Images) ([]*foundImage, error) {
+func (rd *Reader) foundImages(ctx context.Context, q query.Images) ([]*foundImage, error) {
 	sel := pg.Builder.Select("m.repository_id", "m.id", "r.name", "m.digest", "mt.name AS media_type", "COALESCE(p.os, '') AS os",
 		"COALESCE(p.architecture, '') AS architecture", "i.listed", "CASE WHEN NOT i.listed THEN i.tags END AS tags",
 		fmt.Sprintf(metadataBytes, "m")+" AS bytes", "left(m.labels ->> '"+indexer.FlatpakRefLabel+"', 600) AS ref", "COALESCE(f.first_seen_at, m.seen_at) AS ref_since").
@@ -101,7 +101,7 @@ func (v *View) foundImages(ctx context.Context, q query.Images) ([]*foundImage, 
 	if err != nil {
 		return nil, err
 	}
-	rows, err := v.tx.Query(ctx, sql, args...)
+	rows, err := rd.db.Query(ctx, sql, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -109,7 +109,7 @@ func (v *View) foundImages(ctx context.Context, q query.Images) ([]*foundImage, 
 }
 
 // listsOf returns the tagged image indexes that list what was found, in no order.
-func (v *View) listsOf(ctx context.Context, found []*foundImage) (map[pg.ManifestID]*foundList, error) {
+func (rd *Reader) listsOf(ctx context.Context, found []*foundImage) (map[pg.ManifestID]*foundList, error) {
 	var repositories []int32
 	var ids []int64
 	var digests [][]byte
@@ -136,7 +136,7 @@ func (v *View) listsOf(ctx context.Context, found []*foundImage) (map[pg.Manifes
 		Image, List  int64
 		Position     int32
 	}
-	pairs, err := pg.Collect[pair](ctx, v.tx, q, repositories, ids, digests)
+	pairs, err := pg.Collect[pair](ctx, rd.db, q, repositories, ids, digests)
 	if err != nil {
 		return nil, err
 	}
@@ -149,11 +149,11 @@ func (v *View) listsOf(ctx context.Context, found []*foundImage) (map[pg.Manifes
 		}
 		l.images = append(l.images, listedImage{foundImage: images[pg.ManifestID{Repository: p.RepositoryID, ID: p.Image}], position: p.Position})
 	}
-	return lists, v.readLists(ctx, lists)
+	return lists, rd.readLists(ctx, lists)
 }
 
 // readLists reads what stands of image indexes, and forgets what is none with a tag.
-func (v *View) readLists(ctx context.Context, lists map[pg.ManifestID]*foundList) error {
+func (rd *Reader) readLists(ctx context.Context, lists map[pg.ManifestID]*foundList) error {
 	const q = `
 		SELECT l.repository_id, l.id, l.digest, mt.name AS media_type, COALESCE(octet_length(l.annotations::text), 0)::bigint AS bytes
 		FROM unnest($1::int[], $2::bigint[]) AS w (repository_id, id)
@@ -169,7 +169,7 @@ func (v *View) readLists(ctx context.Context, lists map[pg.ManifestID]*foundList
 		Bytes        int64
 	}
 	repositories, ids := pg.ManifestColumns(maps.Keys(lists))
-	rows, err := pg.Collect[row](ctx, v.tx, q, repositories, ids)
+	rows, err := pg.Collect[row](ctx, rd.db, q, repositories, ids)
 	for _, r := range rows {
 		l := lists[pg.ManifestID{Repository: r.RepositoryID, ID: r.ID}]
 		l.id, l.digest, l.mediaType, l.bytes = pg.ManifestID{Repository: r.RepositoryID, ID: r.ID}, r.Digest, r.MediaType, r.Bytes
@@ -182,7 +182,7 @@ func (v *View) readLists(ctx context.Context, lists map[pg.ManifestID]*foundList
 // index tells the tags of a manifest. Search rows tell which tags show it in any
 // way, so those are looked up, each once a repository; or all tags of the
 // repository are read, where those are fewer.
-func (v *View) readTags(ctx context.Context, found []*foundImage, lists map[pg.ManifestID]*foundList) error {
+func (rd *Reader) readTags(ctx context.Context, found []*foundImage, lists map[pg.ManifestID]*foundList) error {
 	into := map[pg.ManifestID]*[]string{}
 	for _, i := range found {
 		if i.Listed {
@@ -216,7 +216,7 @@ func (v *View) readTags(ctx context.Context, found []*foundImage, lists map[pg.M
 			SELECT t.manifest_id FROM tag t WHERE t.repository_id = n.repository_id AND t.name = n.name OFFSET 0) t
 		WHERE t.manifest_id IS NOT NULL`
 	repositories, ids := pg.ManifestColumns(maps.Keys(into))
-	rows, err := v.tx.Query(ctx, q, repositories, ids)
+	rows, err := rd.db.Query(ctx, q, repositories, ids)
 	if err != nil {
 		return err
 	}
@@ -235,7 +235,7 @@ func (v *View) readTags(ctx context.Context, found []*foundImage, lists map[pg.M
 }
 
 // readMetadata reads the labels and annotations of what fits.
-func (v *View) readMetadata(ctx context.Context, groups []*group) error {
+func (rd *Reader) readMetadata(ctx context.Context, groups []*group) error {
 	wanted := map[pg.ManifestID]bool{}
 	for _, s := range groups {
 		for _, e := range s.entries {
@@ -256,7 +256,7 @@ func (v *View) readMetadata(ctx context.Context, groups []*group) error {
 		CROSS JOIN LATERAL (
 			SELECT m.labels, m.annotations FROM manifest m WHERE m.repository_id = w.repository_id AND m.id = w.id OFFSET 0) m`
 	repositories, ids := pg.ManifestColumns(maps.Keys(wanted))
-	rows, err := v.tx.Query(ctx, q, repositories, ids)
+	rows, err := rd.db.Query(ctx, q, repositories, ids)
 	if err != nil {
 		return err
 	}

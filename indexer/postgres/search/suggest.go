@@ -1,4 +1,4 @@
-package postgres
+package search
 
 import (
 	"context"
@@ -27,16 +27,16 @@ const (
 // the beginning of its name or of its last path component, or to the name of a
 // field; and the value of a field, where all values are at hand. Nothing is no
 // error, whatever the text.
-func (v *View) Suggest(ctx context.Context, text string, limit int) ([]indexer.Suggestion, error) {
+func (rd *Reader) Suggest(ctx context.Context, text string, limit int) ([]indexer.Suggestion, error) {
 	c, ok := query.CutLast(text)
 	if !ok {
 		return nil, nil
 	}
-	suggestions, err := v.complete(ctx, c, min(max(limit, 1), maxSuggestions))
+	suggestions, err := rd.complete(ctx, c, min(max(limit, 1), maxSuggestions))
 	return suggestions, pg.Wrap("suggest", err)
 }
 
-func (v *View) complete(ctx context.Context, c query.Completion, limit int) ([]indexer.Suggestion, error) {
+func (rd *Reader) complete(ctx context.Context, c query.Completion, limit int) ([]indexer.Suggestion, error) {
 	value := strings.ToLower(indexer.CleanText(c.Value))
 	named := func(names []string, err error) ([]indexer.Suggestion, error) {
 		var suggestions []indexer.Suggestion
@@ -49,17 +49,17 @@ func (v *View) complete(ctx context.Context, c query.Completion, limit int) ([]i
 	case query.FieldText:
 		fields := query.FieldsFrom(value)
 		fields = fields[:min(len(fields), limit)]
-		suggestions, err := named(v.namesFrom(ctx, value, limit-len(fields)))
+		suggestions, err := named(rd.namesFrom(ctx, value, limit-len(fields)))
 		for _, f := range fields {
 			suggestions = append(suggestions, indexer.Suggestion{Text: c.With(f + ":")})
 		}
 		return suggestions, err
 	case query.FieldRepository:
-		return named(v.namesFrom(ctx, value, limit))
+		return named(rd.namesFrom(ctx, value, limit))
 	case query.FieldNamespace:
-		return named(v.namespacesFrom(ctx, value, limit))
+		return named(rd.namespacesFrom(ctx, value, limit))
 	}
-	values, err := v.valuesFrom(ctx, c.Field, value, limit)
+	values, err := rd.valuesFrom(ctx, c.Field, value, limit)
 	var suggestions []indexer.Suggestion
 	for _, x := range values {
 		suggestions = append(suggestions, indexer.Suggestion{Text: c.With(x)})
@@ -92,16 +92,16 @@ var namesQuery = func() string {
 
 // namesFrom gives the repositories that somebody may mean who has typed so much.
 // '~' is above every character of a name.
-func (v *View) namesFrom(ctx context.Context, typed string, limit int) ([]string, error) {
+func (rd *Reader) namesFrom(ctx context.Context, typed string, limit int) ([]string, error) {
 	if typed == "" || limit == 0 {
 		return nil, nil
 	}
-	return pg.Column[string](ctx, v.tx, namesQuery, typed, typed+"~", limit)
+	return pg.Column[string](ctx, rd.db, namesQuery, typed, typed+"~", limit)
 }
 
 // namespacesFrom walks from namespace to namespace by the index of names: behind
 // those of "team/" comes "team0", and behind the name "app" comes "app!".
-func (v *View) namespacesFrom(ctx context.Context, typed string, limit int) ([]string, error) {
+func (rd *Reader) namespacesFrom(ctx context.Context, typed string, limit int) ([]string, error) {
 	const q = `
 		WITH RECURSIVE step (name, namespace, n) AS (
 			SELECT NULL::text COLLATE "C", NULL::text COLLATE "C", 0
@@ -114,7 +114,7 @@ func (v *View) namespacesFrom(ctx context.Context, typed string, limit int) ([]s
 			WHERE n < $4
 		)
 		SELECT namespace FROM step WHERE namespace IS NOT NULL LIMIT $3`
-	return pg.Column[string](ctx, v.tx, q, typed, typed+"~", limit, namespaceSteps)
+	return pg.Column[string](ctx, rd.db, q, typed, typed+"~", limit, namespaceSteps)
 }
 
 // knownValues is how many values of a dictionary that begin so are looked up: 100,
@@ -125,7 +125,7 @@ const knownValues = 100
 // valuesFrom returns the values of a field that begin with what was typed: fixed
 // ones, then those of the dictionaries that some image has, in the order in which
 // the book met them, which has the common ones first.
-func (v *View) valuesFrom(ctx context.Context, f query.Field, typed string, limit int) ([]string, error) {
+func (rd *Reader) valuesFrom(ctx context.Context, f query.Field, typed string, limit int) ([]string, error) {
 	var values []string
 	for _, x := range query.FieldValues(f) {
 		if strings.HasPrefix(x, typed) {
@@ -145,13 +145,13 @@ func (v *View) valuesFrom(ctx context.Context, f query.Field, typed string, limi
 		SELECT value FROM (
 			SELECT value FROM (%s) AS known WHERE starts_with(value, $1) GROUP BY value ORDER BY min(id) LIMIT %d
 		) AS known WHERE %s LIMIT $2`, known, knownValues, anyHas("'"+factPrefix[f]+"' || known.value"))
-	stored, err := pg.Column[string](ctx, v.tx, q, typed, limit)
+	stored, err := pg.Column[string](ctx, rd.db, q, typed, limit)
 	values = append(values, stored...)
 	return values[:min(len(values), limit)], err
 }
 
 // anyHas asks whether any repository has a fact, tier after tier; of the last it
-// counts, for the reason that View.knows has.
+// counts, for the reason that Reader.knows has.
 func anyHas(fact string) string {
 	tier := func(selected string, n int) string {
 		return fmt.Sprintf("(SELECT %s FROM repository_search s WHERE s.tier = %d AND s.terms @> ARRAY[hashtextextended(%s, 0)]", selected, n, fact)

@@ -1,4 +1,4 @@
-package postgres
+package search
 
 import (
 	"context"
@@ -73,7 +73,7 @@ func hash(text string) string { return "hashtextextended('" + text + "', 0)" }
 
 // touched are manifests whose images may have to be found otherwise than before,
 // and tags that moved.
-type touched struct {
+type Touched struct {
 	repositories []int32
 	digests      [][]byte
 	whole        []bool // whether it came, went or has other referrers; else only its tags moved
@@ -83,43 +83,48 @@ type touched struct {
 }
 
 // add takes in a manifest whose tags moved.
-func (t *touched) add(repository int32, digest []byte) { t.manifest(repository, digest, false) }
+func (t *Touched) Add(repository int32, digest []byte) { t.manifest(repository, digest, false) }
 
 // change takes in a manifest that came, went or has other referrers: the image
 // indexes that list it differ too.
-func (t *touched) change(repository int32, digest []byte) { t.manifest(repository, digest, true) }
+func (t *Touched) Change(repository int32, digest []byte) { t.manifest(repository, digest, true) }
 
-func (t *touched) manifest(repository int32, digest []byte, whole bool) {
+func (t *Touched) manifest(repository int32, digest []byte, whole bool) {
 	if len(digest) > 0 {
 		t.repositories, t.digests, t.whole = append(t.repositories, repository), append(t.digests, digest), append(t.whole, whole)
 	}
 }
 
-func (t *touched) tag(repository int32, name string) {
+func (t *Touched) Tag(repository int32, name string) {
 	t.tagRepositories, t.tags = append(t.tagRepositories, repository), append(t.tags, name)
 }
 
-// refresh brings the search rows up to date: those of images that were touched,
-// and those of the changed repositories.
-func (a *application) refresh() error {
-	ids := a.changedIDs()
-	if len(ids) == 0 {
-		return nil
-	}
+// A Change names the repositories whose search rows are to be brought up to date.
+type Change struct {
+	Repositories []int32 // in ascending order
+	Touched      Touched
+	Linked       Linked // whether any of the repositories is, or becomes so
+	Tier         int    // of new rows
+}
+
+// Refresh brings search rows up to date: those of images that were touched, and
+// those of the changed repositories, which the caller has locked.
+func Refresh(ctx context.Context, tx pgx.Tx, c Change) error {
 	batch := &pgx.Batch{}
-	batch.Queue("UPDATE repository SET updated_at = now() WHERE id = ANY($1)", ids)
-	batch.Queue(imagesOf(touchedManifests(a.linked), a.linked), a.touched.repositories, a.touched.digests, a.touched.whole)
-	return writeSearchRows(a.ctx, a.tx, batch, ids, a.touched, a.tier, a.linked)
+	batch.Queue("UPDATE repository SET updated_at = now() WHERE id = ANY($1)", c.Repositories)
+	manifests := imagesOf(touchedManifests(c.Linked), c.Linked)
+	batch.Queue(manifests, c.Touched.repositories, c.Touched.digests, c.Touched.whole)
+	return writeSearchRows(ctx, tx, batch, c)
 }
 
 // Linked says whether manifests of a repository may belong to each other: whether it
 // has an image index or a referrer. Most have neither, and the statements for those
 // are planned in a third of the time (5 ms instead of 15) and run in half of it.
-type linked bool
+type Linked bool
 
 // text returns what a statement has in it for linked repositories, and what for
 // others.
-func (l linked) text(yes, no string) string {
+func (l Linked) text(yes, no string) string {
 	if l {
 		return yes
 	}
@@ -127,18 +132,11 @@ func (l linked) text(yes, no string) string {
 }
 
 // linkedQuery reports whether any of the repositories named $1 is linked.
-const linkedQuery = `
+const LinkedQuery = `
 	SELECT EXISTS (SELECT FROM repository r WHERE r.name = ANY($1) AND (
 		EXISTS (SELECT FROM index_entry e WHERE e.repository_id = r.id)
 		OR EXISTS (SELECT FROM referrer f WHERE f.repository_id = r.id)
 		OR EXISTS (SELECT FROM tag t WHERE t.repository_id = r.id AND t.name >= 'sha256-' AND t.name < 'sha256.')))`
-
-// links reports whether a finding makes its repository linked.
-func links(f indexer.Finding) linked {
-	return linked(subjectOf(f.Task.Reference) != "" || slices.ContainsFunc(f.Manifests, func(m indexer.Manifest) bool {
-		return m.Subject != "" || len(m.Entries) > 0
-	}))
-}
 
 // maxListing is the most entries of image indexes that one transaction reads
 // again because a manifest in them came or went: 20,000, a tenth of a second. An
@@ -150,7 +148,7 @@ const maxListing = 20_000
 // the manifests that are not what they were: those of $1 and $2 with $3, and those
 // that these are attached to by an image index. 'parents' are the tagged indexes
 // that list them, and up_to how many entries they have together with all before.
-func touchedParts(l linked) string { return givenPart + l.text(linkedParts, noParents) }
+func touchedParts(l Linked) string { return givenPart + l.text(linkedParts, noParents) }
 
 const (
 	givenPart = `
@@ -163,12 +161,12 @@ const (
 var linkedParts = `, changed AS (
 		SELECT repository_id, digest FROM given WHERE whole
 		UNION
-		SELECT e.repository_id, ` + attests + ` FROM given g JOIN index_entry e ON e.repository_id = g.repository_id AND e.digest = g.digest
-		WHERE g.whole AND ` + attests + ` IS NOT NULL
+		SELECT e.repository_id, ` + Attests + ` FROM given g JOIN index_entry e ON e.repository_id = g.repository_id AND e.digest = g.digest
+		WHERE g.whole AND ` + Attests + ` IS NOT NULL
 		UNION
-		SELECT e.repository_id, ` + attests + ` FROM given g JOIN manifest m ON m.repository_id = g.repository_id AND m.digest = g.digest
+		SELECT e.repository_id, ` + Attests + ` FROM given g JOIN manifest m ON m.repository_id = g.repository_id AND m.digest = g.digest
 		JOIN index_entry e ON e.repository_id = m.repository_id AND e.manifest_id = m.id
-		WHERE g.whole AND ` + attests + ` IS NOT NULL
+		WHERE g.whole AND ` + Attests + ` IS NOT NULL
 		UNION
 		SELECT i.repository_id, decode(substr(tag, 8), 'hex') FROM given g JOIN index_entry e ON e.repository_id = g.repository_id AND e.digest = g.digest
 		JOIN image_search i ON i.repository_id = e.repository_id AND i.manifest_id = e.manifest_id
@@ -186,7 +184,7 @@ var linkedParts = `, changed AS (
 // touchedManifests are those of $1 and $2, the images in them, what has other
 // referrers, and the indexes that list what came or went. Those that are not whole
 // have other tags that show them, and stay the same otherwise.
-func touchedManifests(l linked) string {
+func touchedManifests(l Linked) string {
 	return `
 	WITH ` + touchedParts(l) + `
 	SELECT repository_id, id, digest, bool_or(whole) AS whole FROM (
@@ -215,7 +213,7 @@ var touchedBeside = `
 // Of manifests that are not whole it writes only what tags say, where that differs:
 // an index may list a thousand images, and a tag that comes to it changes of each
 // no more than a time, which is not indexed.
-func imagesOf(manifests string, l linked) string {
+func imagesOf(manifests string, l Linked) string {
 	columns := strings.Join(imageColumns, ", ")
 	return shownImages(manifests, l) + `, gone AS (
 		DELETE FROM image_search s USING touched x
@@ -246,7 +244,7 @@ var imageColumns = []string{"latest", "listed", "tags", "facts", "keys", "pairs"
 // index had its tags too, each tag of it would cost all tags before it, a thousand
 // times. So what the tags of an index say is found once for the index, and the
 // condition tag: asks for them by the index: see isShownBy.
-func shownImages(manifests string, l linked) string {
+func shownImages(manifests string, l Linked) string {
 	return `
 	WITH touched AS MATERIALIZED (` + manifests + `
 	), listing AS MATERIALIZED (
@@ -273,7 +271,7 @@ func shownImages(manifests string, l linked) string {
 // imageRows are the search rows of those of tagged that stand in a table. Values of
 // the time of building are left out of the pairs: nobody asks for them, and they
 // are of no two images the same.
-func imageRows(tagged string, l linked) string {
+func imageRows(tagged string, l Linked) string {
 	return `
 	SELECT m.repository_id, m.id, g.latest, g.listed, g.tags,
 		ARRAY(
@@ -282,7 +280,7 @@ func imageRows(tagged string, l linked) string {
 					('platform:' || lower(p.os || '/' || p.architecture)),
 					('platform:' || lower(p.os || '/' || p.architecture || '/' || NULLIF(p.variant, ''))),
 					(CASE WHEN listed.platforms > 1 THEN 'is:multiarch' END)) AS facts (f)
-				` + l.text("UNION ALL SELECT 'has:' || kind FROM ("+has("m")+") AS had (kind)", "") + `
+				` + l.text("UNION ALL SELECT 'has:' || kind FROM ("+Has("m")+") AS had (kind)", "") + `
 			) AS facts WHERE f IS NOT NULL ORDER BY 1),
 		labelled.keys, labelled.pairs,
 		COALESCE(listed.size, m.content_size), CASE WHEN m.kind <> 'index' THEN cardinality(m.layer_ids) END, m.created_at, g.pushed_at
@@ -364,7 +362,7 @@ func tagsWith(kind string) string {
 //
 // and which tag led. If it still shows something, only the tags that moved, $6 and
 // $7, can lead instead.
-func headsQuery(l linked) string {
+func headsQuery(l Linked) string {
 	return `
 	WITH ` + touchedParts(l) + `, touched AS (
 		SELECT g.repository_id, m.id FROM given g
@@ -426,9 +424,11 @@ func headsQuery(l linked) string {
 //
 // New rows begin in a tier: 0 if somebody has just pushed, and 2 if they come of a
 // scan, which may bring a million at once; Retier finds out more.
-func writeSearchRows(ctx context.Context, tx pgx.Tx, before *pgx.Batch, ids []int32, touched touched, tier int, l linked) error {
+func writeSearchRows(ctx context.Context, tx pgx.Tx, before *pgx.Batch, c Change) error {
 	var heads []headRow
-	pg.Queue(before, &heads, headsQuery(l), touched.repositories, touched.digests, touched.whole, ids, searchForm, touched.tagRepositories, touched.tags)
+	t := c.Touched
+	pg.Queue(before, &heads, headsQuery(c.Linked), t.repositories, t.digests, t.whole, c.Repositories, searchForm,
+		t.tagRepositories, t.tags)
 	if err := tx.SendBatch(ctx, before).Close(); err != nil {
 		return err
 	}
@@ -437,7 +437,7 @@ func writeSearchRows(ctx context.Context, tx pgx.Tx, before *pgx.Batch, ids []in
 		rows.add(h)
 	}
 	batch := &pgx.Batch{}
-	rows.queue(batch, tier)
+	rows.queue(batch, c.Tier)
 	return tx.SendBatch(ctx, batch).Close()
 }
 
@@ -658,48 +658,39 @@ func tsvector(name []string, texts ...string) (literal string, order []string) {
 // take a few tenths of a second, as long as pushes to them wait.
 const reformBatch = 200
 
-// Reform makes the search rows anew that a program of another form wrote, and
-// returns how many repositories it did. It is called until that is 0.
-func (s *Store) Reform(ctx context.Context) (n int, err error) {
-	n, _, err = s.ReformAfter(ctx, "")
-	return n, err
+// Reform makes the next search rows again that a program of another form wrote, of
+// repositories after one in order of name. It returns how many repositories it did,
+// and the last of them; 0 if there are no more.
+func Reform(ctx context.Context, tx pgx.Tx, after string) (n int, last string, err error) {
+	// The number is in the text: for a parameter Postgres expects a tenth of all
+	// rows, and reads and sorts them all for each batch.
+	old := `
+		SELECT r.id, r.name FROM repository r LEFT JOIN repository_search s ON s.repository_id = r.id
+		WHERE r.name > $2 AND (s.form <> $1 OR s.leading_tag IS NULL AND EXISTS (SELECT FROM tag t WHERE t.repository_id = r.id))
+		ORDER BY r.name LIMIT ` + strconv.Itoa(reformBatch) + ` FOR NO KEY UPDATE OF r`
+	type row struct {
+		ID   int32
+		Name string
+	}
+	rows, err := pg.Collect[row](ctx, tx, old, searchForm, after)
+	if err != nil || len(rows) == 0 {
+		return 0, "", err
+	}
+	var ids []int32
+	for _, r := range rows {
+		ids = append(ids, r.ID)
+	}
+	slices.Sort(ids)
+	return len(rows), rows[len(rows)-1].Name, rewrite(ctx, tx, ids)
 }
 
-// ReformAfter is Reform for repositories behind one in order of name; last is the
-// last that it did. Whoever goes on from there passes over no row twice, which
-// takes minutes where there are a million.
-func (s *Store) ReformAfter(ctx context.Context, after string) (n int, last string, err error) {
-	err = s.beginAs(ctx, beginPlanned, func(tx pgx.Tx, c cluster) error {
-		// The number is in the text: of a parameter Postgres expects a tenth of all
-		// rows, and reads and sorts them all for each batch.
-		old := `
-			SELECT r.id, r.name FROM repository r LEFT JOIN repository_search s ON s.repository_id = r.id
-			WHERE r.name > $2 AND (s.form <> $1 OR s.leading_tag IS NULL AND EXISTS (SELECT FROM tag t WHERE t.repository_id = r.id))
-			ORDER BY r.name LIMIT ` + strconv.Itoa(reformBatch) + ` FOR NO KEY UPDATE OF r`
-		type row struct {
-			ID   int32
-			Name string
-		}
-		rows, err := pg.Collect[row](ctx, tx, old, searchForm, after)
-		if err != nil || len(rows) == 0 {
-			return err
-		}
-		n, last = len(rows), rows[len(rows)-1].Name
-		var ids []int32
-		for _, r := range rows {
-			ids = append(ids, r.ID)
-		}
-		slices.Sort(ids)
-		const all = "SELECT repository_id, id, digest, true AS whole FROM manifest WHERE repository_id = ANY($1)"
-		batch := &pgx.Batch{}
-		batch.Queue(typesOfReferrers, ids)
-		batch.Queue(imagesOf(all, true), ids)
-		if err := writeSearchRows(ctx, tx, batch, ids, touched{}, 2, true); err != nil {
-			return err
-		}
-		return bump(ctx, tx, c)
-	})
-	return n, last, pg.Wrap("reform search rows", err)
+// rewrite makes all search rows of repositories again.
+func rewrite(ctx context.Context, tx pgx.Tx, ids []int32) error {
+	const all = "SELECT repository_id, id, digest, true AS whole FROM manifest WHERE repository_id = ANY($1)"
+	batch := &pgx.Batch{}
+	batch.Queue(typesOfReferrers, ids)
+	batch.Queue(imagesOf(all, true), ids)
+	return writeSearchRows(ctx, tx, batch, Change{Repositories: ids, Linked: true, Tier: 2})
 }
 
 // typesOfReferrers gives images that name a subject the type of their config, as

@@ -1,4 +1,4 @@
-package postgres
+package search
 
 import (
 	"context"
@@ -167,27 +167,27 @@ func (s *search) drive(t query.Term) {
 // those whose last path component is, then those where that begins with it, then
 // those that have every word in their name, then those that have them anywhere;
 // among equals the tier, what is pulled more, what changed later.
-func (v *View) Search(ctx context.Context, q query.Query) (indexer.Results, error) {
+func (rd *Reader) Search(ctx context.Context, q query.Query) (indexer.Results, error) {
 	s := newSearch(q)
-	results, err := v.search(ctx, s)
+	results, err := rd.search(ctx, s)
 	return results, pg.Wrap("search", err)
 }
 
-func (v *View) search(ctx context.Context, s *search) (indexer.Results, error) {
-	p, err := v.plan(ctx, s)
+func (rd *Reader) search(ctx context.Context, s *search) (indexer.Results, error) {
+	p, err := rd.plan(ctx, s)
 	if err != nil {
 		return indexer.Results{}, err
 	}
-	return v.show(ctx, s, p)
+	return rd.show(ctx, s, p)
 }
 
 // found gives the ids of a page of what is searched for.
-func (v *View) found(ctx context.Context, s *search) ([]int32, error) {
-	p, err := v.plan(ctx, s)
+func (rd *Reader) found(ctx context.Context, s *search) ([]int32, error) {
+	p, err := rd.plan(ctx, s)
 	if err != nil {
 		return nil, err
 	}
-	return pg.Column[int32](ctx, v.tx, "SELECT repository_id FROM ("+p.sql+") AS page ORDER BY place", p.args...)
+	return pg.Column[int32](ctx, rd.db, "SELECT repository_id FROM ("+p.sql+") AS page ORDER BY place", p.args...)
 }
 
 // A page is a statement that selects the place and repository_id of one page, and
@@ -199,15 +199,15 @@ type page struct {
 }
 
 // plan chooses the way that reads least.
-func (v *View) plan(ctx context.Context, s *search) (page, error) {
+func (rd *Reader) plan(ctx context.Context, s *search) (page, error) {
 	if beginning(s.Query) {
-		if err := v.spell(ctx, s); err != nil {
+		if err := rd.spell(ctx, s); err != nil {
 			return page{}, err
 		}
 	}
-	ids, few, err := v.candidates(ctx, s)
+	ids, few, err := rd.candidates(ctx, s)
 	if err == nil && !few {
-		err = v.setAside(ctx, s)
+		err = rd.setAside(ctx, s)
 	}
 	switch {
 	case err != nil:
@@ -219,7 +219,7 @@ func (v *View) plan(ctx context.Context, s *search) (page, error) {
 	case s.words != "" && s.Sort == query.SortRelevance:
 		return s.ranked()
 	case len(s.served()) > 0:
-		n, err := v.expected(ctx, s.served(), fewRows)
+		n, err := rd.expected(ctx, s.served(), fewRows)
 		if err != nil {
 			return page{}, err
 		}
@@ -232,11 +232,11 @@ func (v *View) plan(ctx context.Context, s *search) (page, error) {
 
 // candidates gives all repositories that the narrowest driver allows, if they
 // are few.
-func (v *View) candidates(ctx context.Context, s *search) (ids []int32, few bool, err error) {
+func (rd *Reader) candidates(ctx context.Context, s *search) (ids []int32, few bool, err error) {
 	var best *driver
 	var least float64
 	for _, d := range s.drivers {
-		n, err := v.rowsOf(ctx, d)
+		n, err := rd.rowsOf(ctx, d)
 		if err != nil {
 			return nil, false, err
 		}
@@ -253,7 +253,7 @@ func (v *View) candidates(ctx context.Context, s *search) (ids []int32, few bool
 	if err != nil {
 		return nil, false, err
 	}
-	if ids, err = pg.Column[int32](ctx, v.tx, sql, args...); err != nil || len(ids) == limit {
+	if ids, err = pg.Column[int32](ctx, rd.db, sql, args...); err != nil || len(ids) == limit {
 		return nil, false, err
 	}
 	slices.Sort(ids)
@@ -263,15 +263,15 @@ func (v *View) candidates(ctx context.Context, s *search) (ids []int32, few bool
 
 // rowsOf is how many rows a driver is expected to read; beyond what is few it is
 // any number beyond, as for one that is not needed.
-func (v *View) rowsOf(ctx context.Context, d driver) (n float64, err error) {
+func (rd *Reader) rowsOf(ctx context.Context, d driver) (n float64, err error) {
 	if d.sample == nil {
-		return pg.Estimate(ctx, v.tx, d.ids)
+		return pg.Estimate(ctx, rd.db, d.ids)
 	}
-	doubtful, err := v.sampled(ctx, d.doubt, fewDoubtful/sampleShare+1)
+	doubtful, err := rd.sampled(ctx, d.doubt, fewDoubtful/sampleShare+1)
 	if err != nil || doubtful <= fewDoubtful/sampleShare {
 		return math.Inf(1), err
 	}
-	found, err := v.sampled(ctx, d.sample, int(d.most)/sampleShare+1)
+	found, err := rd.sampled(ctx, d.sample, int(d.most)/sampleShare+1)
 	return float64(found * sampleShare), err
 }
 
@@ -325,15 +325,15 @@ func (s *search) order() string {
 }
 
 // show reads a page.
-func (v *View) show(ctx context.Context, s *search, p page) (indexer.Results, error) {
+func (rd *Reader) show(ctx context.Context, s *search, p page) (indexer.Results, error) {
 	type row struct {
 		foundRow
 		Total *int
 	}
 	// The rows of a page are read one by one, behind a fence: else Postgres would
 	// read their texts before it sorts, and sort them too.
-	rows, err := pg.Collect[row](ctx, v.tx, `
-		SELECT `+resultColumns+`, s.size, s.pulls, s.facts, page.total FROM (`+p.sql+`) AS page
+	rows, err := pg.Collect[row](ctx, rd.db, `
+		SELECT `+RepositoryColumns+`, s.size, s.pulls, s.facts, page.total FROM (`+p.sql+`) AS page
 		CROSS JOIN LATERAL (SELECT * FROM repository_search s WHERE s.repository_id = page.repository_id OFFSET 0) AS s
 		ORDER BY page.place`, p.args...)
 	if err != nil {
@@ -341,13 +341,13 @@ func (v *View) show(ctx context.Context, s *search, p page) (indexer.Results, er
 	}
 	results := indexer.Results{Total: len(rows)}
 	for _, r := range rows {
-		results.Items = append(results.Items, v.result(r.foundRow))
+		results.Items = append(results.Items, rd.result(r.foundRow))
 	}
 	switch {
 	case len(rows) > 0 && rows[0].Total != nil:
 		results.Total = min(*rows[0].Total, query.MaxTotal)
 	case s.Offset > 0 || len(rows) == s.Limit: // else the page is not full, and so tells it
-		results.Total, err = v.total(ctx, s, p.ids)
+		results.Total, err = rd.total(ctx, s, p.ids)
 	}
 	return results, err
 }
@@ -455,9 +455,9 @@ func (s *search) ranked() (page, error) {
 }
 
 // resultColumns are those of a resultRow, of repository_search AS s.
-const resultColumns = "s.name, s.title, s.description, s.tags, s.updated_at, COALESCE(s.leading_tag, '') AS leading_tag, s.own_tags, s.signature_tags, s.sbom_tags, s.attestation_tags"
+const RepositoryColumns = "s.name, s.title, s.description, s.tags, s.updated_at, COALESCE(s.leading_tag, '') AS leading_tag, s.own_tags, s.signature_tags, s.sbom_tags, s.attestation_tags"
 
-type resultRow struct {
+type RepositoryRow struct {
 	Name, Title, Description                          string
 	Tags                                              int
 	UpdatedAt                                         time.Time
@@ -465,20 +465,20 @@ type resultRow struct {
 	OwnTags, SignatureTags, SBOMTags, AttestationTags int
 }
 
-func (r resultRow) repository() indexer.Repository {
+func (r RepositoryRow) Repository() indexer.Repository {
 	return indexer.Repository{Name: r.Name, Title: r.Title, Description: r.Description, Tags: r.Tags, UpdatedAt: r.UpdatedAt, Leading: r.LeadingTag,
 		TagsWith: indexer.TagsWith{Of: r.OwnTags, Signature: r.SignatureTags, SBOM: r.SBOMTags, Attestation: r.AttestationTags}}
 }
 
 type foundRow struct {
-	resultRow
+	RepositoryRow
 	Size, Pulls int64
 	Facts       []string
 }
 
-func (v *View) result(r foundRow) indexer.Result {
-	found := r.repository()
+func (rd *Reader) result(r foundRow) indexer.Result {
+	found := r.Repository()
 	return indexer.Result{
-		Repository: found, Official: slices.Contains(v.official, found.Namespace()), Size: r.Size, Pulls: r.Pulls, Facts: r.Facts,
+		Repository: found, Official: slices.Contains(rd.official, found.Namespace()), Size: r.Size, Pulls: r.Pulls, Facts: r.Facts,
 	}
 }

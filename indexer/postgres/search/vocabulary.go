@@ -1,4 +1,4 @@
-package postgres
+package search
 
 import (
 	"context"
@@ -57,18 +57,11 @@ const vocabularyQuery = `
 	)
 	SELECT (SELECT count(*) FROM new) + (SELECT count(*) FROM gone) + (SELECT count(*) FROM moved)`
 
-// Vocabulary finds the words of names anew, by which misspelt ones are mended,
-// and returns how many differ from what was stored. It reads the search rows of
-// all repositories once (5 s for a million) and holds no lock that anybody waits
-// for.
-func (s *Store) Vocabulary(ctx context.Context) (n int, err error) {
-	err = s.begin(ctx, func(tx pgx.Tx, c cluster) error {
-		if err := tx.QueryRow(ctx, vocabularyQuery, minMended, maxMended, maxVocabulary).Scan(&n); err != nil || n == 0 {
-			return err
-		}
-		return bump(ctx, tx, c)
-	})
-	return n, pg.Wrap("vocabulary", err)
+// WriteVocabulary finds the words of names again, by which misspelt ones are mended,
+// and returns how many differ from what was stored.
+func WriteVocabulary(ctx context.Context, tx pgx.Tx) (n int, err error) {
+	err = tx.QueryRow(ctx, vocabularyQuery, minMended, maxMended, maxVocabulary).Scan(&n)
+	return n, err
 }
 
 // Correct gives the text of a query in which each word that no repository has is
@@ -76,8 +69,8 @@ func (s *Store) Vocabulary(ctx context.Context) (n int, err error) {
 // swapped with its neighbour, in long words two; of several the most frequent.
 // It gives "" if nothing is to be mended, or the mended text, read as a query again,
 // finds nothing. The query itself must have found nothing.
-func (v *View) Correct(ctx context.Context, q query.Query) (string, error) {
-	text, err := v.mend(ctx, q, 2)
+func (rd *Reader) Correct(ctx context.Context, q query.Query) (string, error) {
+	text, err := rd.mend(ctx, q, 2)
 	if err != nil || text == "" {
 		return "", pg.Wrap("correct", err)
 	}
@@ -85,7 +78,7 @@ func (v *View) Correct(ctx context.Context, q query.Query) (string, error) {
 	if err != nil {
 		return "", nil // a word became a field: "hsa:latest", "has:latest"
 	}
-	found, err := v.found(ctx, newSearch(read.Page(1, 0)))
+	found, err := rd.found(ctx, newSearch(read.Page(1, 0)))
 	if err != nil || len(found) == 0 {
 		return "", pg.Wrap("correct", err)
 	}
@@ -95,22 +88,22 @@ func (v *View) Correct(ctx context.Context, q query.Query) (string, error) {
 // Near is Correct of one mistake in a word, for a caller who searches for the text
 // next: it does not look whether that is a query which finds something. It takes a
 // fifth of the time of Correct.
-func (v *View) Near(ctx context.Context, q query.Query) (string, error) {
-	text, err := v.mend(ctx, q, 1)
+func (rd *Reader) Near(ctx context.Context, q query.Query) (string, error) {
+	text, err := rd.mend(ctx, q, 1)
 	return text, pg.Wrap("near", err)
 }
 
 // mend returns the text of q with its unknown words mended, of at most so many
 // mistakes each, or "" if there is none, or one that cannot be mended.
-func (v *View) mend(ctx context.Context, q query.Query, mistakes int) (string, error) {
-	return remembered(ctx, v, &v.caches.mends, strconv.Itoa(mistakes)+q.Text, func() (string, error) {
-		unknown, err := v.unknownWords(ctx, q)
+func (rd *Reader) mend(ctx context.Context, q query.Query, mistakes int) (string, error) {
+	return remembered(ctx, rd, &rd.caches.mends, strconv.Itoa(mistakes)+q.Text, func() (string, error) {
+		unknown, err := rd.unknownWords(ctx, q)
 		if err != nil || len(unknown) == 0 {
 			return "", err
 		}
 		mended := q
 		for _, w := range unknown {
-			nearest, err := v.nearestWord(ctx, w, mistakes)
+			nearest, err := rd.nearestWord(ctx, w, mistakes)
 			if err != nil || nearest == "" {
 				return "", err
 			}
@@ -125,13 +118,13 @@ func (v *View) mend(ctx context.Context, q query.Query, mistakes int) (string, e
 
 // unknownWords returns the free words of a query that found nothing which no
 // repository has.
-func (v *View) unknownWords(ctx context.Context, q query.Query) (unknown []string, err error) {
+func (rd *Reader) unknownWords(ctx context.Context, q query.Query) (unknown []string, err error) {
 	words, prefix := q.FreeWords()
 	if len(words) == 1 && len(q.Clauses) == 1 && len(q.Clauses[0]) == 1 && q.Clauses[0][0].Tag == "" {
 		return words, nil // or it had found something
 	}
 	for _, w := range words[:min(len(words), maxMendedWords)] {
-		known, err := v.knows(ctx, w, w == prefix)
+		known, err := rd.knows(ctx, w, w == prefix)
 		if err != nil {
 			return nil, err
 		}
@@ -146,39 +139,39 @@ func (v *View) unknownWords(ctx context.Context, q query.Query) (unknown []strin
 // The last tier is counted and not asked for one row: for that Postgres would
 // rather read the table from its beginning, which for a word that is not there
 // means all of it.
-func (v *View) knows(ctx context.Context, word string, prefix bool) (bool, error) {
+func (rd *Reader) knows(ctx context.Context, word string, prefix bool) (bool, error) {
 	const q = `
 		SELECT COALESCE(
 			(SELECT true FROM repository_search WHERE tier = 0 AND all_words @@ $1::text::tsquery LIMIT 1),
 			(SELECT true FROM repository_search WHERE tier = 1 AND all_words @@ $1::text::tsquery LIMIT 1),
 			(SELECT count(*) > 0 FROM repository_search WHERE tier = 2 AND all_words @@ $1::text::tsquery))`
 	var known bool
-	err := v.tx.QueryRow(ctx, q, tsquery(query.Term{Words: []string{word}, Prefix: prefix})).Scan(&known)
+	err := rd.db.QueryRow(ctx, q, tsquery(query.Term{Words: []string{word}, Prefix: prefix})).Scan(&known)
 	return known, err
 }
 
 // nearestWord gives the word of names that was probably meant, "" if there is
 // none within so many mistakes, 1 or 2.
-func (v *View) nearestWord(ctx context.Context, word string, mistakes int) (string, error) {
+func (rd *Reader) nearestWord(ctx context.Context, word string, mistakes int) (string, error) {
 	if n := len(word); n < minMended || n > maxMended {
 		return "", nil
 	}
-	nearest, err := v.wordWithin(ctx, word, 1, shortened([]string{word}))
+	nearest, err := rd.wordWithin(ctx, word, 1, shortened([]string{word}))
 	if err != nil || nearest != "" || mistakes == 1 || len(word) < minMendedTwice || strings.Trim(word, lettersOfNames) != "" {
 		return nearest, err
 	}
-	return v.wordWithin(ctx, word, 2, shortened(edited(word)))
+	return rd.wordWithin(ctx, word, 2, shortened(edited(word)))
 }
 
 // wordWithin gives the most frequent word that has one of the forms, and can be
 // made from word by so many edits.
-func (v *View) wordWithin(ctx context.Context, word string, edits int, forms []string) (string, error) {
+func (rd *Reader) wordWithin(ctx context.Context, word string, edits int, forms []string) (string, error) {
 	const q = `
 		SELECT w.word FROM (
 			SELECT DISTINCT m.word FROM unnest($1::text[]) AS f (form)
 			JOIN search_misspelling m ON m.form = f.form COLLATE "C" OFFSET 0) AS near
 		JOIN search_word w USING (word) ORDER BY w.n DESC, w.word`
-	near, err := pg.Column[string](ctx, v.tx, q, forms)
+	near, err := pg.Column[string](ctx, rd.db, q, forms)
 	for _, w := range near {
 		if query.EditDistance(word, w) <= edits {
 			return w, err

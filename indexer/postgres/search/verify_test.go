@@ -1,4 +1,4 @@
-package postgres
+package search_test
 
 import (
 	"fmt"
@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"github.com/portbook/portbook/indexer/postgres/pg"
-	"github.com/portbook/portbook/schema/schematest"
+	"github.com/portbook/portbook/indexer/postgres/search"
 )
 
 // damages change a value of a type into another, of column %[1]s.
@@ -21,8 +21,8 @@ var damages = map[string]string{
 // table, also of columns that do not exist yet.
 func TestDifferences(t *testing.T) {
 	t.Parallel()
-	s := shelf{t, New(schematest.New(t))}
-	s.stock()
+	s := newShelf(t)
+	s.Stock()
 	ctx := t.Context()
 	told := func() (all []string) {
 		t.Helper()
@@ -46,7 +46,7 @@ func TestDifferences(t *testing.T) {
 	}
 	exec := func(q string) {
 		t.Helper()
-		if _, err := s.pool.Exec(ctx, q); err != nil {
+		if _, err := s.Pool.Exec(ctx, q); err != nil {
 			t.Fatalf("%s: %v", q, err)
 		}
 	}
@@ -55,13 +55,13 @@ func TestDifferences(t *testing.T) {
 		exec(fmt.Sprintf("CREATE TABLE saved_%[1]s AS TABLE %[1]s", table))
 		restore := func() { exec(fmt.Sprintf("DELETE FROM %[1]s; INSERT INTO %[1]s SELECT * FROM saved_%[1]s", table)) }
 		type row struct{ Name, Type string }
-		columns, err := pg.Collect[row](ctx, s.pool, `SELECT attname::text AS name, format_type(atttypid, NULL) AS type FROM pg_attribute
+		columns, err := pg.Collect[row](ctx, s.Pool, `SELECT attname::text AS name, format_type(atttypid, NULL) AS type FROM pg_attribute
 			WHERE attrelid = $1::regclass AND attnum > 0 AND NOT attisdropped`, table)
 		if err != nil || len(columns) < 10 {
 			t.Fatal(columns, err)
 		}
 		for _, c := range columns {
-			if slices.Contains(key, c.Name) || notDerived[table+"."+c.Name] != "" {
+			if slices.Contains(key, c.Name) || search.NotDerived[table+"."+c.Name] != "" {
 				continue
 			}
 			damage := damages[c.Type]

@@ -1,4 +1,4 @@
-package postgres
+package search_test
 
 import (
 	"flag"
@@ -11,7 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/portbook/portbook/indexer"
-	"github.com/portbook/portbook/schema/schematest"
+	"github.com/portbook/portbook/indexer/postgres"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -20,14 +20,14 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 // other numbers, and as other names behind a query.
 func TestRanking(t *testing.T) {
 	t.Parallel()
-	s := shelf{t, New(schematest.New(t))}
+	s := newShelf(t)
 	for _, line := range lines(t, "testdata/ranking/catalogue.txt") {
 		parts := strings.Split(line+"||", "|")
 		labels := []string{"org.opencontainers.image.description", parts[1]}
 		if key, value, ok := strings.Cut(parts[2], "="); ok {
 			labels = append(labels, key, value)
 		}
-		s.find(parts[0], "latest", made(parts[0], "linux/amd64", 1, 1, "2026-01-01", labels...))
+		s.Find(parts[0], "latest", made(parts[0], "linux/amd64", 1, 1, "2026-01-01", labels...))
 	}
 	var out strings.Builder
 	var reciprocal, recall float64
@@ -35,7 +35,7 @@ func TestRanking(t *testing.T) {
 	for _, line := range queries {
 		text, names, _ := strings.Cut(line, " => ")
 		want := strings.Fields(names)
-		got, total := s.names(func(v *View) (indexer.Results, error) { return v.Search(t.Context(), parsed(t, text)) })
+		got, total := s.Names(func(v *postgres.View) (indexer.Results, error) { return v.Search(t.Context(), parsed(t, text)) })
 		place := slices.IndexFunc(got, func(name string) bool { return slices.Contains(want, name) })
 		if place >= 0 {
 			reciprocal += 1 / float64(place+1)

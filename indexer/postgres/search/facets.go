@@ -1,4 +1,4 @@
-package postgres
+package search
 
 import (
 	"cmp"
@@ -31,17 +31,17 @@ var ofImageFacets = []string{"os", "arch", "type", "label"}
 // Facets counts what the repositories are that q selects: the best MaxFaceted of
 // them by relevance, whatever order and page q asks for. Of labels, it counts
 // those keys that the image of a leading tag has.
-func (v *View) Facets(ctx context.Context, q query.Query) (indexer.Facets, error) {
+func (rd *Reader) Facets(ctx context.Context, q query.Query) (indexer.Facets, error) {
 	q.Sort, q.Limit, q.Offset, q.After = query.SortRelevance, indexer.MaxFaceted+1, 0, ""
 	s := newSearch(q)
 	images := s.images // of what was asked, not of how it is found
-	ids, err := v.found(ctx, s)
+	ids, err := rd.found(ctx, s)
 	if err != nil {
 		return indexer.Facets{}, pg.Wrap("facets", err)
 	}
 	counted := ids[:min(len(ids), indexer.MaxFaceted)]
 	facets := indexer.Facets{Counted: len(counted), All: len(counted) == len(ids)}
-	counts, err := v.countFacts(ctx, counted, images)
+	counts, err := rd.countFacts(ctx, counted, images)
 	facets.Facets = facetsOf(counts, !facets.All)
 	return facets, pg.Wrap("facets", err)
 }
@@ -56,8 +56,8 @@ type factCount struct {
 // countFacts counts what repositories are. A value is added to a query as one more
 // condition on the same image; so where there are such already, only the images
 // that fulfil them count.
-func (v *View) countFacts(ctx context.Context, ids []int32, images []query.Clause) ([]factCount, error) {
-	counts, err := pg.Collect[factCount](ctx, v.tx, rowFactsQuery, ids, len(images) == 0)
+func (rd *Reader) countFacts(ctx context.Context, ids []int32, images []query.Clause) ([]factCount, error) {
+	counts, err := pg.Collect[factCount](ctx, rd.db, rowFactsQuery, ids, len(images) == 0)
 	tooManyKeys := func(c factCount) bool { return c.Fact == manyTerm }
 	if err != nil || len(images) == 0 && !slices.ContainsFunc(counts, tooManyKeys) {
 		return counts, err
@@ -77,7 +77,7 @@ func (v *View) countFacts(ctx context.Context, ids []int32, images []query.Claus
 			labels = append(labels, c.Fact)
 		}
 	}
-	found, err := v.countImageFacts(ctx, ids, images, labels)
+	found, err := rd.countImageFacts(ctx, ids, images, labels)
 	found = slices.DeleteFunc(found, func(c factCount) bool { return !replaced(c) })
 	return append(slices.DeleteFunc(counts, replaced), found...), err
 }
@@ -106,7 +106,7 @@ var rowFactsQuery = `
 
 // countImageFacts counts the facts of images that fulfil clauses, and those of the
 // labels that they have.
-func (v *View) countImageFacts(ctx context.Context, ids []int32, clauses []query.Clause, labels []string) ([]factCount, error) {
+func (rd *Reader) countImageFacts(ctx context.Context, ids []int32, clauses []query.Clause, labels []string) ([]factCount, error) {
 	const q = `
 		WITH looked AS MATERIALIZED (
 			SELECT i.* FROM unnest(?::int[]) AS found (repository_id)
@@ -127,7 +127,7 @@ func (v *View) countImageFacts(ctx context.Context, ids []int32, clauses []query
 	if err != nil {
 		return nil, err
 	}
-	return pg.Collect[factCount](ctx, v.tx, sql, args...)
+	return pg.Collect[factCount](ctx, rd.db, sql, args...)
 }
 
 // facetsOf sorts counts, all of which are lower bounds if atLeast says so. It

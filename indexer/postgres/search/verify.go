@@ -1,4 +1,4 @@
-package postgres
+package search
 
 import (
 	"cmp"
@@ -31,27 +31,13 @@ var notDerived = map[string]string{
 	"repository_search.pulls": "not counted yet",
 }
 
-// Differences computes the derived rows of a repository afresh from the manifests
-// and tags that the book holds, and tells each column that differs: the search rows
-// of images and of the repository, and the referrers. It changes nothing, sees one
-// moment of the book, and returns nothing for a repository that the book does not
-// know. What repositories take is left out: the leader counts it again by itself.
-//
-// It returns an error if a table has a column that it does not know to compute.
-func (s *Store) Differences(ctx context.Context, repository string) ([]Difference, error) {
-	tx, err := s.pool.BeginTx(ctx, pgx.TxOptions{BeginQuery: "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; " + planOnce})
-	if err != nil {
-		return nil, pg.Wrap("differences", err)
-	}
-	defer func() { _ = tx.Rollback(ctx) }() // nothing was written
-	ids, err := pg.Column[int32](ctx, tx, "SELECT id FROM repository WHERE name = $1", repository)
-	if err != nil || len(ids) == 0 {
-		return nil, pg.Wrap("differences", err)
-	}
+// Differences is postgres.Store.Differences in a transaction, for the repository with
+// the one id in ids.
+func Differences(ctx context.Context, tx pgx.Tx, ids []int32) ([]Difference, error) {
 	c := comparison{ctx: ctx, tx: tx, ids: ids}
 	for _, compare := range []func() error{c.images, c.repository, c.referrers} {
 		if err := compare(); err != nil {
-			return nil, pg.Wrap(fmt.Sprintf("differences of %q", repository), err)
+			return nil, err
 		}
 	}
 	return c.found, nil

@@ -1,4 +1,4 @@
-package postgres
+package search
 
 import (
 	"context"
@@ -24,7 +24,7 @@ const fewBeside = 40_000
 
 // spell replaces the beginnings of words in a search by the words that begin so,
 // if those are few, and tells the firm words from the loose ones.
-func (v *View) spell(ctx context.Context, s *search) error {
+func (rd *Reader) spell(ctx context.Context, s *search) error {
 	var firm, loose []string
 	for _, c := range s.Clauses {
 		if !onlyWords(c) {
@@ -36,7 +36,7 @@ func (v *View) spell(ctx context.Context, s *search) error {
 				continue
 			}
 			typed := t.Words[len(t.Words)-1]
-			spelled, err := v.beginningsOf(ctx, typed)
+			spelled, err := rd.beginningsOf(ctx, typed)
 			if err != nil {
 				return err
 			}
@@ -57,26 +57,26 @@ func (v *View) spell(ctx context.Context, s *search) error {
 
 // setAside decides, where loose words stand beside firm ones or terms, whether the
 // index is asked for those alone.
-func (v *View) setAside(ctx context.Context, s *search) error {
+func (rd *Reader) setAside(ctx context.Context, s *search) error {
 	if s.loose == "" || s.firm == "" && len(s.index) == 0 {
 		return nil
 	}
 	others := *s
 	others.aside = true
-	n, err := v.expected(ctx, others.served(), fewBeside)
+	n, err := rd.expected(ctx, others.served(), fewBeside)
 	s.aside, s.counted = n <= fewRows, n <= fewBeside
 	return err
 }
 
 // beginningsOf gives the words that begin so, as a tsquery; "" if they are too
 // many, or none is known.
-func (v *View) beginningsOf(ctx context.Context, typed string) (string, error) {
+func (rd *Reader) beginningsOf(ctx context.Context, typed string) (string, error) {
 	const whole = maxKnown - utf8.UTFMax // up to here nothing was cut off
 	if len(typed) > whole {
 		return "", nil
 	}
 	const q = `SELECT word FROM search_lexeme WHERE word >= $1 AND word < $2 ORDER BY word LIMIT $3`
-	words, err := pg.Column[string](ctx, v.tx, q, typed, typed+"\U0010FFFF", maxSpelled+1)
+	words, err := pg.Column[string](ctx, rd.db, q, typed, typed+"\U0010FFFF", maxSpelled+1)
 	if err != nil || len(words) == 0 || len(words) > maxSpelled {
 		return "", err
 	}

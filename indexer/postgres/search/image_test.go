@@ -1,4 +1,4 @@
-package postgres
+package search_test
 
 import (
 	"context"
@@ -11,7 +11,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/postgres"
 	"github.com/portbook/portbook/indexer/postgres/pg"
+	"github.com/portbook/portbook/indexer/postgres/search"
 	"github.com/portbook/portbook/indexer/query"
 )
 
@@ -33,20 +35,20 @@ func TestImagesLikeCatalogue(t *testing.T) {
 		tag := []string{"latest", "v1", "v2", "x"}[rnd.IntN(4)]
 		switch rnd.IntN(5) {
 		case 0:
-			s.find(repo, tag, a)
+			s.Find(repo, tag, a)
 		case 1, 2:
 			l := listing(repo, a, b)
 			l.Annotations = map[string]string{"list": "yes"}
-			s.find(repo, tag, l, a, b)
+			s.Find(repo, tag, l, a, b)
 			if rnd.IntN(2) == 0 {
-				s.find(repo, "also", b)
+				s.Find(repo, "also", b)
 			}
 		case 3:
-			s.find(repo, tag) // gone
+			s.Find(repo, tag) // gone
 		case 4:
 			l := listing(repo, a, b)
-			s.find(repo, tag, l, a)                          // b is missing
-			s.find(repo, "twice", listing(repo, l, a, a), l) // an index in an index
+			s.Find(repo, tag, l, a)                          // b is missing
+			s.Find(repo, "twice", listing(repo, l, a, a), l) // an index in an index
 		}
 	}
 	values := map[query.Field][]string{
@@ -71,8 +73,8 @@ func TestImagesLikeCatalogue(t *testing.T) {
 			}
 			q = append(q, c)
 		}
-		err := s.View(t.Context(), func(v *View) error {
-			want, err := v.plainImages(t.Context(), q)
+		err := s.View(t.Context(), func(v *postgres.View) error {
+			want, err := plainImages(t.Context(), v.DB(), q)
 			if err != nil {
 				return err
 			}
@@ -98,12 +100,12 @@ func TestImagesLikeCatalogue(t *testing.T) {
 }
 
 // plainImages is Images without search rows.
-func (v *View) plainImages(ctx context.Context, q query.Images) ([]indexer.RepositoryImages, error) {
-	images, err := v.plainTagged(ctx, q)
+func plainImages(ctx context.Context, db pg.Querier, q query.Images) ([]indexer.RepositoryImages, error) {
+	images, err := plainTagged(ctx, db, q)
 	if err != nil {
 		return nil, pg.Wrap("images", err)
 	}
-	listed, err := v.plainListed(ctx, q)
+	listed, err := plainListed(ctx, db, q)
 	if err != nil {
 		return nil, pg.Wrap("images", err)
 	}
@@ -113,7 +115,7 @@ func (v *View) plainImages(ctx context.Context, q query.Images) ([]indexer.Repos
 // plainTags is all tags of the manifest m, sorted.
 const plainTags = `ARRAY(SELECT t.name FROM tag t WHERE t.repository_id = m.repository_id AND t.manifest_id = m.id ORDER BY t.name) AS tags`
 
-func (v *View) plainTagged(ctx context.Context, q query.Images) ([]imageRow, error) {
+func plainTagged(ctx context.Context, db pg.Querier, q query.Images) ([]imageRow, error) {
 	sel := pg.Builder.Select("r.name", "m.digest", "mt.name AS media_type", "COALESCE(p.os, '') AS os",
 		"COALESCE(p.architecture, '') AS architecture", "m.labels", "m.annotations", plainTags).
 		From("manifest m").
@@ -122,10 +124,10 @@ func (v *View) plainTagged(ctx context.Context, q query.Images) ([]imageRow, err
 		LeftJoin("platform p ON p.id = m.platform_id").
 		Where("m.kind = 'image'").
 		OrderBy("r.name", "m.digest")
-	return pg.Selected[imageRow](ctx, v.tx, plainWhere(sel, q, "m", "m"))
+	return pg.Selected[imageRow](ctx, db, plainWhere(sel, q, "m", "m"))
 }
 
-func (v *View) plainListed(ctx context.Context, q query.Images) ([]listedRow, error) {
+func plainListed(ctx context.Context, db pg.Querier, q query.Images) ([]listedRow, error) {
 	sel := pg.Builder.Select("r.name", "c.digest", "ct.name AS media_type", "COALESCE(p.os, '') AS os",
 		"COALESCE(p.architecture, '') AS architecture", "c.labels", "c.annotations", "NULL::text[] AS tags",
 		"m.digest AS list_digest", "mt.name AS list_media_type", "m.annotations AS list_annotations",
@@ -139,7 +141,7 @@ func (v *View) plainListed(ctx context.Context, q query.Images) ([]listedRow, er
 		LeftJoin("platform p ON p.id = c.platform_id").
 		Where("m.kind = 'index' AND c.kind = 'image'").
 		OrderBy("r.name", "m.digest", "e.position")
-	return pg.Selected[listedRow](ctx, v.tx, plainWhere(sel, q, "c", "m"))
+	return pg.Selected[listedRow](ctx, db, plainWhere(sel, q, "c", "m"))
 }
 
 // where adds the conditions of q on an image, whose tags are those of tagged:
@@ -149,10 +151,10 @@ func plainWhere(sel sq.SelectBuilder, q query.Images, image, tagged string) sq.S
 	hasTag := false
 	for _, c := range q {
 		if c.Field == query.FieldTag {
-			sel, hasTag = sel.Where(sq.Expr("EXISTS (?)", tags.Where(compare("t.name", c)))), true
+			sel, hasTag = sel.Where(sq.Expr("EXISTS (?)", tags.Where(search.Compare("t.name", c)))), true
 			continue
 		}
-		sel = sel.Where(condition(c, image))
+		sel = sel.Where(search.ImageCondition(c, image))
 	}
 	if !hasTag {
 		sel = sel.Where(sq.Expr("EXISTS (?)", tags))

@@ -1,4 +1,4 @@
-package postgres
+package search
 
 import (
 	"context"
@@ -17,13 +17,13 @@ const (
 )
 
 // caches are what views of one store share.
-type caches struct {
+type Caches struct {
 	totals versioned[int]
 	mends  versioned[string]
 }
 
-func newCaches() *caches {
-	return &caches{totals: versioned[int]{most: maxTotals}, mends: versioned[string]{most: maxMends}}
+func NewCaches() *Caches {
+	return &Caches{totals: versioned[int]{most: maxTotals}, mends: versioned[string]{most: maxMends}}
 }
 
 // A versioned is a cache of values of one version of the catalogue, with an entry for
@@ -39,9 +39,9 @@ type versioned[T any] struct {
 
 // remembered returns the value of a question for the version of a view, from the
 // cache or from find.
-func remembered[T any](ctx context.Context, v *View, cache *versioned[T], question string, find func() (T, error)) (T, error) {
+func remembered[T any](ctx context.Context, rd *Reader, cache *versioned[T], question string, find func() (T, error)) (T, error) {
 	var none T
-	version, err := v.Version(ctx)
+	version, err := rd.version(ctx)
 	if err != nil {
 		return none, err
 	}

@@ -1,4 +1,4 @@
-package postgres
+package search_test
 
 import (
 	"cmp"
@@ -14,9 +14,10 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/postgres"
 	"github.com/portbook/portbook/indexer/postgres/pg"
+	"github.com/portbook/portbook/indexer/postgres/search"
 	"github.com/portbook/portbook/indexer/query"
-	"github.com/portbook/portbook/schema/schematest"
 )
 
 // An oracle is a made-up book, in PostgreSQL and as plain values, over which the
@@ -74,7 +75,7 @@ func pick[T any](r *rand.Rand, from []T) T { return from[r.IntN(len(from))] }
 // newOracle fills a book: repositories with tags that come, move and go.
 func newOracle(t *testing.T, repositories, changes int) *oracle {
 	t.Helper()
-	o := &oracle{shelf: shelf{t, New(schematest.New(t))}, random: rand.New(rand.NewPCG(7, 11)), repositories: map[string]*oracleRepository{}}
+	o := &oracle{shelf: newShelf(t), random: rand.New(rand.NewPCG(7, 11)), repositories: map[string]*oracleRepository{}}
 	var names []string
 	for len(names) < repositories {
 		name := strings.ToLower(strings.TrimLeft(pick(o.random, oracleNamespaces)+"/"+pick(o.random, oracleWords[:7]), "/"))
@@ -148,7 +149,7 @@ func (o *oracle) image(repository string) indexer.Manifest {
 		m.Kind, m.ArtifactType, m.Platform, m.Labels = indexer.KindArtifact, pick(o.random, oracleTypes), indexer.Platform{}, map[string]string{}
 	}
 	if o.random.IntN(150) == 0 { // more keys than the row of a repository holds
-		for i := range maxKeys {
+		for i := range search.MaxKeys {
 			m.Labels["key"+fmt.Sprint(i)] = "value"
 		}
 	}
@@ -175,17 +176,17 @@ func (o *oracle) identified(m indexer.Manifest) indexer.Manifest {
 
 // store takes in what was found, all together.
 func (o *oracle) store(findings map[indexer.Reference]indexer.Finding) {
-	ctx := o.t.Context()
+	ctx := o.T.Context()
 	var asks []indexer.Ask
 	for at := range findings {
 		asks = append(asks, indexer.Ask{Repository: at.Repository, Reference: at.Tag})
 	}
 	if err := o.Ask(ctx, asks); err != nil {
-		o.t.Fatal(err)
+		o.T.Fatal(err)
 	}
 	tasks, err := o.Claim(ctx, indexer.PriorityConfirm, 1000, time.Minute)
 	if err != nil {
-		o.t.Fatal(err)
+		o.T.Fatal(err)
 	}
 	var all []indexer.Finding
 	for _, task := range tasks {
@@ -199,7 +200,7 @@ func (o *oracle) store(findings map[indexer.Reference]indexer.Finding) {
 		}
 	}
 	if err := o.Apply(ctx, all); err != nil {
-		o.t.Fatal(err)
+		o.T.Fatal(err)
 	}
 }
 
@@ -209,9 +210,9 @@ func (o *oracle) settle() {
 		Name, Tag string
 		MovedAt   time.Time
 	}
-	rows, err := pg.Collect[row](o.t.Context(), o.pool, "SELECT r.name, t.name AS tag, t.moved_at FROM repository r JOIN tag t ON t.repository_id = r.id")
+	rows, err := pg.Collect[row](o.T.Context(), o.Pool, "SELECT r.name, t.name AS tag, t.moved_at FROM repository r JOIN tag t ON t.repository_id = r.id")
 	if err != nil {
-		o.t.Fatal(err)
+		o.T.Fatal(err)
 	}
 	for _, r := range o.repositories {
 		r.moved = map[string]time.Time{}
@@ -221,7 +222,7 @@ func (o *oracle) settle() {
 	}
 	for name, r := range o.repositories {
 		if len(r.moved) != len(r.tags) {
-			o.t.Fatalf("%s has the tags %v in the book, and should have %v", name, r.moved, r.tags)
+			o.T.Fatalf("%s has the tags %v in the book, and should have %v", name, r.moved, r.tags)
 		}
 		r.settle()
 		if len(r.tags) == 0 {
@@ -278,7 +279,7 @@ func (r *oracleRepository) settle() {
 			r.words[w] = true
 		}
 	}
-	if r.licence = indexer.Licence(metadata...); len(r.licence) > maxTerm {
+	if r.licence = indexer.Licence(metadata...); len(r.licence) > search.MaxTerm {
 		r.licence = ""
 	}
 }
@@ -662,30 +663,14 @@ func TestOracle(t *testing.T) {
 
 func (o *oracle) checkSearch(text string, q query.Query, want []string) {
 	q = q.Page(query.MaxPage, 0)
-	ways := map[string]func(*search) (page, error){
-		"sorted": func(s *search) (page, error) { return s.sorted(nil) }, "walked": (*search).walked, "ranked": (*search).ranked, "Search": nil,
-	}
-	if newSearch(q).words == "" {
-		delete(ways, "ranked")
-	}
-	way := pick(o.random, slices.Sorted(maps.Keys(ways)))
+	way := pick(o.random, search.Ways(q))
 	for _, way := range slices.Compact([]string{"Search", way}) {
 		var got []string
-		for plan := ways[way]; len(got)%query.MaxPage == 0; {
+		for len(got)%query.MaxPage == 0 {
 			q := q.Page(query.MaxPage, len(got))
-			names, total := o.names(func(v *View) (indexer.Results, error) {
-				s := newSearch(q)
-				if plan == nil {
-					return v.search(o.t.Context(), s)
-				}
-				p, err := plan(s)
-				if err != nil {
-					return indexer.Results{}, err
-				}
-				return v.show(o.t.Context(), s, p)
-			})
+			names, total := o.Names(func(v *postgres.View) (indexer.Results, error) { return v.SearchBy(o.T.Context(), q, way) })
 			if total != len(want) {
-				o.t.Errorf("%s of %q: total %d at %d, want %d", way, text, total, len(got), len(want))
+				o.T.Errorf("%s of %q: total %d at %d, want %d", way, text, total, len(got), len(want))
 			}
 			if got = append(got, names...); len(names) == 0 {
 				break
@@ -693,7 +678,7 @@ func (o *oracle) checkSearch(text string, q query.Query, want []string) {
 		}
 		slices.Sort(got)
 		if diff := gocmp.Diff(want, got); diff != "" {
-			o.t.Errorf("%s of %q (-want +got)\n%s", way, text, diff)
+			o.T.Errorf("%s of %q (-want +got)\n%s", way, text, diff)
 		}
 	}
 }
@@ -701,15 +686,15 @@ func (o *oracle) checkSearch(text string, q query.Query, want []string) {
 // checkFacets asks the oracle for what each value of a facet leads to.
 func (o *oracle) checkFacets(text string, q query.Query, found []string) {
 	var facets indexer.Facets
-	if err := o.View(o.t.Context(), func(v *View) (err error) {
-		facets, err = v.Facets(o.t.Context(), q)
+	if err := o.View(o.T.Context(), func(v *postgres.View) (err error) {
+		facets, err = v.Facets(o.T.Context(), q)
 		return err
 	}); err != nil {
-		o.t.Errorf("facets of %q: %v", text, err)
+		o.T.Errorf("facets of %q: %v", text, err)
 		return
 	}
 	if facets.Counted != len(found) || !facets.All {
-		o.t.Errorf("facets of %q: counted %d of %d, all: %v", text, facets.Counted, len(found), facets.All)
+		o.T.Errorf("facets of %q: counted %d of %d, all: %v", text, facets.Counted, len(found), facets.All)
 	}
 	counts := map[string]map[string]int{}
 	for _, f := range facets.Facets {
@@ -717,22 +702,22 @@ func (o *oracle) checkFacets(text string, q query.Query, found []string) {
 		for i, v := range f.Values {
 			counts[f.Name][v.Value] = v.Count
 			if i > 0 && v.Count > f.Values[i-1].Count {
-				o.t.Errorf("facet %s of %q is not sorted: %v", f.Name, text, f.Values)
+				o.T.Errorf("facet %s of %q is not sorted: %v", f.Name, text, f.Values)
 			}
 			term, ok := query.FieldTerm(f.Name, v.Value)
 			if !ok {
 				continue
 			}
 			linked := query.WithTerm(q.Text, term)
-			if want := o.count(parsed(o.t, linked), found); v.Count != want {
-				o.t.Errorf("facet %s of %q counts %d, and %q finds %d", term, text, v.Count, linked, want)
+			if want := o.count(parsed(o.T, linked), found); v.Count != want {
+				o.T.Errorf("facet %s of %q counts %d, and %q finds %d", term, text, v.Count, linked, want)
 			}
 		}
 	}
 	for name, values := range o.facets(q, found) {
 		for value, want := range values {
-			if got, shown := counts[name][value]; got != want && (shown || len(counts[name]) < maxFacetValues) {
-				o.t.Errorf("facet %s of %q counts %d with %q, want %d", name, text, got, value, want)
+			if got, shown := counts[name][value]; got != want && (shown || len(counts[name]) < search.MaxFacetValues) {
+				o.T.Errorf("facet %s of %q counts %d with %q, want %d", name, text, got, value, want)
 			}
 		}
 	}

@@ -1,4 +1,4 @@
-package postgres
+package search
 
 import (
 	"fmt"
@@ -20,7 +20,7 @@ const (
 // attests is, of an entry e of an image index, the digest of the image that it is
 // an attestation of, as BuildKit writes it; null for all other entries. It is the
 // expression of an index.
-const attests = `CASE WHEN e.annotations ->> 'vnd.docker.reference.type' = 'attestation-manifest' AND e.annotations ->> 'vnd.docker.reference.digest' ~ '^sha256:[0-9a-f]{64}$'
+const Attests = `CASE WHEN e.annotations ->> 'vnd.docker.reference.type' = 'attestation-manifest' AND e.annotations ->> 'vnd.docker.reference.digest' ~ '^sha256:[0-9a-f]{64}$'
 	THEN decode(substr(e.annotations ->> 'vnd.docker.reference.digest', 8), 'hex') END`
 
 // listedC is the manifest that an entry e of an image index lists, if the book has
@@ -32,7 +32,7 @@ const listedC = `CROSS JOIN LATERAL (
 // has selects what a manifest has, as the query language says it, each once: what
 // its referrers are and, of an image index, also what every image in it has that
 // the book holds.
-func has(manifest string) string {
+func Has(manifest string) string {
 	return fmt.Sprintf(`
 		SELECT kind FROM (%[2]s) AS own (kind)
 		UNION
@@ -43,12 +43,12 @@ func has(manifest string) string {
 			) AS image OFFSET 0
 		) AS image CROSS JOIN LATERAL (SELECT DISTINCT kind FROM (%[3]s) AS own (kind)) AS every
 		GROUP BY every.kind, image.images HAVING count(*) = image.images`,
-		manifest, attached(manifest), attached("image"), attests)
+		manifest, attached(manifest), attached("image"), Attests)
 }
 
 // storedHas is what has gives of a manifest that a tag shows, sorted, as its search
 // row has it; null if it has none.
-func storedHas(repository, manifest string) string {
+func StoredHas(repository, manifest string) string {
 	return "(SELECT ARRAY(SELECT substr(fact, 5) FROM unnest(s.facts) AS fact WHERE fact LIKE 'has:%') FROM image_search s WHERE s.repository_id = " +
 		repository + " AND s.manifest_id = " + manifest + ")"
 }
@@ -84,7 +84,7 @@ func attached(manifest string) string {
 			(CASE WHEN position('https://spdx.dev/Document'::bytea IN b.body) > 0 OR position('https://cyclonedx.org/bom'::bytea IN b.body) > 0 THEN 'sbom' END),
 			(CASE WHEN position('https://slsa.dev/provenance'::bytea IN b.body) > 0 THEN 'provenance' END)) AS kind (name)
 		WHERE kind.name IS NOT NULL`,
-		manifest, maxAttached, attests, kindCase("lower(t.name)"), kindCase("substring(said.tag FROM '\\.[a-z]+$')"), maxStatement)
+		manifest, maxAttached, Attests, kindCase("lower(t.name)"), kindCase("substring(said.tag FROM '\\.[a-z]+$')"), maxStatement)
 }
 
 // kindCase is indexer.ReferrerKind of an expression.

@@ -1,4 +1,4 @@
-package postgres
+package search_test
 
 import (
 	"fmt"
@@ -9,41 +9,37 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/portbook/portbook/indexer"
-	"github.com/portbook/portbook/schema/schematest"
+	"github.com/portbook/portbook/indexer/postgres"
+	"github.com/portbook/portbook/indexer/postgres/search"
 )
 
 // A beginning finds the same whether it is spelled out or not: a word alone, one
 // of many, long ones, and letters of several bytes where a long one is cut.
 func TestBeginnings(t *testing.T) {
 	t.Parallel()
-	s := shelf{t, New(schematest.New(t))}
+	s := newShelf(t)
 	long := strings.Repeat("abcdefgh", 10)
 	umlauts := strings.Repeat("ä", 30) + "xyz"
 	names := map[string]string{"a/app": "app", "a/apple": "apple pie", "a/apply": "apply", "b/long": long, "b/longer": long + "x", "c/umlauts": umlauts}
-	for i := range maxSpelled + 5 {
+	for i := range search.MaxSpelled + 5 {
 		names[fmt.Sprint("many/m", i)] = fmt.Sprint("word", i)
 	}
 	for name, text := range names {
-		s.find(name, "v1", made(name, "linux/amd64", 1, 1, "2026-01-01", "org.opencontainers.image.description", text))
+		s.Find(name, "v1", made(name, "linux/amd64", 1, 1, "2026-01-01", "org.opencontainers.image.description", text))
 	}
 	spelled := 0
 	for _, query := range []string{"app", "appl", "apple", "a ap", "pie appl", "word", "word1", "word* many", "many word", "label:org.opencontainers.image.description many w", "word4 m* wo*", "appl* OR pi", long[:20], long[:36], long[:39], long, long + "x", long + "y",
 		strings.Repeat("ä", 5), strings.Repeat("ä", 19), strings.Repeat("ä", 20), umlauts[:len(umlauts)-1], "zzz", "ab"} {
 		q := parsed(t, query)
 		q.Limit = 100
-		with, _ := s.names(func(v *View) (indexer.Results, error) { return v.Search(t.Context(), q) })
-		without, _ := s.names(func(v *View) (indexer.Results, error) {
-			search := newSearch(q)
-			p, err := search.ranked()
-			if err != nil {
+		with, _ := s.Names(func(v *postgres.View) (indexer.Results, error) { return v.Search(t.Context(), q) })
+		without, _ := s.Names(func(v *postgres.View) (indexer.Results, error) {
+			if replaced, err := v.Spelled(t.Context(), q); err != nil {
 				return indexer.Results{}, err
-			}
-			if err := v.spell(t.Context(), search); search.words != newSearch(q).words {
+			} else if replaced {
 				spelled++
-			} else if err != nil {
-				return indexer.Results{}, err
 			}
-			return v.show(t.Context(), search, p)
+			return v.SearchBy(t.Context(), q, "ranked")
 		})
 		slices.Sort(with)
 		slices.Sort(without)

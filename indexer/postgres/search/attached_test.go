@@ -1,4 +1,4 @@
-package postgres
+package search_test
 
 import (
 	"fmt"
@@ -12,7 +12,10 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/postgres"
 	"github.com/portbook/portbook/indexer/postgres/pg"
+	"github.com/portbook/portbook/indexer/postgres/postgrestest"
+	"github.com/portbook/portbook/indexer/postgres/search"
 	"github.com/portbook/portbook/indexer/query"
 	"github.com/portbook/portbook/schema/schematest"
 )
@@ -42,28 +45,18 @@ func with(index indexer.Manifest, entries ...indexer.Entry) indexer.Manifest {
 	return index
 }
 
-// finds fails the test unless a query finds these.
-func (s shelf) finds(query string, want ...string) {
-	s.t.Helper()
-	got, _ := s.names(func(v *View) (indexer.Results, error) { return v.Search(s.t.Context(), parsed(s.t, query)) })
-	slices.Sort(got)
-	if diff := cmp.Diff(want, got); diff != "" {
-		s.t.Errorf("%q (-want +got)\n%s", query, diff)
-	}
-}
-
 // tagsWith fails the test unless a repository says this of its tags.
 func (s shelf) tagsWith(repository string, want indexer.TagsWith) {
-	s.t.Helper()
-	err := s.View(s.t.Context(), func(v *View) error {
-		r, err := v.Repository(s.t.Context(), repository)
+	s.T.Helper()
+	err := s.View(s.T.Context(), func(v *postgres.View) error {
+		r, err := v.Repository(s.T.Context(), repository)
 		if diff := cmp.Diff(want, r.TagsWith); diff != "" {
-			s.t.Errorf("tags of %s (-want +got)\n%s", repository, diff)
+			s.T.Errorf("tags of %s (-want +got)\n%s", repository, diff)
 		}
 		return err
 	})
 	if err != nil {
-		s.t.Error(err)
+		s.T.Error(err)
 	}
 }
 
@@ -72,35 +65,35 @@ func (s shelf) tagsWith(repository string, want indexer.TagsWith) {
 func TestHasIsOfAnImage(t *testing.T) {
 	t.Parallel()
 	const alpine = "library/alpine"
-	s := shelf{t, New(schematest.New(t))}
+	s := newShelf(t)
 	old, now := made(alpine, "linux/amd64", 1, 1, "2020-01-01"), made(alpine, "linux/arm64", 2, 1, "2026-01-01")
-	s.find(alpine, "3.10", old)
-	s.find(alpine, "3.11", now)
-	s.find(alpine, "latest", now)
+	s.Find(alpine, "3.10", old)
+	s.Find(alpine, "3.11", now)
+	s.Find(alpine, "latest", now)
 	signature := referring(old, "application/vnd.dev.cosign.simplesigning.v1+json")
-	s.find(alpine, signature.Digest.String(), signature)
-	s.finds("has:signature", alpine)
-	s.finds("has:referrer", alpine)
-	s.finds("tag:3.10 has:signature", alpine)
-	s.finds("has:signature arch:amd64", alpine)
-	s.finds("tag:3.11 has:signature")
-	s.finds("tag:latest has:signature")
-	s.finds("has:signature arch:arm64")
-	s.finds("has:sbom OR has:attestation")
-	s.finds("-has:signature")
-	s.finds("-has:sbom", alpine)
+	s.Find(alpine, signature.Digest.String(), signature)
+	s.Finds("has:signature", alpine)
+	s.Finds("has:referrer", alpine)
+	s.Finds("tag:3.10 has:signature", alpine)
+	s.Finds("has:signature arch:amd64", alpine)
+	s.Finds("tag:3.11 has:signature")
+	s.Finds("tag:latest has:signature")
+	s.Finds("has:signature arch:arm64")
+	s.Finds("has:sbom OR has:attestation")
+	s.Finds("-has:signature")
+	s.Finds("-has:sbom", alpine)
 	s.tagsWith(alpine, indexer.TagsWith{Of: 3, Signature: 1})
 
 	sbom := referring(now, "application/spdx+json")
-	s.find(alpine, sbom.Digest.String(), sbom)
-	s.finds("tag:latest has:sbom", alpine)
-	s.finds("has:sbom has:signature") // of two images
+	s.Find(alpine, sbom.Digest.String(), sbom)
+	s.Finds("tag:latest has:sbom", alpine)
+	s.Finds("has:sbom has:signature") // of two images
 	s.tagsWith(alpine, indexer.TagsWith{Of: 3, Signature: 1, SBOM: 2})
 
-	s.find(alpine, signature.Digest.String()) // gone
-	s.finds("has:signature")
+	s.Find(alpine, signature.Digest.String()) // gone
+	s.Finds("has:signature")
 	s.tagsWith(alpine, indexer.TagsWith{Of: 3, SBOM: 2})
-	s.find(alpine, "3.11")
+	s.Find(alpine, "3.11")
 	s.tagsWith(alpine, indexer.TagsWith{Of: 2, SBOM: 1})
 }
 
@@ -108,14 +101,14 @@ func TestHasIsOfAnImage(t *testing.T) {
 func TestTagsTellWhatTheyHave(t *testing.T) {
 	t.Parallel()
 	const alpine = "library/alpine"
-	s := shelf{t, New(schematest.New(t))}
+	s := newShelf(t)
 	old, now := made(alpine, "linux/amd64", 1, 1, "2020-01-01"), made(alpine, "linux/arm64", 2, 1, "2026-01-01")
-	s.find(alpine, "3.10", old)
-	s.find(alpine, "latest", now)
+	s.Find(alpine, "3.10", old)
+	s.Find(alpine, "latest", now)
 	signature := referring(old, "application/vnd.dev.cosign.simplesigning.v1+json")
-	s.find(alpine, signature.Digest.String(), signature)
+	s.Find(alpine, signature.Digest.String(), signature)
 	got := map[string][]string{}
-	err := s.View(t.Context(), func(v *View) error {
+	err := s.View(t.Context(), func(v *postgres.View) error {
 		tags, err := v.Tags(t.Context(), alpine, "", 10)
 		for _, tag := range tags {
 			slices.Sort(tag.Has)
@@ -152,25 +145,25 @@ func TestAttachedFollows(t *testing.T) {
 		gone         func(shelf)
 		has          []string
 	}{
-		{"by its subject", func(s shelf) { s.find(name, "v1", subject) }, func(s shelf) { s.find(name, named.Digest.String(), named) },
-			func(s shelf) { s.find(name, named.Digest.String()) }, []string{"referrer", "sbom"}},
-		{"by cosign's tag", func(s shelf) { s.find(name, "v1", subject) }, func(s shelf) { s.find(name, tag+".sig", signature) },
-			func(s shelf) { s.find(name, tag+".sig") }, []string{"referrer", "signature"}},
-		{"by the referrers tag", func(s shelf) { s.find(name, "v1", subject); s.find(name, listed.Digest.String(), listed) }, func(s shelf) { s.find(name, tag, fallback) },
-			func(s shelf) { s.find(name, tag) }, []string{"attestation", "referrer"}},
-		{"by the referrers tag, first", func(s shelf) { s.find(name, "v1", subject); s.find(name, tag, fallback) }, func(s shelf) { s.find(name, listed.Digest.String(), listed) },
-			func(s shelf) { s.find(name, listed.Digest.String()) }, []string{"attestation", "referrer"}},
-		{"beside its image", func(s shelf) { s.find(name, "v1", index, subject) }, func(s shelf) { s.find(name, attestation.Digest.String(), attestation) },
-			func(s shelf) { s.find(name, attestation.Digest.String()) }, []string{"attestation", "provenance", "referrer"}},
-		{"beside its image, all at once", func(s shelf) {}, func(s shelf) { s.find(name, "v1", index, subject, attestation) },
-			func(s shelf) { s.find(name, attestation.Digest.String()) }, []string{"attestation", "provenance", "referrer"}},
-		{"in an index without a tag", func(s shelf) { s.find(name, "v1", subject); s.find(name, attestation.Digest.String(), attestation) }, func(s shelf) { s.find(name, index.Digest.String(), index) },
-			func(s shelf) { s.find(name, index.Digest.String()) }, []string{"attestation", "provenance", "referrer"}},
+		{"by its subject", func(s shelf) { s.Find(name, "v1", subject) }, func(s shelf) { s.Find(name, named.Digest.String(), named) },
+			func(s shelf) { s.Find(name, named.Digest.String()) }, []string{"referrer", "sbom"}},
+		{"by cosign's tag", func(s shelf) { s.Find(name, "v1", subject) }, func(s shelf) { s.Find(name, tag+".sig", signature) },
+			func(s shelf) { s.Find(name, tag+".sig") }, []string{"referrer", "signature"}},
+		{"by the referrers tag", func(s shelf) { s.Find(name, "v1", subject); s.Find(name, listed.Digest.String(), listed) }, func(s shelf) { s.Find(name, tag, fallback) },
+			func(s shelf) { s.Find(name, tag) }, []string{"attestation", "referrer"}},
+		{"by the referrers tag, first", func(s shelf) { s.Find(name, "v1", subject); s.Find(name, tag, fallback) }, func(s shelf) { s.Find(name, listed.Digest.String(), listed) },
+			func(s shelf) { s.Find(name, listed.Digest.String()) }, []string{"attestation", "referrer"}},
+		{"beside its image", func(s shelf) { s.Find(name, "v1", index, subject) }, func(s shelf) { s.Find(name, attestation.Digest.String(), attestation) },
+			func(s shelf) { s.Find(name, attestation.Digest.String()) }, []string{"attestation", "provenance", "referrer"}},
+		{"beside its image, all at once", func(s shelf) {}, func(s shelf) { s.Find(name, "v1", index, subject, attestation) },
+			func(s shelf) { s.Find(name, attestation.Digest.String()) }, []string{"attestation", "provenance", "referrer"}},
+		{"in an index without a tag", func(s shelf) { s.Find(name, "v1", subject); s.Find(name, attestation.Digest.String(), attestation) }, func(s shelf) { s.Find(name, index.Digest.String(), index) },
+			func(s shelf) { s.Find(name, index.Digest.String()) }, []string{"attestation", "provenance", "referrer"}},
 	} {
 		for _, order := range []string{"subject first", "subject last"} {
 			t.Run(test.what+", "+order, func(t *testing.T) {
 				t.Parallel()
-				s := shelf{t, New(schematest.New(t))}
+				s := newShelf(t)
 				steps := []func(shelf){test.before, test.here}
 				if order == "subject last" {
 					slices.Reverse(steps)
@@ -183,11 +176,11 @@ func TestAttachedFollows(t *testing.T) {
 					if slices.Contains(test.has, kind) {
 						want = []string{name}
 					}
-					s.finds("tag:v1 arch:amd64 has:"+kind, want...)
+					s.Finds("tag:v1 arch:amd64 has:"+kind, want...)
 				}
 				test.gone(s)
-				s.finds("tag:v1 arch:amd64", name)
-				s.finds("tag:v1 has:referrer")
+				s.Finds("tag:v1 arch:amd64", name)
+				s.Finds("tag:v1 has:referrer")
 			})
 		}
 	}
@@ -198,27 +191,27 @@ func TestAttachedFollows(t *testing.T) {
 func TestIndexHasWhatEveryImageHas(t *testing.T) {
 	t.Parallel()
 	const name = "team/app"
-	s := shelf{t, New(schematest.New(t))}
+	s := newShelf(t)
 	amd, arm := made(name, "linux/amd64", 1, 1, "2026-01-01"), made(name, "linux/arm64", 2, 1, "2026-01-01")
 	ofAMD, amdEntry := attesting(amd, "https://spdx.dev/Document")
 	ofARM, armEntry := attesting(arm, "https://cyclonedx.org/bom")
 	index := with(listing(name, amd, arm), amdEntry, armEntry)
-	s.find(name, "v1", index, amd, arm, ofAMD)
-	s.finds("tag:v1 has:sbom", name)
-	s.finds("type:index has:sbom")
+	s.Find(name, "v1", index, amd, arm, ofAMD)
+	s.Finds("tag:v1 has:sbom", name)
+	s.Finds("type:index has:sbom")
 	s.tagsWith(name, indexer.TagsWith{Of: 1})
-	s.find(name, ofARM.Digest.String(), ofARM)
-	s.finds("type:index has:sbom has:attestation", name)
+	s.Find(name, ofARM.Digest.String(), ofARM)
+	s.Finds("type:index has:sbom has:attestation", name)
 	s.tagsWith(name, indexer.TagsWith{Of: 1, SBOM: 1, Attestation: 1})
-	s.find(name, ofAMD.Digest.String()) // gone
+	s.Find(name, ofAMD.Digest.String()) // gone
 	s.tagsWith(name, indexer.TagsWith{Of: 1})
 
 	signature := referring(index, "application/vnd.cncf.notary.signature")
-	s.find(name, signature.Digest.String(), signature)
+	s.Find(name, signature.Digest.String(), signature)
 	s.tagsWith(name, indexer.TagsWith{Of: 1, Signature: 1})
-	s.finds("has:signature type:index", name)
-	s.finds("has:signature arch:arm64") // it names the index
-	s.find(name, "sha256-"+index.Digest.Encoded()+".sig", referring(signature, "application/vnd.cncf.notary.signature"))
+	s.Finds("has:signature type:index", name)
+	s.Finds("has:signature arch:arm64") // it names the index
+	s.Find(name, "sha256-"+index.Digest.Encoded()+".sig", referring(signature, "application/vnd.cncf.notary.signature"))
 	s.tagsWith(name, indexer.TagsWith{Of: 1, Signature: 1}) // a tag of a referrer is not counted
 }
 
@@ -226,7 +219,7 @@ func TestIndexHasWhatEveryImageHas(t *testing.T) {
 func TestSizeOfIndexFollows(t *testing.T) {
 	t.Parallel()
 	const name = "team/app"
-	s := shelf{t, New(schematest.New(t))}
+	s := newShelf(t)
 	var images []indexer.Manifest
 	for i := range 3 {
 		images = append(images, made(name, fmt.Sprint("linux/arch", i), 1<<(10*i), 1, "2026-01-01"))
@@ -234,21 +227,21 @@ func TestSizeOfIndexFollows(t *testing.T) {
 	index, sparse := listing(name, images...), listing(name, images[0], images[2])
 	size := func(want int64) {
 		t.Helper()
-		s.finds(fmt.Sprint("tag:v1 type:index size:", want), name)
-		if got := s.rows("SELECT size FROM repository_search"); int64(got) != want {
+		s.Finds(fmt.Sprint("tag:v1 type:index size:", want), name)
+		if got := s.Rows("SELECT size FROM repository_search"); int64(got) != want {
 			t.Errorf("the size of the repository is %d, want %d", got, want)
 		}
 	}
-	s.find(name, "v1", index)
-	s.find(name, "v0", sparse)
+	s.Find(name, "v1", index)
+	s.Find(name, "v0", sparse)
 	size(0)
-	s.find(name, images[1].Digest.String(), images[1])
+	s.Find(name, images[1].Digest.String(), images[1])
 	size(1 << 10)
-	s.find(name, images[0].Digest.String(), images[0])
-	s.find(name, images[2].Digest.String(), images[2])
+	s.Find(name, images[0].Digest.String(), images[0])
+	s.Find(name, images[2].Digest.String(), images[2])
 	size(1 + 1<<10 + 1<<20)
-	s.finds(fmt.Sprint("tag:v0 type:index size:", 1+1<<20), name)
-	s.find(name, images[2].Digest.String()) // gone
+	s.Finds(fmt.Sprint("tag:v0 type:index size:", 1+1<<20), name)
+	s.Find(name, images[2].Digest.String()) // gone
 	size(1 + 1<<10)
 }
 
@@ -257,7 +250,7 @@ func TestSizeOfIndexFollows(t *testing.T) {
 func TestManyIndexesAreLeft(t *testing.T) {
 	t.Parallel()
 	const name, indexes, entries = "team/app", 30, 1000
-	s := shelf{t, New(schematest.New(t))}
+	s := newShelf(t)
 	image := made(name, "linux/amd64", 7, 1, "2026-01-01")
 	for i := range indexes {
 		index := with(listing(name, image))
@@ -266,12 +259,12 @@ func TestManyIndexesAreLeft(t *testing.T) {
 		}
 		index.Body = fmt.Appendf(nil, "index %d", i)
 		index.Digest = digest.FromBytes(index.Body)
-		s.find(name, fmt.Sprint("v", i), index)
+		s.Find(name, fmt.Sprint("v", i), index)
 	}
-	s.find(name, image.Digest.String(), image)
-	right := func() int { return s.rows("SELECT count(*) FROM image_search WHERE size = 7 AND layers IS NULL") }
-	if n := right(); n != maxListing/entries {
-		t.Errorf("%d indexes were made again with the push, want %d", n, maxListing/entries)
+	s.Find(name, image.Digest.String(), image)
+	right := func() int { return s.Rows("SELECT count(*) FROM image_search WHERE size = 7 AND layers IS NULL") }
+	if n := right(); n != search.MaxListing/entries {
+		t.Errorf("%d indexes were made again with the push, want %d", n, search.MaxListing/entries)
 	}
 	if n, err := s.Reform(t.Context()); n != 1 || err != nil {
 		t.Errorf("%d repositories are left to the leader: %v", n, err)
@@ -287,27 +280,27 @@ func TestManyIndexesAreLeft(t *testing.T) {
 func TestTagsOfAnIndexStandOnce(t *testing.T) {
 	t.Parallel()
 	const name = "team/app"
-	s := shelf{t, New(schematest.New(t))}
+	s := newShelf(t)
 	var images []indexer.Manifest
 	for i := range 5 {
 		images = append(images, made(name, fmt.Sprint("linux/arch", i), 1, 1, "2026-01-01"))
 	}
 	index := listing(name, images...)
-	s.find(name, "v0", append([]indexer.Manifest{index}, images...)...)
-	s.find(name, "own", images[0])
+	s.Find(name, "v0", append([]indexer.Manifest{index}, images...)...)
+	s.Find(name, "own", images[0])
 	for i := range 20 {
-		s.find(name, fmt.Sprint("v", i), index)
+		s.Find(name, fmt.Sprint("v", i), index)
 	}
-	if n := s.rows("SELECT sum(cardinality(tags)) FROM image_search"); n != 21 {
+	if n := s.Rows("SELECT sum(cardinality(tags)) FROM image_search"); n != 21 {
 		t.Errorf("21 tags stand %d times in the rows of images", n)
 	}
-	s.finds("tag:v19 arch:arch4", name)
-	s.finds("tag:v1? arch:arch4", name)
-	s.finds("tag:own arch:arch0", name)
-	s.finds("tag:own arch:arch4")
-	s.finds("tag:o* arch:arch4")
+	s.Finds("tag:v19 arch:arch4", name)
+	s.Finds("tag:v1? arch:arch4", name)
+	s.Finds("tag:own arch:arch0", name)
+	s.Finds("tag:own arch:arch4")
+	s.Finds("tag:o* arch:arch4")
 	of := func(tags ...string) (n int) {
-		for _, r := range s.images(query.Images{{Field: query.FieldTag, Op: query.OpEquals, Values: tags}}) {
+		for _, r := range s.Images(query.Images{{Field: query.FieldTag, Op: query.OpEquals, Values: tags}}) {
 			n += len(r.Images)
 			for _, l := range r.Lists {
 				n += len(l.Images)
@@ -318,16 +311,16 @@ func TestTagsOfAnIndexStandOnce(t *testing.T) {
 	if n := of("v7", "v8"); n != len(images) {
 		t.Errorf("%d images are shown by a tag of the index, want %d", n, len(images))
 	}
-	s.find(name, "v19") // gone
-	s.finds("tag:v19 arch:arch4")
-	s.finds("tag:v18 arch:arch4", name)
+	s.Find(name, "v19") // gone
+	s.Finds("tag:v19 arch:arch4")
+	s.Finds("tag:v18 arch:arch4", name)
 }
 
 // The tag that speaks for a repository is latest, else the highest version, else
 // what moved last, and never one that keeps a referrer.
 func TestLeadingTag(t *testing.T) {
 	t.Parallel()
-	s := shelf{t, New(schematest.New(t))}
+	s := newShelf(t)
 	attached := "sha256-" + strings.Repeat("0a", 32)
 	for i, test := range []struct {
 		pushed []string // one after the other
@@ -350,36 +343,36 @@ func TestLeadingTag(t *testing.T) {
 	} {
 		name := fmt.Sprint("team/app-", i)
 		for j, tag := range test.pushed {
-			s.find(name, tag, made(name, "linux/amd64", int64(j), 1, "2026-01-01", "tag", tag))
+			s.Find(name, tag, made(name, "linux/amd64", int64(j), 1, "2026-01-01", "tag", tag))
 		}
 		s.leads(name, test.want)
 	}
 	many := func(from, to int) {
 		for i := from; i < to; i++ {
-			s.find("team/many", fmt.Sprint("1.", i), made("team/many", "linux/amd64", int64(i), 1, "2026-01-01"))
+			s.Find("team/many", fmt.Sprint("1.", i), made("team/many", "linux/amd64", int64(i), 1, "2026-01-01"))
 		}
 	}
 	many(0, 5)
 	s.leads("team/many", "1.4")
-	s.find("team/many", "latest", made("team/many", "linux/amd64", 3, 1, "2026-01-01"))
+	s.Find("team/many", "latest", made("team/many", "linux/amd64", 3, 1, "2026-01-01"))
 	s.leads("team/many", "latest")
-	s.find("team/many", "latest")
+	s.Find("team/many", "latest")
 	s.leads("team/many", "1.4")
-	s.find("team/many", "1.4")
+	s.Find("team/many", "1.4")
 	s.leads("team/many", "1.3")
 }
 
 func (s shelf) leads(repository, want string) {
-	s.t.Helper()
-	err := s.View(s.t.Context(), func(v *View) error {
-		r, err := v.Repository(s.t.Context(), repository)
+	s.T.Helper()
+	err := s.View(s.T.Context(), func(v *postgres.View) error {
+		r, err := v.Repository(s.T.Context(), repository)
 		if err != nil || r.Leading != want {
-			s.t.Errorf("%s: %q leads, want %q (%v)", repository, r.Leading, want, err)
+			s.T.Errorf("%s: %q leads, want %q (%v)", repository, r.Leading, want, err)
 		}
 		return err
 	})
 	if err != nil {
-		s.t.Error(err)
+		s.T.Error(err)
 	}
 }
 
@@ -387,7 +380,7 @@ func (s shelf) leads(repository, want string) {
 // whatever is pushed, moved, attached and deleted, in whatever order.
 func TestRowsFollow(t *testing.T) {
 	t.Parallel()
-	s := shelf{t, New(schematest.New(t))}
+	s := newShelf(t)
 	random := rand.New(rand.NewPCG(5, 6))
 	const name = "team/app"
 	var images []indexer.Manifest
@@ -416,33 +409,33 @@ func TestRowsFollow(t *testing.T) {
 	for i := range 250 {
 		switch random.IntN(6) {
 		case 0:
-			s.find(name, tag()) // gone
+			s.Find(name, tag()) // gone
 		case 1:
-			s.find(name, pick().Digest.String())
+			s.Find(name, pick().Digest.String())
 		case 2, 3:
 			m := pick()
-			s.find(name, m.Digest.String(), m)
+			s.Find(name, m.Digest.String(), m)
 		default:
-			s.find(name, tag(), pick())
+			s.Find(name, tag(), pick())
 		}
-		kept, err := pg.Column[string](t.Context(), s.pool, rows)
+		kept, err := pg.Column[string](t.Context(), s.Pool, rows)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.pool.Exec(t.Context(), "UPDATE repository_search SET form = 0"); err != nil {
+		if _, err := s.Pool.Exec(t.Context(), "UPDATE repository_search SET form = 0"); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := s.Reform(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		whole, err := pg.Column[string](t.Context(), s.pool, rows)
+		whole, err := pg.Column[string](t.Context(), s.Pool, rows)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if diff := cmp.Diff(whole, kept); diff != "" {
 			t.Fatalf("after %d changes (-whole +kept)\n%s", i+1, diff)
 		}
-		signed += s.rows("SELECT COALESCE(sum(signature_tags + sbom_tags + attestation_tags), 0) FROM repository_search")
+		signed += s.Rows("SELECT COALESCE(sum(signature_tags + sbom_tags + attestation_tags), 0) FROM repository_search")
 	}
 	if signed < 50 {
 		t.Errorf("of all states together %d tags had something: too few to tell", signed)
@@ -453,23 +446,23 @@ func TestRowsFollow(t *testing.T) {
 // of before has stored it.
 func TestImagesThatReferGetTheirType(t *testing.T) {
 	t.Parallel()
-	s := shelf{t, New(schematest.New(t))}
+	s := newShelf(t)
 	subject := made("team/app", "linux/amd64", 1, 1, "2026-01-01")
-	s.find("team/app", "v1", subject)
+	s.Find("team/app", "v1", subject)
 	for i, mediaType := range []string{"application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"} {
 		m := made("team/app", "linux/arm64", 1, 1, "2026-01-01")
 		m.Subject, m.Body = subject.Digest, fmt.Appendf(nil, `{"config":{"mediaType":%q}}`, mediaType)
 		m.Digest = digest.FromBytes(m.Body)
-		s.find("team/app", fmt.Sprint("refers", i), m)
-		s.finds("type:" + mediaType)
+		s.Find("team/app", fmt.Sprint("refers", i), m)
+		s.Finds("type:" + mediaType)
 	}
-	if _, err := s.pool.Exec(t.Context(), "UPDATE repository_search SET form = 2"); err != nil {
+	if _, err := s.Pool.Exec(t.Context(), "UPDATE repository_search SET form = 2"); err != nil {
 		t.Fatal(err)
 	}
-	s.lead()
-	s.finds("type:application/vnd.oci.image.config.v1+json tag:refers0", "team/app")
-	s.finds("type:application/vnd.docker.container.image.v1+json tag:refers1", "team/app")
-	s.finds("type:application/vnd.docker.container.image.v1+json tag:refers0")
+	s.Lead()
+	s.Finds("type:application/vnd.oci.image.config.v1+json tag:refers0", "team/app")
+	s.Finds("type:application/vnd.docker.container.image.v1+json tag:refers1", "team/app")
+	s.Finds("type:application/vnd.docker.container.image.v1+json tag:refers0")
 }
 
 // To see what the images of an index have takes work in proportion to their
@@ -479,13 +472,13 @@ func TestLargeIndexIsLinear(t *testing.T) {
 	t.Parallel()
 	const name, entries = "team/large", 300
 	pool := schematest.New(t)
-	s := shelf{t, New(pool)}
+	s := shelf{postgrestest.On(t, pool)}
 	images := make([]indexer.Manifest, entries)
 	for i := range images {
 		images[i] = made(name, "linux/amd64", int64(i), 1, "2026-01-01")
 	}
 	index := listing(name, images...)
-	s.find(name, "latest", append([]indexer.Manifest{index}, images...)...)
+	s.Find(name, "latest", append([]indexer.Manifest{index}, images...)...)
 
 	tx, err := pool.Begin(t.Context())
 	if err != nil {
@@ -504,7 +497,7 @@ func TestLargeIndexIsLinear(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := rowsRead()
-	if _, err := tx.Exec(t.Context(), imagesOf(touchedManifests(true), true), []int32{repository}, [][]byte{pg.DigestBytes(index.Digest)}, []bool{true}); err != nil {
+	if _, err := tx.Exec(t.Context(), search.ImagesOf(search.TouchedManifests(true), true), []int32{repository}, [][]byte{pg.DigestBytes(index.Digest)}, []bool{true}); err != nil {
 		t.Fatal(err)
 	}
 	if rows, most := rowsRead()-before, 50*entries; rows > most {

@@ -1,0 +1,67 @@
+package search
+
+import (
+	"context"
+
+	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/postgres/pg"
+	"github.com/portbook/portbook/indexer/query"
+)
+
+const (
+	MaxFacetValues     = maxFacetValues
+	MaxImageBytes      = maxImageBytes
+	MaxKeys            = maxKeys
+	MaxLabelKeys       = maxLabelKeys
+	MaxListing         = maxListing
+	MaxRepositoryBytes = maxRepositoryBytes
+	MaxSpelled         = maxSpelled
+	MaxTerm            = maxTerm
+	MaxValues          = maxValues
+)
+
+var (
+	Compare          = compare
+	ImageCondition   = condition
+	ImagesOf         = imagesOf
+	NotDerived       = notDerived
+	TermsOf          = termsOf
+	TouchedManifests = touchedManifests
+)
+
+// DB returns the transaction of a reader.
+func (rd *Reader) DB() pg.Querier { return rd.db }
+
+// Ways returns the names of the ways in which a query can be executed, and "Search"
+// for the one that Search chooses.
+func Ways(q query.Query) []string {
+	if newSearch(q).words == "" {
+		return []string{"Search", "sorted", "walked"}
+	}
+	return []string{"Search", "ranked", "sorted", "walked"}
+}
+
+// SearchBy is Search in one of the Ways.
+func (rd *Reader) SearchBy(ctx context.Context, q query.Query, way string) (indexer.Results, error) {
+	plan := map[string]func(*search) (page, error){
+		"ranked": (*search).ranked,
+		"sorted": func(s *search) (page, error) { return s.sorted(nil) },
+		"walked": (*search).walked,
+	}[way]
+	if plan == nil {
+		return rd.Search(ctx, q)
+	}
+	s := newSearch(q)
+	p, err := plan(s)
+	if err != nil {
+		return indexer.Results{}, err
+	}
+	return rd.show(ctx, s, p)
+}
+
+// Spelled reports whether the words of a query are replaced by those that begin so.
+func (rd *Reader) Spelled(ctx context.Context, q query.Query) (bool, error) {
+	s := newSearch(q)
+	err := rd.spell(ctx, s)
+	return s.words != newSearch(q).words, err
+}

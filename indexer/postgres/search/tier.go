@@ -1,0 +1,56 @@
+package search
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/portbook/portbook/indexer/postgres/pg"
+)
+
+// How many repositories the first two tiers hold. A search goes through one
+// after the other: the bitmap of a common word takes no time over 2,000 rows, a
+// millisecond over 40,000 and 70 over a million (measured).
+const (
+	tier0 = 2000
+	tier1 = 38_000
+)
+
+// A Place is a repository and the tier that its search row should be in.
+type Place struct {
+	RepositoryID int32
+	Tier         int16
+}
+
+// Misplaced returns the repositories whose search rows are in another tier than
+// they should be.
+func Misplaced(ctx context.Context, db pg.Querier) ([]Place, error) {
+	const q = `
+		WITH best AS MATERIALIZED (
+			SELECT repository_id, row_number() OVER (ORDER BY pulls DESC, updated_at DESC, repository_id DESC) AS place
+			FROM repository_search ORDER BY pulls DESC, updated_at DESC, repository_id DESC LIMIT $1::int + $2::int
+		), wanted AS (
+			SELECT s.repository_id, s.tier AS now, CASE WHEN b.place <= $1::int THEN 0 WHEN b.place IS NOT NULL THEN 1 ELSE 2 END AS tier
+			FROM repository_search s LEFT JOIN best b USING (repository_id)
+		)
+		SELECT repository_id, tier FROM wanted WHERE now <> tier ORDER BY tier, repository_id`
+	return pg.Collect[Place](ctx, db, q, tier0, tier1)
+}
+
+// Move moves search rows to their tiers, and returns how many it moved. Rows that
+// another transaction has locked stay where they are.
+func Move(ctx context.Context, tx pgx.Tx, places []Place) (int, error) {
+	ids, tiers := make([]int32, len(places)), make([]int16, len(places))
+	for i, p := range places {
+		ids[i], tiers[i] = p.RepositoryID, p.Tier
+	}
+	const q = `
+		WITH free AS (
+			SELECT s.repository_id, wanted.tier FROM unnest($1::int[], $2::smallint[]) AS wanted (repository_id, tier)
+			JOIN repository_search s USING (repository_id) WHERE s.tier <> wanted.tier
+			ORDER BY s.repository_id FOR NO KEY UPDATE OF s SKIP LOCKED
+		)
+		UPDATE repository_search s SET tier = free.tier FROM free WHERE s.repository_id = free.repository_id`
+	moved, err := tx.Exec(ctx, q, ids, tiers)
+	return int(moved.RowsAffected()), err
+}

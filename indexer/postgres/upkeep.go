@@ -1,0 +1,81 @@
+package postgres
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/portbook/portbook/indexer/postgres/pg"
+	"github.com/portbook/portbook/indexer/postgres/search"
+)
+
+// refresh brings the search rows of the changed repositories up to date.
+func (a *application) refresh() error {
+	ids := a.changedIDs()
+	if len(ids) == 0 {
+		return nil
+	}
+	return search.Refresh(a.ctx, a.tx, search.Change{Repositories: ids, Touched: a.touched, Linked: a.linked, Tier: a.tier})
+}
+
+// Reform makes search rows again that a program of another form wrote, and returns
+// how many repositories it did. It is called until that is 0.
+func (s *Store) Reform(ctx context.Context) (n int, err error) {
+	n, _, err = s.ReformAfter(ctx, "")
+	return n, err
+}
+
+// ReformAfter is Reform for repositories after one in order of name; last is the
+// last that it did. A caller that continues from there reads no row twice, which
+// would take minutes for a million.
+func (s *Store) ReformAfter(ctx context.Context, after string) (n int, last string, err error) {
+	err = s.beginAs(ctx, beginPlanned, func(tx pgx.Tx, c cluster) error {
+		if n, last, err = search.Reform(ctx, tx, after); err != nil || n == 0 {
+			return err
+		}
+		return bump(ctx, tx, c)
+	})
+	return n, last, pg.Wrap("reform search rows", err)
+}
+
+// retierBatch is how many search rows one transaction moves to another tier:
+// 100, some 50 ms, for which pushes to the same repositories wait.
+const retierBatch = 100
+
+// Retier decides again which repositories are searched first, and returns how many
+// it moved. A row that a push has locked stays where it is until the next time. It
+// holds the numbers of the rows to be moved in memory, at most all.
+func (s *Store) Retier(ctx context.Context) (moved int, err error) {
+	places, err := search.Misplaced(ctx, s.pool)
+	for err == nil && len(places) > 0 {
+		batch := places[:min(len(places), retierBatch)]
+		places = places[len(batch):]
+		var n int
+		n, err = s.moveTiers(ctx, batch)
+		moved += n
+	}
+	return moved, pg.Wrap("tiers", err)
+}
+
+func (s *Store) moveTiers(ctx context.Context, places []search.Place) (n int, err error) {
+	err = s.begin(ctx, func(tx pgx.Tx, c cluster) error {
+		if n, err = search.Move(ctx, tx, places); err != nil || n == 0 {
+			return err
+		}
+		return bump(ctx, tx, c)
+	})
+	return n, err
+}
+
+// Vocabulary finds the words of names again, by which misspelt ones are mended, and
+// returns how many differ from what was stored. It reads the search rows of all
+// repositories once (5 s for a million) and holds no lock that anybody waits for.
+func (s *Store) Vocabulary(ctx context.Context) (n int, err error) {
+	err = s.begin(ctx, func(tx pgx.Tx, c cluster) error {
+		if n, err = search.WriteVocabulary(ctx, tx); err != nil || n == 0 {
+			return err
+		}
+		return bump(ctx, tx, c)
+	})
+	return n, pg.Wrap("vocabulary", err)
+}
