@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// shownCommands gives what the buttons of a page copy into a shell.
+// shownCommands returns the commands that the buttons of a page copy.
 func shownCommands(t *testing.T, addr, path string) (lines []string) {
 	t.Helper()
 	status, body := page(t, addr, path)
@@ -24,8 +24,8 @@ func shownCommands(t *testing.T, addr, path string) (lines []string) {
 	return lines
 }
 
-// What a page shows to be pasted into a shell works as it stands, by plain http,
-// with clients that nobody has configured.
+// The commands that a page shows work unchanged over plain HTTP with clients that are
+// not configured.
 func TestShownCommands(t *testing.T) {
 	need(t, "podman", "skopeo", "docker")
 	addr := portbook(t)
@@ -50,18 +50,19 @@ func TestShownCommands(t *testing.T) {
 		}
 	}
 	if os.Geteuid() != 0 {
-		t.Log("docker pull is left out: only root can start a docker daemon")
+		t.Log("docker pull is skipped: only root can start a docker daemon")
 		return
 	}
-	// SECURE: no daemon.json names the registry, and a page says that none has to
-	// where it is on this machine.
+	// With SECURE, daemon.json does not name the registry. The page says that this is
+	// not necessary for a registry on the same machine.
 	if err := accept(t, "docker_run.sh", []string{"SECURE=1"}, append([]string{addr}, tools["docker"]...)...); err != nil {
 		t.Error(err)
 	}
 }
 
-// clientEnviron has clients keep what they pull in a folder of the test's, in the
-// form that needs nothing of the kernel, and begin there.
+// clientEnviron returns arguments of env for clients: they run and store what they
+// pull in a temporary directory, with the storage driver vfs, which works in
+// containers.
 func clientEnviron(t *testing.T) []string {
 	t.Helper()
 	dir := t.TempDir()

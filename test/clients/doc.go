@@ -1,7 +1,6 @@
-// Package clients is the road test: it starts the whole of Portbook as `make up`
-// does, and lets the clients that people really use push to it, search it,
-// install from it and delete. It holds tests only.
+// Package clients tests Portbook, started as `make up` does, with the real clients:
+// they push, search, install and delete. It has tests only.
 //
-// accept has the scripts that run a client and say whether it printed what was
-// expected; they are of use by hand too.
+// The scripts in accept run one client each and check its output. They can be run by
+// hand too.
 package clients

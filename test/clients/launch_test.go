@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// dataDir is a folder that servers can reach which run as somebody else:
-// t.TempDir is below a directory of mode 0700.
+// dataDir returns a new directory that servers of another user can reach. t.TempDir is
+// below a directory of mode 0700.
 func dataDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "portbook-clients-")
@@ -21,7 +21,7 @@ func dataDir(t *testing.T) string {
 	return dir
 }
 
-// launch starts a system of the test's own.
+// launch starts a system for one test.
 func launch(t *testing.T, addr, data string, args ...string) *system {
 	t.Helper()
 	s, err := start(addr, data, args...)
@@ -36,9 +36,9 @@ func launch(t *testing.T, addr, data string, args ...string) *system {
 	return s
 }
 
-// The second start must find what the first one kept: images, book, password.
-// It must not push the samples again, which would move a tag back and forth.
-// Both run beside the system of the other tests.
+// A second start finds the images, the database and the password of the first. It does
+// not push the samples again, which would move a tag. Another system runs at the same
+// time.
 func TestSecondStart(t *testing.T) {
 	need(t, "skopeo")
 	other := portbook(t)
@@ -58,14 +58,14 @@ func TestSecondStart(t *testing.T) {
 	wantFound(t, addr, "kept", hit{"me/kept", want})
 	wantPage(t, addr, "/v2/me/kept/tags/list", http.StatusOK, `["1"]`)
 	if got := search(t, addr, "cargo"); slices.ContainsFunc(got, func(h hit) bool { return h.Name == "samples/cargo" }) {
-		t.Errorf("the sample that was deleted is back: %v", got)
+		t.Errorf("the second start pushed the deleted sample again: %v", got)
 	}
 	if got := search(t, other, "kept"); len(got) != 0 {
-		t.Errorf("the system beside it finds %v", got)
+		t.Errorf("the other system finds %v", got)
 	}
 }
 
-// Without samples the registry is empty.
+// With -samples no, the registry is empty.
 func TestNoSamples(t *testing.T) {
 	s := launch(t, freeAddress(t), dataDir(t), "-samples", "no")
 	if got := search(t, s.addr, ""); len(got) != 0 {
@@ -73,7 +73,7 @@ func TestNoSamples(t *testing.T) {
 	}
 }
 
-// What cannot work is refused before anything is started, with a remedy.
+// make up refuses wrong settings before it starts anything, and names a remedy.
 func TestRefusals(t *testing.T) {
 	addr := portbook(t)
 	for _, test := range []struct{ name, addr, data, want string }{
@@ -91,7 +91,7 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// No secret is printed, nor readable by others.
+// Secrets are not printed, and only their owner can read their files.
 func TestSecrets(t *testing.T) {
 	portbook(t)
 	for _, name := range []string{"events-token", "postgres/password"} {

@@ -13,10 +13,10 @@ import (
 	"testing"
 )
 
-// A hit is what search says of a repository.
+// A hit is a result of a search.
 type hit struct{ Name, Description string }
 
-// search asks as docker does.
+// search searches as docker does.
 func search(t *testing.T, addr, term string) []hit {
 	t.Helper()
 	status, body := page(t, addr, "/v1/search?n=100&q="+url.QueryEscape(term))
@@ -27,7 +27,7 @@ func search(t *testing.T, addr, term string) []hit {
 	return answer.Results
 }
 
-// wantFound waits until a search finds a repository with this description.
+// wantFound waits until a search finds want.
 func wantFound(t *testing.T, addr, term string, want hit) {
 	t.Helper()
 	eventually(t, func() error {
@@ -38,7 +38,7 @@ func wantFound(t *testing.T, addr, term string, want hit) {
 	})
 }
 
-// wantGone waits until a search does not find a repository any more.
+// wantGone waits until a search no longer finds a repository.
 func wantGone(t *testing.T, addr, term, name string) {
 	t.Helper()
 	eventually(t, func() error {
@@ -50,7 +50,7 @@ func wantGone(t *testing.T, addr, term, name string) {
 	})
 }
 
-// wantPage waits until a page has this status and holds a text.
+// wantPage waits until a page has a status and contains a text.
 func wantPage(t *testing.T, addr, path string, status int, text string) {
 	t.Helper()
 	eventually(t, func() error {
@@ -62,8 +62,8 @@ func wantPage(t *testing.T, addr, path string, status int, text string) {
 	})
 }
 
-// wantClients lets the real docker and podman search, once search is known to
-// find it: they are slow.
+// wantClients checks that the real docker and podman find want. They are slow, so it
+// first waits until search finds it.
 func wantClients(t *testing.T, addr, term string, want hit) {
 	t.Helper()
 	wantFound(t, addr, term, want)
@@ -75,7 +75,7 @@ func wantClients(t *testing.T, addr, term string, want hit) {
 		t.Error(err)
 	}
 	if os.Geteuid() != 0 {
-		t.Log("docker search is left out: only root can start a docker daemon")
+		t.Log("docker search is skipped: only root can start a docker daemon")
 		return
 	}
 	if err := accept(t, "docker_search.sh", settings, addr, term, want.Name); err != nil {
@@ -83,15 +83,14 @@ func wantClients(t *testing.T, addr, term string, want hit) {
 	}
 }
 
-// copyImage copies within the registry, or from a layout, as skopeo does.
+// copyImage copies an image with skopeo.
 func copyImage(t *testing.T, from, to string) {
 	t.Helper()
 	run(t, "skopeo", "copy", "--quiet", "--src-tls-verify=false", "--dest-tls-verify=false", from, to)
 }
 
-// A repository of everything that a registry may hold, pushed byte for byte:
-// indexes for several platforms, attestations, artifacts that refer to others,
-// tags with odd names. None of it may keep the rest from being found.
+// Every tag of a repository with all kinds of content has a page: indexes for several
+// platforms, attestations, referrers, and tags with odd names.
 func TestRepositoryOfEverything(t *testing.T) {
 	need(t, "python3", "podman", "docker")
 	addr := portbook(t)
@@ -104,7 +103,7 @@ func TestRepositoryOfEverything(t *testing.T) {
 	}
 }
 
-// moduleDir is where Go keeps the source of a module.
+// moduleDir returns the directory with the source of a module.
 func moduleDir(t *testing.T, module string) string {
 	t.Helper()
 	var answer struct{ Dir string }
@@ -115,7 +114,7 @@ func moduleDir(t *testing.T, module string) string {
 	return answer.Dir
 }
 
-// tags are the names that a layout gives to its manifests.
+// tags returns the tags of a layout.
 func tags(t *testing.T, layout string) []string {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join(layout, "index.json"))
@@ -135,15 +134,16 @@ func tags(t *testing.T, layout string) []string {
 		}
 	}
 	if len(names) < 10 {
-		t.Fatalf("the layout has the tags %v, want some twenty", names)
+		t.Fatalf("the layout has the tags %v, want at least 10", names)
 	}
 	return names
 }
 
-// An image as people make them: from a Debian package, with labels.
+// An image that buildah builds from a Debian package is found by its name and its
+// labels.
 func TestBuiltImage(t *testing.T) {
 	need(t, "buildah", "apt-get", "dpkg-deb", "podman", "docker")
-	needRoot(t, "buildah copies files of root")
+	needRoot(t, "buildah copies files that belong to root")
 	addr := portbook(t)
 	const description = "Tiny utilities in one file"
 	build(t, addr+"/debian/busybox:1", debianPackage(t, "busybox-static"), description)
@@ -152,22 +152,22 @@ func TestBuiltImage(t *testing.T) {
 	wantPage(t, addr, "/r/debian/busybox:1", http.StatusOK, description)
 }
 
-// debianPackage downloads and unpacks a package.
+// debianPackage downloads and unpacks a package, and returns the directory.
 func debianPackage(t *testing.T, name string) string {
 	t.Helper()
 	dir := t.TempDir()
-	// apt-get downloads into the working directory.
+	// apt-get downloads to the working directory.
 	run(t, "sh", "-c", `cd "$1" && apt-get -q download "$2" && dpkg-deb -x "$2"_*.deb root`, "sh", dir, name)
 	return filepath.Join(dir, "root")
 }
 
-// build makes an image of a directory and pushes it.
+// build builds an image from a directory and pushes it.
 func build(t *testing.T, image, dir, description string) {
 	t.Helper()
 	storage := t.TempDir()
 	buildah := func(args ...string) {
 		t.Helper()
-		// vfs needs nothing of the kernel, and works in a container.
+		// vfs works in a container.
 		run(t, "buildah", append([]string{"--storage-driver=vfs", "--root=" + storage + "/root", "--runroot=" + storage + "/run"}, args...)...)
 	}
 	buildah("from", "--name=c", "scratch")
@@ -180,8 +180,8 @@ func build(t *testing.T, image, dir, description string) {
 	buildah("rmi", "--all", "--force")
 }
 
-// A flatpak is listed, is installed from the same address, changes with its tag
-// and goes with it.
+// flatpak lists and installs an app from one address. When the tag moves or is
+// deleted, the list changes.
 func TestFlatpak(t *testing.T) {
 	need(t, "flatpak", "dbus-run-session", "skopeo")
 	addr := portbook(t)
@@ -204,7 +204,7 @@ func TestFlatpak(t *testing.T) {
 	wantPage(t, addr, "/r"+app, http.StatusNotFound, "")
 }
 
-// makeFlatpak builds an app and its runtime, and gives the app's ref.
+// makeFlatpak builds an app and its runtime, and returns the app's ref.
 func makeFlatpak(t *testing.T, dir, name, id string) string {
 	t.Helper()
 	run(t, "bash", "accept/make_flatpak_oci.sh", filepath.Join(dir, name), id)
@@ -212,8 +212,8 @@ func makeFlatpak(t *testing.T, dir, name, id string) string {
 	return "app/" + id + "/" + arch + "/stable"
 }
 
-// wantUnlisted waits until flatpak lists a ref no more. That it lists at all
-// shows in the error: any other one is a failure of the listing.
+// wantUnlisted waits until flatpak no longer lists a ref. It fails if flatpak cannot
+// list at all.
 func wantUnlisted(t *testing.T, addr, ref string) {
 	t.Helper()
 	eventually(t, func() error {
@@ -228,7 +228,7 @@ func wantUnlisted(t *testing.T, addr, ref string) {
 	})
 }
 
-// What a tag said before it was moved, and what was deleted, must not be found.
+// After a tag moves, search shows the new image; after it is deleted, none.
 func TestRetagAndDelete(t *testing.T) {
 	need(t, "skopeo", "podman", "docker")
 	addr := portbook(t)
@@ -257,7 +257,7 @@ func TestRetagAndDelete(t *testing.T) {
 	}
 }
 
-// describe is the description under which search shows a repository.
+// describe returns the description of a repository in search results.
 func describe(t *testing.T, addr, repository string) string {
 	t.Helper()
 	for _, h := range search(t, addr, filepath.Base(repository)) {
@@ -269,7 +269,7 @@ func describe(t *testing.T, addr, repository string) string {
 	return ""
 }
 
-// digest is what the registry says that a tag points at.
+// digest returns the digest of an image in the registry.
 func digest(t *testing.T, addr, image string) string {
 	t.Helper()
 	return strings.TrimSpace(run(t, "skopeo", "inspect", "--tls-verify=false", "--format={{.Digest}}", "docker://"+addr+image))

@@ -16,19 +16,19 @@ import (
 	"time"
 )
 
-// root is the clone, from where `make up` runs.
+// root is the root of the repository, where `make up` runs.
 const root = "../.."
 
 const (
-	// startTimeout is for a machine that has compiled nothing yet: the registry
-	// alone takes 200 s of CPU.
+	// startTimeout allows for an empty build cache: compiling the registry alone
+	// takes 200 s of CPU.
 	startTimeout = 15 * time.Minute
 
-	// stopTimeout is the sum of the deadlines of the three servers.
+	// stopTimeout is the sum of the stop timeouts of the three servers.
 	stopTimeout = time.Minute
 
-	// newsTimeout is how long a push may take until it is found. It takes some
-	// milliseconds, but the machine may be busy.
+	// newsTimeout is the longest time from a push until search finds it. It usually
+	// takes milliseconds, but the machine may be busy.
 	newsTimeout = 20 * time.Second
 )
 
@@ -48,9 +48,8 @@ var launcher = sync.OnceValues(func() (string, error) {
 	return name, nil
 })
 
-// workspace is the environment of a person in the clone: this module stands
-// outside the workspace, and the database of the other tests is none of `make
-// up`'s.
+// workspace returns the environment of `make up`. GOWORK is empty, because this module
+// is outside the workspace, and the variables of the tests' database are missing.
 func workspace() []string {
 	env := []string{"GOWORK=", "HOME=" + os.Getenv("HOME"), "PATH=" + os.Getenv("PATH") + ":/usr/sbin:/sbin"}
 	for _, name := range []string{"GOCACHE", "GOMODCACHE", "GOPATH", "GOPROXY", "GOFLAGS", "GOTOOLCHAIN"} {
@@ -61,8 +60,7 @@ func workspace() []string {
 	return env
 }
 
-// TestMain stops the system that the tests share, and fails if it does not stop
-// as it should.
+// TestMain stops the system that the tests share. It fails if that returns an error.
 func TestMain(m *testing.M) {
 	status := m.Run()
 	if shared.system != nil {
@@ -84,8 +82,8 @@ var shared struct {
 	err    error
 }
 
-// portbook is the address of the system that most tests share; each uses
-// repositories of its own.
+// portbook returns the address of the system that most tests share. Each test uses its
+// own repositories.
 func portbook(t *testing.T) string {
 	t.Helper()
 	shared.once.Do(func() {
@@ -121,7 +119,7 @@ type system struct {
 	output     *output
 }
 
-// start starts a system and waits until it says that it is ready.
+// start starts a system and waits until it prints that it is ready.
 func start(addr, data string, args ...string) (*system, error) {
 	name, err := launcher()
 	if err != nil {
@@ -155,14 +153,14 @@ func start(addr, data string, args ...string) (*system, error) {
 	}
 }
 
-// stop ends the system as Ctrl-C does; it must end with status 0.
+// stop ends the system as Ctrl-C does. It returns an error if the status is not 0.
 func (s *system) stop() error {
 	_ = s.cmd.Process.Signal(syscall.SIGINT)
 	select {
 	case <-s.ended:
 	case <-time.After(stopTimeout):
 		_ = s.cmd.Process.Kill()
-		return fmt.Errorf("make up did not end in %v:\n%s", stopTimeout, s.output)
+		return fmt.Errorf("make up is still running %v after SIGINT:\n%s", stopTimeout, s.output)
 	}
 	if !s.cmd.ProcessState.Success() {
 		return fmt.Errorf("make up ended with %v:\n%s", s.cmd.ProcessState, s.output)
@@ -170,11 +168,11 @@ func (s *system) stop() error {
 	return nil
 }
 
-// An output keeps what was printed and tells when a line has come.
+// An output collects what a system prints.
 type output struct {
 	mu    sync.Mutex
 	text  strings.Builder
-	ready chan struct{}
+	ready chan struct{} // closed when the system has printed that it is ready
 }
 
 func (o *output) read(r io.Reader, ready string) {
@@ -196,7 +194,7 @@ func (o *output) String() string {
 	return o.text.String()
 }
 
-// need skips the test if a program is missing; with CI set it fails.
+// need skips the test if a program is missing, or fails it if CI is set.
 func need(t *testing.T, programs ...string) {
 	t.Helper()
 	for _, name := range programs {
@@ -204,13 +202,13 @@ func need(t *testing.T, programs ...string) {
 			continue
 		}
 		if os.Getenv("CI") != "" {
-			t.Fatalf("%s is not installed; deploy/prerequisites.sh tells what is", name)
+			t.Fatalf("%s is not installed; deploy/prerequisites.sh lists what to install", name)
 		}
-		t.Skipf("%s is not installed; deploy/prerequisites.sh tells what is", name)
+		t.Skipf("%s is not installed; deploy/prerequisites.sh lists what to install", name)
 	}
 }
 
-// needRoot skips the test for other users, who cannot run what it runs.
+// needRoot skips the test if the user is not root.
 func needRoot(t *testing.T, why string) {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -218,7 +216,7 @@ func needRoot(t *testing.T, why string) {
 	}
 }
 
-// run runs a program and gives what it printed; it must succeed.
+// run runs a program and returns its output. It fails the test if the program fails.
 func run(t *testing.T, name string, args ...string) string {
 	t.Helper()
 	out, err := try(t, name, args...)
@@ -228,7 +226,7 @@ func run(t *testing.T, name string, args ...string) string {
 	return out
 }
 
-// try runs a program. With the error comes what it printed.
+// try runs a program and returns its output, which is also in the error.
 func try(t *testing.T, name string, args ...string) (string, error) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), name, args...)
@@ -240,14 +238,15 @@ func try(t *testing.T, name string, args ...string) (string, error) {
 	return string(out), nil
 }
 
-// accept runs one of the scripts with settings such as EXPECT_DESC=text.
+// accept runs a script of accept with settings such as EXPECT_DESC=text.
 func accept(t *testing.T, script string, settings []string, args ...string) error {
 	t.Helper()
 	_, err := try(t, "env", append(append(settings, "bash", "accept/"+script), args...)...)
 	return err
 }
 
-// eventually waits until a question has no error, and fails with the last one.
+// eventually waits until ask returns nil. After newsTimeout it fails with the last
+// error.
 func eventually(t *testing.T, ask func() error) {
 	t.Helper()
 	deadline := time.After(newsTimeout)
@@ -266,7 +265,7 @@ func eventually(t *testing.T, ask func() error) {
 	}
 }
 
-// page gets a path of the system.
+// page returns the status and the body of a page.
 func page(t *testing.T, addr, path string) (int, string) {
 	t.Helper()
 	resp, err := http.Get("http://" + addr + path)

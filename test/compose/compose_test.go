@@ -1,6 +1,6 @@
-// Package compose checks docker-compose.yml and the files that it names, without
-// an engine: by the library that docker compose reads them with, and by running
-// nginx on its configuration.
+// Package compose checks docker-compose.yml and the files that it names without a
+// container engine: it loads them with the library of docker compose, and runs nginx
+// with its configuration.
 package compose
 
 import (
@@ -20,16 +20,16 @@ import (
 	"github.com/portbook/portbook/indexer/config"
 )
 
-// root is the clone.
+// root is the root of the repository.
 const root = "../.."
 
-// secrets are what .env must give.
+// secrets are the variables that .env must set.
 var secrets = []string{
 	"POSTGRES_PASSWORD=0123abcd", "MIGRATOR_PASSWORD=1234bcde", "WRITER_PASSWORD=2345cdef", "READER_PASSWORD=3456def0", "EVENTS_TOKEN=4567cdef",
 }
 
-// load reads docker-compose.yml as docker compose does: against the schema, in
-// which an unknown key is an error, and with every reference resolved.
+// load reads docker-compose.yml as docker compose does. It validates the file, so an
+// unknown key is an error, and resolves every reference.
 func load(t *testing.T, environ []string) (*types.Project, error) {
 	t.Helper()
 	options, err := cli.NewProjectOptions([]string{filepath.Join(root, "docker-compose.yml")},
@@ -50,7 +50,7 @@ func project(t *testing.T) *types.Project {
 	return p
 }
 
-// The services that the documentation speaks of.
+// The services are those of the documentation.
 func TestServices(t *testing.T) {
 	want := []string{"front", "indexer", "migrate", "postgres", "reader-1", "reader-2", "registry"}
 	got := project(t).ServiceNames()
@@ -60,7 +60,7 @@ func TestServices(t *testing.T) {
 	}
 }
 
-// A secret that is not set must be asked for, and none may stand in the file.
+// A missing secret is an error that names it, so the file has no default for any.
 func TestSecretsAreAskedFor(t *testing.T) {
 	for i, secret := range secrets {
 		name, _, _ := strings.Cut(secret, "=")
@@ -71,8 +71,8 @@ func TestSecretsAreAskedFor(t *testing.T) {
 	}
 }
 
-// A file that a service needs but that is not there is found by docker at the
-// first start only; a missing bind mount even becomes an empty directory.
+// The files that services need exist. Docker notices a missing file only at the start,
+// and creates an empty directory for a missing bind mount.
 func TestFilesExist(t *testing.T) {
 	for name, service := range project(t).Services {
 		if b := service.Build; b != nil {
@@ -93,8 +93,7 @@ func wantFile(t *testing.T, service, name string) {
 	}
 }
 
-// What a Dockerfile copies must be there, and must not be left out by
-// .dockerignore.
+// Files that a Dockerfile copies exist, and .dockerignore does not exclude them.
 func TestDockerfilesCopyWhatExists(t *testing.T) {
 	ignored, err := os.ReadFile(filepath.Join(root, ".dockerignore"))
 	if err != nil {
@@ -111,14 +110,14 @@ func TestDockerfilesCopyWhatExists(t *testing.T) {
 			}
 			first, _, _ := strings.Cut(source, "/")
 			if slices.Contains(strings.Fields(string(ignored)), first) {
-				t.Errorf("%s copies %s, which .dockerignore leaves out", name, source)
+				t.Errorf("%s copies %s, which .dockerignore excludes", name, source)
 			}
 		}
 	}
 }
 
-// copied are the sources of a Dockerfile's COPY lines, but for those that come
-// from another stage.
+// copied returns the sources of a Dockerfile's COPY lines, except those from another
+// stage.
 func copied(t *testing.T, name string) []string {
 	t.Helper()
 	b, err := os.ReadFile(name)
@@ -136,7 +135,7 @@ func copied(t *testing.T, name string) []string {
 	return sources
 }
 
-// A tag may show another image tomorrow; a digest cannot.
+// Images are pinned by digest, because a tag can move.
 func TestImagesByDigest(t *testing.T) {
 	pinned := regexp.MustCompile(`^[^:@ ]+:[^:@ ]+@sha256:[0-9a-f]{64}$`) // the tag is for people
 	images := map[string]string{}
@@ -156,7 +155,7 @@ func TestImagesByDigest(t *testing.T) {
 	}
 }
 
-// basesOf returns the images that a Dockerfile's stages begin with.
+// basesOf returns the base images of a Dockerfile's stages.
 func basesOf(t *testing.T, dockerfile string) []string {
 	b, err := os.ReadFile(dockerfile)
 	if err != nil {
@@ -174,8 +173,8 @@ func basesOf(t *testing.T, dockerfile string) []string {
 	return images
 }
 
-// Every service that stays tells whether it works, and who waits for another
-// waits for that, not only for its start. Who waits for one that ends waits for its
+// Every service that keeps running has a healthcheck. A service that depends on it
+// waits until it is healthy, and a service that depends on one that ends waits for its
 // success.
 func TestHealth(t *testing.T) {
 	p := project(t)
@@ -190,25 +189,26 @@ func TestHealth(t *testing.T) {
 				want = types.ServiceConditionCompletedSuccessfully
 			}
 			if dependency.Condition != want {
-				t.Errorf("service %s waits for %s to be %q, want %q", name, other, dependency.Condition, want)
+				t.Errorf("service %s depends on %s with condition %q, want %q", name, other, dependency.Condition, want)
 			}
 		}
 	}
 }
 
-// Nothing but the front is reachable, and that from this machine only: the
-// registry has no passwords here.
+// Only the front publishes a port, and only on this machine, because the registry has
+// no passwords here.
 func TestPublished(t *testing.T) {
 	for name, service := range project(t).Services {
 		for _, port := range service.Ports {
 			if got := fmt.Sprintf("%s %s %s", name, port.HostIP, port.Published); got != "front 127.0.0.1 7080" {
-				t.Errorf("published: %s, want nothing but front 127.0.0.1 7080", got)
+				t.Errorf("published: %s, want only front 127.0.0.1 7080", got)
 			}
 		}
 	}
 }
 
-// An event that goes to a host that is no service is lost in silence.
+// The registry sends its events to a writer, with the writer's token. Otherwise events
+// would be lost without an error.
 func TestNotificationsReachTheIndexer(t *testing.T) {
 	p := project(t)
 	registry := p.Services["registry"].Environment
@@ -226,12 +226,11 @@ func TestNotificationsReachTheIndexer(t *testing.T) {
 	token := value(to.Environment, "PORTBOOK_EVENTS_TOKEN")
 	headers := value(registry, "REGISTRY_NOTIFICATIONS_ENDPOINTS_0_HEADERS")
 	if token == "" || !strings.Contains(headers, `"Bearer `+token+`"`) {
-		t.Errorf("the registry sends %q, the indexer wants the token %q", headers, token)
+		t.Errorf("the registry sends the headers %q, the indexer requires the token %q", headers, token)
 	}
 }
 
-// Every indexer's settings must be ones that it knows and takes, and every
-// address in them a service.
+// The settings of each indexer are valid, and every address in them is a service.
 func TestIndexerSettings(t *testing.T) {
 	p := project(t)
 	for _, name := range []string{"indexer", "migrate", "reader-1", "reader-2"} {
@@ -246,13 +245,13 @@ func TestIndexerSettings(t *testing.T) {
 		}
 		for _, address := range []string{cfg.Registry.URL, cfg.Database.Postgres.URL} {
 			if address == "" && name == "migrate" {
-				continue // it asks no registry
+				continue // migrate does not use the registry
 			}
 			u, err := url.Parse(address)
 			if err != nil {
 				t.Errorf("service %s: %v", name, err)
 			} else if _, ok := p.Services[u.Hostname()]; !ok {
-				t.Errorf("service %s: %s is no service", name, u.Host)
+				t.Errorf("service %s: %s is not a service", name, u.Host)
 			}
 		}
 	}
@@ -266,7 +265,7 @@ func TestFrontReachesServices(t *testing.T) {
 		if err != nil {
 			t.Errorf("nginx.conf: server %s: %v", address, err)
 		} else if _, ok := p.Services[host]; !ok {
-			t.Errorf("nginx.conf: server %s is no service", address)
+			t.Errorf("nginx.conf: server %s is not a service", address)
 		}
 	}
 }

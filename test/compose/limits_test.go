@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// clientAt is a client with an address of its own, which nginx tells from others.
-// All of 127.0.0.0/8 is this machine.
+// clientAt returns a client with the source address ip, so that nginx counts its
+// requests separately. All of 127.0.0.0/8 is this machine.
 func clientAt(t *testing.T, ip string) *http.Client {
 	t.Helper()
 	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(ip)}}
@@ -21,8 +21,8 @@ func clientAt(t *testing.T, ip string) *http.Client {
 	return &http.Client{Transport: transport, Timeout: 20 * time.Second}
 }
 
-// A reader that cannot serve says 503 at once; then the other one answers, and
-// the first is left alone for a while.
+// If a reader answers 503 at once, nginx asks the other one, and does not use the first
+// for a while.
 func TestNextReader(t *testing.T) {
 	t.Parallel()
 	f := startFront(t)
@@ -37,12 +37,12 @@ func TestNextReader(t *testing.T) {
 		}
 	}
 	if got := f.readers[0].asked.Load(); got == 0 || got > 3 {
-		t.Errorf("who cannot serve was asked %d times, want once or a little more", got)
+		t.Errorf("the reader that answers 503 got %d requests, want 1 to 3", got)
 	}
 }
 
-// What the database gave up after 5 s would take another 5 s on the other
-// reader, and is no reason to leave either alone.
+// If a reader answers 503 after 5 s, because the database stopped the statement, nginx
+// does not repeat the request, and still uses both readers.
 func TestTooSlowIsNoFailure(t *testing.T) {
 	t.Parallel()
 	f := startFront(t)
@@ -57,7 +57,7 @@ func TestTooSlowIsNoFailure(t *testing.T) {
 	resp := f.do(t, http.MethodGet, "/slow", nil)
 	resp.Body.Close()
 	if got := slow.Load(); resp.StatusCode != http.StatusServiceUnavailable || got != 1 {
-		t.Errorf("answered %s after %d questions, want 503 after one", resp.Status, got)
+		t.Errorf("status %s after %d requests to readers, want 503 after 1", resp.Status, got)
 	}
 	before := [2]int64{f.readers[0].asked.Load(), f.readers[1].asked.Load()}
 	for range 10 {
@@ -65,13 +65,13 @@ func TestTooSlowIsNoFailure(t *testing.T) {
 	}
 	for i, r := range f.readers {
 		if r.asked.Load() == before[i] {
-			t.Errorf("reader %d is left alone", i+1)
+			t.Errorf("reader %d gets no more requests", i+1)
 		}
 	}
 }
 
-// One who asks as fast as he can must be told to wait, in words, and leave the
-// others alone; uploads and pulls are not counted.
+// nginx refuses a client that sends too many requests with 429 and an explanation, and
+// serves other clients as before. It does not limit uploads and pulls.
 func TestFlood(t *testing.T) {
 	t.Parallel()
 	f := startFront(t)
@@ -107,21 +107,21 @@ func TestFlood(t *testing.T) {
 		})
 	}
 	if got := codes(other, "/v1/search", 50); got[200] != 50 {
-		t.Errorf("the other client was answered %v, want 200 always", got)
+		t.Errorf("statuses for the other client: %v, want only 200", got)
 	}
 	flood.Wait()
-	// nginx gives back one request every 10 ms, beyond the burst of 200 and the first.
+	// nginx allows the first request, a burst of 200, and one more every 10 ms.
 	most := 201 + int64(time.Since(start)/(10*time.Millisecond)) + 1
 	if taken.Load() > most || refused.Load() == 0 {
-		t.Errorf("of the flood %d were answered and %d refused, want at most %d answered", taken.Load(), refused.Load(), most)
+		t.Errorf("%d requests answered and %d refused, want at most %d answered", taken.Load(), refused.Load(), most)
 	}
 	if got := codes(flooder, "/v2/", 300); got[200] != 300 {
-		t.Errorf("the registry answered the flooder %v, want 200 always", got)
+		t.Errorf("statuses below /v2/ for the refused client: %v, want only 200", got)
 	}
 }
 
-// One whose questions take long gets ten answered at a time, and not all that
-// the readers have.
+// A client may have at most ten requests at a time, so that slow requests of one client
+// do not use up the readers.
 func TestCrowd(t *testing.T) {
 	t.Parallel()
 	f := startFront(t)
@@ -166,15 +166,15 @@ func TestCrowd(t *testing.T) {
 		{other, "/v1/search", 200},
 	} {
 		if got := code(test.client, test.path); got != test.want {
-			t.Errorf("beside ten questions %s is answered %d, want %d", test.path, got, test.want)
+			t.Errorf("with ten requests running, %s: status %d, want %d", test.path, got, test.want)
 		}
 	}
 	close(answer)
 	running.Wait()
 }
 
-// However a client words it, an answer stands in the cache once with gzip and
-// once without.
+// The cache has at most two forms of an answer, with gzip and without, for all values
+// of Accept-Encoding.
 func TestCodings(t *testing.T) {
 	t.Parallel()
 	f := startFront(t)
@@ -195,6 +195,6 @@ func TestCodings(t *testing.T) {
 		}
 	}
 	if got := f.requestsToReader(); got != 2 {
-		t.Errorf("the readers were asked %d times, want once for each coding", got)
+		t.Errorf("the readers got %d requests, want 2, one for each coding", got)
 	}
 }

@@ -23,7 +23,7 @@ import (
 	"time"
 )
 
-// nginxConf reads the configuration.
+// nginxConf returns the text of nginx.conf.
 func nginxConf(t *testing.T) string {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join(root, "deploy", "nginx.conf"))
@@ -35,7 +35,7 @@ func nginxConf(t *testing.T) string {
 
 var serverLine = regexp.MustCompile(`(?m)^\s*server ([^ {;]+)`)
 
-// upstreams are the host:port of all servers in the configuration.
+// upstreams returns host:port of all servers in nginx.conf.
 func upstreams(t *testing.T) []string {
 	t.Helper()
 	var addresses []string
@@ -43,13 +43,12 @@ func upstreams(t *testing.T) []string {
 		addresses = append(addresses, m[1])
 	}
 	if len(addresses) != 3 {
-		t.Fatalf("nginx.conf has the servers %v, want a registry and two readers", addresses)
+		t.Fatalf("nginx.conf has the servers %v, want one registry and two readers", addresses)
 	}
 	return addresses
 }
 
-// A backend answers as a registry or a reader would, and counts what it is
-// asked.
+// A backend stands for a registry or a reader, and counts requests.
 type backend struct {
 	*httptest.Server
 	asked  atomic.Int64 // requests
@@ -68,16 +67,17 @@ func newBackend(t *testing.T) *backend {
 
 func (b *backend) answers(f http.HandlerFunc) { b.answer.Store(&f) }
 
-// A front is nginx on our configuration, before backends of this test.
+// A front is nginx with our configuration and backends of a test.
 type front struct {
 	url              string
 	registry         *backend
 	readers          [2]*backend
 	requestsToReader func() int64
-	accessLog        string // a file
+	accessLog        string // the path of the file
 }
 
-// startFront runs nginx with nothing changed but addresses and directories.
+// startFront runs nginx with nginx.conf, in which only addresses and directories are
+// replaced.
 func startFront(t *testing.T) *front {
 	t.Helper()
 	nginx := findNginx(t)
@@ -105,8 +105,8 @@ func startFront(t *testing.T) *front {
 	return f
 }
 
-// globals keep nginx in the foreground, and let its workers, if we are root,
-// into the test's directory, which is root's.
+// globals returns directives that keep nginx in the foreground and, for root, let its
+// workers use the test's directory, which belongs to root.
 func globals() string {
 	if os.Geteuid() == 0 {
 		return "daemon off; user root;"
@@ -139,7 +139,7 @@ func freeAddress(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// run starts nginx, waits until it listens and ends it with the test.
+// run starts nginx and waits until it listens. nginx stops when the test ends.
 func run(t *testing.T, url, nginx string, args ...string) {
 	t.Helper()
 	var log bytes.Buffer
@@ -155,7 +155,7 @@ func run(t *testing.T, url, nginx string, args ...string) {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		<-ended
 		if t.Failed() {
-			t.Logf("nginx says:\n%s", &log)
+			t.Logf("log of nginx:\n%s", &log)
 		}
 	})
 	eventually(t, "nginx listens", func() bool {
@@ -164,7 +164,7 @@ func run(t *testing.T, url, nginx string, args ...string) {
 			t.Fatalf("nginx ended: %s", &log)
 		default:
 		}
-		resp, err := http.Get(url + "/events") // answered without a backend
+		resp, err := http.Get(url + "/events") // needs no backend
 		if err == nil {
 			resp.Body.Close()
 		}
@@ -172,7 +172,7 @@ func run(t *testing.T, url, nginx string, args ...string) {
 	})
 }
 
-// eventually waits until a condition holds.
+// eventually waits until ok returns true, for at most 10 s.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	deadline := time.After(10 * time.Second)
@@ -181,13 +181,13 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	for !ok() {
 		select {
 		case <-deadline:
-			t.Fatalf("not after 10 s: %s", what)
+			t.Fatalf("waited 10 s until %s", what)
 		case <-tick.C:
 		}
 	}
 }
 
-// get gives the answer's body and how the cache took part in it.
+// get returns the body of an answer and its X-Cache-Status.
 func (f *front) get(t *testing.T, path string, header ...string) (body, cache string) {
 	t.Helper()
 	resp := f.do(t, http.MethodGet, path, nil, header...)
@@ -218,8 +218,8 @@ func (f *front) do(t *testing.T, method, path string, body io.Reader, header ...
 	return resp
 }
 
-// book is a reader's answer: text that may be kept for maxAge seconds, and an
-// ETag. It counts how often it could say that nothing changed.
+// book is a handler that answers with a text, an ETag and a max-age in seconds. It
+// counts full answers and those with 304.
 type book struct {
 	mu        sync.Mutex
 	text      string
@@ -261,8 +261,8 @@ func (f *front) readersAnswer(h http.HandlerFunc) {
 	}
 }
 
-// An answer is kept as long as its Cache-Control says, and with it a reader is
-// not asked.
+// nginx caches an answer as long as its Cache-Control says, and does not ask a reader
+// meanwhile.
 func TestCache(t *testing.T) {
 	t.Parallel()
 	f := startFront(t)
@@ -277,11 +277,11 @@ func TestCache(t *testing.T) {
 		t.Errorf("another query: got %s, want MISS", cache)
 	}
 	if got := f.requestsToReader(); got != 2 {
-		t.Errorf("the readers were asked %d times, want 2", got)
+		t.Errorf("the readers got %d requests, want 2", got)
 	}
 }
 
-// An answer that may not be kept must never be.
+// nginx does not cache an answer whose Cache-Control forbids it or is missing.
 func TestNoCache(t *testing.T) {
 	t.Parallel()
 	f := startFront(t)
@@ -301,8 +301,8 @@ func TestNoCache(t *testing.T) {
 	}
 }
 
-// The referrers are the readers', and cached; all else below /v2/ is the
-// registry's, and never is.
+// Readers answer requests for referrers, and nginx caches them. The registry answers
+// all others below /v2/, and nginx does not cache them.
 func TestReferrers(t *testing.T) {
 	t.Parallel()
 	f := startFront(t)
@@ -334,17 +334,17 @@ func TestReferrers(t *testing.T) {
 	}
 }
 
-// Of whatever address somebody writes, the registry sees what is below /v2/, and a
-// browser runs nothing of what comes from there.
+// Only requests for paths below /v2/ reach the registry, however the path is written,
+// and browsers run no script of its answers.
 func TestRegistryStaysBelowV2(t *testing.T) {
 	t.Parallel()
 	f := startFront(t)
 	f.readersAnswer(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "reader") })
 	f.registry.answers(func(w http.ResponseWriter, r *http.Request) {
 		if decoded, err := url.PathUnescape(r.RequestURI); err != nil || !strings.HasPrefix(path.Clean(decoded)+"/", "/v2/") {
-			t.Errorf("the registry was asked for %s", r.RequestURI)
+			t.Errorf("the registry got a request for %s", r.RequestURI)
 		}
-		w.Header().Set("X-Content-Type-Options", "nosniff") // as a registry may be configured to
+		w.Header().Set("X-Content-Type-Options", "nosniff") // our registry's configuration sets it
 		w.Header().Set("Docker-Distribution-Api-Version", "registry/2.0")
 	})
 	for _, address := range []string{"/v2/../admin", "/v2/..%2fadmin", "/v2/x/%2e%2e/%2e%2e/admin", "/v2/x/../../admin", "/v2/%2e%2e%2fadmin", "//v2/../admin", "/v2//../../admin",
@@ -359,12 +359,11 @@ func TestRegistryStaysBelowV2(t *testing.T) {
 		}
 	}
 	if f.registry.asked.Load() < 2 {
-		t.Error("the registry was asked for nothing: nothing was tested")
+		t.Error("the registry got fewer than 2 requests, so nothing was tested")
 	}
 }
 
-// One who waits for a version that never comes must not take the readers away
-// from the others.
+// After 503 for a request with min_version, nginx still uses both readers.
 func TestWaitingIsNoFailure(t *testing.T) {
 	t.Parallel()
 	f := startFront(t)
@@ -378,16 +377,16 @@ func TestWaitingIsNoFailure(t *testing.T) {
 		resp := f.do(t, http.MethodGet, "/api/v1/search?min_version=e.999", nil)
 		resp.Body.Close()
 		if resp.StatusCode != http.StatusServiceUnavailable {
-			t.Errorf("who waits hears %s", resp.Status)
+			t.Errorf("request with min_version: status %s, want 503", resp.Status)
 		}
 		f.get(t, "/api/v1/search")
 	}
 	if got := f.requestsToReader(); got != 10 {
-		t.Errorf("the readers were asked %d times, want 10", got)
+		t.Errorf("the readers got %d requests, want 10", got)
 	}
 }
 
-// An answer to somebody with a password must not be given to others.
+// nginx does not cache the answer to a request with Authorization.
 func TestNoCacheForAuthorized(t *testing.T) {
 	t.Parallel()
 	f := startFront(t)
@@ -406,15 +405,15 @@ func TestNoCacheForAuthorized(t *testing.T) {
 	}
 }
 
-// An old answer is asked for by its ETag, so that a reader need not send it
-// again; when it changed, the new one is given at once.
+// nginx revalidates an expired answer by its ETag, so that a reader need not send it
+// again. If it has changed, nginx serves the new one at once.
 func TestRevalidate(t *testing.T) {
 	t.Parallel()
 	f := startFront(t)
 	b := &book{text: "one", maxAge: 1}
 	f.readersAnswer(b.serve)
 	f.get(t, "/index/static")
-	eventually(t, "the answer is asked for again", func() bool {
+	eventually(t, "the answer is revalidated", func() bool {
 		body, cache := f.get(t, "/index/static")
 		if body != "one" {
 			t.Errorf("got %q, want one", body)
@@ -422,20 +421,20 @@ func TestRevalidate(t *testing.T) {
 		return cache == "REVALIDATED"
 	})
 	if full, unchanged := b.counts(); full != 1 || unchanged != 1 {
-		t.Errorf("the readers sent it %d times and said unchanged %d times, want 1 and 1", full, unchanged)
+		t.Errorf("the readers sent the answer %d times and 304 %d times, want 1 and 1", full, unchanged)
 	}
 	b.set("two")
-	eventually(t, "the new answer is given", func() bool {
+	eventually(t, "the new answer is served", func() bool {
 		body, cache := f.get(t, "/index/static")
 		if cache == "STALE" || cache == "UPDATING" {
-			t.Errorf("got %q, %s: readers are there, so nobody need get an old answer", body, cache)
+			t.Errorf("got %q, %s: want no stale answer while readers are up", body, cache)
 		}
 		return body == "two"
 	})
 }
 
-// A client that has the answer gets a 304 with what it needs to keep it: flatpak
-// asks no more for half an hour after one without Cache-Control.
+// A 304 has ETag and Cache-Control. Without Cache-Control, flatpak does not ask again
+// for half an hour.
 func TestNotModified(t *testing.T) {
 	t.Parallel()
 	f := startFront(t)
@@ -448,8 +447,8 @@ func TestNotModified(t *testing.T) {
 	}
 }
 
-// With one reader down nobody notices; with both down an old answer is better
-// than none.
+// If one reader is down, nginx uses the other. If both are down, it serves stale
+// answers.
 func TestReadersDown(t *testing.T) {
 	t.Parallel()
 	f := startFront(t)
@@ -465,7 +464,7 @@ func TestReadersDown(t *testing.T) {
 	}
 
 	f.readers[1].Close()
-	eventually(t, "an old answer is given", func() bool {
+	eventually(t, "a stale answer is served", func() bool {
 		body, cache := f.get(t, "/")
 		if body != "one" {
 			t.Errorf("both readers are down: got %q, want one", body)
@@ -474,8 +473,8 @@ func TestReadersDown(t *testing.T) {
 	})
 }
 
-// Readers whose database is away are as good as down, and are asked again as soon
-// as they can serve.
+// If both readers answer 503, nginx serves stale answers. It serves new ones as soon as
+// the readers can answer.
 func TestReadersUnavailable(t *testing.T) {
 	t.Parallel()
 	f := startFront(t)
@@ -486,22 +485,22 @@ func TestReadersUnavailable(t *testing.T) {
 		w.Header().Set("Cache-Control", "no-store")
 		w.WriteHeader(http.StatusServiceUnavailable)
 	})
-	eventually(t, "an old answer is given", func() bool {
+	eventually(t, "a stale answer is served", func() bool {
 		body, cache := f.get(t, "/")
 		if body != "one" {
-			t.Errorf("no reader can serve: got %q, want one", body)
+			t.Errorf("both readers answer 503: got %q, want one", body)
 		}
 		return cache == "STALE"
 	})
 	b.set("two")
 	f.readersAnswer(b.serve)
-	eventually(t, "the new answer is given", func() bool {
+	eventually(t, "the new answer is served", func() bool {
 		body, _ := f.get(t, "/")
 		return body == "two"
 	})
 }
 
-// Many who ask for the same at once are one question to the readers.
+// Simultaneous requests for the same page are one request to a reader.
 func TestOneQuestion(t *testing.T) {
 	t.Parallel()
 	f := startFront(t)
@@ -527,15 +526,15 @@ func TestOneQuestion(t *testing.T) {
 	close(answer)
 	all.Wait()
 	if got := f.requestsToReader(); got != 1 {
-		t.Errorf("the readers were asked %d times, want once", got)
+		t.Errorf("the readers got %d requests, want 1", got)
 	}
 }
 
-// Nobody outside may send events, however the path is written.
+// nginx refuses events from outside, however the path is written.
 func TestEventsDenied(t *testing.T) {
 	t.Parallel()
 	f := startFront(t)
-	f.readersAnswer(func(w http.ResponseWriter, r *http.Request) { t.Errorf("a reader was asked for %s", r.URL) })
+	f.readersAnswer(func(w http.ResponseWriter, r *http.Request) { t.Errorf("a reader got a request for %s", r.URL) })
 	for _, path := range []string{"/events", "//events", "/./events", "/x/../events", "/%65vents", "/events?x=1"} {
 		resp := f.do(t, http.MethodPost, path, strings.NewReader("{}"))
 		resp.Body.Close()
@@ -545,8 +544,8 @@ func TestEventsDenied(t *testing.T) {
 	}
 }
 
-// The registry builds the Location of an upload from these, and a client comes
-// back to it.
+// nginx sets the forwarded headers, from which the registry builds the Location of an
+// upload, and does not trust those of the client.
 func TestForwarded(t *testing.T) {
 	t.Parallel()
 	f := startFront(t)
@@ -582,8 +581,7 @@ func TestForwarded(t *testing.T) {
 	}
 }
 
-// A layer must reach the registry while it is being sent, and whatever its
-// size: nginx must not collect it first.
+// nginx streams an upload of any size to the registry, and does not buffer it.
 func TestUploadStreams(t *testing.T) {
 	t.Parallel()
 	f := startFront(t)
@@ -596,11 +594,11 @@ func TestUploadStreams(t *testing.T) {
 		n, err := io.Copy(io.Discard, r.Body)
 		fmt.Fprintf(w, "%d %v", n, err)
 	})
-	const size = 8 << 20 // above nginx's default limit of 1 MB
+	const size = 8 << 20 // nginx's default limit is 1 MB
 	body, pipe := io.Pipe()
 	go func() {
 		_, err := io.CopyN(pipe, rand.Reader, 16<<10)
-		<-arrived // the first bytes are there before the last are sent
+		<-arrived // the registry has the first bytes before the last are sent
 		if err == nil {
 			_, err = io.CopyN(pipe, rand.Reader, size)
 		}
@@ -614,7 +612,7 @@ func TestUploadStreams(t *testing.T) {
 	}
 }
 
-// A pull must arrive while the registry still sends.
+// nginx streams a download, and does not buffer it.
 func TestDownloadStreams(t *testing.T) {
 	t.Parallel()
 	f := startFront(t)
@@ -635,14 +633,14 @@ func TestDownloadStreams(t *testing.T) {
 	close(read)
 }
 
-// nginx itself must find nothing to say about the configuration.
+// nginx -t accepts the configuration without a warning.
 func TestConfigurationIsAccepted(t *testing.T) {
 	t.Parallel()
 	nginx := findNginx(t)
 	dir := t.TempDir()
 	conf := strings.NewReplacer("/var/cache/nginx", dir, "/tmp/nginx.pid", dir+"/nginx.pid").Replace(nginxConf(t))
 	for _, address := range upstreams(t) {
-		conf = strings.ReplaceAll(conf, "server "+address, "server 127.0.0.1:1") // names resolve in compose only
+		conf = strings.ReplaceAll(conf, "server "+address, "server 127.0.0.1:1") // the names resolve only in compose
 	}
 	name := filepath.Join(dir, "nginx.conf")
 	if err := os.WriteFile(name, []byte(conf), 0o600); err != nil {
@@ -653,12 +651,12 @@ func TestConfigurationIsAccepted(t *testing.T) {
 		t.Errorf("nginx -t: %v", exit)
 	}
 	if bytes.Contains(out, []byte("[warn]")) || bytes.Contains(out, []byte("[emerg]")) {
-		t.Errorf("nginx -t says: %s", out)
+		t.Errorf("nginx -t prints warnings or errors: %s", out)
 	}
 }
 
-// The access log tells what was searched for, and not the state of an upload, which
-// lets whoever has it go on with it.
+// The access log has the queries of searches, but not the state of an upload, with
+// which anybody could continue the upload.
 func TestAccessLog(t *testing.T) {
 	t.Parallel()
 	f := startFront(t)

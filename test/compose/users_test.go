@@ -17,12 +17,12 @@ import (
 	"github.com/portbook/portbook/schema/localpg"
 )
 
-// script is what the image of Postgres runs when it makes the database.
+// script is the file that the image of PostgreSQL runs when it creates the database.
 const script = "deploy/users.sql"
 
-// TestUsers runs that script on a server, with the environment that compose gives
-// it, and logs in as each service does: on a new database, and on one whose tables
-// the superuser made, as in versions before there was the script.
+// TestUsers runs the script with the environment of docker-compose.yml, and connects as
+// each service does: to a new database, and to one whose tables the superuser created,
+// as in versions without the script.
 func TestUsers(t *testing.T) {
 	t.Parallel()
 	p := project(t)
@@ -31,7 +31,7 @@ func TestUsers(t *testing.T) {
 		mounted = mounted || strings.HasSuffix(v.Source, script) && v.Target == "/docker-entrypoint-initdb.d/users.sql" && v.ReadOnly
 	}
 	if !mounted {
-		t.Errorf("%s is not where the image of Postgres looks for it", script)
+		t.Errorf("%s is not mounted where the image of PostgreSQL looks for it", script)
 	}
 	for name, before := range map[string]func(*testing.T, string){
 		"new": func(*testing.T, string) {},
@@ -41,7 +41,7 @@ func TestUsers(t *testing.T) {
 			t.Parallel()
 			super := startPostgres(t)
 			before(t, super)
-			for range 2 { // it may run again
+			for range 2 { // the script can run again
 				runScript(t, super)
 			}
 			migrate(t, as(t, super, "migrate"))
@@ -55,8 +55,8 @@ func TestUsers(t *testing.T) {
 	}
 }
 
-// startPostgres starts a server that asks for passwords, with the superuser and the
-// database of compose, and gives the superuser's URL.
+// startPostgres starts a server that requires passwords, with the superuser and the
+// database of docker-compose.yml, and returns the superuser's URL.
 func startPostgres(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "postgres") // the server's account cannot enter t.TempDir
@@ -81,7 +81,7 @@ func startPostgres(t *testing.T) string {
 	return server.URL("portbook")
 }
 
-// runScript runs the script by psql, as the image does.
+// runScript runs the script with psql, as the image does.
 func runScript(t *testing.T, super string) {
 	t.Helper()
 	psql, err := exec.LookPath("psql")
@@ -98,7 +98,7 @@ func runScript(t *testing.T, super string) {
 	}
 }
 
-// migrate makes the tables as the user of a URL.
+// migrate creates the tables as the user of a URL.
 func migrate(t *testing.T, url string) {
 	t.Helper()
 	c, err := pgx.ParseConfig(url)
@@ -110,7 +110,7 @@ func migrate(t *testing.T, url string) {
 	}
 }
 
-// as gives the URL by which a service logs in, on the server of another URL.
+// as returns the URL of a service's database, with the server of the URL super.
 func as(t *testing.T, super, service string) string {
 	t.Helper()
 	u, err := url.Parse(value(project(t).Services[service].Environment, "PORTBOOK_DATABASE_POSTGRES_URL"))
@@ -125,7 +125,7 @@ func as(t *testing.T, super, service string) string {
 	return u.String()
 }
 
-// A right is a statement, and which services may run it.
+// rights are statements and the services that may run them.
 var rights = []struct {
 	sql string
 	may []string
@@ -149,7 +149,7 @@ var rights = []struct {
 	{"SET ROLE portbook_migrator", []string{"migrate"}},
 }
 
-// checkUser tries each statement as a service, and takes it back.
+// checkUser runs each statement as a service and rolls it back.
 func checkUser(t *testing.T, url, service string) {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), url)
@@ -173,7 +173,7 @@ func checkUser(t *testing.T, url, service string) {
 	}
 }
 
-// refused wants that a login fails with a code.
+// refused checks that a login fails with a code.
 func refused(t *testing.T, who, url, code string) {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), url)

@@ -1,3 +1,3 @@
-// Package operations keeps doc/operations.md true: its test takes the commands
-// out of the page and runs them, in their order, on real servers.
+// Package operations tests doc/operations.md: it runs the commands of the page in
+// order on real servers.
 package operations

@@ -12,24 +12,24 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// A handbook is the page while its commands are run.
+// A handbook is the state of a run of the page's commands.
 type handbook struct {
 	*site
 	t              *testing.T
 	writer, reader *indexer
-	kept           string // what the kept tables held before a step that must keep it
-	last           string // number of the last move of a tag then
-	epoch          string // before a step that must change it
+	kept           string // the rows of the kept tables before a step that must not change them
+	last           string // the id of the last move of a tag before that step
+	epoch          string // the epoch before a step that must change it
 }
 
-// The commands of the page, run in their order, must give what the page says:
-// two users and a reader by TLS alone, a standby, a backup that keeps what no
-// scan can rebuild, and a failover that the indexers follow.
+// The commands of the page, in order, have the results that the page promises: users
+// that connect by TLS only, a standby, a backup of what a scan cannot rebuild, and a
+// failover that the indexers follow.
 func TestHandbook(t *testing.T) {
 	blocks, names := read(t)
 	h := &handbook{site: newSite(t), t: t}
 	if want := slices.Sorted(maps.Keys(h.names("primary"))); !slices.Equal(slices.Sorted(maps.Keys(names)), want) {
-		t.Fatalf("the page has people set %v, and this test %v", slices.Sorted(maps.Keys(names)), want)
+		t.Fatalf("the page sets the variables %v, this test %v", slices.Sorted(maps.Keys(names)), want)
 	}
 	checks := map[string]struct {
 		before func()
@@ -59,7 +59,7 @@ func TestHandbook(t *testing.T) {
 	for _, b := range blocks {
 		check, known := checks[b.name]
 		if !known {
-			t.Fatalf("%s:%d: nothing is known of the block %s: say here what must be so after it", page, b.line, b.name)
+			t.Fatalf("%s:%d: this test has no entry for the block %s: add one with its checks", page, b.line, b.name)
 		}
 		delete(checks, b.name)
 		t.Logf("%s on %s", b.name, b.on)
@@ -75,7 +75,7 @@ func TestHandbook(t *testing.T) {
 		}
 	}
 	if len(checks) > 0 {
-		t.Errorf("the page has lost the blocks %v", slices.Sorted(maps.Keys(checks)))
+		t.Errorf("the page does not have the blocks %v", slices.Sorted(maps.Keys(checks)))
 	}
 }
 
@@ -86,8 +86,7 @@ func (h *handbook) hbaIsRead(output string) {
 	}
 }
 
-// carrySecrets does what the page says in words: it carries files to the other
-// machines.
+// carrySecrets copies files to the other machines, as the text of the page says.
 func (h *handbook) carrySecrets(string) {
 	h.t.Helper()
 	h.command("primary", `umask 077
@@ -95,16 +94,16 @@ func (h *handbook) carrySecrets(string) {
 		cat portbook_migrator.pgpass portbook_app.pgpass portbook_view.pgpass >"$SECRETS/pgpass"`)
 }
 
-// onlyTLS: nobody of Portbook comes in by plain text, and the server is who it
-// says it is.
+// onlyTLS checks that Portbook's users can connect with TLS only, and that the
+// server's certificate is valid.
 func (h *handbook) onlyTLS(string) {
 	h.t.Helper()
 	for _, user := range []string{"portbook_migrator", "portbook_app", "portbook_view"} {
 		if conn, err := h.connect(primary, user, "disable"); err == nil {
 			conn.Close(h.t.Context())
-			h.t.Errorf("%s comes in without TLS", user)
+			h.t.Errorf("%s can connect without TLS", user)
 		} else if !refused(err, "28000") { // invalid_authorization_specification
-			h.t.Errorf("%s without TLS: %v, want a refusal", user, err)
+			h.t.Errorf("%s without TLS: %v, want error 28000", user, err)
 		}
 		conn, err := h.connect(primary, user, "verify-full")
 		if err != nil {
@@ -113,7 +112,7 @@ func (h *handbook) onlyTLS(string) {
 		conn.Close(h.t.Context())
 	}
 	if got := h.sql("primary", `SELECT string_agg(rolname, ' ') FROM pg_roles WHERE rolname ~ '^portbook_' AND (rolsuper OR rolcreaterole OR rolcreatedb OR rolbypassrls)`); got != "" {
-		h.t.Errorf("%s may do more than the page says", got)
+		h.t.Errorf("%s have more rights than the page says", got)
 	}
 }
 
@@ -122,8 +121,8 @@ func refused(err error, code string) bool {
 	return errors.As(err, &answer) && answer.Code == code
 }
 
-// forbidden fails unless the server refuses a statement of a user for want of
-// the right.
+// forbidden fails unless the server refuses a statement because the user has no right
+// to run it.
 func (h *handbook) forbidden(host, user, statement string) {
 	h.t.Helper()
 	conn, err := h.connect(host, user, "verify-full")
@@ -132,12 +131,12 @@ func (h *handbook) forbidden(host, user, statement string) {
 	}
 	defer conn.Close(h.t.Context())
 	if _, err := conn.Exec(h.t.Context(), statement); !refused(err, "42501") { // insufficient_privilege
-		h.t.Errorf("%s: %s: got %v, want a refusal", user, statement, err)
+		h.t.Errorf("%s: %s: got %v, want error 42501", user, statement, err)
 	}
 }
 
-// writerWorks: a writer serves, also one that knows no user who may change the
-// schema, and the user it works as can make nothing.
+// writerWorks checks that a writer serves, also without database.migrationUser, and
+// that its user cannot create anything.
 func (h *handbook) writerWorks(string) {
 	h.t.Helper()
 	h.startWriter()
@@ -168,7 +167,7 @@ func (h *handbook) stopIndexers() {
 	h.reader.stop()
 }
 
-// moreUsers carries the file to the primary.
+// moreUsers copies the SQL file to the primary. The file must not have the password.
 func (h *handbook) moreUsers(string) {
 	h.t.Helper()
 	h.command("indexer", "cp portbook_report.sql ../primary/")
@@ -177,7 +176,7 @@ func (h *handbook) moreUsers(string) {
 	password, err := os.ReadFile(filepath.Join(h.dir, "indexer", "portbook_report.password"))
 	h.check(err)
 	if text := strings.TrimSpace(string(password)); text == "" || strings.Contains(string(sql), text) {
-		h.t.Error("the password stands in the SQL")
+		h.t.Error("portbook_report.sql has the password in clear, or there is no password")
 	}
 }
 
@@ -185,11 +184,11 @@ func (h *handbook) madeMore(string) {
 	h.t.Helper()
 	const q = `SELECT has_table_privilege('portbook_report', 'tag', 'SELECT'), has_table_privilege('portbook_report', 'tag', 'INSERT, UPDATE, DELETE, TRUNCATE')`
 	if got := h.sql("primary", q); got != "t|f" {
-		h.t.Errorf("may the report's user read, and write: got %s, want t|f", got)
+		h.t.Errorf("portbook_report may read and write: got %s, want t|f", got)
 	}
 }
 
-// readerWorks: a reader is on the standby, and sees there what is pushed.
+// readerWorks checks that a reader uses the standby, and that a push reaches it.
 func (h *handbook) readerWorks(string) {
 	h.t.Helper()
 	h.startReader()
@@ -199,27 +198,28 @@ func (h *handbook) readerWorks(string) {
 	h.finds(h.reader, "demo/later")
 	const sessions = `SELECT count(*) > 0 FROM pg_stat_activity WHERE usename = 'portbook_view'`
 	if on, off := h.sql("standby", sessions), h.sql("primary", sessions); on != "t" || off != "f" {
-		h.t.Errorf("the reader has sessions on the standby: %s, on the primary: %s", on, off)
+		h.t.Errorf("the reader has sessions on the standby: %s, on the primary: %s; want t and f", on, off)
 	}
 	if got := h.sql("standby", "SELECT pg_is_in_recovery()"); got != "t" {
-		h.t.Errorf("the standby is one: %s", got)
+		h.t.Errorf("pg_is_in_recovery on the standby: %s, want t", got)
 	}
 }
 
 func (h *handbook) allIsSecure(output string) {
 	h.t.Helper()
 	if !strings.Contains(output, "streaming") || !strings.Contains(output, "TLSv1.3") {
-		h.t.Errorf("want a standby that is streaming, and sessions by TLSv1.3:\n%s", output)
+		h.t.Errorf("want a streaming standby and sessions with TLSv1.3:\n%s", output)
 	}
 	for _, machine := range []string{"primary", "standby"} {
 		const q = `SELECT count(*) FILTER (WHERE NOT ssl), count(*) > 0 FROM pg_stat_activity JOIN pg_stat_ssl USING (pid) WHERE usename ~ '^portbook_'`
 		if got := h.sql(machine, q); got != "0|t" {
-			h.t.Errorf("sessions on %s without TLS, and whether there are any: %s, want 0|t", machine, got)
+			h.t.Errorf("sessions on %s without TLS, and whether there are sessions: %s, want 0|t", machine, got)
 		}
 	}
 }
 
-// rows gives what the kept tables hold; of the history up to a number.
+// rows returns counts and hashes of the rows of the kept tables; of tag_history, up to
+// the id last.
 func (h *handbook) rows(last string) string {
 	h.t.Helper()
 	const q = `SELECT (SELECT count(*) FROM event), (SELECT md5(string_agg(e::text, ' ' ORDER BY e::text)) FROM event e),
@@ -234,11 +234,11 @@ func (h *handbook) remember() {
 	h.last = h.sql("primary", "SELECT max(id) FROM tag_history")
 	h.kept, h.epoch = h.rows(h.last), h.sql("primary", "SELECT epoch FROM catalogue_epoch")
 	if h.last == "" || strings.HasPrefix(h.kept, "0|") {
-		h.t.Fatalf("there is nothing to keep: %s", h.kept)
+		h.t.Fatalf("the kept tables are empty: %s", h.kept)
 	}
 }
 
-// ageAndRemember makes the book older than it is: it has a month that lies behind.
+// ageAndRemember adds rows and partitions of an earlier month.
 func (h *handbook) ageAndRemember() {
 	h.t.Helper()
 	h.sql("primary", `SELECT create_partition(parent, date_trunc('month', now(), 'UTC') - interval '2 months') FROM unnest(ARRAY['event', 'tag_history']) parent;
@@ -269,16 +269,16 @@ func (h *handbook) dumpIsSmall(string) {
 func (h *handbook) keptIsBack(string) {
 	h.t.Helper()
 	if got := h.rows(h.last); got != h.kept {
-		h.t.Errorf("after the restore there are %s, before there were %s", got, h.kept)
+		h.t.Errorf("kept rows after the restore: %s, before: %s", got, h.kept)
 	}
 	if got := h.sql("primary", "SELECT count(*) FROM manifest"); got != "0" {
-		h.t.Errorf("the dump brought %s manifests: then this does not show that a scan brings them", got)
+		h.t.Errorf("the dump has %s manifests, so this test cannot check that a scan restores them", got)
 	}
 	h.forbidden(primary, "portbook_app", "CREATE TABLE x ()")
 	h.forbidden(primary, "portbook_view", "DELETE FROM event")
 }
 
-// rebuilt comes after a verify that found book and registry equal.
+// rebuilt runs after a verify that found no difference.
 func (h *handbook) rebuilt(string) {
 	h.t.Helper()
 	h.sameRows()
@@ -288,20 +288,20 @@ func (h *handbook) rebuilt(string) {
 func (h *handbook) sameRows() {
 	h.t.Helper()
 	if got := h.rows(h.last); got != h.kept {
-		h.t.Errorf("now there are %s, before there were %s", got, h.kept)
+		h.t.Errorf("kept rows now: %s, before: %s", got, h.kept)
 	}
 	if got := h.sql("primary", "SELECT count(*) > 0 FROM manifest"); got != "t" {
-		h.t.Error("no manifest is back")
+		h.t.Error("there are no manifests after the scan")
 	}
 	if got := h.sql("primary", "SELECT max(id) FROM tag_history"); got != h.last {
-		h.t.Errorf("the last move has the number %s, and had %s: no tag moved meanwhile", got, h.last)
+		h.t.Errorf("the last move has id %s, before %s, but no tag has moved", got, h.last)
 	}
 }
 
 func (h *handbook) epochMoved(string) {
 	h.t.Helper()
 	if got := h.sql("primary", "SELECT epoch FROM catalogue_epoch"); got == h.epoch || got == "" {
-		h.t.Errorf("the epoch is %q and was %q: caches take old content for new", got, h.epoch)
+		h.t.Errorf("the epoch is %q, before %q; it must change, or caches serve old content", got, h.epoch)
 	}
 }
 
@@ -312,45 +312,45 @@ func (h *handbook) begunAnew(string) {
 	h.epochMoved("")
 }
 
-// verify compares book and registry.
+// verify runs portbook verify after the commands first.
 func (h *handbook) verify(first string) {
 	h.t.Helper()
 	h.command("indexer", first+`portbook verify --config "$SECRETS/writer.yaml"`)
 }
 
-// readerAnswers: without a primary the readers go on.
+// readerAnswers checks that readers serve without a primary.
 func (h *handbook) readerAnswers(string) {
 	h.t.Helper()
 	h.epoch = h.sql("standby", "SELECT epoch FROM catalogue_epoch")
 	h.finds(h.reader, "demo/one")
 }
 
-// writerFollows: the writer finds the new primary by itself, and what is pushed
-// reaches it.
+// writerFollows checks that the writer finds the new primary, and that a push reaches
+// it.
 func (h *handbook) writerFollows(output string) {
 	h.t.Helper()
 	if strings.TrimSpace(output) != "t" {
-		h.t.Fatalf("pg_promote gave %s", output)
+		h.t.Fatalf("pg_promote returned %s, want t", output)
 	}
 	h.push("demo/after", "v1")
 	h.finds(h.writer, "demo/after")
 	h.finds(h.reader, "demo/after")
 	if got := h.sql("standby", "SELECT count(*) = count(DISTINCT id), max(id) > "+h.last+" FROM tag_history"); got != "t|t" {
-		h.t.Errorf("the numbers of the history are different ones, and go on after those of before the restore: got %s, want t|t", got)
+		h.t.Errorf("ids of tag_history are unique, and higher than before the restore: got %s, want t|t", got)
 	}
-	h.within("the epoch is another", h.writer.Process, func() bool { return h.sql("standby", "SELECT epoch FROM catalogue_epoch") != h.epoch })
+	h.within("the epoch has changed", h.writer.Process, func() bool { return h.sql("standby", "SELECT epoch FROM catalogue_epoch") != h.epoch })
 	h.verify("portbook scan --config \"$SECRETS/writer.yaml\"\n")
 	h.forbidden(standby, "portbook_app", "CREATE TABLE x ()")
 }
 
 func (h *handbook) standbyAgain(string) {
 	h.t.Helper()
-	h.within("the old primary streams from the new", h.writer.Process, func() bool {
+	h.within("the old primary streams from the new one", h.writer.Process, func() bool {
 		return h.sql("standby", "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'") == "1"
 	})
 	h.push("demo/last", "v1")
 	h.finds(h.writer, "demo/last")
-	h.within("the new standby shows it", h.writer.Process, func() bool {
+	h.within("the new standby has demo/last", h.writer.Process, func() bool {
 		return h.sql("primary", "SELECT count(*) FROM repository WHERE name = 'demo/last'") == "1"
 	})
 }

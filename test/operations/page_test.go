@@ -8,10 +8,10 @@ import (
 	"testing"
 )
 
-// page is the handbook.
+// page is the file of the handbook.
 const page = "../../doc/operations.md"
 
-// A block is commands of the page, which a comment before them names:
+// A block is a block of commands of the page, with a comment before it:
 //
 //	<!-- run tls on primary -->
 //	```sh
@@ -28,7 +28,7 @@ var (
 	assignment = regexp.MustCompile(`\b([A-Z]+)=`)
 )
 
-// read gives the blocks to run, in order, and the names that people set first.
+// read returns the blocks in order, and the variables that the page sets first.
 func read(t *testing.T) (blocks []block, names map[string]bool) {
 	t.Helper()
 	content, err := os.ReadFile(page)
@@ -42,8 +42,8 @@ func read(t *testing.T) (blocks []block, names map[string]bool) {
 	return blocks, names
 }
 
-// parse fails if a block of commands has no comment, so that none is left out by
-// an oversight.
+// parse returns the blocks and variables of content. It fails if a block of commands
+// has no comment, so that no block is forgotten.
 func parse(content string) (blocks []block, names map[string]bool, err error) {
 	names = map[string]bool{}
 	lines := strings.Split(content, "\n")
@@ -57,7 +57,7 @@ func parse(content string) (blocks []block, names map[string]bool, err error) {
 			end++
 		}
 		if end == len(lines) {
-			return nil, nil, fmt.Errorf("line %d: a block that does not end", i+1)
+			return nil, nil, fmt.Errorf("line %d: the block does not end", i+1)
 		}
 		text := strings.Join(lines[i+1:end], "\n") + "\n"
 		switch m := runComment.FindStringSubmatch(lines[max(i-1, 0)]); {
@@ -66,9 +66,9 @@ func parse(content string) (blocks []block, names map[string]bool, err error) {
 				names[m[1]] = true
 			}
 		case m == nil:
-			return nil, nil, fmt.Errorf("line %d: the block has no <!-- run NAME on MACHINE --> before it, so nobody runs it", i+1)
+			return nil, nil, fmt.Errorf("line %d: the block has no <!-- run NAME on MACHINE --> before it", i+1)
 		case seen[m[1]]:
-			return nil, nil, fmt.Errorf("line %d: a second block is called %s", i+1, m[1])
+			return nil, nil, fmt.Errorf("line %d: a second block has the name %s", i+1, m[1])
 		default:
 			seen[m[1]] = true
 			blocks = append(blocks, block{name: m[1], on: m[2], line: i + 2, text: text})
@@ -93,7 +93,7 @@ func TestParse(t *testing.T) {
 		"a second": "<!-- run one on primary -->\n```sh\nls\n```\n<!-- run one on primary -->\n```sh\nls\n```\n",
 	} {
 		if _, _, err := parse(content); err == nil || !strings.Contains(err.Error(), what) {
-			t.Errorf("parse(%q): got %v, want an error that tells %q", content, err, what)
+			t.Errorf("parse(%q): got %v, want an error with %q", content, err, what)
 		}
 	}
 }

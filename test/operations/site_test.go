@@ -23,34 +23,34 @@ import (
 	"github.com/portbook/portbook/schema/localpg/process"
 )
 
-// Addresses of the two servers. On Linux all of 127.0.0.0/8 is this machine, so
-// that both have the same port, as they would on two.
+// Addresses of the two servers. On Linux all of 127.0.0.0/8 is this machine, so both
+// servers can have the same port, as on two machines.
 const (
 	primary = "127.0.0.1"
 	standby = "127.0.0.2"
 )
 
 const (
-	// blockTimeout bounds one block: the longest copies an empty server.
+	// blockTimeout is the longest time of a block. The slowest copies an empty server.
 	blockTimeout = 2 * time.Minute
-	// turnTimeout bounds what follows by itself: a start, a scan of a few images,
-	// a new primary found.
+	// turnTimeout is the longest wait for a start, for a scan of a few images, or
+	// until an indexer finds a new primary.
 	turnTimeout = time.Minute
 )
 
-// A site is the machines of the handbook, all of them this one.
+// A site has the machines of the handbook. All of them run on this machine.
 type site struct {
 	t        *testing.T
 	dir      string
-	account  *process.Account // who runs the servers and the commands
+	account  *process.Account // runs the servers and the commands
 	port     int
 	registry string
-	bin      string // PostgreSQL's programs
-	mailbox  string // of the indexer: where the registry sends events
+	bin      string // the directory of PostgreSQL's programs
+	mailbox  string // the address of the indexer to which the registry sends events
 }
 
-// newSite makes an empty primary, as a distribution's package does, and a
-// registry with a few images.
+// newSite starts an empty primary, as a package of a distribution does, and a registry
+// with a few images.
 func newSite(t *testing.T) *site {
 	t.Helper()
 	s := &site{t: t, bin: programs(t)}
@@ -78,15 +78,15 @@ func newSite(t *testing.T) *site {
 	return s
 }
 
-// systemctl stands for the machine's own: it starts and stops the one server of
-// its machine, on that machine's address.
+// systemctl replaces the machine's systemctl. It starts and stops the machine's only
+// server.
 const systemctl = `#!/bin/sh
 [ "$2" = "$SERVICE" ] || { echo "systemctl: no service $2" >&2; exit 1; }
 exec pg_ctl "$1" -D "$DATA" -w -t 60 -m fast -l "$DATA.log" -o "-h $ADDRESS -p $PORT -k $PGHOST -c fsync=off" >/dev/null
 `
 
-// programs gives the directory of PostgreSQL's programs. The clients are needed
-// too, which some builds for tests do not have.
+// programs returns the directory of PostgreSQL's programs, including the clients,
+// which some builds do not have.
 func programs(t *testing.T) string {
 	t.Helper()
 	unavailable := func(why string) {
@@ -101,7 +101,7 @@ func programs(t *testing.T) string {
 		unavailable(err.Error())
 	}
 	if bin, err = complete(bin); err != nil {
-		if os.Getenv(localpg.BinVariable) != "" { // somebody chose these, to test another version of the server
+		if os.Getenv(localpg.BinVariable) != "" { // set to test another version of the server only
 			t.Skip(err)
 		}
 		unavailable(err.Error())
@@ -112,7 +112,8 @@ func programs(t *testing.T) string {
 	return bin
 }
 
-// complete gives bin, or where its initdb really is: in PATH there may be a link.
+// complete returns bin, or the directory to which bin/initdb links. It fails if that
+// lacks a program.
 func complete(bin string) (string, error) {
 	var missing string
 	if link, err := filepath.EvalSymlinks(filepath.Join(bin, "initdb")); err == nil {
@@ -136,7 +137,7 @@ func (s *site) check(err error) {
 	}
 }
 
-// own gives everything in the directory to the account.
+// own makes the account the owner of everything in the directory.
 func (s *site) own() {
 	s.t.Helper()
 	if s.account == nil {
@@ -150,8 +151,9 @@ func (s *site) own() {
 	}))
 }
 
-// sweep waits for the end of this process, however it ends, and then stops the
-// servers, which pg_ctl made nobody's children, and removes the directory.
+// sweep is a shell script that waits until this process ends, however it ends. Then it
+// stops the servers, which are not our children because of pg_ctl, and removes the
+// directory.
 const sweep = `
 cat >/dev/null
 for file in "$1"/*/data*/postmaster.pid; do
@@ -161,11 +163,11 @@ sleep 0.5
 rm -rf "$1"
 `
 
-// clear sees to it that nothing is left behind.
+// clear starts sweep.
 func (s *site) clear() {
 	s.t.Helper()
 	cmd := exec.Command("/bin/sh", "-c", sweep, "sweep", s.dir)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // a Ctrl-C at the terminal must not end it first
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // a Ctrl-C at the terminal does not end it
 	stdin, err := cmd.StdinPipe()
 	s.check(err)
 	s.check(cmd.Start())
@@ -175,7 +177,7 @@ func (s *site) clear() {
 	})
 }
 
-// build makes a module's program, with the versions that users get.
+// build builds a program of a module with the dependencies that users get.
 func (s *site) build(module, pkg, name string) {
 	s.t.Helper()
 	cmd := exec.Command("go", "build", "-buildvcs=false", "-o", filepath.Join(s.dir, "bin", name), pkg)
@@ -195,7 +197,7 @@ func (s *site) freeAddress() string {
 
 const token = "a token for tests"
 
-// startRegistry starts the registry and fills it.
+// startRegistry starts the registry and pushes three images.
 func (s *site) startRegistry() {
 	s.t.Helper()
 	address := s.freeAddress()
@@ -225,7 +227,7 @@ func (s *site) push(repository, tag string) {
 	s.check(err)
 }
 
-// names are what the handbook has people set, for one machine.
+// names returns the variables that the handbook sets on a machine.
 func (s *site) names(machine string) map[string]string {
 	return map[string]string{
 		"PRIMARY": primary, "STANDBY": standby, "PORT": strconv.Itoa(s.port), "KIND": "IP", "CLIENTS": "127.0.0.0/8",
@@ -234,7 +236,7 @@ func (s *site) names(machine string) map[string]string {
 	}
 }
 
-// command runs commands on a machine, as its account, and gives their output.
+// command runs commands on a machine as the account and returns their output.
 func (s *site) command(machine, text string) string {
 	s.t.Helper()
 	out, err := s.try(machine, text)
@@ -258,20 +260,20 @@ func (s *site) try(machine, text string) (string, error) {
 		cmd.Env = append(cmd.Env, name+"="+value)
 	}
 	if address := map[string]string{"primary": primary, "standby": standby}[machine]; address != "" {
-		// What a server's machine has by itself: a socket, and an address.
+		// A real machine has its own socket and address.
 		cmd.Env = append(cmd.Env, "PGHOST="+filepath.Join(s.dir, machine), "PGPORT="+strconv.Itoa(s.port), "PGUSER=postgres", "ADDRESS="+address)
 	}
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }
 
-// sql gives what a query gives on a server, as the superuser.
+// sql returns the result of a query on a server as the superuser.
 func (s *site) sql(machine, query string) string {
 	s.t.Helper()
 	return strings.TrimSpace(s.command(machine, "psql -XAtd portbook <<'END'\n\\set ON_ERROR_STOP 1\n"+query+";\nEND"))
 }
 
-// password is one that the handbook's commands made.
+// password returns the password that the handbook's commands made for a user.
 func (s *site) password(user string) string {
 	s.t.Helper()
 	b, err := os.ReadFile(filepath.Join(s.dir, "primary", user+".password"))
@@ -279,7 +281,7 @@ func (s *site) password(user string) string {
 	return strings.TrimSpace(string(b))
 }
 
-// connect connects as a user of the handbook, from elsewhere than the servers.
+// connect connects to a server over TCP as a user of the handbook.
 func (s *site) connect(host, user, sslmode string) (*pgx.Conn, error) {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(s.t.Context(), turnTimeout)
@@ -288,13 +290,13 @@ func (s *site) connect(host, user, sslmode string) (*pgx.Conn, error) {
 		user, s.password(user), host, s.port, sslmode, filepath.Join(s.dir, "secrets", "ca.crt")))
 }
 
-// An indexer is a running one.
+// An indexer is a running indexer.
 type indexer struct {
 	*process.Process
 	address, operations string
 }
 
-// serve starts an indexer by one of the files of the handbook.
+// serve starts an indexer with a configuration file of the handbook.
 func (s *site) serve(file, address string, settings ...string) *indexer {
 	s.t.Helper()
 	i := &indexer{address: address, operations: s.freeAddress()}
@@ -311,17 +313,17 @@ func (s *site) serve(file, address string, settings ...string) *indexer {
 
 func (i *indexer) stop() { i.Stop(syscall.SIGTERM, 15*time.Second) }
 
-// finds waits until a search of an indexer shows a repository.
+// finds waits until an indexer finds a repository.
 func (s *site) finds(i *indexer, repository string) {
 	s.t.Helper()
-	s.within("a search for "+repository, i.Process, func() bool {
+	s.within("search finds "+repository, i.Process, func() bool {
 		_, body := get("http://" + i.address + "/v1/search?q=" + repository)
-		var answer struct{ Results []struct{ Name string } } // beside the query, which has the name in any case
+		var answer struct{ Results []struct{ Name string } } // the answer repeats the query, so its text is no proof
 		return json.Unmarshal([]byte(body), &answer) == nil && len(answer.Results) > 0 && answer.Results[0].Name == repository
 	})
 }
 
-// within waits until something is so, as long as a process lives.
+// within waits until ask returns true. It fails after turnTimeout, or if p ends.
 func (s *site) within(what string, p *process.Process, ask func() bool) {
 	s.t.Helper()
 	deadline := time.After(turnTimeout)
@@ -330,9 +332,9 @@ func (s *site) within(what string, p *process.Process, ask func() bool) {
 	for !ask() {
 		select {
 		case <-p.Done():
-			s.t.Fatalf("waiting for: %s: the process ended (%s): %s", what, p.Outcome(), p.Tail())
+			s.t.Fatalf("waiting until %s: the process ended (%s): %s", what, p.Outcome(), p.Tail())
 		case <-deadline:
-			s.t.Fatalf("after %v not so: %s; the process says: %s", turnTimeout, what, p.Tail())
+			s.t.Fatalf("waited %v until %s; log: %s", turnTimeout, what, p.Tail())
 		case <-tick.C:
 		}
 	}
@@ -345,7 +347,7 @@ func status(address string) int {
 	return code
 }
 
-// get gives 0 if there is no answer.
+// get returns the status and the body of an answer. The status is 0 if there is none.
 func get(address string) (int, string) {
 	resp, err := client.Get(address)
 	if err != nil {
