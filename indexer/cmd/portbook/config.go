@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/portbook/portbook/indexer/config"
+	"github.com/portbook/portbook/indexer/database"
 )
 
 func configCommand() *cobra.Command {
@@ -30,7 +31,7 @@ it prints all of them, and the exit status is 1. It does not connect to anything
 				return fmt.Errorf("configuration:\n%w", err)
 			}
 			log := slog.New(slog.NewTextHandler(command.ErrOrStderr(), nil))
-			cs, err := connectionsOf(c, log)
+			cs, err := database.Parse(c, log)
 			if err != nil {
 				return fmt.Errorf("configuration:\n%w", err)
 			}
@@ -40,14 +41,15 @@ it prints all of them, and the exit status is 1. It does not connect to anything
 }
 
 // printSettings writes a line for each setting, in columns.
-func printSettings(out io.Writer, lines []config.Line, cs connections) error {
+func printSettings(out io.Writer, lines []config.Line, cs *database.Connections) error {
+	work, migrate := cs.PasswordSources()
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, line := range lines {
 		switch {
 		case line.Name == "database.password" && line.Value == "":
-			line.Origin = cs.work.password
+			line.Origin = work
 		case line.Name == "database.migrationPassword" && line.Value == "":
-			line.Origin = cs.migrate.password
+			line.Origin = migrate
 		}
 		if line.Value == "" {
 			line.Value = "-"

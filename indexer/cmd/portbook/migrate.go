@@ -7,12 +7,11 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"syscall"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/spf13/cobra"
 
+	"github.com/portbook/portbook/indexer/database"
 	"github.com/portbook/portbook/schema"
 )
 
@@ -68,7 +67,7 @@ func migrateUp(command *cobra.Command, p *parts) error {
 			return nil
 		}
 	}
-	done, err := schema.Up(command.Context(), p.schemaConfig())
+	done, err := schema.Up(command.Context(), p.database.SchemaConfig())
 	list(out, done)
 	if err == nil && len(done) == 0 {
 		fmt.Fprintln(out, "every migration is applied already")
@@ -81,7 +80,7 @@ func migrateDown(command *cobra.Command, p *parts) error {
 	if err != nil {
 		return err
 	}
-	all, err := schema.Status(command.Context(), p.schemaConfig())
+	all, err := schema.Status(command.Context(), p.database.SchemaConfig())
 	if err != nil {
 		return err
 	}
@@ -100,13 +99,13 @@ func migrateDown(command *cobra.Command, p *parts) error {
 			return nil
 		}
 	}
-	done, err := schema.Down(command.Context(), p.schemaConfig(), n)
+	done, err := schema.Down(command.Context(), p.database.SchemaConfig(), n)
 	list(out, done)
 	return err
 }
 
 func migrateStatus(command *cobra.Command, p *parts) error {
-	all, err := schema.Status(command.Context(), p.schemaConfig())
+	all, err := schema.Status(command.Context(), p.database.SchemaConfig())
 	list(command.OutOrStdout(), all)
 	return err
 }
@@ -176,38 +175,21 @@ const migrateAgain = time.Second
 // error of another kind ends it: what Postgres refuses once it refuses again.
 func (p *parts) migrate(ctx context.Context) error {
 	for {
-		done, err := schema.Up(ctx, p.schemaConfig())
+		done, err := schema.Up(ctx, p.database.SchemaConfig())
 		for _, m := range done {
 			p.log.InfoContext(ctx, "migrated", "migration", m.Name)
 		}
 		if err == nil || ctx.Err() != nil {
 			return err
 		}
-		if !away(err) {
+		if !database.Away(err) {
 			return fmt.Errorf("database: %w", err)
 		}
-		p.log.WarnContext(ctx, "waiting for the database", "error", refusal(err))
+		p.log.WarnContext(ctx, "waiting for the database", "error", database.Explain(err))
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-time.After(migrateAgain):
 		}
 	}
-}
-
-// away reports whether the database does not answer, or not yet, or no longer.
-func away(err error) bool {
-	var refused *pgconn.PgError
-	if errors.As(err, &refused) {
-		switch refused.Code {
-		case "57P01", "57P02", "57P03", "53300": // admin_shutdown, crash_shutdown, cannot_connect_now, too_many_connections
-			return true
-		}
-		return false
-	}
-	if tlsRemedy(err) != "" {
-		return false
-	}
-	var connect *pgconn.ConnectError
-	return errors.As(err, &connect) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
 }

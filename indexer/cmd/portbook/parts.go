@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/portbook/portbook/indexer/config"
+	"github.com/portbook/portbook/indexer/database"
 	"github.com/portbook/portbook/indexer/ingest"
 	"github.com/portbook/portbook/indexer/postgres"
 	"github.com/portbook/portbook/indexer/remote"
@@ -21,13 +22,10 @@ import (
 type parts struct {
 	config   config.Config
 	log      *slog.Logger
-	database connections
-	pools    []*pgxpool.Pool
-	keepIdle []func(context.Context) error // close the idle connections of the pools
-	pool     *pgxpool.Pool                 // of store
-	store    *postgres.Store               // of ingestion, and of every command
-	reads    *postgres.Store               // of readers' requests: the same, or one with connections of its own
-	readers  int                           // how many connections reads may use
+	database *database.Connections
+	pools    *database.Pools
+	store    *postgres.Store // of ingestion, and of every command
+	reads    *postgres.Store // of readers' requests: store, or one with connections of its own
 	lag      *postgres.LagMeter
 	open     atomic.Bool    // serve has found the schema up to date
 	remote   *remote.Client // nil without registry.url
@@ -36,12 +34,6 @@ type parts struct {
 	// measuring is held by the one who asks the database whether we are ready, which
 	// anybody may want to know.
 	measuring chan struct{}
-}
-
-func (p *parts) close() {
-	for _, pool := range p.pools {
-		pool.Close()
-	}
 }
 
 // with gives a command that runs f with the parts that its configuration asks
@@ -66,7 +58,7 @@ func withParts(f func(*cobra.Command, *parts) error, onlyDatabase bool) func(*co
 		if err != nil {
 			return err
 		}
-		defer p.close()
+		defer p.pools.Close()
 		return f(command, p)
 	}
 }
@@ -83,13 +75,19 @@ func withRegistry(f func(*cobra.Command, *parts) error) func(*cobra.Command, []s
 
 // assemble makes the parts. It does not wait for the database.
 func assemble(ctx context.Context, c config.Config, log *slog.Logger) (*parts, error) {
-	database, err := connect(ctx, c, log)
+	connections, err := database.New(ctx, c, log)
 	if err != nil {
 		return nil, err
 	}
-	p := &parts{config: c, log: log, database: database, registry: prometheus.NewRegistry(), measuring: make(chan struct{}, 1)}
-	if err := p.openPools(ctx); err != nil {
+	pools, err := connections.OpenPools(ctx)
+	if err != nil {
 		return nil, err
+	}
+	p := &parts{config: c, log: log, database: connections, pools: pools, registry: prometheus.NewRegistry(), measuring: make(chan struct{}, 1)}
+	p.store = p.newStore(pools.Ingest)
+	p.reads = p.store
+	if pools.Read != pools.Ingest {
+		p.reads = p.newStore(pools.Read)
 	}
 	p.lag = &postgres.LagMeter{Store: p.store}
 	p.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -101,6 +99,12 @@ func assemble(ctx context.Context, c config.Config, log *slog.Logger) (*parts, e
 		})
 	}
 	return p, err
+}
+
+func (p *parts) newStore(pool *pgxpool.Pool) *postgres.Store {
+	s := postgres.New(pool)
+	s.Official, s.Log, s.Strangers = p.config.Search.OfficialNamespaces, p.log, p.config.Events.Token == ""
+	return s
 }
 
 // userAgent tells our own reads from real pulls in the registry's events.

@@ -19,6 +19,7 @@ import (
 
 	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/config"
+	"github.com/portbook/portbook/indexer/database"
 	"github.com/portbook/portbook/indexer/ingest"
 	"github.com/portbook/portbook/indexer/postgres"
 	"github.com/portbook/portbook/indexer/web"
@@ -79,7 +80,7 @@ func serve(ctx context.Context, p *parts) error {
 			return err
 		}
 		p.open.Store(true)
-		for _, keepIdle := range p.keepIdle {
+		for _, keepIdle := range p.pools.KeepIdle {
 			group.Go(func() error { return keepIdle(ctx) })
 		}
 		return work(ctx, group)
@@ -133,7 +134,7 @@ func (p *parts) awaitSchema(ctx context.Context) error {
 		return p.migrate(ctx)
 	}
 	return p.untilThere(ctx, func() error {
-		return p.pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error { return schema.Check(ctx, conn.Conn()) })
+		return p.pools.Ingest.AcquireFunc(ctx, func(conn *pgxpool.Conn) error { return schema.Check(ctx, conn.Conn()) })
 	})
 }
 
@@ -145,10 +146,10 @@ func (p *parts) untilThere(ctx context.Context, f func() error) error {
 		switch {
 		case err == nil || ctx.Err() != nil:
 			return err
-		case !errors.Is(err, schema.ErrNotMigrated) && !errors.Is(err, indexer.ErrUnavailable) && !away(err):
-			return fmt.Errorf("database: %w", refusal(err))
+		case !errors.Is(err, schema.ErrNotMigrated) && !errors.Is(err, indexer.ErrUnavailable) && !database.Away(err):
+			return fmt.Errorf("database: %w", database.Explain(err))
 		}
-		p.log.WarnContext(ctx, "waiting for the database", "error", refusal(err))
+		p.log.WarnContext(ctx, "waiting for the database", "error", database.Explain(err))
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -181,7 +182,7 @@ func (p *parts) public(stopping <-chan struct{}) (http.Handler, starter, error) 
 	}
 	c := web.Config{
 		FlatpakOwners: owners,
-		Read:          p.read, Connections: p.readers, Ready: p.ready, Stopping: stopping, Log: p.log, Metrics: p.registry, Version: programVersion(),
+		Read:          p.read, Connections: p.pools.ReadConns, Ready: p.ready, Stopping: stopping, Log: p.log, Metrics: p.registry, Version: programVersion(),
 		PublicURL: p.config.Registry.PublicURL, MaxAgeIndex: p.config.Cache.MaxAgeIndex, MaxAgeHTML: p.config.Cache.MaxAgeHTML,
 		WebUI: p.config.Components.WebUI, AssertEndpoint: p.config.Components.AssertEndpoint,
 		// They make is_official, and what is in flatpak's index.

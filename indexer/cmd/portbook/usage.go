@@ -8,6 +8,8 @@ import (
 	"unicode"
 
 	"github.com/spf13/cobra"
+
+	"github.com/portbook/portbook/indexer/database"
 )
 
 // The exit statuses of errors.
@@ -96,7 +98,7 @@ func status(err error, out io.Writer) int {
 	case errors.As(err, &quiet):
 		return int(quiet)
 	}
-	fmt.Fprintln(out, "portbook:", refusal(err))
+	fmt.Fprintln(out, "portbook:", database.Explain(err))
 	if errors.As(err, &usage) {
 		return statusUsage
 	}

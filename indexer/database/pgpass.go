@@ -1,13 +1,72 @@
-package main
+package database
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"log/slog"
 	"os"
 	"strconv"
 	"strings"
 	"syscall"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/portbook/portbook/indexer/config"
 )
+
+// passwords looks for those in the pgpass file that nothing else gives.
+func (cs *Connections) passwords(d config.Database, log *slog.Logger) error {
+	if d.DynamicAuth.AWSRDSIAM.Region != "" {
+		cs.work.password, cs.migrate.password = "database.dynamicAuth", "database.dynamicAuth"
+		return nil
+	}
+	if cs.work.Password != "" && cs.migrate.Password != "" {
+		return nil
+	}
+	file, err := readPassfile(d.Passfile)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && d.PassfileFrom == "": // the one in the home directory is read if it is there
+	case errors.Is(err, fs.ErrNotExist):
+		log.Warn("pgpass file not used: it is not there", "file", d.Passfile, "named_by", d.PassfileFrom, "remedy", "make it, with mode 0600, or name another")
+	case err != nil:
+		log.Warn("pgpass file not used", "file", d.Passfile, "error", err)
+	}
+	return errors.Join(cs.work.look(file), cs.migrate.look(file))
+}
+
+// look takes the password from a pgpass file, unless there is one.
+//
+// pgx has one password for all hosts of a list, and so have the servers of one
+// cluster: a standby has the users of its primary. A file that says otherwise
+// cannot be followed.
+func (c *connection) look(file passfile) error {
+	if c.Password != "" {
+		return nil
+	}
+	c.password = "none"
+	if file.path != "" {
+		c.password = fmt.Sprintf("none: no line fits in pgpass file %s", file.path)
+		if file.lines == nil {
+			c.password = fmt.Sprintf("none: pgpass file %s is absent or not used", file.path)
+		}
+	}
+	found := 0
+	for _, h := range append([]*pgconn.FallbackConfig{{Host: c.Host, Port: c.Port}}, c.Fallbacks...) {
+		password, line := file.find(h.Host, h.Port, databaseOf(&c.Config), c.User)
+		if line == 0 {
+			continue
+		}
+		if found != 0 && password != c.Password {
+			return fmt.Errorf("pgpass file %s: lines %d and %d have different passwords of %q for the hosts of one list: give the servers of one cluster one password", file.path, found, line, c.User)
+		}
+		if found == 0 {
+			found, c.Password, c.password = line, password, fmt.Sprintf("pgpass file %s:%d", file.path, line)
+		}
+	}
+	return nil
+}
 
 // passfileLimit is far more than any list of passwords: a file that is larger is
 // something else.

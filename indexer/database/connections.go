@@ -1,0 +1,124 @@
+// Package database connects to the database that a configuration names: users and
+// their passwords, TLS, pools of connections, errors with a remedy, and prime-db.
+package database
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/portbook/portbook/indexer/config"
+	"github.com/portbook/portbook/indexer/rdsiam"
+	"github.com/portbook/portbook/schema"
+)
+
+// connectTimeout bounds reaching and logging in to one host, so that a dead one
+// does not keep a writer from the next: 5 s, where a log-in over TLS takes some
+// 10 ms. connect_timeout in the URL and PGCONNECT_TIMEOUT say otherwise.
+const connectTimeout = 5 * time.Second
+
+// applicationName is what pg_stat_activity shows for our connections, unless the
+// configuration names another.
+const applicationName = "portbook-indexer"
+
+// A connection is how one user reaches the database.
+type connection struct {
+	*pgx.ConnConfig
+	password string // where it comes from, for a person to read
+}
+
+// Connections are how the working user and the migrating user reach the database.
+type Connections struct {
+	config        config.Config
+	log           *slog.Logger
+	pool          *pgxpool.Config // of work
+	work, migrate connection
+	beforeConnect func(context.Context, *pgx.ConnConfig) error // makes a password for each; or nil
+}
+
+// New returns the connections of a configuration. It does not connect, but asks AWS
+// for the region if the configuration says so. It logs a pgpass file that cannot be
+// used.
+func New(ctx context.Context, c config.Config, log *slog.Logger) (*Connections, error) {
+	cs, err := Parse(c, log)
+	if err != nil {
+		return nil, err
+	}
+	region := c.Database.DynamicAuth.AWSRDSIAM.Region
+	if region == "" {
+		return cs, nil
+	}
+	auth, err := rdsiam.New(ctx, rdsiam.Config{Region: region, Log: log})
+	if err != nil {
+		return nil, err
+	}
+	cs.beforeConnect, cs.pool.BeforeConnect = auth.BeforeConnect, auth.BeforeConnect
+	return cs, nil
+}
+
+// Parse is New without AWS: the connections cannot be used with dynamicAuth, but tell
+// where the passwords come from.
+func Parse(c config.Config, log *slog.Logger) (*Connections, error) {
+	d := c.Database
+	pool, err := pgxpool.ParseConfig(d.ConnString())
+	if err != nil { // config has checked it; pgx's text may hold pieces of a password
+		return nil, errors.New("database.postgres.url cannot be understood: write it as postgres://user:password@host:port/database")
+	}
+	pool.MaxConnLifetime = d.ConnMaxLifetime
+	pc := pool.ConnConfig
+	if pc.ConnectTimeout == 0 {
+		pc.ConnectTimeout = connectTimeout
+	}
+	if pc.RuntimeParams["application_name"] == "" {
+		pc.RuntimeParams["application_name"] = applicationName
+	}
+	pc.Database = databaseOf(&pc.Config) // the migrating user must not find another
+	work := connection{pc, "given"}
+	migrate := connection{pc.Copy(), "given"}
+	if d.MigrationUser != "" {
+		migrate.User = d.MigrationUser
+	}
+	if migrate.User != work.User {
+		migrate.Password = ""
+	}
+	if d.MigrationPassword != "" {
+		migrate.Password = d.MigrationPassword
+	}
+	if c.Role == config.Writer { // any server would do for work, but not for a migration
+		migrate.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
+	}
+	cs := &Connections{config: c, log: log, pool: pool, work: work, migrate: migrate}
+	return cs, cs.passwords(d, log)
+}
+
+// PasswordSources says, for people to read, where the passwords of the working user
+// and of the migrating user come from.
+func (cs *Connections) PasswordSources() (work, migrate string) {
+	return cs.work.password, cs.migrate.password
+}
+
+// databaseOf is the database that Postgres opens.
+func databaseOf(c *pgconn.Config) string {
+	if c.Database == "" {
+		return c.User
+	}
+	return c.Database
+}
+
+// SchemaConfig says how the schema is changed. A writer's user is granted what it
+// needs; a reader's user gets nothing more.
+func (cs *Connections) SchemaConfig() schema.Config {
+	c := schema.Config{
+		Conn: cs.migrate.ConnConfig, BeforeConnect: cs.beforeConnect,
+		LockTimeout: cs.config.Database.MigrationLockTimeout, Log: cs.log,
+	}
+	if cs.config.Role == config.Writer {
+		c.Writer = cs.work.User
+	}
+	return c
+}

@@ -1,0 +1,72 @@
+package database
+
+import (
+	"crypto/hmac"
+	"crypto/pbkdf2"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"golang.org/x/text/unicode/norm"
+)
+
+// PasswordLimit is the most bytes of a password: libpq's tools read no longer
+// ones.
+const PasswordLimit = 1 << 10
+
+// scramIterations is PostgreSQL's own number (scram_iterations, section 20.3 of
+// its manual).
+const scramIterations = 4096
+
+// scramVerifier is what PostgreSQL stores of a password (RFC 5803): it takes one
+// as it is, so that the password need not be sent.
+func scramVerifier(password string) (string, error) {
+	if err := checkPassword(password); err != nil {
+		return "", err
+	}
+	salt := make([]byte, 16) // as PostgreSQL's own
+	if _, err := rand.Read(salt); err != nil {
+		return "", err
+	}
+	salted, err := pbkdf2.Key(sha256.New, password, salt, scramIterations, sha256.Size)
+	if err != nil {
+		return "", err
+	}
+	mac := func(text string) []byte {
+		h := hmac.New(sha256.New, salted)
+		h.Write([]byte(text))
+		return h.Sum(nil)
+	}
+	stored := sha256.Sum256(mac("Client Key"))
+	encode := base64.StdEncoding.EncodeToString
+	return fmt.Sprintf("SCRAM-SHA-256$%d:%s$%s:%s", scramIterations, encode(salt), encode(stored[:]), encode(mac("Server Key"))), nil
+}
+
+// checkPassword refuses what clients do not all understand as the same password:
+// SASLprep (RFC 4013) changes it, some do that and some do not.
+func checkPassword(password string) error {
+	switch {
+	case password == "":
+		return errors.New("the password is empty: give one line on standard input")
+	case len(password) > PasswordLimit:
+		return fmt.Errorf("the password is longer than %d bytes", PasswordLimit)
+	case !utf8.ValidString(password):
+		return errors.New("the password is not UTF-8")
+	case !norm.NFKC.IsNormalString(password) || strings.ContainsFunc(password, dropped):
+		return errors.New("the password has a character that clients write in different ways, such as a control character, a special space or a ligature: choose another")
+	}
+	return nil
+}
+
+// dropped reports whether SASLprep leaves out, changes or forbids a character
+// that is in normal form: control and format characters, spaces but the usual
+// one, and the variation selectors of its table B.1.
+func dropped(r rune) bool {
+	return !unicode.IsGraphic(r) || r != ' ' && unicode.IsSpace(r) || unicode.Is(unicode.Zs, r) && r != ' ' ||
+		unicode.Is(unicode.Variation_Selector, r) || r == '\u034f' || r == '\u1806'
+}
