@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// brokenPage has one fault of each kind. FAR is another server's address.
+// brokenPage has one fault of each kind. FAR is the address of another server.
 const brokenPage = `<!doctype html>
 <html lang="en"><head><meta name="viewport" content="width=device-width"><title>Broken</title></head>
 <body><main><h1>Broken</h1>
@@ -23,8 +23,8 @@ const brokenPage = `<!doctype html>
 <!-- HEAVY -->
 </main></body></html>`
 
-// Each check finds its fault on a page that has it. Without this a check that
-// finds nothing looks like a page without faults.
+// Each check finds its fault on a page that has it. Otherwise a check that does not work
+// would look like a page without faults.
 func TestBrokenPage(t *testing.T) {
 	needPrograms(t)
 	needPackages(t)
@@ -82,7 +82,7 @@ func TestBrokenPage(t *testing.T) {
 	}
 }
 
-// everything makes all checks of one page.
+// everything runs all checks on one page.
 func (c *checker) everything(t *testing.T, p page) []fault {
 	t.Helper()
 	found, err := c.page(t.Context(), p)
@@ -99,7 +99,7 @@ func (c *checker) everything(t *testing.T, p page) []fault {
 	return found
 }
 
-// in tells whether a fault that says so is among those found.
+// in reports whether found has f.
 func (f fault) in(found []fault) bool {
 	for _, one := range found {
 		if one.page == f.page && one.check == f.check && strings.Contains(one.says, f.says) {

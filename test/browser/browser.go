@@ -24,24 +24,23 @@ import (
 	"github.com/chromedp/chromedp/kb"
 )
 
-// stepTimeout bounds one thing that a person does, with the page that follows.
+// stepTimeout is the longest time of one action and the page that it opens.
 const stepTimeout = 30 * time.Second
 
-// phone is the widest window that is a phone's: as browsers on phones do, it
-// draws scrollbars over the page and obeys the viewport's meta element.
+// phone is the largest width, in pixels, that is emulated as a phone: scrollbars cover
+// the page, and the viewport's meta element takes effect.
 const phone = 480
 
-// chromium is the browser's command: Debian's.
+// chromium is the command of Debian's browser.
 const chromium = "chromium"
 
-// startBrowser starts a browser without a window. The context that it gives is
-// for newTab.
+// startBrowser starts a headless browser and returns a context for newTab.
 func startBrowser(ctx context.Context) (context.Context, context.CancelFunc, error) {
 	path, err := exec.LookPath(chromium)
 	if err != nil {
 		return nil, nil, err
 	}
-	// chromedp leaves out the sandbox for root, for whom there is none.
+	// chromedp turns the sandbox off for root, who cannot use it.
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path))
 	allocator, stop := chromedp.NewExecAllocator(ctx, options...)
 	browser, closeBrowser := chromedp.NewContext(allocator)
@@ -56,8 +55,8 @@ func startBrowser(ctx context.Context) (context.Context, context.CancelFunc, err
 	return browser, end, nil
 }
 
-// A tab is one in which nothing was looked at before: it has a cache of its own.
-// It is used by one goroutine.
+// A tab is a tab of the browser with its own, empty cache. Only one goroutine may use
+// it.
 type tab struct {
 	ctx   context.Context
 	close context.CancelFunc
@@ -78,7 +77,7 @@ func newTab(browser context.Context) (*tab, error) {
 	return t, nil
 }
 
-// A view is what one look at a page brought about.
+// A view has the requests and complaints of opening a page once.
 type view struct {
 	status     int // of the page
 	requests   map[network.RequestID]*request
@@ -86,16 +85,15 @@ type view struct {
 	complaints []complaint
 }
 
-// A request is one that the page made, or the page itself.
+// A request is the request for a page, or one that the page made.
 type request struct {
 	url    string
-	status int     // on the wire; 0: it came from the cache
+	status int     // on the wire; 0 if the answer came from the cache
 	etag   string  // on the wire
 	bytes  float64 // on the wire, with headers
 }
 
-// A complaint is what the browser says against a page, or what the page lets it
-// say.
+// A complaint is an error or warning of the browser or of the page's script.
 type complaint struct{ text, url string }
 
 func newView() *view { return &view{requests: map[network.RequestID]*request{}} }
@@ -109,8 +107,8 @@ func (v *view) of(id network.RequestID) *request {
 	return r
 }
 
-// record notes what the browser tells. It runs where the browser's messages are
-// read, and so asks nothing.
+// record handles an event of the browser. It runs in the goroutine that reads the
+// browser's messages, so it must not send any.
 func (t *tab) record(event any) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -140,7 +138,7 @@ func (t *tab) record(event any) {
 	}
 }
 
-// header gives a field of a response, whatever the case of its name.
+// header returns a field of a response. The case of the name does not matter.
 func header(h network.Headers, name string) string {
 	for key, value := range h {
 		if strings.EqualFold(key, name) {
@@ -150,7 +148,7 @@ func header(h network.Headers, name string) string {
 	return ""
 }
 
-// said gives what stood in a call of the console, in one line.
+// said returns the arguments of a console call as one line.
 func said(args []*runtime.RemoteObject) string {
 	var words []string
 	for _, a := range args {
@@ -161,10 +159,10 @@ func said(args []*runtime.RemoteObject) string {
 	return strings.Join(words, " ")
 }
 
-// open looks at an address, and gives what that brought about until the page and
-// what belongs to it was there.
+// open opens an address, waits until the page and its resources are loaded, and
+// returns what happened meanwhile.
 func (t *tab) open(address string) (*view, error) {
-	// From another page, or it would be a reload, which asks for everything.
+	// Opening the same address again would be a reload, which bypasses the cache.
 	if err := t.do(chromedp.Navigate("about:blank")); err != nil {
 		return nil, err
 	}
@@ -183,15 +181,14 @@ func (t *tab) open(address string) (*view, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	v := t.view
-	t.view = newView() // what comes later is not of this view
+	t.view = newView() // for later events
 	v.status = int(resp.Status)
 	return v, nil
 }
 
-// settle waits until a page that is loaded has been drawn twice: what its script
-// asks for at the beginning is asked for by then, and what the browser has
-// against the page is told. Without script nothing comes later, and nothing could
-// wait.
+// settle waits until a loaded page has been drawn twice. By then its script has sent
+// its first requests, and the browser its complaints. Without script there is nothing
+// to wait for, and no way to wait.
 func (t *tab) settle() error {
 	if t.noScript {
 		return nil
@@ -208,16 +205,16 @@ func (t *tab) do(actions ...chromedp.Action[chromedp.Void]) error {
 	return chromedp.Do(ctx, actions...)
 }
 
-// evaluate gives the value of an expression in the page, or what it promises.
-// Neither the page's policy nor that its script is off keeps it from running.
+// evaluate returns the value of a JavaScript expression in the page, and waits for a
+// promise. It works in spite of the page's policy and with script turned off.
 func evaluate[T any](t *tab, expression string) (T, error) {
 	ctx, cancel := context.WithTimeout(t.ctx, stepTimeout)
 	defer cancel()
 	return chromedp.Run(ctx, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
 }
 
-// until waits until an expression is true in the page. Polling in chromedp is
-// against the page's policy.
+// until waits until an expression is true in the page. The page's policy does not
+// allow chromedp's polling.
 func (t *tab) until(expression string) error {
 	_, err := evaluate[bool](t, `new Promise(done => (function look() { (`+expression+`) ? done(true) : requestAnimationFrame(look) })())`)
 	if err != nil {
@@ -226,7 +223,7 @@ func (t *tab) until(expression string) error {
 	return nil
 }
 
-// call gives a command to the tab.
+// call sends a command to the tab.
 func call[P, R any](t *tab, command cdp.Command[P, R], params P) (R, error) {
 	ctx, cancel := context.WithTimeout(t.ctx, stepTimeout)
 	defer cancel()
@@ -235,7 +232,7 @@ func call[P, R any](t *tab, command cdp.Command[P, R], params P) (R, error) {
 	})
 }
 
-// A look is how somebody looks at pages.
+// A look is a width and a theme in which pages are shown.
 type look struct {
 	width    int
 	dark     bool
@@ -257,7 +254,7 @@ func (l look) String() string {
 	return text
 }
 
-// as has the tab shown in another way, what is in it too.
+// as changes the look of the tab and of the open page.
 func (t *tab) as(l look) error {
 	t.noScript = l.noScript
 	_, err := call(t, emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{
@@ -268,7 +265,7 @@ func (t *tab) as(l look) error {
 	}
 	_, err = call(t, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{
 		{Name: "prefers-color-scheme", Value: l.theme()},
-		{Name: "prefers-reduced-motion", Value: "reduce"}, // a picture of a moment must be that of any moment
+		{Name: "prefers-reduced-motion", Value: "reduce"}, // pictures must not depend on the moment
 	}})
 	if err != nil {
 		return err
@@ -277,20 +274,20 @@ func (t *tab) as(l look) error {
 	return err
 }
 
-// inFront has the tab behave as the one that somebody uses, though others are
-// open: it keeps the focus and may read the clipboard.
+// inFront makes the tab behave as if it were the active one: it keeps the focus and may
+// read the clipboard.
 func (t *tab) inFront() error {
 	_, err := call(t, emulation.SetFocusEmulationEnabled, emulation.SetFocusEmulationEnabledParams{Enabled: true})
 	return err
 }
 
-// An element is one as people who do not see it are told of it.
+// An element is an element of the accessibility tree.
 type element struct {
 	role, name string
 	node       cdp.BackendNodeID
 }
 
-// elements gives those of a role, in the order of the page.
+// elements returns the elements with a role, in the order of the page.
 func (t *tab) elements(role string) ([]element, error) {
 	document, err := t.object("document")
 	if err != nil {
@@ -309,7 +306,7 @@ func (t *tab) elements(role string) ([]element, error) {
 	return list, nil
 }
 
-// focused gives what has the focus.
+// focused returns the element that has the focus.
 func (t *tab) focused() (element, error) {
 	active, err := t.object("document.activeElement")
 	if err != nil {
@@ -340,7 +337,7 @@ func elementOf(n *accessibility.Node) element {
 	return element{role: text(n.Role), name: text(n.Name), node: n.BackendDOMNodeID}
 }
 
-// text gives a value that is one, "" for any other.
+// text returns a value that is a string, or "".
 func text(v *accessibility.Value) (s string) {
 	if v != nil {
 		_ = json.Unmarshal(v.Value, &s)
@@ -348,8 +345,8 @@ func text(v *accessibility.Value) (s string) {
 	return strings.TrimSpace(s)
 }
 
-// element gives the one of a role with that name, or, as a row that is a link has
-// more in its name than ours, the first whose name holds it.
+// element returns the element with a role and a name. If there is none, it returns the
+// first whose name contains the name, because a row that is a link has a longer name.
 func (t *tab) element(role, name string) (element, error) {
 	list, err := t.elements(role)
 	if err != nil {
@@ -381,7 +378,7 @@ func (t *tab) click(e element) error {
 	return t.leave(click)
 }
 
-// clickOn gives a click where an element is, as a person would.
+// clickOn clicks at the position of an element.
 func (t *tab) clickOn(e element) (chromedp.Action[chromedp.Void], error) {
 	if _, err := call(t, dom.ScrollIntoViewIfNeeded, dom.ScrollIntoViewIfNeededParams{BackendNodeID: e.node}); err != nil {
 		return nil, fmt.Errorf("%s %q cannot be seen: %w", e.role, e.name, err)
@@ -393,12 +390,12 @@ func (t *tab) clickOn(e element) (chromedp.Action[chromedp.Void], error) {
 	if len(quads.Quads) == 0 {
 		return nil, fmt.Errorf("%s %q takes no room", e.role, e.name)
 	}
-	q := quads.Quads[0] // of a link that is broken over two lines, the first
+	q := quads.Quads[0] // the first line of a link that has two
 	return chromedp.MouseClickXY((q[0]+q[4])/2, (q[1]+q[5])/2), nil
 }
 
-// keys gives presses of keys, told as a keyboard tells them: a key that a page
-// keeps for itself as it goes down then types nothing, and Enter submits nothing.
+// keys presses keys with the events of a real keyboard. If the page prevents the
+// default of keydown, a key types nothing, and Enter does not submit.
 func keys(text string) chromedp.Action[chromedp.Void] {
 	return chromedp.KeyEvent(text, func(k *input.DispatchKeyEventParams) {
 		if k.Type == kb.KeyDown {
@@ -407,7 +404,7 @@ func keys(text string) chromedp.Action[chromedp.Void] {
 	})
 }
 
-// leave does what leads to another page, and waits for that.
+// leave runs actions that open another page, and waits for it.
 func (t *tab) leave(action chromedp.Action[chromedp.Void]) error {
 	ctx, cancel := context.WithTimeout(t.ctx, stepTimeout)
 	defer cancel()
@@ -418,7 +415,7 @@ func (t *tab) leave(action chromedp.Action[chromedp.Void]) error {
 	return t.settle()
 }
 
-// where gives path and query of the page.
+// where returns the path and the query of the page.
 func (t *tab) where() string {
 	ctx, cancel := context.WithTimeout(t.ctx, stepTimeout)
 	defer cancel()

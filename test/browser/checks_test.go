@@ -11,28 +11,27 @@ import (
 	"sync"
 )
 
-// The checks of one page. Each gives what is wrong, in words for who has to mend
-// it; an error is that it could not be done.
+// The checks of one page. Each returns descriptions of faults, or an error if it could
+// not run.
 
 const (
-	checkShows    = "shows"    // the answer, and what people see of it
-	checkConsole  = "console"  // what the browser has against it, its policy among that
-	checkOrigin   = "origin"   // where it asks
-	checkWeight   = "weight"   // of the first view
-	checkAgain    = "again"    // what a second view costs
-	checkHostile  = "hostile"  // whether text of images became more than text
-	checkAxe      = "axe"      // whether everybody can use it
-	checkOverflow = "overflow" // whether it is wider than a phone
-	checkLinks    = "links"    // whether they lead somewhere
-	checkHTML     = "html"     // whether it is valid
+	checkShows    = "shows"    // the status and the visible text
+	checkConsole  = "console"  // complaints of the browser, including those about the policy
+	checkOrigin   = "origin"   // requests to other servers
+	checkWeight   = "weight"   // the bytes of the first view
+	checkAgain    = "again"    // what a second view loads again
+	checkHostile  = "hostile"  // text of images that became markup
+	checkAxe      = "axe"      // accessibility
+	checkOverflow = "overflow" // a page that is wider than a phone
+	checkLinks    = "links"    // dead links
+	checkHTML     = "html"     // invalid HTML
 )
 
-// looks are those in which every page must be right. Nobody should have to scroll
-// sideways at 320 px (WCAG 2.2, 1.4.10), which is a desk's 1280 px enlarged four
-// times as well.
+// looks are the looks in which every page is checked. At 320 px a page must not scroll
+// sideways (WCAG 2.2, 1.4.10); that is also a window of 1280 px at 400% zoom.
 var looks = []look{{width: 1280}, {width: 1280, dark: true}, {width: 320}, {width: 320, dark: true}}
 
-// shows looks for what a page must show. Text that is folded away does not count.
+// shows checks the status and the visible text of a page.
 func (t *tab) shows(p page, v *view, s *site) (faults []string, err error) {
 	if v.status != p.wantStatus() {
 		faults = append(faults, fmt.Sprintf("status %d, want %d", v.status, p.wantStatus()))
@@ -50,8 +49,7 @@ func (t *tab) shows(p page, v *view, s *site) (faults []string, err error) {
 	return faults, nil
 }
 
-// console gives what the browser said. That the page itself is an error is no
-// complaint of ours.
+// console returns the complaints, except that about the status of an error page.
 func (v *view) console(p page, address string) (faults []string) {
 	for _, c := range v.complaints {
 		if p.status != 0 && c.url == address && strings.Contains(c.text, fmt.Sprintf("status of %d", p.status)) {
@@ -62,7 +60,7 @@ func (v *view) console(p page, address string) (faults []string) {
 	return faults
 }
 
-// origin gives the requests that went elsewhere.
+// origin returns the requests to other servers.
 func (v *view) origin(s *site) (faults []string) {
 	for _, id := range v.order {
 		address := v.requests[id].url
@@ -73,9 +71,8 @@ func (v *view) origin(s *site) (faults []string) {
 	return faults
 }
 
-// maxWeight is the most bytes over the wire that the first view of a page may
-// take, with its style, script and headers: 60 kB, which a slow phone network
-// of 400 kbit/s brings in 1.2 s.
+// maxWeight is the most bytes of a first view on the wire, with style, script and
+// headers: 60 kB, which takes 1.2 s on a slow phone network of 400 kbit/s.
 const maxWeight = 60_000
 
 func (v *view) weight() (faults []string) {
@@ -94,11 +91,11 @@ func (v *view) weight() (faults []string) {
 	return faults
 }
 
-// again gives what a second view gets once more.
+// again returns what a second view loads again.
 func (v *view) again(p page, address string) (faults []string) {
 	for _, id := range v.order {
 		r := v.requests[id]
-		if r.url == "" { // asked for by the view before, and answered late on a busy machine
+		if r.url == "" { // a late answer to a request of the previous view
 			continue
 		}
 		if r.url == address && p.live != "" || strings.HasSuffix(r.url, "/live") { // news, which nobody can have yet
@@ -111,7 +108,7 @@ func (v *view) again(p page, address string) (faults []string) {
 	return faults
 }
 
-// etag gives the one that an address came with.
+// etag returns the ETag of an address.
 func (v *view) etag(address string) string {
 	for _, r := range v.requests {
 		if r.url == address {
@@ -121,12 +118,12 @@ func (v *view) etag(address string) string {
 	return ""
 }
 
-// maxViews is how often a page is looked at until two views are of one version
-// of the catalogue: the indexer may tidy up once in between.
+// maxViews is the most views until two have the same version of the catalogue, because
+// upkeep of the indexer may change it once.
 const maxViews = 4
 
-// viewAgain looks at a page that was looked at before, and gives what the second
-// of two views of the same version got.
+// viewAgain opens a page twice at the same version of the catalogue, and returns what
+// the second view loads again.
 func (t *tab) viewAgain(p page, address string, first *view) ([]string, error) {
 	var faults []string
 	for range maxViews - 1 {
@@ -143,8 +140,8 @@ func (t *tab) viewAgain(p page, address string, first *view) ([]string, error) {
 	return faults, nil
 }
 
-// noMarkup looks for what can only have come of text of an image. The policy
-// keeps it from running; it must not even be there.
+// noMarkup looks for markup that can only come from text of an image. The policy would
+// keep it from running, but it must not be in the page.
 const noMarkup = `(() => {
 	const found = [];
 	if (window.hostile !== undefined) found.push("script of an image ran");
@@ -167,24 +164,23 @@ const noMarkup = `(() => {
 
 func (t *tab) hostile() ([]string, error) { return evaluate[[]string](t, noMarkup) }
 
-// axe is the program that looks whether people can use a page who see, hear or
-// move otherwise: https://github.com/dequelabs/axe-core.
+// axe returns the source of axe-core, which checks accessibility:
+// https://github.com/dequelabs/axe-core.
 var axe = sync.OnceValues(func() (string, error) {
 	b, err := os.ReadFile("node_modules/axe-core/axe.min.js")
 	return string(b), err
 })
 
-// runAxe has it fetch nothing: what it would (preload) is for sheets of other
-// hosts, and against the policy.
+// runAxe runs axe without preload, which would fetch style sheets of other hosts and
+// which the policy forbids.
 const runAxe = `axe.run(document, {preload: false, resultTypes: ["violations"]}).then(result => JSON.stringify({
 	passes: result.passes.length,
 	violations: result.violations.map(v => v.id + ": " + v.nodes[0].failureSummary.replace(/\s+/g, " ") + ": " +
 		v.nodes.slice(0, 5).map(n => n.target.join(" ")).join(" | ") + (v.nodes.length > 5 ? " and " + (v.nodes.length - 5) + " more" : "")),
 }))`
 
-// axe gives each rule that is broken, and the first elements that break it. It
-// asks for all rules, the advice
-// that stands in no norm too.
+// axe returns the violated rules with the first elements that violate them. It checks
+// all rules, including best practices that are in no standard.
 func (t *tab) axe() ([]string, error) {
 	source, err := axe()
 	if err != nil {
@@ -210,8 +206,7 @@ func (t *tab) axe() ([]string, error) {
 	return result.Violations, nil
 }
 
-// axeInAllLooks gives what axe finds, with the looks in which it does. It ends in
-// the last of them.
+// axeInAllLooks returns the violations with their looks. The tab keeps the last look.
 func (t *tab) axeInAllLooks() (found []string, err error) {
 	in := map[string][]string{}
 	for _, l := range looks {
@@ -232,8 +227,8 @@ func (t *tab) axeInAllLooks() (found []string, err error) {
 	return found, nil
 }
 
-// tooWide tells whether the page scrolls sideways, and the innermost elements
-// that stick out and are in nothing that scrolls by itself.
+// tooWide is an expression that is true if the page scrolls sideways, with the innermost
+// elements that overflow and are not in an element that scrolls.
 const tooWide = `(() => {
 	const root = document.scrollingElement, width = root.clientWidth;
 	if (root.scrollWidth <= width) return [];
@@ -248,15 +243,15 @@ const tooWide = `(() => {
 
 func (t *tab) overflow() ([]string, error) { return evaluate[[]string](t, tooWide) }
 
-// deadAnchors gives links into the page itself that lead nowhere.
+// deadAnchors finds links to anchors that the page does not have.
 const deadAnchors = `[...document.querySelectorAll("a[href*='#']")].filter(a =>
 	a.href.split("#")[0] === location.href.split("#")[0] && a.hash.length > 1 && !document.getElementById(decodeURIComponent(a.hash.slice(1)))
 ).map(a => "no element " + a.hash + " on this page")`
 
 func (t *tab) deadAnchors() ([]string, error) { return evaluate[[]string](t, deadAnchors) }
 
-// links gives the paths of this site that a page leads to, but for itself, without
-// what is after #.
+// links finds the paths of this site to which a page links, except its own, without
+// fragments.
 func (t *tab) links(s *site) (paths []string, err error) {
 	all, err := evaluate[[]string](t, `[...document.querySelectorAll("a[href], link[href]")].map(a => a.href.split("#")[0]).filter(a => a !== location.href.split("#")[0])`)
 	for _, address := range all {

@@ -13,24 +13,24 @@ import (
 	"time"
 )
 
-// What a page shows to be copied into a shell is run, as it was copied.
+// The commands that pages offer for copying are run unchanged.
 
-// copyable gives the commands of a page that can be copied, folded ones too.
+// copyable finds the commands of a page that can be copied, including hidden ones.
 const copyable = `[...document.querySelectorAll(".commands button.copy:not([hidden])")].map(b => b.dataset.copy)`
 
-// ran are the tools whose commands are run here. docker's need a daemon:
-// test/clients runs them. oras and helm are in no Debian; what they take is
-// looked at by their documentation.
+// ran are the tools whose commands are run here. Those of docker need a daemon, and
+// test/clients runs them. Debian does not have oras and helm, so their commands were
+// only compared with their documentation.
 var ran = []string{"podman", "skopeo"}
 
-// isPullable tells references of images that are what they say: of those that are
-// broken on purpose, and of those of strangers who mean harm, a tool says so.
+// isPullable matches the references of valid images. Tools refuse the broken and the
+// hostile ones.
 var isPullable = regexp.MustCompile(`/(samples|platform|debian|archive|payments)/`)
 
-// commandTimeout is for one command; it copies some KB from this machine.
+// commandTimeout is the longest time of a command. It copies a few kB.
 const commandTimeout = time.Minute
 
-// addCommands keeps those of a page.
+// addCommands collects the commands of a page.
 func (c *checker) addCommands(t *tab, p page) error {
 	list, err := evaluate[[]string](t, copyable)
 	if err != nil {
@@ -44,7 +44,7 @@ func (c *checker) addCommands(t *tab, p page) error {
 	return nil
 }
 
-// commandsWork runs each command that was shown.
+// commandsWork runs each collected command.
 func (c *checker) commandsWork(t *testing.T) {
 	tried := map[string]int{}
 	dir := t.TempDir()
@@ -52,7 +52,7 @@ func (c *checker) commandsWork(t *testing.T) {
 	for _, command := range slices.Sorted(maps.Keys(c.commands)) {
 		tool, _, _ := strings.Cut(command, " ")
 		if strings.Contains(command, "HOST") || !strings.Contains(command, strings.TrimPrefix(c.url, "http://")+"/") {
-			t.Errorf("%s: %q is not of this registry", c.commands[command], command)
+			t.Errorf("%s: %q does not name this registry", c.commands[command], command)
 		}
 		if !slices.Contains(ran, tool) || !isPullable.MatchString(command) {
 			continue
@@ -69,7 +69,7 @@ func (c *checker) commandsWork(t *testing.T) {
 	}
 }
 
-// run runs a line as a shell has it.
+// run runs a line in a shell.
 func (c *checker) run(ctx context.Context, dir string, environ []string, line string) error {
 	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
 	defer cancel()
@@ -81,8 +81,8 @@ func (c *checker) run(ctx context.Context, dir string, environ []string, line st
 	return nil
 }
 
-// clientEnviron is that of somebody who has set nothing: tools keep what they pull
-// in dir, in the form that needs nothing of the kernel.
+// clientEnviron returns an environment without settings. Tools store what they pull in
+// dir, with the storage driver vfs, which works in containers.
 func clientEnviron(t *testing.T, dir string) []string {
 	t.Helper()
 	storage := fmt.Sprintf("[storage]\ndriver = \"vfs\"\ngraphroot = %q\nrunroot = %q\n", dir+"/root", dir+"/run")
@@ -92,8 +92,8 @@ func clientEnviron(t *testing.T, dir string) []string {
 	return []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "XDG_RUNTIME_DIR=" + dir, "CONTAINERS_STORAGE_CONF=" + dir + "/storage.conf"}
 }
 
-// withoutScript opens a page that cannot say where the registry is: it must say
-// that, and let nobody copy what is no command.
+// withoutScript checks a page that does not know the registry's address. Without
+// script, it must say so and offer no commands for copying.
 func (c *checker) withoutScript(t *tab) error {
 	if _, err := t.open(c.url + "/r/samples/harbour:1.1"); err != nil {
 		return err

@@ -6,12 +6,12 @@ import (
 	"strings"
 )
 
-// differences gives the rows of what differs, cell by cell.
+// differences finds the cells of the rows with differences.
 const differences = `[...document.querySelectorAll("table.diff tbody tr:not(.same)")].map(row =>
 	row.className + ": " + [...row.cells].map(cell => cell.innerText.trim()).join(" | "))`
 
-// comparing takes the two tags that a repository's page offers, and must see what
-// differs between them and nothing that is the same.
+// comparing compares the two tags that a repository's page offers. The result must have
+// the differences and nothing else.
 func (c *checker) comparing(t *tab) error {
 	if _, err := t.open(c.url + "/r/samples/harbour"); err != nil {
 		return err
@@ -32,7 +32,7 @@ func (c *checker) comparing(t *tab) error {
 			return fmt.Errorf("%s has no row %q, but %q", to, want, rows)
 		}
 	}
-	// The one layer of each differs, the environment does not.
+	// The layers differ, the environment does not.
 	for part, want := range map[string]int{"removed: − from | ": 1, "added: + to | ": 1, "HARBOUR_PIERS": 0} {
 		if got := strings.Count(strings.Join(rows, "\n"), part); got != want {
 			return fmt.Errorf("%s tells %d times of %q, want %d: %q", to, got, part, want, rows)

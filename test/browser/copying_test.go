@@ -9,12 +9,12 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// minCopied is how many milliseconds "Copied" must stay: the 1500 of app.js, less
-// 100 for a watcher that is late on a busy machine.
+// minCopied is the least time, in milliseconds, for which "Copied" is shown: 1500 in
+// app.js, less 100 because a busy machine may notice it late.
 const minCopied = 1400
 
-// watchCopied measures how long the page says that something was copied, by the
-// button and to those who hear it.
+// watchCopied measures for how long the button and the live region say that something
+// was copied.
 const watchCopied = `copied = new Promise(done => {
 	let since = 0;
 	new MutationObserver(() => {
@@ -25,8 +25,8 @@ const watchCopied = `copied = new Promise(done => {
 	}).observe(document.body, {subtree: true, childList: true, attributes: true});
 }), true`
 
-// copying presses the button beside a command, and must have exactly that on the
-// clipboard. All tabs share one clipboard, so this is the only journey with it.
+// copying presses the button beside a command. The clipboard must then have exactly the
+// command. All tabs share the clipboard, so only this journey uses it.
 func (c *checker) copying(t *tab) error {
 	if _, err := t.open(c.url + "/r/samples/harbour:1.1"); err != nil {
 		return err
@@ -51,10 +51,10 @@ func (c *checker) copying(t *tab) error {
 	}
 	took, err := evaluate[float64](t, "copied")
 	if err != nil {
-		return fmt.Errorf("the page does not say that it copied, or for ever: %w", err)
+		return fmt.Errorf("the page does not show that it copied, or never stops: %w", err)
 	}
 	if took < minCopied {
-		return fmt.Errorf("the page says for %.0f ms that it copied, want at least %d", took, minCopied)
+		return fmt.Errorf("the page shows for %.0f ms that it copied, want at least %d", took, minCopied)
 	}
 	got, err := t.clipboard()
 	if err == nil && got != command {
@@ -63,7 +63,7 @@ func (c *checker) copying(t *tab) error {
 	return err
 }
 
-// clipboard reads it, which a page may only do if somebody lets it.
+// clipboard reads the clipboard, for which a page needs permission.
 func (t *tab) clipboard() (string, error) {
 	ctx, cancel := context.WithTimeout(t.ctx, stepTimeout)
 	defer cancel()

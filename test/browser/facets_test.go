@@ -5,15 +5,14 @@ import (
 	"strings"
 )
 
-// byFacets narrows the catalogue to a team, then to an architecture, and goes
-// back. Each list must be as long as its facet promised, and on the way back as
-// long as it was.
+// byFacets narrows the catalogue to a team, then to an architecture, and goes back. Each
+// list must have as many repositories as its facet said, and as many on the way back.
 func (c *checker) byFacets(t *tab) error {
 	if _, err := t.open(c.url + "/"); err != nil {
 		return err
 	}
 	const team, both = "/?q=namespace%3Apayments", "/?q=arch%3Aarm64+namespace%3Apayments"
-	was := map[string]int{} // address: repositories
+	was := map[string]int{} // the number of repositories by address
 	for _, step := range []struct {
 		facet, to string
 		chosen    bool // then
@@ -48,22 +47,22 @@ func (c *checker) byFacets(t *tab) error {
 	return nil
 }
 
-// A facet is what a list of repositories tells of itself and of one facet.
+// A facet is the state of a list of repositories and of one of its facets.
 type facet struct {
-	Total    int      // repositories that it says there are
-	Names    []string // of those that it shows
+	Total    int      // the number of repositories that the page states
+	Names    []string // the repositories that it shows
 	Chosen   bool
-	Promised int // by the number beside the facet, which one that is chosen has not
+	Promised int // the number beside the facet; 0 if the facet is chosen
 }
 
-// lists fails unless all repositories are shown, and all of a namespace.
+// lists fails unless all repositories are shown and belong to the namespace.
 func (f facet) lists(namespace string) error {
 	if len(f.Names) != f.Total {
 		return fmt.Errorf("%d repositories are listed, want %d", len(f.Names), f.Total)
 	}
 	for _, name := range f.Names {
 		if !strings.HasPrefix(name, namespace) {
-			return fmt.Errorf("%s is listed, want %s alone", name, namespace)
+			return fmt.Errorf("%s is listed, want only repositories of %s", name, namespace)
 		}
 	}
 	return nil

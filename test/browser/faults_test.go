@@ -6,21 +6,21 @@ import (
 	"testing"
 )
 
-// A fault is one that a check found on a page, or, in knownFaults, a part of what
-// it says; page "" is any.
+// A fault is a fault that a check found on a page. In knownFaults, says is a part of
+// the text, and page "" means any page.
 type fault struct{ page, check, says string }
 
-// knownFaults are faults that we know of and have not mended yet. A test fails
-// when one of them is there no more, so that the list cannot outlive them.
+// knownFaults are known faults that are not fixed yet. A test fails if one is no longer
+// found, so that it is removed from the list.
 var knownFaults = []fault{}
 
-// faults gathers those of all pages.
+// faults records the known faults that were found.
 type faults struct {
 	mu    sync.Mutex
 	known map[fault]bool // which of knownFaults were found
 }
 
-// judge fails for each fault that is not known.
+// judge fails the test for each fault that is not known.
 func (f *faults) judge(t *testing.T, found []fault) {
 	t.Helper()
 	f.mu.Lock()
@@ -35,16 +35,16 @@ func (f *faults) judge(t *testing.T, found []fault) {
 	}
 }
 
-// mended fails for each known fault that was not found.
+// mended fails the test for each known fault that was not found.
 func (f *faults) mended(t *testing.T) {
 	for _, k := range knownFaults {
 		if !f.known[k] {
-			t.Errorf("%q is mended: take it out of knownFaults", k)
+			t.Errorf("%q is fixed: remove it from knownFaults", k)
 		}
 	}
 }
 
-// known gives the entry of knownFaults that a fault is.
+// known returns the entry of knownFaults for f.
 func (f fault) known() (fault, bool) {
 	for _, k := range knownFaults {
 		if (k.page == "" || k.page == f.page) && k.check == f.check && strings.Contains(f.says, k.says) {

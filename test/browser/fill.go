@@ -18,11 +18,10 @@ import (
 	"github.com/portbook/portbook/registry/push"
 )
 
-// clients are the programs that push, besides our own client.
+// clients are the programs that push, in addition to our own client.
 var clients = []string{"skopeo", "buildah"}
 
-// push fills the site with what people keep in registries, and with what only
-// those keep who mean harm. It fills in site.known.
+// push fills the site with typical and with hostile content, and sets site.known.
 func (s *site) push(ctx context.Context) error {
 	c := push.New(s.url)
 	for _, step := range []func(context.Context, *push.Client) error{
@@ -35,15 +34,15 @@ func (s *site) push(ctx context.Context) error {
 	if err := s.settled(ctx, copiedTo); err != nil {
 		return err
 	}
-	// What the indexer finds anew from time to time it finds after a scan too; and
-	// the status tells of a scan that had something to look at.
+	// After a scan, the indexer updates what it otherwise updates from time to time, and
+	// the status shows a scan of a registry with content.
 	return run(ctx, filepath.Join(s.data, "bin", "portbook"), "scan", "--config", filepath.Join(s.data, "indexer.yaml"))
 }
 
-// epoch is when the oldest image was made.
+// epoch is the time of the oldest image.
 var epoch = time.Date(2024, 3, 1, 8, 0, 0, 0, time.UTC)
 
-// words are the labels of an image in the spec's names.
+// words returns labels of an image that image-spec defines.
 func words(title, description, version string, created time.Time) map[string]string {
 	return map[string]string{
 		ocispec.AnnotationTitle: title, ocispec.AnnotationDescription: description, ocispec.AnnotationVersion: version,
@@ -52,7 +51,7 @@ func words(title, description, version string, created time.Time) map[string]str
 	}
 }
 
-// teams pushes 90 repositories of five teams: more than one page lists.
+// teams pushes 90 repositories of five teams, which are more than one page of a list.
 func (s *site) teams(ctx context.Context, c *push.Client) error {
 	var group sync.WaitGroup
 	teams := []string{"payments", "shop", "data", "mobile", "research"}
@@ -90,7 +89,7 @@ func team18(ctx context.Context, c *push.Client, team string) error {
 	return nil
 }
 
-// nightly pushes one repository of 130 tags: three pages of them.
+// nightly pushes one repository with 130 tags, which are three pages of a list.
 func (s *site) nightly(ctx context.Context, c *push.Client) error {
 	const repository = "archive/nightly"
 	for build := range 13 {
@@ -108,7 +107,7 @@ func (s *site) nightly(ctx context.Context, c *push.Client) error {
 		if err != nil {
 			return err
 		}
-		for retry := range 9 { // the same image by other names
+		for retry := range 9 { // the same image with other tags
 			if _, err := c.Manifest(ctx, repository, fmt.Sprintf("%s.%d", version, retry+1), desc.MediaType, body); err != nil {
 				return err
 			}
@@ -117,8 +116,8 @@ func (s *site) nightly(ctx context.Context, c *push.Client) error {
 	return nil
 }
 
-// gateway pushes an index of five platforms with an attestation, as buildkit
-// makes it, an SBOM that refers to it, and a signature in cosign's tag.
+// gateway pushes an index with five platforms and an attestation, as BuildKit does, an
+// SBOM as its referrer, and a signature with cosign's tag.
 func (s *site) gateway(ctx context.Context, c *push.Client) error {
 	const repository, tag = "platform/gateway", "2.4.1"
 	created := epoch.AddDate(1, 2, 3)
@@ -177,17 +176,17 @@ func gatewayImage(p ocispec.Platform, about map[string]string, created time.Time
 	}
 }
 
-// archive is a layer, not compressed, of one file.
+// archive returns an uncompressed layer with one file.
 func archive(name, content string) []byte {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
-	_ = w.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(content))}) // a Buffer takes all
+	_ = w.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(content))}) // writing to a Buffer cannot fail
 	_, _ = w.Write([]byte(content))
 	_ = w.Close()
 	return b.Bytes()
 }
 
-// sign tags a signature as cosign does: by the digest that it is of.
+// sign pushes a signature with the tag that cosign derives from the digest.
 func (s *site) sign(ctx context.Context, c *push.Client, repository string, of digest.Digest) error {
 	s.known["signature"] = strings.ReplaceAll(of.String(), ":", "-") + ".sig"
 	payload := fmt.Sprintf(`{"critical":{"identity":{"docker-reference":%q},"image":{"docker-manifest-digest":%q},"type":"cosign container image signature"},"optional":null}`, repository, of)
@@ -199,19 +198,19 @@ func (s *site) sign(ctx context.Context, c *push.Client, repository string, of d
 	return err
 }
 
-// broken pushes an image whose config nobody can read.
+// broken pushes an image whose config is not valid JSON.
 func (s *site) broken(ctx context.Context, c *push.Client) error {
 	_, err := c.Image(ctx, "broken/config", "1", push.ImageSpec{RawConfig: []byte("{this is no JSON")})
 	return err
 }
 
-// trap runs if a page takes text of an image for markup or script; see
+// trap is a script that runs if a page does not escape text of an image; see
 // checkHostile.
 const trap = `hostile=1`
 
-// hostile pushes an image whose every text tries to be more than text, with the
-// longest names there are: 255 characters of a repository with its host, which
-// we leave 40 (distribution/reference, NameTotalLengthMax), and 128 of a tag.
+// hostile pushes an image with markup and script in every text, and with the longest
+// names: a tag of 128 characters, and a repository of 255 including its host, for which
+// 40 are reserved (distribution/reference, NameTotalLengthMax).
 func (s *site) hostile(ctx context.Context, c *push.Client) error {
 	repository := "hostile/" + strings.Repeat("unbreakable", 18)
 	tag := strings.Repeat("W", 128)
@@ -237,7 +236,7 @@ func (s *site) hostile(ctx context.Context, c *push.Client) error {
 	return err
 }
 
-// built has buildah build an image of a Containerfile, and push it.
+// built builds and pushes an image with buildah.
 func (s *site) built(ctx context.Context, _ *push.Client) error {
 	dir, err := os.MkdirTemp("", "portbook-browser-")
 	if err != nil {
@@ -263,7 +262,7 @@ ENTRYPOINT ["/usr/local/bin/report"]
 		}
 	}
 	image := strings.TrimPrefix(s.url, "http://") + "/debian/tools:1.0"
-	// vfs and chroot need nothing of the kernel, and work in a container.
+	// vfs and chroot work in a container.
 	storage := []string{"--storage-driver=vfs", "--root=" + dir + "/root", "--runroot=" + dir + "/run"}
 	if err := run(ctx, "buildah", append(storage, "build", "--quiet", "--layers", "--isolation=chroot", "--format=oci", "--tag="+image, dir)...); err != nil {
 		return err
@@ -271,18 +270,18 @@ ENTRYPOINT ["/usr/local/bin/report"]
 	return run(ctx, "buildah", append(storage, "push", "--quiet", "--tls-verify=false", image)...)
 }
 
-// copiedTo is what is pushed last.
+// copiedTo is the repository of the last push.
 const copiedTo = "mirror/harbour"
 
-// copied has skopeo copy an index with all of its images, move a tag and delete
-// one, so that there is a history.
+// copied copies an index with all its images, moves a tag and deletes another with
+// skopeo, so that there is a history.
 func (s *site) copied(ctx context.Context, _ *push.Client) error {
 	host := "docker://" + strings.TrimPrefix(s.url, "http://") + "/"
 	for _, args := range [][]string{
 		{"copy", "--all", host + "samples/harbour:1.0", host + copiedTo + ":stable"},
 		{"copy", "--all", host + "samples/harbour:1.1", host + copiedTo + ":stable"},
 		{"copy", host + "samples/lighthouse:0.3.0", host + "mirror/lighthouse:gone"},
-		{"delete", host + "mirror/lighthouse:gone"}, // and with it every tag of its digest
+		{"delete", host + "mirror/lighthouse:gone"}, // deletes every tag of its digest
 		{"copy", host + "samples/lighthouse:0.3.0", host + "mirror/lighthouse:0.3.0"},
 		{"copy", host + "samples/harbour:1.1", host + copiedTo + ":1.1"},
 	} {
@@ -297,7 +296,7 @@ func (s *site) copied(ctx context.Context, _ *push.Client) error {
 	return nil
 }
 
-// run runs a program; with the error comes what it printed.
+// run runs a program. The error has its output.
 func run(ctx context.Context, name string, args ...string) error {
 	out, err := exec.CommandContext(ctx, name, args...).CombinedOutput()
 	if err != nil {

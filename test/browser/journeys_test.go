@@ -9,11 +9,11 @@ import (
 	"github.com/chromedp/chromedp/kb"
 )
 
-// maxTabs is how often Tab is pressed until what is looked for must have come.
+// maxTabs is the most presses of Tab to reach an element.
 const maxTabs = 100
 
-// journeys are ways that people go. They find their way by what a page tells to
-// all: the roles and names of what is on it.
+// journeys are sequences of actions of a visitor. They find elements by role and name,
+// as assistive technology does.
 func (c *checker) journeys(t *testing.T) {
 	for _, j := range []struct {
 		name string
@@ -82,7 +82,7 @@ func (c *checker) searchToTag(t *tab) error {
 	return t.tells("docker pull")
 }
 
-// byKeys goes the same way with Tab and Enter, and must see where it is.
+// byKeys does the same with Tab and Enter. The focus must always be visible.
 func (c *checker) byKeys(t *tab) error {
 	if _, err := t.open(c.url + "/"); err != nil {
 		return err
@@ -117,8 +117,8 @@ func (c *checker) byKeys(t *tab) error {
 	return t.tells("docker pull")
 }
 
-// throughTags follows the link to the next page until there is none, and must
-// have seen the first tag and the last.
+// throughTags follows the link to the next page to the end, and must see every tag that
+// it looks for.
 func (c *checker) throughTags(t *tab) error {
 	if _, err := t.open(c.url + "/r/archive/nightly"); err != nil {
 		return err
@@ -154,7 +154,7 @@ func (c *checker) throughTags(t *tab) error {
 	return fmt.Errorf("130 tags are on more than 10 pages; now at %s", t.where())
 }
 
-// backFromNowhere finds the catalogue from a page that is none.
+// backFromNowhere goes from an error page to the catalogue.
 func (c *checker) backFromNowhere(t *tab) error {
 	if _, err := t.open(c.url + "/nowhere"); err != nil {
 		return err
@@ -162,7 +162,7 @@ func (c *checker) backFromNowhere(t *tab) error {
 	return t.follow("link", "catalogue", "/")
 }
 
-// follow clicks the element of a role and a name, which must lead to an address.
+// follow clicks the element with a role and a name, which must open an address.
 func (t *tab) follow(role, name, to string) error {
 	e, err := t.element(role, name)
 	if err != nil {
@@ -174,7 +174,7 @@ func (t *tab) follow(role, name, to string) error {
 	return t.at(to)
 }
 
-// at fails if the tab is elsewhere.
+// at fails if the tab is at another address.
 func (t *tab) at(want string) error {
 	if got := t.where(); got != want {
 		return fmt.Errorf("at %s, want %s", got, want)
@@ -182,7 +182,7 @@ func (t *tab) at(want string) error {
 	return nil
 }
 
-// tells fails unless a text can be seen.
+// tells fails unless a text is visible.
 func (t *tab) tells(want string) error {
 	yes, err := evaluate[bool](t, fmt.Sprintf("document.body.innerText.includes(%q)", want))
 	if err == nil && !yes {
@@ -191,7 +191,7 @@ func (t *tab) tells(want string) error {
 	return err
 }
 
-// searchBox gives the box of the page's search.
+// searchBox returns the search box of the page.
 func (t *tab) searchBox() (element, error) {
 	list, err := t.elements("search")
 	if err != nil {
@@ -204,7 +204,7 @@ func (t *tab) searchBox() (element, error) {
 	if err != nil {
 		return element{}, err
 	}
-	if len(boxes) == 0 { // one that makes suggestions is called so
+	if len(boxes) == 0 { // a box with suggestions has another role
 		boxes, err = t.elements("combobox")
 	}
 	if len(boxes) != 1 && err == nil {
@@ -224,7 +224,7 @@ func (t *tab) typeInto(box element, text string) error {
 	return t.do(keys(text))
 }
 
-// next gives the link to the next page; without one its node is 0.
+// next returns the link to the next page. Its node is 0 if there is none.
 func (t *tab) next() (element, error) {
 	link, err := t.object(`document.querySelector("a[rel~=next]")`)
 	if err != nil || link == "" {
@@ -237,15 +237,15 @@ func (t *tab) next() (element, error) {
 	return element{role: "link", name: "next", node: described.Node.BackendNodeID}, nil
 }
 
-// focusShown tells whether who sees the page sees what has the focus.
+// focusShown reports whether the focus is visible.
 const focusShown = `(() => {
 	const style = getComputedStyle(document.activeElement), box = document.activeElement.getBoundingClientRect();
 	const ring = style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 1 || style.boxShadow !== "none";
 	return document.activeElement.matches(":focus-visible") && ring && box.bottom > 0 && box.top < innerHeight;
 })()`
 
-// tabTo presses Tab until the element of a role and a name has the focus. On the way
-// everything that has it must show that.
+// tabTo presses Tab until the element with a role and a name has the focus. The focus
+// must be visible at each step.
 func (t *tab) tabTo(role, name string) error {
 	for range maxTabs {
 		if err := t.do(keys(kb.Tab)); err != nil {
@@ -260,11 +260,11 @@ func (t *tab) tabTo(role, name string) error {
 			return err
 		}
 		if !shown {
-			return fmt.Errorf("%s: it cannot be seen that %s %q has the focus", t.where(), e.role, e.name)
+			return fmt.Errorf("%s: the focus on %s %q is not visible", t.where(), e.role, e.name)
 		}
 		if e.role == role && e.name == name {
 			return nil
 		}
 	}
-	return fmt.Errorf("%s: %d times Tab do not lead to %s %q", t.where(), maxTabs, role, name)
+	return fmt.Errorf("%s: pressing Tab %d times does not reach %s %q", t.where(), maxTabs, role, name)
 }

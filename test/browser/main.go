@@ -1,10 +1,9 @@
-// Browser writes pictures of every page of Portbook, in three widths and two
-// themes, to be looked at critically: make screenshots. Its tests look at the
-// same pages by themselves: whether they are valid, whether everybody can use
-// them, and what they weigh.
+// Browser takes screenshots of every page of Portbook, in three widths and two themes,
+// for review: make screenshots. Its tests check the same pages: whether they are
+// valid, accessible and small.
 //
-// It starts the whole of Portbook as make up does, has real clients push to it,
-// and drives Debian's Chromium.
+// It starts Portbook as make up does, fills it with real clients, and drives Debian's
+// Chromium.
 package main
 
 import (
@@ -24,7 +23,7 @@ import (
 	cdppage "github.com/chromedp/cdproto/page"
 )
 
-// tabs are open at once. A tab keeps a core busy.
+// tabs is the number of tabs that are open at the same time: 2. Each keeps a core busy.
 const tabs = 2
 
 func main() {
@@ -43,8 +42,8 @@ func main() {
 	}
 }
 
-// screenshots makes the folder anew: no picture in it is of a page that is gone.
-// With only it takes some pictures once more.
+// screenshots empties the folder and takes all pictures. With only, it takes those of
+// some pages and keeps the others.
 func screenshots(ctx context.Context, folder, only string) (err error) {
 	for _, program := range append([]string{chromium}, clients...) {
 		if _, err := exec.LookPath(program); err != nil {
@@ -84,12 +83,12 @@ func screenshots(ctx context.Context, folder, only string) (err error) {
 	return nil
 }
 
-// named gives the pages whose name has a part.
+// named returns the pages whose name contains part.
 func named(list []page, part string) []page {
 	return slices.DeleteFunc(slices.Clone(list), func(p page) bool { return !strings.Contains(p.name, part) })
 }
 
-// takeAll takes pictures of pages, some at once.
+// takeAll takes pictures of pages in several tabs.
 func (s *site) takeAll(browser context.Context, folder string, pages []page) error {
 	queue := make(chan page, len(pages))
 	for _, p := range pages {
@@ -111,10 +110,11 @@ func (s *site) takeAll(browser context.Context, folder string, pages []page) err
 	return errors.Join(errs...)
 }
 
-// widths of the pictures, in pixels: a phone, a tablet, a desk.
+// widths are the widths of pictures in pixels: a phone, a tablet, a desktop.
 var widths = []int{320, 800, 1440}
 
-// maxHeight of a picture, in pixels: what is below shows nothing new.
+// maxHeight is the largest height of a picture in pixels. Longer pages repeat
+// themselves below.
 const maxHeight = 6000
 
 // take takes the pictures of one page.
@@ -142,7 +142,7 @@ func (s *site) take(browser context.Context, folder string, p page) error {
 	return nil
 }
 
-// picture writes what is in the tab to a file, from top to bottom.
+// picture writes a picture of the whole page to a file.
 func (t *tab) picture(file string, width int) error {
 	height, err := evaluate[float64](t, "document.documentElement.scrollHeight")
 	if err != nil {

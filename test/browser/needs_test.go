@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// need skips the test for want of something; with CI set it fails.
+// need skips the test because something is missing, or fails it if CI is set.
 func need(t *testing.T, missing string) {
 	t.Helper()
 	if os.Getenv("CI") != "" {
@@ -18,7 +18,7 @@ func need(t *testing.T, missing string) {
 	t.Skip(missing)
 }
 
-// needPrograms looks for those that the tests run.
+// needPrograms skips the test if a program is missing.
 func needPrograms(t *testing.T) {
 	t.Helper()
 	for _, name := range append([]string{chromium, "npm", "java"}, clients...) {
@@ -28,18 +28,17 @@ func needPrograms(t *testing.T) {
 	}
 }
 
-// fetchTimeout is for 35 MB.
+// fetchTimeout is the longest time to download 35 MB.
 const fetchTimeout = 5 * time.Minute
 
-// What npm keeps in its folder of what it fetched, and what tells it what to
-// fetch.
+// The files with the packages that npm has installed, and those that it should install.
 const (
 	lockFile = "package-lock.json"
 	fetched  = "node_modules/" + lockFile + ".fetched"
 )
 
-// needPackages fetches what package-lock.json says, unless it is here already.
-// npm checks the hashes that stand there, and runs none of what it fetches.
+// needPackages installs the packages of package-lock.json if they are not installed.
+// npm checks their hashes and does not run their scripts.
 func needPackages(t *testing.T) {
 	t.Helper()
 	want, err := os.ReadFile(lockFile)

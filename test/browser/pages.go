@@ -2,22 +2,21 @@ package main
 
 import "net/http"
 
-// A page is one that people see. Every check and every screenshot goes through
-// the whole table, so a new page needs a line here and nothing else.
+// A page is a page to check and to take screenshots of. A new page needs only a line in
+// a table below.
 type page struct {
 	name string // of its tests and screenshots
-	// path has {words} for what is known only when the site is filled: see
+	// path may have {words}, whose values are known when the site is filled: see
 	// site.known.
 	path   string
 	shows  []string // what must be visible, in any letter case
-	status int      // 0: 200
-	// live says why no version of the catalogue stands for the page, so that it is
-	// sent as a whole each time; "" for all others, which a second view must not
-	// cost again.
+	status int      // 0 means 200
+	// live is the reason why the page has no ETag of a catalogue version and is sent
+	// each time. If it is "", a second view must not load the page again.
 	live string
 }
 
-// emptyPages are looked at before anything is pushed.
+// emptyPages are the pages that are opened before anything is pushed.
 var emptyPages = []page{
 	{name: "empty-catalogue", path: "/", shows: []string{"docker push", "skopeo copy"}},
 	{name: "empty-search", path: "/?q=harbour", shows: []string{"harbour"}},

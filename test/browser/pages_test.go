@@ -14,8 +14,8 @@ import (
 	"testing"
 )
 
-// Every page, as people see it: first of a registry with nothing in it, then of
-// one that was pushed to, then as people go from one to the next.
+// All pages pass the checks: first those of an empty registry, then those of a registry
+// with content. Then the journeys lead from page to page.
 func TestBrowser(t *testing.T) {
 	needPrograms(t)
 	needPackages(t)
@@ -46,23 +46,23 @@ func TestBrowser(t *testing.T) {
 	t.Run("journeys", c.journeys)
 	t.Run("known", func(t *testing.T) {
 		if len(c.seen) < len(emptyPages)+len(pages) {
-			t.Skip("not all pages were looked at")
+			t.Skip("not all pages were checked")
 		}
 		c.mended(t)
 	})
 }
 
-// A checker looks at all pages.
+// A checker checks all pages.
 type checker struct {
 	*site
 	browser context.Context
-	html    string // folder of what was served, for the check of all at once
+	html    string // a directory with the HTML of all pages
 
 	faults
 
 	mu       sync.Mutex
-	links    map[string]string // path of this site: a page that leads to it
-	commands map[string]string // to be copied: a page that shows it
+	links    map[string]string // paths of this site, each with a page that links to it
+	commands map[string]string // commands to copy, each with a page that shows it
 	seen     []page
 }
 
@@ -70,7 +70,7 @@ func newChecker(t *testing.T, s *site, browser context.Context) *checker {
 	return &checker{site: s, browser: browser, html: t.TempDir(), faults: faults{known: map[fault]bool{}}, links: map[string]string{}, commands: map[string]string{}}
 }
 
-// pages looks at each page, some at once.
+// pages checks each page, several at the same time.
 func (c *checker) pages(t *testing.T, list []page) {
 	for _, p := range list {
 		t.Run(p.name, func(t *testing.T) {
@@ -84,7 +84,7 @@ func (c *checker) pages(t *testing.T, list []page) {
 	}
 }
 
-// page makes every check of one page.
+// page runs the checks of one page.
 func (c *checker) page(ctx context.Context, p page) (found []fault, err error) {
 	tab, err := newTab(c.browser)
 	if err != nil {
@@ -111,7 +111,7 @@ func (c *checker) page(ctx context.Context, p page) (found []fault, err error) {
 		{checkHostile, tab.hostile},
 		{checkLinks, tab.deadAnchors},
 		{checkAxe, tab.axeInAllLooks},
-		{checkOverflow, tab.overflow}, // in the last look, that of a phone
+		{checkOverflow, tab.overflow}, // the last look is that of a phone
 	} {
 		says, err := check.find()
 		if err != nil {
@@ -124,8 +124,7 @@ func (c *checker) page(ctx context.Context, p page) (found []fault, err error) {
 	return found, c.collect(ctx, tab, p)
 }
 
-// collect keeps what is checked of all pages at once: where they lead, and the
-// bytes that were served.
+// collect collects what is checked for all pages together: links, commands and HTML.
 func (c *checker) collect(ctx context.Context, tab *tab, p page) error {
 	links, err := tab.links(c.site)
 	if err != nil {
@@ -150,7 +149,7 @@ func (c *checker) collect(ctx context.Context, tab *tab, p page) error {
 	return nil
 }
 
-// No link of a page leads to an error.
+// No link leads to an error.
 func (c *checker) leadSomewhere(t *testing.T) {
 	found, err := c.deadLinks(t.Context())
 	if err != nil {
@@ -175,13 +174,13 @@ func (c *checker) deadLinks(ctx context.Context) (found []fault, err error) {
 	return found, nil
 }
 
-// vnu is the checker of the W3C and the WHATWG, as the package vnu-jar has it.
-// html-validate, which needs no Java, passed an SVG with an attribute that there
-// is none of, a <time> that is none, a <dl> without a <dt> and ARIA where it may
-// not stand; our pages have much of the first three.
+// vnu is the HTML checker of the W3C and the WHATWG, from the package vnu-jar.
+// html-validate needs no Java, but does not find an unknown attribute of an SVG, an
+// invalid <time>, a <dl> without a <dt>, or ARIA where it is not allowed. Our pages have
+// many of the first three.
 const vnu = "node_modules/vnu-jar/build/dist/vnu.jar"
 
-// The bytes of every page are valid HTML.
+// Every page is valid HTML.
 func (c *checker) valid(t *testing.T) {
 	found, err := c.invalid(t.Context())
 	if err != nil {
@@ -190,8 +189,8 @@ func (c *checker) valid(t *testing.T) {
 	c.judge(t, found)
 }
 
-// invalid gives errors and warnings. The language is not guessed: much of a page
-// is names that strangers gave.
+// invalid returns errors and warnings. The detection of the language is off, because
+// much of a page is names.
 func (c *checker) invalid(ctx context.Context) (found []fault, err error) {
 	out, err := exec.CommandContext(ctx, "java", "-jar", vnu, "--stdout", "--exit-zero-always", "--no-langdetect", "--format", "json", c.html).Output()
 	if err != nil {

@@ -17,24 +17,23 @@ import (
 	"github.com/portbook/portbook/schema/localpg"
 )
 
-// clone is the root of the repository, as seen from here.
+// clone is the root of the repository.
 const clone = "../.."
 
 const (
-	// startTimeout is for a machine that has compiled nothing yet: the registry
-	// alone takes 200 s of CPU.
+	// startTimeout allows for an empty build cache: compiling the registry alone
+	// takes 200 s of CPU.
 	startTimeout = 15 * time.Minute
-	// newsTimeout is how long pushes may take until all of them are in the book.
+	// newsTimeout is the longest time until all pushes are stored.
 	newsTimeout = 30 * time.Second
-	// stopTimeout is the sum of the deadlines of the three servers.
+	// stopTimeout is the sum of the stop timeouts of the three servers.
 	stopTimeout = time.Minute
 )
 
-// A site is the whole of Portbook, as make up runs it, with nothing in it at
-// first.
+// A site is a running Portbook, as make up starts it. It is empty at first.
 type site struct {
 	url   string
-	known map[string]string // what the words in paths stand for
+	known map[string]string // the values of {words} in paths
 	data  string
 	stop  context.CancelFunc
 	ended chan error
@@ -50,14 +49,14 @@ func startSite(ctx context.Context) (*site, error) {
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
 	s := &site{url: "http://" + addr, known: map[string]string{}, ended: make(chan error, 1)}
 	s.log = &readyLog{line: "Portbook is ready: " + s.url, ready: make(chan struct{})}
-	// Servers that run as somebody else must be able to enter, which launch sees to.
+	// launch lets servers of another user enter the directory.
 	if s.data, err = os.MkdirTemp("", "portbook-browser-"); err != nil {
 		return nil, err
 	}
 	ctx, s.stop = context.WithCancel(ctx)
 	go func() {
-		// A database of somebody else's is none of ours. As compose has it, the
-		// indexer does not know where it is reached: test/clients has one that does.
+		// Environ has no variables of another database. As in docker-compose.yml, the
+		// indexer does not know its public address; in test/clients it does.
 		s.ended <- launch.Run(ctx, launch.Config{Source: clone, Addr: addr, Data: s.data, Out: s.log, Environ: []string{"PORTBOOK_REGISTRY_PUBLIC_URL=/"}})
 	}()
 	select {
@@ -65,9 +64,9 @@ func startSite(ctx context.Context) (*site, error) {
 		return s, nil
 	case err := <-s.ended:
 		os.RemoveAll(s.data)
-		return nil, fmt.Errorf("the site ended: %w; it told: %s", err, s.log)
+		return nil, fmt.Errorf("the site ended: %w; log: %s", err, s.log)
 	case <-time.After(startTimeout):
-		err := fmt.Errorf("the site is not ready after %v; it told: %s", startTimeout, s.log)
+		err := fmt.Errorf("the site is not ready after %v; log: %s", startTimeout, s.log)
 		return nil, errors.Join(err, s.close())
 	}
 }
@@ -80,11 +79,11 @@ func (s *site) close() error {
 	case err := <-s.ended:
 		return err
 	case <-time.After(stopTimeout):
-		return fmt.Errorf("the site did not end in %v", stopTimeout)
+		return fmt.Errorf("the site is still running after %v", stopTimeout)
 	}
 }
 
-// address gives that of a page, with what its words stand for.
+// address returns the URL of a page, with the values of its {words}.
 func (s *site) address(p page) string { return s.url + s.fill(p.path) }
 
 func (s *site) fill(text string) string {
@@ -94,7 +93,7 @@ func (s *site) fill(text string) string {
 	return text
 }
 
-// settled waits until the book has a repository and nothing is left to be read.
+// settled waits until a repository is stored and no task is due.
 func (s *site) settled(ctx context.Context, repository string) error {
 	ctx, cancel := context.WithTimeout(ctx, newsTimeout)
 	defer cancel()
@@ -114,13 +113,13 @@ func (s *site) settled(ctx context.Context, repository string) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("what was pushed is not in the book after %v: %w", newsTimeout, err)
+			return fmt.Errorf("the pushed images are not stored after %v: %w", newsTimeout, err)
 		case <-tick.C:
 		}
 	}
 }
 
-// get reads what a path answers, as a client without gzip.
+// get returns the status and the body of a page.
 func (s *site) get(ctx context.Context, path string) (int, []byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url+path, nil)
 	if err != nil {
@@ -135,10 +134,10 @@ func (s *site) get(ctx context.Context, path string) (int, []byte, error) {
 	return resp.StatusCode, b, err
 }
 
-// A readyLog keeps what was printed and tells when a line has come.
+// A readyLog collects output and reports when it has a line.
 type readyLog struct {
 	line  string
-	ready chan struct{} // closed then
+	ready chan struct{} // closed when the output has the line
 
 	mu   sync.Mutex
 	text bytes.Buffer

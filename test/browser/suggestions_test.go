@@ -11,12 +11,12 @@ const (
 	closed    = `document.querySelector("#suggestions").hidden`
 )
 
-// maxSuggestions is how many of them app.js asks for.
+// maxSuggestions is the number of suggestions that app.js requests.
 const maxSuggestions = 8
 
-// bySuggestions types the beginning of a name, takes a suggestion and leaves it
-// again, which must give back all that was typed, a last letter too that there
-// was no time to ask for; then takes one and opens it.
+// bySuggestions types the beginning of a name, selects a suggestion and leaves it with
+// Escape. That must restore all that was typed, including a last letter for which no
+// suggestions were requested yet. Then it selects a suggestion and opens it.
 func (c *checker) bySuggestions(t *tab) error {
 	if _, err := t.open(c.url + "/"); err != nil {
 		return err
@@ -52,7 +52,7 @@ func (c *checker) bySuggestions(t *tab) error {
 	return t.at("/r/samples/harbour")
 }
 
-// escape closes the suggestions; then what was typed must be in the box.
+// escape closes the suggestions. The box must then have what was typed.
 func (t *tab) escape(typed string) error {
 	if err := t.do(keys(kb.Escape)); err != nil {
 		return err
@@ -67,8 +67,8 @@ func (t *tab) escape(typed string) error {
 	return t.until(closed)
 }
 
-// suggestion types, waits for suggestions and goes down to one, which must then
-// be selected and in the box.
+// suggestion types, waits for suggestions and goes down to one. It must then be selected
+// and in the box.
 func (t *tab) suggestion(box element, text, name string) error {
 	if err := t.typeInto(box, text); err != nil {
 		return err
@@ -88,5 +88,5 @@ func (t *tab) suggestion(box element, text, name string) error {
 			return t.until(fmt.Sprintf("search.value === %q", name))
 		}
 	}
-	return fmt.Errorf("%s: %d times down do not lead to %s", t.where(), maxSuggestions, name)
+	return fmt.Errorf("%s: pressing Down %d times does not reach %s", t.where(), maxSuggestions, name)
 }
