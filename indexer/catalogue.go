@@ -44,8 +44,17 @@ type Move struct {
 	Repository, Tag string
 	From, To        digest.Digest // "" where the tag was not there
 	SeenAt          time.Time     // when we saw it, not when it was pushed
-	SeenBy          string        // event or scan
+	SeenBy          SeenBy
 }
+
+// SeenBy says how a move of a tag was noticed. These two values are all that the database
+// allows; moves that Portbook makes itself will need a third one.
+type SeenBy string
+
+const (
+	SeenByEvent SeenBy = "event" // a notification of the registry announced it
+	SeenByScan  SeenBy = "scan"  // a scan found the difference
+)
 
 // A Use is a place where a digest stands.
 type Use struct {

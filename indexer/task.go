@@ -52,6 +52,12 @@ func (t Task) Digest() digest.Digest {
 	return d
 }
 
+// IsDigest reports whether the task names a manifest by its digest.
+func (t Task) IsDigest() bool { return t.Digest() != "" }
+
+// IsTag reports whether the task names a tag.
+func (t Task) IsTag() bool { return !t.IsDigest() }
+
 // A Finding is what the registry said when a task was read.
 type Finding struct {
 	Task      Task
@@ -75,6 +81,17 @@ const (
 	Gone   Outcome = "gone"   // the registry does not have it
 	Broken Outcome = "broken" // the registry has it and cannot show it
 )
+
+// A Pull is a pull of a manifest. The registry sends an event for each, which
+// ingest.Receiver ignores so far: nothing makes a Pull yet.
+type Pull struct {
+	At         time.Time
+	Repository string
+	Tag        string // "" if it was pulled by digest
+	Digest     digest.Digest
+	Actor      string
+	UserAgent  string
+}
 
 // An Event is a notification of a push or a deletion, as far as we use it.
 type Event struct {

@@ -17,6 +17,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/ingest"
 	"github.com/portbook/portbook/indexer/postgres"
 	"github.com/portbook/portbook/registry/push"
 	"github.com/portbook/portbook/registry/registrytest"
@@ -480,7 +481,7 @@ const nobody = "http://127.0.0.1:1/nobody"
 func TestHugeDescription(t *testing.T) {
 	t.Parallel()
 	h := open(t, registrytest.Config{Notify: nobody})
-	h.workers.MaxMeta = 4 << 20
+	h.configure(func(c *ingest.WorkersConfig) { c.MaxMeta = 4 << 20 })
 	var text strings.Builder
 	for i := range 900 {
 		fmt.Fprintf(&text, "%04d%s ", i, strings.Repeat("x", 2000))
@@ -565,7 +566,7 @@ func (h *harbour) scanUntilGivenUp() {
 func TestBrokenTagOfDeletedManifest(t *testing.T) {
 	t.Parallel()
 	h := open(t, registrytest.Config{Root: t.TempDir(), Notify: nobody})
-	h.workers.Retry = 100 * time.Millisecond // longer in all than a manifest waits for its tags
+	h.configure(func(c *ingest.WorkersConfig) { c.Retry = 100 * time.Millisecond }) // longer in all than a manifest waits for its tags
 	image, err := h.push.Image(t.Context(), "demo/app", "v1", push.ImageSpec{})
 	if err != nil {
 		t.Fatal(err)

@@ -139,7 +139,7 @@ type watch struct {
 }
 
 func (l *Leader) newWatch() *watch {
-	return &watch{store: l.config.Store, log: l.config.Log, probe: remote.NewProbe(l.config.Scanner.Remote)}
+	return &watch{store: l.config.Store, log: l.config.Log, probe: remote.NewProbe(l.config.Scanner.config.Remote)}
 }
 
 // look requests a scan if the registry seems to have been restarted.

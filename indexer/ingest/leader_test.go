@@ -24,7 +24,6 @@ func TestLeaderNoticesRestart(t *testing.T) {
 	t.Parallel()
 	h := open(t, registrytest.Config{Root: t.TempDir(), Notify: nobody}) // all events are lost
 	h.image("demo/app", "v1", "x")
-	h.work()
 	ctx, stop := context.WithCancel(t.Context())
 	var looks atomic.Int32
 	h.through(func(w http.ResponseWriter, r *http.Request) bool {
@@ -33,6 +32,7 @@ func TestLeaderNoticesRestart(t *testing.T) {
 		}
 		return false
 	})
+	h.work()
 	leader := ingest.NewLeader(ingest.LeaderConfig{Store: h.store, Scanner: h.scanner, Watch: 10 * time.Millisecond,
 		Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Metrics: ingest.NewMetrics(prometheus.NewRegistry())})
 	done := make(chan error)

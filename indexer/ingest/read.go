@@ -56,12 +56,12 @@ type reader struct {
 // tell later.
 func (r *reader) read(ctx context.Context, t indexer.Task) (indexer.Finding, error) {
 	f := indexer.Finding{Task: t, Outcome: indexer.Found}
-	if t.Digest() == "" && t.Priority == indexer.PriorityEvent {
+	if t.IsTag() && t.Priority == indexer.PriorityEvent {
 		f.Again = confirmAfter
 	}
 	var err error
 	switch {
-	case t.Digest() != "":
+	case t.IsDigest():
 		err = r.readDigest(ctx, &f)
 	case t.Hint != "":
 		err = r.readAnnounced(ctx, &f)

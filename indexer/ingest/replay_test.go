@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/portbook/portbook/indexer/ingest"
 	"github.com/portbook/portbook/registry/registrytest"
 )
 
@@ -164,7 +165,7 @@ func TestReplay(t *testing.T) {
 func TestReplayOnEmptyRegistry(t *testing.T) {
 	t.Parallel()
 	h := open(t, registrytest.Config{})
-	h.workers.TagPatience = 10 * time.Millisecond // no tag will ever show what was announced
+	h.configure(func(c *ingest.WorkersConfig) { c.TagPatience = 10 * time.Millisecond }) // no tag will ever show what was announced
 	files, err := filepath.Glob("testdata/events/*")
 	if err != nil {
 		t.Fatal(err)

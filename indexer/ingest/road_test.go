@@ -1,11 +1,13 @@
 package ingest_test
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"log/slog"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -30,9 +32,14 @@ type harbour struct {
 	pool     *pgxpool.Pool
 	store    *postgres.Store
 	remote   *remote.Client
+	settings ingest.WorkersConfig
 	workers  *ingest.Workers
+	woken    atomic.Pointer[ingest.Workers] // the same, for the receiver
+	working  bool                           // whether they run until the test ends
 	scanner  *ingest.Scanner
 	receiver *httptest.Server
+
+	parallelism int // of scans; 0: 4
 }
 
 const token = "s3cret"
@@ -45,10 +52,12 @@ func open(t *testing.T, config registrytest.Config) *harbour {
 	h := &harbour{t: t, pool: pool, store: postgres.New(pool)}
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	metrics := ingest.NewMetrics(prometheus.NewRegistry())
-	h.workers = &ingest.Workers{Store: h.store, Log: log, Metrics: metrics, MaxMeta: 262144, Events: 4, Scans: 2, Retry: 10 * time.Millisecond}
-	h.receiver = httptest.NewServer(&ingest.Receiver{
-		Token: token, Receive: h.store.Receive, Wake: h.workers.Wake, Log: log, Metrics: metrics,
-	})
+	h.settings = ingest.WorkersConfig{
+		Store: h.store, Log: log, Metrics: metrics, MaxMeta: 262144, Events: 4, Scans: 2, Retry: 10 * time.Millisecond,
+	}
+	h.receiver = httptest.NewServer(ingest.NewReceiver(ingest.ReceiverConfig{
+		Token: token, Receive: h.store.Receive, Wake: func() { h.woken.Load().Wake() }, Log: log, Metrics: metrics,
+	}))
 	t.Cleanup(h.receiver.Close)
 	if config.Notify == "" {
 		config.Notify, config.Token = h.receiver.URL, token
@@ -59,13 +68,30 @@ func open(t *testing.T, config registrytest.Config) *harbour {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.remote, h.workers.Remote = client, client
-	h.scanner = &ingest.Scanner{Store: h.store, Remote: client, Log: log, Metrics: metrics, Parallelism: 4, Wake: h.workers.WakeForScan}
+	h.remote = client
+	h.configure(func(c *ingest.WorkersConfig) { c.Remote = client })
 	return h
+}
+
+// configure replaces the workers and the scanner by new ones after a change of their
+// settings. It must not be called while workers run.
+func (h *harbour) configure(change func(*ingest.WorkersConfig)) {
+	h.t.Helper()
+	if h.working {
+		h.t.Fatal("settings are changed while workers run")
+	}
+	change(&h.settings)
+	h.workers = ingest.NewWorkers(h.settings)
+	h.woken.Store(h.workers)
+	h.scanner = ingest.NewScanner(ingest.ScannerConfig{
+		Store: h.store, Remote: h.settings.Remote, Log: h.settings.Log, Metrics: h.settings.Metrics,
+		Parallelism: cmp.Or(h.parallelism, 4), Wake: h.workers.WakeForScan,
+	})
 }
 
 // work runs the workers until the test ends.
 func (h *harbour) work() {
+	h.working = true
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {

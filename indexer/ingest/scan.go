@@ -33,14 +33,20 @@ const (
 // A Scanner looks at every tag of the registry and asks for those that differ
 // from the book to be read. It deletes nothing: what it does not find is asked
 // for by name, and goes when the registry answers that it is not there.
-type Scanner struct {
+type Scanner struct{ config ScannerConfig }
+
+// A ScannerConfig holds the settings of a Scanner. All fields are required.
+type ScannerConfig struct {
 	Store       *postgres.Store
 	Remote      *remote.Client
 	Log         *slog.Logger
 	Metrics     *Metrics
-	Parallelism int    // repositories looked at at once
-	Wake        func() // told when there is something to read
+	Parallelism int    // maximum number of repositories that are compared at the same time
+	Wake        func() // called when there is something to read
 }
+
+// NewScanner returns a scanner that does nothing before Run.
+func NewScanner(c ScannerConfig) *Scanner { return &Scanner{c} }
 
 // Run does the scan that is waiting or unfinished, and reports whether there was one. A
 // scan that ends early stays unfinished, and the next Run continues it.
@@ -54,14 +60,16 @@ func (s *Scanner) Run(ctx context.Context) (ran bool, err error) {
 
 // next returns the scan that is waiting or unfinished, or nil if there is none.
 func (s *Scanner) next(ctx context.Context) (step, error) {
-	scan, cursor, err := s.Store.NextScan(ctx)
+	scan, cursor, err := s.config.Store.NextScan(ctx)
 	if errors.Is(err, indexer.ErrNotFound) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	return (&scanRun{Scanner: s, scan: scan, from: cursor, cursor: cursor, atCursor: scan, seen: map[string]bool{}}).do, nil
+	run := &scanRun{ScannerConfig: s.config, scan: scan, from: cursor, cursor: cursor, atCursor: scan}
+	run.seen = map[string]bool{}
+	return run.do, nil
 }
 
 // do does the scan and records its end, or how far it came.
@@ -85,7 +93,7 @@ func (r *scanRun) do(ctx context.Context) error {
 
 // A scanRun is one scan under way.
 type scanRun struct {
-	*Scanner
+	ScannerConfig
 	seen map[string]bool // repositories looked at since this process took the scan on
 	from string          // the last that was looked at before; "" if the scan is new
 

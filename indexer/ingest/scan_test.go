@@ -42,7 +42,7 @@ func TestScanResumes(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	// While the second page of the catalogue is on its way, one repository is
 	// looked at after the other.
-	h.scanner.Parallelism = 1
+	h.parallelism = 1
 	again := make(chan bool)
 	var mu sync.Mutex
 	looks := map[string]int{}

@@ -89,9 +89,8 @@ func TestNothingSecretIsTold(t *testing.T) {
 	}
 	var log lockedBuffer
 	metrics := prometheus.NewRegistry()
-	h.workers.Log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	h.workers.Metrics = ingest.NewMetrics(metrics)
-	h.scanner.Log, h.scanner.Metrics = h.workers.Log, h.workers.Metrics
+	h.settings.Log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	h.settings.Metrics = ingest.NewMetrics(metrics)
 	storage := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { tellSecrets(w, http.StatusForbidden) }))
 	t.Cleanup(storage.Close)
 	var away atomic.Bool

@@ -39,13 +39,23 @@ const (
 // A Receiver takes the registry's notifications. It answers only when what they
 // ask for is stored, since the registry forgets what was answered, and asks for
 // nothing more: whoever is slow here holds up the registry's queue.
-type Receiver struct {
-	Token   string // that the sender must bear; "" lets everybody send
+type Receiver struct{ config ReceiverConfig }
+
+// A ReceiverConfig holds the settings of a Receiver. Receive, Wake, Log and Metrics are
+// required.
+type ReceiverConfig struct {
+	Token   string // bearer token of the sender; "" accepts every sender
 	Receive func(ctx context.Context, events []indexer.Event) (fresh int, err error)
-	Wake    func()        // told when there is something new to read
-	Timeout time.Duration // to read a notification, against who sends a byte a minute; 0: 10 s
+	Wake    func()        // called when there is something new to read
+	Timeout time.Duration // for reading a notification; 0: 10 s
 	Log     *slog.Logger
 	Metrics *Metrics
+}
+
+// NewReceiver returns a receiver of notifications.
+func NewReceiver(c ReceiverConfig) *Receiver {
+	c.Timeout = cmp.Or(c.Timeout, receiveTimeout)
+	return &Receiver{c}
 }
 
 // ServeHTTP answers 200 to whatever can be stored or will never be of use, since
@@ -54,7 +64,7 @@ type Receiver struct {
 // the database is away.
 func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	control := http.NewResponseController(w)
-	_ = control.SetReadDeadline(time.Now().Add(cmp.Or(r.Timeout, receiveTimeout))) // a writer without deadlines is a test's
+	_ = control.SetReadDeadline(time.Now().Add(r.config.Timeout)) // a writer without deadlines is a test's
 	if !r.authorized(req) {
 		r.refuse(w, req, http.StatusUnauthorized, "events.token is not what the sender bears")
 		return
@@ -80,16 +90,16 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 func (r *Receiver) store(w http.ResponseWriter, req *http.Request, e envelope) {
 	events := r.usefulOf(req.Context(), e.Events)
 	if len(events) > 0 {
-		fresh, err := r.Receive(req.Context(), events)
+		fresh, err := r.config.Receive(req.Context(), events)
 		if err != nil {
-			r.Log.WarnContext(req.Context(), "events not stored", "events", len(events), "error", err)
+			r.config.Log.WarnContext(req.Context(), "events not stored", "events", len(events), "error", err)
 			w.Header().Set("Retry-After", "1")
 			http.Error(w, "the database is away: send it again", http.StatusServiceUnavailable)
 			return
 		}
-		r.Metrics.EventsRepeated.Add(float64(len(events) - fresh))
+		r.config.Metrics.EventsRepeated.Add(float64(len(events) - fresh))
 		if fresh > 0 {
-			r.Wake()
+			r.config.Wake()
 		}
 	}
 	w.WriteHeader(http.StatusOK)
@@ -102,7 +112,7 @@ func (r *Receiver) usefulOf(ctx context.Context, all []rawEvent) []indexer.Event
 	var wrong []rawEvent
 	for _, raw := range all {
 		event, use := eventOf(raw)
-		r.Metrics.Events.WithLabelValues(actionLabel(raw.Action), use).Inc()
+		r.config.Metrics.Events.WithLabelValues(actionLabel(raw.Action), use).Inc()
 		switch use {
 		case useful:
 			events = append(events, event)
@@ -111,7 +121,7 @@ func (r *Receiver) usefulOf(ctx context.Context, all []rawEvent) []indexer.Event
 		}
 	}
 	if len(wrong) > 0 {
-		r.Log.WarnContext(ctx, "events name nothing", "events", len(wrong), "action", cut(wrong[0].Action),
+		r.config.Log.WarnContext(ctx, "events name nothing", "events", len(wrong), "action", cut(wrong[0].Action),
 			"repository", cut(wrong[0].Target.Repository), "tag", cut(wrong[0].Target.Tag))
 	}
 	return events
@@ -120,18 +130,18 @@ func (r *Receiver) usefulOf(ctx context.Context, all []rawEvent) []indexer.Event
 // authorized compares digests, so that the time it takes tells neither the
 // token's bytes nor its length.
 func (r *Receiver) authorized(req *http.Request) bool {
-	if r.Token == "" {
+	if r.config.Token == "" {
 		return true
 	}
 	scheme, token, _ := strings.Cut(req.Header.Get("Authorization"), " ")
-	got, want := sha256.Sum256([]byte(strings.TrimSpace(token))), sha256.Sum256([]byte(r.Token))
+	got, want := sha256.Sum256([]byte(strings.TrimSpace(token))), sha256.Sum256([]byte(r.config.Token))
 	return subtle.ConstantTimeCompare(got[:], want[:]) == 1 && strings.EqualFold(scheme, "Bearer")
 }
 
 // refuse answers and logs one line; the body is not read further.
 func (r *Receiver) refuse(w http.ResponseWriter, req *http.Request, status int, reason string) {
-	r.Metrics.EventsRefused.Inc()
-	r.Log.WarnContext(req.Context(), "events refused", "status", status, "reason", reason, "sender", req.RemoteAddr)
+	r.config.Metrics.EventsRefused.Inc()
+	r.config.Log.WarnContext(req.Context(), "events refused", "status", status, "reason", reason, "sender", req.RemoteAddr)
 	w.Header().Set("Connection", "close")
 	if status == http.StatusUnauthorized {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="events"`)
@@ -209,6 +219,7 @@ func eventOf(raw rawEvent) (indexer.Event, string) {
 	if raw.odd {
 		return e, invalid
 	}
+	// Pulls are dropped here. What counts them will get an indexer.Pull from this place.
 	if raw.Action != "push" && raw.Action != "delete" || isBlob(raw) {
 		return e, ignored
 	}

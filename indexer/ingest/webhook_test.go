@@ -37,12 +37,16 @@ type hut struct {
 	woken  int
 }
 
-func openHut(t *testing.T) *hut {
+func openHut(t *testing.T, change ...func(*ingest.ReceiverConfig)) *hut {
 	h := &hut{}
-	h.Receiver = &ingest.Receiver{
+	c := ingest.ReceiverConfig{
 		Token: token, Receive: h.receive, Wake: func() { h.woken++ },
 		Log: slog.New(slog.NewTextHandler(&h.log, nil)), Metrics: ingest.NewMetrics(prometheus.NewRegistry()),
 	}
+	for _, f := range change {
+		f(&c)
+	}
+	h.Receiver = ingest.NewReceiver(c)
 	server := httptest.NewServer(h)
 	t.Cleanup(server.Close)
 	h.url = server.URL
@@ -303,8 +307,7 @@ func TestLargeBodyCutOff(t *testing.T) {
 // over.
 func TestSlowSender(t *testing.T) {
 	t.Parallel()
-	h := openHut(t)
-	h.Timeout = 100 * time.Millisecond
+	h := openHut(t, func(c *ingest.ReceiverConfig) { c.Timeout = 100 * time.Millisecond })
 	conn, err := net.Dial("tcp", strings.TrimPrefix(h.url, "http://"))
 	if err != nil {
 		t.Fatal(err)
@@ -357,14 +360,15 @@ func TestStoreAway(t *testing.T) {
 // An event counts once, however often it comes.
 func TestRepeatedEvent(t *testing.T) {
 	t.Parallel()
-	h := openHut(t)
 	pool := schematest.New(t)
 	store, fresh := postgres.New(pool), 0
-	h.Receive = func(ctx context.Context, events []indexer.Event) (int, error) {
-		n, err := store.Receive(ctx, events)
-		fresh += n
-		return n, err
-	}
+	h := openHut(t, func(c *ingest.ReceiverConfig) {
+		c.Receive = func(ctx context.Context, events []indexer.Event) (int, error) {
+			n, err := store.Receive(ctx, events)
+			fresh += n
+			return n, err
+		}
+	})
 	twice := enveloped(pushed("a", "demo/app", "v1"), pushed("a", "demo/app", "v1"))
 	for range 2 {
 		if resp := post(t, "POST", h.url, "Bearer "+token, strings.NewReader(twice)); resp.StatusCode != 200 {
@@ -386,8 +390,8 @@ func TestRepeatedEvent(t *testing.T) {
 // registry would repeat it for ever.
 func TestHostileEventStored(t *testing.T) {
 	t.Parallel()
-	h := openHut(t)
-	h.Receive = postgres.New(schematest.New(t)).Receive
+	store := postgres.New(schematest.New(t))
+	h := openHut(t, func(c *ingest.ReceiverConfig) { c.Receive = store.Receive })
 	const odd = `\u0000\ud800\u001b[31m`
 	body := enveloped(`{"id":"` + odd + `","timestamp":"9999-12-31T23:59:59.999999999-12:00","action":"push","target":{"mediaType":"` + odd +
 		strings.Repeat("x", 5000) + `","repository":"demo/app","tag":"v1","digest":"sha256:zz"},"request":{"useragent":"` + odd +

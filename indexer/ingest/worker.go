@@ -55,45 +55,64 @@ const (
 	settleTimeout = 10 * time.Second
 )
 
-// Workers read tasks. All fields but Retry and those that follow it are needed.
+// Workers read tasks: they claim them, read the references from the registry and store
+// what they found.
 type Workers struct {
-	Store   *postgres.Store
-	Remote  *remote.Client
-	Log     *slog.Logger
-	Metrics *Metrics
-	MaxMeta int           // most bytes of an image's labels and annotations
-	Events  int           // how many workers read what events asked for, and nothing else
-	Scans   int           // how many may read everything at once
-	Retry   time.Duration // pause after a first failure; 0: a second
-	// StoreTimeout is how long one transaction may take to store what was read; 0:
-	// ten seconds.
-	StoreTimeout time.Duration
-	// TagPatience is how long a tag is given to show what its event announced; 0:
-	// two seconds. Less is for tests whose tags will never show it.
-	TagPatience time.Duration
-	// ConfigTimeout is how long the config of an image may take to be read; 0: ten
-	// seconds.
-	ConfigTimeout time.Duration
-
-	once    sync.Once
-	events  chan alarm    // wakes those that read events
-	scans   chan alarm    // wakes those that read everything
-	reading chan struct{} // holds a token for each of them that is reading
+	config  WorkersConfig
+	events  chan alarm    // wakes workers that read only events
+	scans   chan alarm    // wakes workers that read everything
+	reading chan struct{} // holds a token for each of the latter that is reading
 	rooms   map[indexer.Priority]*room
 	keeper  keeper
 	answers answers
 }
 
+// A WorkersConfig holds the settings of Workers. The fields up to Scans are required.
+type WorkersConfig struct {
+	Store         *postgres.Store
+	Remote        *remote.Client
+	Log           *slog.Logger
+	Metrics       *Metrics
+	MaxMeta       int           // maximum bytes of an image's labels and annotations
+	Events        int           // number of workers that read only what events asked for
+	Scans         int           // maximum number of other workers that read at the same time
+	Retry         time.Duration // pause after a first failure; 0: 1 s
+	StoreTimeout  time.Duration // for one transaction that stores what was read; 0: 10 s
+	TagPatience   time.Duration // for a tag to show what its event announced; 0: 2 s
+	ConfigTimeout time.Duration // for reading the config of an image; 0: 10 s
+}
+
+// NewWorkers returns workers that do nothing before Run or Step.
+func NewWorkers(c WorkersConfig) *Workers {
+	c.StoreTimeout = cmp.Or(c.StoreTimeout, storeTimeout)
+	c.TagPatience = cmp.Or(c.TagPatience, tagPatience)
+	c.ConfigTimeout = cmp.Or(c.ConfigTimeout, configTimeout)
+	scanners := scannersFor(c.Scans)
+	return &Workers{
+		config:  c,
+		events:  make(chan alarm, max(c.Events, 1)),
+		scans:   make(chan alarm, max(scanners, 1)),
+		reading: make(chan struct{}, max(c.Scans, 1)),
+		rooms: map[indexer.Priority]*room{
+			indexer.PriorityEvent:   newRoom(c.Events, asideOfEvents*c.Events),
+			indexer.PriorityConfirm: newRoom(scanners, asideOfScans*c.Scans),
+		},
+		keeper: keeper{store: c.Store, limit: c.StoreTimeout},
+	}
+}
+
+// scannersFor returns how many workers are needed for a number of concurrent reads: half
+// as many again, so that some can read while others store.
+func scannersFor(reads int) int { return (3*reads + 1) / 2 }
+
 // Wake tells the workers that an event has brought something new. It never
 // blocks.
 func (w *Workers) Wake() {
-	w.init()
 	wake(w.events, news)
 }
 
 // WakeForScan tells them that a scan has.
 func (w *Workers) WakeForScan() {
-	w.init()
 	wake(w.scans, news)
 }
 
@@ -114,26 +133,8 @@ func wake(sleepers chan alarm, a alarm) {
 	}
 }
 
-func (w *Workers) init() {
-	w.once.Do(func() {
-		w.events = make(chan alarm, max(w.Events, 1))
-		w.scans = make(chan alarm, max(w.scanners(), 1))
-		w.reading = make(chan struct{}, max(w.Scans, 1))
-		w.rooms = map[indexer.Priority]*room{
-			indexer.PriorityEvent:   newRoom(w.Events, asideOfEvents*w.Events),
-			indexer.PriorityConfirm: newRoom(w.scanners(), asideOfScans*w.Scans),
-		}
-		w.keeper.store, w.keeper.limit = w.Store, cmp.Or(w.StoreTimeout, storeTimeout)
-	})
-}
-
-// scanners is how many workers read everything: half as many again as may read at
-// once, since while one stores what it read, another can read.
-func (w *Workers) scanners() int { return (3*w.Scans + 1) / 2 }
-
 // Run works until the context ends, then finishes what it has claimed.
 func (w *Workers) Run(ctx context.Context) error {
-	w.init()
 	var group errgroup.Group
 	start := func(least indexer.Priority, batch int, sleepers chan alarm, poll time.Duration) {
 		room := w.rooms[least]
@@ -143,10 +144,10 @@ func (w *Workers) Run(ctx context.Context) error {
 		}
 		group.Go(func() error { return pollFor(ctx, sleepers, poll) })
 	}
-	if w.Events > 0 {
+	if w.config.Events > 0 {
 		start(indexer.PriorityEvent, eventBatch, w.events, pollEvents)
 	}
-	if w.Scans > 0 {
+	if w.config.Scans > 0 {
 		start(indexer.PriorityConfirm, scanBatch, w.scans, pollScans)
 	}
 	return group.Wait()
@@ -187,7 +188,7 @@ func (w *Workers) loop(ctx context.Context, least indexer.Priority, batch int, s
 			woken = news // of the next task: it did not sleep
 		})
 		if err != nil && !failing && ctx.Err() == nil {
-			w.Log.WarnContext(ctx, "worker step failed", "error", err)
+			w.config.Log.WarnContext(ctx, "worker step failed", "error", err)
 		}
 		failing = err != nil
 		if n == 0 || away || err != nil {
@@ -211,7 +212,6 @@ func sleep(ctx context.Context, sleepers <-chan alarm) alarm {
 // Step claims at most n tasks, reads them, stores what was found, and returns
 // how many it claimed. If the context ends, tasks not yet read are given back.
 func (w *Workers) Step(ctx context.Context, least indexer.Priority, n int) (int, error) {
-	w.init()
 	s := &seat{room: w.rooms[least]}
 	defer s.leave()
 	n, _, err := w.step(ctx, s, least, n, func() {})
@@ -223,9 +223,9 @@ func (w *Workers) Step(ctx context.Context, least indexer.Priority, n int) (int,
 // too. claimed is called if there are tasks. It reports also whether the registry is
 // away.
 func (w *Workers) step(ctx context.Context, s *seat, least indexer.Priority, n int, claimed func()) (count int, away bool, err error) {
-	claim := w.Store.Claim
+	claim := w.config.Store.Claim
 	if s.room.full() {
-		claim = w.Store.ClaimFresh
+		claim = w.config.Store.ClaimFresh
 	}
 	tasks, err := claim(ctx, least, n, lease)
 	if err != nil || len(tasks) == 0 {
@@ -274,8 +274,8 @@ func (w *Workers) renew(ctx context.Context, tasks []indexer.Task) (stop func())
 			case <-ctx.Done():
 				return
 			case <-ticker.C:
-				if err := w.Store.Renew(ctx, tasks, lease); err != nil && ctx.Err() == nil {
-					w.Log.WarnContext(ctx, "lease not renewed", "error", err)
+				if err := w.config.Store.Renew(ctx, tasks, lease); err != nil && ctx.Err() == nil {
+					w.config.Log.WarnContext(ctx, "lease not renewed", "error", err)
 				}
 			}
 		}
@@ -311,7 +311,7 @@ type finisher func(findings []indexer.Finding, failed []failure, leave func()) (
 func (w *Workers) readAll(ctx context.Context, s *seat, tasks []indexer.Task, finish finisher) (findings []indexer.Finding, failed []failure) {
 	early := func() {
 		if _, err := finish(findings, failed, func() {}); err != nil { // the leases will end
-			w.Log.WarnContext(ctx, "tasks not finished", "error", err)
+			w.config.Log.WarnContext(ctx, "tasks not finished", "error", err)
 		}
 		findings, failed = nil, nil
 	}
@@ -323,8 +323,8 @@ func (w *Workers) readAll(ctx context.Context, s *seat, tasks []indexer.Task, fi
 			w.giveBack(ctx, rest)
 			early() // the seat is kept: the read goes on
 		})
-		w.Metrics.ReadSeconds.Observe(time.Since(began).Seconds())
-		w.Metrics.Reads.WithLabelValues(outcome(f, err)).Inc()
+		w.config.Metrics.ReadSeconds.Observe(time.Since(began).Seconds())
+		w.config.Metrics.Reads.WithLabelValues(outcome(f, err)).Inc()
 		if err == nil || f.Unfinished {
 			w.answers.note(began, f)
 			findings = append(findings, f)
@@ -358,7 +358,8 @@ func (w *Workers) read(ctx context.Context, s *seat, t indexer.Task, left func()
 		hold = eventPlace
 	}
 	r := reader{
-		remote: w.Remote, maxMeta: w.MaxMeta, patience: cmp.Or(w.TagPatience, tagPatience), config: cmp.Or(w.ConfigTimeout, configTimeout),
+		remote: w.config.Remote, maxMeta: w.config.MaxMeta,
+		patience: w.config.TagPatience, config: w.config.ConfigTimeout,
 	}
 	long, err = s.whileSeated(ctx, t.Repository, hold, func(ctx context.Context, linger func() bool) (err error) {
 		r.linger = linger
@@ -375,8 +376,8 @@ func (w *Workers) giveBack(ctx context.Context, tasks []indexer.Task) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
 	defer cancel()
-	if err := w.Store.GiveBack(ctx, tasks); err != nil { // the leases will end
-		w.Log.WarnContext(ctx, "tasks not given back", "error", err)
+	if err := w.config.Store.GiveBack(ctx, tasks); err != nil { // the leases will end
+		w.config.Log.WarnContext(ctx, "tasks not given back", "error", err)
 		return
 	}
 	wake(w.scans, news)
@@ -402,7 +403,7 @@ func (a *answers) note(began time.Time, f indexer.Finding) {
 	if began.After(a.last) {
 		a.last, a.away = began, time.Time{}
 	}
-	if f.Task.Digest() == "" && f.Digest != "" {
+	if f.Task.IsTag() && f.Digest != "" {
 		a.tag = indexer.Finding{Task: f.Task, Digest: f.Digest}
 	}
 }
@@ -443,7 +444,7 @@ func (w *Workers) control(ctx context.Context, since time.Time) bool {
 	a.asked = time.Now()
 	ctx, cancel := context.WithTimeout(ctx, controlTimeout)
 	defer cancel()
-	_, err := w.Remote.Shows(ctx, tag.Task.Repository, tag.Task.Reference, tag.Digest)
+	_, err := w.config.Remote.Shows(ctx, tag.Task.Repository, tag.Task.Reference, tag.Digest)
 	a.answer = err == nil || errors.Is(err, indexer.ErrNotFound)
 	return a.answer
 }
@@ -480,14 +481,14 @@ func (w *Workers) settle(ctx context.Context, failed []failure) (away bool, err 
 func (w *Workers) settleOne(ctx context.Context, f failure) (away bool, err error) {
 	switch {
 	case errors.Is(f.err, context.Canceled):
-		return false, w.Store.Release(ctx, f.task, 0, "")
+		return false, w.config.Store.Release(ctx, f.task, 0, "")
 	case errors.Is(f.err, errCrowded):
 		w.log(ctx, slog.LevelInfo, "read broken off", f)
-		return false, w.Store.Release(ctx, f.task, w.most(crowdedRetry), reason(f.err))
+		return false, w.config.Store.Release(ctx, f.task, w.most(crowdedRetry), reason(f.err))
 	case errors.Is(f.err, indexer.ErrUnavailable) && !errors.Is(f.err, indexer.ErrTooSlow) && !f.answered:
 		if answered, since := w.answersOthers(ctx, f.began); !answered {
 			w.log(ctx, slog.LevelWarn, "registry away", f)
-			return true, w.Store.Release(ctx, f.task, min(max(w.pause(1), since), awayRetryMost), reason(f.err))
+			return true, w.config.Store.Release(ctx, f.task, min(max(w.pause(1), since), awayRetryMost), reason(f.err))
 		}
 	}
 	if f.task.Attempts >= maxAttempts {
@@ -495,7 +496,7 @@ func (w *Workers) settleOne(ctx context.Context, f failure) (away bool, err erro
 		return false, w.giveUp(ctx, f)
 	}
 	w.log(ctx, slog.LevelInfo, "read failed", f)
-	return false, w.Store.Retry(ctx, f.task, w.pause(f.task.Attempts), reason(f.err))
+	return false, w.config.Store.Retry(ctx, f.task, w.pause(f.task.Attempts), reason(f.err))
 }
 
 // reason returns what people are told of an error: in the book, on /status and
@@ -503,22 +504,22 @@ func (w *Workers) settleOne(ctx context.Context, f failure) (away bool, err erro
 func reason(err error) string { return indexer.Reason(err) }
 
 func (w *Workers) log(ctx context.Context, level slog.Level, message string, f failure) {
-	w.Log.Log(ctx, level, message, "repository", f.task.Repository, "reference", f.task.Reference,
+	w.config.Log.Log(ctx, level, message, "repository", f.task.Repository, "reference", f.task.Reference,
 		"attempt", f.task.Attempts, "error", f.err)
 }
 
 // giveUp stops trying. A tag that the registry lists is shown nevertheless, with
 // the reason; if that cannot be stored either, the task alone tells it.
 func (w *Workers) giveUp(ctx context.Context, f failure) error {
-	w.Metrics.GivenUp.Inc()
-	if f.task.Digest() == "" {
+	w.config.Metrics.GivenUp.Inc()
+	if f.task.IsTag() {
 		broken := indexer.Finding{Task: f.task, Outcome: indexer.Broken, Problem: reason(f.err)}
-		err := w.Store.ApplyUnlessLocked(ctx, []indexer.Finding{broken}, sharedWait)
+		err := w.config.Store.ApplyUnlessLocked(ctx, []indexer.Finding{broken}, sharedWait)
 		if err == nil || errors.Is(err, postgres.ErrStale) {
 			return nil
 		}
 	}
-	err := w.Store.GiveUp(ctx, f.task, reason(f.err))
+	err := w.config.Store.GiveUp(ctx, f.task, reason(f.err))
 	if errors.Is(err, postgres.ErrStale) {
 		return nil // whoever has it now knows better
 	}
@@ -527,14 +528,14 @@ func (w *Workers) giveUp(ctx context.Context, f failure) error {
 
 // most is a pause, or the shorter one that tests ask for.
 func (w *Workers) most(pause time.Duration) time.Duration {
-	if w.Retry == 0 {
+	if w.config.Retry == 0 {
 		return pause
 	}
-	return min(pause, w.Retry)
+	return min(pause, w.config.Retry)
 }
 
 func (w *Workers) pause(attempts int) time.Duration {
-	pause := w.Retry
+	pause := w.config.Retry
 	if pause == 0 {
 		pause = firstRetry
 	}

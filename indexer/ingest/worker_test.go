@@ -52,7 +52,8 @@ func (h *harbour) through(meddle func(w http.ResponseWriter, r *http.Request) bo
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	h.remote, h.workers.Remote, h.scanner.Remote = client, client, client
+	h.remote = client
+	h.configure(func(c *ingest.WorkersConfig) { c.Remote = client })
 }
 
 func (h *harbour) ask(repository string, references ...string) {
@@ -150,9 +151,9 @@ func TestTwoProcesses(t *testing.T) {
 		return false
 	})
 	first := h.workers
-	second := &ingest.Workers{
-		Store: postgres.New(h.pool), Remote: h.remote, Log: first.Log, Metrics: first.Metrics, MaxMeta: first.MaxMeta, Events: 2, Scans: 2,
-	}
+	other := h.settings
+	other.Store, other.Events, other.Scans, other.Retry = postgres.New(h.pool), 2, 2, 0
+	second := ingest.NewWorkers(other)
 	ctx, stop := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	running.Go(func() { _ = first.Run(ctx) })
@@ -196,7 +197,7 @@ func TestGivesUp(t *testing.T) {
 	h.through(func(w http.ResponseWriter, r *http.Request) bool {
 		return broken.Load() && strings.Contains(r.URL.Path, "/manifests/") && fail(w, http.StatusInternalServerError)
 	})
-	h.workers.Retry = time.Hour // the test says when it is time
+	h.configure(func(c *ingest.WorkersConfig) { c.Retry = time.Hour }) // the test says when it is time
 	h.ask("demo/app", "v1", image.Digest.String())
 	const state = `SELECT format('%s attempts, due in %s s, given up %s', attempts, round(extract(epoch FROM run_after - now()), -1), given_up_at IS NOT NULL)
 		FROM task WHERE reference = 'v1'`
@@ -242,7 +243,7 @@ func TestGivesUp(t *testing.T) {
 func TestRegistryAway(t *testing.T) {
 	t.Parallel()
 	h := open(t, registrytest.Config{Notify: nobody, Root: t.TempDir()})
-	h.workers.Retry = time.Millisecond
+	h.configure(func(c *ingest.WorkersConfig) { c.Retry = time.Millisecond })
 	for i := range 5 {
 		h.image("demo/app", fmt.Sprintf("v%d", i), "x")
 		h.ask("demo/app", fmt.Sprintf("v%d", i))
@@ -347,7 +348,7 @@ func TestNotStored(t *testing.T) {
 func TestAskedWhileFailing(t *testing.T) {
 	t.Parallel()
 	h := open(t, registrytest.Config{Notify: nobody})
-	h.workers.Retry = time.Hour
+	h.configure(func(c *ingest.WorkersConfig) { c.Retry = time.Hour })
 	h.through(func(w http.ResponseWriter, r *http.Request) bool {
 		h.ask("demo/app", "v1")
 		return fail(w, http.StatusInternalServerError)
@@ -365,7 +366,7 @@ func TestStaleHintsAreWaitedForTogether(t *testing.T) {
 	t.Parallel()
 	h := open(t, registrytest.Config{Notify: nobody})
 	const tags, patience = 16, 500 * time.Millisecond
-	h.workers.TagPatience = patience
+	h.configure(func(c *ingest.WorkersConfig) { c.TagPatience = patience })
 	var asks []indexer.Ask
 	for i := range tags {
 		asks = append(asks, indexer.Ask{Repository: "demo/app", Reference: fmt.Sprintf("v%d", i), Hint: digest.FromString("moved on")})
@@ -388,7 +389,7 @@ func TestStaleHintsAreWaitedForTogether(t *testing.T) {
 func TestHangingReferences(t *testing.T) {
 	t.Parallel()
 	h := open(t, registrytest.Config{})
-	h.workers.Events, h.workers.Scans = 1, 1
+	h.configure(func(c *ingest.WorkersConfig) { c.Events, c.Scans = 1, 1 })
 	const hanging = 40 // more than may wait aside: 32
 	drop := make(chan struct{})
 	var waiting, refused atomic.Int32
@@ -462,9 +463,11 @@ func TestHangingReferences(t *testing.T) {
 func TestSlowStore(t *testing.T) {
 	t.Parallel()
 	h := open(t, registrytest.Config{})
-	hurried := h.workers
-	hurried.StoreTimeout = time.Second // a busy machine stores what is not locked in less
-	h.workers = unhurried(hurried)
+	hurriedConfig := h.settings
+	hurriedConfig.StoreTimeout = time.Second // a busy machine stores what is not locked in less
+	hurried := ingest.NewWorkers(hurriedConfig)
+	h.configure(func(c *ingest.WorkersConfig) { c.Events, c.Scans, c.Retry = 1, 1, 0 })
+	h.woken.Store(hurried)
 	h.image("slow/app", "v0", "x")
 	h.scan()
 	lock, err := h.pool.Begin(t.Context())
@@ -508,11 +511,6 @@ func TestSlowStore(t *testing.T) {
 	h.exec("UPDATE task SET leased_until = NULL")
 	h.scan()
 	h.equal()
-}
-
-// unhurried returns workers like others, with the usual time to store.
-func unhurried(w *ingest.Workers) *ingest.Workers {
-	return &ingest.Workers{Store: w.Store, Remote: w.Remote, Log: w.Log, Metrics: w.Metrics, MaxMeta: w.MaxMeta, Events: 1, Scans: 1}
 }
 
 // What is large is stored by itself, so that no push is in one transaction with it.
@@ -595,7 +593,7 @@ func TestConfigOfDeadStorage(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			h := open(t, registrytest.Config{})
-			h.workers.ConfigTimeout = 20 * time.Millisecond
+			h.configure(func(c *ingest.WorkersConfig) { c.ConfigTimeout = 20 * time.Millisecond })
 			var broken atomic.Bool
 			broken.Store(true)
 			h.through(func(w http.ResponseWriter, r *http.Request) bool {
@@ -644,8 +642,8 @@ func hangs(t *testing.T) string {
 func TestForgedEvents(t *testing.T) {
 	t.Parallel()
 	h := open(t, registrytest.Config{})
-	h.workers.Events, h.workers.Scans = 1, 0
-	h.workers.TagPatience = time.Hour
+	h.configure(func(c *ingest.WorkersConfig) { c.Events, c.Scans = 1, 0 })
+	h.configure(func(c *ingest.WorkersConfig) { c.TagPatience = time.Hour })
 	there := h.image("demo/app", "there", "x")
 	const forged = 60 // more than may wait aside for a tag, and than may wait aside at all
 	var asks []indexer.Ask
@@ -674,8 +672,8 @@ func TestForgedEvents(t *testing.T) {
 func TestHangingReferencesOfOneRepository(t *testing.T) {
 	t.Parallel()
 	h := open(t, registrytest.Config{Notify: nobody})
-	h.workers.Events, h.workers.Scans = 1, 0
-	h.workers.Retry = time.Hour // who is refused stays so
+	h.configure(func(c *ingest.WorkersConfig) { c.Events, c.Scans = 1, 0 })
+	h.configure(func(c *ingest.WorkersConfig) { c.Retry = time.Hour }) // who is refused stays so
 	var begun atomic.Int32
 	h.through(func(w http.ResponseWriter, r *http.Request) bool {
 		if !strings.HasPrefix(r.URL.Path, "/v2/hang/") {

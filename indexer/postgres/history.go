@@ -37,7 +37,7 @@ func (v *View) History(ctx context.Context, repository, tag string, before int64
 	var moves []indexer.Move
 	for _, r := range rows {
 		moves = append(moves, indexer.Move{
-			ID: r.ID, Repository: r.Repository, Tag: r.Tag, From: pg.DigestFrom(r.FromDigest), To: pg.DigestFrom(r.ToDigest), SeenAt: r.SeenAt, SeenBy: r.SeenBy,
+			ID: r.ID, Repository: r.Repository, Tag: r.Tag, From: pg.DigestFrom(r.FromDigest), To: pg.DigestFrom(r.ToDigest), SeenAt: r.SeenAt, SeenBy: indexer.SeenBy(r.SeenBy),
 		})
 	}
 	return moves, pg.Wrap("history of tags", err)

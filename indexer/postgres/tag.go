@@ -79,7 +79,7 @@ func (a *application) leave(f indexer.Finding, was tagRow) {
 func sortedTags(findings []indexer.Finding) []indexer.Finding {
 	var tags []indexer.Finding
 	for _, f := range findings {
-		if f.Task.Digest() == "" {
+		if f.Task.IsTag() {
 			tags = append(tags, f)
 		}
 	}
@@ -174,12 +174,12 @@ func (m *moves) record(f indexer.Finding, from, to digest.Digest) {
 	if from == to && from != "" {
 		return
 	}
-	seenBy := "event"
+	seenBy := indexer.SeenByEvent
 	if f.Task.Priority == indexer.PriorityScan {
-		seenBy = "scan"
+		seenBy = indexer.SeenByScan
 	}
 	h := &m.history
-	h.repositories, h.tags, h.seenBy = append(h.repositories, f.Task.Repository), append(h.tags, f.Task.Reference), append(h.seenBy, seenBy)
+	h.repositories, h.tags, h.seenBy = append(h.repositories, f.Task.Repository), append(h.tags, f.Task.Reference), append(h.seenBy, string(seenBy))
 	h.from, h.to = append(h.from, pg.DigestBytes(from)), append(h.to, pg.DigestBytes(to))
 }
 

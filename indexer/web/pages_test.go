@@ -46,8 +46,8 @@ func stocked(s string) *book {
 		}},
 		moves: []indexer.Move{
 			{ID: 5, Repository: "app", Tag: "v1", From: dgst("b"), To: dgst("a"), SeenAt: day, SeenBy: "event"},
-			{ID: 4, Repository: "app", Tag: "v1", To: dgst("b"), SeenAt: day.AddDate(0, -1, 0), SeenBy: s},
-			{ID: 3, Repository: "app", Tag: s, From: dgst("a"), SeenAt: day, SeenBy: s},
+			{ID: 4, Repository: "app", Tag: "v1", To: dgst("b"), SeenAt: day.AddDate(0, -1, 0), SeenBy: indexer.SeenBy(s)},
+			{ID: 3, Repository: "app", Tag: s, From: dgst("a"), SeenAt: day, SeenBy: indexer.SeenBy(s)},
 			{ID: 2, Repository: s, Tag: s, From: digest.Digest(s), To: digest.Digest(s + "x"), SeenAt: day, SeenBy: "scan"},
 			{ID: 1, Repository: "app", Tag: s, To: digest.Digest(s), SeenAt: day, SeenBy: "event"},
 		},

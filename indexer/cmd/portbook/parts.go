@@ -113,10 +113,10 @@ const userAgent = "portbook-indexer"
 // workers gives workers enough to keep the scan's parallelism up, and a few
 // that wait for events alone.
 func (p *parts) workers() *ingest.Workers {
-	return &ingest.Workers{
+	return ingest.NewWorkers(ingest.WorkersConfig{
 		Store: p.store, Remote: p.remote, Log: p.log, Metrics: p.metrics,
 		MaxMeta: p.config.Database.MaxMetaSize, Events: eventWorkers, Scans: p.config.Scan.Parallelism,
-	}
+	})
 }
 
 // eventWorkers read what events ask for, and mostly wait for the tag to be
@@ -125,8 +125,8 @@ func (p *parts) workers() *ingest.Workers {
 const eventWorkers = 8
 
 func (p *parts) scanner(w *ingest.Workers) *ingest.Scanner {
-	return &ingest.Scanner{
+	return ingest.NewScanner(ingest.ScannerConfig{
 		Store: p.store, Remote: p.remote, Log: p.log, Metrics: p.metrics,
 		Parallelism: p.config.Scan.Parallelism, Wake: w.WakeForScan,
-	}
+	})
 }

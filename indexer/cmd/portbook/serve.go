@@ -208,9 +208,9 @@ func (p *parts) public(stopping <-chan struct{}) (http.Handler, starter, error) 
 	}
 	workers := p.workers()
 	c.Writes, c.FetchAll = true, p.config.Interval.FetchAll
-	c.Events = &ingest.Receiver{
+	c.Events = ingest.NewReceiver(ingest.ReceiverConfig{
 		Token: p.config.Events.Token, Receive: p.receive, Wake: workers.Wake, Log: p.log, Metrics: p.metrics,
-	}
+	})
 	return web.New(c), p.writer(workers), nil
 }
 

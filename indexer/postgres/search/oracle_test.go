@@ -195,7 +195,7 @@ func (o *oracle) store(findings map[indexer.Reference]indexer.Finding) {
 			f = indexer.Finding{Outcome: indexer.Found, Digest: task.Digest()}
 		}
 		f.Task = task
-		if asked || task.Digest() != "" {
+		if asked || task.IsDigest() {
 			all = append(all, f)
 		}
 	}

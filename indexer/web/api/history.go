@@ -73,5 +73,5 @@ func movesUntil(r asked, b answer.Book, repository, tag string, at time.Time, be
 }
 
 func moveOf(m indexer.Move) move {
-	return move{ID: m.ID, Repository: m.Repository, Tag: m.Tag, From: m.From.String(), To: m.To.String(), SeenAt: answer.Timestamp{Time: m.SeenAt}, SeenBy: m.SeenBy}
+	return move{ID: m.ID, Repository: m.Repository, Tag: m.Tag, From: m.From.String(), To: m.To.String(), SeenAt: answer.Timestamp{Time: m.SeenAt}, SeenBy: string(m.SeenBy)}
 }

@@ -117,7 +117,7 @@ func moveEntry(m indexer.Move, base string) atomEntry {
 
 // seenBy says how we came to know of a move.
 func seenBy(m indexer.Move) string {
-	if m.SeenBy == "event" {
+	if m.SeenBy == indexer.SeenByEvent {
 		return "an event"
 	}
 	return "a scan"
