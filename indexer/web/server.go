@@ -78,6 +78,8 @@ type Config struct {
 	// only who scans knows.
 	Writes   bool
 	FetchAll time.Duration
+	// Jobs returns the states of the leader's jobs in this process; nil on a reader.
+	Jobs func() []indexer.Job
 	// LogLevel and Address are what /api/v1/config tells of the configuration.
 	LogLevel, Address string
 }
@@ -126,6 +128,7 @@ func newServer(c Config) *server {
 		Answerer: a, PublicURL: c.PublicURL, MaxAge: c.MaxAgeHTML, MaxAgeIndex: c.MaxAgeIndex, Stopping: c.Stopping,
 		Operations: s.api.Operations(), Version: c.Version, Revision: c.Revision, LogLevel: c.LogLevel,
 		Proxies: c.RegistryProxy != nil, Assertions: c.AssertEndpoint, Writes: c.Writes, FetchAll: c.FetchAll,
+		Jobs: c.Jobs,
 	})
 	return s
 }

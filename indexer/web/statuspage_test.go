@@ -87,6 +87,36 @@ func TestStatusOverview(t *testing.T) {
 	}
 }
 
+// A writer shows the jobs that it runs or ran; a reader, which knows of none, shows
+// nothing about them.
+func TestStatusJobs(t *testing.T) {
+	t.Parallel()
+	jobs := func(all ...indexer.Job) func(*web.Config) {
+		return func(c *web.Config) { c.Jobs = func() []indexer.Job { return all } }
+	}
+	end := day.Add(90 * time.Second)
+	for name, test := range map[string]struct {
+		config func(*web.Config)
+		want   string
+	}{
+		"reader":       {func(*web.Config) {}, ""},
+		"never led":    {jobs(), "This process has not led"},
+		"running":      {jobs(indexer.Job{Name: "tidy", Running: true, LastBegin: day}), "running since <time"},
+		"waiting":      {jobs(indexer.Job{Name: "tidy", Next: day}), "has not run yet; next run <time"},
+		"failed":       {jobs(indexer.Job{Name: "tidy", LastBegin: day, LastEnd: end, LastError: "the <disk> is full"}), "the &lt;disk&gt; is full"},
+		"its duration": {jobs(indexer.Job{Name: "tidy", LastBegin: day, LastEnd: end}), "after 1 min 30 s"},
+	} {
+		_, body := get(t, serve(t, &book{}, test.config).URL+"/status")
+		checkPage(t, name, body)
+		if shown := strings.Contains(body, "Jobs of this process"); shown != (test.want != "") {
+			t.Errorf("%s: jobs are shown: %v", name, shown)
+		}
+		if !strings.Contains(body, test.want) {
+			t.Errorf("%s: %q is not in %s", name, test.want, body)
+		}
+	}
+}
+
 // When the next scan begins is told by the configuration of who scans; a reader has
 // another, and goes by what it sees.
 func TestNextScan(t *testing.T) {

@@ -211,7 +211,9 @@ func (p *parts) public(stopping <-chan struct{}) (http.Handler, starter, error) 
 	c.Events = ingest.NewReceiver(ingest.ReceiverConfig{
 		Token: p.config.Events.Token, Receive: p.receive, Wake: workers.Wake, Log: p.log, Metrics: p.metrics,
 	})
-	return web.New(c), p.writer(workers), nil
+	leader := p.leader(workers)
+	c.Jobs = leader.Jobs
+	return web.New(c), p.writer(workers, leader), nil
 }
 
 // reader starts what a reader does.
@@ -220,13 +222,16 @@ func (p *parts) reader(ctx context.Context, group *errgroup.Group) error {
 	return nil
 }
 
-// writer gives what starts what a writer does.
-func (p *parts) writer(workers *ingest.Workers) starter {
-	leader := ingest.NewLeader(ingest.LeaderConfig{
+func (p *parts) leader(workers *ingest.Workers) *ingest.Leader {
+	return ingest.NewLeader(ingest.LeaderConfig{
 		Store: p.store, Scanner: p.scanner(workers), Log: p.log, Metrics: p.metrics,
 		FetchAll: p.config.Interval.FetchAll, GarbageCollect: p.config.Interval.GarbageCollect,
 		Retention: postgres.Retention{Events: p.config.Retention.Events, History: p.config.Retention.History},
 	})
+}
+
+// writer returns what starts the work of a writer.
+func (p *parts) writer(workers *ingest.Workers, leader *ingest.Leader) starter {
 	return func(ctx context.Context, group *errgroup.Group) error {
 		group.Go(func() error { return workers.Run(ctx) })
 		err := p.untilThere(ctx, func() error { return p.store.RequestScan(ctx, "start") })

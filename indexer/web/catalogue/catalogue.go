@@ -4,6 +4,7 @@ import (
 	"html/template"
 	"time"
 
+	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/web/answer"
 )
 
@@ -30,6 +31,8 @@ type Config struct {
 	// only who scans knows.
 	Writes   bool
 	FetchAll time.Duration
+	// Jobs returns the states of the leader's jobs in this process; nil on a reader.
+	Jobs func() []indexer.Job
 }
 
 // A Catalogue answers with pages for people.

@@ -32,8 +32,17 @@ type statusView struct {
 	Scans    []scanView // the running one, the waiting one, the last whole one
 	Failed   []failureView
 	Cut      bool // whether more failed than are listed
+	Jobs     []jobView
+	Works    bool // whether this process may lead, so that it has jobs
 	Program  string
 	Revision string
+}
+
+// A jobView is a job of this process. Another process may lead, and its jobs are not
+// known here.
+type jobView struct {
+	indexer.Job
+	Took string // duration of the last run that ended
 }
 
 // A trouble is something that is wrong, and what helps.
@@ -99,7 +108,17 @@ func (s *Catalogue) viewStatus(status indexer.Status, overview indexer.Overview,
 		view.Failed = append(view.Failed, viewFailure(f))
 	}
 	view.Cut = status.GivenUp > len(status.Failures)
+	if view.Works = s.config.Jobs != nil; view.Works {
+		view.Jobs = viewJobs(s.config.Jobs())
+	}
 	return view
+}
+
+func viewJobs(jobs []indexer.Job) (views []jobView) {
+	for _, j := range jobs {
+		views = append(views, jobView{Job: j, Took: span(j.LastEnd.Sub(j.LastBegin))})
+	}
+	return views
 }
 
 // A nextScan is when the next scan begins, as far as that is known.
