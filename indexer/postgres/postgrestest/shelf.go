@@ -59,7 +59,7 @@ func (s Shelf) Find(repository, reference string, m ...indexer.Manifest) {
 			} else {
 				f.Outcome = indexer.Gone
 			}
-		} else if t.Digest() != "" {
+		} else if t.IsDigest() {
 			f.Outcome = indexer.Found // as it was
 			f.Digest = t.Digest()
 		}
