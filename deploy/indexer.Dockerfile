@@ -3,11 +3,11 @@
 #   docker build -f deploy/indexer.Dockerfile --build-arg VERSION=1.2.3 .
 # By digest: a tag may show another image tomorrow. It is the index of all platforms.
 FROM golang:1.26.5@sha256:3aff6657219a4d9c14e27fb1d8976c49c29fddb70ba835014f477e1c70636647 AS build
-# No C: the binaries run without a libc, in an image that has none.
+# Without cgo: the final image has no libc.
 ENV CGO_ENABLED=0 GOWORK=off
 WORKDIR /src
-# Modules first: they change less often than code, and are kept as a layer.
-# registry is there because the indexer's tests, and so its go.mod, name it.
+# Modules first: they change less often than code, so their layer is cached. The
+# indexer's go.mod names registry, which its tests use.
 COPY schema/go.mod schema/go.sum schema/
 COPY registry/go.mod registry/go.sum registry/
 COPY indexer/go.mod indexer/go.sum indexer/
@@ -17,15 +17,15 @@ COPY indexer indexer
 # What `portbook version` prints; "devel" if it is empty.
 ARG VERSION=
 RUN go -C indexer build -trimpath -ldflags "-s -w -X main.version=$VERSION" -o /out/portbook ./cmd/portbook
-# The program was called indexer: what starts it by that name goes on working.
+# The earlier name of the program, for entry points that use it.
 RUN ln -s portbook /out/indexer
 COPY deploy/healthcheck/main.go healthcheck/main.go
 RUN go build -trimpath -ldflags '-s -w' -o /out/healthcheck healthcheck/main.go
 
 FROM scratch
-# For a registry and a database with TLS.
+# For TLS to the registry and the database.
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
-# As a directory, so that the link stays a link.
+# The directory, since COPY of a link would copy its target.
 COPY --from=build /out/ /bin/
 USER 65532:65532
 # 8080 serves clients and the registry's events, 8081 is for probes and metrics.

@@ -1,10 +1,9 @@
-// Healthcheck asks a URL and exits 0 if the answer is 200: the probe of our
-// container images, which hold no shell and no curl.
+// Healthcheck requests a URL and exits 0 if the answer is 200. It is the health check
+// of our container images, which have no shell and no curl.
 //
 //	healthcheck http://127.0.0.1:8081/readyz
 //
-// It is built by itself, outside any module: it imports nothing but the standard
-// library.
+// It is built outside any module, and imports only the standard library.
 package main
 
 import (
@@ -25,8 +24,8 @@ func main() {
 	}
 }
 
-// check's timeout is below the one in docker-compose.yml, so that the log says
-// what was slow.
+// check returns an error if url does not answer 200. Its timeout is shorter than that
+// in docker-compose.yml, so that the log has the reason.
 func check(url string) error {
 	client := &http.Client{Timeout: 4 * time.Second}
 	resp, err := client.Get(url)

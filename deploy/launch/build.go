@@ -18,8 +18,8 @@ var programs = []struct{ name, binary, module, pkg, hint string }{
 	{"indexer", "portbook", "indexer", "./cmd/portbook", "the first time takes about a minute"},
 }
 
-// build compiles the programs of the clone into the data folder, where the
-// servers' account can execute them: it cannot in a clone in /root.
+// build compiles the programs into the data folder, since the servers' account cannot
+// execute files of a clone in /root.
 func (s *system) build(ctx context.Context) error {
 	for _, p := range programs {
 		s.out.print("Building the %s (%s)", p.name, p.hint)
@@ -35,9 +35,9 @@ func (s *system) build(ctx context.Context) error {
 	return nil
 }
 
-// stamp is the value of -buildvcs: auto puts the commit into the programs, but
-// fails where git refuses to read the clone, as it does if that belongs to
-// another user (sudo make up) or is a copy without its history.
+// stamp returns the value of -buildvcs: auto records the commit, but fails if git
+// refuses to read the clone, because it belongs to another user (sudo make up) or is a
+// copy without history.
 func stamp(ctx context.Context, source string) string {
 	if err := exec.CommandContext(ctx, "git", "-C", source, "rev-parse", "HEAD").Run(); err != nil {
 		return "false"

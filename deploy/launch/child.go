@@ -14,22 +14,21 @@ import (
 )
 
 const (
-	// readyTimeout bounds the wait for a program that has started. Both are
-	// ready within a second, but the machine may be busy compiling.
+	// readyTimeout limits the wait for a program that has started. Both are ready
+	// within a second on an idle machine.
 	readyTimeout = time.Minute
 
-	// stopTimeout is how long a program may finish what it does when it is asked
-	// to end; then it is killed.
+	// stopTimeout is how long a program may take to stop before it is killed.
 	stopTimeout = 15 * time.Second
 
-	// pollInterval is how often a program that is starting is asked.
+	// pollInterval is the interval of requests to a program that is starting.
 	pollInterval = 50 * time.Millisecond
 
-	// askTimeout bounds one question.
+	// askTimeout limits one request.
 	askTimeout = 5 * time.Second
 )
 
-// A child is one of our programs, running.
+// A child is a running program.
 type child struct {
 	*process.Process
 	name string
@@ -55,7 +54,7 @@ func (s *system) startChild(name, binary string, env []string, args ...string) (
 	return c, nil
 }
 
-// failure is the error of a child that ended by itself.
+// failure returns the error of a child that ended by itself.
 func (c *child) failure() error {
 	return fmt.Errorf("the %s ended by itself (%s); its last lines: %s", c.name, c.Outcome(), c.out.clean(c.Tail()))
 }
@@ -78,7 +77,7 @@ func (c *child) waitReady(ctx context.Context, url string) error {
 	return nil
 }
 
-// poll asks until the answer is yes, stop is closed or the context ends.
+// poll calls ask until it returns true, stop is closed or the context ends.
 func poll(ctx context.Context, stop <-chan struct{}, ask func() bool) error {
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
@@ -94,16 +93,16 @@ func poll(ctx context.Context, stop <-chan struct{}, ask func() bool) error {
 	return nil
 }
 
-// client asks our own programs; no proxy stands between us and 127.0.0.1.
+// client sends requests to our programs, without a proxy.
 var client = &http.Client{Transport: &http.Transport{}, Timeout: askTimeout}
 
-// answers tells whether a GET of url gives 200.
+// answers reports whether url answers 200.
 func answers(ctx context.Context, url string) bool {
 	_, err := fetch(ctx, url)
 	return err == nil
 }
 
-// fetch reads what url answers, if it is a 200.
+// fetch returns the body of a 200 of url, at most 1 MiB.
 func fetch(ctx context.Context, url string) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
@@ -117,5 +116,5 @@ func fetch(ctx context.Context, url string) ([]byte, error) {
 	if resp.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("%s: %s", url, resp.Status)
 	}
-	return io.ReadAll(io.LimitReader(resp.Body, 1<<20)) // a page of a small answer
+	return io.ReadAll(io.LimitReader(resp.Body, 1<<20))
 }

@@ -13,15 +13,15 @@ import (
 	"github.com/portbook/portbook/schema/localpg/process"
 )
 
-// data is the folder of everything that is kept between starts.
+// data is the folder of all data that is kept between starts.
 type data struct {
 	dir  string
-	lock *os.File // held while we run
+	lock *os.File // locked while we run
 }
 
 func (d data) path(name string) string { return filepath.Join(d.dir, name) }
 
-// Names in the folder. bin and the configurations are written at each start.
+// Names in the folder. Each start writes bin and the configurations.
 const (
 	lockName           = "lock"
 	binName            = "bin"
@@ -30,11 +30,11 @@ const (
 	registryConfigName = "registry.yml"
 	indexerConfigName  = "indexer.yaml"
 	tokenName          = "events-token"
-	privatePostgres    = "postgresql" // programs, where apt may not install them
+	privatePostgres    = "postgresql" // programs, if apt cannot install them
 )
 
-// DefaultData is the folder for a user who names none. Root's is not in its
-// home, which servers that run as somebody else may not enter.
+// DefaultData returns the default folder of the user. That of root is not in its home,
+// which servers of another account cannot enter.
 func DefaultData(getenv func(string) string) (string, error) {
 	if os.Geteuid() == 0 {
 		return "/var/lib/portbook", nil
@@ -48,8 +48,7 @@ func DefaultData(getenv func(string) string) (string, error) {
 	return "", errors.New("neither DATA nor HOME is set: say where to keep the data: make up DATA=folder")
 }
 
-// openData makes the folder if it is missing, locks it, and reads or makes the
-// token of the registry's notifications.
+// openData creates the folder if it does not exist, and locks it.
 func (s *system) openData(context.Context) error {
 	account, err := process.Unprivileged()
 	if err != nil {
@@ -73,7 +72,7 @@ func (s *system) openData(context.Context) error {
 func (d *data) open(account *process.Account) error {
 	mode := os.FileMode(0o700)
 	if account != nil {
-		mode = 0o755 // the servers' account must get in; what is secret is closed itself
+		mode = 0o755 // the servers' account must enter; secret files have their own mode
 	}
 	if err := os.MkdirAll(d.dir, mode); err != nil {
 		return err
@@ -93,9 +92,8 @@ func (d *data) open(account *process.Account) error {
 	return os.MkdirAll(d.path(registryName), 0o700)
 }
 
-// openEmpty gives a folder with nothing in it the mode of one that we make: a
-// new one of mktemp -d is closed to the servers' account. Any other is its
-// owner's to open.
+// openEmpty sets the mode of an empty folder: the servers' account cannot enter a new
+// folder of mktemp -d. It does not change the mode of other folders.
 func openEmpty(dir string, mode os.FileMode) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil || len(entries) > 0 {
@@ -104,8 +102,8 @@ func openEmpty(dir string, mode os.FileMode) error {
 	return os.Chmod(dir, mode)
 }
 
-// lockDir makes sure that no other launcher uses the folder. The lock goes with
-// the process, so that nothing is left to tidy after a crash.
+// lockDir returns an error if another launcher uses the folder. The lock ends with the
+// process, so a crash needs no cleanup.
 func (d *data) lockDir() error {
 	f, err := os.OpenFile(d.path(lockName), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -125,8 +123,8 @@ func (d *data) unlock() {
 	}
 }
 
-// token reads the secret that the registry shows to the indexer, or makes one
-// for a new folder.
+// token reads the secret that the registry sends to the indexer, or creates it in a
+// new folder.
 func (d *data) token() (string, error) {
 	b, err := os.ReadFile(d.path(tokenName))
 	if errors.Is(err, os.ErrNotExist) {
@@ -136,8 +134,8 @@ func (d *data) token() (string, error) {
 	return strings.TrimSpace(string(b)), err
 }
 
-// writeFile writes a file that only the account may read. It replaces what is
-// there, since a file of another mode or owner would keep both.
+// writeFile writes a file that only the account may read. It replaces an existing
+// file, which would keep its mode and owner otherwise.
 func (d *data) writeFile(account *process.Account, name string, content []byte) error {
 	name = d.path(name)
 	if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {

@@ -1,12 +1,10 @@
-// Package launch runs the whole of Portbook on one machine, for trying it out:
-// a private PostgreSQL, the registry and the indexer, which answers for all on
-// one address.
+// Package launch runs all of Portbook on one machine to try it out: a private
+// PostgreSQL, the registry and the indexer, which serves everything on one address.
 //
-// It promises that one command is enough on a machine with Go; that a second
-// start finds the data of the first; that two may run side by side if address
-// and folder differ; and that nothing is left running when it ends, however it
-// ends. Nothing runs as root. It is not meant for production: that is what
-// docker-compose.yml and the other files in deploy are for.
+// One command is enough on a machine with Go. A second start uses the data of the
+// first. Two may run at the same time with different addresses and folders. However
+// it ends, no process keeps running. No server runs as root. It is not for
+// production: use docker-compose.yml and the other files in deploy for that.
 package launch
 
 import (
@@ -25,22 +23,22 @@ import (
 
 // Config says what to run.
 type Config struct {
-	Source  string    // the clone that is built
-	Addr    string    // host:port of the indexer, the one that clients use
-	Data    string    // folder of everything that is kept; empty chooses DefaultData
+	Source  string    // the clone to build
+	Addr    string    // host:port of the indexer, which clients use
+	Data    string    // folder of all data; empty: DefaultData
 	Samples bool      // push sample images if the registry is empty
-	Environ []string  // as os.Environ gives it: DATABASE_URL and PORTBOOK_* are looked at
-	Out     io.Writer // gets what is printed: first the steps, then the logs
+	Environ []string  // in the form of os.Environ; DATABASE_URL and PORTBOOK_* are used
+	Out     io.Writer // for the steps, and then the logs
 }
 
-// Run starts everything, says so, and shows the logs until the context ends or
-// a program ends by itself. Then it stops everything. It returns nil if the
-// context ended, and else what went wrong and what to do about it.
+// Run starts everything, prints the address, and shows the logs until the context
+// ends or a program ends by itself. Then it stops everything. It returns nil if the
+// context ended, and otherwise an error with a remedy.
 func Run(ctx context.Context, cfg Config) error {
 	s := &system{cfg: cfg, out: newOutput(cfg.Out), ended: make(chan *child, 2)}
 	defer s.stop()
 	for _, step := range []func(context.Context) error{
-		s.checkAddress, // first what takes no time and may refuse
+		s.checkAddress, // first, since it takes no time and may fail
 		s.openData,
 		s.choosePorts,
 		s.build,
@@ -51,7 +49,7 @@ func Run(ctx context.Context, cfg Config) error {
 	} {
 		err := step(ctx)
 		if ctx.Err() != nil {
-			return nil // asked to stop, which is no failure of the step
+			return nil
 		}
 		if err != nil {
 			return err
@@ -61,25 +59,25 @@ func Run(ctx context.Context, cfg Config) error {
 	return s.follow(ctx)
 }
 
-// A system is what runs, as far as it is started.
+// A system has the programs that are started.
 type system struct {
 	cfg     Config
 	out     *output
-	account *process.Account // as whom servers run; nil: the caller
+	account *process.Account // of the servers; nil: the caller
 	data    data
 
 	registryAddr   string
 	operationsAddr string
 
-	postgres    *localpg.Server // nil if somebody else's is used
+	postgres    *localpg.Server // nil if the environment names a database
 	databaseURL string
 	registry    *child
 	indexer     *child
-	ended       chan *child // gets each child that ended
+	ended       chan *child // receives each child that ended
 }
 
-// checkAddress refuses an address that is taken. Without it the indexer would
-// say so too, but minutes later and in its own words.
+// checkAddress returns an error if the address is in use. The indexer would fail too,
+// but only after the build.
 func (s *system) checkAddress(context.Context) error {
 	if _, _, err := net.SplitHostPort(s.cfg.Addr); err != nil {
 		return fmt.Errorf("ADDR=%s: want host:port, such as 127.0.0.1:7080", s.cfg.Addr)
@@ -92,8 +90,8 @@ func (s *system) checkAddress(context.Context) error {
 	return l.Close()
 }
 
-// choosePorts chooses where the registry and the indexer's operations listener
-// are. Clients need neither, so any free port does.
+// choosePorts chooses free ports for the registry and the indexer's operations
+// listener, which clients do not use.
 func (s *system) choosePorts(context.Context) error {
 	for _, addr := range []*string{&s.registryAddr, &s.operationsAddr} {
 		port, err := localpg.FreePort()
@@ -105,8 +103,8 @@ func (s *system) choosePorts(context.Context) error {
 	return nil
 }
 
-// local is ADDR as this machine reaches it: an address such as 0.0.0.0 or :7080
-// is one to listen on, not one to call.
+// local returns the address for clients on this machine: 0.0.0.0 and :7080 are
+// addresses to listen on only.
 func (s *system) local() string {
 	host, port, _ := net.SplitHostPort(s.cfg.Addr) // checkAddress has parsed it
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
@@ -115,9 +113,9 @@ func (s *system) local() string {
 	return net.JoinHostPort(host, port)
 }
 
-// getenv is the value of a variable of Config.Environ.
+// getenv returns the value of a variable of Config.Environ, or "".
 func (s *system) getenv(name string) string {
-	for _, pair := range slices.Backward(s.cfg.Environ) { // the last one counts
+	for _, pair := range slices.Backward(s.cfg.Environ) { // the last one is used
 		if value, ok := strings.CutPrefix(pair, name+"="); ok {
 			return value
 		}
@@ -125,7 +123,7 @@ func (s *system) getenv(name string) string {
 	return ""
 }
 
-// sayReady prints where everything is, and what to try first.
+// sayReady prints the addresses, and what to try first.
 func (s *system) sayReady() {
 	base := s.local()
 	s.out.print("")
@@ -144,8 +142,8 @@ func (s *system) sayReady() {
 	s.out.showLogs()
 }
 
-// tryLines are two commands that push an image and find it, with what this
-// machine has: a fresh one has neither skopeo nor curl.
+// tryLines returns two commands, which push an image and find it. They use only
+// programs that are installed: a new machine has neither skopeo nor curl.
 func (s *system) tryLines() [2]string {
 	base, has := s.local(), func(program string) bool { _, err := exec.LookPath(program); return err == nil }
 	lines := [2]string{
@@ -156,8 +154,8 @@ func (s *system) tryLines() [2]string {
 		lines[0] = fmt.Sprintf("skopeo copy --src-tls-verify=false --dest-tls-verify=false docker://%[1]s/samples/lighthouse:0.3.0 docker://%[1]s/me/first:1.0", base)
 	}
 	if has("curl") {
-		// Who pastes both lines at once is faster than the indexer, which takes
-		// some 10 ms.
+		// If both lines are pasted at once, curl runs before the indexer has the push,
+		// which takes about 10 ms.
 		lines[1] = fmt.Sprintf("sleep 0.2; curl -s 'http://%s/v1/search?q=first'", base)
 	}
 	return lines
@@ -168,9 +166,9 @@ func hostOf(addr string) string {
 	return host
 }
 
-// follow waits for the end of the context, which is no error, or of a program.
+// follow waits until the context ends, and returns nil, or until a program ends.
 func (s *system) follow(ctx context.Context) error {
-	var postgres <-chan struct{} // never, if there is none of ours
+	var postgres <-chan struct{} // blocks if we did not start it
 	if s.postgres != nil {
 		postgres = s.postgres.Done()
 	}
@@ -184,8 +182,8 @@ func (s *system) follow(ctx context.Context) error {
 	}
 }
 
-// stop ends what runs in the reverse order of the start: the indexer first, so
-// that it does not complain about a registry and a database that are gone.
+// stop stops the programs in reverse order: the indexer first, so that it does not
+// report that the registry and the database are gone.
 func (s *system) stop() {
 	s.out.hideLogs()
 	for _, c := range []*child{s.indexer, s.registry} {

@@ -8,9 +8,9 @@ import (
 	"sync"
 )
 
-// An output prints lines of several programs without mixing them, and no
-// secrets: at level info the registry logs the headers of its notifications at
-// start, the token among them (distribution v3.1.2, registry/handlers/app.go:509).
+// An output prints lines of several programs without mixing them, and removes secrets:
+// at its start the registry logs the headers of its notifications, which contain the
+// token (distribution v3.1.2, registry/handlers/app.go:509).
 type output struct {
 	mu      sync.Mutex
 	w       io.Writer
@@ -20,7 +20,7 @@ type output struct {
 
 func newOutput(w io.Writer) *output { return &output{w: w} }
 
-// hide makes sure that secret is never printed.
+// hide replaces secret in everything that is printed from now on.
 func (o *output) hide(secret string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -38,14 +38,14 @@ func (o *output) setLogs(show bool) {
 	o.logs = show
 }
 
-// print prints a line of our own.
+// print prints a line of the launcher.
 func (o *output) print(format string, args ...any) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.line(fmt.Sprintf(format, args...))
 }
 
-// line prints one line. A terminal that went away is no reason to stop.
+// line prints one line. It ignores errors: a closed terminal is no reason to stop.
 func (o *output) line(text string) { fmt.Fprintln(o.w, o.clean(text)) }
 
 func (o *output) clean(text string) string {
@@ -55,15 +55,14 @@ func (o *output) clean(text string) string {
 	return text
 }
 
-// log gives a writer whose lines are printed behind the name of a program while
-// logs are shown. What a program says before is kept by its process, for the
-// message if it fails.
+// log returns a writer that prints lines, with the name of a program in front, while
+// logs are shown. The process keeps its last lines for the message of a failure.
 func (o *output) log(name string) io.Writer {
 	return &lineWriter{prefix: fmt.Sprintf("%-8s | ", name), out: o}
 }
 
-// longestLine is where a line without an end is cut: a program gone wild must
-// not fill our memory.
+// longestLine is the most bytes of a line; longer ones are cut, so that a program
+// cannot fill our memory.
 const longestLine = 64 << 10
 
 type lineWriter struct {

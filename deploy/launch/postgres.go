@@ -15,17 +15,17 @@ import (
 	"github.com/portbook/portbook/schema/localpg/process"
 )
 
-// postgresPrograms say where PostgreSQL is. The zero value leaves it to localpg.
+// postgresPrograms say where PostgreSQL is. With the zero value, localpg finds it.
 type postgresPrograms struct {
 	binDir string
 	env    []string
 }
 
-// findPostgres finds PostgreSQL or gets it: as root by installing it, else as a
-// private copy in the data folder, both by apt.
+// findPostgres finds PostgreSQL or gets it by apt: as root it installs it, otherwise
+// it makes a private copy in the data folder.
 func (s *system) findPostgres(ctx context.Context) (postgresPrograms, error) {
 	if _, err := localpg.Find(); err == nil {
-		return postgresPrograms{}, nil // localpg finds the one that fits the data
+		return postgresPrograms{}, nil // localpg chooses the version of the data
 	}
 	if p, ok := s.privateCopy(); ok {
 		return p, nil
@@ -40,8 +40,8 @@ func (s *system) findPostgres(ctx context.Context) (postgresPrograms, error) {
 	return s.downloadPostgres(ctx)
 }
 
-// createCluster is where Debian reads whether installing PostgreSQL also makes
-// and starts a server on port 5432, which we do not want and never use.
+// createCluster is the file that tells Debian whether to create and start a server on
+// port 5432 when PostgreSQL is installed. We do not use that server.
 const createCluster = "/etc/postgresql-common/createcluster.conf"
 
 // installPostgres installs Debian's package: 37 packages, 77 MB and 14 s on a
@@ -68,7 +68,7 @@ func noMainCluster() error {
 	}
 	f, err := os.OpenFile(createCluster, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if errors.Is(err, os.ErrExist) {
-		return nil // the owner of the machine has decided
+		return nil // keep the file
 	}
 	if err != nil {
 		return err
@@ -77,7 +77,7 @@ func noMainCluster() error {
 	return errors.Join(err, f.Close())
 }
 
-// aptGet runs apt-get without questions, in dir.
+// aptGet runs apt-get in dir, without prompts.
 func aptGet(ctx context.Context, dir string, args ...string) error {
 	_, err := aptGetOutput(ctx, dir, args...)
 	return err
@@ -86,7 +86,7 @@ func aptGet(ctx context.Context, dir string, args ...string) error {
 func aptGetOutput(ctx context.Context, dir string, args ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, "apt-get", append([]string{"-q", "-o", "DPkg::Lock::Timeout=600"}, args...)...)
 	cmd.Dir = dir
-	// Keep a configuration file that is there, without asking; start no services.
+	// Keep existing configuration files without a prompt, and start no services.
 	cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive", "UCF_FORCE_CONFFOLD=1", "RUNLEVEL=1", "LC_ALL=C")
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
@@ -96,11 +96,11 @@ func aptGetOutput(ctx context.Context, dir string, args ...string) ([]byte, erro
 	return stdout.Bytes(), nil
 }
 
-// downloadPostgres unpacks Debian's packages into the data folder, which needs
-// no root: 74 MB and some seconds on a minimal Debian 12 (measured).
+// downloadPostgres unpacks Debian's packages into the data folder, without root: 74 MB
+// and a few seconds on a minimal Debian 12 (measured).
 func (s *system) downloadPostgres(ctx context.Context) (postgresPrograms, error) {
 	s.out.print("Downloading PostgreSQL into %s (some 80 MB)", s.data.path(privatePostgres))
-	// Unpacked beside its place and renamed, so that half a copy is never used.
+	// Unpack into another folder and rename it, so that a partial copy is never used.
 	partial := s.data.path(privatePostgres + ".new")
 	if err := os.RemoveAll(partial); err != nil {
 		return postgresPrograms{}, err
@@ -126,7 +126,7 @@ func unpackPostgres(ctx context.Context, dir string) error {
 			return err
 		}
 	}
-	// Lists and cache of our own: the machine's need root, and may be empty.
+	// Use separate lists and a separate cache: the machine's need root and may be empty.
 	own := []string{"-o", "Dir::State::Lists=" + filepath.Join(dir, "apt/lists"), "-o", "Dir::Cache=" + filepath.Join(dir, "apt/cache")}
 	if err := aptGet(ctx, debs, append(own, "update")...); err != nil {
 		return err
@@ -150,9 +150,8 @@ func unpackPostgres(ctx context.Context, dir string) error {
 	return errors.Join(os.RemoveAll(debs), os.RemoveAll(filepath.Join(dir, "apt")))
 }
 
-// planned gives the packages that a simulated installation would install: the
-// lines "Inst NAME (VERSION ...". What is installed already is not among them,
-// and needs no copy.
+// planned returns the packages that a simulated installation would install: the lines
+// "Inst NAME (VERSION ...". Installed packages are not among them and need no copy.
 func planned(plan []byte) []string {
 	var names []string
 	lines := bufio.NewScanner(bytes.NewReader(plan))
@@ -164,7 +163,7 @@ func planned(plan []byte) []string {
 	return names
 }
 
-// privateCopy finds the copy that downloadPostgres made at some earlier time.
+// privateCopy finds a copy that downloadPostgres made earlier.
 func (s *system) privateCopy() (postgresPrograms, bool) {
 	root := filepath.Join(s.data.path(privatePostgres), "root")
 	bins, _ := filepath.Glob(filepath.Join(root, "usr/lib/postgresql/*/bin")) // fails for a malformed pattern only

@@ -18,14 +18,14 @@ import (
 	"github.com/portbook/portbook/schema/localpg/process"
 )
 
-// database is the name of the database in a PostgreSQL of ours.
+// database is the name of the database in our PostgreSQL.
 const database = "portbook"
 
-// databaseVariables name a database that is to be used instead of one of ours,
-// first come first served.
+// databaseVariables may name a database to use instead of ours. The first that is set
+// is used.
 var databaseVariables = []string{"PORTBOOK_DATABASE_POSTGRES_URL", "DATABASE_URL", "DB_URL"}
 
-// startDatabase uses the database that the environment names, or starts one.
+// startDatabase uses the database of the environment, or starts one.
 func (s *system) startDatabase(ctx context.Context) error {
 	for _, name := range databaseVariables {
 		if url := s.getenv(name); url != "" {
@@ -49,7 +49,7 @@ func (s *system) startDatabase(ctx context.Context) error {
 	return s.postgres.EnsureDatabase(ctx, database)
 }
 
-// useDatabase takes the database at url, and says which without its password.
+// useDatabase uses the database at url, and prints its address without the password.
 func (s *system) useDatabase(variable, url string) error {
 	cfg, err := pgx.ParseConfig(url)
 	if err != nil {
@@ -62,7 +62,7 @@ func (s *system) useDatabase(variable, url string) error {
 	return nil
 }
 
-// hidePassword hides the password as it stands in a URL, with its escapes.
+// hidePassword hides the password of a URL in its escaped form.
 func (s *system) hidePassword(address string) {
 	if u, err := url.Parse(address); err == nil && u.User != nil {
 		_, escaped, _ := strings.Cut(u.User.String(), ":")
@@ -70,9 +70,9 @@ func (s *system) hidePassword(address string) {
 	}
 }
 
-// startRegistry starts the stock registry on registry/config/filesystem.yml,
-// copied to where its account can read it. What depends on this start goes into
-// the environment, not onto the command line, where everybody sees it.
+// startRegistry starts the registry with a copy of registry/config/filesystem.yml that
+// its account can read. Settings of this start are environment variables, since all
+// users can see a command line.
 func (s *system) startRegistry(ctx context.Context) error {
 	// Only now: the user postgres may have come with PostgreSQL.
 	var err error
@@ -100,7 +100,7 @@ func (s *system) startRegistry(ctx context.Context) error {
 		"REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY=" + s.data.path(registryName),
 		"REGISTRY_NOTIFICATIONS_ENDPOINTS_0_URL=http://" + s.local() + "/events",
 		`REGISTRY_NOTIFICATIONS_ENDPOINTS_0_HEADERS={Authorization: ["Bearer ` + token + `"]}`,
-		// Each request would be a line among the logs, most of them our own reads.
+		// Otherwise each of our reads would be a line in the logs.
 		"REGISTRY_LOG_ACCESSLOG_DISABLED=true",
 	}, "serve", s.data.path(registryConfigName))
 	if err != nil {
@@ -109,8 +109,8 @@ func (s *system) startRegistry(ctx context.Context) error {
 	return s.registry.waitReady(ctx, "http://"+s.registryAddr+"/v2/")
 }
 
-// indexerConfig is written for a person too, who may want to see what is set.
-// Values are quoted as JSON strings, which are YAML.
+// indexerConfig is the configuration of the indexer. Values are JSON strings, which are
+// valid YAML.
 var indexerConfig = template.Must(template.New("").Parse(`# Written by make up at each start; changes are lost.
 # Set PORTBOOK_<KEY> in the environment of make up instead, with _ for each dot.
 registry:
@@ -134,7 +134,7 @@ log:
   format: text
 `))
 
-// startIndexer starts the indexer, which makes or updates the tables first.
+// startIndexer starts the indexer, which migrates the database first.
 func (s *system) startIndexer(ctx context.Context) error {
 	config, err := s.indexerConfig()
 	if err != nil {
@@ -172,8 +172,8 @@ func (s *system) indexerConfig() ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// passedOn is what the indexer sees of our environment: settings of its own,
-// but for the database, which stands in its file.
+// passedOn returns the environment of the indexer: its own settings, except for the
+// database, which is in its file.
 func (s *system) passedOn() []string {
 	var env []string
 	for _, pair := range s.cfg.Environ {
@@ -185,9 +185,9 @@ func (s *system) passedOn() []string {
 	return env
 }
 
-// pushSamples pushes the sample images through the address that clients use, if
-// the registry is empty, and waits until a search finds one: the first thing a
-// newcomer does must not come too early.
+// pushSamples pushes the sample images to the address of clients if the registry is
+// empty, and waits until a search finds one, so that the first search of a newcomer
+// has a result.
 func (s *system) pushSamples(ctx context.Context) error {
 	if !s.cfg.Samples {
 		return nil
@@ -220,7 +220,7 @@ func (s *system) registryEmpty(ctx context.Context) (bool, error) {
 	return len(catalog.Repositories) == 0, err
 }
 
-// found tells whether a search for term has a result.
+// found reports whether a search for term has a result.
 func found(ctx context.Context, base, term string) bool {
 	b, err := fetch(ctx, base+"/v1/search?q="+url.QueryEscape(term))
 	var answer struct {

@@ -11,8 +11,8 @@ import (
 	"github.com/portbook/portbook/registry/push"
 )
 
-// Push pushes a tiny image as reference, name:tag, to the Portbook at addr: for
-// who has no client at hand.
+// Push pushes a small image as reference, name:tag, to the Portbook at addr, on
+// machines without another client.
 func Push(ctx context.Context, addr, reference string, out io.Writer) error {
 	repository, tag, found := strings.Cut(reference, ":")
 	if !found {
@@ -29,8 +29,8 @@ func Push(ctx context.Context, addr, reference string, out io.Writer) error {
 	return err
 }
 
-// Search prints what docker search is answered by the Portbook at addr. It waits
-// a second for a first result: what was pushed just now is found some 10 ms later.
+// Search prints the answer to a docker search of the Portbook at addr. It waits at most
+// a second for a result: an image is found about 10 ms after its push.
 func Search(ctx context.Context, addr, query string, out io.Writer) error {
 	for deadline := time.Now().Add(time.Second); !found(ctx, "http://"+addr, query) && time.Now().Before(deadline); {
 		time.Sleep(10 * time.Millisecond)

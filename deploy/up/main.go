@@ -1,6 +1,6 @@
-// Up runs the whole of Portbook on one machine, for trying it out: `make up`.
-// See package launch. `up push NAME:TAG` and `up search WORDS` are clients of a
-// running one, for machines that have no other.
+// Up runs all of Portbook on one machine to try it out: see `make up` and package
+// launch. `up push NAME:TAG` and `up search WORDS` are clients for machines that have
+// no other.
 package main
 
 import (
@@ -27,8 +27,8 @@ func main() {
 func run(ctx context.Context) error {
 	cfg := launch.Config{Environ: os.Environ(), Out: os.Stdout}
 	var samples string
-	flag.StringVar(&cfg.Addr, "addr", "127.0.0.1:7080", "the `host:port` where Portbook answers")
-	flag.StringVar(&cfg.Data, "data", "", "the `folder` that keeps everything; a default that depends on the user if empty")
+	flag.StringVar(&cfg.Addr, "addr", "127.0.0.1:7080", "`host:port` of Portbook")
+	flag.StringVar(&cfg.Data, "data", "", "`folder` of all data; the default depends on the user")
 	flag.StringVar(&samples, "samples", "yes", "push sample images into an empty registry: `yes or no`")
 	flag.Parse()
 	switch args := flag.Args(); {
@@ -54,8 +54,7 @@ func run(ctx context.Context) error {
 	return launch.Run(ctx, cfg)
 }
 
-// source is the clone of Portbook that the working directory is in: what is
-// built is what was checked out.
+// source returns the clone of Portbook that contains the working directory.
 func source() (string, error) {
 	start, err := os.Getwd()
 	if err != nil {

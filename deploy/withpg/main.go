@@ -1,11 +1,11 @@
-// Withpg runs a command beside a private PostgreSQL server for tests, which the
-// command finds in PORTBOOK_TEST_DATABASE_URL. One server for all packages
-// saves each of them an initdb.
+// Withpg runs a command with a private PostgreSQL server for tests, and passes its
+// address in PORTBOOK_TEST_DATABASE_URL. All packages share it, so none needs its own
+// initdb.
 //
 //	withpg go test ./...
 //
-// It exits with the command's status. Without PostgreSQL it runs the command
-// all the same, and tests that need a database skip themselves.
+// It exits with the command's status. Without PostgreSQL it runs the command too, and
+// tests that need a database are skipped.
 package main
 
 import (
@@ -25,7 +25,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "usage: withpg command [argument ...]")
 		os.Exit(2)
 	}
-	// The command gets a terminal's Ctrl-C too; we wait for it, then tidy up.
+	// A terminal sends Ctrl-C to the command too; wait for it, then remove the server.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	status, err := run(ctx, os.Args[1:])
@@ -37,8 +37,8 @@ func main() {
 }
 
 func run(ctx context.Context, args []string) (status int, err error) {
-	// Shared uses the server that the environment names, if it names one. Ours
-	// goes, with its files, when this process does.
+	// Shared uses the server of the environment, or starts one, which ends with this
+	// process and is removed with its files.
 	url, err := localpg.Shared()
 	if err != nil && !errors.Is(err, localpg.ErrNotInstalled) {
 		return 0, err
@@ -49,7 +49,7 @@ func run(ctx context.Context, args []string) (status int, err error) {
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	err = cmd.Run()
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
-		return max(exit.ExitCode(), 1), nil // -1 if a signal ended it
+		return max(exit.ExitCode(), 1), nil // ExitCode is -1 after a signal
 	}
 	return 0, err
 }

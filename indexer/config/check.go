@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// check looks at settings that depend on each other or have a form, and fills
-// in the defaults that do.
+// check checks settings that depend on each other or have a syntax, and sets
+// defaults that depend on other settings.
 func (l *loader) check(c *Config) {
 	l.checkRegistry(c)
 	l.checkAddress("http.address", c.HTTP.Address)
@@ -25,7 +25,7 @@ func (l *loader) check(c *Config) {
 	}
 }
 
-// at says where a key was given, for the end of a message.
+// at returns the source of a key in parentheses, for the end of a message.
 func (l *loader) at(name string) string {
 	if s, ok := l.set[name]; ok {
 		return " (" + s.origin + ")"
@@ -45,7 +45,7 @@ func (l *loader) checkRegistry(c *Config) {
 	if r.URL != "" {
 		l.checkURL("registry.url", r.URL)
 	} else if l.onlyDatabase {
-		// nothing asks for it
+		// it is optional
 	} else if c.Role == Writer {
 		l.fail("registry.url is required for a writer: set it or PORTBOOK_REGISTRY_URL, or role to reader")
 	} else if c.Components.RegistryProxy {
@@ -78,8 +78,8 @@ func (l *loader) checkURL(name, value string) {
 	}
 }
 
-// checkDatabase wants exactly one of the URL, the parts and PG* variables. The
-// URL is parsed by pgx alone: it takes lists of hosts, net/url does not.
+// checkDatabase requires exactly one of the URL, the parts and PG* variables. Only
+// pgx parses the URL: net/url does not accept lists of hosts.
 func (l *loader) checkDatabase(c *Config) {
 	_, hasURL := l.set[byURL]
 	part := ""
@@ -112,7 +112,8 @@ func (l *loader) checkDatabase(c *Config) {
 	l.checkPool(c)
 }
 
-// checkPool compares the two limits; the default of one follows the other.
+// checkPool checks the limits of the pool. The default of maxIdleConns is at most
+// maxOpenConns.
 func (l *loader) checkPool(c *Config) {
 	const open, idle = "database.maxOpenConns", "database.maxIdleConns"
 	d := &c.Database

@@ -1,11 +1,9 @@
-// Package config is what an operator may decide: one struct, read once by main
-// from a YAML file, the environment and flags, checked before anything is
-// opened, and printed at start without secrets.
+// Package config reads the settings of the program from a YAML file, the
+// environment and flags into one struct, and checks them before anything is opened.
 //
-// It promises that a mistake is never taken in silence: an unknown key, a key
-// given twice, a duration without a unit and a second database are errors that
-// name the key, where it was written and what to write instead, all of them at
-// once. What the settings do is left to the packages that get them.
+// Every mistake is an error: an unknown key, a key given twice, a duration without
+// a unit, two databases. All errors are reported together; each names the key, its
+// source and what to write instead. Secrets are never printed.
 package config
 
 import (
@@ -13,22 +11,22 @@ import (
 	"time"
 )
 
-// A Role says what one process of the indexer does.
+// A Role says what a process does.
 type Role string
 
 const (
-	Writer Role = "writer" // takes events, scans and serves
-	Reader Role = "reader" // only serves; may stand on a hot standby
+	Writer Role = "writer" // receives events, scans and serves
+	Reader Role = "reader" // only serves; may use a hot standby
 )
 
-// Config holds every setting. This struct is the table of keys: a field added
-// here is read from all sources, checked and printed, and its line in
-// doc/configuration.md is asked for by a test. The tags:
+// Config holds every setting. The fields define the keys: a new field is read from
+// all sources, checked and printed, and a test requires a line for it in
+// doc/configuration.md. The tags:
 //
-//	mapstructure  the key's name in the file
-//	default       its value when it is given nowhere
-//	oneof         the values it may have
-//	min, max      the range of an integer; min also the least nanoseconds of a duration
+//	mapstructure  name of the key in the file
+//	default       value if no source gives one
+//	oneof         the values that are allowed
+//	min, max      range of an integer; min of a duration is in nanoseconds
 //	secret        "true": never printed; "url": printed without its password
 type Config struct {
 	Role       Role       `mapstructure:"role" default:"writer" oneof:"writer reader"`
@@ -46,46 +44,46 @@ type Config struct {
 	Log        Log        `mapstructure:"log"`
 }
 
-// Registry is the registry that is read, and what clients are told of it.
+// Registry is the registry that is indexed.
 type Registry struct {
-	URL       string `mapstructure:"url"`        // absolute http or https; empty only for a reader that is no proxy
-	PublicURL string `mapstructure:"public_url"` // what answers say; a URL or a path from the root; URL when not given
+	URL       string `mapstructure:"url"`        // http or https; may be empty for a reader without registry_proxy
+	PublicURL string `mapstructure:"public_url"` // in answers: a URL or an absolute path; default: URL
 	Username  string `mapstructure:"username"`
 	Password  string `mapstructure:"password" secret:"true"`
 }
 
-// HTTP is where to listen, as host:port. Port 0 is any free port, for tests.
+// HTTP has the addresses to listen on, as host:port. Port 0 means any free port.
 type HTTP struct {
 	Address           string `mapstructure:"address" default:"127.0.0.1:8080"`
 	OperationsAddress string `mapstructure:"operations_address" default:"127.0.0.1:8081"`
 }
 
-// Components are parts that are off until they are asked for.
+// Components are optional parts, which are off by default.
 type Components struct {
 	WebUI          bool `mapstructure:"web_ui" default:"false"`
 	AssertEndpoint bool `mapstructure:"assert_endpoint" default:"false"`
 	RegistryProxy  bool `mapstructure:"registry_proxy" default:"false"`
 }
 
-// Events is who may send notifications.
+// Events says who may send notifications.
 type Events struct {
-	Token string `mapstructure:"token" secret:"true"` // empty: anyone who reaches the address
+	Token string `mapstructure:"token" secret:"true"` // empty: everybody
 }
 
-// Database says where the database is, by URL or by parts but never both, and
-// how it is used. With neither, libpq's PG* variables say where it is.
+// Database says where the database is and how to use it. Its address is given by
+// Postgres.URL, by Host and the fields after it, or by libpq's PG* variables.
 //
-// Load fills in SSLMode, TargetSessionAttrs and Passfile with what holds, also
-// where a URL, a service file or a PG* variable says it.
+// Load sets SSLMode, TargetSessionAttrs and Passfile to their effective values, even
+// if they come from a URL, a service file or a PG* variable.
 type Database struct {
 	Postgres Postgres `mapstructure:"postgres"`
 
-	Host               string      `mapstructure:"host"`                            // names, addresses or directories of Unix sockets, with commas
+	Host               string      `mapstructure:"host"`                            // names, addresses or socket directories, separated by commas
 	Port               int         `mapstructure:"port" min:"1" max:"65535"`        // of all hosts
-	User               string      `mapstructure:"user"`                            // works with the tables
+	User               string      `mapstructure:"user"`                            // reads and writes the tables
 	MigrationUser      string      `mapstructure:"migrationUser"`                   // changes the schema; empty: User
 	Password           string      `mapstructure:"password" secret:"true"`          // empty: PGPASSWORD, or the pgpass file
-	MigrationPassword  string      `mapstructure:"migrationPassword" secret:"true"` // empty: the user's if the two are one, or the pgpass file
+	MigrationPassword  string      `mapstructure:"migrationPassword" secret:"true"` // empty: Password if both users are the same, or the pgpass file
 	Database           string      `mapstructure:"database"`
 	SSLMode            string      `mapstructure:"sslMode" default:"require" oneof:"disable require verify-ca verify-full"`
 	TargetSessionAttrs string      `mapstructure:"targetSessionAttrs" oneof:"any read-write read-only primary standby prefer-standby"`
@@ -94,72 +92,72 @@ type Database struct {
 	// PostgreSQL itself allows no more than 262143 connections (max_connections).
 	MaxOpenConns    int           `mapstructure:"maxOpenConns" default:"25" min:"1" max:"262143"`
 	MaxIdleConns    int           `mapstructure:"maxIdleConns" default:"5" min:"0" max:"262143"`
-	ConnMaxLifetime time.Duration `mapstructure:"connMaxLifetime" default:"5m" min:"1"` // at 0 pgxpool would close each connection after one use
-	MaxLag          time.Duration `mapstructure:"max_lag" default:"0"`                  // a standby further behind is not ready; zero: not checked
-	MaxMetaSize     int           `mapstructure:"maxMetaSize" default:"262144" min:"1"` // bytes of labels and annotations of one image, as JSON
+	ConnMaxLifetime time.Duration `mapstructure:"connMaxLifetime" default:"5m" min:"1"` // pgxpool would use each connection once at 0
+	MaxLag          time.Duration `mapstructure:"max_lag" default:"0"`                  // a standby with a larger lag is not ready; 0: no limit
+	MaxMetaSize     int           `mapstructure:"maxMetaSize" default:"262144" min:"1"` // bytes of one image's labels and annotations, as JSON
 
 	// Two minutes are more than any migration so far needs.
 	MigrationLockTimeout time.Duration `mapstructure:"migrationLockTimeout" default:"2m" min:"1"`
 
-	// Passfile is where passwords are looked for that nothing else gives. It is no
-	// key: PGPASSFILE, passfile in a URL, or .pgpass in the home directory.
+	// Passfile is the pgpass file, which is searched for passwords that are not set. It
+	// comes from PGPASSFILE or the URL; the default is .pgpass in the home directory.
 	Passfile string `mapstructure:"-"`
-	// PassfileFrom is what names that file, such as "environment PGPASSFILE", for
-	// messages; empty: it is the one in the home directory, which need not be there.
+	// PassfileFrom is the source of Passfile for messages, such as "environment
+	// PGPASSFILE". It is empty for the default, which need not exist.
 	PassfileFrom string `mapstructure:"-"`
 }
 
-// DynamicAuth is a password that is made anew for each connection.
+// DynamicAuth creates a new password for each connection.
 type DynamicAuth struct {
 	AWSRDSIAM AWSRDSIAM `mapstructure:"awsRdsIam"`
 }
 
-// AWSRDSIAM is Amazon's: a token signed with the credentials of the workload.
+// AWSRDSIAM uses tokens of AWS IAM, signed with the credentials of the workload.
 type AWSRDSIAM struct {
-	Region string `mapstructure:"region"` // or "detect"; empty: no dynamic passwords
+	Region string `mapstructure:"region"` // a region or "detect"; empty: off
 }
 
-// Postgres is the database as one URL.
+// Postgres has the address of the database as a URL.
 type Postgres struct {
 	URL string `mapstructure:"url" secret:"url"`
 }
 
-// Cache is how long others may keep answers. Zero: they ask each time.
+// Cache has the max-age of answers. With 0, caches must revalidate each time.
 type Cache struct {
 	MaxAgeIndex time.Duration `mapstructure:"max_age_index" default:"0"`
 	MaxAgeHTML  time.Duration `mapstructure:"max_age_html" default:"0"`
 }
 
-// Interval is how often work is done that no event asks for. Zero: never. A
-// registry that restarts loses the events that it had not sent, so a scan each hour
-// is the default; it costs the registry one conditional HEAD for each tag.
+// Interval has the intervals of periodic work; 0 turns it off. A registry that
+// restarts loses the events that it has not sent, so the default is a scan each hour,
+// which costs the registry one conditional HEAD for each tag.
 type Interval struct {
 	FetchAll       time.Duration `mapstructure:"fetch_all" default:"1h"`
 	GarbageCollect time.Duration `mapstructure:"garbage_collect" default:"0"`
 }
 
-// Retention is how long is kept what no scan brings back. Zero: for ever.
+// Retention says how long to keep data that a scan cannot restore; 0: for ever.
 type Retention struct {
 	Events  time.Duration `mapstructure:"events" default:"90d"`
 	History time.Duration `mapstructure:"history" default:"0"` // of tags
 }
 
-// Scan is how hard a scan may press the registry.
+// Scan limits the load of a scan on the registry.
 type Scan struct {
-	Parallelism int `mapstructure:"parallelism" default:"8" min:"1" max:"256"` // requests at once
+	Parallelism int `mapstructure:"parallelism" default:"8" min:"1" max:"256"` // concurrent requests
 }
 
-// Search is what search knows beyond the data.
+// Search has settings of searches.
 type Search struct {
-	OfficialNamespaces []string `mapstructure:"official_namespaces"` // docker search marks their repositories official
+	OfficialNamespaces []string `mapstructure:"official_namespaces"` // docker search marks repositories in them as official
 }
 
-// Flatpak is what flatpak's index knows beyond the data.
+// Flatpak has settings of flatpak's index.
 type Flatpak struct {
-	Owners []string `mapstructure:"owners"` // REF=REPOSITORY, both globs: from where a flatpak is served
+	Owners []string `mapstructure:"owners"` // REF=REPOSITORY, two globs: the repository that serves a flatpak
 }
 
-// Log is what is logged, and how.
+// Log has settings of the log.
 type Log struct {
 	Level  slog.Level `mapstructure:"level" default:"info" oneof:"debug info warn error"`
 	Format string     `mapstructure:"format" default:"text" oneof:"text json"`

@@ -9,17 +9,17 @@ import (
 	"time"
 )
 
-// A Key is one scalar or list of the configuration.
+// A Key is a setting with one value or a list of values.
 type Key struct {
 	Name    string // as in the file: "database.sslMode"
-	Default string // as one would write it; empty if there is none
-	Secret  bool   // never printed, or printed without its password
+	Default string // in the form of the file; empty: none
+	Secret  bool   // not printed, or printed without its password
 
 	field reflect.StructField
 	index []int // of the field in Config
 }
 
-// Keys gives all keys, in the order of Config.
+// Keys returns all keys, in the order of Config.
 func Keys() []Key {
 	return keysOf(reflect.TypeFor[Config](), "", nil)
 }
@@ -43,18 +43,18 @@ func keysOf(t reflect.Type, section string, index []int) []Key {
 	return keys
 }
 
-// Env gives the environment variable of k: "PORTBOOK_DATABASE_SSLMODE".
+// Env returns the environment variable of k, such as "PORTBOOK_DATABASE_SSLMODE".
 func (k Key) Env() string {
 	return prefix + strings.ToUpper(strings.ReplaceAll(k.Name, ".", "_"))
 }
 
-// in gives the value of k in c.
+// in returns the value of k in c.
 func (k Key) in(c *Config) reflect.Value {
 	return reflect.ValueOf(c).Elem().FieldByIndex(k.index)
 }
 
-// parse reads text as a value of k. An error names the key, the value unless
-// it is secret, and what to write.
+// parse parses text as a value of k. Its error names the key, the value unless it
+// is secret, and what to write.
 func (k Key) parse(text string) (any, error) {
 	if strings.ContainsAny(text, "\r\n\x00") {
 		return nil, fmt.Errorf("%s holds a line break or NUL (value not shown): check how it was stored, such as echo without -n", k.Name)
@@ -86,7 +86,7 @@ func (k Key) parse(text string) (any, error) {
 	}
 }
 
-// durations says how a duration is written, for messages.
+// durations is the remedy in messages about durations.
 const durations = "write 30s, 5m, 1h or 90d"
 
 func (k Key) duration(text string) (any, error) {
@@ -105,14 +105,13 @@ func (k Key) duration(text string) (any, error) {
 	return d, nil
 }
 
-// parseDuration is time.ParseDuration, which takes a bare 0, with days in front:
-// a day is 24 hours.
+// parseDuration is time.ParseDuration with days, of 24 hours, as the first unit.
 func parseDuration(text string) (time.Duration, error) {
 	before, after, hasDays := strings.Cut(text, "d")
 	if !hasDays {
 		return time.ParseDuration(text)
 	}
-	days, err := strconv.ParseUint(before, 10, 16) // 179 years; some 292 are the most that a Duration holds
+	days, err := strconv.ParseUint(before, 10, 16) // 179 years; a Duration holds at most 292
 	if err != nil || after == "" {
 		return time.Duration(days) * 24 * time.Hour, err
 	}
@@ -140,20 +139,20 @@ func (k Key) integer(text string) (any, error) {
 	return n, nil
 }
 
-// fold makes the spellings of a key in a file one: case and underscores do not
-// count.
+// fold returns the same text for all spellings of a key in a file: it ignores case
+// and underscores.
 func fold(name string) string {
 	return strings.ToLower(strings.ReplaceAll(name, "_", ""))
 }
 
-// flat does so for variables and flags, where sections have no dots.
+// flat does the same for variables and flags: it ignores dots and hyphens too.
 func flat(name string) string {
 	return strings.NewReplacer(".", "", "-", "").Replace(fold(name))
 }
 
-// nearest gives ": did you mean x?" with the name that got was probably meant
-// to be: the one with the same last part, or else with the fewest letters
-// changed. Where more than half of the letters differ it points to the manual.
+// nearest returns ": did you mean x?" with the name that is most similar to got: one
+// with the same last part, or the one with the smallest distance. If more than half
+// of the letters differ, it returns a pointer to the manual.
 func nearest(got string, names []string) string {
 	last := func(s string) string { return flat(s[strings.LastIndexByte(s, '.')+1:]) }
 	best, least := "", len(flat(got))/2+1
@@ -172,8 +171,7 @@ func nearest(got string, names []string) string {
 	return ": did you mean " + best + "?"
 }
 
-// distance counts the bytes to insert, remove or change to make a from b
-// (Levenshtein).
+// distance returns the Levenshtein distance of a and b in bytes.
 func distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

@@ -17,8 +17,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// variables are those of libpq that pgx reads, and the keyword that each stands
-// for in a connection string (pgx v5.12.0, pgconn/config.go, parseEnvSettings).
+// variables maps the variables of libpq that pgx reads to keywords of a connection
+// string (pgx v5.12.0, pgconn/config.go, parseEnvSettings).
 var variables = map[string]string{
 	"PGHOST": "host", "PGPORT": "port", "PGDATABASE": "dbname", "PGUSER": "user", "PGPASSWORD": "password", "PGPASSFILE": "passfile",
 	"PGSERVICE": "service", "PGSERVICEFILE": "servicefile", "PGAPPNAME": "application_name", "PGCONNECT_TIMEOUT": "connect_timeout",
@@ -28,7 +28,7 @@ var variables = map[string]string{
 	"PGREQUIREAUTH": "require_auth", "PGMINPROTOCOLVERSION": "min_protocol_version", "PGMAXPROTOCOLVERSION": "max_protocol_version",
 }
 
-// byPart are the keys that say where the database is, and their keywords.
+// byPart are the keys of the database's address, and their keywords.
 var byPart = []struct{ key, keyword string }{
 	{"database.host", "host"}, {"database.port", "port"}, {"database.user", "user"}, {"database.password", "password"},
 	{"database.database", "dbname"}, {"database.sslMode", "sslmode"},
@@ -36,9 +36,8 @@ var byPart = []struct{ key, keyword string }{
 
 const byURL = "database.postgres.url"
 
-// parameters gives what reaches libpq's keywords, by all ways together, each
-// with its origin. As with pgx, the URL or the parts win over a service file,
-// and that over the environment.
+// parameters returns the values of libpq's keywords from all sources. As in pgx, the
+// URL or the parts override a service file, which overrides the environment.
 func (l *loader) parameters() (map[string]setting, error) {
 	all, own := map[string]setting{}, map[string]setting{}
 	for name, keyword := range variables {
@@ -61,7 +60,7 @@ func (l *loader) parameters() (map[string]setting, error) {
 	return all, err
 }
 
-// readService adds the settings of the service that is asked for, if one is.
+// readService adds the settings of the service that own or all names, if any.
 func (l *loader) readService(all, own map[string]setting) error {
 	named := func(keyword string) setting {
 		if s, ok := own[keyword]; ok {
@@ -90,9 +89,9 @@ func (l *loader) readService(all, own map[string]setting) error {
 	return nil
 }
 
-// cutURL cuts a connection URL where pgx does, that is where libpq does: a user
-// ends at the first @ that stands before any slash, and the query, which keeps
-// its question mark, begins behind hosts in brackets.
+// cutURL cuts a connection URL as pgx and libpq do: the user ends at the first @
+// before any slash, and the query begins after hosts in brackets. The query keeps
+// its question mark.
 func cutURL(u string) (user, address, query string) {
 	_, address, _ = strings.Cut(u, "://")
 	if i := strings.IndexAny(address, "@/"); i >= 0 && address[i] == '@' {
@@ -118,8 +117,8 @@ func cutURL(u string) (user, address, query string) {
 	return user, address, ""
 }
 
-// urlParameters gives what a connection URL says, by keyword. The values of host
-// and port are only good for showing: pgx itself parses the URL that is used.
+// urlParameters returns the values in a connection URL by keyword. Those of host and
+// port are only for display: pgx parses the URL that is used.
 func urlParameters(u string) map[string]string {
 	found := map[string]string{}
 	put := func(keyword, value string) {
@@ -137,7 +136,7 @@ func urlParameters(u string) map[string]string {
 	for pair := range strings.SplitSeq(strings.TrimPrefix(query, "?"), "&") {
 		keyword, value, _ := strings.Cut(pair, "=")
 		switch keyword, _ = url.PathUnescape(keyword); {
-		case keyword == "ssl" && value == "true": // as JDBC writes it
+		case keyword == "ssl" && value == "true": // the form of JDBC
 			put("sslmode", "require")
 		case keyword == "database":
 			put("dbname", value)
@@ -148,15 +147,14 @@ func urlParameters(u string) map[string]string {
 	return found
 }
 
-// ConnString gives what pgx.ParseConfig takes: the URL as it was given or the
-// parts as keywords, and behind it what holds in any case. What is left open pgx
-// takes from PG* variables, except the pgpass file: pgx reads one that everybody
-// may read, too.
+// ConnString returns the argument of pgx.ParseConfig: the URL, or the parts as
+// keywords, followed by SSLMode and TargetSessionAttrs. pgx takes the rest from PG*
+// variables. The pgpass file is turned off, since pgx accepts one that everybody may
+// read.
 //
-// Keywords rather than a URL for the parts: a socket directory, an IPv6 zone or
-// a slash in a name need no special care. TLS is checked against the host that
-// stands here; the ToolHive server parses "localhost" first and sets the host
-// afterwards, so its verify-full refuses every other name (measured).
+// The parts are keywords because a socket directory, an IPv6 zone or a slash in a
+// name needs no escapes there. The host must be in the string, since pgx checks the
+// server's certificate against it.
 func (d Database) ConnString() string {
 	more := [][2]string{{"sslmode", d.SSLMode}, {"target_session_attrs", d.TargetSessionAttrs}}
 	more = slices.DeleteFunc(more, func(p [2]string) bool { return p[1] == "" })
@@ -168,7 +166,7 @@ func (d Database) ConnString() string {
 	if d.Host != "" {
 		parts = [][2]string{{"host", d.Host}, {"port", strconv.Itoa(d.Port)}, {"user", d.User}, {"dbname", d.Database}}
 	}
-	if d.Password != "" { // an empty one would keep pgx from looking at PGPASSWORD
+	if d.Password != "" { // with an empty one, pgx would ignore PGPASSWORD
 		parts = append(parts, [2]string{"password", d.Password})
 	}
 	var words []string
@@ -179,8 +177,7 @@ func (d Database) ConnString() string {
 	return strings.Join(words, " ")
 }
 
-// withParameters adds parameters to a URL. Of two with one name pgx takes the
-// last.
+// withParameters adds parameters to a URL. pgx uses the last of two with one name.
 func withParameters(u string, parameters [][2]string) string {
 	separator := "&"
 	switch _, _, query := cutURL(u); {
@@ -190,14 +187,14 @@ func withParameters(u string, parameters [][2]string) string {
 		separator = ""
 	}
 	for _, p := range parameters {
-		u += separator + p[0] + "=" + p[1] // none of the values has a letter to escape
+		u += separator + p[0] + "=" + p[1] // no value needs escapes
 		separator = "&"
 	}
 	return u
 }
 
-// checkConnection settles how the connection is made. It looks at the address
-// only if that is known to be one.
+// checkConnection checks how the connection is made, and sets the fields of Database
+// that follow from it. It checks the address only if known is true.
 func (l *loader) checkConnection(c *Config, known bool) {
 	d := &c.Database
 	var err error

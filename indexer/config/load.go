@@ -23,21 +23,20 @@ const (
 	thvPrefix = "THV_REGISTRY_DATABASE_" // the ToolHive registry server's
 )
 
-// Source is where settings are read from. Flags win over the environment, that
-// over the file, and the file over the defaults. An empty value counts as not
-// given, so that a template may leave one empty.
+// Source has the sources of settings. Flags override the environment, which
+// overrides the file, which overrides the defaults. Empty values are ignored, so a
+// template may leave a value empty.
 type Source struct {
 	File    string            // path of a YAML file; empty: PORTBOOK_CONFIG, or no file
-	Environ []string          // as os.Environ gives it
-	Flags   map[string]string // flags that were given; "log-level" is the key log.level
+	Environ []string          // in the form of os.Environ
+	Flags   map[string]string // values by name of the flag; "log-level" is the key log.level
 
-	// OnlyDatabase is for programs that connect to nothing else: the registry need
-	// not be named.
+	// OnlyDatabase makes registry.url optional, for commands that use only the database.
 	OnlyDatabase bool
 }
 
-// Load reads and checks all settings. Its error holds every mistake that was
-// found, one to a line, each with where it was made; no secret stands in it.
+// Load reads and checks all settings. Its error has one line for each mistake, with
+// its source and without secrets.
 func Load(src Source) (Config, error) {
 	c, _, err := load(src)
 	return c, err
@@ -54,7 +53,7 @@ func load(src Source) (Config, *loader, error) {
 		src.File = l.env[fileEnv]
 	}
 	if src.File != "" && !l.readFile(src.File) {
-		return Config{}, l, errors.Join(l.errs...) // what it says may be all that seems to be missing
+		return Config{}, l, errors.Join(l.errs...) // its keys would be reported as missing
 	}
 	l.readEnv()
 	for _, name := range slices.Sorted(maps.Keys(src.Flags)) {
@@ -75,20 +74,20 @@ func load(src Source) (Config, *loader, error) {
 	return c, l, nil
 }
 
-// A loader holds what was given so far. Sources are read here and not by
-// viper, which knows no lines, reads `password: 0123` as 83, lets the last of
-// two spellings win in silence and misses variables whose key no file has.
+// A loader collects values from the sources. It does not use viper for that: viper
+// does not know line numbers, reads `password: 0123` as 83, silently prefers the
+// last of two spellings, and ignores variables of keys that are not in the file.
 type loader struct {
 	keys []Key
 	set  map[string]setting // by name of the key
-	seen map[string]string  // where each key and section stands in the file, by folded path
+	seen map[string]string  // position of each key and section in the file, by folded path
 	env  map[string]string
 	errs []error
 
 	onlyDatabase bool
-	libpq        map[string]setting // by keyword, from all sources; filled by checkConnection
-	address      *pgconn.Config     // where the connection goes, without TLS and pgpass
-	effective    map[string]setting // what holds for a key where set does not tell
+	libpq        map[string]setting // by keyword, from all sources; set by checkConnection
+	address      *pgconn.Config     // of the connection, without TLS and passwords of a pgpass file
+	effective    map[string]setting // effective values of keys that differ from set
 }
 
 type setting struct {
@@ -100,7 +99,8 @@ func (l *loader) fail(format string, args ...any) {
 	l.errs = append(l.errs, fmt.Errorf(format, args...))
 }
 
-// put gives k a value. Two variables, or two flags, must not disagree.
+// put sets the value of k. It is an error if two variables or two flags give
+// different values.
 func (l *loader) put(k Key, text, origin string) {
 	if k.field.Tag.Get("secret") != "true" {
 		text = strings.TrimSpace(text)
@@ -132,13 +132,13 @@ func (l *loader) names() []string {
 	return names
 }
 
-// isSection says whether keys stand below path.
+// isSection reports whether path is a section, which has keys.
 func (l *loader) isSection(path string) bool {
 	return slices.ContainsFunc(l.keys, func(k Key) bool { return strings.HasPrefix(fold(k.Name), fold(path)+".") })
 }
 
-// readFile takes the values of a YAML file. It reports whether it could be read at
-// all; what it says may be wrong all the same.
+// readFile reads the values of a YAML file. It reports whether the file could be
+// parsed; mistakes in its keys and values do not count.
 func (l *loader) readFile(file string) bool {
 	b, err := os.ReadFile(file)
 	if err != nil {
@@ -149,7 +149,7 @@ func (l *loader) readFile(file string) bool {
 	dec := yaml.NewDecoder(bytes.NewReader(b))
 	err = dec.Decode(&doc)
 	switch {
-	case errors.Is(err, io.EOF): // nothing but comments
+	case errors.Is(err, io.EOF): // only comments
 		return true
 	case err != nil && strings.Contains(err.Error(), "anchor"): // the name of an anchor may be a password
 		l.fail("file %s: a value begins with * but names no anchor: put it in quotes", file)
@@ -169,8 +169,8 @@ func (l *loader) readFile(file string) bool {
 	return true
 }
 
-// readSection reads the keys below path. It goes no deeper than sections do,
-// so that neither nesting nor aliases make it long.
+// readSection reads the keys below path. It descends only into known sections, so
+// deep nesting and aliases cost nothing.
 func (l *loader) readSection(file, path string, n *yaml.Node) {
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		name, value := path+n.Content[i].Value, n.Content[i+1]
@@ -188,8 +188,8 @@ func (l *loader) readSection(file, path string, n *yaml.Node) {
 		case !known && !l.isSection(name):
 			l.fail("unknown key %q (%s)%s", name, origin, nearest(name, l.namesAndSections()))
 		case value.Value == "" && value.Kind == yaml.ScalarNode && (value.Anchor != "" || !strings.HasPrefix(value.Tag, "!!")):
-			l.fail("the value of %s begins with & or ! (%s): put it in quotes", name, origin) // YAML sees an anchor or a tag, and no value
-		case value.Tag == "!!null": // a key with nothing behind it is not given
+			l.fail("the value of %s begins with & or ! (%s): put it in quotes", name, origin) // to YAML this is an anchor or a tag
+		case value.Tag == "!!null": // a key without a value is ignored
 		case !known && value.Kind == yaml.MappingNode:
 			l.readSection(file, name+".", value)
 		case !known:
@@ -210,8 +210,8 @@ func (l *loader) namesAndSections() []string {
 	return names
 }
 
-// readValue takes a scalar as it is written, whatever type YAML sees in it,
-// and a list of such where k is one.
+// readValue reads a scalar as it is written, whatever its YAML type, or a list of
+// scalars if k is a list.
 func (l *loader) readValue(k Key, n *yaml.Node, origin string) {
 	scalar := func(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode }
 	_, isList := k.in(new(Config)).Interface().([]string)
@@ -229,8 +229,8 @@ func (l *loader) readValue(k Key, n *yaml.Node, origin string) {
 	}
 }
 
-// serviceLink is what Kubernetes and Docker put into each container for a
-// service whose name begins with portbook: PORTBOOK_SERVICE_HOST,
+// serviceLink matches variables that Kubernetes and Docker set in each container
+// for a service with a name that begins with portbook: PORTBOOK_SERVICE_HOST,
 // PORTBOOK_PORT_8080_TCP_ADDR, and PORTBOOK_DATABASE_PORT=tcp://10.0.0.9:5432.
 // https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
 var serviceLink = regexp.MustCompile(`^[A-Z0-9_]*(_SERVICE_HOST|_SERVICE_PORT(_[A-Z0-9_]+)?|_PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)=|^[A-Z0-9_]*_PORT=(tcp|udp|sctp)://`)
@@ -264,8 +264,8 @@ func (l *loader) readEnv() {
 	}
 }
 
-// decode makes a Config of what was given and the defaults. A value that
-// cannot be read is noted, and its default stands in for it.
+// decode returns a Config of the values and the defaults. It reports a value that
+// cannot be parsed, and uses the default instead.
 func (l *loader) decode() (Config, error) {
 	v := viper.New()
 	for _, k := range l.keys {

@@ -10,8 +10,8 @@ import (
 
 const redacted = "REDACTED"
 
-// Redacted gives c with its secrets replaced, and with no password in a URL.
-// An empty secret stays empty, so that one sees that it is not set.
+// Redacted returns c with secrets replaced, also passwords in URLs. An empty secret
+// stays empty, to show that it is not set.
 func (c Config) Redacted() Config {
 	for _, k := range Keys() {
 		v := k.in(&c)
@@ -33,7 +33,7 @@ func (k Key) redact(s string) string {
 	return s
 }
 
-// String gives one line for each key, without secrets.
+// String returns one line for each key, without secrets.
 func (c Config) String() string {
 	var b strings.Builder
 	for _, a := range c.LogValue().Group() {
@@ -42,10 +42,10 @@ func (c Config) String() string {
 	return b.String()
 }
 
-// GoString keeps secrets out of %#v too.
+// GoString is String, so that %#v does not print secrets either.
 func (c Config) GoString() string { return c.String() }
 
-// LogValue gives a group of all keys, without secrets.
+// LogValue returns a group of all keys, without secrets.
 func (c Config) LogValue() slog.Value {
 	c = c.Redacted()
 	var attrs []slog.Attr
@@ -55,14 +55,14 @@ func (c Config) LogValue() slog.Value {
 	return slog.GroupValue(attrs...)
 }
 
-// shown quotes a value for a message. Something that has an at sign is perhaps
-// a URL with a password, put where it does not belong.
+// shown quotes a value for a message. A value with an at sign may be a URL with a
+// password in the wrong place.
 func shown(value string) string {
 	return strconv.Quote(redactURL(value))
 }
 
-// redactURL takes secrets out of a URL, also out of one that is malformed:
-// nothing is shown if the password may have been cut in the wrong place.
+// redactURL removes secrets from a URL. If the URL is malformed, so that the end of
+// the password is not certain, it removes everything after the scheme.
 func redactURL(s string) string {
 	scheme, rest, isURL := strings.Cut(s, "://")
 	if !isURL {

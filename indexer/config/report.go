@@ -8,17 +8,17 @@ import (
 	"strings"
 )
 
-// A Line is one setting as it holds, for a person to read.
+// A Line is one setting of a report.
 type Line struct {
-	Name   string // a key, or a variable of libpq
+	Name   string // a key or a variable of libpq
 	Value  string // without secrets
 	Origin string // "file portbook.yaml:12", "environment PGHOST", "flag --role", "default"
 }
 
-// Report loads as Load does, and says of each setting what holds and why: first
-// the keys in the order of Config, then libpq's variables that are set. Where
-// the database is stands in the keys that say so part by part, also when a URL
-// or a variable says it.
+// Report loads the settings as Load does, and returns the effective value and the
+// source of each: first the keys in the order of Config, then libpq's variables that
+// are set. The address of the database is in database.host and the keys after it,
+// even if it comes from a URL or a variable.
 func Report(src Source) (Config, []Line, error) {
 	c, l, err := load(src)
 	if err != nil {
@@ -59,7 +59,7 @@ func Report(src Source) (Config, []Line, error) {
 	return c, lines, nil
 }
 
-// effectiveAddress says where the connection goes, whoever said it.
+// effectiveAddress sets the effective values of the address of the database.
 func (l *loader) effectiveAddress() {
 	ports, hosts := []string{strconv.Itoa(int(l.address.Port))}, []string{l.address.Host}
 	for _, f := range l.address.Fallbacks {

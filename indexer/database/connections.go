@@ -17,9 +17,9 @@ import (
 	"github.com/portbook/portbook/schema"
 )
 
-// connectTimeout bounds reaching and logging in to one host, so that a dead one
-// does not keep a writer from the next: 5 s, where a log-in over TLS takes some
-// 10 ms. connect_timeout in the URL and PGCONNECT_TIMEOUT say otherwise.
+// connectTimeout limits connecting and logging in to one host, so that a writer tries
+// the next host if one is down. A login with TLS takes about 10 ms. connect_timeout
+// in the URL and PGCONNECT_TIMEOUT override it.
 const connectTimeout = 5 * time.Second
 
 // applicationName is what pg_stat_activity shows for our connections, unless the
@@ -29,7 +29,7 @@ const applicationName = "portbook-indexer"
 // A connection is how one user reaches the database.
 type connection struct {
 	*pgx.ConnConfig
-	password string // where it comes from, for a person to read
+	password string // its source, for people to read
 }
 
 // Connections are how the working user and the migrating user reach the database.
@@ -38,7 +38,7 @@ type Connections struct {
 	log           *slog.Logger
 	pool          *pgxpool.Config // of work
 	work, migrate connection
-	beforeConnect func(context.Context, *pgx.ConnConfig) error // makes a password for each; or nil
+	beforeConnect func(context.Context, *pgx.ConnConfig) error // creates a password for each; may be nil
 }
 
 // New returns the connections of a configuration. It does not connect, but asks AWS
@@ -66,7 +66,7 @@ func New(ctx context.Context, c config.Config, log *slog.Logger) (*Connections, 
 func Parse(c config.Config, log *slog.Logger) (*Connections, error) {
 	d := c.Database
 	pool, err := pgxpool.ParseConfig(d.ConnString())
-	if err != nil { // config has checked it; pgx's text may hold pieces of a password
+	if err != nil { // not wrapped: pgx's text may contain parts of a password
 		return nil, errors.New("database.postgres.url cannot be understood: write it as postgres://user:password@host:port/database")
 	}
 	pool.MaxConnLifetime = d.ConnMaxLifetime
@@ -77,7 +77,7 @@ func Parse(c config.Config, log *slog.Logger) (*Connections, error) {
 	if pc.RuntimeParams["application_name"] == "" {
 		pc.RuntimeParams["application_name"] = applicationName
 	}
-	pc.Database = databaseOf(&pc.Config) // the migrating user must not find another
+	pc.Database = databaseOf(&pc.Config) // the same for the migrating user
 	work := connection{pc, "given"}
 	migrate := connection{pc.Copy(), "given"}
 	if d.MigrationUser != "" {
@@ -89,7 +89,7 @@ func Parse(c config.Config, log *slog.Logger) (*Connections, error) {
 	if d.MigrationPassword != "" {
 		migrate.Password = d.MigrationPassword
 	}
-	if c.Role == config.Writer { // any server would do for work, but not for a migration
+	if c.Role == config.Writer { // a migration needs the primary
 		migrate.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	}
 	cs := &Connections{config: c, log: log, pool: pool, work: work, migrate: migrate}
@@ -102,7 +102,7 @@ func (cs *Connections) PasswordSources() (work, migrate string) {
 	return cs.work.password, cs.migrate.password
 }
 
-// databaseOf is the database that Postgres opens.
+// databaseOf returns the database that Postgres opens: by default, that of the user.
 func databaseOf(c *pgconn.Config) string {
 	if c.Database == "" {
 		return c.User

@@ -42,7 +42,7 @@ type explained struct {
 func (e *explained) Error() string { return e.text }
 func (e *explained) Unwrap() error { return e.err }
 
-// remedy says what an operator can do. The codes are in
+// remedy returns what an operator can do, or "". The codes are in
 // https://www.postgresql.org/docs/current/errcodes-appendix.html
 func remedy(failed *pgconn.ConnectError) string {
 	var answer *pgconn.PgError
@@ -84,7 +84,8 @@ func networkRemedy(failed error) string {
 	return ""
 }
 
-// Away reports whether the database does not answer, or not yet, or no longer.
+// Away reports whether the database is unavailable for now: it is down, starts up or
+// shuts down, or has no free connection.
 func Away(err error) bool {
 	var refused *pgconn.PgError
 	if errors.As(err, &refused) {

@@ -16,7 +16,7 @@ import (
 	"github.com/portbook/portbook/indexer/config"
 )
 
-// passwords looks for those in the pgpass file that nothing else gives.
+// passwords reads the passwords that are not set from the pgpass file.
 func (cs *Connections) passwords(d config.Database, log *slog.Logger) error {
 	if d.DynamicAuth.AWSRDSIAM.Region != "" {
 		cs.work.password, cs.migrate.password = "database.dynamicAuth", "database.dynamicAuth"
@@ -27,7 +27,7 @@ func (cs *Connections) passwords(d config.Database, log *slog.Logger) error {
 	}
 	file, err := readPassfile(d.Passfile)
 	switch {
-	case errors.Is(err, fs.ErrNotExist) && d.PassfileFrom == "": // the one in the home directory is read if it is there
+	case errors.Is(err, fs.ErrNotExist) && d.PassfileFrom == "": // the default file is optional
 	case errors.Is(err, fs.ErrNotExist):
 		log.Warn("pgpass file not used: it is not there", "file", d.Passfile, "named_by", d.PassfileFrom, "remedy", "make it, with mode 0600, or name another")
 	case err != nil:
@@ -36,11 +36,11 @@ func (cs *Connections) passwords(d config.Database, log *slog.Logger) error {
 	return errors.Join(cs.work.look(file), cs.migrate.look(file))
 }
 
-// look takes the password from a pgpass file, unless there is one.
+// look reads the password from a pgpass file if it is not set.
 //
-// pgx has one password for all hosts of a list, and so have the servers of one
-// cluster: a standby has the users of its primary. A file that says otherwise
-// cannot be followed.
+// pgx has one password for all hosts of a list. A standby has the users of its
+// primary, so the hosts of one cluster have one password; a file with different ones
+// is an error.
 func (c *connection) look(file passfile) error {
 	if c.Password != "" {
 		return nil
@@ -68,30 +68,30 @@ func (c *connection) look(file passfile) error {
 	return nil
 }
 
-// passfileLimit is far more than any list of passwords: a file that is larger is
-// something else.
-const passfileLimit = 1 << 20 // bytes
+// passfileLimit is the largest size of a pgpass file in bytes, which is far more than
+// a list of passwords needs.
+const passfileLimit = 1 << 20
 
 // A passfile is a pgpass file: lines of host:port:database:user:password.
 // https://www.postgresql.org/docs/current/libpq-pgpass.html
 //
-// It is read as libpq reads it (passwordFromFile in fe-connect.c). The package
-// that pgx uses for it differs: it takes a file that others may read, trims
-// spaces off passwords, passes over lines with a colon too many, knows no
-// sockets but "localhost" and looks for no database where none is named.
+// It is parsed as libpq does (passwordFromFile in fe-connect.c). The package that pgx
+// uses differs: it accepts a file that others may read, trims spaces from passwords,
+// ignores lines with an extra colon, does not match socket directories and does not
+// use the default database.
 type passfile struct {
 	path  string
 	lines []string
 }
 
-// readPassfile reads the file at path, "" for none. It returns fs.ErrNotExist if
-// there is no such file, and otherwise an error that says what to do.
+// readPassfile reads the file at path; an empty path means no file. It returns
+// fs.ErrNotExist if the file does not exist. Other errors name a remedy.
 func readPassfile(path string) (passfile, error) {
 	f := passfile{path: path}
 	if path == "" {
 		return f, nil
 	}
-	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // not to wait for somebody to write into a pipe
+	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // do not block on a named pipe
 	if err != nil {
 		return f, err
 	}
@@ -112,9 +112,8 @@ func readPassfile(path string) (passfile, error) {
 	return f, err
 }
 
-// find gives the password of the first line that fits, and the number of that
-// line, or 0 if none fits. The directory of a Unix socket is also called
-// localhost.
+// find returns the password and the number of the first line that matches, or 0 if
+// none does. The host localhost also matches a Unix socket.
 func (f passfile) find(host string, port uint16, database, user string) (password string, line int) {
 	hosts := []string{host}
 	if strings.HasPrefix(host, "/") {
@@ -134,7 +133,7 @@ func (f passfile) find(host string, port uint16, database, user string) (passwor
 	return "", 0
 }
 
-// match compares the fields of a line with values; the field behind them is the
+// match compares the first fields of a line with values. The next field is the
 // password.
 func match(line string, values ...string) (password string, ok bool) {
 	for _, value := range values {
@@ -149,8 +148,8 @@ func match(line string, values ...string) (password string, ok bool) {
 	return password, true
 }
 
-// cutField cuts a line behind its first field. A backslash takes away the
-// meaning of what follows it; a colon ends the field.
+// cutField cuts a line after its first field. A colon ends the field; a backslash
+// escapes the next character.
 func cutField(line string) (field, rest string, ended bool) {
 	var b strings.Builder
 	for i := 0; i < len(line); i++ {

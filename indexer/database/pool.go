@@ -10,17 +10,15 @@ import (
 	"github.com/portbook/portbook/indexer/postgres"
 )
 
-// A share is how many connections one pool may have, and how many of them it keeps
-// when nobody needs them.
+// A share has the most connections of a pool, and the most that it keeps idle.
 type share struct{ open, idle int }
 
-// shares returns what of the connections ingestion has, and what readers' requests
-// have: these come from anybody, and must not keep pushes from getting into the
-// book. If read is zero, there is one pool for everything: of a reader, and of a
-// writer that may have 2 connections only.
+// shares splits the connections between ingestion and readers' requests, which must
+// not delay pushes. A reader, and a writer with only 2 connections, have one pool for
+// both: then read is zero.
 //
-// Ingestion gets two fifths, at least 2, since the leader's session keeps one: 10
-// of 25 take in several hundred pushes a second.
+// Ingestion gets two fifths, and at least 2 because the leader keeps one: 10 of 25
+// connections are enough for several hundred pushes a second.
 func shares(c config.Config) (ingest, read share) {
 	all := share{c.Database.MaxOpenConns, c.Database.MaxIdleConns}
 	if c.Role == config.Reader || all.open < 3 {
@@ -66,7 +64,7 @@ func (cs *Connections) OpenPools(ctx context.Context) (*Pools, error) {
 
 func (cs *Connections) openPool(ctx context.Context, p *Pools, s share) (*pgxpool.Pool, error) {
 	sized := cs.pool.Copy()
-	sized.MaxConns = int32(min(s.open, 1<<15)) // the configuration allows no more than Postgres does
+	sized.MaxConns = int32(min(s.open, 1<<15)) // more than Postgres allows in practice
 	pool, keepIdle, err := postgres.OpenPool(ctx, sized, s.idle)
 	if err != nil {
 		return nil, fmt.Errorf("database: %w", err)

@@ -14,8 +14,8 @@ import (
 	"github.com/portbook/portbook/schema"
 )
 
-// primeTimeout bounds the work of prime-db, which takes some milliseconds unless
-// somebody else is changing the same roles.
+// primeTimeout limits prime-db, which takes a few milliseconds unless another session
+// is changing the same roles.
 const primeTimeout = 30 * time.Second
 
 // A User is a user of the database that prime-db creates or changes. By default it
@@ -26,7 +26,7 @@ type User struct {
 	Migration bool // creates and changes the tables
 }
 
-// maxNameLength is NAMEDATALEN less one: PostgreSQL cuts off what is longer.
+// maxNameLength is NAMEDATALEN - 1, in bytes: PostgreSQL truncates longer names.
 const maxNameLength = 63
 
 // Check reports an error if PostgreSQL would not take the name as it is.
@@ -76,7 +76,7 @@ func (cs *Connections) RunPrimeScript(ctx context.Context, script string) error 
 		return Explain(err)
 	}
 	defer db.Close(context.WithoutCancel(ctx))
-	_, err = db.PgConn().Exec(ctx, script).ReadAll() // the first error ends it, and with the session its transaction
+	_, err = db.PgConn().Exec(ctx, script).ReadAll() // the first error ends the script and its transaction
 	var refused *pgconn.PgError
 	if errors.As(err, &refused) && refused.Code == "42501" { // insufficient_privilege
 		return fmt.Errorf("%w: %q, who migrates, lacks the right: let a superuser run the output of prime-db --dry-run by psql, or, if it may not make roles, ALTER ROLE %s CREATEROLE (and from PostgreSQL 16 on GRANT it the roles that exist WITH ADMIN OPTION)",
@@ -97,7 +97,7 @@ func (u User) script(conn *pgx.ConnConfig, verifier string) string {
 		statements = append(statements, "SELECT set_config('search_path', "+schema.QuoteLiteral(path)+", true)")
 	}
 	if u.Migration {
-		group = u.Name // it needs no other
+		group = u.Name
 	}
 	do := func(body string) {
 		body = strings.NewReplacer(
@@ -152,7 +152,7 @@ BEGIN
 	IF @migration@ AND NOT has_schema_privilege(@user@, current_schema(), 'CREATE') THEN
 		EXECUTE format('GRANT CREATE ON SCHEMA %I TO %I', current_schema(), @user@);
 	END IF;
-	-- A grant of what one may not grant is a warning.
+	-- GRANT only warns if the user may not grant the privilege.
 	IF NOT has_database_privilege(@group@, current_database(), 'CONNECT') OR NOT has_schema_privilege(@group@, current_schema(), 'USAGE')
 		OR @migration@ AND NOT has_schema_privilege(@user@, current_schema(), 'CREATE') THEN
 		RAISE EXCEPTION 'may not grant CONNECT on database %, or USAGE or CREATE on schema %', current_database(), current_schema()

@@ -15,21 +15,21 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// PasswordLimit is the most bytes of a password: libpq's tools read no longer
+// PasswordLimit is the most bytes of a password. libpq's tools do not read longer
 // ones.
 const PasswordLimit = 1 << 10
 
-// scramIterations is PostgreSQL's own number (scram_iterations, section 20.3 of
-// its manual).
+// scramIterations is PostgreSQL's default (scram_iterations, section 20.3 of its
+// manual).
 const scramIterations = 4096
 
-// scramVerifier is what PostgreSQL stores of a password (RFC 5803): it takes one
-// as it is, so that the password need not be sent.
+// scramVerifier returns the verifier that PostgreSQL stores for a password (RFC 5803).
+// PostgreSQL accepts a verifier in place of the password.
 func scramVerifier(password string) (string, error) {
 	if err := checkPassword(password); err != nil {
 		return "", err
 	}
-	salt := make([]byte, 16) // as PostgreSQL's own
+	salt := make([]byte, 16) // the length that PostgreSQL uses
 	if _, err := rand.Read(salt); err != nil {
 		return "", err
 	}
@@ -47,8 +47,8 @@ func scramVerifier(password string) (string, error) {
 	return fmt.Sprintf("SCRAM-SHA-256$%d:%s$%s:%s", scramIterations, encode(salt), encode(stored[:]), encode(mac("Server Key"))), nil
 }
 
-// checkPassword refuses what clients do not all understand as the same password:
-// SASLprep (RFC 4013) changes it, some do that and some do not.
+// checkPassword refuses passwords that SASLprep (RFC 4013) changes, since not all
+// clients apply it.
 func checkPassword(password string) error {
 	switch {
 	case password == "":
@@ -63,9 +63,9 @@ func checkPassword(password string) error {
 	return nil
 }
 
-// dropped reports whether SASLprep leaves out, changes or forbids a character
-// that is in normal form: control and format characters, spaces but the usual
-// one, and the variation selectors of its table B.1.
+// dropped reports whether SASLprep removes, changes or forbids a character in normal
+// form: control and format characters, spaces other than U+0020, and the variation
+// selectors of its table B.1.
 func dropped(r rune) bool {
 	return !unicode.IsGraphic(r) || r != ' ' && unicode.IsSpace(r) || unicode.Is(unicode.Zs, r) && r != ' ' ||
 		unicode.Is(unicode.Variation_Selector, r) || r == '\u034f' || r == '\u1806'

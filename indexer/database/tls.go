@@ -7,15 +7,14 @@ import (
 	"strings"
 )
 
-// tlsRemedy says what an operator can do where TLS is why no connection to the
-// database came about, and is empty for every other error. Waiting is no remedy:
-// the two sides are set up so.
+// tlsRemedy returns what an operator can do if TLS made the connection fail, and ""
+// for every other error. Such errors do not go away by waiting.
 func tlsRemedy(failed error) string {
 	var (
 		name      x509.HostnameError
 		authority x509.UnknownAuthorityError
-		other     *tls.CertificateVerificationError // verify-full; expired, not for servers and so on
-		invalid   x509.CertificateInvalidError      // the same with verify-ca, where pgx itself looks at the certificate
+		other     *tls.CertificateVerificationError // with verify-full: expired, not for servers and so on
+		invalid   x509.CertificateInvalidError      // the same with verify-ca, where pgx checks the certificate
 	)
 	switch {
 	case errors.As(failed, &name):
@@ -24,7 +23,7 @@ func tlsRemedy(failed error) string {
 		return "database.sslMode wants a certificate of an authority that is trusted: let PGSSLROOTCERT name the file with the authority's certificate"
 	case errors.As(failed, &invalid), errors.As(failed, &other):
 		return "database.sslMode wants a valid certificate: have another one issued for the server"
-	// pgx has no kind for this one (v5.12.0, pgconn.go, startTLS).
+	// pgx has no type for this error (v5.12.0, pgconn.go, startTLS).
 	case strings.Contains(failed.Error(), "server refused TLS connection"):
 		return "database.sslMode wants TLS: switch it on in the server (ssl = on), or write disable where the network is trusted"
 	}

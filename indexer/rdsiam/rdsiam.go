@@ -1,12 +1,11 @@
-// Package rdsiam logs in to Amazon RDS and Aurora by IAM: instead of a password
-// each connection sends a token that AWS's SDK signs with the credentials of the
-// workload. A token names one endpoint, one user and one region, and lets in for
-// fifteen minutes; the connection then lives on.
+// Package rdsiam logs in to Amazon RDS and Aurora with IAM: each connection sends a
+// token instead of a password. AWS's SDK signs it with the credentials of the
+// workload. A token is for one endpoint, user and region, and is valid for fifteen
+// minutes; a connection that is open stays open.
 //
-// It promises a new token for each physical connection and that neither tokens
-// nor credentials appear in its errors. Where the credentials come from, and
-// when they are renewed, is left to AWS's SDK and its usual variables and files;
-// TLS is left to the configuration of the connection.
+// Each physical connection gets a new token. Errors contain neither tokens nor
+// credentials. The SDK finds and renews the credentials by its usual variables and
+// files. The package does not configure TLS.
 package rdsiam
 
 import (
@@ -29,38 +28,38 @@ import (
 	"github.com/portbook/portbook/indexer"
 )
 
-// Detect, as a region, asks the instance metadata service for it.
+// Detect is the region that means: ask the instance metadata service.
 const Detect = "detect"
 
 const regionKey = "database.dynamicAuth.awsRdsIam.region"
 
 const (
-	// detectTimeout is enough for two requests to an address on the same host,
-	// each tried three times; the ToolHive server waits as long.
+	// detectTimeout is enough for two requests to an address on the same host, with
+	// three attempts each. The ToolHive server has the same limit.
 	detectTimeout = 2 * time.Second
-	// loadTimeout bounds reading AWS's files and variables. It asks the network
+	// loadTimeout limits reading AWS's files and variables, which uses the network
 	// only with AWS_DEFAULTS_MODE=auto.
 	loadTimeout = 5 * time.Second
-	// credentialsTimeout bounds fetching credentials when the SDK's are about to
-	// expire; a token from credentials at hand takes less than a millisecond.
-	// Postgres itself allows a minute for a login (authentication_timeout).
+	// credentialsTimeout limits fetching credentials when the SDK's are about to
+	// expire; a token from cached credentials takes less than a millisecond.
+	// Postgres allows a minute for a login (authentication_timeout).
 	credentialsTimeout = 10 * time.Second
 )
 
-// Config says for which database tokens are made.
+// Config configures tokens.
 type Config struct {
 	Region string       // of the database, such as eu-central-1, or Detect
-	Log    *slog.Logger // takes what AWS's SDK warns of; nil: nobody
+	Log    *slog.Logger // for warnings of AWS's SDK; nil: none
 }
 
-// An Auth makes tokens. It is safe for concurrent use.
+// An Auth creates tokens. It is safe for concurrent use.
 type Auth struct {
 	region      string
-	credentials aws.CredentialsProvider // a cache, which renews them before they expire
+	credentials aws.CredentialsProvider // caches them, and renews them before they expire
 }
 
-// New reads AWS's configuration and, if it is asked to, detects the region. It
-// does not fetch credentials yet: they may come later than the program.
+// New reads AWS's configuration and, if the region is Detect, asks for the region. It
+// does not fetch credentials, which may not be available yet.
 func New(ctx context.Context, c Config) (*Auth, error) {
 	if c.Region == "" {
 		return nil, fmt.Errorf("%s is empty: write the region of the database, such as eu-central-1, or %s", regionKey, Detect)
@@ -82,11 +81,11 @@ func New(ctx context.Context, c Config) (*Auth, error) {
 	return &Auth{region: region, credentials: settings.Credentials}, nil
 }
 
-// Region is the region that tokens are made for.
+// Region returns the region of the tokens.
 func (a *Auth) Region() string { return a.region }
 
-// load reads AWS's configuration. The region is for services that credentials
-// are fetched from, unless AWS_REGION names another.
+// load reads AWS's configuration. The SDK fetches credentials from services in the
+// region, unless AWS_REGION names another.
 func load(ctx context.Context, region string, log *slog.Logger) (aws.Config, error) {
 	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()
@@ -106,9 +105,9 @@ func logger(log *slog.Logger) logging.Logger {
 	})
 }
 
-// detect asks the metadata service by its version 2 alone: a token first, then
-// the instance identity document. Version 1, to which the SDK falls back by
-// itself, answers whoever can make us fetch a URL.
+// detect asks the metadata service for the region, by version 2 of its API: first for
+// a token, then for the instance identity document. The SDK's fallback to version 1
+// is off, since that answers anybody who can make us fetch a URL.
 func detect(ctx context.Context, settings aws.Config) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, detectTimeout)
 	defer cancel()
@@ -122,12 +121,11 @@ func detect(ctx context.Context, settings aws.Config) (string, error) {
 	return out.Region, nil
 }
 
-// BeforeConnect gives one physical connection its password, a token made now.
-// It is a hook of pgxpool and of pgx's database/sql driver, and c a copy that
-// belongs to that connection. If c lists several hosts, each gets a token of its
-// own.
+// BeforeConnect sets the password of one physical connection to a new token. It is a
+// hook of pgxpool and of pgx's database/sql driver; c belongs to that connection. If
+// c has several hosts, each gets its own token.
 //
-// It returns ErrUnavailable if AWS gives no credentials.
+// It returns ErrUnavailable if AWS returns no credentials.
 func (a *Auth) BeforeConnect(ctx context.Context, c *pgx.ConnConfig) error {
 	ctx, cancel := context.WithTimeout(ctx, credentialsTimeout)
 	defer cancel()
@@ -153,21 +151,20 @@ func (a *Auth) BeforeConnect(ctx context.Context, c *pgx.ConnConfig) error {
 	return nil
 }
 
-// endpoints are the hosts that pgx tries, in its order.
+// endpoints returns the hosts in the order in which pgx tries them.
 func endpoints(c *pgx.ConnConfig) []*pgconn.FallbackConfig {
 	return append([]*pgconn.FallbackConfig{{Host: c.Host, Port: c.Port}}, c.Fallbacks...)
 }
 
 var errNoToken = errors.New("no token was made for this host")
 
-// byEndpoint makes a connection send to each host the token of that host. pgx
-// has one password for all its attempts and tells its hooks addresses, not
-// names; and one address may have two names, as the writer's and the reader's
-// endpoint of an Aurora cluster with one instance. So names are looked up by the
-// dialer, which then knows for whom it dials, and the password is set between
-// dialling and logging in. The attempts of one connection follow each other.
+// byEndpoint makes a connection send each host its own token. pgx has one password
+// for all attempts and passes addresses, not names, to its hooks; and two names may
+// have one address, such as the writer and the reader endpoint of an Aurora cluster
+// with one instance. So the dialer resolves the names itself, and the password is set
+// after dialling and before the login. The attempts of a connection are sequential.
 func byEndpoint(c *pgx.ConnConfig, tokens map[string]string) {
-	var dialled atomic.Pointer[string] // atomic: a request to cancel dials too, later
+	var dialled atomic.Pointer[string] // atomic: a cancel request dials too
 	c.LookupFunc = func(_ context.Context, host string) ([]string, error) { return []string{host}, nil }
 	dial := c.DialFunc
 	c.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {

@@ -40,7 +40,7 @@ it prints all of them, and the exit status is 1. It does not connect to anything
 	})
 }
 
-// printSettings writes a line for each setting, in columns.
+// printSettings prints one line for each setting, in columns.
 func printSettings(out io.Writer, lines []config.Line, cs *database.Connections) error {
 	work, migrate := cs.PasswordSources()
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)

@@ -1,6 +1,6 @@
-// Portbook keeps the book of a container registry: see serve, scan, verify,
-// migrate, prime-db and config. This package reads the configuration and wires
-// the others together; it holds no rule of its own.
+// Portbook indexes a container registry and serves searches: see `portbook help`.
+// This package has the commands: it reads the configuration and connects the other
+// packages.
 package main
 
 import (
@@ -21,21 +21,20 @@ import (
 	"github.com/portbook/portbook/indexer/config"
 )
 
-// version is set when a release is built (-ldflags "-X main.version=1.2.3");
-// other builds tell the commit they were made from.
+// version is set in releases (-ldflags "-X main.version=1.2.3"). Other builds show
+// their commit.
 var version = ""
 
-// gcPercent lets the heap grow to five times what lives before it is collected:
-// some 25 MB more while scanning, for a tenth less processor time (measured).
-// GOGC in the environment says otherwise.
+// gcPercent is the default of GOGC. The heap grows to five times the live data before
+// a collection: 25 MB more during a scan, and 10 % less CPU time (measured).
 const gcPercent = 400
 
 func main() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
-	// net/http writes unsolicited bytes of a registry to the standard log, and has no
-	// setting against it. They may hold secrets. Our own log is slog's.
+	// net/http logs unsolicited bytes of a registry to the standard logger, which cannot
+	// be turned off otherwise. They may contain secrets. We log with slog.
 	log.SetOutput(io.Discard)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	command := root()
@@ -45,8 +44,8 @@ func main() {
 	os.Exit(status(err, os.Stderr))
 }
 
-// arguments takes flagstate's "-config FILE" for "--config FILE", so that its
-// users' unit files work.
+// arguments replaces "-config FILE" with "--config FILE": unit files of flagstate
+// have the former.
 func arguments(args []string) []string {
 	var taken []string
 	for _, a := range args {
@@ -100,7 +99,7 @@ func addSettings(command *cobra.Command) {
 	}
 }
 
-// source is where a command's settings are read from.
+// source returns the sources of a command's settings.
 func source(command *cobra.Command) config.Source {
 	source := config.Source{Environ: os.Environ(), Flags: map[string]string{}}
 	command.Flags().Visit(func(f *pflag.Flag) {
@@ -114,7 +113,7 @@ func source(command *cobra.Command) config.Source {
 	return source
 }
 
-// load reads the configuration for a command and makes its log. onlyDatabase says
+// load reads the configuration of a command and creates its log. onlyDatabase means
 // that the command needs no registry.
 func load(command *cobra.Command, onlyDatabase bool) (config.Config, *slog.Logger, error) {
 	from := source(command)
@@ -134,7 +133,7 @@ func logger(c config.Log) *slog.Logger {
 	return slog.New(slog.NewTextHandler(os.Stderr, options))
 }
 
-// programVersion is the release, or the commit, or "devel".
+// programVersion returns the release, 12 digits of the commit, or "devel".
 func programVersion() string {
 	if version != "" {
 		return version
@@ -145,8 +144,7 @@ func programVersion() string {
 	return "devel"
 }
 
-// programRevision is the commit that the program was built from, "" if it does
-// not know.
+// programRevision returns the commit that the program was built from, or "".
 func programRevision() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

@@ -15,7 +15,7 @@ import (
 	"github.com/portbook/portbook/schema"
 )
 
-// mostSteps is the most migrations that `migrate down` takes back at once.
+// mostSteps is the most migrations that one `migrate down` undoes.
 const mostSteps = 1000
 
 func migrateCommand() *cobra.Command {
@@ -110,7 +110,7 @@ func migrateStatus(command *cobra.Command, p *parts) error {
 	return err
 }
 
-// steps gives --num-steps, which has no default: it says how much may be lost.
+// steps returns --num-steps. It has no default, since each step deletes data.
 func steps(command *cobra.Command) (int, error) {
 	n, err := command.Flags().GetInt("num-steps")
 	switch {
@@ -136,7 +136,7 @@ const answerLimit = 1 << 10
 func readAnswer(from io.Reader) (string, error) {
 	line, err := bufio.NewReader(io.LimitReader(from, answerLimit)).ReadString('\n')
 	if line != "" && errors.Is(err, io.EOF) {
-		err = nil // the last line need not end
+		err = nil // the last line may lack a newline
 	}
 	return strings.TrimSpace(line), err
 }
@@ -150,7 +150,7 @@ func countApplied(all []schema.Migration) (n int) {
 	return n
 }
 
-// list shows migrations, one a line.
+// list prints one line for each migration.
 func list(out io.Writer, all []schema.Migration) {
 	newer := false
 	for _, m := range all {
@@ -168,11 +168,11 @@ func list(out io.Writer, all []schema.Migration) {
 	}
 }
 
-// migrateAgain is the pause before a database that is away is tried again.
+// migrateAgain is the pause between attempts to reach an unavailable database.
 const migrateAgain = time.Second
 
-// migrate brings the schema up to date, waiting for a database that is away. An
-// error of another kind ends it: what Postgres refuses once it refuses again.
+// migrate applies all pending migrations. It waits while the database is unavailable,
+// and returns every other error.
 func (p *parts) migrate(ctx context.Context) error {
 	for {
 		done, err := schema.Up(ctx, p.database.SchemaConfig())

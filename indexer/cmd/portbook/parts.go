@@ -18,7 +18,7 @@ import (
 	"github.com/portbook/portbook/indexer/remote"
 )
 
-// Parts are what the commands have in common.
+// Parts are used by several commands.
 type parts struct {
 	config   config.Config
 	log      *slog.Logger
@@ -31,19 +31,17 @@ type parts struct {
 	remote   *remote.Client // nil without registry.url
 	registry *prometheus.Registry
 	metrics  *ingest.Metrics
-	// measuring is held by the one who asks the database whether we are ready, which
-	// anybody may want to know.
+	// measuring is a lock: one request at a time asks the database whether it is ready.
 	measuring chan struct{}
 }
 
-// with gives a command that runs f with the parts that its configuration asks
-// for.
+// with returns a command that runs f with the parts of its configuration.
 func with(f func(*cobra.Command, *parts) error) func(*cobra.Command, []string) error {
 	return withParts(f, false)
 }
 
-// withDatabase is with for commands that need the database alone: a file with
-// nothing but its key "database" is enough for them.
+// withDatabase is with for commands that need only the database: a configuration with
+// only the section database is valid for them.
 func withDatabase(f func(*cobra.Command, *parts) error) func(*cobra.Command, []string) error {
 	return withParts(f, true)
 }
@@ -73,7 +71,7 @@ func withRegistry(f func(*cobra.Command, *parts) error) func(*cobra.Command, []s
 	})
 }
 
-// assemble makes the parts. It does not wait for the database.
+// assemble creates the parts. It does not wait for the database.
 func assemble(ctx context.Context, c config.Config, log *slog.Logger) (*parts, error) {
 	connections, err := database.New(ctx, c, log)
 	if err != nil {
@@ -107,7 +105,7 @@ func (p *parts) newStore(pool *pgxpool.Pool) *postgres.Store {
 	return s
 }
 
-// userAgent tells our own reads from real pulls in the registry's events.
+// userAgent distinguishes our reads from pulls in the registry's events.
 const userAgent = "portbook-indexer"
 
 // workers gives workers enough to keep the scan's parallelism up, and a few

@@ -33,7 +33,7 @@ repository could not be scanned.`,
 	}
 }
 
-// scan asks for a scan, helps with it, and follows it to its end.
+// scan requests a scan, helps to read what it finds, and waits for its end.
 func scan(ctx context.Context, p *parts, out *progress) error {
 	if err := p.migrate(ctx); err != nil {
 		return err
@@ -72,10 +72,10 @@ func scan(ctx context.Context, p *parts, out *progress) error {
 	return out.end(done)
 }
 
-// followEvery is how often progress is told.
+// followEvery is the interval of looking at the progress.
 const followEvery = 500 * time.Millisecond
 
-// follow tells how far a scan has come until everything it found is read.
+// follow prints the progress of a scan until everything that it found is read.
 func follow(ctx context.Context, p *parts, id int64, out *progress) (indexer.Scan, error) {
 	for {
 		scan, err := p.store.ScanByID(ctx, id)
@@ -98,8 +98,8 @@ func follow(ctx context.Context, p *parts, id int64, out *progress) (indexer.Sca
 	}
 }
 
-// Progress tells how far a scan has come: on a terminal as a bar that is drawn
-// again and again, elsewhere as a line now and then.
+// Progress prints the progress of a scan: on a terminal as a bar that is redrawn,
+// elsewhere as a line every lineEvery.
 type progress struct {
 	out      io.Writer
 	terminal bool
@@ -107,7 +107,7 @@ type progress struct {
 	told     time.Time
 }
 
-// lineEvery is how often a line is written where there is no terminal.
+// lineEvery is the interval of lines if the output is not a terminal.
 const lineEvery = 5 * time.Second
 
 func newProgress(out io.Writer) *progress {
@@ -132,7 +132,7 @@ func (p *progress) tell(s indexer.Scan, due int) {
 	fmt.Fprintln(p.out, line)
 }
 
-// line gives counts, rate and time left.
+// line returns counts, rate and remaining time.
 func (p *progress) line(s indexer.Scan, due int, elapsed time.Duration) string {
 	if s.StartedAt.IsZero() {
 		return "waiting for the scan to begin"
@@ -154,8 +154,8 @@ func seconds(s float64) time.Duration {
 	return time.Duration(s * float64(time.Second)).Round(time.Second)
 }
 
-// barWidth is that of the bar in characters; with the line beside it, it fits a
-// terminal of 160.
+// barWidth is the width of the bar in characters. With the line beside it, it fits
+// into a terminal of 160 columns.
 const barWidth = 20
 
 func bar(s indexer.Scan, due int) string {
@@ -167,7 +167,7 @@ func bar(s indexer.Scan, due int) string {
 	return "[" + strings.Repeat("#", filled) + strings.Repeat(".", barWidth-filled) + "]"
 }
 
-// end tells what the scan came to.
+// end prints the result of the scan.
 func (p *progress) end(s indexer.Scan) error {
 	if p.terminal {
 		fmt.Fprint(p.out, "\r\x1b[K")

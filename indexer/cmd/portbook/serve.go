@@ -28,12 +28,11 @@ import (
 )
 
 const (
-	// headerTimeout bounds the header of a request, against senders that never
-	// finish one. Bodies are bounded where they are read: an upload of a layer
-	// may take hours.
+	// headerTimeout limits reading the header of a request, against clients that never
+	// finish it. Handlers limit the time of bodies: an upload of a layer may take hours.
 	headerTimeout = 10 * time.Second
 	idleTimeout   = 2 * time.Minute
-	// stopTimeout is how long requests under way are waited for when stopping.
+	// stopTimeout is how long a shutdown waits for active requests.
 	stopTimeout = 10 * time.Second
 )
 
@@ -50,7 +49,7 @@ the catalogue, until SIGTERM or SIGINT. A reader only serves.`,
 			p.log.Info("starting", "version", programVersion(), "config", p.config)
 			err := serve(command.Context(), p)
 			if errors.Is(err, context.Canceled) {
-				err = nil // asked to stop
+				err = nil // by a signal
 			}
 			p.log.Info("stopped", "error", err)
 			return err
@@ -58,9 +57,9 @@ the catalogue, until SIGTERM or SIGINT. A reader only serves.`,
 	}
 }
 
-// serve runs until the context ends, then lets what is under way finish. It
-// listens at once: while the database or its schema is awaited, the answer is
-// 503, and everything that needs neither works.
+// serve runs until the context ends, and then waits for active requests. It listens
+// at once: until the database and its schema are ready, requests that need them get
+// a 503.
 func serve(ctx context.Context, p *parts) error {
 	group, ctx := errgroup.WithContext(ctx)
 	registerBacklog(p)
@@ -88,16 +87,16 @@ func serve(ctx context.Context, p *parts) error {
 	return group.Wait()
 }
 
-// errNotOpen is the answer to everything until the schema is there.
+// errNotOpen is the error of requests before the schema is ready.
 var errNotOpen = notReady("the schema of the database is not up to date yet")
 
-// notReady is a reason of our own not to serve, for everybody.
+// notReady returns an error with a reason that clients may read.
 func notReady(format string, a ...any) error {
 	text := fmt.Sprintf(format, a...)
 	return &indexer.Fault{Reason: text, Err: fmt.Errorf("%s: %w", text, indexer.ErrUnavailable)}
 }
 
-// ready says why we cannot serve just now, or nil.
+// ready returns the reason why we cannot serve now, or nil.
 func (p *parts) ready(ctx context.Context) error {
 	if !p.open.Load() {
 		return errNotOpen
@@ -115,8 +114,8 @@ func (p *parts) ready(ctx context.Context) error {
 	return tooFarBehind(lag, p.config.Database.MaxLag)
 }
 
-// tooFarBehind returns an error if a standby is behind by more than most, which
-// is not checked if it is zero.
+// tooFarBehind returns an error if the lag of a standby is more than most. With 0
+// there is no limit.
 func tooFarBehind(lag postgres.Lag, most time.Duration) error {
 	switch {
 	case most == 0 || lag.Behind <= most:
@@ -127,8 +126,8 @@ func tooFarBehind(lag postgres.Lag, most time.Duration) error {
 	return notReady("the standby is %v behind its primary, and database.max_lag is %v", lag.Behind.Round(time.Millisecond), most)
 }
 
-// awaitSchema returns when the schema is up to date: a writer sees to that, a
-// reader waits for it. A schema newer than this program is an error.
+// awaitSchema returns when the schema is up to date: a writer migrates, a reader
+// waits. A schema that is newer than the program is an error.
 func (p *parts) awaitSchema(ctx context.Context) error {
 	if p.config.Role == config.Writer {
 		return p.migrate(ctx)
@@ -138,8 +137,8 @@ func (p *parts) awaitSchema(ctx context.Context) error {
 	})
 }
 
-// untilThere repeats f while the database or its schema is not there yet. Any
-// other error it returns.
+// untilThere repeats f while the database or its schema is not ready. It returns any
+// other error.
 func (p *parts) untilThere(ctx context.Context, f func() error) error {
 	for {
 		err := f()
@@ -158,10 +157,10 @@ func (p *parts) untilThere(ctx context.Context, f func() error) error {
 	}
 }
 
-// A starter starts what a process does besides answering.
+// A starter starts the work of a process besides serving requests.
 type starter func(context.Context, *errgroup.Group) error
 
-// flatpakOwners reads flatpak.owners, whose form config has checked.
+// flatpakOwners parses flatpak.owners.
 func flatpakOwners(texts []string) (owners []indexer.FlatpakOwner, err error) {
 	for _, text := range texts {
 		o, err := indexer.ParseFlatpakOwner(text)
@@ -173,8 +172,8 @@ func flatpakOwners(texts []string) (owners []indexer.FlatpakOwner, err error) {
 	return owners, nil
 }
 
-// public gives the handler of everything public, and what is to be started when
-// the schema is there. stopping is closed when the program is asked to stop.
+// public returns the handler of the public address, and the work to start when the
+// schema is ready. stopping is closed when the program shuts down.
 func (p *parts) public(stopping <-chan struct{}) (http.Handler, starter, error) {
 	owners, err := flatpakOwners(p.config.Flatpak.Owners)
 	if err != nil {
@@ -216,7 +215,7 @@ func (p *parts) public(stopping <-chan struct{}) (http.Handler, starter, error) 
 	return web.New(c), p.writer(workers, leader), nil
 }
 
-// reader starts what a reader does.
+// reader starts the work of a reader.
 func (p *parts) reader(ctx context.Context, group *errgroup.Group) error {
 	group.Go(func() error { return p.lag.Run(ctx) })
 	return nil
@@ -251,8 +250,7 @@ func (p *parts) read(ctx context.Context, f func(answer.Book) error) error {
 	return p.reads.View(ctx, func(v *postgres.View) error { return f(v) })
 }
 
-// receive stores events. The registry keeps those that it cannot, and sends them
-// again.
+// receive stores events. If it fails, the registry sends them again.
 func (p *parts) receive(ctx context.Context, events []indexer.Event) (fresh int, err error) {
 	if !p.open.Load() {
 		return 0, errNotOpen
@@ -260,7 +258,7 @@ func (p *parts) receive(ctx context.Context, events []indexer.Event) (fresh int,
 	return p.store.Receive(ctx, events)
 }
 
-// listen serves until the context ends, and then as long as requests last.
+// listen serves until the context ends, and then waits for active requests.
 func listen(ctx context.Context, group *errgroup.Group, address, what string, p *parts, handler http.Handler) error {
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
@@ -280,18 +278,18 @@ func listen(ctx context.Context, group *errgroup.Group, address, what string, p 
 		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 		defer cancel()
 		if err := server.Shutdown(stop); err != nil {
-			return server.Close() // those that would not end
+			return server.Close()
 		}
 		return nil
 	})
 	return nil
 }
 
-// backlogTimeout bounds the question that a scrape asks the database.
+// backlogTimeout limits the query of the database for one scrape.
 const backlogTimeout = 2 * time.Second
 
-// registerBacklog shows the database's own numbers. A database that is away
-// shows none, and hides no other metric.
+// registerBacklog registers the metrics that are read from the database. They are
+// missing while it is unavailable; other metrics are not affected.
 func registerBacklog(p *parts) {
 	p.registry.MustRegister(&backlog{
 		parts:   p,
