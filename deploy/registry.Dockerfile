@@ -3,10 +3,10 @@
 #   docker build -f deploy/registry.Dockerfile .
 # By digest: a tag may show another image tomorrow. It is the index of all platforms.
 FROM golang:1.26.5@sha256:3aff6657219a4d9c14e27fb1d8976c49c29fddb70ba835014f477e1c70636647 AS build
-# No C: the binaries run without a libc, in an image that has none.
+# Without cgo: the final image has no libc.
 ENV CGO_ENABLED=0 GOWORK=off
 WORKDIR /src
-# Modules first: they change less often than code, and are kept as a layer.
+# Modules first: they change less often than code, so their layer is cached.
 COPY registry/go.mod registry/go.sum registry/
 RUN go -C registry mod download
 COPY registry registry
@@ -16,10 +16,10 @@ RUN go build -trimpath -ldflags '-s -w' -o /out/healthcheck healthcheck/main.go
 RUN mkdir /out/data /out/tmp
 
 FROM scratch
-# For storage and token servers with TLS.
+# For TLS to storage and token servers.
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
 COPY --from=build /out/registry /out/healthcheck /bin/
-# A new volume takes the owner of the directory it covers.
+# A new volume gets the owner of the directory that it is mounted on.
 COPY --from=build --chown=65532:65532 /out/data /var/lib/registry
 COPY --from=build --chown=65532:65532 /out/tmp /tmp
 COPY registry/config/filesystem.yml /etc/portbook/registry.yml

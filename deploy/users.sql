@@ -1,9 +1,9 @@
--- The users of the database, as doc/operations.md has them. The image of Postgres
--- runs this file when it makes a database. It may run again: what is there stays,
--- passwords become those of the environment, and tables that were made by another
--- user go to the one who migrates.
+-- The users of the database, as in doc/operations.md. The image of Postgres runs this
+-- file when it creates a database. It may run again: it keeps users, sets their
+-- passwords to those of the environment, and makes portbook_migrator the owner of all
+-- tables.
 --
--- For a database from before there was this file, once, with the passwords in .env
+-- Run it once on a database that is older than this file, with the passwords in .env
 -- and nothing else of Portbook running:
 --
 --   docker compose up -d --wait postgres
@@ -14,7 +14,8 @@
 \getenv view READER_PASSWORD
 
 BEGIN;
--- Migrations grant to the first two, who are groups. No user is a superuser.
+-- The first two are groups, which migrations grant privileges to. No user is a
+-- superuser.
 SELECT format('CREATE ROLE %I NOLOGIN', name) FROM unnest('{portbook_writer,portbook_reader}'::text[]) name
 WHERE name NOT IN (SELECT rolname FROM pg_roles) \gexec
 SELECT format('CREATE ROLE %I LOGIN', name) FROM unnest('{portbook_migrator,portbook_app,portbook_view}'::text[]) name
@@ -31,8 +32,8 @@ GRANT CONNECT ON DATABASE portbook TO portbook_writer, portbook_reader;
 REVOKE CREATE ON SCHEMA public FROM PUBLIC;
 GRANT CREATE ON SCHEMA public TO portbook_migrator;
 
--- Sequences and indexes follow their tables. The next migration, or start of one,
--- grants what the others need.
+-- Sequences and indexes have the owner of their table. The next `portbook migrate up`
+-- grants the privileges of the other users, even if no migration is pending.
 SELECT format('ALTER TABLE %s OWNER TO portbook_migrator', oid::regclass) FROM pg_class
 WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v', 'm') AND relowner <> 'portbook_migrator'::regrole \gexec
 SELECT format('ALTER ROUTINE %s OWNER TO portbook_migrator', oid::regprocedure) FROM pg_proc

@@ -220,11 +220,9 @@ func (l *loader) checkConnection(c *Config, known bool) {
 	l.checkSession(c, hosts)
 }
 
-// parse gives the hosts that a connection would go to, in order, or none after
-// it has noted a mistake. It looks at no
-// TLS settings, so that their mistakes can be told apart: of the text of a URL
-// that cannot be parsed nothing is shown, since the pieces of a password may
-// stand anywhere in it.
+// parse returns the hosts of a connection in order, or none after it has reported a
+// mistake. It ignores TLS settings, which checkTLS checks. It shows no part of a URL
+// that cannot be parsed, since any part may belong to a password.
 func (l *loader) parse(d Database) (hosts []string) {
 	d.SSLMode, d.TargetSessionAttrs = "disable", "any"
 	s := d.ConnString()
@@ -269,8 +267,8 @@ func (l *loader) variablesInUse() string {
 	return strings.Join(names, ", ")
 }
 
-// checkTLS sees to it that no connection falls back to plain text. Unix sockets
-// never use TLS.
+// checkTLS ensures that no connection falls back to plain text. Unix sockets never use
+// TLS.
 func (l *loader) checkTLS(d *Database, hosts []string) {
 	const key = "database.sslMode"
 	given, ok := l.libpq["sslmode"]
@@ -282,7 +280,7 @@ func (l *loader) checkTLS(d *Database, hosts []string) {
 	switch _, byKey := l.set[key]; {
 	case err == nil:
 	case byKey:
-		return // decode has said so
+		return // decode has reported it
 	case given.text == "allow", given.text == "prefer":
 		l.fail("sslmode=%s goes on in plain text when TLS fails: write require, or disable to want no TLS (%s)", given.text, given.origin)
 		return
@@ -291,14 +289,14 @@ func (l *loader) checkTLS(d *Database, hosts []string) {
 		return
 	}
 	root, ok := l.libpq["sslrootcert"]
-	if home := l.env["HOME"]; !ok && home != "" { // where libpq and pgx look
+	if home := l.env["HOME"]; !ok && home != "" { // the default of libpq and pgx
 		root = setting{filepath.Join(home, ".postgresql", "root.crt"), "default"}
 		if _, err := os.Stat(root.text); err != nil {
 			root = setting{}
 		}
 	}
 	d.SSLMode = mode.(string)
-	if root.text == "system" { // pgx does so, as anyone can have some certificate
+	if root.text == "system" { // as in pgx, since anybody can get a certificate of a public authority
 		d.SSLMode, given.origin = "verify-full", root.origin
 	}
 	l.effective[key] = setting{d.SSLMode, given.origin}
@@ -313,7 +311,7 @@ func (l *loader) checkTLS(d *Database, hosts []string) {
 		return
 	}
 	tls := *d
-	tls.TargetSessionAttrs = "any" // checkSession looks at it
+	tls.TargetSessionAttrs = "any" // checkSession checks it
 	pc, err := pgconn.ParseConfig(tls.ConnString())
 	if err != nil {
 		l.fail("TLS to the database cannot be set up: %w", tlsMistake(err))
@@ -322,7 +320,7 @@ func (l *loader) checkTLS(d *Database, hosts []string) {
 	}
 }
 
-// plain tells whether a connection tries a host without TLS.
+// plain reports whether a connection tries a host without TLS.
 func plain(c *pgconn.Config) bool {
 	for _, a := range append([]*pgconn.FallbackConfig{{Host: c.Host, Port: c.Port, TLSConfig: c.TLSConfig}}, c.Fallbacks...) {
 		if network, _ := pgconn.NetworkAddress(a.Host, a.Port); network == "tcp" && a.TLSConfig == nil {
@@ -332,8 +330,7 @@ func plain(c *pgconn.Config) bool {
 	return false
 }
 
-// tlsMistake is the reason within an error of pgx, without the connection
-// string.
+// tlsMistake returns the cause of an error of pgx, without the connection string.
 func tlsMistake(err error) error {
 	var file *fs.PathError
 	if errors.As(err, &file) {
@@ -345,8 +342,8 @@ func tlsMistake(err error) error {
 	return errors.New("check the PGSSL variables and their like in the URL")
 }
 
-// checkSession settles which of several servers is taken. By default a writer
-// looks for one that can be written to, and a reader for a standby.
+// checkSession sets which of several servers is used. By default a writer uses one that
+// accepts writes, and a reader prefers a standby.
 func (l *loader) checkSession(c *Config, hosts []string) {
 	const key = "database.targetSessionAttrs"
 	given, ok := l.set[key]
@@ -384,7 +381,7 @@ func (l *loader) checkPasswords(d *Database) {
 	const region = key + ".awsRdsIam.region"
 	given, dynamic := l.set[region]
 	where, begun := l.seen[fold(key)]
-	if begun && !dynamic { // not taken for no section at all: that would mean no password
+	if begun && !dynamic { // an empty section is a mistake, since passwords would be used
 		l.fail("%s is required, since the file has %s: write an AWS region such as eu-west-1, or detect, or remove %s to use passwords", region, where, key)
 		given, dynamic = setting{origin: where}, true
 	} else if dynamic && d.DynamicAuth.AWSRDSIAM.Region != "detect" && !isRegion(d.DynamicAuth.AWSRDSIAM.Region) {
@@ -414,7 +411,7 @@ func (l *loader) checkPasswords(d *Database) {
 	}
 }
 
-// isRegion tells whether s has the form of an AWS region: us-east-1,
+// isRegion reports whether s has the form of an AWS region: us-east-1,
 // us-gov-west-1, eusc-de-east-1.
 func isRegion(s string) bool {
 	words := strings.Split(s, "-")
@@ -427,8 +424,7 @@ func isRegion(s string) bool {
 	return last >= 2 && words[last] != "" && strings.Trim(words[last], "0123456789") == ""
 }
 
-// checkHosts looks at database.host before pgx does, which takes "db:5432" for a
-// name to look up.
+// checkHosts checks database.host. pgx would resolve "db:5432" as a name.
 func (l *loader) checkHosts(d *Database) {
 	const key = "database.host"
 	if d.Host == "" {
