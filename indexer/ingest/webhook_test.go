@@ -278,7 +278,7 @@ func TestBodyLimit(t *testing.T) {
 		if grown := after.HeapSys - before.HeapSys; int64(grown) > 64<<20 {
 			t.Errorf("%s: the heap grew by %d MB, want at most 64", c.name, grown>>20)
 		}
-		if took := time.Since(start); took > 5*time.Second {
+		if took := time.Since(start); took > 30*time.Second {
 			t.Errorf("%s: took %v", c.name, took)
 		}
 	}

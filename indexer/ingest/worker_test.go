@@ -593,7 +593,8 @@ func TestConfigOfDeadStorage(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			h := open(t, registrytest.Config{})
-			h.configure(func(c *ingest.WorkersConfig) { c.ConfigTimeout = 20 * time.Millisecond })
+			// Enough for the configs that can be read.
+			h.configure(func(c *ingest.WorkersConfig) { c.ConfigTimeout = 250 * time.Millisecond })
 			var broken atomic.Bool
 			broken.Store(true)
 			h.through(func(w http.ResponseWriter, r *http.Request) bool {
