@@ -155,6 +155,8 @@ func (l *ledger) read(ctx context.Context, url string) error {
 	}
 	etag, shown := resp.Header.Get("ETag"), resp.Header.Get(shownField)
 	switch resp.StatusCode {
+	case http.StatusServiceUnavailable: // the machine is busy, and nothing was said of a state
+		return nil
 	case http.StatusNotModified:
 	case http.StatusOK:
 		if resp.Header.Get("Content-Encoding") == "gzip" {
