@@ -12,15 +12,14 @@ import (
 	"syscall"
 )
 
-// A Cause is why nobody answered, or not to the end.
+// A Cause says why a request got no complete answer.
 type Cause struct {
-	Public string // what the other side did, as "did not answer in time"
-	Detail string // the same for the log, with addresses; "" if there is no more to say
+	Public string // what the other side did, such as "did not answer in time"
+	Detail string // more for the log, with addresses; "" if there is no more
 }
 
-// CauseOf sorts an error of net/http. Its text is not used where it may quote
-// what the other side sent: a Location, a line of a header, the bytes instead of
-// an answer. There the log gets the type of the error.
+// CauseOf classifies an error of net/http. If the text of the error may quote what the other
+// side sent, such as a header, Detail is the type of the error instead.
 func CauseOf(err error) Cause {
 	var (
 		name    *net.DNSError
@@ -44,8 +43,7 @@ func CauseOf(err error) Cause {
 	return Cause{"gave an answer that is no HTTP", fmt.Sprintf("%T", Innermost(err))}
 }
 
-// at says between which addresses a connection failed, and the system's word for
-// it.
+// at returns the addresses of a failed connection and the system's error.
 func at(err error) string {
 	var op *net.OpError
 	if !errors.As(err, &op) {
@@ -64,7 +62,7 @@ func at(err error) string {
 
 func untrusted(err error) bool { return certificateError(err) != "" }
 
-// certificateError gives the text of an error about a certificate, which holds
+// certificateError returns the text of an error about a certificate, which holds
 // names of hosts and issuers; "" if it is none.
 func certificateError(err error) string {
 	var (
@@ -86,7 +84,7 @@ func certificateError(err error) string {
 	return ""
 }
 
-// Innermost gives the error that all others wrap.
+// Innermost returns the error at the end of the chain of Unwrap.
 func Innermost(err error) error {
 	for {
 		next := errors.Unwrap(err)

@@ -18,7 +18,7 @@ var (
 	}
 )
 
-// Describe gives the title and the description that an image states, each "" if
+// Describe returns the title and the description that an image states, each "" if
 // it states none. The best key wins, and for it the first set of metadata.
 func Describe(metadata ...map[string]string) (title, description string) {
 	return firstOf(titleKeys, metadata), firstOf(descriptionKeys, metadata)
@@ -38,7 +38,7 @@ func firstOf(keys []string, metadata []map[string]string) string {
 // licenceKeys say under what licence an image is, best first.
 var licenceKeys = []string{"org.opencontainers.image.licenses", "org.label-schema.license", "license", "License"}
 
-// Licence gives the licence that an image states, as it does; "" if it states
+// Licence returns the licence that an image states, as it does; "" if it states
 // none.
 func Licence(metadata ...map[string]string) string { return firstOf(licenceKeys, metadata) }
 
@@ -64,8 +64,8 @@ func ReferrerKind(artifactType string) string {
 	return ""
 }
 
-// ReferrerKinds gives the table of ReferrerKind, of which the first that fits
-// counts: parts, in small letters, and what they mean.
+// ReferrerKinds returns the table of ReferrerKind: lower-case parts of types and what they
+// mean. The first part that a type contains decides.
 func ReferrerKinds() []ReferrerPart { return slices.Clone(referrerKinds) }
 
 // A ReferrerPart is part of a type that tools give what they attach.

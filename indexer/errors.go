@@ -9,23 +9,22 @@ import (
 
 // Kinds of error. They are wrapped, never returned bare; test with errors.Is.
 var (
-	// ErrNotFound: what was asked for by name does not exist.
+	// ErrNotFound: the named thing does not exist.
 	ErrNotFound = errors.New("not found")
-	// ErrInvalid: the input cannot be understood, and never will be. The text
-	// of such an error is written for whoever sent the input.
+	// ErrInvalid: the input is malformed, and repeating the call does not help. The
+	// text of such an error is written for the sender of the input.
 	ErrInvalid = errors.New("invalid")
-	// ErrUnavailable: somebody we depend on does not answer just now. The same
-	// call may succeed later; nothing is wrong with what was asked.
+	// ErrUnavailable: the registry or the database does not answer. The same call may
+	// succeed later.
 	ErrUnavailable = errors.New("unavailable")
-	// ErrTooSlow: it was stopped because it took too long. It is ErrUnavailable
-	// too, but asking for less helps more than asking again.
+	// ErrTooSlow: the call was cancelled because it took too long. It is ErrUnavailable
+	// too, but a smaller request helps more than a retry.
 	ErrTooSlow = fmt.Errorf("took too long: %w", ErrUnavailable)
 )
 
-// A Fault is an error with two texts. Reason is for everybody: pages, the API,
-// and what is stored for them. It begins with "the ", says who did what, and
-// holds nothing that somebody outside wrote: no host, no address, no header and
-// no body of an answer. Err is for the log.
+// A Fault is an error with two texts. Reason is public: pages and the API show it, and the
+// database stores it. It begins with "the " and quotes nothing from outside: no host, no
+// address, no header and no body of an answer. Err is for the log.
 type Fault struct {
 	Reason string
 	Err    error
@@ -34,16 +33,16 @@ type Fault struct {
 func (f *Fault) Error() string { return f.Err.Error() }
 func (f *Fault) Unwrap() error { return f.Err }
 
-// reasonStart is how every reason begins. What programs stored before there were
-// reasons began otherwise: with a method, an address, a name, "not stored".
+// reasonStart begins every reason. Texts stored by versions without reasons begin
+// differently: with a method, an address, a name or "not stored".
 const reasonStart = "the "
 
-// oldReason stands for what such a program stored, which may hold the address of
-// a presigned request or the beginning of a body.
+// oldReason is shown instead of such a text, which may quote the address of a presigned
+// request or the beginning of a body.
 const oldReason = "the reason was stored by an older version of the indexer and is not shown: its log has it"
 
-// Reason says for everybody why something failed. Of an error that is no Fault
-// nothing is told but what kind it is.
+// Reason returns the public text of an error. For an error that is not a Fault, it tells
+// only the kind.
 func Reason(err error) string {
 	var fault *Fault
 	switch {
@@ -51,14 +50,13 @@ func Reason(err error) string {
 		return fault.Reason
 	case errors.Is(err, ErrTooSlow), errors.Is(err, context.DeadlineExceeded):
 		return "the indexer's database took too long"
-	case errors.Is(err, ErrUnavailable): // whoever asks the registry gives a Fault
+	case errors.Is(err, ErrUnavailable): // errors of the registry are Faults
 		return "the indexer's database did not answer"
 	}
 	return "the indexer could not do it: its log says why"
 }
 
-// StoredReason gives a reason as it may be shown, of what the database holds; ""
-// for "".
+// StoredReason returns the text to show for a reason in the database; "" for "".
 func StoredReason(text string) string {
 	if text == "" || strings.HasPrefix(text, reasonStart) {
 		return text

@@ -25,7 +25,7 @@ type Platform struct {
 	OS, Architecture, Variant string
 }
 
-// String gives os/architecture[/variant], and "" for the zero Platform.
+// String returns os/architecture[/variant], and "" for the zero Platform.
 func (p Platform) String() string {
 	if p == (Platform{}) {
 		return ""
@@ -101,7 +101,7 @@ type Referrer struct {
 	Beside       bool   // an image index that lists both says so, as BuildKit does of attestations
 }
 
-// Kind is what the referrer is: signature, sbom, attestation, or "" for anything
+// Kind returns what the referrer is: signature, sbom, attestation, or "" for anything
 // else. The suffix of a tag of cosign says what the type does not.
 func (r Referrer) Kind() string {
 	_, suffix, _ := strings.Cut(r.Tag, ".")

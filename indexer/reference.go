@@ -51,7 +51,7 @@ func ParseReference(s string) (Reference, error) {
 	return ref, nil
 }
 
-// String gives name[:tag][@digest].
+// String returns name[:tag][@digest].
 func (r Reference) String() string {
 	s := r.Repository
 	if r.Tag != "" {

@@ -11,7 +11,7 @@ import (
 type Priority int
 
 const (
-	PriorityEvent   Priority = 0 // somebody has just pushed or deleted it
+	PriorityEvent   Priority = 0 // an event announced a push or deletion
 	PriorityScan    Priority = 1 // a scan found that it differs
 	PriorityConfirm Priority = 2 // a second look at what an event announced
 )
@@ -21,26 +21,26 @@ type Ask struct {
 	Repository string
 	Reference  string // a tag or a digest
 	Priority   Priority
-	Hint       digest.Digest // what the tag is said to show; "" if nobody says
-	After      time.Duration // how long to wait before
+	Hint       digest.Digest // what an event says the tag shows; "" if none did
+	After      time.Duration // how long to wait before reading it
 }
 
-// A Task is a reference that its holder, and nobody else, is to read.
+// A Task is a reference that one worker has claimed and is to read.
 type Task struct {
 	ID         int64
 	Repository string
 	Reference  string // a tag or a digest
 	Priority   Priority
 	Hint       digest.Digest
-	HintedAt   time.Time     // when an event told the hint, by our clock
-	Wanted     int           // how often it was asked for when it was claimed
-	Claims     int           // how often it has been claimed, this time included
-	Attempts   int           // this one included
-	TagDigest  digest.Digest // where the book has the tag, "" if nowhere
-	Known      bool          // whether the book holds what Hint or a digest Reference names, and to read it again would tell no more
+	HintedAt   time.Time     // when the event with the hint came, by our clock
+	Wanted     int           // number of requests for it when it was claimed
+	Claims     int           // number of claims, including this one
+	Attempts   int           // number of attempts, including this one
+	TagDigest  digest.Digest // what the tag shows in the book; "" if the book lacks it
+	Known      bool          // whether the book has the manifest of Hint or Reference, complete
 }
 
-// Digest gives the reference as a digest, or "" if it is a tag.
+// Digest returns the reference as a digest, or "" if it is a tag.
 func (t Task) Digest() digest.Digest {
 	if !strings.Contains(t.Reference, ":") {
 		return "" // a tag has none; digest.Parse would find out by regular expressions
@@ -58,22 +58,21 @@ func (t Task) IsDigest() bool { return t.Digest() != "" }
 // IsTag reports whether the task names a tag.
 func (t Task) IsTag() bool { return !t.IsDigest() }
 
-// A Finding is what the registry said when a task was read.
+// A Finding is the result of reading a task.
 type Finding struct {
 	Task      Task
 	Manifests []Manifest    // read just now; the book takes them in
 	Outcome   Outcome       // what became of the reference
 	Digest    digest.Digest // where a tag points, if Outcome is Found
 	Problem   string        // if Outcome is Broken
-	Asks      []Ask         // what else should be read because of it
-	Again     time.Duration // look once more after this long; 0: no
-	// Unfinished: something could not be read, as the config of an image. The book
-	// takes in the rest, unless it has the manifests already, and the task does not
-	// end: its reader gives it back.
+	Asks      []Ask         // further references to read
+	Again     time.Duration // pause before a second look; 0: none
+	// Unfinished: a part, such as the config of an image, could not be read. The book
+	// stores the rest, unless it has the manifests already, and the task does not end.
 	Unfinished bool
 }
 
-// An Outcome is what became of a reference.
+// An Outcome says what a read of a reference found.
 type Outcome string
 
 const (

@@ -18,7 +18,7 @@ type Version struct {
 // String returns EPOCH.NUMBER.
 func (v Version) String() string { return v.Epoch + "." + strconv.FormatInt(v.Number, 10) }
 
-// ParseVersion reads what String gives. It returns ErrInvalid for anything else.
+// ParseVersion parses the result of String. It returns ErrInvalid for anything else.
 func ParseVersion(s string) (Version, error) {
 	dot := strings.LastIndexByte(s, '.')
 	n, err := strconv.ParseInt(s[dot+1:], 10, 64)

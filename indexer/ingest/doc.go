@@ -1,12 +1,11 @@
-// Package ingest keeps the book: it hears of pushes and deletions, looks at the
-// registry, and stores what it reads there.
+// Package ingest keeps the book up to date: it receives the registry's events, reads the
+// registry and stores what it reads.
 //
-// An event says where to look, never what is there. The webhook receiver and the
-// scan both put tasks, "look at this reference", into one table; one worker
-// step reads the reference from the registry, checks it, and hands what it found
-// to the store, which takes it in as one transaction. So events that are lost,
-// doubled, reordered, late or forged cannot make a wrong row.
+// An event says where to look, never what is there. Receiver and Scanner only add tasks,
+// each naming a reference to read, to one table. Workers read the references, check them
+// and pass a Finding to the store, which applies it in one transaction. So events that
+// are lost, repeated, reordered, late or forged cannot make a wrong row.
 //
-// Any number of processes may receive and work; one of them, the leader, scans
-// and tidies.
+// Any number of processes may receive events and run workers. One of them, the leader,
+// also runs the jobs in leader.go: scans and upkeep.
 package ingest

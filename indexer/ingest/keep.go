@@ -12,42 +12,42 @@ import (
 )
 
 const (
-	// storeTimeout is how long one transaction that stores findings may take, from
-	// when it begins: 10 s. The largest manifest that is read, of 1,000 entries and 4
-	// MiB, takes under one on two busy cores.
+	// storeTimeout limits one transaction that stores findings: 10 s from its begin. The
+	// largest manifest that is read, of 1,000 entries and 4 MiB, takes less than 1 s on
+	// two busy cores.
 	storeTimeout = 10 * time.Second
-	// sharedWait is how long a transaction that stores what several have read waits
-	// for a lock: 500 ms, fifty times what a push takes. Then each is stored by itself,
-	// and waits for what it needs alone.
+	// sharedWait limits the wait for a lock in a transaction that stores findings of
+	// several workers: 500 ms, fifty times what a push takes. After that each finding
+	// is stored in a transaction of its own.
 	sharedWait = 500 * time.Millisecond
-	// scanWait is the same for what a scan found: 3 s. Nobody waits for it, and to
-	// store 64 findings one by one takes ten times as long as all at once.
+	// scanWait is the same limit for findings of a scan: 3 s. Nobody waits for them, and
+	// storing 64 findings one by one takes ten times as long as storing them together.
 	scanWait = 3 * time.Second
-	// largeRows and largeBytes make a finding large: 250 rows or 512 KiB. It is stored
-	// by itself, and no other waits for it. The largest index seen in public
-	// registries has 60 entries, and an image at most 127 layers.
+	// A finding of more than largeRows rows or largeBytes bytes is large: 250 rows or 512
+	// KiB. It is stored by itself, so that no other finding waits for it. The largest
+	// index seen in public registries has 60 entries, and an image at most 127 layers.
 	largeRows  = 250
 	largeBytes = 512 << 10
 )
 
-// errStopping is why a task is given back that was read and not stored: we stop.
+// errStopping is the reason for releasing a task that was read but not stored.
 var errStopping = fmt.Errorf("stopping: %w", context.Canceled)
 
-// A keeper stores what workers of one process have read.
+// A keeper stores the findings of all workers of one process.
 type keeper struct {
 	store *postgres.Store
 	limit time.Duration // of one transaction
 	group group
 
-	alone  sync.Mutex // held while one is stored by itself
+	alone  sync.Mutex // held while a finding is stored by itself
 	mu     sync.Mutex
-	apart  map[string]int    // repositories that such a one is about, or waits to be
-	beside map[string]*group // what waits for the same repositories and is not large
+	apart  map[string]int    // by repository: findings being stored by themselves, or waiting for that
+	beside map[string]*group // by repository: small findings that wait behind those
 }
 
-// keep stores findings, and returns those that could not be: they count as
-// attempts, with the reason. An error means that the database is away, and that
-// the leases will end. leave is called before waiting for what others need not.
+// keep stores findings and returns those that could not be stored. They count as failed
+// attempts. An error means that the database is unavailable; the leases of all tasks then
+// expire. leave is called before a wait that other workers need not share.
 func (k *keeper) keep(ctx context.Context, findings []indexer.Finding, shared bool, leave func()) (failed []failure, err error) {
 	var together, apart []indexer.Finding
 	for _, f := range findings {
@@ -88,7 +88,7 @@ func (k *keeper) keep(ctx context.Context, findings []indexer.Finding, shared bo
 	return failed, nil
 }
 
-// isLarge reports whether to store a finding takes long.
+// isLarge reports whether storing a finding takes long.
 func isLarge(f indexer.Finding) bool {
 	rows, size := len(f.Asks), 0
 	for _, m := range f.Manifests {
@@ -98,9 +98,9 @@ func isLarge(f indexer.Finding) bool {
 	return rows > largeRows || size > largeBytes
 }
 
-// keepTogether stores findings in one transaction, shared with those of other
-// workers. If that fails, each is stored by itself; blocked are those that others
-// keep from being stored just now.
+// keepTogether stores findings in one transaction, shared with other workers if shared is
+// true. If that fails, it stores each finding in a transaction of its own and returns as
+// blocked those that could not get a lock in time.
 func (k *keeper) keepTogether(ctx context.Context, findings []indexer.Finding, shared bool) (failed []failure, blocked []indexer.Finding, err error) {
 	if len(findings) == 0 {
 		return nil, nil, nil
@@ -121,7 +121,7 @@ func (k *keeper) keepTogether(ctx context.Context, findings []indexer.Finding, s
 		switch {
 		case err != nil && ctx.Err() != nil:
 			return append(failed, giveBack(findings[i:])...), nil, nil
-		case err == nil || errors.Is(err, postgres.ErrStale): // whoever has it now knows better
+		case err == nil || errors.Is(err, postgres.ErrStale): // another worker has the task now
 		case errors.Is(err, postgres.ErrLocked) || errors.Is(err, indexer.ErrTooSlow):
 			blocked = append(blocked, f)
 		case errors.Is(err, indexer.ErrUnavailable):
@@ -133,7 +133,7 @@ func (k *keeper) keepTogether(ctx context.Context, findings []indexer.Finding, s
 	return failed, blocked, nil
 }
 
-// keepApart stores one finding when its turn comes. Its time begins then.
+// keepApart stores one finding by itself. The time limit begins when it has the lock.
 func (k *keeper) keepApart(ctx context.Context, f indexer.Finding) (failed []failure, err error) {
 	k.count(f.Task.Repository, 1)
 	defer k.count(f.Task.Repository, -1)
@@ -145,7 +145,7 @@ func (k *keeper) keepApart(ctx context.Context, f indexer.Finding) (failed []fai
 	return stored(f, k.apply(ctx, []indexer.Finding{f}, 0))
 }
 
-// stored tells, as keep does, what came of storing a finding by itself.
+// stored turns the result of storing one finding into the results of keep.
 func stored(f indexer.Finding, err error) (failed []failure, away error) {
 	switch {
 	case err == nil || errors.Is(err, postgres.ErrStale):
@@ -156,9 +156,8 @@ func stored(f indexer.Finding, err error) (failed []failure, away error) {
 	return []failure{notStored(f, err)}, nil
 }
 
-// keepBeside stores findings of one repository, none of them large, when its turn
-// comes, in one transaction with all that wait for the same: one by one, a thousand
-// tags on a large index would keep each other apart for minutes.
+// keepBeside stores small findings of one repository together with all others that wait
+// for that repository. One by one, a thousand tags of a large index would take minutes.
 func (k *keeper) keepBeside(ctx context.Context, findings []indexer.Finding) (failed []failure, err error) {
 	repository := findings[0].Task.Repository
 	k.count(repository, 1)
@@ -191,7 +190,7 @@ func (k *keeper) keepBeside(ctx context.Context, findings []indexer.Finding) (fa
 	return failed, nil
 }
 
-// groupBeside returns the group of a repository that was counted.
+// groupBeside returns the group of a repository. The caller has counted the repository.
 func (k *keeper) groupBeside(repository string) *group {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -204,8 +203,8 @@ func (k *keeper) groupBeside(repository string) *group {
 	return k.beside[repository]
 }
 
-// apply stores findings in one transaction that may take as long as the limit says
-// from now on, also when we are stopping.
+// apply stores findings in one transaction, within the limit from now on. It does not end
+// with ctx, so that what was read is stored when the program stops.
 func (k *keeper) apply(ctx context.Context, findings []indexer.Finding, lockWait time.Duration) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), k.limit)
 	defer cancel()
@@ -235,23 +234,23 @@ func (k *keeper) count(repository string, n int) {
 	}
 }
 
-// isApart reports whether something of a repository is being stored by itself, or
-// waits for that: who stores another part of it would wait for its locks.
+// isApart reports whether a finding of the repository is being stored by itself, or waits
+// for that. Storing another finding of the repository would wait for the same locks.
 func (k *keeper) isApart(repository string) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.apart[repository] > 0
 }
 
-// A group stores one batch after the other. What comes while one is being stored
-// is the next.
+// A group stores one batch after the other. Findings that arrive while a batch is being
+// stored form the next batch.
 type group struct {
 	storing sync.Mutex
 	mu      sync.Mutex
 	next    *batch
 }
 
-// A batch is stored by the first of those in it whose turn it is.
+// A batch is stored by the first of its callers that gets the lock.
 type batch struct {
 	findings []indexer.Finding
 	stored   bool

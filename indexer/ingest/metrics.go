@@ -2,7 +2,7 @@ package ingest
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// Metrics count what is heard, read and scanned.
+// Metrics are the metrics of this package.
 type Metrics struct {
 	Events         *prometheus.CounterVec // by action and use
 	EventsRepeated prometheus.Counter
@@ -20,7 +20,7 @@ type Metrics struct {
 	JobSeconds     *prometheus.GaugeVec   // by name
 }
 
-// NewMetrics registers them.
+// NewMetrics returns metrics that are registered with registerer.
 func NewMetrics(registerer prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		Events: prometheus.NewCounterVec(prometheus.CounterOpts{

@@ -14,46 +14,42 @@ import (
 )
 
 const (
-	// maxConfig is the most bytes of an image config that we read: 4 MiB, as
-	// much as of a manifest. A config with 300 kB of labels is the largest that
-	// anybody reported to us.
+	// maxConfig is the maximum size of an image config that is read: 4 MiB, the same as of
+	// a manifest. The largest config reported to us has 300 kB of labels.
 	maxConfig = 4 << 20
-	// tagPatience is how long a tag is given to show what its event announced,
-	// if Workers do not say otherwise. The registry sends the event before it
-	// writes the tag; the tag was there after 8 ms in the median and 86 ms at
-	// most (distribution v3.1.2, 400 pushes).
+	// tagPatience is how long to wait for a tag to show what its event announced, unless
+	// WorkersConfig sets another time: 2 s. The registry sends the event before it writes
+	// the tag: 8 ms before in the median, 86 ms at most (distribution v3.1.2, 400 pushes).
 	tagPatience = 2 * time.Second
-	// tagPlace is for how long a worker's place is held while a tag is waited for: 25
-	// ms. Nine tags of ten are there by then. Who waits longer waits aside, if there
-	// is room, and else leaves it to the second look.
+	// tagPlace is how long a worker keeps its place while it waits for a tag: 25 ms. Nine
+	// tags of ten are there by then. After that it waits aside if there is room, and
+	// otherwise leaves the tag to the second look.
 	tagPlace = 25 * time.Millisecond
-	// configTimeout is how long the config of an image may take to be read: 10 s,
-	// five times the slowest honest answer of 4 MiB (see remote). Then the image is
-	// stored without it: a storage that hangs must not keep it out of the book for
-	// as long as a request may take.
+	// configTimeout limits reading the config of an image: 10 s, five times the slowest
+	// answer of 4 MiB measured (see remote). After that the image is stored without it, so
+	// that a storage that hangs does not delay the image by the full request timeout.
 	configTimeout = 10 * time.Second
 	// firstStep is the first pause while waiting for a tag; each is twice the
 	// one before, up to maxStep.
 	firstStep = 3 * time.Millisecond
 	maxStep   = 200 * time.Millisecond
-	// confirmAfter is when a tag that an event announced is looked at again: the
-	// registry may write it later than we waited, or fail to write it at all.
+	// confirmAfter is the pause before the second look at a tag that an event announced:
+	// the registry may write the tag later than we waited, or fail to write it.
 	confirmAfter = 2 * time.Second
 )
 
-// A reader looks at one reference in the registry.
+// A reader reads one reference from the registry.
 type reader struct {
 	remote   *remote.Client
 	maxMeta  int           // bytes of labels and annotations
-	patience time.Duration // with a tag that does not show yet what was announced
-	config   time.Duration // for the config of an image
+	patience time.Duration // see WorkersConfig.TagPatience
+	config   time.Duration // see WorkersConfig.ConfigTimeout
 	linger   func() bool   // moves aside to wait for a tag; false if too many wait
-	unread   error         // why a config was not read; nil: it was
+	unread   error         // why a config was not read; nil if it was
 }
 
-// read looks at what one task names. An error means that it could not be told
-// what is there, or not all of it if the finding is Unfinished; the same look may
-// tell later.
+// read reads the reference of a task. An error means that the read failed and may succeed
+// later; if the finding is Unfinished, only part of it failed.
 func (r *reader) read(ctx context.Context, t indexer.Task) (indexer.Finding, error) {
 	f := indexer.Finding{Task: t, Outcome: indexer.Found}
 	if t.IsTag() && t.Priority == indexer.PriorityEvent {
@@ -77,7 +73,8 @@ func (r *reader) read(ctx context.Context, t indexer.Task) (indexer.Finding, err
 	return f, err
 }
 
-// readDigest looks whether a manifest is there, and reads it if it is new.
+// readDigest reads a manifest by digest. If the book has it, it only checks that the
+// registry has it too.
 func (r *reader) readDigest(ctx context.Context, f *indexer.Finding) error {
 	if f.Task.Known {
 		return r.remote.Exists(ctx, f.Task.Repository, f.Task.Digest())
@@ -85,13 +82,12 @@ func (r *reader) readDigest(ctx context.Context, f *indexer.Finding) error {
 	return r.readManifest(ctx, f, f.Task.Digest())
 }
 
-// readAnnounced reads the manifest that an event announced by its digest, at
-// once, and then waits for the tag to show it.
+// readAnnounced reads the manifest that an event announced, by its digest, and then waits
+// for the tag to show it.
 //
-// One that is not there is not waited for: the registry writes the manifest before
-// it sends the event (distribution v3.1.2: 400 of 400 were readable), so that it is
-// deleted already, or the event is forged. Where a storage shows it later after all,
-// the second look finds it.
+// It does not wait for a missing manifest: the registry writes the manifest before it sends
+// the event (400 of 400 were readable, distribution v3.1.2), so the manifest was deleted or
+// the event is forged. If a storage shows it later, the second look finds it.
 func (r *reader) readAnnounced(ctx context.Context, f *indexer.Finding) error {
 	if !f.Task.Known {
 		err := r.readManifest(ctx, f, f.Task.Hint)
@@ -113,13 +109,12 @@ func (r *reader) readAnnounced(ctx context.Context, f *indexer.Finding) error {
 	return r.readTag(ctx, f, f.Task.TagDigest)
 }
 
-// await asks in short steps what the tag shows, until it is what was announced, or
-// the patience is over, or too many others wait for tags. It returns what the tag
-// shows in the end.
+// await polls a tag until it shows what was announced, the patience is over or too many
+// other reads wait for tags. It returns what the tag shows last.
 func (r *reader) await(ctx context.Context, t indexer.Task) (shown digest.Digest, err error) {
 	step, begin := firstStep, time.Now()
-	// Counted from when we were told: a batch of tags that have all moved on is
-	// waited for once, not once for each.
+	// The patience begins with the event, so that a batch of tags that have all moved on
+	// is waited for once and not once for each tag.
 	for deadline := t.HintedAt.Add(r.patience); ; step = min(2*step, maxStep) {
 		shown, err = r.remote.Shows(ctx, t.Repository, t.Reference, t.Hint)
 		if err == nil && shown == t.Hint || err != nil && !errors.Is(err, indexer.ErrNotFound) {
@@ -137,7 +132,7 @@ func (r *reader) await(ctx context.Context, t indexer.Task) (shown digest.Digest
 	}
 }
 
-// readTag reads what a tag shows, if that is not the digest known already.
+// readTag reads the manifest that a tag shows, unless that is the known digest.
 func (r *reader) readTag(ctx context.Context, f *indexer.Finding, known digest.Digest) error {
 	if known != "" && !f.Task.Known && f.Task.Hint == "" {
 		known = "" // the book has the manifest with problems: read it again
@@ -157,8 +152,8 @@ func (r *reader) readTag(ctx context.Context, f *indexer.Finding, known digest.D
 	return r.take(ctx, f, body, desc)
 }
 
-// readManifest reads a manifest by its digest. One that has other bytes than its
-// digest says is taken as there, and as unreadable.
+// readManifest reads a manifest by its digest. If its bytes do not match the digest, the
+// manifest is recorded with a problem and without content.
 func (r *reader) readManifest(ctx context.Context, f *indexer.Finding, d digest.Digest) error {
 	body, desc, err := r.remote.Manifest(ctx, f.Task.Repository, d.String())
 	if errors.Is(err, indexer.ErrInvalid) {
@@ -173,14 +168,14 @@ func (r *reader) readManifest(ctx context.Context, f *indexer.Finding, d digest.
 	return r.take(ctx, f, body, desc)
 }
 
-// broken records a tag that the registry has and cannot show as it should.
+// broken records a tag that the registry lists but cannot serve correctly.
 func (r *reader) broken(f *indexer.Finding, err error) error {
 	f.Outcome, f.Problem = indexer.Broken, reason(err)
 	return nil
 }
 
-// take parses a manifest, reads the config of an image, and asks for the
-// manifests that an index lists.
+// take parses a manifest, reads the config of an image and adds tasks for the manifests
+// that an index lists.
 func (r *reader) take(ctx context.Context, f *indexer.Finding, body []byte, desc ocispec.Descriptor) error {
 	for _, m := range f.Manifests {
 		if m.Digest == desc.Digest {
@@ -198,8 +193,8 @@ func (r *reader) take(ctx context.Context, f *indexer.Finding, body []byte, desc
 			return err // we are stopping
 		}
 		if err != nil {
-			// The rest is stored meanwhile: a storage that does not answer for one blob
-			// must not keep the image out of the book.
+			// The rest is stored: a storage that does not serve one blob must not keep the
+			// image out of the book.
 			m.Problems = append(m.Problems, "the config was not read: "+reason(err))
 			r.unread = err
 		}
@@ -213,8 +208,8 @@ func (r *reader) take(ctx context.Context, f *indexer.Finding, body []byte, desc
 	return nil
 }
 
-// readConfig reads the config of an image. One that is missing, too large or not
-// what its digest says is a problem of the image, which is stored without it.
+// readConfig reads the config of an image. A config that is missing, too large or does not
+// match its digest is recorded as a problem of the image.
 func (r *reader) readConfig(ctx context.Context, m *indexer.Manifest) error {
 	if m.Config.Size > maxConfig {
 		m.Problems = append(m.Problems, fmt.Sprintf("the config is %d bytes, more than the %d that we read", m.Config.Size, maxConfig))

@@ -10,39 +10,38 @@ import (
 )
 
 const (
-	// eventPlace and scanPlace are how long the read of what an event, or a scan, asked
-	// for may hold a worker's place: 250 ms and 2 s. The registry answers in 10 ms, and
-	// a tag is there 86 ms after its event at most. Scans hold theirs for longer: they
-	// must not ask much more of a slow registry than scan.parallelism says.
+	// eventPlace and scanPlace are how long a read for an event, or a scan, may hold a
+	// worker's place: 250 ms and 2 s. The registry answers in 10 ms, and a tag is there at
+	// most 86 ms after its event. Reads for scans hold their places longer, so that a
+	// slow registry gets few more requests at a time than scan.parallelism.
 	eventPlace = 250 * time.Millisecond
 	scanPlace  = 2 * time.Second
-	// asideOfEvents and asideOfScans are how many reads, for each place, may go on
-	// without one: 32 and 1. With eight workers that is 256 connections to a
-	// registry that does not answer, and some 10 MB.
+	// asideOfEvents and asideOfScans are how many reads, for each place, may go on without
+	// a place: 32 and 1. With eight workers that is 256 connections to a registry that
+	// does not answer, and about 10 MB.
 	asideOfEvents = 32
 	asideOfScans  = 1
-	// asideOfOne is how many of them may be of one repository: 16. While as many are,
-	// no other of it is begun, so that hundreds of references that hang cost the
-	// places of workers sixteen times, and not each. Those that wait for a tag do not
-	// count.
+	// asideOfOne limits them for one repository: 16. While there are as many, no other read
+	// of the repository begins, so hundreds of references that hang block a place at most
+	// sixteen times. Reads that wait for a tag do not count.
 	asideOfOne = 16
-	// lingering is how many reads, for each place, may wait aside for a tag: 4. With
-	// eight workers that is 32, and some 160 requests a second. A registry that writes
-	// tags 300 ms after their events is followed for 100 pushes a second.
+	// lingering is how many reads, for each place, may wait aside for a tag: 4. With eight
+	// workers that is 32 reads and about 160 requests a second, enough for 100 pushes a
+	// second to a registry that writes tags 300 ms after their events.
 	lingering = 4
 )
 
-// A room has places for workers. Who waits long for an answer steps aside and
-// leaves the place to another, so that references that the registry does not
-// answer for keep no other from being read. If there is no room aside either, the
-// read is broken off, and what failed before is not tried until there is.
+// A room limits concurrent reads. It has places for workers; a worker whose read takes long
+// steps aside and frees its place, so that references that hang keep no others from being
+// read. The number of reads aside is limited too: if the limit is reached the read is
+// cancelled, and no task that failed before is tried until there is room.
 type room struct {
-	places chan struct{} // a token for each worker that holds one
-	aside  chan struct{} // a token for each that stepped aside
-	tags   chan struct{} // a token for each of them that waits for a tag
+	places chan struct{} // a token for each worker that holds a place
+	aside  chan struct{} // a token for each worker that stepped aside
+	tags   chan struct{} // a token for each of the latter that waits for a tag
 
 	mu   sync.Mutex
-	slow map[string]int // repositories of those aside, with how many there are
+	slow map[string]int // number of reads aside, by repository
 }
 
 func newRoom(places, aside int) *room {
@@ -52,21 +51,21 @@ func newRoom(places, aside int) *room {
 	}
 }
 
-// workers is how many of them the room needs.
+// workers returns the number of workers that can use the room at the same time.
 func (r *room) workers() int { return cap(r.places) + cap(r.aside) }
 
-// full reports whether nobody else can step aside.
+// full reports whether no other worker can step aside.
 func (r *room) full() bool { return len(r.aside) == cap(r.aside) }
 
-// crowdedBy reports whether as many reads of a repository are aside as may be.
+// crowdedBy reports whether asideOfOne reads of a repository are aside.
 func (r *room) crowdedBy(repository string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.slow[repository] >= asideOfOne
 }
 
-// count notes that one more read of a repository is aside, unless as many are as
-// may be.
+// count adds a read of a repository to those aside. It returns false, and adds none, if
+// there are asideOfOne already. The empty repository has no such limit.
 func (r *room) count(repository string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -77,7 +76,7 @@ func (r *room) count(repository string) bool {
 	return true
 }
 
-// uncount notes that one is less.
+// uncount undoes count.
 func (r *room) uncount(repository string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -102,13 +101,12 @@ type seat struct {
 	mu         sync.Mutex
 	placed     bool
 	aside, tag bool          // tokens that are held
-	repository string        // whose read is aside
-	reading    chan struct{} // a token of it is held; nil: none
+	repository string        // of the read that is aside
+	reading    chan struct{} // where a token is held; nil if none is
 }
 
-// stepAside gives up the place for the read of a repository and reports true, or
-// reports false if there is no room aside. The empty repository has as much room as
-// there is.
+// stepAside frees the place during the read of a repository and returns true. It returns
+// false if there is no room aside.
 func (s *seat) stepAside(repository string) bool {
 	if !s.room.count(repository) {
 		return false
@@ -126,8 +124,8 @@ func (s *seat) stepAside(repository string) bool {
 	return true
 }
 
-// holdTag takes a token of those that wait for tags, and reports whether there is
-// one.
+// holdTag takes one of the tokens for reads that wait for a tag, and reports whether the
+// seat holds one.
 func (s *seat) holdTag() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -142,7 +140,7 @@ func (s *seat) holdTag() bool {
 	return s.tag
 }
 
-// letTagGo gives up what holdTag took.
+// letTagGo returns the token that holdTag took.
 func (s *seat) letTagGo() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -152,7 +150,7 @@ func (s *seat) letTagGo() {
 	}
 }
 
-// beginReading waits for room in reading, which is left with the seat.
+// beginReading waits for a token of reading. endReading or leave returns it.
 func (s *seat) beginReading(reading chan struct{}) {
 	reading <- struct{}{}
 	s.mu.Lock()
@@ -160,7 +158,7 @@ func (s *seat) beginReading(reading chan struct{}) {
 	s.mu.Unlock()
 }
 
-// endReading gives up what beginReading waited for.
+// endReading returns the token that beginReading took, if any.
 func (s *seat) endReading() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -170,7 +168,7 @@ func (s *seat) endReading() {
 	}
 }
 
-// leave gives up whatever is held. It may be called more than once.
+// leave returns everything that the seat holds. It may be called more than once.
 func (s *seat) leave() {
 	s.endReading()
 	s.mu.Lock()
@@ -186,16 +184,16 @@ func (s *seat) leave() {
 	}
 }
 
-// errCrowded is the end of a read that took long while too many others did.
+// errCrowded is the error of a read that took long while too many others did.
 var errCrowded = &indexer.Fault{
 	Reason: "the registry does not answer, and many other references wait for it: this one is read when fewer do",
 	Err:    errors.New("no answer yet, and many other references wait for one"),
 }
 
-// whileSeated runs f, a read of a repository. When that takes longer than hold, the
-// seat is moved aside and left is called; if there is no room aside, the context of f
-// ends and the error is errCrowded. f may ask to linger before, to wait for a tag,
-// and should not if that reports false. It reports whether the seat was left.
+// whileSeated runs f, a read of a repository. If f takes longer than hold, the seat moves
+// aside and left is called; if there is no room aside, the context of f ends and the error
+// is errCrowded. To wait for a tag, f calls linger to move aside earlier, and does not wait
+// if that returns false. long reports whether the place was left.
 func (s *seat) whileSeated(ctx context.Context, repository string, hold time.Duration, f func(ctx context.Context, linger func() bool) error, left func()) (long bool, err error) {
 	if s.room.crowdedBy(repository) {
 		return false, errCrowded

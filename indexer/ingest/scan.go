@@ -17,22 +17,22 @@ import (
 )
 
 const (
-	// progressEvery is how often a scan records how far it has come, and tells.
+	// progressEvery is how often a scan records and logs its progress.
 	progressEvery = time.Second
-	// namesPage is how many names of the book are read at once.
+	// namesPage is how many repository names are read from the book at once.
 	namesPage = 1000
-	// maxRepositoryErrors ends a scan whose registry fails in every repository:
-	// 100 in a row.
+	// maxRepositoryErrors is the number of consecutive repositories with an error that
+	// ends a scan: 100.
 	maxRepositoryErrors = 100
-	// maxAway ends a scan whose registry, or database, does not answer for 5
-	// repositories in a row: it is away. Fewer may be about those repositories: a
-	// registry that panics drops the connection.
+	// maxAway is the number of consecutive repositories without an answer that ends a
+	// scan: 5. Fewer may be due to those repositories, since a registry that panics drops
+	// the connection.
 	maxAway = 5
 )
 
-// A Scanner looks at every tag of the registry and asks for those that differ
-// from the book to be read. It deletes nothing: what it does not find is asked
-// for by name, and goes when the registry answers that it is not there.
+// A Scanner compares every tag of the registry with the book and adds a task for each
+// difference. It deletes nothing: what it does not find gets a task too, and is deleted when
+// the registry answers 404 for it.
 type Scanner struct{ config ScannerConfig }
 
 // A ScannerConfig holds the settings of a Scanner. All fields are required.
@@ -94,8 +94,8 @@ func (r *scanRun) do(ctx context.Context) error {
 // A scanRun is one scan under way.
 type scanRun struct {
 	ScannerConfig
-	seen map[string]bool // repositories looked at since this process took the scan on
-	from string          // the last that was looked at before; "" if the scan is new
+	seen map[string]bool // repositories compared since this process took over the scan
+	from string          // the cursor at that time; "" if the scan is new
 
 	mu       sync.Mutex
 	scan     indexer.Scan
@@ -118,12 +118,12 @@ func (c counts) addTo(s *indexer.Scan) {
 	s.Errors += c.errors
 }
 
-// listAhead is how many names the listing may be ahead of the looking, so that
-// it can be told how much is left: 100,000 names are a few megabytes.
+// listAhead is how many names may be listed before they are compared, so that the
+// remaining work is known: 100,000 names are a few megabytes.
 const listAhead = 100_000
 
-// all looks at what the catalogue lists, then at what only the book has: a
-// repository missing from the catalogue is asked for by itself before it goes.
+// all compares the repositories of the catalogue, then those that only the book has: a
+// repository missing from the catalogue is requested by name before it is deleted.
 func (r *scanRun) all(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -160,15 +160,13 @@ func (r *scanRun) all(ctx context.Context) error {
 	return r.forgotten(ctx)
 }
 
-// A chunk is repositories that are about to be looked at, and what the book holds
-// of them.
+// A chunk is a list of repositories to compare, with what the book has of each.
 type chunk struct {
 	names   []string
 	shelves []postgres.Shelf
 }
 
-// prepare asks the database about the next repositories while others are being
-// looked at.
+// prepare reads the next repositories from the database while others are compared.
 func (r *scanRun) prepare(ctx context.Context, names <-chan string, chunks chan<- chunk) error {
 	for name := range names {
 		c, err := r.chunk(ctx, take(name, names))
@@ -180,7 +178,7 @@ func (r *scanRun) prepare(ctx context.Context, names <-chan string, chunks chan<
 	return nil
 }
 
-// chunk leaves out what was looked at already.
+// chunk returns the named repositories, without those already seen.
 func (r *scanRun) chunk(ctx context.Context, names []string) (c chunk, err error) {
 	for _, name := range names {
 		if !r.seen[name] && indexer.IsRepository(name) {
@@ -194,11 +192,11 @@ func (r *scanRun) chunk(ctx context.Context, names []string) (c chunk, err error
 	return c, err
 }
 
-// shelvesAtOnce is how many repositories the database is asked about at once:
-// one at a time, a scan that finds nothing spent a third of its time on asking.
+// shelvesAtOnce is how many repositories one query reads from the database: 32. With one
+// query for each, a scan without differences spent a third of its time on them.
 const shelvesAtOnce = 32
 
-// take gives a name and those that are waiting behind it.
+// take returns a name and up to shelvesAtOnce-1 further names that are available.
 func take(name string, names <-chan string) []string {
 	taken := []string{name}
 	for len(taken) < shelvesAtOnce {
@@ -215,7 +213,7 @@ func take(name string, names <-chan string) []string {
 	return taken
 }
 
-// list names the repositories of the catalogue that come after the cursor.
+// list sends the repositories of the catalogue after the cursor to names.
 func (r *scanRun) list(ctx context.Context, names chan<- string) error {
 	for name, err := range r.Remote.Repositories(ctx, r.cursor) {
 		if err != nil {
@@ -233,7 +231,7 @@ func (r *scanRun) list(ctx context.Context, names chan<- string) error {
 	return nil
 }
 
-// begin looks at repositories, each as soon as there is room.
+// begin starts the comparison of repositories, within the parallelism.
 func (r *scanRun) begin(ctx context.Context, group *errgroup.Group, c chunk, inOrder bool) {
 	for i, name := range c.names {
 		if inOrder {
@@ -245,7 +243,7 @@ func (r *scanRun) begin(ctx context.Context, group *errgroup.Group, c chunk, inO
 	}
 }
 
-// forgotten looks at the repositories of the book that the catalogue did not list.
+// forgotten compares the repositories of the book that the catalogue did not list.
 func (r *scanRun) forgotten(ctx context.Context) error {
 	if err := r.listBefore(ctx); err != nil {
 		return err
@@ -272,8 +270,8 @@ func (r *scanRun) forgotten(ctx context.Context) error {
 	}
 }
 
-// listBefore lists what the catalogue has up to where this process took the scan
-// on: whoever had it before looked at those, and counted them.
+// listBefore marks as seen the repositories of the catalogue up to the cursor at which this
+// process took over the scan: the process before has compared and counted them.
 func (r *scanRun) listBefore(ctx context.Context) error {
 	if r.from == "" {
 		return nil
@@ -290,9 +288,9 @@ func (r *scanRun) listBefore(ctx context.Context) error {
 	return nil
 }
 
-// repository looks at one repository. One that cannot be looked at is counted,
-// and hides no other; a database that is away, or a registry, ends the scan,
-// which goes on before the first repository for which it did not answer.
+// repository compares one repository. An error is counted and does not end the scan unless
+// the database or the registry is unavailable; the scan then continues later from the first
+// repository without an answer.
 func (r *scanRun) repository(ctx context.Context, name string, shelf postgres.Shelf) error {
 	tags, asks, err := r.compare(ctx, name, shelf)
 	if err == nil && len(asks) > 0 {
@@ -317,7 +315,7 @@ func (r *scanRun) repository(ctx context.Context, name string, shelf postgres.Sh
 			if r.away >= maxAway {
 				return err
 			}
-			return nil // not advanced: whoever takes the scan on looks again
+			return nil // not advanced: the process that continues the scan tries again
 		}
 	default:
 		r.inARow = 0
@@ -332,8 +330,8 @@ func (r *scanRun) repository(ctx context.Context, name string, shelf postgres.Sh
 	return nil
 }
 
-// advance moves the cursor over the repositories that are finished, up to the
-// first that is not: where a scan goes on, nothing before may be missing.
+// advance moves the cursor to the last repository before the first unfinished one, so that
+// a scan that continues from it misses nothing.
 func (r *scanRun) advance(name string, c counts) {
 	r.finished[name] = c
 	for len(r.order) > 0 {
@@ -349,10 +347,9 @@ func (r *scanRun) advance(name string, c counts) {
 	}
 }
 
-// compare asks the registry for each tag of a repository whether it still shows
-// what the book has, and gives those that may not: new, moved, gone and broken
-// ones. So it does with the manifests that no tag shows, and with those that
-// indexes list and the book lacks. Those that were given up are tried again.
+// compare returns the number of tags of a repository, and a task for each reference that may
+// differ from the book: tags that are new, moved, gone or broken, untagged manifests that
+// are gone, manifests that an index lists and the book lacks, and all given-up tasks.
 func (r *scanRun) compare(ctx context.Context, name string, shelf postgres.Shelf) (tags int, asks []indexer.Ask, err error) {
 	listed, err := r.Remote.Tags(ctx, name)
 	if err != nil && !errors.Is(err, indexer.ErrNotFound) { // 404: no tag was ever pushed, or all is gone
@@ -401,8 +398,8 @@ func (r *scanRun) compare(ctx context.Context, name string, shelf postgres.Shelf
 	return len(listed), asks, nil
 }
 
-// same reports whether a tag shows the digest that the book has. A tag that the
-// registry cannot show differs: whoever reads it will find out why.
+// same reports whether a tag shows the digest that the book has. It returns false for a tag
+// that the registry cannot serve: the worker that reads it records why.
 func (r *scanRun) same(ctx context.Context, repository, tag string, known digest.Digest) (bool, error) {
 	if known == "" {
 		return false, nil
@@ -414,7 +411,7 @@ func (r *scanRun) same(ctx context.Context, repository, tag string, known digest
 	return err == nil && shown == known, nil
 }
 
-// gone reports whether the registry no longer has a manifest, or cannot say.
+// gone reports whether the registry answers for a manifest with 404 or another error.
 func (r *scanRun) gone(ctx context.Context, repository string, d digest.Digest) (bool, error) {
 	err := r.Remote.Exists(ctx, repository, d)
 	if errors.Is(err, indexer.ErrUnavailable) || ctx.Err() != nil {
@@ -423,7 +420,7 @@ func (r *scanRun) gone(ctx context.Context, repository string, d digest.Digest) 
 	return err != nil, nil
 }
 
-// report records and tells how far the scan has come, until its context ends.
+// report records and logs the progress of the scan until its context ends.
 func (r *scanRun) report(ctx context.Context) {
 	ticker := time.NewTicker(progressEvery)
 	defer ticker.Stop()
@@ -432,8 +429,8 @@ func (r *scanRun) report(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-			// Not cut off with the scan: the server may carry out a statement after
-			// its client has gone, and undo the last record of all.
+			// Not cancelled with the scan: the server may still run a cancelled statement,
+			// after the final record, and overwrite it.
 			if err := r.save(context.WithoutCancel(ctx)); err != nil && ctx.Err() == nil {
 				r.Log.WarnContext(ctx, "scan progress not recorded", "error", err)
 			}
@@ -458,7 +455,7 @@ func (r *scanRun) tell(scan indexer.Scan) {
 		"changed", scan.Changed, "errors", scan.Errors, "per_second", int(rate), "left", left.Round(time.Second))
 }
 
-// show tells metrics and log how far a scan has come.
+// show sets the metrics of a scan and logs its progress.
 func (r *scanRun) show(scan indexer.Scan) {
 	for what, n := range map[string]int{"repositories": scan.Repositories, "tags": scan.Tags, "changed": scan.Changed, "errors": scan.Errors} {
 		r.Metrics.ScanLooked.WithLabelValues(what).Set(float64(n))
@@ -466,11 +463,11 @@ func (r *scanRun) show(scan indexer.Scan) {
 	r.tell(scan)
 }
 
-// saveTimeout bounds the last record of a scan that ends early.
+// saveTimeout limits one record of the progress: 5 s.
 const saveTimeout = 5 * time.Second
 
-// interrupt saves how far the scan has come, and why it comes no further if that
-// is not that the program ends.
+// interrupt records the progress of a scan that failed, and the reason unless the context
+// has ended.
 func (r *scanRun) interrupt(ctx context.Context, why error) error {
 	whole := context.WithoutCancel(ctx)
 	if err := r.save(whole); err != nil || ctx.Err() != nil {

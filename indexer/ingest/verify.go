@@ -16,11 +16,10 @@ import (
 	"github.com/portbook/portbook/indexer/remote"
 )
 
-// Verify compares the book with the registry, tag for tag and digest for digest,
-// and what the book derives of its manifests and tags (see Store.Differences) with
-// what that should be. It writes a line for each difference, sorted by repository,
-// and returns how many there are. It changes nothing. While somebody pushes it finds differences that
-// are only on their way.
+// Verify compares the tags and digests of the book with the registry, and derived rows with
+// the manifests and tags that they are derived from (see Store.Differences). It writes a
+// line for each difference, sorted by repository, and returns their number. It changes
+// nothing. During pushes it also finds differences that are about to be read.
 func Verify(ctx context.Context, store *postgres.Store, client *remote.Client, parallelism int, out io.Writer) (differences int, err error) {
 	v := &verification{store: store, remote: client, found: map[string][]string{}}
 	group, ctx := errgroup.WithContext(ctx)

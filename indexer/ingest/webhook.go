@@ -23,22 +23,22 @@ import (
 )
 
 const (
-	// maxEnvelope is the most bytes of a notification: 8 MiB. The registry sends
-	// one event at a time, 750 to 1,850 bytes; a manifest at its limit of 4 MiB
-	// is repeated in the event as references, of about the same size.
+	// maxEnvelope is the maximum size of a notification: 8 MiB. The registry sends one event
+	// at a time, usually of 750 to 1,850 bytes. An event also lists the references of the
+	// manifest, which for a manifest of 4 MiB, the maximum, take about 4 MiB.
 	maxEnvelope = 8 << 20
-	// maxEvents is the most events of one envelope: they become one transaction.
+	// maxEvents is the maximum number of events of one envelope, stored in one transaction.
 	maxEvents = 10_000
 	// receiveTimeout bounds the reading of a notification if the Receiver does
 	// not say otherwise. The registry itself gives up after a second or so.
 	receiveTimeout = 10 * time.Second
-	// maxID bounds an event's id, which the registry makes as a UUID of 36.
+	// maxID is the maximum length of an event's id; the registry uses UUIDs of 36 bytes.
 	maxID = 128
 )
 
-// A Receiver takes the registry's notifications. It answers only when what they
-// ask for is stored, since the registry forgets what was answered, and asks for
-// nothing more: whoever is slow here holds up the registry's queue.
+// A Receiver is the handler of the registry's notifications. It answers when the events are
+// stored, since the registry forgets an answered event, and does nothing else before: a slow
+// answer delays the registry's queue.
 type Receiver struct{ config ReceiverConfig }
 
 // A ReceiverConfig holds the settings of a Receiver. Receive, Wake, Log and Metrics are
@@ -58,10 +58,10 @@ func NewReceiver(c ReceiverConfig) *Receiver {
 	return &Receiver{c}
 }
 
-// ServeHTTP answers 200 to whatever can be stored or will never be of use, since
-// the registry repeats everything else for ever and sends nothing until it is
-// taken: 401 without the token, 413 and 400 for what is no envelope, 503 while
-// the database is away.
+// ServeHTTP answers 200 if the events are stored or can never be used: the registry repeats
+// any other event for ever, and sends no other until it is accepted. It answers 401 without
+// the token, 413 or 400 if the body is no envelope, and 503 while the database is
+// unavailable.
 func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	control := http.NewResponseController(w)
 	_ = control.SetReadDeadline(time.Now().Add(r.config.Timeout)) // a writer without deadlines is a test's
@@ -105,8 +105,7 @@ func (r *Receiver) store(w http.ResponseWriter, req *http.Request, e envelope) {
 	w.WriteHeader(http.StatusOK)
 }
 
-// usefulOf gives the events that can be used, and logs one line if there are
-// some that should be of use and are not.
+// usefulOf returns the events that can be used, and logs one line if any are invalid.
 func (r *Receiver) usefulOf(ctx context.Context, all []rawEvent) []indexer.Event {
 	var events []indexer.Event
 	var wrong []rawEvent
@@ -127,8 +126,8 @@ func (r *Receiver) usefulOf(ctx context.Context, all []rawEvent) []indexer.Event
 	return events
 }
 
-// authorized compares digests, so that the time it takes tells neither the
-// token's bytes nor its length.
+// authorized reports whether the request has the token. It compares hashes, so that its
+// duration depends on neither the bytes nor the length of the token.
 func (r *Receiver) authorized(req *http.Request) bool {
 	if r.config.Token == "" {
 		return true
@@ -138,7 +137,7 @@ func (r *Receiver) authorized(req *http.Request) bool {
 	return subtle.ConstantTimeCompare(got[:], want[:]) == 1 && strings.EqualFold(scheme, "Bearer")
 }
 
-// refuse answers and logs one line; the body is not read further.
+// refuse answers with an error, logs one line and closes the connection.
 func (r *Receiver) refuse(w http.ResponseWriter, req *http.Request, status int, reason string) {
 	r.config.Metrics.EventsRefused.Inc()
 	r.config.Log.WarnContext(req.Context(), "events refused", "status", status, "reason", reason, "sender", req.RemoteAddr)
@@ -155,9 +154,9 @@ type envelope struct {
 	Events rawEvents `json:"events"`
 }
 
-// rawEvents are read one by one: their number is bounded before they take
-// memory (8 MiB of "{}," would be 0.5 GB), and one with a field of another type
-// than ours spoils no other.
+// rawEvents are decoded one by one: the limit on their number applies before they take
+// memory (8 MiB of "{}," would be 0.5 GB), and an event with a field of the wrong type does
+// not affect the others.
 type rawEvents []rawEvent
 
 func (all *rawEvents) UnmarshalJSON(body []byte) error {
@@ -185,7 +184,7 @@ func (all *rawEvents) UnmarshalJSON(body []byte) error {
 }
 
 type rawEvent struct {
-	odd       bool   // a field of it has another type
+	odd       bool   // a field has the wrong type
 	ID        string `json:"id"`
 	Timestamp string `json:"timestamp"`
 	Action    string `json:"action"`
@@ -213,7 +212,8 @@ const (
 	invalid = "invalid" // names nothing that a registry can hold
 )
 
-// eventOf gives what we use of an event, and whether it is of use.
+// eventOf returns the fields of an event that are used, and whether it is useful, ignored
+// or invalid.
 func eventOf(raw rawEvent) (indexer.Event, string) {
 	var e indexer.Event
 	if raw.odd {
@@ -240,9 +240,8 @@ func eventOf(raw rawEvent) (indexer.Event, string) {
 	}, useful
 }
 
-// isBlob reports whether a push is one of a blob, which the registry tells only
-// by the media type. A deletion has none; there it is the digest that is looked
-// up.
+// isBlob reports whether an event is the push of a blob. Only the media type tells; the
+// event of a deletion has none, so there the digest is looked up.
 func isBlob(raw rawEvent) bool {
 	if raw.Action != "push" {
 		return false
@@ -254,7 +253,7 @@ func isBlob(raw rawEvent) bool {
 	return raw.Target.Tag == ""
 }
 
-// actionLabel keeps strangers from making metrics.
+// actionLabel limits the values of the label action, which the sender chooses.
 func actionLabel(action string) string {
 	switch action {
 	case "push", "pull", "delete", "mount":

@@ -17,41 +17,39 @@ import (
 )
 
 const (
-	// lease is how long a worker that shows no sign of life has its tasks alone:
-	// 10 s, after which what a killed process had claimed is read by another. A
-	// worker at work renews it every third of that. One that was stopped for
-	// longer and goes on cannot store what it read: see postgres.ErrStale.
+	// lease is how long a claim lasts without renewal: 10 s. Workers renew it every third
+	// of that, so the tasks of a killed process are read by another one after at most 10
+	// s. A worker that has lost its lease cannot store its result: see postgres.ErrStale.
 	lease = 10 * time.Second
-	// scanBatch is how many tasks of a scan one worker takes at once. They are
-	// read one after the other and stored in one transaction, whose cost they
-	// share; 64 keep it under a second.
+	// scanBatch is how many tasks of a scan one worker claims at once. They are read one
+	// after the other and stored in one transaction, which takes less than a second
+	// for 64.
 	scanBatch = 64
-	// eventBatch is 1: who pushed is waiting.
+	// eventBatch is 1: somebody waits for the result of a push.
 	eventBatch = 1
-	// eventsTogether is how many tasks of events a worker of scans, who takes those
-	// too, reads before it stores them: 8. Who pushed is waiting.
+	// eventsTogether is how many tasks of events a worker that reads everything reads
+	// before it stores them: 8. Somebody waits for the result of each.
 	eventsTogether = 8
-	// pollEvents and pollScans are how often one idle worker looks for tasks that no
-	// one woke it for: those of a process that died, retries, second looks, and a task
-	// whose row another transaction had locked when it was claimed. One worker looks for
-	// all of them: a score of workers, each with a pause of its own, would keep a score
-	// of connections open.
+	// pollEvents and pollScans are how often one idle worker looks for tasks without
+	// being woken: tasks of a process that died, retries, second looks, and tasks whose
+	// row was locked when they were due. One worker looks for all, since twenty workers
+	// with timers of their own would keep twenty connections open.
 	pollEvents = 100 * time.Millisecond
 	pollScans  = time.Second
-	// maxAttempts is after how many failed reads we give up on a reference: 6,
-	// over half a minute. The next scan or event begins anew.
+	// maxAttempts is the number of failed reads after which a reference is given up: 6,
+	// over half a minute. The next scan or event tries again.
 	maxAttempts = 6
 	// firstRetry is the pause after the first failure; each is twice the one
 	// before, up to maxRetry.
 	firstRetry = time.Second
 	maxRetry   = 30 * time.Second
-	// awayRetryMost is the longest pause while the registry answers nothing: 8 s. It
-	// grows with the time for which it has been away.
+	// awayRetryMost is the longest pause while the registry is unavailable: 8 s. The pause
+	// grows with the time for which it has been.
 	awayRetryMost = 8 * time.Second
-	// crowdedRetry is the pause after a read that was broken off because too many
-	// others were waiting for an answer: 4 s.
+	// crowdedRetry is the pause after a read that was cancelled because too many others
+	// were waiting for an answer: 4 s.
 	crowdedRetry = 4 * time.Second
-	// settleTimeout is how long it may take to record what became of failed tasks.
+	// settleTimeout limits recording the results of failed tasks.
 	settleTimeout = 10 * time.Second
 )
 
@@ -105,13 +103,12 @@ func NewWorkers(c WorkersConfig) *Workers {
 // as many again, so that some can read while others store.
 func scannersFor(reads int) int { return (3*reads + 1) / 2 }
 
-// Wake tells the workers that an event has brought something new. It never
-// blocks.
+// Wake tells the workers that an event has added tasks. It never blocks.
 func (w *Workers) Wake() {
 	wake(w.events, news)
 }
 
-// WakeForScan tells them that a scan has.
+// WakeForScan tells the workers that a scan has added tasks. It never blocks.
 func (w *Workers) WakeForScan() {
 	wake(w.scans, news)
 }
@@ -121,25 +118,25 @@ type alarm int
 
 const (
 	news alarm = iota // there is a task
-	// look says only that it is time to look. Whoever finds a task then wakes the next
-	// worker in the same way, since there may be more.
+	// look says only that it is time to look. A worker that finds a task then wakes the
+	// next one with look, since there may be more.
 	look
 )
 
 func wake(sleepers chan alarm, a alarm) {
 	select {
 	case sleepers <- a:
-	default: // all that sleep have been woken already
+	default: // all sleeping workers have been woken
 	}
 }
 
-// Run works until the context ends, then finishes what it has claimed.
+// Run reads tasks until the context ends, then finishes the tasks it has claimed.
 func (w *Workers) Run(ctx context.Context) error {
 	var group errgroup.Group
 	start := func(least indexer.Priority, batch int, sleepers chan alarm, poll time.Duration) {
 		room := w.rooms[least]
 		for n := range room.workers() {
-			rested := n == 0 || n >= cap(room.places) // one looks, and whoever gets a place later
+			rested := n == 0 || n >= cap(room.places) // one looks at once; those without a place look when they get one
 			group.Go(func() error { return w.loop(ctx, least, batch, sleepers, rested) })
 		}
 		group.Go(func() error { return pollFor(ctx, sleepers, poll) })
@@ -167,9 +164,9 @@ func pollFor(ctx context.Context, sleepers chan alarm, poll time.Duration) error
 	}
 }
 
-// loop works while it has a place, and rests until it is woken. It begins with a
-// rest unless it has rested. A database that is away is waited for; only the first
-// of several failures in a row is logged.
+// loop is one worker: it enters the room, reads tasks while it finds any and sleeps until
+// it is woken. Unless rested is true, it sleeps first. If the database is unavailable it
+// goes on trying, and logs only the first of several failures in a row.
 func (w *Workers) loop(ctx context.Context, least indexer.Priority, batch int, sleepers chan alarm, rested bool) error {
 	failing, woken := false, look
 	for ctx.Err() == nil {
@@ -218,10 +215,9 @@ func (w *Workers) Step(ctx context.Context, least indexer.Priority, n int) (int,
 	return n, err
 }
 
-// step is Step with a seat, which it gives up if it takes long. What failed before
-// is not claimed while as many wait for an answer as may: it would most likely wait
-// too. claimed is called if there are tasks. It reports also whether the registry is
-// away.
+// step is Step with a seat, which it leaves if a read takes long. It calls claimed if it
+// has claimed tasks, and reports whether the registry is unavailable. While the room is
+// full it claims no task that failed before: it would probably hang again.
 func (w *Workers) step(ctx context.Context, s *seat, least indexer.Priority, n int, claimed func()) (count int, away bool, err error) {
 	claim := w.config.Store.Claim
 	if s.room.full() {
@@ -245,8 +241,8 @@ func (w *Workers) step(ctx context.Context, s *seat, least indexer.Priority, n i
 	return len(tasks), away, err
 }
 
-// finish stores what was read, and settles what was not. leave is called before it
-// waits for what others need not. It reports whether the registry is away.
+// finish stores findings and settles failures. leave is called before a wait that other
+// workers need not share. It reports whether the registry is unavailable.
 func (w *Workers) finish(ctx context.Context, findings []indexer.Finding, failed []failure, shared bool, leave func()) (away bool, err error) {
 	notStored, err := w.keeper.keep(ctx, findings, shared, leave)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
@@ -255,14 +251,14 @@ func (w *Workers) finish(ctx context.Context, findings []indexer.Finding, failed
 	return away, errors.Join(err, unsettled)
 }
 
-// without leaves out failures of tasks that are among others.
+// without returns the failures whose tasks are not among others.
 func without(failed, others []failure) []failure {
 	return slices.DeleteFunc(failed, func(f failure) bool {
 		return slices.ContainsFunc(others, func(o failure) bool { return o.task.ID == f.task.ID })
 	})
 }
 
-// renew keeps the lease of tasks until the returned function is called.
+// renew renews the leases of tasks until the returned function is called.
 func (w *Workers) renew(ctx context.Context, tasks []indexer.Task) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var renewing sync.WaitGroup
@@ -286,12 +282,12 @@ func (w *Workers) renew(ctx context.Context, tasks []indexer.Task) (stop func())
 // A failure is a task that could not be read, or not stored.
 type failure struct {
 	task     indexer.Task
-	began    time.Time // when it was read
-	answered bool      // the registry answered for part of it
+	began    time.Time // when the read began
+	answered bool      // the registry answered some of its requests
 	err      error
 }
 
-// readWhenFree reads tasks as soon as there is room. Those of events always have.
+// readWhenFree waits, unless for tasks of events, until it may read, and reads tasks.
 func (w *Workers) readWhenFree(ctx context.Context, s *seat, tasks []indexer.Task, least indexer.Priority, finish finisher) ([]indexer.Finding, []failure) {
 	if least != indexer.PriorityEvent {
 		s.beginReading(w.reading)
@@ -303,10 +299,10 @@ func (w *Workers) readWhenFree(ctx context.Context, s *seat, tasks []indexer.Tas
 // A finisher is finish for one batch.
 type finisher func(findings []indexer.Finding, failed []failure, leave func()) (away bool, err error)
 
-// readAll reads tasks one after the other. Those of events are finished before those
-// of scans are read, and a few at a time. If one takes long, those before it are
-// finished at once: none waits for it. The rest is given back then, if we are
-// stopping, or if the registry did not answer twice in a row: once may be about that
+// readAll reads tasks one after the other. It finishes tasks of events a few at a time,
+// before it reads those of scans. If a read takes long, the tasks before it are finished
+// at once and those after it are released. Those after it are also released if the
+// program stops, or if the registry did not answer twice in a row; once may be due to that
 // one reference, which must not keep the others from being read.
 func (w *Workers) readAll(ctx context.Context, s *seat, tasks []indexer.Task, finish finisher) (findings []indexer.Finding, failed []failure) {
 	early := func() {
@@ -350,8 +346,8 @@ func (w *Workers) readAll(ctx context.Context, s *seat, tasks []indexer.Task, fi
 	return findings, failed
 }
 
-// read reads one task. It reports whether that took longer than a place is held
-// for; then the seat has moved aside and left was called.
+// read reads one task. long reports whether that took longer than a place may be held;
+// then left was called.
 func (w *Workers) read(ctx context.Context, s *seat, t indexer.Task, left func()) (f indexer.Finding, long bool, err error) {
 	hold := scanPlace
 	if t.Priority == indexer.PriorityEvent {
@@ -369,7 +365,7 @@ func (w *Workers) read(ctx context.Context, s *seat, t indexer.Task, left func()
 	return f, long, err
 }
 
-// giveBack gives back tasks that were not tried, for others to read at once.
+// giveBack releases tasks that were not tried, so that others can claim them at once.
 func (w *Workers) giveBack(ctx context.Context, tasks []indexer.Task) {
 	if len(tasks) == 0 {
 		return
@@ -383,20 +379,20 @@ func (w *Workers) giveBack(ctx context.Context, tasks []indexer.Task) {
 	wake(w.scans, news)
 }
 
-// answers remember what the registry answered, so that a reference for which it
-// does not answer can be told from a registry that is away.
+// answers records which reads the registry answered, to tell a reference that hangs from a
+// registry that is unavailable.
 type answers struct {
 	mu   sync.Mutex
-	last time.Time       // when the read began that was answered; of those, the latest
-	away time.Time       // when the first read failed since; zero: none did
-	tag  indexer.Finding // of a tag that was shown; the zero one if none was
+	last time.Time       // the latest begin of a read that was answered
+	away time.Time       // begin of the first read that failed since; zero if none did
+	tag  indexer.Finding // of a tag that was read; zero if there is none
 
-	asking sync.Mutex // held while the control is asked for
-	asked  time.Time  // when it was last
-	answer bool       // what came of it
+	asking sync.Mutex // held during the control request
+	asked  time.Time  // when the last control request began
+	answer bool       // whether it was answered
 }
 
-// note records that a read was answered that began at a time.
+// note records that a read, which began at began, was answered.
 func (a *answers) note(began time.Time, f indexer.Finding) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -408,8 +404,8 @@ func (a *answers) note(began time.Time, f indexer.Finding) {
 	}
 }
 
-// since reports whether a read was answered that began after that time, and for how
-// long none was if not.
+// since reports whether a read that began after began was answered, and if not, for how
+// long none was.
 func (a *answers) since(began time.Time) (answered bool, away time.Duration) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -422,12 +418,12 @@ func (a *answers) since(began time.Time) (answered bool, away time.Duration) {
 	return false, time.Since(a.away)
 }
 
-// controlTimeout is how long the registry may take to answer the control: 5 s.
+// controlTimeout limits the control request: 5 s.
 const controlTimeout = 5 * time.Second
 
-// control asks the registry for a tag that it showed before, and reports whether it
-// answers, if nobody has asked since a time. The question is conditional: it sends
-// no event.
+// control requests a tag that was read before, and reports whether the registry answers. It
+// uses the last result if that is newer than since. The request is conditional, so the
+// registry sends no event for it.
 func (w *Workers) control(ctx context.Context, since time.Time) bool {
 	a := &w.answers
 	a.asking.Lock()
@@ -449,8 +445,8 @@ func (w *Workers) control(ctx context.Context, since time.Time) bool {
 	return a.answer
 }
 
-// answersOthers reports whether the registry answers for other references than one
-// whose read began at a time and failed, and how long it has been away if not.
+// answersOthers reports whether the registry answers for references other than the one
+// whose read began at began and failed, and if not, for how long it has not.
 func (w *Workers) answersOthers(ctx context.Context, began time.Time) (bool, time.Duration) {
 	answered, away := w.answers.since(began)
 	return answered || w.control(ctx, began), away
@@ -466,10 +462,10 @@ func outcome(f indexer.Finding, err error) string {
 	return string(f.Outcome)
 }
 
-// settle gives back the tasks that failed: untried if we are stopping or the
-// registry is away, which is nobody's fault here, and counted otherwise. It is not
-// away if it answered for part of what failed, as a manifest whose config its storage
-// does not give, or a read that began later, or answers for what it showed before.
+// settle releases the tasks that failed. The attempt does not count if the program stops
+// or the registry is unavailable, which settle reports. The registry is available if it
+// answered part of the failed read, such as the manifest of a missing config, or a read
+// that began later, or the control request.
 func (w *Workers) settle(ctx context.Context, failed []failure) (away bool, err error) {
 	for _, f := range failed {
 		unanswered, settleErr := w.settleOne(ctx, f)
@@ -499,8 +495,7 @@ func (w *Workers) settleOne(ctx context.Context, f failure) (away bool, err erro
 	return false, w.config.Store.Retry(ctx, f.task, w.pause(f.task.Attempts), reason(f.err))
 }
 
-// reason returns what people are told of an error: in the book, on /status and
-// beside a tag. It is the one place that decides what of it may be shown.
+// reason returns the text of an error that is stored and shown to everybody.
 func reason(err error) string { return indexer.Reason(err) }
 
 func (w *Workers) log(ctx context.Context, level slog.Level, message string, f failure) {
@@ -508,8 +503,8 @@ func (w *Workers) log(ctx context.Context, level slog.Level, message string, f f
 		"attempt", f.task.Attempts, "error", f.err)
 }
 
-// giveUp stops trying. A tag that the registry lists is shown nevertheless, with
-// the reason; if that cannot be stored either, the task alone tells it.
+// giveUp marks a task as given up. A tag is stored without a manifest, with the reason; if
+// that fails too, only the task has the reason.
 func (w *Workers) giveUp(ctx context.Context, f failure) error {
 	w.config.Metrics.GivenUp.Inc()
 	if f.task.IsTag() {
@@ -521,12 +516,12 @@ func (w *Workers) giveUp(ctx context.Context, f failure) error {
 	}
 	err := w.config.Store.GiveUp(ctx, f.task, reason(f.err))
 	if errors.Is(err, postgres.ErrStale) {
-		return nil // whoever has it now knows better
+		return nil // another worker has the task now
 	}
 	return err
 }
 
-// most is a pause, or the shorter one that tests ask for.
+// most returns the pause, or config.Retry if that is set and shorter.
 func (w *Workers) most(pause time.Duration) time.Duration {
 	if w.config.Retry == 0 {
 		return pause
@@ -534,6 +529,7 @@ func (w *Workers) most(pause time.Duration) time.Duration {
 	return min(pause, w.config.Retry)
 }
 
+// pause returns the pause after a number of failed attempts.
 func (w *Workers) pause(attempts int) time.Duration {
 	pause := w.config.Retry
 	if pause == 0 {

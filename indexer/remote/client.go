@@ -1,10 +1,10 @@
 // Package remote reads a registry through its HTTP API (distribution-spec 1.1):
 // repositories, tags, manifests and blobs.
 //
-// It believes nothing it can check: manifests and blobs are returned only if
-// they have the digest asked for, every body has a size limit and every request
-// a timeout. It writes nothing. Errors are of the kinds of package indexer, and each
-// but the caller's own is an indexer.Fault: neither of its texts quotes an answer.
+// It checks what it reads: manifests and blobs are returned only if they match the requested
+// digest, every body has a size limit and every request a timeout. It only reads. Errors are
+// of the kinds of package indexer, and except for the end of the caller's context each is an
+// indexer.Fault. Its texts never quote an answer.
 package remote
 
 import (
@@ -24,10 +24,10 @@ import (
 )
 
 const (
-	// requestTimeout bounds one request with its body. The slowest honest
-	// answer measured, a 4 MiB manifest from a busy registry, took under 2 s.
+	// requestTimeout limits one request with its body: 60 s. The slowest answer measured,
+	// a 4 MiB manifest from a busy registry, took less than 2 s.
 	requestTimeout = 60 * time.Second
-	// catalogTimeout bounds one page of the catalogue, for which a registry on
+	// catalogTimeout limits one page of the catalogue: 10 min. For it a registry on
 	// S3 lists its whole bucket: minutes for 100,000 repositories
 	// (distribution/distribution#3678).
 	catalogTimeout = 10 * time.Minute
@@ -37,7 +37,7 @@ const (
 type Config struct {
 	URL                string // http or https, without a path
 	Username, Password string // empty: anonymous
-	UserAgent          string // by which our own reads can be told from real pulls
+	UserAgent          string // distinguishes our own reads from real pulls
 	Connections        int    // idle connections to keep
 }
 
@@ -46,11 +46,11 @@ type Client struct {
 	base       *url.URL
 	userAgent  string
 	http       *http.Client
-	auth       *auth.Client // http, and whatever the registry wants to know
-	challenged atomic.Bool  // the registry wants to know who asks
+	auth       *auth.Client // http, with authentication
+	challenged atomic.Bool  // the registry requires authentication
 }
 
-// New returns ErrInvalid if the URL is none.
+// New returns a client. It returns ErrInvalid if the URL is invalid.
 func New(c Config) (*Client, error) {
 	base, err := url.Parse(strings.TrimRight(c.URL, "/"))
 	if err != nil || base.Host == "" || base.Scheme != "http" && base.Scheme != "https" {
@@ -68,9 +68,9 @@ func New(c Config) (*Client, error) {
 	return client, nil
 }
 
-// transport is ours alone: the registry's notifier closes the idle connections
-// of http.DefaultTransport after each event, which hurts whoever shares it in
-// one process (distribution v3.1.2, notifications/http.go).
+// transport returns a new transport. In a process with a registry, http.DefaultTransport
+// must not be shared: the notifier closes its idle connections after each event
+// (distribution v3.1.2, notifications/http.go).
 func transport(connections int) *http.Transport {
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.MaxIdleConns, t.MaxIdleConnsPerHost = connections, connections
@@ -125,8 +125,8 @@ func (c *Client) do(ctx context.Context, method, path string, header http.Header
 	return nil, c.statusError(method, path, resp)
 }
 
-// send does without authentication until the registry asks for it: most stand in
-// a closed network and never do.
+// send sends a request without authentication until the registry requires it: most
+// registries are in a closed network and never do.
 func (c *Client) send(req *http.Request) (*http.Response, error) {
 	if c.challenged.Load() {
 		return c.auth.Do(req)

@@ -40,7 +40,7 @@ func (e *StatusError) Error() string {
 	return fmt.Sprintf("%s: %s answered %s", request(e.Method, e.Path), e.Host, statusText(e.Status))
 }
 
-// Unwrap gives the kind: a registry that is starting, overloaded or behind a
+// Unwrap returns the kind of error: a registry that is starting, overloaded or behind a
 // gateway that cannot reach it is unavailable; 500 is about this one reference.
 func (e *StatusError) Unwrap() error {
 	switch e.Status {

@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	// maxPage is the most bytes of one page of names: 1,000 repository names of
+	// maxPage is the maximum size of one page of names, 32 MiB: 1,000 repository names of
 	// 255 bytes are 0.3 MB, but a registry may send all tags of a repository at
 	// once; 100,000 tags of 128 bytes are 13 MB.
 	maxPage = 32 << 20
@@ -86,7 +86,7 @@ func pageMayDiffer(err error) bool {
 	return errors.Is(err, indexer.ErrUnavailable)
 }
 
-// Tags gives all tags of a repository, in the registry's order. It returns
+// Tags returns all tags of a repository, in the registry's order. It returns
 // ErrNotFound if the registry knows no tag of it, which for the stock registry
 // does not mean that it holds no manifest.
 func (c *Client) Tags(ctx context.Context, repository string) ([]string, error) {
@@ -151,7 +151,7 @@ func errCircle(what string) error {
 // which may hold others.
 var nextLink = regexp.MustCompile(`<([^>]*)>[^<]*;\s*rel="?next"?`)
 
-// lastOf gives the parameter "last" of the link to the next page, "" if there
+// lastOf returns the parameter "last" of the link to the next page, "" if there
 // is none. The rest of the link, its host above all, is not followed.
 func lastOf(links []string) string {
 	match := nextLink.FindStringSubmatch(strings.Join(links, ", "))

@@ -18,7 +18,7 @@ const (
 	MediaTypeDockerList     = "application/vnd.docker.distribution.manifest.list.v2+json"
 )
 
-// MaxManifest is the most bytes of a manifest that we read: 4 MiB. The stock
+// MaxManifest is the maximum size of a manifest that is read: 4 MiB. The stock
 // registry stores none that is larger (distribution v3.1.2,
 // registry/handlers/manifests.go).
 const MaxManifest = 4 << 20
@@ -130,7 +130,7 @@ func (c *Client) Blob(ctx context.Context, repository string, d digest.Digest, l
 	return body, nil
 }
 
-// conditional gives the headers of a request for a manifest.
+// conditional returns the headers of a request for a manifest.
 func conditional(known digest.Digest) http.Header {
 	h := http.Header{"Accept": accept}
 	if known != "" {
@@ -139,7 +139,7 @@ func conditional(known digest.Digest) http.Header {
 	return h
 }
 
-// mediaType gives the type without parameters, "" if there is none.
+// mediaType returns the media type without parameters, "" if there is none.
 func mediaType(resp *http.Response) string {
 	ct := resp.Header.Get("Content-Type")
 	if t, _, err := mime.ParseMediaType(ct); err == nil {
