@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/postgres"
 	"github.com/portbook/portbook/indexer/web"
 	"github.com/portbook/portbook/indexer/web/answer"
@@ -19,8 +20,8 @@ import (
 
 // catalogue serves the pages of the book.
 func (h *harbour) catalogue() *httptest.Server {
-	read := func(ctx context.Context, f func(answer.Book) error) error {
-		return h.store.View(ctx, func(v *postgres.View) error { return f(v) })
+	read := func(ctx context.Context, asker indexer.Asker, f func(answer.Book) error) error {
+		return h.store.View(ctx, asker, func(v *postgres.View) error { return f(v) })
 	}
 	s := httptest.NewServer(web.New(web.Config{Read: read, PublicURL: "https://r.example", WebUI: true, Version: "v1"}))
 	h.t.Cleanup(s.Close)

@@ -170,7 +170,7 @@ func (h *harbour) search(text string) []string {
 
 func (h *harbour) view(f func(*postgres.View) error) {
 	h.t.Helper()
-	if err := h.store.View(h.t.Context(), f); err != nil {
+	if err := h.store.View(h.t.Context(), indexer.Everyone, f); err != nil {
 		h.t.Fatal(err)
 	}
 }

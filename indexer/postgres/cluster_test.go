@@ -71,11 +71,11 @@ func TestVersionIsRestored(t *testing.T) {
 			if _, err := pool.Exec(ctx, lose); err != nil {
 				t.Fatal(err)
 			}
-			err := s.View(ctx, func(v *postgres.View) error { _, err := v.Version(ctx); return err })
+			err := s.View(ctx, indexer.Everyone, func(v *postgres.View) error { _, err := v.Version(ctx); return err })
 			if !errors.Is(err, indexer.ErrUnavailable) {
 				t.Errorf("%s: the version is told: %v, want ErrUnavailable", name, err)
 			}
-			err = s.View(ctx, func(v *postgres.View) error { _, err := v.Freshness(ctx); return err })
+			err = s.View(ctx, indexer.Everyone, func(v *postgres.View) error { _, err := v.Freshness(ctx); return err })
 			if !errors.Is(err, indexer.ErrUnavailable) {
 				t.Errorf("%s: the freshness is told: %v, want ErrUnavailable", name, err)
 			}

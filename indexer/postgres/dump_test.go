@@ -28,7 +28,7 @@ func TestAllOfEverything(t *testing.T) {
 	}
 	manifests, tags, repositories := count("manifest"), count("tag"), count("repository_search")
 	for _, limit := range []int{1, 2, 3, 1000} {
-		err := s.View(t.Context(), func(v *postgres.View) error {
+		err := s.View(t.Context(), indexer.Everyone, func(v *postgres.View) error {
 			var last indexer.Reference
 			seen := 0
 			for {
@@ -69,7 +69,7 @@ func TestAllOfEverything(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	err := s.View(t.Context(), func(v *postgres.View) error {
+	err := s.View(t.Context(), indexer.Everyone, func(v *postgres.View) error {
 		all, err := v.Names(t.Context(), "", 1000)
 		if err != nil || len(all) != repositories || !slices.IsSorted(all) {
 			t.Errorf("names %v, %v", all, err)
@@ -103,7 +103,7 @@ func TestAllManifestsIsBounded(t *testing.T) {
 		m.Digest, m.Size = digest.FromBytes(m.Body), int64(len(m.Body))
 		s.Find("large", string(rune('a'+i)), m)
 	}
-	err := s.View(t.Context(), func(v *postgres.View) error {
+	err := s.View(t.Context(), indexer.Everyone, func(v *postgres.View) error {
 		var last digest.Digest
 		var sizes []int
 		for {
@@ -134,7 +134,7 @@ func TestHistoryAt(t *testing.T) {
 	at := func(minutes float64) int64 {
 		t.Helper()
 		var id int64
-		err := s.View(t.Context(), func(v *postgres.View) (err error) {
+		err := s.View(t.Context(), indexer.Everyone, func(v *postgres.View) (err error) {
 			id, err = v.HistoryAt(t.Context(), begin.Add(time.Duration(minutes*float64(time.Minute))))
 			return err
 		})
@@ -177,7 +177,7 @@ func TestSearchAfter(t *testing.T) {
 			t.Fatal(err)
 		}
 		q.Sort = query.SortName
-		err = s.View(t.Context(), func(v *postgres.View) error {
+		err = s.View(t.Context(), indexer.Everyone, func(v *postgres.View) error {
 			whole, err := v.Search(t.Context(), q.Page(100, 0))
 			if err != nil {
 				return err

@@ -13,7 +13,7 @@ import (
 // overview reads one at a time that tests compare with.
 func overview(t *testing.T, s shelf) (o indexer.Overview) {
 	t.Helper()
-	err := s.View(t.Context(), func(v *postgres.View) (err error) {
+	err := s.View(t.Context(), indexer.Everyone, func(v *postgres.View) (err error) {
 		o, err = v.Overview(t.Context())
 		return err
 	})

@@ -66,9 +66,11 @@ func watched(t *testing.T, server *localpg.Server, by scheme) *httptest.Server {
 	t.Helper()
 	const viewKey, headerKey, addressKey = contextKey("view"), contextKey("header"), contextKey("address")
 	s := postgres.New(connect(t, server.URL("postgres")+"&pool_max_conns=8"))
-	truth := web.New(web.Config{Read: func(ctx context.Context, f func(answer.Book) error) error { return f(ctx.Value(viewKey).(answer.Book)) }})
-	handler := web.New(web.Config{Read: func(ctx context.Context, f func(answer.Book) error) error {
-		return s.View(ctx, func(v *postgres.View) error {
+	truth := web.New(web.Config{Read: func(ctx context.Context, _ indexer.Asker, f func(answer.Book) error) error {
+		return f(ctx.Value(viewKey).(answer.Book))
+	}})
+	handler := web.New(web.Config{Read: func(ctx context.Context, _ indexer.Asker, f func(answer.Book) error) error {
+		return s.View(ctx, indexer.Everyone, func(v *postgres.View) error {
 			if err := f(dated{v, by}); err != nil {
 				return err
 			}
@@ -277,7 +279,7 @@ func TestCachesAreNotLiedTo(t *testing.T) {
 	later := func(server *localpg.Server) scheme {
 		other := postgres.New(connect(t, server.URL("postgres")))
 		return func(ctx context.Context, v *postgres.View) (version indexer.Version, err error) {
-			err = other.View(ctx, func(v *postgres.View) error { version, err = v.Version(ctx); return err })
+			err = other.View(ctx, indexer.Everyone, func(v *postgres.View) error { version, err = v.Version(ctx); return err })
 			return version, err
 		}
 	}

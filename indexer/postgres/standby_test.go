@@ -245,7 +245,7 @@ func TestViewConflict(t *testing.T) {
 	for name, q := range map[string][]string{"vacuum": vacuum, "lock": lock} {
 		for _, asking := range []bool{false, true} {
 			runs := 0
-			err := reader.View(ctx, func(v *postgres.View) error {
+			err := reader.View(ctx, indexer.Everyone, func(v *postgres.View) error {
 				runs++
 				list, err := v.Repositories(ctx, "", 10)
 				if err != nil || len(list) != 1 {
@@ -287,7 +287,7 @@ func TestViewGivesUp(t *testing.T) {
 	pool := connect(t, newPair(t, nil).primary.URL("postgres"))
 	s := postgres.New(pool)
 	runs := 0
-	err := s.View(t.Context(), func(v *postgres.View) error {
+	err := s.View(t.Context(), indexer.Everyone, func(v *postgres.View) error {
 		runs++
 		if _, err := pool.Exec(t.Context(), "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE xact_start IS NOT NULL AND pid <> pg_backend_pid()"); err != nil {
 			return err

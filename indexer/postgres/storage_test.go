@@ -94,7 +94,7 @@ func TestStorage(t *testing.T) {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
 
-	err := s.View(t.Context(), func(v *postgres.View) error {
+	err := s.View(t.Context(), indexer.Everyone, func(v *postgres.View) error {
 		team := "team"
 		spaces, err := v.NamespaceStorage(t.Context(), &team, 5)
 		if err != nil || len(spaces) != 1 || spaces[0] != want.Namespaces[0] {

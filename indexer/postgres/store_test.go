@@ -55,7 +55,7 @@ func setTag(t *testing.T, s *postgres.Store, tag string, m indexer.Manifest) {
 
 func view(t *testing.T, s *postgres.Store, f func(*postgres.View) error) {
 	t.Helper()
-	if err := s.View(context.Background(), f); err != nil {
+	if err := s.View(context.Background(), indexer.Everyone, f); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -228,7 +228,7 @@ func apply(t *testing.T, s *postgres.Store, repository, tag, content string) {
 
 func state(t *testing.T, s *postgres.Store) (version indexer.Version, content string) {
 	ctx := context.Background()
-	err := s.View(ctx, func(v *postgres.View) (err error) {
+	err := s.View(ctx, indexer.Everyone, func(v *postgres.View) (err error) {
 		if version, err = v.Version(ctx); err != nil {
 			return err
 		}

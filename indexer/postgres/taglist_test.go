@@ -38,7 +38,7 @@ func TestTagsOnOneLargeIndex(t *testing.T) {
 		"now":  func(v *postgres.View) ([]indexer.Tag, error) { return v.Tags(ctx, "big/x", "", 1000) },
 		"then": func(v *postgres.View) ([]indexer.Tag, error) { return v.TagsAt(ctx, "big/x", time.Now(), "", 1000) },
 	} {
-		err := s.View(ctx, func(v *postgres.View) error {
+		err := s.View(ctx, indexer.Everyone, func(v *postgres.View) error {
 			got, err := tags(v)
 			if len(got) != 1000 {
 				t.Errorf("%s: %d tags, %v", what, len(got), err)
@@ -58,7 +58,7 @@ func TestTagsOnOneLargeIndex(t *testing.T) {
 	if err := s.exec("DELETE FROM image_search WHERE size = 21000"); err != nil {
 		t.Fatal(err)
 	}
-	err := s.View(ctx, func(v *postgres.View) error {
+	err := s.View(ctx, indexer.Everyone, func(v *postgres.View) error {
 		got, err := v.TagsAt(ctx, "big/x", time.Now(), "", 1)
 		if len(got) != 1 || got[0].Size != 21_000 {
 			t.Errorf("without a search row: %+v", got)

@@ -6,6 +6,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/postgres"
 )
 
@@ -16,7 +17,7 @@ func TestUsesBothWays(t *testing.T) {
 	amd := made("team/app", "linux/amd64", 10e6, 2, "2026-10-01", "team", "blue", "stage", "prod") // as in stock
 	signed := made("team/signed", "linux/arm/v7", 1e6, 1, "2026-11-20")
 	for _, d := range []digest.Digest{nginx.Digest, amd.Digest, signed.Digest, digest.FromString("layer0"), digest.FromString("layer5")} {
-		err := s.View(t.Context(), func(v *postgres.View) error {
+		err := s.View(t.Context(), indexer.Everyone, func(v *postgres.View) error {
 			sorted, walked, whole, err := postgres.UsesBothWays(t.Context(), v, d, 3)
 			if diff := cmp.Diff(sorted, walked); diff != "" || len(sorted) == 0 || whole != (len(sorted) == 3) {
 				t.Errorf("%s: whole page %v (-sorted +walked)\n%s", d, whole, diff)

@@ -21,7 +21,7 @@ func TestVersions(t *testing.T) {
 	}
 	var versions map[string][]string
 	var found indexer.Results
-	err := s.View(t.Context(), func(v *postgres.View) (err error) {
+	err := s.View(t.Context(), indexer.Everyone, func(v *postgres.View) (err error) {
 		if versions, err = v.Versions(t.Context(), []string{"library/nginx", "team/signed", "none", "\x00"}); err != nil {
 			return err
 		}

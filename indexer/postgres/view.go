@@ -64,19 +64,22 @@ const (
 	viewPause = 20 * time.Millisecond
 )
 
-// View runs f on one state of the book. It runs f again, from the start and on
+// View runs f on one state of the book, as the asker sees it. It runs f again, from the start and on
 // another state, if the first was lost: a standby ended it, or the connection
 // was one that had broken while idle.
-func (s *Store) View(ctx context.Context, f func(*View) error) error {
+func (s *Store) View(ctx context.Context, asker indexer.Asker, f func(*View) error) error {
+	if asker != indexer.Everyone {
+		return fmt.Errorf("view: no rule says what asker %q may see", asker)
+	}
 	for try := 1; ; try++ {
-		err := s.view(ctx, f)
+		err := s.view(ctx, asker, f)
 		if try == viewTries || !pg.IsLost(err) || wait(ctx, time.Duration(try)*viewPause) != nil {
 			return err
 		}
 	}
 }
 
-func (s *Store) view(ctx context.Context, f func(*View) error) error {
+func (s *Store) view(ctx context.Context, asker indexer.Asker, f func(*View) error) error {
 	waiting, cancel := context.WithTimeout(ctx, readTimeout)
 	conn, err := s.pool.Acquire(waiting)
 	cancel()
@@ -90,7 +93,7 @@ func (s *Store) view(ctx context.Context, f func(*View) error) error {
 	}
 	defer rollback(ctx, tx) // nothing was written
 	v := &View{tx: tx}
-	v.Reader = search.New(tx, s.Official, s.caches, v.Version)
+	v.Reader = search.New(tx, asker, s.Official, s.caches, v.Version)
 	err = f(v)
 	return wrapSlow(ctx, "view", err)
 }

@@ -21,7 +21,7 @@ func TestViewIsBounded(t *testing.T) {
 	t.Parallel()
 	s := New(schematest.New(t))
 	ctx := t.Context()
-	err := s.View(ctx, func(v *View) error {
+	err := s.View(ctx, indexer.Everyone, func(v *View) error {
 		var settings [3]string
 		const q = "SELECT current_setting('transaction_isolation'), current_setting('transaction_read_only'), current_setting('statement_timeout')"
 		if err := v.tx.QueryRow(ctx, q).Scan(&settings[0], &settings[1], &settings[2]); err != nil {
@@ -52,7 +52,7 @@ func TestViewHasOneBudget(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
 	statements := 0
-	err := s.View(ctx, func(v *View) error {
+	err := s.View(ctx, indexer.Everyone, func(v *View) error {
 		for {
 			if _, err := v.tx.Exec(ctx, "SELECT pg_sleep(0.1)"); err != nil {
 				return pg.Wrap("sleep", err)
@@ -65,7 +65,7 @@ func TestViewHasOneBudget(t *testing.T) {
 	}
 	one, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	err = s.View(one, func(v *View) error {
+	err = s.View(one, indexer.Everyone, func(v *View) error {
 		var limit int // ms
 		if err := v.tx.QueryRow(one, "SELECT setting::int FROM pg_settings WHERE name = 'statement_timeout'").Scan(&limit); err != nil {
 			return err
@@ -98,7 +98,7 @@ func TestViewWaitsForAConnection(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
-	err := New(pool).View(ctx, func(*View) error { return nil })
+	err := New(pool).View(ctx, indexer.Everyone, func(*View) error { return nil })
 	if !errors.Is(err, indexer.ErrUnavailable) {
 		t.Errorf("without a free connection: %v, want ErrUnavailable", err)
 	}
@@ -129,7 +129,7 @@ func TestViewCannotBegin(t *testing.T) {
 		t.Fatal(err)
 	}
 	broken = true
-	if err := s.View(t.Context(), func(*View) error { return nil }); !errors.Is(err, indexer.ErrUnavailable) {
+	if err := s.View(t.Context(), indexer.Everyone, func(*View) error { return nil }); !errors.Is(err, indexer.ErrUnavailable) {
 		t.Errorf("View returned %v, want ErrUnavailable", err)
 	}
 }

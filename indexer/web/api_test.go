@@ -449,8 +449,10 @@ func TestDumpBreaksOff(t *testing.T) {
 	t.Parallel()
 	again := stockedBook()
 	for what, read := range map[string]answer.ReadFunc{
-		"an error": func(ctx context.Context, f func(answer.Book) error) error { return f(&failing{stockedBook()}) },
-		"another snapshot": func(ctx context.Context, f func(answer.Book) error) error {
+		"an error": func(ctx context.Context, _ indexer.Asker, f func(answer.Book) error) error {
+			return f(&failing{stockedBook()})
+		},
+		"another snapshot": func(ctx context.Context, _ indexer.Asker, f func(answer.Book) error) error {
 			_ = f(again)
 			return f(again)
 		},
@@ -475,7 +477,7 @@ func TestDumpsAreFew(t *testing.T) {
 	var running atomic.Int32
 	stop := make(chan struct{})
 	s := serve(t, &book{}, func(c *web.Config) {
-		c.Read = func(_ context.Context, f func(answer.Book) error) error {
+		c.Read = func(_ context.Context, _ indexer.Asker, f func(answer.Book) error) error {
 			running.Add(1)
 			<-stop
 			return f(&book{}) // a Book is used by one goroutine at a time

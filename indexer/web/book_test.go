@@ -57,7 +57,10 @@ type book struct {
 	at         time.Time
 }
 
-func (b *book) read(_ context.Context, f func(answer.Book) error) error { return f(b) }
+func (b *book) read(_ context.Context, _ indexer.Asker, f func(answer.Book) error) error { return f(b) }
+
+// Asker returns Everyone: the book shows all of itself to anybody.
+func (b *book) Asker() indexer.Asker { return indexer.Everyone }
 
 func (b *book) asked() error {
 	b.questions++

@@ -40,6 +40,9 @@ var notCached = map[string]string{
 	"GET /api/v1/health":       "is about this moment",
 	"GET /api/v1/openapi.json": "depends on the program alone",
 	"GET /api/v1/status":       "is about this moment",
+	"GET /health":              "is about this moment",
+	"GET /readiness":           "is about this moment",
+	"GET /version":             "depends on the program alone",
 	"GET /live":                "is a stream of events",
 	"GET /opensearch.xml":      "depends on the settings alone",
 	"GET /repositories":        "redirects",
@@ -357,7 +360,7 @@ func TestCancelledIsNoAnswer(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	h := web.New(web.Config{Read: func(ctx context.Context, _ func(answer.Book) error) error { return ctx.Err() }})
+	h := web.New(web.Config{Read: func(ctx context.Context, _ indexer.Asker, _ func(answer.Book) error) error { return ctx.Err() }})
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, httptest.NewRequestWithContext(ctx, http.MethodGet, "/index/static", nil))
 	if w.Code != http.StatusServiceUnavailable {

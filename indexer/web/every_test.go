@@ -32,15 +32,11 @@ type address struct {
 	parameters   []string
 }
 
-// addresses are all routes that routes.go and the API's table have, with the
+// addresses are all routes that New registers, with the
 // parameters that the OpenAPI document and doc/api.md name, and those that any
 // address may be given.
 func addresses(t testing.TB, h http.Handler) (all []address) {
 	t.Helper()
-	source, err := os.ReadFile("routes.go")
-	if err != nil {
-		t.Fatal(err)
-	}
 	text, err := os.ReadFile("../../doc/api.md")
 	if err != nil {
 		t.Fatal(err)
@@ -68,20 +64,18 @@ func addresses(t testing.TB, h http.Handler) (all []address) {
 			named[path[1]] = append(named[path[1]], names...)
 		}
 	}
-	for _, m := range regexp.MustCompile(`Handle\((method\+)?"(GET |POST | )?(/[^"]*)"`).FindAllStringSubmatch(string(source), -1) {
-		method, path := strings.TrimSpace(m[2]), strings.ReplaceAll(m[3], "{$}", "")
-		if _, documented := d.Paths[path]; documented && m[1] == "" {
+	for _, pattern := range web.Routes(web.Config{WebUI: true}) {
+		method, path, found := strings.Cut(strings.ReplaceAll(pattern, "{$}", ""), " ")
+		if !found {
+			method, path = "GET", pattern
+		}
+		_, documented := d.Paths[path]
+		if documented && method == "GET" {
 			continue
-		}
-		if m[1] != "" {
-			method = "POST"
-		}
-		if method == "" {
-			method = "GET"
 		}
 		before, _, _ := strings.Cut(path, "{")
 		a := address{method, path, append(slices.Clone(common), named[before]...)}
-		if m[1] != "" {
+		if documented { // a form of /index
 			a.parameters = append(a.parameters, "tag", "tag:matches", "label:a", "label:a:exists", "label:a:matches", "annotation:a", "os", "architecture", "repository")
 		}
 		all = append(all, a)
@@ -173,8 +167,8 @@ func everything(t testing.TB) (http.Handler, *failures) {
 	}
 	log := &failures{}
 	return web.New(web.Config{
-		Read: func(ctx context.Context, f func(answer.Book) error) error {
-			return store.View(ctx, func(v *postgres.View) error { return f(v) })
+		Read: func(ctx context.Context, asker indexer.Asker, f func(answer.Book) error) error {
+			return store.View(ctx, asker, func(v *postgres.View) error { return f(v) })
 		},
 		Log: slog.New(log), PublicURL: "/", WebUI: true, AssertEndpoint: true, Version: "v1",
 		Events: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }),
@@ -306,7 +300,7 @@ func FuzzRequests(f *testing.F) {
 
 // readNothing are the routes that tell nothing of the book, so that no time is theirs.
 var readNothing = []string{"/v1/_ping", "/api/v1/health", "/api/v1/config", "/api/v1/openapi.json", "/api/v1", "/api/v1/", "/opensearch.xml", "/settings", "/repositories",
-	"/static/{name}", "/events", "/assert"}
+	"/static/{name}", "/events", "/assert", "/health", "/readiness", "/version"}
 
 // Each route answers as it was at a time, or says that it does not: an answer of now
 // would be taken for one of then. Which routes take "at" the API's table says.

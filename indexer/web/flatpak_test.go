@@ -418,7 +418,7 @@ func TestIndexesAreMadeFew(t *testing.T) {
 	b := heldBook{&book{}, make(chan struct{}), make(chan struct{})}
 	reads := make(chan int, 100)
 	s := serve(t, b.book, func(c *web.Config) {
-		c.Read = func(_ context.Context, f func(answer.Book) error) error {
+		c.Read = func(_ context.Context, _ indexer.Asker, f func(answer.Book) error) error {
 			reads <- 1
 			defer func() { reads <- -1 }()
 			return f(b)

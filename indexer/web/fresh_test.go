@@ -42,7 +42,7 @@ func TestWellUsedServerAnswersAsFreshOne(t *testing.T) {
 	t.Parallel()
 	handler := func() *httptest.Server {
 		b := &echo{stockedBook()}
-		s := httptest.NewServer(web.New(web.Config{WebUI: true, Version: "v1", PublicURL: "/", Read: func(_ context.Context, f func(answer.Book) error) error { return f(b) }}))
+		s := httptest.NewServer(web.New(web.Config{WebUI: true, Version: "v1", PublicURL: "/", Read: func(_ context.Context, _ indexer.Asker, f func(answer.Book) error) error { return f(b) }}))
 		t.Cleanup(s.Close)
 		return s
 	}

@@ -16,9 +16,9 @@ const readyTimeout = 2 * time.Second
 
 // handleHealth adds what is asked on both addresses. None of it tells a stranger
 // more than whether we serve.
-func handleHealth(mux *http.ServeMux, ready func(context.Context) error, version string, log *slog.Logger) {
-	mux.HandleFunc("GET /health", healthy)
-	mux.HandleFunc("GET /readiness", func(w http.ResponseWriter, r *http.Request) {
+func handleHealth(m *mux, ready func(context.Context) error, version string, log *slog.Logger) {
+	m.Handle("GET /health", http.HandlerFunc(healthy))
+	m.Handle("GET /readiness", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := askReady(r, ready, log); err != nil {
 			w.Header().Set("Retry-After", "1")
 			answer.TellJSON(w, http.StatusServiceUnavailable, "service not ready")
@@ -26,10 +26,10 @@ func handleHealth(mux *http.ServeMux, ready func(context.Context) error, version
 		}
 		w.Header().Set("Cache-Control", "no-store")
 		fmt.Fprintln(w, "ok")
-	})
-	mux.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) {
+	}))
+	m.Handle("GET /version", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_ = answer.WriteJSON(w, http.StatusOK, map[string]string{"version": version})
-	})
+	}))
 }
 
 func healthy(w http.ResponseWriter, _ *http.Request) {

@@ -33,7 +33,7 @@ func within(t *testing.T, what string, f func() bool) {
 func TestHangingBook(t *testing.T) {
 	t.Parallel()
 	s := serve(t, &book{}, func(c *web.Config) {
-		c.Read = func(ctx context.Context, f func(answer.Book) error) error {
+		c.Read = func(ctx context.Context, _ indexer.Asker, f func(answer.Book) error) error {
 			<-ctx.Done()
 			return fmt.Errorf("read tcp: %w", ctx.Err())
 		}
@@ -77,7 +77,7 @@ func TestTurns(t *testing.T) {
 	stop := make(chan struct{})
 	s := serve(t, stockedBook(), func(c *web.Config) {
 		c.Connections = 3
-		c.Read = func(ctx context.Context, f func(answer.Book) error) error {
+		c.Read = func(ctx context.Context, _ indexer.Asker, f func(answer.Book) error) error {
 			b := stockedBook()
 			return f(&slowStorage{book: b, storage: func() {
 				most.Store(max(most.Load(), reading.Add(1)))
@@ -140,7 +140,7 @@ func TestTurnsOfOneClient(t *testing.T) {
 	stop := make(chan struct{})
 	release := sync.OnceFunc(func() { close(stop) })
 	t.Cleanup(release)
-	handler := web.New(web.Config{WebUI: true, Connections: 15, Read: func(ctx context.Context, f func(answer.Book) error) error {
+	handler := web.New(web.Config{WebUI: true, Connections: 15, Read: func(ctx context.Context, _ indexer.Asker, f func(answer.Book) error) error {
 		most.Store(max(most.Load(), reading.Add(1)))
 		defer reading.Add(-1)
 		select {
@@ -199,7 +199,7 @@ func TestWaitersShareOneLook(t *testing.T) {
 	var number, reads, searches atomic.Int64
 	number.Store(7)
 	s := serve(t, &book{}, func(c *web.Config) {
-		c.Read = func(_ context.Context, f func(answer.Book) error) error {
+		c.Read = func(_ context.Context, _ indexer.Asker, f func(answer.Book) error) error {
 			reads.Add(1)
 			return f(&counting{&book{version: indexer.Version{Epoch: "e", Number: number.Load()}}, &searches})
 		}

@@ -21,7 +21,7 @@ func TestLive(t *testing.T) {
 	var number, reads atomic.Int64
 	number.Store(7)
 	stopping := make(chan struct{})
-	s := httptest.NewServer(web.New(web.Config{WebUI: true, Stopping: stopping, Read: func(_ context.Context, f func(answer.Book) error) error {
+	s := httptest.NewServer(web.New(web.Config{WebUI: true, Stopping: stopping, Read: func(_ context.Context, _ indexer.Asker, f func(answer.Book) error) error {
 		reads.Add(1)
 		return f(&book{version: indexer.Version{Epoch: "e", Number: number.Load()}})
 	}}))

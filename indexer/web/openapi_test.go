@@ -195,19 +195,12 @@ func checkSchema(t *testing.T, what string, s *jsonschema.Schema, body string) {
 // document, or a page, or for the registry alone; and each is in doc/api.md.
 func TestRoutesAreDocumented(t *testing.T) {
 	t.Parallel()
-	source, err := os.ReadFile("routes.go")
-	if err != nil {
-		t.Fatal(err)
-	}
 	d, _ := openAPI(t, serve(t, &book{}).URL)
-	others := []string{"/", "/{$}", "/api/v1", "/api/v1/", "/api/v1/{$}", "/api/v1/openapi.json", "/n/{namespace}", "/r/{reference...}", "/compare", "/opensearch.xml", "/status", "/settings", "/repositories", "/activity", "/activity.atom", "/storage", "/live", "/static/{name}", "/events", "/assert"}
-	routes := regexp.MustCompile(`Handle\((?:method\+)?"(?:GET |POST | )?(/[^"]*)"`).FindAllStringSubmatch(string(source), -1)
-	if len(routes) < 10 {
-		t.Fatalf("found only the routes %q", routes)
-	}
-	for _, r := range routes {
-		if _, found := d.Paths[r[1]]; !found && !slices.Contains(others, r[1]) {
-			t.Errorf("the route %s is not in the OpenAPI document", r[1])
+	others := []string{"/", "/{$}", "/api/v1", "/api/v1/", "/api/v1/{$}", "/api/v1/openapi.json", "/n/{namespace}", "/r/{reference...}", "/compare", "/opensearch.xml", "/status", "/settings", "/repositories", "/activity", "/activity.atom", "/storage", "/live", "/static/{name}", "/events", "/assert", "/health", "/readiness", "/version"}
+	for _, pattern := range web.Routes(web.Config{WebUI: true}) {
+		path := pattern[strings.Index(pattern, "/"):]
+		if _, found := d.Paths[path]; !found && !slices.Contains(others, path) {
+			t.Errorf("the route %s is not in the OpenAPI document", path)
 		}
 	}
 	text, err := os.ReadFile("../../doc/api.md")

@@ -29,17 +29,17 @@ func Operations(c OperationsConfig) http.Handler {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", healthy)
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+	m := &mux{}
+	m.Handle("GET /healthz", http.HandlerFunc(healthy))
+	m.Handle("GET /readyz", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := askReady(r, c.Ready, c.Log); err != nil {
 			http.Error(w, "not ready: "+indexer.Reason(err), http.StatusServiceUnavailable)
 			return
 		}
 		fmt.Fprintln(w, "ok")
-	})
-	handleHealth(mux, c.Ready, c.Version, c.Log)
-	mux.Handle("GET /metrics", promhttp.HandlerFor(c.Gatherer, promhttp.HandlerOpts{
+	}))
+	handleHealth(m, c.Ready, c.Version, c.Log)
+	m.Handle("GET /metrics", promhttp.HandlerFor(c.Gatherer, promhttp.HandlerOpts{
 		ErrorLog: slog.NewLogLogger(c.Log.Handler(), slog.LevelWarn),
 		// One collector that fails must not hide what the others say.
 		ErrorHandling: promhttp.ContinueOnError,
@@ -48,6 +48,6 @@ func Operations(c OperationsConfig) http.Handler {
 		w.Header().Set("Cache-Control", "no-store")
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		answer.SetDeadline(w, answer.Timeout)
-		mux.ServeHTTP(w, r)
+		m.serve.ServeHTTP(w, r)
 	})
 }

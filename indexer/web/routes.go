@@ -8,46 +8,58 @@ import (
 	"github.com/portbook/portbook/indexer/web/clients"
 )
 
-// routes gives every route, in the order of doc/api.md; those below /api/v1 apart.
-func (s *server) routes() (mux, api *http.ServeMux) {
-	mux, api = http.NewServeMux(), http.NewServeMux()
-	s.clientRoutes(mux)
+// A mux is a ServeMux that knows its routes.
+type mux struct {
+	serve    http.ServeMux
+	patterns []string // in the order of Handle
+}
+
+// Handle registers the handler of a pattern.
+func (m *mux) Handle(pattern string, h http.Handler) {
+	m.patterns = append(m.patterns, pattern)
+	m.serve.Handle(pattern, h)
+}
+
+// routes returns every route, in the order of doc/api.md; those below /api/v1 apart.
+func (s *server) routes() (pages, api *mux) {
+	pages, api = &mux{}, &mux{}
+	s.clientRoutes(pages)
 	s.apiRoutes(api)
-	mux.Handle("GET /v2/{name}/referrers/{digest}", s.answerer.Handle(s.answerer.Reading(s.clients.Referrers), answer.TellRegistry))
+	pages.Handle("GET /v2/{name}/referrers/{digest}", s.answerer.Handle(s.answerer.Reading(s.clients.Referrers), answer.TellRegistry))
 	if s.WebUI {
-		s.pageRoutes(mux)
+		s.pageRoutes(pages)
 	} else {
-		mux.Handle("GET /", s.answerer.Handle(nothingHere, answer.TellText))
+		pages.Handle("GET /", s.answerer.Handle(nothingHere, answer.TellText))
 	}
-	handleHealth(mux, s.Ready, s.Version, s.Log)
-	mux.Handle("POST /events", s.answerer.Handle(s.events, answer.TellText))
-	mux.Handle("POST /assert", s.answerer.Handle(s.clients.Assert, answer.TellJSON))
-	return mux, api
+	handleHealth(pages, s.Ready, s.Version, s.Log)
+	pages.Handle("POST /events", s.answerer.Handle(s.events, answer.TellText))
+	pages.Handle("POST /assert", s.answerer.Handle(s.clients.Assert, answer.TellJSON))
+	return pages, api
 }
 
-func (s *server) clientRoutes(mux *http.ServeMux) {
+func (s *server) clientRoutes(m *mux) {
 	handle, reading, c := s.answerer.Handle, s.answerer.Reading, s.clients
-	mux.Handle("GET /v1/_ping", handle(c.Ping, answer.TellText))
-	mux.Handle("GET /v1/search", handle(reading(c.Search), answer.TellText))
-	mux.Handle("GET /v0/search", handle(reading(c.PackageSearch), answer.TellJSON))
+	m.Handle("GET /v1/_ping", handle(c.Ping, answer.TellText))
+	m.Handle("GET /v1/search", handle(reading(c.Search), answer.TellText))
+	m.Handle("GET /v0/search", handle(reading(c.PackageSearch), answer.TellJSON))
 	for _, method := range []string{"GET", "POST"} {
-		mux.Handle(method+" /index/static", handle(reading(c.Index(false)), clients.TellFlatpak))
-		mux.Handle(method+" /index/dynamic", handle(reading(c.Index(true)), clients.TellFlatpak))
+		m.Handle(method+" /index/static", handle(reading(c.Index(false)), clients.TellFlatpak))
+		m.Handle(method+" /index/dynamic", handle(reading(c.Index(true)), clients.TellFlatpak))
 	}
 }
 
-func (s *server) apiRoutes(mux *http.ServeMux) {
+func (s *server) apiRoutes(m *mux) {
 	handle := s.answerer.Handle
 	for _, r := range s.api.Routes() {
-		mux.Handle("GET "+r.Path, handle(r.Serve, answer.TellProblem))
+		m.Handle("GET "+r.Path, handle(r.Serve, answer.TellProblem))
 	}
-	mux.Handle("GET /api/v1/openapi.json", handle(s.api.OpenAPI, answer.TellProblem))
-	mux.Handle("GET /api/v1", http.RedirectHandler("/api/v1/", http.StatusMovedPermanently))
-	mux.Handle("GET /api/v1/{$}", handle(s.catalogue.API, s.catalogue.TellError))
-	mux.Handle("/", handle(noEndpoint(mux), answer.TellProblem))
+	m.Handle("GET /api/v1/openapi.json", handle(s.api.OpenAPI, answer.TellProblem))
+	m.Handle("GET /api/v1", http.RedirectHandler("/api/v1/", http.StatusMovedPermanently))
+	m.Handle("GET /api/v1/{$}", handle(s.catalogue.API, s.catalogue.TellError))
+	m.Handle("/", handle(noEndpoint(&m.serve), answer.TellProblem))
 }
 
-func (s *server) pageRoutes(mux *http.ServeMux) {
+func (s *server) pageRoutes(m *mux) {
 	c := s.catalogue
 	page := func(f func(http.ResponseWriter, *http.Request) error) http.Handler {
 		return s.answerer.Handle(f, c.TellError)
@@ -58,20 +70,20 @@ func (s *server) pageRoutes(mux *http.ServeMux) {
 	plain := func(f func(http.ResponseWriter, *http.Request) error) http.Handler {
 		return s.answerer.Handle(f, answer.TellText)
 	}
-	mux.Handle("GET /{$}", read(c.List))
-	mux.Handle("GET /n/{namespace}", read(c.Namespace))
-	mux.Handle("GET /r/{reference...}", read(c.Reference))
-	mux.Handle("GET /compare", read(c.Compare))
-	mux.Handle("GET /opensearch.xml", plain(c.OpenSearch))
-	mux.Handle("GET /status", read(c.Status))
-	mux.Handle("GET /settings", page(c.Settings))
-	mux.Handle("GET /repositories", page(catalogue.Repositories))
-	mux.Handle("GET /activity", read(c.Activity))
-	mux.Handle("GET /activity.atom", plain(s.answerer.Reading(c.ActivityFeed)))
-	mux.Handle("GET /storage", read(c.Storage))
-	mux.Handle("GET /live", plain(c.Live))
-	mux.Handle("GET /static/{name}", plain(c.Static))
-	mux.Handle("GET /", page(catalogue.WithoutSlash(mux)))
+	m.Handle("GET /{$}", read(c.List))
+	m.Handle("GET /n/{namespace}", read(c.Namespace))
+	m.Handle("GET /r/{reference...}", read(c.Reference))
+	m.Handle("GET /compare", read(c.Compare))
+	m.Handle("GET /opensearch.xml", plain(c.OpenSearch))
+	m.Handle("GET /status", read(c.Status))
+	m.Handle("GET /settings", page(c.Settings))
+	m.Handle("GET /repositories", page(catalogue.Repositories))
+	m.Handle("GET /activity", read(c.Activity))
+	m.Handle("GET /activity.atom", plain(s.answerer.Reading(c.ActivityFeed)))
+	m.Handle("GET /storage", read(c.Storage))
+	m.Handle("GET /live", plain(c.Live))
+	m.Handle("GET /static/{name}", plain(c.Static))
+	m.Handle("GET /", page(catalogue.WithoutSlash(&m.serve)))
 }
 
 func nothingHere(_ http.ResponseWriter, _ *http.Request) error {

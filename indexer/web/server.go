@@ -47,6 +47,10 @@ type Config struct {
 	// repository; for others the first seen counts.
 	FlatpakOwners []indexer.FlatpakOwner
 
+	// Asker tells who makes a request; nil: every request is made by Everyone. Its error
+	// refuses the request.
+	Asker func(*http.Request) (indexer.Asker, error)
+
 	WebUI          bool
 	AssertEndpoint bool
 
@@ -91,8 +95,8 @@ func New(c Config) http.Handler {
 	}
 	// The API has a mux of its own, because it answers every method in its own
 	// shape of errors.
-	mux, api := newServer(c).routes()
-	ours := guard(withNames(withAPI(api, mux)))
+	pages, api := newServer(c).routes()
+	ours := guard(withNames(withAPI(&api.serve, &pages.serve)))
 	requests := newRequests(c.Metrics)
 	if c.RegistryProxy == nil {
 		return count(requests, ours)
@@ -113,7 +117,7 @@ type server struct {
 
 func newServer(c Config) *server {
 	a := answer.New(answer.Config{
-		Read: c.Read, Log: c.Log, Metrics: c.Metrics, Connections: c.Connections,
+		Read: c.Read, Log: c.Log, Metrics: c.Metrics, Connections: c.Connections, Asker: c.Asker,
 		Build: c.Version + "\x00" + c.PublicURL + "\x00" + c.Settings + "\x00" + catalogue.Hash(),
 	})
 	s := &server{Config: c, answerer: a}

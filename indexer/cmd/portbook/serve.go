@@ -242,12 +242,12 @@ func (p *parts) writer(workers *ingest.Workers, leader *ingest.Leader) starter {
 	}
 }
 
-// read gives the web one state of the book.
-func (p *parts) read(ctx context.Context, f func(answer.Book) error) error {
+// read runs f on one state of the book, as the asker sees it.
+func (p *parts) read(ctx context.Context, asker indexer.Asker, f func(answer.Book) error) error {
 	if !p.open.Load() {
 		return errNotOpen
 	}
-	return p.reads.View(ctx, func(v *postgres.View) error { return f(v) })
+	return p.reads.View(ctx, asker, func(v *postgres.View) error { return f(v) })
 }
 
 // receive stores events. If it fails, the registry sends them again.
@@ -335,7 +335,7 @@ func (b *backlog) Collect(ch chan<- prometheus.Metric) {
 		gauge(b.lag, seconds)
 	}
 	var s indexer.Status
-	err := b.parts.store.View(ctx, func(v *postgres.View) (err error) {
+	err := b.parts.store.View(ctx, indexer.Everyone, func(v *postgres.View) (err error) {
 		s, err = v.Status(ctx)
 		return err
 	})

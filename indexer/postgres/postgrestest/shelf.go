@@ -96,7 +96,7 @@ func (s Shelf) Stock() (nginx indexer.Manifest) {
 // Names returns the names of what a search found, and how many there are.
 func (s Shelf) Names(run func(*postgres.View) (indexer.Results, error)) (names []string, total int) {
 	s.T.Helper()
-	err := s.View(context.Background(), func(v *postgres.View) error {
+	err := s.View(context.Background(), indexer.Everyone, func(v *postgres.View) error {
 		results, err := run(v)
 		total = results.Total
 		names = nil
@@ -124,7 +124,7 @@ func Parsed(t *testing.T, text string) query.Query {
 // Images returns the images that a query selects.
 func (s Shelf) Images(q query.Images) (found []indexer.RepositoryImages) {
 	s.T.Helper()
-	err := s.View(s.T.Context(), func(v *postgres.View) (err error) {
+	err := s.View(s.T.Context(), indexer.Everyone, func(v *postgres.View) (err error) {
 		found, err = v.Images(s.T.Context(), q)
 		return err
 	})

@@ -48,7 +48,7 @@ func with(index indexer.Manifest, entries ...indexer.Entry) indexer.Manifest {
 // tagsWith fails the test unless a repository says this of its tags.
 func (s shelf) tagsWith(repository string, want indexer.TagsWith) {
 	s.T.Helper()
-	err := s.View(s.T.Context(), func(v *postgres.View) error {
+	err := s.View(s.T.Context(), indexer.Everyone, func(v *postgres.View) error {
 		r, err := v.Repository(s.T.Context(), repository)
 		if diff := cmp.Diff(want, r.TagsWith); diff != "" {
 			s.T.Errorf("tags of %s (-want +got)\n%s", repository, diff)
@@ -108,7 +108,7 @@ func TestTagsTellWhatTheyHave(t *testing.T) {
 	signature := referring(old, "application/vnd.dev.cosign.simplesigning.v1+json")
 	s.Find(alpine, signature.Digest.String(), signature)
 	got := map[string][]string{}
-	err := s.View(t.Context(), func(v *postgres.View) error {
+	err := s.View(t.Context(), indexer.Everyone, func(v *postgres.View) error {
 		tags, err := v.Tags(t.Context(), alpine, "", 10)
 		for _, tag := range tags {
 			slices.Sort(tag.Has)
@@ -364,7 +364,7 @@ func TestLeadingTag(t *testing.T) {
 
 func (s shelf) leads(repository, want string) {
 	s.T.Helper()
-	err := s.View(s.T.Context(), func(v *postgres.View) error {
+	err := s.View(s.T.Context(), indexer.Everyone, func(v *postgres.View) error {
 		r, err := v.Repository(s.T.Context(), repository)
 		if err != nil || r.Leading != want {
 			s.T.Errorf("%s: %q leads, want %q (%v)", repository, r.Leading, want, err)

@@ -73,7 +73,7 @@ func TestImagesLikeCatalogue(t *testing.T) {
 			}
 			q = append(q, c)
 		}
-		err := s.View(t.Context(), func(v *postgres.View) error {
+		err := s.View(t.Context(), indexer.Everyone, func(v *postgres.View) error {
 			want, err := plainImages(t.Context(), v.DB(), q)
 			if err != nil {
 				return err

@@ -686,7 +686,7 @@ func (o *oracle) checkSearch(text string, q query.Query, want []string) {
 // checkFacets asks the oracle for what each value of a facet leads to.
 func (o *oracle) checkFacets(text string, q query.Query, found []string) {
 	var facets indexer.Facets
-	if err := o.View(o.T.Context(), func(v *postgres.View) (err error) {
+	if err := o.View(o.T.Context(), indexer.Everyone, func(v *postgres.View) (err error) {
 		facets, err = v.Facets(o.T.Context(), q)
 		return err
 	}); err != nil {

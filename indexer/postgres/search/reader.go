@@ -14,15 +14,19 @@ import (
 
 // A Reader searches one state of the book.
 type Reader struct {
-	db       pg.Querier // a transaction of one snapshot
-	official []string   // namespaces whose repositories are marked official
+	db       pg.Querier    // a transaction of one snapshot
+	asker    indexer.Asker // the one filter of what is found; Everyone finds all
+	official []string      // namespaces whose repositories are marked official
 	caches   *Caches
 	version  func(context.Context) (indexer.Version, error)
 }
 
-// NewReader returns a reader on a transaction of one snapshot. Repositories of the
+// New returns a reader for an asker on a transaction of one snapshot. Repositories of the
 // namespaces in official are marked so; version returns the catalogue version of the
 // snapshot, by which caches keep values.
-func New(db pg.Querier, official []string, caches *Caches, version func(context.Context) (indexer.Version, error)) *Reader {
-	return &Reader{db: db, official: official, caches: caches, version: version}
+func New(db pg.Querier, asker indexer.Asker, official []string, caches *Caches, version func(context.Context) (indexer.Version, error)) *Reader {
+	return &Reader{db: db, asker: asker, official: official, caches: caches, version: version}
 }
+
+// Asker returns who rd reads for.
+func (rd *Reader) Asker() indexer.Asker { return rd.asker }

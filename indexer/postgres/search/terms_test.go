@@ -105,7 +105,7 @@ func TestLongValues(t *testing.T) {
 	}
 	for value, n := range map[string]int{"*" + dense + "b*": 0, "a*": 1} {
 		q := query.Images{{Field: query.FieldLabel, Name: "k", Op: query.OpMatches, Values: []string{value}}}
-		err := s.View(t.Context(), func(v *postgres.View) error {
+		err := s.View(t.Context(), indexer.Everyone, func(v *postgres.View) error {
 			got, err := v.Images(t.Context(), q)
 			if len(got) != n {
 				t.Errorf("images with a label like %.10q: of %d repositories, want %d", value, len(got), n)
@@ -186,7 +186,7 @@ func TestImagesState(t *testing.T) {
 			}
 			s.Find("team/app", tag, append([]indexer.Manifest{listing("team/app", children...)}, children...)...)
 		}
-		err := s.View(t.Context(), func(v *postgres.View) error {
+		err := s.View(t.Context(), indexer.Everyone, func(v *postgres.View) error {
 			state, err := v.ImagesState(t.Context(), q)
 			if err != nil {
 				return err

@@ -37,7 +37,7 @@ type versioned[T any] struct {
 	of      map[[sha256.Size]byte]T
 }
 
-// remembered returns the value of a question for the version of a view, from the
+// remembered returns the value of a question for the version and the asker of a view, from the
 // cache or from find.
 func remembered[T any](ctx context.Context, rd *Reader, cache *versioned[T], question string, find func() (T, error)) (T, error) {
 	var none T
@@ -45,7 +45,7 @@ func remembered[T any](ctx context.Context, rd *Reader, cache *versioned[T], que
 	if err != nil {
 		return none, err
 	}
-	key := sha256.Sum256([]byte(question))
+	key := sha256.Sum256([]byte(rd.asker.String() + "\x00" + question))
 	if value, known := cache.get(version, key); known {
 		return value, nil
 	}

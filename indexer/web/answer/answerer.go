@@ -12,7 +12,7 @@ import (
 	"github.com/portbook/portbook/indexer"
 )
 
-// An Config says what an answerer answers from. Only Read is needed.
+// A Config says what an answerer answers from. Only Read is needed.
 type Config struct {
 	Read    ReadFunc
 	Log     *slog.Logger          // nil: no log
@@ -20,6 +20,9 @@ type Config struct {
 	// Build tells apart programs and configurations that write different bytes. It is
 	// part of every ETag.
 	Build string
+	// Asker tells who makes a request; nil: every request is made by Everyone. Its error
+	// refuses the request.
+	Asker func(*http.Request) (indexer.Asker, error)
 	// Connections is how many connections to the database Read may use at once; 0:
 	// no route and no client is kept from using them all.
 	Connections int
@@ -28,6 +31,7 @@ type Config struct {
 // An Answerer makes answers of states of the book. It is safe for concurrent use.
 type Answerer struct {
 	book     ReadFunc
+	asker    func(*http.Request) (indexer.Asker, error) // nil: Everyone
 	log      *slog.Logger
 	build    string
 	searches *prometheus.HistogramVec
@@ -36,12 +40,13 @@ type Answerer struct {
 	Waiters  *Places   // of requests that wait for a version
 }
 
+// New returns the answerer of c.
 func New(c Config) *Answerer {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	a := &Answerer{
-		book: c.Read, log: c.Log, build: c.Build, searches: newSearches(c.Metrics),
+		book: c.Read, asker: c.Asker, log: c.Log, build: c.Build, searches: newSearches(c.Metrics),
 		turns: newTurns(c.Connections), Waiters: NewPlaces(maxWaiters, maxWaitersEach),
 	}
 	a.Versions = newVersions(a.lookAtVersion)
@@ -64,19 +69,31 @@ func (a *Answerer) Reading(f func(http.ResponseWriter, *http.Request) error) fun
 	}
 }
 
-// Read runs f on one state of the book, when it is the turn of this client and
+// Read runs f on one state of the book as the asker of r sees it, when it is the turn of this client and
 // this kind of request. The context must have a deadline: that of reading, or a longer one of
 // what streams.
 func (a *Answerer) Read(ctx context.Context, r *http.Request, f func(Book) error) error {
 	if _, limited := ctx.Deadline(); !limited {
 		return fmt.Errorf("%s reads the book without a time limit", r.Pattern)
 	}
+	asker, err := a.askerOf(r)
+	if err != nil {
+		return err
+	}
 	done, err := a.turns.Take(ctx, r.Pattern, ClientOf(r))
 	if err != nil {
 		return err
 	}
 	defer done()
-	return a.book(ctx, f)
+	return a.book(ctx, asker, f)
+}
+
+// askerOf returns who makes a request.
+func (a *Answerer) askerOf(r *http.Request) (indexer.Asker, error) {
+	if a.asker == nil {
+		return indexer.Everyone, nil
+	}
+	return a.asker(r)
 }
 
 // Handle runs f and turns its error into a response: an error of a kind the

@@ -10,11 +10,14 @@ import (
 	"github.com/portbook/portbook/indexer/query"
 )
 
-// A Book is one consistent state of the catalogue: everything asked of it
+// A Book is one consistent state of the catalogue, as one asker sees it: everything asked of it
 // within one ReadFunc belongs to the Version it tells. A Book is used by one
 // goroutine at a time.
 type Book interface {
 	Version(ctx context.Context) (indexer.Version, error)
+	// Asker returns who the book is read for. What is kept of a book is kept for its
+	// asker and version only.
+	Asker() indexer.Asker
 
 	// Search gives one page of the repositories that q selects, best first.
 	Search(ctx context.Context, q query.Query) (indexer.Results, error)
@@ -90,7 +93,7 @@ type Book interface {
 	AllTags(ctx context.Context, afterRepository, afterTag string, limit int) ([]indexer.TagOf, error)
 }
 
-// A ReadFunc runs f in one read-only snapshot and returns the error of f. It is
+// A ReadFunc runs f in one read-only snapshot, as the asker sees it, and returns the error of f. It is
 // safe for concurrent use. It may run f again, on another snapshot, if the first
 // was lost: what f does must begin anew, and f must write to no response.
-type ReadFunc func(ctx context.Context, f func(Book) error) error
+type ReadFunc func(ctx context.Context, asker indexer.Asker, f func(Book) error) error

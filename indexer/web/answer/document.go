@@ -59,13 +59,13 @@ func Fixed(w http.ResponseWriter, r *http.Request, contentType, freshness string
 // HashOf names bytes.
 func HashOf(b []byte) string { return fmt.Sprintf("%x", sha256.Sum256(b))[:16] }
 
-// Documents are answers that take longer to make than to send. One is sent again
+// Documents keeps answers that take longer to make than to send. One is sent again
 // as long as nothing that it tells has changed, whatever else has: which is seen
 // from the version of the catalogue and, where that has moved, from what state
 // gives. It is safe for concurrent use.
 type Documents struct {
 	mu  sync.Mutex
-	of  map[[sha256.Size]byte]madeOf // by the hash of the key, which may be long
+	of  map[[sha256.Size]byte]madeOf // by the hash of the asker and the key, which may be long
 	all int                          // bytes
 }
 
@@ -82,7 +82,7 @@ func (d *Documents) Get(ctx context.Context, b Book, key string, state func() (s
 	if err != nil {
 		return nil, err
 	}
-	hash := sha256.Sum256([]byte(key))
+	hash := sha256.Sum256([]byte(b.Asker().String() + "\x00" + key))
 	d.mu.Lock()
 	known, ok := d.of[hash]
 	d.mu.Unlock()

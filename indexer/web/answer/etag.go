@@ -9,9 +9,12 @@ import (
 	"github.com/portbook/portbook/indexer"
 )
 
-// etag names the bytes that we write of state v. It is strong, so it differs by
+// etag names the bytes that we write of state v for an asker. It is strong, so it differs by
 // coding (RFC 9110, 8.8.3.3).
-func (a *Answerer) etag(v indexer.Version, coding, key string) string {
+func (a *Answerer) etag(v indexer.Version, asker indexer.Asker, coding, key string) string {
+	if asker != indexer.Everyone {
+		key += "\x00" + asker.String()
+	}
 	sum := sha256.Sum256([]byte(a.build + "\x00" + coding + "\x00" + key))
 	return fmt.Sprintf(`"%s.%016x.%x"`, v, v.State, sum[:4])
 }

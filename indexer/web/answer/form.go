@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/portbook/portbook/indexer"
@@ -47,7 +48,7 @@ func (a *Answerer) Answer(w http.ResponseWriter, r *http.Request, as Form, build
 	return a.AnswerAs(w, r, &as, build)
 }
 
-// AnswerAs is answer for a build that finds out the content type.
+// AnswerAs is Answer for a build that finds out the content type.
 func (a *Answerer) AnswerAs(w http.ResponseWriter, r *http.Request, as *Form, build func(Book, io.Writer) error) error {
 	coding := ""
 	if as.Gzip && TakesGzip(r.Header.Values("Accept-Encoding")) {
@@ -55,12 +56,14 @@ func (a *Answerer) AnswerAs(w http.ResponseWriter, r *http.Request, as *Form, bu
 	}
 	var (
 		fresh indexer.Freshness
+		asker indexer.Asker
 		etag  string
 		known bool
 		body  bytes.Buffer
 	)
 	err := a.ReadSince(r, func(b Book, f indexer.Freshness) error {
-		fresh, etag = f, a.etag(f.Version, coding, as.key)
+		fresh, asker = f, b.Asker()
+		etag = a.etag(f.Version, asker, coding, as.key)
 		match, star := matchETag(conditions(r), etag)
 		if known = match; known {
 			return nil
@@ -76,9 +79,9 @@ func (a *Answerer) AnswerAs(w http.ResponseWriter, r *http.Request, as *Form, bu
 	h := w.Header()
 	TellFreshness(h, fresh)
 	h.Set("ETag", etag)
-	h.Set("Cache-Control", as.cacheControl())
-	if as.Gzip {
-		h.Set("Vary", "Accept-Encoding")
+	h.Set("Cache-Control", as.cacheControl(asker))
+	if vary := a.vary(as); vary != "" {
+		h.Set("Vary", vary)
 	}
 	if known {
 		// With the headers above again: flatpak forgets what a 304 does not
@@ -111,11 +114,29 @@ func Write(w http.ResponseWriter, body []byte) error {
 // cacheControl forbids caches to keep an answer of noStore. It says no-cache too:
 // flatpak, which keeps answers all the same, takes one with no-store alone for fresh
 // for 30 minutes (seen of 1.14.10 and 1.16.6).
-func (as *Form) cacheControl() string {
-	if as.NoStore {
+//
+// Only the client itself may keep an answer to an asker other than Everyone.
+func (as *Form) cacheControl(asker indexer.Asker) string {
+	switch {
+	case as.NoStore:
 		return "no-store, no-cache"
+	case asker != indexer.Everyone:
+		return "private, " + CacheControl(as.MaxAge)
 	}
 	return CacheControl(as.MaxAge)
+}
+
+// vary names the fields of a request that an answer depends on, "" if there are none:
+// where askers are told apart, the one that tells who they are.
+func (a *Answerer) vary(as *Form) string {
+	var fields []string
+	if as.Gzip {
+		fields = append(fields, "Accept-Encoding")
+	}
+	if a.asker != nil {
+		fields = append(fields, "Authorization")
+	}
+	return strings.Join(fields, ", ")
 }
 
 // CacheControl never is empty: without it flatpak asks no more for 30 minutes.

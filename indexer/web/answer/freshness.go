@@ -38,9 +38,10 @@ func TellFreshness(h http.Header, f indexer.Freshness) {
 	}
 }
 
-// lookAtVersion reads the version of the book, for all who wait for one.
+// lookAtVersion reads the version of the book, for all who wait for one. It is the same
+// for every asker.
 func (a *Answerer) lookAtVersion(ctx context.Context) (version indexer.Version, err error) {
-	err = a.book(ctx, func(b Book) (err error) {
+	err = a.book(ctx, indexer.Everyone, func(b Book) (err error) {
 		version, err = b.Version(ctx)
 		return err
 	})

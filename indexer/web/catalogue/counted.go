@@ -1,12 +1,14 @@
 package catalogue
 
 import (
+	"context"
 	"crypto/sha256"
 	"fmt"
 	"sync"
 
 	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/query"
+	"github.com/portbook/portbook/indexer/web/answer"
 )
 
 const (
@@ -26,12 +28,16 @@ type counted struct {
 	facets  map[[sha256.Size]byte]indexer.Facets
 }
 
-// get returns the facets of q in a version, which count counts if nobody has: of
-// q without its page and order, so that what is counted depends on nothing that
-// the key leaves out. Two may count at once; what they find is the same.
-func (c *counted) get(v indexer.Version, q query.Query, count func(query.Query) (indexer.Facets, error)) (indexer.Facets, error) {
+// get returns the facets of q in a book, and counts them if they are not kept: those of
+// q without its page and order, so that they depend on nothing that the key leaves
+// out. Two may count at once; what they find is the same.
+func (c *counted) get(ctx context.Context, b answer.Book, q query.Query) (indexer.Facets, error) {
+	v, err := b.Version(ctx)
+	if err != nil {
+		return indexer.Facets{}, err
+	}
 	q.Sort, q.Limit, q.Offset, q.After = "", 0, 0, ""
-	key := sha256.Sum256(fmt.Appendf(nil, "%#v", q))
+	key := sha256.Sum256(fmt.Appendf(nil, "%s\x00%#v", b.Asker(), q))
 	c.mu.Lock()
 	known, found := c.facets[key]
 	found = found && c.version == v
@@ -39,7 +45,7 @@ func (c *counted) get(v indexer.Version, q query.Query, count func(query.Query) 
 	if found {
 		return known, nil
 	}
-	facets, err := count(q)
+	facets, err := b.Facets(ctx, q)
 	if err != nil || facetBytes(facets) > maxFacetBytes {
 		return facets, err
 	}

@@ -209,11 +209,7 @@ func (s *Catalogue) list(r *http.Request, b answer.Book, l listing) (v catalogue
 		v.DidYouMean, err = didYouMean(r, b, l)
 		return v, err
 	}
-	version, err := b.Version(r.Context())
-	if err != nil {
-		return v, err
-	}
-	facets, err := s.counted.get(version, l.q, func(q query.Query) (indexer.Facets, error) { return b.Facets(r.Context(), q) })
+	facets, err := s.counted.get(r.Context(), b, l.q)
 	v.Facets, v.Counted, v.All = l.facets(facets), facets.Counted, facets.All
 	for _, f := range v.Facets {
 		v.Floor = v.Floor || slices.ContainsFunc(f.Values, func(c facetChoice) bool { return c.AtLeast && c.Count > 0 })
