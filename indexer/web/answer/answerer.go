@@ -1,3 +1,6 @@
+// Package answer turns one state of the catalogue into one HTTP answer: it reads the
+// book for the asker of a request, waits for a version and for a turn, sets ETag and
+// caching, and turns errors into responses. It also holds what several audiences share.
 package answer
 
 import (
@@ -141,6 +144,7 @@ func (a *Answerer) Handle(f func(http.ResponseWriter, *http.Request) error, tell
 	})
 }
 
+// TellText tells an error as plain text.
 func TellText(w http.ResponseWriter, code int, text string) {
 	http.Error(w, text, code)
 }

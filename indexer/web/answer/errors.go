@@ -36,6 +36,7 @@ type Refusal struct {
 
 func (r *Refusal) Error() string { return r.text }
 
+// Refuse returns a Refusal.
 func Refuse(code int, format string, a ...any) error {
 	return &Refusal{code, fmt.Sprintf(format, a...)}
 }

@@ -63,7 +63,7 @@ func extensionOf(mediaType string) string {
 	return ""
 }
 
-// AsFile has a browser keep an answer as a file of a name that fileName made,
+// AsFile has a browser keep an answer as a file of a name that FileName made,
 // whatever the address is.
 func AsFile(h http.Header, name string) {
 	h.Set("Content-Disposition", `attachment; filename="`+name+`"`)

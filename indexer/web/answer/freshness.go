@@ -54,7 +54,7 @@ func (a *Answerer) lookAtVersion(ctx context.Context) (version indexer.Version, 
 func (a *Answerer) AwaitVersion(r *http.Request) error {
 	least, err := minVersion(r)
 	if err != nil || least == nil {
-		return nil // readSince says what is wrong with it, in the shape of the address
+		return nil // ReadSince says what is wrong with it, in the shape of the address
 	}
 	if seen := a.Versions.seen(); seen.Epoch == least.Epoch && seen.Number >= least.Number {
 		return nil

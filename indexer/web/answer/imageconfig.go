@@ -16,6 +16,7 @@ type ConfigView struct {
 	History []HistoryRow
 }
 
+// A HistoryRow is a step of the build of an image.
 type HistoryRow struct {
 	Created string // as the config says; it may be no time
 	Command string
@@ -114,6 +115,7 @@ func keys(m map[string]json.RawMessage) string {
 	return strings.Join(First(slices.Sorted(maps.Keys(m))), ", ")
 }
 
+// First returns the first MaxShown elements of a list.
 func First[T any](list []T) []T { return list[:min(len(list), MaxShown)] }
 
 // MaxShown is the most elements of one list on a page: 1,000. A manifest of

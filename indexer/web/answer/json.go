@@ -10,6 +10,7 @@ func TellJSON(w http.ResponseWriter, code int, text string) {
 	_ = WriteJSON(w, code, map[string]string{"error": text})
 }
 
+// WriteJSON answers with v, which no cache may keep.
 func WriteJSON(w http.ResponseWriter, code int, v any) error {
 	h := w.Header()
 	h.Set("Content-Type", "application/json")

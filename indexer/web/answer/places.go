@@ -18,6 +18,7 @@ type Places struct {
 	of    map[netip.Prefix]int // taken, by client
 }
 
+// NewPlaces returns places for all requests, and each for those of one client.
 func NewPlaces(all, each int) *Places {
 	return &Places{all: all, each: each, of: map[netip.Prefix]int{}}
 }

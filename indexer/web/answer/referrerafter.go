@@ -15,7 +15,7 @@ func AfterReferrer(last indexer.Referrer) string {
 	return last.Tag + "@" + last.Digest.String()
 }
 
-// ReadAfterReferrer reads what afterReferrer returns; "" is before all.
+// ReadAfterReferrer reads what AfterReferrer returns; "" is before all.
 func ReadAfterReferrer(text string, q *indexer.ReferrerQuery) (err error) {
 	if text == "" {
 		return nil

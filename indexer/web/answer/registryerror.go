@@ -12,10 +12,12 @@ func TellRegistry(w http.ResponseWriter, code int, text string) {
 	_ = WriteJSON(w, code, RegistryErrors{[]RegistryError{{Code: kind, Message: text}}})
 }
 
+// RegistryErrors is the body of an error of a registry (distribution-spec 1.1, "Error Codes").
 type RegistryErrors struct {
 	Errors []RegistryError `json:"errors"`
 }
 
+// A RegistryError is one of them. Its code is one of the specification.
 type RegistryError struct {
 	Code    string `json:"code"`
 	Message string `json:"message"`

@@ -38,7 +38,7 @@ func CompareTags(a, b string) int {
 	return cmp.Or(compareNatural(a, b), cmp.Compare(a, b))
 }
 
-// SortTags sorts tags by compareTags.
+// SortTags sorts tags by CompareTags.
 func SortTags(tags []indexer.Tag) {
 	slices.SortFunc(tags, func(a, b indexer.Tag) int { return CompareTags(a.Name, b.Name) })
 }

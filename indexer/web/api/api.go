@@ -1,3 +1,5 @@
+// Package api is the JSON API below /api/v1, its OpenAPI document and the dump of the
+// whole catalogue.
 package api
 
 import (
@@ -42,6 +44,7 @@ type API struct {
 	dumps    *answer.Places
 }
 
+// New returns the API that c describes.
 func New(c Config) *API {
 	s := &API{config: c, answerer: c.Answerer, dumps: answer.NewPlaces(maxDumps, maxDumpsEach)}
 	s.openAPI = s.describe()

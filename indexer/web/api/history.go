@@ -57,7 +57,7 @@ func (s *API) history(w http.ResponseWriter, r asked) (err error) {
 	})
 }
 
-// movesUntil is movesBefore of the moves that were seen until a time; of all if it
+// movesUntil is answer.MovesBefore of the moves that were seen until a time; of all if it
 // is zero.
 func movesUntil(r asked, b answer.Book, repository, tag string, at time.Time, before int64, limit int) (moves []indexer.Move, next int64, err error) {
 	if !at.IsZero() {

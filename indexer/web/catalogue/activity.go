@@ -61,6 +61,7 @@ func activityAsked(r *http.Request) (repository string, before int64, err error)
 	return repository, before, nil
 }
 
+// Activity shows the moves of tags, latest first.
 func (s *Catalogue) Activity(w http.ResponseWriter, r *http.Request) error {
 	repository, before, err := activityAsked(r)
 	if err != nil {

@@ -44,6 +44,7 @@ type atomEntry struct {
 	Summary string   `xml:"summary"`
 }
 
+// ActivityFeed answers with the latest moves as an Atom feed (RFC 4287).
 func (s *Catalogue) ActivityFeed(w http.ResponseWriter, r *http.Request) error {
 	repository, _, err := activityAsked(r)
 	if err != nil {

@@ -1,3 +1,5 @@
+// Package catalogue is the pages for people, with what they need: styles, a script, a
+// feed, live updates and the description of the search for browsers.
 package catalogue
 
 import (
@@ -46,6 +48,7 @@ type Catalogue struct {
 	live     *answer.Places // of open pages
 }
 
+// New returns the pages that c describes.
 func New(c Config) *Catalogue {
 	return &Catalogue{
 		config: c, answerer: c.Answerer, site: siteOf(c.PublicURL), pages: parsePages(), assets: readAssets(),

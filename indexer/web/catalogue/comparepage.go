@@ -65,6 +65,7 @@ type layerSum struct {
 	Bytes int64
 }
 
+// Compare shows two references side by side.
 func (s *Catalogue) Compare(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
 	view := compareView{A: strings.TrimSpace(q.Get("a")), B: strings.TrimSpace(q.Get("b"))}

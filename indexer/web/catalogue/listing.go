@@ -133,6 +133,7 @@ func (l listing) with(query, sort string, page int, after string) string {
 	return l.path + "?" + v.Encode()
 }
 
+// List shows the repositories that a query finds.
 func (s *Catalogue) List(w http.ResponseWriter, r *http.Request) error {
 	text := r.URL.Query().Get("q")
 	l, err := listingOf(r, "/", text, "")

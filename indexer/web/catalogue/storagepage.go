@@ -74,6 +74,7 @@ func barOf(most int64, classes string, parts ...int64) bar {
 
 func hundredths(f float64) string { return strconv.FormatFloat(f, 'f', 2, 64) }
 
+// Storage shows how many bytes repositories take.
 func (s *Catalogue) Storage(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
 	asked := q.Get("namespace")

@@ -1,3 +1,5 @@
+// Package clients answers the clients of other protocols: docker search, package
+// search, flatpak, the referrers of OCI, and /assert for integration tests.
 package clients
 
 import (
@@ -31,6 +33,7 @@ type Clients struct {
 	owners   flatpakOwners
 }
 
+// New returns the answers that c describes.
 func New(c Config) *Clients {
 	return &Clients{
 		config: c, answerer: c.Answerer, making: answer.TurnsOf(maxMaking, maxMakingEach), owners: ownersOf(c.FlatpakOwners),
