@@ -180,3 +180,7 @@ func (r Repository) Namespace() string {
 	}
 	return ns
 }
+
+// MaxSize is the largest size, and sum of sizes, in bytes: 2^53-1, the largest integer
+// that every reader of JSON takes as it is (RFC 8259, section 6), and 8,000 TB.
+const MaxSize = 1<<53 - 1

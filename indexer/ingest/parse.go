@@ -194,15 +194,11 @@ func blobOf(m *indexer.Manifest, what string, d descriptor) *ocispec.Descriptor 
 	return &ocispec.Descriptor{MediaType: cut(d.MediaType), Digest: dgst, Size: sizeOf(d)}
 }
 
-// maxSize is the largest size that we believe: 2^53-1 bytes, the largest integer
-// that every reader of JSON takes as it is (RFC 8259, 6), and 8,000 TB.
-const maxSize = 1<<53 - 1
-
 // sizeOf gives the size of a descriptor, which the registry does not check. A
 // negative or absurd one would make sums wrong for everybody else.
-func sizeOf(d descriptor) int64 { return min(max(d.Size, 0), maxSize) }
+func sizeOf(d descriptor) int64 { return min(max(d.Size, 0), indexer.MaxSize) }
 
-func addSize(a, b int64) int64 { return min(a+b, maxSize) }
+func addSize(a, b int64) int64 { return min(a+b, indexer.MaxSize) }
 
 // checked gives a digest that we can check, or "" and a problem.
 func checked(m *indexer.Manifest, what, s string) digest.Digest {

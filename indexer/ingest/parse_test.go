@@ -129,7 +129,7 @@ func mustBeStorable(t *testing.T, m indexer.Manifest) {
 		}
 	}
 	for _, size := range sizes {
-		if size < 0 || size > maxSize {
+		if size < 0 || size > indexer.MaxSize {
 			t.Errorf("size %d", size)
 		}
 	}

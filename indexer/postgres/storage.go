@@ -61,11 +61,11 @@ var storageFound = `
 		SELECT repository_id, max(moved_at) AS moved_at FROM tag GROUP BY repository_id
 	), found AS MATERIALIZED (
 		SELECT r.name, ` + namespaceOf + ` AS namespace, m.manifests, m.untagged, GREATEST(m.seen_at, t.moved_at) AS pushed_at,
-			` + bounded("b.own") + ` AS own, ` + bounded("b.shared") + ` AS shared, ` + bounded("b.untagged_size") + ` AS untagged_size,
+			` + pg.BoundedSum("b.own") + ` AS own, ` + pg.BoundedSum("b.shared") + ` AS shared, ` + pg.BoundedSum("b.untagged_size") + ` AS untagged_size,
 			b.size, b.space_own, b.space_shared
 		FROM repository r JOIN manifests m ON m.repository_id = r.id LEFT JOIN bytes b ON b.repository_id = r.id LEFT JOIN tags t ON t.repository_id = r.id
 	), found_spaces AS MATERIALIZED (
-		SELECT namespace, count(*)::int AS repositories, ` + bounded("sum(space_own)") + ` AS own, ` + bounded("sum(space_shared)") + ` AS shared
+		SELECT namespace, count(*)::int AS repositories, ` + pg.BoundedSum("sum(space_own)") + ` AS own, ` + pg.BoundedSum("sum(space_shared)") + ` AS shared
 		FROM found GROUP BY namespace
 	)`
 
@@ -95,8 +95,8 @@ var storageStored = `
 		SELECT (SELECT count(*) FROM gone) + (SELECT count(*) FROM moved) + (SELECT count(*) FROM new)
 			+ (SELECT count(*) FROM gone_spaces) + (SELECT count(*) FROM moved_spaces) + (SELECT count(*) FROM new_spaces) AS n
 	), total AS (
-		SELECT count(*)::int AS repositories, COALESCE(sum(manifests), 0)::bigint AS manifests, ` + bounded("sum(size)") + ` AS size, ` + bounded("sum(own)") + ` AS own,
-			COALESCE(sum(untagged), 0)::bigint AS untagged, ` + bounded("sum(untagged_size)") + ` AS untagged_size FROM found
+		SELECT count(*)::int AS repositories, COALESCE(sum(manifests), 0)::bigint AS manifests, ` + pg.BoundedSum("sum(size)") + ` AS size, ` + pg.BoundedSum("sum(own)") + ` AS own,
+			COALESCE(sum(untagged), 0)::bigint AS untagged, ` + pg.BoundedSum("sum(untagged_size)") + ` AS untagged_size FROM found
 	), moved_total AS (
 		UPDATE storage_total s SET (repositories, manifests, size, own, untagged, untagged_size, counted_at) =
 			(f.repositories, f.manifests, f.size, f.own, f.untagged, f.untagged_size, now())
@@ -112,11 +112,6 @@ var storageStored = `
 
 // namespaceOf is the part of a repository's name before the first slash.
 const namespaceOf = `CASE WHEN name LIKE '%/%' THEN split_part(name, '/', 1) ELSE '' END`
-
-// bounded gives a sum as bytes below 2^53, 0 for none.
-func bounded(sum string) string {
-	return "LEAST(COALESCE(" + sum + ", 0), 9007199254740991)::bigint"
-}
 
 // storageSettings are for the one statement: sorting and hashing may take 64 MB
 // each before they go to disk, and nothing is joined by loops. Postgres cannot know

@@ -268,10 +268,10 @@ func (v *View) readListed(ctx context.Context, indexes map[pg.ManifestID]listed)
 	if len(indexes) == 0 {
 		return nil
 	}
-	const q = `
+	q := `
 		SELECT w.repository_id, w.id,
 			COALESCE((SELECT s.size FROM image_search s WHERE s.repository_id = w.repository_id AND s.manifest_id = w.id), (
-				SELECT LEAST(sum(c.content_size), 9007199254740991)::bigint FROM ( -- 2^53-1
+				SELECT ` + pg.BoundedSum("sum(c.content_size)") + ` FROM (
 					SELECT DISTINCT e.digest FROM index_entry e WHERE e.repository_id = w.repository_id AND e.manifest_id = w.id OFFSET 0
 				) e JOIN manifest c ON c.repository_id = w.repository_id AND c.digest = e.digest), 0) AS size,
 			COALESCE((SELECT jsonb_agg(jsonb_build_array(p.os, p.architecture, p.variant) ORDER BY e.position) FROM (

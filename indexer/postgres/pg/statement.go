@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	sq "github.com/Masterminds/squirrel"
+
+	"github.com/portbook/portbook/indexer"
 )
 
 // Builder builds statements whose clauses vary. It is the only builder with $
@@ -43,4 +45,10 @@ func Estimate(ctx context.Context, db Querier, q sq.Sqlizer) (float64, error) {
 		return 0, fmt.Errorf("EXPLAIN gave %q: %w", raw, err)
 	}
 	return plan[0].Plan.Rows, nil
+}
+
+// BoundedSum returns an expression for a sum of sizes: at most indexer.MaxSize, and 0
+// for null.
+func BoundedSum(sum string) string {
+	return fmt.Sprintf("LEAST(COALESCE(%s, 0), %d)::bigint", sum, indexer.MaxSize)
 }

@@ -8,15 +8,9 @@ import (
 
 	sq "github.com/Masterminds/squirrel"
 
-	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/postgres/pg"
 	"github.com/portbook/portbook/indexer/query"
 )
-
-// onlyWords reports whether an index of words serves a clause.
-func onlyWords(c query.Clause) bool {
-	return !slices.ContainsFunc(c, func(t query.Term) bool { return t.Field != query.FieldText || t.Tag != "" || t.Not })
-}
 
 // ofImage reports whether a field asks about an image, and not about the
 // repository as a whole.
@@ -34,38 +28,6 @@ func ofImage(f query.Field) bool {
 // is negated.
 func aboutImages(c query.Clause) bool {
 	return !slices.ContainsFunc(c, func(t query.Term) bool { return t.Not || !ofImage(t.Field) })
-}
-
-// tsqueryOf makes a tsquery of a clause of words.
-func tsqueryOf(c query.Clause) string {
-	var any []string
-	for _, t := range c {
-		any = append(any, tsquery(t))
-	}
-	return "(" + strings.Join(any, " | ") + ")"
-}
-
-// tsquery asks for every word of a term.
-func tsquery(t query.Term) string {
-	asked := make([]string, len(t.Words))
-	for i, w := range t.Words {
-		asked[i] = lexeme(w, t.Prefix && i == len(t.Words)-1)
-	}
-	operator := " & "
-	if t.Phrase {
-		operator = " <-> "
-	}
-	return "(" + strings.Join(asked, operator) + ")"
-}
-
-// lexeme asks for a word, or for all that begin with it. Words hold letters and
-// digits only; the quotes keep them from being operators.
-func lexeme(word string, prefix bool) string {
-	text := "'" + word[:min(len(word), maxLexeme)] + "'"
-	if prefix {
-		text += ":*"
-	}
-	return text
 }
 
 // A rowCondition is one term as conditions on repository_search AS s. What is nil
@@ -110,7 +72,7 @@ func positive(t query.Term) rowCondition {
 		}
 		return c
 	case query.FieldRepository, query.FieldNamespace:
-		return rowCondition{filter: named(t)}
+		return rowCondition{filter: nameCondition(t)}
 	case query.FieldLicence:
 		fact := licencePrefix + t.Value
 		if isGlob(t.Value) {
@@ -222,19 +184,6 @@ func ofOneImage(t query.Term) rowCondition {
 	return rowCondition{filter: image, dear: true}
 }
 
-// hasTerm asks for a term in the row of a repository.
-func hasTerm(term string) sq.Sqlizer {
-	return sq.Expr("s.terms @> ARRAY[hashtextextended(?, 0)]", term)
-}
-
-// imageHas asks for a key or term, as termOf gives them, in image_search AS i.
-func imageHas(term string) sq.Sqlizer {
-	if strings.Contains(term, pg.Separator) {
-		return sq.Expr("i.pairs @> ARRAY[hashtextextended(?, 0)]", term)
-	}
-	return sq.Expr("i.keys @> ARRAY[hashtextextended(?, 0)]", term)
-}
-
 // hasTag asks for a tag, of which the name may hold stars, of the repository.
 func hasTag(name string) sq.Sqlizer {
 	return sq.Expr("EXISTS (SELECT FROM tag t WHERE t.repository_id = s.repository_id AND ? AND t.manifest_id IS NOT NULL OFFSET 0)", glob("t.name", name))
@@ -264,29 +213,6 @@ func isShownBy(name string) sq.Sqlizer {
 // takes seconds.
 func hasImage(c sq.Sqlizer) sq.Sqlizer {
 	return sq.Expr("EXISTS (SELECT FROM image_search i WHERE i.repository_id = s.repository_id AND (?) OFFSET 0)", c)
-}
-
-// factOf gives a term as it stands among the facts, "" if it does not.
-func factOf(t query.Term) string {
-	if prefix := factPrefix[t.Field]; prefix != "" && !isGlob(t.Value) {
-		return prefix + t.Value
-	}
-	return ""
-}
-
-var factPrefix = map[query.Field]string{
-	query.FieldOS: "os:", query.FieldArchitecture: "arch:", query.FieldPlatform: "platform:", query.FieldType: "type:",
-	query.FieldHas: "has:",
-}
-
-func isGlob(s string) bool { return strings.ContainsAny(s, "*?") }
-
-// glob compares an expression with a value that may hold stars.
-func glob(expression, value string) sq.Sqlizer {
-	if isGlob(value) {
-		return sq.Expr(expression+" LIKE ?", like(value))
-	}
-	return sq.Expr(expression+" = ?", indexer.CleanText(value))
 }
 
 // imageCondition is a term as a condition on image_search AS i.
@@ -343,15 +269,6 @@ func within(column string, t query.Term) sq.Sqlizer {
 	return sq.Expr(column+" >= ? AND "+column+" < ?", t.From, t.To)
 }
 
-// maxTerm is how many characters of a key and of a value can be asked for: 200.
-// The terms of image_search are made of these; equality and patterns compare as
-// many, so that they say the same. It bounds what a pattern takes: to match eight
-// stars with 200 characters takes microseconds, and with 256 kB seconds.
-const maxTerm = 200
-
-// beginningOf returns the first maxTerm characters of an expression.
-func beginningOf(expression string) string { return fmt.Sprintf("left(%s, %d)", expression, maxTerm) }
-
 // keyCondition compares a label or annotation.
 func keyCondition(t query.Term, column string) sq.Sqlizer {
 	all := sq.And{}
@@ -365,7 +282,7 @@ func keyCondition(t query.Term, column string) sq.Sqlizer {
 		return all
 	}
 	const ofManifest = "EXISTS (SELECT FROM manifest m%s WHERE m.repository_id = i.repository_id AND m.id = i.manifest_id AND (?))"
-	if name := cut(t.Name); t.Valued && !isGlob(t.Name) && utf8.RuneCountInString(name) < maxTerm { // no longer key begins so
+	if name := termText(t.Name); t.Valued && !isGlob(t.Name) && utf8.RuneCountInString(name) < maxTerm { // no longer key begins so
 		return append(all, sq.Expr(fmt.Sprintf(ofManifest, ""), globBeginning("("+column+" ->> ?)", t.Value, name)))
 	}
 	inner := sq.And{globBeginning("pair.key", t.Name)}
@@ -373,30 +290,6 @@ func keyCondition(t query.Term, column string) sq.Sqlizer {
 		inner = append(inner, globBeginning("pair.value", t.Value))
 	}
 	return append(all, sq.Expr(fmt.Sprintf(ofManifest, ", jsonb_each_text("+column+") AS pair"), inner))
-}
-
-// globBeginning compares the beginning of an expression, of which args are the
-// parameters, with a value that may hold stars.
-func globBeginning(expression, value string, args ...any) sq.Sqlizer {
-	if isGlob(value) {
-		return sq.Expr(beginningOf(expression)+" LIKE ?", append(args, like(value))...)
-	}
-	return sq.Expr(beginningOf(expression)+" = ?", append(args, cut(value))...)
-}
-
-// termOf returns the term of image_search that every image has for which t is
-// true, "" if there is none; exact says that t is true for all that have it.
-func termOf(t query.Term) (term string, exact bool) {
-	key := string(t.Field) + ":" + cut(t.Name)
-	switch {
-	case isGlob(t.Name):
-		return "", false
-	case !t.Valued, t.Value != "" && strings.Trim(t.Value, "*") == "": // any value
-		return key, true
-	case isGlob(t.Value), strings.HasSuffix(t.Name, "created"), strings.HasSuffix(t.Name, "build-date"):
-		return key, false
-	}
-	return key + pg.Separator + cut(t.Value), true
 }
 
 // digestRange gives the least and the greatest digest that begin with the digits
@@ -415,8 +308,8 @@ func unhex(s string) []byte {
 	return b
 }
 
-// named is a repository's name or namespace as a condition on its search row.
-func named(t query.Term) sq.Sqlizer {
+// nameCondition is a repository's name or namespace as a condition on its search row.
+func nameCondition(t query.Term) sq.Sqlizer {
 	pattern := t.Value
 	if t.Field == query.FieldNamespace {
 		pattern = strings.TrimSuffix(t.Value, "/") + "/*"
@@ -426,18 +319,4 @@ func named(t query.Term) sq.Sqlizer {
 		return glob("s.name", pattern)
 	}
 	return sq.And{sq.Expr("s.name >= ? AND s.name < ?", from, to), glob("s.name", pattern)} // by the index of names, which knows no patterns
-}
-
-// nameRange gives the names that a pattern allows, and others, as a range, from
-// included and to not; from is "" if it begins with a star. '~' is above every
-// character of a name.
-func nameRange(pattern string) (from, to string) {
-	head := pattern
-	if i := strings.IndexAny(pattern, "*?"); i >= 0 {
-		head = pattern[:i]
-	}
-	if head == "" {
-		return "", ""
-	}
-	return head, head + "~"
 }

@@ -22,7 +22,7 @@ const (
 
 var (
 	Compare          = compare
-	ImageCondition   = condition
+	ExactCondition   = exactCondition
 	ImagesOf         = imagesOf
 	NotDerived       = notDerived
 	TermsOf          = termsOf

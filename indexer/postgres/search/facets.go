@@ -39,9 +39,9 @@ func (rd *Reader) Facets(ctx context.Context, q query.Query) (indexer.Facets, er
 	if err != nil {
 		return indexer.Facets{}, pg.Wrap("facets", err)
 	}
-	counted := ids[:min(len(ids), indexer.MaxFaceted)]
-	facets := indexer.Facets{Counted: len(counted), All: len(counted) == len(ids)}
-	counts, err := rd.countFacts(ctx, counted, images)
+	best := ids[:min(len(ids), indexer.MaxFaceted)]
+	facets := indexer.Facets{Counted: len(best), All: len(best) == len(ids)}
+	counts, err := rd.countFacts(ctx, best, images)
 	facets.Facets = facetsOf(counts, !facets.All)
 	return facets, pg.Wrap("facets", err)
 }

@@ -5,9 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
-	sq "github.com/Masterminds/squirrel"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/portbook/portbook/indexer"
@@ -53,7 +51,7 @@ func (rd *Reader) ImagesState(ctx context.Context, q query.Images) (string, erro
 	sel := pg.Builder.Select("count(*)", `COALESCE(bit_xor(hashtextextended(
 			concat_ws(' ', i.repository_id, i.manifest_id, i.listed, i.pushed_at,
 				CASE WHEN i.listed THEN (SELECT r.updated_at FROM repository r WHERE r.id = i.repository_id) END, hash_array_extended(i.tags, 0), hash_array_extended(i.keys, 0), hash_array_extended(i.pairs, 0)), 0)), 0)`).
-		FromSelect(candidates(q), "i")
+		FromSelect(possibleImages(q), "i")
 	sql, args, err := sel.ToSql()
 	if err != nil {
 		return "", err
@@ -85,7 +83,7 @@ func (rd *Reader) foundImages(ctx context.Context, q query.Images) ([]*foundImag
 	sel := pg.Builder.Select("m.repository_id", "m.id", "r.name", "m.digest", "mt.name AS media_type", "COALESCE(p.os, '') AS os",
 		"COALESCE(p.architecture, '') AS architecture", "i.listed", "CASE WHEN NOT i.listed THEN i.tags END AS tags",
 		fmt.Sprintf(metadataBytes, "m")+" AS bytes", "left(m.labels ->> '"+indexer.FlatpakRefLabel+"', 600) AS ref", "COALESCE(f.first_seen_at, m.seen_at) AS ref_since").
-		FromSelect(candidates(q), "i").
+		FromSelect(possibleImages(q), "i").
 		Join(imageM).
 		Join(nameR).
 		Join("media_type mt ON mt.id = m.media_type_id").
@@ -94,7 +92,7 @@ func (rd *Reader) foundImages(ctx context.Context, q query.Images) ([]*foundImag
 			WHERE f.repository = r.name AND f.ref = m.labels ->> '` + indexer.FlatpakRefLabel + `' OFFSET 0) f ON true`)
 	for _, c := range q {
 		if c.Field != query.FieldTag {
-			sel = sel.Where(condition(c, "m"))
+			sel = sel.Where(exactCondition(c, "m"))
 		}
 	}
 	sql, args, err := sel.ToSql()
@@ -278,131 +276,4 @@ func (rd *Reader) readMetadata(ctx context.Context, groups []*group) error {
 		}
 	}
 	return err
-}
-
-// candidates selects the search rows that may be of images q selects, by what
-// the indexes tell: no image that q selects is left out.
-func candidates(q query.Images) sq.SelectBuilder {
-	sel := sq.Select("i.repository_id", "i.manifest_id", "i.listed", "i.tags", "i.keys", "i.pairs", "i.pushed_at").From("image_search i").Suffix("OFFSET 0") // a fence, as in imageM
-	for _, c := range q {
-		sel = sel.Where(hint(c))
-	}
-	return sel
-}
-
-// hint is true for the search row of every image for which a condition is.
-func hint(c query.Condition) sq.Sqlizer {
-	switch c.Field {
-	case query.FieldRepository:
-		return sq.Expr("i.repository_id IN (SELECT r.id FROM repository r WHERE ?)", compare("r.name", c))
-	case query.FieldTag:
-		if c.Op == query.OpMatches {
-			break
-		}
-		if len(c.Values) == 1 && c.Values[0] == "latest" {
-			return sq.Expr("i.latest") // word for word, or Postgres does not use the index of these
-		}
-		// What tags of these names show is found once, by the index of their names.
-		return sq.Expr(`(i.tags && ? OR i.listed AND (i.repository_id, i.manifest_id) IN (
-			SELECT m.repository_id, m.id FROM (SELECT t.repository_id, t.manifest_id FROM tag t WHERE t.name = ANY(?) OFFSET 0) AS t
-			CROSS JOIN LATERAL (SELECT e.digest FROM index_entry e WHERE e.repository_id = t.repository_id AND e.manifest_id = t.manifest_id OFFSET 0) AS e
-			CROSS JOIN LATERAL (SELECT m.repository_id, m.id FROM manifest m WHERE m.repository_id = t.repository_id AND m.digest = e.digest OFFSET 0) AS m))`,
-			pg.Cleaned(c.Values), pg.Cleaned(c.Values))
-	case query.FieldOS:
-		return factHint(c, "os:")
-	case query.FieldArchitecture:
-		return factHint(c, "arch:")
-	case query.FieldLabel:
-		return keyHint(c, "label:")
-	case query.FieldAnnotation:
-		return keyHint(c, "annotation:")
-	}
-	return sq.Expr("true")
-}
-
-// factHint leaves out those of another platform. The facts are in lower case, and
-// tell of no platform that says nothing.
-func factHint(c query.Condition, prefix string) sq.Sqlizer {
-	if c.Op == query.OpMatches || slices.Contains(c.Values, "") || slices.Contains(c.Values, "unknown") {
-		return sq.Expr("true")
-	}
-	facts := pg.Cleaned(c.Values)
-	for i, value := range facts {
-		facts[i] = prefix + indexer.LowerASCII(value)
-	}
-	return sq.Expr("i.facts && ?", facts)
-}
-
-// keyHint leaves out those that have no such key or, where terms tell values, no
-// such value.
-func keyHint(c query.Condition, prefix string) sq.Sqlizer {
-	key := prefix + cut(c.Name)
-	if c.Op != query.OpEquals || strings.HasSuffix(c.Name, "created") || strings.HasSuffix(c.Name, "build-date") {
-		return sq.Expr("i.keys @> ARRAY[hashtextextended(?, 0)]", key)
-	}
-	var terms []string
-	for _, v := range c.Values {
-		terms = append(terms, key+pg.Separator+cut(v))
-	}
-	return sq.Expr("i.pairs && ARRAY(SELECT hashtextextended(term, 0) FROM unnest(?::text[]) AS term)", terms)
-}
-
-// cut gives text as far as terms hold it.
-func cut(text string) string {
-	runes := []rune(indexer.CleanText(text))
-	return string(runes[:min(len(runes), maxTerm)])
-}
-
-// condition is one condition on an image, but for those on its tags.
-func condition(c query.Condition, image string) sq.Sqlizer {
-	switch c.Field {
-	case query.FieldRepository:
-		return compare("r.name", c)
-	case query.FieldOS:
-		return compare("COALESCE(p.os, '')", c)
-	case query.FieldArchitecture:
-		return compare("COALESCE(p.architecture, '')", c)
-	case query.FieldLabel:
-		return compareKey(image+".labels", c)
-	case query.FieldAnnotation:
-		return compareKey(image+".annotations", c)
-	}
-	return sq.Expr("false") // a field that is none selects nothing
-}
-
-func compareKey(column string, c query.Condition) sq.Sqlizer {
-	if c.Op == query.OpExists {
-		return sq.Expr(column+" ?? ?", indexer.CleanText(c.Name))
-	}
-	any := sq.Or{}
-	for _, value := range c.Values {
-		if c.Op == query.OpMatches {
-			any = append(any, sq.Expr(beginningOf("("+column+" ->> ?)")+" LIKE ?", indexer.CleanText(c.Name), like(value)))
-		} else {
-			any = append(any, sq.Expr(column+" ->> ? = ?", indexer.CleanText(c.Name), indexer.CleanText(value)))
-		}
-	}
-	return any
-}
-
-// compare is true if the expression is, or matches, any of the values; with no
-// value it is false.
-func compare(expression string, c query.Condition) sq.Sqlizer {
-	var values []string
-	for _, v := range c.Values {
-		if c.Op == query.OpMatches {
-			v = like(v)
-		}
-		values = append(values, indexer.CleanText(v))
-	}
-	if c.Op == query.OpMatches {
-		return sq.Expr(expression+" LIKE ANY(?)", values)
-	}
-	return sq.Expr(expression+" = ANY(?)", values)
-}
-
-// like turns a glob, in which * is any run of characters and ? any one, into a
-// pattern of LIKE.
-func like(glob string) string {
-	return strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`, `*`, `%`, `?`, `_`).Replace(indexer.CleanText(glob))
 }

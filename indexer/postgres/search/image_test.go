@@ -154,7 +154,7 @@ func plainWhere(sel sq.SelectBuilder, q query.Images, image, tagged string) sq.S
 			sel, hasTag = sel.Where(sq.Expr("EXISTS (?)", tags.Where(search.Compare("t.name", c)))), true
 			continue
 		}
-		sel = sel.Where(search.ImageCondition(c, image))
+		sel = sel.Where(search.ExactCondition(c, image))
 	}
 	if !hasTag {
 		sel = sel.Where(sq.Expr("EXISTS (?)", tags))

@@ -36,16 +36,16 @@ const (
 // A search is a query, made into conditions on repository_search AS s.
 type search struct {
 	query.Query
-	words   string // a tsquery of all clauses that are words alone; "" if there is none
-	firm    string // of those, the ones that are no beginnings of too many words
-	loose   string // and the others
-	aside   bool   // whether loose ones are looked at in the rows, and not asked of the index
-	counted bool   // whether they are so when the total is counted
-	index   sq.And // conditions beside the words that the same indexes serve
-	filters sq.And // the others
-	dear    bool   // whether filters take more than a look at the row
-	drivers []driver
-	images  []query.Clause // those that one and the same image must fulfil; they stand among the conditions too
+	words        string // a tsquery of all clauses that are words alone; "" if there is none
+	firm         string // of those, the ones that are no beginnings of too many words
+	loose        string // and the others
+	aside        bool   // whether loose ones are looked at in the rows, and not asked of the index
+	asideInTotal bool   // whether they are so when the total is counted
+	index        sq.And // conditions beside the words that the same indexes serve
+	filters      sq.And // the others
+	dear         bool   // whether filters take more than a look at the row
+	drivers      []driver
+	images       []query.Clause // those that one and the same image must fulfil; they stand among the conditions too
 }
 
 func newSearch(q query.Query) *search {
@@ -144,7 +144,7 @@ func (s *search) drive(t query.Term) {
 		}
 		d.ids = sq.Expr("SELECT repository_id FROM tag WHERE name = ?", t.Value)
 	case query.FieldRepository, query.FieldNamespace:
-		d.ids = sq.Expr("SELECT repository_id FROM repository_search s WHERE ?", named(t))
+		d.ids = sq.Expr("SELECT repository_id FROM repository_search s WHERE ?", nameCondition(t))
 	case query.FieldLabel, query.FieldAnnotation:
 		term, exact := termOf(t)
 		if !t.Valued || !exact || term == "" {
@@ -421,14 +421,14 @@ func (s *search) ranked() (page, error) {
 		longer = "s.basename > $1 AND s.basename < $2"
 		inName = "s.name_words @@ $3::text::tsquery"
 		inAll  = "s.all_words @@ $3::text::tsquery"
-		named  = name + " OR " + base + " OR " + longer
+		inBest = name + " OR " + base + " OR " + longer
 	)
 	classes := []struct{ driver, not string }{
 		{name + " AND " + unserved, "false"},
 		{base + " AND " + unserved, name},
 		{longer + " AND (" + inAll + ") IS TRUE AND " + unserved, "false"}, // a word before others is no beginning of a longer one
-		{inName + " AND " + index, named},
-		{inAll + " AND " + index, named + " OR " + inName},
+		{inName + " AND " + index, inBest},
+		{inAll + " AND " + index, inBest + " OR " + inName},
 	}
 	if s.Name == "" {
 		classes = classes[3:]

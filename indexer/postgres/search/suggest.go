@@ -38,7 +38,7 @@ func (rd *Reader) Suggest(ctx context.Context, text string, limit int) ([]indexe
 
 func (rd *Reader) complete(ctx context.Context, c query.Completion, limit int) ([]indexer.Suggestion, error) {
 	value := strings.ToLower(indexer.CleanText(c.Value))
-	named := func(names []string, err error) ([]indexer.Suggestion, error) {
+	repositories := func(names []string, err error) ([]indexer.Suggestion, error) {
 		var suggestions []indexer.Suggestion
 		for _, n := range names {
 			suggestions = append(suggestions, indexer.Suggestion{Text: c.With(n), Name: n})
@@ -49,15 +49,15 @@ func (rd *Reader) complete(ctx context.Context, c query.Completion, limit int) (
 	case query.FieldText:
 		fields := query.FieldsFrom(value)
 		fields = fields[:min(len(fields), limit)]
-		suggestions, err := named(rd.namesFrom(ctx, value, limit-len(fields)))
+		suggestions, err := repositories(rd.namesFrom(ctx, value, limit-len(fields)))
 		for _, f := range fields {
 			suggestions = append(suggestions, indexer.Suggestion{Text: c.With(f + ":")})
 		}
 		return suggestions, err
 	case query.FieldRepository:
-		return named(rd.namesFrom(ctx, value, limit))
+		return repositories(rd.namesFrom(ctx, value, limit))
 	case query.FieldNamespace:
-		return named(rd.namespacesFrom(ctx, value, limit))
+		return repositories(rd.namespacesFrom(ctx, value, limit))
 	}
 	values, err := rd.valuesFrom(ctx, c.Field, value, limit)
 	var suggestions []indexer.Suggestion

@@ -27,9 +27,9 @@ const (
 // sample tells, since to read ten thousand rows takes 10 ms. Of one version of the
 // catalogue each total is counted once.
 func (rd *Reader) total(ctx context.Context, s *search, ids []int32) (int, error) {
-	counted := *s
-	counted.aside = s.aside || s.counted
-	sql, args, err := pg.Statement("SELECT count(*) FROM (? LIMIT ?) AS capped", counted.matching("", ids), query.MaxTotal)
+	inTotal := *s
+	inTotal.aside = s.aside || s.asideInTotal
+	sql, args, err := pg.Statement("SELECT count(*) FROM (? LIMIT ?) AS capped", inTotal.matching("", ids), query.MaxTotal)
 	if err != nil {
 		return 0, err
 	}

@@ -1,0 +1,166 @@
+package search
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/postgres/pg"
+)
+
+// A headRow is what a repository says of itself: the metadata of the manifest
+// that its leading tag shows, and of that index's first image; and what all its
+// tagged images are.
+type headRow struct {
+	ID                            int32
+	Name                          string
+	Tags                          int
+	Size                          int64
+	Annotations, Labels           []byte
+	ChildAnnotations, ChildLabels []byte
+	Facts                         []string
+	LeadingTag                    string   // "" if there is none
+	OwnTags                       int      // without those of referrers
+	Signature, SBOM, Attestation  int      // of those, how many show what has one
+	OldFacts                      []string // as its search row had them
+	Covered                       bool     // whether the terms of that row still hold what they should of the images
+	Unfinished                    bool     // whether image indexes were left to Reform
+}
+
+// leadingOrder puts first, of tags t, the one that speaks for a repository: latest,
+// else the highest version, those without a suffix ("-rc1", "-alpine") before
+// others, else the one that moved last.
+const leadingOrder = `t.name = 'latest' DESC, version.is IS NOT NULL DESC, version.is[2] IS NULL DESC,
+	string_to_array(version.is[1], '.')::bigint[] DESC NULLS LAST, version.is[2] COLLATE "C" DESC, t.moved_at DESC, t.name DESC`
+
+// versionOfTag gives a tag's numbers, of which each fits a bigint, and what follows.
+const versionOfTag = `LATERAL (SELECT regexp_match(t.name, '^[vV]?([0-9]{1,18}(?:\.[0-9]{1,18})*)(?:[._-](.*))?$') AS is) version`
+
+// isOwn is true of tags t that keep no referrer. The first half spares most of
+// them the pattern.
+const isOwn = `(t.name NOT LIKE 'sha%' OR t.name !~ '` + indexer.ReferrerTagPattern + `')`
+
+// tagsWith counts the own tags of a repository r whose manifest has something.
+func tagsWith(kind string) string {
+	return "count(*) FILTER (WHERE s.facts @> ARRAY['has:" + kind + "'])::int AS " + kind
+}
+
+// headsQuery tells what repositories say of themselves. What was touched in them is
+// given as to touchedManifests, the repositories themselves as $4, and the form of
+// their rows as $5. Rows of that form tell:
+//
+// whether their terms still hold: one more image of many that say the same does not
+// change them, and to find all terms of ten thousand images takes 100 ms. An image
+// that went may have been the last to have a term; one that stays only gains some,
+// when it is read again;
+//
+// and which tag led. If it still shows something, only the tags that moved, $6 and
+// $7, can lead instead.
+func headsQuery(l Linked) string {
+	return `
+	WITH ` + touchedParts(l) + `, touched AS (
+		SELECT g.repository_id, m.id FROM given g
+		LEFT JOIN manifest m ON m.repository_id = g.repository_id AND m.digest = g.digest
+		` + l.text(`UNION
+		SELECT c.repository_id, c.id FROM given g
+		JOIN manifest m ON m.repository_id = g.repository_id AND m.digest = g.digest
+		JOIN index_entry e ON e.repository_id = m.repository_id AND e.manifest_id = m.id
+		JOIN manifest c ON c.repository_id = e.repository_id AND c.digest = e.digest`, "") + `
+	)
+	SELECT r.id, r.name, tags.all AS tags, tags.own AS own_tags, COALESCE(head.name, '') AS leading_tag,
+		COALESCE(s.size, 0)::bigint AS size,
+		m.annotations, m.labels, c.annotations AS child_annotations, c.labels AS child_labels,
+		facts.facts, counted.signature, counted.sbom, counted.attestation,
+		old.facts AS old_facts,
+		old.repository_id IS NOT NULL AND NOT EXISTS (
+			SELECT FROM touched x LEFT JOIN image_search i ON i.repository_id = x.repository_id AND i.manifest_id = x.id
+			WHERE x.repository_id = r.id AND (i.manifest_id IS NULL OR EXISTS (
+				SELECT FROM unnest(i.keys, i.pairs) AS p (key, term) WHERE NOT old.terms && ARRAY[p.term, ~p.key, ` + hash(manyTerm) + `]))
+		) AS covered,
+		EXISTS (SELECT FROM parents p WHERE p.repository_id = r.id AND p.up_to > ` + strconv.Itoa(maxListing) + `) AS unfinished
+	FROM repository r
+	LEFT JOIN repository_search old ON old.repository_id = r.id AND old.form = $5 AND old.leading_tag IS NOT NULL
+	CROSS JOIN LATERAL (SELECT count(*)::int AS all, (count(*) FILTER (WHERE ` + isOwn + `))::int AS own FROM tag t WHERE t.repository_id = r.id) tags
+	CROSS JOIN LATERAL (
+		SELECT ARRAY(SELECT DISTINCT f FROM image_search i, unnest(i.facts) AS f WHERE i.repository_id = r.id ORDER BY f) AS facts OFFSET 0
+	) facts
+	CROSS JOIN LATERAL (
+		SELECT ` + tagsWith("signature") + `, ` + tagsWith("sbom") + `, ` + tagsWith("attestation") + `
+		FROM tag t JOIN image_search s ON s.repository_id = t.repository_id AND s.manifest_id = t.manifest_id
+		WHERE facts.facts && '{has:signature,has:sbom,has:attestation}' AND t.repository_id = r.id AND ` + isOwn + `
+	) counted
+	CROSS JOIN LATERAL (
+		SELECT EXISTS (SELECT FROM tag t WHERE t.repository_id = r.id AND t.name IN ('latest', old.leading_tag) AND t.manifest_id IS NOT NULL) AS stays
+	) leader
+	LEFT JOIN LATERAL (
+		SELECT t.manifest_id, t.name FROM (
+			SELECT t.manifest_id, t.name, t.moved_at FROM tag t WHERE t.repository_id = r.id AND t.name = ANY (
+				ARRAY['latest', old.leading_tag] || ARRAY(SELECT moved.name FROM unnest($6::int[], $7::text[]) AS moved (repository_id, name) WHERE moved.repository_id = r.id))
+			UNION ALL
+			SELECT t.manifest_id, t.name, t.moved_at FROM tag t WHERE NOT leader.stays AND t.repository_id = r.id
+		) t CROSS JOIN ` + versionOfTag + `
+		WHERE t.manifest_id IS NOT NULL AND ` + isOwn + ` ORDER BY ` + leadingOrder + ` LIMIT 1
+	) head ON true
+	LEFT JOIN manifest m ON m.repository_id = r.id AND m.id = head.manifest_id
+	LEFT JOIN image_search s ON s.repository_id = r.id AND s.manifest_id = head.manifest_id
+	LEFT JOIN LATERAL (
+		SELECT c.annotations, c.labels FROM index_entry e
+		JOIN manifest c ON c.repository_id = e.repository_id AND c.digest = e.digest
+		WHERE e.repository_id = r.id AND e.manifest_id = m.id AND m.kind = 'index'
+		ORDER BY e.position LIMIT 1
+	) c ON true
+	WHERE r.id = ANY($4) ORDER BY r.id`
+}
+
+// maxLabelKeys is how many keys of labels stand in the facts of a repository: 100,
+// several times what build tools set.
+const maxLabelKeys = 100
+
+// licencePrefix is before the fact of a licence.
+const licencePrefix = "licence:"
+
+// allFacts are those of the images and, as words of the query language too, what
+// belongs to the repository as a whole.
+func (h headRow) allFacts(metadata []map[string]string) []string {
+	facts := slices.Clone(h.Facts)
+	facts = append(facts, labelFacts(h.Labels, h.ChildLabels)...)
+	if licence := indexer.Licence(metadata...); licence != "" && len(licence) <= 200 {
+		facts = append(facts, licencePrefix+licence)
+	}
+	facts = slices.DeleteFunc(facts, func(f string) bool { return strings.Contains(f, pg.Separator) }) // nobody can ask for it
+	slices.Sort(facts)
+	return slices.Compact(facts)
+}
+
+// labelFacts returns the keys of labels as facts, the first maxLabelKeys by name.
+// Keys of annotations are not among them: label: does not find those.
+func labelFacts(labels ...[]byte) []string {
+	var facts []string
+	for _, raw := range labels {
+		for key := range pg.StringsFrom(raw) {
+			if len(key) <= maxTerm {
+				facts = append(facts, "label:"+key)
+			}
+		}
+	}
+	slices.Sort(facts)
+	facts = slices.Compact(facts)
+	return facts[:min(len(facts), maxLabelKeys)]
+}
+
+// labelTexts are the values of labels and annotations that a person may search
+// for, in order of key: no times, digests or addresses.
+func labelTexts(m map[string]string) []string {
+	var keys, texts []string
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	for _, k := range keys {
+		if v := m[k]; len(v) <= 1000 && !strings.Contains(v, "://") && !strings.HasSuffix(k, ".created") && !strings.HasSuffix(k, ".revision") {
+			texts = append(texts, v)
+		}
+	}
+	return texts
+}

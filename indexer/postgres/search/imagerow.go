@@ -1,0 +1,114 @@
+package search
+
+import (
+	"strings"
+
+	"github.com/portbook/portbook/indexer/postgres/pg"
+)
+
+// imagesOf writes the search rows of the manifests that a statement selects, and
+// deletes those of manifests that no tag shows any more. $1 must be their
+// repositories: without it Postgres reads all tags there are.
+//
+// Of manifests that are not whole it writes only what tags say, where that differs:
+// an index may list a thousand images, and a tag that comes to it changes of each
+// no more than a time, which is not indexed.
+func imagesOf(manifests string, l Linked) string {
+	columns := strings.Join(imageColumns, ", ")
+	return shownImages(manifests, l) + `, gone AS (
+		DELETE FROM image_search s USING touched x
+		WHERE s.repository_id = x.repository_id AND s.manifest_id = x.id
+			AND NOT EXISTS (SELECT FROM tagged g WHERE g.repository_id = x.repository_id AND g.id = x.id)
+	), moved AS (
+		UPDATE image_search s SET latest = g.latest, listed = g.listed, tags = g.tags, pushed_at = g.pushed_at FROM tagged g
+		WHERE NOT g.whole AND s.repository_id = g.repository_id AND s.manifest_id = g.id
+			AND (s.latest, s.listed, s.pushed_at, s.tags) IS DISTINCT FROM (g.latest, g.listed, g.pushed_at, g.tags)
+	), due AS MATERIALIZED (
+		SELECT * FROM tagged g
+		WHERE g.whole OR NOT EXISTS (SELECT FROM image_search s WHERE s.repository_id = g.repository_id AND s.manifest_id = g.id)
+	)
+	INSERT INTO image_search AS s (repository_id, manifest_id, ` + columns + `)
+	` + imageRows("due", l) + `
+	ORDER BY m.repository_id, m.id
+	ON CONFLICT (repository_id, manifest_id) DO UPDATE SET (` + columns + `) = (excluded.` + strings.Join(imageColumns, ", excluded.") + `)`
+}
+
+// imageColumns are the columns of image_search but for its key, in the order in
+// which imageRows has them.
+var imageColumns = []string{"latest", "listed", "tags", "facts", "keys", "pairs", "size", "layers", "created_at", "pushed_at"}
+
+// shownImages begins a statement: 'touched' are the manifests that another selects,
+// 'tagged' those of them that tags show, themselves or by an index that lists them.
+//
+// The tags of a row are those that show the manifest itself. If the images in an
+// index had its tags too, each tag of it would cost all tags before it, a thousand
+// times. So what the tags of an index say is found once for the index, and the
+// condition tag: asks for them by the index: see isShownBy.
+func shownImages(manifests string, l Linked) string {
+	return `
+	WITH touched AS MATERIALIZED (` + manifests + `
+	), listing AS MATERIALIZED (
+		` + l.text(`SELECT DISTINCT x.repository_id, x.id, x.whole, e.manifest_id FROM touched x
+		JOIN index_entry e ON e.repository_id = x.repository_id AND e.digest = x.digest
+		WHERE e.repository_id = ANY($1)`, `SELECT repository_id, id, whole, id AS manifest_id FROM touched WHERE false`) + `
+	), own AS MATERIALIZED (
+		SELECT t.repository_id, t.manifest_id, bool_or(t.name = 'latest') AS latest, max(t.moved_at) AS pushed_at, array_agg(t.name ORDER BY t.name) AS tags
+		FROM tag t WHERE t.repository_id = ANY($1) AND (t.repository_id, t.manifest_id) IN (
+			SELECT repository_id, id FROM touched UNION SELECT repository_id, manifest_id FROM listing)
+		GROUP BY t.repository_id, t.manifest_id
+	), shown AS (
+		SELECT x.repository_id, x.id, x.whole, own.latest, own.pushed_at, own.tags, false AS listed FROM touched x
+		JOIN own ON own.repository_id = x.repository_id AND own.manifest_id = x.id
+		UNION ALL
+		SELECT l.repository_id, l.id, l.whole, own.latest, own.pushed_at, NULL, true FROM listing l
+		JOIN own ON own.repository_id = l.repository_id AND own.manifest_id = l.manifest_id
+	), tagged AS MATERIALIZED (
+		SELECT repository_id, id, whole, bool_or(latest) AS latest, bool_or(listed) AS listed, COALESCE(max(tags), '{}') AS tags, max(pushed_at) AS pushed_at
+		FROM shown GROUP BY repository_id, id, whole
+	)`
+}
+
+// imageRows are the search rows of those of tagged that stand in a table. Pairs are
+// without the values of buildTimeKeys.
+func imageRows(tagged string, l Linked) string {
+	return `
+	SELECT m.repository_id, m.id, g.latest, g.listed, g.tags,
+		ARRAY(
+			SELECT DISTINCT f COLLATE "C" FROM (
+				SELECT f FROM (VALUES ('type:' || m.kind), ('type:' || lower(a.name)), ('os:' || lower(p.os)), ('arch:' || lower(p.architecture)),
+					('platform:' || lower(p.os || '/' || p.architecture)),
+					('platform:' || lower(p.os || '/' || p.architecture || '/' || NULLIF(p.variant, ''))),
+					(CASE WHEN listed.platforms > 1 THEN 'is:multiarch' END)) AS facts (f)
+				` + l.text("UNION ALL SELECT 'has:' || kind FROM ("+Has("m")+") AS had (kind)", "") + `
+			) AS facts WHERE f IS NOT NULL ORDER BY 1),
+		labelled.keys, labelled.pairs,
+		COALESCE(listed.size, m.content_size), CASE WHEN m.kind <> 'index' THEN cardinality(m.layer_ids) END, m.created_at, g.pushed_at
+	FROM ` + tagged + ` g
+	JOIN manifest m ON m.repository_id = g.repository_id AND m.id = g.id
+	LEFT JOIN media_type a ON a.id = m.artifact_type_id
+	LEFT JOIN platform p ON p.id = m.platform_id AND (p.os, p.architecture) <> ('unknown', 'unknown') AND (p.os, p.architecture) <> ('', '')
+	` + l.text(listedFigures, "LEFT JOIN (SELECT NULL::bigint AS size, 0 AS platforms) listed ON false") + `
+	CROSS JOIN LATERAL (
+		SELECT COALESCE(array_agg(key), '{}') AS keys, COALESCE(array_agg(COALESCE(pair, key)), '{}') AS pairs FROM (
+			SELECT hashtextextended('label:' || left(key, 200), 0) AS key,
+				CASE WHEN key NOT IN ('` + strings.Join(buildTimeKeys, "', '") + `')
+					THEN hashtextextended('label:' || left(key, 200) || chr(31) || left(value, 200), 0) END AS pair
+			FROM jsonb_each_text(m.labels)
+			UNION ALL
+			SELECT hashtextextended('annotation:' || left(key, 200), 0), CASE WHEN key <> '` + buildTimeKeys[0] + `'
+				THEN hashtextextended('annotation:' || left(key, 200) || chr(31) || left(value, 200), 0) END
+			FROM jsonb_each_text(m.annotations)
+		) AS label
+	) labelled`
+}
+
+// listedFigures are what an image index m tells of its entries.
+var listedFigures = `LEFT JOIN LATERAL (
+		SELECT (
+			SELECT ` + pg.BoundedSum("sum(c.content_size)") + ` FROM (
+				SELECT DISTINCT e.digest FROM index_entry e WHERE e.repository_id = m.repository_id AND e.manifest_id = m.id
+			) e CROSS JOIN LATERAL ( -- as listedC
+				SELECT c.content_size FROM manifest c WHERE c.repository_id = m.repository_id AND c.digest = e.digest OFFSET 0) c) AS size, (
+			SELECT count(DISTINCT ep.id) FROM index_entry e JOIN platform ep ON ep.id = e.platform_id AND (ep.os, ep.architecture) <> ('unknown', 'unknown')
+			WHERE e.repository_id = m.repository_id AND e.manifest_id = m.id) AS platforms
+	) listed ON m.kind = 'index'`

@@ -1,0 +1,77 @@
+package search
+
+import (
+	"context"
+	"slices"
+	"strconv"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/portbook/portbook/indexer/postgres/pg"
+)
+
+// searchForm is the form of the search rows that this program writes. Rows of
+// another are made anew by Reform; raise it when what stands in them changes.
+const searchForm = 4
+
+// formOf is 0, which no program writes, of a repository whose other rows are left
+// to Reform.
+func formOf(h headRow) int16 {
+	if h.Unfinished {
+		return 0
+	}
+	return searchForm
+}
+
+// reformBatch is how many repositories one transaction of Reform makes anew: 200
+// take a few tenths of a second, as long as pushes to them wait.
+const reformBatch = 200
+
+// Reform makes the next search rows again that a program of another form wrote, of
+// repositories after one in order of name. It returns how many repositories it did,
+// and the last of them; 0 if there are no more.
+func Reform(ctx context.Context, tx pgx.Tx, after string) (n int, last string, err error) {
+	// The number is in the text: for a parameter Postgres expects a tenth of all
+	// rows, and reads and sorts them all for each batch.
+	old := `
+		SELECT r.id, r.name FROM repository r LEFT JOIN repository_search s ON s.repository_id = r.id
+		WHERE r.name > $2 AND (s.form <> $1 OR s.leading_tag IS NULL AND EXISTS (SELECT FROM tag t WHERE t.repository_id = r.id))
+		ORDER BY r.name LIMIT ` + strconv.Itoa(reformBatch) + ` FOR NO KEY UPDATE OF r`
+	type row struct {
+		ID   int32
+		Name string
+	}
+	rows, err := pg.Collect[row](ctx, tx, old, searchForm, after)
+	if err != nil || len(rows) == 0 {
+		return 0, "", err
+	}
+	var ids []int32
+	for _, r := range rows {
+		ids = append(ids, r.ID)
+	}
+	slices.Sort(ids)
+	return len(rows), rows[len(rows)-1].Name, rewrite(ctx, tx, ids)
+}
+
+// rewrite makes all search rows of repositories again.
+func rewrite(ctx context.Context, tx pgx.Tx, ids []int32) error {
+	const all = "SELECT repository_id, id, digest, true AS whole FROM manifest WHERE repository_id = ANY($1)"
+	batch := &pgx.Batch{}
+	batch.Queue(typesOfReferrers, ids)
+	batch.Queue(imagesOf(all, true), ids)
+	return writeSearchRows(ctx, tx, batch, Change{Repositories: ids, Linked: true, Tier: 2})
+}
+
+// typesOfReferrers gives images that name a subject the type of their config, as
+// programs before form 3 did not. The manifest says which of the two it is.
+const typesOfReferrers = `
+	WITH untyped AS (
+		SELECT m.repository_id, m.id, CASE WHEN position('application/vnd.docker.container.image.v1+json'::bytea IN b.body) > 0
+			THEN 'application/vnd.docker.container.image.v1+json' ELSE 'application/vnd.oci.image.config.v1+json' END AS name
+		FROM manifest m JOIN manifest_body b ON b.repository_id = m.repository_id AND b.manifest_id = m.id
+		WHERE m.repository_id = ANY($1) AND m.kind = 'image' AND m.subject IS NOT NULL AND m.artifact_type_id IS NULL
+	), types AS (
+		INSERT INTO media_type (name) SELECT DISTINCT name FROM untyped ON CONFLICT (name) DO UPDATE SET name = excluded.name RETURNING id, name
+	)
+	UPDATE manifest m SET artifact_type_id = types.id FROM untyped u JOIN types ON types.name = u.name
+	WHERE m.repository_id = u.repository_id AND m.id = u.id`

@@ -1,0 +1,45 @@
+package search
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/portbook/portbook/indexer/query"
+)
+
+// onlyWords reports whether an index of words serves a clause.
+func onlyWords(c query.Clause) bool {
+	return !slices.ContainsFunc(c, func(t query.Term) bool { return t.Field != query.FieldText || t.Tag != "" || t.Not })
+}
+
+// tsqueryOf makes a tsquery of a clause of words.
+func tsqueryOf(c query.Clause) string {
+	var any []string
+	for _, t := range c {
+		any = append(any, tsquery(t))
+	}
+	return "(" + strings.Join(any, " | ") + ")"
+}
+
+// tsquery asks for every word of a term.
+func tsquery(t query.Term) string {
+	asked := make([]string, len(t.Words))
+	for i, w := range t.Words {
+		asked[i] = lexeme(w, t.Prefix && i == len(t.Words)-1)
+	}
+	operator := " & "
+	if t.Phrase {
+		operator = " <-> "
+	}
+	return "(" + strings.Join(asked, operator) + ")"
+}
+
+// lexeme asks for a word, or for all that begin with it. Words hold letters and
+// digits only; the quotes keep them from being operators.
+func lexeme(word string, prefix bool) string {
+	text := "'" + word[:min(len(word), maxLexeme)] + "'"
+	if prefix {
+		text += ":*"
+	}
+	return text
+}
