@@ -21,7 +21,7 @@ import (
 func TestSmallFindingsWaitTogether(t *testing.T) {
 	t.Parallel()
 	pool := schematest.New(t)
-	store := postgres.New(pool)
+	store := postgres.New(pool, postgres.Config{})
 	const name, tags = "team/app", 20
 	manifest := indexer.Manifest{Repository: name, Digest: digest.FromString("{}"), Kind: indexer.KindImage, Body: []byte("{}")}
 	k := &keeper{store: store, limit: time.Minute}

@@ -49,7 +49,7 @@ const token = "s3cret"
 func open(t *testing.T, config registrytest.Config) *harbour {
 	t.Helper()
 	pool := schematest.New(t)
-	h := &harbour{t: t, pool: pool, store: postgres.New(pool)}
+	h := &harbour{t: t, pool: pool, store: postgres.New(pool, postgres.Config{})}
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	metrics := ingest.NewMetrics(prometheus.NewRegistry())
 	h.settings = ingest.WorkersConfig{

@@ -361,7 +361,7 @@ func TestStoreAway(t *testing.T) {
 func TestRepeatedEvent(t *testing.T) {
 	t.Parallel()
 	pool := schematest.New(t)
-	store, fresh := postgres.New(pool), 0
+	store, fresh := postgres.New(pool, postgres.Config{}), 0
 	h := openHut(t, func(c *ingest.ReceiverConfig) {
 		c.Receive = func(ctx context.Context, events []indexer.Event) (int, error) {
 			n, err := store.Receive(ctx, events)
@@ -390,7 +390,7 @@ func TestRepeatedEvent(t *testing.T) {
 // registry would repeat it for ever.
 func TestHostileEventStored(t *testing.T) {
 	t.Parallel()
-	store := postgres.New(schematest.New(t))
+	store := postgres.New(schematest.New(t), postgres.Config{})
 	h := openHut(t, func(c *ingest.ReceiverConfig) { c.Receive = store.Receive })
 	const odd = `\u0000\ud800\u001b[31m`
 	body := enveloped(`{"id":"` + odd + `","timestamp":"9999-12-31T23:59:59.999999999-12:00","action":"push","target":{"mediaType":"` + odd +

@@ -152,7 +152,7 @@ func TestTwoProcesses(t *testing.T) {
 	})
 	first := h.workers
 	other := h.settings
-	other.Store, other.Events, other.Scans, other.Retry = postgres.New(h.pool), 2, 2, 0
+	other.Store, other.Events, other.Scans, other.Retry = postgres.New(h.pool, postgres.Config{}), 2, 2, 0
 	second := ingest.NewWorkers(other)
 	ctx, stop := context.WithCancel(t.Context())
 	var running sync.WaitGroup

@@ -3,7 +3,6 @@ package postgres
 import (
 	"context"
 	"errors"
-	"log/slog"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -43,20 +42,13 @@ func (s *Store) clusterOf(ctx context.Context, conn *pgx.Conn) (cluster, error) 
 		return "", nil
 	case errors.As(err, &refused) && (refused.Code[:2] == "42" || refused.Code[:2] == "0A"): // no right to ask, or no such function
 		s.warned.Do(func() {
-			s.logger().WarnContext(ctx, "the database does not tell its identity: after a failover or a restore, caches may keep answers of before", "error", err)
+			s.config.Log.WarnContext(ctx, "the database does not tell its identity: after a failover or a restore, caches may keep answers of before", "error", err)
 		})
 	default:
 		return "", err
 	}
 	known[clusterKey] = c
 	return c, nil
-}
-
-func (s *Store) logger() *slog.Logger {
-	if s.Log == nil {
-		return slog.New(slog.DiscardHandler)
-	}
-	return s.Log
 }
 
 // newEpoch is an expression that names another life.

@@ -19,7 +19,7 @@ func TestClusterIsLearned(t *testing.T) {
 	t.Parallel()
 	address := schematest.URL(t)
 	pool := connect(t, address)
-	s := postgres.New(asWriter(t, pool, address))
+	s := postgres.New(asWriter(t, pool, address), postgres.Config{})
 	before := version(t, s)
 	setTag(t, s, "v1", image("demo/app", "first"))
 	if got := version(t, s); got.Epoch != before.Epoch || got.Number != before.Number+1 {
@@ -42,7 +42,7 @@ func TestClusterUnknown(t *testing.T) {
 	if _, err := pool.Exec(t.Context(), "REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC"); err != nil {
 		t.Fatal(err)
 	}
-	s := postgres.New(asWriter(t, pool, address))
+	s := postgres.New(asWriter(t, pool, address), postgres.Config{})
 	setTag(t, s, "v1", image("demo/app", "first"))
 	if got := one[string](t, pool, "SELECT cluster FROM catalogue_epoch"); got != "" {
 		t.Errorf("the cluster is %q: nothing was tested", got)
@@ -65,7 +65,7 @@ func TestVersionIsRestored(t *testing.T) {
 	} {
 		for _, lose := range []string{"TRUNCATE catalogue_version, catalogue_epoch", "TRUNCATE catalogue_version"} {
 			pool := schematest.New(t)
-			s := postgres.New(pool)
+			s := postgres.New(pool, postgres.Config{})
 			setTag(t, s, "v1", image("demo/app", "first"))
 			before := version(t, s)
 			if _, err := pool.Exec(ctx, lose); err != nil {

@@ -57,7 +57,7 @@ func TestNewWordsInOneTrip(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer pool.Close()
-	s := postgres.New(pool)
+	s := postgres.New(pool, postgres.Config{})
 	setTag(t, s, "v1", wordy("warm", 1)) // a fresh process asks which database it is
 	cost := func(m indexer.Manifest) int64 {
 		before := sent.n.Load()
@@ -87,7 +87,7 @@ func TestNewWordsOfManyWriters(t *testing.T) {
 	pool := schematest.New(t)
 	var writing sync.WaitGroup
 	for range 4 {
-		s := postgres.New(pool)
+		s := postgres.New(pool, postgres.Config{})
 		writing.Go(func() {
 			for round := range 10 {
 				m := wordy(fmt.Sprintf("shared%d", round), 20)

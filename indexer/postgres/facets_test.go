@@ -15,7 +15,7 @@ import (
 // Facets count what the query selects, and say if that is all.
 func TestFacets(t *testing.T) {
 	t.Parallel()
-	s := postgres.New(schematest.New(t))
+	s := postgres.New(schematest.New(t), postgres.Config{})
 	names(t, s, "a/one", "a/two", "b/three", "four")
 	want := []indexer.Facet{
 		{Name: "namespace", Values: []indexer.FacetValue{{Value: "a", Count: 2}, {Value: "b", Count: 1}}},
@@ -52,7 +52,7 @@ func TestFacetsOfMany(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, text := range []string{"", "r"} {
-		view(t, postgres.New(pool), func(v *postgres.View) error {
+		view(t, postgres.New(pool, postgres.Config{}), func(v *postgres.View) error {
 			got, err := v.Facets(t.Context(), query.Plain(text))
 			if got.Counted != indexer.MaxFaceted || got.All || len(got.Facets) != 1 || len(got.Facets[0].Values) != 20 || !got.Facets[0].Values[0].AtLeast {
 				t.Errorf("%q: counted %d, all %v, %d facets", text, got.Counted, got.All, len(got.Facets))
@@ -67,7 +67,7 @@ func TestFacetsOfMany(t *testing.T) {
 func TestFacetsOfManyImages(t *testing.T) {
 	t.Parallel()
 	pool := schematest.New(t)
-	s := postgres.New(pool)
+	s := postgres.New(pool, postgres.Config{})
 	names(t, s, "a/few", "a/many") // which changed last, and is looked at first
 	for _, q := range []string{
 		`INSERT INTO manifest (repository_id, digest, media_type_id, kind, size, content_size)

@@ -15,7 +15,7 @@ func TestEqualSumsAreNotEqualVersions(t *testing.T) {
 	t.Parallel()
 	versionWith := func(shard int) (version, fresh indexer.Version) {
 		pool := schematest.New(t)
-		s := postgres.New(pool)
+		s := postgres.New(pool, postgres.Config{})
 		execute(t, pool, "UPDATE catalogue_epoch SET epoch = 'e'")
 		execute(t, pool, fmt.Sprintf("UPDATE catalogue_version SET v = CASE shard WHEN %d THEN 1 ELSE 0 END", shard))
 		view(t, s, func(v *postgres.View) (err error) {

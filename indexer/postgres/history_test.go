@@ -17,7 +17,7 @@ import (
 func TestHistory(t *testing.T) {
 	t.Parallel()
 	pool := schematest.New(t)
-	s := postgres.New(pool)
+	s := postgres.New(pool, postgres.Config{})
 	ctx := t.Context()
 	one, two, other := image("demo/app", "one"), image("demo/app", "two"), image("other", "x")
 	gone := indexer.Finding{Task: indexer.Task{Repository: "demo/app"}, Outcome: indexer.Gone}
@@ -93,7 +93,7 @@ func TestHistory(t *testing.T) {
 func TestHistoryMovesVersion(t *testing.T) {
 	t.Parallel()
 	pool := schematest.New(t)
-	s := postgres.New(pool)
+	s := postgres.New(pool, postgres.Config{})
 	setTag(t, s, "v1", image("demo/app", "one"))
 	if _, err := pool.Exec(t.Context(), "DELETE FROM tag"); err != nil { // as in a book that was emptied
 		t.Fatal(err)

@@ -51,8 +51,7 @@ func later(t *testing.T, pool *pgxpool.Pool) {
 func TestInstancesOfStrangers(t *testing.T) {
 	t.Parallel()
 	pool := schematest.New(t)
-	s := postgres.New(pool)
-	s.Strangers = true
+	s := postgres.New(pool, postgres.Config{Strangers: true})
 	meets(t, s, "first")
 	if got := begins(t, s); got != "instance" {
 		t.Errorf("the first instance begins %q, want a scan", got)
@@ -78,7 +77,7 @@ func TestInstancesOfStrangers(t *testing.T) {
 	if got := begins(t, s); got != "instance" {
 		t.Errorf("a minute later begins %q, want the scan of the last instance", got)
 	}
-	s.Strangers = false
+	s = postgres.New(pool, postgres.Config{})
 	meets(t, s, "by token")
 	if got := begins(t, s); got != "instance" {
 		t.Errorf("an instance of who has the token begins %q, want a scan at once", got)
@@ -90,7 +89,7 @@ func TestInstancesOfStrangers(t *testing.T) {
 func TestInstancesAreBounded(t *testing.T) {
 	t.Parallel()
 	pool := schematest.New(t)
-	s := postgres.New(pool)
+	s := postgres.New(pool, postgres.Config{})
 	const fill = "INSERT INTO registry_instance (id, first_seen_at) SELECT n::text, now() - interval '1 day' - n * interval '1 second' FROM generate_series(1, 1000) n"
 	if _, err := pool.Exec(t.Context(), fill); err != nil {
 		t.Fatal(err)

@@ -47,7 +47,7 @@ const (
 func TestEventTime(t *testing.T) {
 	t.Parallel()
 	pool := schematest.New(t)
-	s := postgres.New(pool)
+	s := postgres.New(pool, postgres.Config{})
 	now := time.Now().Truncate(time.Microsecond)
 	tests := map[string]struct {
 		at   time.Time
@@ -92,7 +92,7 @@ func TestEventTime(t *testing.T) {
 func TestMissingPartition(t *testing.T) {
 	t.Parallel()
 	pool := schematest.New(t)
-	s := postgres.New(pool)
+	s := postgres.New(pool, postgres.Config{})
 	execute(t, pool, dropAll)
 	m := image("r", "a")
 	fresh, err := s.Receive(t.Context(), []indexer.Event{{ID: "1", At: time.Now(), Action: "push", Repository: "r", Digest: m.Digest}})
@@ -112,7 +112,7 @@ func TestMissingPartition(t *testing.T) {
 func TestPartition(t *testing.T) {
 	t.Parallel()
 	pool := schematest.New(t)
-	s := postgres.New(pool)
+	s := postgres.New(pool, postgres.Config{})
 	execute(t, pool, dropAll)
 	execute(t, pool, "SELECT create_partition('event', '2020-01-01 00:00Z'), create_partition('tag_history', '2020-01-01 00:00Z')")
 	day := 24 * time.Hour
@@ -156,14 +156,14 @@ func TestPartition(t *testing.T) {
 func TestHistoryOutlivesBook(t *testing.T) {
 	t.Parallel()
 	pool := schematest.New(t)
-	s := postgres.New(pool)
+	s := postgres.New(pool, postgres.Config{})
 	a, b := image("r", "a"), image("r", "b")
 	for _, tag := range []string{"same", "moved", "vanished", "forgotten", "deleted before"} {
 		setTag(t, s, tag, a)
 	}
 	store(t, s, "deleted before", indexer.Finding{Task: indexer.Task{Repository: "r"}, Outcome: indexer.Gone})
 	execute(t, pool, "TRUNCATE repository CASCADE; TRUNCATE blob, media_type, platform, repository_search, task, scan; UPDATE catalogue_epoch SET epoch = 'emptied'")
-	s = postgres.New(pool)
+	s = postgres.New(pool, postgres.Config{})
 	setTag(t, s, "same", a)
 	setTag(t, s, "moved", b)
 	for range 2 {
@@ -193,7 +193,7 @@ func TestHistoryOutlivesBook(t *testing.T) {
 // million moves in 24 months and none of them.
 func BenchmarkNewTags(b *testing.B) {
 	pool := schematest.New(b)
-	s := postgres.New(pool)
+	s := postgres.New(pool, postgres.Config{})
 	ctx := b.Context()
 	for _, q := range []string{
 		"SELECT create_partition('tag_history', m) FROM generate_series(date_trunc('month', now()) - interval '24 months', date_trunc('month', now()) - interval '2 months', interval '1 month') m",

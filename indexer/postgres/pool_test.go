@@ -17,7 +17,7 @@ import (
 func TestKeepIdle(t *testing.T) {
 	t.Parallel()
 	pool := keptIdle(t, 2)
-	s := postgres.New(pool)
+	s := postgres.New(pool, postgres.Config{})
 	leads := make(chan struct{})
 	var work sync.WaitGroup
 	defer work.Wait()

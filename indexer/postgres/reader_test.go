@@ -29,8 +29,8 @@ func TestReadersNeedOnlySelect(t *testing.T) {
 	}
 	t.Cleanup(pool.Close)
 	m := image("demo/app", "first")
-	fillForReaders(t, postgres.New(pool), m)
-	reader := postgres.New(asReader(t, pool, address))
+	fillForReaders(t, postgres.New(pool, postgres.Config{}), m)
+	reader := postgres.New(asReader(t, pool, address), postgres.Config{})
 	questions := readersQuestions(t.Context(), m)
 	for method := range reflect.TypeFor[answer.Book]().Methods() {
 		ask, known := questions[method.Name]
@@ -175,7 +175,7 @@ func asReader(t *testing.T, pool *pgxpool.Pool, address string) *pgxpool.Pool {
 // The conditions of an image query hold together, for the image itself.
 func TestImages(t *testing.T) {
 	t.Parallel()
-	s := postgres.New(schematest.New(t))
+	s := postgres.New(schematest.New(t), postgres.Config{})
 	amd, arm := image("apps/hello", "amd64"), image("apps/hello", "arm64")
 	arm.Platform.Architecture = "arm64"
 	for _, m := range []*indexer.Manifest{&amd, &arm} {

@@ -54,7 +54,7 @@ func referrersOf(t *testing.T, s *postgres.Store, q indexer.ReferrerQuery) (all 
 // size.
 func TestReferrers(t *testing.T) {
 	t.Parallel()
-	s := postgres.New(schematest.New(t))
+	s := postgres.New(schematest.New(t), postgres.Config{})
 	subject := image("demo/app", "subject")
 	setTag(t, s, "v1", subject)
 	fallback := "sha256-" + subject.Digest.Encoded()
@@ -109,7 +109,7 @@ func TestReferrers(t *testing.T) {
 // ends where they are large.
 func TestReferrersAreBounded(t *testing.T) {
 	t.Parallel()
-	s := postgres.New(schematest.New(t))
+	s := postgres.New(schematest.New(t), postgres.Config{})
 	subject := image("demo/app", "subject")
 	setTag(t, s, "v1", subject)
 	var listed []digest.Digest
@@ -134,7 +134,7 @@ func TestReferrersReadFewRows(t *testing.T) {
 	t.Parallel()
 	const many = 1000
 	pool := schematest.New(t)
-	s := postgres.New(pool)
+	s := postgres.New(pool, postgres.Config{})
 	subject := image("demo/app", "subject")
 	listed := make([]indexer.Manifest, many)
 	digests := make([]digest.Digest, many)

@@ -24,7 +24,7 @@ func TestReformAfter(t *testing.T) {
 	if _, err := pool.Exec(ctx, fill); err != nil {
 		t.Fatal(err)
 	}
-	s, last, done := postgres.New(pool), "", 0
+	s, last, done := postgres.New(pool, postgres.Config{}), "", 0
 	for n := 1; n > 0; {
 		before := last
 		var err error

@@ -54,7 +54,7 @@ func (s *Store) NextScan(ctx context.Context) (scan indexer.Scan, cursor string,
 		scanRow
 		Cursor string
 	}
-	rows, err := pg.Collect[row](ctx, s.pool, q, s.Strangers, byInstance, instancePause.Seconds())
+	rows, err := pg.Collect[row](ctx, s.pool, q, s.config.Strangers, byInstance, instancePause.Seconds())
 	if err != nil {
 		return scan, "", pg.Wrap("next scan", err)
 	}

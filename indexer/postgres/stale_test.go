@@ -65,7 +65,7 @@ type contextKey string
 func watched(t *testing.T, server *localpg.Server, by scheme) *httptest.Server {
 	t.Helper()
 	const viewKey, headerKey, addressKey = contextKey("view"), contextKey("header"), contextKey("address")
-	s := postgres.New(connect(t, server.URL("postgres")+"&pool_max_conns=8"))
+	s := postgres.New(connect(t, server.URL("postgres")+"&pool_max_conns=8"), postgres.Config{})
 	truth := web.New(web.Config{Read: func(ctx context.Context, _ indexer.Asker, f func(answer.Book) error) error {
 		return f(ctx.Value(viewKey).(answer.Book))
 	}})
@@ -237,7 +237,7 @@ func (p *pair) write() {
 		END$$;
 		CREATE CONSTRAINT TRIGGER dawdle AFTER INSERT OR UPDATE ON tag DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION dawdle()`)
 	p.must(err)
-	s := postgres.New(connect(t, p.primary.URL("postgres")+"&pool_max_conns=16"))
+	s := postgres.New(connect(t, p.primary.URL("postgres")+"&pool_max_conns=16"), postgres.Config{})
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() {
@@ -277,7 +277,7 @@ func TestCachesAreNotLiedTo(t *testing.T) {
 	}
 
 	later := func(server *localpg.Server) scheme {
-		other := postgres.New(connect(t, server.URL("postgres")))
+		other := postgres.New(connect(t, server.URL("postgres")), postgres.Config{})
 		return func(ctx context.Context, v *postgres.View) (version indexer.Version, err error) {
 			err = other.View(ctx, indexer.Everyone, func(v *postgres.View) error { version, err = v.Version(ctx); return err })
 			return version, err

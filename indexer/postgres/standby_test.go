@@ -84,7 +84,7 @@ func (p *pair) writer() *postgres.Store {
 	p.must(err)
 	one.Host += "," + two.Host
 	one.RawQuery += "&target_session_attrs=read-write"
-	return postgres.New(connect(p.t, one.String()))
+	return postgres.New(connect(p.t, one.String()), postgres.Config{})
 }
 
 func connect(t *testing.T, url string) *pgxpool.Pool {
@@ -139,7 +139,7 @@ func TestFailoverLosesCommits(t *testing.T) {
 	p.primary.Kill()
 	p.must(p.standby.Promote(t.Context()))
 	standby := connect(t, p.standby.URL("postgres"))
-	if got := version(t, postgres.New(standby)); got != kept {
+	if got := version(t, postgres.New(standby, postgres.Config{})); got != kept {
 		t.Errorf("before anything is written the version is %v, want %v as before the loss", got, kept)
 	}
 	within(t, "the writer finds the new primary", func() bool { return s.Ping(t.Context()) == nil })
@@ -218,7 +218,7 @@ func TestViewConflict(t *testing.T) {
 	ctx := t.Context()
 	s, pool := p.writer(), connect(t, p.primary.URL("postgres"))
 	standby := connect(t, p.standby.URL("postgres"))
-	reader := postgres.New(connect(t, p.standby.URL("postgres")+"&application_name=view"))
+	reader := postgres.New(connect(t, p.standby.URL("postgres")+"&application_name=view"), postgres.Config{})
 	setTag(t, s, "v1", image("demo/app", "first"))
 	p.caughtUp()
 	// disturb makes changes until the standby has ended the view. One may do
@@ -285,7 +285,7 @@ const conflicts = `SELECT confl_snapshot + confl_lock + confl_tablespace + confl
 func TestViewGivesUp(t *testing.T) {
 	t.Parallel()
 	pool := connect(t, newPair(t, nil).primary.URL("postgres"))
-	s := postgres.New(pool)
+	s := postgres.New(pool, postgres.Config{})
 	runs := 0
 	err := s.View(t.Context(), indexer.Everyone, func(v *postgres.View) error {
 		runs++
@@ -305,7 +305,7 @@ func TestViewGivesUp(t *testing.T) {
 func TestViewAfterRestart(t *testing.T) {
 	t.Parallel()
 	p := newPair(t, nil)
-	s := postgres.New(connect(t, p.primary.URL("postgres")))
+	s := postgres.New(connect(t, p.primary.URL("postgres")), postgres.Config{})
 	version(t, s)
 	p.must(p.primary.Restart(t.Context()))
 	version(t, s)
@@ -323,14 +323,14 @@ func TestLag(t *testing.T) {
 	}
 	p.caughtUp()
 	// Readers have no right to see more of others' sessions than their pid.
-	meter := &postgres.LagMeter{Store: postgres.New(connect(t, strings.Replace(p.standby.URL("postgres"), "portbook@", "looker@", 1)))}
+	meter := &postgres.LagMeter{Store: postgres.New(connect(t, strings.Replace(p.standby.URL("postgres"), "portbook@", "looker@", 1)), postgres.Config{})}
 	measure := func() postgres.Lag {
 		t.Helper()
 		lag, err := meter.Measure(ctx)
 		p.must(err)
 		return lag
 	}
-	if lag, err := (&postgres.LagMeter{Store: postgres.New(primary)}).Measure(ctx); err != nil || lag != (postgres.Lag{}) {
+	if lag, err := (&postgres.LagMeter{Store: postgres.New(primary, postgres.Config{})}).Measure(ctx); err != nil || lag != (postgres.Lag{}) {
 		t.Errorf("the primary: %v, %v; want no standby", lag, err)
 	}
 	within(t, "a standby that has everything is not behind", func() bool { return measure() == postgres.Lag{Standby: true} })

@@ -71,7 +71,7 @@ func countStorage(t *testing.T, s *postgres.Store) int {
 // and what goes away is counted no more.
 func TestStorage(t *testing.T) {
 	t.Parallel()
-	s := postgres.New(schematest.New(t))
+	s := postgres.New(schematest.New(t), postgres.Config{})
 	setTag(t, s, "v1", heavy("team/app", map[string]int64{"base": 1000, "team": 500, "app": 30}))
 	setTag(t, s, "v2", heavy("team/app", map[string]int64{"base": 1000, "app": 30, "app2": 4}))
 	setTag(t, s, "v1", heavy("team/tool", map[string]int64{"base": 1000, "team": 500, "tool": 7}))
@@ -131,7 +131,7 @@ func TestStorage(t *testing.T) {
 // is; one that does not moves the version.
 func TestStorageVersion(t *testing.T) {
 	t.Parallel()
-	s := postgres.New(schematest.New(t))
+	s := postgres.New(schematest.New(t), postgres.Config{})
 	if got := storageOf(t, s); !got.Total.CountedAt.IsZero() {
 		t.Errorf("before the first count: %+v", got)
 	}
@@ -159,7 +159,7 @@ func TestStorageVersion(t *testing.T) {
 func TestUntagged(t *testing.T) {
 	t.Parallel()
 	pool := schematest.New(t)
-	s := postgres.New(pool)
+	s := postgres.New(pool, postgres.Config{})
 	a, b := heavy("app", map[string]int64{"a": 100}), heavy("app", map[string]int64{"b": 10, "base": 5000})
 	setTag(t, s, "v1", heavy("other", map[string]int64{"base": 5000}))
 	inner := indexOf("app", b)
@@ -191,7 +191,7 @@ func TestUntagged(t *testing.T) {
 func TestStorageOrders(t *testing.T) {
 	t.Parallel()
 	pool := schematest.New(t)
-	s := postgres.New(pool)
+	s := postgres.New(pool, postgres.Config{})
 	const rows = `
 		INSERT INTO repository_storage (name, namespace, own, shared, manifests, untagged, untagged_size, pushed_at) VALUES
 			('a/x', 'a', 1, 5, 1, 0, 0, '2026-01-03'), ('a/y', 'a', 9, 0, 1, 1, 0, '2026-01-01'), ('b', '', 2, 4, 1, 2, 7, '2026-01-02')`
@@ -229,7 +229,7 @@ func TestStorageOrders(t *testing.T) {
 func TestStorageWaitsForNobody(t *testing.T) {
 	t.Parallel()
 	pool := schematest.New(t)
-	s := postgres.New(pool)
+	s := postgres.New(pool, postgres.Config{})
 	setTag(t, s, "v1", heavy("app", map[string]int64{"a": 1}))
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()

@@ -30,18 +30,28 @@ type Store struct {
 	pool   *pgxpool.Pool
 	dict   atomic.Pointer[dictionary]
 	warned sync.Once // that a database does not tell its identity
-	// Log gets what an operator should know; nil: nobody does.
+	config Config
+	caches *search.Caches
+}
+
+// A Config is what a store takes from the configuration of the program.
+type Config struct {
+	// Log gets what an operator should know. If it is nil, that is discarded.
 	Log *slog.Logger
 	// Official are the namespaces whose repositories a search marks official.
 	Official []string
-	// Strangers says that anybody may send events: then new instances of the
-	// registry, which they can make up, begin a scan once in instancePause at most.
+	// Strangers says that anybody may send events. New instances of the registry,
+	// which they can make up, then begin at most one scan per instancePause.
 	Strangers bool
-	caches    *search.Caches
 }
 
-// New gives the store on a pool, which stays the caller's to close.
-func New(pool *pgxpool.Pool) *Store { return &Store{pool: pool, caches: search.NewCaches()} }
+// New returns the store on a pool, which stays the caller's to close.
+func New(pool *pgxpool.Pool, config Config) *Store {
+	if config.Log == nil {
+		config.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Store{pool: pool, config: config, caches: search.NewCaches()}
+}
 
 // Ping returns ErrUnavailable if the database does not answer.
 func (s *Store) Ping(ctx context.Context) error {

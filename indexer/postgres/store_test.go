@@ -63,7 +63,7 @@ func view(t *testing.T, s *postgres.Store, f func(*postgres.View) error) {
 // What is stored comes back as it was, as far as a manifest's parts have columns.
 func TestManifestComesBack(t *testing.T) {
 	t.Parallel()
-	s := postgres.New(schematest.New(t))
+	s := postgres.New(schematest.New(t), postgres.Config{})
 	m := image("demo/app", "first")
 	m.ContentSize, m.CreatedAt = 117, time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	m.Annotations = map[string]string{"a": "b\x00c"}
@@ -96,7 +96,7 @@ func TestManifestComesBack(t *testing.T) {
 // A push that arrives while the same tag is being read must not be lost.
 func TestAskedForWhileRead(t *testing.T) {
 	t.Parallel()
-	s := postgres.New(schematest.New(t))
+	s := postgres.New(schematest.New(t), postgres.Config{})
 	ctx := t.Context()
 	ask := []indexer.Ask{{Repository: "app", Reference: "latest"}}
 	claim := func() []indexer.Task {
@@ -138,7 +138,7 @@ func TestAskedForWhileRead(t *testing.T) {
 // what it read: it may be older.
 func TestStaleReader(t *testing.T) {
 	t.Parallel()
-	s := postgres.New(schematest.New(t))
+	s := postgres.New(schematest.New(t), postgres.Config{})
 	ctx := t.Context()
 	if err := s.Ask(ctx, []indexer.Ask{{Repository: "app", Reference: "latest"}}); err != nil {
 		t.Fatal(err)
@@ -168,7 +168,7 @@ func TestStaleReader(t *testing.T) {
 func TestVersionNeverLies(t *testing.T) {
 	t.Parallel()
 	pool := schematest.New(t)
-	s := postgres.New(pool)
+	s := postgres.New(pool, postgres.Config{})
 	ctx, stop := context.WithCancel(t.Context())
 	const writers, readers, writes = 8, 4, 40
 	var writing, reading sync.WaitGroup
@@ -257,7 +257,7 @@ func state(t *testing.T, s *postgres.Store) (version indexer.Version, content st
 func TestTidy(t *testing.T) {
 	t.Parallel()
 	pool := schematest.New(t)
-	s := postgres.New(pool)
+	s := postgres.New(pool, postgres.Config{})
 	ctx := t.Context()
 	kept, gone := image("demo/app", "kept"), image("demo/app", "gone")
 	setTag(t, s, "v1", kept)
@@ -281,7 +281,7 @@ func TestTidy(t *testing.T) {
 // Words in names come before words elsewhere, and the name itself before all.
 func TestSearchOrder(t *testing.T) {
 	t.Parallel()
-	s := postgres.New(schematest.New(t))
+	s := postgres.New(schematest.New(t), postgres.Config{})
 	add := func(name, description string) {
 		m := image(name, name)
 		m.Labels = map[string]string{"org.opencontainers.image.description": description}

@@ -21,7 +21,7 @@ func names(t *testing.T, s *postgres.Store, all ...string) {
 func TestSuggest(t *testing.T) {
 	t.Parallel()
 	pool := schematest.New(t)
-	s := postgres.New(pool)
+	s := postgres.New(pool, postgres.Config{})
 	names(t, s, "nginx", "library/nginx", "team/nginx-proxy", "nets/router", "team/tools/lab", "team/app", "teams/x")
 	for tag, platform := range map[string]indexer.Platform{"gone": {OS: "plan9", Architecture: "mips"}, "kept": {OS: "Windows", Architecture: "AMD64"}} {
 		m := image("team/app", tag)

@@ -13,7 +13,7 @@ import (
 func TestRetier(t *testing.T) {
 	t.Parallel()
 	pool := schematest.New(t)
-	s := postgres.New(pool)
+	s := postgres.New(pool, postgres.Config{})
 	const many = `
 		WITH r AS (INSERT INTO repository (name) SELECT 'r' || g FROM generate_series(1, 2003) g RETURNING id, name)
 		INSERT INTO repository_search (repository_id, name, basename, title, description, tags, updated_at, name_words, all_words, tier, pulls)

@@ -15,7 +15,7 @@ import (
 // A digest is found wherever it stands, page by page.
 func TestUses(t *testing.T) {
 	t.Parallel()
-	s := postgres.New(schematest.New(t))
+	s := postgres.New(schematest.New(t), postgres.Config{})
 	ctx := t.Context()
 	one, two := image("b/app", "one"), image("a/app", "two")
 	setTag(t, s, "v1", one)

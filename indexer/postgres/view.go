@@ -93,7 +93,7 @@ func (s *Store) view(ctx context.Context, asker indexer.Asker, f func(*View) err
 	}
 	defer rollback(ctx, tx) // nothing was written
 	v := &View{tx: tx}
-	v.Reader = search.New(tx, asker, s.Official, s.caches, v.Version)
+	v.Reader = search.New(tx, asker, s.config.Official, s.caches, v.Version)
 	err = f(v)
 	return wrapSlow(ctx, "view", err)
 }

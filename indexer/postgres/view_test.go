@@ -19,7 +19,7 @@ import (
 // long in it is ended and told from a database that is away.
 func TestViewIsBounded(t *testing.T) {
 	t.Parallel()
-	s := New(schematest.New(t))
+	s := New(schematest.New(t), Config{})
 	ctx := t.Context()
 	err := s.View(ctx, indexer.Everyone, func(v *View) error {
 		var settings [3]string
@@ -48,7 +48,7 @@ func TestViewIsBounded(t *testing.T) {
 // quick enough must not go on for ever. The connection is there for the next.
 func TestViewHasOneBudget(t *testing.T) {
 	t.Parallel()
-	s := New(schematest.New(t))
+	s := New(schematest.New(t), Config{})
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
 	statements := 0
@@ -98,7 +98,7 @@ func TestViewWaitsForAConnection(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
-	err := New(pool).View(ctx, indexer.Everyone, func(*View) error { return nil })
+	err := New(pool, Config{}).View(ctx, indexer.Everyone, func(*View) error { return nil })
 	if !errors.Is(err, indexer.ErrUnavailable) {
 		t.Errorf("without a free connection: %v, want ErrUnavailable", err)
 	}
@@ -124,7 +124,7 @@ func TestViewCannotBegin(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(pool.Close)
-	s := New(pool)
+	s := New(pool, Config{})
 	if err := s.Ping(t.Context()); err != nil {
 		t.Fatal(err)
 	}

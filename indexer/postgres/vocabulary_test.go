@@ -14,7 +14,7 @@ import (
 // A misspelt word is mended if that finds something, and only then.
 func TestCorrect(t *testing.T) {
 	t.Parallel()
-	s := postgres.New(schematest.New(t))
+	s := postgres.New(schematest.New(t), postgres.Config{})
 	names(t, s, "has/latest", "library/nginx", "team/postgresql", "team/nginy", "other/nginx", "x/kubernetes-proxy", "y/redis")
 	vocabulary := func(want bool) {
 		t.Helper()

@@ -142,7 +142,7 @@ func (f *failures) take() []string {
 // everything serves a real database with something in every table.
 func everything(t testing.TB) (http.Handler, *failures) {
 	t.Helper()
-	store := postgres.New(schematest.New(t))
+	store := postgres.New(schematest.New(t), postgres.Config{})
 	of := func(repository, text string, kind indexer.Kind, mediaType string) indexer.Manifest {
 		body := fmt.Appendf(nil, `{"schemaVersion":2,"is":%q}`, repository+text)
 		return indexer.Manifest{

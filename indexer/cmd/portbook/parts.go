@@ -100,9 +100,9 @@ func assemble(ctx context.Context, c config.Config, log *slog.Logger) (*parts, e
 }
 
 func (p *parts) newStore(pool *pgxpool.Pool) *postgres.Store {
-	s := postgres.New(pool)
-	s.Official, s.Log, s.Strangers = p.config.Search.OfficialNamespaces, p.log, p.config.Events.Token == ""
-	return s
+	return postgres.New(pool, postgres.Config{
+		Log: p.log, Official: p.config.Search.OfficialNamespaces, Strangers: p.config.Events.Token == "",
+	})
 }
 
 // userAgent distinguishes our reads from pulls in the registry's events.

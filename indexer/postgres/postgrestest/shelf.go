@@ -35,7 +35,7 @@ func New(t *testing.T) Shelf { return On(t, schematest.New(t)) }
 
 // On returns the shelf that is in a database.
 func On(t *testing.T, pool *pgxpool.Pool) Shelf {
-	return Shelf{Store: postgres.New(pool), Pool: pool, T: t}
+	return Shelf{Store: postgres.New(pool, postgres.Config{}), Pool: pool, T: t}
 }
 
 // Find stores what a worker found under a reference: a manifest with those that it

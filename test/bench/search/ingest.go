@@ -42,7 +42,7 @@ func (b *bench) ingested(ctx context.Context, k *book) error {
 	if err != nil {
 		return err
 	}
-	store := postgres.New(pool)
+	store := postgres.New(pool, postgres.Config{})
 	var asks []portbook.Ask
 	for n := range b.ingest {
 		asks = append(asks, portbook.Ask{

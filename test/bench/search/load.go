@@ -68,7 +68,7 @@ func load(ctx context.Context, url string, g *generator, tell func(string, ...an
 		return err
 	}
 	defer pool.Close()
-	l := &loader{generator: g, pool: pool, store: postgres.New(pool), tell: tell, section: s, count: map[string]*atomic.Int64{}}
+	l := &loader{generator: g, pool: pool, store: postgres.New(pool, postgres.Config{}), tell: tell, section: s, count: map[string]*atomic.Int64{}}
 	for _, t := range tables {
 		l.count[t] = &atomic.Int64{}
 	}

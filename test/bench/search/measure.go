@@ -209,7 +209,7 @@ func (b *bench) reform(ctx context.Context, k *book, s *harness.Section) error {
 		return err
 	}
 	defer pool.Close()
-	store := postgres.New(pool)
+	store := postgres.New(pool, postgres.Config{})
 	done, after := 0, ""
 	for {
 		n, last, err := store.ReformAfter(ctx, after)

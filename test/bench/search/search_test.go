@@ -166,7 +166,7 @@ func checkSearchRows(t *testing.T, pool *pgxpool.Pool) {
 	if before == content() {
 		t.Error("the sample is empty")
 	}
-	store, last := postgres.New(pool), ""
+	store, last := postgres.New(pool, postgres.Config{}), ""
 	for n := 1; n > 0; {
 		var err error
 		if n, last, err = store.ReformAfter(t.Context(), last); err != nil {
