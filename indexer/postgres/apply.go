@@ -40,8 +40,8 @@ func (s *Store) ApplyUnlessLocked(ctx context.Context, findings []indexer.Findin
 	begun := false
 	err := s.learn(ctx, findings, func(tx pgx.Tx, c cluster, manifests []manifestRow) error {
 		begun = true
-		a := &application{ctx: ctx, tx: tx, cluster: c, wait: wait, changed: map[int32]bool{}, again: map[int64]time.Duration{}, unfinished: map[int64]bool{}}
-		return a.run(findings, manifests)
+		a := &application{tx: tx, cluster: c, wait: wait, changed: map[int32]bool{}, again: map[int64]time.Duration{}, unfinished: map[int64]bool{}}
+		return a.run(ctx, findings, manifests)
 	})
 	switch {
 	case err != nil && begun && errors.Is(ctx.Err(), context.DeadlineExceeded):
@@ -54,7 +54,6 @@ func (s *Store) ApplyUnlessLocked(ctx context.Context, findings []indexer.Findin
 
 // An application is one run of Apply.
 type application struct {
-	ctx          context.Context
 	tx           pgx.Tx
 	cluster      cluster
 	repositories map[string]int32
@@ -70,38 +69,40 @@ type application struct {
 	wait         time.Duration           // for a lock; 0: for ever
 }
 
-func (a *application) run(findings []indexer.Finding, manifests []manifestRow) error {
+func (a *application) run(ctx context.Context, findings []indexer.Finding, manifests []manifestRow) error {
 	a.tier = 2
 	if slices.ContainsFunc(findings, func(f indexer.Finding) bool { return f.Task.Priority == indexer.PriorityEvent }) {
 		a.tier = 0
 	}
-	if err := a.lockRepositories(findings); err != nil {
+	if err := a.lockRepositories(ctx, findings); err != nil {
 		return err
 	}
-	if err := a.storeManifests(manifests); err != nil {
+	if err := a.storeManifests(ctx, manifests); err != nil {
 		return err
 	}
-	if err := a.moveTags(findings); err != nil {
+	if err := a.moveTags(ctx, findings); err != nil {
 		return err
 	}
-	if err := a.removeManifests(findings); err != nil {
+	if err := a.removeManifests(ctx, findings); err != nil {
 		return err
 	}
-	if err := a.refresh(); err != nil {
+	if err := a.refresh(ctx); err != nil {
 		return err
 	}
-	return a.endTasks(findings)
+	return a.endTasks(ctx, findings)
 }
 
 // send runs a batch in one round trip. A push is a score of statements of a few
 // rows each; to wait for every one would be half of its time.
-func (a *application) send(batch *pgx.Batch) error { return a.tx.SendBatch(a.ctx, batch).Close() }
+func (a *application) send(ctx context.Context, batch *pgx.Batch) error {
+	return a.tx.SendBatch(ctx, batch).Close()
+}
 
 // lockRepositories finds the repositories of the findings, makes those that
 // something was found in, and locks all of them in order of name: what is
 // computed over a whole repository must see every earlier change to it. Blobs are
 // shared first.
-func (a *application) lockRepositories(findings []indexer.Finding) error {
+func (a *application) lockRepositories(ctx context.Context, findings []indexer.Finding) error {
 	batch := &pgx.Batch{}
 	if a.wait > 0 {
 		batch.Queue("SELECT set_config('lock_timeout', $1, true)", strconv.FormatInt(a.wait.Milliseconds(), 10))
@@ -125,7 +126,7 @@ func (a *application) lockRepositories(findings []indexer.Finding) error {
 	pg.Queue(batch, &rows, lock, all)
 	var known []struct{ Linked bool }
 	pg.Queue(batch, &known, search.LinkedQuery+" AS linked", all)
-	err := a.send(batch)
+	err := a.send(ctx, batch)
 	a.linked = search.Linked(len(known) > 0 && known[0].Linked || slices.ContainsFunc(findings, func(f indexer.Finding) bool { return bool(links(f)) }))
 	a.repositories = map[string]int32{}
 	for _, r := range rows {
@@ -150,11 +151,11 @@ func repositoriesOf(findings []indexer.Finding, which func(indexer.Finding) bool
 
 // endTasks asks for what comes next, ends the tasks and, last of all, moves the
 // catalogue version.
-func (a *application) endTasks(findings []indexer.Finding) error {
+func (a *application) endTasks(ctx context.Context, findings []indexer.Finding) error {
 	var tasks []indexer.Task
 	for _, f := range findings {
 		if f.Outcome == indexer.Broken { // it stays, to be shown among the failures
-			if err := giveUp(a.ctx, a.tx, f.Task, f.Problem); err != nil {
+			if err := giveUp(ctx, a.tx, f.Task, f.Problem); err != nil {
 				return err
 			}
 			continue
@@ -168,24 +169,24 @@ func (a *application) endTasks(findings []indexer.Finding) error {
 			a.again[f.Task.ID] = f.Again
 		}
 	}
-	asks, err := a.unknown(a.asks)
+	asks, err := a.unknown(ctx, a.asks)
 	if err != nil {
 		return err
 	}
-	batch := &pgx.Batch{}
-	queueAsk(batch, append(asks, a.left...))
-	if err := done(a.ctx, a.tx, batch, tasks, a.again, a.unfinished); err != nil {
+	pending := &pg.Pending{Tx: a.tx}
+	queueAsk(&pending.Batch, append(asks, a.left...))
+	if err := done(ctx, pending, tasks, a.again, a.unfinished); err != nil {
 		return err
 	}
 	if len(a.changed) == 0 && !a.moved {
 		return nil
 	}
-	return bump(a.ctx, a.tx, a.cluster)
+	return bump(ctx, a.tx, a.cluster)
 }
 
 // unknown leaves out the manifests that the book holds whole: a client pushes an
 // image before the index that lists it, so most children are known by then.
-func (a *application) unknown(asks []indexer.Ask) ([]indexer.Ask, error) {
+func (a *application) unknown(ctx context.Context, asks []indexer.Ask) ([]indexer.Ask, error) {
 	var repositories []string
 	var digests [][]byte
 	for _, x := range asks {
@@ -200,7 +201,7 @@ func (a *application) unknown(asks []indexer.Ask) ([]indexer.Ask, error) {
 		Name   string
 		Digest []byte
 	}
-	known, err := pg.Collect[row](a.ctx, a.tx, `
+	known, err := pg.Collect[row](ctx, a.tx, `
 		SELECT DISTINCT r.name, m.digest FROM unnest($1::text[], $2::bytea[]) AS wanted (name, digest)
 		JOIN repository r ON r.name = wanted.name
 		JOIN manifest m ON m.repository_id = r.id AND m.digest = wanted.digest AND m.problems = '{}'`, repositories, digests)

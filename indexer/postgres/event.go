@@ -35,9 +35,9 @@ func (s *Store) Receive(ctx context.Context, events []indexer.Event) (fresh int,
 			asks = append(asks, asksOf(e)...)
 			instances[e.Instance] = e.Instance != ""
 		}
-		batch := &pgx.Batch{}
-		queueAsk(batch, asks)
-		return meet(ctx, tx, batch, instances)
+		pending := &pg.Pending{Tx: tx}
+		queueAsk(&pending.Batch, asks)
+		return meet(ctx, pending, instances)
 	})
 	return fresh, pg.Wrap("receive events", err)
 }
@@ -95,27 +95,28 @@ func asksOf(e indexer.Event) []indexer.Ask {
 // because others were made up asks for another scan with its next event.
 const maxInstances = 1000
 
-// meet runs a batch, and asks for a scan if one of the instances is new.
-func meet(ctx context.Context, tx pgx.Tx, before *pgx.Batch, instances map[string]bool) error {
+// meet remembers instances, and asks for a scan if one of them is new. It flushes what
+// is pending.
+func meet(ctx context.Context, pending *pg.Pending, instances map[string]bool) error {
 	var met int64
 	for id, named := range instances {
 		if !named {
 			continue
 		}
 		const q = "INSERT INTO registry_instance (id) VALUES ($1) ON CONFLICT DO NOTHING"
-		before.Queue(q, indexer.CleanText(id)).Exec(func(tag pgconn.CommandTag) error {
+		pending.Queue(q, indexer.CleanText(id)).Exec(func(tag pgconn.CommandTag) error {
 			met += tag.RowsAffected()
 			return nil
 		})
 	}
-	if err := tx.SendBatch(ctx, before).Close(); err != nil || met == 0 {
+	if err := pending.Flush(ctx); err != nil || met == 0 {
 		return err
 	}
 	const forget = `
 		DELETE FROM registry_instance WHERE id IN (
 			SELECT id FROM registry_instance ORDER BY first_seen_at DESC, id OFFSET $1 FOR UPDATE SKIP LOCKED)`
-	if _, err := tx.Exec(ctx, forget, maxInstances); err != nil {
+	if _, err := pending.Tx.Exec(ctx, forget, maxInstances); err != nil {
 		return err
 	}
-	return requestScan(ctx, tx, byInstance)
+	return requestScan(ctx, pending.Tx, byInstance)
 }

@@ -65,15 +65,15 @@ func mediaTypeOf(m indexer.Manifest) string {
 // storeManifests takes in manifests that were just read, all with one statement
 // for each table. One that the book holds already is replaced: it was read again
 // because it had problems, unless less of it was read than is there.
-func (a *application) storeManifests(rows []manifestRow) error {
-	rows, err := a.withoutKnown(once(rows))
+func (a *application) storeManifests(ctx context.Context, rows []manifestRow) error {
+	rows, err := a.withoutKnown(ctx, once(rows))
 	if err != nil {
 		return err
 	}
 	if len(rows) == 0 {
 		return nil
 	}
-	blobs, err := a.storeBlobs(rows)
+	blobs, err := a.storeBlobs(ctx, rows)
 	if err != nil {
 		return err
 	}
@@ -93,14 +93,14 @@ func (a *application) storeManifests(rows []manifestRow) error {
 	batch := &pgx.Batch{}
 	c.queue(batch)
 	refs.queue(batch)
-	return a.send(batch)
+	return a.send(ctx, batch)
 }
 
 // withoutKnown leaves out manifests of which the book has no less: those that were
 // not wholly read, and those that it has without a problem, or with the same if
 // they are indexes. Others read them too and were first, as when many tags come to
 // one index at once.
-func (a *application) withoutKnown(rows []manifestRow) ([]manifestRow, error) {
+func (a *application) withoutKnown(ctx context.Context, rows []manifestRow) ([]manifestRow, error) {
 	type key struct {
 		repository int32
 		digest     digest.Digest
@@ -119,7 +119,7 @@ func (a *application) withoutKnown(rows []manifestRow) ([]manifestRow, error) {
 		Kind         string
 		Problems     []string
 	}
-	found, err := pg.Collect[row](a.ctx, a.tx, `
+	found, err := pg.Collect[row](ctx, a.tx, `
 		SELECT m.repository_id, m.digest, m.kind, m.problems FROM unnest($1::int[], $2::bytea[]) AS wanted (repository_id, digest)
 		JOIN manifest m ON m.repository_id = wanted.repository_id AND m.digest = wanted.digest`, repositories, digests)
 	known := map[key]row{}
@@ -271,7 +271,7 @@ func (c *entryColumns) queue(batch *pgx.Batch) {
 
 // storeBlobs makes the blobs that manifests name and gives the number of each.
 // The content of a blob is never stored.
-func (a *application) storeBlobs(rows []manifestRow) (map[digest.Digest]int64, error) {
+func (a *application) storeBlobs(ctx context.Context, rows []manifestRow) (map[digest.Digest]int64, error) {
 	sizes := map[digest.Digest]int64{}
 	for _, m := range rows {
 		if m.Config != nil {
@@ -305,7 +305,7 @@ func (a *application) storeBlobs(rows []manifestRow) (map[digest.Digest]int64, e
 	batch := &pgx.Batch{}
 	batch.Queue(create, digests, bytesOfBlob)
 	pg.Queue(batch, &found, "SELECT id, digest FROM blob WHERE digest = ANY($1)", digests)
-	err := a.send(batch)
+	err := a.send(ctx, batch)
 	ids := map[digest.Digest]int64{}
 	for _, b := range found {
 		ids[pg.DigestFrom(b.Digest)] = b.ID
@@ -318,7 +318,7 @@ func (a *application) storeBlobs(rows []manifestRow) (map[digest.Digest]int64, e
 // and after it the manifest again. A tag that is asked for already is not asked
 // for once more, or one that cannot be read would never be given up; one that
 // was given up shows nothing from then on.
-func (a *application) removeManifests(findings []indexer.Finding) error {
+func (a *application) removeManifests(ctx context.Context, findings []indexer.Finding) error {
 	const unshow = `
 		UPDATE tag t SET manifest_id = NULL FROM manifest m WHERE (m.repository_id, m.digest) = ($1, $2)
 			AND t.repository_id = $1 AND t.manifest_id = m.id AND t.problem IS NOT NULL`
@@ -341,11 +341,11 @@ func (a *application) removeManifests(findings []indexer.Finding) error {
 		if f.Outcome != indexer.Gone || d == "" || !known {
 			continue
 		}
-		if _, err := a.tx.Exec(a.ctx, unshow, repository, pg.DigestBytes(d)); err != nil {
+		if _, err := a.tx.Exec(ctx, unshow, repository, pg.DigestBytes(d)); err != nil {
 			return err
 		}
 		a.touched.Add(repository, pg.DigestBytes(d))
-		removed, err := pg.Column[[][]byte](a.ctx, a.tx, remove, repository, pg.DigestBytes(d))
+		removed, err := pg.Column[[][]byte](ctx, a.tx, remove, repository, pg.DigestBytes(d))
 		if err != nil {
 			return err
 		}
@@ -358,7 +358,7 @@ func (a *application) removeManifests(findings []indexer.Finding) error {
 		if len(removed) > 0 {
 			continue
 		}
-		shown, err := pg.Collect[shownBy](a.ctx, a.tx, tags, repository, pg.DigestBytes(d), f.Task.Repository)
+		shown, err := pg.Collect[shownBy](ctx, a.tx, tags, repository, pg.DigestBytes(d), f.Task.Repository)
 		if err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"context"
 	"fmt"
 	"regexp"
 	"sort"
@@ -29,8 +30,8 @@ type tagKey struct {
 
 // moveTags brings the tags of the findings to where the registry shows them.
 // Tags that stand there already are not written.
-func (a *application) moveTags(findings []indexer.Finding) error {
-	current, err := a.currentTags(findings)
+func (a *application) moveTags(ctx context.Context, findings []indexer.Finding) error {
+	current, err := a.currentTags(ctx, findings)
 	if err != nil {
 		return err
 	}
@@ -54,7 +55,7 @@ func (a *application) moveTags(findings []indexer.Finding) error {
 		return nil
 	}
 	moves.queueAll()
-	err = a.send(&moves.batch)
+	err = a.send(ctx, &moves.batch)
 	a.moved = moves.recorded > 0
 	return err
 }
@@ -90,7 +91,7 @@ func sortedTags(findings []indexer.Finding) []indexer.Finding {
 	return tags
 }
 
-func (a *application) currentTags(findings []indexer.Finding) (map[tagKey]tagRow, error) {
+func (a *application) currentTags(ctx context.Context, findings []indexer.Finding) (map[tagKey]tagRow, error) {
 	var repositories []int32
 	var names []string
 	for _, f := range findings {
@@ -103,7 +104,7 @@ func (a *application) currentTags(findings []indexer.Finding) (map[tagKey]tagRow
 		FROM unnest($1::int[], $2::text[]) AS wanted (repository_id, name)
 		JOIN tag t ON t.repository_id = wanted.repository_id AND t.name = wanted.name
 		LEFT JOIN manifest m ON m.repository_id = t.repository_id AND m.id = t.manifest_id`
-	rows, err := pg.Collect[tagRow](a.ctx, a.tx, q, repositories, names)
+	rows, err := pg.Collect[tagRow](ctx, a.tx, q, repositories, names)
 	current := map[tagKey]tagRow{}
 	for _, r := range rows {
 		current[tagKey{r.RepositoryID, r.Name}] = r

@@ -153,7 +153,7 @@ func tasksOf(rows []taskRow) []indexer.Task {
 
 // Renew makes the lease of tasks that are still ours last for another length.
 func (s *Store) Renew(ctx context.Context, tasks []indexer.Task, lease time.Duration) error {
-	ids, _, claims := keys(tasks)
+	ids, _, claims := claimKeys(tasks)
 	const q = `
 		UPDATE task t SET leased_until = now() + $3 * interval '1 second'
 		FROM unnest($1::bigint[], $2::int[]) AS ours (id, claims)
@@ -162,16 +162,17 @@ func (s *Store) Renew(ctx context.Context, tasks []indexer.Task, lease time.Dura
 	return pg.Wrap("renew lease", err)
 }
 
-// done runs a batch, then ends tasks that have been read. A task goes if nobody
-// asked for it meanwhile, else it is due again; one that is in again is looked at
-// once more after that while, without a hint and without hurry.
-//
-// Those in unfinished are left to their reader.
+// done ends tasks that have been read, after what is pending. A task goes if nobody
+// asked for it meanwhile, else it is due again. One that is in again is read again
+// after that time, without a hint and with the least priority. Those in unfinished
+// are left to their reader.
 //
 // It returns ErrStale, and the transaction must not be committed, if a lease had
 // ended and somebody else has claimed the task since: what they read is newer.
-func done(ctx context.Context, tx pgx.Tx, before *pgx.Batch, tasks []indexer.Task, again map[int64]time.Duration, unfinished map[int64]bool) error {
-	asked, err := lockTasks(ctx, tx, before, tasks)
+func done(
+	ctx context.Context, pending *pg.Pending, tasks []indexer.Task, again map[int64]time.Duration, unfinished map[int64]bool,
+) error {
+	asked, err := lockTasks(ctx, pending, tasks)
 	if err != nil {
 		return err
 	}
@@ -188,27 +189,26 @@ func done(ctx context.Context, tx pgx.Tx, before *pgx.Batch, tasks []indexer.Tas
 			over = append(over, t.ID)
 		}
 	}
-	batch := &pgx.Batch{}
 	if len(over) > 0 {
-		batch.Queue("DELETE FROM task WHERE id = ANY($1)", over)
+		pending.Queue("DELETE FROM task WHERE id = ANY($1)", over)
 	}
 	if len(due) > 0 {
-		batch.Queue("UPDATE task SET leased_until = NULL, attempts = 0, error = NULL, run_after = now() WHERE id = ANY($1)", due)
+		pending.Queue("UPDATE task SET leased_until = NULL, attempts = 0, error = NULL, run_after = now() WHERE id = ANY($1)", due)
 	}
 	if len(later) > 0 {
-		batch.Queue(`
+		pending.Queue(`
 			UPDATE task t SET leased_until = NULL, attempts = 0, error = NULL, hint = NULL, priority = 2,
 				run_after = now() + later.after * interval '1 second'
 			FROM unnest($1::bigint[], $2::float8[]) AS later (id, after) WHERE t.id = later.id`, later, after)
 	}
-	return tx.SendBatch(ctx, batch).Close()
+	return pending.Flush(ctx)
 }
 
-// lockTasks runs a batch, then tells which tasks somebody asked for since they were
-// claimed, and locks them, so that this stays so until the transaction ends. One
+// lockTasks flushes what is pending, returns which tasks somebody asked for since they
+// were claimed, and locks them, so that this stays so until the transaction ends. One
 // statement that looked and deleted would miss who asks in between.
-func lockTasks(ctx context.Context, tx pgx.Tx, before *pgx.Batch, tasks []indexer.Task) (asked map[int64]bool, err error) {
-	ids, wanted, claims := keys(tasks)
+func lockTasks(ctx context.Context, pending *pg.Pending, tasks []indexer.Task) (asked map[int64]bool, err error) {
+	ids, wanted, claims := claimKeys(tasks)
 	const q = `
 		SELECT t.id, t.wanted <> seen.wanted AS asked
 		FROM unnest($1::bigint[], $2::int[], $3::int[]) AS seen (id, wanted, claims)
@@ -218,8 +218,8 @@ func lockTasks(ctx context.Context, tx pgx.Tx, before *pgx.Batch, tasks []indexe
 		Asked bool
 	}
 	var rows []row
-	pg.Queue(before, &rows, q, ids, wanted, claims)
-	if err := tx.SendBatch(ctx, before).Close(); err != nil {
+	pg.Queue(&pending.Batch, &rows, q, ids, wanted, claims)
+	if err := pending.Flush(ctx); err != nil {
 		return nil, err
 	}
 	if len(rows) != len(ids) {
@@ -238,8 +238,8 @@ var ErrStale = errors.New("the lease had ended, and somebody else has the task")
 // ErrLocked: another transaction holds what would have to be waited for.
 var ErrLocked = errors.New("it waited too long for a lock of another transaction")
 
-// keys gives ids and counters in order of id, the order in which rows are locked.
-func keys(tasks []indexer.Task) (ids []int64, wanted, claims []int) {
+// claimKeys returns ids and counters in order of id, the order in which rows are locked.
+func claimKeys(tasks []indexer.Task) (ids []int64, wanted, claims []int) {
 	sorted := append([]indexer.Task(nil), tasks...)
 	sort.Slice(sorted, func(i, j int) bool { return sorted[i].ID < sorted[j].ID })
 	for _, t := range sorted {
@@ -271,7 +271,7 @@ func (s *Store) Release(ctx context.Context, t indexer.Task, after time.Duration
 
 // GiveBack is Release for tasks that others may read at once.
 func (s *Store) GiveBack(ctx context.Context, tasks []indexer.Task) error {
-	ids, _, claims := keys(tasks)
+	ids, _, claims := claimKeys(tasks)
 	const q = `
 		UPDATE task t SET leased_until = NULL, attempts = GREATEST(attempts - 1, 0)
 		FROM unnest($1::bigint[], $2::int[]) AS ours (id, claims) WHERE t.id = ours.id AND t.claims = ours.claims`

@@ -10,12 +10,12 @@ import (
 )
 
 // refresh brings the search rows of the changed repositories up to date.
-func (a *application) refresh() error {
+func (a *application) refresh(ctx context.Context) error {
 	ids := a.changedIDs()
 	if len(ids) == 0 {
 		return nil
 	}
-	return search.Refresh(a.ctx, a.tx, search.Change{Repositories: ids, Touched: a.touched, Linked: a.linked, Tier: a.tier})
+	return search.Refresh(ctx, a.tx, search.Change{Repositories: ids, Touched: a.touched, Linked: a.linked, Tier: a.tier})
 }
 
 // Reform makes search rows again that a program of another form wrote, and returns

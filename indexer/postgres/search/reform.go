@@ -56,10 +56,10 @@ func Reform(ctx context.Context, tx pgx.Tx, after string) (n int, last string, e
 // rewrite makes all search rows of repositories again.
 func rewrite(ctx context.Context, tx pgx.Tx, ids []int32) error {
 	const all = "SELECT repository_id, id, digest, true AS whole FROM manifest WHERE repository_id = ANY($1)"
-	batch := &pgx.Batch{}
-	batch.Queue(typesOfReferrers, ids)
-	batch.Queue(imagesOf(all, true), ids)
-	return writeSearchRows(ctx, tx, batch, Change{Repositories: ids, Linked: true, Tier: 2})
+	pending := &pg.Pending{Tx: tx}
+	pending.Queue(typesOfReferrers, ids)
+	pending.Queue(imagesOf(all, true), ids)
+	return writeSearchRows(ctx, pending, Change{Repositories: ids, Linked: true, Tier: 2})
 }
 
 // typesOfReferrers gives images that name a subject the type of their config, as

@@ -24,34 +24,33 @@ type Change struct {
 // Refresh brings search rows up to date: those of images that were touched, and
 // those of the changed repositories, which the caller has locked.
 func Refresh(ctx context.Context, tx pgx.Tx, c Change) error {
-	batch := &pgx.Batch{}
-	batch.Queue("UPDATE repository SET updated_at = now() WHERE id = ANY($1)", c.Repositories)
+	pending := &pg.Pending{Tx: tx}
+	pending.Queue("UPDATE repository SET updated_at = now() WHERE id = ANY($1)", c.Repositories)
 	manifests := imagesOf(touchedManifests(c.Linked), c.Linked)
-	batch.Queue(manifests, c.Touched.repositories, c.Touched.digests, c.Touched.whole)
-	return writeSearchRows(ctx, tx, batch, c)
+	pending.Queue(manifests, c.Touched.repositories, c.Touched.digests, c.Touched.whole)
+	return writeSearchRows(ctx, pending, c)
 }
 
-// writeSearchRows runs a batch, then writes the search rows of repositories, and
+// writeSearchRows flushes what is pending, then writes the search rows of repositories, and
 // deletes those of repositories without a tag. Columns under an index that keep
 // their value do not cost a new index entry.
 //
 // New rows begin in a tier: 0 if somebody has just pushed, and 2 if they come of a
 // scan, which may bring a million at once; Retier finds out more.
-func writeSearchRows(ctx context.Context, tx pgx.Tx, before *pgx.Batch, c Change) error {
+func writeSearchRows(ctx context.Context, pending *pg.Pending, c Change) error {
 	var heads []headRow
 	t := c.Touched
-	pg.Queue(before, &heads, headsQuery(c.Linked), t.repositories, t.digests, t.whole, c.Repositories, searchForm,
+	pg.Queue(&pending.Batch, &heads, headsQuery(c.Linked), t.repositories, t.digests, t.whole, c.Repositories, searchForm,
 		t.tagRepositories, t.tags)
-	if err := tx.SendBatch(ctx, before).Close(); err != nil {
+	if err := pending.Flush(ctx); err != nil {
 		return err
 	}
 	var rows searchColumns
 	for _, h := range heads {
 		rows.add(h)
 	}
-	batch := &pgx.Batch{}
-	rows.queue(batch, c.Tier)
-	return tx.SendBatch(ctx, batch).Close()
+	rows.queue(&pending.Batch, c.Tier)
+	return pending.Flush(ctx)
 }
 
 // searchColumns are search rows by column: one statement writes them all, which

@@ -34,9 +34,9 @@ var notDerived = map[string]string{
 // Differences is postgres.Store.Differences in a transaction, for the repository with
 // the one id in ids.
 func Differences(ctx context.Context, tx pgx.Tx, ids []int32) ([]Difference, error) {
-	c := comparison{ctx: ctx, tx: tx, ids: ids}
-	for _, compare := range []func() error{c.images, c.repository, c.referrers} {
-		if err := compare(); err != nil {
+	c := comparison{tx: tx, ids: ids}
+	for _, compare := range []func(context.Context) error{c.images, c.repository, c.referrers} {
+		if err := compare(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -45,16 +45,15 @@ func Differences(ctx context.Context, tx pgx.Tx, ids []int32) ([]Difference, err
 
 // A comparison is one run of Differences.
 type comparison struct {
-	ctx   context.Context
 	tx    pgx.Tx
 	ids   []int32 // the one repository
 	found []Difference
 }
 
 // images compares image_search, batch after batch of manifests.
-func (c *comparison) images() error {
+func (c *comparison) images(ctx context.Context) error {
 	columns := append([]string{"repository_id", "manifest_id"}, imageColumns...)
-	differing, err := c.differing("image_search", columns)
+	differing, err := c.differing(ctx, "image_search", columns)
 	if err != nil {
 		return err
 	}
@@ -69,7 +68,7 @@ func (c *comparison) images() error {
 		What   []string
 	}
 	for after, n := int64(0), verifyBatch; n == verifyBatch; {
-		rows, err := pg.Collect[row](c.ctx, c.tx, q, c.ids, after)
+		rows, err := pg.Collect[row](ctx, c.tx, q, c.ids, after)
 		if err != nil {
 			return err
 		}
@@ -83,9 +82,9 @@ func (c *comparison) images() error {
 }
 
 // repository compares the row of repository_search.
-func (c *comparison) repository() error {
+func (c *comparison) repository(ctx context.Context) error {
 	const noForm = -1 // of no row: none is taken over
-	heads, err := pg.Collect[headRow](c.ctx, c.tx, headsQuery(true), []int32{}, [][]byte{}, []bool{}, c.ids, noForm, []int32{}, []string{})
+	heads, err := pg.Collect[headRow](ctx, c.tx, headsQuery(true), []int32{}, [][]byte{}, []bool{}, c.ids, noForm, []int32{}, []string{})
 	if err != nil {
 		return err
 	}
@@ -93,7 +92,7 @@ func (c *comparison) repository() error {
 	for _, h := range heads {
 		fresh.add(h)
 	}
-	differing, err := c.differing("repository_search", searchRowColumns)
+	differing, err := c.differing(ctx, "repository_search", searchRowColumns)
 	if err != nil {
 		return err
 	}
@@ -103,7 +102,7 @@ func (c *comparison) repository() error {
 				THEN ARRAY['form is ' || s.form || ', which the leader makes ` + strconv.Itoa(searchForm) + `']
 			ELSE ` + differing + ` END AS what
 		FROM fresh f FULL JOIN (SELECT * FROM repository_search WHERE repository_id = ANY($18)) s ON s.repository_id = f.repository_id`
-	found, err := pg.Column[[]string](c.ctx, c.tx, q, append(fresh.args(), c.ids)...)
+	found, err := pg.Column[[]string](ctx, c.tx, q, append(fresh.args(), c.ids)...)
 	for _, what := range found {
 		c.differ("repository_search", "", what)
 	}
@@ -111,9 +110,9 @@ func (c *comparison) repository() error {
 }
 
 // referrers compares the rows of referrer, all columns of which are its key.
-func (c *comparison) referrers() error {
+func (c *comparison) referrers(ctx context.Context) error {
 	columns := []string{"repository_id", "subject", "manifest_id", "tag"}
-	if _, err := c.differing("referrer", columns); err != nil {
+	if _, err := c.differing(ctx, "referrer", columns); err != nil {
 		return err
 	}
 	const q = `
@@ -134,7 +133,7 @@ func (c *comparison) referrers() error {
 		Tag             string
 		Lacks           bool
 	}
-	rows, err := pg.Collect[row](c.ctx, c.tx, q, c.ids)
+	rows, err := pg.Collect[row](ctx, c.tx, q, c.ids)
 	for _, r := range rows {
 		what := "row too many"
 		if r.Lacks {
@@ -155,9 +154,9 @@ func (c *comparison) differ(table, where string, what []string) {
 // differing makes an expression of fresh f and stored s: the columns that differ,
 // with what they are and should be. The columns are those that the table has; fresh
 // ones must be computed for all but those of notDerived.
-func (c *comparison) differing(table string, fresh []string) (string, error) {
+func (c *comparison) differing(ctx context.Context, table string, fresh []string) (string, error) {
 	const q = "SELECT column_name::text FROM information_schema.columns WHERE table_schema = current_schema() AND table_name = $1 ORDER BY ordinal_position"
-	stored, err := pg.Column[string](c.ctx, c.tx, q, table)
+	stored, err := pg.Column[string](ctx, c.tx, q, table)
 	if err != nil {
 		return "", err
 	}
