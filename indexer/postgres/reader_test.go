@@ -80,6 +80,7 @@ func readersQuestions(ctx context.Context, m indexer.Manifest) map[string]func(*
 	}
 	const name = "demo/app"
 	return map[string]func(*postgres.View) (int, error){
+		"Asker":   func(v *postgres.View) (int, error) { return len(v.Asker().String()), nil },
 		"Version": func(v *postgres.View) (int, error) { r, err := v.Version(ctx); return int(r.Number), err },
 		"Search": func(v *postgres.View) (int, error) {
 			r, err := v.Search(ctx, query.Plain("demo").Page(5, 0))
