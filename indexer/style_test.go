@@ -103,7 +103,7 @@ const maxWidth = 120
 
 // wide is how many lines of a module may be wider than maxWidth; 0, where it is not
 // named. It is for old code: lower a number when the code has fewer.
-var wide = map[string]int{"../registry": 8, "../schema": 8, ".": 358, "../deploy": 10, "../test": 103}
+var wide = map[string]int{"../registry": 8, "../schema": 8, ".": 353, "../deploy": 10, "../test": 103}
 
 // Wide lines hide how long a function is. Texts between backquotes, most of them
 // SQL, have lines of their own and are not counted.

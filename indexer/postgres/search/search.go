@@ -454,9 +454,10 @@ func (s *search) ranked() (page, error) {
 	return page{sql, args, nil}, nil
 }
 
-// resultColumns are those of a resultRow, of repository_search AS s.
+// RepositoryColumns are the columns of a RepositoryRow, of repository_search AS s.
 const RepositoryColumns = "s.name, s.title, s.description, s.tags, s.updated_at, COALESCE(s.leading_tag, '') AS leading_tag, s.own_tags, s.signature_tags, s.sbom_tags, s.attestation_tags"
 
+// A RepositoryRow is what repository_search says of a repository in lists.
 type RepositoryRow struct {
 	Name, Title, Description                          string
 	Tags                                              int
@@ -465,6 +466,7 @@ type RepositoryRow struct {
 	OwnTags, SignatureTags, SBOMTags, AttestationTags int
 }
 
+// Repository returns the row as a repository, without the number of its manifests.
 func (r RepositoryRow) Repository() indexer.Repository {
 	return indexer.Repository{Name: r.Name, Title: r.Title, Description: r.Description, Tags: r.Tags, UpdatedAt: r.UpdatedAt, Leading: r.LeadingTag,
 		TagsWith: indexer.TagsWith{Of: r.OwnTags, Signature: r.SignatureTags, SBOM: r.SBOMTags, Attestation: r.AttestationTags}}

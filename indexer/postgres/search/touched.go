@@ -26,6 +26,7 @@ func (t *Touched) manifest(repository int32, digest []byte, whole bool) {
 	}
 }
 
+// Tag adds a tag that came, moved or went.
 func (t *Touched) Tag(repository int32, name string) {
 	t.tagRepositories, t.tags = append(t.tagRepositories, repository), append(t.tags, name)
 }

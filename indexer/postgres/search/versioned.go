@@ -22,6 +22,7 @@ type Caches struct {
 	mends  versioned[string]
 }
 
+// NewCaches returns empty caches.
 func NewCaches() *Caches {
 	return &Caches{totals: versioned[int]{most: maxTotals}, mends: versioned[string]{most: maxMends}}
 }
