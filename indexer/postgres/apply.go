@@ -174,6 +174,12 @@ func (a *application) endTasks(ctx context.Context, findings []indexer.Finding) 
 		return err
 	}
 	pending := &pg.Pending{Tx: a.tx}
+	if len(a.changed) == 0 && !a.moved {
+		// Only tasks end and begin. If a crash loses that, the tasks are read again, so
+		// the commit need not wait for the disk: forged events, second looks and scans
+		// mostly find nothing new.
+		pending.Queue("SELECT set_config('synchronous_commit', 'off', true)")
+	}
 	queueAsk(&pending.Batch, append(asks, a.left...))
 	if err := done(ctx, pending, tasks, a.again, a.unfinished); err != nil {
 		return err
