@@ -1,6 +1,7 @@
-// Package answer turns one state of the catalogue into one HTTP answer: it reads the
-// book for the asker of a request, waits for a version and for a turn, sets ETag and
-// caching, and turns errors into responses. It also holds what several audiences share.
+// Package answer writes one HTTP answer from one state of the catalogue. It waits
+// for the requested version and for a free connection, reads the book on behalf of
+// the asker, sets ETag and caching, and turns errors into responses. It also holds
+// what several audiences share.
 package answer
 
 import (
@@ -15,35 +16,35 @@ import (
 	"github.com/portbook/portbook/indexer"
 )
 
-// A Config says what an answerer answers from. Only Read is needed.
+// A Config configures an Answerer. Only Read is required.
 type Config struct {
 	Read    ReadFunc
 	Log     *slog.Logger          // nil: no log
 	Metrics prometheus.Registerer // nil: no metrics
-	// Build tells apart programs and configurations that write different bytes. It is
-	// part of every ETag.
+	// Build identifies the program and its configuration where they change the bytes of
+	// answers. It is part of every ETag.
 	Build string
-	// Asker tells who makes a request; nil: every request is made by Everyone. Its error
-	// refuses the request.
+	// Asker returns the asker of a request. If it is nil, every asker is Everyone. If
+	// it returns an error, the request is refused.
 	Asker func(*http.Request) (indexer.Asker, error)
-	// Connections is how many connections to the database Read may use at once; 0:
-	// no route and no client is kept from using them all.
+	// Connections is the number of database connections that Read may use at once. If
+	// it is 0, neither a route nor a client has a limit.
 	Connections int
 }
 
-// An Answerer makes answers of states of the book. It is safe for concurrent use.
+// An Answerer answers requests from the book. It is safe for concurrent use.
 type Answerer struct {
 	book     ReadFunc
 	asker    func(*http.Request) (indexer.Asker, error) // nil: Everyone
 	log      *slog.Logger
 	build    string
 	searches *prometheus.HistogramVec
-	turns    *Turns    // to read the book
-	Versions *versions // of the book, as they come
-	Waiters  *Places   // of requests that wait for a version
+	turns    *Turns    // limit how many requests read the book at once
+	Versions *versions // announces new versions of the book
+	Waiters  *Places   // limits how many requests wait for a version
 }
 
-// New returns the answerer of c.
+// New returns an Answerer that is configured by c.
 func New(c Config) *Answerer {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -56,11 +57,11 @@ func New(c Config) *Answerer {
 	return a
 }
 
-// A teller writes an error in the form that the clients of a route read.
+// A teller writes an error in the form that the clients of a route expect.
 type teller func(w http.ResponseWriter, code int, text string)
 
-// Reading is f for a request that reads the book: it waits for the version that the
-// request asks for, holding no connection, and then has its budget.
+// Reading wraps f for requests that read the book. It waits for the version that the
+// request needs, without holding a connection, and then limits f to Budget.
 func (a *Answerer) Reading(f func(http.ResponseWriter, *http.Request) error) func(http.ResponseWriter, *http.Request) error {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		if err := a.AwaitVersion(r); err != nil {
@@ -72,9 +73,9 @@ func (a *Answerer) Reading(f func(http.ResponseWriter, *http.Request) error) fun
 	}
 }
 
-// Read runs f on one state of the book as the asker of r sees it, when it is the turn of this client and
-// this kind of request. The context must have a deadline: that of reading, or a longer one of
-// what streams.
+// Read runs f on one state of the book, for the asker of r. It first waits until the
+// limits of this client and this route allow it. The context must have a deadline:
+// that of Reading, or a longer one if the answer is streamed.
 func (a *Answerer) Read(ctx context.Context, r *http.Request, f func(Book) error) error {
 	if _, limited := ctx.Deadline(); !limited {
 		return fmt.Errorf("%s reads the book without a time limit", r.Pattern)
@@ -91,7 +92,7 @@ func (a *Answerer) Read(ctx context.Context, r *http.Request, f func(Book) error
 	return a.book(ctx, asker, f)
 }
 
-// askerOf returns who makes a request.
+// askerOf returns the asker of r.
 func (a *Answerer) askerOf(r *http.Request) (indexer.Asker, error) {
 	if a.asker == nil {
 		return indexer.Everyone, nil
@@ -99,9 +100,9 @@ func (a *Answerer) askerOf(r *http.Request) (indexer.Asker, error) {
 	return a.asker(r)
 }
 
-// Handle runs f and turns its error into a response: an error of a kind the
-// client can act on is shown, any other is logged and shown as a bare 500. f
-// must not have written anything when it returns an error.
+// Handle runs f and turns its error into a response. If the client can act on the
+// error, its text is sent; any other error is logged, and the client sees only a
+// 500. f must not return an error after it has written anything.
 func (a *Answerer) Handle(f func(http.ResponseWriter, *http.Request) error, tell teller) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		err := f(w, r)
@@ -119,14 +120,14 @@ func (a *Answerer) Handle(f func(http.ResponseWriter, *http.Request) error, tell
 		case errors.Is(err, indexer.ErrInvalid):
 			code, text = http.StatusBadRequest, Told(err)
 		case ctx.Err() != nil:
-			// Mostly the client has gone, and reads nothing of this. But our
-			// deadline cancels too, and silence would be a 200 without a body.
+			// Usually the client has gone and does not read this. But our own deadline
+			// cancels too, and writing nothing would be a 200 without a body.
 			code, text = http.StatusServiceUnavailable, "took too long"
 		case errors.Is(err, indexer.ErrTooSlow), errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, indexer.ErrUnavailable):
 			code, text = http.StatusServiceUnavailable, "it took too long and was stopped: ask for less, or for something rarer"
 			a.log.WarnContext(ctx, "request too slow", "path", r.URL.Path, "query", r.URL.RawQuery, "error", err)
 		case errors.Is(err, indexer.ErrUnavailable):
-			// The text may name hosts and users of the database: for the log.
+			// The error may name hosts and users of the database, so it is only logged.
 			code, text = http.StatusServiceUnavailable, "unavailable, try again"
 			a.log.WarnContext(ctx, "request unavailable", "path", r.URL.Path, "error", err)
 		default:
@@ -144,7 +145,7 @@ func (a *Answerer) Handle(f func(http.ResponseWriter, *http.Request) error, tell
 	})
 }
 
-// TellText tells an error as plain text.
+// TellText writes an error as plain text.
 func TellText(w http.ResponseWriter, code int, text string) {
 	http.Error(w, text, code)
 }

@@ -10,90 +10,93 @@ import (
 	"github.com/portbook/portbook/indexer/query"
 )
 
-// A Book is one consistent state of the catalogue, as one asker sees it: everything asked of it
-// within one ReadFunc belongs to the Version it tells. A Book is used by one
-// goroutine at a time.
+// A Book is one consistent state of the catalogue, as one asker sees it. Within one
+// ReadFunc, all results belong to the same Version. A Book is used by one goroutine
+// at a time.
 type Book interface {
 	Version(ctx context.Context) (indexer.Version, error)
-	// Asker returns who the book is read for. What is kept of a book is kept for its
-	// asker and version only.
+	// Asker returns the asker for whom the book is read. What is cached from a book is
+	// valid for its asker and version only.
 	Asker() indexer.Asker
 
-	// Search gives one page of the repositories that q selects, best first.
+	// Search returns one page of the repositories that match q, best first.
 	Search(ctx context.Context, q query.Query) (indexer.Results, error)
-	// Repositories gives those that have a tag, by name, after the one named.
+	// Repositories returns the repositories that have a tag, by name, after the given
+	// name.
 	Repositories(ctx context.Context, after string, limit int) ([]indexer.Repository, error)
-	// Repository gives ErrNotFound if there is none of that name.
+	// Repository returns ErrNotFound if there is no repository of that name.
 	Repository(ctx context.Context, name string) (indexer.Repository, error)
-	// Tags gives tags in bytewise order of name, after the one named.
+	// Tags returns tags in bytewise order of name, after the given name.
 	Tags(ctx context.Context, repository, after string, limit int) ([]indexer.Tag, error)
-	// Versions gives the tags of repositories that look like versions, in no order.
+	// Versions returns the tags of repositories that look like versions, in no order.
 	Versions(ctx context.Context, repositories []string) (map[string][]string, error)
-	// Manifest reads by tag or digest; it gives ErrNotFound if there is none.
+	// Manifest reads by tag or digest. It returns ErrNotFound if there is no such
+	// manifest.
 	Manifest(ctx context.Context, ref indexer.Reference) (indexer.Manifest, error)
 	TagsOf(ctx context.Context, repository string, d digest.Digest) ([]string, error)
-	// Referrers returns one page of what belongs to a manifest.
+	// Referrers returns one page of the referrers of a manifest.
 	Referrers(ctx context.Context, q indexer.ReferrerQuery) (indexer.ReferrerPage, error)
-	// Images gives the repositories that hold an image q selects, by name.
+	// Images returns the repositories that hold an image that matches q, by name.
 	Images(ctx context.Context, q query.Images) ([]indexer.RepositoryImages, error)
-	// ImagesState names what Images gives, and is quicker: of one epoch, what has
-	// the same name is the same.
+	// ImagesState returns a name for the result of Images, and is faster. Within one
+	// epoch, equal names mean equal results.
 	ImagesState(ctx context.Context, q query.Images) (string, error)
 	Status(ctx context.Context) (indexer.Status, error)
-	// Overview counts what is in the book, and says when it is looked after.
+	// Overview returns counts of what is in the book, and its maintenance times.
 	Overview(ctx context.Context) (indexer.Overview, error)
 
-	// Freshness is the catalogue version of this state and when the last whole
-	// scan ended.
+	// Freshness returns the version of this state and the time when the last whole scan
+	// ended.
 	Freshness(ctx context.Context) (indexer.Freshness, error)
-	// Facets counts what q selects.
+	// Facets counts what q matches.
 	Facets(ctx context.Context, q query.Query) (indexer.Facets, error)
-	// Suggest completes what is being typed: repositories by the beginning of
-	// their name or last path component, best first.
+	// Suggest completes typed text: it returns the repositories whose name or last path
+	// component begins with text, best first.
 	Suggest(ctx context.Context, text string, limit int) ([]indexer.Suggestion, error)
-	// Correct gives the text of a query with a misspelt word mended that finds
-	// something, "" if there is none.
+	// Correct returns the text of q with one misspelt word corrected, if that query
+	// finds something, or "".
 	Correct(ctx context.Context, q query.Query) (string, error)
-	// Near is Correct of one mistake in a word. It does not look whether the text is a
-	// query that finds something.
+	// Near is like Correct for one mistake in a word, but does not check that the
+	// corrected query finds something.
 	Near(ctx context.Context, q query.Query) (string, error)
-	// Names gives those of repositories that have a tag, in order, after the one
-	// named.
+	// Names returns the names of repositories that have a tag, in order, after the
+	// given name.
 	Names(ctx context.Context, after string, limit int) ([]string, error)
-	// CountRepositories is how many repositories have a tag.
+	// CountRepositories returns the number of repositories that have a tag.
 	CountRepositories(ctx context.Context) (int, error)
-	// History gives moves of tags, latest first, older than before (0: from the
-	// latest). tag "" is all of the repository's; repository "" is everybody's.
+	// History returns moves of tags, latest first, older than before (0: from the
+	// latest). If tag is "", it returns the moves of all tags of the repository; if
+	// repository is "", those of all repositories.
 	History(ctx context.Context, repository, tag string, before int64, limit int) ([]indexer.Move, error)
-	// HistoryAt gives the id than which all moves that were seen until a time are
-	// older, 0 if none was seen later.
+	// HistoryAt returns the id of the first move seen after at, or 0 if there is none.
 	HistoryAt(ctx context.Context, at time.Time) (int64, error)
-	// RepositoriesAt and TagsAt are as the history tells that it was at a time. A
-	// tag has Name, Digest and MovedAt, and the rest if the book still holds the
-	// manifest.
+	// RepositoriesAt and TagsAt return the state at a time, according to the history. A
+	// tag has Name, Digest and MovedAt; it has the rest only if the book still holds
+	// the manifest.
 	RepositoriesAt(ctx context.Context, at time.Time, after string, limit int) ([]string, error)
 	TagsAt(ctx context.Context, repository string, at time.Time, after string, limit int) ([]indexer.Tag, error)
-	// Uses says where a digest stands, in order of repository and digest, after
-	// the two named.
+	// Uses returns where a digest is used, ordered by repository and digest, after the
+	// two given.
 	Uses(ctx context.Context, d digest.Digest, afterRepository string, afterDigest digest.Digest, limit int) ([]indexer.Use, error)
 
-	// Storage, NamespaceStorage and RepositoryStorage are what is stored, as it was
-	// last counted; CountedAt is zero before the first time. Namespaces come most
-	// bytes first, or the one named alone; repositories in the order asked for.
+	// Storage, NamespaceStorage and RepositoryStorage return what is stored, as last
+	// counted; CountedAt is zero before the first count. Namespaces are ordered by
+	// bytes, largest first, or only the named one is returned; repositories have the
+	// order of q.
 	Storage(ctx context.Context) (indexer.Storage, error)
 	NamespaceStorage(ctx context.Context, name *string, limit int) ([]indexer.NamespaceStorage, error)
 	RepositoryStorage(ctx context.Context, q indexer.StorageQuery) ([]indexer.RepositoryStorage, error)
 
-	// AllManifests gives those of all repositories, in order of repository and
-	// digest, after the two named. It ends early where bodies are large, and with
-	// an empty slice only at the end.
+	// AllManifests returns the manifests of all repositories, ordered by repository and
+	// digest, after the two given. It may return fewer than limit if bodies are large,
+	// and returns an empty slice only at the end.
 	AllManifests(ctx context.Context, afterRepository string, afterDigest digest.Digest, limit int) ([]indexer.Manifest, error)
-	// AllTags gives those of all repositories, in order of repository and name,
-	// after the two named.
+	// AllTags returns the tags of all repositories, ordered by repository and name,
+	// after the two given.
 	AllTags(ctx context.Context, afterRepository, afterTag string, limit int) ([]indexer.TagOf, error)
 }
 
-// A ReadFunc runs f in one read-only snapshot, as the asker sees it, and returns the error of f. It is
-// safe for concurrent use. It may run f again, on another snapshot, if the first
-// was lost: what f does must begin anew, and f must write to no response.
+// A ReadFunc runs f in one read-only snapshot for asker, and returns the error of f.
+// It is safe for concurrent use. If the snapshot is lost, it may run f again on
+// another one, so f must discard earlier results and must not write to a response.
 type ReadFunc func(ctx context.Context, asker indexer.Asker, f func(Book) error) error

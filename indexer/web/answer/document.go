@@ -12,20 +12,20 @@ import (
 )
 
 const (
-	// maxDocuments is how many documents are kept: 16. Clients ask for a few
+	// maxDocuments is the maximum number of cached documents: 16. Clients use a few
 	// architectures and branches.
 	maxDocuments = 16
-	// maxKept is the most bytes of them all, plain: 64 MB, and at worst as much again
-	// for what they are compressed to. The index of 4,000 flatpaks is 5 MB.
+	// maxKept is the maximum total size of cached documents, uncompressed: 64 MB. Their
+	// compressed forms take at most as much again. The index of 4,000 flatpaks is 5 MB.
 	maxKept = 64 << 20
 )
 
-// A Document is a whole answer. It is safe for concurrent use.
+// A Document is the body of an answer. It is safe for concurrent use.
 type Document struct {
 	Plain      []byte
 	once       sync.Once
 	compressed []byte
-	LeftOut    int // images that it should have and that are too large
+	LeftOut    int // number of images left out because they are too large
 }
 
 func (d *Document) gzip() []byte {
@@ -36,7 +36,7 @@ func (d *Document) gzip() []byte {
 	return d.compressed
 }
 
-// Fixed answers with what depends on the program alone.
+// Fixed answers with a document that depends on the program alone.
 func Fixed(w http.ResponseWriter, r *http.Request, contentType, freshness string, d *Document) error {
 	content, etag := d.Plain, HashOf(d.Plain)
 	h := w.Header()
@@ -56,27 +56,27 @@ func Fixed(w http.ResponseWriter, r *http.Request, contentType, freshness string
 	return Write(w, content)
 }
 
-// HashOf names bytes.
+// HashOf returns the first 16 hex digits of the SHA-256 of b.
 func HashOf(b []byte) string { return fmt.Sprintf("%x", sha256.Sum256(b))[:16] }
 
-// Documents keeps answers that take longer to make than to send. One is sent again
-// as long as nothing that it tells has changed, whatever else has: which is seen
-// from the version of the catalogue and, where that has moved, from what state
-// gives. It is safe for concurrent use.
+// Documents is a cache of answers that take longer to make than to send. A document
+// is valid for its version of the catalogue and, within one epoch, for as long as
+// its state is unchanged. It is safe for concurrent use.
 type Documents struct {
 	mu  sync.Mutex
-	of  map[[sha256.Size]byte]madeOf // by the hash of the asker and the key, which may be long
-	all int                          // bytes
+	of  map[[sha256.Size]byte]madeOf // by the hash of the asker and the key, since the key may be long
+	all int                          // total bytes
 }
 
-// madeOf is a document and what it was made of.
+// madeOf is a document with the version and the state from which it was made.
 type madeOf struct {
 	*Document
 	version indexer.Version
 	state   string
 }
 
-// Get gives the document of a key as of the state of the book b, which make makes.
+// Get returns the document of a key for the state b of the book. If it is not in the
+// cache, Get calls make. state names everything that the document depends on.
 func (d *Documents) Get(ctx context.Context, b Book, key string, state func() (string, error), make func() (*Document, error)) (*Document, error) {
 	version, err := b.Version(ctx)
 	if err != nil {
@@ -102,7 +102,7 @@ func (d *Documents) Get(ctx context.Context, b Book, key string, state func() (s
 	return now.Document, nil
 }
 
-// keep keeps a document, and forgets the others where there is no room for it.
+// keep stores a document. If there is no room for it, keep removes all others.
 func (d *Documents) keep(key [sha256.Size]byte, m madeOf) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

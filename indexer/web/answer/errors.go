@@ -8,17 +8,17 @@ import (
 	"github.com/portbook/portbook/indexer"
 )
 
-// ErrNothingHere is the answer of an address that is none of ours.
+// ErrNothingHere is the answer for an unknown address.
 var ErrNothingHere = Refuse(http.StatusNotFound, "there is no such page")
 
-// Invalid is an error that tells the client which part of its request cannot
-// be understood, and why.
+// Invalid returns an error that tells the client which part of its request is
+// invalid, and why.
 func Invalid(part, format string, a ...any) error {
 	return indexer.Invalid("%s %s", part, fmt.Sprintf(format, a...))
 }
 
-// Told returns the text of an error for people: the kind that fmt.Errorf left at
-// its end is said by the status code, and in words.
+// Told returns the text of err for people. It removes the kind of error that
+// fmt.Errorf added at the end, because the status code already says it.
 func Told(err error) string {
 	text := strings.TrimSuffix(err.Error(), ": "+indexer.ErrInvalid.Error())
 	if what, absent := strings.CutSuffix(text, ": "+indexer.ErrNotFound.Error()); absent {
@@ -27,8 +27,7 @@ func Told(err error) string {
 	return text
 }
 
-// A Refusal is an error with a status code of its own. Its text is written for
-// the client.
+// A Refusal is an error with its own status code. Its text is sent to the client.
 type Refusal struct {
 	code int
 	text string

@@ -9,8 +9,8 @@ import (
 	"github.com/portbook/portbook/indexer"
 )
 
-// etag names the bytes that we write of state v for an asker. It is strong, so it differs by
-// coding (RFC 9110, 8.8.3.3).
+// etag returns the ETag of an answer from version v for an asker. It is strong, so
+// it depends on the coding (RFC 9110, 8.8.3.3).
 func (a *Answerer) etag(v indexer.Version, asker indexer.Asker, coding, key string) string {
 	if asker != indexer.Everyone {
 		key += "\x00" + asker.String()
@@ -19,9 +19,9 @@ func (a *Answerer) etag(v indexer.Version, asker indexer.Asker, coding, key stri
 	return fmt.Sprintf(`"%s.%016x.%x"`, v, v.State, sum[:4])
 }
 
-// conditions are the If-None-Match fields of a request that can be answered
-// 304: RFC 9110, 13.1.2 has another answer for methods other than GET and HEAD,
-// which we do not need, since ours change nothing.
+// conditions returns the If-None-Match fields of a request that may be answered with
+// 304. For methods other than GET and HEAD, RFC 9110, 13.1.2 requires another
+// answer; we do not need it, because those methods change nothing here.
 func conditions(r *http.Request) []string {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		return nil
@@ -29,8 +29,8 @@ func conditions(r *http.Request) []string {
 	return r.Header.Values("If-None-Match")
 }
 
-// matchETag reports whether fields, the values of If-None-Match, list etag by
-// weak comparison, or are a star. What is no entity tag is passed over: a
+// matchETag reports whether fields, the values of If-None-Match, contain etag by
+// weak comparison, or are "*". It ignores members that are not entity tags: a
 // condition that cannot be read is no reason to refuse an answer.
 func matchETag(fields []string, etag string) (match, star bool) {
 	rest := strings.Trim(strings.Join(fields, ","), " \t")
@@ -47,8 +47,8 @@ func matchETag(fields []string, etag string) (match, star bool) {
 	return false, false
 }
 
-// nextETag cuts the first member off a list of entity tags. The tag is without
-// its mark of weakness, and "" if the member is none.
+// nextETag removes the first member from a list of entity tags. It returns the tag
+// without "W/", or "" if the member is not an entity tag.
 func nextETag(list string) (tag, rest string) {
 	list = strings.TrimLeft(list, " \t,")
 	opaque := strings.TrimPrefix(list, "W/")
@@ -59,7 +59,7 @@ func nextETag(list string) (tag, rest string) {
 			if after == "" || after[0] == ',' {
 				return tag, after
 			}
-			list = after // something hangs on it, so it is none
+			list = after // text follows the quotes, so it is not an entity tag
 		}
 	}
 	_, rest, _ = strings.Cut(list, ",")

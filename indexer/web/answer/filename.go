@@ -8,13 +8,13 @@ import (
 	"github.com/portbook/portbook/indexer"
 )
 
-// maxFileName is the most bytes of the name that we give to a file: 120. Most
-// systems take 255, and some programs put a path before it.
+// maxFileName is the maximum length of a file name: 120 bytes. Most systems allow
+// 255, and some programs add a path before the name.
 const maxFileName = 120
 
-// FileName makes parts the name of a file that every system takes, whatever
-// strangers wrote: letters, digits, dots, _ and -, no dot at the beginning, and the
-// extension whole.
+// FileName makes a file name from parts that is valid on every system, even if the
+// parts come from strangers: letters, digits, dots, _ and -, no dot at the
+// beginning. The extension is never cut.
 func FileName(extension string, parts ...string) string {
 	name := strings.Map(func(r rune) rune {
 		switch {
@@ -30,8 +30,8 @@ func FileName(extension string, parts ...string) string {
 	return name + extension
 }
 
-// FileOf is the name of a file about a reference: what stands last in the name of
-// the repository is what people call it.
+// FileOf returns the name of a file about a reference. It uses the last component of
+// the repository name, as people do.
 func FileOf(ref indexer.Reference, extension string) string {
 	which := ref.Tag
 	if ref.Digest != "" {
@@ -40,8 +40,8 @@ func FileOf(ref indexer.Reference, extension string) string {
 	return FileName(extension, path.Base(ref.Repository), which)
 }
 
-// BlobFile is the name of the file that a blob is: as its title says, whose
-// folders are left out, or of what it is part of.
+// BlobFile returns the file name of a blob: its title without folders, or else the
+// name of the reference that it belongs to.
 func BlobFile(title, mediaType string, ref indexer.Reference) string {
 	if title = path.Base(strings.TrimSpace(title)); strings.Trim(title, "./") != "" {
 		return FileName("", title)
@@ -49,8 +49,7 @@ func BlobFile(title, mediaType string, ref indexer.Reference) string {
 	return FileOf(ref, extensionOf(mediaType))
 }
 
-// extensionOf gives what the files of a media type mostly end in, "" if it is not
-// known.
+// extensionOf returns the usual file extension of a media type, or "" if unknown.
 func extensionOf(mediaType string) string {
 	t := strings.ToLower(mediaType)
 	for _, e := range []struct{ part, extension string }{
@@ -63,8 +62,8 @@ func extensionOf(mediaType string) string {
 	return ""
 }
 
-// AsFile has a browser keep an answer as a file of a name that FileName made,
-// whatever the address is.
+// AsFile makes a browser save an answer as a file, whatever the address is. The name
+// must come from FileName.
 func AsFile(h http.Header, name string) {
 	h.Set("Content-Disposition", `attachment; filename="`+name+`"`)
 }

@@ -12,22 +12,22 @@ import (
 	"github.com/portbook/portbook/indexer/query"
 )
 
-// A Form says what an answer is and how long it stays fresh.
+// A Form describes the type and caching of an answer.
 type Form struct {
 	ContentType string
 	MaxAge      time.Duration
-	NoStore     bool   // whether caches on the way must not keep it; maxAge says nothing then
-	Gzip        bool   // whether it is compressed for a client that takes it so
-	key         string // what the bytes depend on beyond URL, book and configuration
-	// headers gives those that only build can know; nil: none. A 304 goes
-	// without them (RFC 9110, 15.4.5).
+	NoStore     bool   // whether caches must not store it; MaxAge is then ignored
+	Gzip        bool   // whether it is compressed if the client accepts gzip
+	key         string // what the bytes depend on besides URL, book and configuration
+	// Headers sets the headers that are known only after build has run; nil: none. A
+	// 304 is sent without them (RFC 9110, 15.4.5).
 	Headers func(http.Header)
-	// prepared is the answer, if build sets it instead of writing one.
+	// Prepared is the answer if build sets it instead of writing to its Writer.
 	Prepared *Document
 }
 
-// Of gives the form of an answer to q. One that asks for ages asks for something
-// else each minute, so it is no longer fresh than the minute.
+// Of returns the form of an answer to q. The result of a query with ages changes
+// every minute, so such an answer is fresh until the end of the minute.
 func (as Form) Of(q query.Query) Form {
 	if from := q.AgeFrom(); !from.IsZero() {
 		now := time.Now()
@@ -37,18 +37,18 @@ func (as Form) Of(q query.Query) Form {
 	return as
 }
 
-// Answer answers from one state of the catalogue. A client that has the answer
-// of that state hears 304, and nothing but how fresh it is is asked of the book.
-// Otherwise build writes the whole answer, and only then does the first byte
-// of it leave: an error of build can still become an error response.
+// Answer answers from one state of the catalogue. If the client already has the
+// answer of that state, Answer sends 304 and reads only the freshness from the book.
+// Otherwise build writes the whole answer before the first byte is sent, so an error
+// of build can still become an error response.
 //
-// What build writes must depend on nothing but the request's URL, the form's
-// key, the book and the configuration, else the ETag lies.
+// The output of build must depend only on the request's URL, the form's key, the
+// book and the configuration; otherwise the ETag is wrong.
 func (a *Answerer) Answer(w http.ResponseWriter, r *http.Request, as Form, build func(Book, io.Writer) error) error {
 	return a.AnswerAs(w, r, &as, build)
 }
 
-// AnswerAs is Answer for a build that finds out the content type.
+// AnswerAs is like Answer, but build may change the form, such as its content type.
 func (a *Answerer) AnswerAs(w http.ResponseWriter, r *http.Request, as *Form, build func(Book, io.Writer) error) error {
 	coding := ""
 	if as.Gzip && TakesGzip(r.Header.Values("Accept-Encoding")) {
@@ -69,7 +69,7 @@ func (a *Answerer) AnswerAs(w http.ResponseWriter, r *http.Request, as *Form, bu
 			return nil
 		}
 		body.Reset()
-		known = star // if there is something to know, which build finds out
+		known = star // "*" matches if the resource exists, and build returns an error if not
 		return build(b, &body)
 	})
 	if err != nil {
@@ -84,8 +84,8 @@ func (a *Answerer) AnswerAs(w http.ResponseWriter, r *http.Request, as *Form, bu
 		h.Set("Vary", vary)
 	}
 	if known {
-		// With the headers above again: flatpak forgets what a 304 does not
-		// repeat, and then asks no more for 30 minutes.
+		// The headers above are sent again because flatpak forgets those that a 304
+		// does not repeat, and then sends no request for 30 minutes.
 		w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
@@ -104,18 +104,19 @@ func (a *Answerer) AnswerAs(w http.ResponseWriter, r *http.Request, as *Form, bu
 	return Write(w, doc.Plain)
 }
 
-// Write sends a whole body. That it does not arrive is the client's business.
+// Write sends a whole body. It ignores write errors, which concern only the client.
 func Write(w http.ResponseWriter, body []byte) error {
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	_, _ = w.Write(body)
 	return nil
 }
 
-// cacheControl forbids caches to keep an answer of noStore. It says no-cache too:
-// flatpak, which keeps answers all the same, takes one with no-store alone for fresh
-// for 30 minutes (seen of 1.14.10 and 1.16.6).
+// cacheControl returns the Cache-Control of an answer. If NoStore is set, it also
+// contains no-cache, because flatpak stores answers anyway and uses one with
+// no-store alone for 30 minutes (seen in 1.14.10 and 1.16.6).
 //
-// Only the client itself may keep an answer to an asker other than Everyone.
+// An answer for an asker other than Everyone is private: only the client itself may
+// store it.
 func (as *Form) cacheControl(asker indexer.Asker) string {
 	switch {
 	case as.NoStore:
@@ -126,8 +127,8 @@ func (as *Form) cacheControl(asker indexer.Asker) string {
 	return CacheControl(as.MaxAge)
 }
 
-// vary names the fields of a request that an answer depends on, "" if there are none:
-// where askers are told apart, the one that tells who they are.
+// vary returns the names of the request fields that an answer depends on, or "". If
+// there is more than one asker, Authorization is one of them.
 func (a *Answerer) vary(as *Form) string {
 	var fields []string
 	if as.Gzip {
@@ -139,7 +140,8 @@ func (a *Answerer) vary(as *Form) string {
 	return strings.Join(fields, ", ")
 }
 
-// CacheControl never is empty: without it flatpak asks no more for 30 minutes.
+// CacheControl returns the Cache-Control for maxAge. It is never empty: without the
+// field flatpak sends no request for 30 minutes.
 func CacheControl(maxAge time.Duration) string {
 	if seconds := int64(maxAge / time.Second); seconds > 0 {
 		return "max-age=" + strconv.FormatInt(seconds, 10)

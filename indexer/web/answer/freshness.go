@@ -12,25 +12,24 @@ import (
 )
 
 const (
-	// maxWait is the longest that a request waits for min_version: 10 s. A
-	// standby that is further behind has trouble, and the client is better off
-	// with another.
+	// maxWait is the maximum time that a request waits for min_version: 10 s. A standby
+	// that is further behind has a problem, and the client should use another.
 	maxWait = 10 * time.Second
-	// maxWaiters is how many requests wait for a version at once: 1,000, of one
-	// client 100. Each is a connection of a client's and some 30 KB.
+	// maxWaiters is the maximum number of requests that wait for a version at once:
+	// 1,000, and 100 for one client. Each needs a client connection and about 30 KB.
 	maxWaiters     = 1000
 	maxWaitersEach = 100
 )
 
-// The header fields by which every answer from the book says how fresh it is.
+// Header fields of every answer from the book that tell how fresh it is.
 const (
 	VersionField = "Portbook-Version" // EPOCH.NUMBER
 	ScannedField = "Portbook-Scanned" // RFC 3339; left out before the first scan
 )
 
-// TellFreshness says how fresh an answer is. There is no Last-Modified: it counts
-// in seconds, in which a catalogue can change twice, and a cache may answer
-// If-Modified-Since by it alone.
+// TellFreshness sets the header fields that tell how fresh an answer is. It sets no
+// Last-Modified, because that has a resolution of one second, in which a catalogue
+// can change twice, and a cache may use it alone to answer If-Modified-Since.
 func TellFreshness(h http.Header, f indexer.Freshness) {
 	h.Set(VersionField, f.Version.String())
 	if !f.ScannedAt.IsZero() {
@@ -38,8 +37,8 @@ func TellFreshness(h http.Header, f indexer.Freshness) {
 	}
 }
 
-// lookAtVersion reads the version of the book, for all who wait for one. It is the same
-// for every asker.
+// lookAtVersion reads the version of the book, once for all waiting requests. It is
+// the same for every asker.
 func (a *Answerer) lookAtVersion(ctx context.Context) (version indexer.Version, err error) {
 	err = a.book(ctx, indexer.Everyone, func(b Book) (err error) {
 		version, err = b.Version(ctx)
@@ -48,13 +47,13 @@ func (a *Answerer) lookAtVersion(ctx context.Context) (version indexer.Version, 
 	return version, err
 }
 
-// AwaitVersion returns when the catalogue has come to the request's min_version,
-// or is of another epoch; at once if there is none. It holds no connection, and
-// all who wait share one look at the version.
+// AwaitVersion waits until the catalogue has reached the request's min_version or
+// has another epoch. Without min_version it returns at once. It holds no connection,
+// and all waiting requests share one query of the version.
 func (a *Answerer) AwaitVersion(r *http.Request) error {
 	least, err := minVersion(r)
 	if err != nil || least == nil {
-		return nil // ReadSince says what is wrong with it, in the shape of the address
+		return nil // ReadSince returns the error in the error format of the route
 	}
 	if seen := a.Versions.seen(); seen.Epoch == least.Epoch && seen.Number >= least.Number {
 		return nil
@@ -77,8 +76,8 @@ func (a *Answerer) AwaitVersion(r *http.Request) error {
 	}
 }
 
-// errBehind is the answer if the book does not come to min_version in time. A zero
-// version is one that is not known.
+// errBehind is the error if the book does not reach min_version in time. A zero
+// version means that the version is unknown.
 func errBehind(version, least indexer.Version) error {
 	if version == (indexer.Version{}) {
 		return fmt.Errorf("waiting for version %s: %w", least, indexer.ErrUnavailable)
@@ -86,14 +85,13 @@ func errBehind(version, least indexer.Version) error {
 	return Refuse(http.StatusServiceUnavailable, "the book is at version %s and not yet at min_version %s: try again", version, least)
 }
 
-// errAnotherServer says that a snapshot is older than the version that was waited
-// for, since it is of another server.
+// errAnotherServer means that a snapshot is older than the version waited for,
+// because it comes from another server.
 var errAnotherServer = errors.New("another server")
 
-// ReadSince runs f on one state of the book: at least that of the request's
-// min_version, for which it has waited. It looks for the version in the snapshot
-// that f gets, and takes another snapshot if that one is of a server which is
-// behind.
+// ReadSince runs f on one state of the book that is not older than the request's
+// min_version. The caller has already waited for that version. If a snapshot comes
+// from a server that is behind, ReadSince takes another one.
 func (a *Answerer) ReadSince(r *http.Request, f func(Book, indexer.Freshness) error) error {
 	if err := RefuseAt(r); err != nil {
 		return err
@@ -131,9 +129,8 @@ func (a *Answerer) ReadSince(r *http.Request, f func(Book, indexer.Freshness) er
 	}
 }
 
-// RefuseAt refuses a request for another time than now where it would be ignored.
-// Below /api/v1 the table of endpoints says which take "at", and refuses it for the
-// others.
+// RefuseAt refuses the parameter "at" where it would be ignored. Below /api/v1, the
+// table of endpoints defines which of them accept "at".
 func RefuseAt(r *http.Request) error {
 	if strings.HasPrefix(r.URL.Path, APIPrefix+"/") || r.URL.Query().Get("at") == "" {
 		return nil
@@ -142,7 +139,7 @@ func RefuseAt(r *http.Request) error {
 		"/api/v1/repositories, /api/v1/repositories/NAME/-/tags and /api/v1/history tell how it was at a time")
 }
 
-// minVersion reads min_version, nil if the request has none.
+// minVersion returns the request's min_version, or nil if it has none.
 func minVersion(r *http.Request) (*indexer.Version, error) {
 	text := r.URL.Query().Get("min_version")
 	if text == "" {

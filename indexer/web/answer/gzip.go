@@ -8,8 +8,8 @@ import (
 	"sync"
 )
 
-// TakesGzip reads Accept-Encoding, RFC 9110, 12.5.3. A star is not taken up:
-// nobody who means gzip says so.
+// TakesGzip reports whether Accept-Encoding allows gzip (RFC 9110, 12.5.3). It
+// ignores "*", which no client sends to mean gzip.
 func TakesGzip(fields []string) bool {
 	for member := range strings.SplitSeq(strings.Join(fields, ","), ",") {
 		coding, weight, _ := strings.Cut(member, ";")
@@ -26,20 +26,20 @@ func TakesGzip(fields []string) bool {
 	return false
 }
 
-// Gzips are writers to be used again: a new one is some 800 KB.
+// Gzips is a pool of gzip writers: a new one takes about 800 KB.
 var Gzips = sync.Pool{New: func() any {
-	// Speed over size: on JSON of images the best level saves a few percent
-	// more and takes several times as long.
-	z, _ := gzip.NewWriterLevel(nil, gzip.BestSpeed) // errs on a bad level only
+	// BestSpeed, because for JSON of images the best level saves a few percent more and
+	// takes several times as long.
+	z, _ := gzip.NewWriterLevel(nil, gzip.BestSpeed) // fails only for an invalid level
 	return z
 }}
 
-// compressed gives b by gzip. The same bytes give the same bytes.
+// compressed returns b compressed by gzip. Equal input has equal output.
 func compressed(b []byte) (out bytes.Buffer) {
 	z := Gzips.Get().(*gzip.Writer)
 	defer Gzips.Put(z)
 	z.Reset(&out)
-	_, _ = z.Write(b) // a Buffer takes all
+	_, _ = z.Write(b) // a Buffer never fails
 	_ = z.Close()
 	return out
 }

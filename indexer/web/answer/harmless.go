@@ -6,9 +6,10 @@ import (
 	"unicode/utf8"
 )
 
-// Harmless gives a text in which what cannot be seen, but acts, is written out:
-// control characters as their pictures, others by number. Line breaks and tabs
-// stay. It is for a finished page, of which no part of ours holds such.
+// Harmless replaces invisible characters that have an effect: control characters by
+// their pictures, others by their number. Line breaks and tabs stay; carriage
+// returns are removed. It is for a finished page, because our own text has no such
+// characters.
 func Harmless(page []byte) []byte {
 	out := make([]byte, 0, len(page))
 	for len(page) > 0 {
@@ -24,7 +25,7 @@ func Harmless(page []byte) []byte {
 		case unicode.IsControl(r), isBidi(r), r == 0x2028, r == 0x2029:
 			out = fmt.Appendf(out, "‹U+%04X›", r)
 		default:
-			out = utf8.AppendRune(out, r) // of an invalid byte, U+FFFD
+			out = utf8.AppendRune(out, r) // U+FFFD for an invalid byte
 		}
 		page = page[size:]
 	}

@@ -9,22 +9,22 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// A ConfigView is what an image config says about running the image.
+// A ConfigView is what an image config contains about running the image.
 type ConfigView struct {
-	Facts   []Pair // one-line facts
+	Facts   []Pair // each on one line
 	Env     []string
 	History []HistoryRow
 }
 
-// A HistoryRow is a step of the build of an image.
+// A HistoryRow is one step of the build of an image.
 type HistoryRow struct {
-	Created string // as the config says; it may be no time
+	Created string // as in the config; it may not be a time
 	Command string
-	Layer   *ocispec.Descriptor // nil if the step made none, or if it cannot be told
+	Layer   *ocispec.Descriptor // nil if the step made none, or if it is unknown
 }
 
-// imageConfig is an image config as far as a page shows it. Everything in it
-// may be missing or of another type.
+// imageConfig has the fields of an image config that a page shows. Each of them may
+// be missing or have another type.
 type imageConfig struct {
 	Config struct {
 		User         string
@@ -44,10 +44,11 @@ type imageConfig struct {
 	} `json:"history"`
 }
 
-// ReadConfig reads what it can of the config of an image with these layers.
+// ReadConfig reads the config of an image that has these layers. It skips what it
+// cannot read.
 func ReadConfig(body []byte, layers []ocispec.Descriptor) ConfigView {
 	var c imageConfig
-	_ = json.Unmarshal(body, &c) // fills what fits, and goes on after what does not
+	_ = json.Unmarshal(body, &c) // fills the fields that fit, and skips the others
 	v := ConfigView{Facts: c.facts(), History: c.history(layers)}
 	for _, e := range First(c.Config.Env) {
 		v.Env = append(v.Env, Cut(e, MaxValue))
@@ -72,9 +73,9 @@ func (c imageConfig) facts() (facts []Pair) {
 	return facts
 }
 
-// history gives the steps of a build. Those that made a layer stand in the order
-// of the layers; if there are not as many of them, as of a squashed image, it
-// cannot be told which step made which.
+// history returns the steps of a build. The steps that made a layer have the order
+// of the layers. If their numbers differ, as in a squashed image, it is unknown
+// which step made which layer.
 func (c imageConfig) history(layers []ocispec.Descriptor) (rows []HistoryRow) {
 	next := 0
 	for _, h := range First(c.History) {
@@ -98,8 +99,8 @@ func (c imageConfig) history(layers []ocispec.Descriptor) (rows []HistoryRow) {
 	return rows
 }
 
-// words gives a command line as JSON, since it is a list: spaces in a word
-// would look like two.
+// words returns a command line as JSON, because a space within a word would
+// otherwise look like a separator.
 func words(list []string) string {
 	if len(list) == 0 {
 		return ""
@@ -118,13 +119,13 @@ func keys(m map[string]json.RawMessage) string {
 // First returns the first MaxShown elements of a list.
 func First[T any](list []T) []T { return list[:min(len(list), MaxShown)] }
 
-// MaxShown is the most elements of one list on a page: 1,000. A manifest of
-// 4 MiB has room for some 40,000 descriptors.
+// MaxShown is the maximum number of elements of one list on a page: 1,000. A
+// manifest of 4 MiB has room for about 40,000 descriptors.
 const MaxShown = 1000
 
-// MaxValue is the most runes of one value on a page: 2,000. Labels hold
-// whole documents; the rest is in the config.
+// MaxValue is the maximum number of runes of one value on a page: 2,000. Some labels
+// hold whole documents; the config has the rest.
 const MaxValue = 2000
 
-// A Pair is a key and a value, cut to what fits a page.
+// A Pair is a key and a value, cut to the length that a page shows.
 type Pair struct{ Key, Value string }

@@ -5,12 +5,12 @@ import (
 	"net/http"
 )
 
-// TellJSON tells an error as {"error": text}.
+// TellJSON writes an error as {"error": text}.
 func TellJSON(w http.ResponseWriter, code int, text string) {
 	_ = WriteJSON(w, code, map[string]string{"error": text})
 }
 
-// WriteJSON answers with v, which no cache may keep.
+// WriteJSON writes v as JSON, and forbids caches to store it.
 func WriteJSON(w http.ResponseWriter, code int, v any) error {
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
@@ -20,7 +20,7 @@ func WriteJSON(w http.ResponseWriter, code int, v any) error {
 	return nil
 }
 
-// Map gives f(x) of each x, and never null.
+// Map returns f(x) for each x. The result is never nil, so it is never null in JSON.
 func Map[X, Y any](list []X, f func(X) Y) []Y {
 	out := make([]Y, len(list))
 	for i, x := range list {

@@ -6,8 +6,8 @@ import (
 	"github.com/portbook/portbook/indexer"
 )
 
-// MovesBefore gives up to limit moves, and the id before which the next page
-// begins, 0 if there is none.
+// MovesBefore returns at most limit moves, and the value of before for the next
+// page, or 0 if there is none.
 func MovesBefore(r *http.Request, b Book, repository, tag string, before int64, limit int) (moves []indexer.Move, next int64, err error) {
 	moves, err = b.History(r.Context(), repository, tag, before, limit+1)
 	if len(moves) > limit {
