@@ -1,5 +1,5 @@
 // Package answer writes one HTTP answer from one state of the catalogue. It waits
-// for the requested version and for a free connection, reads the book on behalf of
+// for the requested version and for its turn to read, reads the book on behalf of
 // the asker, sets ETag and caching, and turns errors into responses. It also holds
 // what several audiences share.
 package answer

@@ -128,7 +128,7 @@ func (as *Form) cacheControl(asker indexer.Asker) string {
 }
 
 // vary returns the names of the request fields that an answer depends on, or "". If
-// there is more than one asker, Authorization is one of them.
+// the answerer tells askers apart, Authorization is one of them.
 func (a *Answerer) vary(as *Form) string {
 	var fields []string
 	if as.Gzip {

@@ -6,14 +6,14 @@ import (
 	"unicode"
 )
 
-// A Parameter is one of a query.
+// A Parameter is a parameter of the query or the path of an address.
 type Parameter struct {
 	Name, Doc string
-	OneOf     []string // the values it may have; nil: any
-	Max       int      // of a number from 1; 0: it is none
+	OneOf     []string // the allowed values; nil: any
+	Max       int      // the largest number allowed, from 1; 0: not a number
 }
 
-// pathParameters are those in addresses.
+// pathParameters are the parameters in paths.
 var pathParameters = []Parameter{
 	{Name: "name", Doc: "a repository; its slashes may be written as %2F"},
 	{Name: "reference", Doc: "a tag or a digest"},
@@ -21,23 +21,22 @@ var pathParameters = []Parameter{
 	{Name: "digest", Doc: "a digest, algorithm:hex"},
 }
 
-// An Operation is a route that answers JSON to strangers, as the OpenAPI document
-// describes it.
+// An Operation is a public route, as the OpenAPI document describes it.
 type Operation struct {
-	Route   string // its address, as OpenAPI writes it
+	Route   string // its path, as OpenAPI writes it
 	ID      string // unique
 	Summary string
-	Takes   []Parameter // of the query
-	Gives   any         // a zero value of what is answered, as JSON; nil: bytes of any kind
-	Media   string      // if it is not JSON
-	Book    bool        // whether it is an answer of a state of the book, which takes min_version too
+	Takes   []Parameter // in the query
+	Gives   any         // a zero value of the type of the JSON answer; nil: any bytes
+	Media   string      // media type, if not JSON
+	Book    bool        // whether it reads the book, so that it also takes min_version
 	Errors  errorShape
 }
 
-// An errorShape is the shape in which a route tells errors.
+// An errorShape is the format in which a route writes errors.
 type errorShape string
 
-// The shapes of errors.
+// The formats of errors.
 const (
 	ProblemErrors errorShape = "problem"  // RFC 9457
 	RegistryShape errorShape = "registry" // distribution-spec 1.1, "Error Codes"
@@ -45,7 +44,7 @@ const (
 	TextErrors    errorShape = "text"
 )
 
-// Parameters are all that an operation takes.
+// Parameters returns all query parameters of an operation.
 func (o Operation) Parameters() []Parameter {
 	if !o.Book {
 		return o.Takes
@@ -54,7 +53,7 @@ func (o Operation) Parameters() []Parameter {
 		Parameter{Name: "min_version", Doc: "a Portbook-Version: waits up to 10 s until the book has come to it"})
 }
 
-// PathParameters are those in its address.
+// PathParameters returns the parameters in the path of an operation.
 func (o Operation) PathParameters() (list []Parameter) {
 	for _, p := range pathParameters {
 		if strings.Contains(o.Route, "{"+p.Name+"}") {
@@ -64,12 +63,12 @@ func (o Operation) PathParameters() (list []Parameter) {
 	return list
 }
 
-// SchemaName is the name of the schema of a struct.
+// SchemaName returns the name of the schema of a struct.
 func SchemaName(t reflect.Type) string {
 	name := []rune(t.Name())
 	name[0] = unicode.ToUpper(name[0])
 	return string(name)
 }
 
-// APIPrefix begins every address of the API.
+// APIPrefix is the beginning of every path of the API.
 const APIPrefix = "/api/v1"

@@ -7,8 +7,8 @@ import (
 	"github.com/portbook/portbook/indexer/query"
 )
 
-// Number reads s; def if it is none. One that is too large for an int is the
-// largest int.
+// Number parses s. It returns def if s is not a number, and the largest int if the
+// number is too large.
 func Number(s string, def int) int {
 	n, err := strconv.Atoi(s)
 	if err != nil && !errors.Is(err, strconv.ErrRange) {
@@ -17,18 +17,19 @@ func Number(s string, def int) int {
 	return n
 }
 
-// LastPage is the last page of n that starts within query.MaxOffset.
+// LastPage returns the number of the last page of n results that starts within
+// query.MaxOffset.
 func LastPage(n int) int { return query.MaxOffset/n + 1 }
 
 const (
-	// DefaultPage is how many results are given if n does not say: 25, as the
-	// Docker Registry API has it, and what docker and podman ask for.
+	// DefaultPage is the number of results if n is not set: 25, as the Docker Registry
+	// API specifies and as docker and podman request.
 	DefaultPage = 25
-	// MaxDescription is the most runes of a description in a list: 500. The
-	// clients show 45; it keeps a page of 100 results small whatever people
-	// write into a label.
+	// MaxDescription is the maximum number of runes of a description in a list: 500.
+	// The clients show 45; the limit keeps a page of 100 results small even if a label
+	// is long.
 	MaxDescription = 500
 )
 
-// Sorts are the orders of a search.
+// Sorts are the sort orders of a search.
 var Sorts = []string{"relevance", string(query.SortName), string(query.SortUpdated), string(query.SortSize), string(query.SortPulls)}

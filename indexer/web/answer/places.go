@@ -8,23 +8,23 @@ import (
 	"sync"
 )
 
-// Places are what only so many requests may have at once, and those of one client
-// fewer, so that nobody takes them all. It is safe for concurrent use.
+// Places limits how many requests do something at once, in total and for one client,
+// so that no client can use all places. It is safe for concurrent use.
 type Places struct {
-	all, each int // how many there are, and how many one client may have
+	all, each int // the limits in total and for one client
 
 	mu    sync.Mutex
 	taken int
-	of    map[netip.Prefix]int // taken, by client
+	of    map[netip.Prefix]int // taken places, by client
 }
 
-// NewPlaces returns places for all requests, and each for those of one client.
+// NewPlaces returns Places with a limit for all requests and one for each client.
 func NewPlaces(all, each int) *Places {
 	return &Places{all: all, each: each, of: map[netip.Prefix]int{}}
 }
 
-// Take takes a place for a request, which leave gives back. It reports false if
-// all are taken, or all of this client.
+// Take takes a place for a request. The caller must call leave to release it. If all
+// places are taken, or all those of this client, it returns false.
 func (p *Places) Take(r *http.Request) (leave func(), ok bool) {
 	client := ClientOf(r)
 	p.mu.Lock()
@@ -46,14 +46,15 @@ func (p *Places) leave(client netip.Prefix) {
 	}
 }
 
-// ClientOf returns the address that a request comes from; of IPv6 the /64, which
-// is what one customer gets.
+// ClientOf returns the address from which a request comes. For IPv6 it returns the
+// /64 network, which is what one customer has.
 //
-// It is the address that connects, unless that is a loopback or private one: there
-// a front may stand, as nginx of deploy/nginx.conf does, and then the last address
-// in X-Forwarded-For is who connected to the front. A client that connects from
-// such an address itself can write anything there. All it gains is the share of
-// several clients; the number of all places holds.
+// This is the address of the connection, unless that is a loopback, private or
+// link-local address. Such a connection may come from a reverse proxy, such as nginx
+// with deploy/nginx.conf; then the last address in X-Forwarded-For is the client of
+// that proxy. A client that itself connects from such an address can forge the
+// field. It then has the share of several clients, but the limit in total still
+// holds.
 func ClientOf(r *http.Request) netip.Prefix {
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
@@ -73,7 +74,7 @@ func ClientOf(r *http.Request) netip.Prefix {
 	return netip.PrefixFrom(address, bits).Masked()
 }
 
-// parseAddress returns the zero address for what is none.
+// parseAddress returns the zero Addr if text is not an address.
 func parseAddress(text string) netip.Addr {
 	address, err := netip.ParseAddr(text)
 	if err != nil {

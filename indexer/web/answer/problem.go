@@ -10,8 +10,8 @@ import (
 	"github.com/portbook/portbook/indexer/query"
 )
 
-// Problem is an error of the API (RFC 9457). The last four are of a query that
-// cannot be understood.
+// Problem is an error of the API (RFC 9457). Only a query that cannot be parsed has
+// the last four fields.
 type Problem struct {
 	Type    string `json:"type" doc:"about:blank, or /api/v1/#query of a query that cannot be understood"`
 	Title   string `json:"title" doc:"the kind of problem, the same each time"`
@@ -23,12 +23,12 @@ type Problem struct {
 	Problem string `json:"problem,omitempty" doc:"what is wrong with that part, and what to write instead"`
 }
 
-// TellProblem tells an error of the API.
+// TellProblem writes an error of the API.
 func TellProblem(w http.ResponseWriter, code int, text string) {
 	writeProblem(w, Problem{Type: "about:blank", Title: http.StatusText(code), Status: code, Detail: text})
 }
 
-// TellWrong tells a wrong query and where it is wrong.
+// TellWrong writes the error of a query that cannot be parsed, and its position.
 func TellWrong(w http.ResponseWriter, wrong *query.Error) {
 	offset := utf8.RuneCountInString(wrong.Query[:wrong.Offset])
 	length := utf8.RuneCountInString(wrong.Query[wrong.Offset : wrong.Offset+wrong.Length])
@@ -43,9 +43,9 @@ func writeProblem(w http.ResponseWriter, p Problem) {
 	}
 	var body bytes.Buffer
 	e := json.NewEncoder(&body)
-	e.SetEscapeHTML(false) // it is never HTML, and queries have < and >
+	e.SetEscapeHTML(false) // the answer is never HTML, and queries contain < and >
 	if err := e.Encode(p); err != nil {
-		panic(err) // our own type
+		panic(err) // cannot happen with our own type
 	}
 	h.Set("Content-Type", "application/problem+json")
 	h.Set("Cache-Control", "no-store")

@@ -6,8 +6,8 @@ import (
 	"github.com/portbook/portbook/indexer"
 )
 
-// AfterReferrer returns what follows after= in the address of the page after a
-// referrer: DIGEST, or TAG@DIGEST.
+// AfterReferrer returns the value of after= in the address of the page that follows
+// a referrer: DIGEST, or TAG@DIGEST.
 func AfterReferrer(last indexer.Referrer) string {
 	if last.Tag == "" {
 		return last.Digest.String()
@@ -15,7 +15,8 @@ func AfterReferrer(last indexer.Referrer) string {
 	return last.Tag + "@" + last.Digest.String()
 }
 
-// ReadAfterReferrer reads what AfterReferrer returns; "" is before all.
+// ReadAfterReferrer parses a value from AfterReferrer into q. "" means from the
+// start.
 func ReadAfterReferrer(text string, q *indexer.ReferrerQuery) (err error) {
 	if text == "" {
 		return nil
@@ -31,8 +32,8 @@ func ReadAfterReferrer(text string, q *indexer.ReferrerQuery) (err error) {
 	return nil
 }
 
-// MaxReferrers is the most referrers in one answer: 1,000, some 300 KB and, as the
-// book has it, 512 KiB of types and annotations. Others are
-// on the next page, which a Link names (distribution-spec 1.1, "Listing
-// Referrers"). Few clients follow it, so a page is as large as is harmless.
+// MaxReferrers is the maximum number of referrers in one answer: 1,000, about 300
+// KB. The book also limits their types and annotations to 512 KiB. A Link field
+// names the next page (distribution-spec 1.1, "Listing Referrers"). Few clients
+// follow it, so a page is as large as is harmless.
 const MaxReferrers = 1000

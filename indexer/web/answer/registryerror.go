@@ -2,8 +2,8 @@ package answer
 
 import "net/http"
 
-// TellRegistry tells an error in the shape that a registry's clients read
-// (distribution-spec 1.1, "Error Codes").
+// TellRegistry writes an error in the format of a registry (distribution-spec 1.1,
+// "Error Codes").
 func TellRegistry(w http.ResponseWriter, code int, text string) {
 	kind := map[int]string{http.StatusBadRequest: "DIGEST_INVALID", http.StatusNotFound: "NAME_UNKNOWN"}[code]
 	if kind == "" {
@@ -12,12 +12,14 @@ func TellRegistry(w http.ResponseWriter, code int, text string) {
 	_ = WriteJSON(w, code, RegistryErrors{[]RegistryError{{Code: kind, Message: text}}})
 }
 
-// RegistryErrors is the body of an error of a registry (distribution-spec 1.1, "Error Codes").
+// RegistryErrors is the body of an error in the format of a registry
+// (distribution-spec 1.1, "Error Codes").
 type RegistryErrors struct {
 	Errors []RegistryError `json:"errors"`
 }
 
-// A RegistryError is one of them. Its code is one of the specification.
+// A RegistryError is one error of RegistryErrors. Its code is from the
+// specification.
 type RegistryError struct {
 	Code    string `json:"code"`
 	Message string `json:"message"`

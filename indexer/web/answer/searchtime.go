@@ -7,18 +7,17 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
-// newSearches returns the histogram of how long searches take.
+// newSearches returns the histogram of search times.
 func newSearches(r prometheus.Registerer) *prometheus.HistogramVec {
 	return promauto.With(r).NewHistogramVec(prometheus.HistogramOpts{
 		Name: "portbook_search_duration_seconds",
 		Help: "Time that a search took in the database, answers of 304 left out.",
-		// From a search that the database has at hand to one that a client
-		// has given up on.
+		// From a search on cached data to one whose client has already given up.
 		Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 10},
 	}, []string{"endpoint"})
 }
 
-// Timed runs f and counts the time it takes as that of a search.
+// Timed runs f and, if it succeeds, records its duration as that of a search.
 func (a *Answerer) Timed(endpoint string, f func() error) error {
 	start := time.Now()
 	err := f()

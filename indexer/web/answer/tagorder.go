@@ -11,8 +11,8 @@ import (
 
 var versionTag = regexp.MustCompile(`^[vV]?[0-9]+([._-]|$)`)
 
-// tagClass says where a tag stands: "latest", versions, other words, and last
-// the tags on which older tools keep signatures.
+// tagClass returns the rank of a tag: 0 for "latest", 1 for versions, 2 for other
+// names, 3 for the tags on which older tools keep signatures.
 func tagClass(tag string) int {
 	switch {
 	case tag == "latest":
@@ -25,8 +25,8 @@ func tagClass(tag string) int {
 	return 2
 }
 
-// CompareTags orders tags as people look for them: latest, then versions from
-// the newest on, then other names.
+// CompareTags orders tags for people: latest, then versions from the newest to the
+// oldest, then other names.
 func CompareTags(a, b string) int {
 	class := tagClass(a)
 	if c := cmp.Compare(class, tagClass(b)); c != 0 {
@@ -43,7 +43,8 @@ func SortTags(tags []indexer.Tag) {
 	slices.SortFunc(tags, func(a, b indexer.Tag) int { return CompareTags(a.Name, b.Name) })
 }
 
-// compareNatural compares texts run by run: digits as numbers, the rest as it is.
+// compareNatural compares texts in runs of digits and runs of other characters.
+// Digits are compared as numbers, other characters bytewise.
 func compareNatural(a, b string) int {
 	for a != "" && b != "" {
 		x, y := run(a), run(b)
@@ -62,7 +63,7 @@ func compareNatural(a, b string) int {
 	return cmp.Compare(rest(a), rest(b))
 }
 
-// run gives the digits, or all else up to a digit, that a text begins with.
+// run returns the digits at the start of s, or everything before the first digit.
 func run(s string) string {
 	digits := isDigit(s[0])
 	end := strings.IndexFunc(s, func(r rune) bool { return (r < 0x80 && isDigit(byte(r))) != digits })
@@ -80,8 +81,8 @@ func compareDigits(a, b string) int {
 	return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b))
 }
 
-// rest ranks what follows where another tag ends: 1.0.1 is later than 1.0, and
-// 1.0-rc1, as 1.0-alpine, comes before it.
+// rest ranks the remainder of a tag after the end of the other one: 1.0.1 is later
+// than 1.0, but 1.0-rc1 and 1.0-alpine are earlier.
 func rest(s string) int {
 	switch {
 	case s == "":

@@ -7,9 +7,9 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// isBidi reports whether r changes the direction of the text around it, by
-// which a name can be made to look like another (Unicode TR9, explicit
-// formatting and implicit marks).
+// isBidi reports whether r changes the direction of the text around it, which can
+// make one name look like another (Unicode TR9, explicit formatting and implicit
+// marks).
 func isBidi(r rune) bool {
 	switch {
 	case r == 0x061C, r == 0x200E, r == 0x200F:
@@ -20,10 +20,10 @@ func isBidi(r rune) bool {
 	return false
 }
 
-// OneLine gives s as one line that is safe to print: docker and podman print
-// what we send as it is, so that an escape sequence in a description would
-// reach the terminal. White space becomes a space, other control and direction
-// characters go, and what is longer than max runes is cut.
+// OneLine returns s as one line that is safe to print. docker and podman print our
+// text unchanged, so an escape sequence in a description would reach the terminal.
+// White space becomes a space, other control and direction characters are removed,
+// and the result is cut to max runes.
 func OneLine(s string, max int) string {
 	s = strings.Map(func(r rune) rune {
 		switch {
@@ -32,12 +32,12 @@ func OneLine(s string, max int) string {
 		case unicode.IsControl(r), isBidi(r):
 			return -1
 		}
-		return r // of an invalid byte, U+FFFD
+		return r // U+FFFD for an invalid byte
 	}, s)
 	return Cut(strings.TrimSpace(s), max)
 }
 
-// Cut gives the first max runes of s, with a mark if that is not all.
+// Cut returns the first max runes of s, with "…" after them if s is longer.
 func Cut(s string, max int) string {
 	if len(s) <= max {
 		return s
@@ -52,7 +52,7 @@ func Cut(s string, max int) string {
 	return s
 }
 
-// Short gives the beginning of a digest, as docker does.
+// Short returns the first 12 hex digits of a digest, as docker does.
 func Short(d digest.Digest) string {
 	_, hex, found := strings.Cut(d.String(), ":")
 	if !found || len(hex) < 12 {

@@ -2,8 +2,8 @@ package answer
 
 import "time"
 
-// A Timestamp is a time in an answer: RFC 3339, UTC, left out if it is unknown.
+// A Timestamp is a time in an answer, in RFC 3339 and UTC. It is omitted if unknown.
 type Timestamp struct{ time.Time }
 
-// MarshalJSON writes RFC 3339 in UTC.
+// MarshalJSON writes t in RFC 3339 and UTC.
 func (t Timestamp) MarshalJSON() ([]byte, error) { return t.UTC().MarshalJSON() }

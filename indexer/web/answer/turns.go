@@ -8,53 +8,53 @@ import (
 	"time"
 )
 
-// maxQueued is how many requests of one kind wait for their turn to read the book:
-// 500, and of one client 250, so that there is room for others. Each is a goroutine
-// and a client's connection, some 30 KB, and waits within
-// its budget; whoever comes after them is told at once to come later.
+// maxQueued is the maximum number of requests for one route that wait for their turn
+// to read the book: 500, and 250 for one client, so that other clients have room.
+// Each needs a goroutine and a client connection, about 30 KB, and waits within its
+// budget. Any further request is refused at once.
 const (
 	maxQueued     = 500
 	maxQueuedEach = 250
 )
 
-// errCrowded is the answer to a request whose turn does not come in time.
+// errCrowded is the answer to a request that does not have its turn in time.
 var errCrowded = Refuse(http.StatusServiceUnavailable, "too many ask for this at once, from your address or from all: try again in a second")
 
-// Turns say who reads the book, so that nobody takes all connections to the
-// database or all of its processors:
+// Turns limits how many requests read the book at once, so that no client and no
+// route can use all connections to the database or all of its processors:
 //
-//   - Requests of one kind, which is their route, read on two thirds of the
-//     connections at once.
-//   - Those of one client and one kind read on a third: 5 of a writer's 15, 8 of a
-//     reader's 25. Those of some milliseconds, as most are, fill two processors so.
-//   - Those of one client and all kinds read on twice that.
-//   - A place of a client on which a costly request was read rests for some time
-//     before it is the next one's: see restAfter.
+//   - Requests for one route use at most two thirds of the connections.
+//   - Requests of one client for one route use at most a third: 5 of a writer's 15,
+//     8 of a reader's 25. Most take some milliseconds, and that many are enough to
+//     keep two processors busy.
+//   - Requests of one client for all routes use at most twice that.
+//   - After a costly request, the client's place stays taken for a while: see
+//     restAfter.
 //
-// Who waits for a turn holds no connection, and turns come in the order of asking.
-// It is safe for concurrent use.
+// A waiting request holds no connection. Requests have their turn in order of
+// arrival. Turns is safe for concurrent use.
 type Turns struct {
-	kind, each int // how many of one kind read at once, and how many of one client's; 0: any number
+	kind, each int // limits for one route, and for one client and route; 0: no limit
 
 	mu    sync.Mutex
-	lines map[asker]*line // those that somebody is in
+	lines map[asker]*line // only those with requests
 }
 
-// An asker is whose line it is: that of a client and a kind, of a client with all
-// kinds, or of a kind with all clients.
+// An asker identifies a line: the requests of a client for a route, of a client for
+// all routes, or of all clients for a route. The kind is the route.
 type asker struct {
 	client netip.Prefix
 	kind   string
-	all    bool // the field that is empty says nothing
+	all    bool // the empty field stands for any value
 }
 
-// A line is requests of which so many read at once.
+// A line is a set of requests with a limit on how many read at once.
 type line struct {
-	reading chan struct{} // has room for those that may read
-	in      int           // how many read or wait
+	reading chan struct{} // its capacity is the limit
+	in      int           // number of requests that read or wait
 }
 
-// newTurns returns the turns on a number of connections, 0 for no limit.
+// newTurns returns Turns for a number of connections; 0: no limit.
 func newTurns(connections int) *Turns {
 	if connections == 0 {
 		return TurnsOf(0, 0)
@@ -63,12 +63,14 @@ func newTurns(connections int) *Turns {
 	return TurnsOf(kind, min(max(connections/3, 2), kind))
 }
 
-// TurnsOf returns turns of so many of one kind, and of one client's of it.
+// TurnsOf returns Turns with a limit for one route, and one for each client and
+// route.
 func TurnsOf(kind, each int) *Turns {
 	return &Turns{kind: kind, each: each, lines: map[asker]*line{}}
 }
 
-// limits returns how many of a line read at once, and how many more wait.
+// limits returns how many requests of a line may read at once, and how many more may
+// wait.
 func (t *Turns) limits(a asker) (read, wait int) {
 	switch {
 	case !a.all:
@@ -80,11 +82,12 @@ func (t *Turns) limits(a asker) (read, wait int) {
 	}
 }
 
-// Take waits for a turn, which done ends. It refuses the request if too many wait
-// already, or if the context ends first.
+// Take waits until the request may read. The caller must call done when it has read.
+// If too many requests are already waiting, or the context ends first, the request
+// is refused.
 //
-// It waits in the client's own lines first. In that of all clients stand then no
-// more of one client than may read, and it is soon another one's turn.
+// Take waits in the client's own lines first. So the line of all clients never holds
+// more requests of one client than may read, and other clients soon have their turn.
 func (t *Turns) Take(ctx context.Context, kind string, client netip.Prefix) (done func(), err error) {
 	if t.kind == 0 {
 		return func() {}, nil
@@ -109,7 +112,7 @@ func (t *Turns) Take(ctx context.Context, kind string, client netip.Prefix) (don
 	}
 	began := time.Now()
 	return func() {
-		t.leave(askers[2:], lines[2:]) // others need not wait
+		t.leave(askers[2:], lines[2:]) // free at once for other clients
 		own := func() { t.leave(askers[:2], lines[:2]) }
 		if rest := restAfter(time.Since(began)); rest > 0 {
 			time.AfterFunc(rest, own)
@@ -120,19 +123,19 @@ func (t *Turns) Take(ctx context.Context, kind string, client netip.Prefix) (don
 }
 
 const (
-	// costly is how long a request reads that is not cheap: 10 ms, several times what
-	// a search takes. At 20 ms, patterns over large labels (8 ms of processor time each)
-	// made others wait twice as long as without.
+	// costly is the reading time from which a request is costly: 10 ms, several times
+	// that of a search. With 20 ms, patterns over large labels (8 ms of processor time
+	// each) made other requests wait twice as long as without them.
 	costly = 10 * time.Millisecond
-	// maxRest is the longest that a place rests: 1 s, so that a database which hung
-	// for a moment is not missed for longer.
+	// maxRest is the maximum time that a place rests: 1 s, so that a short stall of the
+	// database does not block clients for longer.
 	maxRest = time.Second
 )
 
-// restAfter returns how long a client's place rests after a request that read for
-// some time: three times as long, if it was costly. So a client who asks for costly
-// things on all five of its places keeps little more than one processor busy, where
-// PostgreSQL, the indexer and often the registry share two.
+// restAfter returns how long a client's place stays taken after a request: three
+// times its reading time if it was costly, else 0. So a client with costly requests
+// on all five of its places uses little more than one processor, where PostgreSQL,
+// the indexer and often the registry share two.
 func restAfter(read time.Duration) time.Duration {
 	if read < costly {
 		return 0
@@ -140,14 +143,14 @@ func restAfter(read time.Duration) time.Duration {
 	return min(3*read, maxRest)
 }
 
-// TakeNow is take for who does not wait.
+// TakeNow is like Take, but does not wait.
 func (t *Turns) TakeNow(kind string, client netip.Prefix) (done func(), err error) {
 	ended, cancel := context.WithCancel(context.Background())
 	cancel()
 	return t.Take(ended, kind, client)
 }
 
-// join enters all lines, or none if one of them is too long.
+// join adds a request to all lines, or to none if one of them is full.
 func (t *Turns) join(askers []asker) (lines []*line, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -170,7 +173,8 @@ func (t *Turns) join(askers []asker) (lines []*line, ok bool) {
 	return lines, true
 }
 
-// leave leaves all lines, of which it was the turn in some.
+// leave removes a request from the lines of askers. turn has the lines in which it
+// held a place.
 func (t *Turns) leave(askers []asker, turn []*line) {
 	for _, l := range turn {
 		<-l.reading

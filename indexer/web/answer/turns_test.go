@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// A cheap request makes nobody wait for the next, a costly one does, and none for
-// long.
+// A client's place does not rest after a cheap request, rests after a costly one,
+// and never for longer than maxRest.
 func TestRestAfter(t *testing.T) {
 	t.Parallel()
 	for read, want := range map[time.Duration]time.Duration{

@@ -9,30 +9,29 @@ import (
 )
 
 const (
-	// lookSoon is how often the version of the catalogue is looked at while a
-	// request waits for one: every 50 ms. A push takes about as long to be seen.
+	// lookSoon is the interval between reads of the catalogue version while a request
+	// waits for one: 50 ms. A push takes about as long to become visible.
 	lookSoon = 50 * time.Millisecond
-	// lookLater is how often it is looked at while only open pages want to hear of
-	// it: every second.
+	// lookLater is the interval while only open pages wait for changes: 1 s.
 	lookLater = time.Second
-	// lookTime ends one look: 2 s. It takes under a millisecond.
+	// lookTime is the timeout of one read: 2 s. A read takes less than a millisecond.
 	lookTime = 2 * time.Second
 )
 
-// versions tells all who wait of each new version of the catalogue. While anybody
-// waits, one goroutine looks for all of them, so that they cost the database the
-// same however many they are; none of them holds a connection. It is safe for
-// concurrent use.
+// versions announces each new version of the catalogue to its followers. While there
+// are any, one goroutine reads the version for all of them, so the load on the
+// database does not depend on their number; none of them holds a connection. It is
+// safe for concurrent use.
 type versions struct {
 	look func(context.Context) (indexer.Version, error)
 
 	mu      sync.Mutex
-	waiting int // followers
-	hurried int // those of them that want to hear soon
+	waiting int // number of followers
+	hurried int // number of followers that need lookSoon
 	stop    context.CancelFunc
-	hurry   chan struct{}   // wakes the goroutine out of a long pause
-	version indexer.Version // the latest seen since somebody waits; zero if none yet
-	changed chan struct{}   // closed with the next change of version
+	hurry   chan struct{}   // ends a long pause of the goroutine
+	version indexer.Version // the latest seen since there are followers; zero if none
+	changed chan struct{}   // closed at the next change of version
 	reached indexer.Version // the latest ever seen
 }
 
@@ -40,16 +39,16 @@ func newVersions(look func(context.Context) (indexer.Version, error)) *versions 
 	return &versions{look: look, hurry: make(chan struct{}, 1), changed: make(chan struct{})}
 }
 
-// seen returns the latest version that was ever seen here, zero if none was. The
-// catalogue has come at least so far, or begun another epoch.
+// seen returns the latest version ever seen here, or zero if none was. The catalogue
+// has at least this version, or has started another epoch.
 func (v *versions) seen() indexer.Version {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.reached
 }
 
-// Follow begins to look for new versions, until leave is called: soon after each
-// change, or a second later.
+// Follow starts reading new versions, every lookSoon if soon is set and else every
+// lookLater. The caller must call leave to stop.
 func (v *versions) Follow(soon bool) (leave func()) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -59,7 +58,7 @@ func (v *versions) Follow(soon bool) (leave func()) {
 	if v.waiting == 1 {
 		var ctx context.Context
 		ctx, v.stop = context.WithCancel(context.Background())
-		v.version = indexer.Version{} // what was seen when somebody waited last may be old
+		v.version = indexer.Version{} // the last version seen may be out of date
 		go v.run(ctx)
 	} else if soon && v.hurried == 1 {
 		select {
@@ -81,16 +80,16 @@ func (v *versions) leave(soon bool) {
 	}
 }
 
-// Now returns the latest version, zero if none was seen yet, and what is closed
-// when another is seen. It is for those who follow.
+// Now returns the latest version, or zero if none was seen yet, and a channel that
+// is closed at the next change. The caller must be a follower.
 func (v *versions) Now() (version indexer.Version, changed <-chan struct{}) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.version, v.changed
 }
 
-// Next waits for a version other than known, for one who follows. If the context
-// ends first it returns known.
+// Next waits for a version other than known. If the context ends first, it returns
+// known and the error. The caller must be a follower.
 func (v *versions) Next(ctx context.Context, known indexer.Version) (indexer.Version, error) {
 	for {
 		version, changed := v.Now()
@@ -105,8 +104,8 @@ func (v *versions) Next(ctx context.Context, known indexer.Version) (indexer.Ver
 	}
 }
 
-// run looks until the last follower has left. A look that fails tells nothing: who
-// waits has a limit of its own.
+// run reads the version until the last follower has left. It ignores failed reads,
+// because followers have their own timeouts.
 func (v *versions) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		limited, cancel := context.WithTimeout(ctx, lookTime)
@@ -121,12 +120,13 @@ func (v *versions) run(ctx context.Context) {
 	}
 }
 
-// tell tells what was seen, and returns how long to wait before the next look.
+// tell announces the version that was read, and returns the pause before the next
+// read.
 func (v *versions) tell(ctx context.Context, version indexer.Version, err error) time.Duration {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	older := version.Epoch == v.version.Epoch && version.Number <= v.version.Number // or the same: the look was at another server
-	if err == nil && ctx.Err() == nil && !older {                                   // when the context has ended another goroutine may look
+	older := version.Epoch == v.version.Epoch && version.Number <= v.version.Number // or equal; a read from another server may be older
+	if err == nil && ctx.Err() == nil && !older {                                   // once the context has ended, another goroutine may be running
 		v.version, v.reached = version, version
 		close(v.changed)
 		v.changed = make(chan struct{})
