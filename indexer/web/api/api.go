@@ -1,5 +1,5 @@
-// Package api is the JSON API below /api/v1, its OpenAPI document and the dump of the
-// whole catalogue.
+// Package api is the JSON API below /api/v1, with its OpenAPI document and the dump
+// of the whole catalogue.
 package api
 
 import (
@@ -14,29 +14,30 @@ import (
 
 const (
 
-	// maxList is the most of a list in one answer: 1,000, some 300 KB of tags.
+	// maxList is the maximum number of elements in one answer: 1,000, about 300 KB of
+	// tags.
 	maxList = 1000
-	// defaultList is how many are given if limit does not say.
+	// defaultList is the number of elements if limit is not set.
 	defaultList = 100
 )
 
-// An Config says what the API tells, besides the book.
+// A Config configures an API.
 type Config struct {
 	Answerer *answer.Answerer
 	Log      *slog.Logger
-	// MaxAge and MaxAgeHTML are how long a cache may serve answers, and the OpenAPI
-	// document, without asking again.
+	// MaxAge and MaxAgeHTML are how long a cache may serve answers and the OpenAPI
+	// document without revalidation.
 	MaxAge, MaxAgeHTML time.Duration
-	// Others are the operations of other protocols, which the OpenAPI document
-	// describes after those of the API.
+	// Others are the operations of other protocols. The OpenAPI document describes them
+	// after those of the API.
 	Others []answer.Operation
-	// Version and Revision are of the program.
+	// Version and Revision are those of the program.
 	Version, Revision string
-	// LogLevel and Address are what /api/v1/config tells of the configuration.
+	// LogLevel and Address are the settings that /api/v1/config shows.
 	LogLevel, Address string
 }
 
-// An API answers below /api/v1.
+// An API serves the routes below /api/v1.
 type API struct {
 	config   Config
 	answerer *answer.Answerer
@@ -44,20 +45,20 @@ type API struct {
 	dumps    *answer.Places
 }
 
-// New returns the API that c describes.
+// New returns an API that is configured by c.
 func New(c Config) *API {
 	s := &API{config: c, answerer: c.Answerer, dumps: answer.NewPlaces(maxDumps, maxDumpsEach)}
 	s.openAPI = s.describe()
 	return s
 }
 
-// A route is an address of the API, and what answers GET there.
+// A route is a path of the API and the handler of GET.
 type route struct {
-	Path  string // from the root, as OpenAPI and net/http write it
+	Path  string // from the root, in the syntax of OpenAPI and net/http
 	Serve func(http.ResponseWriter, *http.Request) error
 }
 
-// Routes are all of the API, in the order of doc/api.md.
+// Routes returns all routes of the API, in the order of doc/api.md.
 func (s *API) Routes() (list []route) {
 	for _, e := range s.endpoints() {
 		serve := e.serve
@@ -69,7 +70,7 @@ func (s *API) Routes() (list []route) {
 	return list
 }
 
-// endpoints are all of the API, in the order of doc/api.md.
+// endpoints returns all endpoints, in the order of doc/api.md.
 func (s *API) endpoints() []endpoint {
 	q := answer.Parameter{Name: "q", Doc: "a query in the language of doc/search.md; without it, everything"}
 	at := answer.Parameter{Name: "at", Doc: "a time (RFC 3339): as the history tells that it was then"}

@@ -15,24 +15,24 @@ import (
 	"github.com/portbook/portbook/indexer/web/answer"
 )
 
-// An asked is a request whose parameters have been checked.
+// An asked is a request with checked parameters.
 type asked struct {
 	*http.Request
 	values url.Values
 }
 
-// number reads a parameter that was checked to be one, or absent.
+// number returns a numeric parameter, or standard if it is absent.
 func (r asked) number(name string, standard int) int {
 	return answer.Number(r.values.Get(name), standard)
 }
 
-// query reads q; its error is an *query.Error.
+// query parses the parameter q. Its error is a *query.Error.
 func (r asked) query() (query.Query, error) {
 	return query.Parse(r.values.Get("q"), time.Now())
 }
 
-// at reads the time for which the history is asked, zero for now. What has not
-// been cannot be told.
+// at returns the time from the parameter at, zero for now. A time in the future or
+// before 1970 is an error.
 func (r asked) at() (time.Time, error) {
 	text := r.values.Get("at")
 	if text == "" {
@@ -50,7 +50,7 @@ func (r asked) at() (time.Time, error) {
 	return at.UTC(), nil
 }
 
-// repository reads the name in the address.
+// repository returns the repository name in the path.
 func (r asked) repository() (string, error) {
 	name := r.PathValue("name")
 	if !indexer.IsRepository(name) {
@@ -59,7 +59,7 @@ func (r asked) repository() (string, error) {
 	return name, nil
 }
 
-// reference reads the name and the tag or digest in the address.
+// reference returns the name and the tag or digest in the path.
 func (r asked) reference() (ref indexer.Reference, err error) {
 	if ref.Repository, err = r.repository(); err != nil {
 		return ref, err
@@ -75,14 +75,14 @@ func (r asked) reference() (ref indexer.Reference, err error) {
 	return ref, nil
 }
 
-// digest reads the digest in the address.
+// digest returns the digest in the path.
 func (r asked) digest() (digest.Digest, error) { return indexer.ParseDigest(r.PathValue("digest")) }
 
-// page gives the address of r with a parameter changed, for the page after this.
+// page returns the address of r with one parameter changed, for the next page.
 func (r asked) page(name, value string) string {
 	next := url.Values{}
 	for k, v := range r.values {
-		if k != "min_version" { // the next page is of no older state anyway
+		if k != "min_version" { // not needed: the next page has the same or a later state
 			next[k] = v
 		}
 	}
@@ -90,8 +90,8 @@ func (r asked) page(name, value string) string {
 	return r.URL.EscapedPath() + "?" + next.Encode()
 }
 
-// json answers with what build gives, and next, the address of the page after
-// it, in the Link field; "" if there is none.
+// json answers with the result of build. next is the address of the next page, for
+// the Link field; "" if there is none.
 func (s *API) json(w http.ResponseWriter, r asked, q query.Query, build func(answer.Book) (content any, next string, err error)) error {
 	var next string
 	as := answer.Form{ContentType: "application/json", MaxAge: s.config.MaxAge, Gzip: true}.Of(q)
@@ -106,7 +106,7 @@ func (s *API) json(w http.ResponseWriter, r asked, q query.Query, build func(ans
 			return err
 		}
 		e := json.NewEncoder(out)
-		e.SetEscapeHTML(false) // it is never HTML
+		e.SetEscapeHTML(false) // the answer is never HTML
 		return e.Encode(content)
 	})
 }

@@ -20,8 +20,8 @@ type configHTTP struct {
 	Addr string `json:"addr" doc:"where it listens"`
 }
 
-// configuration tells of the configuration what is no secret, one by one: what is
-// added to it later is not told by accident.
+// configuration shows the settings that are not secret. Each is listed here, so a
+// new setting is not shown by accident.
 func (s *API) configuration(w http.ResponseWriter, _ asked) error {
 	return answer.WriteJSON(w, http.StatusOK, configAnswer{s.config.Version, configLog{s.config.LogLevel}, configHTTP{s.config.Address}})
 }

@@ -20,27 +20,29 @@ import (
 )
 
 const (
-	// maxDumps is how many dumps one indexer writes at the same time: 2, and for
-	// one client 1. Each holds a connection to the database, and a snapshot, as long
-	// as its client takes to read it.
+	// maxDumps is the maximum number of dumps that one indexer writes at once: 2, and 1
+	// for one client. Each holds a database connection and a snapshot for as long as
+	// the client reads.
 	maxDumps     = 2
 	maxDumpsEach = 1
-	// dumpTime is how long one dump may take: 15 min. Of a snapshot that is held
-	// longer, vacuum can remove nothing that was deleted since. A book of a million
-	// repositories has more to tell; its dump is broken off, and goes on with after.
+	// dumpTime is the time limit of one dump: 15 min. While its snapshot is held,
+	// vacuum cannot remove rows that were deleted since. The dump of a book of a
+	// million repositories takes longer: it is interrupted, and the client continues it
+	// with after.
 	dumpTime = 15 * time.Minute
-	// dumpSpeed is how many bytes a second a client must read in the average of all
-	// that it was sent: 64 KiB, less than a slow line of today. It may be timeout
-	// behind that, so that a pause does no harm.
+	// dumpSpeed is the minimum average speed at which a client must read: 64 KiB/s,
+	// less than a slow line of today. The client may be behind by answer.Timeout, so
+	// that a pause is harmless.
 	dumpSpeed = 64 << 10
-	// dumpBatch is how many records are read at once, and the most that stand
-	// between two places where a dump can be taken up again: 500.
+	// dumpBatch is the number of records in a batch: 500. A dump can be continued after
+	// each batch.
 	dumpBatch = 500
-	// dumpForm is the form of the records; it changes if a reader must.
+	// dumpForm is the version of the record format. It changes only if readers must
+	// change.
 	dumpForm = 1
 )
 
-// A dumpRecord is one line of a dump. Type says which of the others it has.
+// A dumpRecord is one line of a dump. Type names the other fields that are set.
 type dumpRecord struct {
 	Type       string          `json:"type" doc:"dump (the first), repository, manifest, tag, move, after, or end (the last of a whole dump)"`
 	Dump       *dumpHead       `json:"dump,omitempty"`
@@ -89,10 +91,10 @@ type dumpTag struct {
 	Problem    string           `json:"problem,omitempty"`
 }
 
-// dump writes the whole book: repositories, manifests, tags, moves, each in
-// order of its key and all of one state. It holds one batch in memory. Once the
-// first has left, an error can only break the answer off, which the client
-// sees by the missing end; it goes on with after.
+// dump writes the whole book: repositories, manifests, tags and moves, each ordered
+// by its key, from one state. It holds one batch in memory. After the first batch is
+// sent, an error can only interrupt the answer. The client detects this because the
+// end record is missing, and continues with after.
 func (s *API) dump(w http.ResponseWriter, r asked) error {
 	at, err := readPlace(r.values.Get("after"))
 	if err != nil {
@@ -103,20 +105,20 @@ func (s *API) dump(w http.ResponseWriter, r asked) error {
 	}
 	leave, ok := s.dumps.Take(r.Request)
 	if !ok {
-		// Not 503, for which a front would take us to be down.
+		// Not 503, because a reverse proxy would then consider this server down.
 		w.Header().Set("Retry-After", "60")
 		return answer.Refuse(http.StatusTooManyRequests, "as many dumps as can be are being written, for your address (%d) or for all (%d): try again later", maxDumpsEach, maxDumps)
 	}
 	defer leave()
 	ctx, cancel := context.WithTimeout(r.Context(), dumpTime)
 	defer cancel()
-	late := time.AfterFunc(answer.Budget, cancel) // each batch has the budget of a request
+	late := time.AfterFunc(answer.Budget, cancel) // each batch has the time budget of a request
 	defer late.Stop()
 	gone := r.Context()
 	r.Request = r.WithContext(ctx)
 	var d *dump
 	err = s.answerer.ReadSince(r.Request, func(b answer.Book, fresh indexer.Freshness) error {
-		if d != nil && d.begun { // on another snapshot, which may be of another state
+		if d != nil && d.begun { // f runs again, and the new snapshot may have another state
 			return errors.New("the snapshot was lost")
 		}
 		d = newDump(w, r, fresh, late)
@@ -131,7 +133,7 @@ func (s *API) dump(w http.ResponseWriter, r asked) error {
 	})
 	if err != nil && d != nil && d.begun {
 		s.config.Log.WarnContext(r.Context(), "dump broken off", "error", err)
-		panic(http.ErrAbortHandler) // to return would be to say that this was all
+		panic(http.ErrAbortHandler) // returning would end the answer as if it were complete
 	}
 	if err != nil && ctx.Err() != nil && gone.Err() == nil {
 		return fmt.Errorf("dump: %w: %w", err, indexer.ErrTooSlow)
@@ -139,10 +141,10 @@ func (s *API) dump(w http.ResponseWriter, r asked) error {
 	return err
 }
 
-// A place is where a dump stands: behind the record of a kind that has a key.
+// A place is a position in a dump: after the record of a kind with a key.
 type place struct{ kind, repository, key string }
 
-// dumpKinds are the kinds of records, in order.
+// dumpKinds are the kinds of records, in the order of a dump.
 var dumpKinds = []string{"repository", "manifest", "tag", "move"}
 
 func (p place) String() string {
@@ -155,7 +157,7 @@ func (p place) String() string {
 	return p.kind + ":" + p.repository + p.key
 }
 
-// readPlace reads what String gives; "" is before everything.
+// readPlace parses the result of String. "" means the start.
 func readPlace(text string) (place, error) {
 	if text == "" {
 		return place{kind: dumpKinds[0]}, nil
@@ -178,20 +180,20 @@ func readPlace(text string) (place, error) {
 	return p, answer.Invalid("after", "is %.64q: write what the latest record of the dump has as \"after\"", text)
 }
 
-// A dump is one being written.
+// A dump is the state of a dump that is being written.
 type dump struct {
 	w       http.ResponseWriter
 	asked   asked
 	fresh   indexer.Freshness
-	buffer  bytes.Buffer // what goes out with the next flush
-	zip     *gzip.Writer // into buffer; nil: plain
+	buffer  bytes.Buffer // output for the next flush
+	zip     *gzip.Writer // writes to buffer; nil: not compressed
 	encoder *json.Encoder
 	records int
 	start   time.Time
-	late    *time.Timer // ends the reading of a batch
-	sent    int         // bytes
-	begun   bool        // something has gone out
-	err     error       // the first of writing
+	late    *time.Timer // cancels the read of a batch that is too slow
+	sent    int         // number of bytes
+	begun   bool        // whether the header was sent
+	err     error       // the first write error
 }
 
 func newDump(w http.ResponseWriter, r asked, fresh indexer.Freshness, late *time.Timer) *dump {
@@ -213,7 +215,7 @@ func (d *dump) write(r dumpRecord) {
 	}
 }
 
-// flush sends what was written, while the client reads at dumpSpeed or faster.
+// flush sends the buffer. It fails if the client reads more slowly than dumpSpeed.
 func (d *dump) flush() error {
 	if d.err == nil && d.zip != nil {
 		d.err = d.zip.Flush()
@@ -230,17 +232,17 @@ func (d *dump) flush() error {
 		return d.err
 	}
 	d.buffer.Reset()
-	_ = http.NewResponseController(d.w).Flush() // only fails where there is no connection
+	_ = http.NewResponseController(d.w).Flush() // fails only without a connection
 	return nil
 }
 
-// dumpDeadline returns when a client must have taken the first bytes of a dump, as
-// many as sent.
+// dumpDeadline returns the time by which a client must have read the first sent
+// bytes of a dump.
 func dumpDeadline(start time.Time, sent int) time.Time {
 	return start.Add(min(answer.Timeout+time.Duration(min(sent/dumpSpeed, int(dumpTime/time.Second)))*time.Second, dumpTime))
 }
 
-// begin writes the header, unless it has gone out.
+// begin sets the header fields, once.
 func (d *dump) begin() {
 	if d.begun {
 		return
@@ -250,18 +252,18 @@ func (d *dump) begin() {
 	answer.TellFreshness(h, d.fresh)
 	h.Set("Content-Type", "application/x-ndjson")
 	answer.AsFile(h, answer.FileName(".ndjson", "portbook", d.fresh.Version.String()))
-	h.Set("Cache-Control", "no-store") // it may be gigabytes, and no two are the same
+	h.Set("Cache-Control", "no-store") // it may have gigabytes, and no two dumps are equal
 	h.Set("Vary", "Accept-Encoding")
-	h.Set("X-Accel-Buffering", "no") // nginx: pass it on as it comes
+	h.Set("X-Accel-Buffering", "no") // nginx must not buffer the answer
 	if d.zip != nil {
 		h.Set("Content-Encoding", "gzip")
 	}
 }
 
-// end closes what is open, and sends the rest.
+// end closes the gzip stream and sends the rest.
 func (d *dump) end() error {
 	if d.zip != nil && d.err == nil {
-		d.begin() // while the coding is known
+		d.begin() // before close, since begin needs d.zip
 		d.err = d.zip.Close()
 		d.close()
 	}
@@ -275,7 +277,7 @@ func (d *dump) close() {
 	}
 }
 
-// all writes everything behind a place, and the end.
+// all writes all records after a place, and the end record.
 func (d *dump) all(b answer.Book, at place) error {
 	for i, kind := range dumpKinds {
 		if kind != at.kind {
@@ -303,8 +305,8 @@ func (d *dump) all(b answer.Book, at place) error {
 	return d.end()
 }
 
-// batch writes the next records behind a place of their kind, and gives the
-// place of the last, the zero one if there was none.
+// batch writes the next batch of records after a place of the same kind. It returns
+// the place of the last record, or zero if there was none.
 func (d *dump) batch(b answer.Book, at place) (last place, err error) {
 	ctx := d.asked.Context()
 	record := func(repository, key string, r dumpRecord) {
@@ -340,7 +342,7 @@ func (d *dump) batch(b answer.Book, at place) (last place, err error) {
 		}
 		return last, err
 	}
-	before, _ := strconv.ParseInt(at.key, 10, 64) // was checked; "" is 0, from the latest
+	before, _ := strconv.ParseInt(at.key, 10, 64) // was checked; "" is 0: from the latest
 	list, err := b.History(ctx, "", "", before, dumpBatch)
 	for _, x := range list {
 		m := moveOf(x)

@@ -7,8 +7,8 @@ import (
 	"github.com/portbook/portbook/indexer/web/answer"
 )
 
-// Who reads a dump slowly must not keep a snapshot of the database for ever, and who
-// reads fast enough must not be broken off.
+// A slow reader of a dump must not hold a database snapshot for ever, and a fast
+// enough one must not be interrupted.
 func TestDumpDeadline(t *testing.T) {
 	t.Parallel()
 	start := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
@@ -19,7 +19,7 @@ func TestDumpDeadline(t *testing.T) {
 		{0, answer.Timeout},
 		{dumpSpeed - 1, answer.Timeout},
 		{10 * dumpSpeed, answer.Timeout + 10*time.Second},
-		{1 << 50, dumpTime}, // more than a Duration of so many seconds in nanoseconds holds
+		{1 << 50, dumpTime}, // more seconds than a Duration can hold
 	} {
 		if got := dumpDeadline(start, test.sent).Sub(start); got != test.want {
 			t.Errorf("%d bytes must be taken within %v, want %v", test.sent, got, test.want)

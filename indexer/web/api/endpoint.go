@@ -13,29 +13,29 @@ import (
 )
 
 // An endpoint is one route below /api/v1, as it is served and as the OpenAPI
-// document describes it. It takes the parameters that it names and no other: one
-// that is misspelt must not be passed over, and a cache shall not keep an answer
-// under a thousand addresses.
+// document describes it. It accepts only the parameters that it lists: a misspelt
+// one must not be ignored, and a cache must not store one answer under a thousand
+// addresses.
 type endpoint struct {
-	path    string // as OpenAPI writes it: {name} may hold slashes
-	id      string // of the operation; unique
+	path    string // as OpenAPI writes it; {name} may contain slashes
+	id      string // ID of the operation; unique
 	summary string
-	takes   []answer.Parameter // of the query
-	gives   any                // a zero value of what is answered, as JSON
-	media   string             // if it is not JSON
-	streams bool               // whether it sends while it reads, and has a time limit of its own
-	book    bool               // whether it is an answer of a state of the book, which takes min_version too
+	takes   []answer.Parameter // in the query
+	gives   any                // a zero value of the type of the JSON answer
+	media   string             // media type, if not JSON
+	streams bool               // whether it sends while it reads, with its own time limit
+	book    bool               // whether it reads the book, so that it also takes min_version
 	f       func(http.ResponseWriter, asked) error
 }
 
-// operation describes e.
+// operation returns the description of e for the OpenAPI document.
 func (e endpoint) operation() answer.Operation {
 	return answer.Operation{
 		Route: answer.APIPrefix + e.path, ID: e.id, Summary: e.summary, Takes: e.takes, Gives: e.gives, Media: e.media, Book: e.book, Errors: answer.ProblemErrors,
 	}
 }
 
-// serve checks the parameters before it asks f.
+// serve checks the parameters and then calls f.
 func (e endpoint) serve(w http.ResponseWriter, r *http.Request) error {
 	values, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
@@ -48,7 +48,7 @@ func (e endpoint) serve(w http.ResponseWriter, r *http.Request) error {
 			return answer.Invalid("parameter", "%.64q is none of this address: it takes %s", name, e.names())
 		case len(given) > 1:
 			return answer.Invalid("parameter", "%q is given %d times: give it once", name, len(given))
-		case given[0] != indexer.CleanText(given[0]) && name != "q": // in a query it is a word like another
+		case given[0] != indexer.CleanText(given[0]) && name != "q": // a query treats them as a word
 			return answer.Invalid(name, "is %.64q: it has bytes that are no text", given[0])
 		case given[0] != "":
 			if err := checkParameter(p, given[0]); err != nil {
@@ -79,7 +79,7 @@ func (e endpoint) names() string {
 	return strings.Join(names, ", ")
 }
 
-// checkParameter reports what is wrong with the value of a parameter.
+// checkParameter returns an error if the value of a parameter is invalid.
 func checkParameter(p answer.Parameter, value string) error {
 	if p.OneOf != nil {
 		for _, v := range p.OneOf {
@@ -95,7 +95,7 @@ func checkParameter(p answer.Parameter, value string) error {
 	return nil
 }
 
-// orWrong tells an error of a query, and gives any other back.
+// orWrong writes an error of a query to the client, and returns any other error.
 func orWrong(w http.ResponseWriter, err error) error {
 	var wrong *query.Error
 	if !errors.As(err, &wrong) {

@@ -10,7 +10,8 @@ type healthAnswer struct {
 	Status string `json:"status" doc:"ok"`
 }
 
-// health asks nobody: that a database is away is no reason to end a program.
+// health checks nothing else: a database that is down is no reason to restart the
+// program.
 func (s *API) health(w http.ResponseWriter, _ asked) error {
 	return answer.WriteJSON(w, http.StatusOK, healthAnswer{"ok"})
 }

@@ -25,8 +25,8 @@ type move struct {
 	SeenBy     string           `json:"seen_by" doc:"event or scan"`
 }
 
-// history answers for everything, for a repository, or for one of its tags.
-// What is no more has a history too, so an unknown name is no error.
+// history returns the moves of all tags, of a repository, or of one tag. Deleted
+// names have a history too, so an unknown name is not an error.
 func (s *API) history(w http.ResponseWriter, r asked) (err error) {
 	var repository string
 	if r.PathValue("name") != "" {
@@ -57,8 +57,8 @@ func (s *API) history(w http.ResponseWriter, r asked) (err error) {
 	})
 }
 
-// movesUntil is answer.MovesBefore of the moves that were seen until a time; of all if it
-// is zero.
+// movesUntil is like answer.MovesBefore, for moves seen until at; if at is zero, for
+// all.
 func movesUntil(r asked, b answer.Book, repository, tag string, at time.Time, before int64, limit int) (moves []indexer.Move, next int64, err error) {
 	if !at.IsZero() {
 		end, err := b.HistoryAt(r.Context(), at)

@@ -97,8 +97,8 @@ func entryOf(e indexer.Entry) entry {
 	return entry{MediaType: e.MediaType, Digest: e.Digest.String(), Size: e.Size, Platform: e.Platform.String(), Annotations: e.Annotations, Present: e.Present}
 }
 
-// raw answers with a manifest as the registry has it. Its media type is what
-// somebody pushed, so only one that no browser runs is told.
+// raw returns a manifest exactly as the registry has it. Its media type was chosen
+// by whoever pushed it, so it is sent only if no browser runs it.
 func (s *API) raw(w http.ResponseWriter, r asked) error {
 	ref, err := r.reference()
 	if err != nil {

@@ -11,8 +11,8 @@ import (
 	"github.com/portbook/portbook/indexer/web/answer"
 )
 
-// Operations are all that the OpenAPI document describes: the API, and then the
-// protocols of others.
+// Operations returns all operations of the OpenAPI document: first those of the API,
+// then those of other protocols.
 func (s *API) Operations() (all []answer.Operation) {
 	for _, e := range s.endpoints() {
 		all = append(all, e.operation())
@@ -22,7 +22,7 @@ func (s *API) Operations() (all []answer.Operation) {
 
 type object = map[string]any
 
-// describe makes the OpenAPI document, of version 3.1.
+// describe returns the OpenAPI document, version 3.1.
 func (s *API) describe() []byte {
 	schemas := object{}
 	paths := object{}
@@ -41,12 +41,13 @@ func (s *API) describe() []byte {
 		"components": object{"schemas": schemas},
 	}, "", "  ")
 	if err != nil {
-		panic(err) // our own types
+		panic(err) // cannot happen with our own types
 	}
 	return append(body, '\n')
 }
 
-// describeOperation describes one operation, and adds its types to schemas.
+// describeOperation returns the description of one operation, and adds its types to
+// schemas.
 func describeOperation(o answer.Operation, schemas object) object {
 	parameters := []object{}
 	for _, p := range o.PathParameters() {
@@ -97,8 +98,8 @@ func errorsOf(o answer.Operation, schemas object) object {
 	return object{"text/plain": object{"schema": object{"type": "string"}}}
 }
 
-// schemaOf gives the JSON schema of what encoding/json makes of a type of ours.
-// Structs are put into schemas and referred to.
+// schemaOf returns the JSON schema of a type, as encoding/json writes it. It adds
+// structs to schemas and refers to them.
 func schemaOf(t reflect.Type, schemas object) object {
 	if t == reflect.TypeFor[answer.Timestamp]() || t == reflect.TypeFor[time.Time]() {
 		return object{"type": "string", "format": "date-time"}
@@ -122,7 +123,7 @@ func schemaOf(t reflect.Type, schemas object) object {
 	case reflect.Struct:
 		name := answer.SchemaName(t)
 		if _, known := schemas[name]; !known {
-			schemas[name] = nil // for a type that holds itself
+			schemas[name] = nil // ends the recursion of a type that contains itself
 			schemas[name] = structSchema(t, schemas)
 		}
 		return object{"$ref": "#/components/schemas/" + name}
@@ -150,7 +151,7 @@ func structSchema(t reflect.Type, schemas object) object {
 	return object{"type": "object", "properties": properties, "required": required, "additionalProperties": false}
 }
 
-// OpenAPI answers with the document. It does not ask the book.
+// OpenAPI answers with the OpenAPI document. It does not read the book.
 func (s *API) OpenAPI(w http.ResponseWriter, r *http.Request) error {
 	return answer.Fixed(w, r, "application/json", answer.CacheControl(s.config.MaxAgeHTML), &answer.Document{Plain: s.openAPI})
 }

@@ -50,7 +50,7 @@ func (s *API) names(r asked, b answer.Book, at time.Time, after string, limit in
 	return names, a, err
 }
 
-// maxNames is the most names of repositories in one answer, and how many are
-// given if limit does not say: 10,000, so that a client which knows of no
-// pages has all of all but the largest registries. They are 400 KB.
+// maxNames is the maximum and the default number of repository names in one answer:
+// 10,000, so that a client without paging receives all names of all but the largest
+// registries. They take 400 KB.
 const maxNames = 10_000

@@ -20,7 +20,7 @@ type repositoryAnswer struct {
 	TagsWith    tagsWith         `json:"tags_with" doc:"of how many tags the manifest has something attached to it; of an index also what every image in it has"`
 }
 
-// tagsWith counts tags by what they show.
+// tagsWith has counts of tags by what is attached to their manifests.
 type tagsWith struct {
 	Of          int `json:"of" doc:"tags that are counted: all but those on which older tools keep referrers"`
 	Signature   int `json:"signature" doc:"nobody verified it"`

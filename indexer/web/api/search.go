@@ -37,8 +37,8 @@ type searchResult struct {
 	Facts       []string         `json:"facts" doc:"what its images are and have, each of some image at least, as conditions of the query language; has:signature says that one is attached, not that anybody verified it"`
 }
 
-// search searches. Ranked results are paged by place, as far as MaxOffset;
-// results by name are paged by name, without end.
+// search searches repositories. Ranked results are paged by offset, up to MaxOffset;
+// results ordered by name are paged by name, without limit.
 func (s *API) search(w http.ResponseWriter, r asked) error {
 	q, err := r.query()
 	if err != nil {
@@ -89,11 +89,12 @@ func resultOf(r indexer.Result) searchResult {
 	}
 }
 
-// A cursor is "o" and an offset, or "n" and a name, in base64: so that nobody
-// makes one.
+// A cursor is "o" and an offset, or "n" and a name. It is in base64 so that clients
+// do not build their own.
 func encodeCursor(text string) string { return base64.RawURLEncoding.EncodeToString([]byte(text)) }
 
-// cursorAfter gives the cursor of the page after one of q, "" if there is none.
+// cursorAfter returns the cursor of the page after that of q, or "" if there is
+// none.
 func cursorAfter(q query.Query, found indexer.Results) string {
 	n := len(found.Items)
 	if q.Sort == query.SortName {
@@ -109,7 +110,7 @@ func cursorAfter(q query.Query, found indexer.Results) string {
 	return encodeCursor("o" + strconv.Itoa(next))
 }
 
-// turnTo gives q for the page at a cursor.
+// turnTo returns q for the page at a cursor.
 func turnTo(cursor string, q query.Query) (query.Query, error) {
 	if cursor == "" {
 		return q, nil

@@ -19,8 +19,8 @@ type statusAnswer struct {
 	GivenUp   int               `json:"given_up" doc:"references that could not be read"`
 }
 
-// status is of now, which no version of the catalogue stands for: it is not
-// stored.
+// status shows the current state, which has no version of its own, so it must not be
+// cached.
 func (s *API) status(w http.ResponseWriter, r asked) error {
 	a := statusAnswer{Status: "healthy", Version: s.config.Version, Revision: s.config.Revision}
 	var fresh indexer.Freshness

@@ -32,7 +32,7 @@ func (s *API) suggest(w http.ResponseWriter, r asked) error {
 	})
 }
 
-// maxSuggestions is the most that is suggested: 20. Nobody reads more while
+// maxSuggestions is the maximum number of suggestions: 20. Nobody reads more while
 // typing.
 const maxSuggestions = 20
 

@@ -57,8 +57,8 @@ func (s *API) tags(w http.ResponseWriter, r asked) error {
 	})
 }
 
-// tagsAt gives the tags of now if at is zero, for which the repository must be
-// there.
+// tagsAt returns the tags at a time. If at is zero, it returns the present tags, and
+// an error if the repository does not exist.
 func tagsAt(r asked, b answer.Book, name string, at time.Time, after string, limit int) ([]indexer.Tag, error) {
 	if !at.IsZero() {
 		return b.TagsAt(r.Context(), name, at, after, limit)
