@@ -6,8 +6,8 @@ import (
 	"github.com/portbook/portbook/indexer/web/answer"
 )
 
-// guard gives every answer the headers that keep a browser from doing anything
-// but showing it, and every request its deadline.
+// guard sets headers on every answer that let a browser only show it, and sets the
+// deadline of every request.
 func guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()

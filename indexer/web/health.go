@@ -10,12 +10,12 @@ import (
 	"github.com/portbook/portbook/indexer/web/answer"
 )
 
-// readyTimeout is how long we ask whether we are ready: 2 s. A database that
-// takes longer to say a word serves nobody.
+// readyTimeout is the timeout of the readiness check: 2 s. A database that needs
+// longer for the simplest query is of no use.
 const readyTimeout = 2 * time.Second
 
-// handleHealth adds what is asked on both addresses. None of it tells a stranger
-// more than whether we serve.
+// handleHealth adds the health routes, which exist on both listeners. To strangers
+// they tell only whether the program serves.
 func handleHealth(m *mux, ready func(context.Context) error, version string, log *slog.Logger) {
 	m.Handle("GET /health", http.HandlerFunc(healthy))
 	m.Handle("GET /readiness", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -16,12 +16,12 @@ func newRequests(r prometheus.Registerer) *prometheus.CounterVec {
 	}, []string{"route", "code"})
 }
 
-// count counts in requests those that next answers. The route is the pattern, never
-// the path: there are as many paths as anybody likes to send.
+// count counts the requests that next answers. The label is the pattern, never the
+// path, because anybody can send any number of paths.
 func count(requests *prometheus.CounterVec, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		cw := &codeWriter{ResponseWriter: w, code: http.StatusOK}
-		// Deferred, because an answer that breaks off ends in a panic.
+		// Deferred, because an interrupted answer ends in a panic.
 		defer func() {
 			route := r.Pattern
 			if route == "" {
@@ -33,19 +33,19 @@ func count(requests *prometheus.CounterVec, next http.Handler) http.Handler {
 	})
 }
 
-// A codeWriter remembers the status code of a response.
+// A codeWriter records the status code of a response.
 type codeWriter struct {
 	http.ResponseWriter
 	code int
 }
 
 func (w *codeWriter) WriteHeader(code int) {
-	if code >= 200 { // 1xx come ahead of the answer
+	if code >= 200 { // 1xx responses precede the answer
 		w.code = code
 	}
 	w.ResponseWriter.WriteHeader(code)
 }
 
-// Unwrap lets http.ResponseController reach the connection: to flush what the
-// registry sends, and to set deadlines.
+// Unwrap returns the underlying writer. http.ResponseController needs it to flush
+// the registry's output and to set deadlines.
 func (w *codeWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

@@ -9,7 +9,7 @@ import (
 	"github.com/portbook/portbook/indexer/web/answer"
 )
 
-// withAPI gives what is below /api/v1 to api and the rest to others.
+// withAPI passes requests below /api/v1 to api, and all others to others.
 func withAPI(api, others http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == answer.APIPrefix || strings.HasPrefix(r.URL.Path, answer.APIPrefix+"/") {
@@ -21,17 +21,17 @@ func withAPI(api, others http.Handler) http.Handler {
 }
 
 var (
-	// repositoryPath has the name of a repository, and what follows it. No name
-	// has a component "-" (distribution-spec 1.1, "Pulling manifests").
+	// repositoryPath captures the name of a repository and the rest of the path. No
+	// name has a component "-" (distribution-spec 1.1, "Pulling manifests").
 	repositoryPath = regexp.MustCompile(`^(/api/v1/repositories/)(.+?)(/-/.*)?$`)
 	referrersPath  = regexp.MustCompile(`^(/v2/)(.+)(/referrers/[^/]*)$`)
 )
 
 func asksReferrers(r *http.Request) bool { return referrersPath.MatchString(r.URL.Path) }
 
-// withNames makes the name of a repository one segment of the path, for a mux
-// whose wildcards are segments: /team/app becomes /team%2Fapp, as which clients
-// made from the OpenAPI document send it.
+// withNames makes the name of a repository one segment of the path, because the
+// wildcards of ServeMux match segments: /team/app becomes /team%2Fapp, which is also
+// what clients generated from the OpenAPI document send.
 func withNames(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		for _, form := range []*regexp.Regexp{repositoryPath, referrersPath} {

@@ -13,18 +13,18 @@ import (
 	"github.com/portbook/portbook/indexer/web/answer"
 )
 
-// An OperationsConfig says what Operations tells.
+// An OperationsConfig configures Operations.
 type OperationsConfig struct {
 	Gatherer prometheus.Gatherer
-	// Ready says why the program cannot serve just now, or nil: the reason is
-	// shown, the error logged. A nil Ready is always ready.
+	// Ready returns an error if the program cannot serve now. The reason is sent, the
+	// error is logged. nil: always ready.
 	Ready   func(context.Context) error
 	Version string       // of the program
 	Log     *slog.Logger // nil: no log
 }
 
-// Operations gives the handler of what orchestrators and Prometheus ask, for a
-// listener of its own.
+// Operations returns the handler for orchestrators and Prometheus, which has its own
+// listener.
 func Operations(c OperationsConfig) http.Handler {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -41,7 +41,7 @@ func Operations(c OperationsConfig) http.Handler {
 	handleHealth(m, c.Ready, c.Version, c.Log)
 	m.Handle("GET /metrics", promhttp.HandlerFor(c.Gatherer, promhttp.HandlerOpts{
 		ErrorLog: slog.NewLogLogger(c.Log.Handler(), slog.LevelWarn),
-		// One collector that fails must not hide what the others say.
+		// A failing collector must not hide the metrics of the others.
 		ErrorHandling: promhttp.ContinueOnError,
 	}))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -14,8 +14,9 @@ import (
 	"github.com/portbook/portbook/indexer/web/answer"
 )
 
-// withRegistry gives what is below /v2/ to registry and the rest to others. The
-// referrers are ours: the stock registry has none (distribution v3.1.2).
+// withRegistry passes requests below /v2/ to registry, and all others to others. It
+// keeps the referrers, because the stock registry has no referrers API (distribution
+// v3.1.2).
 func withRegistry(registry, others http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if (r.URL.Path == "/v2" || strings.HasPrefix(r.URL.Path, "/v2/")) && !asksReferrers(r) {
@@ -31,17 +32,16 @@ func withRegistry(registry, others http.Handler) http.Handler {
 	})
 }
 
-// leavesV2 reports whether a decoded path below /v2/ may be one outside it to a
-// server that normalises it: one of its segments begins with a dot, or something in
-// it can be decoded once more or taken for a slash. Nothing that a registry has is
-// named so (distribution-spec 1.1, "Pulling manifests").
+// leavesV2 reports whether a server that normalises a decoded path below /v2/ could
+// take it for one outside: a segment begins with a dot, or the path has a character
+// that may be decoded again or taken for a slash. No valid path of a registry has
+// these (distribution-spec 1.1, "Pulling manifests").
 func leavesV2(path string) bool {
 	return strings.Contains(path, "/.") || strings.ContainsAny(path, `%\`)
 }
 
-// newProxy passes requests to the registry at target and its answers back, as
-// they are: streamed both ways, without a limit of time or size, which are the
-// registry's to set.
+// newProxy returns a proxy to the registry at target. It streams requests and
+// answers without limits of time or size; the registry sets those.
 func newProxy(target *url.URL, log *slog.Logger) http.Handler {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
@@ -58,55 +58,56 @@ func newProxy(target *url.URL, log *slog.Logger) http.Handler {
 	}
 }
 
-// registryTransport is our own: a registry in the same process closes the idle
-// connections of http.DefaultTransport after every event it sends
+// registryTransport returns a transport of its own: a registry in the same process
+// closes the idle connections of http.DefaultTransport after every event it sends
 // (distribution v3.1.2, notifications/http.go:61).
 func registryTransport() http.RoundTripper {
 	return &http.Transport{
-		// No Proxy: the registry stands beside us.
+		// No Proxy: the registry runs beside the indexer.
 		DialContext:           (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
 		TLSHandshakeTimeout:   5 * time.Second,
 		ExpectContinueTimeout: time.Second,
-		// docker pulls and pushes 3 to 5 layers at once; 64 serves a dozen such
+		// docker pulls and pushes 3 to 5 layers at once; 64 is enough for a dozen such
 		// clients without a new connection for each request.
 		MaxIdleConnsPerHost: 64,
 		IdleConnTimeout:     90 * time.Second,
-		// Else the transport would ask for gzip by itself, and unpack it.
+		// Otherwise the transport would add Accept-Encoding: gzip and decompress
+		// answers.
 		DisableCompression: true,
-		// No ResponseHeaderTimeout: the registry may copy a layer of gigabytes
-		// in its storage before it answers the last request of an upload.
+		// No ResponseHeaderTimeout: before the registry answers the last request of an
+		// upload, it may copy a layer of gigabytes in its storage.
 	}
 }
 
-// toRegistry turns the request around. Host stays, and what was said of the
-// outer connection: of these the registry makes the addresses it sends back.
-// Both are the client's to forge, who then gets an address of no use to it.
+// toRegistry rewrites a request for the registry. It keeps Host and the headers
+// about the outer connection, because the registry makes its addresses from them. A
+// client can forge both, but then only its own answer has a useless address.
 func toRegistry(p *httputil.ProxyRequest, target *url.URL) {
 	p.SetURL(target)
 	p.Out.Host = p.In.Host
-	p.Out.URL.RawQuery = p.In.URL.RawQuery // ReverseProxy has left out what it could not read
+	p.Out.URL.RawQuery = p.In.URL.RawQuery // ReverseProxy has removed parameters that it could not parse
 
-	p.Out.Header["X-Forwarded-For"] = p.In.Header["X-Forwarded-For"] // SetXForwarded adds to it
+	p.Out.Header["X-Forwarded-For"] = p.In.Header["X-Forwarded-For"] // SetXForwarded appends to it
 	p.SetXForwarded()
 	for _, name := range []string{"Forwarded", "X-Forwarded-Host", "X-Forwarded-Proto"} {
-		if said := p.In.Header[name]; len(said) > 0 { // by a proxy before us
+		if said := p.In.Header[name]; len(said) > 0 { // set by a proxy in front
 			p.Out.Header[name] = said
 		}
 	}
 
-	// flatpak offers h2c with every request. The registry has no protocol to
-	// change to, and ReverseProxy would pass half of the offer on.
+	// flatpak offers an upgrade to h2c in every request. The registry supports no
+	// upgrade, and ReverseProxy would pass on only half of the offer.
 	p.Out.Header.Del("Connection")
 	p.Out.Header.Del("Upgrade")
 }
 
-// fromRegistry takes the registry's own address out of an answer that names it,
-// as one that is set to a fixed host does: crane follows a Link to the same
-// host only, and nobody outside can follow a Location to the inside.
+// fromRegistry makes addresses relative that name the registry's own host, as a
+// registry with a fixed host sends them: crane follows a Link only to the same host,
+// and clients outside cannot reach an internal Location.
 //
-// A blob is what anybody pushed, and stands on the address of our pages: a browser
-// must neither guess what it is nor run what is in it. Clients of a registry heed
-// neither header.
+// Anybody can push a blob, and it is served from the same host as the pages. So a
+// browser must neither guess its type nor run its content. Registry clients ignore
+// both headers.
 func fromRegistry(r *http.Response, target *url.URL) error {
 	r.Header.Set("X-Content-Type-Options", "nosniff")
 	r.Header.Set("Content-Security-Policy", "default-src 'none'; sandbox")
@@ -121,17 +122,17 @@ func fromRegistry(r *http.Response, target *url.URL) error {
 	return nil
 }
 
-// tellNoRegistry answers for a registry that did not, in the shape that its
-// clients read (distribution-spec 1.1, "Error Codes").
+// tellNoRegistry writes the error for a registry that does not answer, in the format
+// of a registry (distribution-spec 1.1, "Error Codes").
 func tellNoRegistry(w http.ResponseWriter, r *http.Request, err error, log *slog.Logger) {
 	if r.Context().Err() != nil {
-		panic(http.ErrAbortHandler) // the client has gone; to return would be to say 200
+		panic(http.ErrAbortHandler) // the client has gone; returning would send 200
 	}
 	cause := indexer.CauseOf(err)
 	log.WarnContext(r.Context(), "registry does not answer", "path", r.URL.Path, "cause", cause.Public, "detail", cause.Detail)
-	code := http.StatusBadGateway // it broke off
+	code := http.StatusBadGateway // the connection broke
 	if op := (*net.OpError)(nil); errors.As(err, &op) && op.Op == "dial" {
-		code = http.StatusServiceUnavailable // it is not there
+		code = http.StatusServiceUnavailable // the registry cannot be reached
 		w.Header().Set("Retry-After", "1")
 	}
 	_ = answer.WriteJSON(w, code, answer.RegistryErrors{Errors: []answer.RegistryError{{Code: "UNAVAILABLE", Message: "the registry does not answer, try again"}}})

@@ -8,19 +8,20 @@ import (
 	"github.com/portbook/portbook/indexer/web/clients"
 )
 
-// A mux is a ServeMux that knows its routes.
+// A mux is a ServeMux that records its patterns.
 type mux struct {
 	serve    http.ServeMux
 	patterns []string // in the order of Handle
 }
 
-// Handle registers the handler of a pattern.
+// Handle registers h for a pattern.
 func (m *mux) Handle(pattern string, h http.Handler) {
 	m.patterns = append(m.patterns, pattern)
 	m.serve.Handle(pattern, h)
 }
 
-// routes returns every route, in the order of doc/api.md; those below /api/v1 apart.
+// routes returns all routes, in the order of doc/api.md; those below /api/v1 have
+// their own mux.
 func (s *server) routes() (pages, api *mux) {
 	pages, api = &mux{}, &mux{}
 	s.clientRoutes(pages)
@@ -98,8 +99,8 @@ func (s *server) events(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// noEndpoint answers what no endpoint of api takes: another method, or another
-// address.
+// noEndpoint answers requests below /api/v1 that match no endpoint: 405 for a wrong
+// method, 404 for an unknown address.
 func noEndpoint(api *http.ServeMux) func(http.ResponseWriter, *http.Request) error {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		get := *r

@@ -1,16 +1,15 @@
-// Package web is everything over HTTP that readers of the book see: docker
-// search, flatpak's registry index, the API and its description, the referrers
-// that the registry does not have, the catalogue for people, and, where there is
-// no other front, the way through to the registry.
+// Package web serves everything over HTTP that readers of the book use: docker
+// search, flatpak's registry index, the API and its description, the referrers that
+// the registry does not have, the web catalogue, and, where there is no other front,
+// the proxy to the registry.
 //
-// It promises that an answer is of one state of the catalogue, that its ETag
-// names that state, and that a cache which follows RFC 9111 never serves an
-// answer of another. It never tells a client more of an error than its kind
-// and the text written for it.
+// An answer belongs to one state of the catalogue, and its ETag names that state. A
+// cache that follows RFC 9111 never serves the answer of another state. Of an error,
+// a client sees only its kind and the text written for clients.
 //
-// It holds no SQL and no rule of the field: what is found, and in what order,
-// the Book decides. Who may ask is left to whoever mounts the handler; all of
-// it is anonymous.
+// The package has no SQL and no rules of the domain: the Book decides what is found
+// and in what order. Config.Asker identifies the asker of a request; without it, all
+// access is anonymous.
 package web
 
 import (
@@ -29,80 +28,78 @@ import (
 	"github.com/portbook/portbook/indexer/web/clients"
 )
 
-// A Config says what the handler serves, and from where. Only Read is needed.
+// A Config configures the handler. Only Read is required.
 type Config struct {
 	Read    answer.ReadFunc
 	Log     *slog.Logger          // nil: no log
 	Metrics prometheus.Registerer // nil: no metrics
 
-	// PublicURL is where clients reach the registry: an absolute URL, or "/"
-	// for the host that answered. It is the Registry field of flatpak's index.
+	// PublicURL is the address of the registry for clients: an absolute URL, or "/" for
+	// the host of the request. It is the Registry field of flatpak's index.
 	PublicURL string
-	// MaxAgeIndex and MaxAgeHTML are how long a cache may serve data and pages
-	// without asking again. Under a second means it asks every time, and
-	// mostly hears 304.
+	// MaxAgeIndex and MaxAgeHTML are how long a cache may serve data and pages without
+	// revalidation. Below one second, a cache revalidates every time, and usually
+	// receives 304.
 	MaxAgeIndex, MaxAgeHTML time.Duration
 
-	// FlatpakOwners say from where flatpaks are served that stand in more than one
-	// repository; for others the first seen counts.
+	// FlatpakOwners define which repository serves a flatpak that is in more than one.
+	// For other flatpaks, it is the repository where it was first seen.
 	FlatpakOwners []indexer.FlatpakOwner
 
-	// Asker tells who makes a request; nil: every request is made by Everyone. Its error
-	// refuses the request.
+	// Asker returns the asker of a request. If it is nil, every asker is Everyone. If
+	// it returns an error, the request is refused.
 	Asker func(*http.Request) (indexer.Asker, error)
 
 	WebUI          bool
 	AssertEndpoint bool
 
-	RegistryProxy *url.URL     // where /v2/ goes; nil: of /v2/ only the referrers are ours
-	Events        http.Handler // what takes POST /events; nil on a reader: 404
+	RegistryProxy *url.URL     // the target of /v2/; nil: only the referrers are served below /v2/
+	Events        http.Handler // handles POST /events; nil, as on a reader: 404
 
-	// Connections is how many connections to the database Read may use at once; 0:
-	// no route and no client is kept from using them all.
+	// Connections is the number of database connections that Read may use at once. If
+	// it is 0, neither a route nor a client has a limit.
 	Connections int
 
-	// Ready says why the program cannot serve just now, or nil. A nil Ready is
-	// always ready.
+	// Ready returns an error if the program cannot serve now. nil: always ready.
 	Ready func(context.Context) error
 
-	// Stopping is closed when the program is about to end: what else would go on
-	// until the client goes ends then. nil: it never is.
+	// Stopping is closed when the program is about to end. It ends requests that would
+	// otherwise run until the client leaves. nil: never closed.
 	Stopping <-chan struct{}
 
-	// Version of the program. It is part of every ETag, because a new program
-	// may write the same state of the catalogue differently.
+	// Version is the version of the program. It is part of every ETag, because a new
+	// program may write the same state of the catalogue differently.
 	Version string
-	// Settings are what the book's answers depend on besides the book, in any
-	// form. They are part of every ETag.
+	// Settings describes the configuration that the book's answers depend on, in any
+	// form. It is part of every ETag.
 	Settings string
-	// Revision of the source that the program was built from; "" if unknown.
+	// Revision is the source revision from which the program was built; "" if unknown.
 	Revision string
-	// Writes says that this program scans too: FetchAll after the beginning of a
-	// scan the next one begins, 0: none does by itself. Of a reader both are zero:
-	// only who scans knows.
+	// Writes reports whether this program also scans. FetchAll is the time between the
+	// starts of two whole scans; 0: no scan starts by itself. On a reader both are
+	// zero, because only the writer knows them.
 	Writes   bool
 	FetchAll time.Duration
-	// Jobs returns the states of the leader's jobs in this process; nil on a reader.
+	// Jobs returns the states of the leader's jobs in this process. nil on a reader.
 	Jobs func() []indexer.Job
-	// LogLevel and Address are what /api/v1/config tells of the configuration.
+	// LogLevel and Address are the settings that /api/v1/config shows.
 	LogLevel, Address string
 }
 
-// New gives the handler of everything that readers see.
+// New returns the handler of all public routes.
 func New(c Config) http.Handler {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	// The API has a mux of its own, because it answers every method in its own
-	// shape of errors.
+	// The API has its own mux, because it answers every method in its own error format.
 	pages, api := newServer(c).routes()
 	ours := guard(withNames(withAPI(&api.serve, &pages.serve)))
 	requests := newRequests(c.Metrics)
 	if c.RegistryProxy == nil {
 		return count(requests, ours)
 	}
-	// Ahead of the mux, which would redirect a path it finds unclean: what
-	// goes to the registry goes untouched.
+	// Before the mux, which would redirect a path that is not clean: requests to the
+	// registry must not be changed.
 	return count(requests, withRegistry(newProxy(c.RegistryProxy, c.Log), ours))
 }
 
