@@ -13,8 +13,8 @@ import (
 	"github.com/portbook/portbook/indexer/web"
 )
 
-// moved gives n moves of the tag v1, latest first, an hour apart, in turn pushed,
-// moved and deleted.
+// moved returns n moves of the tag v1, latest first, one hour apart: pushed, moved
+// and deleted in turn.
 func moved(repository string, n int) []indexer.Move {
 	var moves []indexer.Move
 	for i := n; i > 0; i-- {
@@ -76,7 +76,7 @@ func TestActivity(t *testing.T) {
 	}
 }
 
-// Whoever follows More sees each move once, and keeps the filter.
+// A client that follows the More links sees each move once, and the filter is kept.
 func TestActivityPages(t *testing.T) {
 	t.Parallel()
 	b := &book{moves: append(moved("team/app", 120), moved("other", 1)...)}
@@ -102,7 +102,8 @@ func TestActivityPages(t *testing.T) {
 	}
 }
 
-// A page of the book must not be served after it changed, nor sent again before.
+// A page of the book must not be served after the book has changed, and must not be
+// sent again before.
 func TestLedgerIsOfAVersion(t *testing.T) {
 	t.Parallel()
 	b := stocked("x")
@@ -125,8 +126,8 @@ func TestLedgerIsOfAVersion(t *testing.T) {
 	}
 }
 
-// An atom is a feed as RFC 4287 has it: every element that must be there once is
-// there once, and nothing that we did not mean to write.
+// An atom is a feed of RFC 4287: every required element occurs once, and there is
+// nothing that we did not intend to write.
 type atom struct {
 	XMLName xml.Name
 	ID      []string `xml:"http://www.w3.org/2005/Atom id"`
@@ -203,7 +204,8 @@ func TestActivityFeed(t *testing.T) {
 			t.Errorf("entry %d: %+v, want %+v", i, e, want)
 		}
 	}
-	// A move is the same entry in every feed that has it, whatever came since.
+	// A move is the same entry in every feed that contains it, whatever was added
+	// later.
 	first := feed.Entries[0].ID[0]
 	b.moves = append(moved("team/app", 4)[:1], b.moves...)
 	_, body = get(t, serve(t, b).URL+"/activity.atom?repository=team/app")
@@ -221,8 +223,8 @@ func TestActivityFeed(t *testing.T) {
 	}
 }
 
-// Whatever a stranger calls his tags, a feed reader can read the feed, and it
-// shows text.
+// Whatever the tags of a stranger are called, a feed reader can parse the feed and
+// shows them as text.
 func TestActivityFeedEscapes(t *testing.T) {
 	t.Parallel()
 	for _, hostile := range []string{"<script>alert(1)</script>", `"><x y='`, "]]>&amp;&#0;", "a\x1b[31m\x00\u202Ec\xff\uFFFE", "&unknown;", strings.Repeat("long ", 5000)} {

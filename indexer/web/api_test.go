@@ -23,7 +23,7 @@ import (
 	"github.com/portbook/portbook/indexer/web/answer"
 )
 
-// getJSON reads an answer of the API that must be 200.
+// getJSON returns an answer of the API, whose status must be 200.
 func getJSON[T any](t testing.TB, url string) (http.Header, T) {
 	t.Helper()
 	resp, body := get(t, url)
@@ -37,7 +37,7 @@ func getJSON[T any](t testing.TB, url string) (http.Header, T) {
 	return resp.Header, v
 }
 
-// A names is what most tests read of an answer.
+// A names has the fields of an answer that most tests check.
 type names struct {
 	Results      []struct{ Name string }
 	Repositories []string
@@ -63,7 +63,7 @@ func problemOf(t testing.TB, body string) (p struct {
 	return p
 }
 
-// Scripts that knew the forked registry must find its shapes.
+// Scripts written for the forked registry must find the same JSON.
 func TestAPIShapes(t *testing.T) {
 	t.Parallel()
 	s := serve(t, stockedBook(), func(c *web.Config) { c.Revision, c.LogLevel, c.Address = "abc", "info", "127.0.0.1:8080" })
@@ -86,7 +86,7 @@ func TestAPIShapes(t *testing.T) {
 	}
 }
 
-// A name with slashes is one name, however a client writes it.
+// A name with slashes is one name, however a client encodes it.
 func TestAPINames(t *testing.T) {
 	t.Parallel()
 	b := stockedBook()
@@ -110,7 +110,7 @@ func TestAPINames(t *testing.T) {
 		"/api/v1/repositories/team/app/-/":                                404,
 		"/api/v1/repositories/team/app/-":                                 400,
 		"/api/v1/repositories/absent":                                     404,
-		"/api/v1/repositories/absent/-/tags":                              200, // the test's book has tags for anybody
+		"/api/v1/repositories/absent/-/tags":                              200, // the test's book has tags for every repository
 		"/api/v1/repositories/UPPER":                                      400,
 		"/api/v1/repositories/UPPER/-/tags":                               400,
 		"/api/v1/repositories/a%00b":                                      400,
@@ -128,7 +128,8 @@ func TestAPINames(t *testing.T) {
 	}
 }
 
-// Whoever follows next must come to an end, and not past what a page may cost.
+// A client that follows next must reach an end, and pages must not exceed the
+// maximum offset.
 func TestAPISearchPages(t *testing.T) {
 	t.Parallel()
 	b := &book{results: indexer.Results{Total: query.MaxTotal, Items: make([]indexer.Result, 100)}}
@@ -168,8 +169,8 @@ func TestAPISearchPages(t *testing.T) {
 	}
 }
 
-// A correction is looked for only where nothing was found, since it costs more
-// than the search.
+// A correction is searched for only if nothing was found, because it costs more than
+// the search.
 func TestAPIDidYouMean(t *testing.T) {
 	t.Parallel()
 	b := &book{correct: "nginx"}
@@ -244,8 +245,8 @@ func TestAPIAt(t *testing.T) {
 	}
 }
 
-// A wrong query must be told with its place, in characters as a reader counts
-// them.
+// The error of an invalid query must contain its position, in characters as people
+// count them.
 func TestAPIWrongQuery(t *testing.T) {
 	t.Parallel()
 	s := serve(t, &book{})
@@ -266,7 +267,7 @@ func TestAPIWrongQuery(t *testing.T) {
 	}
 }
 
-// Every answer from the book must say how fresh it is, a 304 too.
+// Every answer from the book must tell how fresh it is, also a 304.
 func TestFreshness(t *testing.T) {
 	t.Parallel()
 	b := stockedBook()
@@ -287,8 +288,8 @@ func TestFreshness(t *testing.T) {
 	}
 }
 
-// min_version must wait for the version, no longer than it takes, and say what
-// is wrong if it never comes.
+// min_version must wait for the version, but no longer than needed, and return an
+// error if the version never arrives.
 func TestMinVersion(t *testing.T) {
 	t.Parallel()
 	b := stockedBook()
@@ -324,8 +325,8 @@ func TestMinVersionNeverComes(t *testing.T) {
 	}
 }
 
-// An age is counted from now: the same address must not have the same ETag in
-// another minute, nor be kept beyond it.
+// An age is relative to now: the same address must not have the same ETag in another
+// minute, and must not be cached beyond the minute.
 func TestAgesAreOfTheirMinute(t *testing.T) {
 	t.Parallel()
 	s := serve(t, stockedBook(), func(c *web.Config) { c.MaxAgeIndex, c.MaxAgeHTML = time.Hour, time.Hour })
@@ -346,7 +347,7 @@ func TestAgesAreOfTheirMinute(t *testing.T) {
 	}
 }
 
-// lines reads a dump.
+// lines returns the records of a dump.
 func lines(t testing.TB, body string) (list []map[string]any) {
 	t.Helper()
 	for line := range strings.Lines(body) {
@@ -359,8 +360,8 @@ func lines(t testing.TB, body string) (list []map[string]any) {
 	return list
 }
 
-// A dump must have everything once, and go on behind any place where it was
-// broken off.
+// A dump must contain everything once, and can be continued from any place where it
+// was interrupted.
 func TestDump(t *testing.T) {
 	t.Parallel()
 	b := stockedBook()
@@ -443,8 +444,8 @@ func (failing) AllTags(context.Context, string, string, int) ([]indexer.TagOf, e
 	return nil, fmt.Errorf("lost: %w", indexer.ErrUnavailable)
 }
 
-// A dump that ends in an error must not look as if it were whole, and one that
-// finds itself on another snapshot must not go on.
+// A dump that ends in an error must not look complete, and a dump that is run again
+// on another snapshot must not continue.
 func TestDumpBreaksOff(t *testing.T) {
 	t.Parallel()
 	again := stockedBook()
@@ -460,7 +461,7 @@ func TestDumpBreaksOff(t *testing.T) {
 		s := serve(t, &book{}, func(c *web.Config) { c.Read = read })
 		resp, err := client.Get(s.URL + "/api/v1/dump")
 		if err != nil {
-			continue // broken off before the first bytes left
+			continue // interrupted before the first bytes were sent
 		}
 		body, err := io.ReadAll(resp.Body)
 		resp.Body.Close()
@@ -470,8 +471,8 @@ func TestDumpBreaksOff(t *testing.T) {
 	}
 }
 
-// Dumps are slow: too many of them must not take all connections to the
-// database, and one client must not take all dumps.
+// Dumps are slow: they must not use all connections to the database, and one client
+// must not use all dumps.
 func TestDumpsAreFew(t *testing.T) {
 	t.Parallel()
 	var running atomic.Int32
@@ -512,7 +513,7 @@ func TestDumpsAreFew(t *testing.T) {
 	}
 }
 
-// A manifest's bytes must be what was pushed, and nothing that a browser runs.
+// The bytes of a manifest must be what was pushed, and no browser may run them.
 func TestAPIRaw(t *testing.T) {
 	t.Parallel()
 	b := stockedBook()

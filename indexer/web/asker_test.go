@@ -22,15 +22,15 @@ type bookFor struct {
 
 func (s bookFor) Asker() indexer.Asker { return s.asker }
 
-// withoutBook are the routes that answer without reading the book.
+// withoutBook are the routes that do not read the book.
 var withoutBook = []string{
 	"GET /v1/_ping", "GET /health", "GET /readiness", "GET /version", "POST /events", "GET /opensearch.xml", "GET /settings", "GET /repositories", "GET /live",
 	"GET /static/{name}", "GET /", "GET /api/v1/health", "GET /api/v1/config", "GET /api/v1/openapi.json", "GET /api/v1", "GET /api/v1/{$}", "/",
 }
 
-// A route that reads the book for another asker than the one of its request would show
-// what is hidden from it. Every route that reads it reads as the request's asker; what
-// anybody may read without one is the version alone.
+// A route must read the book for the asker of its request; for any other asker, it
+// could show what is hidden from this one. Only the version may be read without the
+// request's asker.
 func TestEveryRouteReadsAsItsAsker(t *testing.T) {
 	t.Parallel()
 	b := stockedBook()
@@ -54,13 +54,13 @@ func TestEveryRouteReadsAsItsAsker(t *testing.T) {
 		if !found {
 			method, path = "GET", "/api/v1/none"
 		}
-		if path == "/" { // whatever no other route takes
+		if path == "/" { // any path without another route
 			path = "/none"
 		}
 		reads = 0
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		if path == "/live" { // it never ends by itself
+		if path == "/live" { // it does not end by itself
 			cancel()
 		}
 		r := httptest.NewRequestWithContext(ctx, method, fill(strings.ReplaceAll(path, "{$}", ""), "", ""), strings.NewReader(bodyOf(path)))
@@ -74,7 +74,7 @@ func TestEveryRouteReadsAsItsAsker(t *testing.T) {
 	}
 }
 
-// bodyOf returns a body that a route takes.
+// bodyOf returns a request body that a route accepts.
 func bodyOf(path string) string {
 	if path == "/assert" {
 		return `{"Query": {}, "Assertions": []}`
@@ -82,8 +82,8 @@ func bodyOf(path string) string {
 	return ""
 }
 
-// Two askers must never share an answer that is kept, here or by anybody between us and
-// them.
+// Two askers must never share a cached answer, neither here nor in a cache on the
+// way.
 func TestAnswersAreOfTheirAsker(t *testing.T) {
 	t.Parallel()
 	b := stockedBook()

@@ -92,7 +92,7 @@ func TestAssertReply(t *testing.T) {
 	}
 }
 
-// The predecessor took any query for the empty one.
+// The predecessor treated any query as the empty one.
 func TestAssertQuery(t *testing.T) {
 	t.Parallel()
 	b := assertBook()
@@ -129,8 +129,8 @@ func TestAssertRefuses(t *testing.T) {
 	}
 }
 
-// What is not there yet is waited for, and looked for again only when something
-// has changed.
+// The handler waits for what does not exist yet, and reads the book again only after
+// a change.
 func TestAssertWaits(t *testing.T) {
 	t.Parallel()
 	b := &book{}
@@ -175,7 +175,7 @@ func TestAssertTimesOut(t *testing.T) {
 	}
 }
 
-// A test that has gone away must not be looked for until the minute is over.
+// If the client has gone, the handler must not wait until its minute is over.
 func TestAssertEndsWithItsClient(t *testing.T) {
 	t.Parallel()
 	s := serve(t, &book{})

@@ -20,7 +20,7 @@ import (
 	"github.com/portbook/portbook/indexer/web/answer"
 )
 
-// A book holds fixed answers, and remembers what it was asked.
+// A book has fixed results, and records the calls to it.
 type book struct {
 	version      indexer.Version
 	results      indexer.Results
@@ -38,14 +38,14 @@ type book struct {
 	correct      string
 	moves        []indexer.Move // latest first
 	uses         []indexer.Use
-	manifests    []indexer.Manifest // of all repositories; by tag and digest of theirs too
+	manifests    []indexer.Manifest // of all repositories; also found by their tags and digests
 	allTags      []indexer.TagOf
 	storage      indexer.Storage
 	namespaces   []indexer.NamespaceStorage
 	finds        func(query.Query) indexer.Results // nil: results
 	versions     []string                          // of every repository
 	stored       []indexer.RepositoryStorage       // by name
-	err          error                             // of every question but that for the version
+	err          error                             // returned by every method except Version
 
 	mu         sync.Mutex
 	questions  int
@@ -59,7 +59,7 @@ type book struct {
 
 func (b *book) read(_ context.Context, _ indexer.Asker, f func(answer.Book) error) error { return f(b) }
 
-// Asker returns Everyone: the book shows all of itself to anybody.
+// Asker returns Everyone: every asker sees the whole book.
 func (b *book) Asker() indexer.Asker { return indexer.Everyone }
 
 func (b *book) asked() error {
@@ -165,7 +165,7 @@ func (b *book) Versions(_ context.Context, repositories []string) (map[string][]
 
 func (b *book) Status(context.Context) (indexer.Status, error) { return b.status, b.asked() }
 
-// shows gives the digest on a tag of allTags.
+// shows returns the digest of a tag of allTags.
 func (b *book) shows(ref indexer.Reference) digest.Digest {
 	for _, t := range b.allTags {
 		if t.Repository == ref.Repository && t.Name == ref.Tag {
@@ -181,7 +181,7 @@ func (b *book) Freshness(ctx context.Context) (indexer.Freshness, error) {
 }
 
 func (b *book) Facets(_ context.Context, q query.Query) (indexer.Facets, error) {
-	if b.query.Text != q.Text { // else it is what Search was asked, with its page
+	if b.query.Text != q.Text { // otherwise Search has stored it, with its page
 		b.query = q
 	}
 	return b.facets, b.asked()
@@ -289,7 +289,7 @@ func (b *book) AllTags(_ context.Context, repository, tag string, limit int) ([]
 	return list, b.asked()
 }
 
-// serve gives a server of everything, reading from b.
+// serve returns a server with all routes that reads from b.
 func serve(t testing.TB, b *book, change ...func(*web.Config)) *httptest.Server {
 	t.Helper()
 	c := web.Config{Read: b.read, PublicURL: "/", WebUI: true, AssertEndpoint: true, Version: "v1"}
@@ -301,14 +301,14 @@ func serve(t testing.TB, b *book, change ...func(*web.Config)) *httptest.Server 
 	return s
 }
 
-// client follows no redirect and asks for no compression by itself.
+// client follows no redirects and does not request compression by itself.
 var client = &http.Client{
 	Transport:     &http.Transport{DisableCompression: true},
 	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	Timeout:       20 * time.Second,
 }
 
-// do sends a request with header fields given as key, value, key, value, ...
+// do sends a request. header is a list of key, value, key, value, ...
 func do(t testing.TB, method, url, body string, header ...string) (*http.Response, string) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))

@@ -22,7 +22,7 @@ import (
 	"github.com/portbook/portbook/indexer/web/answer"
 )
 
-// cachedPaths are those whose answers a cache may keep.
+// cachedPaths are paths whose answers may be cached.
 var cachedPaths = []string{"/v1/search?q=x", "/v1/search?query=x", "/v0/search", "/index/static", "/index/dynamic", "/", "/?q=x", "/?sort=name", "/r/app", "/r/app:v1", "/compare", "/compare?a=app:v1&b=app:v1",
 	"/api/v1/search?q=x&limit=1", "/api/v1/facets", "/api/v1/suggest?q=x", "/api/v1/repositories", "/api/v1/repositories/app",
 	"/api/v1/repositories/app/-/tags", "/api/v1/repositories/app/-/manifests/v1", "/api/v1/repositories/app/-/manifests/v1/raw",
@@ -31,7 +31,7 @@ var cachedPaths = []string{"/v1/search?q=x", "/v1/search?query=x", "/v0/search",
 	"/api/v1/repositories/app/-/tags/v1/history", "/api/v1/repositories/app/-/manifests/v1/layers",
 	"/api/v1/repositories/app/-/manifests/v1/referrers"}
 
-// notCached are the routes with no answer that a cache may keep by its ETag.
+// notCached are the routes without an answer that may be cached by its ETag.
 var notCached = map[string]string{
 	"GET /api/v1":              "redirects",
 	"GET /api/v1/":             "depends on the program alone",
@@ -56,8 +56,8 @@ var notCached = map[string]string{
 	"POST /index/static":       "answers a POST",
 }
 
-// Every route is in one of the two lists, so that a new one is tested or has a
-// reason not to be.
+// Every route is in one of the two lists, so that a new one is either tested or has
+// a reason for not being tested.
 func TestEveryRouteIsCachedOrNot(t *testing.T) {
 	t.Parallel()
 	h := web.New(web.Config{Read: fullBook().read, PublicURL: "/", WebUI: true, AssertEndpoint: true})
@@ -81,7 +81,8 @@ func TestEveryRouteIsCachedOrNot(t *testing.T) {
 	}
 }
 
-// variable is one of a route's path, quoted for a regular expression.
+// variable matches a variable in the path of a route, quoted for a regular
+// expression.
 var variable = regexp.MustCompile(`\\\{[^}]*\}`)
 
 func fullBook() *book {
@@ -93,8 +94,8 @@ func fullBook() *book {
 	}
 }
 
-// Two servers may show different states with the same number for a moment: an ETag
-// of one must not be taken for the other's.
+// Two servers may for a moment have different states with the same number: the ETag
+// of one must not match that of the other.
 func TestEqualNumbersAreNotEqualETags(t *testing.T) {
 	t.Parallel()
 	for _, path := range cachedPaths {
@@ -111,8 +112,8 @@ func TestEqualNumbersAreNotEqualETags(t *testing.T) {
 	}
 }
 
-// A client that has the answer must be told so without a query being run, and
-// with the headers that keep flatpak asking.
+// A client that already has the answer must receive 304 without any query, and with
+// the headers that make flatpak revalidate.
 func TestNotModified(t *testing.T) {
 	t.Parallel()
 	for _, path := range cachedPaths {
@@ -174,7 +175,7 @@ func TestIfNoneMatch(t *testing.T) {
 		{"junk", 200},
 		{`"`, 200},
 		{`W/`, 200},
-		{`w/` + etag, 200}, // the mark is case-sensitive (RFC 9110, 8.8.3)
+		{`w/` + etag, 200}, // W/ is case-sensitive (RFC 9110, 8.8.3)
 		{`*, "x"`, 200},
 		{strings.Trim(etag, `"`), 200},
 		{`"x` + etag, 200},
@@ -193,7 +194,7 @@ func TestIfNoneMatch(t *testing.T) {
 	}
 }
 
-// A star says "if there is anything": of what is not there, nothing is known.
+// "*" means "if it exists"; it does not match what does not exist.
 func TestIfNoneMatchStarOfNothing(t *testing.T) {
 	t.Parallel()
 	s := serve(t, &book{})
@@ -203,7 +204,7 @@ func TestIfNoneMatchStarOfNothing(t *testing.T) {
 	}
 }
 
-// Whatever changes the bytes of an answer must change its ETag.
+// Everything that changes the bytes of an answer must change its ETag.
 func TestETagDiffers(t *testing.T) {
 	t.Parallel()
 	etags := map[string]string{}
@@ -305,7 +306,8 @@ func TestGzip(t *testing.T) {
 	}
 }
 
-// What is not of a kind must not be told, and nothing that went wrong be kept.
+// The text of an error of no known kind must not be sent, and no error may be
+// cached.
 func TestErrors(t *testing.T) {
 	t.Parallel()
 	const secret = "password=hunter2"
@@ -354,8 +356,8 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-// A request whose context ends must not be answered 200 without a body, which
-// is what net/http makes of silence.
+// A request whose context ends must not be answered with an empty 200, which
+// net/http sends if a handler writes nothing.
 func TestCancelledIsNoAnswer(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -391,7 +393,7 @@ func FuzzIfNoneMatch(f *testing.F) {
 			t.Errorf("If-None-Match %q: %d", field, code)
 		}
 		if strings.ContainsAny(field, "\"") {
-			return // an open quote may swallow what follows
+			return // an open quote may include what follows
 		}
 		if code := ask(field + "," + etag).Code; code != 304 {
 			t.Errorf("If-None-Match %q and the ETag: %d", field, code)

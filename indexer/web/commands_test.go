@@ -18,7 +18,8 @@ var (
 	markup      = regexp.MustCompile(`<[^>]*>`)
 )
 
-// shownCommands gives the commands of a page, and what their buttons copy.
+// shownCommands returns the commands of a page, and the texts that their buttons
+// copy.
 func shownCommands(page string) (shown, copied []string) {
 	for _, m := range commandLine.FindAllStringSubmatch(page, -1) {
 		shown = append(shown, html.UnescapeString(markup.ReplaceAllString(m[2], "")))
@@ -27,15 +28,15 @@ func shownCommands(page string) (shown, copied []string) {
 	return shown, copied
 }
 
-// What is copied is what is shown, with what each tool needs of a registry
-// without TLS, and a host that no tool takes for a name at Docker Hub.
+// The copied text is the shown one. It has the options that each tool needs for a
+// registry without TLS, and a host that no tool takes for a name at Docker Hub.
 func TestCommands(t *testing.T) {
 	t.Parallel()
 	const insecure = "insecure-registries"
 	for _, test := range []struct {
 		public  string
 		want    []string
-		refused bool // by docker
+		refused bool // whether docker refuses it
 	}{
 		{"https://r.example", []string{"docker pull r.example/app:v1", "podman pull r.example/app:v1", "skopeo copy docker://r.example/app:v1 oci:app"}, false},
 		{"https://r.example:5000/x", []string{"docker pull r.example:5000/app:v1"}, false},
@@ -62,7 +63,8 @@ func TestCommands(t *testing.T) {
 	}
 }
 
-// Each kind of artifact has its tool, which is told as well.
+// Each kind of artifact has its own tool, with its option for a registry without
+// TLS.
 func TestCommandsOfArtifactsWithoutTLS(t *testing.T) {
 	t.Parallel()
 	b := stocked("x")
@@ -79,8 +81,8 @@ func TestCommandsOfArtifactsWithoutTLS(t *testing.T) {
 	}
 }
 
-// An image whose layers are no archives, as cosign's signatures, is nothing that
-// docker could run, or podman unpack.
+// docker cannot run, and podman cannot unpack, an image whose layers are not
+// archives, such as a signature of cosign.
 func TestCommandsOfSignatures(t *testing.T) {
 	t.Parallel()
 	b := stocked("x")
@@ -92,9 +94,9 @@ func TestCommandsOfSignatures(t *testing.T) {
 	}
 }
 
-// Without a name of the registry, a page says what has to be put in its place,
-// and nothing can be copied until the script has put it there: browser tests look
-// at that.
+// If the registry has no known host name, the page says what to insert instead of
+// HOST, and nothing can be copied until the script has inserted it; the browser
+// tests check that.
 func TestCommandsWithoutHost(t *testing.T) {
 	t.Parallel()
 	s := serve(t, stocked("x"))

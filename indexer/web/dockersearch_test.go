@@ -13,7 +13,8 @@ import (
 	"github.com/portbook/portbook/indexer/query"
 )
 
-// Without the header docker sends an empty name and password over https.
+// Without X-Docker-Registry-Standalone docker sends an empty name and password over
+// https.
 func TestPing(t *testing.T) {
 	t.Parallel()
 	resp, body := get(t, serve(t, &book{}).URL+"/v1/_ping")
@@ -105,7 +106,7 @@ func TestDockerSearchAnswer(t *testing.T) {
 	}
 }
 
-// docker prints every result it is sent, however many it asked for.
+// docker prints every result it receives, however many it requested.
 func TestDockerSearchCuts(t *testing.T) {
 	t.Parallel()
 	b := &book{results: indexer.Results{Total: 60, Items: make([]indexer.Result, 60)}}
@@ -123,7 +124,7 @@ func TestDockerSearchNothing(t *testing.T) {
 	}
 }
 
-// A client that asks for all the pages we tell of must not get one twice.
+// A client that requests all pages that we announce must not receive a page twice.
 func TestDockerSearchPagesEnd(t *testing.T) {
 	t.Parallel()
 	_, body := get(t, serve(t, &book{results: indexer.Results{Total: 10000}}).URL+"/v1/search?n=25&page=400")
@@ -132,7 +133,7 @@ func TestDockerSearchPagesEnd(t *testing.T) {
 	}
 }
 
-// One description must not make a page of megabytes.
+// A long description must not make a page of megabytes.
 func TestDockerSearchLongDescription(t *testing.T) {
 	t.Parallel()
 	b := &book{results: indexer.Results{Total: 1, Items: []indexer.Result{
@@ -144,7 +145,7 @@ func TestDockerSearchLongDescription(t *testing.T) {
 	}
 }
 
-// Credentials change nothing: docker sends empty ones.
+// Credentials have no effect: docker sends empty ones.
 func TestDockerSearchIsAnonymous(t *testing.T) {
 	t.Parallel()
 	resp, _ := get(t, serve(t, &book{}).URL+"/v1/search?q="+url.QueryEscape("x"), "Authorization", "Basic Og==", "X-Docker-Token", "true")
@@ -153,8 +154,8 @@ func TestDockerSearchIsAnonymous(t *testing.T) {
 	}
 }
 
-// A misspelt search, and one that cannot be read as a query, must not look like one
-// that found what was asked for, nor end in an empty table without a word.
+// A misspelt search, or one that is not a valid query, must not look like a
+// successful one, and must not end in an empty table without an explanation.
 func TestDockerSearchNearMisses(t *testing.T) {
 	t.Parallel()
 	found := indexer.Results{Total: 1, Items: []indexer.Result{{Repository: indexer.Repository{Name: "library/nginx", Description: "A proxy"}}}}
@@ -165,7 +166,7 @@ func TestDockerSearchNearMisses(t *testing.T) {
 	}
 	for _, test := range []struct {
 		what, q, correct string
-		finds            string // the text that finds something
+		finds            string // the query that finds something
 		want             answer
 	}{
 		{"misspelt", "ngnix", "nginx", "nginx", answer{Query: "nginx", Asked: "ngnix", NumResults: 1}},

@@ -12,7 +12,7 @@ import (
 	"github.com/portbook/portbook/indexer"
 )
 
-// What is kept as a file has a name that says what it is.
+// A downloaded file has a name that says what it is.
 func TestDownloadsHaveNames(t *testing.T) {
 	t.Parallel()
 	b := stocked("x")
@@ -38,7 +38,7 @@ func TestDownloadsHaveNames(t *testing.T) {
 
 var fileLink = regexp.MustCompile(`href="[^"]*" download="([^"]*)"`)
 
-// files gives the names under which a page lets files be kept.
+// files returns the file names of the download links on a page.
 func files(page string) (names []string) {
 	for _, m := range fileLink.FindAllStringSubmatch(page, -1) {
 		names = append(names, html.UnescapeString(m[1]))
@@ -46,8 +46,8 @@ func files(page string) (names []string) {
 	return names
 }
 
-// What the registry sends itself gets its name from the page: as the file is
-// called, or of what it is part of.
+// Files that the registry sends are named by the page: with their title, or else
+// after the reference that they belong to.
 func TestFilesOfPages(t *testing.T) {
 	t.Parallel()
 	b := stocked("x")

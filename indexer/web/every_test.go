@@ -26,15 +26,14 @@ import (
 	"github.com/portbook/portbook/schema/schematest"
 )
 
-// An address is a route of the program, with the parameters of its query.
+// An address is a route, with the parameters of its query.
 type address struct {
 	method, path string
 	parameters   []string
 }
 
-// addresses are all routes that New registers, with the
-// parameters that the OpenAPI document and doc/api.md name, and those that any
-// address may be given.
+// addresses returns all routes that New registers, with the parameters that the
+// OpenAPI document and doc/api.md name, and those that any route may be given.
 func addresses(t testing.TB, h http.Handler) (all []address) {
 	t.Helper()
 	text, err := os.ReadFile("../../doc/api.md")
@@ -54,7 +53,7 @@ func addresses(t testing.TB, h http.Handler) (all []address) {
 		}
 		all = append(all, a)
 	}
-	named := map[string][]string{} // by the part of a path before its first variable
+	named := map[string][]string{} // key: the part of a path before its first variable
 	for _, row := range regexp.MustCompile("(?m)^\\| (`.*?) \\|").FindAllStringSubmatch(string(text), -1) {
 		var names []string
 		for _, p := range regexp.MustCompile(`[?&]([a-z_]+)=`).FindAllStringSubmatch(row[1], -1) {
@@ -75,7 +74,7 @@ func addresses(t testing.TB, h http.Handler) (all []address) {
 		}
 		before, _, _ := strings.Cut(path, "{")
 		a := address{method, path, append(slices.Clone(common), named[before]...)}
-		if documented { // a form of /index
+		if documented { // /index with a form
 			a.parameters = append(a.parameters, "tag", "tag:matches", "label:a", "label:a:exists", "label:a:matches", "annotation:a", "os", "architecture", "repository")
 		}
 		all = append(all, a)
@@ -87,7 +86,7 @@ func addresses(t testing.TB, h http.Handler) (all []address) {
 	return all
 }
 
-// nasty are values that were 500 once, and others like them.
+// nasty are values that once caused a 500, and similar ones.
 var nasty = []string{
 	"", "\x00", "\xff", "a\x00\xff", "0", "-1", "1.5", "007", "99999999999999999999", "-99999999999999999999", "9223372036854775807", "2147483648", "9007199254740993",
 	"layers:99999999999", "-layers:>2147483648", "layers:<=99999999999999", "size:>9007199254740992", "size:99999999999TB", "label:a=b=c", "-label:k=*aaa*ab*", `label:"`, "created:<99999999999d", "created:>0000-01-01",
@@ -103,7 +102,7 @@ func cursor(text string) string { return base64.RawURLEncoding.EncodeToString([]
 // fields are header fields that a request may have.
 var fields = []string{"If-None-Match", "If-Modified-Since", "Accept-Encoding", "Accept", "Range", "Host", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-For", "Authorization", "Cookie", "Content-Type", "Last-Event-ID"}
 
-// failures are what the program logs of requests that fail by no fault of theirs.
+// failures collects what the program logs at level warn or above.
 type failures struct {
 	slog.Handler
 	mu   sync.Mutex
@@ -130,7 +129,7 @@ func (f *failures) Handle(_ context.Context, r slog.Record) error {
 func (f *failures) WithAttrs([]slog.Attr) slog.Handler { return f }
 func (f *failures) WithGroup(string) slog.Handler      { return f }
 
-// take returns what was logged since it was last called.
+// take returns and removes what was logged since the last call.
 func (f *failures) take() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -139,7 +138,7 @@ func (f *failures) take() []string {
 	return list
 }
 
-// everything serves a real database with something in every table.
+// everything returns a handler on a real database with rows in every table.
 func everything(t testing.TB) (http.Handler, *failures) {
 	t.Helper()
 	store := postgres.New(schematest.New(t), postgres.Config{})
@@ -175,7 +174,7 @@ func everything(t testing.TB) (http.Handler, *failures) {
 	}), log
 }
 
-// keep stores what a tag shows, the first manifest, with others.
+// keep stores manifests, the first of which is the one that the tag shows.
 func keep(t testing.TB, store *postgres.Store, tag string, manifests ...indexer.Manifest) {
 	t.Helper()
 	repository := manifests[0].Repository
@@ -199,19 +198,20 @@ func keep(t testing.TB, store *postgres.Store, tag string, manifests ...indexer.
 	t.Fatalf("nobody was asked for %s:%s", repository, tag)
 }
 
-// ask sends one request and fails if the answer blames us.
+// ask sends one request and fails the test if the answer is 500 or an error is
+// logged.
 func ask(t *testing.T, h http.Handler, log *failures, method, target, body string, header http.Header) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	if strings.HasPrefix(target, "/live") { // it never ends by itself
+	if strings.HasPrefix(target, "/live") { // it does not end by itself
 		short, cancel := context.WithCancel(ctx)
 		cancel()
 		ctx = short
 	}
 	u, err := url.ParseRequestURI(target)
 	if err != nil {
-		return // no server is given it
+		return // no server receives such a target
 	}
 	r := httptest.NewRequestWithContext(ctx, method, "/", strings.NewReader(body))
 	r.URL, r.RequestURI, r.Header = u, target, header
@@ -226,7 +226,8 @@ func ask(t *testing.T, h http.Handler, log *failures, method, target, body strin
 	}
 }
 
-// fill returns a path with its variables filled, all but one with what is there.
+// fill returns path with value for the variable one and existing names for the
+// others.
 func fill(path, one, value string) string {
 	for name, usual := range map[string]string{"{name}": "team%2Fapp", "{tag}": "v1", "{reference}": "v1", "{digest}": "sha256:" + strings.Repeat("a", 64), "{namespace}": "team",
 		"{reference...}": "team/app:v1"} {
@@ -240,8 +241,8 @@ func fill(path, one, value string) string {
 
 var variables = regexp.MustCompile(`\{[a-z]+(\.\.\.)?\}`)
 
-// Whatever is asked, and however it is written, the program is not to blame: each
-// parameter, each part of each path and each header field takes each value.
+// No request may cause a failure of the program: each parameter, each variable of a
+// path and each header field is tried with each value.
 func TestNothingFails(t *testing.T) {
 	t.Parallel()
 	h, log := everything(t)
@@ -272,8 +273,8 @@ func TestNothingFails(t *testing.T) {
 	}
 }
 
-// FuzzRequests looks for what nobody thought of: n chooses the address and what of it
-// takes the value.
+// FuzzRequests tries values that nobody thought of: n chooses the address, and part
+// the part of it that has the value.
 func FuzzRequests(f *testing.F) {
 	h, log := everything(f)
 	all := addresses(f, h)
@@ -282,7 +283,7 @@ func FuzzRequests(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, n, part uint, value, also string) {
 		if strings.Contains(value+also, "min_version") {
-			return // it may wait
+			return // such a request may wait
 		}
 		a := all[n%uint(len(all))]
 		parts := append(append([]string{}, a.parameters...), variables.FindAllString(a.path, -1)...)
@@ -298,12 +299,12 @@ func FuzzRequests(f *testing.F) {
 	})
 }
 
-// readNothing are the routes that tell nothing of the book, so that no time is theirs.
+// readNothing are the routes that show nothing of the book, so they need no "at".
 var readNothing = []string{"/v1/_ping", "/api/v1/health", "/api/v1/config", "/api/v1/openapi.json", "/api/v1", "/api/v1/", "/opensearch.xml", "/settings", "/repositories",
 	"/static/{name}", "/events", "/assert", "/health", "/readiness", "/version"}
 
-// Each route answers as it was at a time, or says that it does not: an answer of now
-// would be taken for one of then. Which routes take "at" the API's table says.
+// Each route supports "at" or refuses it, because an answer about now could be taken
+// for one about that time. The API's table defines which routes support it.
 func TestAtIsIgnoredNowhere(t *testing.T) {
 	t.Parallel()
 	h, _ := everything(t)

@@ -36,7 +36,7 @@ func TestIndexParameters(t *testing.T) {
 		want  query.Images
 	}{
 		{"", nil},
-		// What flatpak sends, byte for byte.
+		// The query of flatpak, byte for byte.
 		{"label%3Aorg.flatpak.ref%3Aexists=1&architecture=amd64&os=linux&tag=latest", query.Images{
 			equals("architecture", "", "amd64"),
 			exists("label", "org.flatpak.ref"),
@@ -57,7 +57,7 @@ func TestIndexParameters(t *testing.T) {
 		{"label:a:exists:matches=x", query.Images{matches("label", "a:exists", "x")}},
 		{"label:exists=1", query.Images{equals("label", "exists", "1")}},
 		{"label:<script>=x", query.Images{equals("label", "<script>", "x")}},
-		// Of a newer flatpak, perhaps; it filters itself.
+		// Perhaps of a newer flatpak; flatpak itself filters the results.
 		{"bogus=1&limit=1&os=linux&labels:a=1", query.Images{equals("os", "", "linux")}},
 	} {
 		for _, path := range []string{"/index/static", "/index/dynamic"} {
@@ -81,8 +81,9 @@ func TestIndexParameters(t *testing.T) {
 	}
 }
 
-// A condition that cannot be met must be refused. Left out, it would answer
-// with everything; passed on, a NUL cost the predecessor a connection each time.
+// A condition that we cannot apply must be refused. If it were ignored, the answer
+// would have everything; the predecessor passed a NUL on and lost a connection each
+// time.
 func TestIndexRefuses(t *testing.T) {
 	t.Parallel()
 	b := &book{}
@@ -168,8 +169,8 @@ func TestIndexAnswer(t *testing.T) {
 	}
 }
 
-// flatpak resolves Registry against the address of the index, and crashes
-// where there is none.
+// flatpak resolves Registry against the address of the index, and crashes if
+// Registry is missing.
 func TestIndexRegistry(t *testing.T) {
 	t.Parallel()
 	for public, want := range map[string]string{
@@ -192,8 +193,8 @@ func TestIndexRegistry(t *testing.T) {
 
 const ref = "app/org.example.App/x86_64/stable"
 
-// image gives an image of linux with a digest of one digit, and a flatpak if ref
-// is not "-".
+// image returns an image for linux with a digest of one repeated digit. It is a
+// flatpak unless ref is "-".
 func image(digit, ref, arch string, tags ...string) indexer.Image {
 	i := indexer.Image{Digest: dgst(digit), OS: "linux", Architecture: arch, Tags: tags}
 	if ref != "-" {
@@ -216,14 +217,14 @@ func list(name, digit, tag string, images ...indexer.Image) indexer.RepositoryIm
 	}}
 }
 
-// One entry that flatpak cannot read must not hide the others, and no flatpak
-// may be served twice, since flatpak takes either.
+// An entry that flatpak cannot read must not hide the others. No flatpak may be
+// served twice, because flatpak could use either.
 func TestIndexPoison(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name string
 		in   []indexer.RepositoryImages
-		want string // repository, then the first digit of the digest of every image; those of a list in brackets
+		want string // repository, then the first digit of each image's digest; those of a list in brackets
 	}{
 		{"plain image", []indexer.RepositoryImages{repo("a", image("9", "-", "amd64", "latest"))}, "a 9"},
 		{"no digest", []indexer.RepositoryImages{repo("a", broken(""), image("9", "-", "amd64"))}, "a 9"},
@@ -272,7 +273,7 @@ func TestIndexPoison(t *testing.T) {
 	}
 }
 
-// shape gives an index in few words, see TestIndexPoison.
+// shape returns a short form of an index; see TestIndexPoison.
 func shape(t *testing.T, body string) string {
 	t.Helper()
 	type image struct{ Digest string }
@@ -341,7 +342,7 @@ func FuzzIndexParameters(f *testing.F) {
 	})
 }
 
-// seen gives an image whose ref was first seen that many days ago.
+// seen returns i with a ref that was first seen that many days ago.
 func seen(i indexer.Image, days int) indexer.Image {
 	i.RefSince = day.AddDate(0, 0, -days)
 	return i
@@ -352,8 +353,9 @@ func out(i indexer.Image) indexer.Image {
 	return i
 }
 
-// Whoever pushes the ref of somebody else's flatpak must not serve it: the first seen
-// has it, or whom the configuration names, even while he has no room.
+// Somebody who pushes the ref of another's flatpak must not serve it: the repository
+// where it was first seen does, or the one that is configured, even while its image
+// is left out.
 func TestIndexOwners(t *testing.T) {
 	t.Parallel()
 	mozilla := indexer.FlatpakOwner{Ref: "app/org.example.*", Repository: "flathub/*"}
@@ -394,7 +396,7 @@ func TestIndexOwners(t *testing.T) {
 	}
 }
 
-// A heldBook gives images when it may.
+// A heldBook returns images only when the test allows it.
 type heldBook struct {
 	*book
 	asked, may chan struct{}
@@ -410,9 +412,9 @@ func (b heldBook) Images(ctx context.Context, q query.Images) ([]indexer.Reposit
 	return b.book.Images(ctx, q)
 }
 
-// Indexes are made few at a time, since each takes much memory, and of one client
-// one, so that it cannot keep another waiting. Who waits holds no
-// connection of the database, and is answered in the end.
+// Only a few indexes are made at once, because each takes much memory, and only one
+// for a client, so that it cannot block another. A waiting request holds no database
+// connection, and is answered in the end.
 func TestIndexesAreMadeFew(t *testing.T) {
 	t.Parallel()
 	b := heldBook{&book{}, make(chan struct{}), make(chan struct{})}
@@ -432,7 +434,7 @@ func TestIndexesAreMadeFew(t *testing.T) {
 		}()
 	}
 	running := 0
-	seen := func(n int) { // so many begin, or leave to wait
+	seen := func(n int) { // waits until n reads have begun or ended
 		for range n {
 			running += <-reads
 		}
@@ -452,7 +454,7 @@ func TestIndexesAreMadeFew(t *testing.T) {
 		t.Errorf("%d reads while two indexes are made and two wait", running)
 	}
 	close(b.may)
-	<-b.asked // those that wait
+	<-b.asked // the waiting requests
 	<-b.asked
 	for range 4 {
 		if code := <-codes; code != http.StatusOK {

@@ -17,8 +17,8 @@ import (
 	"github.com/portbook/portbook/indexer/web/answer"
 )
 
-// An echo is a book whose answers that are kept tell what was asked: two questions
-// have two answers.
+// An echo is a book whose cached results contain the query: different queries have
+// different results.
 type echo struct{ *book }
 
 func (e *echo) Facets(_ context.Context, q query.Query) (indexer.Facets, error) {
@@ -35,9 +35,9 @@ func (e *echo) ImagesState(_ context.Context, q query.Images) (string, error) {
 	return fmt.Sprintf("%q", q), nil
 }
 
-// A server that has answered much must answer as a fresh one: under one ETag there
-// are never two answers. The addresses are those of the OpenAPI document and of the
-// pages, with each of their parameters alone and with all of them.
+// A server that has sent many answers must answer like a new one: one ETag never has
+// two answers. The addresses are those of the OpenAPI document and of the pages,
+// with each of their parameters alone and with all of them.
 func TestWellUsedServerAnswersAsFreshOne(t *testing.T) {
 	t.Parallel()
 	handler := func() *httptest.Server {
@@ -48,7 +48,7 @@ func TestWellUsedServerAnswersAsFreshOne(t *testing.T) {
 	}
 	used := handler()
 	addresses := addressesOf(t, used.URL)
-	for range 2 { // what the first round left behind, the second may find
+	for range 2 { // the second round may find what the first has cached
 		for _, a := range addresses {
 			get(t, used.URL+a)
 		}
@@ -71,7 +71,7 @@ func TestWellUsedServerAnswersAsFreshOne(t *testing.T) {
 	}
 }
 
-// addressesOf gives addresses of everything that a server answers from the book.
+// addressesOf returns addresses of everything that a server answers from the book.
 func addressesOf(t *testing.T, server string) (addresses []string) {
 	t.Helper()
 	_, body := get(t, server+"/api/v1/openapi.json")
@@ -88,7 +88,7 @@ func addressesOf(t *testing.T, server string) (addresses []string) {
 	if err := json.Unmarshal([]byte(body), &document); err != nil {
 		t.Fatal(err)
 	}
-	takes := map[string]map[string][]string{ // by path and name of a parameter, its values
+	takes := map[string]map[string][]string{ // values by path and parameter name
 		"/":                  {"q": nil, "sort": {"name", "updated"}, "after": nil, "page": nil},
 		"/repositories":      {"q": nil, "after": nil},
 		"/n/team":            {"after": nil, "sort": {"name", "updated"}, "page": nil},
@@ -110,7 +110,7 @@ func addressesOf(t *testing.T, server string) (addresses []string) {
 				parameters[p.Name] = p.Schema.Enum
 			}
 		}
-		if path != "/api/v1/dump" { // it tells the time, and has no ETag
+		if path != "/api/v1/dump" { // it contains the time, and has no ETag
 			takes[in.Replace(path)] = parameters
 		}
 	}

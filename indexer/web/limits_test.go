@@ -17,7 +17,7 @@ import (
 	"github.com/portbook/portbook/indexer/web/answer"
 )
 
-// within fails the test if something does not come about in half a minute.
+// within fails the test if f does not return true within half a minute.
 func within(t *testing.T, what string, f func() bool) {
 	t.Helper()
 	for end := time.Now().Add(30 * time.Second); !f(); {
@@ -28,8 +28,8 @@ func within(t *testing.T, what string, f func() bool) {
 	}
 }
 
-// A book that hangs must not leave a client without an answer: 503 comes, in the
-// shape that the clients of the route read, before the connection is closed.
+// If the book hangs, a client must receive a 503 in the error format of the route
+// before the connection is closed.
 func TestHangingBook(t *testing.T) {
 	t.Parallel()
 	s := serve(t, &book{}, func(c *web.Config) {
@@ -44,7 +44,7 @@ func TestHangingBook(t *testing.T) {
 			paths = append(paths, a)
 		}
 	}
-	// Those that read nothing from the book.
+	// Routes that do not read the book.
 	others := map[string]int{"/api/v1/health": 200, "/api/v1/config": 200, "/repositories": 302, "/v1/_ping": 200}
 	shapes := map[string]string{"/api/v1": `"status":503`, "/v0/": `"error":`, "/v2/": `"UNAVAILABLE"`}
 	var work sync.WaitGroup
@@ -70,7 +70,8 @@ func TestHangingBook(t *testing.T) {
 	work.Wait()
 }
 
-// One kind of request must not take all connections, and who waits must hold none.
+// Requests for one route must not use all connections, and a waiting request must
+// hold none.
 func TestTurns(t *testing.T) {
 	t.Parallel()
 	var reading, most atomic.Int32
@@ -121,7 +122,7 @@ func TestTurns(t *testing.T) {
 	}
 }
 
-// A slowStorage takes its time for one question.
+// A slowStorage is a book with a slow RepositoryStorage.
 type slowStorage struct {
 	*book
 	storage func()
@@ -132,8 +133,8 @@ func (b *slowStorage) RepositoryStorage(ctx context.Context, q indexer.StorageQu
 	return b.book.RepositoryStorage(ctx, q)
 }
 
-// One client must have no more than its share, of one kind of request and of all
-// kinds, and must not keep another from reading, or from waiting, even for the same.
+// One client must not exceed its share for one route and for all routes. It must not
+// prevent another client from reading or waiting, even for the same route.
 func TestTurnsOfOneClient(t *testing.T) {
 	t.Parallel()
 	var reading, most, refused, answered atomic.Int32
@@ -191,8 +192,8 @@ func TestTurnsOfOneClient(t *testing.T) {
 	}
 }
 
-// However many wait for a version, the book is asked for it as often as for one;
-// what they came for is read once for each, when the version is there.
+// The version is read at the same rate for many waiting requests as for one. Once it
+// has arrived, each request reads its own answer once.
 func TestWaitersShareOneLook(t *testing.T) {
 	t.Parallel()
 	const waiters = 90
@@ -224,12 +225,12 @@ func TestWaitersShareOneLook(t *testing.T) {
 	within(t, "nobody looks when nobody waits", func() bool {
 		before := quiet
 		quiet = reads.Load()
-		<-time.After(150 * time.Millisecond) // three looks
+		<-time.After(150 * time.Millisecond) // the time of three reads of the version
 		return before == quiet && reads.Load() == quiet
 	})
 }
 
-// A counting book counts searches.
+// A counting is a book that counts searches.
 type counting struct {
 	*book
 	searches *atomic.Int64
@@ -240,8 +241,9 @@ func (b *counting) Search(ctx context.Context, q query.Query) (indexer.Results, 
 	return b.book.Search(ctx, q)
 }
 
-// One client must not have all places of those that wait or listen. A front's
-// clients are told apart by what it says, and nobody else is believed.
+// One client must not use all places for requests that wait for a version or listen
+// to /live. A reverse proxy names its clients in X-Forwarded-For; from other
+// connections the field is ignored.
 func TestPlacesOfOneClient(t *testing.T) {
 	t.Parallel()
 	for path, each := range map[string]int{"/api/v1/search?min_version=e1.8": 100, "/live": 50} {
@@ -269,11 +271,11 @@ func TestPlacesOfOneClient(t *testing.T) {
 			t.Helper()
 			within(t, path+": "+what, func() bool { return int(busy.Load()) == waiting && int(refused.Load()) == turnedAway })
 		}
-		for i := range each + 5 { // from outside; what they say of themselves is not believed
+		for i := range each + 5 { // from outside: X-Forwarded-For is ignored
 			ask("198.51.100.7:1", fmt.Sprint("192.0.2.", i))
 		}
 		expect("one client", each, 5)
-		for i := range each + 5 { // by a front
+		for i := range each + 5 { // through a reverse proxy
 			ask("172.18.0.2:1", fmt.Sprintf("%d.0.0.1, 192.0.2.1", i+1))
 			ask("127.0.0.1:1", fmt.Sprintf("2001:db8:0:1::%x", i))
 		}

@@ -14,8 +14,8 @@ import (
 	"github.com/portbook/portbook/indexer/web/answer"
 )
 
-// An open page hears of a new version soon, and the program can stop while pages
-// are open.
+// An open page is soon informed of a new version, and the program can stop while
+// pages are open.
 func TestLive(t *testing.T) {
 	t.Parallel()
 	var number, reads atomic.Int64
@@ -63,7 +63,7 @@ func TestLive(t *testing.T) {
 	}
 }
 
-// listen gives the lines of an answer as they come.
+// listen returns the lines of an answer as they arrive.
 func listen(t *testing.T, url string) <-chan string {
 	t.Helper()
 	resp, err := http.Get(url)

@@ -13,7 +13,7 @@ import (
 	"github.com/portbook/portbook/indexer/web"
 )
 
-// Descriptions are laid out, and hold nothing that we did not choose.
+// Descriptions are formatted, and contain only elements that we allow.
 func TestDescriptions(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
@@ -41,7 +41,7 @@ func TestDescriptions(t *testing.T) {
 	}
 }
 
-// A list shows the words of a description, not its layout.
+// A list shows the text of a description without its formatting.
 func TestDescriptionsInLists(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
@@ -60,8 +60,8 @@ func TestDescriptionsInLists(t *testing.T) {
 	}
 }
 
-// The first view, with all that it needs, is small: a list of 50 repositories
-// with everything that a row shows.
+// The first page must be small, with everything it loads: a list of 50 repositories,
+// with everything that a row can show.
 func TestFirstViewWeight(t *testing.T) {
 	t.Parallel()
 	b := stocked("x")
@@ -104,8 +104,8 @@ func TestFirstViewWeight(t *testing.T) {
 	t.Logf("the first view weighs %d bytes", weight)
 }
 
-// A browser takes whole addresses only. One that is made of the request's Host
-// must not be kept for others.
+// A browser accepts absolute URLs only. One that is made from the request's Host
+// must not be cached for others.
 func TestOpenSearch(t *testing.T) {
 	t.Parallel()
 	type description struct {
@@ -126,7 +126,7 @@ func TestOpenSearch(t *testing.T) {
 	}
 }
 
-// Artifacts are shown as what they are, with what gets them.
+// Artifacts are shown with their type, and with the commands that pull them.
 func TestArtifacts(t *testing.T) {
 	t.Parallel()
 	for artifactType, want := range map[string][]string{
@@ -152,8 +152,8 @@ func TestArtifacts(t *testing.T) {
 	}
 }
 
-// Filters are counted once for all pages and orders of a query, and anew when
-// anything changes.
+// Filters are counted once for all pages and sort orders of a query, and again after
+// any change.
 func TestFacetsAreCountedOnce(t *testing.T) {
 	t.Parallel()
 	b := stocked("x")
@@ -176,8 +176,8 @@ func TestFacetsAreCountedOnce(t *testing.T) {
 	}
 }
 
-// A number beside a filter is what its link finds: with + where it may find more,
-// and none where the link takes the condition away.
+// The number beside a filter is how many results its link finds: with "+" if there
+// may be more, and no number if the link removes the condition.
 func TestFacetNumbers(t *testing.T) {
 	t.Parallel()
 	s := serve(t, stocked("x"))
@@ -194,7 +194,7 @@ func TestFacetNumbers(t *testing.T) {
 	}
 }
 
-// A tag that the registry lists and cannot show says why.
+// The page of a tag that the registry lists but cannot show says why.
 func TestBrokenTagPage(t *testing.T) {
 	t.Parallel()
 	b := stocked("the disk is full")

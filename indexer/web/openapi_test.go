@@ -17,7 +17,7 @@ import (
 	"github.com/portbook/portbook/indexer/web"
 )
 
-// A document is an OpenAPI document, as far as the tests read one.
+// A document has the fields of an OpenAPI document that the tests read.
 type document struct {
 	Paths map[string]struct {
 		Get struct {
@@ -30,7 +30,7 @@ type document struct {
 	}
 }
 
-// openAPI gives the document that s serves, and what finds schemas in it.
+// openAPI returns the document that a server serves, and a compiler of its schemas.
 func openAPI(t testing.TB, url string) (document, *jsonschema.Compiler) {
 	t.Helper()
 	resp, body := get(t, url+"/api/v1/openapi.json")
@@ -69,7 +69,7 @@ func schemaAt(t testing.TB, c *jsonschema.Compiler, path, code, media string) *j
 	return s
 }
 
-// stockedBook has something in every field.
+// stockedBook returns a book with a value in every field.
 func stockedBook() *book {
 	platform := indexer.Platform{OS: "linux", Architecture: "arm", Variant: "v7"}
 	size, words := int64(1<<53-1), map[string]string{"team": "edge"}
@@ -103,7 +103,7 @@ func stockedBook() *book {
 	}
 }
 
-// bareBook has what must be there, and nothing in it that may be missing.
+// bareBook returns a book with only the required values.
 func bareBook() *book {
 	return &book{
 		repositories: []indexer.Repository{{Name: "team/app"}},
@@ -117,14 +117,13 @@ func bareBook() *book {
 	}
 }
 
-// addressOf gives an address for a documented path.
+// addressOf returns an address for a documented path.
 func addressOf(path string) string {
 	return strings.NewReplacer("{name}", "team/app", "{tag}", "v1", "{reference}", "v1", "{digest}", dgst("a").String()).Replace(path)
 }
 
-// The document must be one, by the schema of OpenAPI 3.1, and every answer that
-// it describes must be as it says: with everything there, with as little as
-// there can be, and empty.
+// The document must be valid by the schema of OpenAPI 3.1. Every answer must be
+// valid by the document: with all values, with only the required ones, and empty.
 func TestOpenAPI(t *testing.T) {
 	t.Parallel()
 	official, err := os.ReadFile("testdata/openapi-3.1-schema.json")
@@ -191,8 +190,9 @@ func checkSchema(t *testing.T, what string, s *jsonschema.Schema, body string) {
 	}
 }
 
-// What is not documented nobody can rely on: every route of New is in the
-// document, or a page, or for the registry alone; and each is in doc/api.md.
+// Nobody can rely on an undocumented route: every route of New is in the document,
+// or is a page or for the registry alone; and each route of the document is in
+// doc/api.md.
 func TestRoutesAreDocumented(t *testing.T) {
 	t.Parallel()
 	d, _ := openAPI(t, serve(t, &book{}).URL)
@@ -222,7 +222,7 @@ func TestRoutesAreDocumented(t *testing.T) {
 	}
 }
 
-// An address takes the parameters that the document names, and no other.
+// A path accepts the parameters that the document names, and no others.
 func TestParametersAreDocumented(t *testing.T) {
 	t.Parallel()
 	s := serve(t, stockedBook())
@@ -253,7 +253,7 @@ func TestParametersAreDocumented(t *testing.T) {
 	}
 }
 
-// The page must show every operation, and be reachable from every page.
+// The page must show every operation, and the first page must link to it.
 func TestAPIPage(t *testing.T) {
 	t.Parallel()
 	s := serve(t, &book{}, func(c *web.Config) { c.MaxAgeHTML = time.Minute })

@@ -48,8 +48,8 @@ func TestOperations(t *testing.T) {
 	}
 }
 
-// What orchestrators ask stands on the public address too, and tells strangers
-// no reason.
+// The health routes also exist on the public listener, and do not tell strangers the
+// reason of a failure.
 func TestHealthIsPublic(t *testing.T) {
 	t.Parallel()
 	var down error
@@ -71,8 +71,8 @@ func TestHealthIsPublic(t *testing.T) {
 	ask("/readiness", 503, `{"error":"service not ready"}`+"\n")
 }
 
-// The path of a request must not become a label: anybody could make as many
-// time series as they like.
+// The path of a request must not become a label: otherwise anybody could create any
+// number of time series.
 func TestMetrics(t *testing.T) {
 	t.Parallel()
 	registry := prometheus.NewRegistry()

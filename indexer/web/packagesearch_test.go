@@ -12,8 +12,8 @@ import (
 	"github.com/portbook/portbook/indexer/query"
 )
 
-// One address serves two protocols: what a client of one sends must not be
-// answered in the shape of the other.
+// One path serves two protocols: a client of one must not receive the format of the
+// other.
 func TestPackageSearchIsTold(t *testing.T) {
 	t.Parallel()
 	s := serve(t, stockedBook())
@@ -51,13 +51,13 @@ func TestPackageSearch(t *testing.T) {
 	if b.query.Text != "an app" || b.query.Limit != 50 || b.query.Offset != 50 {
 		t.Errorf("asked for %+v", b.query)
 	}
-	// Newest first is the order of a query without words.
+	// A query without words is sorted newest first.
 	if getJSON[any](t, s.URL+"/v0/search?query="); len(b.query.Clauses) != 0 || b.query.Sort != query.SortRelevance {
 		t.Errorf("asked for %+v", b.query)
 	}
 }
 
-// Whoever asks on until nothing comes must come to an end.
+// A client that requests pages until one is empty must reach an end.
 func TestPackageSearchEnds(t *testing.T) {
 	t.Parallel()
 	s := serve(t, stockedBook())
@@ -89,7 +89,7 @@ func TestPackageSearchErrors(t *testing.T) {
 	}
 }
 
-// A word finds names that have it in their middle, whatever else finds little.
+// A word also matches within names if the search finds little otherwise.
 func TestPackageSearchSubstrings(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {

@@ -22,8 +22,8 @@ import (
 	"github.com/portbook/portbook/indexer/web"
 )
 
-// A well-stocked book: every page of it shows everything it can show, and every
-// string of a stranger in it is s.
+// stocked returns a book with which every page shows everything it can show. Every
+// string from a stranger in it is s.
 func stocked(s string) *book {
 	config := &ocispec.Descriptor{MediaType: s, Digest: dgst("c"), Size: 700}
 	quoted := fmt.Sprintf("%q", s)
@@ -101,7 +101,7 @@ func jsonSafe(s string) bool {
 var pagePaths = []string{"/", "/?q=x", "/?q=x+os:", "/?sort=name", "/n/team", "/r/app", "/r/app?tag=v", "/r/app?platform=linux/amd64", "/r/app:v1",
 	"/r/app@" + dgst("a").String(), "/compare", "/compare?a=app:v1&b=app", "/compare?a=app:&b=app", "/status", "/activity", "/storage", "/storage?namespace=app", "/absent", "/r/absent"}
 
-// hostile are texts that would do harm as anything but text.
+// hostile are texts that would be harmful if they were not treated as text.
 var hostile = []string{
 	`<script>alert(1)</script>`,
 	`"><img src=x onerror=alert(1)>`,
@@ -123,7 +123,7 @@ var hostile = []string{
 	strings.Repeat("> ", 5_000) + "x",
 }
 
-// What strangers push must reach a page as text only.
+// What strangers push must appear on a page as text only.
 func TestPagesEscape(t *testing.T) {
 	t.Parallel()
 	for _, s := range hostile {
@@ -138,7 +138,8 @@ func FuzzPages(f *testing.F) {
 	f.Fuzz(checkPages)
 }
 
-// checkPages checks all pages of a book full of s, and those whose address has s.
+// checkPages checks all pages of a book full of s, and pages whose address contains
+// s.
 func checkPages(t *testing.T, s string) {
 	server := serve(t, stocked(s))
 	part := url.QueryEscape(s[:min(len(s), 1000)])
@@ -166,12 +167,12 @@ var (
 	closedThemselves = strings.Fields("meta link input br hr path circle rect")
 )
 
-// checkPage checks that body is what our templates make: their elements, closed
-// as they were opened, and addresses that a browser may be sent to.
+// checkPage checks that body is valid output of our templates: only their elements,
+// properly nested, and only addresses to which a browser may be sent.
 func checkPage(t *testing.T, what, body string) {
 	t.Helper()
 	if !strings.HasPrefix(body, "<!doctype html>") {
-		return // plain text of the mux, as for a path it does not clean
+		return // plain text from the mux, for example for a path that it does not clean
 	}
 	var open []string
 	for _, m := range element.FindAllStringSubmatch(body, -1) {
@@ -223,7 +224,7 @@ func checkAttribute(t *testing.T, what, name, value string) {
 	}
 }
 
-// What acts without being seen is shown.
+// Invisible characters that have an effect are shown.
 func TestPagesShowControls(t *testing.T) {
 	t.Parallel()
 	_, body := get(t, serve(t, stocked("a\x1b[31mb\u202Ec\r\nd")).URL+"/r/app")
@@ -321,8 +322,8 @@ func TestPages(t *testing.T) {
 	}
 }
 
-// A page is for every client of a cache: what one of them says of hosts must not
-// be on it, or it could send the others to pull from its own.
+// A cache sends a page to all its clients. So it must not contain a host name from a
+// request; otherwise one client could make others pull from its own host.
 func TestPagesAreOfNoHost(t *testing.T) {
 	t.Parallel()
 	for _, b := range []*book{stocked("x"), {}} {
@@ -355,7 +356,7 @@ func TestEmptyCatalogue(t *testing.T) {
 	}
 }
 
-// A page says that there is more only if there is, and where.
+// A page has a link to the next page only if there is one.
 func TestPaging(t *testing.T) {
 	t.Parallel()
 	many := &book{}
@@ -400,7 +401,7 @@ func TestPaging(t *testing.T) {
 	}
 }
 
-// A page behind the last says so, and which is the last.
+// A page after the last one says so, and links to the last one.
 func TestNoSuchPage(t *testing.T) {
 	t.Parallel()
 	many := func(total int) *book {
@@ -433,7 +434,7 @@ func TestNoSuchPage(t *testing.T) {
 	}
 }
 
-// Versions are sorted as people count, the newest first.
+// Versions are sorted by number, the newest first.
 func TestTagOrder(t *testing.T) {
 	t.Parallel()
 	want := []string{"latest", "2.0", "v1.10.1", "1.10", "1.10-rc2", "1.10-alpine", "1.9", "edge", "main", "pr-9", "pr-10", "sha256-" + strings.Repeat("0", 64) + ".sig"}
@@ -451,8 +452,8 @@ func TestTagOrder(t *testing.T) {
 	}
 }
 
-// More tags than can be sorted are paged as the database has them; what one
-// begins with can still be asked for.
+// If there are too many tags to sort, they are paged in the order of the database; a
+// prefix still filters them.
 func TestManyTags(t *testing.T) {
 	t.Parallel()
 	b := &book{repositories: []indexer.Repository{{Name: "app", Tags: 1100}}}
@@ -483,8 +484,8 @@ func TestManyTags(t *testing.T) {
 	}
 }
 
-// A repository of more tags than are sorted has commands too, of the tag that leads
-// it, and says whose size it tells.
+// The page of a repository with too many tags to sort also shows commands, for the
+// leading tag, and says to which tag the size belongs.
 func TestManyTagsHaveCommands(t *testing.T) {
 	t.Parallel()
 	b := stocked("x")
@@ -500,8 +501,8 @@ func TestManyTagsHaveCommands(t *testing.T) {
 	}
 }
 
-// A tag that keeps a signature is told apart from those that are counted, and offered
-// for no comparison.
+// A tag that keeps a signature is not counted with the others, and is not offered
+// for comparison.
 func TestTagsThatKeepSignatures(t *testing.T) {
 	t.Parallel()
 	b := stocked("x")
@@ -520,19 +521,19 @@ func TestTagsThatKeepSignatures(t *testing.T) {
 	}
 }
 
-// A digest says which manifest; a tag beside it may have moved on.
+// If a reference has a digest, its tag is ignored, because the tag may have moved.
 func TestReferenceWithTagAndDigest(t *testing.T) {
 	t.Parallel()
 	b := stocked("x")
-	b.manifest.Entries, b.referrers = nil, nil // which are read after it
+	b.manifest.Entries, b.referrers = nil, nil // these are read after the manifest
 	get(t, serve(t, b).URL+"/r/app:v1@"+dgst("a").String())
 	if want := (indexer.Reference{Repository: "app", Digest: dgst("a")}); b.reference != want {
 		t.Errorf("asked for %+v, want %+v", b.reference, want)
 	}
 }
 
-// A config is JSON of strangers: whatever it holds, the page is shown with what
-// can be read.
+// A config is JSON from strangers: whatever it contains, the page is shown with the
+// parts that can be read.
 func TestBrokenConfig(t *testing.T) {
 	t.Parallel()
 	for _, config := range []string{
@@ -575,7 +576,8 @@ func TestHugeManifest(t *testing.T) {
 	}
 }
 
-// A layer's size stands beside the step that made it only if that is certain.
+// The size of a layer is shown beside a step only if it is certain that the step
+// made it.
 func TestHistory(t *testing.T) {
 	t.Parallel()
 	b := stocked("x")
@@ -652,7 +654,7 @@ func TestMethods(t *testing.T) {
 	}
 }
 
-// Config has one field that is needed.
+// Config has one required field.
 func TestZeroConfig(t *testing.T) {
 	t.Parallel()
 	h := web.New(web.Config{Read: (&book{}).read})

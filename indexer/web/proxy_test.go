@@ -20,7 +20,7 @@ import (
 	"github.com/portbook/portbook/indexer/web"
 )
 
-// front gives a server that passes /v2/ to backend.
+// front returns a server that proxies /v2/ to backend.
 func front(t *testing.T, backend string) *httptest.Server {
 	t.Helper()
 	u, err := url.Parse(backend)
@@ -37,8 +37,8 @@ func backend(t *testing.T, f http.HandlerFunc) *httptest.Server {
 	return s
 }
 
-// What stands below /v2/ must stay there, however it is written and whatever the
-// server there makes of it.
+// A path below /v2/ must stay there, however it is encoded and however the registry
+// decodes it.
 func TestProxyStaysBelowV2(t *testing.T) {
 	t.Parallel()
 	seen := make(chan string, 1)
@@ -74,8 +74,8 @@ func TestProxyStaysBelowV2(t *testing.T) {
 	}
 }
 
-// A layer must go through as it comes: the registry sees its first bytes before
-// the client has sent the last, and a pull likewise.
+// A layer must be streamed: the registry receives its first bytes before the client
+// has sent the last, and the same holds for a pull.
 func TestProxyStreams(t *testing.T) {
 	t.Parallel()
 	arrived, answered := make(chan string, 1), make(chan struct{})
@@ -86,11 +86,11 @@ func TestProxyStreams(t *testing.T) {
 		}
 		arrived <- string(first)
 		rest, _ := io.ReadAll(r.Body)
-		w.Header().Set("Content-Length", "9") // as of a layer; without it ReverseProxy streams anyway
+		w.Header().Set("Content-Length", "9") // as for a layer; without it ReverseProxy streams anyway
 		_, _ = w.Write(rest)
 		_ = http.NewResponseController(w).Flush()
 		select {
-		case <-answered: // the client has what was written so far
+		case <-answered: // the client has received what was written so far
 		case <-r.Context().Done():
 		}
 		_, _ = io.WriteString(w, "end")
@@ -128,7 +128,7 @@ func TestProxyStreams(t *testing.T) {
 	}
 }
 
-// The registry makes its addresses of what it is told about the outside.
+// The registry makes its addresses from the headers about the outer connection.
 func TestProxyForwarded(t *testing.T) {
 	t.Parallel()
 	registry := backend(t, func(w http.ResponseWriter, r *http.Request) {
@@ -184,8 +184,8 @@ func TestProxyForwardedTLS(t *testing.T) {
 	}
 }
 
-// Nobody outside can follow an address of the inside, and crane refuses to;
-// everything else passes as it is.
+// Clients outside cannot reach an internal address, and crane refuses to; everything
+// else is passed on unchanged.
 func TestProxyAddresses(t *testing.T) {
 	t.Parallel()
 	var self string
@@ -224,7 +224,8 @@ func TestProxyAddresses(t *testing.T) {
 	}
 }
 
-// What is compressed stays so, and what is not is not: bytes have digests.
+// The proxy neither compresses nor decompresses, because digests depend on the
+// bytes.
 func TestProxyLeavesBytes(t *testing.T) {
 	t.Parallel()
 	registry := backend(t, func(w http.ResponseWriter, r *http.Request) {
@@ -256,7 +257,7 @@ func TestProxyErrors(t *testing.T) {
 	}
 }
 
-// Without the setting /v2/ is not ours.
+// Without RegistryProxy, /v2/ is not served.
 func TestNoProxy(t *testing.T) {
 	t.Parallel()
 	if resp, _ := get(t, serve(t, &book{}).URL+"/v2/"); resp.StatusCode != 404 {
@@ -264,8 +265,8 @@ func TestNoProxy(t *testing.T) {
 	}
 }
 
-// The deadline of a page must not be that of a layer which is pushed later on
-// the same connection.
+// The deadline of a page must not apply to a layer that is pushed later on the same
+// connection.
 func TestProxyHasNoDeadline(t *testing.T) {
 	t.Parallel()
 	deadlines := make(chan time.Time, 100)
@@ -303,7 +304,7 @@ func TestProxyHasNoDeadline(t *testing.T) {
 	if _, any := last("/v1/_ping"); !any {
 		t.Error("our own answer has no deadline")
 	}
-	last("/v2/") // takes up what the end of the first answer still set
+	last("/v2/") // reads the deadlines that the end of the first answer has set
 	if d, any := last("/v2/"); any {
 		t.Errorf("the registry's answer has a deadline: %v", d)
 	}
@@ -329,7 +330,7 @@ func (c deadlineConn) SetWriteDeadline(d time.Time) error {
 	return c.Conn.SetWriteDeadline(d)
 }
 
-// A client that goes away in a push must not be told 200.
+// If a client disconnects during a push, the answer must not be 200.
 func TestProxyClientGone(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -348,8 +349,8 @@ func TestProxyClientGone(t *testing.T) {
 	t.Error("answered")
 }
 
-// What a registry says that is no answer is told neither to the client nor to the
-// log.
+// If the registry's reply is not valid HTTP, its text must appear neither in the
+// answer nor in the log.
 func TestProxyTellsNoSecret(t *testing.T) {
 	t.Parallel()
 	const secret = "hunter2secret"
@@ -376,7 +377,7 @@ func TestProxyTellsNoSecret(t *testing.T) {
 			var log bytes.Buffer
 			s := serve(t, &book{}, func(c *web.Config) { c.RegistryProxy, c.Log = u, slog.New(slog.NewTextHandler(&log, nil)) })
 			resp, body := get(t, s.URL+"/v2/app/manifests/v1")
-			s.Close() // nothing is logged any more
+			s.Close() // afterwards nothing is logged
 			if resp.StatusCode != http.StatusBadGateway || !strings.Contains(log.String(), "/v2/app/manifests/v1") {
 				t.Errorf("answered %s, and logged %s", resp.Status, log.String())
 			}

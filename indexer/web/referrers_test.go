@@ -17,8 +17,9 @@ import (
 	"github.com/portbook/portbook/indexer/web"
 )
 
-// referrersBook has two that name the subject themselves, one that an index on the
-// referrers tag lists, and a signature of the older cosign.
+// referrersBook returns a book with two referrers that name the subject themselves,
+// one that is listed by an index on the referrers tag, and a signature of an older
+// cosign.
 func referrersBook() *book {
 	list := strings.Replace(dgst("a").String(), ":", "-", 1)
 	return &book{
@@ -72,8 +73,8 @@ func TestReferrers(t *testing.T) {
 	}
 }
 
-// A subject may have more referrers than an answer holds: each page names the next,
-// in both APIs, and together they have each once.
+// A subject may have more referrers than fit in an answer: in both APIs each page
+// names the next, and together the pages have each referrer once.
 func TestReferrersInPages(t *testing.T) {
 	t.Parallel()
 	b := &book{manifest: &indexer.Manifest{Repository: "team/app", Digest: dgst("a")}}
@@ -111,8 +112,8 @@ func TestReferrersInPages(t *testing.T) {
 	}
 }
 
-// The specification knows no 404 for a manifest without referrers, and clients
-// take one for a registry that has none at all.
+// The specification has no 404 for a manifest without referrers, and clients would
+// conclude that the registry has no referrers API.
 func TestReferrersOfNothing(t *testing.T) {
 	t.Parallel()
 	s := serve(t, &book{})
@@ -128,7 +129,8 @@ func TestReferrersOfNothing(t *testing.T) {
 	}
 }
 
-// With the registry behind us its referrers are ours, and all the rest is its.
+// With a registry proxy, the referrers are still ours; everything else below /v2/
+// goes to the registry.
 func TestReferrersBeforeTheRegistry(t *testing.T) {
 	t.Parallel()
 	registry := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusTeapot) }))

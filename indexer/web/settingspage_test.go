@@ -10,7 +10,7 @@ import (
 	"github.com/portbook/portbook/indexer/web"
 )
 
-// Settings tell what anybody may know, and where nothing of ours stands.
+// The settings page shows only what is public, and no internal addresses.
 func TestSettingsPage(t *testing.T) {
 	t.Parallel()
 	inner, err := url.Parse("http://registry.internal:5000")
@@ -34,7 +34,7 @@ func TestSettingsPage(t *testing.T) {
 	}
 }
 
-// An address that somebody wrote in another way leads to the page.
+// Other spellings of an address redirect to the page.
 func TestRedirects(t *testing.T) {
 	t.Parallel()
 	s := serve(t, stocked("x"))
@@ -51,7 +51,7 @@ func TestRedirects(t *testing.T) {
 		"/settings/":                 "/settings",
 		"/repositories":              "/?sort=name",
 		"/repositories?q=os%3Alinux": "/?q=os%3Alinux&sort=name",
-		"/nothing/":                  "", // which is nowhere
+		"/nothing/":                  "", // there is no such page
 		"/r/":                        "",
 		"/r/UPPER/":                  "",
 		"/%2F/evil.example/":         "",

@@ -9,14 +9,13 @@ import (
 	"github.com/portbook/portbook/indexer/web"
 )
 
-// What is wrong stands before everything else, and nothing is called wrong that
-// is not.
+// Problems are shown before everything else, and nothing else is shown as a problem.
 func TestStatusTroubles(t *testing.T) {
 	t.Parallel()
 	scanned := &indexer.Scan{StartedAt: day, FinishedAt: day.Add(90 * time.Second)}
 	for name, test := range map[string]struct {
 		status indexer.Status
-		want   string // "": nothing is wrong
+		want   string // "": no problem
 	}{
 		"well":               {indexer.Status{LastScan: scanned}, ""},
 		"busy":               {indexer.Status{LastScan: scanned, TasksDue: 9, OldestDue: time.Second, Running: &indexer.Scan{StartedAt: day}}, ""},
@@ -70,8 +69,8 @@ func TestStatusPage(t *testing.T) {
 	}
 }
 
-// The page tells what is in the book, which is another thing than what the last
-// scan looked at, and says of an estimate that it is one.
+// The page shows what is in the book, which differs from what the last scan read,
+// and marks estimates as such.
 func TestStatusOverview(t *testing.T) {
 	t.Parallel()
 	b := &book{
@@ -87,7 +86,7 @@ func TestStatusOverview(t *testing.T) {
 	}
 }
 
-// A writer shows the jobs that it runs or ran; a reader, which knows of none, shows
+// A writer shows the jobs that it runs or has run; a reader has none and shows
 // nothing about them.
 func TestStatusJobs(t *testing.T) {
 	t.Parallel()
@@ -117,8 +116,8 @@ func TestStatusJobs(t *testing.T) {
 	}
 }
 
-// When the next scan begins is told by the configuration of who scans; a reader has
-// another, and goes by what it sees.
+// A writer knows from its configuration when the next scan begins; a reader has
+// another configuration, and estimates the time from earlier scans.
 func TestNextScan(t *testing.T) {
 	t.Parallel()
 	writes := func(every time.Duration) func(*web.Config) {

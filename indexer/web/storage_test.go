@@ -19,10 +19,10 @@ func TestStoragePage(t *testing.T) {
 	_, body := get(t, s.URL+"/storage")
 	for _, want := range []string{
 		"1.95 KiB as well, and untagged", "<b>8.79 KiB</b> in 1 repository and 3 manifests",
-		// Of 9,000 bytes: 6,000 own, 2,000 of what is own and untagged, 1,000 shared.
+		// Of 9,000 bytes: 6,000 own, 2,000 own and untagged, 1,000 shared.
 		`<rect class="ledger-own" x="0.00" y="0" width="66.67" height="10"></rect><rect class="ledger-untagged" x="66.67" y="0" width="22.22" height="10"></rect><rect class="ledger-shared" x="88.89" y="0" width="11.11" height="10"></rect>`,
 		`<a href="/storage?namespace=team">team</a>`, `<a href="/storage?namespace=%2F">(none)</a>`,
-		// The second namespace beside the first, which has 6,000.
+		// The second namespace, in proportion to the first, which has 6,000.
 		`<rect class="ledger-own" x="0.00" y="0" width="50.00" height="10"></rect><rect class="ledger-shared" x="50.00" y="0" width="0.00" height="10"></rect>`,
 		`<h2>Untagged</h2>`, `<h2>Not pushed for longest</h2>`, "1.95 KiB", `<time datetime="2026-03-04T05:06:07Z"`,
 	} {
@@ -58,8 +58,7 @@ func TestStoragePage(t *testing.T) {
 	}
 }
 
-// Of a namespace all repositories can be reached, and the page says how many there
-// are.
+// All repositories of a namespace can be reached, and the page shows their number.
 func TestStorageOfNamespacePages(t *testing.T) {
 	t.Parallel()
 	b := stocked("team")
@@ -96,7 +95,7 @@ func TestStorageOfNamespacePages(t *testing.T) {
 	}
 }
 
-// Before the first count nothing is told as if it were known to be zero.
+// Before the first count, unknown values must not be shown as zero.
 func TestStorageNotCounted(t *testing.T) {
 	t.Parallel()
 	s := serve(t, &book{})

@@ -9,13 +9,13 @@ import (
 	"github.com/portbook/portbook/indexer"
 )
 
-// readingPaths are addresses that read the book, one of each teller of errors and
-// one of each route that is not of the API, whose table says what it takes.
+// readingPaths are addresses that read the book: one for each error format, and one
+// for each route outside the API. The API's table defines its own parameters.
 var readingPaths = []string{"/v1/search", "/v1/search?query=x", "/v0/search?query=x", "/index/static", "/index/dynamic", "/api/v1/search", "/api/v1/status",
 	"/v2/app/referrers/" + dgst("a").String(), "/", "/n/team", "/r/app", "/r/app:v1", "/compare?a=app:v1&b=app:v1", "/status", "/activity", "/activity.atom", "/storage"}
 
-// The kind of an error is said by the status code. Its Go text at the end of a
-// sentence tells nobody anything.
+// The status code tells the kind of an error, so its Go text must not be at the end
+// of a sentence.
 func TestErrorsAreSentences(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []error{indexer.ErrInvalid, indexer.ErrNotFound} {
@@ -24,7 +24,7 @@ func TestErrorsAreSentences(t *testing.T) {
 			b.err = fmt.Errorf("tag of %q: %w", "x", kind)
 			resp, body := get(t, serve(t, b).URL+path)
 			if resp.StatusCode < 400 {
-				continue // some pages show what they have
+				continue // some pages show what they can
 			}
 			if !strings.Contains(body, "tag of") && !strings.Contains(body, "app") {
 				t.Errorf("%s, %v: %d %.300s", path, kind, resp.StatusCode, body)
@@ -45,8 +45,8 @@ func TestErrorsAreSentences(t *testing.T) {
 	}
 }
 
-// What does not answer of another time must say so: an answer of now would be
-// taken for one of then.
+// A route that does not support "at" must refuse it, because an answer about now
+// could be taken for one about that time.
 func TestAtIsRefused(t *testing.T) {
 	t.Parallel()
 	b := fullBook()
@@ -75,7 +75,7 @@ func TestAtIsRefused(t *testing.T) {
 	}
 }
 
-// A parameter counts however its name is written.
+// A parameter is recognised even if its name is percent-encoded.
 func TestMinVersionEncoded(t *testing.T) {
 	t.Parallel()
 	s := serve(t, fullBook())
