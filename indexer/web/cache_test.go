@@ -306,8 +306,7 @@ func TestGzip(t *testing.T) {
 	}
 }
 
-// The text of an error of no known kind must not be sent, and no error may be
-// cached.
+// Only the text of errors of a known kind may be sent, and no error may be cached.
 func TestErrors(t *testing.T) {
 	t.Parallel()
 	const secret = "password=hunter2"

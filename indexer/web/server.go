@@ -75,7 +75,7 @@ type Config struct {
 	Settings string
 	// Revision is the source revision from which the program was built; "" if unknown.
 	Revision string
-	// Writes reports whether this program also scans. FetchAll is the time between the
+	// Writes says whether this program also scans. FetchAll is the time between the
 	// starts of two whole scans; 0: no scan starts by itself. On a reader both are
 	// zero, because only the writer knows them.
 	Writes   bool

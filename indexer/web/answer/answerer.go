@@ -39,7 +39,7 @@ type Answerer struct {
 	log      *slog.Logger
 	build    string
 	searches *prometheus.HistogramVec
-	turns    *Turns    // limit how many requests read the book at once
+	turns    *Turns    // limits how many requests read the book at once
 	Versions *versions // announces new versions of the book
 	Waiters  *Places   // limits how many requests wait for a version
 }

@@ -12,8 +12,8 @@ import (
 // 255, and some programs add a path before the name.
 const maxFileName = 120
 
-// FileName makes a file name from parts that is valid on every system, even if the
-// parts come from strangers: letters, digits, dots, _ and -, no dot at the
+// FileName makes a file name from parts. The name is valid on every system, even if
+// the parts come from strangers: letters, digits, dots, _ and -, no dot at the
 // beginning. The extension is never cut.
 func FileName(extension string, parts ...string) string {
 	name := strings.Map(func(r rune) rune {

@@ -130,7 +130,7 @@ func (a *Answerer) ReadSince(r *http.Request, f func(Book, indexer.Freshness) er
 }
 
 // RefuseAt refuses the parameter "at" where it would be ignored. Below /api/v1, the
-// table of endpoints defines which of them accept "at".
+// table of endpoints defines which endpoints accept "at".
 func RefuseAt(r *http.Request) error {
 	if strings.HasPrefix(r.URL.Path, APIPrefix+"/") || r.URL.Query().Get("at") == "" {
 		return nil

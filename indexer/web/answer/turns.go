@@ -17,7 +17,8 @@ const (
 	maxQueuedEach = 250
 )
 
-// errCrowded is the answer to a request that does not have its turn in time.
+// errCrowded is the answer to a request that waits too long for its turn, or finds
+// too many requests waiting.
 var errCrowded = Refuse(http.StatusServiceUnavailable, "too many ask for this at once, from your address or from all: try again in a second")
 
 // Turns limits how many requests read the book at once, so that no client and no
@@ -45,7 +46,7 @@ type Turns struct {
 type asker struct {
 	client netip.Prefix
 	kind   string
-	all    bool // the empty field stands for any value
+	all    bool // whether the empty field stands for all clients or all routes
 }
 
 // A line is a set of requests with a limit on how many read at once.
@@ -133,9 +134,9 @@ const (
 )
 
 // restAfter returns how long a client's place stays taken after a request: three
-// times its reading time if it was costly, else 0. So a client with costly requests
-// on all five of its places uses little more than one processor, where PostgreSQL,
-// the indexer and often the registry share two.
+// times its reading time, at most maxRest, if it was costly, else 0. So a client
+// with costly requests on all five of its places uses little more than one
+// processor, where PostgreSQL, the indexer and often the registry share two.
 func restAfter(read time.Duration) time.Duration {
 	if read < costly {
 		return 0
