@@ -10,11 +10,11 @@ import (
 	"github.com/portbook/portbook/indexer/web/answer"
 )
 
-// An activityView is the moves of tags, latest first, day by day.
+// An activityView lists the moves of tags by day, latest first.
 type activityView struct {
-	Repository string // only of this one; "" of all
+	Repository string // the only repository shown; "" for all
 	Days       []activityDay
-	Feed       string // its address
+	Feed       string // address of the feed
 	Back, More string // addresses of the latest moves and of older ones; "" if there are none
 }
 
@@ -26,10 +26,10 @@ type activityDay struct {
 type moveView struct {
 	indexer.Move
 	What string // pushed, moved, deleted
-	Gone bool   // whether the tag was deleted, then or later, as far as the page tells
+	Gone bool   // whether the tag was deleted, by this move or by a later one on the page
 }
 
-// activityAddress is the address of path for a repository, "" for all.
+// activityAddress returns the address of path for a repository; "" means all.
 func activityAddress(path, repository string, before int64) string {
 	v := url.Values{}
 	if repository != "" {
@@ -44,8 +44,8 @@ func activityAddress(path, repository string, before int64) string {
 	return path + "?" + v.Encode()
 }
 
-// activityAsked reads which moves are asked for. What is no more has a history
-// too, so an unknown name is no error.
+// activityAsked parses the request. Deleted repositories have a history too, so an
+// unknown name is not an error.
 func activityAsked(r *http.Request) (repository string, before int64, err error) {
 	v := r.URL.Query()
 	repository = v.Get("repository")
@@ -61,7 +61,7 @@ func activityAsked(r *http.Request) (repository string, before int64, err error)
 	return repository, before, nil
 }
 
-// Activity shows the moves of tags, latest first.
+// Activity serves the moves of tags, latest first.
 func (s *Catalogue) Activity(w http.ResponseWriter, r *http.Request) error {
 	repository, before, err := activityAsked(r)
 	if err != nil {
@@ -83,10 +83,10 @@ func (s *Catalogue) Activity(w http.ResponseWriter, r *http.Request) error {
 	})
 }
 
-// daysOf puts moves under the days, in UTC, on which they were seen.
+// daysOf groups moves by the day, in UTC, on which they were seen.
 func daysOf(moves []indexer.Move) []activityDay {
 	var days []activityDay
-	gone := map[string]bool{} // tags that we have come upon; whether the last move of each deleted it
+	gone := map[string]bool{} // by tag: whether its latest move on the page deleted it
 	for _, m := range moves {
 		tag := m.Repository + ":" + m.Tag
 		if _, known := gone[tag]; !known {
@@ -102,7 +102,7 @@ func daysOf(moves []indexer.Move) []activityDay {
 	return days
 }
 
-// whatOf says in a word what a move did to its tag.
+// whatOf returns one word for what a move did to its tag.
 func whatOf(m indexer.Move) string {
 	switch {
 	case m.To == "":

@@ -7,23 +7,23 @@ import (
 )
 
 const (
-	// chartWeeks is how many weeks a chart of moves shows: 26, half a year.
+	// chartWeeks is the number of weeks in a chart of moves: 26, half a year.
 	chartWeeks = 26
 	// chartMoves is the most moves that are counted for a chart: 500, a few
-	// milliseconds. Where there are more, the chart begins later.
+	// milliseconds. If there are more, the chart covers less time.
 	chartMoves = 500
-	// The sizes of a chart, in units of its own.
+	// The sizes of a chart, in its own units.
 	chartHeight, chartBar, chartGap = 48, 14, 4
 )
 
-// A chart shows how many tags moved in each week up to the last move. It ends
-// there and not today: a page is the same as long as the catalogue is.
+// A chart shows how many tags moved in each week up to the last move. It ends with the
+// last move, not today, so that a page only changes with the catalogue.
 type chart struct {
 	Width, Height int
 	Bars          []weekBar
 	From, To      time.Time
-	Moves         int  // that are in it
-	More          bool // there are more in these weeks than were counted
+	Moves         int  // in the chart
+	More          bool // whether these weeks have more moves than were counted
 }
 
 type weekBar struct {
@@ -31,7 +31,7 @@ type weekBar struct {
 	Week                       time.Time // its first day
 }
 
-// newChart draws moves, latest first. Without a move there is no chart.
+// newChart draws moves, latest first. It returns nil if there are none.
 func newChart(moves []indexer.Move) *chart {
 	if len(moves) == 0 {
 		return nil
@@ -51,7 +51,7 @@ func newChart(moves []indexer.Move) *chart {
 	for i, n := range counts {
 		h := n * chartHeight / most
 		if n > 0 {
-			h = max(h, 3) // one move beside hundreds is still seen
+			h = max(h, 3) // one move remains visible beside hundreds
 		} else {
 			h = 1
 		}
@@ -60,7 +60,7 @@ func newChart(moves []indexer.Move) *chart {
 	return c
 }
 
-// weekOf gives the Monday of a time's week, in UTC.
+// weekOf returns the Monday of the week of t, in UTC.
 func weekOf(t time.Time) time.Time {
 	t = t.UTC().Truncate(24 * time.Hour)
 	return t.AddDate(0, 0, -(int(t.Weekday())+6)%7)

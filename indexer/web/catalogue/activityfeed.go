@@ -14,12 +14,12 @@ import (
 	"github.com/portbook/portbook/indexer/web/answer"
 )
 
-// feedSize is how many moves the feed has: 100, some 60 kB and a tenth of it
-// compressed. Feed readers ask every quarter of an hour or so; who must miss
-// nothing of a busier registry asks /api/v1/history.
+// feedSize is how many moves the feed has: 100, some 60 kB, a tenth of that compressed.
+// Feed readers ask every quarter of an hour or so. A client that must not miss a move
+// of a busier registry uses /api/v1/history.
 const feedSize = 100
 
-// An atomFeed is a feed of RFC 4287.
+// An atomFeed is an Atom feed (RFC 4287).
 type atomFeed struct {
 	XMLName xml.Name    `xml:"http://www.w3.org/2005/Atom feed"`
 	ID      string      `xml:"id"`
@@ -44,7 +44,7 @@ type atomEntry struct {
 	Summary string   `xml:"summary"`
 }
 
-// ActivityFeed answers with the latest moves as an Atom feed (RFC 4287).
+// ActivityFeed serves the latest moves as an Atom feed (RFC 4287).
 func (s *Catalogue) ActivityFeed(w http.ResponseWriter, r *http.Request) error {
 	repository, _, err := activityAsked(r)
 	if err != nil {
@@ -68,13 +68,13 @@ func (s *Catalogue) ActivityFeed(w http.ResponseWriter, r *http.Request) error {
 	})
 }
 
-// feedOf gives the feed. Its addresses are whole where the configuration says
-// which host we are, else as seen from the address of the feed.
+// feedOf returns the feed. Its addresses are absolute if the configuration names our
+// host, and relative to the feed otherwise.
 func feedOf(moves []indexer.Move, repository, publicURL string) atomFeed {
 	base := publicBase(publicURL)
 	feed := atomFeed{
 		ID: urnOf("feed", publicURL, repository), Title: "Activity", Author: "Portbook",
-		Updated: atomTime(time.Unix(0, 0)), // of an empty one; the field must be there
+		Updated: atomTime(time.Unix(0, 0)), // if the feed is empty; the field is required
 		Links: []atomLink{
 			{"self", "application/atom+xml", base + activityAddress("/activity.atom", repository, 0)},
 			{"alternate", "text/html", base + activityAddress("/activity", repository, 0)},
@@ -92,8 +92,9 @@ func feedOf(moves []indexer.Move, repository, publicURL string) atomFeed {
 	return feed
 }
 
-// moveEntry tells one move. Its id is made of all that is stored of it, so that it
-// is the same wherever the catalogue moves, and of no two moves the same.
+// moveEntry returns the entry of one move. Its id is a hash of all that is stored of
+// the move: it stays the same if the catalogue gets another address, and no two moves
+// have the same id.
 func moveEntry(m indexer.Move, base string) atomEntry {
 	reference := m.Repository + ":" + m.Tag
 	at := (&url.URL{Path: "/r/" + reference}).EscapedPath()
@@ -116,7 +117,7 @@ func moveEntry(m indexer.Move, base string) atomEntry {
 	}
 }
 
-// seenBy says how we came to know of a move.
+// seenBy says how we learned of a move.
 func seenBy(m indexer.Move) string {
 	if m.SeenBy == indexer.SeenByEvent {
 		return "an event"
@@ -126,7 +127,7 @@ func seenBy(m indexer.Move) string {
 
 func atomTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000000Z") }
 
-// urnOf names something by what it is made of, as a UUID of version 8 (RFC 9562).
+// urnOf returns a URN for parts, as a UUID of version 8 (RFC 9562).
 func urnOf(parts ...string) string {
 	u := sha256.Sum256([]byte("portbook\x00" + strings.Join(parts, "\x00")))
 	u[6] = u[6]&0x0f | 0x80
@@ -134,8 +135,8 @@ func urnOf(parts ...string) string {
 	return fmt.Sprintf("urn:uuid:%x-%x-%x-%x-%x", u[:4], u[4:6], u[6:8], u[8:10], u[10:16])
 }
 
-// publicBase is what goes before a path to make a whole address of ours, "" if
-// the configuration does not say which host we are.
+// publicBase returns the scheme and host of our addresses, "" if the configuration does
+// not name our host.
 func publicBase(publicURL string) string {
 	u, err := url.Parse(publicURL)
 	if err != nil || u.Host == "" {

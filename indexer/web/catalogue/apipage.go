@@ -9,7 +9,7 @@ import (
 	"github.com/portbook/portbook/indexer/web/answer"
 )
 
-// An apiView is the page that shows the API.
+// An apiView is the content of the API page.
 type apiView struct {
 	Operations []operationView
 	Schemas    []schemaView
@@ -30,7 +30,7 @@ type fieldView struct {
 	Optional             bool
 }
 
-// API shows the OpenAPI document.
+// API serves the API page, made from the OpenAPI operations.
 func (s *Catalogue) API(w http.ResponseWriter, r *http.Request) error {
 	var view apiView
 	seen := map[reflect.Type]bool{}
@@ -53,7 +53,7 @@ func (s *Catalogue) API(w http.ResponseWriter, r *http.Request) error {
 	return answer.Fixed(w, r, "text/html; charset=utf-8", answer.CacheControl(s.config.MaxAge), &answer.Document{Plain: body.Bytes()})
 }
 
-// add shows a struct, and then those in it.
+// add adds the struct t and then, recursively, the structs that its fields use.
 func (v *apiView) add(t reflect.Type, seen map[reflect.Type]bool) {
 	if seen[t] {
 		return
@@ -81,7 +81,7 @@ func (v *apiView) add(t reflect.Type, seen map[reflect.Type]bool) {
 	}
 }
 
-// typeName gives a type in words, and the struct in it, nil if there is none.
+// typeName describes t in words and returns the struct in it, nil if there is none.
 func typeName(t reflect.Type) (string, reflect.Type) {
 	switch {
 	case t == reflect.TypeFor[answer.Timestamp]():

@@ -8,8 +8,8 @@ import (
 	"github.com/portbook/portbook/indexer/web/answer"
 )
 
-// artifactNames are what people call artifacts, by a part of the type that their
-// tools give them. The first that fits counts.
+// artifactNames are the usual names of artifacts, by a part of their type. The first
+// match counts.
 var artifactNames = []struct{ part, name string }{
 	{"vnd.cncf.helm.chart.provenance", "Helm provenance"},
 	{"vnd.cncf.helm", "Helm chart"},
@@ -34,8 +34,7 @@ var artifactNames = []struct{ part, name string }{
 	{"vex", "VEX document"},
 }
 
-// artifactName gives what people call a type, the type itself if they have no
-// word for it.
+// artifactName returns the usual name of a type, or the type itself if it has none.
 func artifactName(t string) string {
 	lower := strings.ToLower(t)
 	for _, n := range artifactNames {
@@ -46,7 +45,7 @@ func artifactName(t string) string {
 	return t
 }
 
-// kindName says what a manifest is, for a heading.
+// kindName returns the kind of a manifest, for a heading.
 func kindName(m indexer.Manifest) string {
 	switch m.Kind {
 	case indexer.KindImage:
@@ -62,16 +61,16 @@ func kindName(m indexer.Manifest) string {
 	return "Unknown"
 }
 
-// A badge marks what is worth seeing in a list: an icon and a word.
+// A badge is an icon and a word that mark an item in a list.
 type badge struct{ Icon, Text string }
 
-// attachments are what may be attached to an image, as marks say it. None is a mark
-// of approval: nobody verified a signature.
+// attachments are what may be attached to an image, with their badges. None means
+// approval: nobody verified a signature.
 var attachments = []struct{ kind, icon, noun string }{
 	{"signature", "signature", "signature"}, {"sbom", "sbom", "SBOM"}, {"attestation", "attested", "attestation"},
 }
 
-// marks tell what one image, or the manifest that a tag shows, has.
+// marks returns the badges of one image, or of the manifest that a tag shows.
 func marks(has []string) (list []badge) {
 	for _, a := range attachments {
 		if slices.Contains(has, a.kind) {
@@ -81,8 +80,8 @@ func marks(has []string) (list []badge) {
 	return list
 }
 
-// badges are those of a repository: of how many of its tags something is true, and
-// what artifacts it has.
+// badges returns the badges of a repository: how many of its tags have an attachment,
+// and which artifacts it has.
 func badges(r indexer.Result) (list []badge) {
 	counts := map[string]int{"signature": r.TagsWith.Signature, "sbom": r.TagsWith.SBOM, "attestation": r.TagsWith.Attestation}
 	for _, a := range attachments {
@@ -98,7 +97,7 @@ func badges(r indexer.Result) (list []badge) {
 	return list[:min(len(list), 6)]
 }
 
-// tagsHave says "2 of 5 tags have a signature".
+// tagsHave returns a text such as "2 of 5 tags have a signature".
 func tagsHave(n, of int, noun string) string {
 	tags, verb, article := "tags", "have", "a"
 	if of == 1 {
@@ -107,14 +106,14 @@ func tagsHave(n, of int, noun string) string {
 	if n == 1 {
 		verb = "has"
 	}
-	if strings.ContainsRune("aeiouS", rune(noun[0])) { // as they are spoken: an SBOM
+	if strings.ContainsRune("aeiouS", rune(noun[0])) { // as they are pronounced: an SBOM
 		article = "an"
 	}
 	return grouped(int64(n)) + " of " + grouped(int64(of)) + " " + tags + " " + verb + " " + article + " " + noun
 }
 
-// platformFacts are the platforms of a repository, from its facts, without the
-// variants of an architecture.
+// platformFacts returns the platforms among the facts of a repository, without variants
+// of an architecture.
 func platformFacts(facts []string) (list []string) {
 	for _, f := range facts {
 		if p, is := strings.CutPrefix(f, "platform:"); is && strings.Count(p, "/") == 1 {

@@ -14,8 +14,8 @@ import (
 //go:embed templates static
 var files embed.FS
 
-// An asset is a file that pages refer to. Its address has the hash of its
-// content, so a cache may keep it for ever.
+// An asset is a file that pages refer to. Its address contains the hash of its content,
+// so a cache may keep it indefinitely.
 type asset struct {
 	*answer.Document
 	hash string
@@ -30,12 +30,13 @@ var readAssets = sync.OnceValue(func() map[string]asset {
 	return assets
 })
 
-// assetTypes are those of the files in static. A system may know none of them.
+// assetTypes are the media types of the files in static. An operating system may know
+// none of them.
 var assetTypes = map[string]string{
 	".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml",
 }
 
-// Static answers with an asset.
+// Static serves an asset.
 func (s *Catalogue) Static(w http.ResponseWriter, r *http.Request) error {
 	a, ok := s.assets[r.PathValue("name")]
 	if !ok {
@@ -48,8 +49,8 @@ func (s *Catalogue) Static(w http.ResponseWriter, r *http.Request) error {
 	return answer.Fixed(w, r, assetTypes[path.Ext(r.PathValue("name"))], freshness, a.Document)
 }
 
-// Hash tells apart programs that call themselves the same version, as
-// those built between two releases do, by what their pages are made of.
+// Hash returns a hash of the templates and static files. It tells apart programs with
+// the same version, such as builds between two releases.
 func Hash() string {
 	h := sha256.New()
 	err := fs.WalkDir(files, ".", func(name string, e fs.DirEntry, err error) error {

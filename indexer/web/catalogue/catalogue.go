@@ -1,5 +1,5 @@
-// Package catalogue is the pages for people, with what they need: styles, a script, a
-// feed, live updates and the description of the search for browsers.
+// Package catalogue serves the web pages and what belongs to them: style sheets, a
+// script, an Atom feed, live updates and the OpenSearch description.
 package catalogue
 
 import (
@@ -10,45 +10,45 @@ import (
 	"github.com/portbook/portbook/indexer/web/answer"
 )
 
-// A Config says what the pages show, besides the book.
+// A Config configures the pages.
 type Config struct {
 	Answerer *answer.Answerer
-	// PublicURL is where clients reach the registry: an absolute URL, or "/"
-	// for the host that answered.
+	// PublicURL is where clients reach the registry: an absolute URL, or "/" for the
+	// host that answered the request.
 	PublicURL string
 	// MaxAge and MaxAgeIndex are how long a cache may serve pages and data without
-	// asking again.
+	// revalidation.
 	MaxAge, MaxAgeIndex time.Duration
-	// Stopping is closed when the program is about to end; nil: it never is.
+	// Stopping is closed when the program is about to exit; nil means never.
 	Stopping <-chan struct{}
-	// Operations are what the page of the API describes.
+	// Operations are described on the API page.
 	Operations []answer.Operation
-	// The rest is what the pages of settings and status tell.
+	// The fields below are shown on the settings and status pages.
 	Version, Revision string
 	LogLevel          string
-	Proxies           bool // whether /v2/ is passed on to the registry
-	Assertions        bool // whether there is /assert
-	// Writes says that this program scans too: FetchAll after the beginning of a
-	// scan the next one begins, 0: none does by itself. Of a reader both are zero:
-	// only who scans knows.
+	Proxies           bool // whether /v2/ is proxied to the registry
+	Assertions        bool // whether /assert is served
+	// Writes reports that this program also scans. FetchAll is the time from the start
+	// of one scan to the start of the next; 0 disables periodic scans. On a reader both
+	// are zero: only the program that scans knows them.
 	Writes   bool
 	FetchAll time.Duration
 	// Jobs returns the states of the leader's jobs in this process; nil on a reader.
 	Jobs func() []indexer.Job
 }
 
-// A Catalogue answers with pages for people.
+// A Catalogue serves the web pages.
 type Catalogue struct {
 	config   Config
 	answerer *answer.Answerer
-	site     site // of pull commands
+	site     site // used in pull commands
 	pages    map[string]*template.Template
 	assets   map[string]asset
 	counted  counted
-	live     *answer.Places // of open pages
+	live     *answer.Places // limits the open event streams
 }
 
-// New returns the pages that c describes.
+// New returns the pages configured by c.
 func New(c Config) *Catalogue {
 	return &Catalogue{
 		config: c, answerer: c.Answerer, site: siteOf(c.PublicURL), pages: parsePages(), assets: readAssets(),

@@ -17,13 +17,13 @@ import (
 	"github.com/portbook/portbook/indexer/web/answer"
 )
 
-// A compareView shows two references side by side; without both it is a form to
-// name them.
+// A compareView shows two references side by side; with fewer than two it is a form to
+// enter them.
 type compareView struct {
-	A, B     string // as they were written
+	A, B     string // as they were entered
 	Problem  string
 	Near     []string
-	Left     *compareSide // nil: only the form
+	Left     *compareSide // nil if only the form is shown
 	Right    *compareSide
 	Tabs     []choice // platforms that both have
 	Sections []section
@@ -33,17 +33,17 @@ type compareView struct {
 	OnlyB    layerSum
 }
 
-// A compareSide is one of the two.
+// A compareSide is one of the two references.
 type compareSide struct {
 	Asked indexer.Reference
-	Top   indexer.Manifest // that was asked for
+	Top   indexer.Manifest // the requested manifest
 	Shown indexer.Manifest // the image of it that is compared
 }
 
-// A section is a table of what two images say of something.
+// A section is a table that compares one kind of data of two images.
 type section struct {
 	Title string
-	Rows  []compareRow // that differ
+	Rows  []compareRow // rows that differ
 	Same  []compareRow
 }
 
@@ -53,19 +53,19 @@ type compareRow struct {
 	Difference string // changed, removed, added, or ""
 }
 
-// A layerPair is a layer that both have, or one of them.
+// A layerPair is a layer that one or both images have.
 type layerPair struct {
 	Layer    ocispec.Descriptor
 	InA, InB bool
 }
 
-// A layerSum is a number of layers and what they weigh.
+// A layerSum is the number and total size of layers.
 type layerSum struct {
 	Count int
 	Bytes int64
 }
 
-// Compare shows two references side by side.
+// Compare serves the comparison of two references.
 func (s *Catalogue) Compare(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
 	view := compareView{A: strings.TrimSpace(q.Get("a")), B: strings.TrimSpace(q.Get("b"))}
@@ -92,7 +92,7 @@ func (s *Catalogue) Compare(w http.ResponseWriter, r *http.Request) error {
 	return err
 }
 
-// parseOr reads a reference. "" is none, and no error; a name alone means latest.
+// parseOr parses a reference. "" returns none and no error; a name alone means latest.
 func parseOr(text string) (indexer.Reference, error) {
 	if text == "" {
 		return indexer.Reference{}, nil
@@ -143,8 +143,8 @@ func readSide(r *http.Request, book answer.Book, ref indexer.Reference) (compare
 	return compareSide{Asked: ref, Top: m}, err
 }
 
-// platformsIn are those of the images of an index that the book holds, or of
-// the image.
+// platformsIn returns the platforms of the images of an index that are in the database,
+// or the platform of the image.
 func platformsIn(m indexer.Manifest) (list []string) {
 	if m.Kind != indexer.KindIndex {
 		if m.Platform.IsUnknown() {
@@ -160,7 +160,7 @@ func platformsIn(m indexer.Manifest) (list []string) {
 	return list
 }
 
-// commonPlatforms are those of both, if there is anything to choose.
+// commonPlatforms returns the platforms of both, if at least one of them is an index.
 func commonPlatforms(a, b indexer.Manifest) (both []string) {
 	if a.Kind != indexer.KindIndex && b.Kind != indexer.KindIndex {
 		return nil
@@ -174,8 +174,8 @@ func commonPlatforms(a, b indexer.Manifest) (both []string) {
 	return both
 }
 
-// imageFor gives the image of an index for a platform, or its first; of anything
-// else, m.
+// imageFor returns the image of an index for a platform, or its first one; if m is not
+// an index, it returns m.
 func imageFor(r *http.Request, book answer.Book, m indexer.Manifest, platform string) (indexer.Manifest, error) {
 	for _, e := range answer.First(m.Entries) {
 		if e.Present && e.Platform.String() == platform {
@@ -224,7 +224,7 @@ func mapOf(list []answer.Pair) map[string]string {
 	return m
 }
 
-// environment reads KEY=VALUE.
+// environment parses KEY=VALUE entries.
 func environment(list []string) map[string]string {
 	m := map[string]string{}
 	for _, e := range list {
@@ -234,7 +234,7 @@ func environment(list []string) map[string]string {
 	return m
 }
 
-// compareMaps compares two sets of metadata, key by key.
+// compareMaps compares two maps of metadata by key.
 func compareMaps(title string, a, b map[string]string) section {
 	all := map[string]bool{}
 	for _, m := range []map[string]string{a, b} {
@@ -265,8 +265,8 @@ func compareMaps(title string, a, b map[string]string) section {
 	return s
 }
 
-// compareLayers puts layers into one list: those of a in order, then what b has
-// more. What both have is stored and pulled once.
+// compareLayers merges the layers into one list: those of a in order, then those that
+// only b has. Layers that both have are stored and pulled once.
 func (v *compareView) compareLayers(a, b []ocispec.Descriptor) {
 	inA, inB := digestsOf(a), digestsOf(b)
 	count := func(sum *layerSum, l ocispec.Descriptor) {
@@ -297,7 +297,7 @@ func digestsOf(layers []ocispec.Descriptor) map[digest.Digest]bool {
 	return m
 }
 
-// String tells a sum, as "3 layers, 12.0 MiB".
+// String returns a text such as "3 layers, 12.0 MiB".
 func (s layerSum) String() string {
 	if s.Count == 1 {
 		return "1 layer, " + size(s.Bytes)

@@ -12,25 +12,25 @@ import (
 )
 
 const (
-	// maxCounted is of how many queries the facets are kept: 64.
+	// maxCounted is the most queries whose facets are cached: 64.
 	maxCounted = 64
-	// maxFacetBytes is the most bytes of facets that are kept: 64 KB, so that all
-	// together are 4 MB. Most have 5 KB; values are labels, which may be long.
+	// maxFacetBytes is the most bytes of facets that are cached for one query: 64 KB,
+	// so that all together take 4 MB. Most have 5 KB; values are labels, which may be
+	// long.
 	maxFacetBytes = 64 << 10
 )
 
-// A counted keeps the facets of one version of the catalogue. They are the same
-// on every page and in every order of a query, and cost more than the page of
-// results beside them.
+// A counted caches facets for one version of the catalogue. They are the same on every
+// page and in every order of a query, and are more costly than the results.
 type counted struct {
 	mu      sync.Mutex
 	version indexer.Version
 	facets  map[[sha256.Size]byte]indexer.Facets
 }
 
-// get returns the facets of q in a book, and counts them if they are not kept: those of
-// q without its page and order, so that they depend on nothing that the key leaves
-// out. Two may count at once; what they find is the same.
+// get returns the facets of q, from the cache if it has them. It counts them without
+// the page and order of q, so that they depend on nothing outside the key. Two requests
+// may count at the same time; their results are the same.
 func (c *counted) get(ctx context.Context, b answer.Book, q query.Query) (indexer.Facets, error) {
 	v, err := b.Version(ctx)
 	if err != nil {
@@ -58,7 +58,7 @@ func (c *counted) get(ctx context.Context, b answer.Book, q query.Query) (indexe
 	return facets, nil
 }
 
-// facetBytes is how many bytes of text facets hold.
+// facetBytes returns the number of bytes of text in facets.
 func facetBytes(f indexer.Facets) (n int) {
 	for _, facet := range f.Facets {
 		for _, v := range facet.Values {

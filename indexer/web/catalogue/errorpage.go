@@ -13,18 +13,18 @@ import (
 	"github.com/portbook/portbook/indexer/web/answer"
 )
 
-// An errorView says what did not work, and what to do about it.
+// An errorView says what failed and what to do about it.
 type errorView struct {
 	Code    int
 	Problem string
 	Advice  string
-	Here    *choice  // what does exist of what was asked for
-	Reason  string   // why a tag that is there shows nothing
+	Here    *choice  // the part of the request that exists
+	Reason  string   // why an existing tag shows nothing
 	Near    []string // repositories that may have been meant
-	Spaces  []string // namespaces, the same
+	Spaces  []string // namespaces that may have been meant
 }
 
-// advices say what somebody can do who sees a code.
+// advices say what a user can do about a status code.
 var advices = map[int]string{
 	http.StatusBadRequest:          "The address is not one that this catalogue gives. Look for the name in the search above.",
 	http.StatusNotFound:            "It may have been deleted, or never have been pushed here. Look for it in the search above.",
@@ -32,7 +32,7 @@ var advices = map[int]string{
 	http.StatusInternalServerError: "The operator's log says why. Trying again may help.",
 }
 
-// failure answers with a page that says why there is no other. No cache keeps it.
+// failure answers with an error page. Caches do not store it.
 func (s *Catalogue) failure(w http.ResponseWriter, code int, template string, p page) error {
 	var b strings.Builder
 	if err := s.render(&b, template, p); err != nil {
@@ -49,7 +49,7 @@ func (s *Catalogue) failure(w http.ResponseWriter, code int, template string, p 
 	return nil
 }
 
-// TellError tells an error as a page.
+// TellError shows an error as a page.
 func (s *Catalogue) TellError(w http.ResponseWriter, code int, text string) {
 	view := errorView{Code: code, Problem: text, Advice: advices[code]}
 	if s.failure(w, code, "error", page{Title: http.StatusText(code), Main: view}) != nil {
@@ -57,7 +57,7 @@ func (s *Catalogue) TellError(w http.ResponseWriter, code int, text string) {
 	}
 }
 
-// A missing is an ErrNotFound that knows what is near.
+// A missing is an ErrNotFound with suggestions.
 type missing struct {
 	error
 	view errorView
@@ -65,7 +65,7 @@ type missing struct {
 
 func (m *missing) Unwrap() error { return m.error }
 
-// orMissing answers an error that is a missing; any other is left to the caller.
+// orMissing answers an error that is a missing and returns any other error.
 func (s *Catalogue) orMissing(w http.ResponseWriter, err error) error {
 	var m *missing
 	if !errors.As(err, &m) {
@@ -75,10 +75,10 @@ func (s *Catalogue) orMissing(w http.ResponseWriter, err error) error {
 	return s.failure(w, http.StatusNotFound, "error", page{Title: http.StatusText(http.StatusNotFound), Main: m.view})
 }
 
-// maxNear is how many names are suggested in place of one that is not there: 5.
+// maxNear is how many names are suggested for one that does not exist: 5.
 const maxNear = 5
 
-// nearby adds to an ErrNotFound what is near the reference that was asked for.
+// nearby adds suggestions for ref to an ErrNotFound.
 func nearby(r *http.Request, b answer.Book, ref indexer.Reference, err error) error {
 	if !errors.Is(err, indexer.ErrNotFound) {
 		return err
@@ -103,8 +103,8 @@ func nearby(r *http.Request, b answer.Book, ref indexer.Reference, err error) er
 	return m
 }
 
-// problemOfTag says why a tag that the registry lists shows nothing, "" if it
-// lists none of that name.
+// problemOfTag returns why a tag that the registry lists shows nothing, "" if it lists
+// no such tag.
 func problemOfTag(r *http.Request, b answer.Book, ref indexer.Reference) (string, error) {
 	tags, err := b.Tags(r.Context(), ref.Repository, before(ref.Tag), 1)
 	if err != nil || len(tags) == 0 || tags[0].Name != ref.Tag {
@@ -113,8 +113,8 @@ func problemOfTag(r *http.Request, b answer.Book, ref indexer.Reference) (string
 	return tags[0].Problem, nil
 }
 
-// nearNames gives repositories that may be meant by a name: those with its
-// words, or with those of its last component, as they are or mended.
+// nearNames returns repositories that may be meant by a name: those with its words, or
+// with the words of its last component, as written or corrected.
 func nearNames(r *http.Request, b answer.Book, name string) ([]string, error) {
 	for _, text := range []string{name, path.Base(name)} {
 		q := query.Plain(text)
@@ -136,7 +136,7 @@ func nearNames(r *http.Request, b answer.Book, name string) ([]string, error) {
 	return nil, nil
 }
 
-// namesFound gives the names of the best that a query finds.
+// namesFound returns the names of the best matches of a query.
 func namesFound(r *http.Request, b answer.Book, q query.Query) (names []string, err error) {
 	results, err := b.Search(r.Context(), q.Page(maxNear, 0))
 	for _, i := range results.Items {
@@ -145,7 +145,8 @@ func namesFound(r *http.Request, b answer.Book, q query.Query) (names []string, 
 	return names, err
 }
 
-// missingNamespace says that nothing is in a namespace, and which begin like it.
+// missingNamespace returns an ErrNotFound that suggests namespaces with a similar
+// beginning.
 func missingNamespace(r *http.Request, b answer.Book, name string) error {
 	m := &missing{error: fmt.Errorf("namespace %q: %w", name, indexer.ErrNotFound)}
 	for end := len(name); end > 0 && len(m.view.Spaces) == 0; end-- {
@@ -156,7 +157,7 @@ func missingNamespace(r *http.Request, b answer.Book, name string) error {
 		for _, s := range suggestions {
 			m.view.Spaces = append(m.view.Spaces, s.Name)
 		}
-		if len(name)-end == 3 { // what differs in more letters is another word
+		if len(name)-end == 3 { // names that differ in more letters are not similar
 			break
 		}
 	}

@@ -5,8 +5,8 @@ import (
 	"encoding/json"
 )
 
-// layOut gives JSON indented, and whether it is cut. What is too large or too
-// deep to indent, or is no JSON, stays as it is.
+// layOut indents JSON and reports whether the result is cut. JSON that is too large or
+// too deep to indent, and text that is not JSON, stays unindented.
 func layOut(body []byte) (string, bool) {
 	var b bytes.Buffer
 	if len(body) <= maxRaw && depth(body) <= maxDepth && json.Indent(&b, body, "", "  ") == nil {
@@ -15,8 +15,8 @@ func layOut(body []byte) (string, bool) {
 	return string(body[:min(len(body), maxRaw)]), len(body) > maxRaw
 }
 
-// depth is how deep the brackets of JSON nest; those in strings count too, which
-// only makes it more.
+// depth returns how deep the brackets of JSON nest. Brackets in strings count too, so
+// the result may be too high.
 func depth(body []byte) (deepest int) {
 	open := 0
 	for _, c := range body {

@@ -15,27 +15,27 @@ import (
 	"github.com/portbook/portbook/indexer/web/answer"
 )
 
-// A catalogueView is a list of repositories: all of them, those of a namespace,
-// or those that a search finds.
+// A catalogueView is a list of repositories: all, those of a namespace, or the results
+// of a search.
 type catalogueView struct {
 	Heading    string
 	Query      string
-	Total      int // of all pages; -1 if it is not known
+	Total      int // on all pages; -1 if not known
 	AtLeast    bool
 	Results    []resultView
 	Facets     []facetView
 	Counted    int  // repositories that the facets were counted over
-	All        bool // those are all that were found
-	Floor      bool // a count of a facet is a lower bound
+	All        bool // whether those are all results
+	Floor      bool // whether the count of a facet is a lower bound
 	Sorts      []choice
 	DidYouMean *choice
-	Empty      bool     // there is nothing in the book at all
-	FirstPush  commands // if there is nothing
-	Back, More string   // addresses of the pages before and after; "" if there is none
-	NoPage     int      // the number that was asked for, if it is behind the last
-	Last       choice   // the last page, then
-	Deep       bool     // whether the list goes on behind that, where no page goes
-	After      string   // behind which name nothing comes
+	Empty      bool     // whether there are no repositories at all
+	FirstPush  commands // if Empty
+	Back, More string   // addresses of the previous and next page; "" if there is none
+	NoPage     int      // the requested page number, if it is after the last
+	Last       choice   // the last page, if NoPage is set
+	Deep       bool     // whether there are results after the last page
+	After      string   // the name after which the list has no more results
 }
 
 // A resultView is a repository in a list.
@@ -51,8 +51,8 @@ type choice struct {
 	Current       bool
 }
 
-// A facetView is a facet whose values are links: each adds a condition to the
-// query, or takes it away.
+// A facetView is a facet whose values are links: each adds a condition to the query or
+// removes it.
 type facetView struct {
 	Title  string
 	Values []facetChoice
@@ -61,21 +61,21 @@ type facetView struct {
 type facetChoice struct {
 	choice
 	Value   string
-	Count   int  // what the link finds; 0 if that was not counted
-	AtLeast bool // it may find more
+	Count   int  // results of the link; 0 if not counted
+	AtLeast bool // Count is a lower bound
 }
 
-// A listing is what the address of a list of repositories asks for.
+// A listing holds the parameters of a list of repositories.
 type listing struct {
-	path  string // of the page
+	path  string // path of the page
 	q     query.Query
-	inner string // the part of the query that the path says already
-	sort  string // as the address has it, "" for the standard order
+	inner string // the part of the query that the path implies
+	sort  string // as in the address, "" for the default order
 	page  int    // from 1
-	asked int    // the page that the address says, however far that is
+	asked int    // the page number in the address, without limit
 }
 
-// listingOf reads the address of a list. text is the whole query.
+// listingOf parses the address of a list. text is the whole query.
 func listingOf(r *http.Request, path, text, inner string) (l listing, err error) {
 	v := r.URL.Query()
 	l = listing{path: path, inner: inner, sort: v.Get("sort"), asked: max(answer.Number(v.Get("page"), 1), 1)}
@@ -88,7 +88,7 @@ func listingOf(r *http.Request, path, text, inner string) (l listing, err error)
 		if !indexer.IsRepository(after) {
 			return l, answer.Invalid("after", "%q is no repository name", answer.Cut(after, 64))
 		}
-		l.sort = string(query.SortName) // which alone goes on behind a name
+		l.sort = string(query.SortName) // the only order in which a list can start after a name
 	}
 	if l.sort != "" && !slices.Contains(answer.Sorts[1:], l.sort) {
 		return l, answer.Invalid("sort", "is %.64q: write one of %s", l.sort, strings.Join(answer.Sorts[1:], ", "))
@@ -101,12 +101,12 @@ func listingOf(r *http.Request, path, text, inner string) (l listing, err error)
 	return l, nil
 }
 
-// address gives that of the same list with another order, page or beginning.
+// address returns the address of the same list with another order, page or start.
 func (l listing) address(sort string, page int, after string) string {
 	return l.with(l.shownQuery(), sort, page, after)
 }
 
-// shownQuery is what the address of the page has as its query.
+// shownQuery returns the query in the address of the page.
 func (l listing) shownQuery() string {
 	if l.inner != "" {
 		return ""
@@ -133,7 +133,7 @@ func (l listing) with(query, sort string, page int, after string) string {
 	return l.path + "?" + v.Encode()
 }
 
-// List shows the repositories that a query finds.
+// List serves the repositories that a query finds.
 func (s *Catalogue) List(w http.ResponseWriter, r *http.Request) error {
 	text := r.URL.Query().Get("q")
 	l, err := listingOf(r, "/", text, "")
@@ -155,8 +155,8 @@ func (s *Catalogue) List(w http.ResponseWriter, r *http.Request) error {
 	})
 }
 
-// Namespace lists the repositories of a namespace. Its address is not below
-// /r/, where everything is a repository's name.
+// Namespace serves the repositories of a namespace. Its address is not below /r/, where
+// every path is the name of a repository.
 func (s *Catalogue) Namespace(w http.ResponseWriter, r *http.Request) error {
 	name := r.PathValue("namespace")
 	if !indexer.IsRepository(name) || strings.Contains(name, "/") {
@@ -168,7 +168,7 @@ func (s *Catalogue) Namespace(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if l.q.Sort == query.SortName && l.q.After < name+"/" {
-		l.q.After = name + "/" // no other begins so; what comes before need not be walked through
+		l.q.After = name + "/" // all names of the namespace begin so; this skips the names before them
 	}
 	err = s.html(w, r, "catalogue", func(b answer.Book) (page, error) {
 		view, err := s.list(r, b, l)
@@ -181,7 +181,7 @@ func (s *Catalogue) Namespace(w http.ResponseWriter, r *http.Request) error {
 	return s.orMissing(w, err)
 }
 
-// list asks for a page of a list, and for what stands beside it.
+// list reads a page of a list, its total and its facets.
 func (s *Catalogue) list(r *http.Request, b answer.Book, l listing) (v catalogueView, err error) {
 	var found indexer.Results
 	err = s.answerer.Timed("page", func() (err error) {
@@ -200,7 +200,7 @@ func (s *Catalogue) list(r *http.Request, b answer.Book, l listing) (v catalogue
 		return v, nil
 	}
 	if v.Back, v.More = l.around(found); v.Total == 0 && l.page > 1 {
-		v.Back = "" // no page has anything
+		v.Back = "" // no page has results
 	}
 	v.Empty = len(l.q.Clauses) == 0 && len(found.Items) == 0 && v.Back == ""
 	if len(found.Items) == 0 {
@@ -218,8 +218,8 @@ func (s *Catalogue) list(r *http.Request, b answer.Book, l listing) (v catalogue
 	return v, err
 }
 
-// behind reports whether the address asks for a page behind the last, and makes v
-// say so.
+// behind reports whether the requested page is after the last one, and sets the fields
+// of v for that case.
 func (l listing) behind(v *catalogueView) bool {
 	pages := (v.Total + pageSize - 1) / pageSize
 	last := min(pages, answer.LastPage(pageSize))
@@ -231,7 +231,7 @@ func (l listing) behind(v *catalogueView) bool {
 	return true
 }
 
-// total is how many there are on all pages, -1 where that was not counted.
+// total returns the number of results on all pages, -1 if it was not counted.
 func total(r *http.Request, b answer.Book, q query.Query, found indexer.Results) (int, error) {
 	switch {
 	case len(q.Clauses) == 0:
@@ -242,8 +242,8 @@ func total(r *http.Request, b answer.Book, q query.Query, found indexer.Results)
 	return found.Total, nil
 }
 
-// around gives the addresses of the pages before and after. Lists by name go on
-// behind the last name, others by number, as deep as a search goes.
+// around returns the addresses of the previous and next page. Lists by name continue
+// after the last name; others use page numbers, up to the limit of a search.
 func (l listing) around(found indexer.Results) (back, more string) {
 	n := len(found.Items)
 	if l.q.Sort == query.SortName {
@@ -264,7 +264,7 @@ func (l listing) around(found indexer.Results) (back, more string) {
 	return back, more
 }
 
-// sorts are the orders of a list; that by pulls only where somebody pulled.
+// sorts returns the orders of a list; the order by pulls only if there are pulls.
 func (l listing) sorts(found indexer.Results) (list []choice) {
 	standard := "best match"
 	if words, _ := l.q.FreeWords(); len(words) == 0 {
@@ -298,18 +298,18 @@ func didYouMean(r *http.Request, b answer.Book, l listing) (*choice, error) {
 	return &choice{Text: text, Address: l.with(text, "", 1, "")}, nil
 }
 
-// viewResult picks the facts of a repository that a list shows.
+// viewResult returns a repository with the facts that a list shows.
 func viewResult(r indexer.Result) resultView {
 	return resultView{Result: r, Platforms: platformFacts(r.Facts), Badges: badges(r)}
 }
 
-// facetTitles are the facets that are shown, as people call them.
+// facetTitles are the titles of the facets that are shown.
 var facetTitles = map[string]string{
 	"namespace": "Namespace", "os": "Operating system", "arch": "Architecture", "type": "Type", "licence": "Licence", "label": "Label",
 }
 
-// attachedTerms are conditions that are always offered, without a count: what
-// somebody asks who cares for where images come from.
+// attachedTerms are conditions about the origin of images, which are always offered,
+// without a count.
 var attachedTerms = []struct{ term, text string }{
 	{"has:signature", "signature"}, {"has:sbom", "SBOM"}, {"has:attestation", "attestation"}, {"is:multiarch", "several platforms"},
 }
@@ -334,25 +334,25 @@ func (l listing) facets(found indexer.Facets) (list []facetView) {
 	return list
 }
 
-// facetChoice gives a value as a link. One that cannot be written as a condition
-// has none, and is only told.
+// facetChoice returns a value as a link. A value that cannot be written as a condition
+// has no link.
 func (l listing) facetChoice(name string, v indexer.FacetValue) facetChoice {
 	c := facetChoice{choice: choice{Text: answer.Cut(v.Value, 80)}, Value: v.Value, Count: v.Count, AtLeast: v.AtLeast}
 	switch name {
 	case "type":
 		c.Text = answer.Cut(artifactName(v.Value), 80)
-	case "label": // most begin so, and there is little room
+	case "label": // most have this prefix, and space is limited
 		c.Text = answer.Cut(strings.TrimPrefix(v.Value, "org.opencontainers.image."), 80)
 	}
 	if term, ok := query.FieldTerm(name, v.Value); ok {
 		if c.choice = l.toggle(term, c.Text); c.Current {
-			c.Count = 0 // the link takes the condition away, and finds others
+			c.Count = 0 // the link removes the condition and finds other results
 		}
 	}
 	return c
 }
 
-// toggle gives the link that adds a condition to the query, or takes it away.
+// toggle returns the link that adds a condition to the query or removes it.
 func (l listing) toggle(term, text string) choice {
 	whole := listing{path: "/"}
 	if query.HasTerm(l.q.Text, term) {
@@ -364,12 +364,12 @@ func (l listing) toggle(term, text string) choice {
 	return choice{Text: text}
 }
 
-// A wrongView is a query that cannot be understood, cut at the part that is wrong.
+// A wrongView is a query with an error, split at the part that is wrong.
 type wrongView struct {
 	Before, Part, After, Problem string
 }
 
-// wrongQuery shows where a query is wrong; the query stays in the box.
+// wrongQuery shows where a query is wrong and keeps it in the search box.
 func (s *Catalogue) wrongQuery(w http.ResponseWriter, text string, wrong *query.Error) error {
 	end := wrong.Offset + wrong.Length
 	return s.failure(w, http.StatusBadRequest, "wrong", page{Title: "Search", Query: text, Main: wrongView{

@@ -11,21 +11,21 @@ import (
 )
 
 const (
-	// liveBeat is how often a line is sent that says nothing: 15 s, so that what is
-	// between us and the browser does not take the connection for dead.
+	// liveBeat is how often an empty line is sent: every 15 s, so that proxies between
+	// us and the browser do not close the connection as idle.
 	liveBeat = 15 * time.Second
-	// liveTime is how long one connection is kept: 10 min. The browser comes back by
-	// itself, perhaps to a reader that has less to do.
+	// liveTime is how long one connection is kept: 10 min. The browser reconnects by
+	// itself, perhaps to a less busy reader.
 	liveTime = 10 * time.Minute
-	// maxLive is how many open pages are told at once: 1,000, of one client 50, as
-	// deploy/nginx.conf has it. Each is a connection and some 20 KB; others are
-	// answered 503 and show what they have.
+	// maxLive is the number of pages that can receive events at the same time: 1,000,
+	// and at most 50 for one client, as in deploy/nginx.conf. Each takes a connection
+	// and some 20 KB. Further pages get 503 and keep what they show.
 	maxLive     = 1000
 	maxLiveEach = 50
 )
 
-// Live tells an open page of each new version of the catalogue, by
-// server-sent events (HTML Living Standard, 9.2).
+// Live sends an open page each new version of the catalogue as a server-sent event
+// (HTML Living Standard, 9.2).
 func (s *Catalogue) Live(w http.ResponseWriter, r *http.Request) error {
 	if err := answer.RefuseAt(r); err != nil {
 		return err
@@ -45,13 +45,13 @@ func (s *Catalogue) Live(w http.ResponseWriter, r *http.Request) error {
 	h := w.Header()
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-store")
-	h.Set("X-Accel-Buffering", "no") // nginx would gather 4 KB first
+	h.Set("X-Accel-Buffering", "no") // nginx would buffer 4 KB first
 	s.tellVersions(w, r, version)
 	return nil
 }
 
-// tellVersions writes until the client goes, the time is over or the program
-// stops. A book that is away has no news.
+// tellVersions sends versions until the client disconnects, liveTime is over or the
+// program stops. While the database is unavailable there are no new versions.
 func (s *Catalogue) tellVersions(w http.ResponseWriter, r *http.Request, version indexer.Version) {
 	out := http.NewResponseController(w)
 	send := func(text string) bool {

@@ -17,35 +17,34 @@ import (
 
 const (
 
-	// maxRaw is the most bytes of JSON that are shown laid out: 64 KiB. What
-	// is larger is shown as it is, up to here; the whole is a link away.
+	// maxRaw is the most bytes of JSON that are shown indented: 64 KiB. Larger JSON is
+	// shown unindented and cut at this size, with a link to all of it.
 	maxRaw = 64 << 10
-	// maxDepth is the deepest JSON that is laid out: 32 levels; manifests have
-	// 5. Each level indents each line, so that a few MiB of brackets would
-	// become gigabytes.
+	// maxDepth is the deepest JSON that is indented: 32 levels; manifests have 5. Each
+	// level indents each line, so that a few MiB of brackets would become gigabytes.
 	maxDepth = 32
-	// maxUses and maxMoves are the most other places of a digest, and moves of a
-	// tag, on a page: 20, as many as are read. The API has them all.
+	// maxUses and maxMoves are the most other places of a digest, and moves of a tag,
+	// on a page: 20. No more are read. The API lists all.
 	maxUses, maxMoves = 20, 20
-	// maxOpened is of how many referrers the manifests are read, so that what
-	// they hold can be downloaded with one click: 10, a millisecond each.
+	// maxOpened is how many referrers are opened: the manifests of the first 10 are
+	// read, a millisecond each, so that their files can be downloaded with one click.
 	maxOpened = 10
 )
 
-// A manifestView is the page of a manifest: of an image, an artifact, or of an
-// image index and one of its images.
+// A manifestView is the page of an image, of an artifact, or of an image index and one
+// of its images.
 type manifestView struct {
-	indexer.Manifest // that was asked for
+	indexer.Manifest // the requested manifest
 	Asked            indexer.Reference
-	Space            string // namespace, "" if it is in none
-	What             string // it is
+	Space            string // namespace, "" if it has none
+	What             string // its kind
 	Badges           []badge
 	Commands         commands
 	ByDigest         commands
 	Tags             []string
-	Tabs             []choice   // images of the index that can be shown
-	Others           []entryRow // what else is in the index
-	Shown            imageView  // the image, or the one of the index that was chosen
+	Tabs             []choice   // images of the index that can be selected
+	Others           []entryRow // other entries of the index
+	Shown            imageView  // the image, or the selected one of the index
 	Annotations      []answer.Pair
 	Origin           []origin
 	Referrers        []referrerRow
@@ -56,55 +55,55 @@ type manifestView struct {
 	Raw              string
 	RawCut           bool
 	RawAddress       string
-	RawFile          string // the name that it is kept as
-	Cut              bool   // some list is not shown to its end
+	RawFile          string // file name for a download
+	Cut              bool   // whether a list is not shown completely
 }
 
-// An imageView is one image or artifact: what it is made of.
+// An imageView is one image or artifact and its parts.
 type imageView struct {
 	indexer.Manifest
-	Chosen      bool // out of an image index
+	Chosen      bool // selected from an image index
 	Badges      []badge
 	Config      answer.ConfigView
 	Labels      []answer.Pair
 	Annotations []answer.Pair
 	Layers      []layerRow
-	Steps       int // of the history that made no layer
+	Steps       int // steps of the history that made no layer
 	RawConfig   string
-	ConfigFile  string // the name that it is kept as
+	ConfigFile  string // file name for a download
 	ConfigCut   bool
 }
 
-// A layerRow is a layer, or a step of a build that made none.
+// A layerRow is a layer, or a build step that made none.
 type layerRow struct {
 	Layer   *ocispec.Descriptor // nil if the step made none
-	Title   string              // of a file that is a layer
-	File    string              // the name that it is kept as
-	Percent int                 // of the largest layer
+	Title   string              // if the layer is a file
+	File    string              // file name for a download
+	Percent int                 // of the size of the largest layer
 	Command string
 	Created string
 }
 
-// An entryRow is an entry of an image index that is no image to show.
+// An entryRow is an entry of an image index that cannot be shown as an image.
 type entryRow struct {
 	indexer.Entry
 	What string
-	Of   digest.Digest // what an attestation of BuildKit is about
+	Of   digest.Digest // subject of a BuildKit attestation
 }
 
-// A referrerRow is a referrer and, if it holds one file, where that is.
+// A referrerRow is a referrer and, if it holds one file, the address of that file.
 type referrerRow struct {
 	indexer.Referrer
 	Name     string
 	Kind     string // sbom, signature, attestation or ""
 	Download string
-	File     string // the name that it is kept as
-	Bytes    int64  // of the file, or of the manifest if it is not known
+	File     string // file name for a download
+	Bytes    int64  // of the file, or of the manifest if the file is not known
 }
 
 func (s *Catalogue) manifestPage(w http.ResponseWriter, r *http.Request, ref indexer.Reference) error {
 	if ref.Digest != "" {
-		ref.Tag = "" // the digest says it all, as docker has it
+		ref.Tag = "" // the digest takes precedence, as in docker
 	}
 	platform := r.URL.Query().Get("platform")
 	return s.html(w, r, "manifest", func(b answer.Book) (page, error) {
@@ -137,15 +136,14 @@ func (s *Catalogue) manifestView(r *http.Request, b answer.Book, ref indexer.Ref
 	v.Shown.Chosen = shown.Digest != m.Digest
 	v.Shown.name(ref)
 	if slices.Equal(v.Shown.Annotations, v.Annotations) {
-		v.Shown.Annotations = nil // said once
+		v.Shown.Annotations = nil // shown once
 	}
 	v.Origin = originOf(m.Annotations, shown.Annotations, m.Labels, shown.Labels)
 	v.Cut = len(m.Entries) > answer.MaxShown || cutShort(m) || cutShort(shown)
 	return v, v.readAround(r, b)
 }
 
-// name gives names to the files that an image can be kept as, of which the page
-// was asked for by ref.
+// name sets the file names for downloads of an image. ref is the requested reference.
 func (v *imageView) name(ref indexer.Reference) {
 	switch {
 	case v.Chosen && ref.Tag != "":
@@ -162,13 +160,13 @@ func (v *imageView) name(ref indexer.Reference) {
 	}
 }
 
-// cutShort reports whether m has a list that is not shown to its end.
+// cutShort reports whether a list of m is not shown completely.
 func cutShort(m indexer.Manifest) bool {
 	return max(len(m.Labels), len(m.Annotations), len(m.Layers)) > answer.MaxShown
 }
 
-// choose gives the image to show: m itself or, of an index, the one for the
-// platform, or the first.
+// choose returns the image to show: for an index, the image for the platform or else
+// the first image; otherwise m itself.
 func (v *manifestView) choose(r *http.Request, b answer.Book, platform string) (indexer.Manifest, error) {
 	var chosen *indexer.Entry
 	tabs := map[string]bool{}
@@ -206,7 +204,7 @@ func viewEntry(e indexer.Entry) entryRow {
 	return row
 }
 
-// readAround reads what is told of the manifest elsewhere in the book.
+// readAround reads tags, referrers, uses and moves of the manifest.
 func (v *manifestView) readAround(r *http.Request, b answer.Book) error {
 	tags, err := b.TagsOf(r.Context(), v.Repository, v.Digest)
 	if err != nil {
@@ -230,8 +228,7 @@ func (v *manifestView) readAround(r *http.Request, b answer.Book) error {
 	return err
 }
 
-// readReferrers reads those of the manifest, and of the image of it that is
-// shown.
+// readReferrers reads the referrers of the manifest and of the image that is shown.
 func (v *manifestView) readReferrers(r *http.Request, b answer.Book) error {
 	page, err := b.Referrers(r.Context(), indexer.ReferrerQuery{Repository: v.Repository, Subject: v.Digest, Limit: answer.MaxShown})
 	list := page.Items
@@ -268,8 +265,8 @@ func viewReferrer(f indexer.Referrer) referrerRow {
 	return row
 }
 
-// open looks into the manifest of a referrer. One that holds a single file is
-// that file, for people.
+// open reads the manifest of a referrer. If it holds a single file, the row links to
+// that file.
 func (row *referrerRow) open(r *http.Request, b answer.Book, repository string) error {
 	m, err := b.Manifest(r.Context(), indexer.Reference{Repository: repository, Digest: row.Digest})
 	if errors.Is(err, indexer.ErrNotFound) {
@@ -283,7 +280,7 @@ func (row *referrerRow) open(r *http.Request, b answer.Book, repository string) 
 	return err
 }
 
-// viewImage lays out an image or artifact.
+// viewImage returns the view of an image or artifact.
 func viewImage(m indexer.Manifest) imageView {
 	v := imageView{
 		Manifest: m, Badges: marks(m.Has), Config: answer.ReadConfig(m.ConfigBody, answer.First(m.Layers)), Labels: answer.First(pairs(m.Labels)), Annotations: answer.First(pairs(m.Annotations)),
@@ -293,8 +290,8 @@ func viewImage(m indexer.Manifest) imageView {
 	return v
 }
 
-// layerRows puts layers beside the steps that made them. If it cannot be told
-// which made which, the layers come alone, and then the steps.
+// layerRows pairs layers with the steps that made them. If the pairs are not known, it
+// returns the layers first and then the steps.
 func layerRows(layers []ocispec.Descriptor, steps []answer.HistoryRow) (rows []layerRow, empty int) {
 	largest := int64(1)
 	for _, l := range layers {
@@ -327,7 +324,7 @@ func newLayerRow(l *ocispec.Descriptor, largest int64) layerRow {
 	return layerRow{Layer: l, Title: answer.Cut(l.Annotations[ocispec.AnnotationTitle], 200), Percent: int(float64(l.Size) / float64(largest) * 100)}
 }
 
-// pairs gives m in order of key.
+// pairs returns the entries of m in order of key.
 func pairs(m map[string]string) []answer.Pair {
 	list := make([]answer.Pair, 0, len(m))
 	for _, k := range slices.Sorted(maps.Keys(m)) {

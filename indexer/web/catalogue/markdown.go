@@ -17,14 +17,14 @@ import (
 	"github.com/portbook/portbook/indexer/web/answer"
 )
 
-// maxMarkdown is the most runes of a description that are laid out: 20,000, a
-// long README. Brackets and quotes that nest deeper than people write them cost
-// the parser time beyond that.
+// maxMarkdown is the most runes of a description that are rendered: 20,000, a long
+// README. In longer texts, brackets and quotes nested deeper than people write them
+// would cost the parser too much time.
 const maxMarkdown = 20_000
 
-// markdown lays out text that strangers wrote, as CommonMark with tables and
-// bare addresses. goldmark leaves out the HTML in it; bluemonday then lets
-// through a few elements and nothing else, whatever goldmark may have made.
+// markdown renders text of strangers as CommonMark with tables and bare addresses.
+// goldmark leaves out HTML; bluemonday then allows a few elements and nothing else,
+// whatever goldmark has produced.
 func markdown(s string) template.HTML {
 	var b bytes.Buffer
 	if err := markdownParser.Convert([]byte(answer.Cut(s, maxMarkdown)), &b); err != nil {
@@ -33,20 +33,20 @@ func markdown(s string) template.HTML {
 	return template.HTML(markdownPolicy.SanitizeBytes(b.Bytes()))
 }
 
-// maxPlain is the most runes of a description in a list: 300, of which two lines
-// are seen.
+// maxPlain is the most runes of a description in a list: 300, of which the page shows
+// two lines.
 const maxPlain = 300
 
-// plainMarkdown gives the words of a description without their layout.
+// plainMarkdown returns the words of a description without formatting.
 func plainMarkdown(s string) template.HTML {
 	s = answer.Cut(s, maxPlain)
-	if !strings.ContainsAny(s, "#*_`[|<>~=-") { // most are a sentence
+	if !strings.ContainsAny(s, "#*_`[|<>~=-") { // most are one sentence
 		return template.HTML(template.HTMLEscapeString(s))
 	}
 	return template.HTML(wordsPolicy.Sanitize(string(markdown(s))))
 }
 
-// wordsPolicy lets no element through.
+// wordsPolicy allows no element.
 var wordsPolicy = bluemonday.StrictPolicy()
 
 var markdownParser = goldmark.New(
@@ -54,9 +54,9 @@ var markdownParser = goldmark.New(
 	goldmark.WithParserOptions(parser.WithASTTransformers(util.Prioritized(lowerHeadings{}, 100))),
 )
 
-// lowerHeadings puts the headings of a description below the second level of the
-// page, and none more than one level below that before it, as people who hear
-// pages expect.
+// lowerHeadings moves the headings of a description below the second level of the page,
+// and makes none more than one level deeper than the one before it, as users of screen
+// readers expect.
 type lowerHeadings struct{}
 
 func (lowerHeadings) Transform(doc *ast.Document, _ text.Reader, _ parser.Context) {
@@ -70,7 +70,7 @@ func (lowerHeadings) Transform(doc *ast.Document, _ text.Reader, _ parser.Contex
 	})
 }
 
-// markdownPolicy has no images: they would tell another server who reads what.
+// markdownPolicy allows no images: they would tell another server who reads which page.
 var markdownPolicy = func() *bluemonday.Policy {
 	p := bluemonday.NewPolicy()
 	p.AllowElements("p", "br", "hr", "em", "strong", "del", "code", "pre", "blockquote", "ul", "ol", "li",

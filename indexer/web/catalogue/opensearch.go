@@ -8,8 +8,8 @@ import (
 	"github.com/portbook/portbook/indexer/web/answer"
 )
 
-// openSearch is a description by which a browser can search the catalogue from
-// its own bar (OpenSearch 1.1).
+// openSearch is a description with which a browser can search the catalogue from its
+// address bar (OpenSearch 1.1).
 type openSearch struct {
 	XMLName     xml.Name `xml:"http://a9.com/-/spec/opensearch/1.1/ OpenSearchDescription"`
 	ShortName   string
@@ -29,9 +29,9 @@ type openSearchURL struct {
 	Template string `xml:"template,attr"`
 }
 
-// OpenSearch describes the search. Addresses in it must be whole. Where the
-// configuration does not tell ours, the request's Host is right for this client
-// and wrong for the next, so no cache may keep it.
+// OpenSearch serves the description of the search. Its addresses must be absolute. If
+// the configuration does not name our host, they use the Host of the request; that may
+// be wrong for other clients, so caches must not store the answer.
 func (s *Catalogue) OpenSearch(w http.ResponseWriter, r *http.Request) error {
 	h := w.Header()
 	base := &url.URL{Scheme: "http", Host: r.Host}

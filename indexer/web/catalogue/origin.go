@@ -6,11 +6,11 @@ import (
 	"github.com/portbook/portbook/indexer/web/answer"
 )
 
-// An origin is something that an image tells of where it comes from.
+// An origin is one piece of information about where an image comes from.
 type origin struct{ Name, Text, Address string }
 
-// originKeys are the annotations and labels that tell it, by the keys of
-// image-spec 1.1 and label-schema.org, in the order in which they are shown.
+// originKeys are the annotations and labels for origins, with the keys of image-spec
+// 1.1 and label-schema.org, in the order in which they are shown.
 var originKeys = []struct {
 	name string
 	keys []string
@@ -26,11 +26,11 @@ var originKeys = []struct {
 	{"Base image", []string{"org.opencontainers.image.base.name"}},
 }
 
-// maxOrigin is the most runes of one origin on a page: 200. They are names and
+// maxOrigin is the most runes of one origin on a page: 200. Origins are names and
 // addresses.
 const maxOrigin = 200
 
-// originOf reads the first that says something, key by key.
+// originOf returns, for each origin, the first value that is not empty, key by key.
 func originOf(metadata ...map[string]string) (list []origin) {
 	for _, o := range originKeys {
 		if value := firstValue(o.keys, metadata); value != "" {

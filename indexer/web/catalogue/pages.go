@@ -8,19 +8,18 @@ import (
 	"github.com/portbook/portbook/indexer/web/answer"
 )
 
-// pageSize is how many repositories or tags a page lists: 50. A repository of
-// thousands of tags made pages of megabytes in the predecessor.
+// pageSize is how many repositories or tags a page lists: 50. In the predecessor, a
+// repository of thousands of tags made pages of megabytes.
 const pageSize = 50
 
-// A page is what the layout shows around the content.
+// A page holds what the layout shows, and the content.
 type page struct {
 	Title string
 	Query string // in the search box
-	Main  any    // for the template of the page
+	Main  any    // passed to the template of the page
 }
 
-// html answers with the page of the template that is named, filled by what build
-// gives.
+// html answers with the named template, executed with the page that build returns.
 func (s *Catalogue) html(w http.ResponseWriter, r *http.Request, template string, build func(answer.Book) (page, error)) error {
 	return s.htmlAs(w, r, s.pageForm(), template, build)
 }
@@ -39,7 +38,7 @@ func (s *Catalogue) htmlAs(w http.ResponseWriter, r *http.Request, as answer.For
 	})
 }
 
-// Reference shows a repository, or a manifest in it.
+// Reference serves the page of a repository, or of a manifest in it.
 func (s *Catalogue) Reference(w http.ResponseWriter, r *http.Request) error {
 	text, slash := cutSlash(r.PathValue("reference"))
 	ref, err := indexer.ParseReference(text)

@@ -8,8 +8,8 @@ import (
 	"github.com/portbook/portbook/indexer/web/answer"
 )
 
-// Repositories is the list of all at the address that other catalogues have it
-// at.
+// Repositories redirects to the list of all repositories from the address that other
+// catalogues use for it.
 func Repositories(w http.ResponseWriter, r *http.Request) error {
 	v := url.Values{"sort": {string(query.SortName)}}
 	for name, values := range r.URL.Query() {
@@ -19,8 +19,8 @@ func Repositories(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// WithoutSlash sends who writes a slash at the end of a page's address to the
-// page, and tells all others that nothing is there.
+// WithoutSlash redirects the address of a page with a slash at the end to the page, and
+// returns an error for all other addresses.
 func WithoutSlash(mux *http.ServeMux) func(http.ResponseWriter, *http.Request) error {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		path, slash := cutSlash(r.URL.Path)
@@ -36,7 +36,7 @@ func WithoutSlash(mux *http.ServeMux) func(http.ResponseWriter, *http.Request) e
 	}
 }
 
-// cutSlash takes slashes off the end of a path of something.
+// cutSlash removes slashes from the end of a path other than "/".
 func cutSlash(path string) (string, bool) {
 	end := len(path)
 	for end > 1 && path[end-1] == '/' {
@@ -45,7 +45,7 @@ func cutSlash(path string) (string, bool) {
 	return path[:end], end > 0 && end < len(path)
 }
 
-// redirectTo sends to another path of ours with the same query.
+// redirectTo redirects to another of our paths with the same query.
 func redirectTo(w http.ResponseWriter, r *http.Request, path string) {
 	http.Redirect(w, r, (&url.URL{Path: path, RawQuery: r.URL.RawQuery}).String(), http.StatusMovedPermanently)
 }

@@ -15,9 +15,9 @@ import (
 	"github.com/portbook/portbook/indexer/web/answer"
 )
 
-// maxSorted is up to how many tags are all read, to be sorted as versions and
-// filtered: 1,000, some 10 ms. A repository of more shows them in bytewise order,
-// in which the database has them.
+// maxSorted is the most tags that are all read, to sort them as versions and to filter
+// them: 1,000, some 10 ms. A repository with more shows them in bytewise order, the
+// order of the database.
 const maxSorted = 1000
 
 type repositoryView struct {
@@ -32,24 +32,24 @@ type repositoryView struct {
 	Chart        *chart
 	TagList      []tagView
 	Names        []string // of the tags that can be compared
-	From         string   // the one that the first of them is compared with, if nobody chooses
-	Platforms    []string // that can be asked for
+	From         string   // default tag to compare the first of Names with
+	Platforms    []string // that can be selected
 	Filter       tagFilter
-	Bytewise     bool // too many tags to sort or filter them all
-	Matched      int  // tags that the filter leaves; -1 if it is not known
+	Bytewise     bool // too many tags to sort and filter all of them
+	Matched      int  // tags that match the filter; -1 if not known
 	Back, More   string
-	Kept         int  // tags on which older tools keep what belongs to images; 0 if not all are read
-	HasTags, Any bool // whether there are tags at all, and whether the filter leaves some
+	Kept         int  // tags in which older tools store signatures and the like; 0 if not all tags are read
+	HasTags, Any bool // whether there are tags at all, and whether any match the filter
 }
 
-// A tagView is a tag in a list, with others that show the same.
+// A tagView is a tag in a list, with other tags of the same digest.
 type tagView struct {
 	indexer.Tag
 	Same   []string
 	Badges []badge
 }
 
-// A tagFilter is what the address of a repository asks of its tags.
+// A tagFilter is the filter of tags in the address of a repository page.
 type tagFilter struct{ Tag, Platform, After string }
 
 func tagFilterOf(r *http.Request) (tagFilter, error) {
@@ -66,7 +66,7 @@ func tagFilterOf(r *http.Request) (tagFilter, error) {
 	return f, nil
 }
 
-// holds reports whether a tag is one that f asks for.
+// holds reports whether a tag matches f.
 func (f tagFilter) holds(t indexer.Tag) bool {
 	if !strings.Contains(strings.ToLower(t.Name), strings.ToLower(f.Tag)) {
 		return false
@@ -74,7 +74,7 @@ func (f tagFilter) holds(t indexer.Tag) bool {
 	return f.Platform == "" || slices.ContainsFunc(t.Platforms, func(p indexer.Platform) bool { return p.String() == f.Platform })
 }
 
-// address gives that of the page behind a tag.
+// address returns the address of the page that starts after the tag after.
 func (f tagFilter) address(repository, after string) string {
 	v := url.Values{}
 	for name, value := range map[string]string{"tag": f.Tag, "platform": f.Platform, "after": after} {
@@ -125,7 +125,7 @@ func (s *Catalogue) repositoryView(r *http.Request, b answer.Book, name string, 
 	return v, s.lead(r, b, &v)
 }
 
-// readTags reads the tags of a page.
+// readTags reads the tags of the page.
 func (v *repositoryView) readTags(r *http.Request, b answer.Book) error {
 	if v.HasTags = v.Tags > 0; v.Tags > maxSorted {
 		v.Bytewise = true
@@ -152,11 +152,11 @@ func (v *repositoryView) readTags(r *http.Request, b answer.Book) error {
 	return nil
 }
 
-// readBytewise reads a page of more tags than can be sorted. Of a filter, what a
-// tag begins with is served by the order.
+// readBytewise reads a page of tags if there are too many to sort. Only a filter for a
+// prefix of the tag is supported: it uses the order of the database.
 func (v *repositoryView) readBytewise(r *http.Request, b answer.Book) error {
 	if v.Filter.Platform = ""; v.Filter.Tag != "" && !indexer.IsTag(v.Filter.Tag) {
-		return nil // none begins so
+		return nil // no tag begins with it
 	}
 	list, err := b.Tags(r.Context(), v.Name, max(v.Filter.After, before(v.Filter.Tag)), pageSize+1)
 	if err != nil {
@@ -167,8 +167,8 @@ func (v *repositoryView) readBytewise(r *http.Request, b answer.Book) error {
 	return nil
 }
 
-// before gives a text behind which, in bytewise order, come first the tags that
-// begin with prefix: '~' is above every character of a tag.
+// before returns a text after which, in bytewise order, the tags that begin with prefix
+// come first: '~' is greater than every character of a tag.
 func before(prefix string) string {
 	if prefix == "" {
 		return ""
@@ -177,8 +177,7 @@ func before(prefix string) string {
 	return prefix[:last] + string(prefix[last]-1) + "~"
 }
 
-// turn takes a page off a list. all is where others that show the same are
-// looked for.
+// turn takes one page from list. Tags of the same digest are looked for in all.
 func (v *repositoryView) turn(list, all []indexer.Tag) {
 	if v.Filter.After != "" {
 		v.Back = v.Filter.address(v.Name, "")
@@ -211,7 +210,7 @@ func (v *repositoryView) turn(list, all []indexer.Tag) {
 	}
 }
 
-// platformsOf are those of all tags, sorted.
+// platformsOf returns the platforms of all tags, sorted.
 func platformsOf(tags []indexer.Tag) (list []string) {
 	for _, t := range tags {
 		for _, p := range t.Platforms {
@@ -224,7 +223,7 @@ func platformsOf(tags []indexer.Tag) (list []string) {
 	return list
 }
 
-// lead adds what the leading tag tells: how to pull it, and where it comes from.
+// lead adds what is read from the leading tag: pull commands and origin.
 func (s *Catalogue) lead(r *http.Request, b answer.Book, v *repositoryView) error {
 	if v.Leading == "" {
 		return nil
@@ -232,7 +231,7 @@ func (s *Catalogue) lead(r *http.Request, b answer.Book, v *repositoryView) erro
 	ref := indexer.Reference{Repository: v.Name, Tag: v.Leading}
 	m, err := b.Manifest(r.Context(), ref)
 	if errors.Is(err, indexer.ErrNotFound) {
-		return nil // a tag can show what the book does not hold
+		return nil // a tag can refer to a manifest that is not in the database
 	}
 	if err != nil {
 		return err
@@ -244,8 +243,8 @@ func (s *Catalogue) lead(r *http.Request, b answer.Book, v *repositoryView) erro
 	return err
 }
 
-// firstImage gives the first image of an index that the book holds; m itself
-// if it is no index, or has none.
+// firstImage returns the first image of an index that is in the database, or m itself
+// if it is not an index or has none.
 func firstImage(r *http.Request, b answer.Book, m indexer.Manifest) (indexer.Manifest, error) {
 	for _, e := range answer.First(m.Entries) {
 		if e.Present && !e.Platform.IsUnknown() {

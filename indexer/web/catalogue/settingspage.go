@@ -10,13 +10,13 @@ import (
 	"github.com/portbook/portbook/indexer/web/answer"
 )
 
-// A settingView is a setting, as doc/configuration.md names it, or what else tells
-// programs apart.
+// A settingView is a setting, named as in doc/configuration.md, or another property of
+// the program.
 type settingView struct{ Name, Value, Meaning string }
 
-// Settings tells of the configuration what anybody may know, one by one: what
-// is added to it later is not told by accident. Addresses on which we listen,
-// where registry and database are, and all users stay out.
+// Settings serves the settings that anybody may know. They are listed one by one, so
+// that a new setting is not published by accident. Listen addresses, the locations of
+// registry and database, and all users are left out.
 func (s *Catalogue) Settings(w http.ResponseWriter, r *http.Request) error {
 	var body bytes.Buffer
 	if err := s.render(&body, "settings", page{Title: "Settings", Main: s.settings()}); err != nil {
@@ -54,7 +54,7 @@ func (s *Catalogue) role() string {
 	return "reader"
 }
 
-// publicAddress is what commands on pages say anyway.
+// publicAddress returns the address that commands on pages also contain.
 func (s *Catalogue) publicAddress() string {
 	if u, err := url.Parse(s.config.PublicURL); err == nil && u.Host != "" {
 		return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()

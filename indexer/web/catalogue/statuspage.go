@@ -13,58 +13,58 @@ import (
 )
 
 const (
-	// longWait is how long the oldest task may wait before the page calls it
-	// trouble: 2 minutes. A push is read within a second; what a scan of a large
-	// registry finds may wait for longer, and then the page says so too.
+	// longWait is how long the oldest task may wait before the page reports trouble: 2
+	// minutes. A push is read within a second. Tasks of a scan of a large registry may
+	// wait longer, and then the page reports that too.
 	longWait = 2 * time.Minute
-	// longLead is how long a scan may wait for somebody to begin it: 30 s. Another
+	// longLead is how long a scan may wait for a leader to start it: 30 s. Another
 	// indexer takes over within seconds of the leader's death.
 	longLead = 30 * time.Second
 )
 
-// A statusView is what an operator should know, what is wrong first.
+// A statusView is what an operator should know, problems first.
 type statusView struct {
 	indexer.Status
 	indexer.Overview
 	Next     nextScan
 	Oldest   string // how long the oldest task has waited
 	Troubles []trouble
-	Scans    []scanView // the running one, the waiting one, the last whole one
+	Scans    []scanView // the running, the waiting and the last complete one
 	Failed   []failureView
-	Cut      bool // whether more failed than are listed
+	Cut      bool // whether there are more failures than are listed
 	Jobs     []jobView
-	Works    bool // whether this process may lead, so that it has jobs
+	Works    bool // whether this process can become leader, so that it has jobs
 	Program  string
 	Revision string
 }
 
-// A jobView is a job of this process. Another process may lead, and its jobs are not
-// known here.
+// A jobView is a job of this process. If another process is the leader, its jobs are
+// not known here.
 type jobView struct {
 	indexer.Job
 	Took string // duration of the last run that ended
 }
 
-// A trouble is something that is wrong, and what helps.
+// A trouble is a problem and what to do about it.
 type trouble struct{ What, Help string }
 
 type scanView struct {
 	*indexer.Scan
 	What string
-	Took string // so far, if it runs
-	Runs bool   // whether it does, and the registry has named something
-	Part int    // how many hundredths of that are done
+	Took string // so far, if it is running
+	Runs bool   // whether it is running and the registry has listed something
+	Part int    // percentage of that which is done
 }
 
 type failureView struct {
 	indexer.TaskFailure
-	Address string // of the page, if it can have one
-	Name    string // as commands write it, but with a short digest
+	Address string // of its page, "" if it has none
+	Name    string // as in commands, but with a short digest
 }
 
-// Status is the one page that no version of the catalogue stands for: tasks
-// come and go while nothing changes that a reader sees elsewhere. So it has no
-// ETag and is not stored, and may say how long ago something was.
+// Status serves the one page that does not depend on the version of the catalogue:
+// tasks come and go without a new version. So it has no ETag, is not stored in caches,
+// and may say how long ago something happened.
 func (s *Catalogue) Status(w http.ResponseWriter, r *http.Request) error {
 	var status indexer.Status
 	var overview indexer.Overview
@@ -121,15 +121,15 @@ func viewJobs(jobs []indexer.Job) (views []jobView) {
 	return views
 }
 
-// A nextScan is when the next scan begins, as far as that is known.
+// A nextScan is when the next scan starts, as far as that is known.
 type nextScan struct {
-	At    time.Time // zero: Text alone says it
+	At    time.Time // zero: only Text applies
 	Text  string
-	Never bool // unless somebody asks for one
+	Never bool // unless somebody requests one
 }
 
-// nextScan says when the next scan begins. A reader is told by no configuration
-// how long who scans waits; it goes by the last scan that began by itself.
+// nextScan says when the next scan starts. A reader does not have the interval in its
+// configuration, so it uses the one recorded by the last periodic scan.
 func (s *Catalogue) nextScan(status indexer.Status, overview indexer.Overview, now time.Time) nextScan {
 	every := overview.ScansEvery
 	if s.config.Writes {
@@ -166,7 +166,7 @@ func viewScan(what string, scan *indexer.Scan, now time.Time) scanView {
 	return v
 }
 
-// span gives a time span for people, in its two greatest units.
+// span formats a duration in its two largest units.
 func span(d time.Duration) string {
 	pair := func(whole, part time.Duration, units string) string {
 		return fmt.Sprintf(units, d/whole, d%whole/part)
@@ -191,7 +191,7 @@ func viewFailure(f indexer.TaskFailure) failureView {
 	return failureView{f, addressOf(f.Repository + "@" + f.Reference), f.Repository + "@" + answer.Short(digest.Digest(f.Reference))}
 }
 
-// addressOf gives the page of a reference, "" if it can have none.
+// addressOf returns the page of a reference, "" if it can have none.
 func addressOf(reference string) string {
 	if _, err := indexer.ParseReference(reference); err != nil {
 		return ""
@@ -199,7 +199,7 @@ func addressOf(reference string) string {
 	return "/r/" + reference
 }
 
-// troublesOf tells what is wrong, the worst first, and what helps.
+// troublesOf returns what is wrong and what to do about it, the worst first.
 func troublesOf(s indexer.Status, now time.Time) (list []trouble) {
 	add := func(is bool, what, help string) {
 		if is {
@@ -213,7 +213,7 @@ func troublesOf(s indexer.Status, now time.Time) (list []trouble) {
 	if x := s.Waiting; x != nil && s.Running == nil {
 		waits := now.Sub(x.AskedAt)
 		if x.Reason == "instance" {
-			waits -= time.Minute // it may be made to wait: postgres.instancePause
+			waits -= time.Minute // it may have to wait: postgres.instancePause
 		}
 		add(waits > longLead, fmt.Sprintf("Nobody leads: a scan was asked for %s ago and nobody begins it.", span(waits)),
 			"Scans, and new partitions of the database, need one indexer that writes. See whether one runs, and its log.")
@@ -231,7 +231,7 @@ func troublesOf(s indexer.Status, now time.Time) (list []trouble) {
 	return list
 }
 
-// plural gives a number and what there are so many of.
+// plural returns a number and its noun.
 func plural(n int, one, many string) string {
 	if n == 1 {
 		return "1 " + one

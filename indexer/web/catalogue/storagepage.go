@@ -11,32 +11,32 @@ import (
 )
 
 const (
-	// storageList is how many namespaces, and how many repositories of each kind,
-	// the page of storage lists: 20. Whoever needs all of them asks the API.
+	// storageList is how many namespaces, and how many repositories of each kind, the
+	// storage page lists: 20. The API lists all of them.
 	storageList = 20
-	// noNamespace stands in addresses for the namespace of names without a slash.
-	// No namespace has that name.
+	// noNamespace is used in addresses for repositories whose names have no slash. No
+	// namespace has that name.
 	noNamespace = "/"
 )
 
-// A storageView is what everything takes, or what one namespace's repositories do.
+// A storageView is the storage of all repositories, or of those of one namespace.
 type storageView struct {
 	indexer.Storage
 	Whole            bar
 	InNamespace      bool
-	In               indexer.NamespaceStorage // the one whose repositories are listed
+	In               indexer.NamespaceStorage // the namespace whose repositories are listed
 	Namespaces       []namespaceView
 	Largest          []repositoryStorageView
-	From, To         int  // which of them, in order of size, from 1
-	Short            bool // whether there are more than pages go to
+	From, To         int  // positions of the listed repositories by size, from 1
+	Short            bool // whether there are more than the pages can show
 	Back, More       string
 	Oldest, Untagged []indexer.RepositoryStorage
 }
 
-// Shared is what several repositories use.
+// Shared returns the bytes that several repositories share.
 func (v storageView) Shared() int64 { return max(v.Size-v.Own, 0) }
 
-// Used is what one repository alone uses, but for what is untagged.
+// Used returns the bytes that only one repository uses, without untagged content.
 func (v storageView) Used() int64 { return max(v.Own-v.UntaggedSize, 0) }
 
 type namespaceView struct {
@@ -50,14 +50,14 @@ type repositoryStorageView struct {
 	Bar bar
 }
 
-// A bar is drawn in parts, one after the other.
+// A bar is a stacked bar; its parts are drawn from left to right.
 type bar []barPart
 
-// A barPart is in hundredths of the width of the drawing.
+// A barPart has its position and width in percent, with two decimals.
 type barPart struct{ Class, X, Width string }
 
-// barOf draws numbers, of which the whole width is most. Classes are of the parts
-// in order.
+// barOf returns a bar in which most is the full width. classes holds one CSS class for
+// each of parts, separated by spaces.
 func barOf(most int64, classes string, parts ...int64) bar {
 	var b bar
 	x := 0.0
@@ -74,7 +74,7 @@ func barOf(most int64, classes string, parts ...int64) bar {
 
 func hundredths(f float64) string { return strconv.FormatFloat(f, 'f', 2, 64) }
 
-// Storage shows how many bytes repositories take.
+// Storage serves the page of bytes that repositories use.
 func (s *Catalogue) Storage(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
 	asked := q.Get("namespace")

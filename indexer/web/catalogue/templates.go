@@ -19,14 +19,14 @@ import (
 	"github.com/portbook/portbook/indexer/web/answer"
 )
 
-// shared are the files of templates that all pages may use: the layout, parts of
-// pages, icons.
+// shared are the template files that all pages may use: the layout, parts of pages,
+// icons.
 var shared = []string{"layout.html", "parts.html", "icons.html"}
 
-// parsePages reads the template of every page: the layout, and in its place
-// "main" as the file of the page defines it.
+// parsePages parses the templates of all pages: each is the layout with "main" as the
+// file of the page defines it.
 //
-// They are parsed once for all servers of a program, which tests have many of.
+// They are parsed once for all Catalogues of a program, since tests make many.
 var parsePages = sync.OnceValue(func() map[string]*template.Template {
 	assets := readAssets()
 	base := template.New("layout.html").Funcs(template.FuncMap{
@@ -68,9 +68,8 @@ type spot struct {
 	Digest     digest.Digest
 }
 
-// render writes a page. All that strangers wrote into it is escaped by
-// html/template and, as one pass over the whole, made harmless: so no template
-// can forget to.
+// render writes a page. html/template escapes the text of strangers, and
+// answer.Harmless then processes the whole page, so that no template can forget it.
 func (s *Catalogue) render(out io.Writer, name string, p page) error {
 	var b bytes.Buffer
 	if err := s.pages[name].Execute(&b, p); err != nil {
@@ -80,7 +79,7 @@ func (s *Catalogue) render(out io.Writer, name string, p page) error {
 	return err
 }
 
-// must gives v of what was built into the program, which cannot fail.
+// must returns v. Its callers read what is built into the program, which cannot fail.
 func must[T any](v T, errs ...error) T {
 	for _, err := range errs {
 		if err != nil {
@@ -90,7 +89,7 @@ func must[T any](v T, errs ...error) T {
 	return v
 }
 
-// size gives bytes in binary units, three digits at least.
+// size formats bytes in binary units, with at least three digits.
 func size(n int64) string {
 	if n < 1024 {
 		return strconv.FormatInt(n, 10) + " B"
@@ -110,7 +109,7 @@ func size(n int64) string {
 	return strconv.FormatFloat(f, 'f', decimals, 64) + " " + unit
 }
 
-// grouped gives n with its thousands apart.
+// grouped formats n with commas between thousands.
 func grouped(n int64) string {
 	s := strconv.FormatInt(n, 10)
 	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
@@ -119,11 +118,11 @@ func grouped(n int64) string {
 	return s
 }
 
-// date gives a time for people, always in UTC: a page is the same for all. A
-// time is never told as "3 days ago", which would be wrong in a cache.
+// date formats a time in UTC, because a page is the same for all readers. A relative
+// time such as "3 days ago" would be wrong in a cached page.
 func date(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
 
-// headline gives the title of a repository, "" if it says no more than the name.
+// headline returns the title of a repository, "" if it only repeats the name.
 func headline(r indexer.Repository) string {
 	if slices.Equal(query.Words(r.Title), query.Words(path.Base(r.Name))) || slices.Equal(query.Words(r.Title), query.Words(r.Name)) {
 		return ""
@@ -131,7 +130,7 @@ func headline(r indexer.Repository) string {
 	return r.Title
 }
 
-// platforms gives those that something runs on, as one line.
+// platforms returns at most 20 platforms on one line.
 func platforms(list []indexer.Platform) string {
 	var names []string
 	for _, p := range list[:min(len(list), 20)] {
@@ -142,7 +141,7 @@ func platforms(list []indexer.Platform) string {
 	return strings.Join(names, ", ")
 }
 
-// httpURL gives s if it is an address that a browser may be sent to, else "".
+// httpURL returns s if it is an HTTP address that is safe to link to, else "".
 func httpURL(s string) string {
 	u, err := url.Parse(s)
 	if err != nil || u.Host == "" || u.User != nil || u.Scheme != "http" && u.Scheme != "https" {
