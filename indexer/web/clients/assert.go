@@ -16,16 +16,16 @@ import (
 )
 
 const (
-	// maxAssertion is the most bytes of a request to /assert: 1 MiB. It is a
-	// helper of tests; a page of labels to compare is far less.
+	// maxAssertion is the most bytes of a request to /assert: 1 MiB. Tests use it; a
+	// page of labels to compare is far smaller.
 	maxAssertion = 1 << 20
 	// maxAssertTimeout is the longest that /assert waits: 60 s.
 	maxAssertTimeout = 60 * time.Second
 )
 
-// An assertRequest asks whether the index holds something.
+// An assertRequest checks what the index holds.
 type assertRequest struct {
-	Query      map[string]oneOrMore // parameters as of /index/static
+	Query      map[string]oneOrMore // parameters of /index/static
 	Assertions []assertion
 }
 
@@ -39,7 +39,7 @@ type assertReply struct {
 	Results  []flatpakRepository
 	Failures []assertion
 
-	version indexer.Version // of the state that it is about
+	version indexer.Version // of the catalogue when Results were read
 }
 
 // oneOrMore is a string or a list of strings.
@@ -54,10 +54,10 @@ func (o *oneOrMore) UnmarshalJSON(b []byte) error {
 	return json.Unmarshal(b, (*[]string)(o))
 }
 
-// Assert answers 200 as soon as every assertion holds of the results of the
-// query, and 400 if that does not happen within ?timeout seconds. Either way
-// the body has what was found last, and which assertions it fails, and the
-// header the version of the catalogue in which that was so.
+// Assert answers 200 as soon as every assertion holds for the results of the query, and
+// 400 if that does not happen within ?timeout seconds. In both cases the body has the
+// last results and the assertions that fail, and the header has their version of the
+// catalogue.
 func (s *Clients) Assert(w http.ResponseWriter, r *http.Request) error {
 	if !s.config.Assertions {
 		return answer.ErrNothingHere
@@ -78,7 +78,7 @@ func (s *Clients) Assert(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set(answer.VersionField, reply.version.String())
 	code := http.StatusOK
 	if !reply.Success {
-		// Not a bad request, but it fails the curl --fail of a test.
+		// Not a bad request, but curl --fail in a test must fail.
 		code = http.StatusBadRequest
 	}
 	return answer.WriteJSON(w, code, reply)
@@ -96,8 +96,8 @@ func assertTimeout(r *http.Request) (time.Duration, error) {
 	return time.Duration(min(seconds, uint64(maxAssertTimeout/time.Second))) * time.Second, nil
 }
 
-// readAssertions is strict where /index is not: what a test asks for in vain
-// must not pass.
+// readAssertions is strict where /index is not: a mistake in a test must not make it
+// pass.
 func readAssertions(body io.Reader) (query.Images, []assertion, error) {
 	var req assertRequest
 	d := json.NewDecoder(body)
@@ -127,9 +127,9 @@ func readAssertions(body io.Reader) (query.Images, []assertion, error) {
 	return q, req.Assertions, err
 }
 
-// waitFor looks at the results of q in each new version of the catalogue until the
-// assertions hold or it is end. Between two looks it holds no connection; each has
-// the budget of a request.
+// waitFor checks the results of q in each new version of the catalogue until the
+// assertions hold or end is reached. Between two checks it holds no database
+// connection; each check has the time budget of a request.
 func (s *Clients) waitFor(r *http.Request, q query.Images, assertions []assertion, end time.Time) (assertReply, error) {
 	leave, ok := s.answerer.Waiters.Take(r)
 	if !ok {
@@ -142,13 +142,13 @@ func (s *Clients) waitFor(r *http.Request, q query.Images, assertions []assertio
 	var known indexer.Version
 	var reply assertReply
 	for {
-		// The look after the end tells what was so then.
+		// One more check after the end reports the final state.
 		err := s.check(r, q, assertions, &reply)
 		if err != nil || reply.Success || ctx.Err() != nil {
 			return reply, err
 		}
-		// The first version that is told may be the one that was looked at, or one
-		// before; then the same is found once more.
+		// The first version may be the one that was checked or the one before; then the
+		// check is repeated and finds the same.
 		for {
 			if known, err = s.answerer.Versions.Next(ctx, known); err != nil || known != reply.version {
 				break
@@ -157,7 +157,8 @@ func (s *Clients) waitFor(r *http.Request, q query.Images, assertions []assertio
 	}
 }
 
-// check checks assertions on the state of now, unless the reply is of that state.
+// check checks assertions on the current version, unless reply has that version
+// already.
 func (s *Clients) check(r *http.Request, q query.Images, assertions []assertion, reply *assertReply) error {
 	ctx, cancel := context.WithTimeout(r.Context(), answer.Budget)
 	defer cancel()
@@ -190,7 +191,7 @@ func replyTo(results []flatpakRepository, assertions []assertion) assertReply {
 	return reply
 }
 
-// generic gives v as encoding/json reads it into an any.
+// generic converts v to what encoding/json reads into an any.
 func generic(v any) (g any) {
 	b, err := json.Marshal(v)
 	if err == nil {
@@ -202,8 +203,8 @@ func generic(v any) (g any) {
 	return g
 }
 
-// contains reports whether have holds want: of an object every key, of a list
-// every element in some element, of anything else the same value.
+// contains reports whether have contains want: every key of an object, every element of
+// a list in some element, and any other value if it is equal.
 func contains(have, want any) bool {
 	switch want := want.(type) {
 	case map[string]any:
@@ -241,7 +242,7 @@ func containsElement(list []any, want any) bool {
 	return false
 }
 
-// equal compares a scalar with whatever have is; == panics on lists.
+// equal compares a scalar with have, which may be any value; == panics on lists.
 func equal(have, want any) bool {
 	switch have.(type) {
 	case map[string]any, []any:

@@ -1,5 +1,5 @@
-// Package clients answers the clients of other protocols: docker search, package
-// search, flatpak, the referrers of OCI, and /assert for integration tests.
+// Package clients serves the clients of other protocols: docker search, package search,
+// flatpak, OCI referrers, and /assert for integration tests.
 package clients
 
 import (
@@ -9,31 +9,31 @@ import (
 	"github.com/portbook/portbook/indexer/web/answer"
 )
 
-// A Config says what clients are answered, besides the book.
+// A Config configures the answers to clients.
 type Config struct {
 	Answerer *answer.Answerer
-	// PublicURL is where clients reach the registry: an absolute URL, or "/"
-	// for the host that answered. It is the Registry field of flatpak's index.
+	// PublicURL is where clients reach the registry: an absolute URL, or "/" for the
+	// host that answered the request. It is the Registry field of flatpak's index.
 	PublicURL string
-	// MaxAge is how long a cache may serve an answer without asking again.
+	// MaxAge is how long a cache may serve an answer without revalidation.
 	MaxAge time.Duration
-	// FlatpakOwners say from where flatpaks are served that stand in more than one
-	// repository; for others the first seen counts.
+	// FlatpakOwners names the repositories that may serve a flatpak found in more than
+	// one; for other flatpaks the first seen counts.
 	FlatpakOwners []indexer.FlatpakOwner
-	// Assertions says whether there is /assert.
+	// Assertions reports whether /assert is served.
 	Assertions bool
 }
 
-// A Clients answers the clients of other protocols.
+// A Clients serves the clients of other protocols.
 type Clients struct {
 	config   Config
 	answerer *answer.Answerer
-	indexes  answer.Documents // flatpak's
-	making   *answer.Turns    // to make one
+	indexes  answer.Documents // of flatpak
+	making   *answer.Turns    // limits the indexes made at the same time
 	owners   flatpakOwners
 }
 
-// New returns the answers that c describes.
+// New returns the Clients configured by c.
 func New(c Config) *Clients {
 	return &Clients{
 		config: c, answerer: c.Answerer, making: answer.TurnsOf(maxMaking, maxMakingEach), owners: ownersOf(c.FlatpakOwners),

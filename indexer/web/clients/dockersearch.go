@@ -12,15 +12,15 @@ import (
 	"github.com/portbook/portbook/indexer/web/answer"
 )
 
-// Ping answers what docker asks before it searches.
+// Ping answers the request that docker sends before it searches.
 //
-// Any answer is enough for it; only the header matters. "false" says that this
-// is no standalone registry of the first protocol, whose every request carried
-// Basic credentials: without it docker sends "Authorization: Basic Og==", an
-// empty name and password, with a search over https by somebody who has not
-// logged in (docker 20.10 to 28.5), and a shared cache must not store the
-// answer to that (RFC 9111, 3.5). Somebody who has logged in still sends the
-// credentials with the search; we do not read them.
+// Docker accepts any answer; only the header matters. "false" says that this is not a
+// standalone registry of the first protocol, where every request carried Basic
+// credentials. Without the header, docker 20.10 to 28.5 sends "Authorization: Basic
+// Og==", an empty name and password, with a search over https by a user who has not
+// logged in, and a shared cache must not store the answer to that (RFC 9111, 3.5). For
+// a user who has logged in, docker still sends the credentials with the search; we do
+// not read them.
 func (s *Clients) Ping(w http.ResponseWriter, _ *http.Request) error {
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
@@ -29,23 +29,23 @@ func (s *Clients) Ping(w http.ResponseWriter, _ *http.Request) error {
 	return answer.Write(w, []byte("true"))
 }
 
-// dockerSearchAnswer is the answer of GET /v1/search, as the Docker Registry
-// API has it since version 1.4.
+// dockerSearchAnswer is the answer of GET /v1/search, as in the Docker Registry API
+// since version 1.4.
 type dockerSearchAnswer struct {
 	Query      string               `json:"query"`
-	NumResults int                  `json:"num_results"` // of all pages
-	NumPages   int                  `json:"num_pages"`   // that can be asked for
+	NumResults int                  `json:"num_results"` // on all pages
+	NumPages   int                  `json:"num_pages"`   // that can be requested
 	Page       int                  `json:"page"`        // from 1
 	PageSize   int                  `json:"page_size"`
 	Results    []dockerSearchResult `json:"results"` // never null
-	// Asked is what was asked for, if that finds nothing and Query is one like it that
-	// finds something. The rest is of Query.
+	// Asked is the original query if it finds nothing; Query is then a similar query
+	// that finds something, and the other fields are about Query.
 	Asked string `json:"asked,omitempty"`
 }
 
-// A dockerSearchResult has a bare repository name: podman puts the host before
-// it, and would have it twice. StarCount must be a JSON integer, or docker and
-// podman refuse the whole answer.
+// A dockerSearchResult has the repository name without a host: podman adds the host and
+// would show it twice. StarCount must be a JSON integer, or docker and podman refuse
+// the whole answer.
 type dockerSearchResult struct {
 	Name        string `json:"name"`
 	Description string `json:"description"`
@@ -55,16 +55,16 @@ type dockerSearchResult struct {
 	IsTrusted   bool   `json:"is_trusted"`
 }
 
-// What stands before the descriptions of results that were not asked for as such, since
-// docker and podman show nothing else of an answer. They show 45 characters of it.
+// Notes before the descriptions of results for another query than the user's. docker
+// and podman show nothing else of an answer, and 45 characters of a description.
 const (
 	saysNear  = "Did you mean %.20s? "
 	saysWords = "(Read as words.) "
 )
 
-// dockerSearch answers docker search and podman search. It refuses nothing but at=:
-// to podman any refusal means to list the catalogue instead, and to say nothing.
-// Where a query finds nothing, what a query like it finds is sent, and says so.
+// dockerSearch serves docker search and podman search. It returns an error only for
+// at=: after any error podman silently lists the catalogue instead. If a query finds
+// nothing, the results of a similar query are sent, with a note.
 func (s *Clients) dockerSearch(w http.ResponseWriter, r *http.Request) error {
 	q, page, note := dockerQuery(r)
 	as := answer.Form{ContentType: "application/json", MaxAge: s.config.MaxAge}.Of(q)
@@ -91,7 +91,7 @@ func (s *Clients) dockerSearch(w http.ResponseWriter, r *http.Request) error {
 	})
 }
 
-// nearAnswer answers with what a query like q finds, nil if there is none.
+// nearAnswer returns the results of a query similar to q, nil if there are none.
 func (s *Clients) nearAnswer(r *http.Request, b answer.Book, q query.Query, page int) (*dockerSearchAnswer, error) {
 	text, err := b.Near(r.Context(), q)
 	if err != nil || text == "" {
@@ -99,7 +99,7 @@ func (s *Clients) nearAnswer(r *http.Request, b answer.Book, q query.Query, page
 	}
 	near, err := query.Parse(text, time.Now())
 	if err != nil {
-		return nil, nil // ours, and no query: nothing is near
+		return nil, nil // we made it, but it does not parse: there is no similar query
 	}
 	near = near.Page(q.Limit, q.Offset)
 	found, err := b.Search(r.Context(), near)
@@ -111,11 +111,11 @@ func (s *Clients) nearAnswer(r *http.Request, b answer.Book, q query.Query, page
 	return &a, nil
 }
 
-// dockerQuery reads q, n and page, and returns what must be said of how q was read. An
-// n that is absent, no number, or less than 1 is the default: the Docker Registry API
-// has it from 1 to 100, docker takes a limit of 0 for the default, and 1 result for
-// somebody who asked for none, or for all, would be untrue. One that is too large is
-// brought to the most: podman sends any n that its user types.
+// dockerQuery reads q, n and page, and returns a note if q was read as words. If n is
+// absent, not a number, or less than 1, the default is used: the Docker Registry API
+// allows 1 to 100, docker treats a limit of 0 as the default, and 1 result would be
+// wrong for a user who asked for none or for all. A larger n is reduced to the maximum:
+// podman sends any n that its user types.
 func dockerQuery(r *http.Request) (q query.Query, page int, note string) {
 	v := r.URL.Query()
 	n := min(answer.Number(v.Get("n"), answer.DefaultPage), query.MaxPage)
@@ -130,14 +130,14 @@ func dockerQuery(r *http.Request) (q query.Query, page int, note string) {
 	return q.Page(n, (page-1)*n), page, note
 }
 
-// dockerAnswer returns a page of what q finds, with a note before each description.
+// dockerAnswer returns a page of results of q, with note before each description.
 func dockerAnswer(q query.Query, page int, found indexer.Results, note string) dockerSearchAnswer {
-	// We cut to n ourselves: docker prints as many as it is sent.
+	// We cut the list to n: docker prints all results it receives.
 	items := found.Items[:min(len(found.Items), q.Limit)]
 	a := dockerSearchAnswer{
 		Query:      q.Text,
 		NumResults: found.Total,
-		// A client that asks for every page must come to an end.
+		// Bounded, so that a client that requests every page comes to an end.
 		NumPages: min((found.Total+q.Limit-1)/q.Limit, answer.LastPage(q.Limit)),
 		Page:     page,
 		PageSize: q.Limit,

@@ -21,22 +21,21 @@ import (
 )
 
 const (
-	// maxParameters is the most values in one query of images: 100. Each makes
-	// a condition or part of one for the database; flatpak sends 4.
+	// maxParameters is the most values in one query of images: 100. Each adds a
+	// condition, or a part of one, to the database query; flatpak sends 4.
 	maxParameters = 100
-	// maxParameter is the most bytes of a key or a value: 1,024. A tag has at
-	// most 128 and a repository name 255; a glob of many stars is slow to
-	// match in proportion to its length.
+	// maxParameter is the most bytes of a key or a value: 1,024. A tag has at most 128
+	// and a repository name 255; the time to match a glob with many stars grows with
+	// its length.
 	maxParameter = 1024
-	// maxForm is the most bytes of a posted form: 256 KiB, room for
-	// maxParameters of the longest, percent-encoded where that is likely.
+	// maxForm is the most bytes of a posted form: 256 KiB, enough for maxParameters of
+	// the longest values, percent-encoded where that is likely.
 	maxForm = 256 << 10
 )
 
-// flatpakIndex is flatpak's registry index (flatpak-oci-specs,
-// registry-index.md). What is not marked omitempty must be there and not null:
-// flatpak refuses the whole index otherwise, and up to 1.16 crashes where
-// Registry is missing.
+// flatpakIndex is flatpak's registry index (flatpak-oci-specs, registry-index.md).
+// Fields without omitempty must be present and not null: otherwise flatpak refuses the
+// whole index, and up to 1.16 it crashes if Registry is missing.
 type flatpakIndex struct {
 	Registry string
 	Results  []flatpakRepository
@@ -55,7 +54,7 @@ type flatpakImage struct {
 	Architecture string
 	Annotations  map[string]string `json:",omitempty"`
 	Labels       map[string]string `json:",omitempty"`
-	Tags         *[]string         `json:",omitempty"` // never null; absent inside a list, as the spec says
+	Tags         *[]string         `json:",omitempty"` // never null; absent inside a list, as in the specification
 }
 
 type flatpakList struct {
@@ -66,23 +65,23 @@ type flatpakList struct {
 	Tags        []string
 }
 
-// leftOutField says of an index how many images are not in it because it would be
-// too large; it is not there if none is.
+// leftOutField holds how many images are missing in an index because it would be too
+// large; it is absent if none is missing.
 const leftOutField = "Portbook-Left-Out"
 
-// maxMaking is how many indexes are made at a time: 2, and for one client 1, so that
-// it never waits for its turn to read with the places of all. To make the largest
-// takes some 120 MB of memory, 50 MB for labels and the rest for the answer. Whoever
-// waits holds no connection of the database, and mostly finds made what he waits for.
+// maxMaking is how many indexes are made at the same time: 2, and 1 for one client, so
+// that a client that waits for its turn to read never holds both. The largest takes
+// some 120 MB of memory: 50 MB for labels and the rest for the answer. A request that
+// waits holds no database connection, and usually finds its index made afterwards.
 const (
 	maxMaking     = 2
 	maxMakingEach = 1
 )
 
-// errNotMade says that an index must be made, and that others are being made.
+// errNotMade says that an index must be made while others are being made.
 var errNotMade = errors.New("the index is not made yet")
 
-// Index answers /index/static and, without the leave to keep it, /index/dynamic.
+// Index serves /index/static and, with noStore, /index/dynamic.
 func (s *Clients) Index(noStore bool) func(http.ResponseWriter, *http.Request) error {
 	as := answer.Form{ContentType: "application/json", MaxAge: s.config.MaxAge, NoStore: noStore, Gzip: true}
 	return func(w http.ResponseWriter, r *http.Request) error {
@@ -114,8 +113,8 @@ func (s *Clients) Index(noStore bool) func(http.ResponseWriter, *http.Request) e
 	}
 }
 
-// answerIndex answers with the index that q selects, which make makes if it is not
-// at hand.
+// answerIndex answers with the index that q selects. It calls make if the index is not
+// cached.
 func (s *Clients) answerIndex(w http.ResponseWriter, r *http.Request, as answer.Form, q query.Images, make func(answer.Book) (*answer.Document, error)) error {
 	as.Headers = func(h http.Header) {
 		if n := as.Prepared.LeftOut; n > 0 {
@@ -137,7 +136,7 @@ func (s *Clients) indexDocument(r *http.Request, b answer.Book, q query.Images) 
 	}
 	var out bytes.Buffer
 	e := json.NewEncoder(&out)
-	e.SetEscapeHTML(false) // it is never HTML, and appstream labels are full of markup
+	e.SetEscapeHTML(false) // never HTML, and appstream labels contain much markup
 	err = e.Encode(flatpakIndex{Registry: registryField(s.config.PublicURL), Results: results})
 	return &answer.Document{Plain: out.Bytes(), LeftOut: leftOut}, err
 }
@@ -152,9 +151,9 @@ func (s *Clients) images(r *http.Request, b answer.Book, q query.Images) (result
 	return results, leftOut, err
 }
 
-// registryField is publicURL if flatpak reads it as we mean it, else "/", the
-// host that answered. It is resolved against the address of the index, so ""
-// and "." would lead to /index/v2/.
+// registryField returns publicURL if flatpak resolves it as we mean it, else "/", the
+// host that answered. Flatpak resolves it against the address of the index, so "" and
+// "." would lead to /index/v2/.
 func registryField(publicURL string) string {
 	if u, err := url.Parse(publicURL); err == nil && u.Host != "" && (u.Scheme == "http" || u.Scheme == "https") {
 		return publicURL
@@ -162,12 +161,12 @@ func registryField(publicURL string) string {
 	return "/"
 }
 
-// parametersOf reads the parameters of a query of images from the URL and, of
-// a POST, from the form in its body.
+// parametersOf reads the parameters of a query of images from the URL and, for a POST,
+// from the form in its body.
 func parametersOf(w http.ResponseWriter, r *http.Request) (url.Values, error) {
 	if r.Method == http.MethodPost && r.ContentLength != 0 {
-		// net/http passes over a body that it does not know as a form, and
-		// without its conditions everything would be found.
+		// net/http ignores a body that is not declared as a form; without its
+		// conditions the query would find everything.
 		if t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || t != "application/x-www-form-urlencoded" {
 			return nil, answer.Invalid("Content-Type", "of a query must be application/x-www-form-urlencoded")
 		}
@@ -179,14 +178,14 @@ func parametersOf(w http.ResponseWriter, r *http.Request) (url.Values, error) {
 	return r.Form, nil
 }
 
-// imageQuery reads the parameters of flatpak's index: a key is a condition, its
-// values are alternatives. Conditions are in order of key, so that the same
-// question is the same query whatever order it came in.
+// imageQuery parses the parameters of flatpak's index: a key is a condition, its values
+// are alternatives. Conditions are sorted by key, so that the order of parameters does
+// not change the query.
 //
-// Keys that are not ours are given back and, on /index, passed over: flatpak
-// filters what it gets itself, so a newer one that sends a parameter more must
-// get too much rather than nothing. But one of our names with an operator that
-// it does not have is an error, since whoever sent it counts on it.
+// Unknown keys are returned, and /index ignores them: flatpak filters the answer
+// itself, so a newer flatpak with one more parameter must get too much rather than
+// nothing. A known key with an operator that it does not have is an error, since the
+// client relies on it.
 func imageQuery(parameters url.Values) (q query.Images, unknown []string, err error) {
 	count := 0
 	for _, key := range slices.Sorted(maps.Keys(parameters)) {
@@ -213,7 +212,7 @@ func imageQuery(parameters url.Values) (q query.Images, unknown []string, err er
 	return q, unknown, nil
 }
 
-// checkParameter refuses what no database can look for.
+// checkParameter refuses a parameter that the database cannot look for.
 func checkParameter(key string, values []string) error {
 	for _, s := range append([]string{key}, values...) {
 		switch {
@@ -226,11 +225,11 @@ func checkParameter(key string, values []string) error {
 	return nil
 }
 
-// condition reads one parameter; known is false if the key is none of ours.
+// condition parses one parameter; known is false if the key is unknown.
 //
-// The name of a label or annotation may hold colons, so only an operator at
-// the very end counts. A label whose name ends in ":exists" can be asked for by
-// "label:NAME:exists:matches" with a value without stars.
+// The name of a label or annotation may contain colons, so only an operator at the end
+// counts. For a label whose name ends in ":exists", use "label:NAME:exists:matches"
+// with a value without stars.
 func condition(key string, values []string) (c query.Condition, known bool, err error) {
 	head, rest, _ := strings.Cut(key, ":")
 	c = query.Condition{Field: query.Field(head), Op: query.OpEquals, Values: values}
@@ -252,15 +251,15 @@ func condition(key string, values []string) (c query.Condition, known bool, err 
 	return c, true, nil
 }
 
-// named reads the rest of the key of a label or annotation: NAME, NAME:exists
-// or NAME:matches.
+// named parses the rest of the key of a label or annotation: NAME, NAME:exists or
+// NAME:matches.
 func named(c query.Condition, key, rest string) (query.Condition, bool, error) {
 	c.Name = rest
 	if name, ok := strings.CutSuffix(rest, ":matches"); ok {
 		c.Name, c.Op = name, query.OpMatches
 	} else if name, ok := strings.CutSuffix(rest, ":exists"); ok {
-		// The specification leaves open what another value than 1 means. To
-		// take 0 for "exists" would give the opposite of what was asked.
+		// The specification does not say what a value other than 1 means. To read 0 as
+		// "exists" would return the opposite of what was asked for.
 		if slices.ContainsFunc(c.Values, func(v string) bool { return v != "1" }) {
 			return c, true, answer.Invalid("parameter", "%q: the value must be 1", answer.Cut(key, 64))
 		}
@@ -272,8 +271,8 @@ func named(c query.Condition, key, rest string) (query.Condition, bool, error) {
 	return c, true, nil
 }
 
-// TellFlatpak never says 500: flatpak repeats a request that was answered 500
-// six times at once, and one that was answered 503 once (seen of 1.14.10).
+// TellFlatpak never sends 500: flatpak repeats a request six times at once after 500,
+// and once after 503 (seen with 1.14.10).
 func TellFlatpak(w http.ResponseWriter, code int, text string) {
 	if code == http.StatusInternalServerError {
 		code = http.StatusServiceUnavailable

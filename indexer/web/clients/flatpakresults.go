@@ -10,16 +10,16 @@ import (
 	"github.com/portbook/portbook/indexer"
 )
 
-// Labels and annotations come from whoever pushes, and one entry that flatpak
-// cannot read hides every other: a digest that is not sha256 and 64 hexadecimal
-// digits aborts it, and a null or a number for a string makes it refuse the
-// whole index. So what leaves here is checked, wherever it comes from. Strings
-// of invalid UTF-8 are mended by encoding/json.
+// Labels and annotations are written by those who push, and one entry that flatpak
+// cannot read hides all others: a digest that is not sha256 and 64 hexadecimal digits
+// aborts it, and null or a number in place of a string makes it refuse the whole index.
+// So all output is checked, wherever it comes from. encoding/json replaces invalid
+// UTF-8.
 var flatpakDigest = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
 
-// flatpakResults returns what was found as it leaves: repositories in bytewise
-// order of name, without the entries that flatpak cannot read, each flatpak once.
-// leftOut counts the images that are not there only because they are too large.
+// flatpakResults returns the content of the index: repositories in bytewise order of
+// name, without entries that flatpak cannot read, each flatpak once. leftOut counts the
+// images that are missing only because they are too large.
 func flatpakResults(found []indexer.RepositoryImages, owners flatpakOwners) (results []flatpakRepository, leftOut int) {
 	found = slices.SortedFunc(slices.Values(found), func(a, b indexer.RepositoryImages) int {
 		return strings.Compare(a.Name, b.Name)
@@ -36,8 +36,7 @@ func flatpakResults(found []indexer.RepositoryImages, owners flatpakOwners) (res
 	return results, leftOut
 }
 
-// flatpakOwners are the owners that the configuration names; the first whose Ref
-// matches counts.
+// flatpakOwners are the configured owners; the first whose Ref matches counts.
 type flatpakOwners []struct{ ref, repository func(string) bool }
 
 func ownersOf(owners []indexer.FlatpakOwner) (all flatpakOwners) {
@@ -57,14 +56,14 @@ func (o flatpakOwners) allow(ref, repository string) bool {
 	return true
 }
 
-// A claim is an image of a repository that wants to be served under tags.
+// A claim is an image of a repository that may be served under tags.
 type claim struct {
 	repository string
 	tags       []string
 	image      *indexer.Image
 }
 
-// since orders claims: the first seen first; what nobody saw last.
+// since is the sort key of claims: the first seen first, those without a time last.
 func (c claim) since() int64 {
 	if c.image.RefSince.IsZero() {
 		return math.MaxInt64
@@ -72,18 +71,17 @@ func (c claim) since() int64 {
 	return c.image.RefSince.UnixMicro()
 }
 
-// served are the images that are served, and those that would be if they had room.
+// served holds the images that are served, or would be if they were not too large.
 type served map[*indexer.Image]bool
 
-// served says which images of found are served.
+// served returns the images of found that are served.
 //
-// Two entries of one ref in one answer are one too many for flatpak: it takes
-// either, without a word, and may install what somebody else pushed to another
-// repository. So the repository has it that the configuration names, else the one
-// in which the ref was seen first, else the one whose name comes first in bytewise
-// order. A client asks for one tag, one platform: entries that differ in either
-// never meet in its answer and are all served, and an image without the label is
-// none of this.
+// Flatpak expects one entry for each ref in an answer: of two it silently takes either,
+// and may install what somebody else pushed to another repository. So a ref belongs to
+// the repository that the configuration names, else the one in which it was seen first,
+// else the one whose name is first in bytewise order. A client asks for one tag and one
+// platform: entries that differ in either are never in the same answer and are all
+// served. Images without the label are not affected.
 func (o flatpakOwners) served(found []indexer.RepositoryImages) served {
 	var claims []claim
 	for _, f := range found {
@@ -106,10 +104,10 @@ func (o flatpakOwners) served(found []indexer.RepositoryImages) served {
 	return s
 }
 
-// ownedRef is what one repository can have.
+// An ownedRef is what only one repository can have.
 type ownedRef struct{ ref, tag, os, architecture string }
 
-// grant reports whether the image of a claim is served, and if so takes its ref for
+// grant reports whether the image of a claim is served, and if so reserves its refs for
 // its repository.
 func (o flatpakOwners) grant(taken map[ownedRef]string, c claim) bool {
 	if !flatpakDigest.MatchString(c.image.Digest.String()) {
@@ -120,7 +118,7 @@ func (o flatpakOwners) grant(taken map[ownedRef]string, c claim) bool {
 		return true
 	}
 	if !indexer.IsFlatpakRef(ref) || !o.allow(ref, c.repository) {
-		return false // no flatpak can be made of it, or it is another's
+		return false // not a valid flatpak, or the ref belongs to another repository
 	}
 	keys := make([]ownedRef, len(c.tags))
 	for i, tag := range c.tags {
@@ -155,8 +153,8 @@ func (s served) repository(f indexer.RepositoryImages) (r flatpakRepository, lef
 	return r, leftOut
 }
 
-// list returns l without the images that are not served. A list that loses all
-// it had is not served either.
+// list returns l without the images that are not served; ok is false if that removes
+// all its images.
 func (s served) list(l indexer.ImageList) (list flatpakList, ok bool, leftOut int) {
 	if !flatpakDigest.MatchString(l.Digest.String()) {
 		return list, false, 0
@@ -202,7 +200,7 @@ func tags(t []string) []string {
 	return append([]string{}, t...) // [] if empty, never null
 }
 
-// readable gives m without NUL, at which a C program takes a string to end.
+// readable returns m without NUL, which ends a string in a C program.
 func readable(m map[string]string) map[string]string {
 	out := make(map[string]string, len(m))
 	for k, v := range m {

@@ -2,8 +2,8 @@ package clients
 
 import "github.com/portbook/portbook/indexer/web/answer"
 
-// Operations are the operations of the protocols of others that answer JSON, in the
-// order of doc/api.md. They have parameters and errors of their own.
+// Operations returns the operations of other protocols that answer JSON, in the order
+// of doc/api.md. They have their own parameters and errors.
 func Operations() []answer.Operation {
 	return []answer.Operation{
 		{Route: "/v1/_ping", ID: "dockerPing", Summary: "What docker asks before it searches",
@@ -29,8 +29,8 @@ func Operations() []answer.Operation {
 	}
 }
 
-// ociIndex is an image index as far as /v2/NAME/referrers/DIGEST writes one; it
-// describes, and is never filled.
+// ociIndex describes the image index that /v2/NAME/referrers/DIGEST returns; no values
+// of it are made.
 type ociIndex struct {
 	SchemaVersion int             `json:"schemaVersion"`
 	MediaType     string          `json:"mediaType"`

@@ -17,7 +17,7 @@ import (
 	"github.com/portbook/portbook/indexer/web/answer"
 )
 
-// packagePage is how many packages an answer has: 50, as pesde's registry
+// packagePage is how many packages an answer has: 50, as in pesde's registry
 // (registry/src/endpoints/search.rs of branch 0.7).
 const packagePage = 50
 
@@ -27,7 +27,7 @@ type packagesAnswer struct {
 	Count int               `json:"count" doc:"of all pages; exact below 10,000"`
 }
 
-// packageResponse is a repository as pesde's clients know a package.
+// packageResponse describes a repository as a package for pesde's clients.
 type packageResponse struct {
 	Name        string           `json:"name"`
 	Version     string           `json:"version" doc:"its tag of the highest version; if it has none, the tag that speaks for it"`
@@ -43,8 +43,8 @@ type packageTarget struct {
 	Bin  bool   `json:"bin"`
 }
 
-// Search answers two protocols that have one address: pesde's client sends
-// query and offset, docker and podman send q.
+// Search serves two protocols at one address: pesde's client sends query and offset,
+// docker and podman send q.
 func (s *Clients) Search(w http.ResponseWriter, r *http.Request) error {
 	v := r.URL.Query()
 	if !v.Has("query") && !v.Has("offset") {
@@ -55,15 +55,15 @@ func (s *Clients) Search(w http.ResponseWriter, r *http.Request) error {
 	switch {
 	case errors.As(err, &refused):
 		return err
-	case errors.Is(err, indexer.ErrInvalid): // in the shape of that protocol
+	case errors.Is(err, indexer.ErrInvalid): // in the format of that protocol
 		answer.TellJSON(w, http.StatusBadRequest, answer.Told(err))
 		return nil
 	}
 	return err
 }
 
-// PackageSearch answers pesde's search: 50 from offset on; without a query what
-// changed last.
+// PackageSearch serves pesde's search: 50 results from offset; without a query, the
+// latest changes first.
 func (s *Clients) PackageSearch(w http.ResponseWriter, r *http.Request) error {
 	v := r.URL.Query()
 	offset := 0
@@ -89,7 +89,7 @@ func (s *Clients) PackageSearch(w http.ResponseWriter, r *http.Request) error {
 		if err != nil {
 			return err
 		}
-		if offset > query.MaxOffset { // else whoever asks until nothing comes would never end
+		if offset > query.MaxOffset { // else a client that reads until there are no results would never end
 			found.Items = nil
 		}
 		versions, err := b.Versions(r.Context(), answer.Map(found.Items, func(i indexer.Result) string { return i.Name }))
@@ -101,9 +101,9 @@ func (s *Clients) PackageSearch(w http.ResponseWriter, r *http.Request) error {
 	})
 }
 
-// searchPackages is a search in which words count that stand in the middle of a name
-// too, as pesde's registry has it. To look for those takes a look at every name, so
-// it is done only where the words themselves find less than a page.
+// searchPackages is a search that also matches words inside a name, as pesde's registry
+// does. That has to look at every name, so it is done only if the words alone find less
+// than a page.
 func searchPackages(r *http.Request, b answer.Book, q query.Query) (indexer.Results, error) {
 	found, err := b.Search(r.Context(), q)
 	if err != nil || found.Total >= packagePage {
@@ -111,14 +111,14 @@ func searchPackages(r *http.Request, b answer.Book, q query.Query) (indexer.Resu
 	}
 	text := substrings(q)
 	wide, err := query.Parse(text, time.Now())
-	if text == "" || err != nil { // it is too long
+	if text == "" || err != nil { // not words alone, or too long
 		return found, nil
 	}
 	return b.Search(r.Context(), wide.Page(q.Limit, q.Offset))
 }
 
-// substrings returns the text of a query for names that hold the words of q, as words
-// of their own or not; "" if q is not words alone.
+// substrings returns the text of a query for names that contain the words of q, also as
+// parts of other words; "" if q is not words alone.
 func substrings(q query.Query) string {
 	var terms []string
 	for _, c := range q.Clauses {
@@ -132,7 +132,8 @@ func substrings(q query.Query) string {
 	return strings.Join(terms, " ")
 }
 
-// packageOf returns a result as a package. versions are its tags that look like one.
+// packageOf returns a result as a package. versions are its tags that look like
+// versions.
 func packageOf(r indexer.Result, versions []string) packageResponse {
 	p := packageResponse{
 		Name: r.Name, Version: r.Leading, Targets: targetsOf(r.Facts),
@@ -149,8 +150,8 @@ func packageOf(r indexer.Result, versions []string) packageResponse {
 	return p
 }
 
-// targetsOf returns a target for each platform among facts, in order of its kind. A
-// platform with a variant has a fact without it too, which is no other platform.
+// targetsOf returns a target for each platform among facts, sorted by kind. A platform
+// with a variant also has a fact without it, which is not another platform.
 func targetsOf(facts []string) []packageTarget {
 	platforms := map[string]bool{}
 	for _, fact := range facts {

@@ -14,9 +14,9 @@ import (
 	"github.com/portbook/portbook/indexer/web/answer"
 )
 
-// Referrers answers GET /v2/NAME/referrers/DIGEST (distribution-spec 1.1,
-// "Listing Referrers") of what the book knows. What it does not know has none:
-// the specification leaves no 404 for it.
+// Referrers serves GET /v2/NAME/referrers/DIGEST (distribution-spec 1.1, "Listing
+// Referrers") from the database. An unknown digest has an empty list, since the
+// specification does not allow 404.
 func (s *Clients) Referrers(w http.ResponseWriter, r *http.Request) error {
 	q, err := readReferrerQuery(r)
 	if err != nil {
@@ -48,8 +48,8 @@ func (s *Clients) Referrers(w http.ResponseWriter, r *http.Request) error {
 	})
 }
 
-// readReferrerQuery reads the address. after is the digest of the last referrer of
-// the page before.
+// readReferrerQuery parses the request. after is the last referrer of the previous
+// page, as answer.AfterReferrer writes it.
 func readReferrerQuery(r *http.Request) (q indexer.ReferrerQuery, err error) {
 	q = indexer.ReferrerQuery{Repository: r.PathValue("name"), OCI: true, Limit: answer.MaxReferrers}
 	if !indexer.IsRepository(q.Repository) {
@@ -63,8 +63,8 @@ func readReferrerQuery(r *http.Request) (q indexer.ReferrerQuery, err error) {
 	return q, answer.ReadAfterReferrer(values.Get("after"), &q)
 }
 
-// nextReferrers returns the address of the page after a referrer. Neither the name
-// of a repository nor a digest needs escaping.
+// nextReferrers returns the address of the page after a referrer. Neither the name of a
+// repository nor a digest needs escaping.
 func nextReferrers(q indexer.ReferrerQuery, last indexer.Referrer) string {
 	values := url.Values{"after": {answer.AfterReferrer(last)}}
 	if len(q.Types) > 0 {
