@@ -15,26 +15,26 @@ import (
 // long makes phases long enough for a report: go test -v -args -long
 var long = flag.Bool("long", false, "measure each attack for 15 s, each after 10 s of quiet, where 3 s are enough to see facts")
 
-// An attack is one thing that somebody may do to everybody else.
+// An attack is one thing that a user may do to all others.
 type attack struct {
 	name string
 	// plant pushes what the attack needs before the indexer starts; nil: nothing.
 	plant func(ctx context.Context, s *site) error
-	// run attacks until ctx ends. What it learns that must not be so it tells f.
+	// run attacks until ctx ends. It reports to f what must not happen.
 	run func(ctx context.Context, s *site, f *felt)
-	// after looks at what is left of it; nil: nothing.
+	// after checks the state right after the attack; nil: no check.
 	after func(ctx context.Context, s *site, f *felt)
-	// end looks at what is left of it after all other attacks; nil: nothing.
+	// end checks the state after all attacks; nil: no check.
 	end func(ctx context.Context, s *site, f *felt)
 }
 
-// A family is attacks that share a quiet phase, with which they are compared.
+// A family is a group of attacks that are compared with the same quiet phase.
 type family struct {
 	name    string
 	attacks []attack
 }
 
-// families are all attacks. Those that leave work behind come last.
+// families are all attacks. Those that leave work for later are last.
 var families = []family{
 	{"requests that cost", costlyRequests},
 	{"requests that stay", lastingRequests},
@@ -44,7 +44,7 @@ var families = []family{
 	{"large image indexes", largeIndexes},
 }
 
-// No push and no request may break anything for others.
+// No push and no request may break anything for other users.
 func TestAttacks(t *testing.T) {
 	if _, err := localpg.Find(); errors.Is(err, localpg.ErrNotInstalled) && os.Getenv("CI") == "" {
 		t.Skip(err)
@@ -80,8 +80,8 @@ func TestAttacks(t *testing.T) {
 	s.verify(t)
 }
 
-// measure runs what an attacker does for a time while the victims go on, and
-// waits until all of them have their answers.
+// measure runs an attack for d while the victims work, and waits until all of them have
+// their answers.
 func (s *site) measure(t *testing.T, name string, d time.Duration, run func(context.Context, *site, *felt)) *felt {
 	t.Helper()
 	f := &felt{name: name}

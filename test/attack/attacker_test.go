@@ -10,18 +10,17 @@ import (
 	"github.com/portbook/portbook/test/bench/harness"
 )
 
-// attacker's address is not that of victims. On Linux all of 127.0.0.0/8 is this
-// machine.
+// attackerAddr differs from the address of victims. On Linux all of 127.0.0.0/8 is the
+// local machine.
 var attackerAddr = &net.TCPAddr{IP: net.IPv4(127, 0, 0, 66)}
 
 var dialer = &net.Dialer{Timeout: answerTimeout, LocalAddr: attackerAddr}
 
-// attacker is the client of attackers; each request may have a connection of its
-// own.
+// attacker is the client of attackers; each request may use a new connection.
 var attacker = &http.Client{Timeout: answerTimeout, Transport: &http.Transport{DialContext: dialer.DialContext, MaxIdleConnsPerHost: 2000}}
 
-// ask asks once, and counts the answer. None at all must not be, even if the
-// phase has ended meanwhile: an answer comes first.
+// ask sends one request and counts the answer. No answer is an error even if the phase
+// has ended meanwhile: the request then still waits for one.
 func (f *felt) ask(s *site, path string) {
 	start := time.Now()
 	status, body, err := get(context.Background(), attacker, s.indexer.URL+path)
@@ -46,8 +45,8 @@ func (f *felt) count(path string, status, size int, start time.Time, err error) 
 	f.slowest = max(f.slowest, harness.Milliseconds(time.Since(start)))
 }
 
-// several has so many attackers ask again and again, each after a pause, until
-// ctx ends, and waits for their last answers.
+// several runs attackers that send requests again and again, with a pause after each,
+// until ctx ends. It returns after their last answers.
 func (f *felt) several(ctx context.Context, s *site, attackers int, pause time.Duration, path func(attacker, n int) string) {
 	var asking sync.WaitGroup
 	for a := range attackers {
@@ -64,9 +63,9 @@ func (f *felt) several(ctx context.Context, s *site, attackers int, pause time.D
 	asking.Wait()
 }
 
-// hold has so many attackers begin a request and stay until ctx ends: each with
-// an answer that has begun does what stay says. It returns when all have an
-// answer or ctx has ended; wait returns when all have left.
+// hold runs attackers that send one request each and call stay with the response once
+// it has begun. It returns when all have a response or ctx has ended; wait returns when
+// all are done.
 func (f *felt) hold(ctx context.Context, s *site, attackers int, path string, stay func(*http.Response)) (wait func()) {
 	// Uncompressed, so that reading slowly takes long.
 	client := &http.Client{Transport: &http.Transport{DialContext: dialer.DialContext, DisableKeepAlives: true, DisableCompression: true}}
@@ -86,7 +85,7 @@ func (f *felt) hold(ctx context.Context, s *site, attackers int, path string, st
 	return staying.Wait
 }
 
-// begin begins a request; nil if no answer has begun when ctx ends.
+// begin sends a request; it returns nil if no response has begun when ctx ends.
 func (f *felt) begin(ctx context.Context, client *http.Client, server, path string) *http.Response {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, server+path, nil)
 	if err != nil {
@@ -99,7 +98,7 @@ func (f *felt) begin(ctx context.Context, client *http.Client, server, path stri
 		if err == nil {
 			resp.Body.Close()
 		}
-		return nil // it waited as long as it could
+		return nil // it waited until ctx ended
 	}
 	if err != nil {
 		f.count(path, 0, 0, start, err)

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// costlyRequests are short to ask and long to answer.
+// costlyRequests are cheap to send and costly to answer.
 var costlyRequests = []attack{
 	{
 		name:  "referrers of a planted index, 25 at once",
@@ -64,12 +64,11 @@ var costlyRequests = []attack{
 	},
 }
 
-// planted is the subject, which need not exist, of an index that anybody may
-// push.
+// planted is the subject, which need not exist, of an index that anybody may push.
 var planted = digest.FromString("planted")
 
-// plantFallbackIndex pushes an index of the referrers tag schema that lists as
-// many manifests as are looked up.
+// plantFallbackIndex pushes an index of the referrers tag schema that lists as many
+// manifests as the indexer looks up.
 func plantFallbackIndex(ctx context.Context, s *site) error {
 	children, err := s.largeChildren(ctx)
 	if err != nil {
@@ -81,8 +80,8 @@ func plantFallbackIndex(ctx context.Context, s *site) error {
 }
 
 const (
-	// largeLabels and largeLabel are how many images have a label of how many
-	// bytes: database.maxMetaSize lets 256 KiB through.
+	// largeLabels images have a label of largeLabel bytes each: database.maxMetaSize
+	// allows 256 KiB.
 	largeLabels = 30
 	largeLabel  = 200 << 10
 )

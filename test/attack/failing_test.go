@@ -7,8 +7,8 @@ import (
 	"github.com/portbook/portbook/registry/push"
 )
 
-// failingRegistry is what a registry with a broken storage does, which whoever
-// may push there can ask for.
+// failingRegistry is how a registry with a broken storage behaves, which anybody who
+// may push can trigger.
 var failingRegistry = []attack{
 	{
 		name: "300 references that hang",
@@ -38,7 +38,7 @@ var failingRegistry = []attack{
 				f.fail("push: %v", err)
 			}
 		},
-		// Its reads are tried for half a minute, while the other attacks go on.
+		// Its reads are retried for half a minute, while the other attacks run.
 		end: func(ctx context.Context, s *site, f *felt) { s.mustBeThere(ctx, f, "attack/astray") },
 	},
 }

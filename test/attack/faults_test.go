@@ -11,17 +11,17 @@ import (
 	"testing"
 )
 
-// faults stands between the indexer and the registry. It passes everything on,
-// but for what it is told to spoil, and normalises paths as some fronts do.
+// faults is a proxy between the indexer and the registry. It passes on all requests,
+// except those that it is set to spoil, and normalises paths as some proxies do.
 type faults struct {
 	url  string
 	pass *httputil.ReverseProxy
 
 	mu      sync.Mutex
 	hang    string        // prefix of paths that are not answered; "" for none
-	healed  chan struct{} // closed when they are let go
-	astray  string        // prefix of paths of blobs that are redirected to nowhere; "" for none
-	escaped []string      // paths that came out of /v2/
+	healed  chan struct{} // closed when they are released
+	astray  string        // prefix of blob paths that are redirected to nowhere; "" for none
+	escaped []string      // requested paths outside of /v2/
 }
 
 func startFaults(t *testing.T, registry string) *faults {
@@ -35,7 +35,7 @@ func startFaults(t *testing.T, registry string) *faults {
 	}
 	server := httptest.NewServer(f)
 	t.Cleanup(server.Close)
-	t.Cleanup(f.heal) // before, or Close waits for what hangs
+	t.Cleanup(f.heal) // before Close, which waits for hanging requests
 	f.url = server.URL
 	return f
 }
@@ -77,8 +77,8 @@ func (f *faults) leadAstray(prefix string) {
 	f.astray = prefix
 }
 
-// heal lets go what hangs. What leads astray stays, as a storage that is broken
-// does.
+// heal releases the hanging requests. Redirects to nowhere stay, as with a broken
+// storage.
 func (f *faults) heal() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -87,7 +87,7 @@ func (f *faults) heal() {
 	f.healed = make(chan struct{})
 }
 
-// outside are the requests so far that left /v2/.
+// outside returns the paths of the requests so far that left /v2/.
 func (f *faults) outside() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -18,37 +18,37 @@ import (
 )
 
 const (
-	// between is the pause of victims: five pushes, 25 searches and five indexes
-	// a second load no machine.
+	// The pauses of victims: five pushes, 25 searches and five reads of the index a
+	// second are a small load for any machine.
 	betweenPushes   = 200 * time.Millisecond
 	betweenSearches = 40 * time.Millisecond
 	betweenIndexes  = 200 * time.Millisecond
-	// foundTimeout is how long a push is waited for: 30 s, where it takes some
-	// milliseconds. Then it counts as never found.
+	// foundTimeout is how long to wait for a push to be found: 30 s; usually it takes
+	// some milliseconds. After that it counts as never found.
 	foundTimeout = 30 * time.Second
-	// answerTimeout is how long an answer is waited for: 30 s. A request has a
-	// budget of some seconds; an answer that takes longer counts as none.
+	// answerTimeout is how long to wait for an answer: 30 s. A request has a budget of
+	// some seconds; a slower answer counts as none.
 	answerTimeout = 30 * time.Second
-	// maxIndex is the most bytes of flatpak's answer to a victim: 1 MiB. Without
-	// attacks it is 500 bytes; whoever pushes may add an image of his own, but no
+	// maxIndex is the most bytes of flatpak's index in an answer to a victim: 1 MiB.
+	// Without attacks it has 500 bytes; anybody who pushes may add images, but not one
 	// image many times.
 	maxIndex = 1 << 20
-	// maxIndexer and maxPostgres are the most memory, in bytes: of the indexer
-	// 512 MiB, where a busy one takes 150; of PostgreSQL's processes, without what
-	// they share, 1 GiB.
+	// maxIndexer and maxPostgres are the most memory in bytes: 512 MiB for the indexer,
+	// where a busy one takes 150, and 1 GiB for PostgreSQL's processes, without shared
+	// memory.
 	maxIndexer  = 512 << 20
 	maxPostgres = 1 << 30
 )
 
-// felt is what victims felt in one phase, and what attackers were answered.
+// felt is what victims experienced in one phase, and what attackers were answered.
 type felt struct {
 	name              string
-	indexer, postgres int64         // most memory, bytes
-	settled           time.Duration // until nothing of it was left to do
+	indexer, postgres int64         // peak memory in bytes
+	settled           time.Duration // until no task of the attack was left
 
 	mu                        sync.Mutex
 	pushes, searches, indexes []float64 // milliseconds
-	index                     int       // bytes of the largest answer of flatpak's index
+	index                     int       // bytes of the largest answer with flatpak's index
 	wrong                     map[string]int
 	answers                   map[int]int // to attackers, by status
 	largest                   int         // bytes of the largest
@@ -56,7 +56,7 @@ type felt struct {
 	notes                     []string
 }
 
-// fail records something that must not be.
+// fail records something that must not happen.
 func (f *felt) fail(format string, args ...any) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -66,7 +66,7 @@ func (f *felt) fail(format string, args ...any) {
 	f.wrong[fmt.Sprintf(format, args...)]++
 }
 
-// note records something that people may want to know.
+// note records information for people.
 func (f *felt) note(format string, args ...any) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -79,7 +79,7 @@ func (f *felt) add(to *[]float64, since time.Time) {
 	*to = append(*to, harness.Milliseconds(time.Since(since)))
 }
 
-// judge fails the test for each fact that must not be.
+// judge fails the test for each recorded failure.
 func (f *felt) judge(t *testing.T) {
 	t.Helper()
 	for what, times := range f.wrong {
@@ -96,12 +96,12 @@ func (f *felt) judge(t *testing.T) {
 	}
 }
 
-// victim is the client of victims, who have an address of their own, so that a
-// limit for each address tells them from attackers.
+// victim is the client of victims. They have another address than attackers, so that a
+// limit for each address tells them apart.
 var victim = &http.Client{Timeout: answerTimeout, Transport: &http.Transport{MaxIdleConnsPerHost: 16}}
 
-// startVictims has them work until ctx ends; the returned function waits until
-// they have the answers to what they began, until all ends.
+// startVictims starts victims that work until ctx ends. The returned function waits for
+// the answers to their last requests, at most until all ends.
 func (s *site) startVictims(ctx, all context.Context, f *felt) (wait func()) {
 	var victims sync.WaitGroup
 	every := func(pause time.Duration, do func(n int)) {
@@ -123,7 +123,7 @@ func (s *site) startVictims(ctx, all context.Context, f *felt) (wait func()) {
 	return victims.Wait
 }
 
-// pushAndFind pushes a small image and searches until it is shown.
+// pushAndFind pushes a small image and searches until the search finds it.
 func (s *site) pushAndFind(ctx context.Context, f *felt, n int) {
 	s.words++
 	word, name := harness.UniqueWord(s.words), fmt.Sprintf("victims/app%d", n%5)
@@ -167,7 +167,7 @@ func finds(body []byte, name string) bool {
 	return false
 }
 
-// searches are what victims ask for.
+// searches are the requests of victims.
 var searches = []string{
 	"/v1/search?n=25&q=bystander", "/api/v1/search?q=harbour+label:team%3Dblue", "/?q=firefox", "/api/v1/search?q=demo&sort=updated",
 }
@@ -183,11 +183,11 @@ func (s *site) search(ctx context.Context, f *felt, n int) {
 	f.add(&f.searches, start)
 }
 
-// flatpakQuery is what flatpak asks for (facts of 1.14: label, architecture, os,
-// tag).
+// flatpakQuery is the query that flatpak sends (seen with 1.14: label, architecture,
+// os, tag).
 const flatpakQuery = "/index/static?label:org.flatpak.ref:exists=1&architecture=amd64&os=linux&tag=latest"
 
-// askIndex asks as flatpak does, and looks whether it finds what it should.
+// askIndex sends flatpak's query and checks the answer.
 func (s *site) askIndex(ctx context.Context, f *felt) {
 	start := time.Now()
 	status, body, err := get(ctx, victim, s.indexer.URL+flatpakQuery)
@@ -204,8 +204,7 @@ func (s *site) askIndex(ctx context.Context, f *felt) {
 	}
 }
 
-// maxBody is the most of an answer that is read: 256 MiB, to see how large one
-// gets.
+// maxBody is the most of an answer that is read: 256 MiB, to see how large it is.
 const maxBody = 256 << 20
 
 func get(ctx context.Context, client *http.Client, address string) (int, []byte, error) {
@@ -222,7 +221,7 @@ func get(ctx context.Context, client *http.Client, address string) (int, []byte,
 	return resp.StatusCode, body, err
 }
 
-// outcome tells how a request went, without its address.
+// outcome describes the result of a request, without its address.
 func outcome(status int, err error) string {
 	var asked *url.Error
 	if errors.As(err, &asked) {

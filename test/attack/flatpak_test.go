@@ -11,7 +11,7 @@ import (
 // firefox is the ref that flathub/firefox was the first to have.
 const firefox = "app/org.mozilla.firefox/x86_64/stable"
 
-// flatpakLabels are those of a flatpak, with a description of so many bytes.
+// flatpakLabels returns the labels of a flatpak; description is a size in bytes.
 func flatpakLabels(ref string, description int) map[string]string {
 	return map[string]string{
 		"org.flatpak.ref":                   ref,
@@ -20,7 +20,7 @@ func flatpakLabels(ref string, description int) map[string]string {
 	}
 }
 
-// ownersOf are the repositories whose images an answer of flatpak's index offers
+// ownersOf returns the repositories whose images an answer with flatpak's index offers
 // for a ref, in order.
 func ownersOf(body []byte, ref string) []string {
 	type image struct{ Labels map[string]string }

@@ -20,12 +20,12 @@ const (
 	imageType = ocispec.MediaTypeImageManifest
 	indexType = ocispec.MediaTypeImageIndex
 
-	// maxWords is how many rows one image index may add to a dictionary that
-	// never shrinks.
+	// maxWords is the most rows that one image index may add to a dictionary that never
+	// shrinks.
 	maxWords = 150
 )
 
-// largeIndexes are image indexes as large as the registry takes them.
+// largeIndexes are image indexes as large as the registry accepts.
 var largeIndexes = []attack{
 	{
 		name: "one child listed 10,000 times, with a label of 8 KB",
@@ -110,7 +110,7 @@ var tagAddresses = []string{
 	"/api/v1/repositories/" + largeRepository + "/-/tags?limit=1000", "/r/" + largeRepository, "/api/v1/repositories/" + largeRepository,
 }
 
-// listOften pushes an index that lists one image again and again.
+// listOften pushes an index that lists one image many times.
 func (s *site) listOften(ctx context.Context, f *felt, repository string, label, times int) {
 	labels := flatpakLabels("app/org.attack."+strings.ReplaceAll(repository, "/", ".")+"/x86_64/stable", label)
 	desc, err := s.push.Image(ctx, repository, "", push.ImageSpec{Labels: labels})
@@ -125,8 +125,7 @@ func (s *site) listOften(ctx context.Context, f *felt, repository string, label,
 	}
 }
 
-// limitWords fails if what pushes adds more rows to the dictionaries than one
-// index may.
+// limitWords fails if pushes adds more rows to the dictionaries than one index may.
 func (s *site) limitWords(ctx context.Context, f *felt, pushes func() error) {
 	const words = "SELECT (SELECT count(*) FROM media_type) + (SELECT count(*) FROM platform)"
 	before, err := s.count(ctx, words)
@@ -144,13 +143,13 @@ func (s *site) limitWords(ctx context.Context, f *felt, pushes func() error) {
 	}
 }
 
-// A child is what an entry needs.
+// A child is what an index entry needs.
 type child struct {
 	digest digest.Digest
 	size   int64
 }
 
-// indexOf writes an index of children; those that are none are the other one.
+// indexOf returns an index of children; empty ones are replaced by other.
 func indexOf(children []child, other ...child) []byte {
 	entries := make([]ocispec.Descriptor, 0, len(children))
 	for _, c := range children {
@@ -162,7 +161,7 @@ func indexOf(children []child, other ...child) []byte {
 	return writeIndex(entries)
 }
 
-// wordsIndex writes an index each of whose entries has words of its own.
+// wordsIndex returns an index in which each entry has its own words.
 func wordsIndex(child func(n int) child, entries int, word string) []byte {
 	var all []ocispec.Descriptor
 	for n := range entries {
@@ -180,7 +179,7 @@ func writeIndex(entries []ocispec.Descriptor) []byte {
 	index.SchemaVersion = 2
 	body, err := json.Marshal(index)
 	if err != nil {
-		panic(err) // it marshals
+		panic(err) // it can always be marshalled
 	}
 	return body
 }
@@ -189,7 +188,7 @@ const (
 	// largeRepository has largeChildren manifests without a tag.
 	largeRepository = "attack/large"
 	largeChildren   = 1100
-	// childBytes are as much as annotations of signatures and reports often are.
+	// childBytes is a common size of the annotations of signatures and reports.
 	childBytes = 4 << 10
 )
 

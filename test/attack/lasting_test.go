@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// lastingRequests hold something as long as they can.
+// lastingRequests hold a resource as long as they can.
 var lastingRequests = []attack{
 	{
 		name: "4 dumps read slowly",
@@ -40,7 +40,7 @@ var lastingRequests = []attack{
 	},
 }
 
-// readSlowly takes a kilobyte a second.
+// readSlowly reads one kilobyte a second.
 func readSlowly(ctx context.Context, body io.Reader) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -56,7 +56,7 @@ func readSlowly(ctx context.Context, body io.Reader) {
 	}
 }
 
-// futureVersion is the address of an answer that will not come.
+// futureVersion returns an address that waits for a version that will not exist.
 func (s *site) futureVersion(ctx context.Context) (string, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.indexer.URL+"/api/v1/repositories?limit=1", nil)
 	if err != nil {
@@ -74,7 +74,7 @@ func (s *site) futureVersion(ctx context.Context) (string, error) {
 	return "/api/v1/repositories?limit=1&min_version=" + epoch + ".900000000", nil
 }
 
-// oneMore begins to ask as somebody else, who must get an answer.
+// oneMore sends a request from another client, which must get an answer.
 func (f *felt) oneMore(s *site, path, what string) {
 	ctx, cancel := context.WithTimeout(context.Background(), answerTimeout)
 	defer cancel()

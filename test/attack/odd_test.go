@@ -10,7 +10,7 @@ import (
 	"github.com/portbook/portbook/test/bench/harness"
 )
 
-// oddContent is images as nobody makes them by accident.
+// oddContent are images that nobody makes by accident.
 var oddContent = []attack{
 	{
 		name: "configs nested deep, of huge numbers, of 5,000 labels",
@@ -49,14 +49,14 @@ var oddContent = []attack{
 				f.fail("push: %v", err)
 			}
 		},
-		// What follows looks too: see askIndex.
+		// The next reads check this too: see askIndex.
 		after: func(ctx context.Context, s *site, f *felt) { s.mustBeThere(ctx, f, "aaa/x"); s.askIndex(ctx, f) },
 	},
 }
 
 func oddRepository(n int) string { return fmt.Sprintf("attack/odd%d", n) }
 
-// oddConfigs are JSON that every parser must live through.
+// oddConfigs returns JSON that every parser must survive.
 func oddConfigs() []string {
 	var labels strings.Builder
 	for n := range 5000 {

@@ -14,7 +14,7 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// passing is what goes through to the registry, or claims to come from it.
+// passing are requests that are proxied to the registry, or claim to come from it.
 var passing = []attack{
 	{
 		name: "paths that leave /v2/",
@@ -47,7 +47,7 @@ var passing = []attack{
 				}
 			}
 			sending.Wait()
-			// One that was asked for before may run, and one a minute of these.
+			// One requested earlier may run, and these may request one a minute.
 			if scans := s.scans(context.Background(), f) - before; scans > 2 {
 				f.fail("%d scans were asked for, want one a minute", scans)
 			} else {
@@ -57,7 +57,7 @@ var passing = []attack{
 	},
 }
 
-// scans is how many scans there have been so far.
+// scans returns the number of scans so far.
 func (s *site) scans(ctx context.Context, f *felt) int {
 	n, err := s.count(ctx, "SELECT count(*) FROM scan")
 	if err != nil {
@@ -66,7 +66,7 @@ func (s *site) scans(ctx context.Context, f *felt) int {
 	return n
 }
 
-// rawGet asks for a path as it is: a client of net/http would mend it.
+// rawGet requests a path as it is: a client of net/http would clean it.
 func (f *felt) rawGet(ctx context.Context, s *site, path string) {
 	start := time.Now()
 	host := strings.TrimPrefix(s.indexer.URL, "http://")
@@ -87,7 +87,7 @@ func (f *felt) rawGet(ctx context.Context, s *site, path string) {
 	f.count(path, resp.StatusCode, 0, start, nil)
 }
 
-// event is one as a registry sends it.
+// event returns an event as a registry sends it.
 func event(repository, tag, instance string) map[string]any {
 	return map[string]any{
 		"id": digest.FromString(repository + tag + instance).Encoded(), "timestamp": time.Now().UTC().Format(time.RFC3339Nano), "action": "push",
@@ -96,7 +96,7 @@ func event(repository, tag, instance string) map[string]any {
 	}
 }
 
-// postEvents sends events as anybody can who needs no token.
+// postEvents sends events without a token, as anybody can.
 func (f *felt) postEvents(s *site, events []map[string]any) {
 	body, err := json.Marshal(map[string]any{"events": events})
 	if err != nil {

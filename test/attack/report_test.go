@@ -10,10 +10,10 @@ import (
 	"github.com/portbook/portbook/test/bench/harness"
 )
 
-// A line compares an attack with the quiet before it.
+// A line compares an attack with the quiet phase before it.
 type line struct{ quiet, attacked *felt }
 
-// A report is what all attacks did.
+// A report holds the results of all attacks.
 type report []line
 
 func (r report) String() string {
@@ -46,7 +46,7 @@ func times(all []float64) string {
 	return harness.Number(harness.Quantile(all, 0.5)) + "/" + harness.Number(harness.Quantile(all, 0.95))
 }
 
-// ratio is that of the medians; 0 if there is none.
+// ratio returns the ratio of the medians; 0 if there is none.
 func ratio(quiet, attacked []float64) float64 {
 	if without := harness.Quantile(quiet, 0.5); without > 0 {
 		return harness.Quantile(attacked, 0.5) / without
@@ -77,7 +77,7 @@ func (r report) over() string {
 	return strings.Join(all, "; ")
 }
 
-// statuses tells how often attackers got which answer.
+// statuses returns how often attackers got each status.
 func (f *felt) statuses() string {
 	var all []string
 	for _, status := range slices.Sorted(maps.Keys(f.answers)) {
@@ -89,7 +89,7 @@ func (f *felt) statuses() string {
 	return strings.Join(all, " ")
 }
 
-// faults is how often something was as it must not be.
+// faults returns how many failures were recorded.
 func (f *felt) faults() (n int) {
 	for _, times := range f.wrong {
 		n += times

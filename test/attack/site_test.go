@@ -21,38 +21,38 @@ import (
 
 const (
 	database = "attacked"
-	// plantTimeout is how long the first scan may take: it takes some seconds.
+	// plantTimeout is the limit of the first scan, which takes some seconds.
 	plantTimeout = 2 * time.Minute
-	// settleTimeout is how long what an attack left to do is waited for. What
-	// takes longer is told, and goes on under the next attack.
+	// settleTimeout is how long to wait until the tasks of an attack are done. Tasks
+	// that take longer are reported and continue during the next attack.
 	settleTimeout = 2 * time.Second
-	// verifyTimeout bounds the last look, until the book equals the registry.
+	// verifyTimeout is the limit of the final comparison of book and registry.
 	verifyTimeout = 90 * time.Second
-	// pushers plant at once.
+	// pushers is the number of parallel pushes while planting.
 	pushers = 8
-	// bystanders are repositories that have nothing to do with any of it.
+	// bystanders is the number of repositories that no attack concerns.
 	bystanders = 60
 )
 
-// A site is a whole system: registry, PostgreSQL, one writer that serves too, and
-// between registry and writer something that can make reads fail.
+// A site is a whole system: registry, PostgreSQL, one writer that also serves, and a
+// proxy between registry and writer that can make reads fail.
 type site struct {
 	*harness.System
 	registry *harness.Registry
 	indexer  *harness.Indexer
 	faults   *faults
-	push     *push.Client // to the registry itself
+	push     *push.Client // directly to the registry
 	content  string       // directory of the registry's content
 	children []child      // of largeRepository
 
-	quiet, attacked time.Duration // how long a phase takes
-	words           int           // of victims' pushes so far
+	quiet, attacked time.Duration // duration of a phase
+	words           int           // number of pushes by victims so far
 }
 
 func newSite(t *testing.T) *site {
 	t.Helper()
 	ctx, began := t.Context(), time.Now()
-	// A signal ends tests without their cleanup; nothing must go on or stay then.
+	// A signal ends tests without their cleanup; no process or file must remain.
 	signalled, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	t.Cleanup(stop)
 	told := func(what string) { t.Logf("%s after %.1f s", what, time.Since(began).Seconds()) }
@@ -60,7 +60,7 @@ func newSite(t *testing.T) *site {
 	check(t, err)
 	t.Cleanup(func() { check(t, system.Close()) })
 	unwatch := context.AfterFunc(signalled, func() {
-		_ = system.Close() // what it cannot do nobody else can
+		_ = system.Close() // nobody else can do what fails here
 		os.Exit(1)
 	})
 	t.Cleanup(func() { unwatch() })
@@ -95,7 +95,7 @@ func newSite(t *testing.T) *site {
 	return s
 }
 
-// plant fills the registry before anybody is told of it.
+// plant fills the registry before events are sent.
 func (s *site) plant(t *testing.T) {
 	t.Helper()
 	registry, err := s.StartRegistry(t.Context(), s.OnDisk(), "")
@@ -134,24 +134,23 @@ func check(t *testing.T, err error) {
 	}
 }
 
-// count runs a query that gives one number.
+// count runs a query that returns one number.
 func (s *site) count(ctx context.Context, query string) (n int, err error) {
 	err = s.On(ctx, database, func(conn *pgx.Conn) error { return conn.QueryRow(ctx, query).Scan(&n) })
 	return n, err
 }
 
-// due is how many references wait to be read, but for second looks (priority 2),
-// which come two seconds after each push.
+// due returns how many references wait to be read, without the second reads (priority
+// 2), which follow two seconds after each push.
 func (s *site) due(ctx context.Context) (int, error) {
 	return s.count(ctx, "SELECT count(*) FROM task WHERE given_up_at IS NULL AND priority < 2")
 }
 
-// settle waits until nothing of an attack is left to do, and returns how long
-// that took.
+// settle waits until no task of an attack is left, and returns how long that took.
 func (s *site) settle(t *testing.T) time.Duration {
 	t.Helper()
 	start := time.Now()
-	_ = harness.Wait(t.Context(), settleTimeout, "tasks", func() (bool, error) { // its error is only that time is over
+	_ = harness.Wait(t.Context(), settleTimeout, "tasks", func() (bool, error) { // its only error is the timeout
 		n, err := s.due(t.Context())
 		return n == 0, err
 	})
@@ -179,8 +178,8 @@ func (s *site) verify(t *testing.T) {
 	}
 }
 
-// watchMemory notes the most memory that the indexer and PostgreSQL have until
-// the returned function is called.
+// watchMemory records the peak memory of the indexer and PostgreSQL until the returned
+// function is called.
 func (s *site) watchMemory(f *felt) (stop func()) {
 	done := make(chan struct{})
 	var watching sync.WaitGroup
@@ -200,9 +199,8 @@ func (s *site) watchMemory(f *felt) (stop func()) {
 	return func() { close(done); watching.Wait() }
 }
 
-// linkTag makes a tag in the registry's own directory: hundreds of tags on one large
-// index take long to push, since the registry looks at each child
-// again for each.
+// linkTag makes a tag in the registry's own directory: to push hundreds of tags of one
+// large index takes long, since the registry checks each child again for each tag.
 func (s *site) linkTag(repository, tag, digest string) error {
 	_, hex, _ := strings.Cut(digest, ":")
 	dir := filepath.Join(s.content, "docker/registry/v2/repositories", repository, "_manifests/tags", tag)
