@@ -11,8 +11,8 @@ import (
 	"syscall"
 )
 
-// Main runs a program's command until it is done or a signal ends it. An error
-// is shown under the program's name.
+// Main runs a program's command until it returns or a signal ends it. An error is
+// printed after the program's name.
 func Main(name string, command func(ctx context.Context, args []string, out, progress io.Writer) error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -23,8 +23,8 @@ func Main(name string, command func(ctx context.Context, args []string, out, pro
 	}
 }
 
-// Below makes a relative name relative to the clone, where make runs, and not to
-// the program's folder.
+// Below makes a relative path relative to the root of the clone, where make runs,
+// instead of the program's folder.
 func Below(file string) (string, error) {
 	if file == "" || filepath.IsAbs(file) {
 		return file, nil

@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// Conditions are those under which something was measured.
+// Conditions describe the circumstances of a measurement.
 type Conditions struct {
-	Repositories int       `json:"repositories,omitempty"` // of a book
+	Repositories int       `json:"repositories,omitempty"` // in the book
 	Cores        int       `json:"cores"`
 	LoadBefore   string    `json:"load_before"` // average of the last minute
 	LoadAfter    string    `json:"load_after"`
@@ -23,18 +23,18 @@ type Conditions struct {
 	Seconds      float64   `json:"seconds"`
 }
 
-// Begin gives the conditions of what begins now.
+// Begin returns the conditions of a measurement that starts now.
 func Begin() Conditions {
 	return Conditions{Cores: runtime.NumCPU(), LoadBefore: LoadAverage(), Go: runtime.Version(), Began: time.Now()}
 }
 
-// String tells them in one line.
+// String returns them in one line.
 func (c Conditions) String() string {
 	return fmt.Sprintf("%d cores, load average %s before and %s after, %s, PostgreSQL %s, %s, took %.0f s",
 		c.Cores, c.LoadBefore, c.LoadAfter, c.Go, c.PostgreSQL, c.Began.Format("2006-01-02 15:04"), c.Seconds)
 }
 
-// A Section is one thing measured.
+// A Section holds the results of one measurement.
 type Section struct {
 	Title   string     `json:"title"`
 	Figures []Figure   `json:"figures"`
@@ -59,7 +59,7 @@ func (s *Section) Note(format string, args ...any) {
 	s.Notes = append(s.Notes, fmt.Sprintf(format, args...))
 }
 
-// A Figure is one number, with the numbers that it is the median of.
+// A Figure is one number, with the numbers whose median it is.
 type Figure struct {
 	Name  string    `json:"name"`
 	Value float64   `json:"value"`
@@ -68,31 +68,31 @@ type Figure struct {
 
 	Goal string `json:"goal,omitempty"`
 	Met  *bool  `json:"met,omitempty"`
-	Must bool   `json:"must,omitempty"` // whether missing the goal is an error, and not only slow
+	Must bool   `json:"must,omitempty"` // whether a missed goal is an error, and not only slow
 }
 
-// AtLeast gives a figure its goal, as Below does.
+// AtLeast sets the lowest value that meets the goal.
 func (f Figure) AtLeast(goal float64) Figure {
 	met := f.Value >= goal
 	f.Goal, f.Met = ">= "+Number(goal), &met
 	return f
 }
 
-// Below gives a figure its goal.
+// Below sets the goal: the value must be lower.
 func (f Figure) Below(goal float64) Figure {
 	met := f.Value < goal
 	f.Goal, f.Met = "< "+Number(goal), &met
 	return f
 }
 
-// MustBe is the goal of a count, which no busy machine excuses.
+// MustBe sets the goal of a count, which does not depend on the load of the machine.
 func (f Figure) MustBe(goal float64) Figure {
 	met := f.Value == goal
 	f.Goal, f.Met, f.Must = Number(goal), &met, true
 	return f
 }
 
-// Judged gives the goal, and whether it was met.
+// Judged returns the goal and whether it was met.
 func (f Figure) Judged() string {
 	switch {
 	case f.Met == nil:
@@ -103,8 +103,9 @@ func (f Figure) Judged() string {
 	return "goal " + f.Goal + ": MISSED"
 }
 
-// Quantile is the smallest value that at least a share q of all are not above
-// ("nearest rank"); 0 of none. The median of an even number is the lower one.
+// Quantile returns the smallest value such that at least a share q of all values are at
+// most as large ("nearest rank"); 0 if there are none. The median of an even number is
+// the lower one.
 func Quantile(values []float64, q float64) float64 {
 	if len(values) == 0 {
 		return 0
@@ -113,10 +114,10 @@ func Quantile(values []float64, q float64) float64 {
 	return sorted[max(int(math.Ceil(q*float64(len(sorted))))-1, 0)]
 }
 
-// Milliseconds gives a duration as a figure has it.
+// Milliseconds converts a duration to a value for a Figure.
 func Milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
-// Number writes three digits or more: 0.123, 1.23, 12.3, 123, 1,234.
+// Number formats v with three digits or more: 0.123, 1.23, 12.3, 123, 1,234.
 func Number(v float64) string {
 	switch {
 	case v == math.Trunc(v) && v < 1000:

@@ -58,8 +58,8 @@ func TestUniqueWords(t *testing.T) {
 	}
 }
 
-// The clock of our own process grows while it works, and a process that is
-// gone has none.
+// The clock of our own process grows while it works, and a process that has ended has
+// none.
 func TestProcessorSeconds(t *testing.T) {
 	t.Parallel()
 	before := ProcessorSeconds(os.Getpid())

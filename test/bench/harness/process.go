@@ -11,12 +11,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ProcessorSeconds is what a process has used so far, to the nanosecond; 0 once
-// it is gone. /proc counts in ticks of 10 ms: more than a small run takes.
+// ProcessorSeconds returns the processor time of a process so far, to the nanosecond; 0
+// after it has ended. /proc counts in ticks of 10 ms: more than a small run takes.
 func ProcessorSeconds(pid int) float64 {
-	// A process's clock is its number inverted, shifted by three, with 2
-	// (CPUCLOCK_SCHED) in the free bits: clock_getcpuclockid(3), which is not a
-	// system call.
+	// The clock id of a process is its inverted pid, shifted left by three, with 2
+	// (CPUCLOCK_SCHED) in the free bits: clock_getcpuclockid(3), which is not a system
+	// call.
 	var t unix.Timespec
 	if err := unix.ClockGettime(^int32(pid)<<3|2, &t); err != nil {
 		return 0
@@ -27,13 +27,14 @@ func ProcessorSeconds(pid int) float64 {
 // ticks is the unit of processor time in /proc: 1/100 s on every Linux (USER_HZ).
 const ticks = 100
 
-// endedSeconds is what the children that a process has waited for have used.
+// endedSeconds returns the processor time of the children that a process has waited
+// for.
 func endedSeconds(pid int) float64 {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0
 	}
-	// The fields after the name, which may hold spaces: state is the third of
+	// The fields after the name, which may contain spaces: state is the third of
 	// proc(5), cutime and cstime are 16 and 17.
 	fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
 	if len(fields) < 15 {
@@ -44,8 +45,8 @@ func endedSeconds(pid int) float64 {
 	return (user + system) / ticks
 }
 
-// FamilySeconds is what a process and its children have used, those that have
-// ended too.
+// FamilySeconds returns the processor time of a process and its children, including
+// those that have ended.
 func FamilySeconds(pid int) float64 {
 	sum := ProcessorSeconds(pid) + endedSeconds(pid)
 	for _, child := range children(pid) {
@@ -54,9 +55,9 @@ func FamilySeconds(pid int) float64 {
 	return sum
 }
 
-// children are those of a process that run now.
+// children returns the running children of a process.
 func children(pid int) (all []int) {
-	lists, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid)) // fails for a malformed pattern only
+	lists, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid)) // fails only for a malformed pattern
 	for _, list := range lists {
 		b, _ := os.ReadFile(list) // a thread that has just ended has no children
 		for _, child := range strings.Fields(string(b)) {
@@ -67,15 +68,15 @@ func children(pid int) (all []int) {
 	return all
 }
 
-// PeakMemory is the most memory that a process has had resident, in bytes; 0
-// once it is gone.
+// PeakMemory returns the peak resident memory of a process in bytes; 0 after it has
+// ended.
 func PeakMemory(pid int) int64 { return memory(pid, "VmHWM") }
 
-// Memory is what a process has resident now, in bytes; 0 once it is gone.
+// Memory returns the resident memory of a process in bytes; 0 after it has ended.
 func Memory(pid int) int64 { return memory(pid, "VmRSS") }
 
-// FamilyMemory is what a process and its children have resident now that no file
-// and no shared memory backs, in bytes.
+// FamilyMemory returns the resident anonymous memory of a process and its children in
+// bytes: without files and shared memory.
 func FamilyMemory(pid int) int64 {
 	sum := memory(pid, "RssAnon")
 	for _, child := range children(pid) {
@@ -96,16 +97,16 @@ func memory(pid int, field string) int64 {
 	return 0
 }
 
-// HugePages reports whether the memory that a PostgreSQL shares with its sessions
-// is of huge pages: an anonymous mapping of such is called so by the kernel.
+// HugePages reports whether PostgreSQL's shared memory uses huge pages: the kernel
+// gives such an anonymous mapping this name.
 func HugePages(postmaster int) bool {
-	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/maps", postmaster)) // "" elsewhere than on Linux
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/maps", postmaster)) // "" on systems other than Linux
 	return strings.Contains(string(b), "/anon_hugepage")
 }
 
-// LoadAverage is that of the last minute, as the kernel writes it.
+// LoadAverage returns the load average of the last minute, as the kernel writes it.
 func LoadAverage() string {
-	b, _ := os.ReadFile("/proc/loadavg") // "" elsewhere than on Linux
+	b, _ := os.ReadFile("/proc/loadavg") // "" on systems other than Linux
 	first, _, _ := strings.Cut(string(b), " ")
 	return first
 }

@@ -11,15 +11,14 @@ import (
 	"time"
 )
 
-// SearchTimeout is when we stop waiting for a push to show in a search.
+// SearchTimeout is how long to wait until a search finds a push.
 const SearchTimeout = 10 * time.Second
 
-// HowSearchable tells what the milliseconds of Searchable are.
+// HowSearchable describes the milliseconds that Searchable returns.
 const HowSearchable = "from the registry's 201 until GET /v1/search shows the image; asked every millisecond, later every tenth of the time waited"
 
-// Searchable gives how many milliseconds it takes from now, when the registry has
-// answered 201 for a manifest, until a search of an indexer for a word shows the
-// repository of that name.
+// Searchable returns the milliseconds from now, when the registry has answered 201 for
+// a manifest, until a search for word finds the repository name.
 func Searchable(ctx context.Context, client *http.Client, indexer, word, name string) (ms float64, err error) {
 	stored := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, SearchTimeout)
@@ -38,9 +37,8 @@ func Searchable(ctx context.Context, client *http.Client, indexer, word, name st
 	}
 }
 
-// again is the pause before the next search: 1 ms at first, then a tenth of the
-// time waited. Searching without pause would take the processor from what it
-// waits for.
+// again returns the pause before the next search: 1 ms at first, later a tenth of the
+// time waited. Searching without pauses would take processor time from the indexer.
 func again(elapsed time.Duration) time.Duration {
 	return min(max(elapsed/10, time.Millisecond), 500*time.Millisecond)
 }
@@ -50,7 +48,7 @@ func shows(ctx context.Context, client *http.Client, indexer, word, name string)
 	return slices.Contains(names, name), err
 }
 
-// Names gives the repositories on the first page of a search, of up to a hundred.
+// Names returns the repositories on the first page of a search, at most 100.
 func Names(ctx context.Context, client *http.Client, indexer, query string) ([]string, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, indexer+"/v1/search?n=100&q="+url.QueryEscape(query), nil)
 	if err != nil {
@@ -75,17 +73,17 @@ func Names(ctx context.Context, client *http.Client, indexer, query string) ([]s
 	return names, nil
 }
 
-// maxAnswer is the most bytes of a page of results: 1 MiB, where a hundred take
-// some 60 kB.
+// maxAnswer is the most bytes of a page of results: 1 MiB; a hundred results take some
+// 60 kB.
 const maxAnswer = 1 << 20
 
-// UniqueWord returns another word of one length for each number up to 300 million. None
-// begins with another, none is a word of made-up images or books, and words of
-// numbers near each other differ in four letters or more: a search for one that is
-// not there yet must not find another by its misspelling.
+// UniqueWord returns a different word of the same length for each n up to 300 million.
+// No word begins with another, and none is a word of made-up images or books. Words of
+// close numbers differ in four letters or more: a search for one that does not exist
+// yet must not find another as its correction.
 func UniqueWord(n int) string {
 	word := []byte("zq      ")
-	n = n * 187654321 % (26 * 26 * 26 * 26 * 26 * 26) // no factor in common: no two are the same
+	n = n * 187654321 % (26 * 26 * 26 * 26 * 26 * 26) // no common factor, so all words differ
 	for i := len(word) - 1; i >= 2; i-- {
 		word[i] = 'a' + byte(n%26)
 		n /= 26

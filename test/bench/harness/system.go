@@ -1,6 +1,6 @@
-// Package harness is what the benchmarks have in common: a private PostgreSQL,
-// the registry and the indexer of this clone, what they use of the machine, and
-// the figures that come of it.
+// Package harness is shared by the benchmarks: it runs a private PostgreSQL, the
+// registry and the indexer of this clone, measures their resources, and formats the
+// figures.
 package harness
 
 import (
@@ -27,26 +27,26 @@ const StopTimeout = 15 * time.Second
 
 const (
 	readyTimeout = time.Minute
-	pause        = 50 * time.Millisecond // between two questions whether something has come to pass
+	pause        = 50 * time.Millisecond // between two polls of Wait
 )
 
-// Token is what the registry sends with its events.
+// Token is the token in the registry's events.
 const Token = "bench"
 
-// A System is the programs under measurement, in a directory that goes when it
-// is closed, and a PostgreSQL whose data may stay.
+// A System is the programs under measurement, in a directory that Close removes, and a
+// PostgreSQL whose data may stay.
 type System struct {
 	Data     string // of PostgreSQL
 	Postgres *localpg.Server
 
 	dir     string
 	clone   string
-	log     *os.File   // for PostgreSQL's log; nil: it goes nowhere
-	running []*Program // registries and indexers, those that have ended too
+	log     *os.File   // for PostgreSQL's log; nil: no log
+	running []*Program // registries and indexers, including those that have ended
 }
 
-// NewSystem builds the programs and starts PostgreSQL in data, "" for a directory
-// that goes at the end. Its log goes to a file, if one is named.
+// NewSystem builds the programs and starts PostgreSQL in data; "" is a directory that
+// Close removes. If log is not "", PostgreSQL's log is written to that file.
 func NewSystem(ctx context.Context, data, log string) (*System, error) {
 	root, err := clone()
 	if err != nil {
@@ -65,7 +65,7 @@ func NewSystem(ctx context.Context, data, log string) (*System, error) {
 			return nil, errors.Join(err, s.Close())
 		}
 	}
-	// PostgreSQL may run as another account, which must be able to enter.
+	// PostgreSQL may run as another user, who must be able to enter.
 	if err := os.Chmod(dir, 0o711); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -90,7 +90,7 @@ func (s *System) start(ctx context.Context) (err error) {
 	return err
 }
 
-// build builds a package of a module, with the versions that users get.
+// build builds a package of a module with GOWORK=off, with the versions that users get.
 func (s *System) build(ctx context.Context, module, pkg, name string) error {
 	cmd := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-o", filepath.Join(s.dir, name), pkg)
 	cmd.Dir = filepath.Join(s.clone, module)
@@ -101,7 +101,7 @@ func (s *System) build(ctx context.Context, module, pkg, name string) error {
 	return nil
 }
 
-// Close stops everything and removes the directory.
+// Close stops all programs and removes the directory.
 func (s *System) Close() error {
 	for _, p := range s.running {
 		p.Stop()
@@ -115,8 +115,8 @@ func (s *System) Close() error {
 	return os.RemoveAll(s.dir)
 }
 
-// Postmaster is the number of PostgreSQL's first process, whose children do the
-// work; 0 if it cannot be told.
+// Postmaster returns the pid of PostgreSQL's first process, whose children do the work;
+// 0 if it is not known.
 func (s *System) Postmaster() int {
 	b, _ := os.ReadFile(filepath.Join(s.Data, "data/postmaster.pid"))
 	first, _, _ := strings.Cut(string(b), "\n")
@@ -124,7 +124,7 @@ func (s *System) Postmaster() int {
 	return pid
 }
 
-// On runs f on one connection to a database.
+// On runs f with a connection to a database.
 func (s *System) On(ctx context.Context, database string, f func(*pgx.Conn) error) error {
 	conn, err := pgx.Connect(ctx, s.Postgres.URL(database))
 	if err != nil {
@@ -134,7 +134,7 @@ func (s *System) On(ctx context.Context, database string, f func(*pgx.Conn) erro
 	return f(conn)
 }
 
-// NewDatabase makes a database with the tables in it and nothing else.
+// NewDatabase makes a database with empty tables.
 func (s *System) NewDatabase(ctx context.Context, name string) error {
 	if err := s.DropDatabase(ctx, name); err != nil {
 		return err
@@ -145,7 +145,7 @@ func (s *System) NewDatabase(ctx context.Context, name string) error {
 	return s.Migrate(ctx, name)
 }
 
-// DropDatabase drops a database, if it is there.
+// DropDatabase drops a database, if it exists.
 func (s *System) DropDatabase(ctx context.Context, name string) error {
 	return s.On(ctx, "postgres", func(conn *pgx.Conn) error {
 		_, err := conn.Exec(ctx, "DROP DATABASE IF EXISTS "+pgx.Identifier{name}.Sanitize()+" WITH (FORCE)")
@@ -153,20 +153,20 @@ func (s *System) DropDatabase(ctx context.Context, name string) error {
 	})
 }
 
-// A Program runs, and writes its log to a file: through a pipe, the registry's
-// line for each request would cost this process time.
+// A Program is a running program that writes its log to a file: through a pipe, the
+// registry's line for each request would cost this process time.
 type Program struct {
 	*process.Process
 	log string
 }
 
-// Tail is the end of the log, in one line for a message.
+// Tail returns the end of the log as one line.
 func (p *Program) Tail() string {
 	b, _ := os.ReadFile(p.log) // without its log the message is only shorter
 	return process.LastLines(b)
 }
 
-// Gone reports whether it has ended.
+// Gone reports whether the program has ended.
 func (p *Program) Gone() bool {
 	select {
 	case <-p.Done():
@@ -176,11 +176,11 @@ func (p *Program) Gone() bool {
 	}
 }
 
-// Stop has it end, and waits for that.
+// Stop stops the program and waits for its end.
 func (p *Program) Stop() { p.Process.Stop(syscall.SIGTERM, StopTimeout) }
 
-// launch starts a program. Its environment is env alone: a setting of the
-// caller's would change what is measured.
+// launch starts a program. Its environment is only env: settings of the caller would
+// change the measurement.
 func (s *System) launch(name string, env []string, args ...string) (*Program, error) {
 	log := filepath.Join(s.dir, fmt.Sprintf("%s-%d.log", name, len(s.running)))
 	const toFile = `exec "$0" "$@" >"$LOG" 2>&1`
@@ -202,17 +202,17 @@ type Registry struct {
 	URL string
 }
 
-// InMemory is the storage of a registry whose speed does not matter: filling
-// 10,000 repositories on disk takes a minute, and removing them another.
+// InMemory is the storage of a registry whose speed does not matter: to write 10,000
+// repositories to disk takes a minute, and to remove them another.
 const InMemory = "REGISTRY_STORAGE={inmemory: {}, cache: {blobdescriptor: inmemory}, maintenance: {uploadpurging: {enabled: false}}}"
 
-// OnDisk is the storage in a directory of ours.
+// OnDisk returns the setting for storage in the System's directory.
 func (s *System) OnDisk() string {
 	return "REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY=" + filepath.Join(s.dir, "content")
 }
 
-// StartRegistry starts it on config/filesystem.yml, with its content as storage
-// says. Events go to notify, or nowhere if that is "".
+// StartRegistry starts the registry with config/filesystem.yml and the given storage.
+// Events are sent to notify, unless it is "".
 func (s *System) StartRegistry(ctx context.Context, storage, notify string) (*Registry, error) {
 	address, err := FreeAddress()
 	if err != nil {
@@ -239,8 +239,8 @@ type Indexer struct {
 	URL string
 }
 
-// StartIndexer starts "portbook serve" on a database. Settings are added to what
-// it needs; all else is as it comes.
+// StartIndexer starts "portbook serve" on a database. settings are added to the
+// required ones; all others have their defaults.
 func (s *System) StartIndexer(ctx context.Context, database, address string, settings ...string) (*Indexer, error) {
 	operations, err := FreeAddress()
 	if err != nil {
@@ -264,7 +264,7 @@ func (s *System) StartVerify(registry, database string) (*Program, error) {
 	return s.launchIndexer(database, []string{"PORTBOOK_REGISTRY_URL=" + registry}, "verify")
 }
 
-// nowhere is the address of a registry that is never asked.
+// nowhere is the address of a registry that is never used.
 const nowhere = "http://registry.invalid"
 
 // Migrate runs "portbook migrate up" on a database.
@@ -288,7 +288,7 @@ func (s *System) launchIndexer(database string, settings []string, args ...strin
 	return s.launch("portbook", append([]string{"PORTBOOK_DATABASE_POSTGRES_URL=" + s.Postgres.URL(database)}, settings...), args...)
 }
 
-// FreeAddress is one of this machine on which nobody listens.
+// FreeAddress returns a local address on which nobody listens.
 func FreeAddress() (string, error) {
 	port, err := localpg.FreePort()
 	return fmt.Sprintf("127.0.0.1:%d", port), err
@@ -309,8 +309,8 @@ func ready(ctx context.Context, p *Program, address string) error {
 	})
 }
 
-// Wait asks until the answer is yes. It fails with the first error, with ctx, or
-// when the time is over.
+// Wait calls ask until it returns true. It fails with the first error, with ctx, or
+// after limit.
 func Wait(ctx context.Context, limit time.Duration, what string, ask func() (bool, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()

@@ -6,9 +6,9 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// warmed are what searches read, as far as PostgreSQL's buffers hold it: all of
-// it as after some hours of use. The tables of manifests and images are not; of
-// those a page reads a few rows.
+// warmed are the relations that searches read. Warm loads all of them that fit into
+// PostgreSQL's buffers, the state after some hours of use. The tables of manifests and
+// images are not included; a page reads only a few of their rows.
 var warmed = []string{
 	"repository_search", "repository_search_pkey", "repository_search_name_key", "repository_search_words_0", "repository_search_words_1",
 	"repository_search_words_2", "repository_search_sample", "repository_search_basename", "repository_search_known", "repository", "repository_pkey",
@@ -16,8 +16,8 @@ var warmed = []string{
 	"manifest_pkey", "tag_pkey", "tag_name", "search_lexeme_pkey", "search_word", "search_misspelling", "search_misspelling_pkey",
 }
 
-// Warm reads them into the buffers (contrib/pg_prewarm, which Debian has in the
-// server's package).
+// Warm loads the relations into the buffers (contrib/pg_prewarm, which is in Debian's
+// server package).
 func (s *System) Warm(ctx context.Context, database string) error {
 	return s.On(ctx, database, func(conn *pgx.Conn) error {
 		if _, err := conn.Exec(ctx, "CREATE EXTENSION IF NOT EXISTS pg_prewarm"); err != nil {
@@ -26,7 +26,7 @@ func (s *System) Warm(ctx context.Context, database string) error {
 		if _, err := conn.Exec(ctx, "SELECT pg_prewarm(name::regclass) FROM unnest($1::text[]) AS name", warmed); err != nil {
 			return err
 		}
-		_, err := conn.Exec(ctx, "DROP EXTENSION pg_prewarm") // no book keeps it: its schema is compared
+		_, err := conn.Exec(ctx, "DROP EXTENSION pg_prewarm") // kept books must not contain it: their schema is compared
 		return err
 	})
 }
