@@ -25,10 +25,11 @@ var (
 
 var maxRepositories = len(teams) * len(subjects) * len(kinds)
 
-// pushers push at once: each waits for the registry most of the time.
+// pushers is the number of parallel pushes: each waits for the registry most of the
+// time.
 const pushers = 8
 
-// fill pushes repositories of so many tags.
+// fill pushes repositories with the given number of tags each.
 func fill(ctx context.Context, c *push.Client, repositories, tags int, tell func(string, ...any)) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(pushers)
@@ -47,8 +48,8 @@ func fill(ctx context.Context, c *push.Client, repositories, tags int, tell func
 	return group.Wait()
 }
 
-// fillOne pushes one repository. Its images share their first layer, as those
-// built on one base do.
+// fillOne pushes one repository. Its images share their first layer, like images built
+// on one base.
 func fillOne(ctx context.Context, c *push.Client, number, tags int) error {
 	team, subject := teams[number%len(teams)], subjects[number/len(teams)%len(subjects)]
 	kind := kinds[number/len(teams)/len(subjects)]
@@ -76,7 +77,7 @@ func fillOne(ctx context.Context, c *push.Client, number, tags int) error {
 	return nil
 }
 
-// labels are those that a build system writes.
+// labels returns the labels that a build system writes.
 func labels(name, version string, created time.Time) map[string]string {
 	team, rest, _ := strings.Cut(name, "/")
 	return map[string]string{

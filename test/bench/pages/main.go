@@ -1,14 +1,14 @@
-// Pages measures how long the server takes for every page that people see, in one
-// command: the median and the 99th percentile of requests one after the other,
-// each for something else, and the bytes that an answer takes over the wire.
+// Pages measures the response times of every web page with one command: the median and
+// the 99th percentile of sequential requests with different parameters, and the bytes
+// that an answer takes on the wire.
 //
-// It builds the registry and the indexer of this clone, pushes 10,000
-// repositories of three tags to the registry, has the indexer scan it, and asks
-// a reader. It can also ask of a book that bench-search has kept, to see how the
-// figures grow: DATA=folder BOOK=book_1000000.
+// It builds the registry and the indexer of this clone, pushes 10,000 repositories of
+// three tags to the registry, runs a scan, and sends requests to a reader. It can also
+// use a book that bench-search has kept, to see how the figures grow: DATA=folder
+// BOOK=book_1000000.
 //
-// A goal that is missed is only shown, since a busy machine misses it too. It
-// exits 1 if something cannot be measured.
+// A missed goal is only shown, since it is also missed on a busy machine. It exits 1 if
+// something cannot be measured.
 package main
 
 import (
@@ -24,17 +24,17 @@ import (
 
 // A config says what to measure.
 type config struct {
-	repositories, tags int    // of the book that is made
-	data, book         string // where PostgreSQL keeps books, and the one to ask of; "": a new one
-	requests           int    // of each page
+	repositories, tags int    // of a new book
+	data, book         string // where PostgreSQL keeps books, and the book to use; "": a new one
+	requests           int    // for each page
 }
 
 var standard = config{repositories: 10_000, tags: 3, requests: 400}
 
 func main() { harness.Main("bench-pages", command) }
 
-// command reads the flags. The variables are for make, which passes on what
-// stands on its command line.
+// command reads the flags. The variables are for make, which passes on those of its
+// command line.
 func command(ctx context.Context, args []string, out, progress io.Writer) error {
 	c := standard
 	flags := flag.NewFlagSet("bench-pages", flag.ExitOnError)

@@ -19,25 +19,25 @@ import (
 const (
 	// scanTimeout is for 30,000 tags on a busy machine; an idle one takes a minute.
 	scanTimeout = 20 * time.Minute
-	// requestTimeout is when an answer is not waited for any more.
+	// requestTimeout is how long to wait for an answer.
 	requestTimeout = 30 * time.Second
-	// pageTime is the most that one page is asked for.
+	// pageTime is the most time spent on one page.
 	pageTime = 20 * time.Second
-	// newBook is the database of the book that is made.
+	// newBook is the database of the new book.
 	newBook = "pages"
 )
 
-// A report is what was measured, and under which conditions.
+// A report holds the results and the conditions of the measurement.
 type report struct {
 	Conditions harness.Conditions `json:"conditions"`
 	Book       string             `json:"book"`
 	Pages      []figures          `json:"pages"`
 }
 
-// figures are those of one page.
+// figures are the results for one page.
 type figures struct {
 	Name     string  `json:"name"`
-	Requests int     `json:"requests"` // 0: there is no such page
+	Requests int     `json:"requests"` // 0: the page does not exist
 	Median   float64 `json:"p50_ms"`
 	P99      float64 `json:"p99_ms"`
 	Goal     float64 `json:"goal_ms,omitempty"`
@@ -52,7 +52,7 @@ type bench struct {
 	report   report
 }
 
-// measure does everything, and cleans up.
+// measure runs all measurements and cleans up.
 func measure(ctx context.Context, c config, progress io.Writer) (_ *report, err error) {
 	b := &bench{config: c, progress: progress}
 	b.report.Conditions = harness.Begin()
@@ -105,7 +105,7 @@ func (b *bench) all(ctx context.Context) error {
 	return b.askAll(ctx, samples)
 }
 
-// makeBook fills a registry and has the indexer scan it.
+// makeBook fills a registry and runs a scan of it.
 func (b *bench) makeBook(ctx context.Context) error {
 	b.book = newBook
 	registry, err := b.StartRegistry(ctx, harness.InMemory, "")
@@ -132,14 +132,14 @@ func (b *bench) makeBook(ctx context.Context) error {
 		return fmt.Errorf("portbook scan: %s: %s", outcome, scan.Tail())
 	}
 	registry.Stop()
-	// As a book is that has been there for a while.
+	// The state of a book that has existed for a while.
 	return b.On(ctx, b.book, func(conn *pgx.Conn) error {
 		_, err := conn.Exec(ctx, "VACUUM (ANALYZE)")
 		return err
 	})
 }
 
-// askAll asks a reader for every page.
+// askAll requests every page from a reader.
 func (b *bench) askAll(ctx context.Context, samples []sample) error {
 	address, err := harness.FreeAddress()
 	if err != nil {
@@ -150,7 +150,7 @@ func (b *bench) askAll(ctx context.Context, samples []sample) error {
 		return err
 	}
 	defer reader.Stop()
-	// DisableCompression: this process would unpack what it does not read.
+	// DisableCompression: otherwise this process would decompress the answers.
 	client := &http.Client{Transport: &http.Transport{DisableCompression: true}, Timeout: requestTimeout}
 	for _, p := range pages {
 		b.tell("  %s (load average %s)", p.name, harness.LoadAverage())
@@ -163,7 +163,7 @@ func (b *bench) askAll(ctx context.Context, samples []sample) error {
 	return nil
 }
 
-// ask asks for one page: some requests to warm up, then those that count.
+// ask requests one page: some requests to warm up, then the measured ones.
 func (b *bench) ask(ctx context.Context, client *http.Client, base string, p page, samples []sample) (figures, error) {
 	f := figures{Name: p.name, Goal: p.goal}
 	var times, sizes []float64
@@ -201,7 +201,7 @@ func (b *bench) ask(ctx context.Context, client *http.Client, base string, p pag
 	return f, nil
 }
 
-// An answer is how one request went.
+// An answer is the result of one request.
 type answer struct {
 	ms     float64
 	bytes  int64 // of the body
@@ -209,7 +209,7 @@ type answer struct {
 	etag   string
 }
 
-// get makes one request as a browser does, and reads the whole answer.
+// get sends one request as a browser does, and reads the whole answer.
 func get(ctx context.Context, client *http.Client, address, etag string) (answer, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {

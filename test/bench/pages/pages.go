@@ -11,19 +11,18 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// firstPage is the goal for the page that people see first, in milliseconds at
-// the median.
+// firstPage is the goal for the front page: the median in milliseconds.
 const firstPage = 15
 
-// A page is one that is measured, with another address each time.
+// A page is a measured page, requested at a different address each time.
 type page struct {
 	name string
 	path func(draw) string
 	goal float64 // 0: none
-	// status is the one that it answers; 0 is 200. A page that answers 404 instead
-	// is not there.
+	// status is the expected status; 0 means 200. If another page answers 404, it does
+	// not exist.
 	status int
-	again  bool // whether the reader has it already, and asks whether it changed
+	again  bool // whether the client already has the page and revalidates it
 }
 
 var pages = []page{
@@ -68,7 +67,7 @@ func search(query func(draw) string) func(draw) string {
 	return func(d draw) string { return "/?q=" + url.QueryEscape(query(d)) }
 }
 
-// A draw gives the parameters of one request, the same in every run.
+// A draw returns the parameters of one request, the same in every run.
 type draw struct {
 	*rand.Rand
 	samples []sample
@@ -89,8 +88,8 @@ func (s sample) byTag() string { return "/r/" + s.repository + ":" + s.tag }
 
 func (d draw) one() sample { return d.samples[d.IntN(len(d.samples))] }
 
-// namespace is that of a repository which has one; the first of the book's is none
-// if hardly any has.
+// namespace returns the namespace of a repository; if it finds none that has one, it
+// returns the name of the first repository.
 func (d draw) namespace() string {
 	for range 100 {
 		if namespace, _, ok := strings.Cut(d.one().repository, "/"); ok {
@@ -100,19 +99,19 @@ func (d draw) namespace() string {
 	return d.samples[0].repository
 }
 
-// word is one of a repository's name.
+// word returns a word of a repository's name.
 func (d draw) word() string {
 	words := strings.FieldsFunc(d.one().repository, func(r rune) bool { return r == '/' || r == '-' })
 	return words[d.IntN(len(words))]
 }
 
-// sampleSize is about how many tags are drawn from: more than a page is asked for.
+// sampleSize is about how many tags are sampled: more than the requests for a page.
 const sampleSize = 5000
 
 // sampleTags draws tags of a book.
 func sampleTags(ctx context.Context, conn *pgx.Conn) ([]sample, error) {
-	// BERNOULLI reads the whole table, some seconds for 10 million tags: SYSTEM
-	// would take blocks, whose tags are of a few repositories.
+	// BERNOULLI reads the whole table, some seconds for 10 million tags: SYSTEM would
+	// sample blocks, whose tags belong to few repositories.
 	const share = `SELECT least(100, 100.0 * $1 / greatest(1, reltuples))::float8 FROM pg_class WHERE oid = 'tag'::regclass`
 	const q = `
 		SELECT r.name, t.name, 'sha256:' || encode(m.digest, 'hex')

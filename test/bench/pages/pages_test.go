@@ -14,8 +14,8 @@ import (
 	"github.com/portbook/portbook/schema/localpg"
 )
 
-// The whole run at a small size: it must make a book, ask for every page that
-// there is, and write the figures.
+// The whole run at a small size: it must make a book, request every existing page, and
+// write the figures.
 func TestSmall(t *testing.T) {
 	if _, err := localpg.Find(); errors.Is(err, localpg.ErrNotInstalled) && os.Getenv("CI") == "" {
 		t.Skip(err)

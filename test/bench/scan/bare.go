@@ -15,11 +15,11 @@ import (
 	"github.com/portbook/portbook/registry/push"
 )
 
-// parallelism is the default of the indexer's scan.parallelism, and so the
-// number of readers that it is compared with.
+// parallelism is the default of the indexer's scan.parallelism, and also the number of
+// parallel requests of the bare reader.
 const parallelism = 8
 
-// A request is one that a scan makes.
+// A request is one request of a scan.
 type request struct {
 	method, path string
 	known        string // digest for If-None-Match, or ""
@@ -32,15 +32,15 @@ func (r request) String() string {
 	return r.method + " " + r.path
 }
 
-// A plan is what has to be asked of one registry: the catalogue, page after
-// page, and then the rest in any order.
+// A plan is the list of requests to one registry: the catalogue, page after page, and
+// then the rest in any order.
 type plan struct {
 	catalog, rest []request
 }
 
 func (p plan) requests() []request { return append(append([]request(nil), p.catalog...), p.rest...) }
 
-// A reader reads a registry and keeps nothing: what no indexer can beat.
+// A reader reads a registry and stores nothing: no indexer can be faster.
 type reader struct {
 	base   string
 	client *http.Client
@@ -57,7 +57,7 @@ var acceptTypes = []string{
 	ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageIndex, push.DockerManifest, push.DockerManifestList,
 }
 
-// do makes one request and returns the answer, whose body the caller closes.
+// do sends one request and returns the response, whose body the caller closes.
 func (r *reader) do(ctx context.Context, q request) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, q.method, r.base+q.path, nil)
 	if err != nil {
@@ -82,7 +82,7 @@ func (r *reader) do(ctx context.Context, q request) (*http.Response, error) {
 	return resp, nil
 }
 
-// skip makes one request and throws the body away.
+// skip sends one request and discards the body.
 func (r *reader) skip(ctx context.Context, q request) error {
 	resp, err := r.do(ctx, q)
 	if err != nil {
@@ -93,7 +93,7 @@ func (r *reader) skip(ctx context.Context, q request) error {
 	return err
 }
 
-// run makes all requests of a plan, as many at once as a scan.
+// run sends all requests of a plan, with the parallelism of a scan.
 func (r *reader) run(ctx context.Context, p plan) error {
 	for _, q := range p.catalog {
 		if err := r.skip(ctx, q); err != nil {
@@ -103,8 +103,8 @@ func (r *reader) run(ctx context.Context, p plan) error {
 	return each(ctx, parallelism, p.rest, r.skip)
 }
 
-// json reads one answer, of a few megabytes at most, into a value and returns
-// its header.
+// json decodes one answer, of a few megabytes at most, into a value and returns its
+// header.
 func (r *reader) json(ctx context.Context, q request, into any) (http.Header, error) {
 	resp, err := r.do(ctx, q)
 	if err != nil {
@@ -117,15 +117,15 @@ func (r *reader) json(ctx context.Context, q request, into any) (http.Header, er
 	return resp.Header, nil
 }
 
-// A survey is what is in a registry, and what scans of it have to ask.
+// A survey describes the content of a registry and the requests that scans of it make.
 type survey struct {
 	repositories, tags, manifests int
 
-	// first reads everything once; again asks whether anything has changed.
+	// first reads everything once; again checks whether anything has changed.
 	first, again plan
 }
 
-// look surveys a registry. It finds out from the registry itself what is in it.
+// look surveys a registry, using only the registry itself.
 func (r *reader) look(ctx context.Context) (*survey, error) {
 	var s survey
 	names, err := r.catalog(ctx, &s)
@@ -151,8 +151,7 @@ func (s *survey) add(one survey) {
 	s.again.rest = append(s.again.rest, one.again.rest...)
 }
 
-// catalog reads the names of all repositories in pages of 1,000, as the indexer
-// does.
+// catalog reads the names of all repositories in pages of 1,000, as the indexer does.
 func (r *reader) catalog(ctx context.Context, s *survey) (names []string, err error) {
 	path := "/v2/_catalog?n=1000"
 	for range 1000 { // a million repositories
@@ -176,7 +175,7 @@ func (r *reader) catalog(ctx context.Context, s *survey) (names []string, err er
 	return nil, fmt.Errorf("catalogue goes on behind %s", path)
 }
 
-// canonical gives path and query of an address, with the query's keys in order.
+// canonical returns path and query of an address, with the query's keys in order.
 func canonical(address string) (string, error) {
 	u, err := url.Parse(address)
 	if err != nil {
@@ -188,8 +187,8 @@ func canonical(address string) (string, error) {
 	return u.Path + "?" + u.Query().Encode(), nil
 }
 
-// repository surveys one: its tags, what they show, what indexes list, and the
-// configs.
+// repository surveys one repository: its tags, their manifests, the children of
+// indexes, and the configs.
 func (r *reader) repository(ctx context.Context, name string) (s survey, err error) {
 	list := request{method: http.MethodGet, path: "/v2/" + name + "/tags/list"}
 	s.first.rest, s.again.rest = []request{list}, []request{list}
@@ -214,7 +213,7 @@ func (r *reader) repository(ctx context.Context, name string) (s survey, err err
 	return s, nil
 }
 
-// manifest reads a manifest, and the config if it has one.
+// manifest reads a manifest, and its config if it has one.
 func (r *reader) manifest(ctx context.Context, s *survey, name, reference string) (digest string, children []string, err error) {
 	s.manifests++
 	q := request{method: http.MethodGet, path: "/v2/" + name + "/manifests/" + reference}

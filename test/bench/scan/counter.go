@@ -9,8 +9,8 @@ import (
 	"sync"
 )
 
-// A counter stands before a registry and notes what is asked of it. It costs
-// time, so nothing is timed through it.
+// A counter is a proxy before a registry that records requests. It costs time, so
+// nothing is timed through it.
 type counter struct {
 	url    string
 	server *http.Server
@@ -37,21 +37,21 @@ func startCounter(registry string) (*counter, error) {
 		c.note(r)
 		proxy.ServeHTTP(w, r)
 	})}
-	go c.server.Serve(listener) // ends with Close, and its error says only that
+	go c.server.Serve(listener) // ends with Close; its error says only that
 	return c, nil
 }
 
 func (c *counter) note(r *http.Request) {
 	path, err := canonical(r.URL.String())
 	if err != nil {
-		path = r.URL.String() // it will equal nothing, and be seen
+		path = r.URL.String() // it equals no request and is reported
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.seen = append(c.seen, request{r.Method, path, strings.Trim(r.Header.Get("If-None-Match"), `"`)})
 }
 
-// take gives what was asked since it was last called.
+// take returns the requests since the last call.
 func (c *counter) take() []request {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -62,8 +62,8 @@ func (c *counter) take() []request {
 
 func (c *counter) close() { c.server.Close() }
 
-// bodies counts the requests that ask for a manifest or a blob, and not only
-// whether it is there or has changed.
+// bodies counts the requests that read a manifest or a blob, and do not only check
+// whether it exists or has changed.
 func bodies(requests []request) int {
 	n := 0
 	for _, r := range requests {

@@ -9,7 +9,7 @@ import (
 	"github.com/portbook/portbook/registry/push"
 )
 
-// fill pushes the repositories from number up to number, each with so many tags.
+// fill pushes the repositories, each with the given number of tags.
 func fill(ctx context.Context, client *push.Client, repositories []repository, tags int, layers bool) error {
 	return each(ctx, 2*parallelism, repositories, func(ctx context.Context, p repository) error {
 		for tag := range tags {
@@ -38,8 +38,8 @@ func pushTag(ctx context.Context, client *push.Client, p repository, tag int, in
 	return err
 }
 
-// each runs f on items, so many at once, until all are done or one has failed,
-// and returns the first error.
+// each runs f on items, atOnce at a time, until all are done or one has failed, and
+// returns the first error.
 func each[T any](ctx context.Context, atOnce int, items []T, f func(context.Context, T) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

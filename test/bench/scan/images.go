@@ -15,7 +15,8 @@ import (
 // indexEvery makes every tenth tag an index of two architectures.
 const indexEvery = 10
 
-// A repository is a made-up one, the same for its number in every run.
+// A repository is a made-up repository. The same number gives the same repository in
+// every run.
 type repository struct {
 	number      int
 	name        string
@@ -23,10 +24,11 @@ type repository struct {
 	subject     string
 	description string
 	created     time.Time
-	random      uint64 // from which the rest of it is drawn
+	random      uint64 // seed of its other properties
 }
 
-// repositories makes n of them. Fewer are the first of more.
+// repositories returns n repositories. A smaller n returns the first ones of the same
+// list.
 func repositories(n int) []repository {
 	seen := map[string]bool{}
 	var all []repository
@@ -57,7 +59,7 @@ func newRepository(number int, seen map[string]bool) repository {
 	return p
 }
 
-// baseName draws a name of one of the shapes that people give.
+// baseName draws a name in one of the usual forms.
 func (p *repository) baseName(r *rand.Rand, kind string) string {
 	switch x := r.Float64(); {
 	case x < 0.55: // payments/invoice-api
@@ -74,8 +76,8 @@ func (p *repository) baseName(r *rand.Rand, kind string) string {
 
 func tagName(t int) string { return fmt.Sprintf("v%d.%d.%d", 1+t/25, t/5%5, t%5) }
 
-// image makes one image of a tag. Without layers it costs four requests to push
-// instead of ten, and the indexer reads the same.
+// image makes one image of a tag. Without layers a push takes four requests instead of
+// ten, and the indexer reads the same.
 func (p repository) image(tag int, architecture string, layers bool) push.ImageSpec {
 	r := source(p.name, tag, architecture)
 	created := p.created.Add(time.Duration(tag*36) * time.Hour)
@@ -99,10 +101,11 @@ func (p repository) image(tag int, architecture string, layers bool) push.ImageS
 	return spec
 }
 
-// baseLayer stands for what all images share. It is no tar, and nobody looks.
+// baseLayer is a layer that all images share. It is not a tar archive, but nothing
+// reads it.
 var baseLayer = []byte(strings.Repeat("portbook bench base layer\n", 10))
 
-// labels are the eleven to fourteen that a build system writes.
+// labels returns the eleven to fourteen labels that a build system writes.
 func (p repository) labels(tag int, created time.Time, base string, r *rand.Rand) map[string]string {
 	const oci = "org.opencontainers.image."
 	labels := map[string]string{
@@ -126,14 +129,14 @@ func (p repository) labels(tag int, created time.Time, base string, r *rand.Rand
 	return labels
 }
 
-// source is randomness that depends on parts alone.
+// source returns a random source that depends only on parts.
 func source(parts ...any) *rand.Rand {
 	h := fnv.New64a()
 	fmt.Fprint(h, parts...)
 	return rand.New(rand.NewPCG(1, h.Sum64()))
 }
 
-// zipf draws a word with a weight of one by its rank.
+// zipf draws a word; its weight is 1 divided by its rank.
 func zipf(r *rand.Rand, words []string) string {
 	var sum float64
 	for i := range words {

@@ -1,16 +1,16 @@
-// Scan measures Portbook on this machine, in one command: how fast a scan is
-// beside a client that reads the same and keeps nothing, how soon a push is
-// found by a search, how much memory the indexer takes, and how much of
-// the disk a repository, a tag and a manifest take.
+// Scan measures Portbook on this machine with one command: the speed of a scan compared
+// with a client that reads the same and stores nothing, the time until a search finds a
+// push, the memory of the indexer, and the disk space of a repository, a tag and a
+// manifest.
 //
-// It builds the registry and the indexer of this clone and runs them with a
-// PostgreSQL of their own, which syncs its commits to disk; at the end all of it
-// is stopped and removed. What is compared with each other is measured in turns,
-// so that whatever else the machine does falls on both.
+// It builds the registry and the indexer of this clone and runs them with a private
+// PostgreSQL, which syncs its commits to disk; at the end everything is stopped and
+// removed. Measurements that are compared with each other alternate, so that other load
+// on the machine affects both.
 //
-// It exits 1 if a count is wrong: if a scan asked for other things than it
-// should, or wrote where nothing had changed. A goal that is missed is only
-// shown, since a busy machine misses it too.
+// It exits 1 if a count is wrong: if a scan sent other requests than it should, or
+// wrote where nothing had changed. A missed goal is only shown, since it is also missed
+// on a busy machine.
 package main
 
 import (
@@ -26,12 +26,12 @@ import (
 
 // A config says how much to measure.
 type config struct {
-	repositories, tags int // of the registry that is scanned
-	scans, rescans     int // turns of each
+	repositories, tags int // in the scanned registry
+	scans, rescans     int // runs of each
 	serial             int // pushes one after the other
 	rate, seconds      int // of pushes that do not wait for each other
 	wide               int // repositories of the registry for memory; 0: not measured
-	statements         int // most expensive statements shown; 0: not asked for
+	statements         int // number of most expensive statements to show; 0: none
 }
 
 var standard = config{
@@ -40,8 +40,8 @@ var standard = config{
 
 func main() { harness.Main("bench", command) }
 
-// command reads the flags. The variables are for make, which passes on what
-// stands on its command line: make bench JSON=out.json BIG=no.
+// command reads the flags. The variables are for make, which passes on those of its
+// command line: make bench JSON=out.json BIG=no.
 func command(ctx context.Context, args []string, out, progress io.Writer) error {
 	c := standard
 	flags := flag.NewFlagSet("bench", flag.ExitOnError)

@@ -32,7 +32,7 @@ type bench struct {
 	catalogue map[string]weight // of the book after the scans
 }
 
-// measure does everything, and cleans up.
+// measure runs all measurements and cleans up.
 func measure(ctx context.Context, c config, progress io.Writer) (_ *report, err error) {
 	b := &bench{config: c, progress: progress}
 	b.report.Conditions = harness.Begin()
@@ -106,7 +106,7 @@ func (b *bench) fill(ctx context.Context, s *harness.Section) (err error) {
 	return nil
 }
 
-// firstScans reads all of the registry, in turns with and without a book.
+// firstScans reads all of the registry, alternating between bare reads and scans.
 func (b *bench) firstScans(ctx context.Context, s *harness.Section) error {
 	plan := b.survey.first
 	meters := b.meters(b.registry, os.Getpid())
@@ -143,7 +143,7 @@ func (b *bench) firstScans(ctx context.Context, s *harness.Section) error {
 	return b.showStatements(ctx, s)
 }
 
-// unchanged asks whether anything has changed, in turns with and without a book.
+// unchanged checks for changes, alternating between bare reads and scans.
 func (b *bench) unchanged(ctx context.Context, s *harness.Section) error {
 	plan := b.survey.again
 	meters := b.meters(b.registry, os.Getpid())
@@ -169,8 +169,8 @@ func (b *bench) unchanged(ctx context.Context, s *harness.Section) error {
 	return err
 }
 
-// compare adds the rates of both, and the median of the ratios of each turn: two
-// runs that follow each other share what else the machine does.
+// compare adds the rates of both, and the median of the ratios of each pair of runs:
+// consecutive runs share the other load on the machine.
 func compare(s *harness.Section, requests int, bare, ours []measurement, goal float64) {
 	rate := func(m measurement) float64 { return float64(requests) / m.seconds }
 	var ratios []float64
@@ -181,8 +181,8 @@ func compare(s *harness.Section, requests int, bare, ours []measurement, goal fl
 	s.Add(medianOf("bare reads", "requests/s", pick(bare, rate)))
 	s.Add(medianOf("the indexer's", "requests/s", pick(ours, rate)))
 	s.Add(medianOf("ratio", "%", ratios).AtLeast(goal))
-	// Where all cores are busy this is what the ratio would be without others,
-	// who give a scan of more processes a larger share.
+	// If all cores are busy, this is the ratio without other load, under which a scan
+	// gets a larger share of the processors because it has more processes.
 	s.Add(harness.Figure{Name: "ratio by processor time", Value: 100 * total(bare) / total(ours), Unit: "%"})
 	s.Note("processor seconds of bare reads: %s", processor(bare))
 	s.Note("processor seconds of the indexer's, its start included: %s", processor(ours))
@@ -198,7 +198,7 @@ func pick(all []measurement, f func(measurement) float64) []float64 {
 
 func megabytes(m measurement) float64 { return float64(m.peak) / 1e6 }
 
-// total is the median of the processor seconds of all who took part.
+// total returns the median of the processor seconds of all programs together.
 func total(all []measurement) float64 {
 	return harness.Quantile(pick(all, func(m measurement) (sum float64) {
 		for _, seconds := range m.used {
@@ -208,7 +208,7 @@ func total(all []measurement) float64 {
 	}), 0.5)
 }
 
-// processor gives the median of the processor time of each who took part.
+// processor returns the median of the processor time of each program.
 func processor(all []measurement) string {
 	var names, parts []string
 	for name := range all[0].used {
@@ -222,8 +222,8 @@ func processor(all []measurement) string {
 	return strings.Join(parts, ", ")
 }
 
-// counts lets the indexer scan through a counter, untimed, and compares what it
-// asks for with the plans, and what it writes with nothing.
+// counts runs scans through a counter, untimed, and compares their requests with the
+// plans, and their writes with nothing.
 func (b *bench) counts(ctx context.Context, s *harness.Section) error {
 	counter, err := startCounter(b.registry.URL)
 	if err != nil {
@@ -264,7 +264,7 @@ func (b *bench) counts(ctx context.Context, s *harness.Section) error {
 	return b.dropDatabase(ctx, conn)
 }
 
-// pushes runs "portbook serve" with events on, on the book of the first scans.
+// pushes runs "portbook serve" with events, on the book of the first scans.
 func (b *bench) pushes(ctx context.Context, s *harness.Section) error {
 	address, err := harness.FreeAddress()
 	if err != nil {
@@ -283,8 +283,8 @@ func (b *bench) pushes(ctx context.Context, s *harness.Section) error {
 	}
 	defer serve.Kill()
 	w := newWatcher(b.registry.URL, serve.URL)
-	// The first event of a registry that just started asks for a scan, as it
-	// should; it is over before anything is timed.
+	// The first event of a newly started registry requests a scan, as it should; it
+	// ends before anything is timed.
 	if _, err := w.serial(ctx, 3); err != nil {
 		return err
 	}
@@ -323,7 +323,8 @@ func (b *bench) pushes(ctx context.Context, s *harness.Section) error {
 	return b.showStatements(ctx, s)
 }
 
-// watched is how soon pushes are searchable that do not wait for each other.
+// watched measures the time until pushes that do not wait for each other are
+// searchable.
 func (b *bench) watched(ctx context.Context, w *watcher) (all []float64, achieved float64, err error) {
 	l := &lookout{watcher: w, shown: map[string]chan struct{}{}}
 	group, ctx := errgroup.WithContext(ctx)
@@ -339,7 +340,7 @@ func (b *bench) watched(ctx context.Context, w *watcher) (all []float64, achieve
 	return all, achieved, err
 }
 
-// unwatched tells what pushes cost while nobody searches.
+// unwatched measures the cost of pushes without searches.
 func (b *bench) unwatched(ctx context.Context, s *harness.Section, w *watcher, serve *harness.Indexer) error {
 	meters := b.meters(b.registry, os.Getpid())
 	meters["indexer"] = func() float64 { return harness.ProcessorSeconds(serve.PID()) }
@@ -359,9 +360,8 @@ func (b *bench) unwatched(ctx context.Context, s *harness.Section, w *watcher, s
 	return nil
 }
 
-// barePushes tells how many pushes a second the registry takes at the rate of
-// the measurement while nobody listens: what it cannot take alone, it cannot
-// with an indexer beside it.
+// barePushes measures the pushes a second that the registry achieves at the rate of the
+// measurement without an indexer: with one it cannot achieve more.
 func (b *bench) barePushes(ctx context.Context, s *harness.Section) error {
 	if b.rate*b.seconds == 0 {
 		return nil
@@ -373,14 +373,14 @@ func (b *bench) barePushes(ctx context.Context, s *harness.Section) error {
 	return err
 }
 
-// lastEvent is when the last event came in that is stored.
+// lastEvent returns when the last stored event was received.
 func (b *bench) lastEvent(ctx context.Context) (at time.Time, err error) {
 	err = b.book.QueryRow(ctx, "SELECT max(received_at) FROM event").Scan(&at)
 	return at, err
 }
 
-// addArrival adds how long the events since one time were under way: from when
-// the registry made each, which is a little before its 201, until it was stored.
+// addArrival adds the latency of events after a time: from when the registry made each,
+// a little before its 201, until it was stored.
 func (b *bench) addArrival(ctx context.Context, s *harness.Section, after time.Time) error {
 	const q = `SELECT extract(epoch FROM received_at - at)::float8 * 1000 FROM event WHERE received_at > $1`
 	rows, err := b.book.Query(ctx, q, after)
@@ -396,7 +396,7 @@ func (b *bench) addArrival(ctx context.Context, s *harness.Section, after time.T
 	return nil
 }
 
-// quiet waits until no scan is asked for and no task is left.
+// quiet waits until no scan is requested and no task is left.
 func (b *bench) quiet(ctx context.Context) error {
 	return harness.Wait(ctx, scanTimeout, "the end of all scans", func() (quiet bool, err error) {
 		const q = `
@@ -407,7 +407,7 @@ func (b *bench) quiet(ctx context.Context) error {
 	})
 }
 
-// memory scans a registry of many repositories, of one tag each.
+// memory scans a registry of many repositories with one tag each.
 func (b *bench) memory(ctx context.Context, s *harness.Section) error {
 	r, err := b.StartRegistry(ctx, harness.InMemory, "")
 	if err != nil {

@@ -12,10 +12,10 @@ import (
 	"github.com/portbook/portbook/test/bench/harness"
 )
 
-// pushesAtOnce bounds the pushes under way if the machine cannot keep up.
+// pushesAtOnce limits the parallel pushes if the machine cannot keep up.
 const pushesAtOnce = 64
 
-// A watcher pushes images and watches for them in the search.
+// A watcher pushes images and searches for them.
 type watcher struct {
 	client *push.Client
 	http   *http.Client
@@ -29,10 +29,10 @@ func newWatcher(registry, indexer string) *watcher {
 	return &watcher{client: push.New(registry), http: &http.Client{Transport: transport, Timeout: harness.SearchTimeout}, search: indexer}
 }
 
-// A pushFunc pushes one image and gives the milliseconds that something took.
+// A pushFunc pushes one image and returns a time in milliseconds.
 type pushFunc func(context.Context) (float64, error)
 
-// pick gives a word that is nowhere else, and a name with it.
+// pick returns a new unique word and a repository name that contains it.
 func (w *watcher) pick() (word, name string) {
 	word = harness.UniqueWord(int(w.next.Add(1)))
 	return word, "bench/" + word
@@ -46,7 +46,7 @@ func (w *watcher) image(ctx context.Context, word, name string) error {
 	return err
 }
 
-// push pushes an image and gives how long that took.
+// push pushes an image and returns how long that took.
 func (w *watcher) push(ctx context.Context) (ms float64, err error) {
 	start := time.Now()
 	word, name := w.pick()
@@ -54,8 +54,8 @@ func (w *watcher) push(ctx context.Context) (ms float64, err error) {
 	return harness.Milliseconds(time.Since(start)), err
 }
 
-// watch pushes an image and gives how long it took from the registry's 201 for
-// the manifest until a search for its word shows it.
+// watch pushes an image and returns the time from the registry's 201 for the manifest
+// until a search for its word finds it.
 func (w *watcher) watch(ctx context.Context) (ms float64, err error) {
 	word, name := w.pick()
 	if err := w.image(ctx, word, name); err != nil {
@@ -64,7 +64,7 @@ func (w *watcher) watch(ctx context.Context) (ms float64, err error) {
 	return harness.Searchable(ctx, w.http, w.search, word, name)
 }
 
-// serial pushes n images, each when the one before is searchable.
+// serial pushes n images, each after the one before is searchable.
 func (w *watcher) serial(ctx context.Context, n int) ([]float64, error) {
 	var all []float64
 	for range n {
@@ -77,23 +77,23 @@ func (w *watcher) serial(ctx context.Context, n int) ([]float64, error) {
 	return all, nil
 }
 
-// A lookout watches for the images of many pushes at once. Were each to search for
-// its own, a few that are late would keep the machine busy with searches, and more
-// would be late: at 50 pushes a second on two cores that never ended.
+// A lookout searches for the images of many pushes at the same time. If each push
+// searched for its own image, a few late ones would keep the machine busy with searches
+// and delay others: at 50 pushes a second on two cores that never ended.
 type lookout struct {
 	*watcher
 	mu    sync.Mutex
-	shown map[string]chan struct{} // by name; closed once a search shows it
+	shown map[string]chan struct{} // by name; closed once a search finds it
 }
 
-// pause is between two searches of a lookout: 10 ms, a fifth of the goal. A search
-// takes all programs together 2 ms of processor.
+// pause is the time between two searches of a lookout: 10 ms, a fifth of the goal. A
+// search takes 2 ms of processor time in all programs together.
 const pause = 10 * time.Millisecond
 
-// howLooked tells what the milliseconds of a lookout are.
+// howLooked describes the milliseconds that a lookout measures.
 const howLooked = "at 50 a second, one search for the newest images goes round every 10 ms, and whoever sees its own there searches for it by its word"
 
-// run looks until the context ends.
+// run searches until ctx ends.
 func (l *lookout) run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		names, err := harness.Names(ctx, l.http, l.search, "namespace:bench")
@@ -116,7 +116,7 @@ func (l *lookout) run(ctx context.Context) error {
 	return nil
 }
 
-// watch is what the watcher's is.
+// watch is like the watcher's watch.
 func (l *lookout) watch(ctx context.Context) (ms float64, err error) {
 	word, name := l.pick()
 	shown := make(chan struct{})
@@ -138,8 +138,8 @@ func (l *lookout) watch(ctx context.Context) (ms float64, err error) {
 	return harness.Milliseconds(time.Since(stored)), err
 }
 
-// open begins so many pushes a second, whether or not earlier ones are done, and
-// gives the milliseconds of each and the pushes a second that it came to.
+// open starts rate pushes a second, whether or not earlier ones are done, and returns
+// the milliseconds of each and the rate it achieved.
 func open(ctx context.Context, rate, n int, push pushFunc) (all []float64, achieved float64, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

@@ -9,18 +9,18 @@ import (
 	"github.com/portbook/portbook/test/bench/harness"
 )
 
-// A report is what was measured, and under which conditions.
+// A report holds the results and the conditions of the measurement.
 type report struct {
 	Conditions harness.Conditions `json:"conditions"`
 	Sections   []*harness.Section `json:"sections"`
 }
 
-// medianOf is a figure of the median.
+// medianOf returns the median of values as a figure.
 func medianOf(name, unit string, values []float64) harness.Figure {
 	return harness.Figure{Name: name, Value: harness.Quantile(values, 0.5), Unit: unit, Each: values}
 }
 
-// failed names the counts that are not what they must be.
+// failed returns the names of counts that missed their goals.
 func (r *report) failed() (names []string) {
 	for _, s := range r.Sections {
 		for _, f := range s.Figures {
@@ -51,7 +51,7 @@ func (r *report) write(w io.Writer) error {
 	return nil
 }
 
-// behind gives the numbers behind a median, unless they are too many to read.
+// behind returns the values behind a median, unless there are too many to read.
 func behind(f harness.Figure) string {
 	if len(f.Each) < 2 || len(f.Each) > 9 {
 		return ""

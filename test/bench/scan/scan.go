@@ -11,19 +11,19 @@ import (
 	"github.com/portbook/portbook/test/bench/harness"
 )
 
-// scanTimeout bounds one scan: ten times what a slow one takes.
+// scanTimeout is the limit of one scan: ten times the time of a slow one.
 const scanTimeout = 5 * time.Minute
 
-// A measurement is one run, and the processor time that each of those who took
-// part used meanwhile.
+// A measurement is the result of one run, with the processor time that each program
+// used in it.
 type measurement struct {
 	seconds float64
-	listed  float64 // seconds until the scan had looked at everything; of our scans only
-	peak    int64   // bytes of memory of the indexer
+	listed  float64 // seconds until the scan had listed everything; only for our scans
+	peak    int64   // peak memory of the indexer in bytes
 	used    map[string]float64
 }
 
-// meters read how much processor time those who take part have used.
+// meters returns functions that read the processor time of each program so far.
 func (b *bench) meters(r *harness.Registry, self int) map[string]func() float64 {
 	postmaster := b.Postmaster()
 	return map[string]func() float64{
@@ -49,8 +49,8 @@ func since(meters map[string]func() float64, before map[string]float64) map[stri
 	return used
 }
 
-// bareRun reads by a client that keeps nothing. It begins without connections,
-// as our scans do.
+// bareRun reads with a client that stores nothing. It starts without open connections,
+// as a scan does.
 func bareRun(ctx context.Context, meters map[string]func() float64, r *reader, p plan) (m measurement, err error) {
 	r.client.CloseIdleConnections()
 	before, start := read(meters), time.Now()
@@ -59,10 +59,10 @@ func bareRun(ctx context.Context, meters map[string]func() float64, r *reader, p
 	return m, err
 }
 
-// scanRun runs "portbook scan". The time is that of the scan itself, from its
-// started_at until it is finished and no task is left, as the database sees it:
-// a process's start, and the half second after which it looks whether it is
-// done, are no part of it.
+// scanRun runs "portbook scan". The time is that of the scan itself in the database,
+// from its started_at until it is finished and no task is left. It does not include the
+// start of the process, or the half second after which the process checks whether the
+// scan is done.
 func (b *bench) scanRun(ctx context.Context, meters map[string]func() float64, registry string, conn *pgx.Conn) (m measurement, err error) {
 	ctx, cancel := context.WithTimeout(ctx, scanTimeout)
 	defer cancel()
@@ -75,7 +75,7 @@ func (b *bench) scanRun(ctx context.Context, meters map[string]func() float64, r
 	if err != nil {
 		return m, err
 	}
-	var used float64 // by the indexer, as long as it can be seen
+	var used float64 // by the indexer, while it runs
 	err = harness.Wait(ctx, scanTimeout, "the scan's end", func() (bool, error) {
 		used, m.peak = max(used, harness.ProcessorSeconds(p.PID())), max(m.peak, harness.PeakMemory(p.PID()))
 		gone := p.Gone()
@@ -95,10 +95,10 @@ func (b *bench) scanRun(ctx context.Context, meters map[string]func() float64, r
 	return m, ended(ctx, p, &m)
 }
 
-// finished reports whether a scan after the last one has come to its end.
+// finished reports whether a scan with an id greater than last has finished.
 func finished(ctx context.Context, conn *pgx.Conn, last int64, m *measurement) (done bool, err error) {
-	// If nothing had to be read the end is known to the microsecond, else to the
-	// pause between two questions: half a percent of ten seconds.
+	// If nothing had to be read, the end is exact to the microsecond, otherwise to the
+	// pause between two polls: half a percent of ten seconds.
 	const q = `
 		SELECT CASE changed WHEN 0 THEN extract(epoch FROM finished_at - started_at)
 				ELSE extract(epoch FROM clock_timestamp() - started_at) END::float8,
@@ -116,7 +116,7 @@ func finished(ctx context.Context, conn *pgx.Conn, last int64, m *measurement) (
 	return err == nil, err
 }
 
-// ended waits for the end of the process, and for its last peak.
+// ended waits for the end of the process, and records its peak memory.
 func ended(ctx context.Context, p *harness.Program, m *measurement) error {
 	return harness.Wait(ctx, harness.StopTimeout, "the indexer's end", func() (bool, error) {
 		m.peak = max(m.peak, harness.PeakMemory(p.PID()))
@@ -131,8 +131,8 @@ func ended(ctx context.Context, p *harness.Program, m *measurement) error {
 }
 
 // written counts the rows that were ever inserted, updated or deleted, by kind of
-// table: "catalogue" for what is derived from the registry's content, "kept" for
-// what no scan can rebuild, "work" for tasks and scans.
+// table: "catalogue" for data derived from the registry's content, "kept" for data that
+// no scan can rebuild, "work" for tasks and scans.
 func written(ctx context.Context, conn *pgx.Conn) (map[string]int, error) {
 	if err := alone(ctx, conn); err != nil {
 		return nil, err
@@ -159,8 +159,8 @@ func written(ctx context.Context, conn *pgx.Conn) (map[string]int, error) {
 	return counts, err
 }
 
-// alone waits until all other sessions of the database have ended: the last rows
-// that a session wrote are counted when it ends.
+// alone waits until all other sessions of the database have ended: a session's last
+// writes are counted when it ends.
 func alone(ctx context.Context, conn *pgx.Conn) error {
 	const q = `
 		SELECT NOT EXISTS (SELECT FROM pg_stat_activity
@@ -171,8 +171,8 @@ func alone(ctx context.Context, conn *pgx.Conn) error {
 	})
 }
 
-// newDatabase makes an empty database with the tables in it, and nothing left
-// to be written of the one before.
+// newDatabase makes a database with empty tables, after all pending writes of the one
+// before are on disk.
 func (b *bench) newDatabase(ctx context.Context, name string) (*pgx.Conn, error) {
 	if err := b.NewDatabase(ctx, name); err != nil {
 		return nil, err
@@ -185,7 +185,7 @@ func (b *bench) newDatabase(ctx context.Context, name string) (*pgx.Conn, error)
 	return conn, err
 }
 
-// dropDatabase drops it, with its connection.
+// dropDatabase closes the connection and drops its database.
 func (b *bench) dropDatabase(ctx context.Context, conn *pgx.Conn) error {
 	if err := conn.Close(ctx); err != nil {
 		return err

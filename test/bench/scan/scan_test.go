@@ -13,8 +13,8 @@ import (
 	"github.com/portbook/portbook/schema/localpg"
 )
 
-// The whole run at a small size: it must measure everything, and find that a
-// rescan fetches and writes nothing.
+// The whole run at a small size: it must measure everything, and find that a rescan
+// reads and writes nothing.
 func TestSmall(t *testing.T) {
 	if _, err := localpg.Find(); errors.Is(err, localpg.ErrNotInstalled) && os.Getenv("CI") == "" {
 		t.Skip(err)
@@ -33,7 +33,7 @@ func TestSmall(t *testing.T) {
 	}
 	for _, s := range r.Sections {
 		for _, f := range s.Figures {
-			if f.Value <= 0 && f.Unit != "" { // those without a unit are counts, and may be 0
+			if f.Value <= 0 && f.Unit != "" { // figures without a unit are counts and may be 0
 				t.Errorf("%s: %s is %v %s", s.Title, f.Name, f.Value, f.Unit)
 			}
 		}
@@ -49,7 +49,7 @@ func TestSmall(t *testing.T) {
 	}
 }
 
-// What a scan asks for too much and too little must both be seen, and doubles.
+// Missing, extra and repeated requests must all be counted.
 func TestDifference(t *testing.T) {
 	t.Parallel()
 	list, tag := request{"GET", "/v2/a/tags/list", ""}, request{"HEAD", "/v2/a/manifests/v1", "sha256:1"}
@@ -76,7 +76,7 @@ func TestCanonical(t *testing.T) {
 	}
 }
 
-// Figures of two runs compare only if both had the same images.
+// Figures of two runs are comparable only if both had the same images.
 func TestSameImagesAgain(t *testing.T) {
 	t.Parallel()
 	few, many := repositories(20), repositories(200)
@@ -95,7 +95,7 @@ func TestSameImagesAgain(t *testing.T) {
 	}
 }
 
-// The first error must come back, and end the rest.
+// The first error must be returned, and stop the rest.
 func TestEach(t *testing.T) {
 	t.Parallel()
 	failure := errors.New("three")

@@ -8,11 +8,12 @@ import (
 	"github.com/portbook/portbook/test/bench/harness"
 )
 
-// A weight is how much of the disk a table takes, with its indexes and what is
-// stored out of line, and how many rows it has.
+// A weight is the disk space of a table, with its indexes and out-of-line storage, and
+// its number of rows.
 type weight struct{ bytes, rows int64 }
 
-// weigh weighs all tables of a database. Of a table in partitions it is the sum.
+// weigh returns the weights of all tables of a database. Partitions are added to their
+// table.
 func weigh(ctx context.Context, conn *pgx.Conn) (map[string]weight, error) {
 	const q = `
 		SELECT relname::text, COALESCE((SELECT sum(pg_total_relation_size(relid))::bigint FROM pg_partition_tree(c.oid)), pg_total_relation_size(c.oid)),
@@ -32,9 +33,9 @@ func weigh(ctx context.Context, conn *pgx.Conn) (map[string]weight, error) {
 	return weights, err
 }
 
-// sizes tells what a row of each kind takes on disk: what a table has grown by
-// since it was empty, by the number of its rows. The catalogue is that of the
-// first and the unchanged scans, without the pushes that came later.
+// sizes reports the disk space of a row of each kind: the growth of a table since it
+// was empty, divided by its rows. The catalogue is measured after the first and the
+// unchanged scans, before the pushes.
 func (b *bench) sizes(ctx context.Context, s *harness.Section) error {
 	conn, err := b.newDatabase(ctx, "empty")
 	if err != nil {
@@ -81,7 +82,7 @@ func (b *bench) sizes(ctx context.Context, s *harness.Section) error {
 	return b.shape(ctx, s)
 }
 
-// shape notes what the images are like that the sizes are of.
+// shape describes the images whose sizes were measured.
 func (b *bench) shape(ctx context.Context, s *harness.Section) error {
 	const q = `
 		SELECT avg(octet_length(b.body))::float8, COALESCE(avg(octet_length(b.config::text)), 0)::float8,

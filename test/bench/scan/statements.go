@@ -10,8 +10,8 @@ import (
 	"github.com/portbook/portbook/test/bench/harness"
 )
 
-// readStatements has PostgreSQL count its statements, if that is asked for, and
-// gives its version to the report.
+// readStatements adds PostgreSQL's version to the report, and makes it count statements
+// if requested.
 func (b *bench) readStatements(ctx context.Context) error {
 	err := b.On(ctx, "postgres", func(conn *pgx.Conn) error {
 		if err := conn.QueryRow(ctx, "SHOW server_version").Scan(&b.report.Conditions.PostgreSQL); err != nil || b.statements == 0 {
@@ -39,13 +39,13 @@ func (b *bench) readStatements(ctx context.Context) error {
 		if _, err := conn.Exec(ctx, "SELECT pg_reload_conf()"); err != nil {
 			return err
 		}
-		_, err := conn.Exec(ctx, "CREATE EXTENSION pg_stat_statements") // of Debian's postgresql-contrib
+		_, err := conn.Exec(ctx, "CREATE EXTENSION pg_stat_statements") // in Debian's postgresql-contrib
 		return err
 	})
 }
 
-// showStatements adds the statements that took most time since it was last
-// called, of all databases together.
+// showStatements adds the statements that took most time since its last call, in all
+// databases together.
 func (b *bench) showStatements(ctx context.Context, s *harness.Section) error {
 	if b.statements == 0 {
 		return nil

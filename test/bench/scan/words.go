@@ -1,8 +1,8 @@
 package main
 
-// The words of made-up images. Order matters: earlier words are more common, by
-// Zipf's law, so that a registry has a handful of very common words and a long
-// tail of rare ones, as real ones have.
+// The words of made-up images. Order matters: earlier words are more common, by Zipf's
+// law, so that a registry has a few very common words and a long tail of rare ones, as
+// real ones have.
 
 var teams = []string{
 	"platform", "payments", "data", "web", "infra", "ml", "identity", "checkout", "search", "mobile",
@@ -26,7 +26,7 @@ var kinds = []string{
 	"sidecar", "collector", "streamer", "renderer", "resolver", "validator", "notifier", "archiver", "simulator", "toolbox",
 }
 
-// Software of others, repackaged by teams.
+// Third-party software, repackaged by teams.
 var upstreams = []string{
 	"nginx", "postgres", "redis", "alpine", "python", "node", "golang", "java", "kafka", "grafana",
 	"prometheus", "envoy", "haproxy", "mysql", "mongo", "rabbitmq", "elasticsearch", "vault", "consul", "traefik",
