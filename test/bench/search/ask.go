@@ -16,18 +16,18 @@ import (
 )
 
 const (
-	// manyClients is how many ask at once beside one alone.
+	// manyClients is the number of parallel clients in the second measurement.
 	manyClients = 8
-	// passTime is the most that one class is asked for, so that a slow one does
-	// not hold up the rest.
+	// passTime is the most time spent on one class, so that a slow one does not delay
+	// the others.
 	passTime = 20 * time.Second
-	// naiveTime is the most that the naive statements of one class take.
+	// naiveTime is the most time spent on the naive statements of one class.
 	naiveTime = 60 * time.Second
-	// requestTime is when an answer is not waited for any more.
+	// requestTime is how long to wait for an answer.
 	requestTime = 30 * time.Second
 )
 
-// An asker asks one indexer.
+// An asker sends requests to one indexer.
 type asker struct {
 	*book
 	http *http.Client
@@ -36,19 +36,19 @@ type asker struct {
 }
 
 func newAsker(k *book, url string) *asker {
-	// DisableCompression: this process would unpack what it does not read.
+	// DisableCompression: otherwise this process would decompress the answers.
 	transport := &http.Transport{MaxIdleConnsPerHost: manyClients, DisableCompression: true}
 	return &asker{book: k, http: &http.Client{Transport: transport, Timeout: requestTime}, url: url}
 }
 
-// An answer is how one request went.
+// An answer is the result of one request.
 type answer struct {
 	ms     float64
 	status int
 	path   string
 }
 
-// ask makes one request, as a client that takes gzip, and reads the whole answer.
+// ask sends one request, as a client that accepts gzip, and reads the whole answer.
 func (a *asker) ask(ctx context.Context, path string) (answer, error) {
 	start := time.Now()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, a.url+path, nil)
@@ -61,24 +61,24 @@ func (a *asker) ask(ctx context.Context, path string) (answer, error) {
 		if ctx.Err() != nil {
 			return answer{}, ctx.Err()
 		}
-		return answer{harness.Milliseconds(time.Since(start)), 0, path}, nil // no answer in time: the worst of all
+		return answer{harness.Milliseconds(time.Since(start)), 0, path}, nil // no answer in time: the worst result
 	}
 	defer resp.Body.Close()
 	_, err = io.Copy(io.Discard, resp.Body)
 	return answer{harness.Milliseconds(time.Since(start)), resp.StatusCode, path}, err
 }
 
-// A pass is what came of asking one class.
+// A pass is the result of requests of one class.
 type pass struct {
 	answers []answer
 	seconds float64
 }
 
-// pass asks n requests by so many clients, or fewer if they take too long. Each
-// has parameters of its own, which depend on the turn and the number alone.
+// pass sends n requests from the given number of clients, or fewer if they take too
+// long. The parameters of each request depend only on turn and its number.
 func (a *asker) pass(ctx context.Context, turn string, path func(draw) string, clients, n int) (p pass, err error) {
 	queue := make(chan string, n)
-	for number := range n { // ahead of the clock: some draws make a whole repository
+	for number := range n { // before the timing starts: some draws make a whole repository
 		queue <- path(draw{source(turn, number), a.book})
 	}
 	close(queue)
@@ -118,7 +118,7 @@ func (p pass) rps() float64 {
 	return float64(len(p.answers)) / p.seconds
 }
 
-// failed counts the answers other than 200, and gives one.
+// failed counts the answers other than 200, and returns the status of one.
 func (p pass) failed() (n int, status int) {
 	for _, a := range p.answers {
 		if a.status != http.StatusOK {
@@ -138,16 +138,16 @@ func (p pass) slowest() answer {
 	return worst
 }
 
-// A measured is one class as it was measured.
+// A measured holds the results of one class.
 type measured struct {
 	class
 	small, one, many pass
-	processor        float64 // milliseconds of PostgreSQL and the indexer for a request, one client
+	processor        float64 // milliseconds of PostgreSQL and the indexer per request, one client
 	naive            float64 // milliseconds; 0: not measured
-	missing          string  // the path, if there is no such route
+	missing          string  // the path, if the route does not exist
 }
 
-// classes asks every class of both books.
+// classes measures every class on both books.
 func (b *bench) classes(ctx context.Context, small, big *book) error {
 	s := &harness.Section{Title: "Questions"}
 	b.report.Sections = append(b.report.Sections, s)
@@ -191,8 +191,8 @@ func (b *bench) classes(ctx context.Context, small, big *book) error {
 	return err
 }
 
-// allNaive measures the naive statements, behind everything that is asked: they
-// read whole tables, and leave nothing else in memory.
+// allNaive measures the naive statements after all requests: they read whole tables and
+// replace everything else in the caches.
 func (b *bench) allNaive(ctx context.Context, big *book, all []measured) error {
 	if b.baselines == 0 {
 		return nil
@@ -210,7 +210,7 @@ func (b *bench) allNaive(ctx context.Context, big *book, all []measured) error {
 	return b.Warm(ctx, big.database)
 }
 
-// class asks one class: some requests to warm up, then those that count.
+// class measures one class: some requests to warm up, then the measured ones.
 func (b *bench) class(ctx context.Context, s *harness.Section, m *measured, small, big *asker) (err error) {
 	probe, err := big.ask(ctx, m.path(draw{source("probe", 0), big.book}))
 	if err != nil {
@@ -243,12 +243,12 @@ func (b *bench) class(ctx context.Context, s *harness.Section, m *measured, smal
 	return err
 }
 
-// processor is what PostgreSQL and an indexer have used so far, in seconds.
+// processor returns the processor seconds of PostgreSQL and an indexer so far.
 func (b *bench) processor(a *asker) float64 {
 	return harness.FamilySeconds(b.Postmaster()) + harness.ProcessorSeconds(a.pid)
 }
 
-// mix asks all kinds of searches in turn.
+// mix sends all kinds of searches in turn.
 func (b *bench) mix(ctx context.Context, a *asker) (pass, error) {
 	var mixed []class
 	for _, c := range classes {
@@ -261,7 +261,7 @@ func (b *bench) mix(ctx context.Context, a *asker) (pass, error) {
 	return a.pass(ctx, "mix", path, manyClients, 10*b.requests)
 }
 
-// naive gives the median of some runs of the naive statement of a class.
+// naive returns the median time of some runs of the naive statement of a class.
 func (b *bench) naive(ctx context.Context, k *book, c class) (float64, error) {
 	var all []float64
 	err := b.On(ctx, k.database, func(conn *pgx.Conn) error {
@@ -290,7 +290,7 @@ func (b *bench) naive(ctx context.Context, k *book, c class) (float64, error) {
 	return harness.Quantile(all, 0.5), err
 }
 
-// reportClasses adds what was measured to the report.
+// reportClasses adds the results to the report.
 func (b *bench) reportClasses(s *harness.Section, all []measured, mixed pass) {
 	table := [][]string{{"", "1 client: p50", "p99", "goal", "", "processor", "8 clients: p50", "p99", "per s", "naive", "ratio", "growth"}}
 	for _, m := range all {

@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// Goals, in milliseconds, for the 99th percentile with one client. With several
-// clients, who wait for each other, nothing should take longer than goalAnything.
+// Goals in milliseconds for the 99th percentile with one client. With several clients,
+// which wait for each other, nothing should take longer than goalAnything.
 const (
 	goalFirstPage = 10
 	goalMended    = 25
@@ -18,16 +18,16 @@ const (
 	goalAnything  = 100
 )
 
-// A class is one kind of question, asked with other parameters each time.
+// A class is one kind of question, with different parameters each time.
 type class struct {
 	name   string
 	goal   float64
 	search bool // whether it is part of the mix
 	path   func(draw) string
-	naive  func(draw) (sql string, args []any) // nil: there is nothing naive to compare with
+	naive  func(draw) (sql string, args []any) // nil: there is no naive statement to compare with
 }
 
-// A draw gives the parameters of one request.
+// A draw returns the parameters of one request.
 type draw struct {
 	*rand.Rand
 	*book
@@ -77,12 +77,12 @@ func suggest(letters int) func(draw) string {
 	return func(d draw) string { return "/api/v1/suggest?q=" + url.QueryEscape(d.prefix(letters)) }
 }
 
-// common is one of the 100 most frequent words: in names, the first is in a
-// third of all, the last in one of 300.
+// common returns one of the 100 most frequent words: the first is in a third of all
+// names, the last in one of 300.
 func (d draw) common() string { return d.words[d.IntN(100)] }
 
-// rare is a word that is in 3 to 50 names. In a big book the vocabulary is at an
-// end before 3.
+// rare returns a word that is in 3 to 50 names. In a big book even the rarest word of
+// the vocabulary is in more than 3.
 func (d draw) rare() string {
 	draws := wordsOfName * float64(len(d.names))
 	from, to := d.zipf.rankOf(draws/50), d.zipf.rankOf(draws/3)
@@ -98,7 +98,7 @@ func (d draw) namespace() string {
 	return namespace
 }
 
-// two are two words of one name.
+// two returns two words of one name.
 func (d draw) two() string {
 	for {
 		words := strings.FieldsFunc(d.repositoryName(), func(r rune) bool { return r == '/' || r == '-' })
@@ -111,8 +111,8 @@ func (d draw) two() string {
 
 func (d draw) twoCommon() string { return d.common() + " " + d.common() }
 
-// prefix is the beginning of a word, as often as words begin so. There are only
-// two dozen of one letter.
+// prefix returns the beginning of a word, as often as words begin so. There are only
+// two dozen prefixes of one letter.
 func (d draw) prefix(letters int) string {
 	for {
 		if w := d.word(d.Rand); len(w) >= letters {
@@ -121,8 +121,8 @@ func (d draw) prefix(letters int) string {
 	}
 }
 
-// typo is a frequent word of five letters or more with one mistake, which makes
-// it no other.
+// typo returns a frequent word of five letters or more with one mistake that does not
+// make it another word.
 func (d draw) typo() string {
 	for {
 		w := d.words[d.IntN(min(5000, len(d.names)/20))]
@@ -146,7 +146,7 @@ func (d draw) typo() string {
 	}
 }
 
-// made makes the rows of a repository anew that is not the one of many tags.
+// made makes the rows of a random repository again, except the one with many tags.
 func (d draw) made() *rows {
 	for {
 		number := 1 + d.IntN(len(d.names))
@@ -159,7 +159,7 @@ func (d draw) made() *rows {
 	}
 }
 
-// rareLabel is a label that one image has, or those of one repository.
+// rareLabel returns a label that one image has, or those of one repository.
 func (d draw) rareLabel() string {
 	for {
 		manifests := d.made().manifest
@@ -182,7 +182,7 @@ func (d draw) commonLabel() string {
 	return "label:org.opencontainers.image.base.name=" + commonWords[d.keys.draw(d.Rand)%len(commonWords)] + ":" + strconv.Itoa(1+d.IntN(20))
 }
 
-// anyLabel is a key that somebody made up, or one that many have.
+// anyLabel returns a made-up key, or one that many have.
 func (d draw) anyLabel() string {
 	if d.IntN(10) == 0 {
 		return "label:" + []string{"org.opencontainers.image.description", "maintainer", "org.opencontainers.image.vendor", "org.flatpak.ref"}[d.IntN(4)]
@@ -196,7 +196,7 @@ func (d draw) platform() string {
 	return "platform:" + platformNames[d.IntN(len(platformNames))] + " " + d.common()
 }
 
-// digest is one of the book, whole, or as far as docker shows it.
+// digest returns a digest of the book, whole or shortened as in docker.
 func (d draw) digest() string {
 	manifests := d.made().manifest
 	text := hex.EncodeToString(digestOf(manifests[d.IntN(len(manifests))]))
@@ -206,8 +206,7 @@ func (d draw) digest() string {
 	return "digest:sha256:" + text
 }
 
-// flatpakQuery is what flatpak 1.14 asks; nothing in it changes but the
-// architecture.
+// flatpakQuery returns the query of flatpak 1.14; only the architecture changes.
 func flatpakQuery(d draw) string {
 	architecture := []string{"amd64", "arm64"}[d.IntN(2)]
 	return "/index/static?label%3Aorg.flatpak.ref%3Aexists=1&architecture=" + architecture + "&os=linux&tag=latest"

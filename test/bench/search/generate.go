@@ -13,29 +13,29 @@ import (
 )
 
 const (
-	// seed of everything that is drawn. Another makes another book; it is part of
-	// the mark that tells whether a book on disk is the one that is wanted.
+	// seed of everything that is drawn. A different seed makes a different book; it is
+	// part of the mark that identifies a book on disk.
 	seed = 20261101
-	// manyTags is the tags of one repository, the largest; the others have 10 on
+	// manyTags is the number of tags of the largest repository; the others have 10 on
 	// average.
 	manyTags     = 10_000
 	manyTagsName = "archive/nightly"
-	// sharedLayers are the layers of base images, which all repositories share.
+	// sharedLayers is the number of base image layers, which all repositories share.
 	sharedLayers = 2000
-	// labelKeys is how many keys there are of labels that people make up.
+	// labelKeys is the number of made-up label keys.
 	labelKeys = 3000
 )
 
-// end is when the book was made: the latest of all times in it.
+// end is the latest of all times in a book.
 var end = time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
 
-// A generator makes up a book of so many repositories. It is safe for concurrent
-// use, and makes the same whenever it is asked for the same.
+// A generator makes up a book of a given number of repositories. It is safe for
+// concurrent use, and always makes the same from the same arguments.
 type generator struct {
 	words    []string
-	known    map[string]bool // the same
+	known    map[string]bool // the same words
 	zipf     zipf
-	names    []string // sorted: a first scan sees them, and so numbers them, in that order
+	names    []string // sorted: a first scan reads and numbers them in that order
 	keys     zipf
 	base     zipf
 	licences zipf
@@ -65,7 +65,7 @@ func newGenerator(repositories int) *generator {
 	return g
 }
 
-// source is randomness that depends on its parts alone.
+// source returns a random source that depends only on its arguments.
 func source(what string, number int) *rand.Rand {
 	h := uint64(14695981039346656037) // FNV-1a
 	for i := range len(what) {
@@ -76,7 +76,7 @@ func source(what string, number int) *rand.Rand {
 
 func (g *generator) word(r *rand.Rand) string { return g.words[g.zipf.draw(r)] }
 
-// name draws a name of one of the shapes that people give.
+// name draws a name in one of the usual forms.
 func (g *generator) name(r *rand.Rand) string {
 	namespace := g.word(r)
 	if r.Float64() < 0.5 {
@@ -95,15 +95,15 @@ func (g *generator) name(r *rand.Rand) string {
 	return g.word(r) // nginx
 }
 
-// wordsOfName is about how many words the average name has, for those who want a
-// word of a given frequency.
+// wordsOfName is about how many words the average name has, used to find a word of a
+// given frequency.
 const wordsOfName = 3.5
 
 var licences = []string{
 	"Apache-2.0", "MIT", "Proprietary", "BSD-3-Clause", "GPL-3.0-only", "MPL-2.0", "AGPL-3.0-or-later", "LGPL-2.1-only", "ISC", "EUPL-1.2", "Unlicense", "Zlib",
 }
 
-// Words that stand in the dictionaries of the database, by number.
+// Words in the dictionaries of the database, by number.
 var (
 	mediaTypes = []string{
 		1: "application/vnd.oci.image.manifest.v1+json", 2: "application/vnd.oci.image.index.v1+json",
@@ -126,12 +126,12 @@ const (
 	signedShare, cosignShare, describeShare = 0.05, 0.02, 0.60
 )
 
-// Rows are those of some repositories, by table, in the order of its columns.
+// Rows are the rows of some repositories, by table, in the order of its columns.
 type rows struct {
 	repository, blob, manifest, body, entry, tag, referrer [][]any
 }
 
-// columns say which columns of a table a row has.
+// columns names the columns of each table that a row has.
 var columns = map[string][]string{
 	"repository": {"id", "name", "created_at", "updated_at"},
 	"blob":       {"id", "digest", "size"},
@@ -143,13 +143,13 @@ var columns = map[string][]string{
 	"referrer":      {"repository_id", "subject", "manifest_id", "tag"},
 }
 
-// A repository is one that is being made up.
+// A repository is a repository that is being made up.
 type repository struct {
 	*generator
 	*rand.Rand
 	id       int32
 	name     string
-	next     int64 // number of the next manifest; a blob of its own has the same numbers
+	next     int64 // number of the last manifest made; nextBlob begins with the same number
 	nextBlob int64
 	created  time.Time
 
@@ -164,7 +164,7 @@ type repository struct {
 	layersSize                          int64
 }
 
-// repositoryNumber of the first repository is 1: 0 is for what all share.
+// repository returns the repository with a number from 1; 0 is for what all share.
 func (g *generator) repository(number int) *repository {
 	r := source("repository", number)
 	p := &repository{generator: g, Rand: r, id: int32(number), name: g.names[number-1], next: int64(number) << 16, nextBlob: int64(number) << 16}
@@ -191,7 +191,7 @@ func (g *generator) repository(number int) *repository {
 	return p
 }
 
-// key is a label that somebody made up: com.acme.stage.
+// key returns a made-up label key: com.acme.stage.
 func (g *generator) key(rank int) string {
 	return "com." + g.words[200+rank%500] + "." + g.words[rank]
 }
@@ -211,8 +211,8 @@ func (g *generator) sentence(r *rand.Rand) string {
 	return b.String()
 }
 
-// tagCount draws how many tags a repository has: 10 on average, half of them
-// fewer than six.
+// tagCount draws how many tags a repository has: 10 on average, half of them fewer than
+// six.
 func (p *repository) tagCount() int {
 	if p.name == manyTagsName {
 		return manyTags
@@ -228,8 +228,8 @@ func (p *repository) tagCount() int {
 	return 30 + p.IntN(31)
 }
 
-// add makes the rows of the repository. A version in five is also tagged
-// otherwise: 1.2 beside 1.2.3, latest beside the last.
+// add makes the rows of the repository. One version in five has another tag: 1.2 for
+// 1.2.3, latest for the last.
 func (p *repository) add(out *rows) {
 	tags := p.tagCount()
 	versions := max(tags*4/5, 1)
@@ -244,7 +244,7 @@ func (p *repository) add(out *rows) {
 	at := p.created
 	step := max(end.Sub(p.created)/time.Duration(versions+1), time.Minute)
 	if p.Float64() < 0.5 {
-		step /= 4 // a repository that nobody has touched for long
+		step /= 4 // a repository that nobody has changed for long
 	}
 	var newest time.Time
 	addTag := func(name string, manifest int64, at time.Time) {
@@ -313,11 +313,11 @@ func (p *repository) newBlob(out *rows, size int64) int64 {
 	return p.nextBlob
 }
 
-// body is in place of a manifest's bytes: real ones would take ten times the
-// room, and searches do not read them.
+// body replaces the bytes of a manifest: real ones would take ten times the space, and
+// searches do not read them.
 var body = []byte(`{"schemaVersion":2}`)
 
-// A manifest is what differs between manifests; zero numbers and empty texts are
+// A manifest holds what differs between manifests; zero numbers and empty texts are
 // null in the database.
 type manifest struct {
 	mediaType, artifactType, platform int
@@ -330,7 +330,7 @@ type manifest struct {
 	layers                            []int64
 }
 
-// store makes the rows of a manifest, and gives its number.
+// store makes the rows of a manifest and returns its number.
 func (p *repository) store(out *rows, d []byte, m manifest) int64 {
 	p.next++
 	var artifactType, platform, labels, annotations, subject, config any
@@ -360,10 +360,10 @@ func (p *repository) store(out *rows, d []byte, m manifest) int64 {
 	return p.next
 }
 
-// digestOf and labelsOf read the row of a manifest.
+// digestOf returns the digest in the row of a manifest.
 func digestOf(row []any) []byte { return row[slices.Index(columns["manifest"], "digest")].([]byte) }
 
-// labelsOf gives nil for a manifest without labels.
+// labelsOf returns the labels in the row of a manifest, nil if it has none.
 func labelsOf(row []any) (labels map[string]string, err error) {
 	text, labelled := row[slices.Index(columns["manifest"], "labels")].(string)
 	if !labelled {
@@ -373,8 +373,8 @@ func labelsOf(row []any) (labels map[string]string, err error) {
 	return labels, err
 }
 
-// image makes an image: of its layers the first are those of a base image, and
-// one in two versions changes one of its own.
+// image makes an image: its first layers are those of a base image, and one in two
+// versions changes one of its own layers.
 func (p *repository) image(out *rows, platform int, version string, at time.Time) (int64, []byte) {
 	if p.layers == nil || p.Float64() < 0.1 {
 		p.layers, p.layersSize = nil, 0
@@ -431,8 +431,8 @@ func (p *repository) artifact(out *rows, artifactType int, subject []byte, at ti
 	}), d
 }
 
-// labels are four to eleven, as JSON: every value is of letters, digits and
-// signs that need no escape.
+// labels returns four to eleven labels as JSON: values consist of letters, digits and
+// characters that need no escape.
 func (p *repository) labels(version string, at time.Time) string {
 	const oci = "org.opencontainers.image."
 	var b strings.Builder

@@ -18,15 +18,15 @@ import (
 )
 
 const (
-	// ingestBatch is what a worker of the indexer takes at once (scanBatch in
-	// package ingest), and ingestTags the tags of each repository.
+	// ingestBatch is the batch size of a worker of the indexer (scanBatch in package
+	// ingest); ingestTags is the number of tags of each repository.
 	ingestBatch = 64
 	ingestTags  = 10
 	ingestLease = time.Minute
 )
 
-// ingested takes in tags as the workers of a scan do, but for reading them: what
-// they found is made up here.
+// ingested stores tags like the workers of a scan, but without reading them: their
+// manifests are made up.
 func (b *bench) ingested(ctx context.Context, k *book) error {
 	s := &harness.Section{Title: "Bulk ingest, all indexes in place"}
 	b.report.Sections = append(b.report.Sections, s)
@@ -68,7 +68,7 @@ func (b *bench) ingested(ctx context.Context, k *book) error {
 		}
 	})
 	seconds := time.Since(start).Seconds()
-	pool.Close() // a session that ends tells its counts
+	pool.Close() // a session's counts are reported when it ends
 	if err != nil {
 		return err
 	}
@@ -82,7 +82,7 @@ func (b *bench) ingested(ctx context.Context, k *book) error {
 	return b.On(ctx, k.database, func(conn *pgx.Conn) error { return forget(ctx, conn) })
 }
 
-// written is how many rows were ever written in a database.
+// written returns how many rows were ever written in a database.
 func (b *bench) written(ctx context.Context, k *book) (n float64, err error) {
 	err = b.On(ctx, k.database, func(conn *pgx.Conn) error {
 		return conn.QueryRow(ctx, "SELECT sum(n_tup_ins + n_tup_upd)::float8 FROM pg_stat_user_tables").Scan(&n)
@@ -90,7 +90,7 @@ func (b *bench) written(ctx context.Context, k *book) (n float64, err error) {
 	return n, err
 }
 
-// ingestSome claims tasks, and stores what a registry might have shown.
+// ingestSome claims a batch of tasks and stores made-up manifests for them.
 func ingestSome(ctx context.Context, store *postgres.Store, k *book) (int, error) {
 	tasks, err := store.Claim(ctx, portbook.PriorityConfirm, ingestBatch, ingestLease)
 	if err != nil || len(tasks) == 0 {
@@ -104,7 +104,7 @@ func ingestSome(ctx context.Context, store *postgres.Store, k *book) (int, error
 	return len(tasks), store.Apply(ctx, findings)
 }
 
-// found makes an image up.
+// found makes up an image.
 func (k *book) found(t portbook.Task) portbook.Manifest {
 	r := source(t.Repository+t.Reference, 0)
 	content := []byte(fmt.Sprintf(`{"schemaVersion": 2, "of": "%s:%s"}`, t.Repository, t.Reference))

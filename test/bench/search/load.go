@@ -18,16 +18,16 @@ import (
 )
 
 const (
-	// chunk is how many repositories one worker makes and copies at once: 500,
-	// some 6,000 manifests of 4 MB.
+	// chunk is how many repositories one worker makes and copies at a time: 500, some
+	// 6,000 manifests of 4 MB.
 	chunk = 500
-	// form of the generated rows. Raise it when they change: books of an older
-	// form are loaded anew.
+	// form is the version of the generated rows. Increase it when they change: books of
+	// an older form are loaded again.
 	form = 1
 )
 
-// loaders work at once. Each is a client and a server process, and PostgreSQL
-// has the larger share: two keep two cores busy.
+// loaders is the number of parallel workers. Each is a client and a server process, and
+// PostgreSQL does the larger part: two keep two cores busy.
 const loaders = 2
 
 // tables are filled by COPY, in this order.
@@ -43,20 +43,19 @@ func (r *rows) of(table string) [][]any {
 // A loader fills one database.
 type loader struct {
 	generator *generator
-	pool      *pgxpool.Pool // its sessions check no foreign keys: what is loaded has them right
+	pool      *pgxpool.Pool // its sessions check no foreign keys: the generated ones are correct
 	store     *postgres.Store
 	tell      func(format string, args ...any)
 	section   *harness.Section
 	count     map[string]*atomic.Int64
 }
 
-// mark is the comment of a database that is loaded.
+// mark returns the comment of a database whose load is complete.
 func mark(repositories int) string {
 	return fmt.Sprintf("benchsearch: %d repositories, seed %d, form %d", repositories, seed, form)
 }
 
-// load fills an empty database, and leaves in it the schema of the migrations
-// and nothing else.
+// load fills an empty database. Afterwards it has exactly the schema of the migrations.
 func load(ctx context.Context, url string, g *generator, tell func(string, ...any), s *harness.Section) error {
 	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
@@ -84,7 +83,7 @@ func (l *loader) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// What finding the images of a tag looks up.
+	// Needed to find the images of a tag.
 	first := slices.DeleteFunc(slices.Clone(later), func(i index) bool {
 		return i.table != "index_entry" && (i.table != "manifest" || !i.unique)
 	})
@@ -119,7 +118,7 @@ func (l *loader) run(ctx context.Context) error {
 	return l.finish(ctx)
 }
 
-// definition tells all columns, indexes and constraints, and whether they hold.
+// definition returns all columns, indexes and constraints, and whether they are valid.
 func definition(ctx context.Context, db querier) (text string, err error) {
 	const q = `
 		WITH mine AS (
@@ -138,19 +137,19 @@ func definition(ctx context.Context, db querier) (text string, err error) {
 	return text, err
 }
 
-// querier is what a pool and a connection have in common.
+// querier is implemented by a pool and a connection.
 type querier interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
-// An index is one that is made after the rows.
+// An index is an index that is made after the rows.
 type index struct {
 	table, name, create string
 	unique              bool
 }
 
-// dropIndexes drops the indexes of derived tables but the keys that others refer
-// to, and gives how to make them again.
+// dropIndexes drops the indexes of derived tables, except keys that others reference,
+// and returns how to make them again.
 func (l *loader) dropIndexes(ctx context.Context) ([]index, error) {
 	const q = `
 		SELECT t.relname AS table, i.relname AS name, x.indisunique AS unique,
@@ -185,8 +184,8 @@ func (l *loader) dropIndexes(ctx context.Context) ([]index, error) {
 	return indexes, nil
 }
 
-// createIndexes makes indexes, two at a time, those first that take longest. No
-// two of them are of one table at once if one is a constraint, which locks it.
+// createIndexes makes indexes, two at a time, the slowest first. To add a constraint
+// locks its table, so a worker that needs the same table waits.
 func (l *loader) createIndexes(ctx context.Context, indexes []index) error {
 	slices.SortStableFunc(indexes, func(a, b index) int { return weight(b) - weight(a) })
 	queue := make(chan index, len(indexes))
@@ -209,8 +208,8 @@ func (l *loader) createIndexes(ctx context.Context, indexes []index) error {
 	})
 }
 
-// weight is how long an index takes beside others, roughly: a GIN is built by one
-// process alone.
+// weight returns roughly how long an index takes compared with others: a GIN index is
+// built by a single process.
 func weight(i index) int {
 	w := 1
 	if strings.Contains(i.create, "USING gin") {
@@ -225,7 +224,7 @@ func weight(i index) int {
 	return w
 }
 
-// inAll runs a command on the tables one after the other, two at a time.
+// inAll runs a command on all tables, two at a time.
 func (l *loader) inAll(ctx context.Context, command string) error {
 	queue := make(chan string, len(tables)+2)
 	for _, t := range []string{"image_search", "manifest", "tag", "blob", "manifest_body", "index_entry", "referrer", "repository_search", "repository"} {
@@ -242,7 +241,7 @@ func (l *loader) inAll(ctx context.Context, command string) error {
 	})
 }
 
-// copyAll makes all rows and copies them in.
+// copyAll makes all rows and copies them.
 func (l *loader) copyAll(ctx context.Context) error {
 	if err := l.dictionaries(ctx); err != nil {
 		return err
@@ -310,7 +309,7 @@ func (l *loader) dictionaries(ctx context.Context) error {
 	}
 	for _, column := range []string{"media_type.id", "platform.id", "repository.id", "manifest.id", "blob.id"} {
 		table, name, _ := strings.Cut(column, ".")
-		// Behind all that the generator numbers.
+		// After all numbers of the generator.
 		last := int64(len(l.generator.names)+1) << 16
 		if table != "manifest" && table != "blob" {
 			last = int64(len(l.generator.names) + 100)
@@ -322,8 +321,8 @@ func (l *loader) dictionaries(ctx context.Context) error {
 	return nil
 }
 
-// reform has the program itself make the search rows, each worker those of a
-// part of the names.
+// reform makes the search rows with the program's own code; each worker makes those of
+// a part of the names.
 func (l *loader) reform(ctx context.Context) error {
 	names := l.generator.names
 	return parallel(ctx, loaders, func(ctx context.Context, worker int) error {
@@ -344,9 +343,9 @@ func (l *loader) reform(ctx context.Context) error {
 	})
 }
 
-// ranks finds the words of names and the tiers. Moving nearly every row to
-// another tier leaves the table at twice its size, which no book has that grew
-// slowly, so it is written anew.
+// ranks computes the words of names and the tiers. It moves nearly every row to another
+// tier, which doubles the size of the table. A book that grew slowly is not so large,
+// so the table is rewritten.
 func (l *loader) ranks(ctx context.Context) error {
 	if _, err := l.store.Vocabulary(ctx); err != nil {
 		return err

@@ -1,14 +1,14 @@
-// Search measures searches of a big book on this machine, in one command:
-// how long each kind of question takes through HTTP, beside a naive statement
-// that asks the same, and how that grows from 10,000 repositories to a million.
+// Search measures searches of a big book on this machine with one command: how long
+// each kind of question takes over HTTP, compared with a naive statement for the same
+// question, and how that grows from 10,000 repositories to a million.
 //
-// It builds the registry and the indexer of this clone, makes up a book, and
-// runs them with a PostgreSQL of its own, which syncs its commits to disk. The
-// book is the same in every run; loading a million repositories takes half an
-// hour, so it can be kept (-data).
+// It builds the registry and the indexer of this clone, makes up a book, and runs them
+// with a private PostgreSQL, which syncs its commits to disk. The book is the same in
+// every run; loading a million repositories takes half an hour, so it can be kept
+// (-data).
 //
-// A goal that is missed is only shown, since a busy machine misses it too. It
-// exits 1 if something cannot be measured.
+// A missed goal is only shown, since it is also missed on a busy machine. It exits 1 if
+// something cannot be measured.
 package main
 
 import (
@@ -25,15 +25,15 @@ import (
 // A config says what to measure.
 type config struct {
 	repositories int    // of the big book
-	small        int    // of the one that growth is measured from
-	data         string // where PostgreSQL keeps the books; "": they go at the end
+	small        int    // of the small book, from which growth is measured
+	data         string // where PostgreSQL keeps the books; "": they are removed at the end
 	load         bool   // load the books and do nothing else
-	only         string // the part of the names of classes to which it is limited
-	requests     int    // of each class with one client; with several, four times as many
-	baselines    int    // of each naive statement
+	only         string // measure only classes whose names contain this
+	requests     int    // of each class with one client; four times as many with several
+	baselines    int    // runs of each naive statement
 	pushes       int
-	ingest       int    // tags taken in by bulk
-	statements   int    // most expensive statements of each class that are shown; 0: not asked for
+	ingest       int    // tags for the bulk ingest
+	statements   int    // number of most expensive statements of each class to show; 0: none
 	plans        string // a file for the plans of slow statements; "": none
 }
 
@@ -41,8 +41,8 @@ var standard = config{repositories: 100_000, small: 10_000, requests: 400, basel
 
 func main() { harness.Main("bench-search", command) }
 
-// command reads the flags. Variables are for make, which passes on what stands
-// on its command line: make bench-search REPOS=1000000 JSON=out.json.
+// command reads the flags. The variables are for make, which passes on those of its
+// command line: make bench-search REPOS=1000000 JSON=out.json.
 func command(ctx context.Context, args []string, out, progress io.Writer) error {
 	c := standard
 	flags := flag.NewFlagSet("bench-search", flag.ExitOnError)
@@ -85,7 +85,7 @@ func command(ctx context.Context, args []string, out, progress io.Writer) error 
 	if r == nil {
 		return err
 	}
-	// What was measured before something failed has taken long, and is shown.
+	// Results from before a failure took long to measure and are shown.
 	err = errors.Join(err, r.write(out))
 	if target != "" {
 		err = errors.Join(err, harness.Save(r, target))

@@ -29,7 +29,7 @@ type book struct {
 	database string
 }
 
-// measure does everything, and cleans up.
+// measure runs all measurements and cleans up.
 func measure(ctx context.Context, c config, progress io.Writer) (_ *report, err error) {
 	b := &bench{config: c, progress: progress}
 	b.report.Conditions = harness.Begin()
@@ -96,7 +96,7 @@ func (b *bench) all(ctx context.Context) error {
 	return nil
 }
 
-// conditions asks PostgreSQL what it is.
+// conditions reads PostgreSQL's version and settings.
 func (b *bench) conditions(ctx context.Context) error {
 	return b.On(ctx, "postgres", func(conn *pgx.Conn) error {
 		c := &b.report.Conditions
@@ -116,7 +116,7 @@ func (b *bench) conditions(ctx context.Context) error {
 	})
 }
 
-// sizes tells the largest tables and indexes.
+// sizes reports the largest tables and indexes.
 func (b *bench) sizes(ctx context.Context, k *book) error {
 	s := &harness.Section{Title: "Sizes of the big book"}
 	b.report.Sections = append(b.report.Sections, s)
@@ -145,7 +145,7 @@ func (b *bench) sizes(ctx context.Context, k *book) error {
 	})
 }
 
-// book loads a book, unless it is there already.
+// book loads a book, unless it exists already.
 func (b *bench) book(ctx context.Context, repositories int) (*book, error) {
 	k := &book{newGenerator(repositories), fmt.Sprintf("book_%d", repositories)}
 	s := &harness.Section{Title: fmt.Sprintf("Book of %s repositories", harness.Number(float64(repositories)))}
@@ -178,8 +178,8 @@ func (b *bench) book(ctx context.Context, repositories int) (*book, error) {
 	return k, b.reform(ctx, k, s)
 }
 
-// sameSchema compares a kept book with an empty one: one that was loaded when a
-// migration was still being written may differ for ever.
+// sameSchema compares the schema of a kept book with that of an empty one: they may
+// differ if the book was loaded while a migration was still being written.
 func (b *bench) sameSchema(ctx context.Context, database string) error {
 	const fresh = "benchsearch_empty"
 	if err := b.NewDatabase(ctx, fresh); err != nil {
@@ -201,8 +201,7 @@ func (b *bench) sameSchema(ctx context.Context, database string) error {
 	return nil
 }
 
-// reform makes the search rows anew if an older program made those of a kept
-// book.
+// reform makes the search rows of a kept book again if an older program made them.
 func (b *bench) reform(ctx context.Context, k *book, s *harness.Section) error {
 	pool, err := pgxpool.New(ctx, b.Postgres.URL(k.database))
 	if err != nil {
@@ -221,7 +220,7 @@ func (b *bench) reform(ctx context.Context, k *book, s *harness.Section) error {
 	}
 }
 
-// loaded reports whether a database holds a book that is loaded to its end.
+// loaded reports whether a database holds a completely loaded book.
 func (b *bench) loaded(ctx context.Context, database, mark string) (yes bool, err error) {
 	const q = `SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1 AND shobj_description(oid, 'pg_database') = $2)`
 	err = b.On(ctx, "postgres", func(conn *pgx.Conn) error { return conn.QueryRow(ctx, q, database, mark).Scan(&yes) })

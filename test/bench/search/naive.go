@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// Naive statements are what one writes first: they ask the same of the same
-// tables, and no index serves them.
+// Naive statements are the obvious ones: they answer the same questions from the same
+// tables, without an index.
 
 func likeWord(word func(draw) string, offset int) func(draw) (string, []any) {
 	return func(d draw) (string, []any) {
@@ -31,9 +31,9 @@ func likePrefix(letters int) func(draw) (string, []any) {
 	}
 }
 
-// taggedImages are images that a tag shows. Those in image indexes, which the
-// program finds too, are left out: with them the statement takes minutes on
-// 20,000 repositories (measured).
+// taggedImages selects images with a tag. Images in image indexes, which the program
+// finds too, are left out: with them the statement takes minutes on 20,000 repositories
+// (measured).
 const taggedImages = `
 	SELECT DISTINCT r.name FROM repository r JOIN tag t ON t.repository_id = r.id
 	JOIN manifest m ON m.repository_id = r.id AND m.id = t.manifest_id

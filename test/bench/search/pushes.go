@@ -10,13 +10,13 @@ import (
 	"github.com/portbook/portbook/test/bench/harness"
 )
 
-// leaderLock is the advisory lock of the indexer that leads (package postgres of
-// the indexer). Whoever holds it keeps the others from scanning: a scan of our
-// empty registry would take the whole book apart.
+// leaderLock is the advisory lock of the indexer that leads (package postgres of the
+// indexer). While the benchmark holds it, no indexer scans: a scan of our empty
+// registry would delete the whole book.
 const leaderLock = 0x706f7274_6c656164
 
-// pushed pushes images, one after the other, to a real registry whose indexer
-// keeps the big book, and watches for them in the search.
+// pushed pushes images, one after the other, to a real registry whose indexer uses the
+// big book, and searches for them.
 func (b *bench) pushed(ctx context.Context, k *book) error {
 	s := &harness.Section{Title: "Push to searchable"}
 	b.report.Sections = append(b.report.Sections, s)
@@ -38,7 +38,7 @@ func (b *bench) pushed(ctx context.Context, k *book) error {
 	})
 }
 
-// forget takes out of the book what was pushed or taken in.
+// forget deletes from the book what was pushed or ingested.
 func forget(ctx context.Context, conn *pgx.Conn) error {
 	for _, q := range []string{
 		"DELETE FROM repository WHERE name LIKE 'bench-%'",
@@ -80,14 +80,14 @@ func (b *bench) pushAll(ctx context.Context, k *book) ([]float64, error) {
 	return all, nil
 }
 
-// A watcher pushes images and watches for them in the search.
+// A watcher pushes images and searches for them.
 type watcher struct {
 	client *push.Client
 	*asker
 }
 
-// watch pushes an image and gives how long it took from the registry's 201 for
-// the manifest until a search for its word shows it.
+// watch pushes an image and returns the time from the registry's 201 for the manifest
+// until a search for its word finds it.
 func (w watcher) watch(ctx context.Context, n int) (ms float64, err error) {
 	word := harness.UniqueWord(n)
 	name := "bench-push/" + word

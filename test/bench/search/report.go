@@ -9,14 +9,14 @@ import (
 	"github.com/portbook/portbook/test/bench/harness"
 )
 
-// A report is what was measured, and under which conditions.
+// A report holds the results and the conditions of the measurement.
 type report struct {
 	Classes    []classFigures     `json:"classes"`
 	Conditions harness.Conditions `json:"conditions"`
 	Sections   []*harness.Section `json:"sections"`
 }
 
-// classFigures are those of one kind of question with so many clients.
+// classFigures are the results of one class with a number of clients.
 type classFigures struct {
 	Name     string  `json:"name"`
 	Clients  int     `json:"clients"`

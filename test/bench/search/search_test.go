@@ -22,9 +22,9 @@ import (
 	"github.com/portbook/portbook/schema/localpg"
 )
 
-// The whole run at a small size: it must load, ask every class without a
-// failure, and write the figures in the agreed shape. The book that it leaves is
-// what the program itself would have written.
+// The whole run at a small size: it must load, measure every class without a failure,
+// and write the figures in the documented form. The resulting book must be what the
+// program itself would have written.
 func TestSmall(t *testing.T) {
 	if _, err := localpg.Find(); errors.Is(err, localpg.ErrNotInstalled) && os.Getenv("CI") == "" {
 		t.Skip(err)
@@ -33,7 +33,7 @@ func TestSmall(t *testing.T) {
 	defer cancel()
 	dir := t.TempDir()
 	file, data := filepath.Join(dir, "out.json"), filepath.Join(dir, "postgres")
-	// PostgreSQL may run as another account, which must be able to enter.
+	// PostgreSQL may run as another user, who must be able to enter.
 	for name := dir; strings.HasPrefix(name, os.TempDir()+"/"); name = filepath.Dir(name) {
 		if err := os.Chmod(name, 0o711); err != nil {
 			t.Fatal(err)
@@ -101,8 +101,8 @@ func checkJSON(t *testing.T, file string) {
 	}
 }
 
-// checkCounts: about 10 tags and 12 manifests a repository, apart from the one
-// of 10,000 tags, and the repositories of pushes and bulk ingest gone.
+// checkCounts: about 10 tags and 12 manifests for each repository, apart from the one
+// with 10,000 tags. The repositories of pushes and bulk ingest must be gone.
 func checkCounts(t *testing.T, pool *pgxpool.Pool) {
 	t.Helper()
 	const q = `
@@ -122,7 +122,7 @@ func checkCounts(t *testing.T, pool *pgxpool.Pool) {
 	}
 }
 
-// checkReferences: the load checks no foreign keys, so they must be right.
+// checkReferences: the load checks no foreign keys, so they must be correct.
 func checkReferences(t *testing.T, pool *pgxpool.Pool) {
 	t.Helper()
 	for table, q := range map[string]string{
@@ -140,7 +140,7 @@ func checkReferences(t *testing.T, pool *pgxpool.Pool) {
 	}
 }
 
-// checkSearchRows makes search rows anew, with every index and check in place.
+// checkSearchRows makes search rows again, with every index and check in place.
 func checkSearchRows(t *testing.T, pool *pgxpool.Pool) {
 	t.Helper()
 	content := func() (text string) {
@@ -178,12 +178,12 @@ func checkSearchRows(t *testing.T, pool *pgxpool.Pool) {
 	}
 }
 
-// Figures of two runs compare only if both had the same book.
+// Figures of two runs are comparable only if both had the same book.
 func TestSameBookAgain(t *testing.T) {
 	t.Parallel()
 	one, two := newGenerator(300), newGenerator(300)
 	var a, b rows
-	for number := 300; number > 250; number-- { // in whatever order
+	for number := 300; number > 250; number-- { // in any order
 		one.repository(number).add(&a)
 	}
 	for number := 300; number > 250; number-- {
@@ -197,8 +197,8 @@ func TestSameBookAgain(t *testing.T) {
 	}
 }
 
-// A book that was kept is taken for the one that is wanted by the form. If this
-// fails, the rows have changed: raise it, and write down the new sum.
+// A kept book is reused if its form is the same. If this test fails, the rows have
+// changed: increase form, and write the new sum here.
 func TestForm(t *testing.T) {
 	t.Parallel()
 	g, sum := newGenerator(3000), sha256.New()
@@ -229,8 +229,8 @@ func TestVocabulary(t *testing.T) {
 	}
 }
 
-// Labels are made as JSON by hand, so they must be JSON, and four to eleven but
-// for flatpaks, which have four more.
+// Labels are formatted as JSON by hand, so they must be valid JSON. There must be four
+// to eleven, and four more for flatpaks.
 func TestLabels(t *testing.T) {
 	t.Parallel()
 	g := newGenerator(2000)
@@ -265,7 +265,7 @@ func TestLabels(t *testing.T) {
 	}
 }
 
-// A misspelt word must be one that is not in the book, near one that is.
+// A misspelt word must not be in the book, but must be close to one that is.
 func TestTypo(t *testing.T) {
 	t.Parallel()
 	k := &book{generator: newGenerator(2000)}
@@ -276,7 +276,7 @@ func TestTypo(t *testing.T) {
 	}
 }
 
-// What is dropped for the load must come back the same.
+// What is dropped for the load must be restored unchanged.
 func TestDefinitionSeesIndexes(t *testing.T) {
 	if _, err := localpg.Find(); errors.Is(err, localpg.ErrNotInstalled) && os.Getenv("CI") == "" {
 		t.Skip(err)
@@ -294,7 +294,7 @@ func TestDefinitionSeesIndexes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = tx.Rollback(context.Background()) }() // nothing of it stays
+	defer func() { _ = tx.Rollback(context.Background()) }() // rolls back everything
 	var texts []string
 	for _, q := range []string{
 		"CREATE TABLE benchsearch_a (n int CONSTRAINT benchsearch_u UNIQUE)",

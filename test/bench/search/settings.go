@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Settings of PostgreSQL while a book is loaded, and while it is measured. A load
-// that is interrupted is begun anew, so it syncs nothing; what is measured syncs
-// all. What is not said is PostgreSQL's own default.
+// Settings of PostgreSQL while a book is loaded, and while it is measured. An
+// interrupted load starts again from the beginning, so loading syncs nothing;
+// measurements sync everything. All other settings have PostgreSQL's defaults.
 var (
 	loadSettings = []string{
 		"fsync=off", "full_page_writes=off", "synchronous_commit=off", "wal_level=minimal", "max_wal_senders=0", "autovacuum=off",
@@ -30,8 +30,8 @@ var (
 	}
 )
 
-// settings restarts PostgreSQL with these settings and no others. What was
-// written before is on the disk from then on.
+// settings restarts PostgreSQL with these settings and no others. Everything written
+// before is on disk afterwards.
 func (b *bench) settings(ctx context.Context, settings []string) error {
 	err := b.On(ctx, "postgres", func(conn *pgx.Conn) error {
 		for _, q := range []string{"CHECKPOINT", "ALTER SYSTEM RESET ALL"} {
@@ -41,7 +41,7 @@ func (b *bench) settings(ctx context.Context, settings []string) error {
 		}
 		for _, setting := range append(memorySettings(), settings...) {
 			name, value, _ := strings.Cut(setting, "=")
-			if strings.HasPrefix(name, "auto_explain.") { // unknown until it is loaded
+			if strings.HasPrefix(name, "auto_explain.") { // unknown until the library is loaded
 				if _, err := conn.Exec(ctx, "LOAD 'auto_explain'"); err != nil {
 					return err
 				}
@@ -55,13 +55,13 @@ func (b *bench) settings(ctx context.Context, settings []string) error {
 	if err != nil {
 		return err
 	}
-	unix.Sync() // the checkpoint of a server without fsync does not
+	unix.Sync() // a checkpoint of a server without fsync does not sync
 	return b.Postgres.Restart(ctx)
 }
 
-// memorySettings are those that go by the memory of the machine: a quarter of it
-// for PostgreSQL's own buffers (its documentation's "reasonable starting value"),
-// at most 6 GB, and what the kernel keeps beside.
+// memorySettings returns the settings that depend on the memory of the machine: a
+// quarter of it for PostgreSQL's shared buffers (its documentation's "reasonable
+// starting value"), at most 6 GB, and the expected size of the kernel's cache.
 func memorySettings() []string {
 	memory := memoryKiB() >> 10 // in MiB
 	return []string{
@@ -71,7 +71,7 @@ func memorySettings() []string {
 }
 
 func memoryKiB() int64 {
-	b, _ := os.ReadFile("/proc/meminfo") // without it PostgreSQL gets its least
+	b, _ := os.ReadFile("/proc/meminfo") // without it PostgreSQL gets the minimum
 	rest, _ := strings.CutPrefix(string(b), "MemTotal:")
 	fields := strings.Fields(rest)
 	if len(fields) == 0 {

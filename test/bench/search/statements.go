@@ -10,11 +10,11 @@ import (
 	"github.com/portbook/portbook/test/bench/harness"
 )
 
-// statementSettings have PostgreSQL count its statements, and how long it plans
-// them (contrib/pg_stat_statements, which Debian has in the server's package).
+// statementSettings make PostgreSQL count its statements and their planning time
+// (contrib/pg_stat_statements, which is in Debian's server package).
 var statementSettings = []string{"shared_preload_libraries=pg_stat_statements"}
 
-// countStatements begins to count, if that is asked for.
+// countStatements starts counting, if requested.
 func (b *bench) countStatements(ctx context.Context, k *book) error {
 	if b.statements == 0 {
 		return nil
@@ -58,7 +58,7 @@ func (b *bench) showStatements(ctx context.Context, k *book, s *harness.Section,
 		if err != nil {
 			return err
 		}
-		_, err = conn.Exec(ctx, "DROP EXTENSION pg_stat_statements") // no book keeps it: its schema is compared
+		_, err = conn.Exec(ctx, "DROP EXTENSION pg_stat_statements") // kept books must not contain it: their schema is compared
 		return err
 	})
 }

@@ -6,11 +6,11 @@ import (
 	"sort"
 )
 
-// vocabularySize is how many words there are: 50,000, of the 30,000 to 80,000
-// that names and descriptions of a million real repositories have.
+// vocabularySize is the number of words: 50,000. The names and descriptions of a
+// million real repositories have 30,000 to 80,000.
 const vocabularySize = 50_000
 
-// commonWords are what repositories are mostly called, most common first.
+// commonWords are the most common words of names, most common first.
 var commonWords = []string{
 	"team", "api", "service", "server", "app", "data", "web", "nginx", "operator", "gateway",
 	"test", "worker", "platform", "proxy", "base", "backend", "frontend", "client", "agent", "controller",
@@ -24,8 +24,8 @@ var commonWords = []string{
 	"mobile", "desktop", "game", "video", "media", "player", "map", "route", "device", "sensor",
 }
 
-// syllables of the other words. Words of two are the more common ones, as short
-// words are in any language.
+// syllables of the other words. Words of two syllables are the more common ones, as
+// short words are in any language.
 var syllables = []string{
 	"ba", "ce", "dor", "el", "fen", "gar", "hal", "ix", "jor", "kel", "lum", "mor", "nax", "or", "pel", "quo",
 	"rin", "syl", "tor", "ul", "vex", "wyr", "xan", "yar", "zeph", "be", "di", "go", "hu", "ka", "li", "mo",
@@ -33,7 +33,7 @@ var syllables = []string{
 	"ryx", "stone", "thorn", "vane", "wick", "ar", "chi", "den", "er", "fol", "gre", "hin",
 }
 
-// newVocabulary gives the words, most common first.
+// newVocabulary returns the words, most common first.
 func newVocabulary() []string {
 	words := append([]string{}, commonWords...)
 	seen := map[string]bool{}
@@ -41,8 +41,8 @@ func newVocabulary() []string {
 		seen[w] = true
 	}
 	n := len(syllables)
-	// Steps that share no factor with the number of words walk through all of
-	// them, and neighbours in rank do not look alike.
+	// Steps that share no factor with the number of words visit all of them, and words
+	// of neighbouring ranks do not look alike.
 	for i := 0; len(words) < vocabularySize; i++ {
 		var w string
 		if i < n*n {
@@ -60,7 +60,7 @@ func newVocabulary() []string {
 	return words
 }
 
-// A zipf draws ranks from 0, each with a weight of one by its rank (from 1).
+// A zipf draws ranks from 0; the weight of a rank is 1 / (rank+1).
 type zipf struct{ sums []float64 }
 
 func newZipf(n int) zipf {
@@ -77,7 +77,7 @@ func (z zipf) draw(r *rand.Rand) int {
 	return sort.SearchFloat64s(z.sums, r.Float64()*z.sums[len(z.sums)-1])
 }
 
-// rankOf gives the rank of a word that comes once in so many draws.
+// rankOf returns the rank that is drawn once in the given number of draws.
 func (z zipf) rankOf(draws float64) int {
 	rank := draws / z.sums[len(z.sums)-1]
 	return int(math.Min(rank, float64(len(z.sums)-1)))
