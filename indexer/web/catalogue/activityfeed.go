@@ -92,9 +92,9 @@ func feedOf(moves []indexer.Move, repository, publicURL string) atomFeed {
 	return feed
 }
 
-// moveEntry returns the entry of one move. Its id is a hash of all that is stored of
-// the move: it stays the same if the catalogue gets another address, and no two moves
-// have the same id.
+// moveEntry returns the entry of one move. Its id is a hash of the move's id, tag,
+// digests and time: it stays the same if the catalogue gets another address, and no two
+// moves have the same id.
 func moveEntry(m indexer.Move, base string) atomEntry {
 	reference := m.Repository + ":" + m.Tag
 	at := (&url.URL{Path: "/r/" + reference}).EscapedPath()

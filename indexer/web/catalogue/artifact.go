@@ -64,8 +64,8 @@ func kindName(m indexer.Manifest) string {
 // A badge is an icon and a word that mark an item in a list.
 type badge struct{ Icon, Text string }
 
-// attachments are what may be attached to an image, with their badges. None means
-// approval: nobody verified a signature.
+// attachments are what may be attached to an image, with their badges. An attachment
+// does not mean approval: nobody verified a signature.
 var attachments = []struct{ kind, icon, noun string }{
 	{"signature", "signature", "signature"}, {"sbom", "sbom", "SBOM"}, {"attestation", "attested", "attestation"},
 }

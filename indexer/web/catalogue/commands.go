@@ -71,8 +71,8 @@ type commands []command
 // Open reports whether only the browser knows the host of the commands.
 func (l commands) Open() bool { return len(l) > 0 && l[0].Open() }
 
-// ForDocker reports whether docker is among the tools. It has no flag for a registry
-// without TLS: its daemon reads that from a file.
+// ForDocker reports whether docker is among the tools. Docker has no flag for a
+// registry without TLS: its daemon reads that from a file.
 func (l commands) ForDocker() bool {
 	for _, c := range l {
 		if c.Tool == "docker" {
@@ -83,7 +83,7 @@ func (l commands) ForDocker() bool {
 }
 
 // Refused reports whether docker refuses the registry until its daemon is configured to
-// use it without TLS. It accepts a loopback address by default.
+// use it without TLS. Docker accepts a loopback address by default.
 func (l commands) Refused() bool {
 	return l.ForDocker() && l[0].plain && !isLoopback(l[0].host)
 }

@@ -168,7 +168,7 @@ func (s *Catalogue) Namespace(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if l.q.Sort == query.SortName && l.q.After < name+"/" {
-		l.q.After = name + "/" // all names of the namespace begin so; this skips the names before them
+		l.q.After = name + "/" // skips the names before those of the namespace
 	}
 	err = s.html(w, r, "catalogue", func(b answer.Book) (page, error) {
 		view, err := s.list(r, b, l)

@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	// liveBeat is how often an empty line is sent: every 15 s, so that proxies between
-	// us and the browser do not close the connection as idle.
+	// liveBeat is how often an empty comment is sent: every 15 s, so that proxies
+	// between us and the browser do not close the connection as idle.
 	liveBeat = 15 * time.Second
 	// liveTime is how long one connection is kept: 10 min. The browser reconnects by
 	// itself, perhaps to a less busy reader.

@@ -24,7 +24,7 @@ const (
 	// level indents each line, so that a few MiB of brackets would become gigabytes.
 	maxDepth = 32
 	// maxUses and maxMoves are the most other places of a digest, and moves of a tag,
-	// on a page: 20. No more are read. The API lists all.
+	// on a page: 20, as many as people read. The API lists all.
 	maxUses, maxMoves = 20, 20
 	// maxOpened is how many referrers are opened: the manifests of the first 10 are
 	// read, a millisecond each, so that their files can be downloaded with one click.

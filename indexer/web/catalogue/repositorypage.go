@@ -38,7 +38,7 @@ type repositoryView struct {
 	Bytewise     bool // too many tags to sort and filter all of them
 	Matched      int  // tags that match the filter; -1 if not known
 	Back, More   string
-	Kept         int  // tags in which older tools store signatures and the like; 0 if not all tags are read
+	Kept         int  // tags of signatures and the like from older tools; 0 if not all are read
 	HasTags, Any bool // whether there are tags at all, and whether any match the filter
 }
 

@@ -62,8 +62,8 @@ const (
 	saysWords = "(Read as words.) "
 )
 
-// dockerSearch serves docker search and podman search. It returns an error only for
-// at=: after any error podman silently lists the catalogue instead. If a query finds
+// dockerSearch serves docker search and podman search. It refuses only requests with
+// at=: after any refusal podman silently lists the catalogue instead. If a query finds
 // nothing, the results of a similar query are sent, with a note.
 func (s *Clients) dockerSearch(w http.ResponseWriter, r *http.Request) error {
 	q, page, note := dockerQuery(r)
