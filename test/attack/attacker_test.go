@@ -19,8 +19,8 @@ var dialer = &net.Dialer{Timeout: answerTimeout, LocalAddr: attackerAddr}
 // attacker is the client of attackers; each request may use a new connection.
 var attacker = &http.Client{Timeout: answerTimeout, Transport: &http.Transport{DialContext: dialer.DialContext, MaxIdleConnsPerHost: 2000}}
 
-// ask sends one request and counts the answer. No answer is an error even if the phase
-// has ended meanwhile: the request then still waits for one.
+// ask sends one request and counts the answer. A missing answer is an error even if the
+// phase has ended meanwhile, since the request continues to wait for one.
 func (f *felt) ask(s *site, path string) {
 	start := time.Now()
 	status, body, err := get(context.Background(), attacker, s.indexer.URL+path)

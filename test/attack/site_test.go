@@ -199,7 +199,7 @@ func (s *site) watchMemory(f *felt) (stop func()) {
 	return func() { close(done); watching.Wait() }
 }
 
-// linkTag makes a tag in the registry's own directory: to push hundreds of tags of one
+// linkTag makes a tag in the registry's own directory: pushing hundreds of tags of one
 // large index takes long, since the registry checks each child again for each tag.
 func (s *site) linkTag(repository, tag, digest string) error {
 	_, hex, _ := strings.Cut(digest, ":")

@@ -33,8 +33,8 @@ const (
 // Token is the token in the registry's events.
 const Token = "bench"
 
-// A System is the programs under measurement, in a directory that Close removes, and a
-// PostgreSQL whose data may stay.
+// A System holds the programs under measurement, in a directory that Close removes, and
+// a PostgreSQL whose data may stay.
 type System struct {
 	Data     string // of PostgreSQL
 	Postgres *localpg.Server
@@ -202,8 +202,8 @@ type Registry struct {
 	URL string
 }
 
-// InMemory is the storage of a registry whose speed does not matter: to write 10,000
-// repositories to disk takes a minute, and to remove them another.
+// InMemory is the storage of a registry whose speed does not matter: writing 10,000
+// repositories to disk takes a minute, and removing them another.
 const InMemory = "REGISTRY_STORAGE={inmemory: {}, cache: {blobdescriptor: inmemory}, maintenance: {uploadpurging: {enabled: false}}}"
 
 // OnDisk returns the setting for storage in the System's directory.

@@ -126,7 +126,7 @@ const (
 	signedShare, cosignShare, describeShare = 0.05, 0.02, 0.60
 )
 
-// Rows are the rows of some repositories, by table, in the order of its columns.
+// rows holds the rows of some repositories, by table, in the order of its columns.
 type rows struct {
 	repository, blob, manifest, body, entry, tag, referrer [][]any
 }

@@ -184,7 +184,7 @@ func (l *loader) dropIndexes(ctx context.Context) ([]index, error) {
 	return indexes, nil
 }
 
-// createIndexes makes indexes, two at a time, the slowest first. To add a constraint
+// createIndexes makes indexes, two at a time, the slowest first. Adding a constraint
 // locks its table, so a worker that needs the same table waits.
 func (l *loader) createIndexes(ctx context.Context, indexes []index) error {
 	slices.SortStableFunc(indexes, func(a, b index) int { return weight(b) - weight(a) })
