@@ -18,20 +18,19 @@ import (
 	"github.com/portbook/portbook/indexer/postgres/search"
 )
 
-// Apply takes in what reading a batch of tasks found, in one transaction:
-// manifests, tags, history, search rows, the catalogue version, what to read
-// next, and the end of the tasks. If nothing differs from what the book holds,
-// only the tasks end.
+// Apply stores the findings of a batch of tasks in one transaction: manifests, tags,
+// history, search rows, the catalogue version and new tasks. It ends the tasks. If
+// the book already holds everything that was found, it only ends the tasks.
 //
-// It returns ErrTooSlow if the deadline of ctx came in the middle of the
-// transaction: then it is the findings that take long, or what they wait for, and
-// not the database that is away.
+// It returns ErrTooSlow if the deadline of ctx passed after the transaction had
+// begun: then the findings, or a lock that they wait for, take too long; the
+// database is available.
 func (s *Store) Apply(ctx context.Context, findings []indexer.Finding) error {
 	return s.ApplyUnlessLocked(ctx, findings, 0)
 }
 
-// ApplyUnlessLocked is Apply, but returns ErrLocked if it would have to wait for a
-// lock for longer than a time; 0: as long as ctx lasts.
+// ApplyUnlessLocked is Apply, but returns ErrLocked if it would wait longer than
+// wait for a lock. If wait is 0, it waits until ctx ends.
 func (s *Store) ApplyUnlessLocked(ctx context.Context, findings []indexer.Finding, wait time.Duration) error {
 	if len(findings) == 0 {
 		return nil
@@ -57,16 +56,16 @@ type application struct {
 	tx           pgx.Tx
 	cluster      cluster
 	repositories map[string]int32
-	changed      map[int32]bool // repositories of which a reader can see a difference
-	moved        bool           // whether the history has become longer
-	touched      search.Touched // manifests whose images may be found otherwise
-	linked       search.Linked  // whether any of the repositories is, or becomes so
+	changed      map[int32]bool // repositories where readers see a difference
+	moved        bool           // whether moves were added to the history
+	touched      search.Touched // manifests whose search rows may change
+	linked       search.Linked  // whether a repository is linked, or becomes so
 	tier         int            // of new search rows
 	asks         []indexer.Ask
-	left         []indexer.Ask           // manifests that a tag does not show: they may be gone too
-	again        map[int64]time.Duration // tasks to be looked at once more
+	left         []indexer.Ask           // manifests that a tag left: they may be gone too
+	again        map[int64]time.Duration // tasks to be read again after this time
 	unfinished   map[int64]bool          // tasks that do not end
-	wait         time.Duration           // for a lock; 0: for ever
+	wait         time.Duration           // for a lock; 0: no limit
 }
 
 func (a *application) run(ctx context.Context, findings []indexer.Finding, manifests []manifestRow) error {
@@ -92,16 +91,16 @@ func (a *application) run(ctx context.Context, findings []indexer.Finding, manif
 	return a.endTasks(ctx, findings)
 }
 
-// send runs a batch in one round trip. A push is a score of statements of a few
-// rows each; to wait for every one would be half of its time.
+// send runs a batch in one round trip. A push takes about 20 statements of a few
+// rows each; a round trip for each would be half of its time.
 func (a *application) send(ctx context.Context, batch *pgx.Batch) error {
 	return a.tx.SendBatch(ctx, batch).Close()
 }
 
-// lockRepositories finds the repositories of the findings, makes those that
-// something was found in, and locks all of them in order of name: what is
-// computed over a whole repository must see every earlier change to it. Blobs are
-// shared first.
+// lockRepositories finds the repositories of the findings, creates those that
+// something was found in, and locks all of them in order of name, because values
+// computed over a whole repository must include every earlier change. Before that it
+// takes the shared lock on blobs.
 func (a *application) lockRepositories(ctx context.Context, findings []indexer.Finding) error {
 	batch := &pgx.Batch{}
 	if a.wait > 0 {
@@ -135,7 +134,8 @@ func (a *application) lockRepositories(ctx context.Context, findings []indexer.F
 	return err
 }
 
-// repositoriesOf gives the names of those findings, each once, sorted.
+// repositoriesOf returns the repository names of the findings for which which
+// returns true, sorted and without duplicates.
 func repositoriesOf(findings []indexer.Finding, which func(indexer.Finding) bool) []string {
 	seen := map[string]bool{}
 	var names []string
@@ -149,12 +149,12 @@ func repositoriesOf(findings []indexer.Finding, which func(indexer.Finding) bool
 	return names
 }
 
-// endTasks asks for what comes next, ends the tasks and, last of all, moves the
-// catalogue version.
+// endTasks enqueues new tasks, ends the finished ones and, as its last statement,
+// moves the catalogue version.
 func (a *application) endTasks(ctx context.Context, findings []indexer.Finding) error {
 	var tasks []indexer.Task
 	for _, f := range findings {
-		if f.Outcome == indexer.Broken { // it stays, to be shown among the failures
+		if f.Outcome == indexer.Broken { // the task stays and is shown as a failure
 			if err := giveUp(ctx, a.tx, f.Task, f.Problem); err != nil {
 				return err
 			}
@@ -190,8 +190,9 @@ func (a *application) endTasks(ctx context.Context, findings []indexer.Finding) 
 	return bump(ctx, a.tx, a.cluster)
 }
 
-// unknown leaves out the manifests that the book holds whole: a client pushes an
-// image before the index that lists it, so most children are known by then.
+// unknown returns asks without the manifests that the book holds without problems. A
+// client pushes an image before the index that lists it, so most children are known
+// by then.
 func (a *application) unknown(ctx context.Context, asks []indexer.Ask) ([]indexer.Ask, error) {
 	var repositories []string
 	var digests [][]byte
@@ -224,7 +225,7 @@ func (a *application) unknown(ctx context.Context, asks []indexer.Ask) ([]indexe
 	return kept, err
 }
 
-// changedIDs gives the changed repositories in ascending order.
+// changedIDs returns the changed repositories in ascending order.
 func (a *application) changedIDs() []int32 {
 	var ids []int32
 	for id := range a.changed {
@@ -234,13 +235,13 @@ func (a *application) changedIDs() []int32 {
 	return ids
 }
 
-// versionShards is how many rows share the catalogue version: 16. It let 2.7
-// times the commits of one row through, with 16 writers (measured).
+// versionShards is the number of rows that together hold the catalogue version: 16.
+// With 16 writers, 16 rows allowed 2.7 times as many commits as one row (measured).
 const versionShards = 16
 
-// bump moves the catalogue version, and the epoch if another cluster was written
-// last. It must be the last statement of a transaction: until it commits, others
-// that picked the same shard wait.
+// bump moves the catalogue version, and the epoch if another cluster was written to
+// last. It must be the last statement of a transaction: until the commit,
+// transactions that use the same shard wait.
 func bump(ctx context.Context, tx pgx.Tx, c cluster) error {
 	const q = "WITH " + moveEpoch + " UPDATE catalogue_version SET v = v + 1 WHERE shard = $2"
 	shard := rand.IntN(versionShards)
@@ -255,7 +256,7 @@ func bump(ctx context.Context, tx pgx.Tx, c cluster) error {
 	return err
 }
 
-// idOf gives a repository's number; lockRepositories made sure there is one.
+// idOf returns the id of a repository that lockRepositories has locked.
 func (a *application) idOf(name string) (int32, error) {
 	id, ok := a.repositories[name]
 	if !ok {

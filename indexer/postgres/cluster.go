@@ -8,25 +8,25 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// A cluster is the life of a database: the system identifier, which initdb
-// chooses and a copy by files keeps, and the timeline, which every promotion and
-// every recovery to a point in time begins anew. Commits of one cluster follow
-// each other; another may repeat the numbers of the first with other content,
-// since a standby may be promoted before it has everything, and a backup is
-// always older. "" is one that its server does not tell.
+// A cluster identifies one history of a database: the system identifier, which
+// initdb chooses and a file-level copy keeps, and the timeline, which every
+// promotion and every point-in-time recovery changes. Within one cluster, commits
+// follow each other. Another cluster may use the same numbers for other content,
+// since a standby may be promoted before it has received everything, and a backup is
+// always older. "" is unknown.
 //
-// What it cannot see is the restoring of a disk's snapshot beneath the server:
-// see doc/operations.md.
+// A restored disk snapshot below the server is not noticed: see doc/operations.md.
 type cluster string
 
-// clusterKey is where a connection keeps what clusterOf found.
+// clusterKey is the key under which a connection stores the result of clusterOf.
 const clusterKey = "portbook.cluster"
 
-// clusterOf gives the cluster that a connection writes to. It asks once: a
-// session that can write never sees another timeline.
+// clusterOf returns the cluster that a connection writes to. It queries once for
+// each connection, because the timeline of a session that can write never changes.
 //
-// The timeline is that of the WAL being written. The one of pg_control_checkpoint
-// would be right only after the checkpoint that follows a promotion.
+// It uses the timeline of the WAL being written. The timeline of
+// pg_control_checkpoint is correct only after the first checkpoint after a
+// promotion.
 func (s *Store) clusterOf(ctx context.Context, conn *pgx.Conn) (cluster, error) {
 	known := conn.PgConn().CustomData()
 	if c, ok := known[clusterKey].(cluster); ok {
@@ -38,9 +38,9 @@ func (s *Store) clusterOf(ctx context.Context, conn *pgx.Conn) (cluster, error) 
 	var refused *pgconn.PgError
 	switch {
 	case err == nil:
-	case errors.As(err, &refused) && refused.Code == "55000": // object_not_in_prerequisite_state: a standby, as yet
+	case errors.As(err, &refused) && refused.Code == "55000": // object_not_in_prerequisite_state: still a standby
 		return "", nil
-	case errors.As(err, &refused) && (refused.Code[:2] == "42" || refused.Code[:2] == "0A"): // no right to ask, or no such function
+	case errors.As(err, &refused) && (refused.Code[:2] == "42" || refused.Code[:2] == "0A"): // no permission, or no such function
 		s.warned.Do(func() {
 			s.config.Log.WarnContext(ctx, "the database does not tell its identity: after a failover or a restore, caches may keep answers of before", "error", err)
 		})
@@ -51,15 +51,15 @@ func (s *Store) clusterOf(ctx context.Context, conn *pgx.Conn) (cluster, error) 
 	return c, nil
 }
 
-// newEpoch is an expression that names another life.
+// newEpoch is an SQL expression for a new random epoch.
 const newEpoch = `substr(md5(random()::text || clock_timestamp()::text), 1, 12)`
 
-// restore makes the rows that tell the catalogue version if some are missing, as
-// after a restore of a backup without what can be rebuilt, and begins a new
-// epoch if so, or if the cluster is another than the one that was written last.
-// In either case what was acknowledged may be lost, so it asks for a scan.
+// restore inserts the missing rows of the catalogue version. Rows are missing after
+// a restore of a backup without the derived tables. If it inserted any, or if
+// another cluster was written to last, it sets a new epoch and requests a scan,
+// because acknowledged writes may be lost.
 //
-// Shards come before the epoch, as in bump.
+// It locks the shards before the epoch, as bump does.
 func restore(ctx context.Context, tx pgx.Tx, c cluster) error {
 	const shards = `INSERT INTO catalogue_version SELECT g, 0 FROM generate_series(0, $1 - 1) g ON CONFLICT DO NOTHING`
 	made, err := tx.Exec(ctx, shards, versionShards)
@@ -83,9 +83,9 @@ func restore(ctx context.Context, tx pgx.Tx, c cluster) error {
 	return err
 }
 
-// moveEpoch are the parts of a statement that begin a new epoch, and ask for a
-// scan, if the cluster in $1 is not the one that was written last. The first to
-// be written is no other.
+// moveEpoch is the part of a statement that sets a new epoch and requests a scan if
+// cluster $1 is not the cluster that was written to last. The first cluster ever
+// written to changes neither.
 const moveEpoch = `
 	moved AS (
 		UPDATE catalogue_epoch e SET cluster = $1, epoch = CASE e.cluster WHEN '' THEN e.epoch ELSE ` + newEpoch + ` END

@@ -16,15 +16,14 @@ import (
 	"github.com/portbook/portbook/indexer/postgres/pg"
 )
 
-// A dictionary remembers the numbers of media types and platforms. They are
-// written before the transaction that uses them, in one of their own, so that a
-// number remembered is a number that exists; one that nothing uses is
-// harmless, and they are never deleted. One manifest brings at most some 120 new
-// ones (see ingest), less than what its entries take.
+// A dictionary caches the ids of media types and platforms. They are inserted in a
+// separate transaction before the one that uses them, so a cached id always exists.
+// Unused rows are harmless and are never deleted. One manifest adds at most about
+// 120 rows (see ingest), which take less space than its entries.
 //
-// That holds for one cluster: after a failover a number may be lost, and mean
-// something else when it is given again. Each cluster has a dictionary of its
-// own, and a transaction takes numbers of its own cluster alone.
+// A dictionary is valid for one cluster only: after a failover an id may be lost and
+// then assigned to another word. So each cluster has its own dictionary, and a
+// transaction uses ids of its own cluster only.
 type dictionary struct {
 	cluster    cluster
 	mediaTypes sync.Map // string -> int32
@@ -32,8 +31,8 @@ type dictionary struct {
 	size       atomic.Int64
 }
 
-// dictionaryOf gives the dictionary of a cluster, an empty one if the last was
-// of another.
+// dictionaryOf returns the dictionary of a cluster. If the current one belongs to
+// another cluster, it is replaced by an empty one.
 func (s *Store) dictionaryOf(c cluster) *dictionary {
 	for {
 		d := s.dict.Load()
@@ -44,13 +43,13 @@ func (s *Store) dictionaryOf(c cluster) *dictionary {
 	}
 }
 
-// learnTries is how often numbers are looked up for one transaction: twice where
-// the process has just begun or the database has failed over. More means that
-// two servers take our writes at the same time.
+// learnTries is how often learn tries: 4. Two attempts are needed when the process
+// has just started or the database has failed over. More are needed only if two
+// servers accept our writes at the same time.
 const learnTries = 4
 
-// learn runs f with numbers for the manifests of findings, in a transaction of
-// the cluster that they are of.
+// learn looks up the words of the findings and calls f with the manifest rows, in a
+// transaction of the cluster that the ids belong to.
 func (s *Store) learn(ctx context.Context, findings []indexer.Finding, f func(pgx.Tx, cluster, []manifestRow) error) error {
 	for range learnTries {
 		before := s.dict.Load()
@@ -58,7 +57,7 @@ func (s *Store) learn(ctx context.Context, findings []indexer.Finding, f func(pg
 		if err != nil {
 			return err
 		}
-		// Every number came from the dictionary of before if that is still the one.
+		// If d is still before, all ids came from that dictionary.
 		d := s.dict.Load()
 		again := false
 		err = s.beginPartitioned(ctx, func(tx pgx.Tx, c cluster) error {
@@ -74,16 +73,16 @@ func (s *Store) learn(ctx context.Context, findings []indexer.Finding, f func(pg
 	return fmt.Errorf("connections lead to different servers: %w", indexer.ErrUnavailable)
 }
 
-// words are the numbers of the media types and platforms that some manifests name.
+// words holds the ids of the media types and platforms that some manifests name.
 type words struct {
 	mediaTypes map[string]int32
 	platforms  map[indexer.Platform]int32
 }
 
-// mediaType returns the number of a media type or artifact type, nil for "".
+// mediaType returns the id of a media type or artifact type, nil for "".
 func (w words) mediaType(name string) *int32 { return numberOf(w.mediaTypes, name) }
 
-// platform returns the number of a platform, nil for the zero one.
+// platform returns the id of a platform, nil for the zero platform.
 func (w words) platform(p indexer.Platform) *int32 { return numberOf(w.platforms, p) }
 
 func numberOf[K comparable](numbers map[K]int32, key K) *int32 {
@@ -94,13 +93,13 @@ func numberOf[K comparable](numbers map[K]int32, key K) *int32 {
 	return &n
 }
 
-// wordTries is how often new words are asked for: twice. If another writer inserts
-// the same at the same moment, the first statement sees neither its own row nor
-// the other's.
+// wordTries is how often words looks up new words: twice. If another writer inserts
+// the same word at the same moment, the first statement sees neither its own row nor
+// the other writer's.
 const wordTries = 2
 
-// words looks up all that manifests name, and inserts what nobody named before:
-// from memory if it can, else in one round trip, however many they are.
+// words looks up everything that manifests name, and inserts words that are new. It
+// uses the cache if it can, otherwise one round trip for any number of words.
 func (s *Store) words(ctx context.Context, findings []indexer.Finding) (words, error) {
 	w := words{mediaTypes: map[string]int32{}, platforms: map[indexer.Platform]int32{}}
 	mediaTypes, platforms := wordsOf(findings)
@@ -120,7 +119,7 @@ func (s *Store) words(ctx context.Context, findings []indexer.Finding) (words, e
 	return w, nil
 }
 
-// lacks returns the words that have no number.
+// lacks returns the words without an id.
 func (w words) lacks(mediaTypes []string, platforms []indexer.Platform) (missing []string) {
 	for _, name := range mediaTypes {
 		if w.mediaType(name) == nil {
@@ -135,8 +134,8 @@ func (w words) lacks(mediaTypes []string, platforms []indexer.Platform) (missing
 	return missing
 }
 
-// wordsOf returns what the manifests of findings name, each once, in order: that
-// in which rows are inserted.
+// wordsOf returns the words that the manifests of findings name, without duplicates,
+// in the order in which rows are inserted.
 func wordsOf(findings []indexer.Finding) (mediaTypes []string, platforms []indexer.Platform) {
 	types, places := map[string]bool{}, map[indexer.Platform]bool{}
 	for _, f := range findings {
@@ -154,8 +153,7 @@ func wordsOf(findings []indexer.Finding) (mediaTypes []string, platforms []index
 	})
 }
 
-// remembered adds the numbers that are in memory, and returns the words that are
-// not.
+// remembered adds the cached ids to w and returns the words that are not cached.
 func (s *Store) remembered(w words, mediaTypes []string, platforms []indexer.Platform) (newTypes []string, newPlatforms []indexer.Platform) {
 	d := s.dict.Load()
 	if d == nil {
@@ -178,8 +176,8 @@ func (s *Store) remembered(w words, mediaTypes []string, platforms []indexer.Pla
 	return newTypes, newPlatforms
 }
 
-// learnWords finds the numbers of words in the database, where those that are not
-// there are inserted, and remembers them.
+// learnWords looks up words in the database, inserts the missing ones, and caches
+// the ids.
 func (s *Store) learnWords(ctx context.Context, w words, mediaTypes []string, platforms []indexer.Platform) error {
 	const ofTypes = `
 		WITH new AS (
@@ -241,8 +239,8 @@ func (s *Store) learnWords(ctx context.Context, w words, mediaTypes []string, pl
 	})
 }
 
-// maxRemembered is how many words a process keeps in memory: 20,000, some 4 MB.
-// Registries use a few hundred. What is not in memory is looked up by one
+// maxRemembered is the maximum number of words in the cache: 20,000, about 4 MB.
+// Registries use a few hundred. Words that are not cached are looked up with one
 // statement for each batch.
 const maxRemembered = 20_000
 

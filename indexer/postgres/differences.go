@@ -10,12 +10,11 @@ import (
 	"github.com/portbook/portbook/indexer/postgres/search"
 )
 
-// Differences computes the derived rows of a repository afresh from the manifests
-// and tags that the book holds, and returns each column that differs: in the search
-// rows of images and of the repository, and in the referrers. It changes nothing,
-// reads one snapshot, and returns nothing for a repository that the book does not
-// know. The storage that repositories take is left out: the leader counts it again
-// by itself.
+// Differences computes the derived rows of a repository again from the manifests and
+// tags in the book, and returns each column that differs: in the search rows of
+// images and of the repository, and in the referrers. It changes nothing, reads one
+// snapshot, and returns nothing for a repository that is not in the book. It leaves
+// out the storage of repositories, because the leader counts that again anyway.
 //
 // It returns an error if a table has a column that it cannot compute.
 func (s *Store) Differences(ctx context.Context, repository string) ([]search.Difference, error) {

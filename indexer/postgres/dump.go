@@ -11,23 +11,24 @@ import (
 	"github.com/portbook/portbook/indexer/postgres/pg"
 )
 
-// batchBytes is how many bytes of bodies AllManifests gives, and one body more:
-// 8 MiB. A body has up to 4 MiB; most have 2 KB.
+// batchBytes limits the bodies that AllManifests returns: 8 MiB and one more body. A
+// body has at most 4 MiB; most have 2 KB.
 const batchBytes = 8 << 20
 
-// Names gives the names of repositories that have a tag, in order.
+// Names returns at most limit names of repositories that have a tag, in order, after
+// the given name.
 func (v *View) Names(ctx context.Context, after string, limit int) ([]string, error) {
 	names, err := pg.Column[string](ctx, v.tx, "SELECT name FROM repository_search WHERE name > $1 ORDER BY name LIMIT $2", indexer.CleanText(after), limit)
 	return names, pg.Wrap(fmt.Sprintf("names after %q", after), err)
 }
 
-// AllManifests gives the manifests of all repositories, in order of repository
-// and digest, after the two named. It ends early where their bodies are large,
-// and with an empty slice only at the end. They are without entries, which stand
-// in the body.
+// AllManifests returns at most limit manifests of all repositories, in order of
+// repository and digest, after the given position. It returns fewer if their bodies
+// are large, and an empty slice only at the end. Entries are not set: they are in
+// the body.
 func (v *View) AllManifests(ctx context.Context, afterRepository string, afterDigest digest.Digest, limit int) ([]indexer.Manifest, error) {
-	// First the rest of the repository, then those behind it: so each half is
-	// read in the order of an index.
+	// First the rest of the given repository, then the repositories after it, so
+	// that each half is read in index order.
 	const q = `
 		WITH keys AS (
 			SELECT k.*, sum(k.bytes) OVER (ORDER BY k.name, k.digest) - k.bytes AS before FROM (
@@ -60,7 +61,7 @@ func (v *View) AllManifests(ctx context.Context, afterRepository string, afterDi
 		Problems                      []string
 		Body, Config                  []byte
 	}
-	after := append([]byte{}, pg.DigestBytes(afterDigest)...) // empty, not null: before all digests
+	after := append([]byte{}, pg.DigestBytes(afterDigest)...) // empty, not null: sorts before all digests
 	rows, err := pg.Collect[row](ctx, v.tx, q, indexer.CleanText(afterRepository), after, limit, batchBytes)
 	var manifests []indexer.Manifest
 	for _, r := range rows {
@@ -72,9 +73,9 @@ func (v *View) AllManifests(ctx context.Context, afterRepository string, afterDi
 	return manifests, pg.Wrap(fmt.Sprintf("manifests after %q", afterRepository), err)
 }
 
-// AllTags gives the tags of all repositories, in order of repository and name,
-// after the two named: each with its name, its digest and when it came to show
-// it.
+// AllTags returns at most limit tags of all repositories, in order of repository and
+// name, after the given position. Each has its name, digest, problem and the time
+// when it last moved.
 func (v *View) AllTags(ctx context.Context, afterRepository, afterTag string, limit int) ([]indexer.TagOf, error) {
 	const q = `
 		SELECT next.repository, next.name, m.digest, next.moved_at, COALESCE(next.problem, '') AS problem FROM (
@@ -101,10 +102,9 @@ func (v *View) AllTags(ctx context.Context, afterRepository, afterTag string, li
 	return tags, pg.Wrap(fmt.Sprintf("tags after %q", afterRepository), err)
 }
 
-// HistoryAt gives the id than which all moves that were seen until a time are
-// older, 0 if none was seen later. It halves the ids until it has it, since they
-// grow with time: of moves that two indexers wrote in the same moment one may be
-// missed.
+// HistoryAt returns the id of the first move seen after at, or 0 if there is none.
+// It is a binary search over ids, because ids grow with time. If two indexers write
+// at the same moment, one of their moves may be missed.
 func (v *View) HistoryAt(ctx context.Context, at time.Time) (int64, error) {
 	const q = `
 		WITH RECURSIVE ends AS (SELECT max(id) AS last FROM tag_history),

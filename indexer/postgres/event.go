@@ -10,13 +10,11 @@ import (
 	"github.com/portbook/portbook/indexer/postgres/pg"
 )
 
-// Receive stores events and the tasks that they ask for, in one transaction, and
-// returns how many it had not stored before. Of an event that comes twice the
-// second does nothing.
+// Receive stores events and enqueues their tasks in one transaction, and returns how
+// many events were new. An event that was stored before has no effect.
 //
-// An event from a registry process that never sent one before means that the
-// registry was restarted, and that it lost the events it had not delivered: it
-// asks for a scan.
+// An event from an unknown registry instance means that the registry was restarted
+// and lost its undelivered events, so Receive requests a scan.
 func (s *Store) Receive(ctx context.Context, events []indexer.Event) (fresh int, err error) {
 	err = s.beginPartitioned(ctx, func(tx pgx.Tx, _ cluster) error {
 		fresh = 0
@@ -30,7 +28,7 @@ func (s *Store) Receive(ctx context.Context, events []indexer.Event) (fresh int,
 			if !stored[e.ID] {
 				continue
 			}
-			stored[e.ID] = false // the envelope may hold it twice
+			stored[e.ID] = false // one request may contain it twice
 			fresh++
 			asks = append(asks, asksOf(e)...)
 			instances[e.Instance] = e.Instance != ""
@@ -42,12 +40,12 @@ func (s *Store) Receive(ctx context.Context, events []indexer.Event) (fresh int,
 	return fresh, pg.Wrap("receive events", err)
 }
 
-// storeEvents returns the ids that were not stored before.
+// storeEvents stores events and returns the ids of those that were new.
 //
-// The registry names the same time whenever it sends an event again, and the
-// table's key is both. A time that is missing, or too far from now for there to
-// be a partition (7 days, 1 hour), gives way to now, which differs each time:
-// such an id is looked for at any time.
+// The registry sends an event again with the same time, and the key of the table is
+// both id and time. If the time is missing or too far from now to have a partition
+// (more than 7 days ago or 1 hour ahead), now is stored instead. It differs each
+// time, so such an id is looked up in all partitions.
 func storeEvents(ctx context.Context, tx pgx.Tx, events []indexer.Event) (map[string]bool, error) {
 	const q = `
 		INSERT INTO event (id, at, action, repository, tag, digest, media_type, actor, user_agent, instance)
@@ -75,8 +73,8 @@ func storeEvents(ctx context.Context, tx pgx.Tx, events []indexer.Event) (map[st
 	return stored, results.Close()
 }
 
-// asksOf says where an event tells us to look: at the tag, and at the manifest
-// where the event names no tag.
+// asksOf returns what to read because of an event: its tag, or its manifest if the
+// event names no tag.
 func asksOf(e indexer.Event) []indexer.Ask {
 	a := indexer.Ask{Repository: e.Repository, Priority: indexer.PriorityEvent}
 	switch {
@@ -90,13 +88,14 @@ func asksOf(e indexer.Event) []indexer.Ask {
 	return []indexer.Ask{a}
 }
 
-// maxInstances is how many instances are remembered, the newest: a registry that
-// restarts five times a day comes to 900 in keepInstances. One that is forgotten
-// because others were made up asks for another scan with its next event.
+// maxInstances is the maximum number of registry instances that are kept, the
+// newest: 1,000. A registry that restarts five times a day has 900 within
+// keepInstances. If made-up instances push out a real one, its next event requests
+// one more scan.
 const maxInstances = 1000
 
-// meet remembers instances, and asks for a scan if one of them is new. It flushes what
-// is pending.
+// meet stores instances, and requests a scan if one of them is new. It flushes
+// pending statements.
 func meet(ctx context.Context, pending *pg.Pending, instances map[string]bool) error {
 	var met int64
 	for id, named := range instances {
