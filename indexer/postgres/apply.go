@@ -62,7 +62,7 @@ type application struct {
 	linked       search.Linked  // whether a repository is linked, or becomes so
 	tier         int            // of new search rows
 	asks         []indexer.Ask
-	left         []indexer.Ask           // manifests that a tag left: they may be gone too
+	left         []indexer.Ask           // manifests that their tag does not show: they may be gone
 	again        map[int64]time.Duration // tasks to be read again after this time
 	unfinished   map[int64]bool          // tasks that do not end
 	wait         time.Duration           // for a lock; 0: no limit

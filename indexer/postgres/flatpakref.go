@@ -6,11 +6,11 @@ import (
 	"github.com/portbook/portbook/indexer"
 )
 
-// maxRefs is how many flatpaks are remembered of one repository: 1,000. Nothing
-// deletes them, and a repository holds one or a few.
+// maxRefs is the maximum number of flatpaks that are kept for one repository: 1,000.
+// They are never deleted; a repository has one or a few.
 const maxRefs = 1000
 
-// refColumns are the flatpaks among manifests that are stored.
+// refColumns holds the flatpaks among the manifests being stored, as columns.
 type refColumns struct{ repository, ref []string }
 
 func (c *refColumns) add(m indexer.Manifest) {
@@ -19,8 +19,9 @@ func (c *refColumns) add(m indexer.Manifest) {
 	}
 }
 
-// queue remembers the flatpaks that were not seen in their repository before. The
-// locks of repositories keep two transactions from adding the same.
+// queue queues a statement that stores the flatpaks that are new in their
+// repository. The locks of repositories prevent two transactions from adding the
+// same flatpak.
 func (c *refColumns) queue(batch *pgx.Batch) {
 	if len(c.ref) == 0 {
 		return

@@ -8,8 +8,8 @@ import (
 	"github.com/portbook/portbook/indexer/postgres/pg"
 )
 
-// Freshness is the catalogue version of this state, and when the last whole scan
-// ended.
+// Freshness returns the catalogue version of this state and the time when the last
+// complete scan ended.
 func (v *View) Freshness(ctx context.Context) (indexer.Freshness, error) {
 	const q = "SELECT " + versionColumns + ", (SELECT max(finished_at) FROM scan WHERE error IS NULL)"
 	var f indexer.Freshness

@@ -11,9 +11,9 @@ import (
 	"github.com/portbook/portbook/indexer/postgres/pg"
 )
 
-// History gives moves of tags, latest first, older than the move before (0: from
-// the latest): of one tag, of all of a repository's if tag is "", of everybody's
-// if repository is too.
+// History returns at most limit moves of tags, latest first, older than the move
+// before (0: from the latest). If tag is "", it returns the moves of all tags of the
+// repository; if repository is "", those of all repositories.
 func (v *View) History(ctx context.Context, repository, tag string, before int64, limit int) ([]indexer.Move, error) {
 	sel := pg.Builder.Select("id", "repository", "tag", "from_digest", "to_digest", "seen_at", "seen_by").From("tag_history").
 		OrderBy("id DESC").Suffix("LIMIT ?", limit)
@@ -43,9 +43,10 @@ func (v *View) History(ctx context.Context, repository, tag string, before int64
 	return moves, pg.Wrap("history of tags", err)
 }
 
-// RepositoriesAt gives the repositories that had a tag at a time, by name, as
-// far as the history goes back. It walks from name to name by the index, and
-// looks in each for a tag whose last move until then did not end in nothing.
+// RepositoriesAt returns at most limit repositories, by name, that had a tag at a
+// time, as far as the history goes back. It walks from name to name in the index,
+// and looks in each repository for a tag whose last move until then was not a
+// deletion.
 func (v *View) RepositoriesAt(ctx context.Context, at time.Time, after string, limit int) ([]string, error) {
 	const q = `
 		WITH RECURSIVE known (name) AS (
@@ -64,10 +65,10 @@ func (v *View) RepositoriesAt(ctx context.Context, at time.Time, after string, l
 	return names, pg.Wrap(fmt.Sprintf("repositories at %v", at), err)
 }
 
-// TagsAt gives the tags of a repository at a time, in bytewise order of name, as
-// far as the history goes back. Each has its name, its digest and when it came
-// to show it; the rest is that of the manifest as the book has it now, and
-// empty if it has it no more.
+// TagsAt returns at most limit tags that a repository had at a time, in bytewise
+// order of name, as far as the history goes back. Each has its name, its digest and
+// the time of its last move. The other fields describe the manifest as the book
+// holds it now; they are empty if the book no longer holds it.
 func (v *View) TagsAt(ctx context.Context, repository string, at time.Time, after string, limit int) ([]indexer.Tag, error) {
 	const q = `
 		SELECT t.name, t.digest, '' AS tag_problem, t.moved_at, NULL::text[] AS has, ` + shownColumns + `

@@ -9,10 +9,10 @@ import (
 	"github.com/portbook/portbook/indexer/postgres/pg"
 )
 
-// A Lag says how old the state may be that a server shows.
+// A Lag says how far a server is behind its primary.
 type Lag struct {
 	Standby bool
-	Behind  time.Duration // 0 on a primary; UnknownLag if the standby cannot tell
+	Behind  time.Duration // 0 on a primary; UnknownLag if it cannot be known
 }
 
 // UnknownLag is the lag of a standby that has neither replayed a commit nor been
@@ -22,42 +22,40 @@ const UnknownLag = time.Duration(math.MaxInt64)
 // A LagMeter measures how far the server that a store reads from is behind its
 // primary. It is safe for concurrent use.
 //
-// A standby that is connected and has replayed all it received is not behind. Of
-// another, Postgres tells the time of the last commit that it replayed, which is
-// hours ago if nothing was written for hours; so the meter remembers when it
-// last saw the standby up to date, and counts from the later of the two. The
-// more often it measures, the better it knows: see Run.
+// A connected standby that has replayed everything it received is not behind.
+// Otherwise Postgres reports the time of the last commit that was replayed. That may
+// be hours ago if nothing was written for hours, so the meter remembers when it last
+// saw the standby up to date, and uses the later time. Frequent measurements make it
+// more accurate: see Run.
 //
-// What the primary has committed and not sent is not counted, and of a network
-// that swallows everything the standby itself hears only after
-// wal_receiver_timeout, 60 s if nobody changed it.
+// Commits that the primary has not sent yet are not counted. If a network drops all
+// packets, the standby notices only after wal_receiver_timeout, 60 s by default.
 type LagMeter struct {
 	Store *Store
 
 	mu       sync.Mutex
-	upToDate map[string]time.Time // by server: when it last was, by its own clock
+	upToDate map[string]time.Time // by server: when it last was, on the server's clock
 }
 
-// lagEvery is how often Run measures: it bounds what a standby is thought to be
-// behind in the moment after an idle primary writes again.
+// lagEvery is how often Run measures: 1 s. It is the upper limit of the error when
+// an idle primary starts writing again.
 const lagEvery = time.Second
 
-// Run measures again and again until the context ends. A database that is away
-// is asked again.
+// Run measures every second until ctx ends. It ignores errors and tries again.
 func (m *LagMeter) Run(ctx context.Context) error {
 	for wait(ctx, lagEvery) == nil {
 		ask, cancel := context.WithTimeout(ctx, leaderTimeout)
-		_, _ = m.Measure(ask) // whoever wants to know why not asks too
+		_, _ = m.Measure(ask) // callers that need the error call Measure
 		cancel()
 	}
 	return nil
 }
 
-// Measure asks the server. It works for every user: of pg_stat_wal_receiver
-// those without pg_read_all_stats see the pid, and no more is needed.
+// Measure queries the server. It works for every user: without pg_read_all_stats a
+// user sees only the pid in pg_stat_wal_receiver, and that is enough.
 func (m *LagMeter) Measure(ctx context.Context) (Lag, error) {
-	// What was received is read before what was replayed, so that the standby was
-	// up to date if it says so.
+	// The receive position is read before the replay position, so that a standby
+	// that looks up to date was up to date.
 	const q = `
 		SELECT pg_is_in_recovery(), COALESCE(host(inet_server_addr()) || ' ' || inet_server_port(), ''), clock_timestamp(),
 			pg_is_in_recovery() AND EXISTS (SELECT FROM pg_stat_wal_receiver WHERE pid IS NOT NULL)
@@ -67,7 +65,7 @@ func (m *LagMeter) Measure(ctx context.Context) (Lag, error) {
 		standby, upToDate bool
 		server            string
 		now               time.Time
-		commit            *time.Time // null if none was replayed
+		commit            *time.Time // nil if none was replayed
 	)
 	if err := m.Store.pool.QueryRow(ctx, q).Scan(&standby, &server, &now, &upToDate, &commit); err != nil {
 		return Lag{}, pg.Wrap("replication lag", err)

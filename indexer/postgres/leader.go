@@ -13,31 +13,32 @@ import (
 // leaderLock is the advisory lock that the leader holds.
 const leaderLock = 0x706f7274_6c656164 // "portlead"
 
-// How often a leader makes sure that its session lives, and how often others
-// try to take over. The lock of a process that died is free at once (30 ms,
-// measured), so another leads within leaderTry; a leader that lost its
-// connection stops within leaderCheck plus leaderTimeout.
+// leaderTry is how often a process tries to take the lock, and leaderCheck how often
+// a leader checks its connection. The lock of a process that died is released at
+// once (30 ms, measured), so another process leads within leaderTry. A leader that
+// has lost its connection stops within leaderCheck plus leaderTimeout.
 const (
 	leaderTry     = time.Second
 	leaderCheck   = time.Second
 	leaderTimeout = 5 * time.Second
 )
 
-// Lead waits until this process is the one leader of all that share the
-// database, then runs f. The context of f ends when the lead is lost. Lead
-// returns what f returns, or the error that kept it from leading.
+// Lead waits until this process is the only leader of all processes that share the
+// database, then runs f. The context of f ends when the lead is lost. Lead returns
+// the error of f, or the error that prevented it from leading.
 //
-// The lead is an advisory lock of a session, one of the pool's, so it goes when
-// the process dies. A process that hangs keeps it: work must be bounded in time.
+// The lead is a session-level advisory lock on a connection of the pool, so it is
+// released when the process dies. A process that hangs keeps it: the work of f must
+// have time limits.
 //
-// Before f runs, the catalogue version is made whole, and its epoch another one
-// if the leader leads elsewhere than the last.
+// Before it runs f, Lead inserts missing rows of the catalogue version, and changes
+// the epoch if the last leader led on another cluster.
 func (s *Store) Lead(ctx context.Context, f func(context.Context) error) error {
 	conn, err := s.waitForLead(ctx)
 	if err != nil {
 		return pg.Wrap("lead", err)
 	}
-	defer closeSession(conn) // and with it the lock
+	defer closeSession(conn) // this releases the lock
 	if err := s.settle(ctx, conn.Conn()); err != nil {
 		return pg.Wrap("lead", err)
 	}
@@ -47,13 +48,13 @@ func (s *Store) Lead(ctx context.Context, f func(context.Context) error) error {
 		defer close(watched)
 		stop(watch(lead, conn.Conn()))
 	}()
-	defer func() { <-watched }() // the session is one goroutine's at a time
+	defer func() { <-watched }() // only one goroutine may use the session at a time
 	defer stop(nil)
 	return f(lead)
 }
 
-// waitForLead gives the session that holds the lock. While another process does,
-// none is kept.
+// waitForLead returns the session that holds the lock. It keeps no session while
+// another process holds the lock.
 func (s *Store) waitForLead(ctx context.Context) (*pgxpool.Conn, error) {
 	for {
 		conn, err := s.pool.Acquire(ctx)
@@ -78,7 +79,7 @@ func (s *Store) waitForLead(ctx context.Context) (*pgxpool.Conn, error) {
 	}
 }
 
-// settle makes sure of the catalogue version: see restore.
+// settle calls restore in a transaction on conn.
 func (s *Store) settle(ctx context.Context, conn *pgx.Conn) error {
 	ctx, cancel := context.WithTimeout(ctx, leaderTimeout)
 	defer cancel()
@@ -89,7 +90,7 @@ func (s *Store) settle(ctx context.Context, conn *pgx.Conn) error {
 	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error { return restore(ctx, tx, c) })
 }
 
-// watch returns when the session is lost, and why.
+// watch returns an error when the session is lost or ctx ends.
 func watch(ctx context.Context, conn *pgx.Conn) error {
 	for {
 		if err := wait(ctx, leaderCheck); err != nil {

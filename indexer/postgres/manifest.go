@@ -18,7 +18,7 @@ import (
 	"github.com/portbook/portbook/indexer/postgres/search"
 )
 
-// A manifestRow is a manifest with its words looked up in the dictionary.
+// A manifestRow is a manifest with the ids of its media types and platforms.
 type manifestRow struct {
 	indexer.Manifest
 	mediaType, artifactType, platform *int32
@@ -26,7 +26,7 @@ type manifestRow struct {
 	unfinished                        bool // not all of it was read
 }
 
-// manifestRows looks up media types and platforms, before the transaction: see
+// manifestRows looks up media types and platforms before the transaction: see
 // dictionary.
 func (s *Store) manifestRows(ctx context.Context, findings []indexer.Finding) ([]manifestRow, error) {
 	w, err := s.words(ctx, findings)
@@ -56,15 +56,15 @@ func (w words) row(m indexer.Manifest) manifestRow {
 	return row
 }
 
-// mediaTypeOf returns the media type of a manifest; one without is what a body
-// without a type may be taken for (RFC 9110, 8.3).
+// mediaTypeOf returns the media type of a manifest. If there is none, it returns the
+// type that a body without a type may be assumed to have (RFC 9110, 8.3).
 func mediaTypeOf(m indexer.Manifest) string {
 	return cmp.Or(indexer.CleanText(m.MediaType), "application/octet-stream")
 }
 
-// storeManifests takes in manifests that were just read, all with one statement
-// for each table. One that the book holds already is replaced: it was read again
-// because it had problems, unless less of it was read than is there.
+// storeManifests stores manifests that were just read, with one statement for each
+// table. A manifest that the book already holds is replaced, because it was read
+// again to remove its problems; it is not replaced by less.
 func (a *application) storeManifests(ctx context.Context, rows []manifestRow) error {
 	rows, err := a.withoutKnown(ctx, once(rows))
 	if err != nil {
@@ -96,10 +96,10 @@ func (a *application) storeManifests(ctx context.Context, rows []manifestRow) er
 	return a.send(ctx, batch)
 }
 
-// withoutKnown leaves out manifests of which the book has no less: those that were
-// not wholly read, and those that it has without a problem, or with the same if
-// they are indexes. Others read them too and were first, as when many tags come to
-// one index at once.
+// withoutKnown leaves out a manifest that the book holds if the new one is
+// unfinished, if the stored one has no problems, or if it is an index and its
+// problems are the same. Such a manifest was read by several tasks and one was
+// first, as when many tags move to one index at once.
 func (a *application) withoutKnown(ctx context.Context, rows []manifestRow) ([]manifestRow, error) {
 	type key struct {
 		repository int32
@@ -132,9 +132,9 @@ func (a *application) withoutKnown(ctx context.Context, rows []manifestRow) ([]m
 	}), err
 }
 
-// once leaves out manifests that come twice, as when two tags of one batch show
-// the same: a statement may not touch a row twice. They are sorted, the order in
-// which rows are locked.
+// once removes duplicates, as when two tags of one batch show the same manifest: a
+// statement may not touch a row twice. The result is sorted in the order in which
+// rows are locked.
 func once(rows []manifestRow) []manifestRow {
 	type key struct {
 		repository string
@@ -155,7 +155,7 @@ func once(rows []manifestRow) []manifestRow {
 	return kept
 }
 
-// manifestColumns are manifests turned on their side, as unnest takes them.
+// manifestColumns holds manifests as columns, for unnest.
 type manifestColumns struct {
 	repository                        []int32
 	digest, subject, body             [][]byte
@@ -168,7 +168,7 @@ type manifestColumns struct {
 	entries                           entryColumns
 }
 
-// storedProblems are problems as the book has them.
+// storedProblems returns problems as they are stored.
 func storedProblems(problems []string) []string {
 	stored := make([]string, len(problems))
 	for i, p := range problems {
@@ -215,7 +215,7 @@ func (c *entryColumns) add(repository int32, m manifestRow, i int, e indexer.Ent
 	c.size, c.annotations = append(c.size, e.Size), append(c.annotations, pg.StringsJSON(e.Annotations))
 }
 
-// queue queues the statements that store manifests and all that hangs on them.
+// queue queues the statements that store manifests and the rows that belong to them.
 func (c *manifestColumns) queue(batch *pgx.Batch) {
 	const manifests = `
 		INSERT INTO manifest (repository_id, digest, media_type_id, artifact_type_id, kind, platform_id, size, content_size,
@@ -269,8 +269,8 @@ func (c *entryColumns) queue(batch *pgx.Batch) {
 	batch.Queue(entries, c.repository, c.index, c.position, c.digest, c.mediaType, c.platform, c.size, c.annotations)
 }
 
-// storeBlobs makes the blobs that manifests name and gives the number of each.
-// The content of a blob is never stored.
+// storeBlobs inserts the blobs that manifests name, and returns their ids. The
+// content of a blob is never stored.
 func (a *application) storeBlobs(ctx context.Context, rows []manifestRow) (map[digest.Digest]int64, error) {
 	sizes := map[digest.Digest]int64{}
 	for _, m := range rows {
@@ -290,8 +290,8 @@ func (a *application) storeBlobs(ctx context.Context, rows []manifestRow) (map[d
 	for _, d := range digests {
 		bytesOfBlob = append(bytesOfBlob, sizes[pg.DigestFrom(d)])
 	}
-	// Only what is missing is inserted: ON CONFLICT alone would take a number
-	// from the sequence for each blob of each manifest.
+	// Only missing rows are inserted: ON CONFLICT alone would use a number of the
+	// sequence for each blob of each manifest.
 	const create = `
 		INSERT INTO blob (digest, size)
 		SELECT digest, size FROM unnest($1::bytea[], $2::bigint[]) AS wanted (digest, size)
@@ -313,11 +313,12 @@ func (a *application) storeBlobs(ctx context.Context, rows []manifestRow) (map[d
 	return ids, err
 }
 
-// removeManifests takes out the manifests that the registry no longer has. One
-// that a tag of the book still shows stays for the moment: the tag is asked for,
-// and after it the manifest again. A tag that is asked for already is not asked
-// for once more, or one that cannot be read would never be given up; one that
-// was given up shows nothing from then on.
+// removeManifests removes manifests that the registry no longer has. If a tag in the
+// book still shows the manifest, the manifest stays for now: the tag is enqueued,
+// and the manifest is read again after it. A tag that is already enqueued is not
+// enqueued again, because that would reset the attempts of a tag that cannot be
+// read, and it would never be given up. A tag that was given up no longer shows the
+// manifest.
 func (a *application) removeManifests(ctx context.Context, findings []indexer.Finding) error {
 	const unshow = `
 		UPDATE tag t SET manifest_id = NULL FROM manifest m WHERE (m.repository_id, m.digest) = ($1, $2)
@@ -350,7 +351,7 @@ func (a *application) removeManifests(ctx context.Context, findings []indexer.Fi
 			return err
 		}
 		for _, subjects := range removed {
-			a.changed[repository] = true // its image goes with it
+			a.changed[repository] = true // its image is removed too
 			for _, digest := range append(subjects, pg.DigestBytes(d)) {
 				a.touched.Change(repository, digest)
 			}
@@ -367,10 +368,11 @@ func (a *application) removeManifests(ctx context.Context, findings []indexer.Fi
 	return nil
 }
 
-// afterTags is how long a manifest waits for the tags on it to be read.
+// afterTags is how long a task for a manifest waits for the tasks of its tags: 500
+// ms.
 const afterTags = 500 * time.Millisecond
 
-// shownBy is a tag that shows a manifest, and whether a task asks for it.
+// shownBy is a tag that shows a manifest; Asked reports whether it has a task.
 type shownBy struct {
 	Name  string
 	Asked bool
@@ -387,7 +389,7 @@ func (a *application) askAfterTags(t indexer.Task, tags []shownBy) {
 	}
 }
 
-// configJSON gives a config that is fit for jsonb, nil if there is none.
+// configJSON returns a config as text for jsonb, nil if there is none.
 func configJSON(body []byte) *string {
 	if len(body) == 0 {
 		return nil

@@ -11,11 +11,12 @@ import (
 	"github.com/portbook/portbook/indexer/postgres/pg"
 )
 
-// maxCounted is up to how many rows of a table are counted for an overview:
-// 100,000, some 10 ms. Of more, the database's own estimate is given.
+// maxCounted is the maximum number of rows of a table that an overview counts:
+// 100,000, about 10 ms. For larger tables it uses the estimate of Postgres.
 const maxCounted = 100_000
 
-// Overview says what is in the book, and when it is looked after.
+// Overview returns how much is in the book, when the last event was received and how
+// often scans start.
 func (v *View) Overview(ctx context.Context) (o indexer.Overview, err error) {
 	if o.Repositories, err = v.CountRepositories(ctx); err != nil {
 		return o, err
@@ -32,9 +33,9 @@ func (v *View) Overview(ctx context.Context) (o indexer.Overview, err error) {
 	return o, pg.Wrap("time between scans", err)
 }
 
-// rows counts those of a table, which is one of ours. The estimate is made anew as
-// rows change, by autovacuum; of a table that it has not come to yet, more is not
-// known than that there are many.
+// rows returns the number of rows of a table; table must be a constant. Above
+// maxCounted it is the estimate that autovacuum updates. If autovacuum has not
+// analyzed the table yet, it is the lower bound maxCounted+1.
 func (v *View) rows(ctx context.Context, table string) (indexer.Count, error) {
 	q := `SELECT (SELECT count(*) FROM (SELECT FROM ` + table + ` LIMIT $2) AS capped), (SELECT reltuples::bigint FROM pg_class WHERE oid = $1::text::regclass)`
 	var counted, estimate int
@@ -47,9 +48,9 @@ func (v *View) rows(ctx context.Context, table string) (indexer.Count, error) {
 	return indexer.Count{N: max(counted, estimate), About: true}, nil
 }
 
-// lastEvent gives when the last event came, zero if none is kept. What events are
-// found by is a summary of blocks, which helps with a span only: so the span grows
-// until it holds one.
+// lastEvent returns when the last event was received, zero if none is stored. The
+// index on that time is BRIN, which helps only with a range, so the range grows
+// until it contains an event.
 func (v *View) lastEvent(ctx context.Context) (time.Time, error) {
 	const q = `
 		SELECT COALESCE(
@@ -64,9 +65,9 @@ func (v *View) lastEvent(ctx context.Context) (time.Time, error) {
 	return pg.TimeOrZero(at), err
 }
 
-// scansEvery gives the time between scans as the last one tells that began by
-// itself: it was asked for when that time had gone by since the one before began.
-// Only the indexer that leads is told by its configuration.
+// scansEvery returns the time between scans, measured at the last scan that started
+// by interval: from the start of the scan before it to its request. Only the
+// configuration of the leader contains the real value.
 func (v *View) scansEvery(ctx context.Context) (time.Duration, error) {
 	const q = `
 		SELECT COALESCE(extract(epoch FROM asked_at - (

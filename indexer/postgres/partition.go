@@ -11,24 +11,24 @@ import (
 	"github.com/portbook/portbook/indexer/postgres/pg"
 )
 
-// Retention is how long is kept what stands in partitions of a month each. A
-// partition goes when all of it is older. 0: for ever.
+// Retention is how long rows of partitioned tables are kept. A partition holds one
+// month and is dropped when all its rows are older. 0 means for ever.
 type Retention struct {
 	Events, History time.Duration
 }
 
-// A Partitioning names the partitions that were made and dropped.
+// A Partitioning lists the partitions that were created and dropped.
 type Partitioning struct {
 	Created, Dropped []string
 }
 
-// Partition makes the partitions of the months to come and drops those that are
-// older than the retention. Functions of the user who migrates do it: we may
-// make and drop nothing.
+// Partition creates the partitions of the coming months and drops those older than
+// the retention. It calls functions that belong to the user who migrates, since our
+// user may not create or drop tables.
 //
-// Making waits for nobody. Dropping waits for whoever reads or writes the table,
-// 2 s at most, during which others wait behind it; then it fails, and the
-// partition stays until the next call.
+// Creating waits for no lock. Dropping waits at most 2 s for readers and writers of
+// the table, and meanwhile new readers and writers wait behind it; then it fails,
+// and the partition stays until the next call.
 func (s *Store) Partition(ctx context.Context, r Retention) (Partitioning, error) {
 	var p Partitioning
 	var err error
@@ -42,7 +42,7 @@ func (s *Store) Partition(ctx context.Context, r Retention) (Partitioning, error
 		if table.keep <= 0 {
 			continue
 		}
-		// Each by itself: a reader of one keeps the other from nothing.
+		// Each table separately: a reader of one does not block the other.
 		dropped, dropErr := s.dropPartitions(ctx, table.name, table.keep)
 		p.Dropped = append(p.Dropped, dropped...)
 		err = errors.Join(err, pg.Wrap("drop old partitions of "+table.name, dropErr))
@@ -54,8 +54,8 @@ func (s *Store) partitions(ctx context.Context, q string, args ...any) ([]string
 	return pg.Column[string](ctx, s.pool, q, args...)
 }
 
-// dropPartitions moves the catalogue version if there were any: readers see the
-// history.
+// dropPartitions drops old partitions of a table. If there were any, it moves the
+// catalogue version, because readers see the history.
 func (s *Store) dropPartitions(ctx context.Context, table string, keep time.Duration) (dropped []string, err error) {
 	err = s.begin(ctx, func(tx pgx.Tx, c cluster) error {
 		dropped, err = pg.Column[string](ctx, tx, "SELECT drop_partitions($1, $2)", table, keep)
@@ -70,10 +70,9 @@ func (s *Store) dropPartitions(ctx context.Context, table string, keep time.Dura
 	return dropped, nil
 }
 
-// beginPartitioned is begin for what is written to partitioned tables, which is
-// what comes again and again: where a partition is missing it is made, and f runs
-// once more. That happens when nobody has led for three months, or to what an old
-// event dates back to.
+// beginPartitioned is begin for writes to partitioned tables, with generic plans. If
+// a partition is missing, it creates the partitions and runs f again. That happens
+// if there was no leader for three months, or with the time of an old event.
 func (s *Store) beginPartitioned(ctx context.Context, f func(pgx.Tx, cluster) error) error {
 	err := s.beginAs(ctx, beginPlanned, f)
 	if !noPartition(err) {
@@ -85,8 +84,8 @@ func (s *Store) beginPartitioned(ctx context.Context, f func(pgx.Tx, cluster) er
 	return s.beginAs(ctx, beginPlanned, f)
 }
 
-// noPartition reports whether a row found no partition. PostgreSQL tells that as
-// a violated check that has no name.
+// noPartition reports whether an error says that a row has no partition. PostgreSQL
+// reports that as check_violation without a constraint name.
 func noPartition(err error) bool {
 	var failed *pgconn.PgError
 	return errors.As(err, &failed) && failed.Code == "23514" && failed.ConstraintName == ""
