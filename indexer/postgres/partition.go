@@ -22,13 +22,13 @@ type Partitioning struct {
 	Created, Dropped []string
 }
 
-// Partition creates the partitions of the coming months and drops those older than
-// the retention. It calls functions that belong to the user who migrates, since our
-// user may not create or drop tables.
+// Partition creates the missing partitions of the coming months and drops those
+// older than the retention. It calls functions that belong to the user who migrates,
+// since our user may not create or drop tables.
 //
-// Creating waits for no lock. Dropping waits at most 2 s for readers and writers of
-// the table, and meanwhile new readers and writers wait behind it; then it fails,
-// and the partition stays until the next call.
+// Creating does not wait for readers and writers. Dropping waits for them at most 2
+// s, and meanwhile new readers and writers wait behind it; then it fails, and the
+// partition stays until the next call.
 func (s *Store) Partition(ctx context.Context, r Retention) (Partitioning, error) {
 	var p Partitioning
 	var err error
@@ -72,7 +72,8 @@ func (s *Store) dropPartitions(ctx context.Context, table string, keep time.Dura
 
 // beginPartitioned is begin for writes to partitioned tables, with generic plans. If
 // a partition is missing, it creates the partitions and runs f again. That happens
-// if there was no leader for three months, or with the time of an old event.
+// if there was no leader for three months, or if an event is dated in a month
+// without a partition.
 func (s *Store) beginPartitioned(ctx context.Context, f func(pgx.Tx, cluster) error) error {
 	err := s.beginAs(ctx, beginPlanned, f)
 	if !noPartition(err) {

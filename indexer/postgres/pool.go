@@ -10,22 +10,21 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// How connections that nobody needs are found: once a second it is noted how many
-// were in use at once since the last look, and those beyond the most of the last
-// ten looks are closed. Closing them when they are given back would have a burst
-// of pushes connect for each push, and for a connection the server starts a
-// process.
+// Every idleLook the pool notes the maximum number of connections that were in use
+// at once since the last look. Idle connections above the maximum of the last
+// idleLooks looks are closed. If connections were closed on release instead, a burst
+// of pushes would open one for each push, and the server would start a process for
+// each.
 const (
 	idleLook  = time.Second
 	idleLooks = 10
 )
 
-// OpenPool gives a pool, and keepIdle, which keeps it from holding more than most
-// connections for long when they are not needed, until its context ends. pgxpool
-// itself has no such ceiling. A session that is held, as the leader's is, counts:
-// to the server it is one that idles.
+// OpenPool returns a pool, and keepIdle, which closes unneeded connections above
+// most until its context ends; pgxpool has no such limit. A connection that is held,
+// such as the leader's, counts too, because it is idle for the server.
 //
-// It connects to nothing.
+// OpenPool does not connect.
 func OpenPool(ctx context.Context, config *pgxpool.Config, most int) (pool *pgxpool.Pool, keepIdle func(context.Context) error, err error) {
 	k := &idleKeeper{most: most}
 	config.PrepareConn = func(context.Context, *pgx.Conn) (bool, error) {
@@ -42,10 +41,10 @@ func OpenPool(ctx context.Context, config *pgxpool.Config, most int) (pool *pgxp
 type idleKeeper struct {
 	most  int
 	pool  atomic.Pointer[pgxpool.Pool]
-	inUse atomic.Int32 // the most at once since the last look
+	inUse atomic.Int32 // maximum since the last look
 }
 
-// note is called with a connection in hand that is about to be used.
+// note is called with an acquired connection that is about to be used.
 func (k *idleKeeper) note() {
 	pool := k.pool.Load()
 	if pool == nil {
@@ -73,25 +72,25 @@ func (k *idleKeeper) run(ctx context.Context) error {
 	return nil
 }
 
-// close closes idle connections until no more than keep are left.
+// close closes idle connections until at most keep are left.
 func (k *idleKeeper) close(ctx context.Context, keep int) {
 	pool := k.pool.Load()
-	stat := pool.Stat() // once: a connection is counted until its end is over
+	stat := pool.Stat() // once: a connection that is closing is still counted
 	for range min(int(stat.TotalConns())-keep, int(stat.IdleConns())) {
 		conn, err := pool.Acquire(ctx)
 		if err != nil {
-			return // the database is away, and the connections with it
+			return // the database is unavailable, so the connections are lost
 		}
 		closeSession(conn)
 	}
 }
 
-// closeSession closes a connection instead of giving it back to its pool, which
-// makes another if it needs one. What the session held, such as a lock, is free
-// then, even if the caller's context has ended.
+// closeSession closes a connection instead of returning it to its pool, which opens
+// another if it needs one. That releases everything the session held, such as a
+// lock, even if the caller's context has ended.
 func closeSession(conn *pgxpool.Conn) {
 	ctx, cancel := context.WithTimeout(context.Background(), leaderTimeout)
 	defer cancel()
-	_ = conn.Conn().Close(ctx) // a session that cannot be closed is lost, and its locks with it
+	_ = conn.Conn().Close(ctx) // if it fails, the session is lost with its locks
 	conn.Release()
 }

@@ -10,29 +10,29 @@ import (
 	"github.com/portbook/portbook/indexer/postgres/search"
 )
 
-// maxReferrerBytes is how many bytes of types and annotations a page of referrers
-// holds before it ends, and one referrer more: 512 KiB. A referrer has some hundred
-// bytes of them, one with a certificate in its annotations 10 KB, and few images have a
-// hundred referrers, so that hardly a page is cut short by it; it bounds what
-// whoever may push makes each answer cost. JSON adds some 300 bytes to each referrer,
-// and clients read no more than 4 MiB of an answer (oras-go 2.6, registry/remote,
+// maxReferrerBytes limits the types and annotations on a page of referrers: 512 KiB
+// and one more referrer. A referrer has about a hundred bytes of them, one with a
+// certificate in its annotations 10 KB, and few images have a hundred referrers, so
+// hardly any page is cut short; the limit bounds the cost of an answer when somebody
+// pushes large annotations. JSON adds about 300 bytes to each referrer, and clients
+// read at most 4 MiB of an answer (oras-go 2.6, registry/remote,
 // defaultMaxMetadataBytes).
 const maxReferrerBytes = 512 << 10
 
 // Referrers returns one page of the manifests that belong to q.Subject: those that
-// name it as their subject, those that the index on its referrers tag lists and
-// the book holds, and, unless q.OCI, those on tags of older tools and those beside it
-// in an image index. A manifest that names the subject and is listed too comes once,
-// as one that names it.
+// name it as their subject; those that the book holds and that the index on its
+// referrers tag lists; and, unless q.OCI is set, those on tags of older tools and
+// those beside it in an image index. A manifest that names the subject and is also
+// listed is returned once, as one that names it.
 //
-// It reads no manifest's body. Keys come first, then the annotations of one key
-// after the other until the page is full, so that an answer of any size costs no
-// more than a page.
+// It reads no manifest body. It reads the keys first, then the annotations of one
+// key after another until the page is full, so that the cost depends on the page
+// only, not on the number of referrers.
 //
-// Each manifest is looked up by the first row at or after its key, in the order of
-// the index that has the key. By "=" alone PostgreSQL, while it has no statistics
-// of a new book, takes any index that begins with the repository, and reads all
-// manifests of the repository for each one.
+// Each manifest is looked up as the first row at or after its key, in the order of
+// the index on that key. With "=" PostgreSQL would, as long as a new book has no
+// statistics, use any index that begins with the repository, and read all manifests
+// of the repository for each lookup.
 func (v *View) Referrers(ctx context.Context, q indexer.ReferrerQuery) (indexer.ReferrerPage, error) {
 	query := `
 		WITH RECURSIVE named AS (
@@ -97,7 +97,7 @@ func (v *View) Referrers(ctx context.Context, q indexer.ReferrerQuery) (indexer.
 		More                    bool
 	}
 	listed := strings.Replace(q.Subject.String(), ":", "-", 1)
-	after := append([]byte{}, pg.DigestBytes(q.After)...) // empty, not null: before all digests
+	after := append([]byte{}, pg.DigestBytes(q.After)...) // empty, not null: sorts before all digests
 	types := pg.Cleaned(q.Types)
 	rows, err := pg.Collect[row](ctx, v.tx, query, q.Repository, pg.DigestBytes(q.Subject), listed, q.OCI, after, indexer.CleanText(q.AfterTag), types, q.Limit, maxReferrerBytes)
 	var page indexer.ReferrerPage

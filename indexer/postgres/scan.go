@@ -11,23 +11,23 @@ import (
 	"github.com/portbook/portbook/indexer/postgres/pg"
 )
 
-// RequestScan asks for a scan. One that is asked for and has not begun serves
-// everybody.
+// RequestScan requests a scan. If a scan is waiting already, that one is enough.
 func (s *Store) RequestScan(ctx context.Context, reason string) error {
 	return pg.Wrap("request scan", requestScan(ctx, s.pool, reason))
 }
 
-// byInstance is the reason of a scan that a new instance of the registry asked for.
+// byInstance is the reason of a scan requested because of a new registry instance.
 const byInstance = "instance"
 
-// instancePause is the least between the beginnings of two scans for new instances
-// that anybody could make up: a minute. What a real one lost is found that much
-// later at most, and a scan a minute is less than a registry notices: 2 s of one of
-// its cores for 5,000 tags.
+// instancePause is the minimum time between the starts of two scans for new
+// instances where anybody can make up an instance: a minute. Lost events of a real
+// instance are found at most that much later. A registry hardly notices one scan a
+// minute: 2 s of one core for 5,000 tags.
 const instancePause = time.Minute
 
-// requestScan leaves a waiting scan as it is, but that one which may have to wait
-// for instancePause becomes somebody else's, who does not wait.
+// requestScan keeps a scan that is waiting. But if that scan may have to wait for
+// instancePause and the new reason is another, it takes the new reason and does not
+// have to wait.
 func requestScan(ctx context.Context, db pg.Querier, reason string) error {
 	const q = `
 		INSERT INTO scan (reason) VALUES ($1)
@@ -37,10 +37,10 @@ func requestScan(ctx context.Context, db pg.Querier, reason string) error {
 	return err
 }
 
-// NextScan gives the scan to be done now: one that somebody began and did not
-// finish, with the repository up to which it came and what it had counted there,
-// else one that is waiting, which begins. It returns ErrNotFound if there is none.
-// Only the leader may call it.
+// NextScan returns the scan to run now: a scan that was started and not finished,
+// with the repository that it had reached and its counts there; otherwise a waiting
+// scan, which it starts. It returns ErrNotFound if there is none. Only the leader
+// may call it.
 func (s *Store) NextScan(ctx context.Context) (scan indexer.Scan, cursor string, err error) {
 	const q = `
 		UPDATE scan SET started_at = COALESCE(started_at, now())
@@ -64,8 +64,9 @@ func (s *Store) NextScan(ctx context.Context) (scan indexer.Scan, cursor string,
 	return rows[0].scan(), rows[0].Cursor, nil
 }
 
-// Progress records how far a scan has come, and that it goes on. What is in atCursor
-// was counted up to the cursor; others are looked at before their turn.
+// Progress records the progress of a scan and clears its error. atCursor has the
+// counts up to the cursor; scan may also count repositories that are read ahead of
+// it.
 func (s *Store) Progress(ctx context.Context, scan indexer.Scan, cursor string, atCursor indexer.Scan) error {
 	const q = `
 		UPDATE scan SET repositories = $2, tags = $3, changed = $4, errors = $5, cursor = $6, listed = $7, error = NULL,
@@ -76,13 +77,14 @@ func (s *Store) Progress(ctx context.Context, scan indexer.Scan, cursor string, 
 	return pg.Wrap("scan progress", err)
 }
 
-// InterruptScan records why a scan cannot go on just now. Progress takes that back.
+// InterruptScan records why a scan cannot continue for now. Progress clears it.
 func (s *Store) InterruptScan(ctx context.Context, scan indexer.Scan, reason string) error {
 	_, err := s.pool.Exec(ctx, "UPDATE scan SET error = $2 WHERE id = $1 AND finished_at IS NULL", scan.ID, indexer.CleanText(reason))
 	return pg.Wrap("interrupt scan", err)
 }
 
-// FinishScan records the end of a scan, and why it ended early; "" if it did not.
+// FinishScan records the end of a scan. reason says why it ended early; it is "" if
+// the scan is complete.
 func (s *Store) FinishScan(ctx context.Context, scan indexer.Scan, reason string) error {
 	const q = `
 		UPDATE scan SET repositories = $2, tags = $3, changed = $4, errors = $5, finished_at = now(), error = NULLIF($6, ''), listed = $7
@@ -91,21 +93,21 @@ func (s *Store) FinishScan(ctx context.Context, scan indexer.Scan, reason string
 	return pg.Wrap("finish scan", err)
 }
 
-// ScanByID returns ErrNotFound if there is none.
+// ScanByID returns a scan, or ErrNotFound if there is none with that id.
 func (s *Store) ScanByID(ctx context.Context, id int64) (indexer.Scan, error) {
 	scan, err := oneScan(ctx, s.pool, "WHERE id = $1", id)
 	return scan, pg.Wrap("scan", err)
 }
 
-// WaitingScan is the scan that was asked for last and has not finished. It
+// WaitingScan returns the scan that was requested last and has not finished. It
 // returns ErrNotFound if there is none.
 func (s *Store) WaitingScan(ctx context.Context) (indexer.Scan, error) {
 	scan, err := oneScan(ctx, s.pool, "WHERE finished_at IS NULL ORDER BY id DESC LIMIT 1")
 	return scan, pg.Wrap("waiting scan", err)
 }
 
-// SinceScan is how long ago the last scan began that has finished. It returns
-// ErrNotFound if none has.
+// SinceScan returns the time since the start of the last complete scan. It returns
+// ErrNotFound if there is none.
 func (s *Store) SinceScan(ctx context.Context) (time.Duration, error) {
 	const q = `SELECT extract(epoch FROM now() - max(started_at))::float8 FROM scan WHERE finished_at IS NOT NULL AND error IS NULL`
 	var seconds *float64
@@ -141,8 +143,8 @@ func (r scanRow) scan() indexer.Scan {
 	return s
 }
 
-// oneScan selects a scan by a constant clause. It returns ErrNotFound if there
-// is none.
+// oneScan returns the scan that a constant clause selects. It returns ErrNotFound if
+// there is none.
 func oneScan(ctx context.Context, db pg.Querier, clause string, args ...any) (indexer.Scan, error) {
 	rows, err := pg.Collect[scanRow](ctx, db, `
 		SELECT id, reason, asked_at, started_at, finished_at, listed, repositories, tags, changed, errors, error FROM scan `+clause, args...)
@@ -155,17 +157,17 @@ func oneScan(ctx context.Context, db pg.Querier, clause string, args ...any) (in
 	return rows[0].scan(), nil
 }
 
-// A Shelf is what the book holds of one repository: what a scan compares.
+// A Shelf is what the book holds of one repository, for a scan to compare.
 type Shelf struct {
 	Tags      map[string]digest.Digest // "" for a tag that could not be read
-	Manifests []digest.Digest          // that no tag shows: children of indexes, referrers, untagged ones
-	Missing   []digest.Digest          // that indexes list and the book does not hold
-	GivenUp   []digest.Digest          // that could not be read, or not wholly
+	Manifests []digest.Digest          // without a tag: children of indexes, referrers, others
+	Missing   []digest.Digest          // listed by indexes and not in the book
+	GivenUp   []digest.Digest          // could not be read, or only in part
 }
 
-// Shelves gives the shelves of repositories, in their order; that of one which
-// the book does not know is empty. They are not of one moment: what is compared
-// with the registry afterwards may have changed before.
+// Shelves returns the shelves of repositories, in the same order. The shelf of a
+// repository that is not in the book is empty. The shelves are not read in one
+// snapshot: before the caller compares one with the registry, it may have changed.
 func (s *Store) Shelves(ctx context.Context, repositories []string) ([]Shelf, error) {
 	shelves := make([]Shelf, len(repositories))
 	for i := range shelves {
@@ -192,7 +194,7 @@ func (s *Store) Shelves(ctx context.Context, repositories []string) ([]Shelf, er
 	return shelves, pg.Wrap("shelves", s.pool.SendBatch(ctx, batch).Close())
 }
 
-// queueShelf queues a question about repositories whose rows are the number of
+// queueShelf queues a query about repositories. Each of its rows has the number of
 // the repository, from 1, a name and a digest.
 func queueShelf(batch *pgx.Batch, repositories []string, put func(i int, name string, d digest.Digest), q string) {
 	batch.Queue(q, repositories).Query(func(rows pgx.Rows) error {
@@ -207,8 +209,8 @@ func queueShelf(batch *pgx.Batch, repositories []string, put func(i int, name st
 	})
 }
 
-// RepositoryNames gives the names of repositories that come after one, in
-// bytewise order, at most limit.
+// RepositoryNames returns at most limit names of repositories after the given name,
+// in bytewise order.
 func (s *Store) RepositoryNames(ctx context.Context, after string, limit int) ([]string, error) {
 	rows, err := s.pool.Query(ctx, "SELECT name FROM repository WHERE name > $1 ORDER BY name LIMIT $2", after, limit)
 	if err != nil {

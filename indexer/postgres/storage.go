@@ -12,18 +12,19 @@ import (
 	"github.com/portbook/portbook/indexer/postgres/pg"
 )
 
-// storageFound finds what repositories take, as 'found', and namespaces, as
-// 'found_spaces'. What a tag shows is not asked of the search rows: they may be
-// made anew just then.
+// storageFound computes the storage of repositories ('found') and of namespaces
+// ('found_spaces'). It computes from tags and index entries what a tag shows, not
+// from the search rows, because those may be about to be rewritten.
 //
-// 'used' has each blob once for each repository; 'counted' says of each whether it
-// is used there alone, and whether it is there that its namespace, and the whole,
-// count it. So all sums are sums over repositories. All windows want the uses in
-// one order, so they are sorted once. Repositories are joined as the table and not
-// by way of a part of the statement, of which Postgres has no statistics: it
-// expected a billion rows, and hashed them into thousands of files.
+// 'used' has each blob once for each repository. 'counted' adds whether the blob is
+// used in that repository only, and whether this row is the one that counts for its
+// namespace and for the total. So all sums are sums over repositories. All windows
+// use one order, so the rows are sorted once. Repositories are joined as the table,
+// not as a part of the statement: Postgres has no statistics for a part, so it
+// expected a billion rows and hashed them into thousands of files.
 //
-// Sums are kept below 2^53: a manifest may say of its layers what it likes.
+// Sums are limited to 2^53 - 1, because a manifest may claim any size for its
+// layers.
 var storageFound = `
 	WITH RECURSIVE shown AS (
 		SELECT repository_id, manifest_id AS id FROM tag WHERE manifest_id IS NOT NULL
@@ -69,8 +70,8 @@ var storageFound = `
 		FROM found GROUP BY namespace
 	)`
 
-// storageStored writes what differs from what is stored, and gives how many rows
-// do.
+// storageStored writes the rows that differ from the stored ones, and returns their
+// number.
 var storageStored = `
 	, gone AS (
 		DELETE FROM repository_storage s WHERE NOT EXISTS (SELECT FROM found f WHERE f.name = s.name) RETURNING 1
@@ -110,18 +111,18 @@ var storageStored = `
 	)
 	SELECT (SELECT n FROM changed) + (SELECT count(*) FROM moved_total) + (SELECT count(*) FROM new_total)`
 
-// namespaceOf is the part of a repository's name before the first slash.
+// namespaceOf is an SQL expression for the namespace of a repository.
 const namespaceOf = `CASE WHEN name LIKE '%/%' THEN split_part(name, '/', 1) ELSE '' END`
 
-// storageSettings are for the one statement: sorting and hashing may take 64 MB
-// each before they go to disk, and nothing is joined by loops. Postgres cannot know
-// how many rows the parts of the statement have, and a loop over two long ones
-// took ten times as long as all the rest (measured).
+// storageSettings are the settings for this statement. Sorts and hashes may use 64
+// MB each before they use the disk. Nested loops are off: Postgres does not know how
+// many rows the parts of the statement have, and a nested loop over two long ones
+// took ten times as long as everything else (measured).
 const storageSettings = "SELECT set_config('work_mem', '64MB', true), set_config('enable_nestloop', 'off', true), set_config('jit', 'off', true)"
 
-// CountStorage finds anew what repositories and namespaces take, and returns how
-// many rows differ from what was stored. It reads all manifests, and holds no lock
-// that anybody waits for.
+// CountStorage counts the storage of repositories and namespaces again, and returns
+// how many rows differ from the stored ones. It reads all manifests, and holds no
+// lock that others wait for.
 func (s *Store) CountStorage(ctx context.Context) (n int, err error) {
 	err = s.begin(ctx, func(tx pgx.Tx, c cluster) error {
 		if _, err := tx.Exec(ctx, storageSettings); err != nil {
@@ -135,7 +136,8 @@ func (s *Store) CountStorage(ctx context.Context) (n int, err error) {
 	return n, pg.Wrap("count of storage", err)
 }
 
-// Storage is what everything takes; its CountedAt is zero before the first count.
+// Storage returns the storage of the whole registry; its CountedAt is zero before
+// the first count.
 func (v *View) Storage(ctx context.Context) (total indexer.Storage, err error) {
 	const q = `SELECT repositories, manifests, size, own, untagged, untagged_size, counted_at FROM storage_total`
 	err = v.tx.QueryRow(ctx, q).Scan(&total.Repositories, &total.Manifests, &total.Size, &total.Own, &total.Untagged, &total.UntaggedSize, &total.CountedAt)
@@ -145,8 +147,8 @@ func (v *View) Storage(ctx context.Context) (total indexer.Storage, err error) {
 	return total, pg.Wrap("storage", err)
 }
 
-// NamespaceStorage gives the namespaces that take most, most first; of a name that
-// one alone, or none.
+// NamespaceStorage returns at most limit namespaces, largest first. If name is not
+// nil, it returns that namespace only, or none.
 func (v *View) NamespaceStorage(ctx context.Context, name *string, limit int) ([]indexer.NamespaceStorage, error) {
 	sel := pg.Builder.Select("namespace", "repositories", "own", "shared").From("namespace_storage").
 		OrderBy("(own + shared) DESC", "namespace").Suffix("LIMIT ?", limit)
@@ -157,7 +159,7 @@ func (v *View) NamespaceStorage(ctx context.Context, name *string, limit int) ([
 	return list, pg.Wrap("storage of namespaces", err)
 }
 
-// storageOrders are orders for which there is an index.
+// storageOrders are the orders that have an index.
 var storageOrders = map[indexer.StorageOrder][]string{
 	indexer.ByName:     {"name"},
 	indexer.ByStorage:  {"(own + shared) DESC", "name"},
@@ -165,7 +167,7 @@ var storageOrders = map[indexer.StorageOrder][]string{
 	indexer.ByUntagged: {"untagged_size DESC", "untagged DESC", "name"},
 }
 
-// RepositoryStorage gives the repositories that q selects.
+// RepositoryStorage returns the storage of the repositories that q selects.
 func (v *View) RepositoryStorage(ctx context.Context, q indexer.StorageQuery) ([]indexer.RepositoryStorage, error) {
 	sel := pg.Builder.Select("name", "own", "shared", "manifests", "untagged", "untagged_size", "pushed_at").From("repository_storage").
 		OrderBy(storageOrders[q.Order]...).Suffix("LIMIT ? OFFSET ?", q.Limit, q.Offset)

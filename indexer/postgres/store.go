@@ -1,15 +1,14 @@
-// Package postgres is the store: the book in PostgreSQL, one file for each noun.
+// Package postgres stores the book in PostgreSQL, one file for each noun.
 //
-// Writers go through Store, each method one transaction. Readers go through
-// View, which is one consistent state. Rows about content change in Apply alone,
-// together with the tag history, the search row and the catalogue version.
+// Writers use Store, where each method is one transaction. Readers use View, which
+// is one consistent state. Only Apply changes rows about content, together with the
+// tag history, the search rows and the catalogue version.
 //
-// Locks are taken in one order, so that writers wait for each other and never
-// for ever: the repositories of a transaction in order of their name, blobs in
-// order of digest, new words in theirs, tasks, and one shard of the catalogue
-// version last. Tasks are
-// locked by name when they are asked for and by number when they end; should two
-// transactions meet there, Postgres ends one, and what it did is done again.
+// All transactions take locks in one order, so that they do not deadlock:
+// repositories in order of name, blobs in order of digest, new words in their order,
+// tasks, and last one shard of the catalogue version. Tasks are locked in order of
+// name when they are enqueued and in order of id when they end. If two transactions
+// deadlock there, Postgres ends one of them, and its work is done again.
 package postgres
 
 import (
@@ -25,27 +24,27 @@ import (
 	"github.com/portbook/portbook/indexer/postgres/search"
 )
 
-// A Store is a database with the schema in it. It is safe for concurrent use.
+// A Store is a database that has the schema. It is safe for concurrent use.
 type Store struct {
 	pool   *pgxpool.Pool
 	dict   atomic.Pointer[dictionary]
-	warned sync.Once // that a database does not tell its identity
+	warned sync.Once // of a database that does not tell its identity
 	config Config
 	caches *search.Caches
 }
 
-// A Config is what a store takes from the configuration of the program.
+// A Config is the part of the program's configuration that a store needs.
 type Config struct {
-	// Log gets what an operator should know. If it is nil, that is discarded.
+	// Log receives messages for the operator. If it is nil, they are discarded.
 	Log *slog.Logger
-	// Official are the namespaces whose repositories a search marks official.
+	// Official lists the namespaces whose repositories are official in searches.
 	Official []string
-	// Strangers says that anybody may send events. New instances of the registry,
-	// which they can make up, then begin at most one scan per instancePause.
+	// Strangers says that anybody may send events, and so make up new instances of
+	// the registry. New instances then start at most one scan per instancePause.
 	Strangers bool
 }
 
-// New returns the store on a pool, which stays the caller's to close.
+// New returns a store that uses pool. The caller still has to close the pool.
 func New(pool *pgxpool.Pool, config Config) *Store {
 	if config.Log == nil {
 		config.Log = slog.New(slog.DiscardHandler)
@@ -59,17 +58,16 @@ func (s *Store) Ping(ctx context.Context) error {
 	return pg.Wrap("ping", s.pool.QueryRow(ctx, "SELECT 1").Scan(&one))
 }
 
-// planOnce says how the statements of a transaction are planned, of which the same
-// come again and again: once for a connection, whatever the values, since to plan
-// one takes longer than to run it. No plan reads a whole table because that is
-// small today. Such plans look dear to Postgres, which would compile each for a
-// second.
+// planOnce makes Postgres plan each statement once for a connection, for all values,
+// since planning takes longer than running it. Sequential scans are off, because a
+// plan that uses one as long as a table is small would stay. Generic plans have high
+// cost estimates, so JIT would spend a second on each.
 const planOnce = "SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL enable_seqscan = off; SET LOCAL jit = off"
 
-// beginPlanned begins a transaction whose statements are planned once.
+// beginPlanned begins a transaction with planOnce.
 const beginPlanned = "BEGIN; " + planOnce
 
-// begin runs f in a transaction of the cluster that it is told.
+// begin runs f in a transaction, and passes it the cluster of the connection.
 func (s *Store) begin(ctx context.Context, f func(pgx.Tx, cluster) error) error {
 	return s.beginAs(ctx, "BEGIN", f)
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/portbook/portbook/indexer/postgres/pg"
 )
 
-// A tagRow is a tag as the book has it.
+// A tagRow is a tag as stored in the book.
 type tagRow struct {
 	RepositoryID int32
 	Name         string
@@ -28,8 +28,8 @@ type tagKey struct {
 	name       string
 }
 
-// moveTags brings the tags of the findings to where the registry shows them.
-// Tags that stand there already are not written.
+// moveTags updates the tags of the findings to what the registry shows. Tags that
+// are up to date are not written.
 func (a *application) moveTags(ctx context.Context, findings []indexer.Finding) error {
 	current, err := a.currentTags(ctx, findings)
 	if err != nil {
@@ -39,7 +39,7 @@ func (a *application) moveTags(ctx context.Context, findings []indexer.Finding) 
 	for _, f := range sortedTags(findings) {
 		repository, known := a.repositories[f.Task.Repository]
 		if !known {
-			continue // nothing was found in it, and nothing is known of it
+			continue // nothing was found in it, and the book does not hold it
 		}
 		now, exists := current[tagKey{repository, f.Task.Reference}]
 		a.leave(f, now)
@@ -60,10 +60,10 @@ func (a *application) moveTags(ctx context.Context, findings []indexer.Finding) 
 	return err
 }
 
-// leave asks for the manifests that a tag does not show, or shows no more: the
-// one it showed before, and those that were read while it moved on. They may have
-// been deleted meanwhile. A deletion that was read before its manifest was stored
-// found nothing to delete, and nobody would look again.
+// leave enqueues the manifests that a tag does not show: the one that it showed
+// before, and those that were read while it moved. They may have been deleted
+// meanwhile: if a deletion was handled before its manifest was stored, it removed
+// nothing, and nothing else would cause another read.
 func (a *application) leave(f indexer.Finding, was tagRow) {
 	left := []digest.Digest{pg.DigestFrom(was.Digest)}
 	for _, m := range f.Manifests {
@@ -76,7 +76,7 @@ func (a *application) leave(f indexer.Finding, was tagRow) {
 	}
 }
 
-// sortedTags gives the findings about tags in the order in which rows are locked.
+// sortedTags returns the findings about tags in the order in which rows are locked.
 func sortedTags(findings []indexer.Finding) []indexer.Finding {
 	var tags []indexer.Finding
 	for _, f := range findings {
@@ -112,11 +112,11 @@ func (a *application) currentTags(ctx context.Context, findings []indexer.Findin
 	return current, err
 }
 
-// Moves are what brings tags to where they were found. New and moved tags, the
-// many, are written by one statement; the few others by one each.
+// moves are the changes that update tags. One statement writes all new and moved
+// tags, because they are many; each of the few other changes has its own.
 type moves struct {
 	batch    pgx.Batch
-	recorded int64 // moves that the history did not know
+	recorded int64 // moves that were new to the history
 	set      struct {
 		repositories []int32
 		names        []string
@@ -128,14 +128,14 @@ type moves struct {
 	}
 }
 
-// add takes in one finding, and reports whether there is anything to do.
+// add adds the changes for one finding, and reports whether the tag changes.
 func (m *moves) add(repository int32, f indexer.Finding, now tagRow, exists bool) bool {
 	switch f.Outcome {
 	case indexer.Gone:
 		if exists {
 			m.remove(repository, f, now)
 		} else {
-			m.record(f, "", "") // it may have gone while the book was empty
+			m.record(f, "", "") // it may have been deleted while the book was empty
 		}
 		return exists
 	case indexer.Broken:
@@ -161,7 +161,8 @@ func (m *moves) remove(repository int32, f indexer.Finding, now tagRow) {
 	m.record(f, pg.DigestFrom(now.Digest), "")
 }
 
-// problem keeps what is known of a tag and says why there is no more.
+// problem queues a statement that stores the problem of a tag and keeps its
+// manifest.
 func (m *moves) problem(repository int32, f indexer.Finding) {
 	const q = `
 		INSERT INTO tag (repository_id, name, problem) VALUES ($1, $2, $3)
@@ -169,8 +170,8 @@ func (m *moves) problem(repository int32, f indexer.Finding) {
 	m.batch.Queue(q, repository, f.Task.Reference, indexer.CleanText(f.Problem))
 }
 
-// record adds a move to the history, which is kept for ever: no scan can rebuild
-// it. Where the book knows no digest to move from, the last move tells it.
+// record adds a move to the history, which no scan can rebuild. If from is unknown,
+// the digest of the last move in the history is used.
 func (m *moves) record(f indexer.Finding, from, to digest.Digest) {
 	if from == to && from != "" {
 		return
@@ -193,8 +194,9 @@ func (m *moves) queueAll() {
 		ON CONFLICT (repository_id, name) DO UPDATE SET manifest_id = excluded.manifest_id, problem = NULL,
 			moved_at = CASE WHEN t.manifest_id = excluded.manifest_id THEN t.moved_at ELSE now() END`
 	if n := len(m.set.names); n > 0 {
-		// The manifests were known when the tasks were claimed, or read since. If
-		// one has gone meanwhile, its tag is not written, and nobody would notice.
+		// The manifests were in the book when the tasks were claimed, or were read
+		// since. If one has been deleted meanwhile, its tag is not written; without
+		// this check that would go unnoticed.
 		m.batch.Queue(set, m.set.repositories, m.set.names, m.set.digests).Exec(func(tag pgconn.CommandTag) error {
 			if missing := int64(n) - tag.RowsAffected(); missing > 0 {
 				return fmt.Errorf("%d manifests went while their tags were read", missing)
@@ -202,11 +204,11 @@ func (m *moves) queueAll() {
 			return nil
 		})
 	}
-	// A book that was emptied and filled again knows nothing of where its tags
-	// were, and the history does: a tag that stands where its last move led has
-	// not moved. One that was deleted meanwhile keeps its last move until somebody
-	// looks for it by name: no scan comes upon what is neither in the registry nor
-	// in the book.
+	// A book that was emptied and filled again does not know what its tags showed
+	// before, but the history does: a tag that shows the digest of its last move has
+	// not moved. A tag that was deleted meanwhile keeps its last move until somebody
+	// reads it by name, because a scan does not find names that are neither in the
+	// registry nor in the book.
 	const history = `
 		INSERT INTO tag_history (repository, tag, seen_by, from_digest, to_digest)
 		SELECT moved.repository, moved.tag, moved.seen_by, COALESCE(moved.from_digest, last.to_digest), moved.to_digest
@@ -223,12 +225,13 @@ func (m *moves) queueAll() {
 	}
 }
 
-// referrerTag matches the tags by which older tools attach something to a
-// manifest: cosign's sha256-<hex>.sig, .att and .sbom, and the referrers tag
-// schema of distribution-spec 1.1, which is an index of referrers.
+// referrerTag matches the tags with which older tools attach something to a
+// manifest: cosign's sha256-<hex>.sig, .att and .sbom, and the referrers tag schema
+// of distribution-spec 1.1, whose tag shows an index of referrers.
 var referrerTag = regexp.MustCompile(`^sha256-([0-9a-f]{64})(\.[a-z]+)?$`)
 
-// subjectOf is what such a tag attaches something to, "" for another tag.
+// subjectOf returns the digest of the manifest that such a tag attaches something
+// to, "" for any other tag.
 func subjectOf(tag string) digest.Digest {
 	match := referrerTag.FindStringSubmatch(tag)
 	if match == nil {
@@ -237,7 +240,7 @@ func subjectOf(tag string) digest.Digest {
 	return digest.NewDigestFromEncoded(digest.SHA256, match[1])
 }
 
-// queueTagReferrer records what such a tag now points to.
+// queueTagReferrer queues statements that store what such a tag now shows.
 func queueTagReferrer(batch *pgx.Batch, repository int32, f indexer.Finding) {
 	subject := subjectOf(f.Task.Reference)
 	if subject == "" {
