@@ -12,16 +12,16 @@ import (
 	"github.com/portbook/portbook/indexer/postgres/pg"
 )
 
-// Ask enqueues references to be read. Asking again before one is read has no
-// effect but its priority; asking again while it is being read causes one more
-// read, since the read under way may have seen the older state.
+// Ask enqueues references to be read. If a reference is enqueued already, only its
+// priority, hint and due time may change. If it is being read, it is read once more,
+// since that read may have seen the older state.
 func (s *Store) Ask(ctx context.Context, asks []indexer.Ask) error {
 	batch := &pgx.Batch{}
 	queueAsk(batch, asks)
 	return pg.Wrap("ask", s.pool.SendBatch(ctx, batch).Close())
 }
 
-// queueAsk is Ask in a batch. Rows are locked in order of their key.
+// queueAsk is Ask as a statement in a batch. Rows are locked in order of their key.
 func queueAsk(batch *pgx.Batch, asks []indexer.Ask) {
 	if len(asks) == 0 {
 		return
@@ -35,7 +35,7 @@ func queueAsk(batch *pgx.Batch, asks []indexer.Ask) {
 		repositories, references = append(repositories, a.Repository), append(references, a.Reference)
 		priorities = append(priorities, int16(a.Priority))
 		if d := (indexer.Task{Reference: a.Reference}).Digest(); d != "" {
-			a.Hint = d // so that Claim can tell whether it is known
+			a.Hint = d // so that Claim can check whether it is known
 		}
 		hints, after = append(hints, pg.DigestBytes(a.Hint)), append(after, a.After.Seconds())
 	}
@@ -56,8 +56,8 @@ func queueAsk(batch *pgx.Batch, asks []indexer.Ask) {
 	batch.Queue(q, repositories, references, priorities, hints, after)
 }
 
-// distinct sorts asks by reference and merges those for the same: a statement
-// may not touch a row twice. Of two hints the later wins.
+// distinct sorts asks by reference and merges those for the same reference, because
+// a statement may not touch a row twice. The later of two hints is used.
 func distinct(asks []indexer.Ask) []indexer.Ask {
 	sorted := append([]indexer.Ask(nil), asks...)
 	sort.SliceStable(sorted, func(i, j int) bool {
@@ -80,28 +80,28 @@ func distinct(asks []indexer.Ask) []indexer.Ask {
 	return merged
 }
 
-// Claim takes at most n due tasks of at least a priority's urgency for the
-// length of the lease, most urgent and oldest first. Nobody else is given them
-// before the lease ends. No task due is no error.
+// Claim leases at most n due tasks whose priority is least or more urgent, most
+// urgent and oldest first. No other caller gets them until the lease ends. It
+// returns no error if no task is due.
 func (s *Store) Claim(ctx context.Context, least indexer.Priority, n int, lease time.Duration) ([]indexer.Task, error) {
 	return s.claim(ctx, least, n, lease, false)
 }
 
-// ClaimFresh is Claim for tasks that have not failed since they were last asked
-// for or read.
+// ClaimFresh is Claim for tasks that have not failed since they were last enqueued
+// or read.
 func (s *Store) ClaimFresh(ctx context.Context, least indexer.Priority, n int, lease time.Duration) ([]indexer.Task, error) {
 	return s.claim(ctx, least, n, lease, true)
 }
 
 func (s *Store) claim(ctx context.Context, least indexer.Priority, n int, lease time.Duration, fresh bool) ([]indexer.Task, error) {
-	// The claim need not reach the disk before the work begins: if it is lost in
-	// a crash, the task is simply due again. A setting made in the statement holds
-	// to the end of its transaction, which is the statement's own.
+	// The commit need not reach the disk before the work begins: if a crash loses
+	// the claim, the task is due again. A setting made in the statement lasts to the
+	// end of its transaction, which is this statement.
 	//
-	// A manifest with problems is read again, since they may have passed. Those of an
-	// index are of its bytes, and do not: a thousand tags that are put on one too
-	// large need not read it a thousand times. A scan does, for a newer program or
-	// other limits.
+	// A manifest with problems is read again, since they may be gone. The problems
+	// of an index come from its bytes and stay, so a thousand tags on one oversized
+	// index need not read it a thousand times. A scan still reads it again, since a
+	// newer program or other limits may accept it.
 	const q = `
 		WITH due AS (
 			SELECT id FROM task
@@ -140,7 +140,7 @@ type taskRow struct {
 }
 
 func tasksOf(rows []taskRow) []indexer.Task {
-	now := time.Now() // ages are the database's, so that its clock may differ from ours
+	now := time.Now() // the database computes ages, so its clock may differ from ours
 	var tasks []indexer.Task
 	for _, r := range rows {
 		tasks = append(tasks, indexer.Task{
@@ -151,7 +151,7 @@ func tasksOf(rows []taskRow) []indexer.Task {
 	return tasks
 }
 
-// Renew makes the lease of tasks that are still ours last for another length.
+// Renew extends the lease of those tasks that the caller still holds.
 func (s *Store) Renew(ctx context.Context, tasks []indexer.Task, lease time.Duration) error {
 	ids, _, claims := claimKeys(tasks)
 	const q = `
@@ -162,13 +162,13 @@ func (s *Store) Renew(ctx context.Context, tasks []indexer.Task, lease time.Dura
 	return pg.Wrap("renew lease", err)
 }
 
-// done ends tasks that have been read, after what is pending. A task goes if nobody
-// asked for it meanwhile, else it is due again. One that is in again is read again
-// after that time, without a hint and with the least priority. Those in unfinished
-// are left to their reader.
+// done ends tasks that have been read, after the pending statements. A task is
+// deleted, or is due again if it was enqueued meanwhile. A task in again is read
+// again after that time, without a hint and with the lowest priority. Tasks in
+// unfinished stay leased.
 //
-// It returns ErrStale, and the transaction must not be committed, if a lease had
-// ended and somebody else has claimed the task since: what they read is newer.
+// It returns ErrStale, and the transaction must not be committed, if a lease ended
+// and another worker has claimed the task since: that worker's result is newer.
 func done(
 	ctx context.Context, pending *pg.Pending, tasks []indexer.Task, again map[int64]time.Duration, unfinished map[int64]bool,
 ) error {
@@ -204,9 +204,9 @@ func done(
 	return pending.Flush(ctx)
 }
 
-// lockTasks flushes what is pending, returns which tasks somebody asked for since they
-// were claimed, and locks them, so that this stays so until the transaction ends. One
-// statement that looked and deleted would miss who asks in between.
+// lockTasks flushes pending statements, locks the tasks until the transaction ends,
+// and returns which of them were enqueued since they were claimed. A single
+// statement that checked and deleted would miss an Ask in between.
 func lockTasks(ctx context.Context, pending *pg.Pending, tasks []indexer.Task) (asked map[int64]bool, err error) {
 	ids, wanted, claims := claimKeys(tasks)
 	const q = `
@@ -232,13 +232,14 @@ func lockTasks(ctx context.Context, pending *pg.Pending, tasks []indexer.Task) (
 	return asked, nil
 }
 
-// ErrStale: a task was given to somebody else before its reader was done.
+// ErrStale is returned if another worker has claimed the task since the lease ended.
 var ErrStale = errors.New("the lease had ended, and somebody else has the task")
 
-// ErrLocked: another transaction holds what would have to be waited for.
+// ErrLocked is returned if a lock of another transaction was waited for too long.
 var ErrLocked = errors.New("it waited too long for a lock of another transaction")
 
-// claimKeys returns ids and counters in order of id, the order in which rows are locked.
+// claimKeys returns ids and counters in order of id, the order in which rows are
+// locked.
 func claimKeys(tasks []indexer.Task) (ids []int64, wanted, claims []int) {
 	sorted := append([]indexer.Task(nil), tasks...)
 	sort.Slice(sorted, func(i, j int) bool { return sorted[i].ID < sorted[j].ID })
@@ -248,8 +249,8 @@ func claimKeys(tasks []indexer.Task) (ids []int64, wanted, claims []int) {
 	return ids, wanted, claims
 }
 
-// Retry gives a task back, to be tried again after a while, with the reason. If
-// it was asked for meanwhile, it is due at once.
+// Retry releases a task to be tried again after a delay, and stores the reason. If
+// it was enqueued meanwhile, it is due at once.
 func (s *Store) Retry(ctx context.Context, t indexer.Task, after time.Duration, reason string) error {
 	const q = `
 		UPDATE task SET leased_until = NULL, error = NULLIF($3, ''),
@@ -259,7 +260,7 @@ func (s *Store) Retry(ctx context.Context, t indexer.Task, after time.Duration, 
 	return pg.Wrap("retry task", err)
 }
 
-// Release is Retry for a task that was not tried: its attempt does not count.
+// Release is Retry for a task that was not tried: the attempt does not count.
 func (s *Store) Release(ctx context.Context, t indexer.Task, after time.Duration, reason string) error {
 	const q = `
 		UPDATE task SET leased_until = NULL, error = COALESCE(NULLIF($3, ''), error), attempts = GREATEST(attempts - 1, 0),
@@ -269,7 +270,7 @@ func (s *Store) Release(ctx context.Context, t indexer.Task, after time.Duration
 	return pg.Wrap("release task", err)
 }
 
-// GiveBack is Release for tasks that others may read at once.
+// GiveBack is Release for tasks that other workers may read at once.
 func (s *Store) GiveBack(ctx context.Context, tasks []indexer.Task) error {
 	ids, _, claims := claimKeys(tasks)
 	const q = `
@@ -279,8 +280,8 @@ func (s *Store) GiveBack(ctx context.Context, tasks []indexer.Task) error {
 	return pg.Wrap("give back tasks", err)
 }
 
-// GiveUp stops trying a task that failed too often; it stays, to be shown, until
-// it is asked for again. If it was asked for meanwhile, it is due again instead.
+// GiveUp stops trying a task that failed too often. The task stays, to be shown,
+// until it is enqueued again. If it was enqueued meanwhile, it is due again instead.
 func (s *Store) GiveUp(ctx context.Context, t indexer.Task, reason string) error {
 	return pg.Wrap("give up task", giveUp(ctx, s.pool, t, reason))
 }
@@ -296,8 +297,8 @@ func giveUp(ctx context.Context, db pg.Querier, t indexer.Task, reason string) e
 	return err
 }
 
-// Backlog counts the tasks that are due or being read, how long the oldest has
-// waited, and those given up.
+// Backlog returns the number of tasks that are due or being read, how long the
+// oldest of them has waited, and the number of tasks that were given up.
 func (s *Store) Backlog(ctx context.Context) (due int, oldest time.Duration, givenUp int, err error) {
 	return backlog(ctx, s.pool)
 }

@@ -9,34 +9,34 @@ import (
 	"github.com/portbook/portbook/indexer/postgres/pg"
 )
 
-// tidyLock is held shared by whoever names blobs, and alone by whoever deletes
-// those that nobody names: between a blob's making and the manifest's that names
-// it, it looks unused.
+// tidyLock is an advisory lock. Transactions that store manifests hold it shared;
+// one that deletes unused blobs holds it exclusively, because a new blob looks
+// unused until the manifest that names it is stored.
 const tidyLock = 0x706f7274_74696479 // "porttidy"
 
 func queueShareBlobs(batch *pgx.Batch) {
 	batch.Queue("SELECT pg_advisory_xact_lock_shared($1)", int64(tidyLock))
 }
 
-// How long what only people look at is kept.
+// How long Tidy keeps rows.
 const (
 	keepScans = 30 * 24 * time.Hour
-	// keepInstances: a registry that runs for longer is taken for a new one, and
-	// causes one scan too many.
+	// keepInstances: a registry that runs for longer is taken for a new instance,
+	// and causes one needless scan.
 	keepInstances = 180 * 24 * time.Hour
-	// keepEmpty is how long an empty repository stays: a client may have pushed
-	// a manifest by digest, seen it deleted, and push the next.
+	// keepEmpty is how long an empty repository stays: a client may push a manifest
+	// by digest, see it deleted, and push the next one.
 	keepEmpty = time.Hour
 )
 
-// Tidied counts what Tidy deleted.
+// Tidied counts the rows that Tidy deleted.
 type Tidied struct {
 	Blobs, Repositories, Scans, Instances int64
 }
 
-// Tidy deletes the rows that nothing refers to any more. It never touches the
-// registry, and it leaves manifests alone: one without a tag is still in the
-// registry, and goes when a scan finds it gone from there.
+// Tidy deletes rows that nothing refers to. It never changes the registry. It keeps
+// manifests without a tag, because the registry still has them; they are removed
+// when a scan finds that the registry has deleted them.
 func (s *Store) Tidy(ctx context.Context) (Tidied, error) {
 	var n Tidied
 	steps := []struct {
@@ -64,11 +64,11 @@ func (s *Store) Tidy(ctx context.Context) (Tidied, error) {
 	return n, err
 }
 
-// blobsAtOnce bounds one deletion, during which no manifest can be stored.
+// blobsAtOnce is the maximum number of blobs in one deletion: 1,000. No manifest can
+// be stored during a deletion.
 const blobsAtOnce = 1000
 
-// tidyBlobs deletes the blobs that no manifest names, in passes over their
-// numbers.
+// tidyBlobs deletes the blobs that no manifest names, one range of ids at a time.
 func (s *Store) tidyBlobs(ctx context.Context) (deleted int64, err error) {
 	var after int64
 	for {
@@ -89,7 +89,8 @@ func (s *Store) tidyBlobs(ctx context.Context) (deleted int64, err error) {
 	}
 }
 
-// deleteUnused looks twice: at leisure, and again alone at the few it found.
+// deleteUnused checks all ids without the lock, and the few unused ones again with
+// the exclusive lock.
 func (s *Store) deleteUnused(ctx context.Context, ids []int64) (int64, error) {
 	const unused = `
 		SELECT b.id FROM unnest($1::bigint[]) AS b (id)

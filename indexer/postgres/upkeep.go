@@ -9,7 +9,7 @@ import (
 	"github.com/portbook/portbook/indexer/postgres/search"
 )
 
-// refresh brings the search rows of the changed repositories up to date.
+// refresh updates the search rows of the changed repositories.
 func (a *application) refresh(ctx context.Context) error {
 	ids := a.changedIDs()
 	if len(ids) == 0 {
@@ -18,16 +18,17 @@ func (a *application) refresh(ctx context.Context) error {
 	return search.Refresh(ctx, a.tx, search.Change{Repositories: ids, Touched: a.touched, Linked: a.linked, Tier: a.tier})
 }
 
-// Reform makes search rows again that a program of another form wrote, and returns
-// how many repositories it did. It is called until that is 0.
+// Reform rewrites search rows that were written in another form by another version
+// of the program, and returns the number of repositories that it rewrote. Call it
+// until it returns 0.
 func (s *Store) Reform(ctx context.Context) (n int, err error) {
 	n, _, err = s.ReformAfter(ctx, "")
 	return n, err
 }
 
-// ReformAfter is Reform for repositories after one in order of name; last is the
-// last that it did. A caller that continues from there reads no row twice, which
-// would take minutes for a million.
+// ReformAfter is Reform for repositories after the given name, in order of name;
+// last is the last one that it rewrote. A caller that continues after last reads no
+// row twice, which would take minutes for a million rows.
 func (s *Store) ReformAfter(ctx context.Context, after string) (n int, last string, err error) {
 	err = s.beginAs(ctx, beginPlanned, func(tx pgx.Tx, c cluster) error {
 		if n, last, err = search.Reform(ctx, tx, after); err != nil || n == 0 {
@@ -38,13 +39,13 @@ func (s *Store) ReformAfter(ctx context.Context, after string) (n int, last stri
 	return n, last, pg.Wrap("reform search rows", err)
 }
 
-// retierBatch is how many search rows one transaction moves to another tier:
-// 100, some 50 ms, for which pushes to the same repositories wait.
+// retierBatch is the number of search rows that one transaction moves to another
+// tier: 100, about 50 ms. Pushes to the same repositories wait that long.
 const retierBatch = 100
 
 // Retier decides again which repositories are searched first, and returns how many
-// it moved. A row that a push has locked stays where it is until the next time. It
-// holds the numbers of the rows to be moved in memory, at most all.
+// it moved. It skips a row that a push has locked until the next call. It holds the
+// ids of the rows to be moved in memory, at most those of all rows.
 func (s *Store) Retier(ctx context.Context) (moved int, err error) {
 	places, err := search.Misplaced(ctx, s.pool)
 	for err == nil && len(places) > 0 {
@@ -67,9 +68,9 @@ func (s *Store) moveTiers(ctx context.Context, places []search.Place) (n int, er
 	return n, err
 }
 
-// Vocabulary finds the words of names again, by which misspelt ones are mended, and
-// returns how many differ from what was stored. It reads the search rows of all
-// repositories once (5 s for a million) and holds no lock that anybody waits for.
+// Vocabulary collects the words of names again, which correct misspelt queries, and
+// returns how many differ from the stored ones. It reads the search rows of all
+// repositories once (5 s for a million) and holds no lock that others wait for.
 func (s *Store) Vocabulary(ctx context.Context) (n int, err error) {
 	err = s.begin(ctx, func(tx pgx.Tx, c cluster) error {
 		if n, err = search.WriteVocabulary(ctx, tx); err != nil || n == 0 {

@@ -13,21 +13,21 @@ import (
 )
 
 const (
-	// fewUses is up to how many manifests that use a digest are all read and
-	// sorted for a page: 5,000, some 30 ms. More of them, as of a base layer, are
-	// looked for in the order of the page.
+	// fewUses is the maximum number of manifests using a digest that are all read
+	// and sorted for one page: 5,000, about 30 ms. If there are more, as for a base
+	// layer, manifests are walked in the order of the page.
 	fewUses = 5000
-	// usesWalked is how many manifests are looked at in that order before all
-	// that use the digest are read after all: 20,000, some 30 ms. A page is
-	// found among them if one in 200 uses the digest.
+	// usesWalked is the maximum number of manifests walked in that order before all
+	// uses are sorted after all: 20,000, about 30 ms. A page of 100 is found among
+	// them if one manifest in 200 uses the digest.
 	usesWalked = 20_000
-	// maxUseTags is the most tags given of a manifest.
+	// maxUseTags is the maximum number of tags returned for one manifest.
 	maxUseTags = 20
 )
 
-// Uses says where a digest stands: as manifest, entry of an image index, config,
-// layer or subject, in order of repository and digest, after the two named. A
-// manifest counts once, as the first of these that it is.
+// Uses returns at most limit uses of a digest: as manifest, entry of an image index,
+// config, layer or subject, in order of repository and digest, after the given
+// position. Each manifest is returned once, as the first use in that list.
 func (v *View) Uses(ctx context.Context, d digest.Digest, afterRepository string, afterDigest digest.Digest, limit int) ([]indexer.Use, error) {
 	u := usage{digest: pg.DigestBytes(d), afterRepository: indexer.CleanText(afterRepository), afterDigest: append([]byte{}, pg.DigestBytes(afterDigest)...), limit: limit}
 	uses, err := v.uses(ctx, u)
@@ -37,9 +37,9 @@ func (v *View) Uses(ctx context.Context, d digest.Digest, afterRepository string
 // A usage is one call of Uses.
 type usage struct {
 	digest          []byte
-	blob            *int64 // its number, if it is a config or layer of anything
+	blob            *int64 // its id, if it is a known config or layer
 	afterRepository string
-	afterDigest     []byte // empty, not nil: before all digests
+	afterDigest     []byte // empty, not nil: sorts before all digests
 	limit           int
 }
 
@@ -64,7 +64,7 @@ func (v *View) uses(ctx context.Context, u usage) ([]indexer.Use, error) {
 	return v.usesSorted(ctx, u)
 }
 
-// parts are statements that together give all manifests that use the digest.
+// parts returns statements that together select all manifests that use the digest.
 func (u usage) parts() []sq.Sqlizer {
 	parts := []sq.Sqlizer{
 		sq.Expr("SELECT repository_id, id, 0 AS how FROM manifest WHERE digest = ?", u.digest),
@@ -79,9 +79,8 @@ func (u usage) parts() []sq.Sqlizer {
 	return parts
 }
 
-// useColumns are those of useRow, of manifest m in repository r that uses the
-// digest as its how says. The tags are looked up by name among those that show
-// the manifest in any way: no index tells the tags of a manifest.
+// useColumns are the columns of a useRow. The tags of the manifest are looked up by
+// name among the tags in its search row, because no index finds tags by manifest.
 const useColumns = `page.name, page.digest, page.how, ARRAY(
 	SELECT shown.name FROM image_search i CROSS JOIN LATERAL unnest(i.tags) AS shown (name) CROSS JOIN LATERAL (
 		SELECT t.manifest_id FROM tag t WHERE t.repository_id = page.repository_id AND t.name = shown.name OFFSET 0) AS t
@@ -104,8 +103,8 @@ func usesOf(rows []useRow) []indexer.Use {
 	return uses
 }
 
-// usesSorted reads all manifests that use the digest, and sorts them. The fences
-// keep Postgres from reading all manifests there are where it expects many.
+// usesSorted reads all manifests that use the digest, and sorts them. OFFSET 0 keeps
+// Postgres from reading all manifests if it expects many uses.
 func (v *View) usesSorted(ctx context.Context, u usage) ([]indexer.Use, error) {
 	all := u.parts()[0]
 	for _, part := range u.parts()[1:] {
@@ -125,11 +124,11 @@ func (v *View) usesSorted(ctx context.Context, u usage) ([]indexer.Use, error) {
 	return usesOf(rows), err
 }
 
-// usesWalked looks at manifests in the order of the page, and reports whether it
-// found a whole page among the first of them.
+// usesWalked walks manifests in the order of the page, and reports whether the first
+// usesWalked of them filled a page.
 func (v *View) usesWalked(ctx context.Context, u usage) (uses []indexer.Use, whole bool, err error) {
-	// The fences keep Postgres from reading all that use the digest first. That
-	// it is no manifest's at all, as most are not, is asked once and not of each.
+	// OFFSET 0 keeps Postgres from reading all uses of the digest first. The EXISTS
+	// without a repository runs once: most digests are no entry and no subject.
 	sql, args, err := pg.Statement("SELECT "+useColumns+` FROM (
 			SELECT near.name, near.digest, near.repository_id, near.id, near.how FROM (
 				SELECT walked.*, CASE

@@ -6,13 +6,13 @@ import (
 	"github.com/portbook/portbook/indexer/postgres/pg"
 )
 
-// maxVersions is how many tags that look like versions are read of one repository:
-// 1,000, the last in bytewise order. More have a few builds of large registries,
-// and an answer names 50 repositories.
+// maxVersions is the maximum number of tags that look like versions and are read
+// from one repository: 1,000, the last in bytewise order. Only a few builds in large
+// registries have more, and an answer has 50 repositories.
 const maxVersions = 1000
 
-// Versions returns the tags of repositories that look like versions, in no order, at
-// most maxVersions each.
+// Versions returns the tags of each repository that look like versions, at most
+// maxVersions each, in no order.
 func (v *View) Versions(ctx context.Context, repositories []string) (map[string][]string, error) {
 	const q = `
 		SELECT r.name AS repository, t.name AS tag FROM repository r CROSS JOIN LATERAL (

@@ -22,32 +22,32 @@ import (
 	"github.com/portbook/portbook/indexer/postgres/search"
 )
 
-// A View is one state of the book: a read-only transaction whose statements all
-// see the same snapshot. It needs nothing but SELECT, so it works on a standby
+// A View is one state of the book: a read-only transaction whose statements all see
+// the same snapshot. It needs only the SELECT privilege, so it works on a standby
 // and for a user who cannot write.
 type View struct {
 	*search.Reader
 	tx      pgx.Tx
-	version indexer.Version // once it was asked for
+	version indexer.Version // cached by Version
 }
 
-// readTimeout ends a statement of a reader, and the wait for a connection: 5 s,
-// fifty times what the slowest question should take of a book of a million
-// repositories. It keeps one client from holding a connection of the pool, and on
-// a standby the replay, for ever. A context that ends sooner says how long all
-// statements of a view may take.
+// readTimeout limits each statement of a reader, and the wait for a connection: 5 s,
+// fifty times what the slowest query should take with a million repositories. It
+// keeps one client from holding a connection, or stopping the replay on a standby,
+// for ever. If the context has an earlier deadline, that deadline limits all
+// statements of the view together.
 const readTimeout = 5 * time.Second
 
-// cancelTime is by how much the server ends a statement before the context does:
-// 100 ms. The connection of a statement that the server ended can be used again;
-// one whose context has ended must be closed.
+// cancelTime is how long before the deadline of the context the server ends a
+// statement: 100 ms. A connection can be used again if the server ended the
+// statement; it must be closed if the context ended it.
 const cancelTime = 100 * time.Millisecond
 
-// rollbackTimeout ends the end of a view, whose context may have ended before: 1 s.
+// rollbackTimeout limits the rollback of a view, whose context may have ended: 1 s.
 const rollbackTimeout = time.Second
 
-// beginView returns what begins a view, and sets how long its statements may take
-// and how they are planned, in one round trip.
+// beginView returns the command that begins a view and sets its statement timeout
+// and plan settings, in one round trip.
 func beginView(ctx context.Context) string {
 	limit := readTimeout
 	if end, ok := ctx.Deadline(); ok {
@@ -56,17 +56,17 @@ func beginView(ctx context.Context) string {
 	return fmt.Sprintf("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = %d; %s", max(limit.Milliseconds(), 1), planOnce)
 }
 
-// How often a view is begun again when its snapshot is lost, and the pause
-// before the second time, of which the third has twice. A standby ends queries
-// that keep it from replaying, and then replays, which takes milliseconds.
+// A view is tried at most viewTries times if its snapshot is lost. The pause is
+// viewPause before the second try and twice that before the third. A standby cancels
+// queries that block its replay, and then the replay takes milliseconds.
 const (
 	viewTries = 3
 	viewPause = 20 * time.Millisecond
 )
 
-// View runs f on one state of the book, as the asker sees it. It runs f again, from the start and on
-// another state, if the first was lost: a standby ended it, or the connection
-// was one that had broken while idle.
+// View runs f on one state of the book, as the asker sees it. If that state is lost,
+// View runs f again from the start on another state. That happens if a standby
+// cancels the transaction, or if the connection broke while it was idle.
 func (s *Store) View(ctx context.Context, asker indexer.Asker, f func(*View) error) error {
 	if asker != indexer.Everyone {
 		return fmt.Errorf("view: no rule says what asker %q may see", asker)
@@ -91,14 +91,14 @@ func (s *Store) view(ctx context.Context, asker indexer.Asker, f func(*View) err
 	if err != nil {
 		return wrapSlow(ctx, "view", pg.Wrap("begin", err))
 	}
-	defer rollback(ctx, tx) // nothing was written
+	defer rollback(ctx, tx)
 	v := &View{tx: tx}
 	v.Reader = search.New(tx, asker, s.config.Official, s.caches, v.Version)
 	err = f(v)
 	return wrapSlow(ctx, "view", err)
 }
 
-// wrapSlow makes the errors of a view whose time is over ErrTooSlow.
+// wrapSlow returns ErrTooSlow for errors of a view whose deadline has passed.
 func wrapSlow(ctx context.Context, what string, err error) error {
 	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) && !errors.Is(err, indexer.ErrTooSlow) {
 		return fmt.Errorf("%s: %w: %w", what, err, indexer.ErrTooSlow)
@@ -106,19 +106,20 @@ func wrapSlow(ctx context.Context, what string, err error) error {
 	return err
 }
 
-// rollback ends a transaction even if its context has ended, so that its connection
+// rollback ends a transaction even if its context has ended, so that the connection
 // can be used again.
 func rollback(ctx context.Context, tx pgx.Tx) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
 	defer cancel()
-	_ = tx.Rollback(ctx) // a connection that cannot is closed
+	_ = tx.Rollback(ctx) // if it fails, the connection is closed
 }
 
-// Version is the catalogue version of this state: the sum of the shards, and a hash
-// of all of them. A lock on its shard gives each commit a place among those of that
-// shard, which is the same on every server; so equal shards are equal states. Equal
-// sums need not be: two transactions that commit at the same moment may become
-// visible on the primary in another order than on a standby, which goes by the WAL.
+// Version returns the catalogue version of this state: the sum of the shards, and a
+// hash of all of them. A commit locks its shard, so the commits of one shard have
+// one order, which is the same on every server; therefore equal shards are equal
+// states. Equal sums are not enough: two transactions that commit at the same moment
+// may become visible in one order on the primary, and in another on a standby, which
+// follows the WAL.
 func (v *View) Version(ctx context.Context) (indexer.Version, error) {
 	if v.version != (indexer.Version{}) {
 		return v.version, nil
@@ -132,11 +133,11 @@ func (v *View) Version(ctx context.Context) (indexer.Version, error) {
 	return v.version, pg.Wrap("catalogue version", err)
 }
 
-// versionColumns are what versionOf takes.
+// versionColumns are the columns that versionOf needs.
 const versionColumns = "(SELECT epoch FROM catalogue_epoch), (SELECT array_agg(v ORDER BY shard) FROM catalogue_version)"
 
-// versionOf returns ErrUnavailable if there is no version: a backup without what
-// can be rebuilt was restored, and no writer has led since.
+// versionOf returns ErrUnavailable if there is no version: a backup without the
+// derived tables was restored, and no writer has led since.
 func versionOf(epoch *string, shards []int64) (indexer.Version, error) {
 	if epoch == nil || len(shards) == 0 {
 		return indexer.Version{}, fmt.Errorf("not known yet: %w", indexer.ErrUnavailable)
@@ -151,7 +152,8 @@ func versionOf(epoch *string, shards []int64) (indexer.Version, error) {
 	return version, nil
 }
 
-// Repositories gives the repositories that have a tag, by name.
+// Repositories returns at most limit repositories that have a tag, by name, after
+// the given name.
 func (v *View) Repositories(ctx context.Context, after string, limit int) ([]indexer.Repository, error) {
 	const q = "SELECT " + search.RepositoryColumns + " FROM repository_search s WHERE s.name > $1 ORDER BY s.name LIMIT $2"
 	rows, err := pg.Collect[search.RepositoryRow](ctx, v.tx, q, indexer.CleanText(after), limit)
@@ -162,7 +164,7 @@ func (v *View) Repositories(ctx context.Context, after string, limit int) ([]ind
 	return repositories, pg.Wrap("repositories", err)
 }
 
-// Repository returns ErrNotFound if the book does not know it.
+// Repository returns a repository, or ErrNotFound if the book does not hold it.
 func (v *View) Repository(ctx context.Context, name string) (indexer.Repository, error) {
 	const q = `
 		SELECT r.name, COALESCE(s.title, '') AS title, COALESCE(s.description, '') AS description, COALESCE(s.tags, 0) AS tags,
@@ -186,8 +188,8 @@ func (v *View) Repository(ctx context.Context, name string) (indexer.Repository,
 	return r, nil
 }
 
-// Tags gives tags in bytewise order of name. A repository without tags gives an
-// empty slice.
+// Tags returns at most limit tags after the given name, in bytewise order of name.
+// The slice is empty if there are none.
 func (v *View) Tags(ctx context.Context, repository, after string, limit int) ([]indexer.Tag, error) {
 	q := `
 		SELECT t.name, m.digest, COALESCE(t.problem, '') AS tag_problem, t.moved_at, ` + search.StoredHas("t.repository_id", "t.manifest_id") + ` AS has, ` + shownColumns + `
@@ -201,8 +203,8 @@ func (v *View) Tags(ctx context.Context, repository, after string, limit int) ([
 	return tags, pg.Wrap(fmt.Sprintf("tags of %q", repository), err)
 }
 
-// What a tag shows, of the manifest m that may be missing; of an image index without
-// size and platforms, which readListed adds.
+// What a tag shows: columns of manifest m, which may be missing. For an image index,
+// readListed sets the size and platforms.
 const (
 	shownColumns = `
 		COALESCE(mt.name, '') AS media_type, COALESCE(m.kind, 'unknown') AS kind, m.created_at, COALESCE(m.problems[1], '') AS problem,
@@ -212,9 +214,9 @@ const (
 		LEFT JOIN media_type mt ON mt.id = m.media_type_id`
 )
 
-// maxShownPlatforms is the most platforms of one image index that a tag shows: 50.
-// The indexes with the most in public registries have some 20, and a page has 1,000
-// tags, each of which may be another index of 1,000 entries.
+// maxShownPlatforms is the maximum number of platforms shown for an image index: 50.
+// In public registries indexes have at most about 20, and a page has 1,000 tags,
+// each of which may show another index of 1,000 entries.
 const maxShownPlatforms = 50
 
 type shownRow struct {
@@ -229,7 +231,7 @@ type shownRow struct {
 	Has                                        []string
 }
 
-// shown returns the tags that a statement selects, as shownColumns are.
+// shown returns the tags that a statement selects with shownColumns.
 func (v *View) shown(ctx context.Context, sql string, args ...any) ([]indexer.Tag, error) {
 	rows, err := pg.Collect[shownRow](ctx, v.tx, sql, args...)
 	if err != nil {
@@ -255,15 +257,15 @@ func (v *View) shown(ctx context.Context, sql string, args ...any) ([]indexer.Ta
 	return tags, nil
 }
 
-// listed is what an image index tells of its entries.
+// listed is the size and the platforms of an image index, from its entries.
 type listed struct {
 	size      int64
 	platforms []byte
 }
 
-// readListed reads it of each of some image indexes, once however many tags show it.
-// The size of an index that a tag shows stands in its search row; that of another is
-// added up.
+// readListed sets the values of indexes. It reads each index once, even if many tags
+// show it. If a tag shows the index now, its search row has the size; otherwise the
+// sizes of its entries are added up.
 func (v *View) readListed(ctx context.Context, indexes map[pg.ManifestID]listed) error {
 	if len(indexes) == 0 {
 		return nil
@@ -301,11 +303,11 @@ func (r shownRow) tag() indexer.Tag {
 	}
 }
 
-// platformsFrom reads [[os, architecture, variant], ...].
+// platformsFrom parses [[os, architecture, variant], ...].
 func platformsFrom(raw []byte) []indexer.Platform {
 	var triples [][3]string
 	if err := json.Unmarshal(raw, &triples); err != nil {
-		return nil // the statement above builds it
+		return nil // not possible: readListed or shownColumns builds it
 	}
 	var platforms []indexer.Platform
 	for _, t := range triples {
@@ -314,7 +316,7 @@ func platformsFrom(raw []byte) []indexer.Platform {
 	return platforms
 }
 
-// TagsOf gives the names of the tags that show a digest, sorted.
+// TagsOf returns the names of the tags that show a digest, sorted.
 func (v *View) TagsOf(ctx context.Context, repository string, d digest.Digest) ([]string, error) {
 	const q = `
 		SELECT t.name FROM repository r
@@ -329,8 +331,8 @@ func (v *View) TagsOf(ctx context.Context, repository string, d digest.Digest) (
 	return names, pg.Wrap("tags of "+d.String(), err)
 }
 
-// Manifest gives what a tag or a digest shows, whole. It returns ErrNotFound if
-// the book does not hold it.
+// Manifest returns the complete manifest that a tag or digest names. It returns
+// ErrNotFound if the book does not hold it.
 func (v *View) Manifest(ctx context.Context, ref indexer.Reference) (indexer.Manifest, error) {
 	row, err := v.manifestRow(ctx, ref)
 	if err != nil {
@@ -394,8 +396,8 @@ func (r storedManifest) manifest(repository string) indexer.Manifest {
 	}
 }
 
-// readBody takes from a stored manifest's bytes what has no column: its
-// descriptors with their media types.
+// readBody sets the fields that have no column from the stored bytes: the config and
+// layer descriptors.
 func readBody(m *indexer.Manifest) {
 	var body struct {
 		Config *ocispec.Descriptor
@@ -404,12 +406,12 @@ func readBody(m *indexer.Manifest) {
 	var typeError *json.UnmarshalTypeError
 	err := json.Unmarshal(m.Body, &body)
 	if err != nil && !errors.As(err, &typeError) {
-		return // Problems says so
+		return // reported in Problems
 	}
 	if body.Config != nil && body.Config.Digest.Validate() == nil {
 		m.Config = body.Config
 	}
-	for _, l := range body.Layers[:min(len(body.Layers), indexer.MaxEntries)] { // Problems says so
+	for _, l := range body.Layers[:min(len(body.Layers), indexer.MaxEntries)] { // reported in Problems
 		if l.Digest.Validate() == nil {
 			l.Size = max(l.Size, 0)
 			m.Layers = append(m.Layers, l)
@@ -444,7 +446,7 @@ func (v *View) entries(ctx context.Context, repository int32, manifest int64) ([
 	return entries, err
 }
 
-// Status says how well the book follows the registry.
+// Status returns how closely the book follows the registry.
 func (v *View) Status(ctx context.Context) (indexer.Status, error) {
 	var status indexer.Status
 	var err error
@@ -470,7 +472,7 @@ func (v *View) Status(ctx context.Context) (indexer.Status, error) {
 	return status, err
 }
 
-// scan gives the scan that a constant clause selects, nil if there is none.
+// scan returns the scan that a constant clause selects, nil if there is none.
 func (v *View) scan(ctx context.Context, clause string) (*indexer.Scan, error) {
 	s, err := oneScan(ctx, v.tx, clause)
 	if errors.Is(err, indexer.ErrNotFound) {
@@ -482,8 +484,8 @@ func (v *View) scan(ctx context.Context, clause string) (*indexer.Scan, error) {
 	return &s, nil
 }
 
-// instance gives the process of the registry that was the last to send its first
-// event, "" if none ever did. The table has a row for each restart of half a year.
+// instance returns the registry process whose first event came last, "" if there is
+// none. The table has one row for each restart within half a year.
 func (v *View) instance(ctx context.Context) (id string, since time.Time, err error) {
 	err = v.tx.QueryRow(ctx, "SELECT id, first_seen_at FROM registry_instance ORDER BY first_seen_at DESC LIMIT 1").Scan(&id, &since)
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -492,7 +494,8 @@ func (v *View) instance(ctx context.Context) (id string, since time.Time, err er
 	return id, since, pg.Wrap("registry instance", err)
 }
 
-// maxFailures bounds a page of them; the rest is a number.
+// maxFailures is the maximum number of failures that Status lists: 100. GivenUp
+// counts all tasks that were given up.
 const maxFailures = 100
 
 func (v *View) failures(ctx context.Context) ([]indexer.TaskFailure, error) {

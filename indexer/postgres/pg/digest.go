@@ -7,8 +7,8 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// DigestBytes returns a digest as stored, nil for "". It panics if the digest is
-// not valid: digests are checked where they are read.
+// DigestBytes returns the stored form of a digest, nil for "". It panics if the
+// digest is not valid, because digests are validated where they are read.
 func DigestBytes(d digest.Digest) []byte {
 	if d == "" {
 		return nil
@@ -20,7 +20,8 @@ func DigestBytes(d digest.Digest) []byte {
 	return raw
 }
 
-// DigestFrom is the reverse of DigestBytes: the length tells the algorithm.
+// DigestFrom is the reverse of DigestBytes. The length determines the algorithm; it
+// returns "" for any other length.
 func DigestFrom(raw []byte) digest.Digest {
 	switch len(raw) {
 	case 32:

@@ -12,8 +12,9 @@ import (
 	"github.com/portbook/portbook/indexer"
 )
 
-// Wrap adds what was asked for to an error, ErrTooSlow if the statement timed out,
-// and ErrUnavailable if the database is away or going away. It returns nil for nil.
+// Wrap adds context to an error: what was done, ErrTooSlow if the statement timed
+// out, and ErrUnavailable if the database is unavailable or shutting down. It
+// returns nil for nil.
 func Wrap(what string, err error) error {
 	if err == nil {
 		return nil
@@ -27,11 +28,11 @@ func Wrap(what string, err error) error {
 	return fmt.Errorf("%s: %w", what, err)
 }
 
-// timedOut reports query_canceled, with which Postgres ends a statement at its time
-// limit. It does so for an administrator too; either way the statement ran too long.
+// timedOut reports whether err is query_canceled, the error of a statement that ran
+// into its timeout. An administrator can cause it too, which is treated the same.
 func timedOut(err error) bool { return hasCode(err, "57014") }
 
-// IsLockTimeout reports lock_not_available.
+// IsLockTimeout reports whether err is lock_not_available.
 func IsLockTimeout(err error) bool { return hasCode(err, "55P03") }
 
 func hasCode(err error, code string) bool {
@@ -39,8 +40,8 @@ func hasCode(err error, code string) bool {
 	return errors.As(err, &failed) && failed.Code == code
 }
 
-// unavailable reports whether the same call may succeed later: the connection
-// was lost or refused, or the server is starting, stopping or out of room.
+// unavailable reports whether the same call may succeed later: the connection was
+// lost or refused, or the server is starting, stopping or out of resources.
 func unavailable(err error) bool {
 	var failed *pgconn.PgError
 	if errors.As(err, &failed) {
@@ -56,23 +57,23 @@ func unavailable(err error) bool {
 		errors.Is(err, net.ErrClosed) || broke(err)
 }
 
-// broke reports whether the connection broke during a statement. pgx returns io
-// errors without a type of its own for that.
+// broke reports whether the connection broke during a statement. pgx returns plain
+// io errors in that case.
 func broke(err error) bool {
 	var failed *pgconn.PgError
 	return !errors.As(err, &failed) && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF))
 }
 
-// IsLost reports whether a read-only transaction failed through no fault of its own,
-// so that a retry may succeed at once. A server that refuses connections is no such
-// case: it needs longer than a client should wait.
+// IsLost reports whether a read-only transaction was interrupted and an immediate
+// retry may succeed. It is false if the server refuses connections, because that
+// lasts longer than a client should wait.
 func IsLost(err error) bool {
 	var failed *pgconn.PgError
 	if errors.As(err, &failed) {
 		switch failed.Code {
-		case "40001", "40P01": // conflict with recovery, as statement or as session; deadlock with the replaying process
+		case "40001", "40P01": // recovery conflict (statement or session), or deadlock with the replay process
 			return true
-		case "57P01", "57P02": // the server had stopped or crashed, and the session heard of it only now
+		case "57P01", "57P02": // the server stopped or crashed while the session was idle
 			return true
 		}
 		return false

@@ -12,7 +12,7 @@ type ManifestID struct {
 	ID         int64
 }
 
-// ManifestColumns returns keys as two arrays, in order.
+// ManifestColumns returns sorted keys as two arrays, one for each column.
 func ManifestColumns(keys iter.Seq[ManifestID]) (repositories []int32, ids []int64) {
 	sorted := slices.SortedFunc(keys, func(a, b ManifestID) int {
 		return cmp.Or(cmp.Compare(a.Repository, b.Repository), cmp.Compare(a.ID, b.ID))

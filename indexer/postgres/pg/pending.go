@@ -6,16 +6,16 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// A Pending is a transaction with statements that were not sent yet. Flush sends
-// them in one round trip: the function that queues a statement may leave that to a
-// later one, which needs a result.
+// A Pending is a transaction with queued statements that have not been sent. Flush
+// sends them in one round trip. A function may leave its statements queued for a
+// later function that needs a result.
 type Pending struct {
 	pgx.Batch
 	Tx pgx.Tx
 }
 
-// Flush sends the statements that were queued since the last Flush, and runs what
-// was to be done with their results.
+// Flush sends the statements queued since the last Flush, and runs the functions
+// that handle their results.
 func (p *Pending) Flush(ctx context.Context) error {
 	if p.Len() == 0 {
 		return nil

@@ -1,6 +1,6 @@
-// Package pg holds what all statements of the store need: rows into structs,
-// placeholders, errors by kind, and how digests, times and maps are stored. It
-// knows no table.
+// Package pg contains helpers for all statements of the store: scanning rows into
+// structs, placeholders, classifying errors, and converting digests, times and maps.
+// It knows no table.
 package pg
 
 import (
@@ -27,7 +27,7 @@ func Collect[T any](ctx context.Context, db Querier, sql string, args ...any) ([
 	return pgx.CollectRows(rows, pgx.RowToStructByName[T])
 }
 
-// Selected is Collect for a statement of Builder.
+// Selected is Collect for a statement built with Builder.
 func Selected[T any](ctx context.Context, db Querier, sel sq.SelectBuilder) ([]T, error) {
 	sql, args, err := sel.ToSql()
 	if err != nil {
@@ -36,7 +36,7 @@ func Selected[T any](ctx context.Context, db Querier, sel sq.SelectBuilder) ([]T
 	return Collect[T](ctx, db, sql, args...)
 }
 
-// Column runs a statement that returns one column.
+// Column runs a statement and returns the values of its only column.
 func Column[T any](ctx context.Context, db Querier, sql string, args ...any) ([]T, error) {
 	rows, err := db.Query(ctx, sql, args...)
 	if err != nil {
@@ -45,8 +45,8 @@ func Column[T any](ctx context.Context, db Querier, sql string, args ...any) ([]
 	return pgx.CollectRows(rows, pgx.RowTo[T])
 }
 
-// Queue adds a statement to a batch. Its rows are stored in into as Collect
-// returns them.
+// Queue adds a statement to a batch. When the batch is sent, its rows are stored in
+// into, as Collect returns them.
 func Queue[T any](batch *pgx.Batch, into *[]T, sql string, args ...any) {
 	batch.Queue(sql, args...).Query(func(rows pgx.Rows) (err error) {
 		*into, err = pgx.CollectRows(rows, pgx.RowToStructByName[T])

@@ -10,11 +10,12 @@ import (
 	"github.com/portbook/portbook/indexer"
 )
 
-// Builder builds statements whose clauses vary. It is the only builder with $
-// placeholders; what is nested in it is built by plain sq.Select.
+// Builder builds statements with optional clauses and $ placeholders. Statements
+// nested in them must be built with plain sq.Select.
 var Builder = sq.StatementBuilder.PlaceholderFormat(sq.Dollar)
 
-// Statement puts parts into a statement and numbers its placeholders.
+// Statement replaces each ? in text by an argument, which may be a part of a
+// statement, and numbers the placeholders.
 func Statement(text string, args ...any) (string, []any, error) {
 	sql, args, err := sq.Expr(text, args...).ToSql()
 	if err != nil {
@@ -24,7 +25,7 @@ func Statement(text string, args ...any) (string, []any, error) {
 	return sql, args, err
 }
 
-// Estimate returns how many rows Postgres expects a statement to return, by the
+// Estimate returns how many rows Postgres expects a statement to return. It uses the
 // statistics of ANALYZE: the hundred most common values of a column, and the
 // distribution of the others.
 func Estimate(ctx context.Context, db Querier, q sq.Sqlizer) (float64, error) {
@@ -47,8 +48,8 @@ func Estimate(ctx context.Context, db Querier, q sq.Sqlizer) (float64, error) {
 	return plan[0].Plan.Rows, nil
 }
 
-// BoundedSum returns an expression for a sum of sizes: at most indexer.MaxSize, and 0
-// for null.
+// BoundedSum returns an SQL expression for a sum of sizes that is at most
+// indexer.MaxSize, and 0 for null.
 func BoundedSum(sum string) string {
 	return fmt.Sprintf("LEAST(COALESCE(%s, 0), %d)::bigint", sum, indexer.MaxSize)
 }

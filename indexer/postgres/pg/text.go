@@ -6,12 +6,13 @@ import (
 	"github.com/portbook/portbook/indexer"
 )
 
-// Separator separates the parts of a list that is stored or sent as one text:
-// unnest takes no arrays of unequal length. It is US, the unit separator of ASCII.
+// Separator separates the elements of a list that is stored or sent as one text,
+// because unnest does not accept arrays of unequal length. It is the ASCII unit
+// separator.
 const Separator = "\x1f"
 
-// StringsJSON returns an object of strings as JSON that jsonb accepts, nil for an
-// empty one.
+// StringsJSON returns a map as a JSON object that jsonb accepts, nil for an empty
+// map.
 func StringsJSON(m map[string]string) *string {
 	if len(m) == 0 {
 		return nil
@@ -35,12 +36,12 @@ func StringsFrom(raw []byte) map[string]string {
 	}
 	var m map[string]string
 	if err := json.Unmarshal(raw, &m); err != nil {
-		return nil // not written by us; the row shows without it
+		return nil // not written by us; the row is shown without it
 	}
 	return m
 }
 
-// Cleaned returns texts as they are stored.
+// Cleaned returns each text as it is stored: see indexer.CleanText.
 func Cleaned(texts []string) []string {
 	all := make([]string, len(texts))
 	for i, t := range texts {

@@ -1,4 +1,4 @@
-// Package postgrestest fills a book for tests and asks it things.
+// Package postgrestest fills a book for tests and queries it.
 package postgrestest
 
 import (
@@ -20,10 +20,10 @@ import (
 	"github.com/portbook/portbook/schema/schematest"
 )
 
-// Now is the present of the queries that Parsed reads.
+// Now is the current time for the queries that Parsed parses.
 var Now = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 
-// A Shelf is a small catalogue in a database of its own.
+// A Shelf is a store with a small catalogue in its own database.
 type Shelf struct {
 	*postgres.Store
 	Pool *pgxpool.Pool
@@ -33,13 +33,13 @@ type Shelf struct {
 // New returns an empty shelf.
 func New(t *testing.T) Shelf { return On(t, schematest.New(t)) }
 
-// On returns the shelf that is in a database.
+// On returns a shelf for an existing database.
 func On(t *testing.T, pool *pgxpool.Pool) Shelf {
 	return Shelf{Store: postgres.New(pool, postgres.Config{}), Pool: pool, T: t}
 }
 
-// Find stores what a worker found under a reference: a manifest with those that it
-// lists, or nothing, if it is gone.
+// Find stores the result of reading a reference: a manifest, followed by those that
+// it lists. Without manifests the reference is gone.
 func (s Shelf) Find(repository, reference string, m ...indexer.Manifest) {
 	s.T.Helper()
 	ctx := s.T.Context()
@@ -50,7 +50,7 @@ func (s Shelf) Find(repository, reference string, m ...indexer.Manifest) {
 	if err != nil {
 		s.T.Fatal(err)
 	}
-	for _, t := range tasks { // what the one asked for left behind is done with
+	for _, t := range tasks { // also end the tasks that earlier calls left
 		f := indexer.Finding{Task: t, Outcome: indexer.Gone}
 		if t.Repository == repository && t.Reference == reference {
 			f.Outcome, f.Manifests = indexer.Found, m
@@ -60,7 +60,7 @@ func (s Shelf) Find(repository, reference string, m ...indexer.Manifest) {
 				f.Outcome = indexer.Gone
 			}
 		} else if t.IsDigest() {
-			f.Outcome = indexer.Found // as it was
+			f.Outcome = indexer.Found // unchanged
 			f.Digest = t.Digest()
 		}
 		if err := s.Apply(ctx, []indexer.Finding{f}); err != nil {
@@ -69,8 +69,8 @@ func (s Shelf) Find(repository, reference string, m ...indexer.Manifest) {
 	}
 }
 
-// Stock fills a shelf so that every field of the query language tells some
-// repositories from others.
+// Stock fills a shelf so that every field of the query language selects some of the
+// repositories and not others. It returns the image library/nginx.
 func (s Shelf) Stock() (nginx indexer.Manifest) {
 	put := func(tag string, m ...indexer.Manifest) { s.Find(m[0].Repository, tag, m...) }
 	nginx = Made("library/nginx", "linux/amd64", 60e6, 6, "2026-11-01", "org.opencontainers.image.description", "A reverse proxy",
@@ -93,7 +93,8 @@ func (s Shelf) Stock() (nginx indexer.Manifest) {
 	return nginx
 }
 
-// Names returns the names of what a search found, and how many there are.
+// Names returns the names in the results of a search, and the total number of
+// results.
 func (s Shelf) Names(run func(*postgres.View) (indexer.Results, error)) (names []string, total int) {
 	s.T.Helper()
 	err := s.View(context.Background(), indexer.Everyone, func(v *postgres.View) error {
@@ -111,7 +112,7 @@ func (s Shelf) Names(run func(*postgres.View) (indexer.Results, error)) (names [
 	return names, total
 }
 
-// Parsed reads a query, and asks for its first 25 results.
+// Parsed parses a query for its first 25 results.
 func Parsed(t *testing.T, text string) query.Query {
 	t.Helper()
 	q, err := query.Parse(text, Now)
@@ -134,7 +135,8 @@ func (s Shelf) Images(q query.Images) (found []indexer.RepositoryImages) {
 	return found
 }
 
-// Finds fails the test unless a query finds these.
+// Finds fails the test unless a query finds exactly these repositories; want must be
+// sorted.
 func (s Shelf) Finds(text string, want ...string) {
 	s.T.Helper()
 	got, _ := s.Names(func(v *postgres.View) (indexer.Results, error) { return v.Search(s.T.Context(), Parsed(s.T, text)) })
@@ -144,7 +146,7 @@ func (s Shelf) Finds(text string, want ...string) {
 	}
 }
 
-// Rows returns the one number that a statement selects.
+// Rows returns the one number that a query selects.
 func (s Shelf) Rows(q string) (n int) {
 	s.T.Helper()
 	if err := s.Pool.QueryRow(s.T.Context(), q).Scan(&n); err != nil {
@@ -153,7 +155,7 @@ func (s Shelf) Rows(q string) (n int) {
 	return n
 }
 
-// Lead does what the leader does beside scanning.
+// Lead does the work of the leader except scanning.
 func (s Shelf) Lead() {
 	s.T.Helper()
 	for n := 1; n > 0; {
@@ -172,8 +174,8 @@ func (s Shelf) Lead() {
 	}
 }
 
-// Made returns an image of a platform ("os/architecture/variant") that was created on
-// a date ("2006-01-02"). Labels are pairs of key and value.
+// Made returns an image for a platform ("os/architecture/variant"), created on a
+// date ("2006-01-02"). Labels are pairs of key and value.
 func Made(repository, platform string, size int64, layers int, created string, labels ...string) indexer.Manifest {
 	m := indexer.Manifest{
 		Repository: repository, MediaType: ocispec.MediaTypeImageManifest, Kind: indexer.KindImage, ContentSize: size, Labels: map[string]string{},
@@ -193,7 +195,7 @@ func Made(repository, platform string, size int64, layers int, created string, l
 	return m
 }
 
-// Listing returns an image index of images.
+// Listing returns an image index that lists images.
 func Listing(repository string, images ...indexer.Manifest) indexer.Manifest {
 	m := indexer.Manifest{Repository: repository, MediaType: ocispec.MediaTypeImageIndex, Kind: indexer.KindIndex}
 	for _, i := range images {
