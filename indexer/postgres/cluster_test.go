@@ -13,8 +13,8 @@ import (
 	"github.com/portbook/portbook/schema/schematest"
 )
 
-// The identity of the server is known to a user without any rights but to the
-// tables; and the first write of all is no failover.
+// A user with no privileges beyond the tables can read the identity of the server;
+// and the first write to a database is not a failover.
 func TestClusterIsLearned(t *testing.T) {
 	t.Parallel()
 	address := schematest.URL(t)
@@ -34,7 +34,7 @@ func TestClusterIsLearned(t *testing.T) {
 	}
 }
 
-// A database that does not say who it is works as before.
+// If the database does not report its identity, everything else works.
 func TestClusterUnknown(t *testing.T) {
 	t.Parallel()
 	address := schematest.URL(t)
@@ -49,9 +49,8 @@ func TestClusterUnknown(t *testing.T) {
 	}
 }
 
-// A restored backup without what can be rebuilt has no catalogue version.
-// Readers wait for one; a writer and a leader make one that was never there
-// before.
+// A backup without the derived tables has no catalogue version. Readers wait for
+// one; a writer and a leader each create one that was never used before.
 func TestVersionIsRestored(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
@@ -90,7 +89,7 @@ func TestVersionIsRestored(t *testing.T) {
 	}
 }
 
-// asWriter gives a pool of a user who may change rows and nothing else.
+// asWriter returns a pool of a user who may only change rows.
 func asWriter(t *testing.T, pool *pgxpool.Pool, address string) *pgxpool.Pool {
 	t.Helper()
 	u, err := url.Parse(address)

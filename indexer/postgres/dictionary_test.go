@@ -17,7 +17,7 @@ import (
 	"github.com/portbook/portbook/schema/schematest"
 )
 
-// trips counts what is sent to the database.
+// trips counts the round trips to the database.
 type trips struct{ n atomic.Int64 }
 
 func (c *trips) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
@@ -32,8 +32,8 @@ func (c *trips) TraceBatchStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceBat
 func (c *trips) TraceBatchQuery(context.Context, *pgx.Conn, pgx.TraceBatchQueryData) {}
 func (c *trips) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData)     {}
 
-// wordy is an image index of n entries, each of a media type and a platform of its
-// own.
+// wordy returns an image index of n entries, each with its own media type and
+// platform.
 func wordy(name string, n int) indexer.Manifest {
 	m := image("demo/"+name, name)
 	m.Kind, m.MediaType, m.Config, m.Layers = indexer.KindIndex, ocispec.MediaTypeImageIndex, nil, nil
@@ -44,8 +44,8 @@ func wordy(name string, n int) indexer.Manifest {
 	return m
 }
 
-// However many new platforms and media types a manifest names, they are asked for
-// at once: one after the other they made an index of 3,000 take 84 s.
+// All new platforms and media types of a manifest are inserted in one round trip.
+// With one round trip for each, an index of 3,000 entries took 84 s.
 func TestNewWordsInOneTrip(t *testing.T) {
 	t.Parallel()
 	config := schematest.New(t).Config().Copy()
@@ -58,7 +58,7 @@ func TestNewWordsInOneTrip(t *testing.T) {
 	}
 	defer pool.Close()
 	s := postgres.New(pool, postgres.Config{})
-	setTag(t, s, "v1", wordy("warm", 1)) // a fresh process asks which database it is
+	setTag(t, s, "v1", wordy("warm", 1)) // so that the cluster is known
 	cost := func(m indexer.Manifest) int64 {
 		before := sent.n.Load()
 		setTag(t, s, "v1", m)
@@ -81,7 +81,7 @@ func TestNewWordsInOneTrip(t *testing.T) {
 	})
 }
 
-// Writers that bring the same new words at the same time all get their numbers.
+// Writers that insert the same new words at the same time all get their ids.
 func TestNewWordsOfManyWriters(t *testing.T) {
 	t.Parallel()
 	pool := schematest.New(t)

@@ -16,16 +16,16 @@ import (
 	"github.com/portbook/portbook/schema/schematest"
 )
 
-// Whoever goes back to an older program, and forth again, finds all that was
-// found before, once the leader has led. A way down takes columns away, and the
-// rows that are left say that they are whole.
+// After a downgrade of the schema and an upgrade, once the leader has run, all
+// derived rows are as before. A down migration drops columns, and the remaining rows
+// are still marked as complete.
 func TestDownAndUp(t *testing.T) {
 	t.Parallel()
 	files, err := fs.Glob(schema.Migrations(), "*.sql")
 	if err != nil || len(files) < 9 {
 		t.Fatal(files, err)
 	}
-	for n := 1; n < len(files); n++ { // to the very beginning the whole book goes, which a scan fills again
+	for n := 1; n < len(files); n++ { // not to version 0, which deletes the whole book
 		t.Run("down "+strconv.Itoa(n), func(t *testing.T) {
 			t.Parallel()
 			address := schematest.URL(t)
@@ -42,7 +42,7 @@ func TestDownAndUp(t *testing.T) {
 			s.Stock()
 			s.Lead()
 			before := s.derived()
-			pool.Reset() // plans of statements go with the columns
+			pool.Reset() // prepared plans use the dropped columns
 			if _, err := schema.Down(t.Context(), schema.Config{Conn: conn}, n); err != nil {
 				t.Fatal(err)
 			}
@@ -62,14 +62,14 @@ func TestDownAndUp(t *testing.T) {
 	}
 }
 
-// derived gives the rows that are derived from manifests and tags, as texts: all
-// rows of every such table that the leader keeps.
+// derived returns all rows, as text, of each table that is derived from manifests
+// and tags and that the leader keeps.
 func (s shelf) derived() map[string][]string {
 	s.T.Helper()
 	rows := map[string][]string{}
 	for _, table := range strings.Fields("image_search repository_search search_lexeme search_word search_misspelling repository_storage namespace_storage storage_total") {
 		q := "SELECT (to_jsonb(x) - 'counted_at')::text FROM " + table + " x ORDER BY 1"
-		if table == "repository_search" { // the order of terms is none
+		if table == "repository_search" { // terms have no order
 			q = "SELECT (to_jsonb(x) - 'terms')::text || ARRAY(SELECT unnest(terms) ORDER BY 1)::text FROM " + table + " x ORDER BY 1"
 		}
 		list, err := pg.Column[string](s.T.Context(), s.Pool, q)

@@ -14,8 +14,8 @@ import (
 	"github.com/portbook/portbook/indexer/query"
 )
 
-// Whatever the size of its pages, a walk over everything must come to each once,
-// in order, and to an end.
+// With pages of any size, a walk over everything returns each item once, in order,
+// and ends.
 func TestAllOfEverything(t *testing.T) {
 	t.Parallel()
 	s, _ := stock(t)
@@ -85,13 +85,13 @@ func TestAllOfEverything(t *testing.T) {
 	}
 }
 
-// Bodies of megabytes must not come by the hundred.
+// A page must not contain hundreds of bodies of several megabytes.
 func TestAllManifestsIsBounded(t *testing.T) {
 	t.Parallel()
 	s := newShelf(t)
 	for i := range 7 {
 		m := made("large", "linux/amd64", int64(i), 1, "2026-01-01")
-		// What does not compress: a body counts as it is stored.
+		// Incompressible, because the stored size of a body counts.
 		random := make([]byte, 2<<20)
 		for j, state := 0, uint64(i+1); j < len(random); j++ {
 			state ^= state << 13
@@ -125,8 +125,7 @@ func TestAllManifestsIsBounded(t *testing.T) {
 	}
 }
 
-// The history at a time must hold all moves that were seen until then, and no
-// other.
+// The history at a time contains exactly the moves that were seen until then.
 func TestHistoryAt(t *testing.T) {
 	t.Parallel()
 	s := newShelf(t)
@@ -166,8 +165,7 @@ func TestHistoryAt(t *testing.T) {
 	}
 }
 
-// Results by name must go on where the page before ended, whichever way they are
-// found.
+// Results by name continue after the last page, with each way of searching.
 func TestSearchAfter(t *testing.T) {
 	t.Parallel()
 	s, _ := stock(t)

@@ -16,7 +16,7 @@ func Sleep(ctx context.Context, v *View, seconds int) error {
 	return pg.Wrap("sleep", err)
 }
 
-// Scan reads the one row of a query of a view's snapshot.
+// Scan reads the only row of a query in a view's snapshot.
 func Scan(ctx context.Context, v *View, q string, into ...any) error {
 	return pg.Wrap(q, v.tx.QueryRow(ctx, q).Scan(into...))
 }
@@ -38,11 +38,11 @@ const (
 	MaxShownPlatforms = maxShownPlatforms
 )
 
-// UsesBothWays returns the first uses of a digest, sorted and walked to, and whether
-// the latter are a whole page.
+// UsesBothWays returns the first uses of a digest, found by sorting and by walking,
+// and whether walking filled a page.
 func UsesBothWays(ctx context.Context, v *View, d digest.Digest, limit int) (sorted, walked []indexer.Use, whole bool, err error) {
 	u := usage{digest: pg.DigestBytes(d), afterDigest: []byte{}, limit: limit}
-	_ = v.tx.QueryRow(ctx, "SELECT id FROM blob WHERE digest = $1", u.digest).Scan(&u.blob) // nil if it is none
+	_ = v.tx.QueryRow(ctx, "SELECT id FROM blob WHERE digest = $1", u.digest).Scan(&u.blob) // nil if it is no blob
 	if sorted, err = v.usesSorted(ctx, u); err != nil {
 		return nil, nil, false, err
 	}

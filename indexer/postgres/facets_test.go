@@ -12,7 +12,7 @@ import (
 	"github.com/portbook/portbook/schema/schematest"
 )
 
-// Facets count what the query selects, and say if that is all.
+// Facets count all matches of the query, and report whether the counts are complete.
 func TestFacets(t *testing.T) {
 	t.Parallel()
 	s := postgres.New(schematest.New(t), postgres.Config{})
@@ -40,7 +40,7 @@ func TestFacets(t *testing.T) {
 	})
 }
 
-// Beyond so many, facets are of the best, and say so.
+// If too many repositories match, facets count the best ones and report that.
 func TestFacetsOfMany(t *testing.T) {
 	t.Parallel()
 	pool := schematest.New(t)
@@ -62,17 +62,17 @@ func TestFacetsOfMany(t *testing.T) {
 	}
 }
 
-// Of more images than are looked at, counts are lower bounds, and say so; what the
-// search rows of repositories know is exact.
+// If there are too many images, their counts are lower bounds and marked so; counts
+// from the search rows of repositories are exact.
 func TestFacetsOfManyImages(t *testing.T) {
 	t.Parallel()
 	pool := schematest.New(t)
 	s := postgres.New(pool, postgres.Config{})
-	names(t, s, "a/few", "a/many") // which changed last, and is looked at first
+	names(t, s, "a/few", "a/many") // the last one changed is read first
 	for _, q := range []string{
 		`INSERT INTO manifest (repository_id, digest, media_type_id, kind, size, content_size)
 			SELECT r.id, sha256(n::text::bytea), 1, 'image', 1, 1 FROM repository r, generate_series(1, 20000) AS n WHERE r.name = 'a/many'`,
-		"ANALYZE manifest", // or each check of a foreign key reads all of them
+		"ANALYZE manifest", // without it, each foreign key check reads the whole table
 		`INSERT INTO image_search (repository_id, manifest_id, latest, tags, facts, size, pushed_at)
 			SELECT repository_id, id, false, '{v}', '{os:linux,arch:amd64}', 1, now() FROM manifest m
 			WHERE NOT EXISTS (SELECT FROM image_search i WHERE i.repository_id = m.repository_id AND i.manifest_id = m.id)`,

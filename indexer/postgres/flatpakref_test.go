@@ -10,8 +10,8 @@ import (
 	"github.com/portbook/portbook/indexer/query"
 )
 
-// The first repository in which a flatpak was seen is known after all that a scan can
-// rebuild was lost, and found again in another order.
+// The first repository in which a flatpak was seen is still known after the derived
+// tables were lost and filled again in another order.
 func TestFlatpakRefFirstSeen(t *testing.T) {
 	t.Parallel()
 	s, _ := stock(t)

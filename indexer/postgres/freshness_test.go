@@ -9,8 +9,8 @@ import (
 	"github.com/portbook/portbook/schema/schematest"
 )
 
-// A primary and a standby may show one of two commits each for a moment, on
-// different shards: the same sum, and not the same state.
+// For a moment a primary and a standby may each show one of two commits on different
+// shards: the sums are equal, the states are not.
 func TestEqualSumsAreNotEqualVersions(t *testing.T) {
 	t.Parallel()
 	versionWith := func(shard int) (version, fresh indexer.Version) {

@@ -13,7 +13,7 @@ import (
 	"github.com/portbook/portbook/schema/schematest"
 )
 
-// The past is as it was seen, whatever came later.
+// The history shows the past as it was seen, regardless of later changes.
 func TestHistory(t *testing.T) {
 	t.Parallel()
 	pool := schematest.New(t)
@@ -88,14 +88,14 @@ func TestHistory(t *testing.T) {
 	})
 }
 
-// A deletion that only the history did not know yet is news to readers too: no
-// cache may keep the history of before.
+// A deletion that changes only the history moves the version too, so that no cache
+// keeps the old history.
 func TestHistoryMovesVersion(t *testing.T) {
 	t.Parallel()
 	pool := schematest.New(t)
 	s := postgres.New(pool, postgres.Config{})
 	setTag(t, s, "v1", image("demo/app", "one"))
-	if _, err := pool.Exec(t.Context(), "DELETE FROM tag"); err != nil { // as in a book that was emptied
+	if _, err := pool.Exec(t.Context(), "DELETE FROM tag"); err != nil { // as if the book was emptied
 		t.Fatal(err)
 	}
 	known := func() (version indexer.Version, moves int) {

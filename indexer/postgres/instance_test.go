@@ -13,7 +13,7 @@ import (
 	"github.com/portbook/portbook/schema/schematest"
 )
 
-// meets takes in an event of an instance.
+// meets receives an event of an instance.
 func meets(t *testing.T, s *postgres.Store, instance string) {
 	t.Helper()
 	events := []indexer.Event{{ID: instance + time.Now().String(), At: time.Now(), Action: "push", Repository: "a", Tag: "t", Instance: instance}}
@@ -22,7 +22,7 @@ func meets(t *testing.T, s *postgres.Store, instance string) {
 	}
 }
 
-// begins does the next scan if there is one, and gives its reason.
+// begins runs the next scan if there is one, and returns its reason.
 func begins(t *testing.T, s *postgres.Store) string {
 	t.Helper()
 	scan, _, err := s.NextScan(t.Context())
@@ -38,7 +38,7 @@ func begins(t *testing.T, s *postgres.Store) string {
 	return scan.Reason
 }
 
-// later makes all scans older than the pause.
+// later makes all scans older than instancePause.
 func later(t *testing.T, pool *pgxpool.Pool) {
 	t.Helper()
 	if _, err := pool.Exec(t.Context(), "UPDATE scan SET started_at = started_at - interval '61 seconds'"); err != nil {
@@ -46,8 +46,8 @@ func later(t *testing.T, pool *pgxpool.Pool) {
 	}
 }
 
-// Where anybody may send events, new instances begin a scan once a minute, none is
-// forgotten, and whoever else asks for a scan does not wait.
+// If anybody may send events, new instances start at most one scan a minute, no
+// request is lost, and requests for other reasons do not wait.
 func TestInstancesOfStrangers(t *testing.T) {
 	t.Parallel()
 	pool := schematest.New(t)
@@ -84,8 +84,7 @@ func TestInstancesOfStrangers(t *testing.T) {
 	}
 }
 
-// Instances that somebody makes up do not fill the table, and keep nobody's from
-// being noticed.
+// Made-up instances do not fill the table, and do not hide a real new instance.
 func TestInstancesAreBounded(t *testing.T) {
 	t.Parallel()
 	pool := schematest.New(t)

@@ -7,8 +7,8 @@ import (
 	"github.com/portbook/portbook/indexer"
 )
 
-// An index with problems, as one that lists too much, must not be read and stored
-// again for each tag that comes to it; a scan reads it again.
+// An index with problems, for example too many entries, is not read and stored again
+// for each tag that moves to it; a scan does read it again.
 func TestIndexWithProblemsIsKnown(t *testing.T) {
 	t.Parallel()
 	s := newShelf(t)
@@ -35,7 +35,7 @@ func TestIndexWithProblemsIsKnown(t *testing.T) {
 			}
 		}
 	}
-	index.Problems = nil // as a newer program reads it
+	index.Problems = nil // as a newer version of the program may read it
 	s.Find("team/app", "v1", index)
 	if s.Rows("SELECT cardinality(problems) FROM manifest") != 0 {
 		t.Error("the index was not stored again")

@@ -10,7 +10,7 @@ import (
 	"github.com/portbook/portbook/indexer/postgres"
 )
 
-// overview reads one at a time that tests compare with.
+// overview returns the overview for tests to compare.
 func overview(t *testing.T, s shelf) (o indexer.Overview) {
 	t.Helper()
 	err := s.View(t.Context(), indexer.Everyone, func(v *postgres.View) (err error) {
@@ -23,7 +23,7 @@ func overview(t *testing.T, s shelf) (o indexer.Overview) {
 	return o
 }
 
-// What is in the book is counted as it is, not as the last scan had it.
+// The overview counts the book as it is now, not as it was at the last scan.
 func TestOverviewCounts(t *testing.T) {
 	t.Parallel()
 	s, _ := stock(t)
@@ -37,7 +37,7 @@ func TestOverviewCounts(t *testing.T) {
 	}
 }
 
-// Many rows are not counted one by one, and the number is said to be an estimate.
+// A large table is not counted, and the number is marked as an estimate.
 func TestOverviewEstimates(t *testing.T) {
 	t.Parallel()
 	s := newShelf(t)
@@ -59,8 +59,8 @@ func TestOverviewEstimates(t *testing.T) {
 	}
 }
 
-// The last event is told however long ago it came; and the time between scans is
-// that of the last scan that began by itself.
+// The last event is reported regardless of its age; the time between scans is that
+// of the last scan that started by interval.
 func TestOverviewTimes(t *testing.T) {
 	t.Parallel()
 	s := newShelf(t)

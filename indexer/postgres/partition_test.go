@@ -42,8 +42,8 @@ const (
 		LOOP EXECUTE 'DROP TABLE ' || c; END LOOP; END $$`
 )
 
-// An event that comes again counts once, whatever time it names: the registry
-// repeats the same one, and a useless one is not what it is known by.
+// An event that is sent again counts once, whatever time it has: the registry sends
+// the same time again, and a time that cannot be stored does not identify the event.
 func TestEventTime(t *testing.T) {
 	t.Parallel()
 	pool := schematest.New(t)
@@ -87,8 +87,8 @@ func TestEventTime(t *testing.T) {
 	}
 }
 
-// If nobody made the partitions, whoever needs one makes them, and nothing is
-// refused or counted twice.
+// If partitions are missing, the first writer that needs one creates them. No write
+// is refused or counted twice.
 func TestMissingPartition(t *testing.T) {
 	t.Parallel()
 	pool := schematest.New(t)
@@ -107,8 +107,8 @@ func TestMissingPartition(t *testing.T) {
 	}
 }
 
-// The upkeep makes the months that are missing, and drops those older than the
-// retention of each table; without one it drops none.
+// Partition creates the missing months, and drops those older than the retention of
+// each table; without a retention it drops none.
 func TestPartition(t *testing.T) {
 	t.Parallel()
 	pool := schematest.New(t)
@@ -128,7 +128,7 @@ func TestPartition(t *testing.T) {
 	if err != nil || len(p.Created)+len(p.Dropped) > 0 {
 		t.Errorf("made %v, dropped %v, %v", p.Created, p.Dropped, err)
 	}
-	// A reader in the way of one table is in that of no other.
+	// A reader that blocks one table does not block the other.
 	execute(t, pool, "SELECT create_partition('event', '2020-01-01 00:00Z')")
 	reader, err := pool.Begin(t.Context())
 	if err != nil {
@@ -151,8 +151,8 @@ func TestPartition(t *testing.T) {
 	}
 }
 
-// The history tells where a tag was when the book, emptied and filled again, does
-// not know it.
+// The history knows what a tag showed before, when the book was emptied and filled
+// again and does not know it.
 func TestHistoryOutlivesBook(t *testing.T) {
 	t.Parallel()
 	pool := schematest.New(t)
@@ -176,7 +176,7 @@ func TestHistoryOutlivesBook(t *testing.T) {
 	short := func(m indexer.Manifest) string { return m.Digest.Encoded()[:6] }
 	want := []string{
 		"deleted before: nothing > " + short(a), "deleted before: " + short(a) + " > nothing", "deleted before: nothing > " + short(b),
-		"forgotten: nothing > " + short(a), // nobody looked for it
+		"forgotten: nothing > " + short(a), // no read by name noticed the deletion
 		"moved: nothing > " + short(a), "moved: " + short(a) + " > " + short(b), "moved: " + short(b) + " > " + short(a),
 		"new: nothing > " + short(b),
 		"same: nothing > " + short(a),
@@ -189,8 +189,8 @@ func TestHistoryOutlivesBook(t *testing.T) {
 	}
 }
 
-// BenchmarkNewTags stores new tags, 100 a transaction, where the history has a
-// million moves in 24 months and none of them.
+// BenchmarkNewTags stores new tags, 100 in a transaction, when the history has a
+// million moves of other tags in 24 months.
 func BenchmarkNewTags(b *testing.B) {
 	pool := schematest.New(b)
 	s := postgres.New(pool, postgres.Config{})

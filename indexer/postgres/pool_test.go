@@ -12,8 +12,7 @@ import (
 	"github.com/portbook/portbook/schema/schematest"
 )
 
-// Connections that nobody needs are closed down to the ceiling, the leader's
-// session included.
+// Unneeded connections above the limit are closed; the leader's session counts.
 func TestKeepIdle(t *testing.T) {
 	t.Parallel()
 	pool := keptIdle(t, 2)
@@ -37,7 +36,7 @@ func TestKeepIdle(t *testing.T) {
 	}
 }
 
-// Work that comes in bursts must not connect anew for each burst.
+// Work in bursts does not open new connections for each burst.
 func TestKeepIdleBursts(t *testing.T) {
 	t.Parallel()
 	pool := keptIdle(t, 1)
@@ -65,7 +64,7 @@ func burst(t *testing.T, pool *pgxpool.Pool, n int) {
 	}
 }
 
-// keptIdle gives a pool that keeps no more than most connections for nothing.
+// keptIdle returns a pool that keeps at most most idle connections for long.
 func keptIdle(t *testing.T, most int) *pgxpool.Pool {
 	config, err := pgxpool.ParseConfig(schematest.URL(t))
 	if err != nil {

@@ -17,9 +17,9 @@ import (
 	"github.com/portbook/portbook/schema/schematest"
 )
 
-// Every method of the book must work for a user who can do nothing but SELECT:
-// readers run on standbys. Each question has an answer, since a statement that
-// finds nothing may leave a table out.
+// Every method of the book works for a user with only the SELECT privilege, because
+// readers run on standbys. Each query must find something, because a statement that
+// finds nothing may not read all its tables.
 func TestReadersNeedOnlySelect(t *testing.T) {
 	t.Parallel()
 	address := schematest.URL(t)
@@ -68,8 +68,8 @@ func fillForReaders(t *testing.T, s *postgres.Store, m indexer.Manifest) {
 	}
 }
 
-// readersQuestions are questions to the book, by the name of the method; each
-// returns how much of its answer there is.
+// readersQuestions returns queries by the name of the method. Each returns the size
+// of its result.
 func readersQuestions(ctx context.Context, m indexer.Manifest) map[string]func(*postgres.View) (int, error) {
 	images := query.Images{
 		{Field: query.FieldRepository, Op: query.OpEquals, Values: []string{"demo/app"}},
@@ -141,7 +141,7 @@ func readersQuestions(ctx context.Context, m indexer.Manifest) map[string]func(*
 	}
 }
 
-// asReader gives a pool of a user who has SELECT and nothing else.
+// asReader returns a pool of a user with only the SELECT privilege.
 func asReader(t *testing.T, pool *pgxpool.Pool, address string) *pgxpool.Pool {
 	t.Helper()
 	u, err := url.Parse(address)
@@ -173,7 +173,7 @@ func asReader(t *testing.T, pool *pgxpool.Pool, address string) *pgxpool.Pool {
 	return reading
 }
 
-// The conditions of an image query hold together, for the image itself.
+// All conditions of an image query must hold for the same image.
 func TestImages(t *testing.T) {
 	t.Parallel()
 	s := postgres.New(schematest.New(t), postgres.Config{})

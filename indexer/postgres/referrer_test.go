@@ -15,7 +15,7 @@ import (
 	"github.com/portbook/portbook/schema/schematest"
 )
 
-// listOf returns an index over digests.
+// listOf returns an index of digests.
 func listOf(repository string, digests ...digest.Digest) indexer.Manifest {
 	body := fmt.Appendf(nil, "%v", digests)
 	m := indexer.Manifest{Repository: repository, Digest: digest.FromBytes(body), MediaType: ocispec.MediaTypeImageIndex, Kind: indexer.KindIndex,
@@ -26,7 +26,7 @@ func listOf(repository string, digests ...digest.Digest) indexer.Manifest {
 	return m
 }
 
-// referrersOf reads all pages.
+// referrersOf returns the referrers of all pages, and the number of pages.
 func referrersOf(t *testing.T, s *postgres.Store, q indexer.ReferrerQuery) (all []indexer.Referrer, pages int) {
 	t.Helper()
 	view(t, s, func(v *postgres.View) error {
@@ -49,8 +49,8 @@ func referrersOf(t *testing.T, s *postgres.Store, q indexer.ReferrerQuery) (all 
 	return all, pages
 }
 
-// What names the subject, what the index on its referrers tag lists, and what
-// stands on cosign's tags are each there once, whoever asks, and on pages of any
+// Manifests that name the subject, that the index on its referrers tag lists, and
+// that cosign's tags show are each returned once, for every kind of query and page
 // size.
 func TestReferrers(t *testing.T) {
 	t.Parallel()
@@ -105,8 +105,7 @@ func TestReferrers(t *testing.T) {
 	}
 }
 
-// Annotations of any size and number must not make an answer of any size: a page
-// ends where they are large.
+// Large or many annotations do not make a large answer: a page ends early.
 func TestReferrersAreBounded(t *testing.T) {
 	t.Parallel()
 	s := postgres.New(schematest.New(t), postgres.Config{})
@@ -121,15 +120,14 @@ func TestReferrersAreBounded(t *testing.T) {
 	}
 	setTag(t, s, "sha256-"+subject.Digest.Encoded(), listOf("demo/app", listed...))
 	all, pages := referrersOf(t, s, indexer.ReferrerQuery{Repository: "demo/app", Subject: subject.Digest, OCI: true, Limit: 1000})
-	if len(all) != 30 || pages != 15 { // of 2, which are 512 KiB with their types
+	if len(all) != 30 || pages != 15 { // 2 on each: 512 KiB plus their types
 		t.Errorf("%d referrers of 256 KiB on %d pages, want 30 on 15", len(all), pages)
 	}
 }
 
-// A page of referrers must read each manifest it lists a few times, and not each
-// for each: in a database that has no statistics yet, as a new one has none, a
-// planner may take an index that begins with the repository for one that finds
-// the manifest.
+// A page of referrers reads each listed manifest a few times, not once for each of
+// the others: in a new database without statistics, the planner may choose an index
+// that begins with the repository instead of the one that finds the manifest.
 func TestReferrersReadFewRows(t *testing.T) {
 	t.Parallel()
 	const many = 1000
@@ -159,8 +157,8 @@ func TestReferrersReadFewRows(t *testing.T) {
 			if len(page.Items) != many {
 				t.Errorf("%d referrers, want %d", len(page.Items), many)
 			}
-			// Each has an entry, a row by which it names the subject, a manifest that
-			// is looked up three times at most, and a media type.
+			// For each: an entry, a row that names the subject, a manifest that is
+			// looked up at most three times, and a media type.
 			if read, most := rowsRead(t, v)-before, 8*many; read < many || read > most {
 				t.Errorf("oci %t: %d rows read for a page of %d, want at most %d", oci, read, many, most)
 			}
@@ -169,8 +167,8 @@ func TestReferrersReadFewRows(t *testing.T) {
 	}
 }
 
-// rowsRead returns how many rows this connection has read so far, as far as it has
-// not told the server yet.
+// rowsRead returns how many rows this connection has read and not yet reported to
+// the server's statistics.
 func rowsRead(t *testing.T, v *postgres.View) (n int) {
 	t.Helper()
 	const q = "SELECT sum(seq_tup_read + COALESCE(idx_tup_fetch, 0))::int FROM pg_stat_xact_user_tables"

@@ -7,8 +7,8 @@ import (
 	"github.com/portbook/portbook/schema/schematest"
 )
 
-// Whoever makes search rows anew batch after batch comes to every repository
-// that has a tag, and to an end, though some never get a row.
+// Rewriting search rows batch by batch reaches every repository that has a tag, and
+// ends, though some repositories never get a row.
 func TestReformAfter(t *testing.T) {
 	t.Parallel()
 	pool := schematest.New(t)

@@ -22,11 +22,10 @@ import (
 	"github.com/portbook/portbook/schema/localpg"
 )
 
-// A scheme says which version of the catalogue a view shows.
+// A scheme returns the version of the catalogue that a view shows.
 type scheme func(context.Context, *postgres.View) (indexer.Version, error)
 
-// numbered is a scheme by one number, which a query of the view's own snapshot
-// gives.
+// numbered is a scheme that uses one number, from a query in the view's snapshot.
 func numbered(q string) scheme {
 	return func(ctx context.Context, v *postgres.View) (version indexer.Version, err error) {
 		version.Epoch = "e"
@@ -34,14 +33,14 @@ func numbered(q string) scheme {
 	}
 }
 
-// named is a scheme by a text without numbers in order.
+// named is a scheme that uses a text without an ordered number.
 func named(q string) scheme {
 	return func(ctx context.Context, v *postgres.View) (version indexer.Version, err error) {
 		return version, postgres.Scan(ctx, v, "SELECT md5("+q+"::text)", &version.Epoch)
 	}
 }
 
-// A dated book is the real one with the version of a scheme.
+// A dated book is the real book with the version of a scheme.
 type dated struct {
 	*postgres.View
 	scheme scheme
@@ -54,14 +53,14 @@ func (b dated) Freshness(ctx context.Context) (f indexer.Freshness, err error) {
 	return f, err
 }
 
-// shownField is the field by which a watched server says the digest of what the
-// snapshot that it answered from shows at the address, whatever it answered.
+// shownField is the header in which a watched server sends the digest of the page in
+// the snapshot that it answered from, even if it answered 304.
 const shownField = "Shown"
 
 type contextKey string
 
-// watched serves the book of one server by HTTP, as an indexer does, and tells
-// of each answer what the same snapshot shows.
+// watched serves the book of one server over HTTP, as an indexer does, and sends
+// shownField with each answer.
 func watched(t *testing.T, server *localpg.Server, by scheme) *httptest.Server {
 	t.Helper()
 	const viewKey, headerKey, addressKey = contextKey("view"), contextKey("header"), contextKey("address")
@@ -93,25 +92,26 @@ func watched(t *testing.T, server *localpg.Server, by scheme) *httptest.Server {
 
 func digestOf(b []byte) string { return fmt.Sprintf("%x", sha256.Sum256(b)) }
 
-// changingPaths show something else after every change.
+// changingPaths are paths whose answer differs after every change.
 var changingPaths = []string{"/api/v1/history?limit=10", "/api/v1/search?q=app&sort=updated", "/index/static?label:content:exists=1"}
 
-// recentETags is how many ETags a cache asks with: it knows what the others know,
-// as one that many clients share, and hears 304 if it is any of these states.
+// recentETags is the number of ETags that a cache sends. It knows the ETags of the
+// other caches too, like a cache that many clients share, and gets 304 if one of
+// them matches.
 const recentETags = 24
 
 // A ledger is what all caches know together.
 type ledger struct {
 	mu     sync.Mutex
-	stood  map[string]string   // what an ETag of a path stood for, and with what coding
-	recent map[string][]string // the last ETags of a path
+	stood  map[string]string   // digest of the page, by path, ETag and encoding
+	recent map[string][]string // last ETags, by path
 	begun  time.Time
 	reads  int
-	kept   int    // answers of 304
-	lie    string // the first that was found
+	kept   int    // 304 answers
+	lie    string // the first wrong answer
 }
 
-// note takes an answer, and whether it was 304.
+// note records an answer, and whether it was 304.
 func (l *ledger) note(path, etag, shown string, unchanged bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -137,7 +137,7 @@ func (l *ledger) asks(path string) string {
 	return strings.Join(l.recent[path], ", ")
 }
 
-// read asks a server once, as a cache does.
+// read sends one request to a server, as a cache does.
 func (l *ledger) read(ctx context.Context, url string) error {
 	path := changingPaths[rand.IntN(len(changingPaths))]
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url+path, nil)
@@ -157,7 +157,7 @@ func (l *ledger) read(ctx context.Context, url string) error {
 	}
 	etag, shown := resp.Header.Get("ETag"), resp.Header.Get(shownField)
 	switch resp.StatusCode {
-	case http.StatusServiceUnavailable: // the machine is busy, and nothing was said of a state
+	case http.StatusServiceUnavailable: // the machine is busy; this is no answer about a state
 		return nil
 	case http.StatusNotModified:
 	case http.StatusOK:
@@ -184,11 +184,11 @@ func unzipped(b []byte) ([]byte, error) {
 	return io.ReadAll(z)
 }
 
-// patience is how long a test reads at most. On an idle machine a wrong version is
-// found within a few seconds; a busy one may read only 20 times a second.
+// patience limits how long a test reads. On an idle machine a wrong version is found
+// within a few seconds; a busy one may read only 20 times a second.
 const patience = 90 * time.Second
 
-// ends reports whether one of the caches was lied to, or all have read enough, or
+// ends reports whether a cache got a wrong answer, all caches have read enough, or
 // the patience is over.
 func (l *ledger) ends(enough func(*ledger) bool) bool {
 	l.mu.Lock()
@@ -196,13 +196,14 @@ func (l *ledger) ends(enough func(*ledger) bool) bool {
 	return l.lie != "" || enough(l) || time.Since(l.begun) > patience
 }
 
-// watched reports whether what was right so far has been read for as long as it
-// takes most of the wrong ones to lie some ten times.
+// watched reports whether reading took long enough without a wrong answer: in that
+// time most wrong versions cause about ten.
 func (l *ledger) watched() bool {
 	return time.Since(l.begun) > 3*time.Second && l.kept >= 50 && len(l.stood) >= 100
 }
 
-// caches read from servers, three of them from each, until a lie or enough.
+// caches reads from servers, with three readers each, until a wrong answer or
+// enough.
 func caches(t *testing.T, enough func(*ledger) bool, servers ...*httptest.Server) *ledger {
 	t.Helper()
 	l := &ledger{stood: map[string]string{}, recent: map[string][]string{}, begun: time.Now()}
@@ -222,11 +223,11 @@ func caches(t *testing.T, enough func(*ledger) bool, servers ...*httptest.Server
 	return l
 }
 
-// write keeps 16 writers changing the book until the test ends: all at once, and
-// then none for 50 ms, so that readers see one state more than once. Each writer
-// waits before its commit, so that the order of the commits differs from that of
-// the writes: up to 3 ms in one second, 20 ms in the next and 150 ms in the third.
-// Fast readers see most states in the first, slow ones in the last.
+// write runs 16 writers until the test ends: all at once, then none for 50 ms, so
+// that readers see some states more than once. Each writer sleeps before its commit,
+// so that commits and writes have different orders: up to 3 ms in one second, 20 ms
+// in the next and 150 ms in the third. Fast readers see most states in the first,
+// slow readers in the last.
 func (p *pair) write() {
 	t := p.t
 	t.Helper()
@@ -257,12 +258,12 @@ func (p *pair) write() {
 	t.Cleanup(func() { stop(); <-ended })
 }
 
-// While 16 writers change the book, no cache may be told 304, or keep a body, of
-// what has changed: whether it asks the primary, a standby that follows it, or
-// now the one and now the other.
+// While 16 writers change the book, no cache gets 304, or keeps a body, for
+// something that has changed, whether it reads from the primary, from a standby, or
+// from both in turn.
 //
-// That this would be seen is tested with versions of which each looks right, and
-// lies (where it does: some do on a standby only).
+// To show that the test would find such an error, it also runs with versions that
+// look right and are wrong (where they are wrong: some are so only on a standby).
 func TestCachesAreNotLiedTo(t *testing.T) {
 	t.Parallel()
 	p := newPair(t, nil)

@@ -19,13 +19,13 @@ import (
 	"github.com/portbook/portbook/schema/localpg"
 )
 
-// A pair is a primary with the schema in it, and its streaming hot standby.
+// A pair is a primary with the schema, and its streaming hot standby.
 type pair struct {
 	t                *testing.T
 	primary, standby *localpg.Server
 }
 
-// newPair starts both, the standby with settings.
+// newPair starts both; settings are for the standby.
 func newPair(t *testing.T, settings map[string]string) *pair {
 	t.Helper()
 	p := &pair{t: t}
@@ -52,7 +52,7 @@ func newPair(t *testing.T, settings map[string]string) *pair {
 	return p
 }
 
-// serverDir is a directory that the server's account can reach.
+// serverDir returns a directory that the server's account can access.
 func serverDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "postgres-test-")
@@ -75,7 +75,7 @@ func (p *pair) must(err error) {
 	}
 }
 
-// writer gives a store on whichever of the two takes writes.
+// writer returns a store on the server that accepts writes.
 func (p *pair) writer() *postgres.Store {
 	p.t.Helper()
 	one, err := url.Parse(p.primary.URL("postgres"))
@@ -114,10 +114,10 @@ func one[T any](t *testing.T, pool *pgxpool.Pool, q string, args ...any) (value 
 	return value
 }
 
-// A standby is promoted that has not everything. The numbers of the lost commits
-// are given again, to other content: the catalogue version must differ, or
-// caches keep what is gone. The numbers of media types are given again too: what
-// a process remembers of the lost ones must not be written.
+// A standby is promoted before it has received everything. The numbers of the lost
+// commits are then used again for other content: the catalogue version must differ,
+// or caches would keep lost content. The ids of media types are used again too: a
+// process must not write ids that it cached from the lost commits.
 func TestFailoverLosesCommits(t *testing.T) {
 	t.Parallel()
 	p := newPair(t, nil)
@@ -169,8 +169,8 @@ func TestFailoverLosesCommits(t *testing.T) {
 	}
 }
 
-// A leader that leads on another server than the last changes the epoch even if
-// nothing is written, and asks for the scan that finds what was lost.
+// A leader on another server than the last changes the epoch even if nothing is
+// written, and requests the scan that finds what was lost.
 func TestFailoverLeader(t *testing.T) {
 	t.Parallel()
 	p := newPair(t, nil)
@@ -199,7 +199,7 @@ func TestFailoverLeader(t *testing.T) {
 	}
 }
 
-// within waits for a condition, for a minute at most: busy machines are slow.
+// within waits at most a minute for a condition, because busy machines are slow.
 func within(t *testing.T, what string, condition func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
@@ -210,8 +210,8 @@ func within(t *testing.T, what string, condition func() bool) {
 	t.Fatal("not within a minute: " + what)
 }
 
-// A standby that has to replay ends a reader's snapshot. The reader must not
-// hear of it, whether it was asking just then or between two questions.
+// A standby cancels a reader's snapshot that blocks its replay. The caller must not
+// notice, whether a query was running or not.
 func TestViewConflict(t *testing.T) {
 	t.Parallel()
 	p := newPair(t, map[string]string{"max_standby_streaming_delay": "0"})
@@ -221,8 +221,8 @@ func TestViewConflict(t *testing.T) {
 	reader := postgres.New(connect(t, p.standby.URL("postgres")+"&application_name=view"), postgres.Config{})
 	setTag(t, s, "v1", image("demo/app", "first"))
 	p.caughtUp()
-	// disturb makes changes until the standby has ended the view. One may do
-	// nothing: a vacuum leaves what any session of the primary may still see.
+	// disturb makes changes until the standby has cancelled the view. One change may
+	// do nothing: a vacuum keeps rows that a session of the primary may still see.
 	disturb := func(q []string) {
 		for range 100 {
 			for _, q := range q {
@@ -274,14 +274,14 @@ func TestViewConflict(t *testing.T) {
 			}
 		}
 	}
-	// Sessions report what they counted up to ten seconds later.
+	// Sessions report their statistics up to ten seconds later.
 	within(t, "the standby has counted the four conflicts", func() bool { return one[int](t, standby, conflicts) >= 4 })
 }
 
 const conflicts = `SELECT confl_snapshot + confl_lock + confl_tablespace + confl_bufferpin + confl_deadlock FROM pg_stat_database_conflicts WHERE datname = current_database()`
 
-// A reader whose snapshot is lost again and again gives up, with an error that
-// says that it may pass.
+// A reader whose snapshot is lost each time gives up, with an error that says that a
+// retry may succeed.
 func TestViewGivesUp(t *testing.T) {
 	t.Parallel()
 	pool := connect(t, newPair(t, nil).primary.URL("postgres"))
@@ -300,8 +300,7 @@ func TestViewGivesUp(t *testing.T) {
 	}
 }
 
-// Idle connections break when the server is restarted. Nobody may hear of that
-// who asks afterwards.
+// Idle connections break when the server restarts. Later reads must not fail.
 func TestViewAfterRestart(t *testing.T) {
 	t.Parallel()
 	p := newPair(t, nil)
@@ -311,8 +310,7 @@ func TestViewAfterRestart(t *testing.T) {
 	version(t, s)
 }
 
-// Lag is zero as long as the standby has what there is, and grows when it does
-// not show it.
+// Lag is zero while the standby is up to date, and grows when it is not.
 func TestLag(t *testing.T) {
 	t.Parallel()
 	p := newPair(t, nil)
@@ -322,7 +320,7 @@ func TestLag(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.caughtUp()
-	// Readers have no right to see more of others' sessions than their pid.
+	// Readers may see only the pid of other users' sessions.
 	meter := &postgres.LagMeter{Store: postgres.New(connect(t, strings.Replace(p.standby.URL("postgres"), "portbook@", "looker@", 1)), postgres.Config{})}
 	measure := func() postgres.Lag {
 		t.Helper()
@@ -334,7 +332,7 @@ func TestLag(t *testing.T) {
 		t.Errorf("the primary: %v, %v; want no standby", lag, err)
 	}
 	within(t, "a standby that has everything is not behind", func() bool { return measure() == postgres.Lag{Standby: true} })
-	// The last commit is old, and that is no lag.
+	// The last commit is old, but the standby is not behind.
 	if _, err := primary.Exec(ctx, "CREATE TABLE old ()"); err != nil {
 		t.Fatal(err)
 	}
@@ -353,7 +351,8 @@ func TestLag(t *testing.T) {
 	within(t, "the lag grows", func() bool { return measure().Behind > 1200*time.Millisecond })
 	p.must(p.standby.ResumeReplay(ctx))
 	within(t, "the standby has caught up", func() bool { return measure().Behind == 0 })
-	// From here on nothing is committed: a standby that starts has no time to tell.
+	// From here on nothing is committed, so a standby that starts has no commit time
+	// to report.
 	for _, server := range []*pgxpool.Pool{primary, connect(t, p.standby.URL("postgres"))} {
 		if _, err := server.Exec(ctx, "CHECKPOINT"); err != nil {
 			t.Fatal(err)
@@ -365,7 +364,7 @@ func TestLag(t *testing.T) {
 		b := measure().Behind
 		return b > 200*time.Millisecond && b < 10*time.Second
 	})
-	p.must(p.standby.Restart(ctx)) // without a primary it cannot know how old its data are
+	p.must(p.standby.Restart(ctx)) // without a primary it does not know the age of its data
 	within(t, "the reader connects again", func() bool { return meter.Store.Ping(ctx) == nil })
 	fresh := &postgres.LagMeter{Store: meter.Store}
 	if lag, err := fresh.Measure(ctx); err != nil || lag.Behind != postgres.UnknownLag {

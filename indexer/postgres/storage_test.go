@@ -16,7 +16,7 @@ import (
 	"github.com/portbook/portbook/schema/schematest"
 )
 
-// heavy gives an image whose layers have the sizes by name: "base" of two
+// heavy returns an image with layers of these sizes, by name: "base" in two
 // repositories is one blob.
 func heavy(repository string, layers map[string]int64) indexer.Manifest {
 	m := image(repository, fmt.Sprint(repository, layers))
@@ -36,7 +36,7 @@ func indexOf(repository string, images ...indexer.Manifest) indexer.Manifest {
 	return m
 }
 
-// A storage is all that a view tells of it, times apart.
+// A storage is everything that a view reports about storage, except times.
 type storage struct {
 	Total        indexer.Storage
 	Namespaces   []indexer.NamespaceStorage
@@ -67,8 +67,8 @@ func countStorage(t *testing.T, s *postgres.Store) int {
 	return n
 }
 
-// What is shared is nobody's own, a blob counts once however often it is used,
-// and what goes away is counted no more.
+// A shared blob is not part of anyone's own storage, a blob counts once however
+// often it is used, and deleted content is no longer counted.
 func TestStorage(t *testing.T) {
 	t.Parallel()
 	s := postgres.New(schematest.New(t), postgres.Config{})
@@ -127,8 +127,8 @@ func TestStorage(t *testing.T) {
 	}
 }
 
-// A count that comes to the same writes nothing, and the catalogue stays as it
-// is; one that does not moves the version.
+// A count with the same result writes nothing and keeps the catalogue version; any
+// other moves it.
 func TestStorageVersion(t *testing.T) {
 	t.Parallel()
 	s := postgres.New(schematest.New(t), postgres.Config{})
@@ -147,15 +147,15 @@ func TestStorageVersion(t *testing.T) {
 	if n := countStorage(t, s); n != 0 || version(t, s) != was || !storageOf(t, s).Total.CountedAt.Equal(counted) {
 		t.Errorf("a count that came to the same wrote %d rows, version %v after %v", n, version(t, s), was)
 	}
-	// The sums stay, the tag's move does not.
+	// The sums stay the same; the time of the tag's move does not.
 	setTag(t, s, "v2", heavy("app", map[string]int64{"a": 1}))
 	if n := countStorage(t, s); n != 2 {
 		t.Errorf("a push without new bytes: %d rows, want 2", n)
 	}
 }
 
-// What somebody may still pull is not called untagged: an index keeps what it
-// lists, and an image what is attached to it.
+// Manifests that clients may still pull are not untagged: an index keeps what it
+// lists, and an image keeps what is attached to it.
 func TestUntagged(t *testing.T) {
 	t.Parallel()
 	pool := schematest.New(t)
@@ -169,7 +169,7 @@ func TestUntagged(t *testing.T) {
 		store(t, s, m.Digest.String(), indexer.Finding{Task: indexer.Task{Repository: "app"}, Outcome: indexer.Found, Digest: m.Digest, Manifests: []indexer.Manifest{m}})
 	}
 	setTag(t, s, "v1", indexOf("app", a, inner))
-	// As after a migration, before the program has made them anew.
+	// As after a migration, before the program has rewritten the search rows.
 	if _, err := pool.Exec(t.Context(), "DELETE FROM image_search"); err != nil {
 		t.Fatal(err)
 	}
@@ -180,14 +180,14 @@ func TestUntagged(t *testing.T) {
 	setTag(t, s, "v1", heavy("app", map[string]int64{"a": 100, "c": 1000}))
 	countStorage(t, s)
 	got := storageOf(t, s)
-	// The old index and what it listed; not what is attached, as its subject is still
-	// there, and not the bytes that another repository uses.
+	// The old index and what it listed; not what is attached, because its subject
+	// still exists, and not the bytes that another repository uses.
 	if r := got.Repositories[0]; r.Untagged != 4 || r.UntaggedSize != 10 || r.Own != 1111 || got.Total.UntaggedSize != 10 || got.Total.Untagged != 4 {
 		t.Errorf("after the tag moved on: %+v", got)
 	}
 }
 
-// The lists of the page are in the order that they say.
+// The lists have the requested order.
 func TestStorageOrders(t *testing.T) {
 	t.Parallel()
 	pool := schematest.New(t)
@@ -225,7 +225,7 @@ func TestStorageOrders(t *testing.T) {
 	}
 }
 
-// A count of hours must not wait for whoever pushes, nor keep him waiting.
+// A count that takes hours neither waits for pushes nor makes them wait.
 func TestStorageWaitsForNobody(t *testing.T) {
 	t.Parallel()
 	pool := schematest.New(t)

@@ -29,7 +29,7 @@ func image(repository, content string) indexer.Manifest {
 	}
 }
 
-// store stores what was found for one reference, by way of a task.
+// store stores the result of reading one reference, by way of a task.
 func store(t *testing.T, s *postgres.Store, reference string, f indexer.Finding) {
 	t.Helper()
 	ctx := context.Background()
@@ -60,7 +60,7 @@ func view(t *testing.T, s *postgres.Store, f func(*postgres.View) error) {
 	}
 }
 
-// What is stored comes back as it was, as far as a manifest's parts have columns.
+// A stored manifest is read back unchanged, as far as it has columns.
 func TestManifestComesBack(t *testing.T) {
 	t.Parallel()
 	s := postgres.New(schematest.New(t), postgres.Config{})
@@ -83,7 +83,7 @@ func TestManifestComesBack(t *testing.T) {
 		}
 		want := m
 		want.Annotations = map[string]string{"a": "b\uFFFDc"}
-		// These are read from the body, which here says nothing of them.
+		// These are read from the body, which does not contain them here.
 		want.Config, want.Layers = nil, nil
 		got.CreatedAt, got.SeenAt, got.ConfigBody = want.CreatedAt, want.SeenAt, want.ConfigBody
 		if diff := cmp.Diff(want, got); diff != "" {
@@ -93,7 +93,7 @@ func TestManifestComesBack(t *testing.T) {
 	})
 }
 
-// A push that arrives while the same tag is being read must not be lost.
+// A push that arrives while the same tag is being read is not lost.
 func TestAskedForWhileRead(t *testing.T) {
 	t.Parallel()
 	s := postgres.New(schematest.New(t), postgres.Config{})
@@ -134,8 +134,8 @@ func TestAskedForWhileRead(t *testing.T) {
 	}
 }
 
-// A reader whose lease ended, and whose task another has taken, must not store
-// what it read: it may be older.
+// A worker whose lease ended, and whose task another worker has claimed, cannot
+// store its result: it may be older.
 func TestStaleReader(t *testing.T) {
 	t.Parallel()
 	s := postgres.New(schematest.New(t), postgres.Config{})
@@ -143,7 +143,7 @@ func TestStaleReader(t *testing.T) {
 	if err := s.Ask(ctx, []indexer.Ask{{Repository: "app", Reference: "latest"}}); err != nil {
 		t.Fatal(err)
 	}
-	slow, err := s.Claim(ctx, indexer.PriorityConfirm, 1, 0) // a lease that ends at once
+	slow, err := s.Claim(ctx, indexer.PriorityConfirm, 1, 0) // the lease ends at once
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,8 +163,8 @@ func TestStaleReader(t *testing.T) {
 	})
 }
 
-// Two states of the book that tell the same version must be the same: a client
-// that is answered 304 would otherwise keep what has changed.
+// Two states of the book with the same version are the same. Otherwise a client that
+// gets 304 would keep old content.
 func TestVersionNeverLies(t *testing.T) {
 	t.Parallel()
 	pool := schematest.New(t)
@@ -203,7 +203,7 @@ func TestVersionNeverLies(t *testing.T) {
 	}
 }
 
-// apply moves a tag to a new image, whatever else is due.
+// apply enqueues a tag, then moves the tags of at most two due tasks to new images.
 func apply(t *testing.T, s *postgres.Store, repository, tag, content string) {
 	ctx := context.Background()
 	if err := s.Ask(ctx, []indexer.Ask{{Repository: repository, Reference: tag}}); err != nil {
@@ -220,7 +220,7 @@ func apply(t *testing.T, s *postgres.Store, repository, tag, content string) {
 		m := image(task.Repository, content+task.Reference)
 		findings = append(findings, indexer.Finding{Task: task, Outcome: indexer.Found, Digest: m.Digest, Manifests: []indexer.Manifest{m}})
 	}
-	time.Sleep(time.Duration(rand.IntN(2000)) * time.Microsecond) // so that the order of commits differs from that of claims
+	time.Sleep(time.Duration(rand.IntN(2000)) * time.Microsecond) // so that commits and claims have different orders
 	if err := s.Apply(ctx, findings); err != nil {
 		t.Error(err)
 	}
@@ -253,7 +253,7 @@ func state(t *testing.T, s *postgres.Store) (version indexer.Version, content st
 	return version, content
 }
 
-// Tidying takes what nothing refers to, and leaves the rest.
+// Tidy deletes what nothing refers to, and keeps everything else.
 func TestTidy(t *testing.T) {
 	t.Parallel()
 	pool := schematest.New(t)
@@ -269,7 +269,7 @@ func TestTidy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := (postgres.Tidied{Blobs: 2}); n != want { // its config and its own layer; the base is shared
+	if want := (postgres.Tidied{Blobs: 2}); n != want { // its config and its own layer; the base layer is shared
 		t.Errorf("tidied %+v, want %+v", n, want)
 	}
 	var left int
@@ -278,7 +278,7 @@ func TestTidy(t *testing.T) {
 	}
 }
 
-// Words in names come before words elsewhere, and the name itself before all.
+// Matches in names come before matches elsewhere, and an exact name comes first.
 func TestSearchOrder(t *testing.T) {
 	t.Parallel()
 	s := postgres.New(schematest.New(t), postgres.Config{})

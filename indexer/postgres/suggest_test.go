@@ -17,7 +17,7 @@ func names(t *testing.T, s *postgres.Store, all ...string) {
 	}
 }
 
-// What is being typed is completed, and whatever is typed is no error.
+// Suggest completes what is being typed, and no input is an error.
 func TestSuggest(t *testing.T) {
 	t.Parallel()
 	pool := schematest.New(t)
@@ -44,7 +44,7 @@ func TestSuggest(t *testing.T) {
 	}{
 		{"n", 10, []string{"library/nginx", "team/nginx-proxy", "nginx", "nets/router"}},
 		{"NG", 10, []string{"library/nginx", "team/nginx-proxy", "nginx"}},
-		{"nginx", 2, []string{"nginx", "library/nginx"}}, // the very name first
+		{"nginx", 2, []string{"nginx", "library/nginx"}}, // the exact name first
 		{"fast -ngin", 1, []string{"fast -library/nginx"}},
 		{"library/", 10, []string{"library/nginx"}},
 		{"la", 10, []string{"team/tools/lab", "label:", "layers:"}},
@@ -53,11 +53,11 @@ func TestSuggest(t *testing.T) {
 		{"namespace:team", 10, []string{"namespace:team", "namespace:teams"}},
 		{"ns:team/t", 10, []string{"ns:team/tools"}},
 		{"namespace:", 2, []string{"namespace:library", "namespace:nets"}},
-		{"os:", 10, []string{"os:linux", "os:windows"}}, // none that nothing is for any more
+		{"os:", 10, []string{"os:linux", "os:windows"}}, // no value that is no longer used
 		{"os:", 1, []string{"os:linux"}},
 		{"os:pl", 10, nil},
 		{"platform:win", 10, []string{"platform:windows/amd64"}},
-		{"type:application/", 10, []string{"type:application/x-chart"}}, // no media types of manifests, configs and layers
+		{"type:application/", 10, []string{"type:application/x-chart"}}, // no media types of manifests, configs or layers
 		{"arch:am", 10, []string{"arch:amd64"}},
 		{"platform:linux/", 10, []string{"platform:linux/amd64"}},
 		{"type:i", 10, []string{"type:image", "type:index"}},

@@ -9,8 +9,8 @@ import (
 	"github.com/portbook/portbook/indexer/postgres"
 )
 
-// A repository of 1,000 tags on one index of 3,000 entries must show its tags, those
-// of the past too: what its entries take is added up once, not for each tag.
+// A repository of 1,000 tags on one index of 3,000 entries can show its tags, also
+// those of the past: the sizes of the entries are added up once, not for each tag.
 func TestTagsOnOneLargeIndex(t *testing.T) {
 	t.Parallel()
 	s, _ := stock(t)
@@ -54,7 +54,7 @@ func TestTagsOnOneLargeIndex(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	// An index that no tag shows any more has no search row.
+	// An index without a tag has no search row.
 	if err := s.exec("DELETE FROM image_search WHERE size = 21000"); err != nil {
 		t.Fatal(err)
 	}
@@ -70,5 +70,4 @@ func TestTagsOnOneLargeIndex(t *testing.T) {
 	}
 }
 
-// exec runs a statement.
 func (s shelf) exec(sql string) error { _, err := s.Pool.Exec(s.T.Context(), sql); return err }

@@ -8,8 +8,8 @@ import (
 	"github.com/portbook/portbook/schema/schematest"
 )
 
-// The most pulled and then the latest come first, and a row that a push holds is
-// left alone.
+// The most pulled repositories and then the latest are searched first, and a row
+// that a push has locked is skipped.
 func TestRetier(t *testing.T) {
 	t.Parallel()
 	pool := schematest.New(t)

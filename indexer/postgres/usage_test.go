@@ -10,7 +10,7 @@ import (
 	"github.com/portbook/portbook/indexer/postgres"
 )
 
-// A digest is used in the same places whichever way they are looked for.
+// Sorting and walking find the same uses of a digest.
 func TestUsesBothWays(t *testing.T) {
 	t.Parallel()
 	s, nginx := stock(t)

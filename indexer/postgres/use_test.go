@@ -12,7 +12,7 @@ import (
 	"github.com/portbook/portbook/schema/schematest"
 )
 
-// A digest is found wherever it stands, page by page.
+// All uses of a digest are found, page by page.
 func TestUses(t *testing.T) {
 	t.Parallel()
 	s := postgres.New(schematest.New(t), postgres.Config{})

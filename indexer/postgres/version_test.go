@@ -11,8 +11,8 @@ import (
 	"github.com/portbook/portbook/indexer/query"
 )
 
-// A package has a version if any of its tags looks like one, and is found by what
-// stands in the middle of its name.
+// A package has a version if any of its tags looks like one, and is found by text
+// from the middle of its name.
 func TestVersions(t *testing.T) {
 	t.Parallel()
 	s, nginx := stock(t)

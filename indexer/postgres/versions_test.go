@@ -16,9 +16,9 @@ import (
 	"github.com/portbook/portbook/schema"
 )
 
-// newSQL is what PostgreSQL understands since a version after 14, the oldest
-// that we support, from the release notes of 15 to 18 as far as a service like
-// ours might use it. The example must be found.
+// newSQL lists SQL that PostgreSQL understands only since a version after 14, the
+// oldest that we support. It is taken from the release notes of 15 to 18, as far as
+// a service like ours might use it. Each pattern must match its example.
 var newSQL = []struct {
 	since         int
 	name, example string
@@ -76,7 +76,7 @@ func p(pattern string) *regexp.Regexp { return regexp.MustCompile(`(?is)` + patt
 
 var comment = regexp.MustCompile(`--[^\n]*`)
 
-// notIn14 names what of a text PostgreSQL 14 does not understand.
+// notIn14 returns the parts of a text that PostgreSQL 14 does not understand.
 func notIn14(sql string) (found []string) {
 	sql = comment.ReplaceAllString(sql, "")
 	for _, f := range newSQL {
@@ -87,8 +87,8 @@ func notIn14(sql string) (found []string) {
 	return found
 }
 
-// PostgreSQL 14 must understand all SQL of ours, also that of statements that no
-// test runs there.
+// PostgreSQL 14 must understand all our SQL, also statements that no test runs
+// there.
 func TestSQLIsOf14(t *testing.T) {
 	t.Parallel()
 	migrations := schema.Migrations()
@@ -123,7 +123,7 @@ func TestSQLIsOf14(t *testing.T) {
 
 var looksLikeSQL = regexp.MustCompile(`^\s*(SELECT|INSERT|UPDATE|DELETE|WITH|CREATE|ALTER|GRANT)\s`)
 
-// literals gives the strings in the Go sources of a directory, tests apart, by
+// literals returns the strings in the Go sources of a directory without tests, by
 // file, line and column.
 func literals(t *testing.T, dir string) map[string]string {
 	t.Helper()
@@ -161,7 +161,7 @@ func literals(t *testing.T, dir string) map[string]string {
 	return all
 }
 
-// Each of the list must be found, and nothing in what 14 does understand.
+// Each pattern matches its example, and none matches SQL that 14 understands.
 func TestNotIn14(t *testing.T) {
 	t.Parallel()
 	for _, f := range newSQL {

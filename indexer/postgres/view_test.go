@@ -15,8 +15,8 @@ import (
 	"github.com/portbook/portbook/schema/schematest"
 )
 
-// A view is one state that cannot be written to, and a statement that takes too
-// long in it is ended and told from a database that is away.
+// A view is one state and read-only. A statement that takes too long in it is
+// cancelled, and its error differs from that of an unavailable database.
 func TestViewIsBounded(t *testing.T) {
 	t.Parallel()
 	s := New(schematest.New(t), Config{})
@@ -44,8 +44,8 @@ func TestViewIsBounded(t *testing.T) {
 	}
 }
 
-// The time of a view is that of all its statements together: many that are each
-// quick enough must not go on for ever. The connection is there for the next.
+// The time limit of a view covers all its statements together: many fast statements
+// must not run for ever. The connection can be used again.
 func TestViewHasOneBudget(t *testing.T) {
 	t.Parallel()
 	s := New(schematest.New(t), Config{})
@@ -84,7 +84,7 @@ func TestViewHasOneBudget(t *testing.T) {
 	}
 }
 
-// Who waits for a connection that does not come free is told so in time.
+// A reader that waits for a connection gets an error in time if none becomes free.
 func TestViewWaitsForAConnection(t *testing.T) {
 	t.Parallel()
 	pool := schematest.New(t)
@@ -107,15 +107,15 @@ func TestViewWaitsForAConnection(t *testing.T) {
 	}
 }
 
-// A view that cannot even begin says of which kind the error is: one of no kind would
-// be a 500.
+// A view that cannot even begin returns an error of a known kind; any other error
+// would be answered with 500.
 func TestViewCannotBegin(t *testing.T) {
 	t.Parallel()
 	config := schematest.New(t).Config()
 	broken := false
 	config.PrepareConn = func(_ context.Context, conn *pgx.Conn) (bool, error) {
 		if broken {
-			_ = conn.PgConn().Conn().Close() // whatever it says, the next statement fails
+			_ = conn.PgConn().Conn().Close() // the next statement fails in any case
 		}
 		return true, nil
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/portbook/portbook/schema/schematest"
 )
 
-// A misspelt word is mended if that finds something, and only then.
+// A misspelt word is corrected if the correction finds something, and only then.
 func TestCorrect(t *testing.T) {
 	t.Parallel()
 	s := postgres.New(schematest.New(t), postgres.Config{})
@@ -26,21 +26,21 @@ func TestCorrect(t *testing.T) {
 	vocabulary(false)
 	tests := []struct{ query, want string }{
 		{"ngnix", "nginx"},  // swapped
-		{"nginxx", "nginx"}, // one more
-		{"ngix", "nginx"},   // one less
-		{"ngimx", "nginx"},  // another; not nginy, which fewer have
+		{"nginxx", "nginx"}, // one letter too many
+		{"ngix", "nginx"},   // one letter missing
+		{"ngimx", "nginx"},  // a wrong letter; nginx is more frequent than nginy
 		{"Ngnix:latest", "nginx:latest"},
-		{"hsa:latest", ""},          // has:latest would be a condition, and none that there is
-		{"kubrenets", "kubernetes"}, // two, in a long word
-		{"rdes", ""},                // two, in a short one
-		{"ngnix rediss -ngnix", ""}, // nothing has both
+		{"hsa:latest", ""},          // has:latest would be a condition, and it does not exist
+		{"kubrenets", "kubernetes"}, // two mistakes in a long word
+		{"rdes", ""},                // two mistakes in a short word
+		{"ngnix rediss -ngnix", ""}, // no repository has both
 		{"ngnix -rediss namespace:library", "nginx -rediss namespace:library"},
 		{"ngnix namespace:team", ""},
-		{"postgresq", ""}, // the beginning of a word that is there
+		{"postgresq", ""}, // the beginning of an existing word
 		{"postgresq nginx", ""},
 		{"qqqqqqqqqq", ""},
 		{"nginx redis", ""},
-		{"nginy:none", ""}, // the word is there, and nginx in more names
+		{"nginy:none", ""}, // the word exists, and nginx is in more names
 		{"öngnixäüöä", ""},
 		{"12345678", ""},
 		{"", ""},
@@ -56,10 +56,10 @@ func TestCorrect(t *testing.T) {
 				if test.want != "" {
 					t.Errorf("%q found %d, want it to become %q", test.query, found.Total, test.want)
 				}
-				return err // nobody asks for a correction
+				return err // no correction is requested
 			}
 			near, err := v.Near(t.Context(), q.Page(25, 0))
-			if want := strings.Replace(test.want, "kubernetes", "", 1); near != want && test.want != "" { // two mistakes are not near
+			if want := strings.Replace(test.want, "kubernetes", "", 1); near != want && test.want != "" { // two mistakes are too many for near
 				t.Errorf("%q is near %q, want %q", test.query, near, want)
 			}
 			if err != nil {
