@@ -134,8 +134,8 @@ func (a *application) lockRepositories(ctx context.Context, findings []indexer.F
 	return err
 }
 
-// repositoriesOf returns the repository names of the findings for which which
-// returns true, sorted and without duplicates.
+// repositoriesOf returns the repository names of the findings that which selects,
+// sorted and without duplicates.
 func repositoriesOf(findings []indexer.Finding, which func(indexer.Finding) bool) []string {
 	seen := map[string]bool{}
 	var names []string

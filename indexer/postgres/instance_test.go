@@ -46,8 +46,8 @@ func later(t *testing.T, pool *pgxpool.Pool) {
 	}
 }
 
-// If anybody may send events, new instances start at most one scan a minute, no
-// request is lost, and requests for other reasons do not wait.
+// If anybody may send events, new instances start at most one scan a minute, none of
+// them is forgotten, and requests for other reasons do not wait.
 func TestInstancesOfStrangers(t *testing.T) {
 	t.Parallel()
 	pool := schematest.New(t)

@@ -26,11 +26,11 @@ const maxReferrerBytes = 512 << 10
 // listed is returned once, as one that names it.
 //
 // It reads no manifest body. It reads the keys first, then the annotations of one
-// key after another until the page is full, so that the cost depends on the page
-// only, not on the number of referrers.
+// key after another until the page is full, so that it never reads the annotations
+// of more than a page.
 //
 // Each manifest is looked up as the first row at or after its key, in the order of
-// the index on that key. With "=" PostgreSQL would, as long as a new book has no
+// the index on that key. With "=" PostgreSQL may, as long as a new book has no
 // statistics, use any index that begins with the repository, and read all manifests
 // of the repository for each lookup.
 func (v *View) Referrers(ctx context.Context, q indexer.ReferrerQuery) (indexer.ReferrerPage, error) {

@@ -20,9 +20,9 @@ func (s *Store) RequestScan(ctx context.Context, reason string) error {
 const byInstance = "instance"
 
 // instancePause is the minimum time between the starts of two scans for new
-// instances where anybody can make up an instance: a minute. Lost events of a real
-// instance are found at most that much later. A registry hardly notices one scan a
-// minute: 2 s of one core for 5,000 tags.
+// instances if anybody can make up an instance: a minute. What a real instance lost
+// is found at most that much later. A registry hardly notices one scan a minute: 2 s
+// of one of its cores for 5,000 tags.
 const instancePause = time.Minute
 
 // requestScan keeps a scan that is waiting. But if that scan may have to wait for

@@ -111,10 +111,11 @@ var storageStored = `
 	)
 	SELECT (SELECT n FROM changed) + (SELECT count(*) FROM moved_total) + (SELECT count(*) FROM new_total)`
 
-// namespaceOf is an SQL expression for the namespace of a repository.
+// namespaceOf is an SQL expression for the namespace of a repository: the part of
+// its name before the first slash, or ''.
 const namespaceOf = `CASE WHEN name LIKE '%/%' THEN split_part(name, '/', 1) ELSE '' END`
 
-// storageSettings are the settings for this statement. Sorts and hashes may use 64
+// storageSettings are set for the count of storage only. Sorts and hashes may use 64
 // MB each before they use the disk. Nested loops are off: Postgres does not know how
 // many rows the parts of the statement have, and a nested loop over two long ones
 // took ten times as long as everything else (measured).

@@ -28,7 +28,7 @@ import (
 type Store struct {
 	pool   *pgxpool.Pool
 	dict   atomic.Pointer[dictionary]
-	warned sync.Once // of a database that does not tell its identity
+	warned sync.Once // that the identity of the database is unknown
 	config Config
 	caches *search.Caches
 }
