@@ -63,8 +63,8 @@ func mediaTypeOf(m indexer.Manifest) string {
 }
 
 // storeManifests stores manifests that were just read, with one statement for each
-// table. A manifest that the book already holds is replaced, because it was read
-// again to remove its problems; it is not replaced by less.
+// table. A manifest that the book already holds was read again because it had
+// problems, and is replaced, unless less of it was read than is stored.
 func (a *application) storeManifests(ctx context.Context, rows []manifestRow) error {
 	rows, err := a.withoutKnown(ctx, once(rows))
 	if err != nil {

@@ -65,9 +65,9 @@ func (v *View) lastEvent(ctx context.Context) (time.Time, error) {
 	return pg.TimeOrZero(at), err
 }
 
-// scansEvery returns the time between scans, measured at the last scan that started
-// by interval: from the start of the scan before it to its request. Only the
-// configuration of the leader contains the real value.
+// scansEvery returns the time between scans, measured at the last scan with the
+// reason "interval": from the start of the scan before it until it was requested.
+// Only the leader has the interval in its configuration.
 func (v *View) scansEvery(ctx context.Context) (time.Duration, error) {
 	const q = `
 		SELECT COALESCE(extract(epoch FROM asked_at - (

@@ -112,7 +112,7 @@ var storageStored = `
 	SELECT (SELECT n FROM changed) + (SELECT count(*) FROM moved_total) + (SELECT count(*) FROM new_total)`
 
 // namespaceOf is an SQL expression for the namespace of a repository: the part of
-// its name before the first slash, or ''.
+// its name before the first slash, empty if there is none.
 const namespaceOf = `CASE WHEN name LIKE '%/%' THEN split_part(name, '/', 1) ELSE '' END`
 
 // storageSettings are set for the count of storage only. Sorts and hashes may use 64

@@ -18,8 +18,8 @@ const (
 	// layer, manifests are walked in the order of the page.
 	fewUses = 5000
 	// usesWalked is the maximum number of manifests walked in that order before all
-	// uses are sorted after all: 20,000, about 30 ms. A page of 100 is found among
-	// them if one manifest in 200 uses the digest.
+	// uses are read and sorted instead: 20,000, about 30 ms. A page of 100 is found
+	// among them if one manifest in 200 uses the digest.
 	usesWalked = 20_000
 	// maxUseTags is the maximum number of tags returned for one manifest.
 	maxUseTags = 20
