@@ -8,30 +8,30 @@ import (
 )
 
 const (
-	// maxAttached is the most referrers of a manifest, of each way to be one, that
-	// are asked what they are: 1,000. Nobody needs more to know that there is a
-	// signature, and one push must not cost what thousands before it did.
+	// maxAttached is the most referrers of a manifest that are read, for each of the
+	// three ways to refer to it: 1,000. That is enough to know whether there is a
+	// signature, and one push must not pay for thousands of earlier ones.
 	maxAttached = 1000
-	// maxStatement is the most bytes of an attestation's manifest in which the
-	// kinds of its statements are looked for: 64 KiB, some 200 layers.
+	// maxStatement is the largest manifest of an attestation, in bytes, that is
+	// searched for the kinds of its statements: 64 KiB, some 200 layers.
 	maxStatement = 64 << 10
 )
 
-// attests is, of an entry e of an image index, the digest of the image that it is
-// an attestation of, as BuildKit writes it; null for all other entries. It is the
-// expression of an index.
+// Attests is an SQL expression on an entry e of an image index: the digest of the
+// image that the entry attests, in BuildKit's format, or null if the entry is no
+// attestation. An index of the database uses the same expression.
 const Attests = `CASE WHEN e.annotations ->> 'vnd.docker.reference.type' = 'attestation-manifest' AND e.annotations ->> 'vnd.docker.reference.digest' ~ '^sha256:[0-9a-f]{64}$'
 	THEN decode(substr(e.annotations ->> 'vnd.docker.reference.digest', 8), 'hex') END`
 
-// listedC is the manifest that an entry e of an image index lists, if the book has
-// it. The fence keeps Postgres from beginning with the manifests: it expects few in
-// any repository, and reads all of one that has thousands again for each entry.
+// listedC is the manifest that an entry e of an image index lists, if it is stored.
+// OFFSET 0 keeps Postgres from starting with the manifests: it expects few of them in
+// any repository, and would read thousands again for each entry.
 const listedC = `CROSS JOIN LATERAL (
 	SELECT m.repository_id, m.id, m.digest FROM manifest m WHERE m.repository_id = e.repository_id AND m.digest = e.digest OFFSET 0) AS c`
 
-// has selects what a manifest has, as the query language says it, each once: what
-// its referrers are and, of an image index, also what every image in it has that
-// the book holds.
+// Has returns a query that selects the "has:" values of a manifest, each once: the
+// kinds of its referrers and, for an image index, the kinds that every stored image
+// in it has.
 func Has(manifest string) string {
 	return fmt.Sprintf(`
 		SELECT kind FROM (%[2]s) AS own (kind)
@@ -46,21 +46,21 @@ func Has(manifest string) string {
 		manifest, attached(manifest), attached("image"), Attests)
 }
 
-// storedHas is what has gives of a manifest that a tag shows, sorted, as its search
-// row has it; null if it has none.
+// StoredHas returns an expression for the "has:" values of a tagged manifest, sorted,
+// as stored in its search row; null if it has no search row.
 func StoredHas(repository, manifest string) string {
 	return "(SELECT ARRAY(SELECT substr(fact, 5) FROM unnest(s.facts) AS fact WHERE fact LIKE 'has:%') FROM image_search s WHERE s.repository_id = " +
 		repository + " AND s.manifest_id = " + manifest + ")"
 }
 
-// attached selects what the referrers of a manifest are, some more than once:
-// those that name it as their subject, those that stand on tags of older tools or
-// in the index on its referrers tag, and the attestations that BuildKit puts
-// beside it. Of an attestation, its layers tell what it states (in-toto's predicate
-// types); their descriptors are looked for as bytes, since what strangers push need
-// not be JSON that Postgres reads.
+// attached returns a query that selects the kinds of the referrers of a manifest,
+// some more than once. A referrer names the manifest as its subject, has a tag that
+// older tools made for it, is in the index on its referrers tag, or is an attestation
+// that BuildKit stores beside it. The layers of an attestation name its kinds
+// (in-toto's predicate types); they are searched as bytes, because a pushed manifest
+// need not be JSON that Postgres accepts.
 //
-// The fence (OFFSET 0) is there for the reason of listedC.
+// OFFSET 0 has the same reason as in listedC.
 func attached(manifest string) string {
 	return fmt.Sprintf(`
 		SELECT kind.name FROM (
@@ -87,7 +87,7 @@ func attached(manifest string) string {
 		manifest, maxAttached, Attests, kindCase("lower(t.name)"), kindCase("substring(said.tag FROM '\\.[a-z]+$')"), maxStatement)
 }
 
-// kindCase is indexer.ReferrerKind of an expression.
+// kindCase returns indexer.ReferrerKind of an SQL expression, as SQL.
 func kindCase(expression string) string {
 	var b strings.Builder
 	b.WriteString("CASE")

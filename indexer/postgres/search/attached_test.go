@@ -20,15 +20,15 @@ import (
 	"github.com/portbook/portbook/schema/schematest"
 )
 
-// referring gives an artifact of a type that names a subject.
+// referring returns an artifact of a type, with a subject.
 func referring(subject indexer.Manifest, artifactType string) indexer.Manifest {
 	m := made(subject.Repository, "", 10, 1, "2026-11-20", "type", artifactType, "of", subject.Digest.String())
 	m.Kind, m.ArtifactType, m.Subject = indexer.KindArtifact, artifactType, subject.Digest
 	return m
 }
 
-// attesting gives an attestation as BuildKit makes one, whose layers state
-// something of these types, and its entry beside its image.
+// attesting returns an attestation in BuildKit's format, whose layers have statements
+// of the given types, and its entry in the index of the image.
 func attesting(image indexer.Manifest, types ...string) (indexer.Manifest, indexer.Entry) {
 	m := made(image.Repository, "unknown/unknown", 10, 1, "2026-11-20")
 	m.Body = fmt.Appendf(nil, `{"layers":%q,"of":%q}`, types, image.Digest)
@@ -37,7 +37,7 @@ func attesting(image indexer.Manifest, types ...string) (indexer.Manifest, index
 		Annotations: map[string]string{"vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": image.Digest.String()}}
 }
 
-// with gives an index with more entries.
+// with returns an index with more entries.
 func with(index indexer.Manifest, entries ...indexer.Entry) indexer.Manifest {
 	index.Entries = append(slices.Clone(index.Entries), entries...)
 	index.Body = fmt.Appendf(nil, "%v", index.Entries)
@@ -45,7 +45,7 @@ func with(index indexer.Manifest, entries ...indexer.Entry) indexer.Manifest {
 	return index
 }
 
-// tagsWith fails the test unless a repository says this of its tags.
+// tagsWith checks the number of tags of a repository that have referrers.
 func (s shelf) tagsWith(repository string, want indexer.TagsWith) {
 	s.T.Helper()
 	err := s.View(s.T.Context(), indexer.Everyone, func(v *postgres.View) error {
@@ -60,8 +60,8 @@ func (s shelf) tagsWith(repository string, want indexer.TagsWith) {
 	}
 }
 
-// A signature is of the image that it names, and of no other of its repository:
-// an old image's would else vouch for what is pulled today.
+// A signature counts for the image that is its subject, and for no other image of the
+// repository: otherwise the signature of an old image would vouch for a new one.
 func TestHasIsOfAnImage(t *testing.T) {
 	t.Parallel()
 	const alpine = "library/alpine"
@@ -87,17 +87,17 @@ func TestHasIsOfAnImage(t *testing.T) {
 	sbom := referring(now, "application/spdx+json")
 	s.Find(alpine, sbom.Digest.String(), sbom)
 	s.Finds("tag:latest has:sbom", alpine)
-	s.Finds("has:sbom has:signature") // of two images
+	s.Finds("has:sbom has:signature") // true of two images, not of one
 	s.tagsWith(alpine, indexer.TagsWith{Of: 3, Signature: 1, SBOM: 2})
 
-	s.Find(alpine, signature.Digest.String()) // gone
+	s.Find(alpine, signature.Digest.String()) // deleted
 	s.Finds("has:signature")
 	s.tagsWith(alpine, indexer.TagsWith{Of: 3, SBOM: 2})
 	s.Find(alpine, "3.11")
 	s.tagsWith(alpine, indexer.TagsWith{Of: 2, SBOM: 1})
 }
 
-// A mark stands at the tags whose image it is about, and at no other.
+// The has: values of a tag are those of its own image.
 func TestTagsTellWhatTheyHave(t *testing.T) {
 	t.Parallel()
 	const alpine = "library/alpine"
@@ -124,8 +124,8 @@ func TestTagsTellWhatTheyHave(t *testing.T) {
 	}
 }
 
-// What says that one manifest is attached to another may come in any order, by the
-// manifest, by a tag or by an index, and goes as it came.
+// A referrer and its subject may be stored in any order, whether a subject, a tag or
+// an index connects them, and the has: values follow when they are deleted.
 func TestAttachedFollows(t *testing.T) {
 	t.Parallel()
 	const name = "team/app"
@@ -141,7 +141,7 @@ func TestAttachedFollows(t *testing.T) {
 	index := with(listing(name, subject), entry)
 	for _, test := range []struct {
 		what         string
-		before, here func(shelf) // what puts it there, in this order or the other
+		before, here func(shelf) // these store both, and run in both orders
 		gone         func(shelf)
 		has          []string
 	}{
@@ -186,8 +186,8 @@ func TestAttachedFollows(t *testing.T) {
 	}
 }
 
-// An image index has what is attached to itself, and what every image in it has:
-// whichever of them is pulled, that is so.
+// An image index has what is attached to itself, and what every image in it has, so
+// that the has: values hold for each of its platforms.
 func TestIndexHasWhatEveryImageHas(t *testing.T) {
 	t.Parallel()
 	const name = "team/app"
@@ -203,19 +203,20 @@ func TestIndexHasWhatEveryImageHas(t *testing.T) {
 	s.Find(name, ofARM.Digest.String(), ofARM)
 	s.Finds("type:index has:sbom has:attestation", name)
 	s.tagsWith(name, indexer.TagsWith{Of: 1, SBOM: 1, Attestation: 1})
-	s.Find(name, ofAMD.Digest.String()) // gone
+	s.Find(name, ofAMD.Digest.String()) // deleted
 	s.tagsWith(name, indexer.TagsWith{Of: 1})
 
 	signature := referring(index, "application/vnd.cncf.notary.signature")
 	s.Find(name, signature.Digest.String(), signature)
 	s.tagsWith(name, indexer.TagsWith{Of: 1, Signature: 1})
 	s.Finds("has:signature type:index", name)
-	s.Finds("has:signature arch:arm64") // it names the index
+	s.Finds("has:signature arch:arm64") // its subject is the index
 	s.Find(name, "sha256-"+index.Digest.Encoded()+".sig", referring(signature, "application/vnd.cncf.notary.signature"))
 	s.tagsWith(name, indexer.TagsWith{Of: 1, Signature: 1}) // a tag of a referrer is not counted
 }
 
-// The size of an index is that of its images, in whatever order they come and go.
+// The size of an index is the sum of its images, in whatever order they are added and
+// deleted.
 func TestSizeOfIndexFollows(t *testing.T) {
 	t.Parallel()
 	const name = "team/app"
@@ -241,12 +242,12 @@ func TestSizeOfIndexFollows(t *testing.T) {
 	s.Find(name, images[2].Digest.String(), images[2])
 	size(1 + 1<<10 + 1<<20)
 	s.Finds(fmt.Sprint("tag:v0 type:index size:", 1+1<<20), name)
-	s.Find(name, images[2].Digest.String()) // gone
+	s.Find(name, images[2].Digest.String()) // deleted
 	size(1 + 1<<10)
 }
 
-// An image in many large indexes must not make its push as long as they are: what
-// is left is made again by the leader.
+// The push of an image that many large indexes list updates only some of them; Reform
+// updates the others.
 func TestManyIndexesAreLeft(t *testing.T) {
 	t.Parallel()
 	const name, indexes, entries = "team/app", 30, 1000
@@ -274,9 +275,9 @@ func TestManyIndexesAreLeft(t *testing.T) {
 	}
 }
 
-// The tags of an index must not stand in the rows of the images in it, or each tag
-// of a large index costs all tags before it, as often as it has images. The images
-// are found by them all the same, until the tag goes.
+// The rows of the images in an index must not contain its tags, or each new tag of a
+// large index would rewrite all earlier ones in each row. The tags still find the
+// images, until they are deleted.
 func TestTagsOfAnIndexStandOnce(t *testing.T) {
 	t.Parallel()
 	const name = "team/app"
@@ -311,30 +312,30 @@ func TestTagsOfAnIndexStandOnce(t *testing.T) {
 	if n := of("v7", "v8"); n != len(images) {
 		t.Errorf("%d images are shown by a tag of the index, want %d", n, len(images))
 	}
-	s.Find(name, "v19") // gone
+	s.Find(name, "v19") // deleted
 	s.Finds("tag:v19 arch:arch4")
 	s.Finds("tag:v18 arch:arch4", name)
 }
 
-// The tag that speaks for a repository is latest, else the highest version, else
-// what moved last, and never one that keeps a referrer.
+// The leading tag is latest, else the highest version, else the tag that moved last,
+// and never one that keeps a referrer.
 func TestLeadingTag(t *testing.T) {
 	t.Parallel()
 	s := newShelf(t)
 	attached := "sha256-" + strings.Repeat("0a", 32)
 	for i, test := range []struct {
-		pushed []string // one after the other
+		pushed []string // in this order
 		want   string
 	}{
 		{[]string{"latest", "2.0", "edge"}, "latest"},
 		{[]string{"1.9", "1.10", "1.2"}, "1.10"},
 		{[]string{"v1.9.0", "v1.10.0", "main", "v1.10.0-rc1"}, "v1.10.0"},
 		{[]string{"1.0.1", "1.0"}, "1.0.1"},
-		{[]string{"1.9.0", "2.0.0-rc1"}, "1.9.0"}, // a release before what is none
+		{[]string{"1.9.0", "2.0.0-rc1"}, "1.9.0"}, // a release before a prerelease
 		{[]string{"3.18-alpine", "3.19-alpine", "3.9-alpine"}, "3.19-alpine"},
 		{[]string{"V2", "1.99"}, "V2"},
 		{[]string{"main", "edge"}, "edge"},
-		{[]string{"0a1b2c3", "feature"}, "feature"}, // no version
+		{[]string{"0a1b2c3", "feature"}, "feature"}, // not versions
 		{[]string{strings.Repeat("9", 128), "main"}, "main"},
 		{[]string{"999999999999999999.1", "1.999999999999999999"}, "999999999999999999.1"},
 		{[]string{"main", attached, attached + ".sig"}, "main"},
@@ -376,8 +377,8 @@ func (s shelf) leads(repository, want string) {
 	}
 }
 
-// Rows that were kept up to date push by push are those that are made as a whole,
-// whatever is pushed, moved, attached and deleted, in whatever order.
+// Rows that are updated with each push equal rows that are rewritten as a whole,
+// whatever is pushed, moved, attached and deleted, in any order.
 func TestRowsFollow(t *testing.T) {
 	t.Parallel()
 	s := newShelf(t)
@@ -409,7 +410,7 @@ func TestRowsFollow(t *testing.T) {
 	for i := range 250 {
 		switch random.IntN(6) {
 		case 0:
-			s.Find(name, tag()) // gone
+			s.Find(name, tag()) // deleted
 		case 1:
 			s.Find(name, pick().Digest.String())
 		case 2, 3:
@@ -442,8 +443,8 @@ func TestRowsFollow(t *testing.T) {
 	}
 }
 
-// An image that names a subject is of the type of its config, also where a program
-// of before has stored it.
+// An image with a subject has the type of its config, even if an older program stored
+// it.
 func TestImagesThatReferGetTheirType(t *testing.T) {
 	t.Parallel()
 	s := newShelf(t)
@@ -465,9 +466,9 @@ func TestImagesThatReferGetTheirType(t *testing.T) {
 	s.Finds("type:application/vnd.docker.container.image.v1+json tag:refers0")
 }
 
-// To see what the images of an index have takes work in proportion to their
-// number. A plan that looks at all manifests of the repository for each image
-// reads millions of rows for the 1,000 entries of an index, at each push to it.
+// Finding what the images of an index have takes time in proportion to their number.
+// A plan that scans all manifests of the repository for each image would read
+// millions of rows for an index of 1,000 entries, with each push.
 func TestLargeIndexIsLinear(t *testing.T) {
 	t.Parallel()
 	const name, entries = "team/large", 300

@@ -12,8 +12,8 @@ import (
 	"github.com/portbook/portbook/indexer/query"
 )
 
-// ofImage reports whether a field asks about an image, and not about the
-// repository as a whole.
+// ofImage reports whether a field is about an image, and not about the repository as
+// a whole.
 func ofImage(f query.Field) bool {
 	switch f {
 	case query.FieldTag, query.FieldOS, query.FieldArchitecture, query.FieldPlatform, query.FieldType, query.FieldHas, query.FieldLabel,
@@ -23,26 +23,25 @@ func ofImage(f query.Field) bool {
 	return false
 }
 
-// aboutImages reports whether a clause takes part in the rule that conditions side
-// by side hold for one and the same image: every term asks about images, and none
-// is negated.
+// aboutImages reports whether a clause is one of those that a single image must
+// fulfil together: all its terms are about images, and none is negated.
 func aboutImages(c query.Clause) bool {
 	return !slices.ContainsFunc(c, func(t query.Term) bool { return t.Not || !ofImage(t.Field) })
 }
 
-// A rowCondition is one term as conditions on repository_search AS s. What is nil
-// says nothing.
+// A rowCondition is one term as conditions on repository_search AS s. A nil condition
+// always holds.
 type rowCondition struct {
-	// index is true of every repository of which the term is, and served by the
-	// indexes of words and terms.
+	// index holds wherever the term holds, and possibly elsewhere. The indexes of
+	// words and terms serve it.
 	index sq.Sqlizer
-	// filter, together with index, says just what the term does.
+	// filter and index together hold exactly where the term holds.
 	filter sq.Sqlizer
-	// dear says that filter takes more than a look at the row.
+	// dear means that filter reads more than the row.
 	dear bool
 }
 
-// whole is both parts.
+// whole returns index and filter as one condition.
 func (c rowCondition) whole() sq.Sqlizer {
 	all := sq.And{}
 	for _, part := range []sq.Sqlizer{c.index, c.filter} {
@@ -53,7 +52,7 @@ func (c rowCondition) whole() sq.Sqlizer {
 	return all
 }
 
-// conditionOf gives a term that may be negated.
+// conditionOf returns the condition of a term, which may be negated.
 func conditionOf(t query.Term) rowCondition {
 	if !t.Not {
 		return positive(t)
@@ -91,10 +90,9 @@ func positive(t query.Term) rowCondition {
 	return ofOneImage(t)
 }
 
-// ofImages returns clauses about images as a condition: that one and the same
-// image fulfils all of them. What a single one says, the row of the repository
-// mostly knows; of several it only tells which repositories may have such an
-// image.
+// ofImages returns the condition that one image fulfils all clauses, which are about
+// images. The row of the repository mostly decides a single clause; for several, it
+// only tells which repositories may have such an image.
 func ofImages(clauses []query.Clause) rowCondition {
 	if len(clauses) == 1 {
 		return anyOfImages(clauses[0])
@@ -112,7 +110,7 @@ func ofImages(clauses []query.Clause) rowCondition {
 	return c
 }
 
-// imageConditions returns clauses as a condition on image_search AS i.
+// imageConditions returns clauses as conditions on image_search AS i.
 func imageConditions(clauses []query.Clause) sq.And {
 	var all sq.And
 	for _, c := range clauses {
@@ -138,9 +136,9 @@ func anyOfImages(clause query.Clause) rowCondition {
 	return c
 }
 
-// sharedIndex is true of every repository that fulfils a term of the clause, and
-// served by the index of terms; nil if there is no such condition. If all terms
-// are facts, it is true of no others.
+// sharedIndex returns a condition that holds for every repository that fulfils a term
+// of the clause, and that the index of terms serves; nil if there is none. If all
+// terms are facts, it holds for no other repository.
 func sharedIndex(clause query.Clause) sq.Sqlizer {
 	var hashes []string
 	var args []any
@@ -184,14 +182,14 @@ func ofOneImage(t query.Term) rowCondition {
 	return rowCondition{filter: image, dear: true}
 }
 
-// hasTag asks for a tag, of which the name may hold stars, of the repository.
+// hasTag returns the condition that the repository has a tag; name may be a pattern.
 func hasTag(name string) sq.Sqlizer {
 	return sq.Expr("EXISTS (SELECT FROM tag t WHERE t.repository_id = s.repository_id AND ? AND t.manifest_id IS NOT NULL OFFSET 0)", glob("t.name", name))
 }
 
-// isShownBy asks whether a tag shows image_search AS i, itself or by an image index
-// that lists it. The fences keep Postgres from beginning with all tags or entries
-// there are.
+// isShownBy returns the condition that a tag points to image_search AS i, or to an
+// image index that lists it; name may be a pattern. OFFSET 0 keeps Postgres from
+// starting with all tags or all entries of indexes.
 func isShownBy(name string) sq.Sqlizer {
 	if !isGlob(name) {
 		return sq.Expr(`(i.tags @> ARRAY[?::text] OR i.listed AND EXISTS (
@@ -208,14 +206,14 @@ func isShownBy(name string) sq.Sqlizer {
 			WHERE `+fmt.Sprintf(matches, "p")+" OFFSET 0))", like(name), like(name))
 }
 
-// hasImage asks for an image of the repository. OFFSET 0 keeps Postgres from
-// looking for such images of all repositories first, which of a common label
-// takes seconds.
+// hasImage returns the condition that the repository has an image with c. OFFSET 0
+// keeps Postgres from searching all repositories for such images first, which takes
+// seconds for a common label.
 func hasImage(c sq.Sqlizer) sq.Sqlizer {
 	return sq.Expr("EXISTS (SELECT FROM image_search i WHERE i.repository_id = s.repository_id AND (?) OFFSET 0)", c)
 }
 
-// imageCondition is a term as a condition on image_search AS i.
+// imageCondition returns a term as a condition on image_search AS i.
 func imageCondition(t query.Term) sq.Sqlizer {
 	switch t.Field {
 	case query.FieldTag:
@@ -239,7 +237,7 @@ func imageCondition(t query.Term) sq.Sqlizer {
 	return sq.Expr("EXISTS (SELECT FROM unnest(i.facts) AS fact WHERE fact LIKE ?)", like(factPrefix[t.Field]+t.Value))
 }
 
-// operator gives a comparison as SQL has it.
+// operator returns the SQL operator of a comparison.
 func operator(c query.Comparison) string {
 	switch c {
 	case query.Above, query.AtLeast, query.Below, query.AtMost:
@@ -248,11 +246,11 @@ func operator(c query.Comparison) string {
 	return "="
 }
 
-// within compares a moment with the span or the moment that a query names.
+// within compares a time with the span or the time that a query names.
 func within(column string, t query.Term) sq.Sqlizer {
 	switch t.Compare {
 	case query.Above:
-		if t.From.Equal(t.To) { // a moment
+		if t.From.Equal(t.To) { // a time, not a span
 			return sq.Expr(column+" > ?", t.To)
 		}
 		return sq.Expr(column+" >= ?", t.To)
@@ -274,15 +272,15 @@ func keyCondition(t query.Term, column string) sq.Sqlizer {
 	all := sq.And{}
 	term, exact := termOf(t)
 	if term != "" {
-		// IS TRUE hides the condition from the index, which Postgres would ask for
-		// all images with the term, again for each repository that it looks at.
+		// IS TRUE keeps Postgres from using the index, with which it would read all
+		// images with the term again for each repository.
 		all = append(all, sq.Expr("(?) IS TRUE", imageHas(term)))
 	}
 	if exact {
 		return all
 	}
 	const ofManifest = "EXISTS (SELECT FROM manifest m%s WHERE m.repository_id = i.repository_id AND m.id = i.manifest_id AND (?))"
-	if name := termText(t.Name); t.Valued && !isGlob(t.Name) && utf8.RuneCountInString(name) < maxTerm { // no longer key begins so
+	if name := termText(t.Name); t.Valued && !isGlob(t.Name) && utf8.RuneCountInString(name) < maxTerm { // so name was not cut off
 		return append(all, sq.Expr(fmt.Sprintf(ofManifest, ""), globBeginning("("+column+" ->> ?)", t.Value, name)))
 	}
 	inner := sq.And{globBeginning("pair.key", t.Name)}
@@ -292,8 +290,8 @@ func keyCondition(t query.Term, column string) sq.Sqlizer {
 	return append(all, sq.Expr(fmt.Sprintf(ofManifest, ", jsonb_each_text("+column+") AS pair"), inner))
 }
 
-// digestRange gives the least and the greatest digest that begin with the digits
-// of a query.
+// digestRange returns the least and the greatest digest that begin with the digits of
+// a query.
 func digestRange(value string) (from, to []byte) {
 	algorithm, hex, _ := strings.Cut(value, ":")
 	digits := map[string]int{"sha256": 64, "sha384": 96, "sha512": 128}[algorithm]
@@ -303,12 +301,12 @@ func digestRange(value string) (from, to []byte) {
 func unhex(s string) []byte {
 	b := make([]byte, len(s)/2)
 	for i := range b {
-		fmt.Sscanf(s[2*i:2*i+2], "%02x", &b[i]) // the parser has let hexadecimal digits through alone
+		fmt.Sscanf(s[2*i:2*i+2], "%02x", &b[i]) // the parser accepts hexadecimal digits only
 	}
 	return b
 }
 
-// nameCondition is a repository's name or namespace as a condition on its search row.
+// nameCondition returns a condition on the name or the namespace of a search row.
 func nameCondition(t query.Term) sq.Sqlizer {
 	pattern := t.Value
 	if t.Field == query.FieldNamespace {
@@ -318,5 +316,5 @@ func nameCondition(t query.Term) sq.Sqlizer {
 	if from == "" || !isGlob(pattern) {
 		return glob("s.name", pattern)
 	}
-	return sq.And{sq.Expr("s.name >= ? AND s.name < ?", from, to), glob("s.name", pattern)} // by the index of names, which knows no patterns
+	return sq.And{sq.Expr("s.name >= ? AND s.name < ?", from, to), glob("s.name", pattern)} // the range uses the index of names, which does not support patterns
 }

@@ -32,8 +32,8 @@ var (
 // DB returns the transaction of a reader.
 func (rd *Reader) DB() pg.Querier { return rd.db }
 
-// Ways returns the names of the ways in which a query can be executed, and "Search"
-// for the one that Search chooses.
+// Ways returns the names of the methods that can execute a query, and "Search", which
+// chooses one of them.
 func Ways(q query.Query) []string {
 	if newSearch(q).words == "" {
 		return []string{"Search", "sorted", "walked"}
@@ -41,7 +41,7 @@ func Ways(q query.Query) []string {
 	return []string{"Search", "ranked", "sorted", "walked"}
 }
 
-// SearchBy is Search in one of the Ways.
+// SearchBy is Search with one of the Ways.
 func (rd *Reader) SearchBy(ctx context.Context, q query.Query, way string) (indexer.Results, error) {
 	plan := map[string]func(*search) (page, error){
 		"ranked": (*search).ranked,
@@ -59,7 +59,7 @@ func (rd *Reader) SearchBy(ctx context.Context, q query.Query, way string) (inde
 	return rd.show(ctx, s, p)
 }
 
-// Spelled reports whether the words of a query are replaced by those that begin so.
+// Spelled reports whether the prefixes of a query are replaced by words.
 func (rd *Reader) Spelled(ctx context.Context, q query.Query) (bool, error) {
 	s := newSearch(q)
 	err := rd.spell(ctx, s)

@@ -13,28 +13,27 @@ import (
 	"github.com/portbook/portbook/indexer/query"
 )
 
-// facetNames are the facets that are counted, in the order in which they are
-// shown.
+// facetNames are the facets that are counted, in the order shown.
 var facetNames = []string{"namespace", "os", "arch", "type", "licence", "label"}
 
-// maxFacetValues is how many values of a facet are given: 20, as many as a page
-// can show.
+// maxFacetValues is the most values of a facet that are returned: 20, as many as a
+// page can show.
 const maxFacetValues = 20
 
-// maxFacetImages is how many images are looked at for facets: 20,000, some
-// 100 ms, where a query asks for images: 40 of each repository.
+// maxFacetImages is the most images that are read for the facets of a query about
+// images: 20,000, some 100 ms, at 40 images a repository.
 const maxFacetImages = 20_000
 
-// ofImageFacets are the facets that count repositories by what their images are.
+// ofImageFacets are the facets whose values come from the images of a repository.
 var ofImageFacets = []string{"os", "arch", "type", "label"}
 
-// Facets counts what the repositories are that q selects: the best MaxFaceted of
-// them by relevance, whatever order and page q asks for. Of labels, it counts
-// those keys that the image of a leading tag has.
+// Facets counts the values of each facet among the repositories that q selects. It
+// counts the MaxFaceted most relevant of them, whatever the order and page of q. The
+// facet of labels has only the keys that the image of a leading tag has.
 func (rd *Reader) Facets(ctx context.Context, q query.Query) (indexer.Facets, error) {
 	q.Sort, q.Limit, q.Offset, q.After = query.SortRelevance, indexer.MaxFaceted+1, 0, ""
 	s := newSearch(q)
-	images := s.images // of what was asked, not of how it is found
+	images := s.images // before found changes s
 	ids, err := rd.found(ctx, s)
 	if err != nil {
 		return indexer.Facets{}, pg.Wrap("facets", err)
@@ -46,16 +45,16 @@ func (rd *Reader) Facets(ctx context.Context, q query.Query) (indexer.Facets, er
 	return facets, pg.Wrap("facets", err)
 }
 
-// A factCount is how many repositories have a fact.
+// A factCount is the number of repositories with a fact.
 type factCount struct {
 	Fact    string
 	N       int
 	AtLeast bool
 }
 
-// countFacts counts what repositories are. A value is added to a query as one more
-// condition on the same image; so where there are such already, only the images
-// that fulfil them count.
+// countFacts counts the facts of repositories. Choosing a value adds a condition on
+// the same image to the query; so if the query has conditions on images, only the
+// images that fulfil them count.
 func (rd *Reader) countFacts(ctx context.Context, ids []int32, images []query.Clause) ([]factCount, error) {
 	counts, err := pg.Collect[factCount](ctx, rd.db, rowFactsQuery, ids, len(images) == 0)
 	tooManyKeys := func(c factCount) bool { return c.Fact == manyTerm }
@@ -65,7 +64,7 @@ func (rd *Reader) countFacts(ctx context.Context, ids []int32, images []query.Cl
 	counts = slices.DeleteFunc(counts, tooManyKeys)
 	of := ofImageFacets
 	if len(images) == 0 {
-		of = []string{"label"} // of the others, the rows know all
+		of = []string{"label"} // the rows have all other facts
 	}
 	replaced := func(c factCount) bool {
 		name, _, _ := strings.Cut(c.Fact, ":")
@@ -82,11 +81,11 @@ func (rd *Reader) countFacts(ctx context.Context, ids []int32, images []query.Cl
 	return append(slices.DeleteFunc(counts, replaced), found...), err
 }
 
-// rowFactsQuery counts the facts of repositories by their search rows, and their
-// namespaces as one. Of labels, it counts the keys that any of their images has if
-// $2 says so, and those in the facts if not; and with the former, as manyTerm, the
-// repositories whose rows do not know all keys. The fence keeps Postgres from
-// reading more rows than those.
+// rowFactsQuery counts the facts in the search rows of repositories, and their
+// namespaces as another fact. If $2 is true, a label counts if any image of the
+// repository has the key, and manyTerm counts the repositories with too many keys for
+// their row. If $2 is false, a label counts if it is in the facts. OFFSET 0 keeps
+// Postgres from reading other rows.
 var rowFactsQuery = `
 	WITH found AS MATERIALIZED (
 		SELECT s.name, s.facts, s.terms FROM unnest($1::int[]) AS found (repository_id)
@@ -104,8 +103,8 @@ var rowFactsQuery = `
 	UNION ALL
 	SELECT label.fact, count(*)::int, false FROM found CROSS JOIN unnest(found.terms) AS has (term) JOIN label USING (term) WHERE $2 GROUP BY label.fact`
 
-// countImageFacts counts the facts of images that fulfil clauses, and those of the
-// labels that they have.
+// countImageFacts counts the repositories with each fact, and with each of labels,
+// among the images that fulfil clauses.
 func (rd *Reader) countImageFacts(ctx context.Context, ids []int32, clauses []query.Clause, labels []string) ([]factCount, error) {
 	const q = `
 		WITH looked AS MATERIALIZED (
@@ -130,8 +129,8 @@ func (rd *Reader) countImageFacts(ctx context.Context, ids []int32, clauses []qu
 	return pg.Collect[factCount](ctx, rd.db, sql, args...)
 }
 
-// facetsOf sorts counts, all of which are lower bounds if atLeast says so. It
-// leaves out facets without a value.
+// facetsOf returns the facets that have a value, each with its most frequent values
+// first. If atLeast is true, all counts are lower bounds.
 func facetsOf(facts []factCount, atLeast bool) []indexer.Facet {
 	values := map[string][]indexer.FacetValue{}
 	for _, f := range facts {

@@ -11,7 +11,7 @@ import (
 
 func isGlob(s string) bool { return strings.ContainsAny(s, "*?") }
 
-// glob compares an expression with a value that may hold stars.
+// glob compares an expression with a value, which may be a pattern of * and ?.
 func glob(expression, value string) sq.Sqlizer {
 	if isGlob(value) {
 		return sq.Expr(expression+" LIKE ?", like(value))
@@ -19,8 +19,8 @@ func glob(expression, value string) sq.Sqlizer {
 	return sq.Expr(expression+" = ?", indexer.CleanText(value))
 }
 
-// globBeginning compares the beginning of an expression, of which args are the
-// parameters, with a value that may hold stars.
+// globBeginning compares the first maxTerm characters of an expression, whose
+// parameters are args, with a value, which may be a pattern.
 func globBeginning(expression, value string, args ...any) sq.Sqlizer {
 	if isGlob(value) {
 		return sq.Expr(beginningOf(expression)+" LIKE ?", append(args, like(value))...)
@@ -31,15 +31,14 @@ func globBeginning(expression, value string, args ...any) sq.Sqlizer {
 // beginningOf returns the first maxTerm characters of an expression.
 func beginningOf(expression string) string { return fmt.Sprintf("left(%s, %d)", expression, maxTerm) }
 
-// like turns a glob, in which * is any run of characters and ? any one, into a
-// pattern of LIKE.
+// like returns the LIKE pattern of a glob: * is any run of characters, ? any one.
 func like(glob string) string {
 	return strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`, `*`, `%`, `?`, `_`).Replace(indexer.CleanText(glob))
 }
 
-// nameRange gives the names that a pattern allows, and others, as a range, from
-// included and to not; from is "" if it begins with a star. '~' is above every
-// character of a name.
+// nameRange returns a range, from inclusive to exclusive, that includes all names
+// that match a pattern; from is "" if the pattern begins with * or ?. '~' is greater
+// than every character of a name.
 func nameRange(pattern string) (from, to string) {
 	head := pattern
 	if i := strings.IndexAny(pattern, "*?"); i >= 0 {

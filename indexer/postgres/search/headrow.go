@@ -9,9 +9,9 @@ import (
 	"github.com/portbook/portbook/indexer/postgres/pg"
 )
 
-// A headRow is what a repository says of itself: the metadata of the manifest
-// that its leading tag shows, and of that index's first image; and what all its
-// tagged images are.
+// A headRow is the data of a repository for its search row: the metadata of the
+// manifest that the leading tag points to and, if that is an index, of its first
+// image; and the facts of all tagged images.
 type headRow struct {
 	ID                            int32
 	Name                          string
@@ -21,42 +21,45 @@ type headRow struct {
 	ChildAnnotations, ChildLabels []byte
 	Facts                         []string
 	LeadingTag                    string   // "" if there is none
-	OwnTags                       int      // without those of referrers
-	Signature, SBOM, Attestation  int      // of those, how many show what has one
-	OldFacts                      []string // as its search row had them
-	Covered                       bool     // whether the terms of that row still hold what they should of the images
-	Unfinished                    bool     // whether image indexes were left to Reform
+	OwnTags                       int      // tags that keep no referrer
+	Signature, SBOM, Attestation  int      // how many of OwnTags point to a manifest that has one
+	OldFacts                      []string // in its search row so far
+	Covered                       bool     // whether the terms in that row are still right
+	Unfinished                    bool     // whether some image indexes are left to Reform
 }
 
-// leadingOrder puts first, of tags t, the one that speaks for a repository: latest,
-// else the highest version, those without a suffix ("-rc1", "-alpine") before
-// others, else the one that moved last.
+// leadingOrder sorts tags t so that the leading tag comes first: latest, else the
+// highest version, those without a suffix ("-rc1", "-alpine") before others, else the
+// tag that moved last.
 const leadingOrder = `t.name = 'latest' DESC, version.is IS NOT NULL DESC, version.is[2] IS NULL DESC,
 	string_to_array(version.is[1], '.')::bigint[] DESC NULLS LAST, version.is[2] COLLATE "C" DESC, t.moved_at DESC, t.name DESC`
 
-// versionOfTag gives a tag's numbers, of which each fits a bigint, and what follows.
+// versionOfTag returns the version numbers of a tag, each of which fits a bigint, and
+// its suffix.
 const versionOfTag = `LATERAL (SELECT regexp_match(t.name, '^[vV]?([0-9]{1,18}(?:\.[0-9]{1,18})*)(?:[._-](.*))?$') AS is) version`
 
-// isOwn is true of tags t that keep no referrer. The first half spares most of
-// them the pattern.
+// isOwn holds for tags t that keep no referrer. The first half spares most tags the
+// regular expression.
 const isOwn = `(t.name NOT LIKE 'sha%' OR t.name !~ '` + indexer.ReferrerTagPattern + `')`
 
-// tagsWith counts the own tags of a repository r whose manifest has something.
+// tagsWith counts the own tags of a repository r whose manifest has a kind of
+// referrer.
 func tagsWith(kind string) string {
 	return "count(*) FILTER (WHERE s.facts @> ARRAY['has:" + kind + "'])::int AS " + kind
 }
 
-// headsQuery tells what repositories say of themselves. What was touched in them is
-// given as to touchedManifests, the repositories themselves as $4, and the form of
-// their rows as $5. Rows of that form tell:
+// headsQuery returns the query for the headRows of repositories. $1 to $3 are what
+// was touched, as in touchedManifests; $4 are the repositories and $5 is the form of
+// search rows; $6 and $7 are the tags that moved. If the stored row has the form $5,
+// two things in it are used:
 //
-// whether their terms still hold: one more image of many that say the same does not
-// change them, and to find all terms of ten thousand images takes 100 ms. An image
-// that went may have been the last to have a term; one that stays only gains some,
-// when it is read again;
+// The terms. To find all terms of ten thousand images takes 100 ms, and one more
+// image with the same terms changes nothing. If an image was removed, it may have
+// been the last one with a term. An image that stays can only gain terms, when it is
+// read again.
 //
-// and which tag led. If it still shows something, only the tags that moved, $6 and
-// $7, can lead instead.
+// The leading tag. If it still points to a manifest, only the tags that moved can
+// replace it.
 func headsQuery(l Linked) string {
 	return `
 	WITH ` + touchedParts(l) + `, touched AS (
@@ -113,28 +116,28 @@ func headsQuery(l Linked) string {
 	WHERE r.id = ANY($4) ORDER BY r.id`
 }
 
-// maxLabelKeys is how many keys of labels stand in the facts of a repository: 100,
+// maxLabelKeys is the most keys of labels among the facts of a repository: 100,
 // several times what build tools set.
 const maxLabelKeys = 100
 
-// licencePrefix is before the fact of a licence.
+// licencePrefix is the prefix of the fact for a licence.
 const licencePrefix = "licence:"
 
-// allFacts are those of the images and, as words of the query language too, what
-// belongs to the repository as a whole.
+// allFacts returns the facts of the images and of the repository as a whole: keys of
+// labels and the licence.
 func (h headRow) allFacts(metadata []map[string]string) []string {
 	facts := slices.Clone(h.Facts)
 	facts = append(facts, labelFacts(h.Labels, h.ChildLabels)...)
 	if licence := indexer.Licence(metadata...); licence != "" && len(licence) <= 200 {
 		facts = append(facts, licencePrefix+licence)
 	}
-	facts = slices.DeleteFunc(facts, func(f string) bool { return strings.Contains(f, pg.Separator) }) // nobody can ask for it
+	facts = slices.DeleteFunc(facts, func(f string) bool { return strings.Contains(f, pg.Separator) }) // no query can name it
 	slices.Sort(facts)
 	return slices.Compact(facts)
 }
 
 // labelFacts returns the keys of labels as facts, the first maxLabelKeys by name.
-// Keys of annotations are not among them: label: does not find those.
+// Keys of annotations are left out, since label: does not find them.
 func labelFacts(labels ...[]byte) []string {
 	var facts []string
 	for _, raw := range labels {
@@ -149,8 +152,9 @@ func labelFacts(labels ...[]byte) []string {
 	return facts[:min(len(facts), maxLabelKeys)]
 }
 
-// labelTexts are the values of labels and annotations that a person may search
-// for, in order of key: no times, digests or addresses.
+// labelTexts returns the values of labels and annotations that are searched as text,
+// in order of key. Times, revisions, URLs and values of more than 1,000 bytes are
+// left out.
 func labelTexts(m map[string]string) []string {
 	var keys, texts []string
 	for k := range m {

@@ -13,15 +13,15 @@ import (
 	"github.com/portbook/portbook/indexer/query"
 )
 
-// Images returns the tagged images that q selects, by repository and digest, and
-// the tagged image indexes that list such images, each image once an index: all of
-// them, since flatpak knows no second page. What does not fit is marked LeftOut; see
-// budget. The search rows of images tell which may be meant, and the manifests
-// which are.
+// Images returns the tagged images that q selects, by repository and digest, and the
+// tagged image indexes that list such images, with each image once in an index. It
+// returns all of them, since flatpak has no paging. Images that do not fit are marked
+// LeftOut; see budget. The search rows of images select candidates, and the manifests
+// decide.
 //
-// Labels and annotations are read last, and only those that fit: before, an image
-// is some 300 bytes of memory, however large they are and however many indexes list
-// it.
+// Labels and annotations are read last, and only for images that fit. Until then an
+// image takes some 300 bytes of memory, however large they are and however many
+// indexes list it.
 func (rd *Reader) Images(ctx context.Context, q query.Images) ([]indexer.RepositoryImages, error) {
 	found, err := rd.foundImages(ctx, q)
 	if err != nil {
@@ -42,11 +42,11 @@ func (rd *Reader) Images(ctx context.Context, q query.Images) ([]indexer.Reposit
 	return repositoriesFrom(groups), nil
 }
 
-// ImagesState names what Images gives of a query. A search row is written again
-// when what it finds moves, appears or goes, and then differs in its tags, in when
-// it was pushed, or in what it says of the image. The tags of the indexes that list
-// it do not stand there; that they differ, the repository tells, which may have
-// changed in something else too.
+// ImagesState returns a hash that changes whenever Images would return something else
+// for q. A search row is rewritten when its image is pushed, moved or deleted, and
+// then differs in its tags, its push time, or its keys and values. It does not hold
+// the tags of the indexes that list the image; for those the hash includes the time
+// at which the repository last changed, for whatever reason.
 func (rd *Reader) ImagesState(ctx context.Context, q query.Images) (string, error) {
 	sel := pg.Builder.Select("count(*)", `COALESCE(bit_xor(hashtextextended(
 			concat_ws(' ', i.repository_id, i.manifest_id, i.listed, i.pushed_at,
@@ -63,22 +63,22 @@ func (rd *Reader) ImagesState(ctx context.Context, q query.Images) (string, erro
 	return fmt.Sprintf("%d %x", n, uint64(hash)), nil
 }
 
-// imageM is the manifest of each candidate, if it is an image. The fence keeps
-// Postgres from reading all manifests where it expects many candidates: they
-// are a small part of all.
+// imageM is the manifest of each candidate, if it is an image. OFFSET 0 keeps
+// Postgres from reading all manifests where it expects many candidates, which are a
+// small part of all.
 const imageM = `LATERAL (
 	SELECT m.repository_id, m.id, m.digest, m.media_type_id, m.platform_id, m.labels, m.annotations, m.seen_at FROM manifest m
 	WHERE m.repository_id = i.repository_id AND m.id = i.manifest_id AND m.kind = 'image' OFFSET 0) m ON true`
 
-// nameR is the repository of each, fenced likewise.
+// nameR is the repository of each candidate; OFFSET 0 has the same reason.
 const nameR = "LATERAL (SELECT r.name FROM repository r WHERE r.id = m.repository_id OFFSET 0) r ON true"
 
-// metadataBytes is what labels and annotations take in an answer, in bytes: JSON as
-// Postgres writes it is within a tenth of ours.
+// metadataBytes is the number of bytes of labels and annotations in an answer, within
+// a tenth: it measures the JSON that Postgres writes.
 const metadataBytes = "(COALESCE(octet_length(%[1]s.labels::text), 0) + COALESCE(octet_length(%[1]s.annotations::text), 0))::bigint"
 
-// foundImages returns the images for which all conditions of q hold but those on
-// tags, in no order, without labels and annotations.
+// foundImages returns the images that fulfil all conditions of q except those on
+// tags, unordered, without labels and annotations.
 func (rd *Reader) foundImages(ctx context.Context, q query.Images) ([]*foundImage, error) {
 	sel := pg.Builder.Select("m.repository_id", "m.id", "r.name", "m.digest", "mt.name AS media_type", "COALESCE(p.os, '') AS os",
 		"COALESCE(p.architecture, '') AS architecture", "i.listed", "CASE WHEN NOT i.listed THEN i.tags END AS tags",
@@ -106,7 +106,7 @@ func (rd *Reader) foundImages(ctx context.Context, q query.Images) ([]*foundImag
 	return pgx.CollectRows(rows, pgx.RowToAddrOfStructByName[foundImage])
 }
 
-// listsOf returns the tagged image indexes that list what was found, in no order.
+// listsOf returns the tagged image indexes that list the found images.
 func (rd *Reader) listsOf(ctx context.Context, found []*foundImage) (map[pg.ManifestID]*foundList, error) {
 	var repositories []int32
 	var ids []int64
@@ -122,7 +122,7 @@ func (rd *Reader) listsOf(ctx context.Context, found []*foundImage) (map[pg.Mani
 	if len(ids) == 0 {
 		return lists, nil
 	}
-	// The entries of an index that name one image many times are one.
+	// An index that lists an image several times counts as one entry.
 	const q = `
 		SELECT w.repository_id, w.id AS image, e.manifest_id AS list, e.position
 		FROM unnest($1::int[], $2::bigint[], $3::bytea[]) AS w (repository_id, id, digest)
@@ -150,7 +150,7 @@ func (rd *Reader) listsOf(ctx context.Context, found []*foundImage) (map[pg.Mani
 	return lists, rd.readLists(ctx, lists)
 }
 
-// readLists reads what stands of image indexes, and forgets what is none with a tag.
+// readLists reads the manifests of image indexes, and removes ids that have none.
 func (rd *Reader) readLists(ctx context.Context, lists map[pg.ManifestID]*foundList) error {
 	const q = `
 		SELECT l.repository_id, l.id, l.digest, mt.name AS media_type, COALESCE(octet_length(l.annotations::text), 0)::bigint AS bytes
@@ -177,9 +177,9 @@ func (rd *Reader) readLists(ctx context.Context, lists map[pg.ManifestID]*foundL
 }
 
 // readTags reads the tags of image indexes, and of the images that they list. No
-// index tells the tags of a manifest. Search rows tell which tags show it in any
-// way, so those are looked up, each once a repository; or all tags of the
-// repository are read, where those are fewer.
+// index of the database finds the tags of a manifest. Search rows have the names of
+// the tags, so these are looked up, each once in a repository; or all tags of the
+// repository are read, if they are fewer.
 func (rd *Reader) readTags(ctx context.Context, found []*foundImage, lists map[pg.ManifestID]*foundList) error {
 	into := map[pg.ManifestID]*[]string{}
 	for _, i := range found {
@@ -232,7 +232,7 @@ func (rd *Reader) readTags(ctx context.Context, found []*foundImage, lists map[p
 	return err
 }
 
-// readMetadata reads the labels and annotations of what fits.
+// readMetadata reads the labels and annotations of the images that fit.
 func (rd *Reader) readMetadata(ctx context.Context, groups []*group) error {
 	wanted := map[pg.ManifestID]bool{}
 	for _, s := range groups {

@@ -17,8 +17,7 @@ import (
 	"github.com/portbook/portbook/indexer/query"
 )
 
-// Search rows of images leave out no image that the tables of the catalogue have,
-// and let none in: they are asked both ways.
+// Images, which uses search rows, returns the same as a query that does not use them.
 func TestImagesLikeCatalogue(t *testing.T) {
 	t.Parallel()
 	s, _ := stock(t)
@@ -44,10 +43,10 @@ func TestImagesLikeCatalogue(t *testing.T) {
 				s.Find(repo, "also", b)
 			}
 		case 3:
-			s.Find(repo, tag) // gone
+			s.Find(repo, tag) // deleted
 		case 4:
 			l := listing(repo, a, b)
-			s.Find(repo, tag, l, a)                          // b is missing
+			s.Find(repo, tag, l, a)                          // b is not stored
 			s.Find(repo, "twice", listing(repo, l, a, a), l) // an index in an index
 		}
 	}
@@ -112,7 +111,7 @@ func plainImages(ctx context.Context, db pg.Querier, q query.Images) ([]indexer.
 	return merge(images, listed), nil
 }
 
-// plainTags is all tags of the manifest m, sorted.
+// plainTags selects all tags of the manifest m, sorted.
 const plainTags = `ARRAY(SELECT t.name FROM tag t WHERE t.repository_id = m.repository_id AND t.manifest_id = m.id ORDER BY t.name) AS tags`
 
 func plainTagged(ctx context.Context, db pg.Querier, q query.Images) ([]imageRow, error) {
@@ -144,8 +143,8 @@ func plainListed(ctx context.Context, db pg.Querier, q query.Images) ([]listedRo
 	return pg.Selected[listedRow](ctx, db, plainWhere(sel, q, "c", "m"))
 }
 
-// where adds the conditions of q on an image, whose tags are those of tagged:
-// the image itself, or the index that lists it. Something must be tagged.
+// plainWhere adds the conditions of q on an image. Tags are those of tagged: the
+// image itself, or the index that lists it; it must have at least one.
 func plainWhere(sel sq.SelectBuilder, q query.Images, image, tagged string) sq.SelectBuilder {
 	tags := sq.Select("1").From("tag t").Where("t.repository_id = " + tagged + ".repository_id AND t.manifest_id = " + tagged + ".id")
 	hasTag := false
@@ -186,7 +185,7 @@ type listedRow struct {
 	Position        int32
 }
 
-// merge puts images and lists, each by repository name, into one list.
+// merge merges images and lists, both sorted by repository name.
 func merge(images []imageRow, listed []listedRow) []indexer.RepositoryImages {
 	var all []indexer.RepositoryImages
 	for len(images) > 0 || len(listed) > 0 {
@@ -212,7 +211,7 @@ func first(images []imageRow, listed []listedRow) string {
 	return images[0].Name
 }
 
-// addListed adds an image to its list, the last one or a new one.
+// addListed adds an image to the last list, or to a new one.
 func addListed(lists []indexer.ImageList, row listedRow) []indexer.ImageList {
 	d := pg.DigestFrom(row.ListDigest)
 	if n := len(lists); n == 0 || lists[n-1].Digest != d {

@@ -14,30 +14,31 @@ import (
 )
 
 const (
-	// maxImageBytes is the most bytes of labels, annotations and tags with which an
-	// image stands in an answer of images: 512 KiB, twice the labels and annotations
-	// that database.maxMetaSize lets in by default. flatpak's largest are appstream
+	// maxImageBytes is the most bytes of labels, annotations and tags that an image
+	// may have in an answer of images: 512 KiB, twice the labels and annotations that
+	// database.maxMetaSize allows by default. The largest in flatpak are appstream
 	// texts and icons, some 100 KB.
 	maxImageBytes = 512 << 10
-	// maxRepositoryBytes is the most bytes of one repository in such an answer:
-	// 4 MiB, 40 flatpaks with the largest icons and texts. A repository holds one
-	// flatpak, mostly.
+	// maxRepositoryBytes is the most bytes of one repository in such an answer: 4
+	// MiB, 40 flatpaks with the largest icons and texts. A repository mostly holds
+	// one flatpak.
 	maxRepositoryBytes = 4 << 20
 	// maxAnswerBytes is the most bytes of the whole answer: 32 MiB. 4,000 flatpaks
-	// are 5 MB without icons and 1,000 with large ones fit. Each client reads all of
-	// it, and its labels take some 50 MB of memory while it is made (measured).
+	// without icons take 5 MB, and 1,000 with large ones fit. Each client reads all
+	// of it, and its labels take some 50 MB of memory while it is written (measured).
 	maxAnswerBytes = 32 << 20
 )
 
-// What an image and an image index take in an answer beside texts of their own, in
-// bytes: names of fields, a digest, a media type, a platform.
+// Estimates, in bytes, of what an image, an image index and a tag take in an answer
+// beside their own text: field names, a digest, a media type, a platform.
 const (
 	imageOverhead = 300
 	listOverhead  = 250
 	tagOverhead   = 3
 )
 
-// A foundImage is an image that a query selects, but for conditions on tags.
+// A foundImage is an image that fulfils all conditions of a query except those on
+// tags.
 type foundImage struct {
 	RepositoryID                int32
 	ID                          int64
@@ -45,10 +46,10 @@ type foundImage struct {
 	Digest                      []byte
 	MediaType, OS, Architecture string
 	Listed                      bool
-	Tags                        []string  // its own
+	Tags                        []string  // tags of the image itself
 	Bytes                       int64     // of labels and annotations
-	Ref                         *string   // the label org.flatpak.ref, its first 600 characters; nil: it has none
-	RefSince                    time.Time // when that was first seen in the repository
+	Ref                         *string   // first 600 characters of the label org.flatpak.ref; nil without it
+	RefSince                    time.Time // when Ref was first seen in the repository
 }
 
 // A foundList is a tagged image index that lists such images.
@@ -58,7 +59,7 @@ type foundList struct {
 	mediaType   string
 	bytes       int64 // of annotations
 	tags        []string
-	size        int64 // what it takes in an answer without its images, once groupImages knows
+	size        int64 // in an answer, without its images; set by groupImages
 	images      []listedImage
 	annotations map[string]string
 }
@@ -70,8 +71,9 @@ type listedImage struct {
 
 type metadata struct{ labels, annotations map[string]string }
 
-// A group is what was found of one repository: its tagged images in order of
-// digest, then its lists in theirs, each with its images in the index's order.
+// A group holds the found images of one repository: its tagged images in order of
+// digest, then its lists in order of digest, each with its images in the order of the
+// index.
 type group struct {
 	name    string
 	entries []*grouped
@@ -80,15 +82,15 @@ type group struct {
 // A grouped is one image of a group.
 type grouped struct {
 	image    *foundImage
-	list     *foundList // nil: it is tagged itself
+	list     *foundList // nil if the image itself is tagged
 	position int32
-	size     int64 // what it takes in an answer, without its list
+	size     int64 // in an answer, without its list
 	leftOut  bool
 	metadata metadata
 }
 
-// groupImages puts what was found by repository, in order of name. It leaves out what
-// has no tag, or none that q asks for.
+// groupImages groups images by repository, in order of name. It leaves out images and
+// lists without a tag that q selects.
 func groupImages(q query.Images, found []*foundImage, lists map[pg.ManifestID]*foundList) []*group {
 	asks := tagConditions(q)
 	var all []*grouped
@@ -140,10 +142,10 @@ func tagBytes(tags []string) (n int64) {
 	return n
 }
 
-// budget marks what does not fit into most bytes as left out: images larger than
-// image, in each repository the largest of those that together are more than
-// repository, and if all together are more than most, see share. The same state
-// leaves out the same.
+// budget marks images that do not fit as left out: those larger than image bytes; in
+// each repository the largest, so that the rest takes at most repository bytes; and
+// if all together exceed most bytes, those that share leaves out. The result depends
+// on its arguments only.
 func budget(groups []*group, most, repository, image int64) {
 	var all int64
 	for _, g := range groups {
@@ -154,17 +156,17 @@ func budget(groups []*group, most, repository, image int64) {
 	}
 }
 
-// A contender is a repository, or a namespace with its repositories, that gets one
-// image after another.
+// A contender is a repository, or a namespace with its repositories, that receives
+// one image after another.
 type contender struct {
 	name   string
 	taken  int64
-	parts  contenders // of a namespace: its repositories that may get more
-	images []*grouped // of a repository: those that it may get, smallest first
+	parts  contenders // of a namespace: its repositories that may receive more
+	images []*grouped // of a repository: those it may still receive, smallest first
 	listed map[*foundList]bool
 }
 
-// contenders are a heap: who has got least comes first.
+// contenders are a heap, ordered by the fewest bytes received.
 type contenders []*contender
 
 func (c contenders) Len() int      { return len(c) }
@@ -179,9 +181,10 @@ func (c *contenders) Pop() any {
 	return last
 }
 
-// share gives most bytes to images one by one: the next to the namespace that has got
-// least so far, in it to the repository that has, of that the smallest. So who pushes
-// much leaves out what is his own. The rest is left out.
+// share distributes most bytes among images, one by one. The next image is the
+// smallest one of the repository that has received least, in the namespace that has
+// received least. So an owner who pushes much loses only images of their own. All
+// other images are left out.
 func share(groups []*group, most int64) {
 	spaces := map[string]*contender{}
 	all := &contender{}
@@ -212,8 +215,8 @@ func share(groups []*group, most int64) {
 	}
 }
 
-// grant gives c its next image if there is room, and returns how many bytes that took.
-// A repository whose next image has no room gets no more.
+// grant admits the next image of c if there is room, and returns the bytes it takes.
+// A repository whose next image does not fit receives nothing more.
 func (c *contender) grant(room int64) (n int64) {
 	if len(c.parts) > 0 {
 		part := c.parts[0]
@@ -250,8 +253,8 @@ func (g *group) bySize() []*grouped {
 	return order
 }
 
-// fit marks what does not fit into most bytes, smallest first, and returns what the
-// rest takes.
+// fit marks the images that do not fit into most bytes, smallest first, and returns
+// the bytes of the others.
 func (s *group) fit(most, image int64) (taken int64) {
 	listed := map[*foundList]bool{}
 	for _, e := range s.bySize() {
@@ -307,7 +310,7 @@ func (e *grouped) shown(tags []string) indexer.Image {
 	return i
 }
 
-// tagAsks are the conditions of a query on tags: one of each must hold.
+// tagAsks are the conditions of a query on tags, each a list of alternatives.
 type tagAsks [][]func(string) bool
 
 func tagConditions(q query.Images) (asks tagAsks) {
@@ -329,7 +332,7 @@ func tagConditions(q query.Images) (asks tagAsks) {
 	return asks
 }
 
-// hold reports whether there are tags, and some of them for each condition.
+// hold reports whether there are tags, and each condition holds for one of them.
 func (a tagAsks) hold(tags []string) bool {
 	for _, any := range a {
 		if !slices.ContainsFunc(tags, func(tag string) bool {

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// groupOf makes a group of tagged images that take so many bytes.
+// groupOf returns a group of tagged images of the given sizes.
 func groupOf(name string, sizes ...int64) *group {
 	g := &group{name: name}
 	for n, size := range sizes {
@@ -15,13 +15,13 @@ func groupOf(name string, sizes ...int64) *group {
 	return g
 }
 
-// Whoever pushes much must leave out what is his own, and nothing of others.
+// An owner who pushes too much loses only images of their own.
 func TestBudget(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name   string
 		groups []*group
-		want   string // repository: sizes of what stays
+		want   string // repository: sizes of the images that are not left out
 	}{
 		{"room for all", []*group{groupOf("a/x", 300, 200), groupOf("b/x", 100)}, "a/x: 300 200, b/x: 100"},
 		{"one image is too large", []*group{groupOf("a/x", 100, 900), groupOf("b/x", 100)}, "a/x: 100, b/x: 100"},

@@ -10,17 +10,18 @@ import (
 	"github.com/portbook/portbook/indexer/query"
 )
 
-// possibleImages selects the search rows that may be of images q selects, by what
-// the indexes tell: no image that q selects is left out.
+// possibleImages selects the search rows that the indexes find for q: those of all
+// images that q selects, and possibly others.
 func possibleImages(q query.Images) sq.SelectBuilder {
-	sel := sq.Select("i.repository_id", "i.manifest_id", "i.listed", "i.tags", "i.keys", "i.pairs", "i.pushed_at").From("image_search i").Suffix("OFFSET 0") // a fence, as in imageM
+	sel := sq.Select("i.repository_id", "i.manifest_id", "i.listed", "i.tags", "i.keys", "i.pairs", "i.pushed_at").From("image_search i").Suffix("OFFSET 0") // as in imageM
 	for _, c := range q {
 		sel = sel.Where(hint(c))
 	}
 	return sel
 }
 
-// hint is true for the search row of every image for which a condition is.
+// hint returns a condition that holds for the search row of every image for which c
+// holds, and possibly for others.
 func hint(c query.Condition) sq.Sqlizer {
 	switch c.Field {
 	case query.FieldRepository:
@@ -30,9 +31,10 @@ func hint(c query.Condition) sq.Sqlizer {
 			break
 		}
 		if len(c.Values) == 1 && c.Values[0] == "latest" {
-			return sq.Expr("i.latest") // word for word, or Postgres does not use the index of these
+			return sq.Expr("i.latest") // verbatim as in the definition of its partial index
 		}
-		// What tags of these names show is found once, by the index of their names.
+		// Images listed by the tagged indexes are found once, by the index of tag
+		// names.
 		return sq.Expr(`(i.tags && ? OR i.listed AND (i.repository_id, i.manifest_id) IN (
 			SELECT m.repository_id, m.id FROM (SELECT t.repository_id, t.manifest_id FROM tag t WHERE t.name = ANY(?) OFFSET 0) AS t
 			CROSS JOIN LATERAL (SELECT e.digest FROM index_entry e WHERE e.repository_id = t.repository_id AND e.manifest_id = t.manifest_id OFFSET 0) AS e
@@ -50,8 +52,8 @@ func hint(c query.Condition) sq.Sqlizer {
 	return sq.Expr("true")
 }
 
-// factHint leaves out those of another platform. The facts are in lower case, and
-// tell of no platform that says nothing.
+// factHint excludes images of other platforms. Facts are in lower case, and there are
+// none for an empty or unknown platform.
 func factHint(c query.Condition, prefix string) sq.Sqlizer {
 	if c.Op == query.OpMatches || slices.Contains(c.Values, "") || slices.Contains(c.Values, "unknown") {
 		return sq.Expr("true")
@@ -63,8 +65,8 @@ func factHint(c query.Condition, prefix string) sq.Sqlizer {
 	return sq.Expr("i.facts && ?", facts)
 }
 
-// keyHint leaves out those that have no such key or, where terms tell values, no
-// such value.
+// keyHint excludes images without the key or, if terms hold its values, without the
+// value.
 func keyHint(c query.Condition, prefix string) sq.Sqlizer {
 	key := prefix + termText(c.Name)
 	if c.Op != query.OpEquals || isBuildTime(c.Name) {
@@ -77,7 +79,7 @@ func keyHint(c query.Condition, prefix string) sq.Sqlizer {
 	return sq.Expr("i.pairs && ARRAY(SELECT hashtextextended(term, 0) FROM unnest(?::text[]) AS term)", terms)
 }
 
-// exactCondition is one condition on an image, but for those on its tags.
+// exactCondition returns a condition on an image, except on its tags.
 func exactCondition(c query.Condition, image string) sq.Sqlizer {
 	switch c.Field {
 	case query.FieldRepository:
@@ -91,7 +93,7 @@ func exactCondition(c query.Condition, image string) sq.Sqlizer {
 	case query.FieldAnnotation:
 		return compareKey(image+".annotations", c)
 	}
-	return sq.Expr("false") // a field that is none selects nothing
+	return sq.Expr("false") // an unknown field selects nothing
 }
 
 func compareKey(column string, c query.Condition) sq.Sqlizer {
@@ -109,8 +111,8 @@ func compareKey(column string, c query.Condition) sq.Sqlizer {
 	return any
 }
 
-// compare is true if the expression is, or matches, any of the values; with no
-// value it is false.
+// compare returns the condition that an expression equals, or matches, one of the
+// values; it is false without values.
 func compare(expression string, c query.Condition) sq.Sqlizer {
 	var values []string
 	for _, v := range c.Values {

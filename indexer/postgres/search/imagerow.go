@@ -6,13 +6,13 @@ import (
 	"github.com/portbook/portbook/indexer/postgres/pg"
 )
 
-// imagesOf writes the search rows of the manifests that a statement selects, and
-// deletes those of manifests that no tag shows any more. $1 must be their
-// repositories: without it Postgres reads all tags there are.
+// imagesOf returns a statement that writes the search rows of the manifests that
+// another statement selects, and deletes those of manifests that no tag points to any
+// more. $1 must be their repositories: without it Postgres reads all tags.
 //
-// Of manifests that are not whole it writes only what tags say, where that differs:
-// an index may list a thousand images, and a tag that comes to it changes of each
-// no more than a time, which is not indexed.
+// For manifests that are not whole it updates only the columns that depend on tags,
+// where they differ. An index may list a thousand images, and a new tag of the index
+// changes only one time in each of their rows, which is in no index of the database.
 func imagesOf(manifests string, l Linked) string {
 	columns := strings.Join(imageColumns, ", ")
 	return shownImages(manifests, l) + `, gone AS (
@@ -33,17 +33,18 @@ func imagesOf(manifests string, l Linked) string {
 	ON CONFLICT (repository_id, manifest_id) DO UPDATE SET (` + columns + `) = (excluded.` + strings.Join(imageColumns, ", excluded.") + `)`
 }
 
-// imageColumns are the columns of image_search but for its key, in the order in
-// which imageRows has them.
+// imageColumns are the columns of image_search without its key, in the order of
+// imageRows.
 var imageColumns = []string{"latest", "listed", "tags", "facts", "keys", "pairs", "size", "layers", "created_at", "pushed_at"}
 
-// shownImages begins a statement: 'touched' are the manifests that another selects,
-// 'tagged' those of them that tags show, themselves or by an index that lists them.
+// shownImages returns the beginning of a statement: touched are the manifests that
+// another statement selects; tagged are those of them that a tag points to, or that
+// an index with a tag lists.
 //
-// The tags of a row are those that show the manifest itself. If the images in an
-// index had its tags too, each tag of it would cost all tags before it, a thousand
-// times. So what the tags of an index say is found once for the index, and the
-// condition tag: asks for them by the index: see isShownBy.
+// The tags in a row are those that point to the manifest itself. If the images of an
+// index had the tags of the index too, each new tag would rewrite all earlier ones in
+// a thousand rows. So the tags of an index are read once for the index, and the
+// condition tag: looks them up there; see isShownBy.
 func shownImages(manifests string, l Linked) string {
 	return `
 	WITH touched AS MATERIALIZED (` + manifests + `
@@ -68,8 +69,8 @@ func shownImages(manifests string, l Linked) string {
 	)`
 }
 
-// imageRows are the search rows of those of tagged that stand in a table. Pairs are
-// without the values of buildTimeKeys.
+// imageRows returns a query for the search rows of the manifests in the table tagged.
+// Pairs leave out the values of buildTimeKeys.
 func imageRows(tagged string, l Linked) string {
 	return `
 	SELECT m.repository_id, m.id, g.latest, g.listed, g.tags,
@@ -102,7 +103,8 @@ func imageRows(tagged string, l Linked) string {
 	) labelled`
 }
 
-// listedFigures are what an image index m tells of its entries.
+// listedFigures are the total size of the images that an index m lists, and the
+// number of their platforms.
 var listedFigures = `LEFT JOIN LATERAL (
 		SELECT (
 			SELECT ` + pg.BoundedSum("sum(c.content_size)") + ` FROM (

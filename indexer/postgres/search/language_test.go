@@ -12,7 +12,7 @@ import (
 	"github.com/portbook/portbook/indexer/postgres/search"
 )
 
-// Every field selects what it says, in whatever way the statement is made.
+// Every field selects the right repositories, whichever way the query is executed.
 func TestLanguage(t *testing.T) {
 	t.Parallel()
 	s, nginx := stock(t)
@@ -33,15 +33,15 @@ func TestLanguage(t *testing.T) {
 		{"proxy reverse", []string{web, cache}},
 		{`"reverse proxy"`, []string{web}},
 		{`"proxy reverse"`, []string{cache}},
-		{`"cache proxy"`, nil}, // of two texts
+		{`"cache proxy"`, nil}, // in two texts
 		{"proxy -cache", []string{web}},
 		{"-proxy", []string{chart, app, signed}},
 		{"ingress OR cache", []string{chart, cache}},
 		{"nginx OR platform:windows/amd64", []string{chart, web, cache}},
-		{"edge", []string{web}}, // text of a label
+		{"edge", []string{web}}, // from a label
 		{"ngi", []string{chart, web}},
 		{"ngi nginx", nil},
-		{"ngin -proxy", nil}, // the last term is another
+		{"ngin -proxy", nil}, // only the last term is a prefix
 		{"ngi* nginx", []string{chart, web}},
 		{"repo:team/app", []string{app}},
 		{"repo:team/*", []string{app, signed, cache}},
@@ -56,7 +56,7 @@ func TestLanguage(t *testing.T) {
 		{"nginx:9", nil},
 		{"os:windows", []string{cache}},
 		{"-os:linux", []string{chart, cache}},
-		{"os:Windows", []string{cache}}, // whatever the case of either
+		{"os:Windows", []string{cache}}, // case is ignored
 		{"arch:arm*", []string{app, signed}},
 		{"platform:linux/arm64", []string{app}},
 		{"platform:linux/arm64/v8", []string{app}},
@@ -66,7 +66,7 @@ func TestLanguage(t *testing.T) {
 		{"type:application/vnd.CNCF.helm.config.v1+json", []string{chart}},
 		{"type:*helm*", []string{chart}},
 		{"label:team", []string{web, app}},
-		{"label:note", nil}, // an annotation
+		{"label:note", nil}, // is an annotation
 		{"-label:note nginx", []string{chart, web}},
 		{"annotation:note", []string{chart}},
 		{"label:team=blue", []string{app}},
@@ -77,18 +77,18 @@ func TestLanguage(t *testing.T) {
 		{"label:org.opencontainers.image.created=2026-11-02T00:00:00Z", nil},
 		{`annotation:note="100% _real_"`, []string{chart}},
 		{`annotation:note="100% Xreal*"`, nil},
-		{"label:team=green label:stage=prod", nil}, // of two images
+		{"label:team=green label:stage=prod", nil}, // true of two images, not of one
 		{"label:team=blue label:stage=prod", []string{app}},
 		{"label:team=green platform:linux/amd64", nil},
 		{"os:linux OR os:windows arch:amd64", []string{web, app, cache}},
-		{"label:team=green OR os:windows label:stage=prod", nil}, // one image must be both
+		{"label:team=green OR os:windows label:stage=prod", nil}, // one image must fulfil both
 		{"label:team=green OR os:windows arch:arm64", []string{app}},
-		{"label:team=green OR cache label:stage=prod", []string{app}}, // with a word beside, each by itself
+		{"label:team=green OR cache label:stage=prod", []string{app}}, // with a word, each term holds alone
 		{"app:v1 arch:arm64", []string{app}},
 		{"nginx:1.25 arch:arm64", nil},
 		{"app:v1 OR cache", []string{app, cache}},
 		{"size:>500MB", []string{cache}},
-		{"size:22MB", []string{app}}, // of the index: both its images
+		{"size:22MB", []string{app}}, // the index, with both its images
 		{"layers:<2", []string{chart, signed}},
 		{"created:>2026-10-01", []string{web, app, signed}},
 		{"created:2026-10", []string{app}},
@@ -121,7 +121,7 @@ func TestLanguage(t *testing.T) {
 	}
 }
 
-// What is found follows what is pushed, moved and deleted.
+// Results follow what is pushed, moved and deleted.
 func TestSearchRowsFollow(t *testing.T) {
 	t.Parallel()
 	s, nginx := stock(t)
@@ -136,15 +136,15 @@ func TestSearchRowsFollow(t *testing.T) {
 	other := made("library/nginx", "linux/s390x", 5, 1, "2026-11-02", "team", "core")
 	s.Find("library/nginx", "latest", other)
 	found("label:team=core tag:latest", "library/nginx")
-	found("label:team=edge", "library/nginx") // by 1.25
+	found("label:team=edge", "library/nginx") // tag 1.25
 	found("label:team=edge tag:latest")
-	s.Find("library/nginx", "1.25") // gone
+	s.Find("library/nginx", "1.25") // deleted
 	found("label:team=edge")
 	found("arch:amd64 repo:library/nginx")
 	found("arch:s390x", "library/nginx")
 	s.Find("library/nginx", "1.25", nginx)
 	found("label:team=edge arch:amd64", "library/nginx")
-	s.Find("team/app", "v1") // the index, and with it its images
+	s.Find("team/app", "v1") // deleted: the index, and with it its images
 	found("repo:team/app")
 	found("label:team=green")
 	if n := s.Rows("SELECT count(*) FROM image_search i JOIN repository r ON r.id = i.repository_id WHERE r.name = 'team/app'"); n != 0 {
@@ -152,13 +152,13 @@ func TestSearchRowsFollow(t *testing.T) {
 	}
 }
 
-// Search rows of an older form are made anew, and then are what they were.
+// Search rows of an older form are rewritten, and then equal the rows of a push.
 func TestReform(t *testing.T) {
 	t.Parallel()
 	s, _ := stock(t)
 	ctx := t.Context()
 	const content = `SELECT md5(string_agg(x, '')) FROM (SELECT s::text AS x FROM repository_search s UNION ALL SELECT i::text FROM image_search i ORDER BY 1) AS all_of_them`
-	if _, err := s.Pool.Exec(ctx, "UPDATE repository_search SET tier = 2"); err != nil { // where they begin anew
+	if _, err := s.Pool.Exec(ctx, "UPDATE repository_search SET tier = 2"); err != nil { // Reform inserts rows in it
 		t.Fatal(err)
 	}
 	var before, after string

@@ -13,7 +13,8 @@ import (
 	"github.com/portbook/portbook/indexer/query"
 )
 
-// An index may list one image 30,000 times; each time 8 KB of labels came along.
+// An index may list one image 30,000 times, and each time the answer had 8 KB of
+// labels.
 func TestImageListedOften(t *testing.T) {
 	t.Parallel()
 	s, _ := stock(t)
@@ -25,8 +26,8 @@ func TestImageListedOften(t *testing.T) {
 	}
 }
 
-// What one repository has too much of is left out the same way each time, keeps its
-// ref, and takes nothing from others.
+// The same images of a repository that has too many are left out each time. They keep
+// their ref, and other repositories lose nothing.
 func TestImagesLeftOut(t *testing.T) {
 	t.Parallel()
 	s, _ := stock(t)
@@ -68,7 +69,7 @@ func TestImagesLeftOut(t *testing.T) {
 	}
 }
 
-// A large index under many tags: its tags are looked up once for the index, not once
+// The tags of a large index with many tags are looked up once for the index, not once
 // for each of its images.
 func TestImagesOfManyTags(t *testing.T) {
 	t.Parallel()

@@ -8,11 +8,11 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// maxKnown is how many bytes of a word stand in search_lexeme: 40. Longer ones are
-// digests and the like, of which nobody types more.
+// maxKnown is the most bytes of a word in search_lexeme: 40. Longer words are digests
+// and the like, which nobody types further.
 const maxKnown = 40
 
-// knownOf is what stands of a word in search_lexeme.
+// knownOf returns a word as search_lexeme stores it, at most maxKnown bytes.
 func knownOf(word string) string {
 	for len(word) > maxKnown {
 		_, n := utf8.DecodeLastRuneInString(word)
@@ -21,8 +21,8 @@ func knownOf(word string) string {
 	return word
 }
 
-// queueLexemes writes the words that were not known yet, before the rows that have
-// them: whoever sees a row knows its words.
+// queueLexemes queues the insertion of new words. It comes before the rows that have
+// them, so that a reader who sees a row also sees its words.
 func (c *searchColumns) queueLexemes(batch *pgx.Batch) {
 	const q = `
 		INSERT INTO search_lexeme (word) SELECT word FROM unnest($1::text[]) AS used (word)

@@ -20,8 +20,9 @@ import (
 	"github.com/portbook/portbook/indexer/query"
 )
 
-// An oracle is a made-up book, in PostgreSQL and as plain values, over which the
-// query language is evaluated in the simplest way that doc/search.md allows.
+// An oracle is a random catalogue, stored both in PostgreSQL and as Go values. It
+// evaluates the query language on the values in the simplest way that doc/search.md
+// allows.
 type oracle struct {
 	shelf
 	random       *rand.Rand
@@ -32,14 +33,15 @@ type oracleRepository struct {
 	name      string
 	manifests map[digest.Digest]indexer.Manifest
 	tags      map[string]digest.Digest
-	moved     map[string]time.Time // when each tag came to show what it shows, as the book has it
-	images    []oracleImage        // filled by settle
+	moved     map[string]time.Time // when each tag last moved, as stored in PostgreSQL
+	images    []oracleImage        // set by settle
 	texts     [][]string           // the words of each text that is searched
 	words     map[string]bool
 	licence   string
 }
 
-// An oracleImage is a manifest that a tag shows, itself or by an image index.
+// An oracleImage is a manifest that a tag points to, or that a tagged image index
+// lists.
 type oracleImage struct {
 	indexer.Manifest
 	tags   map[string]bool
@@ -48,12 +50,12 @@ type oracleImage struct {
 	facts  map[string]bool // "os:linux", as in the query language
 }
 
-// What the contents and the queries are made of.
+// The values from which contents and queries are made.
 var (
 	oracleWords      = []string{"proxy", "edge", "reverse", "cache", "nginx", "app", "tool", "o'brien", "é", "x86_64"}
 	oracleNamespaces = []string{"library", "team", "team2", "a", ""}
 	oracleTags       = []string{"latest", "v1", "v2", "1.25", "V1"}
-	oracleVersions   = map[string]int{"latest": 4, "v2": 3, "1.25": 2, "v1": 1, "V1": 1} // the greatest leads
+	oracleVersions   = map[string]int{"latest": 4, "v2": 3, "1.25": 2, "v1": 1, "V1": 1} // the highest one leads
 	oraclePlatforms  = []indexer.Platform{
 		{OS: "linux", Architecture: "amd64"}, {OS: "linux", Architecture: "arm64"}, {OS: "linux", Architecture: "arm", Variant: "v7"},
 		{OS: "Windows", Architecture: "AMD64"}, {OS: "unknown", Architecture: "unknown"}, {},
@@ -72,7 +74,8 @@ var (
 
 func pick[T any](r *rand.Rand, from []T) T { return from[r.IntN(len(from))] }
 
-// newOracle fills a book: repositories with tags that come, move and go.
+// newOracle returns an oracle of repositories with tags that are added, moved and
+// deleted.
 func newOracle(t *testing.T, repositories, changes int) *oracle {
 	t.Helper()
 	o := &oracle{shelf: newShelf(t), random: rand.New(rand.NewPCG(7, 11)), repositories: map[string]*oracleRepository{}}
@@ -101,13 +104,13 @@ func newOracle(t *testing.T, repositories, changes int) *oracle {
 	return o
 }
 
-// change makes up one change of a repository, and remembers what it leads to.
+// change returns a random change of a repository, and applies it to the Go values.
 func (o *oracle) change(name string) (reference string, f indexer.Finding) {
 	r := o.repositories[name]
 	tag := pick(o.random, oracleTags)
 	f = indexer.Finding{Outcome: indexer.Found}
 	switch o.random.IntN(8) {
-	case 0: // the tag goes
+	case 0: // delete the tag
 		delete(r.tags, tag)
 		f.Outcome = indexer.Gone
 		return tag, f
@@ -116,7 +119,7 @@ func (o *oracle) change(name string) (reference string, f indexer.Finding) {
 		list := listing(name, children...)
 		list.Annotations, list.CreatedAt = o.pairs(2), pick(o.random, oracleMoments)
 		f.Manifests = append([]indexer.Manifest{o.identified(list)}, children...)
-	case 3: // what refers to an image of the repository
+	case 3: // add a referrer to an image
 		subjects := slices.Sorted(maps.Keys(r.manifests))
 		if len(subjects) > 0 {
 			m := o.image(name)
@@ -139,7 +142,7 @@ func (o *oracle) change(name string) (reference string, f indexer.Finding) {
 	return tag, f
 }
 
-// image makes up an image or an artifact.
+// image returns a random image or artifact.
 func (o *oracle) image(repository string) indexer.Manifest {
 	p := pick(o.random, oraclePlatforms)
 	m := made(repository, p.String(), pick(o.random, oracleSizes), o.random.IntN(4), "")
@@ -167,14 +170,14 @@ func (o *oracle) pairs(most int) map[string]string {
 	return pairs
 }
 
-// identified gives a manifest a digest that nothing else has.
+// identified returns m with a unique digest.
 func (o *oracle) identified(m indexer.Manifest) indexer.Manifest {
 	m.Body = fmt.Appendf(nil, `{"schemaVersion":2,"is":"%d"}`, o.random.Uint64())
 	m.Digest, m.Size = digest.FromBytes(m.Body), int64(len(m.Body))
 	return m
 }
 
-// store takes in what was found, all together.
+// store stores findings in one batch.
 func (o *oracle) store(findings map[indexer.Reference]indexer.Finding) {
 	ctx := o.T.Context()
 	var asks []indexer.Ask
@@ -191,7 +194,7 @@ func (o *oracle) store(findings map[indexer.Reference]indexer.Finding) {
 	var all []indexer.Finding
 	for _, task := range tasks {
 		f, asked := findings[indexer.Reference{Repository: task.Repository, Tag: task.Reference}]
-		if !asked { // left behind by a tag that moved: as it was
+		if !asked { // a tag moved away from it: it is unchanged
 			f = indexer.Finding{Outcome: indexer.Found, Digest: task.Digest()}
 		}
 		f.Task = task
@@ -204,7 +207,7 @@ func (o *oracle) store(findings map[indexer.Reference]indexer.Finding) {
 	}
 }
 
-// settle works out what the repositories are after all changes.
+// settle derives the images and words of repositories after all changes.
 func (o *oracle) settle() {
 	type row struct {
 		Name, Tag string
@@ -325,7 +328,7 @@ func (r *oracleRepository) image(m indexer.Manifest, tags map[string]bool) oracl
 	return i
 }
 
-// attached is what the referrers of a manifest are.
+// attached returns the kinds of the referrers of a manifest.
 func (r *oracleRepository) attached(subject digest.Digest) map[string]bool {
 	kinds := map[string]bool{}
 	for _, m := range r.manifests {
@@ -339,7 +342,7 @@ func (r *oracleRepository) attached(subject digest.Digest) map[string]bool {
 	return kinds
 }
 
-// find gives the names of the repositories that a query selects, sorted.
+// find returns the names of the repositories that a query selects, sorted.
 func (o *oracle) find(q query.Query) []string {
 	var names []string
 	for name, r := range o.repositories {
@@ -351,9 +354,9 @@ func (o *oracle) find(q query.Query) []string {
 	return names
 }
 
-// imageClauses are the clauses of a query that one and the same image must
-// fulfil: those whose terms all ask about images and are not negated, and the tags
-// of pasted references.
+// imageClauses returns the clauses of a query that one image must fulfil, and the
+// others. The former are those whose terms are all about images and not negated, and
+// the tags of pasted references.
 func imageClauses(q query.Query) (same, others []query.Clause) {
 	for _, c := range q.Clauses {
 		switch {
@@ -389,7 +392,7 @@ func (i oracleImage) all(clauses []query.Clause) bool {
 	return !slices.ContainsFunc(clauses, func(c query.Clause) bool { return !slices.ContainsFunc(c, i.fulfils) })
 }
 
-// fulfils evaluates a term that stands by itself.
+// fulfils evaluates a single term.
 func (r *oracleRepository) fulfils(t query.Term) bool {
 	if t.Not {
 		t.Not = false
@@ -417,7 +420,7 @@ func (r *oracleRepository) fulfils(t query.Term) bool {
 	return slices.ContainsFunc(r.images, func(i oracleImage) bool { return i.fulfils(t) })
 }
 
-// has reports whether the words of a term are there.
+// has reports whether the repository has the words of a term.
 func (r *oracleRepository) has(t query.Term) bool {
 	is := func(i int, word string) bool {
 		return word == t.Words[i] || t.Prefix && i == len(t.Words)-1 && strings.HasPrefix(word, t.Words[i])
@@ -510,7 +513,7 @@ func compares(c query.Comparison, order int) bool {
 	return order == 0
 }
 
-// spans compares a moment with the span that a term names.
+// spans compares a time with the span of a term.
 func spans(t query.Term, at time.Time) bool {
 	switch {
 	case at.Before(t.From):
@@ -521,13 +524,13 @@ func spans(t query.Term, at time.Time) bool {
 	return t.Compare == query.Above || t.Compare == query.AtLeast
 }
 
-// globbed matches a whole text with a pattern of * and ?.
+// globbed reports whether a whole text matches a pattern of * and ?.
 func globbed(pattern, text string) bool {
 	if !strings.ContainsAny(pattern, "*?") {
 		return pattern == text
 	}
 	s := []rune(text)
-	row := make([]bool, len(s)+1) // of the pattern so far: which beginnings of the text it matches
+	row := make([]bool, len(s)+1) // the lengths of the prefixes of text that the pattern so far matches
 	row[0] = true
 	for _, c := range pattern {
 		next := make([]bool, len(s)+1)
@@ -544,7 +547,7 @@ func globbed(pattern, text string) bool {
 	return row[len(s)]
 }
 
-// A query is made of terms, some of them negated or joined by OR.
+// query returns a random query of terms, some of them negated or joined by OR.
 func (o *oracle) query() string {
 	var tokens []string
 	for i := range 1 + o.random.IntN(4) {
@@ -624,7 +627,7 @@ func (o *oracle) pairTerm() string {
 	return field + key + "=" + value
 }
 
-// when gives a comparison near a moment.
+// when returns a random comparison with a time near at.
 func (o *oracle) when(at time.Time) string {
 	r := o.random
 	if at.IsZero() {
@@ -635,8 +638,8 @@ func (o *oracle) when(at time.Time) string {
 	return pick(r, []string{"", "=", ">", ">=", "<", "<="}) + at.Format(layout)
 }
 
-// Every answer of a search is the one of the oracle: what is found, how many, and
-// that each facet's count is the total of the search that it leads to.
+// Search returns the same results and total as the oracle, and the count of each
+// facet value is the total of the search with that value.
 func TestOracle(t *testing.T) {
 	t.Parallel()
 	o := newOracle(t, 250, 750)
@@ -683,7 +686,7 @@ func (o *oracle) checkSearch(text string, q query.Query, want []string) {
 	}
 }
 
-// checkFacets asks the oracle for what each value of a facet leads to.
+// checkFacets compares the count of each facet value with the oracle.
 func (o *oracle) checkFacets(text string, q query.Query, found []string) {
 	var facets indexer.Facets
 	if err := o.View(o.T.Context(), indexer.Everyone, func(v *postgres.View) (err error) {
@@ -723,7 +726,7 @@ func (o *oracle) checkFacets(text string, q query.Query, found []string) {
 	}
 }
 
-// count is how many of the repositories a query selects.
+// count returns how many of the repositories a query selects.
 func (o *oracle) count(q query.Query, of []string) (n int) {
 	for _, name := range of {
 		if o.repositories[name].holds(q) {
@@ -733,8 +736,8 @@ func (o *oracle) count(q query.Query, of []string) (n int) {
 	return n
 }
 
-// facets counts what the repositories are, labels aside: of those not all keys
-// are counted.
+// facets counts the facts of repositories, except labels, of which not all keys are
+// counted.
 func (o *oracle) facets(q query.Query, found []string) map[string]map[string]int {
 	counts := map[string]map[string]int{"os": {}, "arch": {}, "type": {}, "namespace": {}, "licence": {}}
 	same, _ := imageClauses(q)

@@ -16,8 +16,8 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the golden files")
 
-// Ranking is what testdata/ranking/golden.txt says: a change of it shows there as
-// other numbers, and as other names behind a query.
+// The ranking equals testdata/ranking/golden.txt, so that a change of it shows as
+// other numbers and other names for a query.
 func TestRanking(t *testing.T) {
 	t.Parallel()
 	s := newShelf(t)
@@ -67,7 +67,7 @@ func TestRanking(t *testing.T) {
 	}
 }
 
-// lines gives the lines of a file that are no comments.
+// lines returns the lines of a file without comments and empty lines.
 func lines(t *testing.T, name string) (kept []string) {
 	t.Helper()
 	b, err := os.ReadFile(name)

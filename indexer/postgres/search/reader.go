@@ -1,8 +1,8 @@
-// Package search finds repositories and images: the search rows that are derived
-// from manifests and tags, and all that is asked of them.
+// Package search finds repositories and images. It writes the search rows, which are
+// derived from manifests and tags, and executes all queries on them.
 //
-// A Reader answers from one snapshot. What writes the rows takes the transaction of
-// its caller, who holds the locks of the repositories and moves the catalogue version.
+// A Reader reads one snapshot. Functions that write rows run in the transaction of
+// their caller, who has locked the repositories and changes the catalogue version.
 package search
 
 import (
@@ -12,21 +12,21 @@ import (
 	"github.com/portbook/portbook/indexer/postgres/pg"
 )
 
-// A Reader searches one state of the book.
+// A Reader searches one snapshot of the catalogue.
 type Reader struct {
 	db       pg.Querier    // a transaction of one snapshot
-	asker    indexer.Asker // the one filter of what is found; Everyone finds all
+	asker    indexer.Asker // the only filter of results; Everyone finds all
 	official []string      // namespaces whose repositories are marked official
 	caches   *Caches
 	version  func(context.Context) (indexer.Version, error)
 }
 
-// New returns a reader for an asker on a transaction of one snapshot. Repositories of the
-// namespaces in official are marked so; version returns the catalogue version of the
-// snapshot, by which caches keep values.
+// New returns a reader for an asker in a transaction of one snapshot. Repositories of
+// the namespaces in official are marked official. version returns the catalogue
+// version of the snapshot, for the caches.
 func New(db pg.Querier, asker indexer.Asker, official []string, caches *Caches, version func(context.Context) (indexer.Version, error)) *Reader {
 	return &Reader{db: db, asker: asker, official: official, caches: caches, version: version}
 }
 
-// Asker returns who rd reads for.
+// Asker returns the asker of rd.
 func (rd *Reader) Asker() indexer.Asker { return rd.asker }

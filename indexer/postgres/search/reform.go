@@ -10,12 +10,13 @@ import (
 	"github.com/portbook/portbook/indexer/postgres/pg"
 )
 
-// searchForm is the form of the search rows that this program writes. Rows of
-// another are made anew by Reform; raise it when what stands in them changes.
+// searchForm is the version of the format of the search rows that this program
+// writes. Reform rewrites rows of another form; increment it when the content of rows
+// changes.
 const searchForm = 4
 
-// formOf is 0, which no program writes, of a repository whose other rows are left
-// to Reform.
+// formOf returns the form of a repository's row: searchForm, or 0 if other rows of
+// the repository are left to Reform. No program writes rows of form 0 otherwise.
 func formOf(h headRow) int16 {
 	if h.Unfinished {
 		return 0
@@ -23,16 +24,16 @@ func formOf(h headRow) int16 {
 	return searchForm
 }
 
-// reformBatch is how many repositories one transaction of Reform makes anew: 200
-// take a few tenths of a second, as long as pushes to them wait.
+// reformBatch is the most repositories that one transaction of Reform rewrites: 200.
+// Pushes to them wait for it, a few tenths of a second.
 const reformBatch = 200
 
-// Reform makes the next search rows again that a program of another form wrote, of
-// repositories after one in order of name. It returns how many repositories it did,
-// and the last of them; 0 if there are no more.
+// Reform rewrites the search rows of the next repositories whose rows have another
+// form, in order of name, beginning after the name after. It returns how many
+// repositories it rewrote, and the last of them; 0 if there are no more.
 func Reform(ctx context.Context, tx pgx.Tx, after string) (n int, last string, err error) {
-	// The number is in the text: for a parameter Postgres expects a tenth of all
-	// rows, and reads and sorts them all for each batch.
+	// The limit is part of the text: for a parameter Postgres expects a tenth of all
+	// rows, and would read and sort them all for each batch.
 	old := `
 		SELECT r.id, r.name FROM repository r LEFT JOIN repository_search s ON s.repository_id = r.id
 		WHERE r.name > $2 AND (s.form <> $1 OR s.leading_tag IS NULL AND EXISTS (SELECT FROM tag t WHERE t.repository_id = r.id))
@@ -53,7 +54,7 @@ func Reform(ctx context.Context, tx pgx.Tx, after string) (n int, last string, e
 	return len(rows), rows[len(rows)-1].Name, rewrite(ctx, tx, ids)
 }
 
-// rewrite makes all search rows of repositories again.
+// rewrite writes all search rows of repositories again.
 func rewrite(ctx context.Context, tx pgx.Tx, ids []int32) error {
 	const all = "SELECT repository_id, id, digest, true AS whole FROM manifest WHERE repository_id = ANY($1)"
 	pending := &pg.Pending{Tx: tx}
@@ -62,8 +63,9 @@ func rewrite(ctx context.Context, tx pgx.Tx, ids []int32) error {
 	return writeSearchRows(ctx, pending, Change{Repositories: ids, Linked: true, Tier: 2})
 }
 
-// typesOfReferrers gives images that name a subject the type of their config, as
-// programs before form 3 did not. The manifest says which of the two it is.
+// typesOfReferrers sets the artifact type of images that name a subject to the type
+// of their config, which programs before form 3 did not store. The body of the
+// manifest has one of the two types.
 const typesOfReferrers = `
 	WITH untyped AS (
 		SELECT m.repository_id, m.id, CASE WHEN position('application/vnd.docker.container.image.v1+json'::bytea IN b.body) > 0

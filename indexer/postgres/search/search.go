@@ -16,36 +16,36 @@ import (
 )
 
 const (
-	// fewRows is up to how many repositories a search reads all of and sorts:
-	// 6,000, some 7 ms. With more of a million it walks them in the order asked for
-	// and leaves out those that do not match, which finds a page the sooner the
-	// more of them do: of 6,000 in 4,000 steps, which take as long.
+	// A search reads and sorts at most fewRows matching repositories: 6,000, some 7
+	// ms. If more match, it walks the repositories in the requested order and skips
+	// those that do not match. The more match, the sooner a page is full: with 6,000
+	// of a million after 4,000 rows, which takes as long.
 	fewRows = 6000
-	// fewImages is up to how many images with a label are read for the
-	// repositories that they are of: 4,000, ten of each.
+	// A search reads at most fewImages images with a label to find their
+	// repositories: 4,000, enough for 400 repositories of ten images.
 	fewImages = 4000
-	// fewDoubtful is up to how many repositories are asked for their images one by
-	// one: 640, some 20 ms, and ten of a sample.
+	// A search checks the images of at most fewDoubtful repositories one repository
+	// after another: 640, some 20 ms, and ten rows of a sample.
 	fewDoubtful = 640
-	// coldRows is how many of the repositories of the last tier that match in
-	// the same way are compared: 2,000. Of more, which are common words in names
-	// that nobody asks for, the first found are taken.
+	// At most coldRows equally good matches of the last tier are sorted: 2,000. If
+	// there are more, as for a common word in names that nobody searches for, the
+	// first found are taken.
 	coldRows = 2000
 )
 
-// A search is a query, made into conditions on repository_search AS s.
+// A search is a query, compiled to conditions on repository_search AS s.
 type search struct {
 	query.Query
-	words        string // a tsquery of all clauses that are words alone; "" if there is none
-	firm         string // of those, the ones that are no beginnings of too many words
-	loose        string // and the others
-	aside        bool   // whether loose ones are looked at in the rows, and not asked of the index
-	asideInTotal bool   // whether they are so when the total is counted
-	index        sq.And // conditions beside the words that the same indexes serve
-	filters      sq.And // the others
-	dear         bool   // whether filters take more than a look at the row
+	words        string // tsquery of all clauses that are words only; "" if there is none
+	firm         string // clauses of words without a prefix, or whose prefixes spell has replaced
+	loose        string // the other clauses of words
+	aside        bool   // whether loose is checked in the rows, without the index
+	asideInTotal bool   // whether loose is checked in the rows when the total is counted
+	index        sq.And // other conditions that the indexes of words and terms serve
+	filters      sq.And // conditions without those indexes
+	dear         bool   // whether filters read more than the row
 	drivers      []driver
-	images       []query.Clause // those that one and the same image must fulfil; they stand among the conditions too
+	images       []query.Clause // clauses that one image must fulfil; they are part of index and filters too
 }
 
 func newSearch(q query.Query) *search {
@@ -78,8 +78,8 @@ func newSearch(q query.Query) *search {
 	return s
 }
 
-// withoutReferences returns clauses in which a pasted reference that stands by
-// itself ("nginx:1.25") is its words, and its tag as a condition on an image.
+// withoutReferences splits each clause that is a single pasted reference
+// ("nginx:1.25") into its words and a condition on the tag of an image.
 func withoutReferences(clauses []query.Clause) []query.Clause {
 	var all []query.Clause
 	for _, c := range clauses {
@@ -103,7 +103,7 @@ func (s *search) add(c rowCondition) {
 	}
 }
 
-// anyOf gives a clause of several terms.
+// anyOf returns the condition of a clause of several terms.
 func anyOf(clause query.Clause) rowCondition {
 	any, dear := sq.Or{}, false
 	for _, t := range clause {
@@ -113,22 +113,22 @@ func anyOf(clause query.Clause) rowCondition {
 	return rowCondition{filter: any, dear: dear}
 }
 
-// A driver is a statement that gives the ids of all repositories that one term
-// allows, some of them more than once.
+// A driver is a statement that returns the ids of all repositories that one term
+// allows, possibly more than once.
 type driver struct {
 	ids sq.Sqlizer
 	// sample selects one in sampleShare of the rows that ids reads; nil if the
-	// statistics of Postgres know how many these are.
+	// statistics of Postgres tell their number.
 	sample sq.Sqlizer
-	// doubt selects, of one in sampleShare of the repositories, those whose row
-	// does not tell whether the term allows them; nil if no row does. Are they few,
-	// the rows are quicker.
+	// doubt selects, among one in sampleShare of the repositories, those whose row
+	// does not tell whether they fulfil the term; nil if rows never do. If there are
+	// few, checking their images is faster than ids.
 	doubt sq.Sqlizer
-	most  float64 // rows up to which reading all of them is quick
+	most  float64 // the driver is used if it reads at most this number of rows
 }
 
-// drive adds the driver of a term, if an index other than that of words and
-// terms serves it.
+// drive adds a driver for a term if an index serves it, other than those of words and
+// terms.
 func (s *search) drive(t query.Term) {
 	if t.Not {
 		return
@@ -148,7 +148,7 @@ func (s *search) drive(t query.Term) {
 	case query.FieldLabel, query.FieldAnnotation:
 		term, exact := termOf(t)
 		if !t.Valued || !exact || term == "" {
-			return // whether a key is there, the row of the repository tells
+			return // the row of the repository tells whether it has a key
 		}
 		d = driver{
 			ids:    sq.Expr("SELECT repository_id FROM image_search i WHERE ?", imageHas(term)),
@@ -162,11 +162,11 @@ func (s *search) drive(t query.Term) {
 	s.drivers = append(s.drivers, d)
 }
 
-// Search gives one page of the repositories that q selects, in the order that it
-// asks for. The order of relevance: the repository whose name is the text, then
-// those whose last path component is, then those where that begins with it, then
-// those that have every word in their name, then those that have them anywhere;
-// among equals the tier, what is pulled more, what changed later.
+// Search returns one page of the repositories that q selects, in the order of q. The
+// order of relevance: repositories whose name is the text; whose last path component
+// is the text; whose last path component begins with it; with all words in the name;
+// with all words anywhere. Equal matches are sorted by tier, then by most pulls, then
+// by latest change.
 func (rd *Reader) Search(ctx context.Context, q query.Query) (indexer.Results, error) {
 	s := newSearch(q)
 	results, err := rd.search(ctx, s)
@@ -181,7 +181,7 @@ func (rd *Reader) search(ctx context.Context, s *search) (indexer.Results, error
 	return rd.show(ctx, s, p)
 }
 
-// found gives the ids of a page of what is searched for.
+// found returns the ids of one page of results.
 func (rd *Reader) found(ctx context.Context, s *search) ([]int32, error) {
 	p, err := rd.plan(ctx, s)
 	if err != nil {
@@ -190,15 +190,15 @@ func (rd *Reader) found(ctx context.Context, s *search) ([]int32, error) {
 	return pg.Column[int32](ctx, rd.db, "SELECT repository_id FROM ("+p.sql+") AS page ORDER BY place", p.args...)
 }
 
-// A page is a statement that selects the place and repository_id of one page, and
-// the total, null if it has not counted.
+// A page is a statement that selects the place and repository_id of the results of
+// one page, and the total, or null if it does not count it.
 type page struct {
 	sql  string
 	args []any
-	ids  []int32 // to which the search is narrowed; nil if it is not
+	ids  []int32 // all candidates; nil if they are not known
 }
 
-// plan chooses the way that reads least.
+// plan chooses the method that reads the fewest rows.
 func (rd *Reader) plan(ctx context.Context, s *search) (page, error) {
 	if beginning(s.Query) {
 		if err := rd.spell(ctx, s); err != nil {
@@ -230,8 +230,8 @@ func (rd *Reader) plan(ctx context.Context, s *search) (page, error) {
 	return s.walked()
 }
 
-// candidates gives all repositories that the narrowest driver allows, if they
-// are few.
+// candidates returns all repositories that the narrowest driver allows, if they are
+// few.
 func (rd *Reader) candidates(ctx context.Context, s *search) (ids []int32, few bool, err error) {
 	var best *driver
 	var least float64
@@ -247,7 +247,7 @@ func (rd *Reader) candidates(ctx context.Context, s *search) (ids []int32, few b
 	if best == nil {
 		return nil, false, nil
 	}
-	// What was expected may be wrong: more than that are counted and left.
+	// The estimate may be wrong: if there are too many rows, they are not used.
 	limit := 2 * int(best.most)
 	sql, args, err := pg.Statement("SELECT repository_id FROM (?) AS all_of_them LIMIT ?", best.ids, limit)
 	if err != nil {
@@ -261,8 +261,8 @@ func (rd *Reader) candidates(ctx context.Context, s *search) (ids []int32, few b
 	return ids, true, nil
 }
 
-// rowsOf is how many rows a driver is expected to read; beyond what is few it is
-// any number beyond, as for one that is not needed.
+// rowsOf returns how many rows a driver is expected to read. Above d.most, the number
+// is only a lower bound. It is infinite if the driver is not needed.
 func (rd *Reader) rowsOf(ctx context.Context, d driver) (n float64, err error) {
 	if d.sample == nil {
 		return pg.Estimate(ctx, rd.db, d.ids)
@@ -275,7 +275,7 @@ func (rd *Reader) rowsOf(ctx context.Context, d driver) (n float64, err error) {
 	return float64(found * sampleShare), err
 }
 
-// served are the conditions that the indexes of words and terms serve.
+// served returns the conditions that the indexes of words and terms serve.
 func (s *search) served() sq.And {
 	words := s.words
 	if s.aside {
@@ -288,7 +288,7 @@ func (s *search) served() sq.And {
 	return append(all, s.index...)
 }
 
-// everything is all conditions of the search.
+// everything returns all conditions of the search.
 func (s *search) everything() sq.And {
 	all := append(append(sq.And{sq.Expr("true")}, s.served()...), s.filters...)
 	if s.aside {
@@ -297,7 +297,7 @@ func (s *search) everything() sq.And {
 	return all
 }
 
-// class is how well a repository matches, best 0.
+// class returns an expression for how well a repository matches; 0 is best.
 func (s *search) class() sq.Sqlizer {
 	if s.words == "" || s.Name == "" {
 		return sq.Expr("CASE WHEN s.name_words @@ ?::text::tsquery THEN 3 ELSE 4 END", s.words)
@@ -306,7 +306,7 @@ func (s *search) class() sq.Sqlizer {
 		WHEN s.name_words @@ ?::text::tsquery THEN 3 ELSE 4 END`, s.Name, s.Name, s.Name, s.Name+"~", s.words)
 }
 
-// order gives the columns of s that a search is sorted by.
+// order returns the columns of s that the results are sorted by.
 func (s *search) order() string {
 	switch s.Sort {
 	case query.SortName:
@@ -324,14 +324,14 @@ func (s *search) order() string {
 	return "class, s.tier, s.pulls DESC, s.updated_at DESC, s.repository_id DESC"
 }
 
-// show reads a page.
+// show reads the results of a page.
 func (rd *Reader) show(ctx context.Context, s *search, p page) (indexer.Results, error) {
 	type row struct {
 		foundRow
 		Total *int
 	}
-	// The rows of a page are read one by one, behind a fence: else Postgres would
-	// read their texts before it sorts, and sort them too.
+	// OFFSET 0 makes Postgres read the rows of a page one by one. Otherwise it would
+	// read the texts of all rows before sorting, and sort them too.
 	rows, err := pg.Collect[row](ctx, rd.db, `
 		SELECT `+RepositoryColumns+`, s.size, s.pulls, s.facts, page.total FROM (`+p.sql+`) AS page
 		CROSS JOIN LATERAL (SELECT * FROM repository_search s WHERE s.repository_id = page.repository_id OFFSET 0) AS s
@@ -346,13 +346,14 @@ func (rd *Reader) show(ctx context.Context, s *search, p page) (indexer.Results,
 	switch {
 	case len(rows) > 0 && rows[0].Total != nil:
 		results.Total = min(*rows[0].Total, query.MaxTotal)
-	case s.Offset > 0 || len(rows) == s.Limit: // else the page is not full, and so tells it
+	case s.Offset > 0 || len(rows) == s.Limit: // otherwise the first page is not full, so it has all results
 		results.Total, err = rd.total(ctx, s, p.ids)
 	}
 	return results, err
 }
 
-// sorted reads all that match and sorts them; ids, if not nil, are all that may.
+// sorted reads all matching repositories and sorts them. If ids is not nil, only
+// those repositories can match.
 func (s *search) sorted(ids []int32) (page, error) {
 	matching := s.matching("s.repository_id, s.tier, s.pulls, s.updated_at, s.size, s.name, ? AS class", ids, s.class())
 	sql, args, err := pg.Statement("SELECT row_number() OVER () AS place, page.* FROM ("+
@@ -361,8 +362,8 @@ func (s *search) sorted(ids []int32) (page, error) {
 	return page{sql, args, ids}, err
 }
 
-// matching selects columns of all repositories that match, of those with ids if
-// they are given. args are of the columns.
+// matching returns a query for columns of all repositories that match, only among ids
+// if not nil. args are parameters in columns.
 func (s *search) matching(columns string, ids []int32, args ...any) sq.Sqlizer {
 	one := func(conditions ...sq.Sqlizer) sq.Sqlizer {
 		return sq.Expr("SELECT "+columns+" FROM repository_search s WHERE (?)", append(args, append(s.everything(), conditions...))...)
@@ -376,15 +377,16 @@ func (s *search) matching(columns string, ids []int32, args ...any) sq.Sqlizer {
 	return sq.Expr("? UNION ALL ? UNION ALL ?", one(sq.Expr("s.tier = 0")), one(sq.Expr("s.tier = 1")), one(sq.Expr("s.tier = 2")))
 }
 
-// walked goes through all repositories in the order asked for, and takes those
-// that match. The fences have Postgres go by the index, however many it expects.
+// walked reads all repositories in the requested order and takes those that match.
+// OFFSET 0 makes Postgres follow the index of that order, whatever number of rows it
+// expects.
 func (s *search) walked() (page, error) {
 	order := s.order()
 	if strings.HasPrefix(order, "class") {
 		order = "s.updated_at DESC, s.repository_id DESC"
 	}
 	all := sq.Expr("SELECT * FROM repository_search s WHERE s.name > ? ORDER BY "+order, s.After)
-	if strings.HasPrefix(order, "s.updated_at") { // the index stands where no other does, so that a push writes few
+	if strings.HasPrefix(order, "s.updated_at") { // this index is on the table repository, so that a push writes few index entries
 		all = sq.Expr("SELECT s.id AS repository_id, s.updated_at FROM repository s ORDER BY s.updated_at DESC, s.id DESC")
 	}
 	sql, args, err := pg.Statement("SELECT row_number() OVER () AS place, page.*, NULL::bigint AS total FROM ("+
@@ -394,20 +396,21 @@ func (s *search) walked() (page, error) {
 	return page{sql, args, nil}, err
 }
 
-// hidden keeps Postgres from using an index for conditions.
+// hidden returns conditions in a form for which Postgres uses no index.
 func hidden(conditions sq.And) sq.Sqlizer {
 	return sq.Expr("(?) IS TRUE", append(sq.And{sq.Expr("true")}, conditions...))
 }
 
-// ranked finds words in order of relevance: class after class, and in each tier
-// after tier. Postgres goes no further than the page is long; the bitmap of a
-// common word over all repositories alone would take 70 ms of a million.
+// ranked finds words in order of relevance: one class after another, and in each
+// class one tier after another. Postgres stops when the page is full; for a common
+// word, the bitmap of a million repositories alone would take 70 ms.
 //
-// All branches share their parameters: the name, the end of the names that begin
-// with it, the words, the depth of the page, its limit and offset, and those of
-// the other conditions.
+// All branches share their parameters: the name, the end of the range of names that
+// begin with it, the words, offset plus limit of the page, its limit, its offset, and
+// those of the other conditions.
 func (s *search) ranked() (page, error) {
-	// The question marks before the first separator only count the parameters.
+	// The question marks before the first separator only reserve the parameters $1 to
+	// $6.
 	others, args, err := pg.Statement("? ? ? ? ? ?"+pg.Separator+"?"+pg.Separator+"?"+pg.Separator+"?", s.Name, s.Name+"~", s.words, s.Limit+s.Offset, s.Limit, s.Offset,
 		append(sq.And{sq.Expr("true")}, s.index...), append(sq.And{sq.Expr("true")}, s.filters...), hidden(s.index))
 	if err != nil {
@@ -426,7 +429,7 @@ func (s *search) ranked() (page, error) {
 	classes := []struct{ driver, not string }{
 		{name + " AND " + unserved, "false"},
 		{base + " AND " + unserved, name},
-		{longer + " AND (" + inAll + ") IS TRUE AND " + unserved, "false"}, // a word before others is no beginning of a longer one
+		{longer + " AND (" + inAll + ") IS TRUE AND " + unserved, "false"}, // only the last word is a prefix
 		{inName + " AND " + index, inBest},
 		{inAll + " AND " + index, inBest + " OR " + inName},
 	}
@@ -447,17 +450,17 @@ func (s *search) ranked() (page, error) {
 			WHERE NOT (%s) ORDER BY s.pulls DESC, s.updated_at DESC, s.repository_id DESC LIMIT $4)`, tier, c.driver, filters, most, c.not))
 		}
 	}
-	// Every parameter is there whether it is needed or not, and has its type.
+	// Every parameter must occur and have a type, even if no branch uses it.
 	const typed = "$1::text IS NOT NULL AND $2::text IS NOT NULL AND $3::text IS NOT NULL"
 	sql := "SELECT row_number() OVER () AS place, best.repository_id, NULL::bigint AS total FROM (" + strings.Join(branches, " UNION ALL ") +
 		" LIMIT $5::bigint OFFSET $6::bigint) AS best WHERE " + typed
 	return page{sql, args, nil}, nil
 }
 
-// RepositoryColumns are the columns of a RepositoryRow, of repository_search AS s.
+// RepositoryColumns are the columns of a RepositoryRow in repository_search AS s.
 const RepositoryColumns = "s.name, s.title, s.description, s.tags, s.updated_at, COALESCE(s.leading_tag, '') AS leading_tag, s.own_tags, s.signature_tags, s.sbom_tags, s.attestation_tags"
 
-// A RepositoryRow is what repository_search says of a repository in lists.
+// A RepositoryRow is the data of a repository in lists, from repository_search.
 type RepositoryRow struct {
 	Name, Title, Description                          string
 	Tags                                              int
@@ -466,7 +469,7 @@ type RepositoryRow struct {
 	OwnTags, SignatureTags, SBOMTags, AttestationTags int
 }
 
-// Repository returns the row as a repository, without the number of its manifests.
+// Repository returns r as a repository, without the number of its manifests.
 func (r RepositoryRow) Repository() indexer.Repository {
 	return indexer.Repository{Name: r.Name, Title: r.Title, Description: r.Description, Tags: r.Tags, UpdatedAt: r.UpdatedAt, Leading: r.LeadingTag,
 		TagsWith: indexer.TagsWith{Of: r.OwnTags, Signature: r.SignatureTags, SBOM: r.SBOMTags, Attestation: r.AttestationTags}}

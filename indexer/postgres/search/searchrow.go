@@ -13,16 +13,16 @@ import (
 	"github.com/portbook/portbook/indexer/query"
 )
 
-// A Change names the repositories whose search rows are to be brought up to date.
+// A Change names the repositories whose search rows Refresh updates.
 type Change struct {
 	Repositories []int32 // in ascending order
 	Touched      Touched
-	Linked       Linked // whether any of the repositories is, or becomes so
-	Tier         int    // of new rows
+	Linked       Linked // whether any of the repositories is linked or becomes so
+	Tier         int    // the tier of new rows
 }
 
-// Refresh brings search rows up to date: those of images that were touched, and
-// those of the changed repositories, which the caller has locked.
+// Refresh updates the search rows of the touched images and of the changed
+// repositories, which the caller has locked.
 func Refresh(ctx context.Context, tx pgx.Tx, c Change) error {
 	pending := &pg.Pending{Tx: tx}
 	pending.Queue("UPDATE repository SET updated_at = now() WHERE id = ANY($1)", c.Repositories)
@@ -31,12 +31,12 @@ func Refresh(ctx context.Context, tx pgx.Tx, c Change) error {
 	return writeSearchRows(ctx, pending, c)
 }
 
-// writeSearchRows flushes what is pending, then writes the search rows of repositories, and
-// deletes those of repositories without a tag. Columns under an index that keep
-// their value do not cost a new index entry.
+// writeSearchRows flushes pending, writes the search rows of repositories, and
+// deletes the rows of repositories without a tag. An indexed column that keeps its
+// value needs no new index entry.
 //
-// New rows begin in a tier: 0 if somebody has just pushed, and 2 if they come of a
-// scan, which may bring a million at once; Retier finds out more.
+// A new row is put into tier 0 after a push, and into tier 2 by a scan, which may add
+// a million at once. Retier moves it later.
 func writeSearchRows(ctx context.Context, pending *pg.Pending, c Change) error {
 	var heads []headRow
 	t := c.Touched
@@ -53,17 +53,17 @@ func writeSearchRows(ctx context.Context, pending *pg.Pending, c Change) error {
 	return pending.Flush(ctx)
 }
 
-// searchColumns are search rows by column: one statement writes them all, which
-// takes a third of the time of one statement each.
+// searchColumns are search rows by column. One statement writes them all, in a third
+// of the time of one statement for each.
 type searchColumns struct {
-	empty, id                                   []int32 // empty are those without a tag
+	empty, id                                   []int32 // empty: repositories without a tag
 	name, basename, title, description          []string
 	tags, ownTags, signature, sbom, attestation []int32
 	size                                        []int64
 	leading, facts, nameWords, allWords         []string
 	sameTerms                                   []bool
 	form                                        []int16
-	lexemes                                     map[string]bool // of all rows, as search_lexeme has them
+	lexemes                                     map[string]bool // words of all rows, as search_lexeme stores them
 }
 
 func (c *searchColumns) add(h headRow) {
@@ -98,12 +98,12 @@ func (c *searchColumns) add(h headRow) {
 }
 
 // searchRowColumns are the columns of repository_search that searchRows selects, in
-// its order. Those that a row has from the beginning come first.
+// its order. The first three never change.
 var searchRowColumns = []string{"repository_id", "name", "basename",
 	"title", "description", "tags", "updated_at", "size", "facts", "terms", "form", "name_words", "all_words",
 	"leading_tag", "own_tags", "signature_tags", "sbom_tags", "attestation_tags"}
 
-// searchRows makes rows of what searchColumns.args gives.
+// searchRows selects search rows from the parameters that searchColumns.args returns.
 var searchRows = `
 	SELECT row.id, row.name, row.basename, row.title, row.description, row.tags, r.updated_at, row.size,
 		string_to_array(row.facts, chr(31)) AS facts,

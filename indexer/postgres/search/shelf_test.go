@@ -18,7 +18,7 @@ var (
 
 func newShelf(t *testing.T) shelf { return shelf{postgrestest.New(t)} }
 
-// stock returns a filled shelf, and an image in it.
+// stock returns a filled shelf, and one of its images.
 func stock(t *testing.T) (s shelf, nginx indexer.Manifest) {
 	s = newShelf(t)
 	return s, s.Stock()

@@ -10,20 +10,20 @@ import (
 	"github.com/portbook/portbook/indexer/query"
 )
 
-// maxSpelled is up to how many words a beginning is spelled out as: 32. An index
-// looks for a beginning by gathering all rows that have any such word: with "mobile"
-// beside "app", the beginning of a hundred thousand, that took 60 ms, and with the
-// nine words that begin so 3 (measured). Of more words, as of one or two letters,
-// a search goes no further than the first tier.
+// maxSpelled is the most words that replace a prefix: 32. For a prefix, an index
+// collects all rows that have any word with it. For "mobile" together with the prefix
+// "app", which a hundred thousand rows have, that took 60 ms; with the nine words
+// that begin with "app" it took 3 ms (measured). A prefix with more words, such as
+// one of one or two letters, fills its page from the first tier.
 const maxSpelled = 32
 
-// fewBeside is up to how many repositories a loose beginning is looked at in the
-// rows that have all else, when they are counted: 40,000, as long as it takes the
-// index to gather a common one.
+// If at most fewBeside repositories fulfil the other conditions, a loose prefix is
+// checked in their rows to count the total: 40,000, which takes as long as the index
+// needs to collect a common prefix.
 const fewBeside = 40_000
 
-// spell replaces the beginnings of words in a search by the words that begin so,
-// if those are few, and tells the firm words from the loose ones.
+// spell replaces the prefixes in a search by the words that begin with them, if these
+// are few, and separates firm words from loose ones.
 func (rd *Reader) spell(ctx context.Context, s *search) error {
 	var firm, loose []string
 	for _, c := range s.Clauses {
@@ -55,8 +55,8 @@ func (rd *Reader) spell(ctx context.Context, s *search) error {
 	return nil
 }
 
-// setAside decides, where loose words stand beside firm ones or terms, whether the
-// index is asked for those alone.
+// setAside decides whether the index is used without the loose words, if there are
+// firm words or terms beside them.
 func (rd *Reader) setAside(ctx context.Context, s *search) error {
 	if s.loose == "" || s.firm == "" && len(s.index) == 0 {
 		return nil
@@ -68,10 +68,10 @@ func (rd *Reader) setAside(ctx context.Context, s *search) error {
 	return err
 }
 
-// beginningsOf gives the words that begin so, as a tsquery; "" if they are too
-// many, or none is known.
+// beginningsOf returns the words that begin with typed, as a tsquery; "" if there are
+// more than maxSpelled, or none.
 func (rd *Reader) beginningsOf(ctx context.Context, typed string) (string, error) {
-	const whole = maxKnown - utf8.UTFMax // up to here nothing was cut off
+	const whole = maxKnown - utf8.UTFMax // words of at most this length are stored whole
 	if len(typed) > whole {
 		return "", nil
 	}
@@ -82,12 +82,12 @@ func (rd *Reader) beginningsOf(ctx context.Context, typed string) (string, error
 	}
 	any := make([]string, len(words))
 	for i, w := range words {
-		any[i] = lexeme(w, len(w) > whole) // of those perhaps only the beginning is known
+		any[i] = lexeme(w, len(w) > whole) // a longer word may have been cut off
 	}
 	return "(" + strings.Join(any, " | ") + ")", nil
 }
 
-// beginning reports whether a search has the beginning of a word in it.
+// beginning reports whether a query has a prefix.
 func beginning(q query.Query) bool {
 	return slices.ContainsFunc(q.Clauses, func(c query.Clause) bool {
 		return slices.ContainsFunc(c, func(t query.Term) bool { return t.Prefix })

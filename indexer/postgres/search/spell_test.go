@@ -13,8 +13,8 @@ import (
 	"github.com/portbook/portbook/indexer/postgres/search"
 )
 
-// A beginning finds the same whether it is spelled out or not: a word alone, one
-// of many, long ones, and letters of several bytes where a long one is cut.
+// A prefix finds the same whether it is replaced by words or not: alone, among other
+// words, if it is long, and if a long word is cut within letters of several bytes.
 func TestBeginnings(t *testing.T) {
 	t.Parallel()
 	s := newShelf(t)

@@ -11,22 +11,22 @@ import (
 )
 
 const (
-	// maxSuggestions is the most that Suggest gives: 20, more than anybody reads
-	// while typing.
+	// maxSuggestions is the most suggestions that Suggest returns: 20, more than
+	// anybody reads while typing.
 	maxSuggestions = 20
-	// suggestRows is how many repositories of a tier are compared for what was
-	// typed so far: 1,000, 2 ms. Of one letter's in the last tier, the first by
-	// name are taken; the next letter finds the others.
+	// suggestRows is the most repositories of a tier that are compared: 1,000, 2 ms.
+	// If more begin with one letter, the first by name are taken; after the next
+	// letter the others are found.
 	suggestRows = 1000
-	// namespaceSteps bounds the walk from one namespace to the next: 200, 2 ms.
-	// Each repository without a namespace on the way costs a step.
+	// namespaceSteps is the most steps from one namespace to the next: 200, 2 ms.
+	// Each repository without a namespace costs a step too.
 	namespaceSteps = 200
 )
 
-// Suggest completes what is being typed, best first: a word to a repository by
-// the beginning of its name or of its last path component, or to the name of a
-// field; and the value of a field, where all values are at hand. Nothing is no
-// error, whatever the text.
+// Suggest completes the end of text, best first. A word is completed to a repository
+// whose name, or last path component, begins with it, or to the name of a field; the
+// value of a field is completed if its values are known. Text that cannot be
+// completed is no error.
 func (rd *Reader) Suggest(ctx context.Context, text string, limit int) ([]indexer.Suggestion, error) {
 	c, ok := query.CutLast(text)
 	if !ok {
@@ -67,9 +67,9 @@ func (rd *Reader) complete(ctx context.Context, c query.Completion, limit int) (
 	return suggestions, err
 }
 
-// namesQuery takes the repository of that very name, then tier after tier those
-// whose last path component begins so, then those whose name does. Postgres goes
-// no further than it must.
+// namesQuery selects the repository with exactly the typed name, then, tier by tier,
+// those whose last path component begins with it and those whose name begins with it.
+// Postgres stops as soon as there are enough.
 var namesQuery = func() string {
 	const (
 		base = `
@@ -90,8 +90,8 @@ var namesQuery = func() string {
 	return q + ") AS best LIMIT $3"
 }()
 
-// namesFrom gives the repositories that somebody may mean who has typed so much.
-// '~' is above every character of a name.
+// namesFrom returns repositories whose name may be meant by the typed text. '~' is
+// greater than every character of a name.
 func (rd *Reader) namesFrom(ctx context.Context, typed string, limit int) ([]string, error) {
 	if typed == "" || limit == 0 {
 		return nil, nil
@@ -99,8 +99,9 @@ func (rd *Reader) namesFrom(ctx context.Context, typed string, limit int) ([]str
 	return pg.Column[string](ctx, rd.db, namesQuery, typed, typed+"~", limit)
 }
 
-// namespacesFrom walks from namespace to namespace by the index of names: behind
-// those of "team/" comes "team0", and behind the name "app" comes "app!".
+// namespacesFrom steps from namespace to namespace in the index of names: the first
+// name after those in "team/" is at or after "team0", and the first after the name
+// "app" is at or after "app!".
 func (rd *Reader) namespacesFrom(ctx context.Context, typed string, limit int) ([]string, error) {
 	const q = `
 		WITH RECURSIVE step (name, namespace, n) AS (
@@ -117,14 +118,13 @@ func (rd *Reader) namespacesFrom(ctx context.Context, typed string, limit int) (
 	return pg.Column[string](ctx, rd.db, q, typed, typed+"~", limit, namespaceSteps)
 }
 
-// knownValues is how many values of a dictionary that begin so are looked up: 100,
-// some 10 ms. The dictionaries keep what was once met, and pushes decide what that
-// is.
+// knownValues is the most values of a dictionary with the typed prefix that are
+// looked up: 100, some 10 ms. Dictionaries keep every value that was ever pushed.
 const knownValues = 100
 
-// valuesFrom returns the values of a field that begin with what was typed: fixed
-// ones, then those of the dictionaries that some image has, in the order in which
-// the book met them, which has the common ones first.
+// valuesFrom returns the values of a field that begin with the typed text: fixed
+// ones, then those of dictionaries that an image has, oldest first, because common
+// values were mostly stored first.
 func (rd *Reader) valuesFrom(ctx context.Context, f query.Field, typed string, limit int) ([]string, error) {
 	var values []string
 	for _, x := range query.FieldValues(f) {
@@ -150,8 +150,8 @@ func (rd *Reader) valuesFrom(ctx context.Context, f query.Field, typed string, l
 	return values[:min(len(values), limit)], err
 }
 
-// anyHas asks whether any repository has a fact, tier after tier; of the last it
-// counts, for the reason that Reader.knows has.
+// anyHas returns the condition that any repository has a fact, tier by tier. It
+// counts in the last tier, for the reason given at Reader.knows.
 func anyHas(fact string) string {
 	tier := func(selected string, n int) string {
 		return fmt.Sprintf("(SELECT %s FROM repository_search s WHERE s.tier = %d AND s.terms @> ARRAY[hashtextextended(%s, 0)]", selected, n, fact)

@@ -13,22 +13,22 @@ import (
 )
 
 const (
-	// maxValues is the most values of one label or annotation that stand in the
-	// terms of a repository: 4. Those of a key with more, as versions and revisions
-	// are, belong to one image each, and are looked for among the images.
+	// maxValues is the most values of one label or annotation among the terms of a
+	// repository: 4. A key with more, such as a version or revision, has another
+	// value in each image; it is looked up among the images.
 	maxValues = 4
-	// maxKeys is the most keys that do: 1,000, a hundred times what build tools
-	// set. It bounds the row at 40 KB, whatever is pushed.
+	// maxKeys is the most keys among the terms of a repository: 1,000, a hundred
+	// times what build tools set. It limits a row to 40 KB, whatever is pushed.
 	maxKeys = 1000
 )
 
-// manyTerm stands in the terms of a repository in place of those of its images,
-// if they have more than maxKeys keys. In place of the values of one key that has
-// more than maxValues stands its bitwise opposite.
+// manyTerm replaces the terms of a repository's images if they have more than maxKeys
+// keys. If a key has more than maxValues values, ~hash(key) is stored instead of
+// them.
 const manyTerm = "many:"
 
-// termsOf are the terms of a repository: its facts, and those of its images as
-// far as they are not too many. facts and id are expressions.
+// termsOf returns an expression for the terms of a repository: its facts, and the
+// terms of its images within the limits above. facts and id are expressions.
 func termsOf(facts, id string) string {
 	return fmt.Sprintf(`COALESCE((
 		WITH pair AS (
@@ -46,25 +46,26 @@ func termsOf(facts, id string) string {
 		) AS terms), '{}')`, facts, id, maxValues, maxKeys, hash(manyTerm))
 }
 
-// hash is a literal text as a term.
+// hash returns an expression for the hash of a literal text, as terms store it.
 func hash(text string) string { return "hashtextextended('" + text + "', 0)" }
 
-// maxTerm is how many characters of a key and of a value can be asked for: 200.
-// The terms of image_search are made of these; equality and patterns compare as
-// many, so that they say the same. It bounds what a pattern takes: to match eight
-// stars with 200 characters takes microseconds, and with 256 kB seconds.
+// maxTerm is the most characters of a key and of a value that queries compare: 200.
+// The terms of image_search are made of that many, and equality and patterns compare
+// that many, so that all agree. It limits the time of a pattern: to match eight stars
+// against 200 characters takes microseconds, against 256 kB seconds.
 const maxTerm = 200
 
-// buildTimeKeys are labels with the time of building. Their values stand in no terms:
-// nobody asks for them, and no two images have the same. Of annotations, only the
-// first is left out.
+// buildTimeKeys are labels with the time of the build. Terms leave out their values,
+// because nobody searches for them and every image has another one. Of annotations,
+// only the first key is left out.
 var buildTimeKeys = []string{"org.opencontainers.image.created", "org.label-schema.build-date", "build-date"}
 
-// isBuildTime reports whether terms may lack the values of a label or annotation.
+// isBuildTime reports whether terms may leave out the values of a label or
+// annotation.
 func isBuildTime(key string) bool { return slices.Contains(buildTimeKeys, key) }
 
-// termOf returns the term of image_search that every image has for which t is
-// true, "" if there is none; exact says that t is true for all that have it.
+// termOf returns the term of image_search that every image has that fulfils t, or ""
+// if there is none. exact reports whether all images with the term fulfil t.
 func termOf(t query.Term) (term string, exact bool) {
 	key := string(t.Field) + ":" + termText(t.Name)
 	switch {
@@ -78,18 +79,19 @@ func termOf(t query.Term) (term string, exact bool) {
 	return key + pg.Separator + termText(t.Value), true
 }
 
-// termText returns text as far as terms hold it.
+// termText returns text cut off to maxTerm characters, as terms have it.
 func termText(text string) string {
 	runes := []rune(indexer.CleanText(text))
 	return string(runes[:min(len(runes), maxTerm)])
 }
 
-// hasTerm asks for a term in the row of a repository.
+// hasTerm returns the condition that the row of a repository has a term.
 func hasTerm(term string) sq.Sqlizer {
 	return sq.Expr("s.terms @> ARRAY[hashtextextended(?, 0)]", term)
 }
 
-// imageHas asks for a key or term, as termOf gives them, in image_search AS i.
+// imageHas returns the condition that image_search AS i has a key or term, as termOf
+// returns them.
 func imageHas(term string) sq.Sqlizer {
 	if strings.Contains(term, pg.Separator) {
 		return sq.Expr("i.pairs @> ARRAY[hashtextextended(?, 0)]", term)
@@ -97,7 +99,7 @@ func imageHas(term string) sq.Sqlizer {
 	return sq.Expr("i.keys @> ARRAY[hashtextextended(?, 0)]", term)
 }
 
-// factOf gives a term as it stands among the facts, "" if it does not.
+// factOf returns a term of a query as a fact, or "" if it is none.
 func factOf(t query.Term) string {
 	if prefix := factPrefix[t.Field]; prefix != "" && !isGlob(t.Value) {
 		return prefix + t.Value

@@ -18,8 +18,8 @@ import (
 	"github.com/portbook/portbook/schema/schematest"
 )
 
-// A label is found whether the row of its repository tells its values, or there
-// are too many of them, or too many keys.
+// A label is found whether the row of its repository has its values, or they or the
+// keys are too many.
 func TestManyLabels(t *testing.T) {
 	t.Parallel()
 	s := newShelf(t)
@@ -42,7 +42,7 @@ func TestManyLabels(t *testing.T) {
 		"label:build=99":                           nil,
 		"label:build":                              {many, some},
 		"label:build=1 label:team=red":             {many},
-		"label:build=1 label:build=2":              nil, // of two images
+		"label:build=1 label:build=2":              nil, // true of two images, not of one
 		"label:team=red":                           {many, wide},
 		"label:team=red platform:linux/arm64":      {wide},
 		"label:key7=value7":                        {wide},
@@ -69,9 +69,9 @@ func TestManyLabels(t *testing.T) {
 	}
 }
 
-// Patterns and equality compare the first 200 characters of a value, so that no
-// pattern over large values takes the time of other searches: without that bound,
-// each of these takes many seconds and is stopped.
+// Patterns and equality compare the first 200 characters of a value, so that a
+// pattern on large values does not delay other searches. Without that limit, each of
+// these searches takes many seconds and is cancelled.
 func TestLongValues(t *testing.T) {
 	t.Parallel()
 	s := newShelf(t)
@@ -90,7 +90,7 @@ func TestLongValues(t *testing.T) {
 		"label:k=*a":                      true,
 		"label:k=a*":                      true,
 		"label:k=" + dense:                true,
-		"label:k=" + dense + "b":          true, // what follows makes no difference
+		"label:k=" + dense + "b":          true, // the rest is ignored
 		"label:k=" + dense[:199]:          false,
 		"label:key" + dense[:250]:         true,
 		"label:key" + dense[:250] + "=v":  true,
@@ -118,8 +118,7 @@ func TestLongValues(t *testing.T) {
 	}
 }
 
-// Of many, a sample tells that there are at least MaxTotal; of fewer, all are
-// counted.
+// A sample tells that at least MaxTotal repositories match; fewer are counted.
 func TestTotals(t *testing.T) {
 	t.Parallel()
 	pool := schematest.New(t)
@@ -143,7 +142,7 @@ func TestTotals(t *testing.T) {
 		"some":               9000,
 		"os:linux":           query.MaxTotal,
 		"arch:arm":           5000,
-		"arch:arm os:linux":  0, // of one image: there is none
+		"arch:arm os:linux":  0, // no image has both
 		"some arch:arm":      5000,
 		"team -some":         query.MaxTotal,
 		"team -os:linux":     query.MaxTotal,
@@ -151,7 +150,7 @@ func TestTotals(t *testing.T) {
 		"namespace:team app": query.MaxTotal,
 		"app 17":             1 + 10 + 100 + 1000, // 17, 17x, 17xx, 17xxx
 	} {
-		for range 2 { // counted, and remembered
+		for range 2 { // the second total comes from the cache
 			got, total := s.Names(func(v *postgres.View) (indexer.Results, error) { return v.Search(t.Context(), parsed(t, query)) })
 			if total != want || len(got) != min(want, 25) {
 				t.Errorf("%q: total %d and %d names, want %d", query, total, len(got), want)
@@ -160,8 +159,8 @@ func TestTotals(t *testing.T) {
 	}
 }
 
-// Images of one state are the same, whatever is pushed, moved and deleted: an
-// index that is not made anew would else be an old one for ever.
+// Equal states mean equal images, whatever is pushed, moved and deleted: otherwise an
+// outdated index would stay in caches for ever.
 func TestImagesState(t *testing.T) {
 	t.Parallel()
 	s := newShelf(t)
@@ -208,8 +207,8 @@ func TestImagesState(t *testing.T) {
 	}
 }
 
-// The terms of a repository that were kept or found anew in part are those that
-// are found anew as a whole, whatever is pushed, moved and deleted.
+// Terms that are kept or updated in part equal terms that are computed as a whole,
+// whatever is pushed, moved and deleted.
 func TestTermsFollow(t *testing.T) {
 	t.Parallel()
 	s := newShelf(t)

@@ -8,22 +8,21 @@ import (
 	"github.com/portbook/portbook/indexer/postgres/pg"
 )
 
-// How many repositories the first two tiers hold. A search goes through one
-// after the other: the bitmap of a common word takes no time over 2,000 rows, a
-// millisecond over 40,000 and 70 over a million (measured).
+// The number of repositories in the first two tiers. A search reads one tier after
+// another: the bitmap of a common word takes no time over 2,000 rows, 1 ms over
+// 40,000 and 70 ms over a million (measured).
 const (
 	tier0 = 2000
 	tier1 = 38_000
 )
 
-// A Place is a repository and the tier that its search row should be in.
+// A Place is a repository and the tier in which its search row should be.
 type Place struct {
 	RepositoryID int32
 	Tier         int16
 }
 
-// Misplaced returns the repositories whose search rows are in another tier than
-// they should be.
+// Misplaced returns the repositories whose search rows are in the wrong tier.
 func Misplaced(ctx context.Context, db pg.Querier) ([]Place, error) {
 	const q = `
 		WITH best AS MATERIALIZED (
@@ -37,8 +36,8 @@ func Misplaced(ctx context.Context, db pg.Querier) ([]Place, error) {
 	return pg.Collect[Place](ctx, db, q, tier0, tier1)
 }
 
-// Move moves search rows to their tiers, and returns how many it moved. Rows that
-// another transaction has locked stay where they are.
+// Move moves search rows to their tiers, and returns how many it moved. It skips rows
+// that another transaction has locked.
 func Move(ctx context.Context, tx pgx.Tx, places []Place) (int, error) {
 	ids, tiers := make([]int32, len(places)), make([]int16, len(places))
 	for i, p := range places {

@@ -11,21 +11,20 @@ import (
 )
 
 const (
-	// sampleShare is of how many rows one is in the indexes called sample: 64, as
-	// their definitions say.
+	// The *_sample indexes hold one row in sampleShare: 64, as in their definitions.
 	sampleShare = 64
-	// manySampled is how many of a sample must match before all are said to be
-	// MaxTotal: 235, which stand for 15,000, give or take 1,000. That there are fewer
-	// than 10,000 then is five times what chance makes.
+	// If at least manySampled rows of a sample match, the total is MaxTotal: 235 rows
+	// stand for 15,000, give or take 1,000. A true total below 10,000 is five
+	// standard deviations away.
 	manySampled = 235
-	// dearSample is of how many of a sample dear conditions are looked at: 500,
+	// At most dearSample rows of a sample are tested with costly conditions: 500,
 	// some 5 ms.
 	dearSample = 500
 )
 
-// total is how many repositories match, up to MaxTotal. Whether they are more, a
-// sample tells, since to read ten thousand rows takes 10 ms. Of one version of the
-// catalogue each total is counted once.
+// total returns how many repositories match, at most MaxTotal. A sample tells whether
+// there are more, since reading ten thousand rows takes 10 ms. Each total is cached
+// for one version of the catalogue.
 func (rd *Reader) total(ctx context.Context, s *search, ids []int32) (int, error) {
 	inTotal := *s
 	inTotal.aside = s.aside || s.asideInTotal
@@ -44,7 +43,7 @@ func (rd *Reader) total(ctx context.Context, s *search, ids []int32) (int, error
 	})
 }
 
-// many reports whether a sample tells that MaxTotal repositories match, and more.
+// many reports whether, according to a sample, at least MaxTotal repositories match.
 func (rd *Reader) many(ctx context.Context, s *search) (bool, error) {
 	sample := append(sq.And{inSample}, s.served()...)
 	if !s.dear {
@@ -55,18 +54,18 @@ func (rd *Reader) many(ctx context.Context, s *search) (bool, error) {
 	return n >= manySampled, err
 }
 
-// inSample is the condition of the sample of repositories, word for word as in
-// the definition of its index.
+// inSample is the condition of the index repository_search_sample, verbatim as in its
+// definition.
 var inSample = sq.Expr("s.repository_id % 64 = 0")
 
-// expected is how many repositories fulfil conditions on repository_search AS s,
-// by a sample; beyond most it is any number beyond.
+// expected returns how many repositories fulfil conditions on repository_search AS s,
+// estimated from a sample. Above most, the number is only a lower bound.
 func (rd *Reader) expected(ctx context.Context, conditions sq.And, most int) (int, error) {
 	n, err := rd.sampled(ctx, sq.Expr("SELECT FROM repository_search s WHERE (?)", append(sq.And{inSample}, conditions...)), most/sampleShare+1)
 	return n * sampleShare, err
 }
 
-// sampled counts the rows of a statement up to most.
+// sampled counts the rows of a statement, at most most.
 func (rd *Reader) sampled(ctx context.Context, q sq.Sqlizer, most int) (n int, err error) {
 	sql, args, err := pg.Statement("SELECT count(*) FROM (? LIMIT ?) AS sampled", q, most)
 	if err != nil {
@@ -76,8 +75,8 @@ func (rd *Reader) sampled(ctx context.Context, q sq.Sqlizer, most int) (n int, e
 	return n, err
 }
 
-// CountRepositories is how many repositories have a tag. They are counted once
-// for each version of the catalogue, which for a million takes 60 ms.
+// CountRepositories returns the number of repositories with a tag. It is cached for
+// each version of the catalogue, since counting a million takes 60 ms.
 func (rd *Reader) CountRepositories(ctx context.Context) (int, error) {
 	n, err := remembered(ctx, rd, &rd.caches.totals, "repositories", func() (n int, err error) {
 		err = rd.db.QueryRow(ctx, "SELECT count(*) FROM repository_search").Scan(&n)

@@ -2,22 +2,21 @@ package search
 
 import "strconv"
 
-// touched are manifests whose images may have to be found otherwise than before,
-// and tags that moved.
+// Touched are manifests whose search rows may have to change, and tags that moved.
 type Touched struct {
 	repositories []int32
 	digests      [][]byte
-	whole        []bool // whether it came, went or has other referrers; else only its tags moved
+	whole        []bool // whether the manifest was added, was deleted or has other referrers; else only its tags moved
 
 	tagRepositories []int32
 	tags            []string
 }
 
-// add takes in a manifest whose tags moved.
+// Add adds a manifest whose tags moved.
 func (t *Touched) Add(repository int32, digest []byte) { t.manifest(repository, digest, false) }
 
-// change takes in a manifest that came, went or has other referrers: the image
-// indexes that list it differ too.
+// Change adds a manifest that was added, was deleted or has other referrers. The rows
+// of image indexes that list it change too.
 func (t *Touched) Change(repository int32, digest []byte) { t.manifest(repository, digest, true) }
 
 func (t *Touched) manifest(repository int32, digest []byte, whole bool) {
@@ -26,18 +25,18 @@ func (t *Touched) manifest(repository int32, digest []byte, whole bool) {
 	}
 }
 
-// Tag adds a tag that came, moved or went.
+// Tag adds a tag that was added, moved or deleted.
 func (t *Touched) Tag(repository int32, name string) {
 	t.tagRepositories, t.tags = append(t.tagRepositories, repository), append(t.tags, name)
 }
 
-// Linked says whether manifests of a repository may belong to each other: whether it
-// has an image index or a referrer. Most have neither, and the statements for those
-// are planned in a third of the time (5 ms instead of 15) and run in half of it.
+// Linked reports whether manifests of a repository may refer to each other: whether
+// it has an image index or a referrer. Most repositories have neither; their
+// statements are planned in a third of the time (5 ms instead of 15) and run in half
+// of it.
 type Linked bool
 
-// text returns what a statement has in it for linked repositories, and what for
-// others.
+// text returns yes as part of a statement for linked repositories, and no for others.
 func (l Linked) text(yes, no string) string {
 	if l {
 		return yes
@@ -45,23 +44,24 @@ func (l Linked) text(yes, no string) string {
 	return no
 }
 
-// linkedQuery reports whether any of the repositories named $1 is linked.
+// LinkedQuery reports whether any of the repositories named $1 is linked.
 const LinkedQuery = `
 	SELECT EXISTS (SELECT FROM repository r WHERE r.name = ANY($1) AND (
 		EXISTS (SELECT FROM index_entry e WHERE e.repository_id = r.id)
 		OR EXISTS (SELECT FROM referrer f WHERE f.repository_id = r.id)
 		OR EXISTS (SELECT FROM tag t WHERE t.repository_id = r.id AND t.name >= 'sha256-' AND t.name < 'sha256.')))`
 
-// maxListing is the most entries of image indexes that one transaction reads
-// again because a manifest in them came or went: 20,000, a tenth of a second. An
-// image that stands in many large indexes would else make each push of it as long
-// as all of them together. What is beyond is left to Reform.
+// maxListing is the most entries of image indexes that one transaction reads again
+// because a manifest in them was added or deleted: 20,000, a tenth of a second.
+// Otherwise an image in many large indexes would make each of its pushes as slow as
+// reading all of them. The remaining indexes are left to Reform.
 const maxListing = 20_000
 
-// touchedParts are what touchedManifests and headsQuery begin with. 'changed' are
-// the manifests that are not what they were: those of $1 and $2 with $3, and those
-// that these are attached to by an image index. 'parents' are the tagged indexes
-// that list them, and up_to how many entries they have together with all before.
+// touchedParts returns the tables with which touchedManifests and headsQuery begin.
+// given are the manifests of $1, $2 and $3 (repository, digest, whole). changed are
+// the given manifests that are whole, and those to which given ones are attached by
+// an image index. parents are the tagged indexes that list changed manifests; up_to
+// is the number of entries of an index and all before it.
 func touchedParts(l Linked) string { return givenPart + l.text(linkedParts, noParents) }
 
 const (
@@ -95,9 +95,9 @@ var linkedParts = `, changed AS (
 		) AS p
 	)`
 
-// touchedManifests are those of $1 and $2, the images in them, what has other
-// referrers, and the indexes that list what came or went. Those that are not whole
-// have other tags that show them, and stay the same otherwise.
+// touchedManifests returns a query for the given manifests, the images in them,
+// manifests with other referrers, and the indexes that list changed ones. Manifests
+// that are not whole have other tags, and are unchanged otherwise.
 func touchedManifests(l Linked) string {
 	return `
 	WITH ` + touchedParts(l) + `
@@ -107,7 +107,7 @@ func touchedManifests(l Linked) string {
 	) AS manifests GROUP BY repository_id, id, digest`
 }
 
-// touchedBeside are those of touchedManifests that are touched because others are.
+// touchedBeside selects the manifests that are touched because given ones are.
 var touchedBeside = `
 		UNION ALL
 		SELECT c.repository_id, c.id, c.digest, false FROM given g

@@ -7,12 +7,13 @@ import (
 	"github.com/portbook/portbook/indexer/query"
 )
 
-// onlyWords reports whether an index of words serves a clause.
+// onlyWords reports whether a clause is words only, so that an index of words serves
+// it.
 func onlyWords(c query.Clause) bool {
 	return !slices.ContainsFunc(c, func(t query.Term) bool { return t.Field != query.FieldText || t.Tag != "" || t.Not })
 }
 
-// tsqueryOf makes a tsquery of a clause of words.
+// tsqueryOf returns the tsquery of a clause of words.
 func tsqueryOf(c query.Clause) string {
 	var any []string
 	for _, t := range c {
@@ -21,7 +22,7 @@ func tsqueryOf(c query.Clause) string {
 	return "(" + strings.Join(any, " | ") + ")"
 }
 
-// tsquery asks for every word of a term.
+// tsquery returns a tsquery for every word of a term.
 func tsquery(t query.Term) string {
 	asked := make([]string, len(t.Words))
 	for i, w := range t.Words {
@@ -34,8 +35,8 @@ func tsquery(t query.Term) string {
 	return "(" + strings.Join(asked, operator) + ")"
 }
 
-// lexeme asks for a word, or for all that begin with it. Words hold letters and
-// digits only; the quotes keep them from being operators.
+// lexeme returns a tsquery for a word, or for all words that begin with it. Words are
+// letters and digits only; the quotes keep them from being operators.
 func lexeme(word string, prefix bool) string {
 	text := "'" + word[:min(len(word), maxLexeme)] + "'"
 	if prefix {

@@ -10,22 +10,22 @@ import (
 
 const (
 	// maxLexeme is the most bytes of a word in a tsvector: 2,046 (PostgreSQL 15,
-	// "Text Search Limitations"). A longer one is no word that anybody types.
+	// "Text Search Limitations"). Nobody types a longer one.
 	maxLexeme = 2046
-	// maxLexemes and maxLexemeBytes keep a tsvector below its own limit of 1 MB,
-	// and a description of many megabytes from filling the search index.
+	// maxLexemes and maxLexemeBytes keep a tsvector below its limit of 1 MB, and keep
+	// a description of many megabytes from filling the search index.
 	maxLexemes     = 2000
 	maxLexemeBytes = 512 << 10
-	// maxPlace is the last place in a tsvector: 16,383 (the same page); a word
-	// behind it is found, but not as part of a phrase.
+	// maxPlace is the last position in a tsvector: 16,383 (same page). A word behind
+	// it is found, but not as part of a phrase.
 	maxPlace = 16383
-	// maxPlaces is the most places of one word in a tsvector: 256.
+	// maxPlaces is the most positions of one word in a tsvector: 256.
 	maxPlaces = 256
 )
 
-// tsvector gives words with their places, as a literal of that type, and each word
-// once. Between two texts lies a place without a word, so that no phrase reaches
-// from one into the other.
+// tsvector returns words with their positions as a literal of type tsvector, and each
+// word once. Between two texts one position is left empty, so that no phrase spans
+// both.
 func tsvector(name []string, texts ...string) (literal string, order []string) {
 	places := map[string][]int{}
 	place, size := 0, 0
@@ -53,7 +53,7 @@ func tsvector(name []string, texts ...string) (literal string, order []string) {
 		add(query.WordsInOrder(text))
 	}
 	var b strings.Builder
-	for _, w := range order { // words are letters and digits: nothing to escape
+	for _, w := range order { // words are letters and digits, so nothing must be escaped
 		fmt.Fprintf(&b, "'%s':", w)
 		for i, p := range slices.Compact(places[w]) {
 			if i > 0 {

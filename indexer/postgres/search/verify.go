@@ -14,25 +14,26 @@ import (
 	"github.com/portbook/portbook/indexer/postgres/pg"
 )
 
-// A Difference is a derived row that is not what its manifests and tags make it.
+// A Difference is a derived value that does not follow from the manifests and tags.
 type Difference struct {
-	Where string // the digest of the manifest that it is of, "" for the row of the repository
+	Where string // digest of the manifest, "" for the row of the repository
 	What  string // "image_search.size is 0, and should be 42"
 }
 
-// verifyBatch is of how many manifests one statement of Differences compares the
-// rows: 500, some 100 ms.
+// verifyBatch is the most manifests whose rows one statement of Differences compares:
+// 500, some 100 ms.
 const verifyBatch = 500
 
-// notDerived are columns of compared tables that manifests and tags do not tell.
+// notDerived are columns of compared tables that do not follow from manifests and
+// tags.
 var notDerived = map[string]string{
 	"image_search.terms":      "empty: of programs before keys and pairs",
 	"repository_search.tier":  "where Retier last put it",
 	"repository_search.pulls": "not counted yet",
 }
 
-// Differences is postgres.Store.Differences in a transaction, for the repository with
-// the one id in ids.
+// Differences compares the derived rows of the one repository in ids with its
+// manifests and tags, for postgres.Store.Differences.
 func Differences(ctx context.Context, tx pgx.Tx, ids []int32) ([]Difference, error) {
 	c := comparison{tx: tx, ids: ids}
 	for _, compare := range []func(context.Context) error{c.images, c.repository, c.referrers} {
@@ -50,7 +51,7 @@ type comparison struct {
 	found []Difference
 }
 
-// images compares image_search, batch after batch of manifests.
+// images compares image_search, one batch of manifests after another.
 func (c *comparison) images(ctx context.Context) error {
 	columns := append([]string{"repository_id", "manifest_id"}, imageColumns...)
 	differing, err := c.differing(ctx, "image_search", columns)
@@ -83,7 +84,7 @@ func (c *comparison) images(ctx context.Context) error {
 
 // repository compares the row of repository_search.
 func (c *comparison) repository(ctx context.Context) error {
-	const noForm = -1 // of no row: none is taken over
+	const noForm = -1 // no row has it, so nothing is copied from a stored row
 	heads, err := pg.Collect[headRow](ctx, c.tx, headsQuery(true), []int32{}, [][]byte{}, []bool{}, c.ids, noForm, []int32{}, []string{})
 	if err != nil {
 		return err
@@ -109,7 +110,7 @@ func (c *comparison) repository(ctx context.Context) error {
 	return err
 }
 
-// referrers compares the rows of referrer, all columns of which are its key.
+// referrers compares the rows of referrer, whose columns are all part of its key.
 func (c *comparison) referrers(ctx context.Context) error {
 	columns := []string{"repository_id", "subject", "manifest_id", "tag"}
 	if _, err := c.differing(ctx, "referrer", columns); err != nil {
@@ -151,9 +152,9 @@ func (c *comparison) differ(table, where string, what []string) {
 	}
 }
 
-// differing makes an expression of fresh f and stored s: the columns that differ,
-// with what they are and should be. The columns are those that the table has; fresh
-// ones must be computed for all but those of notDerived.
+// differing returns an expression on fresh f and stored s: the columns that differ,
+// with both values. All columns of the stored table must be in fresh, except those of
+// notDerived.
 func (c *comparison) differing(ctx context.Context, table string, fresh []string) (string, error) {
 	const q = "SELECT column_name::text FROM information_schema.columns WHERE table_schema = current_schema() AND table_name = $1 ORDER BY ordinal_position"
 	stored, err := pg.Column[string](ctx, c.tx, q, table)
@@ -169,7 +170,7 @@ func (c *comparison) differing(ctx context.Context, table string, fresh []string
 			return "", fmt.Errorf("%s.%s is not known here: verify with the program that the schema is of: %w", table, name, indexer.ErrUnavailable)
 		}
 		is, should := "s."+name, "f."+name
-		if name == "terms" { // of which the order is none
+		if name == "terms" { // in no particular order
 			is, should = "ARRAY(SELECT unnest("+is+") ORDER BY 1)", "ARRAY(SELECT unnest("+should+") ORDER BY 1)"
 		}
 		cases = append(cases, fmt.Sprintf("CASE WHEN %[2]s IS DISTINCT FROM %[3]s THEN '%[1]s is ' || %[4]s || ', and should be ' || %[5]s END",
@@ -180,5 +181,5 @@ func (c *comparison) differing(ctx context.Context, table string, fresh []string
 		ELSE array_remove(ARRAY[%s], NULL) END`, strings.Join(cases, ", ")), nil
 }
 
-// told is a value for people, up to 200 characters of it.
+// told returns an expression for the first 200 characters of a value as JSON.
 func told(value string) string { return "left(COALESCE(to_jsonb(" + value + ")::text, 'null'), 200)" }

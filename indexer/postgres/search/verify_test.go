@@ -10,15 +10,15 @@ import (
 	"github.com/portbook/portbook/indexer/postgres/search"
 )
 
-// damages change a value of a type into another, of column %[1]s.
+// damages are expressions that change the value of column %[1]s, by type.
 var damages = map[string]string{
 	"text": "COALESCE(%[1]s, '') || 'x'", "integer": "%[1]s + 1", "bigint": "%[1]s + 1", "smallint": "%[1]s + 1", "boolean": "NOT %[1]s",
 	"timestamp with time zone": "COALESCE(%[1]s, now()) + interval '1 hour'", "text[]": "%[1]s || 'x'::text", "bigint[]": "array_append(%[1]s[2:], %[1]s[1] + 1)",
 	"tsvector": "%[1]s || 'damaged:1'::tsvector",
 }
 
-// Verify tells every derived column that is not what it should be, of whichever
-// table, also of columns that do not exist yet.
+// Differences finds each wrong value in every derived column of every table,
+// including columns that are added later.
 func TestDifferences(t *testing.T) {
 	t.Parallel()
 	s := newShelf(t)
@@ -73,7 +73,8 @@ func TestDifferences(t *testing.T) {
 				where = fmt.Sprintf("cardinality(%s) > 0", c.Name)
 			}
 			exec(fmt.Sprintf("UPDATE %[1]s SET %[2]s = %[3]s WHERE ctid = (SELECT ctid FROM %[1]s WHERE %[4]s LIMIT 1)", table, c.Name, fmt.Sprintf(damage, c.Name), where))
-			// The row of a repository follows from those of its images: it differs too.
+			// The row of a repository is derived from those of its images, so it may
+			// differ too.
 			if found := told(); !slices.ContainsFunc(found, func(line string) bool { return strings.Contains(line, " "+table+"."+c.Name+" is ") }) {
 				t.Errorf("%s.%s is damaged, and told is %q", table, c.Name, found)
 			}

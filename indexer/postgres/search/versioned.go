@@ -11,12 +11,12 @@ import (
 const (
 	// maxTotals is the most totals in a cache: 10,000, some 1 MB.
 	maxTotals = 10_000
-	// maxMends is the most mended queries in a cache: 1,000. A query has at most 1,024
-	// bytes, so that this is 1 MB.
+	// maxMends is the most corrected queries in a cache: 1,000. A query has at most
+	// 1,024 bytes, so this is 1 MB.
 	maxMends = 1000
 )
 
-// caches are what views of one store share.
+// Caches are shared by all views of one store.
 type Caches struct {
 	totals versioned[int]
 	mends  versioned[string]
@@ -27,9 +27,9 @@ func NewCaches() *Caches {
 	return &Caches{totals: versioned[int]{most: maxTotals}, mends: versioned[string]{most: maxMends}}
 }
 
-// A versioned is a cache of values of one version of the catalogue, with an entry for
-// each question. It keeps only the hash of a question, which may be a list of 12,000
-// numbers. Equal versions are equal content.
+// A versioned is a cache of values for one version of the catalogue, with an entry
+// for each question. It stores a question as a hash, because it may be a list of
+// 12,000 numbers. Equal versions have equal content.
 type versioned[T any] struct {
 	most int // entries
 
@@ -38,8 +38,8 @@ type versioned[T any] struct {
 	of      map[[sha256.Size]byte]T
 }
 
-// remembered returns the value of a question for the version and the asker of a view, from the
-// cache or from find.
+// remembered returns the value of a question for the version and the asker of a
+// reader, from the cache or from find.
 func remembered[T any](ctx context.Context, rd *Reader, cache *versioned[T], question string, find func() (T, error)) (T, error) {
 	var none T
 	version, err := rd.version(ctx)

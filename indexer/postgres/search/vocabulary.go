@@ -14,27 +14,27 @@ import (
 )
 
 const (
-	// maxVocabulary is the most words that misspelt ones are mended to: 200,000,
-	// those in the most names. A million repositories have some 80,000 words;
-	// beyond come random strings. It bounds both tables, at about 150 MB.
+	// maxVocabulary is the most words that serve as corrections: 200,000, those in
+	// the most names. A million repositories have some 80,000 words; the rest are
+	// random strings. It limits both tables to about 150 MB.
 	maxVocabulary = 200_000
-	// minMended is the least length of a word that is mended: 3 letters. Of two,
-	// every word is a letter away.
+	// minMended is the least length of a word that is corrected: 3 letters. Any two
+	// words of two letters are similar.
 	minMended = 3
-	// maxMended is the greatest: 40. A longer one is a digest or the like, and
-	// each letter costs a row.
+	// maxMended is the greatest length of a word that is corrected: 40. A longer one
+	// is a digest or the like, and each letter costs a row.
 	maxMended = 40
-	// minMendedTwice is from how many letters on two mistakes are mended: 8. In
-	// shorter words they make a different one.
+	// minMendedTwice is the least length of a word with two mistakes that is
+	// corrected: 8. Two mistakes in a shorter word make a different word.
 	minMendedTwice = 8
-	// maxMendedWords is how many words of a query are looked at: 8, of 32 that
-	// it may have. Each unknown one takes some milliseconds.
+	// maxMendedWords is the most words of a query that are checked: 8, of at most 32.
+	// Each unknown word takes some milliseconds.
 	maxMendedWords = 8
 )
 
-// vocabularyQuery counts the words of all names and writes what differs from
-// what is stored. 'form' and 'word' are as search_misspelling has them: the word
-// whole, and with each letter left out.
+// vocabularyQuery counts the words of all names and updates search_word and
+// search_misspelling. A form is the word itself, or the word without one of its
+// letters.
 const vocabularyQuery = `
 	WITH counted AS MATERIALIZED (
 		SELECT word COLLATE "C" AS word, ndoc AS n FROM ts_stat('SELECT name_words FROM repository_search')
@@ -57,18 +57,18 @@ const vocabularyQuery = `
 	)
 	SELECT (SELECT count(*) FROM new) + (SELECT count(*) FROM gone) + (SELECT count(*) FROM moved)`
 
-// WriteVocabulary finds the words of names again, by which misspelt ones are mended,
-// and returns how many differ from what was stored.
+// WriteVocabulary updates the words of names, with which misspelt words are
+// corrected, and returns how many words changed.
 func WriteVocabulary(ctx context.Context, tx pgx.Tx) (n int, err error) {
 	err = tx.QueryRow(ctx, vocabularyQuery, minMended, maxMended, maxVocabulary).Scan(&n)
 	return n, err
 }
 
-// Correct gives the text of a query in which each word that no repository has is
-// replaced by the nearest word of names: one letter more, less, other, or
-// swapped with its neighbour, in long words two; of several the most frequent.
-// It gives "" if nothing is to be mended, or the mended text, read as a query again,
-// finds nothing. The query itself must have found nothing.
+// Correct returns the text of a query with each word that no repository has replaced
+// by the nearest word of names. The nearest word has one letter more, fewer or
+// changed, or two neighbours swapped, or two such edits in a long word; the most
+// frequent one is taken. Correct returns "" if no word is replaced, or if the
+// corrected query finds nothing. q must have found nothing.
 func (rd *Reader) Correct(ctx context.Context, q query.Query) (string, error) {
 	text, err := rd.mend(ctx, q, 2)
 	if err != nil || text == "" {
@@ -76,7 +76,7 @@ func (rd *Reader) Correct(ctx context.Context, q query.Query) (string, error) {
 	}
 	read, err := query.Parse(text, time.Now())
 	if err != nil {
-		return "", nil // a word became a field: "hsa:latest", "has:latest"
+		return "", nil // a word became a field: "has:latest" for "hsa:latest"
 	}
 	found, err := rd.found(ctx, newSearch(read.Page(1, 0)))
 	if err != nil || len(found) == 0 {
@@ -85,16 +85,17 @@ func (rd *Reader) Correct(ctx context.Context, q query.Query) (string, error) {
 	return text, nil
 }
 
-// Near is Correct of one mistake in a word, for a caller who searches for the text
-// next: it does not look whether that is a query which finds something. It takes a
-// fifth of the time of Correct.
+// Near is like Correct, but for one mistake in a word, and without checking that the
+// corrected query finds something: the caller searches for it next. It takes a fifth
+// of the time of Correct.
 func (rd *Reader) Near(ctx context.Context, q query.Query) (string, error) {
 	text, err := rd.mend(ctx, q, 1)
 	return text, pg.Wrap("near", err)
 }
 
-// mend returns the text of q with its unknown words mended, of at most so many
-// mistakes each, or "" if there is none, or one that cannot be mended.
+// mend returns the text of q with its unknown words corrected, with at most the given
+// number of mistakes in each. It returns "" if no word is unknown, or one cannot be
+// corrected.
 func (rd *Reader) mend(ctx context.Context, q query.Query, mistakes int) (string, error) {
 	return remembered(ctx, rd, &rd.caches.mends, strconv.Itoa(mistakes)+q.Text, func() (string, error) {
 		unknown, err := rd.unknownWords(ctx, q)
@@ -116,12 +117,12 @@ func (rd *Reader) mend(ctx context.Context, q query.Query, mistakes int) (string
 	})
 }
 
-// unknownWords returns the free words of a query that found nothing which no
-// repository has.
+// unknownWords returns the free words of q that no repository has. q must have found
+// nothing.
 func (rd *Reader) unknownWords(ctx context.Context, q query.Query) (unknown []string, err error) {
 	words, prefix := q.FreeWords()
 	if len(words) == 1 && len(q.Clauses) == 1 && len(q.Clauses[0]) == 1 && q.Clauses[0][0].Tag == "" {
-		return words, nil // or it had found something
+		return words, nil // a known word would have found something
 	}
 	for _, w := range words[:min(len(words), maxMendedWords)] {
 		known, err := rd.knows(ctx, w, w == prefix)
@@ -135,10 +136,10 @@ func (rd *Reader) unknownWords(ctx context.Context, q query.Query) (unknown []st
 	return unknown, nil
 }
 
-// knows reports whether any repository has a word, or one that begins with it.
-// The last tier is counted and not asked for one row: for that Postgres would
-// rather read the table from its beginning, which for a word that is not there
-// means all of it.
+// knows reports whether any repository has a word or, if prefix is true, a word that
+// begins with it. In the last tier it counts all rows instead of reading one: for
+// one, Postgres would scan the table from the start, to its end if no row has the
+// word.
 func (rd *Reader) knows(ctx context.Context, word string, prefix bool) (bool, error) {
 	const q = `
 		SELECT COALESCE(
@@ -150,8 +151,8 @@ func (rd *Reader) knows(ctx context.Context, word string, prefix bool) (bool, er
 	return known, err
 }
 
-// nearestWord gives the word of names that was probably meant, "" if there is
-// none within so many mistakes, 1 or 2.
+// nearestWord returns the word of names that was probably meant, or "" if there is
+// none within the number of mistakes, 1 or 2.
 func (rd *Reader) nearestWord(ctx context.Context, word string, mistakes int) (string, error) {
 	if n := len(word); n < minMended || n > maxMended {
 		return "", nil
@@ -163,8 +164,8 @@ func (rd *Reader) nearestWord(ctx context.Context, word string, mistakes int) (s
 	return rd.wordWithin(ctx, word, 2, shortened(edited(word)))
 }
 
-// wordWithin gives the most frequent word that has one of the forms, and can be
-// made from word by so many edits.
+// wordWithin returns the most frequent word that has one of the forms and differs
+// from word by at most the number of edits.
 func (rd *Reader) wordWithin(ctx context.Context, word string, edits int, forms []string) (string, error) {
 	const q = `
 		SELECT w.word FROM (
@@ -180,7 +181,8 @@ func (rd *Reader) wordWithin(ctx context.Context, word string, edits int, forms 
 	return "", err
 }
 
-// shortened gives words, and each with one letter left out, each once.
+// shortened returns the words, and each word with one letter left out, without
+// duplicates.
 func shortened(words []string) []string {
 	var forms []string
 	for _, w := range words {
@@ -193,13 +195,13 @@ func shortened(words []string) []string {
 	return slices.Compact(forms)
 }
 
-// lettersOfNames are all that the words of names are made of
-// (distribution-spec, "Pulling manifests").
+// lettersOfNames are the characters in words of names (distribution-spec, "Pulling
+// manifests").
 const lettersOfNames = "abcdefghijklmnopqrstuvwxyz0123456789"
 
-// edited gives all that is made from a word of such letters by one edit. Two
-// words that are two edits apart have one of these in common, whole or with a
-// letter left out.
+// edited returns all strings that one edit makes from a word of such letters. If two
+// words are two edits apart, one of these strings equals the second word, possibly
+// after a letter is left out of either or both.
 func edited(word string) []string {
 	var all []string
 	for i := range len(word) {
