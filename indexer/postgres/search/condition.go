@@ -206,7 +206,7 @@ func isShownBy(name string) sq.Sqlizer {
 			WHERE `+fmt.Sprintf(matches, "p")+" OFFSET 0))", like(name), like(name))
 }
 
-// hasImage returns the condition that the repository has an image with c. OFFSET 0
+// hasImage returns the condition that an image of the repository fulfils c. OFFSET 0
 // keeps Postgres from searching all repositories for such images first, which takes
 // seconds for a common label.
 func hasImage(c sq.Sqlizer) sq.Sqlizer {
@@ -280,7 +280,7 @@ func keyCondition(t query.Term, column string) sq.Sqlizer {
 		return all
 	}
 	const ofManifest = "EXISTS (SELECT FROM manifest m%s WHERE m.repository_id = i.repository_id AND m.id = i.manifest_id AND (?))"
-	if name := termText(t.Name); t.Valued && !isGlob(t.Name) && utf8.RuneCountInString(name) < maxTerm { // so name was not cut off
+	if name := termText(t.Name); t.Valued && !isGlob(t.Name) && utf8.RuneCountInString(name) < maxTerm { // so only this key matches
 		return append(all, sq.Expr(fmt.Sprintf(ofManifest, ""), globBeginning("("+column+" ->> ?)", t.Value, name)))
 	}
 	inner := sq.And{globBeginning("pair.key", t.Name)}

@@ -33,7 +33,7 @@ var ofImageFacets = []string{"os", "arch", "type", "label"}
 func (rd *Reader) Facets(ctx context.Context, q query.Query) (indexer.Facets, error) {
 	q.Sort, q.Limit, q.Offset, q.After = query.SortRelevance, indexer.MaxFaceted+1, 0, ""
 	s := newSearch(q)
-	images := s.images // before found changes s
+	images := s.images
 	ids, err := rd.found(ctx, s)
 	if err != nil {
 		return indexer.Facets{}, pg.Wrap("facets", err)

@@ -34,8 +34,8 @@ type headRow struct {
 const leadingOrder = `t.name = 'latest' DESC, version.is IS NOT NULL DESC, version.is[2] IS NULL DESC,
 	string_to_array(version.is[1], '.')::bigint[] DESC NULLS LAST, version.is[2] COLLATE "C" DESC, t.moved_at DESC, t.name DESC`
 
-// versionOfTag returns the version numbers of a tag, each of which fits a bigint, and
-// its suffix.
+// versionOfTag matches the name of a tag: its version numbers, each of which fits a
+// bigint, and its suffix.
 const versionOfTag = `LATERAL (SELECT regexp_match(t.name, '^[vV]?([0-9]{1,18}(?:\.[0-9]{1,18})*)(?:[._-](.*))?$') AS is) version`
 
 // isOwn holds for tags t that keep no referrer. The first half spares most tags the

@@ -19,8 +19,8 @@ const (
 	// database.maxMetaSize allows by default. The largest in flatpak are appstream
 	// texts and icons, some 100 KB.
 	maxImageBytes = 512 << 10
-	// maxRepositoryBytes is the most bytes of one repository in such an answer: 4
-	// MiB, 40 flatpaks with the largest icons and texts. A repository mostly holds
+	// maxRepositoryBytes is the most bytes of one repository in such an answer:
+	// 4 MiB, 40 flatpaks with the largest icons and texts. A repository mostly holds
 	// one flatpak.
 	maxRepositoryBytes = 4 << 20
 	// maxAnswerBytes is the most bytes of the whole answer: 32 MiB. 4,000 flatpaks

@@ -33,7 +33,7 @@ func hint(c query.Condition) sq.Sqlizer {
 		if len(c.Values) == 1 && c.Values[0] == "latest" {
 			return sq.Expr("i.latest") // verbatim as in the definition of its partial index
 		}
-		// Images listed by the tagged indexes are found once, by the index of tag
+		// The images that tagged indexes list are found once, by the index of tag
 		// names.
 		return sq.Expr(`(i.tags && ? OR i.listed AND (i.repository_id, i.manifest_id) IN (
 			SELECT m.repository_id, m.id FROM (SELECT t.repository_id, t.manifest_id FROM tag t WHERE t.name = ANY(?) OFFSET 0) AS t

@@ -12,7 +12,8 @@ import (
 //
 // For manifests that are not whole it updates only the columns that depend on tags,
 // where they differ. An index may list a thousand images, and a new tag of the index
-// changes only one time in each of their rows, which is in no index of the database.
+// changes at most pushed_at in each of their rows, which is in no index of the
+// database.
 func imagesOf(manifests string, l Linked) string {
 	columns := strings.Join(imageColumns, ", ")
 	return shownImages(manifests, l) + `, gone AS (

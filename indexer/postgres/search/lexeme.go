@@ -9,7 +9,7 @@ import (
 )
 
 // maxKnown is the most bytes of a word in search_lexeme: 40. Longer words are digests
-// and the like, which nobody types further.
+// and the like, which nobody types in full.
 const maxKnown = 40
 
 // knownOf returns a word as search_lexeme stores it, at most maxKnown bytes.

@@ -29,8 +29,8 @@ func formOf(h headRow) int16 {
 const reformBatch = 200
 
 // Reform rewrites the search rows of the next repositories whose rows have another
-// form, in order of name, beginning after the name after. It returns how many
-// repositories it rewrote, and the last of them; 0 if there are no more.
+// form and whose names are greater than after, in order of name. It returns how many
+// repositories it rewrote, and the name of the last one; 0 if there are no more.
 func Reform(ctx context.Context, tx pgx.Tx, after string) (n int, last string, err error) {
 	// The limit is part of the text: for a parameter Postgres expects a tenth of all
 	// rows, and would read and sort them all for each batch.

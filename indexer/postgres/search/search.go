@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	// A search reads and sorts at most fewRows matching repositories: 6,000, some 7
-	// ms. If more match, it walks the repositories in the requested order and skips
+	// A search reads and sorts at most fewRows matching repositories: 6,000, some
+	// 7 ms. If more match, it walks the repositories in the requested order and skips
 	// those that do not match. The more match, the sooner a page is full: with 6,000
 	// of a million after 4,000 rows, which takes as long.
 	fewRows = 6000

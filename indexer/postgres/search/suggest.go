@@ -15,8 +15,8 @@ const (
 	// anybody reads while typing.
 	maxSuggestions = 20
 	// suggestRows is the most repositories of a tier that are compared: 1,000, 2 ms.
-	// If more begin with one letter, the first by name are taken; after the next
-	// letter the others are found.
+	// If more in the last tier begin with one letter, the first by name are taken;
+	// after the next letter the others are found.
 	suggestRows = 1000
 	// namespaceSteps is the most steps from one namespace to the next: 200, 2 ms.
 	// Each repository without a namespace costs a step too.
@@ -119,7 +119,8 @@ func (rd *Reader) namespacesFrom(ctx context.Context, typed string, limit int) (
 }
 
 // knownValues is the most values of a dictionary with the typed prefix that are
-// looked up: 100, some 10 ms. Dictionaries keep every value that was ever pushed.
+// looked up: 100, some 10 ms. Dictionaries keep every value that was ever pushed, so
+// pushes can make them large.
 const knownValues = 100
 
 // valuesFrom returns the values of a field that begin with the typed text: fixed

@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	// The *_sample indexes hold one row in sampleShare: 64, as in their definitions.
+	// The *_sample indexes hold one row in 64, as their definitions say.
 	sampleShare = 64
 	// If at least manySampled rows of a sample match, the total is MaxTotal: 235 rows
 	// stand for 15,000, give or take 1,000. A true total below 10,000 is five
@@ -65,7 +65,7 @@ func (rd *Reader) expected(ctx context.Context, conditions sq.And, most int) (in
 	return n * sampleShare, err
 }
 
-// sampled counts the rows of a statement, at most most.
+// sampled returns the number of rows of a statement, or most if there are more.
 func (rd *Reader) sampled(ctx context.Context, q sq.Sqlizer, most int) (n int, err error) {
 	sql, args, err := pg.Statement("SELECT count(*) FROM (? LIMIT ?) AS sampled", q, most)
 	if err != nil {

@@ -170,7 +170,7 @@ func (c *comparison) differing(ctx context.Context, table string, fresh []string
 			return "", fmt.Errorf("%s.%s is not known here: verify with the program that the schema is of: %w", table, name, indexer.ErrUnavailable)
 		}
 		is, should := "s."+name, "f."+name
-		if name == "terms" { // in no particular order
+		if name == "terms" { // its order has no meaning
 			is, should = "ARRAY(SELECT unnest("+is+") ORDER BY 1)", "ARRAY(SELECT unnest("+should+") ORDER BY 1)"
 		}
 		cases = append(cases, fmt.Sprintf("CASE WHEN %[2]s IS DISTINCT FROM %[3]s THEN '%[1]s is ' || %[4]s || ', and should be ' || %[5]s END",

@@ -28,8 +28,8 @@ func NewCaches() *Caches {
 }
 
 // A versioned is a cache of values for one version of the catalogue, with an entry
-// for each question. It stores a question as a hash, because it may be a list of
-// 12,000 numbers. Equal versions have equal content.
+// for each question. It stores the hash of a question, because a question may be a
+// list of 12,000 numbers. Equal versions have equal content.
 type versioned[T any] struct {
 	most int // entries
 

@@ -15,7 +15,7 @@ import (
 
 const (
 	// maxVocabulary is the most words that serve as corrections: 200,000, those in
-	// the most names. A million repositories have some 80,000 words; the rest are
+	// the most names. A million repositories have some 80,000 words; further ones are
 	// random strings. It limits both tables to about 150 MB.
 	maxVocabulary = 200_000
 	// minMended is the least length of a word that is corrected: 3 letters. Any two
@@ -24,8 +24,8 @@ const (
 	// maxMended is the greatest length of a word that is corrected: 40. A longer one
 	// is a digest or the like, and each letter costs a row.
 	maxMended = 40
-	// minMendedTwice is the least length of a word with two mistakes that is
-	// corrected: 8. Two mistakes in a shorter word make a different word.
+	// Two mistakes are corrected in words of at least minMendedTwice letters: 8. In a
+	// shorter word they make a different word.
 	minMendedTwice = 8
 	// maxMendedWords is the most words of a query that are checked: 8, of at most 32.
 	// Each unknown word takes some milliseconds.
@@ -64,11 +64,12 @@ func WriteVocabulary(ctx context.Context, tx pgx.Tx) (n int, err error) {
 	return n, err
 }
 
-// Correct returns the text of a query with each word that no repository has replaced
-// by the nearest word of names. The nearest word has one letter more, fewer or
-// changed, or two neighbours swapped, or two such edits in a long word; the most
-// frequent one is taken. Correct returns "" if no word is replaced, or if the
-// corrected query finds nothing. q must have found nothing.
+// Correct returns the text of a query in which the nearest word of names replaces
+// each word that no repository has. The nearest word differs by one letter that is
+// added, left out or changed, or by two neighbours that are swapped; in a long word
+// by two such edits. If there are several, it is the most frequent one. Correct
+// returns "" if no word is replaced, or if the corrected query finds nothing. q must
+// have found nothing.
 func (rd *Reader) Correct(ctx context.Context, q query.Query) (string, error) {
 	text, err := rd.mend(ctx, q, 2)
 	if err != nil || text == "" {
