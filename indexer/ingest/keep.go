@@ -203,7 +203,7 @@ func (k *keeper) groupBeside(repository string) *group {
 	return k.beside[repository]
 }
 
-// apply stores findings in one transaction, within the limit from now on. It does not end
+// apply stores findings in one transaction. Its time limit begins now. It does not end
 // with ctx, so that what was read is stored when the program stops.
 func (k *keeper) apply(ctx context.Context, findings []indexer.Finding, lockWait time.Duration) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), k.limit)

@@ -15,13 +15,13 @@ import (
 const (
 	// scanEvery is how often the leader looks for a scan that was requested or is due.
 	scanEvery = 250 * time.Millisecond
-	// leadAgain is the pause after a scan or the lead failed, as when the registry or
-	// the database is away. After further failures of scans it doubles, up to
-	// leadAgainMost.
+	// leadAgain is the pause after a scan or the lead failed, for example because the
+	// registry or the database is unavailable. It doubles with each further failure of
+	// a scan, up to leadAgainMost.
 	leadAgain     = time.Second
 	leadAgainMost = 8 * time.Second
-	// partitionEvery is how often partitions are made and dropped. They are made three
-	// months ahead, so a failure leaves time to react.
+	// partitionEvery is how often partitions are created and dropped. They are created
+	// three months ahead, so there is time to react to a failure.
 	partitionEvery = time.Hour
 	// watchEvery is how often the leader checks whether the registry was restarted, by
 	// one request for /v2/: every 5 s. watchPause is the minimum time between two scans
@@ -134,8 +134,8 @@ type watch struct {
 	store     *postgres.Store
 	log       *slog.Logger
 	probe     *remote.Probe
-	restarted bool      // since the last scan that was requested
-	requested time.Time // when that was
+	restarted bool      // since the last requested scan
+	requested time.Time // when that scan was requested
 }
 
 func (l *Leader) newWatch() *watch {
@@ -156,7 +156,7 @@ func (w *watch) look(ctx context.Context) error {
 	return nil
 }
 
-// tidy deletes what nothing refers to any more.
+// tidy deletes rows that nothing refers to any more.
 func (l *Leader) tidy(ctx context.Context) error {
 	n, err := l.config.Store.Tidy(ctx)
 	if err != nil {
@@ -167,7 +167,7 @@ func (l *Leader) tidy(ctx context.Context) error {
 	return nil
 }
 
-// keepPartitions makes and drops partitions.
+// keepPartitions creates and drops partitions.
 func (l *Leader) keepPartitions(ctx context.Context) error {
 	p, err := l.config.Store.Partition(ctx, l.config.Retention)
 	if len(p.Created) > 0 || len(p.Dropped) > 0 {

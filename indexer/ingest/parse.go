@@ -17,30 +17,30 @@ import (
 	"github.com/portbook/portbook/indexer/remote"
 )
 
-// mediaTypeDockerConfig is the config of a Docker schema 2 image, which image-spec
-// does not name.
+// mediaTypeDockerConfig is the media type of the config of a Docker schema 2 image.
+// image-spec has no constant for it.
 const mediaTypeDockerConfig = "application/vnd.docker.container.image.v1+json"
 
-// mediaTypeUnknown is what a body without a type may be taken for (RFC 9110, 8.3).
+// mediaTypeUnknown is the type that recipients may assume for a body without a type
+// (RFC 9110, 8.3).
 const mediaTypeUnknown = "application/octet-stream"
 
-// maxText is the most bytes of one word that goes into a dictionary or an index:
-// media types and platforms. RFC 6838, 4.2 allows 127 for each half of a media
-// type; 255 holds both.
+// maxText is the maximum number of bytes of a short text, such as a media type or a
+// part of a platform: 255. The database stores them in dictionaries and indexes. RFC
+// 6838, 4.2 allows 127 for each half of a media type; 255 holds both.
 const maxText = 255
 
 const (
-	// maxPlatforms and maxMediaTypes are how many distinct platforms and media
-	// types of entries one index may bring: 100 and 20. An index of all platforms
-	// that Go can build for has 50, and of media types the specifications name
-	// four. Each becomes a row of a dictionary that everybody shares and that
-	// never shrinks.
+	// maxPlatforms and maxMediaTypes are the maximum numbers of distinct platforms
+	// and media types of one index's entries: 100 and 20. Go builds for 50 platforms,
+	// and the specifications name four media types. Each becomes a row of a
+	// dictionary that all repositories share and that never shrinks.
 	maxPlatforms  = 100
 	maxMediaTypes = 20
 )
 
-// parseManifest reads a manifest as far as it can be understood. It never fails:
-// what is wrong becomes a problem, for people to see, and the rest is kept.
+// parseManifest parses a manifest. It never fails: each mistake is added to Problems,
+// for people to read, and the rest is kept.
 func parseManifest(repository string, body []byte, desc ocispec.Descriptor) indexer.Manifest {
 	m := indexer.Manifest{
 		Repository: repository, Digest: desc.Digest, MediaType: cut(desc.MediaType), Size: desc.Size,
@@ -53,7 +53,7 @@ func parseManifest(repository string, body []byte, desc ocispec.Descriptor) inde
 		if !errors.As(err, &typeError) {
 			return m
 		}
-		// One field is of another type than it should be: the rest was read.
+		// One field has the wrong type; the others were read.
 	}
 	m.Annotations = stringsOf(&m, "annotation", doc.Annotations)
 	if doc.Subject != nil {
@@ -73,8 +73,8 @@ func parseManifest(repository string, body []byte, desc ocispec.Descriptor) inde
 	return m
 }
 
-// A document is an image manifest or an image index, with everything in it that
-// strangers get wrong left to be looked at later.
+// A document is an image manifest or an image index. Fields that are often malformed
+// are kept as they are and parsed later.
 type document struct {
 	ArtifactType string          `json:"artifactType"`
 	Config       *descriptor     `json:"config"`
@@ -84,15 +84,15 @@ type document struct {
 	Annotations  json.RawMessage `json:"annotations"`
 }
 
-// descriptors are the first MaxEntries of a list: 4 MiB of "{}," would be 100 MB
-// of memory.
+// descriptors holds the first MaxEntries descriptors of a list. Without the limit, 4
+// MiB of "{}," would take 100 MB of memory.
 type descriptors struct {
 	list []descriptor
-	more bool  // there are others
-	err  error // why the list, or one of it, was not read whole
+	more bool  // the list is longer
+	err  error // the first mistake in the list; nil if there is none
 }
 
-// UnmarshalJSON never fails, since that would end the reading of the document.
+// UnmarshalJSON never fails, since an error would end the parsing of the document.
 func (d *descriptors) UnmarshalJSON(body []byte) error {
 	*d = descriptors{}
 	if bytes.Equal(body, []byte("null")) {
@@ -114,14 +114,14 @@ func (d *descriptors) UnmarshalJSON(body []byte) error {
 			if !errors.As(err, &typeError) {
 				return nil
 			}
-			// One field is of another type than it should be: the rest was read.
+			// One field has the wrong type; the others were read.
 		}
 		d.list = append(d.list, one)
 	}
 	return nil
 }
 
-// read returns the list, and adds to the manifest's problems what is wrong with it.
+// read returns the list, and adds its mistakes to the problems of the manifest.
 func (d *descriptors) read(m *indexer.Manifest, what string) []descriptor {
 	if d.err != nil {
 		m.Problems = append(m.Problems, fmt.Sprintf("the manifest is not understood: %s: %v", what, d.err))
@@ -150,10 +150,10 @@ func (p platform) of() indexer.Platform {
 	return indexer.Platform{OS: cut(p.OS), Architecture: cut(p.Architecture), Variant: cut(p.Variant)}
 }
 
-// contentOf reads config and layers of an image manifest. It is an image if its
-// config is one, else an artifact of the type that image-spec 1.1 says. An image
-// that names a subject has a type too, that of its config: by it distribution-spec
-// 1.1 tells what a referrer is ("Listing Referrers").
+// contentOf reads the config and the layers of an image manifest. The manifest is an
+// image if its config is an image config, and otherwise an artifact with the type that
+// image-spec 1.1 defines. An image with a subject has the media type of its config as
+// its type, as in the referrers API (distribution-spec 1.1, "Listing Referrers").
 func contentOf(m *indexer.Manifest, doc document) {
 	m.Kind = indexer.KindArtifact
 	if doc.Config != nil {
@@ -185,7 +185,7 @@ func isImageConfig(mediaType string) bool {
 	return mediaType == ocispec.MediaTypeImageConfig || mediaType == mediaTypeDockerConfig
 }
 
-// blobOf gives a descriptor that can be stored, or nil.
+// blobOf returns a descriptor that can be stored, or nil if its digest is invalid.
 func blobOf(m *indexer.Manifest, what string, d descriptor) *ocispec.Descriptor {
 	dgst := checked(m, what, d.Digest)
 	if dgst == "" {
@@ -194,13 +194,14 @@ func blobOf(m *indexer.Manifest, what string, d descriptor) *ocispec.Descriptor 
 	return &ocispec.Descriptor{MediaType: cut(d.MediaType), Digest: dgst, Size: sizeOf(d)}
 }
 
-// sizeOf gives the size of a descriptor, which the registry does not check. A
-// negative or absurd one would make sums wrong for everybody else.
+// sizeOf returns the size of a descriptor, limited to the range from 0 to MaxSize. The
+// registry does not check it, and a wrong one would make the sums wrong.
 func sizeOf(d descriptor) int64 { return min(max(d.Size, 0), indexer.MaxSize) }
 
 func addSize(a, b int64) int64 { return min(a+b, indexer.MaxSize) }
 
-// checked gives a digest that we can check, or "" and a problem.
+// checked parses a digest. If it is invalid or of an unknown algorithm, it adds a
+// problem and returns "".
 func checked(m *indexer.Manifest, what, s string) digest.Digest {
 	d, err := digest.Parse(s)
 	if err != nil {
@@ -210,9 +211,9 @@ func checked(m *indexer.Manifest, what, s string) digest.Digest {
 	return d
 }
 
-// entriesOf reads what an index lists, each manifest once: as its first entry
-// says, where others name the same digest with another platform or annotations.
-// Clients take the first that fits, and all of them lead to the same image.
+// entriesOf returns the entries of an index. If several entries have the same digest,
+// it returns only the first: clients use the first one that matches their platform,
+// and all of them lead to the same image.
 func entriesOf(m *indexer.Manifest, manifests []descriptor) []indexer.Entry {
 	var entries []indexer.Entry
 	listed := map[digest.Digest]bool{}
@@ -229,7 +230,7 @@ func entriesOf(m *indexer.Manifest, manifests []descriptor) []indexer.Entry {
 		}
 		listed[e.Digest] = true
 		if e.MediaType == "" {
-			e.MediaType = ocispec.MediaTypeImageManifest // what clients take it for
+			e.MediaType = ocispec.MediaTypeImageManifest // as clients assume
 		}
 		e.Annotations = stringsOf(m, "annotation of "+what, d.Annotations)
 		if d.Platform != nil {
@@ -244,8 +245,8 @@ func entriesOf(m *indexer.Manifest, manifests []descriptor) []indexer.Entry {
 	return entries
 }
 
-// limitWords takes platforms and media types that are too many from the entries.
-// Those entries then have no platform, or the media type application/octet-stream.
+// limitWords applies maxPlatforms and maxMediaTypes to the entries. Entries beyond the
+// limits get no platform, or the media type application/octet-stream.
 func limitWords(m *indexer.Manifest, entries []indexer.Entry) {
 	platforms, mediaTypes := map[indexer.Platform]bool{}, map[string]bool{}
 	left := 0
@@ -269,7 +270,8 @@ func limitWords(m *indexer.Manifest, entries []indexer.Entry) {
 	}
 }
 
-// A config is what we use of an image config; the whole is stored beside it.
+// A config has the fields of an image config that we use. The whole config is stored
+// too.
 type config struct {
 	Created json.RawMessage `json:"created"`
 	platform
@@ -278,7 +280,7 @@ type config struct {
 	} `json:"config"`
 }
 
-// parseConfig adds what an image config says.
+// parseConfig sets the fields of m that come from the image config.
 func parseConfig(m *indexer.Manifest, body []byte) {
 	body = bytes.ToValidUTF8(body, []byte("\uFFFD"))
 	var c config
@@ -298,13 +300,13 @@ func parseConfig(m *indexer.Manifest, body []byte) {
 	}
 }
 
-// maxProblems is how many values that are no strings are named; more than that
-// help nobody.
+// maxProblems is the maximum number of values of a wrong type that are reported one by
+// one; the rest are only counted.
 const maxProblems = 5
 
-// stringsOf reads an object of strings. Values that are no strings are kept as
-// their JSON, with a problem that names them; null, and what is no object, is
-// left out.
+// stringsOf parses an object of strings. It keeps a value that is not a string as its
+// JSON, omits null, and adds a problem for both. It returns nil if raw is empty or
+// null. If raw is anything else than an object, it adds a problem and returns nil.
 func stringsOf(m *indexer.Manifest, what string, raw json.RawMessage) map[string]string {
 	if len(raw) == 0 || bytes.Equal(raw, []byte("null")) {
 		return nil
@@ -338,9 +340,9 @@ func stringsOf(m *indexer.Manifest, what string, raw json.RawMessage) map[string
 	return read
 }
 
-// limitMetadata leaves out labels and annotations that are larger than limit
-// bytes as compact JSON, all together, and says so. The annotations of an index's
-// entries have as much again; of entries beyond that they are left out.
+// limitMetadata drops all labels and annotations if they are together larger than limit
+// bytes as compact JSON, and adds a problem. The annotations of all entries have a
+// limit of the same size of their own: an entry that would exceed it loses them.
 func limitMetadata(m *indexer.Manifest, limit int) {
 	limitEntries(m, limit)
 	size := sizeOfStrings(m.Labels) + sizeOfStrings(m.Annotations)
@@ -367,7 +369,7 @@ func limitEntries(m *indexer.Manifest, limit int) {
 	}
 }
 
-// sizeOfStrings returns the bytes of strings as compact JSON, 0 if there are none.
+// sizeOfStrings returns the size of set as compact JSON in bytes, or 0 if it is empty.
 func sizeOfStrings(set map[string]string) int {
 	if len(set) == 0 {
 		return 0
@@ -376,7 +378,7 @@ func sizeOfStrings(set map[string]string) int {
 	return len(b)
 }
 
-// limitProblems keeps as many problems as somebody may read.
+// limitProblems keeps the first 20 problems and counts the others.
 func limitProblems(m *indexer.Manifest) {
 	const most = 4 * maxProblems
 	if more := len(m.Problems) - most; more > 0 {
@@ -384,8 +386,8 @@ func limitProblems(m *indexer.Manifest) {
 	}
 }
 
-// timeOf reads a time of RFC 3339, the zero one if it is none or is that of an
-// image without a date (0001-01-01).
+// timeOf parses a time of RFC 3339. It returns the zero time if s is no such time, or
+// is the date of an image without a date (0001-01-01).
 func timeOf(s string) time.Time {
 	t, err := time.Parse(time.RFC3339Nano, s)
 	if err != nil || t.Year() <= 1 {
@@ -394,7 +396,7 @@ func timeOf(s string) time.Time {
 	return t.UTC()
 }
 
-// cut bounds a word from outside and makes it fit for the database.
+// cut returns s cleaned by indexer.CleanText and cut to maxText bytes.
 func cut(s string) string {
 	s = indexer.CleanText(s)
 	if len(s) > maxText {

@@ -11,23 +11,23 @@ import (
 )
 
 const (
-	// maxDepth is how deep JSON may nest that we keep: 100. Postgres reads jsonb
-	// by recursion and ends with an error below some thousands; an image config
-	// nests 5 deep.
+	// maxDepth is the maximum nesting depth of JSON that we keep: 100. PostgreSQL
+	// parses jsonb by recursion and fails at a depth of some thousands; an image
+	// config nests 5 deep.
 	maxDepth = 100
-	// maxNumber is the most bytes of a number, and maxExponent its largest
-	// exponent, that stay a number. jsonb takes 131,072 digits before the point
-	// and 16,383 after (PostgreSQL 15, 8.1.2); whoever reads JSON takes fewer.
+	// A number of more than maxNumber bytes, or with an exponent larger than
+	// maxExponent, is stored as a string. jsonb accepts 131,072 digits before the
+	// point and 16,383 after it (PostgreSQL 15, 8.1.2); JSON parsers accept fewer.
 	maxNumber   = 400
 	maxExponent = 308
 )
 
 var errTooDeep = errors.New("it nests more than " + strconv.Itoa(maxDepth) + " deep")
 
-// plainJSON writes JSON anew so that jsonb takes it: without NUL and lone
-// surrogates in strings, and with numbers that are too large as strings. Of
-// keys that come twice the last stays, as in jsonb. It returns an error for
-// what is no JSON or nests too deep.
+// plainJSON rewrites JSON so that jsonb accepts it: NUL and lone surrogates in strings
+// are replaced, and numbers that are too large become strings. If a key occurs twice,
+// the last value is kept, as in jsonb. It returns an error if body is not valid JSON or
+// nests too deep.
 func plainJSON(body []byte) ([]byte, error) {
 	if isPlain(body) {
 		return body, nil
@@ -52,8 +52,9 @@ func plainJSON(body []byte) ([]byte, error) {
 	return bytes.TrimSpace(out.Bytes()), err
 }
 
-// isPlain reports whether JSON can stay as it is, which nearly every config can:
-// no escape that could be a NUL or half a surrogate, no depth, no large number.
+// isPlain reports whether jsonb accepts the JSON without changes, as it does for nearly
+// every config: there is no escape that could be a NUL or a lone surrogate, no deep
+// nesting and no large number. It may return false for other JSON that jsonb accepts.
 func isPlain(body []byte) bool {
 	if !json.Valid(body) || bytes.Contains(body, []byte(`\u`)) {
 		return false
@@ -81,7 +82,7 @@ func isPlain(body []byte) bool {
 	return digits <= maxNumber
 }
 
-// endOfString gives the closing quote of the string that begins at i.
+// endOfString returns the index of the closing quote of the string that begins at i.
 func endOfString(body []byte, i int) int {
 	for i++; i < len(body) && body[i] != '"'; i++ {
 		if body[i] == '\\' {
@@ -124,7 +125,7 @@ func plain(v any, depth int) (any, error) {
 	return v, nil
 }
 
-// isModest reports whether a number is one that jsonb takes.
+// isModest reports whether a number is within maxNumber and maxExponent.
 func isModest(number string) bool {
 	_, exponent, has := strings.Cut(strings.ToLower(number), "e")
 	if !has {

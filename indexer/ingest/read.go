@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	// maxConfig is the maximum size of an image config that is read: 4 MiB, the same as of
-	// a manifest. The largest config reported to us has 300 kB of labels.
+	// maxConfig is the maximum size of an image config that is read: 4 MiB, as for a
+	// manifest. The largest config reported to us has 300 kB of labels.
 	maxConfig = 4 << 20
 	// tagPatience is how long to wait for a tag to show what its event announced, unless
 	// WorkersConfig sets another time: 2 s. The registry sends the event before it writes
@@ -113,8 +113,8 @@ func (r *reader) readAnnounced(ctx context.Context, f *indexer.Finding) error {
 // other reads wait for tags. It returns what the tag shows last.
 func (r *reader) await(ctx context.Context, t indexer.Task) (shown digest.Digest, err error) {
 	step, begin := firstStep, time.Now()
-	// The patience begins with the event, so that a batch of tags that have all moved on
-	// is waited for once and not once for each tag.
+	// The patience begins with the event, so that for a batch of tags that have all moved
+	// on we wait once and not once for each tag.
 	for deadline := t.HintedAt.Add(r.patience); ; step = min(2*step, maxStep) {
 		shown, err = r.remote.Shows(ctx, t.Repository, t.Reference, t.Hint)
 		if err == nil && shown == t.Hint || err != nil && !errors.Is(err, indexer.ErrNotFound) {

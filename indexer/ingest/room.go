@@ -184,7 +184,7 @@ func (s *seat) leave() {
 	}
 }
 
-// errCrowded is the error of a read that took long while too many others did.
+// errCrowded is the error of a read that took long while there was no room aside.
 var errCrowded = &indexer.Fault{
 	Reason: "the registry does not answer, and many other references wait for it: this one is read when fewer do",
 	Err:    errors.New("no answer yet, and many other references wait for one"),

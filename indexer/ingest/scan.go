@@ -72,7 +72,7 @@ func (s *Scanner) next(ctx context.Context) (step, error) {
 	return run.do, nil
 }
 
-// do does the scan and records its end, or how far it came.
+// do does the scan and records its end, or its progress if it fails.
 func (r *scanRun) do(ctx context.Context) error {
 	r.Log.InfoContext(ctx, "scan begins", "scan", r.scan.ID, "reason", r.scan.Reason, "after", r.cursor)
 	r.Metrics.ScanRunning.Set(1)
@@ -100,12 +100,12 @@ type scanRun struct {
 	mu       sync.Mutex
 	scan     indexer.Scan
 	cursor   string
-	atCursor indexer.Scan      // what was counted up to the cursor
-	order    []string          // repositories begun and not yet behind the cursor, in catalogue order
-	finished map[string]counts // of those
-	inARow   int               // repositories that failed one after the other
-	away     int               // repositories for which nobody answered, one after the other
-	told     time.Time         // when a line was last logged
+	atCursor indexer.Scan      // the counts up to the cursor
+	order    []string          // repositories begun after the cursor, in catalogue order
+	finished map[string]counts // the counts of those that are finished
+	inARow   int               // consecutive repositories that failed
+	away     int               // consecutive repositories without an answer
+	told     time.Time         // when the progress was last logged
 }
 
 // counts are what one repository adds to a scan.
@@ -147,7 +147,7 @@ func (r *scanRun) all(ctx context.Context) error {
 		defer close(chunks)
 		if preparing = r.prepare(looking, names, chunks); preparing != nil {
 			stop()
-			for range names { // until the listing has noticed
+			for range names { // until the listing ends too
 			}
 		}
 	}()
@@ -160,7 +160,7 @@ func (r *scanRun) all(ctx context.Context) error {
 	return r.forgotten(ctx)
 }
 
-// A chunk is a list of repositories to compare, with what the book has of each.
+// A chunk is a list of repositories to compare, with the state of each in the book.
 type chunk struct {
 	names   []string
 	shelves []postgres.Shelf
@@ -360,7 +360,7 @@ func (r *scanRun) compare(ctx context.Context, name string, shelf postgres.Shelf
 	}
 	for _, tag := range listed {
 		if !indexer.IsTag(tag) {
-			continue // could not be asked for either
+			continue // no request could name it
 		}
 		same, err := r.same(ctx, name, tag, shelf.Tags[tag])
 		if err != nil {

@@ -18,8 +18,8 @@ import (
 
 // Verify compares the tags and digests of the book with the registry, and derived rows with
 // the manifests and tags that they are derived from (see Store.Differences). It writes a
-// line for each difference, sorted by repository, and returns their number. It changes
-// nothing. During pushes it also finds differences that are about to be read.
+// line for each difference, sorted by repository, and returns the number of lines. It
+// changes nothing. During pushes it also reports changes that the workers have not read yet.
 func Verify(ctx context.Context, store *postgres.Store, client *remote.Client, parallelism int, out io.Writer) (differences int, err error) {
 	v := &verification{store: store, remote: client, found: map[string][]string{}}
 	group, ctx := errgroup.WithContext(ctx)
@@ -122,7 +122,7 @@ func (v *verification) repository(ctx context.Context, name string) error {
 	return v.derived(ctx, name)
 }
 
-// derived compares what the book derives with what it should be.
+// derived compares the derived rows of a repository with what they are derived from.
 func (v *verification) derived(ctx context.Context, name string) error {
 	found, err := v.store.Differences(ctx, name)
 	for _, d := range found {
@@ -135,8 +135,8 @@ func (v *verification) derived(ctx context.Context, name string) error {
 	return err
 }
 
-// tag compares one tag. One that the registry lists and cannot show must be in
-// the book without a digest.
+// tag compares one tag. A tag that the registry lists but cannot show must be in the
+// book without a digest.
 func (v *verification) tag(ctx context.Context, name, tag string, shelf postgres.Shelf) error {
 	shown, err := v.remote.Shows(ctx, name, tag, "")
 	if errors.Is(err, indexer.ErrUnavailable) || ctx.Err() != nil {
@@ -144,7 +144,7 @@ func (v *verification) tag(ctx context.Context, name, tag string, shelf postgres
 	}
 	known, in := shelf.Tags[tag]
 	switch {
-	case !in && errors.Is(err, indexer.ErrNotFound): // listed, and deleted meanwhile
+	case !in && errors.Is(err, indexer.ErrNotFound): // deleted since it was listed
 	case !in:
 		v.differ(name, ":%s is %s in the registry, and not in the book", tag, orNothing(shown))
 	case err == nil && known != shown:
@@ -153,8 +153,8 @@ func (v *verification) tag(ctx context.Context, name, tag string, shelf postgres
 	return nil
 }
 
-// manifests compares whether the registry has manifests that the book has, or
-// lacks.
+// manifests checks that the registry has each manifest if inBook is true, and that it
+// has none of them otherwise.
 func (v *verification) manifests(ctx context.Context, name string, digests []digest.Digest, inBook bool) error {
 	for _, d := range digests {
 		err := v.remote.Exists(ctx, name, d)

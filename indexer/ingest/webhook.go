@@ -29,8 +29,8 @@ const (
 	maxEnvelope = 8 << 20
 	// maxEvents is the maximum number of events of one envelope, stored in one transaction.
 	maxEvents = 10_000
-	// receiveTimeout bounds the reading of a notification if the Receiver does
-	// not say otherwise. The registry itself gives up after a second or so.
+	// receiveTimeout limits reading a notification, unless ReceiverConfig sets another
+	// time: 10 s. The registry itself gives up after about a second.
 	receiveTimeout = 10 * time.Second
 	// maxID is the maximum length of an event's id; the registry uses UUIDs of 36 bytes.
 	maxID = 128
@@ -64,7 +64,7 @@ func NewReceiver(c ReceiverConfig) *Receiver {
 // unavailable.
 func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	control := http.NewResponseController(w)
-	_ = control.SetReadDeadline(time.Now().Add(r.config.Timeout)) // a writer without deadlines is a test's
+	_ = control.SetReadDeadline(time.Now().Add(r.config.Timeout)) // fails only for the writers of tests
 	if !r.authorized(req) {
 		r.refuse(w, req, http.StatusUnauthorized, "events.token is not what the sender bears")
 		return
@@ -148,8 +148,8 @@ func (r *Receiver) refuse(w http.ResponseWriter, req *http.Request, status int, 
 	http.Error(w, reason, status)
 }
 
-// An envelope is what the registry posts (distribution v3.1.2,
-// notifications/event.go); fields that we do not use are left out.
+// An envelope is the body of a notification (distribution v3.1.2,
+// notifications/event.go), without the fields that we do not use.
 type envelope struct {
 	Events rawEvents `json:"events"`
 }
@@ -205,10 +205,10 @@ type rawEvent struct {
 	} `json:"source"`
 }
 
-// What became of an event: the label "use" of its metric.
+// The values of the label "use" of Metrics.Events.
 const (
 	useful  = "stored"
-	ignored = "ignored" // of a kind that tells us nothing
+	ignored = "ignored" // of a kind that we do not use
 	invalid = "invalid" // names nothing that a registry can hold
 )
 
@@ -219,7 +219,7 @@ func eventOf(raw rawEvent) (indexer.Event, string) {
 	if raw.odd {
 		return e, invalid
 	}
-	// Pulls are dropped here. What counts them will get an indexer.Pull from this place.
+	// Pulls are dropped here. Code that counts them will need an indexer.Pull from here.
 	if raw.Action != "push" && raw.Action != "delete" || isBlob(raw) {
 		return e, ignored
 	}

@@ -287,7 +287,8 @@ type failure struct {
 	err      error
 }
 
-// readWhenFree waits, unless for tasks of events, until it may read, and reads tasks.
+// readWhenFree reads tasks. If they are not tasks of events, it first waits for a token
+// of reading.
 func (w *Workers) readWhenFree(ctx context.Context, s *seat, tasks []indexer.Task, least indexer.Priority, finish finisher) ([]indexer.Finding, []failure) {
 	if least != indexer.PriorityEvent {
 		s.beginReading(w.reading)
@@ -346,8 +347,8 @@ func (w *Workers) readAll(ctx context.Context, s *seat, tasks []indexer.Task, fi
 	return findings, failed
 }
 
-// read reads one task. long reports whether that took longer than a place may be held;
-// then left was called.
+// read reads one task. long reports whether that took longer than a place may be held.
+// In that case left was called.
 func (w *Workers) read(ctx context.Context, s *seat, t indexer.Task, left func()) (f indexer.Finding, long bool, err error) {
 	hold := scanPlace
 	if t.Priority == indexer.PriorityEvent {

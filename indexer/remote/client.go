@@ -27,8 +27,8 @@ const (
 	// requestTimeout limits one request with its body: 60 s. The slowest answer measured,
 	// a 4 MiB manifest from a busy registry, took less than 2 s.
 	requestTimeout = 60 * time.Second
-	// catalogTimeout limits one page of the catalogue: 10 min. For it a registry on
-	// S3 lists its whole bucket: minutes for 100,000 repositories
+	// catalogTimeout limits one page of the catalogue: 10 min. A registry on S3 lists its
+	// whole bucket for each page, which takes minutes for 100,000 repositories
 	// (distribution/distribution#3678).
 	catalogTimeout = 10 * time.Minute
 )
@@ -81,9 +81,9 @@ func transport(connections int) *http.Transport {
 	return t
 }
 
-// redirect follows a registry to its object store (S3 answers blobs with a
-// presigned URL) and keeps our credentials from going along: net/http drops
-// them for another host name only, not for another port or from https to http.
+// redirect allows up to 5 redirects, such as one to a presigned URL of S3. It removes
+// our credentials from requests to another server: net/http removes them for another
+// host name only, not for another port or from https to http.
 func redirect(req *http.Request, via []*http.Request) error {
 	if len(via) >= 5 {
 		return errRedirects
@@ -91,7 +91,7 @@ func redirect(req *http.Request, via []*http.Request) error {
 	if last, ok := req.Context().Value(redirected{}).(*hop); ok && strings.HasPrefix(via[0].URL.Path, "/v2/") {
 		*last = hop{req.URL.Host, storage}
 		if strings.HasPrefix(req.URL.Path, "/v2/") {
-			last.who = registry // under another name, or by TLS
+			last.who = registry // under another name, or with TLS
 		}
 	}
 	if req.URL.Host != via[0].URL.Host || req.URL.Scheme == "http" && via[0].URL.Scheme == "https" {
@@ -100,8 +100,8 @@ func redirect(req *http.Request, via []*http.Request) error {
 	return nil
 }
 
-// do sends a request for a path below /v2/ and returns the answer if its status
-// is one of accept; any other becomes an error.
+// do sends a request for a path below /v2/ and returns the answer if its status is one
+// of accept, and an error otherwise.
 func (c *Client) do(ctx context.Context, method, path string, header http.Header, accept ...int) (*http.Response, error) {
 	ctx = context.WithValue(ctx, redirected{}, new(hop))
 	req, err := http.NewRequestWithContext(ctx, method, c.base.String()+"/v2/"+path, nil)
@@ -140,9 +140,9 @@ func (c *Client) send(req *http.Request) (*http.Response, error) {
 	return c.auth.Do(req)
 }
 
-// discard reads the little that is left of a body, so that its connection is
-// used again, and closes it.
+// discard reads the rest of a body, at most 4 KiB, so that the connection can be used
+// again, and closes the body.
 func discard(resp *http.Response) {
-	_, _ = io.CopyN(io.Discard, resp.Body, 4<<10) // more is not worth waiting for
+	_, _ = io.CopyN(io.Discard, resp.Body, 4<<10) // a new connection costs less than reading more
 	resp.Body.Close()
 }

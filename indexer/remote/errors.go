@@ -16,23 +16,23 @@ import (
 	"github.com/portbook/portbook/indexer"
 )
 
-// Who may fail us. A registry sends us on to the storage that holds a blob, or to
-// a token service that says who we are.
+// The servers that may fail, as named in reasons. A registry may redirect us to the
+// storage that holds a blob, or send us to a token service to log in.
 const (
 	registry     = "the registry"
 	storage      = "the storage behind the registry"
 	tokenService = "the registry's token service"
 )
 
-// errRedirects ends a chain of redirects.
+// errRedirects is the error after too many redirects.
 var errRedirects = errors.New("redirected 5 times")
 
-// A StatusError is an answer that was not asked for. Its text is for the log. It
-// quotes neither header nor body, and no query: a presigned address has its
-// signature there.
+// A StatusError is an answer with an unexpected status. Its text is for the log. It
+// quotes no header and no body, and no query, since the query of a presigned URL has
+// the signature.
 type StatusError struct {
 	Method, Path string // the request to the registry; Path is below /v2/
-	Host         string // whose answer it is
+	Host         string // that answered
 	Status       int
 }
 
@@ -40,8 +40,9 @@ func (e *StatusError) Error() string {
 	return fmt.Sprintf("%s: %s answered %s", request(e.Method, e.Path), e.Host, statusText(e.Status))
 }
 
-// Unwrap returns the kind of error: a registry that is starting, overloaded or behind a
-// gateway that cannot reach it is unavailable; 500 is about this one reference.
+// Unwrap returns the kind of error, or nil. It is ErrUnavailable for the statuses of a
+// registry that is starting, is overloaded, or is behind a gateway that cannot reach
+// it. It is nil for 500, since the cause may be this one reference.
 func (e *StatusError) Unwrap() error {
 	switch e.Status {
 	case http.StatusNotFound:
@@ -52,7 +53,7 @@ func (e *StatusError) Unwrap() error {
 	return nil
 }
 
-// request names a request for the log, without its query.
+// request returns the method and path of a request for the log, without the query.
 func request(method, path string) string {
 	path, _, _ = strings.Cut(path, "?")
 	return method + " /v2/" + path
@@ -62,7 +63,7 @@ func statusText(code int) string {
 	return strings.TrimSpace(fmt.Sprintf("%d %s", code, http.StatusText(code)))
 }
 
-// statusError is about the last answer of what may be a chain.
+// statusError returns the error for an answer, which may follow redirects.
 func (c *Client) statusError(method, path string, resp *http.Response) error {
 	u := resp.Request.URL
 	status := &StatusError{Method: method, Path: path, Host: u.Host, Status: resp.StatusCode}
@@ -73,8 +74,8 @@ func (c *Client) statusError(method, path string, resp *http.Response) error {
 	return &indexer.Fault{Reason: who + " " + did, Err: status}
 }
 
-// unreachable wraps an error of the transport or of the login: nobody answered,
-// or stopped half-way. at is whose answer broke off, nil if there was none.
+// unreachable wraps an error of the transport or of the login: there was no answer, or
+// it was incomplete. at is the URL of the incomplete answer, or nil if there was none.
 func (c *Client) unreachable(ctx context.Context, method, path string, at *url.URL, err error) error {
 	if ctx.Err() != nil && !errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return fmt.Errorf("%s: %w", request(method, path), ctx.Err())
@@ -82,7 +83,7 @@ func (c *Client) unreachable(ctx context.Context, method, path string, at *url.U
 	login := false
 	if at == nil {
 		if at = askedURL(ctx, err); at == nil {
-			at, login = c.base, true // net/http says whom it asked; oras-go, which logs in, does not
+			at, login = c.base, true // only net/http names the URL; oras-go, which logs in, does not
 		}
 	}
 	who, cause := c.party(ctx, at), indexer.CauseOf(err)
@@ -104,7 +105,8 @@ func (c *Client) unreachable(ctx context.Context, method, path string, at *url.U
 	return &indexer.Fault{Reason: who + " " + cause.Public, Err: fmt.Errorf("%s: %w", text, indexer.ErrUnavailable)}
 }
 
-// askedURL is whom net/http asked last, nil if the error is not its own.
+// askedURL returns the URL of the last request of net/http, or nil if the error is not
+// from net/http.
 func askedURL(ctx context.Context, err error) *url.URL {
 	var asked *url.Error
 	if !errors.As(err, &asked) || asked.Op == "parse" {
@@ -113,13 +115,13 @@ func askedURL(ctx context.Context, err error) *url.URL {
 	if u, err := url.Parse(asked.URL); err == nil && u.Host != "" {
 		return u
 	}
-	last, _ := ctx.Value(redirected{}).(*hop) // a Location without a host was refused
+	last, _ := ctx.Value(redirected{}).(*hop) // the error is about a Location without a host
 	return &url.URL{Host: last.host}
 }
 
-// loginError gives for the log what oras-go says in words of its own, as which
-// realm it refuses, without what it quotes. Of an error that it wraps, which may
-// hold a number or a letter of an answer, the log gets the type.
+// loginError returns the text of an error of oras-go for the log, such as the realm
+// that it refuses, without anything that it quotes except hosts. If oras-go wraps an
+// error, which may contain a part of an answer, it returns only the type of that error.
 func loginError(err error) string {
 	if last := fmt.Sprintf("%T", indexer.Innermost(err)); last != "*errors.errorString" {
 		return last
@@ -127,11 +129,10 @@ func loginError(err error) string {
 	return quoted.ReplaceAllStringFunc(err.Error(), hostOf)
 }
 
-// quoted matches what Go's %q writes.
+// quoted matches the output of Go's %q.
 var quoted = regexp.MustCompile(`"(?:[^"\\]|\\.)*"`)
 
-// hostOf leaves of a quoted address its scheme and host, and of another text
-// nothing.
+// hostOf returns the scheme and host of a quoted URL, and "…" for any other text.
 func hostOf(quoted string) string {
 	if text, err := strconv.Unquote(quoted); err == nil {
 		if u, err := url.Parse(text); err == nil && (u.Scheme == "http" || u.Scheme == "https") {
@@ -141,13 +142,13 @@ func hostOf(quoted string) string {
 	return "…"
 }
 
-// redirected is the key, in the context of a request, of the *hop that it came to.
+// redirected is the context key of the *hop of a request.
 type redirected struct{}
 
-// A hop is where the registry sent a request on to.
+// A hop is the target of the last redirect of a request.
 type hop struct{ host, who string }
 
-// party says who stands at an address.
+// party returns the name of the server at a URL: registry, storage or tokenService.
 func (c *Client) party(ctx context.Context, u *url.URL) string {
 	last, _ := ctx.Value(redirected{}).(*hop)
 	switch {
@@ -159,8 +160,8 @@ func (c *Client) party(ctx context.Context, u *url.URL) string {
 	return tokenService
 }
 
-// invalid is an answer that cannot be taken. Its text holds nothing but names and
-// numbers, and is for everybody.
+// invalid returns an ErrInvalid for an answer that cannot be used. Its text is public
+// and must contain only names and numbers.
 func invalid(format string, a ...any) error {
 	text := fmt.Sprintf(format, a...)
 	return &indexer.Fault{Reason: text, Err: fmt.Errorf("%s: %w", text, indexer.ErrInvalid)}

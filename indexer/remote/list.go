@@ -20,22 +20,22 @@ const (
 	// 255 bytes are 0.3 MB, but a registry may send all tags of a repository at
 	// once; 100,000 tags of 128 bytes are 13 MB.
 	maxPage = 32 << 20
-	// maxPages ends a listing that a registry would continue for ever. It is
-	// ten million names of a page of 1,000.
+	// maxPages is the maximum number of pages of one listing, in case a registry never
+	// ends it: 10,000, or ten million names in pages of 1,000.
 	maxPages = 10_000
 )
 
-// catalogSizes are the page sizes to try, in turn, when a page of the catalogue
-// cannot be had. The stock registry panics, and drops the connection, if a page
-// ends just before the parent of its last repository (distribution v3.1.2,
-// registry/storage/catalog.go:40); another size ends elsewhere. It answers 400
-// to more than its catalog.maxentries; 0 asks for its own default.
+// catalogSizes are the page sizes to try, in this order, until the registry returns a
+// page of the catalogue. The stock registry panics, and drops the connection, if a
+// page ends just before the parent of its last repository (distribution v3.1.2,
+// registry/storage/catalog.go:40); a page of another size ends elsewhere. The registry
+// answers 400 to a size larger than its catalog.maxentries. 0 means its default size.
 var catalogSizes = []int{1000, 999, 0, 97, 50, 13, 7, 3, 2}
 
-// Repositories yields the names of all repositories, in the registry's order,
-// that come after a name; "" for all. The order is a walk of paths, not that of
-// bytes. It ends with the first error. A page is held in memory, the whole is
-// not.
+// Repositories yields the names of all repositories after a name, or of all if after is
+// "". They are in the registry's order, which is the order of a walk of paths and not
+// that of bytes. The sequence ends after the first error. Only one page at a time is
+// held in memory.
 func (c *Client) Repositories(ctx context.Context, after string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		seen := map[string]bool{after: true}
@@ -64,7 +64,7 @@ func (c *Client) Repositories(ctx context.Context, after string) iter.Seq2[strin
 	}
 }
 
-// catalogPage asks for one page, in other sizes if it cannot be had in one.
+// catalogPage requests one page, with another size if one fails.
 func (c *Client) catalogPage(ctx context.Context, after string) (names []string, next string, err error) {
 	for _, size := range catalogSizes {
 		var page struct{ Repositories []string }
@@ -77,7 +77,7 @@ func (c *Client) catalogPage(ctx context.Context, after string) (names []string,
 }
 
 // pageMayDiffer reports whether another page size could help: the connection was
-// dropped, the registry failed, or it refused the size.
+// dropped, the registry answered 500, or it refused the size.
 func pageMayDiffer(err error) bool {
 	var status *StatusError
 	if errors.As(err, &status) {
@@ -87,8 +87,8 @@ func pageMayDiffer(err error) bool {
 }
 
 // Tags returns all tags of a repository, in the registry's order. It returns
-// ErrNotFound if the registry knows no tag of it, which for the stock registry
-// does not mean that it holds no manifest.
+// ErrNotFound if the registry knows no tag of it; the stock registry may still hold
+// manifests of it.
 func (c *Client) Tags(ctx context.Context, repository string) ([]string, error) {
 	var tags []string
 	after := ""
@@ -112,8 +112,9 @@ func (c *Client) Tags(ctx context.Context, repository string) ([]string, error) 
 	return nil, invalid("the registry's list of tags of %s has more than %d pages", repository, maxPages)
 }
 
-// page asks for one page of names and returns where the next one starts, "" if
-// this is the last. Size 0 leaves the size to the registry.
+// page requests one page of names, decodes it into the value into, and returns the
+// name after which the next page starts, or "" if this is the last page. If size is 0,
+// the registry chooses the size.
 func (c *Client) page(ctx context.Context, path, after string, size int, timeout time.Duration, into any) (next string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -142,17 +143,17 @@ func (c *Client) page(ctx context.Context, path, after string, size int, timeout
 	return lastOf(resp.Header.Values("Link")), nil
 }
 
-// errCircle is the end of a listing whose pages lead back to one that was read.
+// errCircle returns the error of a listing with a link back to a page already read.
 func errCircle(what string) error {
 	return invalid("the registry's %s leads back to a page that was read", what)
 }
 
-// nextLink matches the link to the next page in a Link header (RFC 8288, 3),
-// which may hold others.
+// nextLink matches the link to the next page in a Link header (RFC 8288, 3). The header
+// may hold other links.
 var nextLink = regexp.MustCompile(`<([^>]*)>[^<]*;\s*rel="?next"?`)
 
-// lastOf returns the parameter "last" of the link to the next page, "" if there
-// is none. The rest of the link, its host above all, is not followed.
+// lastOf returns the parameter "last" of the link to the next page, or "" if there is
+// none. It ignores the rest of the link, so that the link cannot name another host.
 func lastOf(links []string) string {
 	match := nextLink.FindStringSubmatch(strings.Join(links, ", "))
 	if match == nil {

@@ -11,8 +11,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// Media types of Docker's image manifest version 2, schema 2, which image-spec
-// does not name.
+// Media types of Docker's image manifest version 2, schema 2. image-spec has no
+// constants for them.
 const (
 	MediaTypeDockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
 	MediaTypeDockerList     = "application/vnd.docker.distribution.manifest.list.v2+json"
@@ -23,26 +23,26 @@ const (
 // registry/handlers/manifests.go).
 const MaxManifest = 4 << 20
 
-// accept lists every type a registry may store. The stock registry answers 404
-// for an OCI manifest whose type is not listed.
+// accept lists the media types of all manifests that a registry may store. The stock
+// registry answers 404 for an OCI manifest if its type is not in the header Accept.
 var accept = []string{
 	ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageIndex, MediaTypeDockerManifest, MediaTypeDockerList,
 }
 
-// Manifest reads a manifest or image index. Reference is a tag or a digest. The
-// digest and the size (bytes) of the descriptor are computed from what was read;
-// headers are believed for the media type only.
+// Manifest reads a manifest or image index. Reference is a tag or a digest. The digest
+// and the size in bytes of the descriptor are computed from the body; only the media
+// type is from a header.
 //
-// It returns ErrNotFound if the registry answers 404, ErrUnavailable if it does
-// not answer, and ErrInvalid if the bytes do not have the digest asked for or
-// are more than MaxManifest.
+// It returns ErrNotFound if the registry answers 404, ErrUnavailable if it does not
+// answer, and ErrInvalid if the body does not match the requested digest or is larger
+// than MaxManifest.
 func (c *Client) Manifest(ctx context.Context, repository, reference string) ([]byte, ocispec.Descriptor, error) {
 	body, desc, _, err := c.manifest(ctx, repository, reference, "")
 	return body, desc, err
 }
 
-// ManifestUnless is Manifest, but reads nothing and returns true if the tag
-// shows the digest that is known already.
+// ManifestUnless is like Manifest, but if the tag shows the digest known, it reads
+// nothing and same is true.
 func (c *Client) ManifestUnless(ctx context.Context, repository, tag string, known digest.Digest) (body []byte, desc ocispec.Descriptor, same bool, err error) {
 	return c.manifest(ctx, repository, tag, known)
 }
@@ -72,12 +72,13 @@ func (c *Client) manifest(ctx context.Context, repository, reference string, kno
 	return body, desc, false, nil
 }
 
-// Shows asks which digest a tag shows, without reading the manifest. It is cheap
-// if that is the known one: a 304 costs the registry one file read, and it sends
-// no event for it. The digest is what the registry's header says: a hint.
+// Shows returns the digest that a tag shows, without reading the manifest. It is cheap
+// if that is the known digest: a 304 costs the registry one file read, and the registry
+// sends no event for it. The digest is from a header and not checked.
 //
-// The known digest must be one that the tag showed before; for a reference that
-// is a digest the registry answers 304 without looking, so use Exists.
+// The known digest must be one that the tag showed before, or "". Do not use Shows for
+// a reference that is a digest: the registry answers 304 without checking that the
+// manifest exists. Use Exists.
 func (c *Client) Shows(ctx context.Context, repository, tag string, known digest.Digest) (digest.Digest, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
@@ -97,7 +98,7 @@ func (c *Client) Shows(ctx context.Context, repository, tag string, known digest
 	return d, nil
 }
 
-// Exists returns nil if the registry holds the manifest, and ErrNotFound if not.
+// Exists returns nil if the registry has the manifest, and ErrNotFound if it has not.
 func (c *Client) Exists(ctx context.Context, repository string, d digest.Digest) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
@@ -109,8 +110,8 @@ func (c *Client) Exists(ctx context.Context, repository string, d digest.Digest)
 	return nil
 }
 
-// Blob reads a blob of at most limit bytes. It returns ErrInvalid if the bytes
-// are more, or do not have the digest.
+// Blob reads a blob. It returns ErrInvalid if the blob is larger than limit bytes or
+// does not match the digest.
 func (c *Client) Blob(ctx context.Context, repository string, d digest.Digest, limit int64) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
@@ -130,7 +131,8 @@ func (c *Client) Blob(ctx context.Context, repository string, d digest.Digest, l
 	return body, nil
 }
 
-// conditional returns the headers of a request for a manifest.
+// conditional returns the headers of a request for a manifest. Unless known is "", the
+// registry answers 304 if the digest is known.
 func conditional(known digest.Digest) http.Header {
 	h := http.Header{"Accept": accept}
 	if known != "" {
@@ -139,7 +141,7 @@ func conditional(known digest.Digest) http.Header {
 	return h
 }
 
-// mediaType returns the media type without parameters, "" if there is none.
+// mediaType returns the media type without parameters, or "" if there is none.
 func mediaType(resp *http.Response) string {
 	ct := resp.Header.Get("Content-Type")
 	if t, _, err := mime.ParseMediaType(ct); err == nil {
@@ -148,7 +150,7 @@ func mediaType(resp *http.Response) string {
 	return strings.TrimSpace(ct)
 }
 
-// readAll reads a body of at most limit bytes.
+// readAll reads a body. It returns ErrInvalid if the body is larger than limit bytes.
 func (c *Client) readAll(resp *http.Response, path string, limit int64) ([]byte, error) {
 	if resp.ContentLength > limit {
 		return nil, tooLarge(path, limit)

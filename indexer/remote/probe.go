@@ -7,36 +7,36 @@ import (
 	"time"
 )
 
-// probeTimeout is how long the registry may take to say that it is there: 5 s.
+// probeTimeout limits one request of a Probe: 5 s.
 const probeTimeout = 5 * time.Second
 
-// A Probe watches for restarts of the registry, which tells nobody and loses the
-// events that it had queued. It keeps one connection, which ends with the process
-// at its other end. It is not safe for concurrent use.
+// A Probe detects restarts of the registry. A registry that restarts loses its queued
+// events and reports nothing. The Probe keeps one connection open, which ends when the
+// registry's process ends. It is not safe for concurrent use.
 type Probe struct {
 	client *Client
 	http   *http.Client
 	kept   bool // the connection has carried more than one answer
-	closes bool // the last answer said that the connection ends with it
-	failed bool // the registry did not answer last time
-	met    bool // it has answered
+	closes bool // the last answer announced the end of the connection
+	failed bool // the registry answered before, but not to the last request
+	met    bool // the registry has answered once
 }
 
-// NewProbe returns one that has not looked yet. It asks without authentication: being
-// refused is an answer, and costs the registry no password hash.
+// NewProbe returns a Probe that has not looked yet. It sends requests without
+// authentication: a 401 is an answer too, and costs the registry no password hash.
 func NewProbe(c *Client) *Probe {
 	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return &Probe{client: c, http: &http.Client{Transport: transport(1), CheckRedirect: stay}}
 }
 
-// Look reports whether the registry may have been restarted since the last look: it
-// answers again and did not, or the connection is gone. A connection that never
-// lasted from one look to the next tells nothing, as with a proxy that keeps none,
-// and neither does one whose end was announced.
+// Look reports whether the registry may have been restarted since the last call: it
+// answers after it did not, or the connection has ended. It ignores the end of a
+// connection that never lasted from one call to the next, as with a proxy that keeps
+// none, and of a connection whose end was announced.
 func (p *Probe) Look(ctx context.Context) (restarted bool) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	reused := false // by the last connection, if a broken one was given up on the way
+	reused := false // of the last connection, if net/http replaced a broken one
 	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) { reused = info.Reused }})
 	req, err := http.NewRequestWithContext(traced, http.MethodGet, p.client.base.String()+"/v2/", nil)
 	if err != nil {
@@ -47,7 +47,7 @@ func (p *Probe) Look(ctx context.Context) (restarted bool) {
 	if err == nil {
 		discard(resp)
 	}
-	if err != nil || resp.StatusCode >= http.StatusInternalServerError { // a front answers for one that is away
+	if err != nil || resp.StatusCode >= http.StatusInternalServerError { // a proxy answers for an unavailable registry
 		p.failed = p.met
 		return false
 	}
