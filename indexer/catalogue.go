@@ -6,44 +6,44 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Facets count the repositories that a Query selects, by what they are.
+// Facets count the repositories that a Query selects by their properties.
 type Facets struct {
-	Counted int  // repositories that were looked at: at most MaxFaceted
+	Counted int  // repositories that were counted: at most MaxFaceted
 	All     bool // whether those are all that the query selects
 	Facets  []Facet
 }
 
-// MaxFaceted is how many repositories facets are counted over: 500, the best
-// of the query, which takes some 10 ms. Counting a million takes seconds.
+// MaxFaceted is the maximum number of repositories that facets count: the 500 best
+// results of the query, which takes about 10 ms. Counting a million takes seconds.
 const MaxFaceted = 500
 
-// A Facet is one property, and how many repositories have each value of it. Name
+// A Facet is one property with the number of repositories for each of its values. Name
 // is a field of the query language.
 type Facet struct {
 	Name   string
-	Values []FacetValue // most first, then by value; at most 20
+	Values []FacetValue // largest Count first, then by value; at most 20
 }
 
-// A FacetValue is one value of a Facet. Count is how many repositories the query
-// selects with this condition beside its own, as FieldTerm writes it.
+// A FacetValue is one value of a Facet. Count is the number of repositories that the
+// query selects if this value is added to it as a condition, as query.FieldTerm writes.
 type FacetValue struct {
 	Value   string
 	Count   int
-	AtLeast bool // there may be more than Count: not all was looked at
+	AtLeast bool // Count is a lower bound, since not all repositories were counted
 }
 
-// A Suggestion is what somebody who is typing may mean.
+// A Suggestion is a completion of a query that is being typed.
 type Suggestion struct {
-	Text string // the whole query that it would make
-	Name string // the repository or namespace that it names; "" for a term
+	Text string // the whole completed query
+	Name string // the suggested repository or namespace; "" for a term
 }
 
 // A Move is one move of a tag.
 type Move struct {
 	ID              int64 // grows with time
 	Repository, Tag string
-	From, To        digest.Digest // "" where the tag was not there
-	SeenAt          time.Time     // when we saw it, not when it was pushed
+	From, To        digest.Digest // "" if the tag did not exist before, or not after
+	SeenAt          time.Time     // when we saw the move, not when it was pushed
 	SeenBy          SeenBy
 }
 
@@ -56,21 +56,21 @@ const (
 	SeenByScan  SeenBy = "scan"  // a scan found the difference
 )
 
-// A Use is a place where a digest stands.
+// A Use is a manifest that uses a digest.
 type Use struct {
 	Repository string
-	Digest     digest.Digest // of the manifest that uses it
-	As         string        // manifest, entry, config, layer or subject
-	Tags       []string      // on that manifest, sorted; at most 20
+	Digest     digest.Digest // of that manifest
+	As         string        // how it uses the digest: manifest (its own digest), entry, config, layer or subject
+	Tags       []string      // of that manifest, sorted; at most 20
 }
 
-// A Freshness says how well an answer follows the registry.
+// A Freshness says how up to date an answer is.
 type Freshness struct {
 	Version   Version
-	ScannedAt time.Time // when the last whole scan ended; zero before the first
+	ScannedAt time.Time // when the last complete scan ended; zero before the first
 }
 
-// A TagOf is a tag and the repository that it is in.
+// A TagOf is a tag with its repository.
 type TagOf struct {
 	Repository string
 	Tag

@@ -15,7 +15,7 @@ import (
 // A Cause says why a request got no complete answer.
 type Cause struct {
 	Public string // what the other side did, such as "did not answer in time"
-	Detail string // more for the log, with addresses; "" if there is no more
+	Detail string // more for the log, with addresses; may be ""
 }
 
 // CauseOf classifies an error of net/http. If the text of the error may quote what the other
@@ -62,8 +62,8 @@ func at(err error) string {
 
 func untrusted(err error) bool { return certificateError(err) != "" }
 
-// certificateError returns the text of an error about a certificate, which holds
-// names of hosts and issuers; "" if it is none.
+// certificateError returns the text of an error about a certificate, with names of hosts
+// and issuers, or "" for any other error.
 func certificateError(err error) string {
 	var (
 		verification *tls.CertificateVerificationError

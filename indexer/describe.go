@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// Where images say what they are called and what they are, best first:
-// annotations and labels of the OCI image-spec, then label-schema.org's, then
-// those of Kubernetes and OpenShift, then the plain ones of older images.
+// The keys of annotations and labels that may hold the title and the description of an
+// image, best first: those of the OCI image-spec, then label-schema.org's, then those
+// of Kubernetes and OpenShift, then the plain ones of older images.
 var (
 	titleKeys = []string{
 		"org.opencontainers.image.title", "org.label-schema.name", "io.k8s.display-name", "name", "Name",
@@ -18,8 +18,8 @@ var (
 	}
 )
 
-// Describe returns the title and the description that an image states, each "" if
-// it states none. The best key wins, and for it the first set of metadata.
+// Describe returns the title and the description in the metadata of an image, or "" for
+// each that is missing. The best key is used, from the first set of metadata with it.
 func Describe(metadata ...map[string]string) (title, description string) {
 	return firstOf(titleKeys, metadata), firstOf(descriptionKeys, metadata)
 }
@@ -35,25 +35,26 @@ func firstOf(keys []string, metadata []map[string]string) string {
 	return ""
 }
 
-// licenceKeys say under what licence an image is, best first.
+// licenceKeys are the keys that may hold the licence of an image, best first.
 var licenceKeys = []string{"org.opencontainers.image.licenses", "org.label-schema.license", "license", "License"}
 
-// Licence returns the licence that an image states, as it does; "" if it states
+// Licence returns the licence in the metadata of an image, unchanged, or "" if there is
 // none.
 func Licence(metadata ...map[string]string) string { return firstOf(licenceKeys, metadata) }
 
-// ReferrerTagPattern matches the tags on which older tools keep what belongs to a
-// manifest: the referrers tag schema of distribution-spec 1.1, and cosign's. It is
-// a regular expression for Go and for Postgres.
+// ReferrerTagPattern matches the tags that older tools use for referrers: those of the
+// referrers tag schema of distribution-spec 1.1, and cosign's. It is a regular
+// expression for Go and for PostgreSQL.
 const ReferrerTagPattern = "^sha(256|384|512)-[0-9a-f]{64}"
 
 var referrerTag = regexp.MustCompile(ReferrerTagPattern)
 
-// IsReferrerTag reports whether a tag is one of those.
+// IsReferrerTag reports whether a tag matches ReferrerTagPattern.
 func IsReferrerTag(tag string) bool { return referrerTag.MatchString(tag) }
 
-// ReferrerKind says what is attached by a referrer of a type, or by one on a tag
-// with a suffix (".sig"): signature, sbom, attestation, or "" for anything else.
+// ReferrerKind returns what a referrer with an artifact type is: signature, sbom,
+// attestation, or "" for anything else. It also accepts the suffix of a tag, such as
+// ".sig".
 func ReferrerKind(artifactType string) string {
 	t := strings.ToLower(artifactType)
 	for _, k := range referrerKinds {
@@ -64,15 +65,15 @@ func ReferrerKind(artifactType string) string {
 	return ""
 }
 
-// ReferrerKinds returns the table of ReferrerKind: lower-case parts of types and what they
-// mean. The first part that a type contains decides.
+// ReferrerKinds returns the table of ReferrerKind: parts of artifact types in lower
+// case, and their kinds. The first part that a type contains decides.
 func ReferrerKinds() []ReferrerPart { return slices.Clone(referrerKinds) }
 
-// A ReferrerPart is part of a type that tools give what they attach.
+// A ReferrerPart is a part of an artifact type, and the kind of the referrers with it.
 type ReferrerPart struct{ Part, Kind string }
 
-// referrerKinds are of notation, cosign (bundles, its older tags), SPDX, CycloneDX,
-// Syft and in-toto.
+// referrerKinds has the types of notation, cosign (bundles and its older tags), SPDX,
+// CycloneDX, Syft and in-toto.
 var referrerKinds = []ReferrerPart{
 	{"signature", "signature"}, {".sig", "signature"}, {"cosign.simplesigning", "signature"}, {"dev.sigstore.bundle", "signature"},
 	{"spdx", "sbom"}, {"cyclonedx", "sbom"}, {"syft", "sbom"}, {".sbom", "sbom"},

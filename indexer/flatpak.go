@@ -5,23 +5,23 @@ import (
 	"strings"
 )
 
-// FlatpakRefLabel is the label that makes an image a flatpak.
+// FlatpakRefLabel is the label with the ref of a flatpak. Images with it are flatpaks.
 const FlatpakRefLabel = "org.flatpak.ref"
 
-// maxFlatpakRef is the most bytes of a flatpak ref: 512. flatpak's ID has at most
-// 255 (common/flatpak-ref-utils.c); the rest is short.
+// maxFlatpakRef is the maximum length of a flatpak ref in bytes: 512. flatpak allows an
+// ID of at most 255 (common/flatpak-ref-utils.c); the other parts are short.
 const maxFlatpakRef = 512
 
-// flatpakRef is kind/ID/ARCH/BRANCH. flatpak is stricter about each, and passes over
-// a ref that it does not like; this keeps out what is none.
+// flatpakRef matches kind/ID/ARCH/BRANCH. flatpak is stricter about each part, and skips
+// a ref that it does not accept; this only excludes texts that are no refs at all.
 var flatpakRef = regexp.MustCompile(`^(app|runtime)/[A-Za-z0-9_.-]+/[A-Za-z0-9_]+/[A-Za-z0-9_][A-Za-z0-9_.-]*$`)
 
-// IsFlatpakRef reports whether s is a ref that flatpak may read.
+// IsFlatpakRef reports whether s is a ref that flatpak may accept.
 func IsFlatpakRef(s string) bool { return len(s) <= maxFlatpakRef && flatpakRef.MatchString(s) }
 
-// Glob returns a function that reports whether a text matches a glob, in which * is
-// any run of characters and ? any one. It takes time in proportion to the length of
-// the text, times the number of stars.
+// Glob returns a function that reports whether a text matches a glob: * matches any
+// number of characters, and ? matches one. Its time is proportional to the length of
+// the text times the number of stars.
 func Glob(glob string) func(string) bool {
 	var b strings.Builder
 	b.WriteString(`(?s)^`)
@@ -38,11 +38,11 @@ func Glob(glob string) func(string) bool {
 	return regexp.MustCompile(b.String() + `$`).MatchString
 }
 
-// A FlatpakOwner says whose a flatpak is: images of a ref that the glob Ref matches
-// are served from repositories that the glob Repository matches, and from no other.
+// A FlatpakOwner says which repositories may serve a flatpak: if a ref matches the glob
+// Ref, its images are served only from repositories that match the glob Repository.
 type FlatpakOwner struct{ Ref, Repository string }
 
-// ParseFlatpakOwner reads REF=REPOSITORY. It returns ErrInvalid for anything else.
+// ParseFlatpakOwner parses REF=REPOSITORY. It returns ErrInvalid for anything else.
 func ParseFlatpakOwner(s string) (FlatpakOwner, error) {
 	ref, repository, found := strings.Cut(s, "=")
 	if ref, repository = strings.TrimSpace(ref), strings.TrimSpace(repository); !found || ref == "" || repository == "" {

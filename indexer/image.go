@@ -6,15 +6,15 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// RepositoryImages are the images of one repository that a query selects,
-// and the image indexes that hold such images.
+// RepositoryImages are the images of one repository that a query selects, and the image
+// indexes with such images.
 type RepositoryImages struct {
 	Name   string
-	Images []Image // tagged themselves; in order of digest
+	Images []Image // those with tags of their own, in order of digest
 	Lists  []ImageList
 }
 
-// An Image is what an index of images tells about one.
+// An Image is one image in flatpak's index.
 type Image struct {
 	Digest           digest.Digest
 	MediaType        string
@@ -23,16 +23,15 @@ type Image struct {
 	Labels           map[string]string
 	Tags             []string // all of its tags, sorted; nil inside an ImageList
 
-	// LeftOut says that the image has no place in the answer: it, or all of its
-	// repository, is too large. It has no labels but FlatpakRefLabel then.
+	// LeftOut reports that the image is omitted from the answer, since it or its whole
+	// repository is too large. Of its labels only FlatpakRefLabel is set then.
 	LeftOut bool
-	// RefSince is when its flatpak ref was first seen in this repository; zero if
-	// that is not known.
+	// RefSince is when its flatpak ref was first seen in this repository, or zero if
+	// that is unknown.
 	RefSince time.Time
 }
 
-// An ImageList is a tagged image index and those of its images that the query
-// selects.
+// An ImageList is a tagged image index with those of its images that the query selects.
 type ImageList struct {
 	Digest      digest.Digest
 	MediaType   string

@@ -9,6 +9,6 @@ type Job struct {
 	Running   bool
 	LastBegin time.Time // of the last run; the zero time before the first
 	LastEnd   time.Time // of the last run that ended; the zero time before the first
-	LastError string    // the reason why the last run that ended failed; "" if it did not
+	LastError string    // why the last run that ended failed; "" if it succeeded
 	Next      time.Time // when it runs next; the zero time while it runs, and when this process does not lead
 }

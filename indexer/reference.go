@@ -14,19 +14,19 @@ var (
 	anchoredTag  = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`)
 )
 
-// maxRepositoryName is the most bytes of a repository name: 255, what the stock
-// registry accepts (distribution/reference v0.6.0, RepositoryNameTotalLengthMax).
+// maxRepositoryName is the maximum length of a repository name in bytes: 255, as in the
+// stock registry (distribution/reference v0.6.0, RepositoryNameTotalLengthMax).
 const maxRepositoryName = 255
 
-// A Reference names a repository, and in it perhaps a tag or a digest.
+// A Reference names a repository, and optionally a tag or a digest in it.
 type Reference struct {
 	Repository string
 	Tag        string
 	Digest     digest.Digest
 }
 
-// ParseReference reads name[:tag][@digest], where name is a bare repository
-// name without a host. It returns ErrInvalid for anything else.
+// ParseReference parses name[:tag][@digest]. The name is a repository name without a
+// host. It returns ErrInvalid for anything else.
 func ParseReference(s string) (Reference, error) {
 	var ref Reference
 	name, dgst, hasDigest := strings.Cut(s, "@")
@@ -37,7 +37,7 @@ func ParseReference(s string) (Reference, error) {
 		}
 		ref.Digest = d
 	}
-	// A colon after the last slash starts a tag; names hold none.
+	// A colon after the last slash begins a tag; names contain none.
 	if colon := strings.LastIndexByte(name, ':'); colon > strings.LastIndexByte(name, '/') {
 		name, ref.Tag = name[:colon], name[colon+1:]
 		if !IsTag(ref.Tag) {
@@ -63,8 +63,8 @@ func (r Reference) String() string {
 	return s
 }
 
-// IsRepository reports whether s is a repository name that a registry accepts:
-// the grammar of distribution-spec 1.1, at most 255 bytes.
+// IsRepository reports whether s is a repository name that a registry accepts: it
+// matches the grammar of distribution-spec 1.1 and has at most 255 bytes.
 func IsRepository(s string) bool {
 	return len(s) <= maxRepositoryName && anchoredName.MatchString(s)
 }
@@ -82,8 +82,8 @@ func InvalidTag(s string) error {
 	return Invalid("%.64q is no tag: write letters, digits and . _ -, 128 characters at most, and begin with none of . and -", s)
 }
 
-// ParseDigest reads a digest of an algorithm that we can check: sha256, sha384
-// or sha512. It returns ErrInvalid for any other.
+// ParseDigest parses a digest of sha256, sha384 or sha512. It returns ErrInvalid for
+// anything else.
 func ParseDigest(s string) (digest.Digest, error) {
 	d, err := digest.Parse(s)
 	if err != nil {

@@ -5,13 +5,13 @@ type Result struct {
 	Repository
 	Stars    int
 	Official bool
-	Size     int64    // bytes of what its leading tag shows
-	Pulls    int64    // 0 until they are counted
-	Facts    []string // what it is, in words of the query language: "platform:linux/arm64", "has:sbom"
+	Size     int64    // bytes of the image or index that its leading tag shows
+	Pulls    int64    // always 0: pulls are not counted yet
+	Facts    []string // its properties as terms of the query language: "platform:linux/arm64", "has:sbom"
 }
 
-// Results are one page of what a Query selects, best first.
+// Results are one page of the repositories that a Query selects, best first.
 type Results struct {
-	Total int // of all pages; at MaxTotal, at least that many
+	Total int // number of results of all pages; if it is MaxTotal, there may be more
 	Items []Result
 }

@@ -2,49 +2,49 @@ package indexer
 
 import "time"
 
-// A Status says how well the book follows the registry.
+// A Status describes how up to date the book is.
 type Status struct {
 	Version   Version
 	LastScan  *Scan // the last one that finished; nil before the first
 	Running   *Scan // nil if none runs
-	Waiting   *Scan // asked for, and begun by nobody yet; nil if none is
+	Waiting   *Scan // requested and not begun; nil if there is none
 	TasksDue  int
 	OldestDue time.Duration // how long the oldest due task has waited
 	GivenUp   int           // tasks that failed too often
 	Failures  []TaskFailure // the most recent, at most 100
 
-	Instance      string    // the registry's process that was the last to send its first event; "" if none ever did
-	InstanceSince time.Time // when that came
+	Instance      string    // the newest process of the registry that has sent an event; "" if none has
+	InstanceSince time.Time // when its first event arrived
 }
 
-// An Overview says what is in the book, and when it is looked after.
+// An Overview summarises the content of the book and its updates.
 type Overview struct {
-	Repositories int // that have a tag
+	Repositories int // with at least one tag
 	Tags         Count
 	Manifests    Count
-	LastEvent    time.Time     // when the last one came; zero if none is kept
-	ScansEvery   time.Duration // from the beginning of a scan to when the last that began by itself was due; 0 if none is remembered
+	LastEvent    time.Time     // when the last event arrived; zero if none is kept
+	ScansEvery   time.Duration // from the begin of a scan to the request of the last periodic one after it; 0 if none is kept
 }
 
-// A Count is how many there are, or about how many.
+// A Count is an exact or an estimated number.
 type Count struct {
 	N     int
-	About bool // it was not counted: the database estimates it
+	About bool // N is an estimate of the database
 }
 
-// A Scan is one look at everything.
+// A Scan is one comparison of the whole registry with the book.
 type Scan struct {
 	ID           int64
-	Reason       string // start, interval, instance, command
+	Reason       string // start, interval, instance, restart, command
 	AskedAt      time.Time
 	StartedAt    time.Time
 	FinishedAt   time.Time // zero while it runs
-	Listed       int       // repositories that the registry has named so far
-	Repositories int       // looked at
-	Tags         int       // looked at
-	Changed      int       // found to differ, and asked to be read
-	Errors       int       // repositories that could not be looked at
-	Problem      string    // why it could not go on, while it is so
+	Listed       int       // repositories that the registry has listed so far
+	Repositories int       // compared
+	Tags         int       // compared
+	Changed      int       // references that differ and are to be read
+	Errors       int       // repositories that could not be compared
+	Problem      string    // why the scan is interrupted; "" if it is not
 }
 
 // A TaskFailure is a reference that could not be read.

@@ -2,44 +2,44 @@ package indexer
 
 import "time"
 
-// Storage is what everything takes, as it was last counted. Bytes are those of
-// configs and layers as their manifests say, each once; the manifests themselves,
-// some KB each, are left out.
+// Storage is the storage used by all repositories when it was last counted. Bytes are
+// those of configs and layers, from their manifests; each blob counts once. The
+// manifests themselves, some KB each, are not counted.
 type Storage struct {
 	Repositories int
 	Manifests    int
-	Size         int64     // bytes of all
-	Own          int64     // bytes of what one repository alone uses
+	Size         int64     // bytes of all blobs
+	Own          int64     // bytes of blobs that only one repository uses
 	Untagged     int       // manifests: see RepositoryStorage
 	UntaggedSize int64     // bytes: see RepositoryStorage
-	CountedAt    time.Time // when a count last came to anything else; zero before the first
+	CountedAt    time.Time // when the result of a count last changed; zero before the first
 }
 
-// A NamespaceStorage is what all repositories of a namespace take together.
+// A NamespaceStorage is the storage used by all repositories of a namespace.
 type NamespaceStorage struct {
 	Namespace    string // "" is that of names without a slash
 	Repositories int
-	Own          int64 // bytes of what no other namespace uses
-	Shared       int64 // bytes of what others use too
+	Own          int64 // bytes of blobs that no other namespace uses
+	Shared       int64 // bytes of blobs that other namespaces use too
 }
 
-// A RepositoryStorage is what a repository takes.
+// A RepositoryStorage is the storage used by a repository.
 type RepositoryStorage struct {
 	Name         string
-	Own          int64 // bytes of what no other repository uses
-	Shared       int64 // bytes of what others use too
+	Own          int64 // bytes of blobs that no other repository uses
+	Shared       int64 // bytes of blobs that other repositories use too
 	Manifests    int
-	Untagged     int       // manifests that no tag shows, itself or by an image index, and that are attached to none
-	UntaggedSize int64     // bytes of what is its own and only such manifests use
-	PushedAt     time.Time // when a new manifest, or a tag that moved, was last seen
+	Untagged     int       // manifests that no tag shows, directly or through an image index, and that are attached to no manifest
+	UntaggedSize int64     // bytes of its own blobs that only such manifests use
+	PushedAt     time.Time // when a new manifest or a move of a tag was last seen
 }
 
-// A StorageQuery selects repositories by what they take.
+// A StorageQuery asks for one page of the storage of repositories.
 type StorageQuery struct {
 	Order     StorageOrder
 	Namespace *string // nil: all; "" is that of names without a slash
 	After     string  // only names after this one; for ByName
-	Offset    int     // how many to pass over
+	Offset    int     // number of repositories to skip
 	Limit     int
 }
 
@@ -48,7 +48,7 @@ type StorageOrder int
 
 const (
 	ByName     StorageOrder = iota
-	ByStorage               // most bytes first, shared ones too
-	ByPush                  // those not pushed to for the longest time first
-	ByUntagged              // most bytes of untagged manifests first; only those that have any
+	ByStorage               // most bytes first, including shared ones
+	ByPush                  // the oldest PushedAt first
+	ByUntagged              // largest UntaggedSize first; only repositories with untagged manifests
 )

@@ -7,13 +7,13 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// A Priority orders tasks: what a person waits for comes first.
+// A Priority orders tasks: those that a person waits for are read first.
 type Priority int
 
 const (
 	PriorityEvent   Priority = 0 // an event announced a push or deletion
-	PriorityScan    Priority = 1 // a scan found that it differs
-	PriorityConfirm Priority = 2 // a second look at what an event announced
+	PriorityScan    Priority = 1 // a scan found a difference
+	PriorityConfirm Priority = 2 // a second look at a tag that an event announced
 )
 
 // An Ask asks for a reference to be read.
@@ -21,7 +21,7 @@ type Ask struct {
 	Repository string
 	Reference  string // a tag or a digest
 	Priority   Priority
-	Hint       digest.Digest // what an event says the tag shows; "" if none did
+	Hint       digest.Digest // the digest that the tag shows, from an event; "" without one
 	After      time.Duration // how long to wait before reading it
 }
 
@@ -32,18 +32,18 @@ type Task struct {
 	Reference  string // a tag or a digest
 	Priority   Priority
 	Hint       digest.Digest
-	HintedAt   time.Time     // when the event with the hint came, by our clock
+	HintedAt   time.Time     // when the event with the hint arrived, by our clock
 	Wanted     int           // number of requests for it when it was claimed
 	Claims     int           // number of claims, including this one
 	Attempts   int           // number of attempts, including this one
-	TagDigest  digest.Digest // what the tag shows in the book; "" if the book lacks it
+	TagDigest  digest.Digest // the digest that the tag shows in the book; "" if the book lacks it
 	Known      bool          // whether the book has the manifest of Hint or Reference, complete
 }
 
 // Digest returns the reference as a digest, or "" if it is a tag.
 func (t Task) Digest() digest.Digest {
 	if !strings.Contains(t.Reference, ":") {
-		return "" // a tag has none; digest.Parse would find out by regular expressions
+		return "" // a tag; digest.Parse would need regular expressions to find out
 	}
 	d, err := digest.Parse(t.Reference)
 	if err != nil {
@@ -61,14 +61,15 @@ func (t Task) IsTag() bool { return !t.IsDigest() }
 // A Finding is the result of reading a task.
 type Finding struct {
 	Task      Task
-	Manifests []Manifest    // read just now; the book takes them in
-	Outcome   Outcome       // what became of the reference
-	Digest    digest.Digest // where a tag points, if Outcome is Found
+	Manifests []Manifest    // manifests that were read, to be stored
+	Outcome   Outcome       // what the read found
+	Digest    digest.Digest // the digest that a tag shows, if Outcome is Found
 	Problem   string        // if Outcome is Broken
 	Asks      []Ask         // further references to read
 	Again     time.Duration // pause before a second look; 0: none
-	// Unfinished: a part, such as the config of an image, could not be read. The book
-	// stores the rest, unless it has the manifests already, and the task does not end.
+	// Unfinished reports that a part, such as the config of an image, could not be
+	// read. The rest is stored, unless the book has the manifests already, and the
+	// task does not end.
 	Unfinished bool
 }
 
@@ -78,11 +79,11 @@ type Outcome string
 const (
 	Found  Outcome = "found"
 	Gone   Outcome = "gone"   // the registry does not have it
-	Broken Outcome = "broken" // the registry has it and cannot show it
+	Broken Outcome = "broken" // the registry has it but cannot show it
 )
 
-// A Pull is a pull of a manifest. The registry sends an event for each, which
-// ingest.Receiver ignores so far: nothing makes a Pull yet.
+// A Pull is a pull of a manifest. The registry sends an event for each, but
+// ingest.Receiver ignores it so far: no code creates a Pull yet.
 type Pull struct {
 	At         time.Time
 	Repository string
@@ -92,7 +93,7 @@ type Pull struct {
 	UserAgent  string
 }
 
-// An Event is a notification of a push or a deletion, as far as we use it.
+// An Event is the event of a push or a deletion, with the fields that we use.
 type Event struct {
 	ID         string
 	At         time.Time

@@ -5,14 +5,14 @@ import (
 	"strings"
 )
 
-// A Version names a state of the catalogue: it changes in the same transaction as
-// anything a reader can see. Equal versions are equal content.
+// A Version identifies a state of the catalogue. It changes in the same transaction as
+// anything that a reader can see. States with equal versions have equal content.
 type Version struct {
-	Epoch string // of the database's life; numbers of two epochs do not compare
+	Epoch string // identifies the life of the database; numbers of two epochs cannot be compared
 	// Number is greater in a later state of one server. Two servers may have the
 	// same number for different states for a moment: see View.Version.
 	Number int64
-	State  uint64 // tells such states apart; it has no order
+	State  uint64 // distinguishes such states; it has no order
 }
 
 // String returns EPOCH.NUMBER.

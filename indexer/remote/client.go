@@ -81,9 +81,9 @@ func transport(connections int) *http.Transport {
 	return t
 }
 
-// redirect allows up to 5 redirects, such as one to a presigned URL of S3. It removes
-// our credentials from requests to another server: net/http removes them for another
-// host name only, not for another port or from https to http.
+// redirect allows redirects, such as to a presigned URL of S3, and refuses the fifth of
+// a request. It removes our credentials if they would go to another server: net/http
+// removes them for another host name only, not for another port or from https to http.
 func redirect(req *http.Request, via []*http.Request) error {
 	if len(via) >= 5 {
 		return errRedirects

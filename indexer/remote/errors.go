@@ -40,9 +40,9 @@ func (e *StatusError) Error() string {
 	return fmt.Sprintf("%s: %s answered %s", request(e.Method, e.Path), e.Host, statusText(e.Status))
 }
 
-// Unwrap returns the kind of error, or nil. It is ErrUnavailable for the statuses of a
-// registry that is starting, is overloaded, or is behind a gateway that cannot reach
-// it. It is nil for 500, since the cause may be this one reference.
+// Unwrap returns ErrNotFound for 404, and ErrUnavailable for the statuses of a registry
+// that is starting, is overloaded, or is behind a gateway that cannot reach it. It
+// returns nil for any other status: the cause of a 500 may be this one reference.
 func (e *StatusError) Unwrap() error {
 	switch e.Status {
 	case http.StatusNotFound:

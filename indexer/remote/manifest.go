@@ -74,7 +74,7 @@ func (c *Client) manifest(ctx context.Context, repository, reference string, kno
 
 // Shows returns the digest that a tag shows, without reading the manifest. It is cheap
 // if that is the known digest: a 304 costs the registry one file read, and the registry
-// sends no event for it. The digest is from a header and not checked.
+// sends no event for it. The digest is from a header and not checked: it is a hint.
 //
 // The known digest must be one that the tag showed before, or "". Do not use Shows for
 // a reference that is a digest: the registry answers 304 without checking that the
