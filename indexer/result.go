@@ -12,6 +12,6 @@ type Result struct {
 
 // Results are one page of the repositories that a Query selects, best first.
 type Results struct {
-	Total int // number of results of all pages; if it is MaxTotal, there may be more
+	Total int // number of results of all pages; if it is query.MaxTotal, there may be more
 	Items []Result
 }

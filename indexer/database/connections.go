@@ -26,19 +26,19 @@ const connectTimeout = 5 * time.Second
 // configuration names another.
 const applicationName = "portbook-indexer"
 
-// A connection is how one user reaches the database.
+// A connection is the connection settings of one user.
 type connection struct {
 	*pgx.ConnConfig
-	password string // its source, for people to read
+	password string // the source of the password, for people to read
 }
 
-// Connections are how the working user and the migrating user reach the database.
+// Connections are the connection settings of the working user and the migrating user.
 type Connections struct {
 	config        config.Config
 	log           *slog.Logger
-	pool          *pgxpool.Config // of work
+	pool          *pgxpool.Config // of the working user
 	work, migrate connection
-	beforeConnect func(context.Context, *pgx.ConnConfig) error // creates a password for each; may be nil
+	beforeConnect func(context.Context, *pgx.ConnConfig) error // creates a password for each connection; may be nil
 }
 
 // New returns the connections of a configuration. It does not connect, but asks AWS
@@ -61,8 +61,8 @@ func New(ctx context.Context, c config.Config, log *slog.Logger) (*Connections, 
 	return cs, nil
 }
 
-// Parse is New without AWS: the connections cannot be used with dynamicAuth, but tell
-// where the passwords come from.
+// Parse is like New, but does not use AWS. With dynamicAuth, the result cannot connect
+// and only PasswordSources is useful.
 func Parse(c config.Config, log *slog.Logger) (*Connections, error) {
 	d := c.Database
 	pool, err := pgxpool.ParseConfig(d.ConnString())
@@ -110,8 +110,8 @@ func databaseOf(c *pgconn.Config) string {
 	return c.Database
 }
 
-// SchemaConfig says how the schema is changed. A writer's user is granted what it
-// needs; a reader's user gets nothing more.
+// SchemaConfig returns the settings for changes of the schema. The user of a writer is
+// granted the privileges that it needs; the user of a reader is granted nothing.
 func (cs *Connections) SchemaConfig() schema.Config {
 	c := schema.Config{
 		Conn: cs.migrate.ConnConfig, BeforeConnect: cs.beforeConnect,

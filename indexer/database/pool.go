@@ -10,7 +10,7 @@ import (
 	"github.com/portbook/portbook/indexer/postgres"
 )
 
-// A share has the most connections of a pool, and the most that it keeps idle.
+// A share has the maximum numbers of open and of idle connections of a pool.
 type share struct{ open, idle int }
 
 // shares splits the connections between ingestion and readers' requests, which must
@@ -35,10 +35,10 @@ type Pools struct {
 	Ingest *pgxpool.Pool
 	// Read is the pool of readers' requests: Ingest, or a pool of its own.
 	Read *pgxpool.Pool
-	// ReadConns is the most connections that Read opens.
+	// ReadConns is the maximum number of connections that Read opens.
 	ReadConns int
-	// KeepIdle close the idle connections of the pools that are not needed, each
-	// until its context ends.
+	// KeepIdle are functions that close unneeded idle connections of the pools. Each
+	// runs until its context ends.
 	KeepIdle []func(context.Context) error
 }
 

@@ -29,7 +29,7 @@ type User struct {
 // maxNameLength is NAMEDATALEN - 1, in bytes: PostgreSQL truncates longer names.
 const maxNameLength = 63
 
-// Check reports an error if PostgreSQL would not take the name as it is.
+// Check returns an error if PostgreSQL would not accept the name unchanged.
 func (u User) Check() error {
 	switch {
 	case u.Name == "":
@@ -42,7 +42,7 @@ func (u User) Check() error {
 	return nil
 }
 
-// CheckUser returns an error if u is the migrating user and is to become another.
+// CheckUser returns an error if u has the name of the migrating user without Migration.
 func (cs *Connections) CheckUser(u User) error {
 	if u.Name == cs.migrate.User && !u.Migration {
 		return fmt.Errorf("%q is database.migrationUser, to whom the tables belong: give another user, or --migration to set its password", u.Name)
@@ -50,8 +50,9 @@ func (cs *Connections) CheckUser(u User) error {
 	return nil
 }
 
-// PrimeScript returns SQL that creates a user with a password, or sets its password,
-// and grants what it needs. The password is in it as a SCRAM-SHA-256 verifier.
+// PrimeScript returns SQL that creates a user with a password, or sets its password, and
+// grants the privileges that it needs. It contains the password as a SCRAM-SHA-256
+// verifier.
 func (cs *Connections) PrimeScript(u User, password string) (string, error) {
 	verifier, err := scramVerifier(password)
 	if err != nil {
@@ -85,8 +86,8 @@ func (cs *Connections) RunPrimeScript(ctx context.Context, script string) error 
 	return err
 }
 
-// script returns one transaction, which only sets the password if it is run again.
-// Names are literals in it, so they may hold any character.
+// script returns one transaction. If it is run again, it only sets the password. Names
+// are literals in it, so they may contain any character.
 func (u User) script(conn *pgx.ConnConfig, verifier string) string {
 	group, access := schema.WriterRole, schema.Writer
 	if u.Reader {

@@ -15,8 +15,8 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// PasswordLimit is the most bytes of a password. libpq's tools do not read longer
-// ones.
+// PasswordLimit is the maximum length of a password in bytes. libpq's tools do not read
+// longer ones.
 const PasswordLimit = 1 << 10
 
 // scramIterations is PostgreSQL's default (scram_iterations, section 20.3 of its

@@ -90,7 +90,7 @@ func addSettings(command *cobra.Command) {
 	flags.String("scan-parallelism", "", "`number` of repositories that a scan reads at the same time")
 	flags.String("log-level", "", "debug, info, warn or error")
 	flags.String("log-format", "", "text or json")
-	// The errors of these are about flags that do not exist.
+	// These return an error only if the flag does not exist.
 	_ = command.MarkPersistentFlagFilename("config", "yaml", "yml")
 	for flag, values := range map[string][]string{
 		"role": {"writer", "reader"}, "log-level": {"debug", "info", "warn", "error"}, "log-format": {"text", "json"},

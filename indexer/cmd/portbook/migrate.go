@@ -15,7 +15,7 @@ import (
 	"github.com/portbook/portbook/schema"
 )
 
-// mostSteps is the most migrations that one `migrate down` undoes.
+// mostSteps is the maximum number of migrations that one `migrate down` undoes.
 const mostSteps = 1000
 
 func migrateCommand() *cobra.Command {
@@ -129,7 +129,7 @@ func yes(command *cobra.Command) bool {
 	return yes
 }
 
-// answerLimit is the most bytes of an answer that are read.
+// answerLimit is the maximum number of bytes of an answer that are read.
 const answerLimit = 1 << 10
 
 // readAnswer reads one line. It returns io.EOF if there is none.

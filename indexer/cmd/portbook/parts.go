@@ -18,7 +18,7 @@ import (
 	"github.com/portbook/portbook/indexer/remote"
 )
 
-// Parts are used by several commands.
+// parts holds what several commands use.
 type parts struct {
 	config   config.Config
 	log      *slog.Logger
@@ -108,8 +108,8 @@ func (p *parts) newStore(pool *pgxpool.Pool) *postgres.Store {
 // userAgent distinguishes our reads from pulls in the registry's events.
 const userAgent = "portbook-indexer"
 
-// workers gives workers enough to keep the scan's parallelism up, and a few
-// that wait for events alone.
+// workers returns workers: enough for the scan's parallelism, and eventWorkers for events
+// only.
 func (p *parts) workers() *ingest.Workers {
 	return ingest.NewWorkers(ingest.WorkersConfig{
 		Store: p.store, Remote: p.remote, Log: p.log, Metrics: p.metrics,
@@ -117,9 +117,9 @@ func (p *parts) workers() *ingest.Workers {
 	})
 }
 
-// eventWorkers read what events ask for, and mostly wait for the tag to be
-// written: 8 ms in the median. 8 of them carry several hundred pushes a second,
-// more than the registry takes.
+// eventWorkers is the number of workers that read only what events ask for: 8. They
+// mostly wait until the registry writes the tag, 8 ms in the median, so 8 workers can
+// read several hundred pushes a second, more than the registry accepts.
 const eventWorkers = 8
 
 func (p *parts) scanner(w *ingest.Workers) *ingest.Scanner {

@@ -76,7 +76,7 @@ func prime(command *cobra.Command, connections *database.Connections, u database
 	return nil
 }
 
-// may says what a user may do.
+// may returns a text about what a user may do.
 func may(u database.User) string {
 	switch {
 	case u.Migration:

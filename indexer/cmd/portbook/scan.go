@@ -33,7 +33,7 @@ repository could not be scanned.`,
 	}
 }
 
-// scan requests a scan, helps to read what it finds, and waits for its end.
+// scan requests a scan, runs workers for the tasks that it adds, and waits for its end.
 func scan(ctx context.Context, p *parts, out *progress) error {
 	if err := p.migrate(ctx); err != nil {
 		return err
@@ -72,7 +72,7 @@ func scan(ctx context.Context, p *parts, out *progress) error {
 	return out.end(done)
 }
 
-// followEvery is the interval of looking at the progress.
+// followEvery is the interval between two reads of the progress.
 const followEvery = 500 * time.Millisecond
 
 // follow prints the progress of a scan until everything that it found is read.
@@ -98,7 +98,7 @@ func follow(ctx context.Context, p *parts, id int64, out *progress) (indexer.Sca
 	}
 }
 
-// Progress prints the progress of a scan: on a terminal as a bar that is redrawn,
+// A progress prints the progress of a scan: on a terminal as a bar that is redrawn,
 // elsewhere as a line every lineEvery.
 type progress struct {
 	out      io.Writer

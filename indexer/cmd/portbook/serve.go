@@ -137,8 +137,8 @@ func (p *parts) awaitSchema(ctx context.Context) error {
 	})
 }
 
-// untilThere repeats f while the database or its schema is not ready. It returns any
-// other error.
+// untilThere repeats f until the database and its schema are ready. It returns any other
+// error of f.
 func (p *parts) untilThere(ctx context.Context, f func() error) error {
 	for {
 		err := f()
@@ -184,7 +184,7 @@ func (p *parts) public(stopping <-chan struct{}) (http.Handler, starter, error) 
 		Read:          p.read, Connections: p.pools.ReadConns, Ready: p.ready, Stopping: stopping, Log: p.log, Metrics: p.registry, Version: programVersion(),
 		PublicURL: p.config.Registry.PublicURL, MaxAgeIndex: p.config.Cache.MaxAgeIndex, MaxAgeHTML: p.config.Cache.MaxAgeHTML,
 		WebUI: p.config.Components.WebUI, AssertEndpoint: p.config.Components.AssertEndpoint,
-		// They make is_official, and what is in flatpak's index.
+		// is_official and the content of flatpak's index depend on them.
 		Settings: strings.Join(p.config.Search.OfficialNamespaces, ",") + "\x00" + strings.Join(p.config.Flatpak.Owners, "\x00"),
 		Revision: programRevision(), LogLevel: strings.ToLower(p.config.Log.Level.String()), Address: p.config.HTTP.Address,
 	}
@@ -229,7 +229,7 @@ func (p *parts) leader(workers *ingest.Workers) *ingest.Leader {
 	})
 }
 
-// writer returns what starts the work of a writer.
+// writer returns the starter of a writer.
 func (p *parts) writer(workers *ingest.Workers, leader *ingest.Leader) starter {
 	return func(ctx context.Context, group *errgroup.Group) error {
 		group.Go(func() error { return workers.Run(ctx) })

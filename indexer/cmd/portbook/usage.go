@@ -14,7 +14,7 @@ import (
 
 // The exit statuses of errors.
 const (
-	statusFailed = 1 // the command could not do its work, or found what it looks for
+	statusFailed = 1 // the command failed, or a check found differences
 	statusUsage  = 2 // the command line is wrong: an unknown command or flag, a wrong argument
 )
 
@@ -30,7 +30,7 @@ func (e *usageError) Error() string {
 
 func (e *usageError) Unwrap() error { return e.err }
 
-// oneLine replaces control characters, which a mistyped argument may hold.
+// oneLine replaces control characters, which a mistyped argument may contain.
 func oneLine(text string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {
@@ -72,11 +72,11 @@ func noArguments(command *cobra.Command, args []string) error {
 	return err
 }
 
-// group makes a command of subcommands, which shows its help when it is run alone.
+// group adds subcommands to a command. Without a subcommand, the command shows its help.
 func group(command *cobra.Command, subcommands ...*cobra.Command) *cobra.Command {
 	command.Args = noArguments
 	command.RunE = func(command *cobra.Command, _ []string) error { return command.Help() }
-	command.SuggestionsMinimumDistance = 2 // letters that a suggestion may differ in
+	command.SuggestionsMinimumDistance = 2 // the most letters that a suggestion may differ in
 	command.AddCommand(subcommands...)
 	return command
 }
