@@ -8,13 +8,13 @@ import (
 	"github.com/portbook/portbook/indexer"
 )
 
-// TestGroup: what comes while a batch is being stored is stored together
-// afterwards, each finding once, and everybody in a batch hears how it went.
+// Findings that arrive while a batch is being stored must form the next batch. Each must
+// be stored once, and each caller must get the result of its batch.
 func TestGroup(t *testing.T) {
 	const workers = 8
 	refused := errors.New("refused")
 	begun, goOn := make(chan struct{}), make(chan struct{})
-	var batches []int // only the one that stores writes it
+	var batches []int // written only by the caller that stores
 	store := func(all []indexer.Finding) error {
 		batches = append(batches, len(all))
 		if len(batches) == 1 {

@@ -23,16 +23,16 @@ import (
 	"github.com/portbook/portbook/registry/registrytest"
 )
 
-// A cargo is content that somebody pushes as the tag "bad" of a repository of
-// its own, beside a good image.
+// A cargo is hostile content. It is pushed as the tag "bad" of a repository of its own,
+// which also has a good image.
 type cargo struct {
 	name    string
 	push    func(ctx context.Context, c *push.Client, repository string) error
 	check   func(t *testing.T, h *harbour, repository string, m indexer.Manifest)
-	problem string // that the tag must show; "" for none
+	problem string // expected problem of the tag; "" for none
 }
 
-// config pushes an image with a config as it is.
+// config returns a function that pushes an image with a config, unchanged.
 func config(body string) func(context.Context, *push.Client, string) error {
 	return func(ctx context.Context, c *push.Client, repository string) error {
 		_, err := c.Image(ctx, repository, "bad", push.ImageSpec{RawConfig: []byte(body)})
@@ -40,8 +40,8 @@ func config(body string) func(context.Context, *push.Client, string) error {
 	}
 }
 
-// manifest pushes an image manifest of an existing config and layer, whose
-// descriptors replace CONFIG and LAYER in the text.
+// manifest returns a function that pushes an image manifest. The descriptors of an
+// existing config and layer replace CONFIG and LAYER in the text.
 func manifest(text string) func(context.Context, *push.Client, string) error {
 	return func(ctx context.Context, c *push.Client, repository string) error {
 		_, err := put(ctx, c, repository, "bad", text)
@@ -65,8 +65,8 @@ func put(ctx context.Context, c *push.Client, repository, reference, text string
 	return c.Manifest(ctx, repository, reference, ocispec.MediaTypeImageManifest, []byte(text))
 }
 
-// index pushes an image index as it is; A and B are replaced by the digests of
-// two images.
+// index returns a function that pushes an image index. The digests of two images replace
+// A and B in the text.
 func index(text string) func(context.Context, *push.Client, string) error {
 	return func(ctx context.Context, c *push.Client, repository string) error {
 		a, err := c.Image(ctx, repository, "", push.ImageSpec{Env: []string{"A=1"}})
@@ -111,8 +111,8 @@ func entries(want ...string) func(*testing.T, *harbour, string, indexer.Manifest
 	}
 }
 
-// manyEntries are n entries of an index, each of a digest, a platform and a media
-// type of its own.
+// manyEntries returns n entries of an index, each with a different digest, platform and
+// media type.
 func manyEntries(n int) string {
 	var all []string
 	for i := range n {
@@ -121,7 +121,7 @@ func manyEntries(n int) string {
 	return strings.Join(all, ",")
 }
 
-// largeEntries are n entries, each with an annotation of size bytes.
+// largeEntries returns n entries, each with an annotation of size bytes.
 func largeEntries(n, size int) string {
 	var all []string
 	for i := range n {
@@ -130,7 +130,7 @@ func largeEntries(n, size int) string {
 	return strings.Join(all, ",")
 }
 
-// padded makes a text as long as n bytes, with spaces at its end.
+// padded returns a text with spaces at its end, n bytes in all.
 func padded(text string, n int) string {
 	sample := ocispec.Descriptor{Digest: digest.FromString(""), Size: 72}
 	length := len(strings.NewReplacer(
@@ -363,7 +363,7 @@ var cargoes = []cargo{
 				got = append(got, r.ArtifactType+" "+r.Tag)
 			}
 			slices.Sort(got)
-			listed := "sha256-" + subject.Encoded() // the index there lists the signature
+			listed := "sha256-" + subject.Encoded() // the index with this tag lists the signature
 			if diff := cmp.Diff([]string{" " + listed, " " + sig, "text/x "}, got); diff != "" {
 				t.Errorf("referrers (-want +got):\n%s", diff)
 			}
@@ -389,7 +389,7 @@ func layers(want int) func(*testing.T, *harbour, string, indexer.Manifest) {
 	}
 }
 
-// tag gives a tag of the book as it is listed.
+// tag returns a tag of the book, as in the list of tags.
 func (h *harbour) tag(repository, name string) (tag indexer.Tag) {
 	h.t.Helper()
 	h.view(func(v *postgres.View) error {
@@ -407,12 +407,12 @@ func (h *harbour) tag(repository, name string) (tag indexer.Tag) {
 	return tag
 }
 
-// lax lets a client push an image index whose manifests are not there.
+// lax lets clients push an image index with missing manifests.
 func lax(c *configuration.Configuration) {
 	c.Validation.Manifests.Indexes.Platforms = "none"
 }
 
-// load pushes all cargoes, each beside a good image.
+// load pushes all cargoes, each with a good image in the same repository.
 func (h *harbour) load() {
 	h.t.Helper()
 	for i, c := range cargoes {
@@ -424,13 +424,13 @@ func (h *harbour) load() {
 		if _, err := h.push.Image(h.t.Context(), repository, "latest", good); err != nil {
 			h.t.Fatal(err)
 		}
-		if _, err := h.push.Image(h.t.Context(), repository, "loop", good); err != nil { // a word that broke another indexer
+		if _, err := h.push.Image(h.t.Context(), repository, "loop", good); err != nil { // a tag that made another indexer fail
 			h.t.Fatal(err)
 		}
 	}
 }
 
-// inspect fails the test unless the book has of each cargo what can be known.
+// inspect fails the test unless the book has everything valid of each cargo.
 func (h *harbour) inspect() {
 	h.t.Helper()
 	for i, c := range cargoes {
@@ -453,20 +453,20 @@ func (h *harbour) inspect() {
 	h.equal()
 }
 
-// Whatever is in an image, it is stored as far as it is understood, with the
-// reason why there is no more, and hides no other image. By events.
+// The valid parts of any image must be stored, with a problem for each other part, and
+// no image may hide another. Here the content is read because of events.
 func TestHostileByEvents(t *testing.T) {
 	t.Parallel()
 	h := open(t, registrytest.Config{Configure: lax})
 	h.work()
 	h.load()
-	// The registry sends one event after the other, so the last push comes last.
+	// The registry sends one event after the other, so that of the last push is last.
 	last := fmt.Sprintf("SELECT t.name FROM tag t JOIN repository r ON r.id = t.repository_id WHERE r.name = 'hostile/%02d' AND t.name = 'loop'", len(cargoes)-1)
 	eventually(t, "the last push is stored, and no task is left", func() bool { return len(h.column(last)) == 1 && len(h.asked()) == 0 })
 	h.inspect()
 }
 
-// The same by a scan.
+// TestHostileByScan is like TestHostileByEvents, but the content is read by a scan.
 func TestHostileByScan(t *testing.T) {
 	t.Parallel()
 	h := open(t, registrytest.Config{Configure: lax, Notify: nobody})
@@ -475,7 +475,7 @@ func TestHostileByScan(t *testing.T) {
 	h.inspect()
 }
 
-// nobody takes events, so that they are lost.
+// nobody is an address without a server: events sent to it are lost.
 const nobody = "http://127.0.0.1:1/nobody"
 
 // A description of more words than a search row may hold must not keep an image
@@ -501,8 +501,8 @@ func TestHugeDescription(t *testing.T) {
 	}
 }
 
-// cripple breaks a tag in the registry's storage: the registry lists it, and
-// answers 500 to who asks for it.
+// cripple breaks a tag in the registry's storage: the registry lists it, but answers 500
+// to requests for it.
 func (h *harbour) cripple(repository, tag string) (mend func()) {
 	h.t.Helper()
 	link := filepath.Join(h.registry.Root, "docker/registry/v2/repositories", repository, "_manifests/tags", tag, "current/link")
@@ -519,8 +519,8 @@ func (h *harbour) cripple(repository, tag string) (mend func()) {
 	return func() { write(was) }
 }
 
-// A tag that the registry cannot show is listed with the reason, and hides no
-// other; when the registry can show it again, the next scan sees it.
+// A tag that the registry cannot show must be listed with the reason, and must not hide
+// other tags. When the registry can show it again, the next scan must find it.
 func TestBrokenTag(t *testing.T) {
 	t.Parallel()
 	h := open(t, registrytest.Config{Root: t.TempDir(), Notify: nobody})
@@ -553,7 +553,7 @@ func TestBrokenTag(t *testing.T) {
 	h.equal()
 }
 
-// scanUntilGivenUp scans, and reads until nothing is left that is tried again.
+// scanUntilGivenUp scans, and reads until no task is left to retry.
 func (h *harbour) scanUntilGivenUp() {
 	h.t.Helper()
 	h.scan()
@@ -563,12 +563,12 @@ func (h *harbour) scanUntilGivenUp() {
 	})
 }
 
-// A manifest that is deleted while its tag cannot be read goes, and the tag
-// stays with the reason. Nothing asks for either for ever.
+// If a manifest is deleted while its tag cannot be read, the book must delete the
+// manifest and keep the tag with the reason. No task may remain for either.
 func TestBrokenTagOfDeletedManifest(t *testing.T) {
 	t.Parallel()
 	h := open(t, registrytest.Config{Root: t.TempDir(), Notify: nobody})
-	h.configure(func(c *ingest.WorkersConfig) { c.Retry = 100 * time.Millisecond }) // longer in all than a manifest waits for its tags
+	h.configure(func(c *ingest.WorkersConfig) { c.Retry = 100 * time.Millisecond }) // all retries take longer than a manifest waits for its tags
 	image, err := h.push.Image(t.Context(), "demo/app", "v1", push.ImageSpec{})
 	if err != nil {
 		t.Fatal(err)
@@ -597,7 +597,7 @@ func TestBrokenTagOfDeletedManifest(t *testing.T) {
 	}
 }
 
-// The bytes of a manifest are shown as they are, whatever is in them.
+// The bytes of a manifest must be shown unchanged.
 func TestBodyAsPushed(t *testing.T) {
 	t.Parallel()
 	h := open(t, registrytest.Config{Notify: nobody})

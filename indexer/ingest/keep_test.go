@@ -15,9 +15,9 @@ import (
 	"github.com/portbook/portbook/schema/schematest"
 )
 
-// What is small and waits for something large of its repository is stored together
-// when that is done. One by one, many tags on a large index keep each other apart
-// long after it was stored.
+// Small findings that wait for a large one of their repository must be stored together
+// after it. If they were stored one by one, many tags of a large index would still wait
+// for each other long after it was stored.
 func TestSmallFindingsWaitTogether(t *testing.T) {
 	t.Parallel()
 	pool := schematest.New(t)
@@ -36,7 +36,7 @@ func TestSmallFindingsWaitTogether(t *testing.T) {
 	if err != nil || len(tasks) != tags {
 		t.Fatalf("%d tasks, want %d (%v)", len(tasks), tags, err)
 	}
-	k.alone.Lock() // as whoever stores something large
+	k.alone.Lock() // as while a large finding is stored
 	k.count(name, 1)
 	var waiting sync.WaitGroup
 	for pair := range slices.Chunk(tasks, 2) {

@@ -18,8 +18,8 @@ import (
 	"github.com/portbook/portbook/registry/registrytest"
 )
 
-// A registry that was restarted and gets no push afterwards is noticed all the same:
-// what it lost, a scan finds.
+// The leader must notice a restart of the registry even if no push follows, and request a
+// scan for the lost events.
 func TestLeaderNoticesRestart(t *testing.T) {
 	t.Parallel()
 	h := open(t, registrytest.Config{Root: t.TempDir(), Notify: nobody}) // all events are lost
@@ -55,7 +55,7 @@ func TestLeaderNoticesRestart(t *testing.T) {
 	}
 }
 
-// Whoever leads counts what is stored, without being asked.
+// The leader must count the storage without a request.
 func TestLeaderCountsStorage(t *testing.T) {
 	t.Parallel()
 	h := open(t, registrytest.Config{Notify: nobody})

@@ -49,15 +49,15 @@ func (h *harbour) page(url, etag string) (code int, body, newETag string) {
 
 var ownLink = regexp.MustCompile(`href="(/[^"#]*)"`)
 
-// Every link of a page of the catalogue leads to a page, and each is known again
-// by its ETag. What is on them was pushed to a real registry.
+// Every link of a page of the catalogue must lead to a page, and each page must be
+// revalidated by its ETag. Their content was pushed to a real registry.
 func TestEveryLinkLeadsSomewhere(t *testing.T) {
 	t.Parallel()
 	h := open(t, registrytest.Config{})
 	h.pushAll()
 	h.scan()
 	s := h.catalogue()
-	const most = 600 // pages; the samples make some 300
+	const most = 600 // pages; the samples have about 300
 	seen, queue := map[string]bool{"/": true}, []string{"/", "/?sort=name", "/compare"}
 	for len(queue) > 0 && len(seen) < most {
 		path := queue[0]
@@ -73,7 +73,7 @@ func TestEveryLinkLeadsSomewhere(t *testing.T) {
 		_, body, _ = strings.Cut(body, "<main")
 		for _, m := range ownLink.FindAllStringSubmatch(body, -1) {
 			link := html.UnescapeString(m[1])
-			if !seen[link] && !strings.HasPrefix(link, "/v2/") { // that is the registry's
+			if !seen[link] && !strings.HasPrefix(link, "/v2/") { // served by the registry
 				seen[link] = true
 				queue = append(queue, link)
 			}
@@ -111,13 +111,13 @@ func (h *harbour) pushAll() {
 	}
 }
 
-// What was pushed is on the pages, as text.
+// The pages must show what was pushed, as text.
 func TestPagesOfRealImages(t *testing.T) {
 	t.Parallel()
 	h := open(t, registrytest.Config{})
 	h.pushAll()
 	h.scan()
-	if _, err := h.store.Vocabulary(t.Context()); err != nil { // which mends misspelt words
+	if _, err := h.store.Vocabulary(t.Context()); err != nil { // needed to correct misspelt words
 		t.Fatal(err)
 	}
 	s := h.catalogue()

@@ -15,7 +15,7 @@ import (
 	"github.com/portbook/portbook/indexer/remote"
 )
 
-// Whatever the bytes of a manifest are, what is read of them can be stored.
+// The result of parsing must be storable for any bytes of a manifest.
 func FuzzParseManifest(f *testing.F) {
 	d := digest.FromString("x").String()
 	for _, seed := range []string{
@@ -42,8 +42,8 @@ var manifestTypes = []string{
 	ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageIndex, remote.MediaTypeDockerManifest, remote.MediaTypeDockerList, "\x00\xff", "",
 }
 
-// What the stock registry refuses, another may keep: lists that are none and
-// entries of other types spoil nothing beside them.
+// Other registries may store manifests that the stock registry refuses. Values that are
+// no lists, and entries of a wrong type, must not affect the other fields.
 func TestParseOddLists(t *testing.T) {
 	a, b := digest.FromString("a"), digest.FromString("b")
 	for _, c := range []struct {
@@ -66,7 +66,7 @@ func TestParseOddLists(t *testing.T) {
 	}
 }
 
-// The same of an image config.
+// The result of parsing must be storable for any bytes of an image config.
 func FuzzParseConfig(f *testing.F) {
 	for _, seed := range []string{
 		``, `{}`, `null`, `[]`, `7`, `{"os":7}`,
@@ -148,8 +148,8 @@ func mustBeStorable(t *testing.T, m indexer.Manifest) {
 
 func isStorable(s string) bool { return utf8.ValidString(s) && !strings.Contains(s, "\x00") }
 
-// distribution-spec 1.1, "Listing Referrers": without an artifactType, a referrer
-// is of the media type of its config, whatever that is.
+// Without an artifactType, the type of a referrer is the media type of its config, even
+// of an image config (distribution-spec 1.1, "Listing Referrers").
 func TestParseTypeOfReferrer(t *testing.T) {
 	const config, image = `"config":{"mediaType":"` + ocispec.MediaTypeImageConfig + `","digest":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"}`, ocispec.MediaTypeImageManifest
 	subject := fmt.Sprintf(`,"subject":{"digest":%q}`, digest.FromString("subject"))

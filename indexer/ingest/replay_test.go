@@ -18,14 +18,14 @@ import (
 	"github.com/portbook/portbook/registry/registrytest"
 )
 
-// A recording is a notification as a stock registry sent it.
+// A recording is a notification that a stock registry sent.
 type recording struct {
 	Headers        http.Header     `json:"headers"`
 	RequestHeaders http.Header     `json:"request_headers"`
 	Body           json.RawMessage `json:"body"`
 }
 
-// recordings reads the notifications of a file: a list, or one a line.
+// recordings reads the notifications of a file: a list, or one on each line.
 func recordings(t *testing.T, name string) (all []recording) {
 	t.Helper()
 	raw, err := os.ReadFile(filepath.Join("testdata", "events", name))
@@ -61,7 +61,7 @@ func (h *harbour) replay(name string) {
 				req.Header[k] = v
 			}
 		}
-		req.Header.Del("Content-Length") // that of the body before it was indented
+		req.Header.Del("Content-Length") // the recorded one is of the body before it was indented
 		req.Header.Del("Accept-Encoding")
 		resp, err := http.DefaultClient.Do(req)
 		if err != nil {
@@ -74,7 +74,7 @@ func (h *harbour) replay(name string) {
 	}
 }
 
-// column gives a column of text that a statement selects.
+// column returns the column of text that a statement selects.
 func (h *harbour) column(query string, args ...any) []string {
 	h.t.Helper()
 	rows, err := h.pool.Query(h.t.Context(), query, args...)
@@ -95,18 +95,18 @@ func (h *harbour) exec(statement string, args ...any) {
 	}
 }
 
-// asked gives the references that are to be read, sorted; digests are cut short.
+// asked returns the references of all tasks, sorted, with shortened digests.
 func (h *harbour) asked() []string {
 	h.t.Helper()
 	return h.column("SELECT repository || ' ' || left(reference, 15) FROM task ORDER BY repository, reference")
 }
 
-// What the stock registry sends is understood: pushes and deletions of manifests
-// and tags ask for what they name, and nothing else asks for anything.
+// Events of pushes and deletions of manifests and tags must add a task for each reference
+// that they name. All other events of the stock registry must add none.
 func TestReplay(t *testing.T) {
 	t.Parallel()
 	want := map[string][]string{
-		"delete-blob.json":                                      {"demo/app sha256:891b8207"}, // an event cannot tell it from a manifest
+		"delete-blob.json":                                      {"demo/app sha256:891b8207"}, // the event does not tell whether it is a blob or a manifest
 		"delete-manifest-by-digest-tagged.json":                 {"demo/app docker", "demo/app sha256:717329b1"},
 		"delete-manifest-by-digest-untagged.json":               {"demo/app sha256:9036857e"},
 		"delete-tag.json":                                       {"demo/app v1-alias"},
@@ -160,12 +160,12 @@ func TestReplay(t *testing.T) {
 	}
 }
 
-// All notifications, twice, on an empty registry: the second time changes
-// nothing, and in the end the book is empty and no task is left.
+// All notifications are sent twice, with an empty registry. The second time must change
+// nothing, and at the end the book must be empty and without tasks.
 func TestReplayOnEmptyRegistry(t *testing.T) {
 	t.Parallel()
 	h := open(t, registrytest.Config{})
-	h.configure(func(c *ingest.WorkersConfig) { c.TagPatience = 10 * time.Millisecond }) // no tag will ever show what was announced
+	h.configure(func(c *ingest.WorkersConfig) { c.TagPatience = 10 * time.Millisecond }) // no tag will ever show the announced digest
 	files, err := filepath.Glob("testdata/events/*")
 	if err != nil {
 		t.Fatal(err)

@@ -24,7 +24,7 @@ import (
 	"github.com/portbook/portbook/schema/schematest"
 )
 
-// A harbour is a registry and a book beside it, joined by notifications.
+// A harbour is a registry and a book that receives its notifications.
 type harbour struct {
 	t        *testing.T
 	registry *registrytest.Registry
@@ -34,8 +34,8 @@ type harbour struct {
 	remote   *remote.Client
 	settings ingest.WorkersConfig
 	workers  *ingest.Workers
-	woken    atomic.Pointer[ingest.Workers] // the same, for the receiver
-	working  bool                           // whether they run until the test ends
+	woken    atomic.Pointer[ingest.Workers] // workers, for the receiver
+	working  bool                           // whether the workers run until the test ends
 	scanner  *ingest.Scanner
 	receiver *httptest.Server
 
@@ -44,8 +44,8 @@ type harbour struct {
 
 const token = "s3cret"
 
-// open starts a registry whose events come here. Nothing works on them before
-// the test says so.
+// open starts a registry that sends its events to a receiver. No worker runs before the
+// test starts one.
 func open(t *testing.T, config registrytest.Config) *harbour {
 	t.Helper()
 	pool := schematest.New(t)
@@ -73,8 +73,8 @@ func open(t *testing.T, config registrytest.Config) *harbour {
 	return h
 }
 
-// configure replaces the workers and the scanner by new ones after a change of their
-// settings. It must not be called while workers run.
+// configure changes the settings, and replaces the workers and the scanner by new ones.
+// It must not be called while workers run.
 func (h *harbour) configure(change func(*ingest.WorkersConfig)) {
 	h.t.Helper()
 	if h.working {
@@ -103,7 +103,7 @@ func (h *harbour) work() {
 	h.t.Cleanup(func() { stop(); <-done })
 }
 
-// scan asks for a scan, does it, and reads all that it found.
+// scan requests a scan, does it, and reads all tasks that it added.
 func (h *harbour) scan() {
 	h.t.Helper()
 	ctx := h.t.Context()
@@ -144,7 +144,7 @@ func (h *harbour) equal() {
 	}
 }
 
-// eventually waits for a condition, and fails the test if it does not come.
+// eventually waits for a condition, and fails the test if it does not become true.
 func eventually(t *testing.T, what string, condition func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
@@ -189,8 +189,7 @@ func (h *harbour) manifest(reference string) indexer.Manifest {
 	return m
 }
 
-// The whole road: what is pushed is found, what moves is seen, what is deleted
-// goes, all by events alone.
+// With events alone, the book must follow pushes, moves of tags and deletions.
 func TestRoad(t *testing.T) {
 	t.Parallel()
 	h := open(t, registrytest.Config{})
@@ -219,8 +218,8 @@ func TestRoad(t *testing.T) {
 	h.equal()
 }
 
-// A scan alone makes the book equal the registry, and a second scan of the same
-// registry writes nothing.
+// With scans alone, the book must become equal to the registry, and a second scan of the
+// same registry must write nothing.
 func TestScan(t *testing.T) {
 	t.Parallel()
 	h := open(t, registrytest.Config{Notify: "http://127.0.0.1:1/nobody"})

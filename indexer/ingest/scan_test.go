@@ -21,7 +21,8 @@ import (
 	"github.com/portbook/portbook/registry/registrytest"
 )
 
-// listed gives the repository of a request for its tags, "" for another request.
+// listed returns the repository of a request for a list of tags, or "" for any other
+// request.
 func listed(r *http.Request) string {
 	name, found := strings.CutSuffix(strings.TrimPrefix(r.URL.Path, "/v2/"), "/tags/list")
 	if !found {
@@ -30,8 +31,8 @@ func listed(r *http.Request) string {
 	return name
 }
 
-// A scan that was stopped half-way goes on where it was, and looks at nothing
-// again that it has behind it.
+// A scan that was stopped must continue where it was, and must not compare repositories
+// before its cursor again.
 func TestScanResumes(t *testing.T) {
 	t.Parallel()
 	h := open(t, registrytest.Config{Notify: nobody, Configure: func(c *configuration.Configuration) { c.Catalog.MaxEntries = 20 }})
@@ -40,8 +41,8 @@ func TestScanResumes(t *testing.T) {
 		h.image(fmt.Sprintf("fleet/ship%02d", i), "v1", "x")
 	}
 	ctx, stop := context.WithCancel(t.Context())
-	// While the second page of the catalogue is on its way, one repository is
-	// looked at after the other.
+	// While the second page of the catalogue is requested, the repositories are compared
+	// one after the other.
 	h.parallelism = 1
 	again := make(chan bool)
 	var mu sync.Mutex
@@ -97,15 +98,15 @@ func TestScanResumes(t *testing.T) {
 	h.equal()
 }
 
-// A scan that another process takes over counts each repository once, also those
-// that were looked at before their turn, whose names sort otherwise than the
-// catalogue lists them, or that the catalogue does not list.
+// A scan that another process takes over must count each repository once. That includes
+// repositories that were compared early, whose names sort differently than in the
+// catalogue, or that the catalogue does not list.
 func TestScanTakenOverCounts(t *testing.T) {
 	t.Parallel()
 	h := open(t, registrytest.Config{Notify: nobody})
 	const of = 24
 	for i := range of / 4 {
-		for _, name := range []string{"fleet%d", "fleet%d/a", "fleet%d-b", "fleet%d/a/0"} { // the catalogue has fleet0/a/0 first
+		for _, name := range []string{"fleet%d", "fleet%d/a", "fleet%d-b", "fleet%d/a/0"} { // the catalogue lists fleet0/a/0 first
 			h.image(fmt.Sprintf(name, i), "v1", "x")
 		}
 	}
@@ -145,7 +146,8 @@ func TestScanTakenOverCounts(t *testing.T) {
 	h.equal()
 }
 
-// A repository that cannot be looked at is counted, and hides no other.
+// A repository that cannot be compared must be counted as an error, and must not hide
+// others.
 func TestScanOfFailingRepository(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -182,8 +184,8 @@ func TestScanOfFailingRepository(t *testing.T) {
 	}
 }
 
-// A registry that is away ends a scan, which goes on when it is back; nothing is
-// removed.
+// If the registry is unavailable, a scan must end, and continue when the registry answers
+// again. It must delete nothing.
 func TestScanOfRegistryAway(t *testing.T) {
 	t.Parallel()
 	h := open(t, registrytest.Config{Notify: nobody})
@@ -233,8 +235,8 @@ func TestScanOfRegistryAway(t *testing.T) {
 	}
 }
 
-// What happened while no event came through, the next scan finds: tags and
-// manifests that went, tags that moved, and what is new.
+// If events are lost, the next scan must find the changes: deleted tags and manifests,
+// moved tags, and new content.
 func TestScanFindsMissedEvents(t *testing.T) {
 	t.Parallel()
 	h := open(t, registrytest.Config{Notify: nobody})
@@ -283,7 +285,7 @@ func TestScanFindsMissedEvents(t *testing.T) {
 	}
 }
 
-// By events the history says so.
+// The history must say that moves found because of events were seen by an event.
 func TestHistoryByEvents(t *testing.T) {
 	t.Parallel()
 	h := open(t, registrytest.Config{})
@@ -304,8 +306,8 @@ func TestHistoryByEvents(t *testing.T) {
 	}
 }
 
-// What a listing leaves out must not go before the registry was asked for it by
-// name: it may have been pushed after the scan listed it.
+// A tag or repository that is missing from a list must be requested by name before it is
+// deleted: it may have been pushed after the scan read the list.
 func TestScanAsksBeforeItRemoves(t *testing.T) {
 	t.Parallel()
 	for _, path := range []string{"/v2/_catalog", "/v2/demo/app/tags/list"} {
@@ -330,7 +332,7 @@ func TestScanAsksBeforeItRemoves(t *testing.T) {
 	}
 }
 
-// A manifest that an index lists, and that came later, is found by a scan.
+// A scan must find a manifest that was pushed after an index that lists it.
 func TestScanFindsMissingChild(t *testing.T) {
 	t.Parallel()
 	h := open(t, registrytest.Config{Notify: nobody, Configure: lax})
@@ -356,8 +358,8 @@ func TestScanFindsMissingChild(t *testing.T) {
 	}
 }
 
-// A registry that was restarted has lost the events it had not delivered: the
-// first event of the new process asks for a scan, which finds what was lost.
+// A registry that restarts loses the events that it has not sent. The first event of the
+// new process must request a scan, which must find the changes.
 func TestRestartAsksForScan(t *testing.T) {
 	t.Parallel()
 	h := open(t, registrytest.Config{Root: t.TempDir()})
@@ -389,7 +391,7 @@ func TestRestartAsksForScan(t *testing.T) {
 	h.equal()
 }
 
-// The progress of a scan can be seen while it runs, and after.
+// The progress of a scan must be visible while it runs and afterwards.
 func TestScanStatus(t *testing.T) {
 	t.Parallel()
 	h := open(t, registrytest.Config{Notify: nobody})
@@ -422,8 +424,8 @@ func TestScanStatus(t *testing.T) {
 	}
 }
 
-// A scan comes to its end also when the book has exactly a page of names, or
-// two, and the registry has none of them.
+// A scan must end even if the book has exactly one or two pages of names, and the
+// registry has none of them.
 func TestScanOfWholePages(t *testing.T) {
 	t.Parallel()
 	h := open(t, registrytest.Config{Notify: nobody})

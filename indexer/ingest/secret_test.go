@@ -20,14 +20,14 @@ import (
 	"github.com/portbook/portbook/registry/registrytest"
 )
 
-// secret is what a failing registry and its storage say in addresses, headers and
-// bodies; inside is an internal host name.
+// secret is in the URLs, headers and bodies of a failing registry and its storage; inside
+// is an internal host name.
 const (
 	secret = "hunter2secret"
 	inside = "storage.internal"
 )
 
-// A lockedBuffer takes the log of many workers.
+// A lockedBuffer holds a log. It is safe for concurrent use.
 type lockedBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -45,7 +45,7 @@ func (b *lockedBuffer) String() string {
 	return b.b.String()
 }
 
-// tellSecrets answers with secrets wherever there is room.
+// tellSecrets answers with secrets in each header and in the body.
 func tellSecrets(w http.ResponseWriter, code int) bool {
 	w.Header().Set("X-Secret", secret)
 	w.Header().Set("Docker-Content-Digest", secret)
@@ -54,7 +54,7 @@ func tellSecrets(w http.ResponseWriter, code int) bool {
 	return true
 }
 
-// harvest gives everything that the book tells to whoever asks.
+// harvest returns every public answer about the book.
 func (h *harbour) harvest(metrics prometheus.Gatherer) map[string]string {
 	h.t.Helper()
 	s := h.catalogue()
@@ -76,9 +76,8 @@ func (h *harbour) harvest(metrics prometheus.Gatherer) map[string]string {
 	return told
 }
 
-// Reads of every kind fail, with secrets in addresses, headers and bodies. They
-// stand on no page, in no answer, in no metric and not in the log; the classes of
-// the errors do.
+// Reads of every kind fail, with secrets in URLs, headers and bodies. No page, answer,
+// metric or log line may contain them, but the kinds of the errors must be shown.
 func TestNothingSecretIsTold(t *testing.T) {
 	t.Parallel()
 	h := open(t, registrytest.Config{Notify: nobody})
@@ -146,7 +145,7 @@ func TestNothingSecretIsTold(t *testing.T) {
 	if !strings.Contains(told["the log"], "/v2/demo/tag/manifests/v1") || !strings.Contains(told["the log"], strings.TrimPrefix(storage.URL, "http://")) {
 		t.Errorf("the log names no request, or not the host of the storage: %s", told["the log"])
 	}
-	// Of the whole book, as a dump of the database would show it.
+	// All errors in the tables, which a dump of the database would contain.
 	told["the tables"] = strings.Join(h.column(`SELECT concat_ws(' ', error) FROM task UNION ALL SELECT concat_ws(' ', error) FROM scan
 		UNION ALL SELECT concat_ws(' ', problem) FROM tag UNION ALL SELECT array_to_string(problems, ' ') FROM manifest`), "\n")
 	for where, text := range told {
@@ -161,8 +160,8 @@ func TestNothingSecretIsTold(t *testing.T) {
 	}
 }
 
-// What an older program stored as a reason is not shown, since it may hold
-// anything.
+// A reason that an older version of the program stored must not be shown, since it may
+// contain anything.
 func TestOldReasonsAreNotShown(t *testing.T) {
 	t.Parallel()
 	h := open(t, registrytest.Config{Notify: nobody})

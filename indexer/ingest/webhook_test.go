@@ -25,7 +25,7 @@ import (
 	"github.com/portbook/portbook/schema/schematest"
 )
 
-// A hut is a receiver without a book: what it receives is kept for the test.
+// A hut is a receiver without a book. It keeps the events for the test.
 type hut struct {
 	*ingest.Receiver
 	url string
@@ -83,7 +83,7 @@ func (l *logbook) String() string {
 
 func (l *logbook) lines() int { return strings.Count(l.String(), "\n") }
 
-// post sends a body to a receiver and returns the answer, its body read.
+// post sends a body to a receiver and returns the answer. It has read the answer's body.
 func post(t *testing.T, method, url, authorization string, body io.Reader) *http.Response {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, url, body)
@@ -104,7 +104,7 @@ func post(t *testing.T, method, url, authorization string, body io.Reader) *http
 	return resp
 }
 
-// pushed is the event of a push by tag.
+// pushed returns the event of a push by tag.
 func pushed(id, repository, tag string) string {
 	return fmt.Sprintf(`{"id":%s,"timestamp":"2026-11-21T00:09:22.190409818Z","action":"push","target":{
 		"mediaType":"application/vnd.oci.image.manifest.v1+json","repository":%s,"tag":%s,
@@ -112,7 +112,7 @@ func pushed(id, repository, tag string) string {
 		quoted(id), quoted(repository), quoted(tag))
 }
 
-// quoted gives a string as JSON.
+// quoted returns a string as JSON.
 func quoted(s string) string {
 	b, err := json.Marshal(s)
 	if err != nil {
@@ -123,7 +123,7 @@ func quoted(s string) string {
 
 func enveloped(events ...string) string { return `{"events":[` + strings.Join(events, ",") + `]}` }
 
-// Only who bears the token may send.
+// Only senders with the token may send.
 func TestToken(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -159,7 +159,8 @@ func TestToken(t *testing.T) {
 	}
 }
 
-// What is no envelope is refused with one line in the log, and stores nothing.
+// A body that is no envelope must be refused with one line in the log, and must store
+// nothing.
 func TestRefused(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -195,8 +196,8 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// What the registry may send and we cannot use is taken, since it would repeat
-// it for ever; what is of use beside it is stored.
+// Events that we cannot use must be accepted, since the registry would repeat them for
+// ever. Useful events of the same envelope must be stored.
 func TestOddEvents(t *testing.T) {
 	t.Parallel()
 	good := pushed("good", "demo/app", "v1")
@@ -250,8 +251,8 @@ type zeros struct{}
 
 func (zeros) Read(b []byte) (int, error) { clear(b); return len(b), nil }
 
-// A body of any size must not take more memory than the limit allows. Not
-// parallel: it measures the heap of all.
+// A body of any size must not take more memory than the limit allows. The test is not
+// parallel, since it measures the heap of the process.
 func TestBodyLimit(t *testing.T) {
 	h := openHut(t)
 	for _, c := range []struct {
@@ -287,7 +288,7 @@ func TestBodyLimit(t *testing.T) {
 	}
 }
 
-// A large body that comes over a wire is cut off before it has been sent.
+// A large body must be refused before all of it has been sent.
 func TestLargeBodyCutOff(t *testing.T) {
 	t.Parallel()
 	h := openHut(t)
@@ -303,8 +304,8 @@ func TestLargeBodyCutOff(t *testing.T) {
 	}
 }
 
-// Who sends a byte now and then is cut off when the time for a notification is
-// over.
+// A sender that sends a byte now and then must be disconnected after the timeout of a
+// notification.
 func TestSlowSender(t *testing.T) {
 	t.Parallel()
 	h := openHut(t, func(c *ingest.ReceiverConfig) { c.Timeout = 100 * time.Millisecond })
@@ -333,12 +334,12 @@ func TestSlowSender(t *testing.T) {
 			if time.Since(start) > 10*time.Second {
 				t.Fatal("a sender of a byte at a time is still heard after 10 s")
 			}
-			_, _ = conn.Write([]byte(" ")) // an error comes when the other side has closed
+			_, _ = conn.Write([]byte(" ")) // fails after the other side has closed
 		}
 	}
 }
 
-// While the database is away nothing is acknowledged, and so nothing is lost.
+// While the database is unavailable, no event may be acknowledged, so that none is lost.
 func TestStoreAway(t *testing.T) {
 	t.Parallel()
 	h := openHut(t)
@@ -357,7 +358,7 @@ func TestStoreAway(t *testing.T) {
 	}
 }
 
-// An event counts once, however often it comes.
+// An event that is received several times must count once.
 func TestRepeatedEvent(t *testing.T) {
 	t.Parallel()
 	pool := schematest.New(t)
@@ -385,9 +386,8 @@ func TestRepeatedEvent(t *testing.T) {
 	}
 }
 
-// An envelope with everything that a hostile sender can put into an event must
-// be stored as it is, or left out, and never be refused by the database: the
-// registry would repeat it for ever.
+// Each event of a hostile sender must be stored unchanged or ignored. The database must
+// never refuse one, since the registry would repeat it for ever.
 func TestHostileEventStored(t *testing.T) {
 	t.Parallel()
 	store := postgres.New(schematest.New(t), postgres.Config{})

@@ -29,8 +29,8 @@ import (
 	"github.com/portbook/portbook/registry/registrytest"
 )
 
-// through puts a proxy between the registry and us. What meddle answers itself,
-// it returns true for.
+// through puts a proxy between the registry and us. meddle returns true for a request
+// that it has answered itself.
 func (h *harbour) through(meddle func(w http.ResponseWriter, r *http.Request) bool) {
 	h.t.Helper()
 	target, err := url.Parse(h.registry.URL)
@@ -76,7 +76,7 @@ func (h *harbour) image(repository, tag, content string) indexer.Reference {
 	return indexer.Reference{Repository: repository, Tag: tag, Digest: d.Digest}
 }
 
-// step does one step of a worker that reads everything.
+// step runs one step of a worker that reads everything.
 func (h *harbour) step() (n int) {
 	h.t.Helper()
 	n, err := h.workers.Step(h.t.Context(), indexer.PriorityConfirm, 32)
@@ -91,8 +91,8 @@ func fail(w http.ResponseWriter, status int) bool {
 	return true
 }
 
-// A tag that is asked for while it is being read must be read again: it may have
-// moved since.
+// A tag that is requested while it is being read must be read again: it may have moved
+// since.
 func TestAskedWhileRead(t *testing.T) {
 	t.Parallel()
 	h := open(t, registrytest.Config{Notify: nobody})
@@ -125,8 +125,8 @@ func TestAskedWhileRead(t *testing.T) {
 	}
 }
 
-// Two processes must never read the same reference at the same time, and must
-// read all of them, whatever is asked for meanwhile.
+// Two processes must never read the same reference at the same time. They must read all
+// references, including those that are added meanwhile.
 func TestTwoProcesses(t *testing.T) {
 	t.Parallel()
 	h := open(t, registrytest.Config{Notify: nobody})
@@ -147,7 +147,7 @@ func TestTwoProcesses(t *testing.T) {
 			twice.Add(1)
 		}
 		defer flight.Delete(r.URL.Path)
-		time.Sleep(time.Millisecond) // a slow registry, so that two reads would meet
+		time.Sleep(time.Millisecond) // a slow registry, so that two reads would overlap
 		return false
 	})
 	first := h.workers
@@ -170,7 +170,8 @@ func TestTwoProcesses(t *testing.T) {
 	h.equal()
 }
 
-// A task whose reader died is read by another when the lease has ended.
+// If the worker with a task dies, another worker must read the task after the lease has
+// expired.
 func TestLeaseEnds(t *testing.T) {
 	t.Parallel()
 	h := open(t, registrytest.Config{Notify: nobody})
@@ -186,8 +187,8 @@ func TestLeaseEnds(t *testing.T) {
 	}
 }
 
-// A reference that cannot be read is tried again later and later, then given
-// up, and shown with the reason. Who asks for it again begins anew.
+// A reference that cannot be read must be retried after growing pauses, then given up and
+// shown with the reason. A new request must reset the attempts.
 func TestGivesUp(t *testing.T) {
 	t.Parallel()
 	h := open(t, registrytest.Config{Notify: nobody})
@@ -197,7 +198,7 @@ func TestGivesUp(t *testing.T) {
 	h.through(func(w http.ResponseWriter, r *http.Request) bool {
 		return broken.Load() && strings.Contains(r.URL.Path, "/manifests/") && fail(w, http.StatusInternalServerError)
 	})
-	h.configure(func(c *ingest.WorkersConfig) { c.Retry = time.Hour }) // the test says when it is time
+	h.configure(func(c *ingest.WorkersConfig) { c.Retry = time.Hour }) // the test makes the task due
 	h.ask("demo/app", "v1", image.Digest.String())
 	const state = `SELECT format('%s attempts, due in %s s, given up %s', attempts, round(extract(epoch FROM run_after - now()), -1), given_up_at IS NOT NULL)
 		FROM task WHERE reference = 'v1'`
@@ -206,7 +207,7 @@ func TestGivesUp(t *testing.T) {
 		if n := h.step(); n != 2 {
 			t.Fatalf("attempt %d: %d tasks, want 2", attempt, n)
 		}
-		want := fmt.Sprintf("%d attempts, due in 30 s, given up f", attempt) // an hour, bounded by 30 s
+		want := fmt.Sprintf("%d attempts, due in 30 s, given up f", attempt) // an hour, limited to 30 s
 		if attempt == 6 {
 			want = "6 attempts, due in 0 s, given up t"
 		}
@@ -239,7 +240,7 @@ func TestGivesUp(t *testing.T) {
 	h.equal()
 }
 
-// While the registry is away nothing is given up, however long it takes.
+// While the registry is unavailable, no task may be given up.
 func TestRegistryAway(t *testing.T) {
 	t.Parallel()
 	h := open(t, registrytest.Config{Notify: nobody, Root: t.TempDir()})
@@ -266,7 +267,7 @@ func TestRegistryAway(t *testing.T) {
 	}
 }
 
-// A worker that is stopped gives its tasks back at once, untried.
+// A worker that is stopped must release its tasks at once, without counting an attempt.
 func TestStopped(t *testing.T) {
 	t.Parallel()
 	h := open(t, registrytest.Config{Notify: nobody})
@@ -299,8 +300,8 @@ func TestStopped(t *testing.T) {
 	}
 }
 
-// A reference for which the registry drops the connection must not keep those
-// behind it from being read.
+// If the registry drops the connection for one reference, the references after it must
+// still be read.
 func TestDroppedConnectionHidesNoOther(t *testing.T) {
 	t.Parallel()
 	h := open(t, registrytest.Config{Notify: nobody})
@@ -320,8 +321,8 @@ func TestDroppedConnectionHidesNoOther(t *testing.T) {
 	}
 }
 
-// A finding that the database refuses hides no other of its batch, and keeps
-// none from being tried again.
+// If the database refuses a finding, the others of its batch must be stored, and every
+// failed task of the batch must be retried.
 func TestNotStored(t *testing.T) {
 	t.Parallel()
 	h := open(t, registrytest.Config{Notify: nobody})
@@ -344,7 +345,8 @@ func TestNotStored(t *testing.T) {
 	h.tag("demo/app", "good")
 }
 
-// What is asked for while a read fails is due at once: it may be another push.
+// A reference that is requested while its read fails must be due at once: the request may
+// be for another push.
 func TestAskedWhileFailing(t *testing.T) {
 	t.Parallel()
 	h := open(t, registrytest.Config{Notify: nobody})
@@ -360,8 +362,8 @@ func TestAskedWhileFailing(t *testing.T) {
 	}
 }
 
-// A batch of tags that have all moved on since their events must be waited for
-// once, not once for each: the last would be minutes late.
+// For a batch of tags that have all moved on since their events, a worker must wait once
+// and not for each tag: the last would be minutes late.
 func TestStaleHintsAreWaitedForTogether(t *testing.T) {
 	t.Parallel()
 	h := open(t, registrytest.Config{Notify: nobody})
@@ -383,14 +385,14 @@ func TestStaleHintsAreWaitedForTogether(t *testing.T) {
 	}
 }
 
-// A read of one reference that never ends, or a hundred of them, must keep no other
-// from being read. When the registry answers others, each counts as an attempt and
-// is given up in the end; when it answers nothing, none is.
+// Reads that never end, even a hundred of them, must not keep other references from being
+// read. If the registry answers other reads, each counts as an attempt, and the reference
+// is given up in the end. If the registry answers nothing, none is given up.
 func TestHangingReferences(t *testing.T) {
 	t.Parallel()
 	h := open(t, registrytest.Config{})
 	h.configure(func(c *ingest.WorkersConfig) { c.Events, c.Scans = 1, 1 })
-	const hanging = 40 // more than may wait aside: 32
+	const hanging = 40 // more than the 32 that may wait aside
 	drop := make(chan struct{})
 	var waiting, refused atomic.Int32
 	var away atomic.Bool
@@ -437,7 +439,7 @@ func TestHangingReferences(t *testing.T) {
 		h.workers.WakeForScan()
 		return refused.Load() > 3*hanging
 	})
-	// A read under way has been counted, and is taken back when it ends.
+	// A read under way is counted; the attempt is subtracted when the read ends.
 	if got := h.column("SELECT attempts::text FROM task WHERE attempts - (leased_until IS NOT NULL)::int > 1 OR given_up_at IS NOT NULL"); len(got) > 0 {
 		t.Errorf("while the registry answers nothing, attempts count: %v", got)
 	}
@@ -458,13 +460,13 @@ func TestHangingReferences(t *testing.T) {
 	}
 }
 
-// What cannot be stored in its time counts as an attempt, is given up and shown, and
-// keeps no other push waiting.
+// A finding that is not stored within the timeout must count as an attempt. It must be
+// given up and shown in the end, and must not delay other pushes.
 func TestSlowStore(t *testing.T) {
 	t.Parallel()
 	h := open(t, registrytest.Config{})
 	hurriedConfig := h.settings
-	hurriedConfig.StoreTimeout = time.Second // a busy machine stores what is not locked in less
+	hurriedConfig.StoreTimeout = time.Second // enough on a busy machine, unless rows are locked
 	hurried := ingest.NewWorkers(hurriedConfig)
 	h.configure(func(c *ingest.WorkersConfig) { c.Events, c.Scans, c.Retry = 1, 1, 0 })
 	h.woken.Store(hurried)
@@ -513,7 +515,7 @@ func TestSlowStore(t *testing.T) {
 	h.equal()
 }
 
-// What is large is stored by itself, so that no push is in one transaction with it.
+// A large finding must be stored by itself, so that no push shares its transaction.
 func TestLargeIsStoredAlone(t *testing.T) {
 	t.Parallel()
 	h := open(t, registrytest.Config{Configure: lax, Notify: nobody})
@@ -536,9 +538,9 @@ func TestLargeIsStoredAlone(t *testing.T) {
 	}
 }
 
-// A config that cannot be read keeps neither its image out of the book nor another
-// of the repository: the rest is stored with the problem, and the config is tried
-// again, and given up if it never can be.
+// If a config cannot be read, its image and the others of the repository must be in the
+// book: the rest is stored with the problem. The config must be retried, and given up if
+// all retries fail.
 func TestConfigNotRead(t *testing.T) {
 	t.Parallel()
 	h := open(t, registrytest.Config{Notify: nobody})
@@ -553,7 +555,7 @@ func TestConfigNotRead(t *testing.T) {
 		if !broken.Load() || !strings.HasSuffix(r.URL.Path, "/blobs/"+config) && !strings.HasSuffix(r.URL.Path, "/blobs/"+another) {
 			return false
 		}
-		http.Redirect(w, r, "http://127.0.0.1:1/storage", http.StatusTemporaryRedirect) // where nobody answers
+		http.Redirect(w, r, "http://127.0.0.1:1/storage", http.StatusTemporaryRedirect) // no server is there
 		return true
 	})
 	h.scan()
@@ -565,7 +567,7 @@ func TestConfigNotRead(t *testing.T) {
 		t.Errorf("search gave %v", got)
 	}
 	eventually(t, "it is given up", func() bool {
-		h.ask("demo/app", "good") // what the registry answers
+		h.ask("demo/app", "good") // the registry answers for this one
 		h.drain()
 		return len(h.column("SELECT reference FROM task WHERE given_up_at IS NULL")) == 0
 	})
@@ -583,17 +585,17 @@ func TestConfigNotRead(t *testing.T) {
 	h.equal()
 }
 
-// An image is in the book at once after its push, with the problem, if the storage
-// that the registry names for its config is dead or hangs. Its reads count, also
-// where nothing else is in the registry that could tell that it is not away, and
-// nothing of it stays when the storage answers again.
+// If the storage with a config is dead or hangs, the image must be in the book right
+// after its push, with the problem. Its failed reads must count as attempts, even if the
+// registry has nothing else to show that it is available. When the storage answers again,
+// no problem may remain.
 func TestConfigOfDeadStorage(t *testing.T) {
 	t.Parallel()
 	for name, storage := range map[string]string{"refused": "http://127.0.0.1:1/", "hangs": hangs(t)} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			h := open(t, registrytest.Config{})
-			// Enough for the configs that can be read.
+			// Long enough for configs that can be read.
 			h.configure(func(c *ingest.WorkersConfig) { c.ConfigTimeout = 250 * time.Millisecond })
 			var broken atomic.Bool
 			broken.Store(true)
@@ -627,7 +629,7 @@ func TestConfigOfDeadStorage(t *testing.T) {
 	}
 }
 
-// hangs is the address of a server that takes connections and never answers.
+// hangs returns the URL of a server that accepts connections and never answers.
 func hangs(t *testing.T) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -638,15 +640,16 @@ func hangs(t *testing.T) string {
 	return "http://" + listener.Addr().String() + "/"
 }
 
-// What an event announces that is not in the registry is not waited for, and a tag
-// that does not show what is there holds up nobody: the second look tells.
+// If an event announces a manifest that is not in the registry, no worker may wait for
+// it. A tag that does not show an existing manifest must not delay other reads: it is
+// left to the second look.
 func TestForgedEvents(t *testing.T) {
 	t.Parallel()
 	h := open(t, registrytest.Config{})
 	h.configure(func(c *ingest.WorkersConfig) { c.Events, c.Scans = 1, 0 })
 	h.configure(func(c *ingest.WorkersConfig) { c.TagPatience = time.Hour })
 	there := h.image("demo/app", "there", "x")
-	const forged = 60 // more than may wait aside for a tag, and than may wait aside at all
+	const forged = 60 // more reads than may wait aside, for a tag or for any other reason
 	var asks []indexer.Ask
 	for i := range forged {
 		asks = append(asks,
@@ -668,13 +671,13 @@ func TestForgedEvents(t *testing.T) {
 	}
 }
 
-// References of one repository that hang are not begun while many of it do, so that
-// others find places.
+// While many reads of one repository hang, no other read of it may begin, so that other
+// repositories get places.
 func TestHangingReferencesOfOneRepository(t *testing.T) {
 	t.Parallel()
 	h := open(t, registrytest.Config{Notify: nobody})
 	h.configure(func(c *ingest.WorkersConfig) { c.Events, c.Scans = 1, 0 })
-	h.configure(func(c *ingest.WorkersConfig) { c.Retry = time.Hour }) // who is refused stays so
+	h.configure(func(c *ingest.WorkersConfig) { c.Retry = time.Hour }) // a refused read is not retried
 	var begun atomic.Int32
 	h.through(func(w http.ResponseWriter, r *http.Request) bool {
 		if !strings.HasPrefix(r.URL.Path, "/v2/hang/") {
@@ -684,7 +687,7 @@ func TestHangingReferencesOfOneRepository(t *testing.T) {
 		<-r.Context().Done()
 		return true
 	})
-	const hanging, most = 40, 17 // sixteen aside, and the one that finds no room there
+	const hanging, most = 40, 17 // sixteen aside, and one that finds no room aside
 	var asks []indexer.Ask
 	for i := range hanging {
 		asks = append(asks, indexer.Ask{Repository: "hang/app", Reference: fmt.Sprintf("v%d", i)})
@@ -706,7 +709,7 @@ func TestHangingReferencesOfOneRepository(t *testing.T) {
 	eventually(t, "another repository is read", func() bool { return len(h.column("SELECT 'x' FROM tag WHERE name = 'v1'")) == 1 })
 }
 
-// What was read is stored although a later read of the same batch hangs.
+// Findings must be stored even if a later read of the same batch hangs.
 func TestReadBeforeOneThatHangs(t *testing.T) {
 	t.Parallel()
 	h := open(t, registrytest.Config{Notify: nobody})
@@ -726,7 +729,7 @@ func TestReadBeforeOneThatHangs(t *testing.T) {
 	}
 }
 
-// What an event asked for is stored before the rest of its batch is read.
+// Findings of events must be stored before the rest of their batch is read.
 func TestEventsOfABatchAreStoredFirst(t *testing.T) {
 	t.Parallel()
 	h := open(t, registrytest.Config{Notify: nobody})
@@ -745,7 +748,7 @@ func TestEventsOfABatchAreStoredFirst(t *testing.T) {
 	}
 	h.ask("demo/app", "b", "c")
 	h.step()
-	if got := h.column("SELECT reference FROM task WHERE priority < 2"); len(got) > 0 { // a read that took long gives the rest back
+	if got := h.column("SELECT reference FROM task WHERE priority < 2"); len(got) > 0 { // a read that takes long releases the rest
 		t.Errorf("tasks left: %v, want none", got)
 	}
 }

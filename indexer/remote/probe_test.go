@@ -9,8 +9,8 @@ import (
 	"github.com/portbook/portbook/indexer/remote"
 )
 
-// A registry that was restarted is noticed by the connection that broke, or because
-// it was away; a connection that ends as announced, or is never kept, is no sign.
+// A Probe must notice a restart by a broken connection or by missing answers. The end of a
+// connection that was announced, or that is never kept, must not count as a restart.
 func TestProbe(t *testing.T) {
 	t.Parallel()
 	var status atomic.Int32
@@ -52,7 +52,7 @@ func TestProbe(t *testing.T) {
 	look("and another", false)
 	closes.Store(false)
 	look("kept again", false)
-	server.Config.SetKeepAlivesEnabled(false) // as a front that keeps no connection: each answer says so
+	server.Config.SetKeepAlivesEnabled(false) // as with a proxy that keeps no connections, and announces it in each answer
 	for range 3 {
 		look("a connection that is never kept", false)
 	}

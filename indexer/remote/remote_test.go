@@ -35,8 +35,8 @@ func connect(t *testing.T, url string) *remote.Client {
 	return c
 }
 
-// serve is a registry that answers as a test wants, where the real one cannot be
-// made to.
+// serve returns a client of a registry that answers with f, for answers that the stock
+// registry cannot be made to send.
 func serve(t *testing.T, f http.HandlerFunc) *remote.Client {
 	t.Helper()
 	server := httptest.NewServer(f)
@@ -44,7 +44,7 @@ func serve(t *testing.T, f http.HandlerFunc) *remote.Client {
 	return connect(t, server.URL)
 }
 
-// repositories lists a catalogue until its end, or until limit names.
+// repositories returns all names of a catalogue, but at most limit.
 func repositories(t *testing.T, c *remote.Client, limit int) (names []string, err error) {
 	t.Helper()
 	for name, err := range c.Repositories(t.Context(), "") {
@@ -67,8 +67,8 @@ func pushAll(t *testing.T, c *push.Client, repositories ...string) {
 	}
 }
 
-// All repositories are listed whatever the registry allows on a page, also where
-// it panics instead of answering: a page that ends at b/0, just before b.
+// All repositories must be listed with every page size that the registry allows, even if
+// it panics instead of answering: for a page that ends at b/0, just before b.
 func TestRepositories(t *testing.T) {
 	t.Parallel()
 	var want []string
@@ -93,7 +93,7 @@ func TestRepositories(t *testing.T) {
 	}
 }
 
-// The registry does panic: without that, the test above would prove nothing.
+// The registry must panic: otherwise TestRepositories would prove nothing.
 func TestCatalogPanics(t *testing.T) {
 	t.Parallel()
 	r := registrytest.Start(t, registrytest.Config{})
@@ -105,8 +105,8 @@ func TestCatalogPanics(t *testing.T) {
 	}
 }
 
-// A listing goes on where a link leads, whatever else the header says, and asks
-// only the registry itself.
+// A listing must continue at the link to the next page, whatever else the header
+// contains, and must send requests only to the registry.
 func TestLinks(t *testing.T) {
 	t.Parallel()
 	for _, link := range []string{
@@ -136,7 +136,7 @@ func TestLinks(t *testing.T) {
 	}
 }
 
-// Links that lead in a circle end with an error, at once.
+// Links that lead in a circle must end with an error at once.
 func TestLinksInACircle(t *testing.T) {
 	t.Parallel()
 	next := map[string]string{"": "a", "a": "b", "b": "a"}
@@ -158,7 +158,7 @@ func TestLinksInACircle(t *testing.T) {
 	}
 }
 
-// All tags are listed, however few the registry puts on a page.
+// All tags must be listed with any page size of the registry.
 func TestTags(t *testing.T) {
 	t.Parallel()
 	r := registrytest.Start(t, registrytest.Config{})
@@ -174,7 +174,7 @@ func TestTags(t *testing.T) {
 	if err != nil || !cmp.Equal(got, want) {
 		t.Errorf("tags %v, %v", got, err)
 	}
-	paged := serve(t, func(w http.ResponseWriter, q *http.Request) { // as a registry that pages unasked
+	paged := serve(t, func(w http.ResponseWriter, q *http.Request) { // a registry that sends pages without being asked to
 		url := r.URL + q.URL.Path + "?n=4&last=" + q.URL.Query().Get("last")
 		resp, err := http.Get(url)
 		if err != nil {
@@ -183,7 +183,7 @@ func TestTags(t *testing.T) {
 		}
 		defer resp.Body.Close()
 		w.Header()["Link"] = resp.Header["Link"]
-		_, _ = io.Copy(w, resp.Body) // a page that is cut short is an error of the reader
+		_, _ = io.Copy(w, resp.Body) // the reader reports an incomplete page
 	})
 	if got, err = paged.Tags(t.Context(), "app"); err != nil || !cmp.Equal(got, want) {
 		t.Errorf("tags by pages %v, %v", got, err)
@@ -193,7 +193,7 @@ func TestTags(t *testing.T) {
 	}
 }
 
-// The kind of an error says whether asking again may help.
+// The kind of an error must say whether a retry may help.
 func TestErrorKinds(t *testing.T) {
 	t.Parallel()
 	d := digest.FromString("x")
@@ -201,7 +201,7 @@ func TestErrorKinds(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		answer http.HandlerFunc
-		want   error // nil: none of the kinds
+		want   error // nil: of no kind
 	}{
 		{"404", status(404), indexer.ErrNotFound},
 		{"400", status(400), nil},
@@ -248,7 +248,7 @@ func status(code int) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "\x1b[31m no \xff", code) }
 }
 
-// The text of an error holds nothing that a log or a page would choke on.
+// The text of an error must be safe for a log and a page.
 func TestErrorText(t *testing.T) {
 	t.Parallel()
 	_, _, err := serve(t, status(500)).Manifest(t.Context(), "app", "v1")
@@ -257,7 +257,8 @@ func TestErrorText(t *testing.T) {
 	}
 }
 
-// Nobody there is unavailable; a caller that stops is told so.
+// Without a server, the error must be ErrUnavailable. If the caller stops, the error must
+// be that of its context.
 func TestNobodyThere(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -280,8 +281,8 @@ func TestNobodyThere(t *testing.T) {
 	}
 }
 
-// Our password must not go to whom the registry redirects to (S3 answers blobs
-// with a presigned URL), also if that is another port of the same host.
+// Our password must not be sent to the target of a redirect, such as a presigned URL of
+// S3, even if that is another port of the same host.
 func TestRedirect(t *testing.T) {
 	t.Parallel()
 	content := []byte("blob")
@@ -314,7 +315,7 @@ func TestRedirect(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for range 2 { // the second with the scheme remembered
+	for range 2 { // the second time with a cached authentication scheme
 		if got, err := c.Blob(t.Context(), "app", d, 100); err != nil || string(got) != "blob" {
 			t.Errorf("blob %q, %v", got, err)
 		}
@@ -324,7 +325,7 @@ func TestRedirect(t *testing.T) {
 	}
 }
 
-// Redirects without end are no way to hold us up.
+// A read must end after a few redirects.
 func TestRedirectsWithoutEnd(t *testing.T) {
 	t.Parallel()
 	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
@@ -335,7 +336,7 @@ func TestRedirectsWithoutEnd(t *testing.T) {
 	}
 }
 
-// A registry that asks for a password can be read with it, and not without.
+// A registry that requires a password must be readable with it, and not without.
 func TestPassword(t *testing.T) {
 	t.Parallel()
 	r := registrytest.Start(t, registrytest.Config{User: "reader", Password: "geheim:ü"})
@@ -366,7 +367,7 @@ func TestPassword(t *testing.T) {
 	}
 }
 
-// Our reads can be told from pulls by their user agent.
+// The user agent must distinguish our reads from pulls.
 func TestUserAgent(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex
@@ -385,7 +386,7 @@ func TestUserAgent(t *testing.T) {
 	}
 }
 
-// What a tag shows is asked for cheaply, and answered without reading it.
+// Shows must return the digest of a tag without reading the manifest.
 func TestShows(t *testing.T) {
 	t.Parallel()
 	r := registrytest.Start(t, registrytest.Config{})
@@ -411,8 +412,8 @@ func TestShows(t *testing.T) {
 	}
 }
 
-// A registry that sends its answer a byte at a time does not hold up a caller
-// that has had enough.
+// If the registry sends its answer a byte at a time, a read must still end with the
+// context of the caller.
 func TestSlowRegistry(t *testing.T) {
 	t.Parallel()
 	c := serve(t, func(w http.ResponseWriter, r *http.Request) {

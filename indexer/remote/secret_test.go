@@ -21,11 +21,11 @@ import (
 	"github.com/portbook/portbook/indexer/remote"
 )
 
-// secret is what whoever fails us puts into addresses, headers and bodies.
+// secret is in the URLs, headers and bodies of failing servers.
 const secret = "hunter2secret"
 
-// reads holds a call of each method of a Client. TestNothingSecretIsTold wants one
-// for each that there is.
+// reads has a call of each method of a Client. TestNothingSecretIsTold fails if one is
+// missing.
 var reads = map[string]func(context.Context, *remote.Client) error{
 	"Blob": func(ctx context.Context, c *remote.Client) error {
 		_, err := c.Blob(ctx, "app", digest.FromString("x"), 1000)
@@ -60,21 +60,21 @@ var reads = map[string]func(context.Context, *remote.Client) error{
 	},
 }
 
-// A world is a registry that fails, and whom it names: the storage behind it, and
+// A world is a failing registry with the servers that it names: the storage behind it, and
 // a token service.
 type world struct {
 	registry, storage, token http.HandlerFunc
-	nobody                   string // the host of an address where nobody listens
+	nobody                   string // a host and port without a server
 
-	at map[string]string // the hosts of the three, and of a stranger, by name
+	at map[string]string // the hosts of these servers, and of a stranger, by name
 }
 
-// signed is a presigned address, as a registry on S3 answers blobs with.
+// signed returns a presigned URL, as a registry on S3 sends for blobs.
 func signed(host string) string {
 	return "http://" + host + "/bucket/" + secret + "?X-Amz-Security-Token=" + secret + "&X-Amz-Signature=" + secret
 }
 
-// fail answers with secrets wherever an answer has room.
+// fail returns a handler that answers with secrets in every part of the answer.
 func fail(code int) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		for _, name := range []string{"Docker-Content-Digest", "X-Secret", "Set-Cookie", "ETag", "Content-Type"} {
@@ -86,7 +86,7 @@ func fail(code int) http.HandlerFunc {
 	}
 }
 
-// raw writes bytes instead of an answer.
+// raw returns a handler that writes text instead of an HTTP answer.
 func raw(text string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		conn, _, err := w.(http.Hijacker).Hijack()
@@ -94,7 +94,7 @@ func raw(text string) http.HandlerFunc {
 			panic(err)
 		}
 		defer conn.Close()
-		_, _ = conn.Write([]byte(text)) // the client may have gone
+		_, _ = conn.Write([]byte(text)) // the client may have disconnected
 	}
 }
 
@@ -102,9 +102,9 @@ func drop(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
 
 func hang(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 
-// Whatever goes wrong outside, neither what everybody is told nor the log holds
-// anything of an address beyond its host, of a header or of a body; and what
-// everybody is told names no host.
+// After any failure of a server, neither the public text nor the log may contain any part
+// of a header, of a body, or of a URL except its host. The public text must not contain
+// the host either.
 func TestNothingSecretIsTold(t *testing.T) {
 	t.Parallel()
 	client := reflect.TypeFor[*remote.Client]()
@@ -143,7 +143,7 @@ func TestNothingSecretIsTold(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		set  func(*world)
-		want string // what everybody is told; "" : not the same for all reads
+		want string // the public text; "": not the same for all reads
 	}{
 		{"400", registry(fail(400)), "the registry answered 400 Bad Request"},
 		{"403", registry(fail(403)), "the registry refused: it answered 403 Forbidden"},
@@ -215,8 +215,8 @@ func TestNothingSecretIsTold(t *testing.T) {
 	}
 }
 
-// patience is how long a read may take: what hangs is given up soon, and nothing
-// else is meant to be.
+// patience returns the time limit of a read: short for servers that hang, and long enough
+// for all others.
 func patience(name string) time.Duration {
 	if strings.HasSuffix(name, "hangs") {
 		return 300 * time.Millisecond
@@ -224,7 +224,7 @@ func patience(name string) time.Duration {
 	return 30 * time.Second
 }
 
-// secretless looks through both texts of an error.
+// secretless fails the test if one of the two texts of an error contains a secret.
 func (w *world) secretless(t *testing.T, name, reason string, err error) {
 	t.Helper()
 	for _, text := range []string{secret, url.QueryEscape(secret), "471100000000000001", "X-Amz", "?"} {
@@ -246,7 +246,7 @@ func (w *world) secretless(t *testing.T, name, reason string, err error) {
 	}
 }
 
-// newWorld starts three servers that say nothing yet.
+// newWorld starts three servers without handlers.
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{at: map[string]string{}}
@@ -255,7 +255,7 @@ func newWorld(t *testing.T) *world {
 		t.Cleanup(server.Close)
 		w.at[name] = strings.TrimPrefix(server.URL, "http://")
 	}
-	stranger := httptest.NewUnstartedServer(fail(http.StatusOK)) // its certificate is of no authority
+	stranger := httptest.NewUnstartedServer(fail(http.StatusOK)) // its certificate is not from a trusted authority
 	stranger.Config.ErrorLog = log.New(io.Discard, "", 0)
 	stranger.StartTLS()
 	t.Cleanup(stranger.Close)
