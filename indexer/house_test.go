@@ -21,8 +21,8 @@ var update = flag.Bool("update", false, "rewrite golden files")
 
 const ours = "github.com/portbook/portbook/"
 
-// mayImport says which of our packages a package may import, tests apart. It is
-// the drawing in doc/design.md.
+// mayImport lists the packages of ours that each package may import, except in tests. It
+// must agree with the drawing in doc/design.md.
 var mayImport = map[string][]string{
 	"indexer/rdsiam/rdsiamtest":     nil, // for tests
 	"indexer/postgres/postgrestest": {"indexer", "indexer/postgres", "indexer/query", "schema/schematest"},
@@ -48,11 +48,10 @@ var mayImport = map[string][]string{
 	},
 }
 
-// closed are the modules whose packages import none of ours but each other.
+// closed are the modules whose packages may import only each other.
 var closed = []string{"registry", "schema"}
 
-// Who imports whom goes one way: a package that grows an arrow back has been cut
-// in the wrong place.
+// A package may import only the packages in mayImport, so that imports go one way.
 func TestImports(t *testing.T) {
 	t.Parallel()
 	for _, module := range append([]string{"indexer"}, closed...) {
@@ -71,7 +70,7 @@ func TestImports(t *testing.T) {
 	}
 }
 
-// importsOf gives our own packages that those of a module import.
+// importsOf returns the packages of ours that each package of a module imports.
 func importsOf(t *testing.T, module string) map[string][]string {
 	t.Helper()
 	imports := map[string][]string{}
@@ -107,8 +106,8 @@ func importsOf(t *testing.T, module string) map[string][]string {
 	return imports
 }
 
-// What the program is linked with is a list that somebody has to change on
-// purpose: each line is code that we ship.
+// The list of modules that the program is linked with must not change by accident: each
+// line is code that we ship.
 func TestModules(t *testing.T) {
 	t.Parallel()
 	cmd := exec.Command("go", "list", "-deps", "-f", "{{with .Module}}{{.Path}}{{end}}", "./cmd/portbook")

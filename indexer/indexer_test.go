@@ -47,7 +47,7 @@ func TestParseReference(t *testing.T) {
 	}
 }
 
-// A reference that was understood is written as it was read.
+// String must return the text that ParseReference has parsed.
 func FuzzParseReference(f *testing.F) {
 	f.Add("demo/app:v1@" + aDigest)
 	f.Fuzz(func(t *testing.T, s string) {

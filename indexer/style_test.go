@@ -12,10 +12,10 @@ import (
 	"unicode/utf8"
 )
 
-// modules are the directories whose code has the house style, seen from here.
+// modules are the directories of the code that must follow the house style.
 var modules = []string{"../registry", "../schema", ".", "../deploy", "../test"}
 
-// goFiles parses the Go files of a directory and of those below, tests apart.
+// goFiles calls visit for each Go file in a directory and below it, except tests.
 func goFiles(t *testing.T, dir string, visit func(fset *token.FileSet, file *ast.File)) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
@@ -34,7 +34,7 @@ func goFiles(t *testing.T, dir string, visit func(fset *token.FileSet, file *ast
 	}
 }
 
-// An exported name without a doc comment has a meaning that only its author knows.
+// Every exported name must have a doc comment.
 func TestDocComments(t *testing.T) {
 	t.Parallel()
 	for _, module := range modules {
@@ -48,11 +48,11 @@ func TestDocComments(t *testing.T) {
 	}
 }
 
-// standard are methods that interfaces of the standard library describe.
+// standard has the methods that interfaces of the standard library describe.
 var standard = map[string]bool{"Error": true, "Unwrap": true, "ServeHTTP": true, "String": true}
 
-// undocumented returns the exported names of a declaration that neither it nor
-// a comment of their own describes.
+// undocumented returns the exported names of a declaration without a doc comment, neither
+// of their own nor of the declaration.
 func undocumented(d ast.Decl) (names []*ast.Ident) {
 	switch d := d.(type) {
 	case *ast.FuncDecl:
@@ -60,7 +60,7 @@ func undocumented(d ast.Decl) (names []*ast.Ident) {
 			names = append(names, d.Name)
 		}
 	case *ast.GenDecl:
-		typed := false // values of a type, which its comment describes
+		typed := false // the values have a type, whose comment describes them
 		for _, s := range d.Specs {
 			switch s := s.(type) {
 			case *ast.TypeSpec:
@@ -80,8 +80,8 @@ func undocumented(d ast.Decl) (names []*ast.Ident) {
 	return names
 }
 
-// exportedReceiver reports whether a function has no receiver, or one of an
-// exported type: other methods are there for an interface, which describes them.
+// exportedReceiver reports whether a function has no receiver, or one of an exported
+// type. Methods of other types implement an interface, which describes them.
 func exportedReceiver(d *ast.FuncDecl) bool {
 	if d.Recv == nil {
 		return true
@@ -97,16 +97,16 @@ func exportedReceiver(d *ast.FuncDecl) bool {
 	return ok && name.IsExported()
 }
 
-// maxWidth is the most characters of a line, tabs counted as one: two files fit
-// beside each other on a screen, and a diff of two versions too.
+// maxWidth is the maximum number of characters of a line; a tab counts as one. Two files,
+// or a diff of two versions, then fit side by side on a screen.
 const maxWidth = 120
 
-// wide is how many lines of a module may be wider than maxWidth; 0, where it is not
-// named. It is for old code: lower a number when the code has fewer.
+// wide is the number of lines that may be wider than maxWidth, by module. It is for old
+// code: lower a number when the module has fewer such lines.
 var wide = map[string]int{"../registry": 8, "../schema": 8, ".": 353, "../deploy": 10, "../test": 103}
 
-// Wide lines hide how long a function is. Texts between backquotes, most of them
-// SQL, have lines of their own and are not counted.
+// Lines must not be too wide, since wide lines hide the length of a function. Texts
+// between backquotes, most of them SQL, are not counted.
 func TestLineWidth(t *testing.T) {
 	t.Parallel()
 	for _, module := range modules {

@@ -18,7 +18,7 @@ import (
 	"github.com/portbook/portbook/indexer/config"
 )
 
-// write puts text into a file named portbook.yaml.
+// write writes text to a file portbook.yaml and returns its path.
 func write(t testing.TB, text string) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "portbook.yaml")
@@ -28,7 +28,7 @@ func write(t testing.TB, text string) string {
 	return file
 }
 
-// enough is an environment that leaves nothing required open.
+// enough is an environment with all required settings.
 var enough = []string{"PORTBOOK_REGISTRY_URL=http://registry:5000", "PGHOST=db"}
 
 func TestDefaults(t *testing.T) {
@@ -55,7 +55,7 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
-// A user of flagstate must be able to keep the file.
+// A configuration file of flagstate must load.
 func TestFlagstate(t *testing.T) {
 	t.Parallel()
 	got, err := config.Load(config.Source{File: "testdata/flagstate.yaml"})
@@ -70,7 +70,7 @@ func TestFlagstate(t *testing.T) {
 	want.Components.WebUI = true
 	want.Events.Token = "notify-me"
 	want.Database.Postgres.URL = "postgres://flagstate:opensesame@db.example.com:5432/flagstate?sslmode=disable"
-	want.Database.SSLMode = "disable" // as the URL says
+	want.Database.SSLMode = "disable" // from the URL
 	want.Cache = config.Cache{MaxAgeIndex: 5 * time.Second, MaxAgeHTML: 5 * time.Second}
 	want.Interval = config.Interval{FetchAll: time.Hour, GarbageCollect: 30 * time.Minute}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -78,7 +78,7 @@ func TestFlagstate(t *testing.T) {
 	}
 }
 
-// The block of the ToolHive registry server must load as well.
+// The section database of the ToolHive registry server must load.
 func TestToolHive(t *testing.T) {
 	t.Parallel()
 	got, err := config.Load(config.Source{Environ: enough, File: write(t, `
@@ -208,7 +208,7 @@ func dynamic(region string) string {
 	return "database: {dynamicAuth: {awsRdsIam: {region: " + region + "}}}"
 }
 
-// Every message is written for a person who has only the message.
+// Every message must name the mistake, its source and the remedy.
 func TestErrors(t *testing.T) {
 	t.Parallel()
 	const parts = "database: {host: h, port: 1, user: u, database: d, "
@@ -343,7 +343,7 @@ func TestFileMissing(t *testing.T) {
 	}
 }
 
-// An operator must not find mistakes one start at a time.
+// One start must report all mistakes.
 func TestAllErrorsAtOnce(t *testing.T) {
 	t.Parallel()
 	_, err := config.Load(config.Source{
@@ -361,7 +361,7 @@ func TestAllErrorsAtOnce(t *testing.T) {
 	}
 }
 
-// sample gives a text for a key that is not its default, and that value.
+// sample returns a text for a key that is not its default, and the value of that text.
 func sample(t *testing.T, k config.Key, v reflect.Value) (string, any) {
 	t.Helper()
 	switch v.Interface().(type) {
@@ -393,7 +393,7 @@ func sample(t *testing.T, k config.Key, v reflect.Value) (string, any) {
 	return text, reflect.ValueOf(text).Convert(v.Type()).Interface()
 }
 
-// field finds the value of a key in c by the tags of the struct, apart from
+// field returns the value of a key in c. It finds it by the tags of the struct, without
 // the code under test.
 func field(t *testing.T, c config.Config, key string) reflect.Value {
 	t.Helper()
@@ -411,7 +411,7 @@ next:
 	return v
 }
 
-// variables gives each name by which a key may stand in the environment.
+// variables returns the names of the environment variables of a key.
 func variables(k config.Key) []string {
 	names := []string{k.Env()}
 	section, last, found := strings.Cut(strings.TrimPrefix(k.Env(), "PORTBOOK_"), "_")
@@ -424,8 +424,8 @@ func variables(k config.Key) []string {
 	return names
 }
 
-// The ToolHive server ignores a variable whose key the file does not have.
-// Here each variable works alone, and each flag.
+// Each variable and each flag must work alone. The ToolHive server ignores a variable if
+// its key is not in the file.
 func TestEveryKeyFromEnvironmentAndFlags(t *testing.T) {
 	t.Parallel()
 	keys := config.Keys()
@@ -471,7 +471,7 @@ func TestEveryKeyFromEnvironmentAndFlags(t *testing.T) {
 	}
 }
 
-// Two keys whose variables fold to one name would hide each other.
+// The variables of two keys must have different names: otherwise one would hide the other.
 func TestKeysAreDistinct(t *testing.T) {
 	t.Parallel()
 	seen := map[string]string{}
@@ -512,8 +512,8 @@ func TestConnString(t *testing.T) {
 	}
 }
 
-// PGPASSWORD is for a configuration that has no password. The pgpass file is
-// never left to pgx, which takes one that everybody may read.
+// PGPASSWORD is used if the configuration has no password. pgx must never read the pgpass
+// file, since it accepts one that everybody may read.
 func TestConnStringWithoutPassword(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "pgpass")
 	if err := os.WriteFile(file, []byte("*:*:*:*:from-pgpass"), 0o600); err != nil {
@@ -535,7 +535,7 @@ func TestConnStringWithoutPassword(t *testing.T) {
 	}
 }
 
-// Whatever a URL says, what holds is what Load found.
+// The values that Load found must override those in the URL.
 func TestConnStringOfURL(t *testing.T) {
 	t.Parallel()
 	for _, url := range []string{
@@ -561,7 +561,7 @@ func TestConnStringOfURL(t *testing.T) {
 	}
 }
 
-// Nothing that is printed at start may hold a secret, however it is printed.
+// A printed configuration must not contain secrets, however it is printed.
 func TestRedacted(t *testing.T) {
 	t.Parallel()
 	const marker = "hunter2"
@@ -620,7 +620,7 @@ func secretField(t *testing.T, c *config.Config, key string) reflect.Value {
 	return v
 }
 
-// What is printed must still tell an operator where the process connects.
+// A printed configuration must still show where the process connects.
 func TestString(t *testing.T) {
 	t.Parallel()
 	c, err := config.Load(config.Source{File: "testdata/flagstate.yaml"})
@@ -665,8 +665,7 @@ func TestManual(t *testing.T) {
 	}
 }
 
-// No file may stop the process with a panic, and what loads must load the same
-// again.
+// No file may cause a panic, and a file that loads must load with the same result again.
 func FuzzLoad(f *testing.F) {
 	for _, s := range []string{"role: reader", "a: &a [*a]", "registry: &r {registry: *r}", "? [a]\n: b", "database: &d {postgres: *d}", "log.level: warn\nscan:\n  parallelism: 3", "{", "a: *b", "--- |\n x", "search: {official_namespaces: [a, [b]]}", "? &k role\n: *k", "<<: {a: b}", "role: !x", "\xff"} {
 		f.Add(s)
@@ -693,8 +692,8 @@ func FuzzLoad(f *testing.F) {
 	})
 }
 
-// However a URL is written, no connection is made in plain text unless pgx, too,
-// reads there that none shall be encrypted.
+// For any URL, no connection may be made in plain text unless pgx also reads from the URL
+// that none is to be encrypted.
 func FuzzURL(f *testing.F) {
 	for _, rest := range []string{
 		"u:p@h/d", "u:p@h1:1,h2:2/d?sslmode=prefer", "u:?sslmode=disable@h/d", "u@h/d?sslmode=disable", "u@h/?sslmode=disable@x",
@@ -706,7 +705,7 @@ func FuzzURL(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, rest string) {
 		if strings.ContainsAny(rest, "\r\n\x00") || strings.Contains(rest, "service") || strings.Contains(rest, "cert") && !strings.Contains(rest, "sslrootcert=system") {
-			return // files are not what this is about
+			return // this test is not about files
 		}
 		url := "postgres://" + rest
 		c, err := config.Load(config.Source{Environ: []string{"PORTBOOK_REGISTRY_URL=http://r", "DB_URL=" + url}})
@@ -731,8 +730,8 @@ func FuzzURL(f *testing.F) {
 	})
 }
 
-// attempts tells whether a configuration tries hosts without TLS, and with. Unix
-// sockets never have it.
+// attempts reports whether a configuration tries hosts without TLS, and whether it tries
+// hosts with TLS. It ignores Unix sockets, which never use TLS.
 func attempts(c *pgconn.Config) (plain, encrypted bool) {
 	for _, a := range append([]*pgconn.FallbackConfig{{Host: c.Host, Port: c.Port, TLSConfig: c.TLSConfig}}, c.Fallbacks...) {
 		network, _ := pgconn.NetworkAddress(a.Host, a.Port)
@@ -742,7 +741,7 @@ func attempts(c *pgconn.Config) (plain, encrypted bool) {
 	return plain, encrypted
 }
 
-// Of a file that cannot be read nobody knows what it lacks.
+// For a file that cannot be read, missing keys must not be reported.
 func TestUnreadableFile(t *testing.T) {
 	t.Parallel()
 	for name, file := range map[string]string{"absent": filepath.Join(t.TempDir(), "none.yaml"), "no YAML": write(t, "registry:\n  url: a\n role: x"), "two": write(t, "role: writer\n---\nrole: reader")} {

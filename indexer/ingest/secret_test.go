@@ -45,7 +45,7 @@ func (b *lockedBuffer) String() string {
 	return b.b.String()
 }
 
-// tellSecrets answers with secrets in each header and in the body.
+// tellSecrets answers with secrets in headers and in the body.
 func tellSecrets(w http.ResponseWriter, code int) bool {
 	w.Header().Set("X-Secret", secret)
 	w.Header().Set("Docker-Content-Digest", secret)

@@ -9,8 +9,8 @@ import (
 	"github.com/portbook/portbook/schema/localpg"
 )
 
-// Commands that ask no registry need a file with nothing but the database. The
-// others say what they lack.
+// Commands that do not use the registry must work with a file that has only the section
+// database. The others must report what is missing.
 func TestDatabaseAlone(t *testing.T) {
 	t.Parallel()
 	server := startPostgres(t, localpg.Config{})
@@ -33,8 +33,8 @@ func TestDatabaseAlone(t *testing.T) {
 	}
 }
 
-// A pgpass file that somebody named and that is not there is worth a line; the one
-// in the home directory, which nobody named, is not.
+// A missing pgpass file must be logged if it was configured, but not if it is the default
+// one in the home directory.
 func TestMissingPgpass(t *testing.T) {
 	t.Parallel()
 	absent := filepath.Join(t.TempDir(), "pgpass")
@@ -46,7 +46,7 @@ func TestMissingPgpass(t *testing.T) {
 		{[]string{url, "PGPASSFILE=" + absent}, `named_by="environment PGPASSFILE"`},
 		{[]string{url + "?passfile=" + absent}, `named_by="database.postgres.url, environment DB_URL"`},
 		{[]string{url, "HOME=" + filepath.Dir(absent)}, ""},
-		{[]string{"DB_URL=postgres://u:p@h/d", "PGPASSFILE=" + absent}, ""}, // nobody looks for it
+		{[]string{"DB_URL=postgres://u:p@h/d", "PGPASSFILE=" + absent}, ""}, // not used
 	} {
 		out, code := indexerCommand(t, test.environ, "config", "check")
 		warned := strings.Contains(out, "level=WARN")
@@ -56,8 +56,8 @@ func TestMissingPgpass(t *testing.T) {
 	}
 }
 
-// Who asks for no scans is told at the start what that means. This start ends at
-// once, since another program has its address.
+// If scans are turned off, the start must log a warning. This start ends at once, since
+// another program uses its address.
 func TestNoScansAreWarnedOf(t *testing.T) {
 	t.Parallel()
 	taken, err := net.Listen("tcp", "127.0.0.1:0")

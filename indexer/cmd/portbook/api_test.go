@@ -15,8 +15,7 @@ import (
 	"github.com/portbook/portbook/registry/registrytest"
 )
 
-// curls are the examples of doc/api.md, each a piece of shell that a reader may
-// paste.
+// curls returns the examples of doc/api.md. Each is shell code that a reader may paste.
 func curls(t *testing.T) []string {
 	t.Helper()
 	text, err := os.ReadFile("../../../doc/api.md")
@@ -37,7 +36,7 @@ func curls(t *testing.T) []string {
 	return all
 }
 
-// decode reads JSON that an indexer must answer with 200.
+// decode requests a URL and decodes its JSON. It fails the test unless the status is 200.
 func decode[T any](t *testing.T, url string) (v T, header http.Header) {
 	t.Helper()
 	resp, err := client.Get(url)
@@ -54,8 +53,8 @@ func decode[T any](t *testing.T, url string) (v T, header http.Header) {
 	return v, resp.Header
 }
 
-// What doc/api.md shows must work as it stands, of the sample images, through
-// the real programs; and what was pushed must be in every answer about it.
+// The examples of doc/api.md must work unchanged with the sample images and the real
+// programs, and the pushed content must be in every answer about it.
 func TestAPI(t *testing.T) {
 	t.Parallel()
 	f := launch(t)
@@ -117,7 +116,7 @@ func TestAPI(t *testing.T) {
 		t.Error("no moves at the present time")
 	}
 
-	// A reader that does not hear of the push waits for it.
+	// A reader that receives no events waits until it sees the push.
 	reader := f.indexer(registrytest.FreeAddr(t), "PORTBOOK_ROLE=reader")
 	pushed, err := f.registry.Push.Image(t.Context(), "my/own", "push", push.ImageSpec{})
 	if err != nil {
@@ -137,7 +136,7 @@ func TestAPI(t *testing.T) {
 	}
 }
 
-// checkDump counts the records of a dump against the tables.
+// checkDump fails the test unless a dump has as many records as the tables.
 func checkDump(t *testing.T, f *fleet, dump string) {
 	t.Helper()
 	counts := map[string]int{}

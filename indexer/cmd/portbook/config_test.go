@@ -10,7 +10,7 @@ import (
 // secret is a password that no output may show.
 const secret = "hunter2"
 
-// file writes a file that only its owner may read, and gives its path.
+// file writes a file that only its owner may read, and returns its path.
 func file(t *testing.T, name, text string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)
@@ -20,8 +20,7 @@ func file(t *testing.T, name, text string) string {
 	return path
 }
 
-// settings reads what `config check` printed: of each name its value and its
-// origin.
+// settings returns the settings that `config check` prints: value and origin by name.
 func settings(t *testing.T, environ []string, args ...string) map[string][2]string {
 	t.Helper()
 	out, code := indexerCommand(t, environ, append([]string{"config", "check"}, args...)...)
@@ -42,8 +41,8 @@ func settings(t *testing.T, environ []string, args ...string) map[string][2]stri
 	return found
 }
 
-// An operator sees what holds and who says so, whichever way the database is
-// named, and no secret.
+// `config check` must print the effective values and their sources, without secrets, for
+// every way to name the database.
 func TestConfigCheck(t *testing.T) {
 	t.Parallel()
 	pgpass := file(t, "pgpass", "db1:*:*:m:"+secret+"\n*:*:*:db_app:"+secret+"\n")
@@ -114,7 +113,7 @@ events: {token: `+secret+`}
 		{"no password", []string{"DB_URL=postgres://u@h/d", "PGPASSFILE=" + pgpass}, nil, map[string]string{
 			"database.password": "- none: no line fits in pgpass file " + pgpass,
 		}},
-		// It asks nobody: neither a host that does not exist nor AWS.
+		// It does not connect: neither to a host that does not exist nor to AWS.
 		{"dynamicAuth", []string{"DB_URL=postgres://u@nowhere.invalid/d", "THV_REGISTRY_DATABASE_DYNAMICAUTH_AWSRDSIAM_REGION=detect", "AWS_EC2_METADATA_SERVICE_ENDPOINT=http://127.0.0.1:1"}, nil, map[string]string{
 			"database.password":                     "- database.dynamicAuth",
 			"database.dynamicAuth.awsRdsIam.region": "detect environment THV_REGISTRY_DATABASE_DYNAMICAUTH_AWSRDSIAM_REGION",
@@ -132,8 +131,8 @@ events: {token: `+secret+`}
 	}
 }
 
-// All mistakes come at once, each with its key and where it stands, and nothing
-// is started.
+// All mistakes must be reported together, each with its key and source, and nothing may be
+// started.
 func TestConfigMistakes(t *testing.T) {
 	t.Parallel()
 	bad := file(t, "bad.yaml", `
@@ -166,7 +165,7 @@ database:
 	}
 }
 
-// Each key that has to be there is asked for by its name.
+// If a required key is missing, the error must name it.
 func TestRequiredKeys(t *testing.T) {
 	t.Parallel()
 	keys := map[string]string{"host": "h", "port": "1", "user": "u", "database": "d"}

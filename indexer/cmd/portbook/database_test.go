@@ -19,8 +19,8 @@ import (
 	"github.com/portbook/portbook/schema/localpg/process"
 )
 
-// users makes a server that asks for passwords, with a database registry and two
-// users: db_app, who works, and db_migrator, who makes the tables. Their
+// users starts a server that requires passwords, with a database named registry and two
+// users: db_app, the working user, and db_migrator, which creates the tables. Their
 // passwords are app and migrator.
 func users(t *testing.T) (server *localpg.Server, at string) {
 	t.Helper()
@@ -33,8 +33,8 @@ func users(t *testing.T) (server *localpg.Server, at string) {
 	return server, port(t, server)
 }
 
-// serves starts `portbook serve`, waits until it is ready, and gives its address
-// and what it has printed so far.
+// serves starts `portbook serve`, waits until it is ready, and returns its address and a
+// function that returns its output so far.
 func serves(t *testing.T, environ []string, args ...string) (address string, printed func() string) {
 	t.Helper()
 	address, operations := registrytest.FreeAddr(t), registrytest.FreeAddr(t)
@@ -59,7 +59,7 @@ func serves(t *testing.T, environ []string, args ...string) (address string, pri
 	return address, p.Tail
 }
 
-// Each place a password may come from, in its order, for both users.
+// A password may come from several sources. For both users, their order must be right.
 func TestPasswords(t *testing.T) {
 	t.Parallel()
 	_, at := users(t)
@@ -81,7 +81,7 @@ func TestPasswords(t *testing.T) {
 		name    string
 		file    string
 		environ []string
-		want    []string // of a refusal; none: starts
+		want    []string // parts of the error; none: it starts
 	}{
 		{"file", yaml("  password: app\n  migrationPassword: migrator\n"), nil, nil},
 		{"environment over file", yaml("  password: wrong\n  migrationPassword: wrong\n"), []string{thv + "PASSWORD=app", thv + "MIGRATIONPASSWORD=migrator"}, nil},
@@ -125,7 +125,7 @@ func TestPasswords(t *testing.T) {
 	}
 }
 
-// Everything that says where the database is, alone; two at once are refused.
+// Each way to name the database must work alone, and two at once must be refused.
 func TestWhereTheDatabaseIs(t *testing.T) {
 	t.Parallel()
 	server, at := users(t)
@@ -167,8 +167,8 @@ func TestWhereTheDatabaseIs(t *testing.T) {
 	}
 }
 
-// What is wrong with a connection stands in one line: as whom, where, why, and
-// what to do.
+// The error of a connection must be one line with the user, the address, the reason and
+// the remedy.
 func TestRefusals(t *testing.T) {
 	t.Parallel()
 	_, at := users(t)
@@ -205,8 +205,8 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// A variable counts also where the file does not have its key: no more than
-// three connections, however many ask.
+// A variable must count even if its key is not in the file: with this one there are at
+// most three connections, for any number of requests.
 func TestVariableWithoutKey(t *testing.T) {
 	t.Parallel()
 	server, at := users(t)
@@ -224,7 +224,7 @@ func TestVariableWithoutKey(t *testing.T) {
 		group.Go(func() {
 			for range 20 {
 				if resp, err := client.Get("http://" + address + "/v1/search?q=x"); err == nil {
-					_, _ = io.Copy(io.Discard, resp.Body) // only so that the connection is used again
+					_, _ = io.Copy(io.Discard, resp.Body) // so that the connection is used again
 					resp.Body.Close()
 				}
 			}

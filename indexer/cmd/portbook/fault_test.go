@@ -16,11 +16,11 @@ import (
 	"github.com/portbook/portbook/registry/registrytest"
 )
 
-// changes is how many pushes, retags and deletions each of these tests makes.
+// changes is the number of pushes, retags and deletions in each of these tests.
 const changes = 500
 
-// The indexer is killed at random moments while images are pushed, retagged and
-// deleted. In the end the book equals the registry.
+// The indexer is killed at random moments while images are pushed, retagged and deleted.
+// At the end the book must equal the registry.
 func TestIndexerKilled(t *testing.T) {
 	t.Parallel()
 	f := launch(t)
@@ -41,8 +41,8 @@ func TestIndexerKilled(t *testing.T) {
 	indexer.stop(t)
 }
 
-// The same with Postgres restarted, at times as by a crash. The indexer stays up
-// and answers 503 meanwhile.
+// TestPostgresRestarted is like TestIndexerKilled, but PostgreSQL is restarted, sometimes
+// by a crash. The indexer must stay up and answer 503 meanwhile.
 func TestPostgresRestarted(t *testing.T) {
 	t.Parallel()
 	f := launch(t)
@@ -70,9 +70,9 @@ func TestPostgresRestarted(t *testing.T) {
 	}
 }
 
-// The same with the registry restarted: it loses the events that it had not
-// delivered. The next event names a new instance, which must bring a scan at
-// once.
+// TestRegistryRestarted is like TestIndexerKilled, but the registry is restarted, and
+// loses the events that it has not sent. The next event names a new instance, which must
+// cause a scan at once.
 func TestRegistryRestarted(t *testing.T) {
 	t.Parallel()
 	f := launch(t)
@@ -97,8 +97,8 @@ func TestRegistryRestarted(t *testing.T) {
 	}
 }
 
-// Events that the registry loses are made up for by the scan that the next event
-// of the new instance brings, and not only by the next one due.
+// If the registry loses events, the changes must be found by the scan that the first event
+// of the new instance causes, and not only by the next periodic scan.
 func TestLostEvents(t *testing.T) {
 	t.Parallel()
 	f := launch(t)
@@ -108,7 +108,7 @@ func TestLostEvents(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.equal(30 * time.Second)
-	indexer.process.Kill() // the registry's queue fills, and dies with it
+	indexer.process.Kill() // the registry queues the events, and loses them when it ends
 	if _, err := f.registry.Push.Image(ctx, "lost/app", "v1", push.ImageSpec{}); err != nil {
 		t.Fatal(err)
 	}
@@ -116,17 +116,17 @@ func TestLostEvents(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.registry.Kill()
-	indexer = f.indexer(f.address) // its scan at the start finds no registry
+	indexer = f.indexer(f.address) // its first scan gets no answer from the registry
 	f.registry.Start()
 	f.equal(patience)
 	indexer.stop(t)
 }
 
-// takeover is within what time another leads after the leader was killed: it is
-// tried each second, and the rest is for a machine with much else to do.
+// takeover is the maximum time until another process leads after the leader was killed.
+// They try each second; the rest is for a busy machine.
 const takeover = 5 * time.Second
 
-// three starts three indexers on one database and gives the leader first.
+// three starts three indexers on one database and returns them, the leader first.
 func (f *fleet) three(settings ...string) []*indexerProcess {
 	f.t.Helper()
 	all := []*indexerProcess{f.start(f.address, settings...)}
@@ -140,7 +140,7 @@ func (f *fleet) three(settings ...string) []*indexerProcess {
 	return all
 }
 
-// leaderFirst waits until one of them leads, and no other, and puts it first.
+// leaderFirst waits until exactly one of them leads, and moves it to the front.
 func (f *fleet) leaderFirst(all []*indexerProcess) {
 	f.t.Helper()
 	within(f.t, takeover, "one leads", func() bool {
@@ -155,9 +155,9 @@ func (f *fleet) leaderFirst(all []*indexerProcess) {
 	})
 }
 
-// Three indexers share a database, and the leader is killed during a scan, and
-// the next one during the same scan: the last takes it over and finishes it.
-// Nothing is done twice.
+// Of three indexers on one database, the leader is killed during a scan, and then the next
+// leader during the same scan. The last one must take over the scan and finish it. No work
+// may be done twice.
 func TestLeaderKilled(t *testing.T) {
 	t.Parallel()
 	f := launch(t)
@@ -170,7 +170,7 @@ func TestLeaderKilled(t *testing.T) {
 	}
 	pool := f.pool()
 	all := f.three("PORTBOOK_SCAN_PARALLELISM=1")
-	// All asked for a scan when they started; another one is under way soon.
+	// All requested a scan when they started; another one begins soon.
 	if _, err := pool.Exec(ctx, "INSERT INTO scan (reason) VALUES ('command') ON CONFLICT DO NOTHING"); err != nil {
 		t.Fatal(err)
 	}
@@ -185,7 +185,7 @@ func TestLeaderKilled(t *testing.T) {
 		if n := f.query(pool, "SELECT count(*) FROM scan WHERE started_at IS NOT NULL AND finished_at IS NULL"); n > 1 {
 			t.Errorf("%d scans are under way at once", n)
 		}
-		if len(all) == 2 { // the first may have been at the end of its scan
+		if len(all) == 2 { // the first leader may have finished its scan
 			if _, err := pool.Exec(ctx, "INSERT INTO scan (reason) VALUES ('command') ON CONFLICT DO NOTHING"); err != nil {
 				t.Fatal(err)
 			}
@@ -198,7 +198,7 @@ func TestLeaderKilled(t *testing.T) {
 	if n := f.query(pool, "SELECT count(*) FROM tag_history"); n != tags {
 		t.Errorf("the history has %d moves of %d tags that were pushed once: something was done twice, or lost", n, tags)
 	}
-	// Whoever asks for a scan while one is waiting gets that one.
+	// A request while a scan is waiting adds no other scan.
 	if n := f.query(pool, "SELECT count(*) FROM scan"); n > 5 {
 		t.Errorf("%d scans, and only 5 were asked for", n)
 	}
@@ -209,8 +209,8 @@ func TestLeaderKilled(t *testing.T) {
 	}
 }
 
-// The leader of three is killed while it tidies: another tidies, and deletes what
-// nobody needs and nothing else.
+// The leader of three indexers is killed while it tidies. Another one must tidy, and
+// delete only rows that nothing refers to.
 func TestLeaderKilledTidying(t *testing.T) {
 	t.Parallel()
 	f := launch(t)
@@ -224,8 +224,8 @@ func TestLeaderKilledTidying(t *testing.T) {
 	all := f.three("PORTBOOK_INTERVAL_GARBAGE_COLLECT=500ms")
 	f.equal(30 * time.Second)
 	pool := f.pool()
-	// Who names blobs holds this lock, and keeps the leader in the middle of
-	// tidying.
+	// Transactions that add references to blobs hold this lock. Here it blocks the leader
+	// in the middle of tidying.
 	const tidyLock = 0x706f7274_74696479
 	holder, err := pool.Acquire(ctx)
 	if err != nil {
@@ -245,7 +245,7 @@ func TestLeaderKilledTidying(t *testing.T) {
 	killed := all[0]
 	killed.process.Kill()
 	f.leaderFirst(all[1:])
-	if killed.address == f.address { // where the registry sends its events
+	if killed.address == f.address { // the registry sends its events there
 		f.indexer(f.address)
 	}
 	if err := f.registry.Push.Delete(ctx, "fleet/gone", "v1"); err != nil {
@@ -263,8 +263,8 @@ func TestLeaderKilledTidying(t *testing.T) {
 	f.equal(patience)
 }
 
-// While the database is away nothing crashes: the public address listens and
-// says 503, the registry keeps its events, and all comes back by itself.
+// While the database is unavailable, no process may crash: the public address must answer
+// 503, and the registry must keep its events. Afterwards all must work again without help.
 func TestDatabaseAway(t *testing.T) {
 	t.Parallel()
 	f := launch(t)
@@ -307,8 +307,8 @@ func TestDatabaseAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	start := time.Now()
-	// The registry's backoff is a second (config/filesystem.yml); the next scan is
-	// hours away.
+	// The registry sends again after a second (config/filesystem.yml); the next scan is
+	// due in hours.
 	within(t, 5*time.Second, "the tag appears", func() bool {
 		return strings.Contains(body("http://"+reader.address+"/v1/search?q=ship"), "ship/app")
 	})
@@ -338,8 +338,8 @@ func unavailable(t *testing.T, when, method, url string) {
 	}
 }
 
-// A reader that is there before the schema waits for it; one that finds a schema
-// which it does not know refuses to serve it.
+// A reader that starts before the schema exists must wait for it. A reader must refuse a
+// schema that it does not know.
 func TestReaderAwaitsSchema(t *testing.T) {
 	t.Parallel()
 	f := launch(t)
@@ -372,9 +372,8 @@ func TestReaderAwaitsSchema(t *testing.T) {
 	reader.alive(t)
 }
 
-// change makes pushes, retags and deletions in the background, and closes the
-// channel when it is done. What the registry refuses while it is away is not
-// made again.
+// change makes pushes, retags and deletions in the background, and closes the channel when
+// it is done. It does not retry changes that fail.
 func (f *fleet) change(n int) <-chan struct{} {
 	done := make(chan struct{})
 	ctx := f.t.Context()
@@ -413,24 +412,24 @@ func (f *fleet) changeOnce(ctx context.Context, r *rand.Rand, hand, i int, pushe
 	}
 	earlier := pushed[r.IntN(len(pushed))]
 	switch r.IntN(5) {
-	case 0: // the manifest, with every tag on it
+	case 0: // deletes the manifest, with all its tags
 		_ = f.registry.Push.Delete(ctx, earlier.repository, earlier.desc.Digest.String())
-	case 1, 2: // a tag, which may not be there
+	case 1, 2: // deletes a tag, which may not exist
 		_ = f.registry.Push.Delete(ctx, earlier.repository, tag)
-	default: // the same image under another tag
+	default: // pushes the same image with another tag
 		_, _ = f.registry.Push.Image(ctx, earlier.repository, tag, earlier.spec)
 	}
 	return pushed
 }
 
-// random gives numbers that a failure can be repeated with.
+// random returns random numbers with a seed that is logged, to repeat a failure.
 func random(t *testing.T) *rand.Rand {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	return rand.New(rand.NewPCG(seed, seed))
 }
 
-// pause waits, and returns true at once if the work is done.
+// pause waits for d. It returns true at once if done is closed.
 func pause(done <-chan struct{}, d time.Duration) bool {
 	select {
 	case <-done:
