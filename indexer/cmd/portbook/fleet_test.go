@@ -24,21 +24,21 @@ import (
 	"github.com/portbook/portbook/schema/localpg/process"
 )
 
-// A fleet is the whole system as processes that a test may kill: a Postgres, the
-// real registry, and indexers.
+// A fleet is the whole system as processes that a test may kill: PostgreSQL, the stock
+// registry, and indexers.
 type fleet struct {
 	t        *testing.T
-	dir      string // for files that the servers' account can reach
+	dir      string // for files that the account of the servers can read
 	postgres *localpg.Server
 	registry *registrytest.Process
 	binary   string
-	address  string // of the first indexer, to which the registry sends events
+	address  string // of the first indexer; the registry sends events to it
 	database string // URL for writers and commands
 }
 
 const token = "a token for tests"
 
-// launch starts Postgres and the registry, and no indexer yet.
+// launch starts PostgreSQL and the registry, but no indexer.
 func launch(t *testing.T) *fleet {
 	t.Helper()
 	if testing.Short() {
@@ -72,7 +72,7 @@ var builds struct {
 	err    error
 }
 
-// build builds the indexer, once in a test program.
+// build builds the indexer once, and returns its path.
 func build(t *testing.T) string {
 	t.Helper()
 	builds.once.Do(func() {
@@ -101,8 +101,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// standby starts a streaming hot standby. Writers and commands that are started
-// from then on know both servers. It restarts the primary.
+// standby starts a streaming hot standby. Writers and commands that start afterwards use
+// both servers. It restarts the primary.
 func (f *fleet) standby(config localpg.Config) *localpg.Server {
 	f.t.Helper()
 	config.Dir = filepath.Join(f.dir, "standby")
@@ -131,7 +131,7 @@ func (f *fleet) reader(server *localpg.Server, settings ...string) *indexerProce
 		"PORTBOOK_ROLE=reader", "PORTBOOK_EVENTS_TOKEN=", "PORTBOOK_DATABASE_POSTGRES_URL=" + server.URL("postgres")}, settings...)...)
 }
 
-// An indexerProcess is one running indexer.
+// An indexerProcess is a running indexer.
 type indexerProcess struct {
 	address, operations string
 	process             *process.Process
@@ -218,7 +218,7 @@ func (f *fleet) equal(patience time.Duration) {
 	}
 }
 
-// tasks describes the tasks that are left, for whoever has to find out why.
+// tasks returns a text about the tasks that are left, for the message of a failure.
 func (f *fleet) tasks() string {
 	rows, err := f.pool().Query(f.t.Context(), `
 		SELECT format('%s:%s priority %s, attempts %s, claims %s, due in %s, leased for %s, error %s', repository, reference, priority,
@@ -247,7 +247,7 @@ func (f *fleet) poolOf(server *localpg.Server) *pgxpool.Pool {
 	return pool
 }
 
-// query gives one number from the database.
+// query returns one number from the database.
 func (f *fleet) query(pool *pgxpool.Pool, q string, args ...any) (n int) {
 	f.t.Helper()
 	if err := pool.QueryRow(f.t.Context(), q, args...).Scan(&n); err != nil {
@@ -258,18 +258,18 @@ func (f *fleet) query(pool *pgxpool.Pool, q string, args ...any) (n int) {
 
 var client = &http.Client{Timeout: 10 * time.Second}
 
-// status asks for a URL, and gives 0 if nobody answers.
+// status requests a URL and returns the status, or 0 if there is no answer.
 func status(url string) int {
 	resp, err := client.Get(url)
 	if err != nil {
 		return 0
 	}
 	defer resp.Body.Close()
-	_, _ = io.Copy(io.Discard, resp.Body) // only so that the connection is used again
+	_, _ = io.Copy(io.Discard, resp.Body) // so that the connection is used again
 	return resp.StatusCode
 }
 
-// body asks for a URL and gives "" if nobody answers.
+// body requests a URL and returns the body, or "" if there is no answer.
 func body(url string) string {
 	resp, err := client.Get(url)
 	if err != nil {
@@ -280,7 +280,7 @@ func body(url string) string {
 	return string(b)
 }
 
-// metric gives a metric's value as it is written, "" if there is none.
+// metric returns the text of a metric's value, or "" if there is no such metric.
 func (i *indexerProcess) metric(name string) string {
 	for line := range strings.Lines(body("http://" + i.operations + "/metrics")) {
 		if value, found := strings.CutPrefix(line, name+" "); found {
@@ -290,12 +290,12 @@ func (i *indexerProcess) metric(name string) string {
 	return ""
 }
 
-// leads reports whether an indexer says that it is the leader.
+// leads reports whether the metrics of an indexer say that it leads.
 func (i *indexerProcess) leads() bool {
 	return i.metric("portbook_leader") == "1"
 }
 
-// stop asks an indexer to end, and fails the test if it does not end well.
+// stop signals an indexer to end, and fails the test if it ends with an error.
 func (i *indexerProcess) stop(t *testing.T) {
 	t.Helper()
 	i.process.Stop(syscall.SIGTERM, patience)
@@ -304,12 +304,13 @@ func (i *indexerProcess) stop(t *testing.T) {
 	}
 }
 
-// patience is how long a test waits for what is sure to happen: long enough for
-// a busy machine, since an idle one sees it within seconds. A shorter limit in a
-// test is part of what the test asserts.
+// patience limits the wait for something that must happen. On an idle machine it happens
+// within seconds; the rest is for a busy machine. A shorter limit in a test is part of
+// what the test asserts.
 const patience = time.Minute
 
-// within waits for a condition, looking every few milliseconds.
+// within waits for a condition, which it checks every few milliseconds, and fails the test
+// after limit.
 func within(t *testing.T, limit time.Duration, what string, condition func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(limit); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {

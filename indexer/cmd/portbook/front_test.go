@@ -23,16 +23,16 @@ import (
 	"github.com/portbook/portbook/schema/localpg/process"
 )
 
-// A front is nginx on deploy/nginx.conf, before two readers.
+// A front is nginx with deploy/nginx.conf as a proxy of two readers.
 type front struct {
 	url string
-	log string // file
+	log string // path of the log
 
 	mu   sync.Mutex
 	sent []string // paths
 }
 
-// front starts nginx with nothing changed but addresses and directories.
+// front starts nginx with deploy/nginx.conf. It changes only addresses and directories.
 func (f *fleet) front(one, two *indexerProcess) *front {
 	f.t.Helper()
 	nginx := ""
@@ -65,7 +65,7 @@ func (f *fleet) front(one, two *indexerProcess) *front {
 	}
 	globals := "daemon off;"
 	if os.Geteuid() == 0 {
-		globals += " user root;" // so that its workers reach the test's directory, which is root's
+		globals += " user root;" // its workers must enter the test's directory, which belongs to root
 	}
 	p, err := process.Start(exec.Command(nginx, "-c", name, "-g", globals), nil, nil)
 	if err != nil {
@@ -79,7 +79,7 @@ func (f *fleet) front(one, two *indexerProcess) *front {
 			f.t.Fatalf("nginx ended: %s", p.Tail())
 		default:
 		}
-		return status(n.url+"/events") == http.StatusForbidden // by itself
+		return status(n.url+"/events") == http.StatusForbidden // nginx itself answers this
 	})
 	return n
 }
@@ -94,14 +94,14 @@ func freeAddress(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// An exchange is a line of nginx's log: what the cache did, and what readers
-// answered, both as nginx writes it.
+// An exchange is a line of nginx's log, with the status of the cache and of the readers as
+// nginx writes them.
 type exchange struct{ path, cache, readers, answered string }
 
 var logLine = regexp.MustCompile(`"GET (\S+) [^"]*" .* cache=(\S+) reader=(.+) answered=(.+) seconds=`)
 
-// exchanges reads from the log what was asked of paths that begin so. A line is
-// written when its client has the answer, so it waits for the last ones.
+// exchanges returns the lines of the log for all paths that begin with path. nginx writes
+// a line after the client has the answer, so exchanges waits for the last ones.
 func (n *front) exchanges(t *testing.T, path string) (list []exchange) {
 	t.Helper()
 	n.mu.Lock()
@@ -128,7 +128,7 @@ func (n *front) exchanges(t *testing.T, path string) (list []exchange) {
 	return list
 }
 
-// asked counts how often readers were asked.
+// asked returns the number of requests to readers.
 func (n *front) asked(t *testing.T, path string) (count int) {
 	t.Helper()
 	for _, e := range n.exchanges(t, path) {
@@ -139,7 +139,7 @@ func (n *front) asked(t *testing.T, path string) (count int) {
 	return count
 }
 
-// clientAt is a client with an address of its own, which nginx tells from others.
+// clientAt returns a client with an IP address of its own, which nginx distinguishes.
 func clientAt(t *testing.T, ip string) *http.Client {
 	t.Helper()
 	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(ip)}}
@@ -148,7 +148,7 @@ func clientAt(t *testing.T, ip string) *http.Client {
 	return &http.Client{Transport: transport, Timeout: 20 * time.Second}
 }
 
-// A sender counts the requests that have left.
+// A sender counts the requests that were sent.
 type sender struct {
 	http.RoundTripper
 	sent *atomic.Int64
@@ -159,11 +159,11 @@ func (s sender) RoundTrip(r *http.Request) (*http.Response, error) {
 	return s.RoundTripper.RoundTrip(r.WithContext(httptrace.WithClientTrace(r.Context(), trace)))
 }
 
-// A reply is an answer that came through the front.
+// A reply is an answer through the front.
 type reply struct {
 	code         int
 	cache, etag  string
-	coding, body string // the body as it is meant
+	coding, body string // the body after decoding
 }
 
 func (n *front) get(t *testing.T, c *http.Client, path string, header ...string) (a reply) {
@@ -197,8 +197,8 @@ func (n *front) get(t *testing.T, c *http.Client, path string, header ...string)
 	return reply{resp.StatusCode, resp.Header.Get("X-Cache-Status"), resp.Header.Get("ETag"), resp.Header.Get("Content-Encoding"), string(b)}
 }
 
-// What doc/operations.md says of the cache, of nginx before two real readers.
-// The parts follow each other: the last ones stop the readers.
+// nginx with two real readers must behave as doc/operations.md says about the cache. The
+// parts depend on their order: the last ones stop the readers.
 func TestFront(t *testing.T) {
 	t.Parallel()
 	f := launch(t)
@@ -227,8 +227,8 @@ func TestFront(t *testing.T) {
 	}
 
 	t.Run("hit rate", func(t *testing.T) {
-		// Clients ask for 40 searches, some of them often. 10 ms between two of one
-		// client keep below the limit of 100 a second.
+		// Clients request 40 searches, some of them often. With 10 ms between two
+		// requests, a client stays below the limit of 100 a second.
 		const clients, each, searches = 8, 120, 40
 		start := time.Now()
 		var asking sync.WaitGroup
@@ -251,8 +251,8 @@ func TestFront(t *testing.T) {
 		asked := n.asked(t, "/v1/search?n=")
 		rate := 1 - float64(asked)/(clients*each)
 		t.Logf("%d requests in %v, %d of them to readers: hit rate %.1f %%", clients*each, took.Round(time.Millisecond), asked, 100*rate)
-		// Each search is asked for once when it is new, and once for each time that
-		// it becomes old.
+		// The readers get each search once when it is new, and once each time it
+		// becomes stale.
 		if most := searches * (1 + int(took/maxAge)); asked > most {
 			t.Errorf("the readers were asked %d times in %v, want at most %d", asked, took, most)
 		}
@@ -262,8 +262,8 @@ func TestFront(t *testing.T) {
 	})
 
 	t.Run("one question", func(t *testing.T) {
-		// The table is locked until all clients have asked, so that the answer to the
-		// first takes long enough.
+		// The table is locked until all clients have sent their requests, so that the
+		// first answer takes long enough.
 		const path, clients = "/api/v1/search?q=ship&limit=2", 40
 		pool := f.pool()
 		lock, err := pool.Begin(t.Context())
@@ -357,7 +357,8 @@ func TestFront(t *testing.T) {
 			if strings.Contains(a.body, "ship/new") {
 				break
 			}
-			// nginx counts in whole seconds, and an answer is old in the one after.
+			// nginx counts in whole seconds, so an answer becomes stale up to a
+			// second late.
 			if age := start.Sub(changed); age > maxAge+time.Second {
 				t.Fatalf("asked %v after it changed, the answer is still the old one (%s)", age, a.cache)
 			}
@@ -383,7 +384,7 @@ func TestFront(t *testing.T) {
 		if asked := n.asked(t, fresh); asked != 1 {
 			t.Errorf("what takes too long was asked of %d readers, want one", asked)
 		}
-		// It has become old meanwhile, and its ETag is all that is asked.
+		// It is stale by now, and the readers only get a conditional request.
 		if a := n.get(t, c, known); a.code != http.StatusOK || a.body != old.body {
 			t.Errorf("what was known is answered %+v", a)
 		}

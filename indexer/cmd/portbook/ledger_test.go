@@ -9,8 +9,8 @@ import (
 	"github.com/portbook/portbook/registry/push"
 )
 
-// What a client pushes, moves and deletes is on the pages and in the feed, by the
-// real programs; and the catalogue's version tells a cache so.
+// With the real programs, pushes, moves and deletions must be on the pages and in the
+// feed, and must change the catalogue version for caches.
 func TestLedger(t *testing.T) {
 	t.Parallel()
 	f := launch(t)
@@ -31,7 +31,7 @@ func TestLedger(t *testing.T) {
 		return strings.Contains(body(url+"/activity?repository=team/app"), deleted)
 	})
 	page := body(url + "/activity")
-	for _, what := range []string{"deleted", "moved", "pushed"} { // latest first
+	for _, what := range []string{"deleted", "moved", "pushed"} { // newest first
 		_, rest, found := strings.Cut(page, `<span class="ledger-what">`+what+`</span>`)
 		if !found {
 			t.Fatalf("no tag was %s, or not in this order: %s", what, page)

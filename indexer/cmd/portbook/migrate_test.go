@@ -21,7 +21,7 @@ import (
 	"github.com/portbook/portbook/schema/localpg/process"
 )
 
-// answered runs a command with an input, and gives all that it printed.
+// answered runs a command with an input, and returns its output and exit status.
 func answered(t *testing.T, environ []string, input string, args ...string) (out string, code int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
@@ -37,7 +37,7 @@ func answered(t *testing.T, environ []string, input string, args ...string) (out
 	return b.String(), cmd.ProcessState.ExitCode()
 }
 
-// number gives one number from the database at url.
+// number returns one number from the database at url.
 func number(t *testing.T, url, q string) (n int) {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), url)
@@ -54,12 +54,12 @@ func number(t *testing.T, url, q string) (n int) {
 const (
 	tablesQuery     = "SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')"
 	migrationsQuery = "SELECT count(*) FROM schema_migrations WHERE version_id > 0"
-	// untidyQuery counts versions that are not there exactly once, applied.
+	// untidyQuery counts the versions without exactly one row that is applied.
 	untidyQuery = "SELECT count(*) FROM (SELECT FROM schema_migrations GROUP BY version_id HAVING count(*) <> 1 OR NOT bool_and(is_applied)) untidy"
 )
 
-// The commands ask before they act, and end with the status and the words that
-// users of the ToolHive registry server know.
+// The commands must ask before they act, and end with the status and the texts of the
+// ToolHive registry server.
 func TestMigrateCommands(t *testing.T) {
 	t.Parallel()
 	server := startPostgres(t, localpg.Config{})
@@ -119,8 +119,8 @@ func TestMigrateCommands(t *testing.T) {
 func none(n int) bool { return n == 0 }
 func some(n int) bool { return n > 0 }
 
-// A database that a newer program migrated is left alone, and both numbers are
-// told.
+// A database that a newer program migrated must not be changed, and the error must name
+// both versions.
 func TestNewerSchema(t *testing.T) {
 	t.Parallel()
 	server := startPostgres(t, localpg.Config{})
@@ -149,13 +149,13 @@ func TestNewerSchema(t *testing.T) {
 	}
 }
 
-// Four indexers start at once on an empty database: all become ready, and each
-// migration was applied once.
+// If four indexers start at once on an empty database, all must become ready, and each
+// migration must be applied once.
 func TestFourStarts(t *testing.T) {
 	t.Parallel()
 	server := startPostgres(t, localpg.Config{})
 	url := server.URL("postgres")
-	build(t) // before the clock runs
+	build(t) // before the time is measured
 	var starts sync.WaitGroup
 	for range 4 {
 		starts.Go(func() { serves(t, []string{"PORTBOOK_DATABASE_POSTGRES_URL=" + url}) })
@@ -169,9 +169,9 @@ func TestFourStarts(t *testing.T) {
 	}
 }
 
-// An indexer is killed in the middle of a migration, which waits for somebody
-// else's lock on a table. Nothing of it is left, and the next start does all of
-// it: within two seconds of the kill the dead one's lock is free.
+// An indexer is killed in the middle of a migration that waits for a lock on a table. No
+// part of the migration may remain, its advisory lock must be free within two seconds, and
+// the next start must do the whole migration.
 func TestMigratorKilled(t *testing.T) {
 	t.Parallel()
 	server := startPostgres(t, localpg.Config{})
@@ -223,7 +223,7 @@ func TestMigratorKilled(t *testing.T) {
 
 	_, second := start()
 	within(t, patience, "the next migration waits for the table", func() bool { return number(t, url, waiting) == 1 })
-	waiter, third := start() // and it waits for the second
+	waiter, third := start() // it waits for the second
 	within(t, patience, "the third says that it waits", func() bool {
 		return strings.Contains(waiter.Tail(), "waiting for another migration...")
 	})
@@ -244,7 +244,8 @@ func TestMigratorKilled(t *testing.T) {
 	}
 }
 
-// Who waits too long for another migration says which setting bounds that.
+// An indexer that waits too long for another migration must name the setting that limits
+// the wait.
 func TestMigrationLockTimeout(t *testing.T) {
 	t.Parallel()
 	server := startPostgres(t, localpg.Config{})
@@ -254,7 +255,7 @@ func TestMigrationLockTimeout(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer holder.Close(context.Background())
-	if _, err := holder.Exec(t.Context(), "SELECT pg_advisory_lock(4097083626)"); err != nil { // goose's number
+	if _, err := holder.Exec(t.Context(), "SELECT pg_advisory_lock(4097083626)"); err != nil { // the number of goose's lock
 		t.Fatal(err)
 	}
 	out, code := answered(t, []string{"PORTBOOK_DATABASE_POSTGRES_URL=" + url, "PORTBOOK_DATABASE_MIGRATIONLOCKTIMEOUT=1s"}, "", "migrate", "up", "-y")
@@ -268,8 +269,8 @@ func TestMigrationLockTimeout(t *testing.T) {
 	}
 }
 
-// A server that is too old is refused with its version. A gateway makes the real
-// server say that it is PostgreSQL 13.
+// A server that is too old must be refused, with its version in the error. A proxy makes
+// the real server look like PostgreSQL 13.
 func TestOldServer(t *testing.T) {
 	t.Parallel()
 	server := startPostgres(t, localpg.Config{})
@@ -286,8 +287,8 @@ func TestOldServer(t *testing.T) {
 	}
 }
 
-// aged passes connections on to a server, whose major version it changes to 13.
-// It gives its port.
+// aged starts a proxy of a server that changes the server's major version to 13. It
+// returns the proxy's port.
 func aged(t *testing.T, server string) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -309,11 +310,11 @@ func aged(t *testing.T, server string) string {
 				}
 				defer up.Close()
 				go func() { _, _ = io.Copy(up, client) }() // ends with either
-				buffer := make([]byte, 1<<16)              // what a server says after a log-in comes in one piece
+				buffer := make([]byte, 1<<16)              // a server's answer to a login arrives in one read
 				for {
 					n, err := up.Read(buffer)
 					if i := bytes.Index(buffer[:n], []byte("server_version\x00")); i >= 0 {
-						copy(buffer[i+len("server_version\x00"):n], "13") // as long as any version in use
+						copy(buffer[i+len("server_version\x00"):n], "13") // any version in use has two digits
 					}
 					if _, writeErr := client.Write(buffer[:n]); err != nil || writeErr != nil {
 						return

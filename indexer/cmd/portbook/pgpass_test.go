@@ -15,11 +15,11 @@ import (
 	"github.com/portbook/portbook/schema/localpg"
 )
 
-// A password with everything that a pgpass file gives a meaning.
+// odd is a password with every character that has a meaning in a pgpass file.
 const odd = `pa:ss\wo rd#*`
 
-// A pgpass file means to us what it means to libpq. psql is asked too, where it
-// is installed.
+// We must read a pgpass file as libpq does. If psql is installed, the test compares with
+// it.
 func TestPgpass(t *testing.T) {
 	t.Parallel()
 	server := startPostgres(t, localpg.Config{Durable: true})
@@ -77,7 +77,7 @@ func TestPgpass(t *testing.T) {
 	}
 }
 
-// psql tells whether psql logs in, or nothing if it is not installed.
+// psql reports whether psql logs in. It returns nil if psql is not installed.
 func psql(t *testing.T, environ []string) *bool {
 	t.Helper()
 	path, err := exec.LookPath("psql")
@@ -95,19 +95,20 @@ func psql(t *testing.T, environ []string) *bool {
 	return new(err == nil)
 }
 
-// Which line is taken for what is not a plain host: `config check` tells.
+// `config check` must name the right line of the pgpass file for lists of hosts, sockets
+// and the default database.
 func TestPgpassHosts(t *testing.T) {
 	t.Parallel()
 	const text = "db1:5432:d:u:a\ndb2:5433:d:u:a\n/run/pg:5432:d:u:a\nlocalhost:5432:d:u:a\n[::1]:5432:d:u:a\n\\:\\:1:5432:d:u:a\n*:*:u:u:a\n"
 	path := file(t, "pgpass", text)
 	for _, test := range []struct{ url, want string }{
 		{"postgres://u@db1/d", "pgpass file " + path + ":1"},
-		{"postgres://u@db0,db2:5433/d", "pgpass file " + path + ":2"}, // the first host that has one
+		{"postgres://u@db0,db2:5433/d", "pgpass file " + path + ":2"}, // the first host with a line
 		{"postgres://u@db1,db2:5433/d", "pgpass file " + path + ":1"},
 		{"postgres://u@/d?host=/run/pg", "pgpass file " + path + ":3"},
 		{"postgres://u@/d?host=/run/other", "pgpass file " + path + ":4"},
 		{"postgres://u@[::1]/d", "pgpass file " + path + ":6"},
-		{"postgres://u@db3", "pgpass file " + path + ":7"}, // the database is called as the user
+		{"postgres://u@db3", "pgpass file " + path + ":7"}, // the default database has the name of the user
 		{"postgres://u@db3/d", "none: no line fits in pgpass file " + path},
 	} {
 		got := settings(t, []string{"DB_URL=" + test.url, "PGPASSFILE=" + path})["database.password"][1]
@@ -122,8 +123,8 @@ func TestPgpassHosts(t *testing.T) {
 	}
 }
 
-// A pgpass file in the home directory is found without a variable; a directory
-// or a pipe in its place holds up nothing.
+// A pgpass file in the home directory must be found without a variable. A directory or a
+// pipe instead of it must not block the start.
 func TestPgpassPlaces(t *testing.T) {
 	t.Parallel()
 	home := filepath.Dir(file(t, ".pgpass", "*:*:*:*:"+secret))

@@ -17,8 +17,8 @@ import (
 	"github.com/portbook/portbook/registry/push"
 )
 
-// The pool's documented defaults are what Postgres sees: 25 connections at most,
-// however many ask, few while nobody does, and 5 when they are gone.
+// PostgreSQL must see the documented defaults of the pool: at most 25 connections for any
+// number of clients, few while there are no requests, and 5 after the clients are gone.
 func TestPoolDefaults(t *testing.T) {
 	t.Parallel()
 	f := launch(t)
@@ -32,7 +32,7 @@ func TestPoolDefaults(t *testing.T) {
 			"PORTBOOK_DATABASE_POSTGRES_URL="+strings.Replace(f.database, "portbook@", "db_app@", 1))
 		within(t, patience, "it leads", indexer.leads)
 		within(t, patience, "it has scanned", func() bool { return f.query(pool, "SELECT count(*) FROM scan WHERE finished_at IS NOT NULL") > 0 })
-		time.Sleep(time.Second) // those of the last moment are not counted
+		time.Sleep(time.Second) // backends does not count newer connections
 	})
 	if fresh > 10 || fresh == 0 {
 		t.Errorf("%d connections of a fresh writer, want 1 to 10: nothing is to be done", fresh)
@@ -43,21 +43,21 @@ func TestPoolDefaults(t *testing.T) {
 	}
 	start := time.Now()
 	within(t, patience, "5 connections are left", func() bool { return f.backends(pool, "db_app") <= 5 })
-	if n := f.watchBackends(pool, "db_app", func() { time.Sleep(2 * time.Second) }); n > 6 { // one may be at work
+	if n := f.watchBackends(pool, "db_app", func() { time.Sleep(2 * time.Second) }); n > 6 { // one may be in use
 		t.Errorf("there are %d connections again though nobody asks", n)
 	}
 	t.Logf("%d connections of a fresh writer, %d while 100 clients search, 5 after %v", fresh, most, time.Since(start).Round(time.Second))
 }
 
-// Requests that hang in the database must not keep pushes out of the book, nor
-// requests of another kind from being answered, and are answered in the end.
+// Requests that hang in the database must not keep pushes out of the book, must not block
+// requests of another kind, and must be answered in the end.
 func TestHangingRequests(t *testing.T) {
 	t.Parallel()
 	f := launch(t)
 	pool := f.pool()
 	indexer := f.indexer(f.address)
 	within(t, patience, "it leads", indexer.leads)
-	tx, err := pool.Begin(t.Context()) // what /storage reads, and ingestion does not
+	tx, err := pool.Begin(t.Context()) // locks a table that /storage reads, and ingestion does not
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,8 +105,8 @@ func TestHangingRequests(t *testing.T) {
 	})
 }
 
-// A database that swallows what is sent to it must not leave a client without an
-// answer: 503 comes before anybody closes the connection.
+// If the database receives queries but never answers, clients must get a 503 before any
+// side closes the connection.
 func TestDatabaseSwallowsEverything(t *testing.T) {
 	t.Parallel()
 	f := launch(t)
@@ -137,8 +137,8 @@ func TestDatabaseSwallowsEverything(t *testing.T) {
 	work.Wait()
 }
 
-// swallowing gives the address of a way to a database, and what makes it swallow
-// everything from then on.
+// swallowing starts a proxy of a database. It returns the proxy's address, and a function
+// after which the proxy discards everything that it receives.
 func swallowing(t *testing.T, database string) (address string, swallow func()) {
 	t.Helper()
 	u, err := url.Parse(database)
@@ -189,8 +189,8 @@ func swallowing(t *testing.T, database string) (address string, swallow func()) 
 	return u.String(), func() { swallows.Store(true) }
 }
 
-// The ceiling bounds everything that the process does: migrations, the leader's
-// session, the scan, events and searches. It is enough for all of them.
+// The limit of connections must hold for everything that the process does: migrations, the
+// leader's session, the scan, events and searches. All of them must work with it.
 func TestPoolFromEnvironment(t *testing.T) {
 	t.Parallel()
 	f := launch(t)
@@ -217,7 +217,7 @@ func TestPoolFromEnvironment(t *testing.T) {
 	}
 }
 
-// searchAll has clients search for a while, all at once.
+// searchAll lets clients search concurrently for a duration.
 func searchAll(t *testing.T, i *indexerProcess, clients int, d time.Duration) {
 	crowd := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: clients}}
 	defer crowd.CloseIdleConnections()
@@ -242,7 +242,7 @@ func searchAll(t *testing.T, i *indexerProcess, clients int, d time.Duration) {
 	work.Wait()
 }
 
-// getAs asks as one of many clients, each with an address of its own.
+// getAs sends a request as one of many clients, each with an address of its own.
 func getAs(c *http.Client, client int, url string) (*http.Response, error) {
 	r, err := http.NewRequest(http.MethodGet, url, nil)
 	if err != nil {
@@ -252,8 +252,8 @@ func getAs(c *http.Client, client int, url string) (*http.Response, error) {
 	return c.Do(r)
 }
 
-// watchBackends gives the most connections that a user had while f ran. Not
-// counted are those of `portbook verify`, which is another process.
+// watchBackends returns the largest number of connections of a user while during ran. It
+// does not count those of `portbook verify`, which is another process.
 func (f *fleet) watchBackends(pool *pgxpool.Pool, user string, during func()) (most int) {
 	f.t.Helper()
 	ctx, stop := context.WithCancel(f.t.Context())
@@ -271,9 +271,8 @@ func (f *fleet) watchBackends(pool *pgxpool.Pool, user string, during func()) (m
 	return most
 }
 
-// backends counts the connections of a user, those of the last moment left out:
-// a client that closes one and opens another does not wait for the server to
-// have ended the first.
+// backends returns the number of connections of a user, without the newest: a client that
+// closes one and opens another does not wait until the server has ended the first.
 func (f *fleet) backends(pool *pgxpool.Pool, user string) (n int) {
 	const q = "SELECT count(*) FROM pg_stat_activity WHERE usename = $1 AND backend_start < clock_timestamp() - interval '0.3 s'"
 	if err := pool.QueryRow(f.t.Context(), q, user).Scan(&n); err != nil {

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// At a terminal the password is asked for twice, and not shown.
+// At a terminal, the password must be asked for twice and not be shown.
 func TestPrimeDBAsks(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ first, second, says string }{
@@ -48,7 +48,7 @@ func TestPrimeDBAsks(t *testing.T) {
 	}
 }
 
-// typeHidden answers a prompt once the terminal shows nothing that is typed.
+// typeHidden answers a prompt after the terminal has stopped to show typed characters.
 func typeHidden(t *testing.T, master *os.File, shown *lockedBuffer, prompt, answer string) {
 	t.Helper()
 	within(t, patience, "it asks "+prompt+"and hides the answer", func() bool {
@@ -60,7 +60,7 @@ func typeHidden(t *testing.T, master *os.File, shown *lockedBuffer, prompt, answ
 	}
 }
 
-// terminal makes a pseudo terminal.
+// terminal opens a pseudo terminal.
 func terminal(t *testing.T) (master, slave *os.File) {
 	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)

@@ -17,14 +17,14 @@ import (
 	"github.com/portbook/portbook/schema/localpg/process"
 )
 
-// An rds is a PostgreSQL behind a gateway that logs in by tokens as RDS does, and
-// an instance that may get some.
+// An rds is a PostgreSQL server behind a gateway that accepts tokens as RDS does, and an
+// instance that may get tokens.
 type rds struct {
 	t        *testing.T
 	postgres *localpg.Server
 	gateway  *rdsiamtest.Gateway
 	imds     *rdsiamtest.IMDS
-	root     string // file with the authority of the gateway's certificate
+	root     string // file with the CA of the gateway's certificate
 }
 
 const region = "eu-west-7"
@@ -48,8 +48,8 @@ func launchRDS(t *testing.T) *rds {
 	return r
 }
 
-// accept takes what RDS takes: a token for this endpoint and user, in this
-// region, not older than it says. To AWS this endpoint is called localhost.
+// accept accepts a token as RDS does: for this endpoint, user and region, and not expired.
+// In tokens this endpoint is called localhost.
 func (r *rds) accept(login rdsiamtest.Login) string {
 	token, err := rdsiamtest.ParseToken(login.Password)
 	switch {
@@ -65,18 +65,18 @@ func (r *rds) accept(login rdsiamtest.Login) string {
 	return ""
 }
 
-// environ configures an indexer with two users, on the instance.
+// environ returns the environment of an indexer with two users on the instance.
 func (r *rds) environ(more ...string) []string {
 	environ := append(database("localhost", fmt.Sprint(r.gateway.Port())), r.imds.Environ()...)
 	environ = append(environ,
-		"PORTBOOK_DATABASE_USER=app", "PORTBOOK_DATABASE_MIGRATIONUSER=migrator", // of two the last one counts
+		"PORTBOOK_DATABASE_USER=app", "PORTBOOK_DATABASE_MIGRATIONUSER=migrator", // the last of two variables counts
 		"PORTBOOK_DATABASE_DYNAMICAUTH_AWSRDSIAM_REGION=detect",
 		"PORTBOOK_LOG_LEVEL=debug",
 	)
 	return append(environ, more...)
 }
 
-// tokens are those of all logins from the n-th on.
+// tokens returns the tokens of all logins from the n-th on.
 func (r *rds) tokens(n int) (tokens []rdsiamtest.Token) {
 	r.t.Helper()
 	for _, login := range r.gateway.Logins()[n:] {
@@ -89,8 +89,8 @@ func (r *rds) tokens(n int) (tokens []rdsiamtest.Token) {
 	return tokens
 }
 
-// Each physical connection logs in with a token made for it, over TLS, and
-// however many there are, the metadata service is asked the same few times.
+// Each connection must log in over TLS with a token of its own. The number of requests to
+// the metadata service must not depend on the number of connections.
 func TestRDSIAM(t *testing.T) {
 	t.Parallel()
 	r := launchRDS(t)
@@ -106,7 +106,8 @@ func TestRDSIAM(t *testing.T) {
 		t.Errorf("logins: %v, want the migration user's and the working user's", users)
 	}
 	for range 3 {
-		// Dates of tokens have seconds: only in the next one is a new token another.
+		// The dates of tokens are in seconds: only in the next second is a new token
+		// different.
 		tokens := r.tokens(0)
 		last := tokens[len(tokens)-1].Date
 		within(t, patience, "the next second", func() bool { return time.Now().Truncate(time.Second).After(last) })
@@ -118,21 +119,21 @@ func TestRDSIAM(t *testing.T) {
 	}
 	logins := r.gateway.Logins()
 	for i, token := range r.tokens(0)[:len(logins)] {
-		// Truncated by up to a second; the rest is for a busy machine.
+		// The date is truncated by up to a second; the rest is for a busy machine.
 		if age := logins[i].Began.Sub(token.Date); age > 3*time.Second {
 			t.Errorf("a connection logged in with a token that was %v old", age)
 		}
 	}
-	// The region: a token and the document. Credentials: a token, the role's name
-	// and its keys.
+	// 2 for the region: a token and the document. 3 for the credentials: a token, the
+	// name of the role and its keys.
 	if total, each := r.imds.Calls(); total != 5 {
 		t.Errorf("%d calls of the metadata service for %d connections, want 5: %s", total, len(r.gateway.Logins()), each)
 	}
 	secretless(t, log())
 }
 
-// Migrations by hand use tokens of the migration user, and so does no TLS if
-// that is what is asked for.
+// Migrations by hand must use tokens of the migrating user, also without TLS if the
+// configuration says so.
 func TestRDSIAMMigrate(t *testing.T) {
 	t.Parallel()
 	r := launchRDS(t)
@@ -152,8 +153,8 @@ func TestRDSIAMMigrate(t *testing.T) {
 	secretless(t, out)
 }
 
-// Each host of a list gets a token in its own name: what the first one refuses is
-// no token for the second.
+// Each host of a list must get a token for its own name, also if the first host refuses
+// its token.
 func TestRDSIAMHosts(t *testing.T) {
 	t.Parallel()
 	r := launchRDS(t)
@@ -171,7 +172,7 @@ func TestRDSIAMHosts(t *testing.T) {
 	}
 }
 
-// A refusal shows who was refused, and no token.
+// A refusal must show the user, and no token.
 func TestRDSIAMRefused(t *testing.T) {
 	t.Parallel()
 	r := launchRDS(t)
@@ -184,7 +185,7 @@ func TestRDSIAMRefused(t *testing.T) {
 	secretless(t, out)
 }
 
-// A region that cannot be detected ends every command at once.
+// If the region cannot be detected, every command must end at once.
 func TestRDSIAMDetectFails(t *testing.T) {
 	t.Parallel()
 	for _, command := range []string{"serve", "migrate up --yes"} {
@@ -207,7 +208,8 @@ func TestRDSIAMDetectFails(t *testing.T) {
 	}
 }
 
-// serve starts an indexer, waits until it is ready, and gives what it logs.
+// serve starts an indexer, waits until it is ready, and returns a function that returns
+// its log.
 func (r *rds) serve(more ...string) (log func() string) {
 	r.t.Helper()
 	operations := registrytest.FreeAddr(r.t)
@@ -231,7 +233,7 @@ func (r *rds) serve(more ...string) (log func() string) {
 	return all.String
 }
 
-// A lockedBuffer takes a log while it is read.
+// A lockedBuffer holds a log. It is safe for concurrent use.
 type lockedBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -249,7 +251,7 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
-// secretless fails if a text that people see holds a token or what makes one.
+// secretless fails the test if a text for people contains a token or credentials.
 func secretless(t *testing.T, text string) {
 	t.Helper()
 	for _, secret := range []string{rdsiamtest.SecretKey, rdsiamtest.SessionToken, "X-Amz-", "Action=connect"} {

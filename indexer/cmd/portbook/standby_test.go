@@ -33,8 +33,8 @@ func (l *serverLog) String() string {
 	return l.all.String()
 }
 
-// answers asks for a URL again and again until the context ends, and counts what
-// comes. A 503 without Retry-After counts as 1, no answer at all as 0.
+// answers requests a URL repeatedly until the context ends, and counts the answers by
+// status. A 503 without Retry-After counts as 1, and no answer as 0.
 func answers(ctx context.Context, url string) map[int]int {
 	counts := map[int]int{}
 	for ctx.Err() == nil {
@@ -53,10 +53,10 @@ func answers(ctx context.Context, url string) map[int]int {
 	return counts
 }
 
-// The primary dies while images are pushed, retagged and deleted, and its standby
-// is promoted. The writer finds the new primary by itself, and what the registry
-// told meanwhile arrives. The reader answers all the time, and nobody ever tries
-// to write to the standby.
+// The primary dies while images are pushed, retagged and deleted, and its standby is
+// promoted. The writer must find the new primary by itself, and get the events of that
+// time. The reader must answer all the time, and no process may try to write to the
+// standby.
 func TestPromotion(t *testing.T) {
 	t.Parallel()
 	f := launch(t)
@@ -69,7 +69,7 @@ func TestPromotion(t *testing.T) {
 	asked := make(chan map[int]int)
 	go func() { asked <- answers(asking, "http://"+reader.address+"/v1/search?q=ship") }()
 	done := f.change(200)
-	time.Sleep(time.Second) // a moment in the midst of the changes: any will do
+	time.Sleep(time.Second) // to any moment during the changes
 	f.postgres.Kill()
 	if pause(done, 500*time.Millisecond) {
 		t.Error("the changes were over before the primary was dead: nothing was tested")
@@ -113,9 +113,9 @@ func TestPromotion(t *testing.T) {
 	reader.alive(t)
 }
 
-// The standby that is promoted lacks what the writer had acknowledged and told
-// of. A cache that asks whether its answer still holds must hear that it does
-// not, and what was lost is found again though no event tells of it twice.
+// The promoted standby lacks transactions that the writer had committed and shown. A cache
+// that revalidates such an answer must get a new one, and the lost changes must be found
+// again, although no event is sent twice.
 func TestFailoverLosesCommits(t *testing.T) {
 	t.Parallel()
 	f := launch(t)
@@ -167,7 +167,7 @@ func epoch(etag string) string {
 	return e
 }
 
-// conditional asks for a URL unless it still is as a known ETag says.
+// conditional sends a request for a URL with If-None-Match and a known ETag.
 func conditional(t *testing.T, url, known string) (code int, etag, text string) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
@@ -187,8 +187,8 @@ func conditional(t *testing.T, url, known string) (code int, etag, text string) 
 	return resp.StatusCode, resp.Header.Get("ETag"), b.String()
 }
 
-// A reader on a standby that falls behind says so, and is not ready beyond what
-// was configured.
+// A reader on a standby must report its lag, and must not be ready if the lag is larger
+// than the configured limit.
 func TestStandbyLag(t *testing.T) {
 	t.Parallel()
 	f := launch(t)
@@ -238,8 +238,8 @@ func (i *indexerProcess) lag(t *testing.T) float64 {
 	return seconds
 }
 
-// A standby that replays ends the queries in its way. Clients of a reader never
-// hear of it.
+// A standby cancels queries that conflict with replay. Clients of a reader must not notice
+// it.
 func TestReplayConflicts(t *testing.T) {
 	t.Parallel()
 	f := launch(t)
@@ -258,7 +258,7 @@ func TestReplayConflicts(t *testing.T) {
 	const clients = 8
 	asked := make(chan map[int]int)
 	for i := range clients {
-		path := []string{"/r/ship/app-1:v1", "/v1/search?q=ship", "/"}[i%3] // the first reads manifests each time
+		path := []string{"/r/ship/app-1:v1", "/v1/search?q=ship", "/"}[i%3] // the first one reads manifests each time
 		go func() { asked <- answers(asking, "http://"+reader.address+path) }()
 	}
 	primary, pool := f.pool(), f.poolOf(standby)
@@ -274,7 +274,7 @@ func TestReplayConflicts(t *testing.T) {
 		if _, err := primary.Exec(ctx, disturb[i%len(disturb)]); err != nil {
 			t.Fatal(err)
 		}
-		// Not all at once: a view is tried three times within some 60 ms.
+		// Not all at once: a view is tried three times within about 60 ms.
 		time.Sleep(250 * time.Millisecond)
 	}
 	stop()

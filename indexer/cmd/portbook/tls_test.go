@@ -24,11 +24,11 @@ import (
 	"github.com/portbook/portbook/schema/localpg"
 )
 
-// nowhere is a registry that does not answer: one that these tests do not need.
+// nowhere is the URL of a registry that does not answer, for tests that need none.
 const nowhere = "http://127.0.0.1:1"
 
-// Each sslMode checks what it says, against a server whose certificate is for
-// "localhost" alone. None goes on in plain text.
+// Each sslMode must check what it promises, with a server whose certificate is only for
+// "localhost". No mode may continue in plain text.
 func TestTLS(t *testing.T) {
 	t.Parallel()
 	ca, other := newAuthority(t), newAuthority(t)
@@ -50,7 +50,7 @@ func TestTLS(t *testing.T) {
 		{"the default", "", "127.0.0.1", nil, ""},
 		{"require", "require", "127.0.0.1", nil, ""},
 		{"require, another name, right authority", "require", "127.0.0.1", ca, ""},
-		{"require, wrong authority", "require", "127.0.0.1", other, trusted}, // as libpq: with an authority at hand it is checked
+		{"require, wrong authority", "require", "127.0.0.1", other, trusted}, // as in libpq: checked if a root certificate is set
 		{"verify-ca, another name", "verify-ca", "127.0.0.1", ca, ""},
 		{"verify-ca, wrong authority", "verify-ca", "localhost", other, trusted},
 		{"verify-full", "verify-full", "localhost", ca, ""},
@@ -70,8 +70,8 @@ func TestTLS(t *testing.T) {
 	}
 }
 
-// A server without TLS is not talked to unless disable is written: no way to
-// name the database leads to plain text by itself.
+// A server without TLS must be refused unless sslMode is disable, for each way to name the
+// database.
 func TestNoTLS(t *testing.T) {
 	t.Parallel()
 	server := startPostgres(t, localpg.Config{Settings: map[string]string{"ssl": "off"}})
@@ -106,7 +106,7 @@ func TestNoTLS(t *testing.T) {
 	})
 }
 
-// A server that refuses TLS learns nothing: no user, no password.
+// A server that refuses TLS must get neither user nor password.
 func TestNothingInPlainText(t *testing.T) {
 	t.Parallel()
 	gateway := &rdsiamtest.Gateway{Server: "127.0.0.1:1"}
@@ -119,8 +119,8 @@ func TestNothingInPlainText(t *testing.T) {
 	}
 }
 
-// All connections of a running indexer are encrypted, also by a URL that does
-// not say so.
+// All connections of a running indexer must be encrypted, also with a URL that does not
+// say so.
 func TestTLSOfServe(t *testing.T) {
 	t.Parallel()
 	cert, key := newAuthority(t).issue(t, "localhost")
@@ -134,7 +134,7 @@ func TestTLSOfServe(t *testing.T) {
 	f.indexer("127.0.0.1:0", "PORTBOOK_DATABASE_POSTGRES_URL="+fmt.Sprintf("postgres://portbook@127.0.0.1:%s/postgres", port(t, f.postgres)))
 	pool := f.pool()
 	const ours = " FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE application_name = 'portbook-indexer'"
-	// The leader's session, and what the workers and this test's own look at.
+	// The leader's session, and a connection of the workers or of this query.
 	within(t, patience, "the indexer is connected", func() bool { return f.query(pool, "SELECT count(*)"+ours) >= 2 })
 	if n := f.query(pool, "SELECT count(*)"+ours+" AND NOT ssl"); n > 0 {
 		t.Errorf("%d connections are not encrypted", n)
@@ -195,8 +195,8 @@ func port(t *testing.T, server *localpg.Server) string {
 	return port
 }
 
-// database is a server by the keys of the configuration, and libpq by libpq's
-// variables. Neither says anything of TLS.
+// database returns the environment that names a server by keys of the configuration. libpq
+// does the same with libpq's variables. Neither has settings of TLS.
 func database(host, port string) []string {
 	return []string{
 		"PORTBOOK_DATABASE_HOST=" + host, "PORTBOOK_DATABASE_PORT=" + port,
@@ -208,8 +208,8 @@ func libpq(port string) []string {
 	return []string{"PGHOST=127.0.0.1", "PGPORT=" + port, "PGUSER=portbook", "PGDATABASE=postgres"}
 }
 
-// indexerCommand runs a command of the indexer to its end, and gives all that it
-// printed.
+// indexerCommand runs a command of the indexer to its end, and returns its output and exit
+// status.
 func indexerCommand(t *testing.T, environ []string, args ...string) (out string, code int) {
 	t.Helper()
 	if testing.Short() {
@@ -228,7 +228,7 @@ func indexerCommand(t *testing.T, environ []string, args ...string) (out string,
 	return b.String(), cmd.ProcessState.ExitCode()
 }
 
-// An authority issues certificates; file holds its own.
+// An authority issues certificates. Its own certificate is in file.
 type authority struct {
 	file string
 	cert *x509.Certificate
@@ -251,7 +251,7 @@ func newAuthority(t *testing.T) *authority {
 	return a
 }
 
-// issue gives a server's certificate for one name, and its key.
+// issue returns a server certificate for a name, and its key.
 func (a *authority) issue(t *testing.T, name string) (cert, key []byte) {
 	t.Helper()
 	own := newKey(t)

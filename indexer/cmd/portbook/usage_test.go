@@ -8,7 +8,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// commands returns a command and all below it.
+// commands returns a command and all commands below it.
 func commands(command *cobra.Command) []*cobra.Command {
 	all := []*cobra.Command{command}
 	for _, sub := range command.Commands() {
@@ -41,8 +41,8 @@ func execute(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	return code, out.String(), errors.String()
 }
 
-// Each line of an example that begins with portbook is a command line that is
-// right, of the command or of one below it.
+// Each line of an example that begins with portbook must be a valid command line of the
+// command or of one of its subcommands.
 func TestExamples(t *testing.T) {
 	t.Parallel()
 	for _, shown := range commands(root()) {
@@ -99,7 +99,8 @@ func TestHelp(t *testing.T) {
 	}
 }
 
-// Wrong usage ends every command with 2 and one line that names the remedy.
+// With wrong usage, every command must end with status 2 and one line that names the
+// remedy.
 func TestWrongUsage(t *testing.T) {
 	t.Parallel()
 	for _, path := range paths(t) {
@@ -125,7 +126,7 @@ func TestWrongUsage(t *testing.T) {
 	}
 }
 
-// refuses runs a command line that is wrong.
+// refuses fails the test unless a command line ends with status 2 and one line of error.
 func refuses(t *testing.T, line []string, says string) {
 	t.Helper()
 	code, out, errors := execute(t, line...)
@@ -134,7 +135,7 @@ func refuses(t *testing.T, line []string, says string) {
 	}
 }
 
-// What a command cannot do although its command line is right ends it with 1.
+// A command that fails with a valid command line must end with status 1.
 func TestFailedWork(t *testing.T) {
 	t.Parallel()
 	absent := t.TempDir() + "/absent.yaml"

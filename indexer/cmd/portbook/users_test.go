@@ -24,8 +24,8 @@ import (
 	"github.com/portbook/portbook/schema/localpg"
 )
 
-// The two statements by which the handbook of the ToolHive registry server makes
-// its users, as they stand there.
+// The two statements that create users in the manual of the ToolHive registry server,
+// unchanged.
 const (
 	handbookMigrator = `DO $$
 DECLARE
@@ -53,9 +53,10 @@ END
 $$;`
 )
 
-// registryServer starts a server that asks for passwords, with an empty database
-// registry. Its log, if there is one, has every statement. In PostgreSQL 14 anybody may make tables in a database until its
-// owner says otherwise, which the handbook does not mention.
+// registryServer starts a server that requires passwords, with an empty database named
+// registry. If log is not nil, it gets every statement. In PostgreSQL 14, every user may
+// create tables in a database until its owner revokes that, which the manual does not
+// mention.
 func registryServer(t *testing.T, log *lockedBuffer) *localpg.Server {
 	t.Helper()
 	c := localpg.Config{Durable: true}
@@ -70,7 +71,7 @@ func registryServer(t *testing.T, log *lockedBuffer) *localpg.Server {
 	return server
 }
 
-// as gives the address of the database registry for a user.
+// as returns the URL of the database registry for a user.
 func as(t *testing.T, server *localpg.Server, user, password string) string {
 	t.Helper()
 	u, err := url.Parse(server.URL("registry"))
@@ -81,9 +82,9 @@ func as(t *testing.T, server *localpg.Server, user, password string) string {
 	return u.String()
 }
 
-// Migrations run as one user who may make tables and nothing else, and an
-// indexer does all its work as another, who may make none; a third, with SELECT
-// alone, reads. Postgres refuses none of them anything on the way.
+// Migrations run as one user, which may only create tables. An indexer works as another,
+// which may create none. A third user has only SELECT and reads. PostgreSQL must refuse
+// none of their statements.
 func TestTwoUsers(t *testing.T) {
 	t.Parallel()
 	log := &lockedBuffer{}
@@ -104,7 +105,7 @@ func TestTwoUsers(t *testing.T) {
 	if n := number(t, superuser, "SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relowner <> 'db_migrator'::regrole"); n != 0 {
 		t.Errorf("%d tables belong to somebody but the migrating user", n)
 	}
-	// An old month, to be dropped, and one that the next event needs, to be made.
+	// An old month must be dropped, and the month of the next event must be created.
 	execute(t, superuser, "SET ROLE db_migrator; SELECT create_partition('event', '2020-01-01 00:00Z')")
 	execute(t, superuser, "DROP TABLE event_"+time.Now().UTC().AddDate(0, 3, 1-time.Now().UTC().Day()).Format("2006_01"))
 	execute(t, superuser, "DROP TABLE event_"+time.Now().UTC().Format("2006_01"))
@@ -168,7 +169,7 @@ func TestTwoUsers(t *testing.T) {
 	}
 }
 
-// months are those of which there are partitions.
+// months returns the months that must have partitions.
 func months() (list []string) {
 	now := time.Now().UTC()
 	from := now.AddDate(0, 0, -7)
@@ -178,7 +179,7 @@ func months() (list []string) {
 	return list
 }
 
-// refusalCode gives the SQLSTATE by which a statement fails, "" if it does not.
+// refusalCode returns the SQLSTATE of a failed statement, or "" if it succeeds.
 func refusalCode(t *testing.T, url, statement string) string {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), url)
@@ -194,11 +195,12 @@ func refusalCode(t *testing.T, url, statement string) string {
 	return fmt.Sprint(err)
 }
 
-// The names that prime-db has to bear.
+// hardNames are unusual names that prime-db must accept.
 var hardNames = []string{"o'brien", `the "app" user`, "Größe; DROP TABLE tag; --", "日本 $do$ @verifier@", `back\slash E'`, "portbook app\nof two lines"}
 
-// A user of any name can be made, before the tables and after, twice over, by
-// the command and by psql from what --dry-run prints; then it logs in and works.
+// A user with any name can be created, before and after the tables exist, repeatedly, by
+// the command and by psql from the output of --dry-run. The user must then log in and
+// work.
 func TestPrimeDB(t *testing.T) {
 	t.Parallel()
 	log := &lockedBuffer{}
@@ -233,7 +235,7 @@ func TestPrimeDB(t *testing.T) {
 		}
 	}
 
-	prime("early") // before there are tables
+	prime("early") // before the tables exist
 	prime("early reader", "--reader")
 	if out, code := answered(t, environ, "", "migrate", "up", "-y"); code != 0 {
 		t.Fatal(out)
@@ -250,10 +252,10 @@ func TestPrimeDB(t *testing.T) {
 		}
 		works(name, false)
 	}
-	prime("o'brien", "--reader") // may do less from now on
+	prime("o'brien", "--reader") // has fewer privileges from now on
 	works("o'brien", true)
 	out := prime("o'brien", "--dry-run")
-	pipe(t, server, strings.Replace(out, "'registry'", "'elsewhere'", 1)) // another database is left alone
+	pipe(t, server, strings.Replace(out, "'registry'", "'elsewhere'", 1)) // must not change another database
 	works("o'brien", true)
 
 	if out, code := answered(t, environ, password, "prime-db", "new owner", "--migration"); code != 1 || !strings.Contains(out, "may not grant") {
@@ -264,7 +266,7 @@ func TestPrimeDB(t *testing.T) {
 	if got := refusalCode(t, url, "CREATE TABLE mine (); DROP TABLE mine"); got != "<nil>" {
 		t.Errorf("the migrating user cannot make tables: %s", got)
 	}
-	// psql understands the same password.
+	// psql must log in with the same password.
 	cmd := exec.CommandContext(t.Context(), "psql", "-X", "-At", "-h", "127.0.0.1", "-p", port(t, server), "-U", "new owner", "-d", "registry", "-c", "SELECT current_user")
 	cmd.Env = append(os.Environ(), "PGPASSWORD="+password)
 	if got, err := cmd.CombinedOutput(); err != nil || string(got) != "new owner\n" {
@@ -275,7 +277,7 @@ func TestPrimeDB(t *testing.T) {
 	}
 }
 
-// What cannot be done is refused with the reason, and changes nothing.
+// A request that cannot be fulfilled must be refused with the reason, and change nothing.
 func TestPrimeDBRefuses(t *testing.T) {
 	t.Parallel()
 	server := registryServer(t, nil)
@@ -309,7 +311,7 @@ func TestPrimeDBRefuses(t *testing.T) {
 	}
 }
 
-// pipe gives a script to psql, as a superuser, in the encoding of another world.
+// pipe runs a script with psql as a superuser, with another client encoding.
 func pipe(t *testing.T, server *localpg.Server, script string) {
 	t.Helper()
 	psql, err := exec.LookPath("psql")
