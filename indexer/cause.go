@@ -62,8 +62,8 @@ func at(err error) string {
 
 func untrusted(err error) bool { return certificateError(err) != "" }
 
-// certificateError returns the text of an error about a certificate, with names of hosts
-// and issuers, or "" for any other error.
+// certificateError returns the text of an error about a certificate, with names of
+// hosts and issuers, or "" for any other error.
 func certificateError(err error) string {
 	var (
 		verification *tls.CertificateVerificationError

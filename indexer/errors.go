@@ -41,8 +41,8 @@ const reasonStart = "the "
 // request or the beginning of a body.
 const oldReason = "the reason was stored by an older version of the indexer and is not shown: its log has it"
 
-// Reason returns the public text of an error. For an error that is not a Fault, the text
-// says only the kind.
+// Reason returns the public text of an error. For an error that is not a Fault, the
+// text says only the kind.
 func Reason(err error) string {
 	var fault *Fault
 	switch {

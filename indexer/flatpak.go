@@ -12,8 +12,9 @@ const FlatpakRefLabel = "org.flatpak.ref"
 // ID of at most 255 (common/flatpak-ref-utils.c); the other parts are short.
 const maxFlatpakRef = 512
 
-// flatpakRef matches kind/ID/ARCH/BRANCH. flatpak is stricter about each part, and skips
-// a ref that it does not accept; this only excludes texts that are no refs at all.
+// flatpakRef matches kind/ID/ARCH/BRANCH. flatpak is stricter about each part, and
+// skips a ref that it does not accept; this only excludes texts that are no refs at
+// all.
 var flatpakRef = regexp.MustCompile(`^(app|runtime)/[A-Za-z0-9_.-]+/[A-Za-z0-9_]+/[A-Za-z0-9_][A-Za-z0-9_.-]*$`)
 
 // IsFlatpakRef reports whether s is a ref that flatpak may accept.

@@ -21,8 +21,8 @@ var update = flag.Bool("update", false, "rewrite golden files")
 
 const ours = "github.com/portbook/portbook/"
 
-// mayImport lists the packages of ours that each package may import, except in tests. It
-// must agree with the drawing in doc/design.md.
+// mayImport lists the packages of ours that each package may import, except in tests.
+// It must agree with the drawing in doc/design.md.
 var mayImport = map[string][]string{
 	"indexer/rdsiam/rdsiamtest":     nil, // for tests
 	"indexer/postgres/postgrestest": {"indexer", "indexer/postgres", "indexer/query", "schema/schematest"},

@@ -51,8 +51,8 @@ func TestDocComments(t *testing.T) {
 // standard has the methods that interfaces of the standard library describe.
 var standard = map[string]bool{"Error": true, "Unwrap": true, "ServeHTTP": true, "String": true}
 
-// undocumented returns the exported names of a declaration without a doc comment, neither
-// of their own nor of the declaration.
+// undocumented returns the exported names of a declaration without a doc comment,
+// neither of their own nor of the declaration.
 func undocumented(d ast.Decl) (names []*ast.Ident) {
 	switch d := d.(type) {
 	case *ast.FuncDecl:
@@ -97,8 +97,8 @@ func exportedReceiver(d *ast.FuncDecl) bool {
 	return ok && name.IsExported()
 }
 
-// maxWidth is the maximum number of characters of a line; a tab counts as one. Two files,
-// or a diff of two versions, then fit side by side on a screen.
+// maxWidth is the maximum number of characters of a line; a tab counts as one. Two
+// files, or a diff of two versions, then fit side by side on a screen.
 const maxWidth = 120
 
 // wide is the number of lines that may be wider than maxWidth, by module. It is for old

@@ -424,8 +424,8 @@ func variables(k config.Key) []string {
 	return names
 }
 
-// Each variable and each flag must work alone. The ToolHive server ignores a variable if
-// its key is not in the file.
+// Each variable and each flag must work alone. The ToolHive server ignores a variable
+// if its key is not in the file.
 func TestEveryKeyFromEnvironmentAndFlags(t *testing.T) {
 	t.Parallel()
 	keys := config.Keys()
@@ -471,7 +471,8 @@ func TestEveryKeyFromEnvironmentAndFlags(t *testing.T) {
 	}
 }
 
-// The variables of two keys must have different names: otherwise one would hide the other.
+// The variables of two keys must have different names: otherwise one would hide the
+// other.
 func TestKeysAreDistinct(t *testing.T) {
 	t.Parallel()
 	seen := map[string]string{}
@@ -512,8 +513,8 @@ func TestConnString(t *testing.T) {
 	}
 }
 
-// PGPASSWORD is used if the configuration has no password. pgx must never read the pgpass
-// file, since it accepts one that everybody may read.
+// PGPASSWORD is used if the configuration has no password. pgx must never read the
+// pgpass file, since it accepts one that everybody may read.
 func TestConnStringWithoutPassword(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "pgpass")
 	if err := os.WriteFile(file, []byte("*:*:*:*:from-pgpass"), 0o600); err != nil {
@@ -665,7 +666,8 @@ func TestManual(t *testing.T) {
 	}
 }
 
-// No file may cause a panic, and a file that loads must load with the same result again.
+// No file may cause a panic, and a file that loads must load with the same result
+// again.
 func FuzzLoad(f *testing.F) {
 	for _, s := range []string{"role: reader", "a: &a [*a]", "registry: &r {registry: *r}", "? [a]\n: b", "database: &d {postgres: *d}", "log.level: warn\nscan:\n  parallelism: 3", "{", "a: *b", "--- |\n x", "search: {official_namespaces: [a, [b]]}", "? &k role\n: *k", "<<: {a: b}", "role: !x", "\xff"} {
 		f.Add(s)
@@ -692,8 +694,8 @@ func FuzzLoad(f *testing.F) {
 	})
 }
 
-// For any URL, no connection may be made in plain text unless pgx also reads from the URL
-// that none is to be encrypted.
+// For any URL, no connection may be made in plain text unless pgx also reads from the
+// URL that none is to be encrypted.
 func FuzzURL(f *testing.F) {
 	for _, rest := range []string{
 		"u:p@h/d", "u:p@h1:1,h2:2/d?sslmode=prefer", "u:?sslmode=disable@h/d", "u@h/d?sslmode=disable", "u@h/?sslmode=disable@x",
@@ -730,8 +732,8 @@ func FuzzURL(f *testing.F) {
 	})
 }
 
-// attempts reports whether a configuration tries hosts without TLS, and whether it tries
-// hosts with TLS. It ignores Unix sockets, which never use TLS.
+// attempts reports whether a configuration tries hosts without TLS, and whether it
+// tries hosts with TLS. It ignores Unix sockets, which never use TLS.
 func attempts(c *pgconn.Config) (plain, encrypted bool) {
 	for _, a := range append([]*pgconn.FallbackConfig{{Host: c.Host, Port: c.Port, TLSConfig: c.TLSConfig}}, c.Fallbacks...) {
 		network, _ := pgconn.NetworkAddress(a.Host, a.Port)

@@ -50,8 +50,8 @@ func (cs *Connections) CheckUser(u User) error {
 	return nil
 }
 
-// PrimeScript returns SQL that creates a user with a password, or sets its password, and
-// grants the privileges that it needs. It contains the password as a SCRAM-SHA-256
+// PrimeScript returns SQL that creates a user with a password, or sets its password,
+// and grants the privileges that it needs. It contains the password as a SCRAM-SHA-256
 // verifier.
 func (cs *Connections) PrimeScript(u User, password string) (string, error) {
 	verifier, err := scramVerifier(password)

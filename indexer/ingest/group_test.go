@@ -8,8 +8,8 @@ import (
 	"github.com/portbook/portbook/indexer"
 )
 
-// Findings that arrive while a batch is being stored must form the next batch. Each must
-// be stored once, and each caller must get the result of its batch.
+// Findings that arrive while a batch is being stored must form the next batch. Each
+// must be stored once, and each caller must get the result of its batch.
 func TestGroup(t *testing.T) {
 	const workers = 8
 	refused := errors.New("refused")

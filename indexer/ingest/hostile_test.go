@@ -65,8 +65,8 @@ func put(ctx context.Context, c *push.Client, repository, reference, text string
 	return c.Manifest(ctx, repository, reference, ocispec.MediaTypeImageManifest, []byte(text))
 }
 
-// index returns a function that pushes an image index. The digests of two images replace
-// A and B in the text.
+// index returns a function that pushes an image index. The digests of two images
+// replace A and B in the text.
 func index(text string) func(context.Context, *push.Client, string) error {
 	return func(ctx context.Context, c *push.Client, repository string) error {
 		a, err := c.Image(ctx, repository, "", push.ImageSpec{Env: []string{"A=1"}})
@@ -501,8 +501,8 @@ func TestHugeDescription(t *testing.T) {
 	}
 }
 
-// cripple breaks a tag in the registry's storage: the registry lists it, but answers 500
-// to requests for it.
+// cripple breaks a tag in the registry's storage: the registry lists it, but answers
+// 500 to requests for it.
 func (h *harbour) cripple(repository, tag string) (mend func()) {
 	h.t.Helper()
 	link := filepath.Join(h.registry.Root, "docker/registry/v2/repositories", repository, "_manifests/tags", tag, "current/link")

@@ -18,8 +18,8 @@ import (
 	"github.com/portbook/portbook/registry/registrytest"
 )
 
-// The leader must notice a restart of the registry even if no push follows, and request a
-// scan for the lost events.
+// The leader must notice a restart of the registry even if no push follows, and request
+// a scan for the lost events.
 func TestLeaderNoticesRestart(t *testing.T) {
 	t.Parallel()
 	h := open(t, registrytest.Config{Root: t.TempDir(), Notify: nobody}) // all events are lost

@@ -113,8 +113,8 @@ func (r *reader) readAnnounced(ctx context.Context, f *indexer.Finding) error {
 // other reads wait for tags. It returns what the tag shows last.
 func (r *reader) await(ctx context.Context, t indexer.Task) (shown digest.Digest, err error) {
 	step, begin := firstStep, time.Now()
-	// The patience begins with the event, so that for a batch of tags that have all moved
-	// on we wait once and not once for each tag.
+	// The patience begins with the event, so that for a batch of tags that have all
+	// moved on we wait once and not once for each tag.
 	for deadline := t.HintedAt.Add(r.patience); ; step = min(2*step, maxStep) {
 		shown, err = r.remote.Shows(ctx, t.Repository, t.Reference, t.Hint)
 		if err == nil && shown == t.Hint || err != nil && !errors.Is(err, indexer.ErrNotFound) {

@@ -101,8 +101,8 @@ func (h *harbour) asked() []string {
 	return h.column("SELECT repository || ' ' || left(reference, 15) FROM task ORDER BY repository, reference")
 }
 
-// Events of pushes and deletions of manifests and tags must add a task for each reference
-// that they name. All other events of the stock registry must add none.
+// Events of pushes and deletions of manifests and tags must add a task for each
+// reference that they name. All other events of the stock registry must add none.
 func TestReplay(t *testing.T) {
 	t.Parallel()
 	want := map[string][]string{

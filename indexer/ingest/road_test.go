@@ -218,8 +218,8 @@ func TestRoad(t *testing.T) {
 	h.equal()
 }
 
-// With scans alone, the book must become equal to the registry, and a second scan of the
-// same registry must write nothing.
+// With scans alone, the book must become equal to the registry, and a second scan of
+// the same registry must write nothing.
 func TestScan(t *testing.T) {
 	t.Parallel()
 	h := open(t, registrytest.Config{Notify: "http://127.0.0.1:1/nobody"})

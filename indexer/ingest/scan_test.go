@@ -41,8 +41,8 @@ func TestScanResumes(t *testing.T) {
 		h.image(fmt.Sprintf("fleet/ship%02d", i), "v1", "x")
 	}
 	ctx, stop := context.WithCancel(t.Context())
-	// While the second page of the catalogue is requested, the repositories are compared
-	// one after the other.
+	// While the second page of the catalogue is requested, the repositories are
+	// compared one after the other.
 	h.parallelism = 1
 	again := make(chan bool)
 	var mu sync.Mutex
@@ -184,8 +184,8 @@ func TestScanOfFailingRepository(t *testing.T) {
 	}
 }
 
-// If the registry is unavailable, a scan must end, and continue when the registry answers
-// again. It must delete nothing.
+// If the registry is unavailable, a scan must end, and continue when the registry
+// answers again. It must delete nothing.
 func TestScanOfRegistryAway(t *testing.T) {
 	t.Parallel()
 	h := open(t, registrytest.Config{Notify: nobody})
@@ -306,8 +306,8 @@ func TestHistoryByEvents(t *testing.T) {
 	}
 }
 
-// A tag or repository that is missing from a list must be requested by name before it is
-// deleted: it may have been pushed after the scan read the list.
+// A tag or repository that is missing from a list must be requested by name before it
+// is deleted: it may have been pushed after the scan read the list.
 func TestScanAsksBeforeItRemoves(t *testing.T) {
 	t.Parallel()
 	for _, path := range []string{"/v2/_catalog", "/v2/demo/app/tags/list"} {
@@ -358,8 +358,8 @@ func TestScanFindsMissingChild(t *testing.T) {
 	}
 }
 
-// A registry that restarts loses the events that it has not sent. The first event of the
-// new process must request a scan, which must find the changes.
+// A registry that restarts loses the events that it has not sent. The first event of
+// the new process must request a scan, which must find the changes.
 func TestRestartAsksForScan(t *testing.T) {
 	t.Parallel()
 	h := open(t, registrytest.Config{Root: t.TempDir()})

@@ -20,8 +20,8 @@ import (
 	"github.com/portbook/portbook/registry/registrytest"
 )
 
-// secret is in the URLs, headers and bodies of a failing registry and its storage; inside
-// is an internal host name.
+// secret is in the URLs, headers and bodies of a failing registry and its storage;
+// inside is an internal host name.
 const (
 	secret = "hunter2secret"
 	inside = "storage.internal"

@@ -16,10 +16,11 @@ import (
 	"github.com/portbook/portbook/indexer/remote"
 )
 
-// Verify compares the tags and digests of the book with the registry, and derived rows with
-// the manifests and tags that they are derived from (see Store.Differences). It writes a
-// line for each difference, sorted by repository, and returns the number of lines. It
-// changes nothing. During pushes it also reports changes that the workers have not read yet.
+// Verify compares the tags and digests of the book with the registry, and derived rows
+// with the manifests and tags that they are derived from (see Store.Differences). It
+// writes a line for each difference, sorted by repository, and returns the number of
+// lines. It changes nothing. During pushes it also reports changes that the workers
+// have not read yet.
 func Verify(ctx context.Context, store *postgres.Store, client *remote.Client, parallelism int, out io.Writer) (differences int, err error) {
 	v := &verification{store: store, remote: client, found: map[string][]string{}}
 	group, ctx := errgroup.WithContext(ctx)

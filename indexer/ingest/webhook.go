@@ -219,7 +219,8 @@ func eventOf(raw rawEvent) (indexer.Event, string) {
 	if raw.odd {
 		return e, invalid
 	}
-	// Pulls are dropped here. Code that counts them will need an indexer.Pull from here.
+	// Pulls are dropped here. Code that counts them will need an indexer.Pull from
+	// here.
 	if raw.Action != "push" && raw.Action != "delete" || isBlob(raw) {
 		return e, ignored
 	}

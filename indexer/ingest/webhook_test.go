@@ -83,7 +83,8 @@ func (l *logbook) String() string {
 
 func (l *logbook) lines() int { return strings.Count(l.String(), "\n") }
 
-// post sends a body to a receiver and returns the answer. It has read the answer's body.
+// post sends a body to a receiver and returns the answer. It has read the answer's
+// body.
 func post(t *testing.T, method, url, authorization string, body io.Reader) *http.Response {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, url, body)
@@ -339,7 +340,8 @@ func TestSlowSender(t *testing.T) {
 	}
 }
 
-// While the database is unavailable, no event may be acknowledged, so that none is lost.
+// While the database is unavailable, no event may be acknowledged, so that none is
+// lost.
 func TestStoreAway(t *testing.T) {
 	t.Parallel()
 	h := openHut(t)

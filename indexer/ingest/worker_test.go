@@ -187,8 +187,8 @@ func TestLeaseEnds(t *testing.T) {
 	}
 }
 
-// A reference that cannot be read must be retried after growing pauses, then given up and
-// shown with the reason. A new request must reset the attempts.
+// A reference that cannot be read must be retried after growing pauses, then given up
+// and shown with the reason. A new request must reset the attempts.
 func TestGivesUp(t *testing.T) {
 	t.Parallel()
 	h := open(t, registrytest.Config{Notify: nobody})
@@ -345,8 +345,8 @@ func TestNotStored(t *testing.T) {
 	h.tag("demo/app", "good")
 }
 
-// A reference that is requested while its read fails must be due at once: the request may
-// be for another push.
+// A reference that is requested while its read fails must be due at once: the request
+// may be for another push.
 func TestAskedWhileFailing(t *testing.T) {
 	t.Parallel()
 	h := open(t, registrytest.Config{Notify: nobody})
@@ -362,8 +362,8 @@ func TestAskedWhileFailing(t *testing.T) {
 	}
 }
 
-// For a batch of tags that have all moved on since their events, a worker must wait once
-// and not for each tag: the last would be minutes late.
+// For a batch of tags that have all moved on since their events, a worker must wait
+// once and not for each tag: the last would be minutes late.
 func TestStaleHintsAreWaitedForTogether(t *testing.T) {
 	t.Parallel()
 	h := open(t, registrytest.Config{Notify: nobody})
@@ -385,9 +385,9 @@ func TestStaleHintsAreWaitedForTogether(t *testing.T) {
 	}
 }
 
-// Reads that never end, even a hundred of them, must not keep other references from being
-// read. If the registry answers other reads, each counts as an attempt, and the reference
-// is given up in the end. If the registry answers nothing, none is given up.
+// Reads that never end, even a hundred of them, must not keep other references from
+// being read. If the registry answers other reads, each counts as an attempt, and the
+// reference is given up in the end. If the registry answers nothing, none is given up.
 func TestHangingReferences(t *testing.T) {
 	t.Parallel()
 	h := open(t, registrytest.Config{})
@@ -539,8 +539,8 @@ func TestLargeIsStoredAlone(t *testing.T) {
 }
 
 // If a config cannot be read, its image and the others of the repository must be in the
-// book: the rest is stored with the problem. The config must be retried, and given up if
-// all retries fail.
+// book: the rest is stored with the problem. The config must be retried, and given up
+// if all retries fail.
 func TestConfigNotRead(t *testing.T) {
 	t.Parallel()
 	h := open(t, registrytest.Config{Notify: nobody})
@@ -586,9 +586,9 @@ func TestConfigNotRead(t *testing.T) {
 }
 
 // If the storage with a config is dead or hangs, the image must be in the book right
-// after its push, with the problem. Its failed reads must count as attempts, even if the
-// registry has nothing else to show that it is available. When the storage answers again,
-// no problem may remain.
+// after its push, with the problem. Its failed reads must count as attempts, even if
+// the registry has nothing else to show that it is available. When the storage answers
+// again, no problem may remain.
 func TestConfigOfDeadStorage(t *testing.T) {
 	t.Parallel()
 	for name, storage := range map[string]string{"refused": "http://127.0.0.1:1/", "hangs": hangs(t)} {

@@ -27,8 +27,8 @@ const (
 	// requestTimeout limits one request with its body: 60 s. The slowest answer measured,
 	// a 4 MiB manifest from a busy registry, took less than 2 s.
 	requestTimeout = 60 * time.Second
-	// catalogTimeout limits one page of the catalogue: 10 min. A registry on S3 lists its
-	// whole bucket for each page, which takes minutes for 100,000 repositories
+	// catalogTimeout limits one page of the catalogue: 10 min. A registry on S3 lists
+	// its whole bucket for each page, which takes minutes for 100,000 repositories
 	// (distribution/distribution#3678).
 	catalogTimeout = 10 * time.Minute
 )

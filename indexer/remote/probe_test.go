@@ -9,8 +9,9 @@ import (
 	"github.com/portbook/portbook/indexer/remote"
 )
 
-// A Probe must notice a restart by a broken connection or by missing answers. The end of a
-// connection that was announced, or that is never kept, must not count as a restart.
+// A Probe must notice a restart by a broken connection or by missing answers. The end
+// of a connection that was announced, or that is never kept, must not count as a
+// restart.
 func TestProbe(t *testing.T) {
 	t.Parallel()
 	var status atomic.Int32

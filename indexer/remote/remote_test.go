@@ -67,8 +67,8 @@ func pushAll(t *testing.T, c *push.Client, repositories ...string) {
 	}
 }
 
-// All repositories must be listed with every page size that the registry allows, even if
-// it panics instead of answering: for a page that ends at b/0, just before b.
+// All repositories must be listed with every page size that the registry allows, even
+// if it panics instead of answering: for a page that ends at b/0, just before b.
 func TestRepositories(t *testing.T) {
 	t.Parallel()
 	var want []string
@@ -257,8 +257,8 @@ func TestErrorText(t *testing.T) {
 	}
 }
 
-// Without a server, the error must be ErrUnavailable. If the caller stops, the error must
-// be that of its context.
+// Without a server, the error must be ErrUnavailable. If the caller stops, the error
+// must be that of its context.
 func TestNobodyThere(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

@@ -60,8 +60,8 @@ var reads = map[string]func(context.Context, *remote.Client) error{
 	},
 }
 
-// A world is a failing registry with the servers that it names: the storage behind it, and
-// a token service.
+// A world is a failing registry with the servers that it names: the storage behind it,
+// and a token service.
 type world struct {
 	registry, storage, token http.HandlerFunc
 	nobody                   string // a host and port without a server
@@ -102,9 +102,9 @@ func drop(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
 
 func hang(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 
-// After any failure of a server, neither the public text nor the log may contain any part
-// of a header, of a body, or of a URL except its host. The public text must not contain
-// the host either.
+// After any failure of a server, neither the public text nor the log may contain any
+// part of a header, of a body, or of a URL except its host. The public text must not
+// contain the host either.
 func TestNothingSecretIsTold(t *testing.T) {
 	t.Parallel()
 	client := reflect.TypeFor[*remote.Client]()
@@ -215,8 +215,8 @@ func TestNothingSecretIsTold(t *testing.T) {
 	}
 }
 
-// patience returns the time limit of a read: short for servers that hang, and long enough
-// for all others.
+// patience returns the time limit of a read: short for servers that hang, and long
+// enough for all others.
 func patience(name string) time.Duration {
 	if strings.HasSuffix(name, "hangs") {
 		return 300 * time.Millisecond

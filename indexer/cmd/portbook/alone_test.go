@@ -33,8 +33,8 @@ func TestDatabaseAlone(t *testing.T) {
 	}
 }
 
-// A missing pgpass file must be logged if it was configured, but not if it is the default
-// one in the home directory.
+// A missing pgpass file must be logged if it was configured, but not if it is the
+// default one in the home directory.
 func TestMissingPgpass(t *testing.T) {
 	t.Parallel()
 	absent := filepath.Join(t.TempDir(), "pgpass")

@@ -36,7 +36,8 @@ func curls(t *testing.T) []string {
 	return all
 }
 
-// decode requests a URL and decodes its JSON. It fails the test unless the status is 200.
+// decode requests a URL and decodes its JSON. It fails the test unless the status is
+// 200.
 func decode[T any](t *testing.T, url string) (v T, header http.Header) {
 	t.Helper()
 	resp, err := client.Get(url)

@@ -41,8 +41,8 @@ func settings(t *testing.T, environ []string, args ...string) map[string][2]stri
 	return found
 }
 
-// `config check` must print the effective values and their sources, without secrets, for
-// every way to name the database.
+// `config check` must print the effective values and their sources, without secrets,
+// for every way to name the database.
 func TestConfigCheck(t *testing.T) {
 	t.Parallel()
 	pgpass := file(t, "pgpass", "db1:*:*:m:"+secret+"\n*:*:*:db_app:"+secret+"\n")
@@ -131,8 +131,8 @@ events: {token: `+secret+`}
 	}
 }
 
-// All mistakes must be reported together, each with its key and source, and nothing may be
-// started.
+// All mistakes must be reported together, each with its key and source, and nothing may
+// be started.
 func TestConfigMistakes(t *testing.T) {
 	t.Parallel()
 	bad := file(t, "bad.yaml", `

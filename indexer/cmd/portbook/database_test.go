@@ -33,8 +33,8 @@ func users(t *testing.T) (server *localpg.Server, at string) {
 	return server, port(t, server)
 }
 
-// serves starts `portbook serve`, waits until it is ready, and returns its address and a
-// function that returns its output so far.
+// serves starts `portbook serve`, waits until it is ready, and returns its address and
+// a function that returns its output so far.
 func serves(t *testing.T, environ []string, args ...string) (address string, printed func() string) {
 	t.Helper()
 	address, operations := registrytest.FreeAddr(t), registrytest.FreeAddr(t)

@@ -19,8 +19,8 @@ import (
 // changes is the number of pushes, retags and deletions in each of these tests.
 const changes = 500
 
-// The indexer is killed at random moments while images are pushed, retagged and deleted.
-// At the end the book must equal the registry.
+// The indexer is killed at random moments while images are pushed, retagged and
+// deleted. At the end the book must equal the registry.
 func TestIndexerKilled(t *testing.T) {
 	t.Parallel()
 	f := launch(t)
@@ -41,8 +41,8 @@ func TestIndexerKilled(t *testing.T) {
 	indexer.stop(t)
 }
 
-// TestPostgresRestarted is like TestIndexerKilled, but PostgreSQL is restarted, sometimes
-// by a crash. The indexer must stay up and answer 503 meanwhile.
+// TestPostgresRestarted is like TestIndexerKilled, but PostgreSQL is restarted,
+// sometimes by a crash. The indexer must stay up and answer 503 meanwhile.
 func TestPostgresRestarted(t *testing.T) {
 	t.Parallel()
 	f := launch(t)
@@ -71,8 +71,8 @@ func TestPostgresRestarted(t *testing.T) {
 }
 
 // TestRegistryRestarted is like TestIndexerKilled, but the registry is restarted, and
-// loses the events that it has not sent. The next event names a new instance, which must
-// cause a scan at once.
+// loses the events that it has not sent. The next event names a new instance, which
+// must cause a scan at once.
 func TestRegistryRestarted(t *testing.T) {
 	t.Parallel()
 	f := launch(t)
@@ -97,8 +97,8 @@ func TestRegistryRestarted(t *testing.T) {
 	}
 }
 
-// If the registry loses events, the changes must be found by the scan that the first event
-// of the new instance causes, and not only by the next periodic scan.
+// If the registry loses events, the changes must be found by the scan that the first
+// event of the new instance causes, and not only by the next periodic scan.
 func TestLostEvents(t *testing.T) {
 	t.Parallel()
 	f := launch(t)
@@ -155,9 +155,9 @@ func (f *fleet) leaderFirst(all []*indexerProcess) {
 	})
 }
 
-// Of three indexers on one database, the leader is killed during a scan, and then the next
-// leader during the same scan. The last one must take over the scan and finish it. No work
-// may be done twice.
+// Of three indexers on one database, the leader is killed during a scan, and then the
+// next leader during the same scan. The last one must take over the scan and finish it.
+// No work may be done twice.
 func TestLeaderKilled(t *testing.T) {
 	t.Parallel()
 	f := launch(t)
@@ -224,8 +224,8 @@ func TestLeaderKilledTidying(t *testing.T) {
 	all := f.three("PORTBOOK_INTERVAL_GARBAGE_COLLECT=500ms")
 	f.equal(30 * time.Second)
 	pool := f.pool()
-	// Transactions that add references to blobs hold this lock. Here it blocks the leader
-	// in the middle of tidying.
+	// Transactions that add references to blobs hold this lock. Here it blocks the
+	// leader in the middle of tidying.
 	const tidyLock = 0x706f7274_74696479
 	holder, err := pool.Acquire(ctx)
 	if err != nil {
@@ -263,8 +263,9 @@ func TestLeaderKilledTidying(t *testing.T) {
 	f.equal(patience)
 }
 
-// While the database is unavailable, no process may crash: the public address must answer
-// 503, and the registry must keep its events. Afterwards all must work again without help.
+// While the database is unavailable, no process may crash: the public address must
+// answer 503, and the registry must keep its events. Afterwards all must work again
+// without help.
 func TestDatabaseAway(t *testing.T) {
 	t.Parallel()
 	f := launch(t)
@@ -338,8 +339,8 @@ func unavailable(t *testing.T, when, method, url string) {
 	}
 }
 
-// A reader that starts before the schema exists must wait for it. A reader must refuse a
-// schema that it does not know.
+// A reader that starts before the schema exists must wait for it. A reader must refuse
+// a schema that it does not know.
 func TestReaderAwaitsSchema(t *testing.T) {
 	t.Parallel()
 	f := launch(t)
@@ -372,8 +373,8 @@ func TestReaderAwaitsSchema(t *testing.T) {
 	reader.alive(t)
 }
 
-// change makes pushes, retags and deletions in the background, and closes the channel when
-// it is done. It does not retry changes that fail.
+// change makes pushes, retags and deletions in the background, and closes the channel
+// when it is done. It does not retry changes that fail.
 func (f *fleet) change(n int) <-chan struct{} {
 	done := make(chan struct{})
 	ctx := f.t.Context()

@@ -101,8 +101,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// standby starts a streaming hot standby. Writers and commands that start afterwards use
-// both servers. It restarts the primary.
+// standby starts a streaming hot standby. Writers and commands that start afterwards
+// use both servers. It restarts the primary.
 func (f *fleet) standby(config localpg.Config) *localpg.Server {
 	f.t.Helper()
 	config.Dir = filepath.Join(f.dir, "standby")
@@ -304,13 +304,13 @@ func (i *indexerProcess) stop(t *testing.T) {
 	}
 }
 
-// patience limits the wait for something that must happen. On an idle machine it happens
-// within seconds; the rest is for a busy machine. A shorter limit in a test is part of
-// what the test asserts.
+// patience limits the wait for something that must happen. On an idle machine it
+// happens within seconds; the rest is for a busy machine. A shorter limit in a test is
+// part of what the test asserts.
 const patience = time.Minute
 
-// within waits for a condition, which it checks every few milliseconds, and fails the test
-// after limit.
+// within waits for a condition, which it checks every few milliseconds, and fails the
+// test after limit.
 func within(t *testing.T, limit time.Duration, what string, condition func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(limit); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {

@@ -94,14 +94,14 @@ func freeAddress(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// An exchange is a line of nginx's log, with the status of the cache and of the readers as
-// nginx writes them.
+// An exchange is a line of nginx's log, with the status of the cache and of the readers
+// as nginx writes them.
 type exchange struct{ path, cache, readers, answered string }
 
 var logLine = regexp.MustCompile(`"GET (\S+) [^"]*" .* cache=(\S+) reader=(.+) answered=(.+) seconds=`)
 
-// exchanges returns the lines of the log for all paths that begin with path. nginx writes
-// a line after the client has the answer, so exchanges waits for the last ones.
+// exchanges returns the lines of the log for all paths that begin with path. nginx
+// writes a line after the client has the answer, so exchanges waits for the last ones.
 func (n *front) exchanges(t *testing.T, path string) (list []exchange) {
 	t.Helper()
 	n.mu.Lock()
@@ -197,8 +197,8 @@ func (n *front) get(t *testing.T, c *http.Client, path string, header ...string)
 	return reply{resp.StatusCode, resp.Header.Get("X-Cache-Status"), resp.Header.Get("ETag"), resp.Header.Get("Content-Encoding"), string(b)}
 }
 
-// nginx with two real readers must behave as doc/operations.md says about the cache. The
-// parts depend on their order: the last ones stop the readers.
+// nginx with two real readers must behave as doc/operations.md says about the cache.
+// The parts depend on their order: the last ones stop the readers.
 func TestFront(t *testing.T) {
 	t.Parallel()
 	f := launch(t)

@@ -169,9 +169,9 @@ func TestFourStarts(t *testing.T) {
 	}
 }
 
-// An indexer is killed in the middle of a migration that waits for a lock on a table. No
-// part of the migration may remain, its advisory lock must be free within two seconds, and
-// the next start must do the whole migration.
+// An indexer is killed in the middle of a migration that waits for a lock on a table.
+// No part of the migration may remain, its advisory lock must be free within two
+// seconds, and the next start must do the whole migration.
 func TestMigratorKilled(t *testing.T) {
 	t.Parallel()
 	server := startPostgres(t, localpg.Config{})
@@ -244,8 +244,8 @@ func TestMigratorKilled(t *testing.T) {
 	}
 }
 
-// An indexer that waits too long for another migration must name the setting that limits
-// the wait.
+// An indexer that waits too long for another migration must name the setting that
+// limits the wait.
 func TestMigrationLockTimeout(t *testing.T) {
 	t.Parallel()
 	server := startPostgres(t, localpg.Config{})
@@ -269,8 +269,8 @@ func TestMigrationLockTimeout(t *testing.T) {
 	}
 }
 
-// A server that is too old must be refused, with its version in the error. A proxy makes
-// the real server look like PostgreSQL 13.
+// A server that is too old must be refused, with its version in the error. A proxy
+// makes the real server look like PostgreSQL 13.
 func TestOldServer(t *testing.T) {
 	t.Parallel()
 	server := startPostgres(t, localpg.Config{})

@@ -108,8 +108,8 @@ func (p *parts) newStore(pool *pgxpool.Pool) *postgres.Store {
 // userAgent distinguishes our reads from pulls in the registry's events.
 const userAgent = "portbook-indexer"
 
-// workers returns workers: enough for the scan's parallelism, and eventWorkers for events
-// only.
+// workers returns workers: enough for the scan's parallelism, and eventWorkers for
+// events only.
 func (p *parts) workers() *ingest.Workers {
 	return ingest.NewWorkers(ingest.WorkersConfig{
 		Store: p.store, Remote: p.remote, Log: p.log, Metrics: p.metrics,

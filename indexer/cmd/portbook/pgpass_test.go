@@ -18,8 +18,8 @@ import (
 // odd is a password with every character that has a meaning in a pgpass file.
 const odd = `pa:ss\wo rd#*`
 
-// We must read a pgpass file as libpq does. If psql is installed, the test compares with
-// it.
+// We must read a pgpass file as libpq does. If psql is installed, the test compares
+// with it.
 func TestPgpass(t *testing.T) {
 	t.Parallel()
 	server := startPostgres(t, localpg.Config{Durable: true})
@@ -95,8 +95,8 @@ func psql(t *testing.T, environ []string) *bool {
 	return new(err == nil)
 }
 
-// `config check` must name the right line of the pgpass file for lists of hosts, sockets
-// and the default database.
+// `config check` must name the right line of the pgpass file for lists of hosts,
+// sockets and the default database.
 func TestPgpassHosts(t *testing.T) {
 	t.Parallel()
 	const text = "db1:5432:d:u:a\ndb2:5433:d:u:a\n/run/pg:5432:d:u:a\nlocalhost:5432:d:u:a\n[::1]:5432:d:u:a\n\\:\\:1:5432:d:u:a\n*:*:u:u:a\n"
@@ -123,8 +123,8 @@ func TestPgpassHosts(t *testing.T) {
 	}
 }
 
-// A pgpass file in the home directory must be found without a variable. A directory or a
-// pipe instead of it must not block the start.
+// A pgpass file in the home directory must be found without a variable. A directory or
+// a pipe instead of it must not block the start.
 func TestPgpassPlaces(t *testing.T) {
 	t.Parallel()
 	home := filepath.Dir(file(t, ".pgpass", "*:*:*:*:"+secret))

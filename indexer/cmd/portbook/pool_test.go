@@ -17,8 +17,9 @@ import (
 	"github.com/portbook/portbook/registry/push"
 )
 
-// PostgreSQL must see the documented defaults of the pool: at most 25 connections for any
-// number of clients, few while there are no requests, and 5 after the clients are gone.
+// PostgreSQL must see the documented defaults of the pool: at most 25 connections for
+// any number of clients, few while there are no requests, and 5 after the clients are
+// gone.
 func TestPoolDefaults(t *testing.T) {
 	t.Parallel()
 	f := launch(t)
@@ -49,8 +50,8 @@ func TestPoolDefaults(t *testing.T) {
 	t.Logf("%d connections of a fresh writer, %d while 100 clients search, 5 after %v", fresh, most, time.Since(start).Round(time.Second))
 }
 
-// Requests that hang in the database must not keep pushes out of the book, must not block
-// requests of another kind, and must be answered in the end.
+// Requests that hang in the database must not keep pushes out of the book, must not
+// block requests of another kind, and must be answered in the end.
 func TestHangingRequests(t *testing.T) {
 	t.Parallel()
 	f := launch(t)
@@ -137,8 +138,8 @@ func TestDatabaseSwallowsEverything(t *testing.T) {
 	work.Wait()
 }
 
-// swallowing starts a proxy of a database. It returns the proxy's address, and a function
-// after which the proxy discards everything that it receives.
+// swallowing starts a proxy of a database. It returns the proxy's address, and a
+// function after which the proxy discards everything that it receives.
 func swallowing(t *testing.T, database string) (address string, swallow func()) {
 	t.Helper()
 	u, err := url.Parse(database)
@@ -189,8 +190,8 @@ func swallowing(t *testing.T, database string) (address string, swallow func()) 
 	return u.String(), func() { swallows.Store(true) }
 }
 
-// The limit of connections must hold for everything that the process does: migrations, the
-// leader's session, the scan, events and searches. All of them must work with it.
+// The limit of connections must hold for everything that the process does: migrations,
+// the leader's session, the scan, events and searches. All of them must work with it.
 func TestPoolFromEnvironment(t *testing.T) {
 	t.Parallel()
 	f := launch(t)
@@ -252,8 +253,8 @@ func getAs(c *http.Client, client int, url string) (*http.Response, error) {
 	return c.Do(r)
 }
 
-// watchBackends returns the largest number of connections of a user while during ran. It
-// does not count those of `portbook verify`, which is another process.
+// watchBackends returns the largest number of connections of a user while during ran.
+// It does not count those of `portbook verify`, which is another process.
 func (f *fleet) watchBackends(pool *pgxpool.Pool, user string, during func()) (most int) {
 	f.t.Helper()
 	ctx, stop := context.WithCancel(f.t.Context())
@@ -271,8 +272,8 @@ func (f *fleet) watchBackends(pool *pgxpool.Pool, user string, during func()) (m
 	return most
 }
 
-// backends returns the number of connections of a user, without the newest: a client that
-// closes one and opens another does not wait until the server has ended the first.
+// backends returns the number of connections of a user, without the newest: a client
+// that closes one and opens another does not wait until the server has ended the first.
 func (f *fleet) backends(pool *pgxpool.Pool, user string) (n int) {
 	const q = "SELECT count(*) FROM pg_stat_activity WHERE usename = $1 AND backend_start < clock_timestamp() - interval '0.3 s'"
 	if err := pool.QueryRow(f.t.Context(), q, user).Scan(&n); err != nil {

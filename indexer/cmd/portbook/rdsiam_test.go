@@ -17,8 +17,8 @@ import (
 	"github.com/portbook/portbook/schema/localpg/process"
 )
 
-// An rds is a PostgreSQL server behind a gateway that accepts tokens as RDS does, and an
-// instance that may get tokens.
+// An rds is a PostgreSQL server behind a gateway that accepts tokens as RDS does, and
+// an instance that may get tokens.
 type rds struct {
 	t        *testing.T
 	postgres *localpg.Server
@@ -48,8 +48,8 @@ func launchRDS(t *testing.T) *rds {
 	return r
 }
 
-// accept accepts a token as RDS does: for this endpoint, user and region, and not expired.
-// In tokens this endpoint is called localhost.
+// accept accepts a token as RDS does: for this endpoint, user and region, and not
+// expired. In tokens this endpoint is called localhost.
 func (r *rds) accept(login rdsiamtest.Login) string {
 	token, err := rdsiamtest.ParseToken(login.Password)
 	switch {
@@ -89,8 +89,8 @@ func (r *rds) tokens(n int) (tokens []rdsiamtest.Token) {
 	return tokens
 }
 
-// Each connection must log in over TLS with a token of its own. The number of requests to
-// the metadata service must not depend on the number of connections.
+// Each connection must log in over TLS with a token of its own. The number of requests
+// to the metadata service must not depend on the number of connections.
 func TestRDSIAM(t *testing.T) {
 	t.Parallel()
 	r := launchRDS(t)

@@ -137,8 +137,8 @@ func (p *parts) awaitSchema(ctx context.Context) error {
 	})
 }
 
-// untilThere repeats f until the database and its schema are ready. It returns any other
-// error of f.
+// untilThere repeats f until the database and its schema are ready. It returns any
+// other error of f.
 func (p *parts) untilThere(ctx context.Context, f func() error) error {
 	for {
 		err := f()

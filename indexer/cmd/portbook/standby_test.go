@@ -113,9 +113,9 @@ func TestPromotion(t *testing.T) {
 	reader.alive(t)
 }
 
-// The promoted standby lacks transactions that the writer had committed and shown. A cache
-// that revalidates such an answer must get a new one, and the lost changes must be found
-// again, although no event is sent twice.
+// The promoted standby lacks transactions that the writer had committed and shown. A
+// cache that revalidates such an answer must get a new one, and the lost changes must
+// be found again, although no event is sent twice.
 func TestFailoverLosesCommits(t *testing.T) {
 	t.Parallel()
 	f := launch(t)
@@ -238,8 +238,8 @@ func (i *indexerProcess) lag(t *testing.T) float64 {
 	return seconds
 }
 
-// A standby cancels queries that conflict with replay. Clients of a reader must not notice
-// it.
+// A standby cancels queries that conflict with replay. Clients of a reader must not
+// notice it.
 func TestReplayConflicts(t *testing.T) {
 	t.Parallel()
 	f := launch(t)

@@ -70,8 +70,8 @@ func TestTLS(t *testing.T) {
 	}
 }
 
-// A server without TLS must be refused unless sslMode is disable, for each way to name the
-// database.
+// A server without TLS must be refused unless sslMode is disable, for each way to name
+// the database.
 func TestNoTLS(t *testing.T) {
 	t.Parallel()
 	server := startPostgres(t, localpg.Config{Settings: map[string]string{"ssl": "off"}})
@@ -195,8 +195,8 @@ func port(t *testing.T, server *localpg.Server) string {
 	return port
 }
 
-// database returns the environment that names a server by keys of the configuration. libpq
-// does the same with libpq's variables. Neither has settings of TLS.
+// database returns the environment that names a server by keys of the configuration.
+// libpq does the same with libpq's variables. Neither has settings of TLS.
 func database(host, port string) []string {
 	return []string{
 		"PORTBOOK_DATABASE_HOST=" + host, "PORTBOOK_DATABASE_PORT=" + port,
@@ -208,8 +208,8 @@ func libpq(port string) []string {
 	return []string{"PGHOST=127.0.0.1", "PGPORT=" + port, "PGUSER=portbook", "PGDATABASE=postgres"}
 }
 
-// indexerCommand runs a command of the indexer to its end, and returns its output and exit
-// status.
+// indexerCommand runs a command of the indexer to its end, and returns its output and
+// exit status.
 func indexerCommand(t *testing.T, environ []string, args ...string) (out string, code int) {
 	t.Helper()
 	if testing.Short() {

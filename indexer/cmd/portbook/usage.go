@@ -72,7 +72,8 @@ func noArguments(command *cobra.Command, args []string) error {
 	return err
 }
 
-// group adds subcommands to a command. Without a subcommand, the command shows its help.
+// group adds subcommands to a command. Without a subcommand, the command shows its
+// help.
 func group(command *cobra.Command, subcommands ...*cobra.Command) *cobra.Command {
 	command.Args = noArguments
 	command.RunE = func(command *cobra.Command, _ []string) error { return command.Help() }

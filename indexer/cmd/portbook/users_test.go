@@ -54,9 +54,9 @@ $$;`
 )
 
 // registryServer starts a server that requires passwords, with an empty database named
-// registry. If log is not nil, it gets every statement. In PostgreSQL 14, every user may
-// create tables in a database until its owner revokes that, which the manual does not
-// mention.
+// registry. If log is not nil, it gets every statement. In PostgreSQL 14, every user
+// may create tables in a database until its owner revokes that, which the manual does
+// not mention.
 func registryServer(t *testing.T, log *lockedBuffer) *localpg.Server {
 	t.Helper()
 	c := localpg.Config{Durable: true}
@@ -82,9 +82,9 @@ func as(t *testing.T, server *localpg.Server, user, password string) string {
 	return u.String()
 }
 
-// Migrations run as one user, which may only create tables. An indexer works as another,
-// which may create none. A third user has only SELECT and reads. PostgreSQL must refuse
-// none of their statements.
+// Migrations run as one user, which may only create tables. An indexer works as
+// another, which may create none. A third user has only SELECT and reads. PostgreSQL
+// must refuse none of their statements.
 func TestTwoUsers(t *testing.T) {
 	t.Parallel()
 	log := &lockedBuffer{}
@@ -198,9 +198,9 @@ func refusalCode(t *testing.T, url, statement string) string {
 // hardNames are unusual names that prime-db must accept.
 var hardNames = []string{"o'brien", `the "app" user`, "Größe; DROP TABLE tag; --", "日本 $do$ @verifier@", `back\slash E'`, "portbook app\nof two lines"}
 
-// A user with any name can be created, before and after the tables exist, repeatedly, by
-// the command and by psql from the output of --dry-run. The user must then log in and
-// work.
+// A user with any name can be created, before and after the tables exist, repeatedly,
+// by the command and by psql from the output of --dry-run. The user must then log in
+// and work.
 func TestPrimeDB(t *testing.T) {
 	t.Parallel()
 	log := &lockedBuffer{}
@@ -277,7 +277,8 @@ func TestPrimeDB(t *testing.T) {
 	}
 }
 
-// A request that cannot be fulfilled must be refused with the reason, and change nothing.
+// A request that cannot be fulfilled must be refused with the reason, and change
+// nothing.
 func TestPrimeDBRefuses(t *testing.T) {
 	t.Parallel()
 	server := registryServer(t, nil)
