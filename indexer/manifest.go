@@ -103,7 +103,8 @@ type Referrer struct {
 }
 
 // Kind returns what the referrer is: signature, sbom, attestation, or "" for anything
-// else. If its type does not tell, the suffix of cosign's tag decides, such as ".sig".
+// else. If its type is of no known kind, the suffix of cosign's tag decides, such as
+// ".sig".
 func (r Referrer) Kind() string {
 	_, suffix, _ := strings.Cut(r.Tag, ".")
 	kind := ReferrerKind(cmp.Or(r.ArtifactType, r.MediaType))
@@ -116,7 +117,7 @@ func (r Referrer) Kind() string {
 	return kind
 }
 
-// A ReferrerQuery asks for one page of the referrers of a manifest.
+// A ReferrerQuery selects one page of the referrers of a manifest.
 type ReferrerQuery struct {
 	Repository string
 	Subject    digest.Digest

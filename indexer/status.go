@@ -23,7 +23,7 @@ type Overview struct {
 	Tags         Count
 	Manifests    Count
 	LastEvent    time.Time     // when the last event arrived; zero if none is kept
-	ScansEvery   time.Duration // from the begin of a scan to the request of the last periodic one after it; 0 if none is kept
+	ScansEvery   time.Duration // from the start of a scan to the next periodic request, as last seen; 0 if unknown
 }
 
 // A Count is an exact or an estimated number.

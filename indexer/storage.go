@@ -29,12 +29,12 @@ type RepositoryStorage struct {
 	Own          int64 // bytes of blobs that no other repository uses
 	Shared       int64 // bytes of blobs that other repositories use too
 	Manifests    int
-	Untagged     int       // manifests that no tag shows, directly or through an image index, and that are attached to no manifest
+	Untagged     int       // manifests without a tag, direct or of an image index, and attached to none
 	UntaggedSize int64     // bytes of its own blobs that only such manifests use
 	PushedAt     time.Time // when a new manifest or a move of a tag was last seen
 }
 
-// A StorageQuery asks for one page of the storage of repositories.
+// A StorageQuery selects one page of the storage of repositories.
 type StorageQuery struct {
 	Order     StorageOrder
 	Namespace *string // nil: all; "" is that of names without a slash

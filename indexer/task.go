@@ -16,7 +16,7 @@ const (
 	PriorityConfirm Priority = 2 // a second look at a tag that an event announced
 )
 
-// An Ask asks for a reference to be read.
+// An Ask is a request to read a reference.
 type Ask struct {
 	Repository string
 	Reference  string // a tag or a digest

@@ -315,7 +315,7 @@ func (l *loader) checkTLS(d *Database, hosts []string) {
 	pc, err := pgconn.ParseConfig(tls.ConnString())
 	if err != nil {
 		l.fail("TLS to the database cannot be set up: %w", tlsMistake(err))
-	} else if d.SSLMode != "disable" && plain(pc) { // never so, unless pgx cuts a URL elsewhere
+	} else if d.SSLMode != "disable" && plain(pc) { // only if pgx parses the URL differently
 		l.fail("%s asks for TLS and for none at once (value not shown)%s", byURL, l.at(byURL))
 	}
 }

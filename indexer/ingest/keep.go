@@ -12,9 +12,9 @@ import (
 )
 
 const (
-	// storeTimeout limits one transaction that stores findings: 10 s from its begin. The
-	// largest manifest that is read, of 1,000 entries and 4 MiB, takes less than 1 s on
-	// two busy cores.
+	// storeTimeout limits one transaction that stores findings: 10 s from its start.
+	// The largest manifest that is read, of 1,000 entries and 4 MiB, takes less than 1
+	// s on two busy cores.
 	storeTimeout = 10 * time.Second
 	// sharedWait limits the wait for a lock in a transaction that stores findings of
 	// several workers: 500 ms, fifty times what a push takes. After that each finding

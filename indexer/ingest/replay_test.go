@@ -106,7 +106,7 @@ func (h *harbour) asked() []string {
 func TestReplay(t *testing.T) {
 	t.Parallel()
 	want := map[string][]string{
-		"delete-blob.json":                                      {"demo/app sha256:891b8207"}, // the event does not tell whether it is a blob or a manifest
+		"delete-blob.json":                                      {"demo/app sha256:891b8207"}, // the event is the same for a blob and a manifest
 		"delete-manifest-by-digest-tagged.json":                 {"demo/app docker", "demo/app sha256:717329b1"},
 		"delete-manifest-by-digest-untagged.json":               {"demo/app sha256:9036857e"},
 		"delete-tag.json":                                       {"demo/app v1-alias"},

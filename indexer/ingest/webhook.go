@@ -241,8 +241,8 @@ func eventOf(raw rawEvent) (indexer.Event, string) {
 	}, useful
 }
 
-// isBlob reports whether an event is the push of a blob. Only the media type tells; the
-// event of a deletion has none, so there the digest is looked up.
+// isBlob reports whether an event is the push of a blob, by its media type. The event
+// of a deletion has no media type, so its digest is looked up instead.
 func isBlob(raw rawEvent) bool {
 	if raw.Action != "push" {
 		return false

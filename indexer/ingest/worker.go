@@ -25,7 +25,8 @@ const (
 	// after the other and stored in one transaction, which takes less than a second
 	// for 64.
 	scanBatch = 64
-	// eventBatch is 1: somebody waits for the result of a push.
+	// eventBatch is how many tasks of events one worker claims at once: 1, since
+	// somebody waits for the result of a push.
 	eventBatch = 1
 	// eventsTogether is how many tasks of events a worker that reads everything reads
 	// before it stores them: 8. Somebody waits for the result of each.
@@ -166,7 +167,7 @@ func pollFor(ctx context.Context, sleepers chan alarm, poll time.Duration) error
 
 // loop is one worker: it enters the room, reads tasks while it finds any and sleeps until
 // it is woken. Unless rested is true, it sleeps first. If the database is unavailable it
-// goes on trying, and logs only the first of several failures in a row.
+// retries, and logs only the first of several failures in a row.
 func (w *Workers) loop(ctx context.Context, least indexer.Priority, batch int, sleepers chan alarm, rested bool) error {
 	failing, woken := false, look
 	for ctx.Err() == nil {
@@ -207,7 +208,7 @@ func sleep(ctx context.Context, sleepers <-chan alarm) alarm {
 }
 
 // Step claims at most n tasks, reads them, stores what was found, and returns
-// how many it claimed. If the context ends, tasks not yet read are given back.
+// how many it claimed. If the context ends, it releases the tasks not yet read.
 func (w *Workers) Step(ctx context.Context, least indexer.Priority, n int) (int, error) {
 	s := &seat{room: w.rooms[least]}
 	defer s.leave()
@@ -279,7 +280,7 @@ func (w *Workers) renew(ctx context.Context, tasks []indexer.Task) (stop func())
 	return func() { cancel(); renewing.Wait() }
 }
 
-// A failure is a task that could not be read, or not stored.
+// A failure is a task that could not be read or stored.
 type failure struct {
 	task     indexer.Task
 	began    time.Time // when the read began
@@ -318,7 +319,7 @@ func (w *Workers) readAll(ctx context.Context, s *seat, tasks []indexer.Task, fi
 		began := time.Now()
 		f, long, err := w.read(ctx, s, t, func() {
 			w.giveBack(ctx, rest)
-			early() // the seat is kept: the read goes on
+			early() // the seat is kept: the read continues
 		})
 		w.config.Metrics.ReadSeconds.Observe(time.Since(began).Seconds())
 		w.config.Metrics.Reads.WithLabelValues(outcome(f, err)).Inc()
@@ -336,7 +337,7 @@ func (w *Workers) readAll(ctx context.Context, s *seat, tasks []indexer.Task, fi
 		}
 		switch {
 		case long:
-			return findings, failed // the rest was given back
+			return findings, failed // the rest was released
 		case ctx.Err() != nil || away == 2:
 			w.giveBack(ctx, rest)
 			return findings, failed
@@ -380,12 +381,12 @@ func (w *Workers) giveBack(ctx context.Context, tasks []indexer.Task) {
 	wake(w.scans, news)
 }
 
-// answers records which reads the registry answered, to tell a reference that hangs from a
-// registry that is unavailable.
+// answers records which reads the registry answered, to distinguish a reference that
+// hangs from a registry that is unavailable.
 type answers struct {
 	mu   sync.Mutex
-	last time.Time       // the latest begin of a read that was answered
-	away time.Time       // begin of the first read that failed since; zero if none did
+	last time.Time       // the latest start of a read that was answered
+	away time.Time       // start of the first read that failed since; zero if none did
 	tag  indexer.Finding // of a tag that was read; zero if there is none
 
 	asking sync.Mutex // held during the control request
@@ -496,7 +497,7 @@ func (w *Workers) settleOne(ctx context.Context, f failure) (away bool, err erro
 	return false, w.config.Store.Retry(ctx, f.task, w.pause(f.task.Attempts), reason(f.err))
 }
 
-// reason returns the text of an error that is stored and shown to everybody.
+// reason returns the public text of an error, which is also stored.
 func reason(err error) string { return indexer.Reason(err) }
 
 func (w *Workers) log(ctx context.Context, level slog.Level, message string, f failure) {
