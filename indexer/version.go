@@ -10,7 +10,7 @@ import (
 type Version struct {
 	Epoch string // identifies the life of the database; numbers of two epochs cannot be compared
 	// Number is greater in a later state of one server. Two servers may have the
-	// same number for different states for a moment: see View.Version.
+	// same number for different states for a moment: see postgres.View.Version.
 	Number int64
 	State  uint64 // distinguishes such states; it has no order
 }

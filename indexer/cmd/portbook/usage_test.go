@@ -126,8 +126,8 @@ func TestWrongUsage(t *testing.T) {
 	}
 }
 
-// refuses fails the test unless a command line ends with status 2 and one line of
-// error.
+// refuses fails the test unless a command line ends with status 2 and a
+// one-line error.
 func refuses(t *testing.T, line []string, says string) {
 	t.Helper()
 	code, out, errors := execute(t, line...)
