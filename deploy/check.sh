@@ -18,8 +18,7 @@ for dir in registry schema indexer deploy test/*; do
 done
 
 # The packages with goroutines. Left out, because they take minutes under the race
-# detector and have no goroutines of their own: the comparisons with an oracle and
-# the tests of large or hostile content in postgres and ingest; and one of ingest,
+# detector: the comparisons with an oracle, the tests of large or hostile content, and
 # TestHangingReferences, whose pushes must be stored before a read of 60 s ends.
 # make test runs them without the detector. A new test is included.
 section "go test -race"

@@ -127,13 +127,12 @@ func TestJobState(t *testing.T) {
 		metrics, start := prometheus.NewRegistry(), time.Now()
 		r := newRunner(metrics)
 		at := func(d time.Duration) time.Time { return start.Add(d) }
-		var began []time.Duration
-		fails := takes(time.Second, errAny, &began)
+		fails := takes(time.Second, errAny, new([]time.Duration))
 		jobs := []*job{
 			{name: "idle", next: func(context.Context) (step, error) { return nil, nil }, pause: every(time.Minute)},
-			{name: "works", next: always(takes(time.Second, nil, &began)), pause: every(time.Minute)},
+			{name: "works", next: always(takes(time.Second, nil, new([]time.Duration))), pause: every(time.Minute)},
 			{name: "fails", next: always(fails), pause: every(time.Minute)},
-			{name: "runs", next: always(takes(time.Hour, nil, &began)), pause: every(time.Minute)},
+			{name: "runs", next: always(takes(time.Hour, nil, new([]time.Duration))), pause: every(time.Minute)},
 			{name: "later", next: always(fails), first: time.Hour, pause: every(time.Minute)},
 		}
 		ctx, stop := context.WithCancel(t.Context())
