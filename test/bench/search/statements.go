@@ -58,7 +58,8 @@ func (b *bench) showStatements(ctx context.Context, k *book, s *harness.Section,
 		if err != nil {
 			return err
 		}
-		_, err = conn.Exec(ctx, "DROP EXTENSION pg_stat_statements") // kept books must not contain it: their schema is compared
+		// Kept books must not contain it: their schema is compared.
+		_, err = conn.Exec(ctx, "DROP EXTENSION pg_stat_statements")
 		return err
 	})
 }
