@@ -273,8 +273,8 @@ func TestNothingFails(t *testing.T) {
 	}
 }
 
-// FuzzRequests tries values that nobody thought of: n chooses the address, and part
-// the part of it that has the value.
+// FuzzRequests sends random values: n selects the address, and part selects the part
+// of the request that holds the value.
 func FuzzRequests(f *testing.F) {
 	h, log := everything(f)
 	all := addresses(f, h)

@@ -27,9 +27,8 @@ const (
 	// A search checks the images of at most fewDoubtful repositories one repository
 	// after another: 640, some 20 ms, and ten rows of a sample.
 	fewDoubtful = 640
-	// At most coldRows equally good matches of the last tier are sorted: 2,000. If
-	// there are more, as for a common word in names that nobody searches for, the
-	// first found are taken.
+	// A search sorts at most coldRows equally good matches of the last tier: 2,000. If
+	// a common word has more, the search takes the first ones that it finds.
 	coldRows = 2000
 )
 

@@ -108,8 +108,8 @@ func (a *Answerer) ReadSince(r *http.Request, f func(Book, indexer.Freshness) er
 				return err
 			}
 			if least != nil && fresh.Version.Epoch != least.Epoch {
-				return Refuse(http.StatusConflict, "min_version is of epoch %.64q, and the book is of %q: "+
-					"the database began anew or another took over; ask without min_version", least.Epoch, fresh.Version.Epoch)
+				return Refuse(http.StatusConflict, "min_version is of epoch %.64q, and the database is now at epoch %q: "+
+					"it was restored or replaced; repeat the request without min_version", least.Epoch, fresh.Version.Epoch)
 			}
 			if least != nil && fresh.Version.Number < least.Number {
 				return errAnotherServer

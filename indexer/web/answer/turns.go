@@ -38,12 +38,12 @@ type Turns struct {
 	kind, each int // limits for one route, and for one client and route; 0: no limit
 
 	mu    sync.Mutex
-	lines map[asker]*line // only those with requests
+	lines map[lineKey]*line // only those with requests
 }
 
-// An asker identifies a line: the requests of a client for a route, of a client for
+// A lineKey identifies a line: the requests of a client for a route, of a client for
 // all routes, or of all clients for a route. The kind is the route.
-type asker struct {
+type lineKey struct {
 	client netip.Prefix
 	kind   string
 	all    bool // whether the empty field stands for all clients or all routes
@@ -67,16 +67,16 @@ func newTurns(connections int) *Turns {
 // TurnsOf returns Turns with a limit for one route, and one for each client and
 // route.
 func TurnsOf(kind, each int) *Turns {
-	return &Turns{kind: kind, each: each, lines: map[asker]*line{}}
+	return &Turns{kind: kind, each: each, lines: map[lineKey]*line{}}
 }
 
 // limits returns how many requests of a line may read at once, and how many more may
 // wait.
-func (t *Turns) limits(a asker) (read, wait int) {
+func (t *Turns) limits(k lineKey) (read, wait int) {
 	switch {
-	case !a.all:
+	case !k.all:
 		return t.each, maxQueuedEach
-	case a.kind == "":
+	case k.kind == "":
 		return 2 * t.each, maxQueued
 	default:
 		return t.kind, maxQueued
@@ -93,8 +93,8 @@ func (t *Turns) Take(ctx context.Context, kind string, client netip.Prefix) (don
 	if t.kind == 0 {
 		return func() {}, nil
 	}
-	askers := []asker{{client: client, kind: kind}, {client: client, all: true}, {kind: kind, all: true}}
-	lines, ok := t.join(askers)
+	keys := []lineKey{{client: client, kind: kind}, {client: client, all: true}, {kind: kind, all: true}}
+	lines, ok := t.join(keys)
 	if !ok {
 		return nil, errCrowded
 	}
@@ -107,14 +107,14 @@ func (t *Turns) Take(ctx context.Context, kind string, client netip.Prefix) (don
 		select {
 		case l.reading <- struct{}{}:
 		case <-ctx.Done():
-			t.leave(askers, lines[:i])
+			t.leave(keys, lines[:i])
 			return nil, errCrowded
 		}
 	}
 	began := time.Now()
 	return func() {
-		t.leave(askers[2:], lines[2:]) // free at once for other clients
-		own := func() { t.leave(askers[:2], lines[:2]) }
+		t.leave(keys[2:], lines[2:]) // free at once for other clients
+		own := func() { t.leave(keys[:2], lines[:2]) }
 		if rest := restAfter(time.Since(began)); rest > 0 {
 			time.AfterFunc(rest, own)
 		} else {
@@ -152,21 +152,21 @@ func (t *Turns) TakeNow(kind string, client netip.Prefix) (done func(), err erro
 }
 
 // join adds a request to all lines, or to none if one of them is full.
-func (t *Turns) join(askers []asker) (lines []*line, ok bool) {
+func (t *Turns) join(keys []lineKey) (lines []*line, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, a := range askers {
-		read, wait := t.limits(a)
-		if l := t.lines[a]; l != nil && l.in >= read+wait {
+	for _, k := range keys {
+		read, wait := t.limits(k)
+		if l := t.lines[k]; l != nil && l.in >= read+wait {
 			return nil, false
 		}
 	}
-	for _, a := range askers {
-		l := t.lines[a]
+	for _, k := range keys {
+		l := t.lines[k]
 		if l == nil {
-			read, _ := t.limits(a)
+			read, _ := t.limits(k)
 			l = &line{reading: make(chan struct{}, read)}
-			t.lines[a] = l
+			t.lines[k] = l
 		}
 		l.in++
 		lines = append(lines, l)
@@ -174,18 +174,18 @@ func (t *Turns) join(askers []asker) (lines []*line, ok bool) {
 	return lines, true
 }
 
-// leave removes a request from the lines of askers. turn has the lines in which it
+// leave removes a request from the lines of keys. turn has the lines in which it
 // held a place.
-func (t *Turns) leave(askers []asker, turn []*line) {
+func (t *Turns) leave(keys []lineKey, turn []*line) {
 	for _, l := range turn {
 		<-l.reading
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, a := range askers {
-		l := t.lines[a]
+	for _, k := range keys {
+		l := t.lines[k]
 		if l.in--; l.in == 0 {
-			delete(t.lines, a)
+			delete(t.lines, k)
 		}
 	}
 }

@@ -31,7 +31,7 @@ type manifestAnswer struct {
 	Config       *descriptor       `json:"config,omitempty"`
 	Layers       []descriptor      `json:"layers" doc:"in order; of an index none"`
 	Entries      []entry           `json:"entries" doc:"of an index, in order"`
-	Has          []string          `json:"has" doc:"what is attached to it or, if it is an index, to every image in it: signature (that nobody verified), sbom, attestation, provenance, referrer"`
+	Has          []string          `json:"has" doc:"what is attached to the manifest: signature (not verified), sbom, attestation, provenance, referrer; an index also has what every image in it has"`
 	Problems     []string          `json:"problems" doc:"what could not be read or kept"`
 }
 

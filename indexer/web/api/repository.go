@@ -17,13 +17,13 @@ type repositoryAnswer struct {
 	Manifests   int              `json:"manifests" doc:"how many, tagged or not"`
 	UpdatedAt   answer.Timestamp `json:"updated_at" doc:"when anything under it last changed"`
 	Leading     string           `json:"leading" doc:"the tag that speaks for it: latest, else the highest version, else what moved last, never one on which older tools keep referrers; empty if there is none"`
-	TagsWith    tagsWith         `json:"tags_with" doc:"of how many tags the manifest has something attached to it; of an index also what every image in it has"`
+	TagsWith    tagsWith         `json:"tags_with" doc:"the number of tags whose manifest has it attached; an index also counts if every image in it has it"`
 }
 
 // tagsWith has counts of tags by what is attached to their manifests.
 type tagsWith struct {
 	Of          int `json:"of" doc:"tags that are counted: all but those on which older tools keep referrers"`
-	Signature   int `json:"signature" doc:"nobody verified it"`
+	Signature   int `json:"signature" doc:"not verified"`
 	SBOM        int `json:"sbom"`
 	Attestation int `json:"attestation"`
 }

@@ -33,7 +33,7 @@ type searchResult struct {
 	Official    bool             `json:"official" doc:"whether the namespace is one of search.official_namespaces"`
 	UpdatedAt   answer.Timestamp `json:"updated_at" doc:"when anything under it last changed"`
 	Leading     string           `json:"leading" doc:"the tag that speaks for it: latest, else the highest version, else what moved last"`
-	TagsWith    tagsWith         `json:"tags_with" doc:"of how many tags the manifest has something attached to it; of an index also what every image in it has"`
+	TagsWith    tagsWith         `json:"tags_with" doc:"the number of tags whose manifest has it attached; an index also counts if every image in it has it"`
 	Facts       []string         `json:"facts" doc:"what its images are and have, each of some image at least, as conditions of the query language; has:signature says that one is attached, not that anybody verified it"`
 }
 

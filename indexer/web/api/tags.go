@@ -25,7 +25,7 @@ type tag struct {
 	Size      int64            `json:"size" doc:"bytes of config and layers as stored; of an index the sum over its entries"`
 	CreatedAt answer.Timestamp `json:"created_at,omitzero" doc:"as the image says"`
 	MovedAt   answer.Timestamp `json:"moved_at,omitzero" doc:"when we saw the tag come to point where it points"`
-	Has       []string         `json:"has" doc:"what is attached to the manifest that it shows or, if that is an index, to every image in it: signature (that nobody verified), sbom, attestation, provenance, referrer; empty with at"`
+	Has       []string         `json:"has" doc:"what is attached to the manifest of the tag: signature (not verified), sbom, attestation, provenance, referrer; an index also has what every image in it has; empty with at"`
 	Problem   string           `json:"problem,omitempty" doc:"why there is no more to show"`
 }
 
