@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 
+	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/postgres/pg"
 )
 
@@ -16,7 +17,7 @@ const maxVersions = 1000
 func (v *View) Versions(ctx context.Context, repositories []string) (map[string][]string, error) {
 	const q = `
 		SELECT r.name AS repository, t.name AS tag FROM repository r CROSS JOIN LATERAL (
-			SELECT t.name FROM tag t WHERE t.repository_id = r.id AND t.name ~ '^[vV]?[0-9]+([._-]|$)' ORDER BY t.name DESC LIMIT $2
+			SELECT t.name FROM tag t WHERE t.repository_id = r.id AND t.name ~ '` + indexer.VersionTagPattern + `' ORDER BY t.name DESC LIMIT $2
 		) t WHERE r.name = ANY($1)`
 	type row struct{ Repository, Tag string }
 	rows, err := pg.Collect[row](ctx, v.tx, q, pg.Cleaned(repositories), maxVersions)

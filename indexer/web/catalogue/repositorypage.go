@@ -141,12 +141,12 @@ func (v *repositoryView) readTags(r *http.Request, b answer.Book) error {
 			v.Kept++
 		}
 	}
-	answer.SortTags(all)
+	indexer.SortTags(all)
 	v.Platforms = platformsOf(all)
 	list := slices.DeleteFunc(slices.Clone(all), func(t indexer.Tag) bool { return !v.Filter.holds(t) })
 	v.Matched = len(list)
 	if after := v.Filter.After; after != "" {
-		list = slices.DeleteFunc(list, func(t indexer.Tag) bool { return answer.CompareTags(t.Name, after) <= 0 })
+		list = slices.DeleteFunc(list, func(t indexer.Tag) bool { return indexer.CompareTags(t.Name, after) <= 0 })
 	}
 	v.turn(list, all)
 	return nil

@@ -140,7 +140,7 @@ func packageOf(r indexer.Result, versions []string) packageResponse {
 		Description: answer.OneLine(r.Description, answer.MaxDescription), PublishedAt: answer.Timestamp{Time: r.UpdatedAt},
 	}
 	if len(versions) > 0 {
-		p.Version = slices.MinFunc(versions, answer.CompareTags)
+		p.Version = slices.MinFunc(versions, indexer.CompareTags)
 	}
 	for _, fact := range r.Facts {
 		if licence, ok := strings.CutPrefix(fact, "licence:"); ok {

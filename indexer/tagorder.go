@@ -1,15 +1,17 @@
-package answer
+package indexer
 
 import (
 	"cmp"
 	"regexp"
 	"slices"
 	"strings"
-
-	"github.com/portbook/portbook/indexer"
 )
 
-var versionTag = regexp.MustCompile(`^[vV]?[0-9]+([._-]|$)`)
+// VersionTagPattern matches the tags that look like versions, such as "1.25-alpine" and
+// "v2". It is a regular expression for Go and for PostgreSQL.
+const VersionTagPattern = "^[vV]?[0-9]+([._-]|$)"
+
+var versionTag = regexp.MustCompile(VersionTagPattern)
 
 // tagClass returns the rank of a tag: 0 for "latest", 1 for versions, 2 for other
 // names, 3 for the tags on which older tools keep signatures.
@@ -17,7 +19,7 @@ func tagClass(tag string) int {
 	switch {
 	case tag == "latest":
 		return 0
-	case indexer.IsReferrerTag(tag):
+	case IsReferrerTag(tag):
 		return 3
 	case versionTag.MatchString(tag):
 		return 1
@@ -39,15 +41,15 @@ func CompareTags(a, b string) int {
 }
 
 // SortTags sorts tags by CompareTags.
-func SortTags(tags []indexer.Tag) {
-	slices.SortFunc(tags, func(a, b indexer.Tag) int { return CompareTags(a.Name, b.Name) })
+func SortTags(tags []Tag) {
+	slices.SortFunc(tags, func(a, b Tag) int { return CompareTags(a.Name, b.Name) })
 }
 
 // compareNatural compares texts in runs of digits and runs of other characters.
 // Digits are compared as numbers, other characters bytewise.
 func compareNatural(a, b string) int {
 	for a != "" && b != "" {
-		x, y := run(a), run(b)
+		x, y := firstRun(a), firstRun(b)
 		a, b = a[len(x):], b[len(y):]
 		if x == y {
 			continue
@@ -60,11 +62,11 @@ func compareNatural(a, b string) int {
 		}
 		return cmp.Compare(x, y)
 	}
-	return cmp.Compare(rest(a), rest(b))
+	return cmp.Compare(rankRest(a), rankRest(b))
 }
 
-// run returns the digits at the start of s, or everything before the first digit.
-func run(s string) string {
+// firstRun returns the digits at the start of s, or everything before the first digit.
+func firstRun(s string) string {
 	digits := isDigit(s[0])
 	end := strings.IndexFunc(s, func(r rune) bool { return (r < 0x80 && isDigit(byte(r))) != digits })
 	if end < 0 {
@@ -81,9 +83,9 @@ func compareDigits(a, b string) int {
 	return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b))
 }
 
-// rest ranks the remainder of a tag after the end of the other one: 1.0.1 is later
+// rankRest ranks the remainder of a tag after the end of the other one: 1.0.1 is later
 // than 1.0, but 1.0-rc1 and 1.0-alpine are earlier.
-func rest(s string) int {
+func rankRest(s string) int {
 	switch {
 	case s == "":
 		return 1
