@@ -31,5 +31,12 @@ const (
 	MaxDescription = 500
 )
 
+// First returns the first MaxShown elements of a list.
+func First[T any](list []T) []T { return list[:min(len(list), MaxShown)] }
+
+// MaxShown is the maximum number of elements of one list on a page: 1,000. A
+// manifest of 4 MiB has room for about 40,000 descriptors.
+const MaxShown = 1000
+
 // Sorts are the sort orders of a search.
 var Sorts = []string{"relevance", string(query.SortName), string(query.SortUpdated), string(query.SortSize), string(query.SortPulls)}

@@ -52,6 +52,10 @@ func Cut(s string, max int) string {
 	return s
 }
 
+// MaxValue is the maximum number of runes of one value on a page: 2,000. Some labels
+// hold whole documents; the config has the rest.
+const MaxValue = 2000
+
 // Short returns the first 12 hex digits of a digest, as docker does.
 func Short(d digest.Digest) string {
 	_, hex, found := strings.Cut(d.String(), ":")

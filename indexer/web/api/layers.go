@@ -39,9 +39,9 @@ func (s *API) layers(w http.ResponseWriter, r asked) error {
 
 func answerLayers(m indexer.Manifest) layersAnswer {
 	made := map[*ocispec.Descriptor]string{}
-	for _, h := range answer.ReadConfig(m.ConfigBody, answer.First(m.Layers)).History {
-		if h.Layer != nil {
-			made[h.Layer] = h.Command
+	for _, step := range indexer.ReadImageConfig(m.ConfigBody, answer.First(m.Layers)).Steps {
+		if step.Layer != nil {
+			made[step.Layer] = answer.Cut(step.Command, answer.MaxValue)
 		}
 	}
 	a := layersAnswer{Repository: m.Repository, Digest: m.Digest.String(), Size: m.ContentSize, Layers: make([]layer, len(m.Layers))}

@@ -186,10 +186,10 @@ func imageFor(r *http.Request, book answer.Book, m indexer.Manifest, platform st
 }
 
 func compareImages(a, b compareSide) (list []section) {
-	configA, configB := answer.ReadConfig(a.Shown.ConfigBody, nil), answer.ReadConfig(b.Shown.ConfigBody, nil)
+	configA, configB := configOf(a.Shown), configOf(b.Shown)
 	for _, s := range []section{
 		compareMaps("Image", summaryOf(a), summaryOf(b)),
-		compareMaps("Config", mapOf(configA.Facts), mapOf(configB.Facts)),
+		compareMaps("Config", mapOf(configA.Lines), mapOf(configB.Lines)),
 		compareMaps("Environment", environment(configA.Env), environment(configB.Env)),
 		compareMaps("Labels", a.Shown.Labels, b.Shown.Labels),
 		compareMaps("Annotations", a.Top.Annotations, b.Top.Annotations),
@@ -199,6 +199,11 @@ func compareImages(a, b compareSide) (list []section) {
 		}
 	}
 	return list
+}
+
+// configOf returns the config of an image, without the steps of its build.
+func configOf(m indexer.Manifest) configView {
+	return viewConfig(indexer.ReadImageConfig(m.ConfigBody, nil))
 }
 
 func summaryOf(s compareSide) map[string]string {
@@ -216,7 +221,7 @@ func summaryOf(s compareSide) map[string]string {
 	return m
 }
 
-func mapOf(list []answer.Pair) map[string]string {
+func mapOf(list []pair) map[string]string {
 	m := map[string]string{}
 	for _, p := range list {
 		m[p.Key] = p.Value

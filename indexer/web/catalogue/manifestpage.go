@@ -45,7 +45,7 @@ type manifestView struct {
 	Tabs             []choice   // images of the index that can be selected
 	Others           []entryRow // other entries of the index
 	Shown            imageView  // the image, or the selected one of the index
-	Annotations      []answer.Pair
+	Annotations      []pair
 	Origin           []origin
 	Referrers        []referrerRow
 	Uses             []indexer.Use
@@ -64,9 +64,9 @@ type imageView struct {
 	indexer.Manifest
 	Chosen      bool // selected from an image index
 	Badges      []badge
-	Config      answer.ConfigView
-	Labels      []answer.Pair
-	Annotations []answer.Pair
+	Config      configView
+	Labels      []pair
+	Annotations []pair
 	Layers      []layerRow
 	Steps       int // steps of the history that made no layer
 	RawConfig   string
@@ -282,17 +282,19 @@ func (row *referrerRow) open(r *http.Request, b answer.Book, repository string) 
 
 // viewImage returns the view of an image or artifact.
 func viewImage(m indexer.Manifest) imageView {
+	config := indexer.ReadImageConfig(m.ConfigBody, answer.First(m.Layers))
 	v := imageView{
-		Manifest: m, Badges: marks(m.Has), Config: answer.ReadConfig(m.ConfigBody, answer.First(m.Layers)), Labels: answer.First(pairs(m.Labels)), Annotations: answer.First(pairs(m.Annotations)),
+		Manifest: m, Badges: marks(m.Has), Config: viewConfig(config),
+		Labels: answer.First(pairs(m.Labels)), Annotations: answer.First(pairs(m.Annotations)),
 	}
 	v.RawConfig, v.ConfigCut = layOut(m.ConfigBody)
-	v.Layers, v.Steps = layerRows(answer.First(m.Layers), v.Config.History)
+	v.Layers, v.Steps = layerRows(answer.First(m.Layers), config.Steps)
 	return v
 }
 
 // layerRows pairs layers with the steps that made them. If the pairs are not known, it
 // returns the layers first and then the steps.
-func layerRows(layers []ocispec.Descriptor, steps []answer.HistoryRow) (rows []layerRow, empty int) {
+func layerRows(layers []ocispec.Descriptor, steps []indexer.BuildStep) (rows []layerRow, empty int) {
 	largest := int64(1)
 	for _, l := range layers {
 		largest = max(largest, l.Size)
@@ -308,7 +310,7 @@ func layerRows(layers []ocispec.Descriptor, steps []answer.HistoryRow) (rows []l
 	}
 	for _, s := range steps {
 		row := newLayerRow(s.Layer, largest)
-		row.Command, row.Created = s.Command, s.Created
+		row.Command, row.Created = answer.Cut(s.Command, answer.MaxValue), answer.Cut(s.Created, 40)
 		if s.Layer == nil {
 			empty++
 		}
@@ -324,11 +326,14 @@ func newLayerRow(l *ocispec.Descriptor, largest int64) layerRow {
 	return layerRow{Layer: l, Title: answer.Cut(l.Annotations[ocispec.AnnotationTitle], 200), Percent: int(float64(l.Size) / float64(largest) * 100)}
 }
 
+// A pair is a key and a value, cut to the length that a page shows.
+type pair struct{ Key, Value string }
+
 // pairs returns the entries of m in order of key.
-func pairs(m map[string]string) []answer.Pair {
-	list := make([]answer.Pair, 0, len(m))
+func pairs(m map[string]string) []pair {
+	list := make([]pair, 0, len(m))
 	for _, k := range slices.Sorted(maps.Keys(m)) {
-		list = append(list, answer.Pair{Key: answer.Cut(k, answer.MaxValue), Value: answer.Cut(m[k], answer.MaxValue)})
+		list = append(list, pair{Key: answer.Cut(k, answer.MaxValue), Value: answer.Cut(m[k], answer.MaxValue)})
 	}
 	return list
 }
