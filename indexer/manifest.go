@@ -1,7 +1,6 @@
 package indexer
 
 import (
-	"cmp"
 	"strings"
 	"time"
 
@@ -63,7 +62,7 @@ type Manifest struct {
 	Layers       []ocispec.Descriptor // in order; empty for an index
 	Entries      []Entry              // of an index, in order
 	Problems     []string             // what could not be read or kept, for people to read
-	Has          []string             // the values of "has:" that match it, sorted: signature, sbom, attestation, provenance, referrer; for an index also those that match every image in it
+	Has          []ReferrerKind       // the values of "has:" that match it, sorted; for an index also those that match every image in it
 	Body         []byte               // the manifest's bytes
 	ConfigBody   []byte               // JSON of an image config, without NUL in strings; nil if there is none or it is no JSON
 }
@@ -86,57 +85,6 @@ type Entry struct {
 	Present     bool // whether the book has the manifest
 }
 
-// A Referrer is a manifest that belongs to another manifest, its subject, for one of
-// these reasons: it names the subject; the index on the subject's referrers tag lists
-// it (sha256-<hex>, distribution-spec 1.1, "Referrers Tag Schema"); it has a tag that
-// older tools use for the same purpose (sha256-<hex>.sig, .att, .sbom); or an image
-// index lists both.
-type Referrer struct {
-	Subject      digest.Digest
-	Digest       digest.Digest
-	MediaType    string
-	ArtifactType string
-	Size         int64
-	Annotations  map[string]string
-	Tag          string // the tag, if a tag is the reason; else ""
-	Beside       bool   // the reason is an image index that lists both, as BuildKit's with attestations
-}
-
-// Kind returns what the referrer is: signature, sbom, attestation, or "" for anything
-// else. If its type is of no known kind, the suffix of cosign's tag decides, such as
-// ".sig".
-func (r Referrer) Kind() string {
-	_, suffix, _ := strings.Cut(r.Tag, ".")
-	kind := ReferrerKind(cmp.Or(r.ArtifactType, r.MediaType))
-	if kind == "" && suffix != "" {
-		kind = ReferrerKind("." + suffix)
-	}
-	if kind == "" && r.Beside {
-		kind = "attestation"
-	}
-	return kind
-}
-
-// A ReferrerQuery selects one page of the referrers of a manifest.
-type ReferrerQuery struct {
-	Repository string
-	Subject    digest.Digest
-	OCI        bool     // only those in the referrers API of distribution-spec 1.1, without those on tags of older tools
-	Types      []string // only those of one of these artifact types; empty: all
-	// After and AfterTag are Digest and Tag of the last referrer of the previous
-	// page; "" for the first page.
-	After    digest.Digest
-	AfterTag string
-	Limit    int // from 1
-}
-
-// A ReferrerPage is a page of referrers, in order of digest and tag. It may have fewer
-// than Limit if annotations are large. More reports whether others follow.
-type ReferrerPage struct {
-	Items []Referrer
-	More  bool
-}
-
 // A Tag is a name in a repository that points at a manifest, as last seen.
 type Tag struct {
 	Name      string
@@ -147,7 +95,7 @@ type Tag struct {
 	Size      int64      // bytes: ContentSize of an image, or the sum over the entries of an index
 	CreatedAt time.Time  // of the manifest; zero if unknown
 	MovedAt   time.Time  // when we first saw the tag point at Digest
-	Has       []string   // Manifest.Has of its manifest; nil for a tag of the past
+	Has       []ReferrerKind // Manifest.Has of its manifest; nil for a tag of the past
 	Problem   string     // why the manifest cannot be shown; "" for most
 }
 
@@ -170,6 +118,12 @@ type TagsWith struct {
 	Signature   int // signatures are not verified
 	SBOM        int
 	Attestation int
+}
+
+// Kind returns the number of tags whose manifest has a kind of referrer attached. Only
+// Signature, SBOM and Attestation are counted.
+func (t TagsWith) Kind(kind ReferrerKind) int {
+	return map[ReferrerKind]int{Signature: t.Signature, SBOM: t.SBOM, Attestation: t.Attestation}[kind]
 }
 
 // Namespace returns the part of the name before the first slash, or "" if there is no

@@ -228,7 +228,7 @@ type shownRow struct {
 	MovedAt                                    time.Time
 	Size                                       int64
 	Platforms                                  []byte
-	Has                                        []string
+	Has                                        []indexer.ReferrerKind
 }
 
 // shown returns the tags that a statement selects with shownColumns.
@@ -354,7 +354,8 @@ type storedManifest struct {
 	CreatedAt                     *time.Time
 	SeenAt                        time.Time
 	Labels, Annotations           []byte
-	Problems, Has                 []string
+	Problems                      []string
+	Has                           []indexer.ReferrerKind
 	Body, Config                  []byte
 }
 

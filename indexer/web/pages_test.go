@@ -58,7 +58,7 @@ func stocked(s string) *book {
 		},
 		tags: []indexer.Tag{
 			{Name: "broken", Problem: s},
-			{Name: "v1", Digest: dgst("a"), MediaType: s, Kind: indexer.KindImage, Platforms: []indexer.Platform{{OS: s, Architecture: s, Variant: s}}, Size: 3 << 20, CreatedAt: day, MovedAt: day, Has: []string{"referrer", "sbom", "signature"}},
+			{Name: "v1", Digest: dgst("a"), MediaType: s, Kind: indexer.KindImage, Platforms: []indexer.Platform{{OS: s, Architecture: s, Variant: s}}, Size: 3 << 20, CreatedAt: day, MovedAt: day, Has: []indexer.ReferrerKind{"referrer", "sbom", "signature"}},
 		},
 		manifest: &indexer.Manifest{
 			Repository: "app", Digest: dgst("a"), MediaType: s, ArtifactType: s, Kind: indexer.KindImage,
@@ -509,7 +509,7 @@ func TestTagsThatKeepSignatures(t *testing.T) {
 	kept := "sha256-" + strings.Repeat("0", 64) + ".sig"
 	b.repositories = []indexer.Repository{{Name: "app", Tags: 3, Leading: "v1"}}
 	b.results.Items[0].Repository.Tags, b.results.Items[0].TagsWith = 3, indexer.TagsWith{Of: 2, Signature: 1}
-	b.tags = []indexer.Tag{{Name: kept, Digest: dgst("b")}, {Name: "v1", Digest: dgst("a"), Has: []string{"signature"}}, {Name: "v2", Digest: dgst("c")}}
+	b.tags = []indexer.Tag{{Name: kept, Digest: dgst("b")}, {Name: "v1", Digest: dgst("a"), Has: []indexer.ReferrerKind{"signature"}}, {Name: "v2", Digest: dgst("c")}}
 	_, body := get(t, serve(t, b).URL+"/r/app")
 	for _, want := range []string{"3 tags, 1 of them for what is attached", "1 of 2 tags has a signature"} {
 		if !strings.Contains(body, want) {

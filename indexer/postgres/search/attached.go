@@ -87,11 +87,12 @@ func attached(manifest string) string {
 		manifest, maxAttached, Attests, kindCase("lower(t.name)"), kindCase("substring(said.tag FROM '\\.[a-z]+$')"), maxStatement)
 }
 
-// kindCase returns indexer.ReferrerKind of an SQL expression, as SQL.
+// kindCase returns an expression for the kind that a type or the suffix of a tag tells,
+// as indexer.Referrer.Kind does; null for none.
 func kindCase(expression string) string {
 	var b strings.Builder
 	b.WriteString("CASE")
-	for _, k := range indexer.ReferrerKinds() {
+	for _, k := range indexer.ReferrerParts() {
 		fmt.Fprintf(&b, " WHEN strpos(%s, '%s') > 0 THEN '%s'", expression, k.Part, k.Kind)
 	}
 	return b.String() + " END"

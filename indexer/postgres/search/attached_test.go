@@ -107,7 +107,7 @@ func TestTagsTellWhatTheyHave(t *testing.T) {
 	s.Find(alpine, "latest", now)
 	signature := referring(old, "application/vnd.dev.cosign.simplesigning.v1+json")
 	s.Find(alpine, signature.Digest.String(), signature)
-	got := map[string][]string{}
+	got := map[string][]indexer.ReferrerKind{}
 	err := s.View(t.Context(), indexer.Everyone, func(v *postgres.View) error {
 		tags, err := v.Tags(t.Context(), alpine, "", 10)
 		for _, tag := range tags {
@@ -119,7 +119,7 @@ func TestTagsTellWhatTheyHave(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(map[string][]string{"3.10": {"referrer", "signature"}, "latest": {}}, got); diff != "" {
+	if diff := cmp.Diff(map[string][]indexer.ReferrerKind{"3.10": {"referrer", "signature"}, "latest": {}}, got); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
 }

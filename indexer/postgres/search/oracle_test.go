@@ -334,8 +334,8 @@ func (r *oracleRepository) attached(subject digest.Digest) map[string]bool {
 	for _, m := range r.manifests {
 		if m.Subject == subject {
 			kinds["referrer"] = true
-			if kind := indexer.ReferrerKind(m.ArtifactType); kind != "" {
-				kinds[kind] = true
+			if kind := (indexer.Referrer{ArtifactType: m.ArtifactType}).Kind(); kind != "" {
+				kinds[string(kind)] = true
 			}
 		}
 	}

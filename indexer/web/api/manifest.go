@@ -14,25 +14,25 @@ import (
 )
 
 type manifestAnswer struct {
-	Repository   string            `json:"repository"`
-	Digest       string            `json:"digest"`
-	Tags         []string          `json:"tags" doc:"that show it"`
-	MediaType    string            `json:"media_type"`
-	ArtifactType string            `json:"artifact_type,omitempty"`
-	Kind         string            `json:"kind" doc:"image, index, artifact or unknown"`
-	Platform     string            `json:"platform,omitempty" doc:"of an image: os/architecture[/variant]"`
-	Size         int64             `json:"size" doc:"bytes of the manifest itself"`
-	ContentSize  int64             `json:"content_size" doc:"bytes of config and layers as stored; of an index 0"`
-	CreatedAt    answer.Timestamp  `json:"created_at,omitzero" doc:"as its config or annotation says"`
-	SeenAt       answer.Timestamp  `json:"seen_at" doc:"when we first read it"`
-	Subject      string            `json:"subject,omitempty" doc:"the manifest that it says it belongs to"`
-	Labels       map[string]string `json:"labels" doc:"of the config"`
-	Annotations  map[string]string `json:"annotations" doc:"of the manifest"`
-	Config       *descriptor       `json:"config,omitempty"`
-	Layers       []descriptor      `json:"layers" doc:"in order; of an index none"`
-	Entries      []entry           `json:"entries" doc:"of an index, in order"`
-	Has          []string          `json:"has" doc:"what is attached to the manifest: signature (not verified), sbom, attestation, provenance, referrer; an index also has what every image in it has"`
-	Problems     []string          `json:"problems" doc:"what could not be read or kept"`
+	Repository   string                 `json:"repository"`
+	Digest       string                 `json:"digest"`
+	Tags         []string               `json:"tags" doc:"that show it"`
+	MediaType    string                 `json:"media_type"`
+	ArtifactType string                 `json:"artifact_type,omitempty"`
+	Kind         string                 `json:"kind" doc:"image, index, artifact or unknown"`
+	Platform     string                 `json:"platform,omitempty" doc:"of an image: os/architecture[/variant]"`
+	Size         int64                  `json:"size" doc:"bytes of the manifest itself"`
+	ContentSize  int64                  `json:"content_size" doc:"bytes of config and layers as stored; of an index 0"`
+	CreatedAt    answer.Timestamp       `json:"created_at,omitzero" doc:"as its config or annotation says"`
+	SeenAt       answer.Timestamp       `json:"seen_at" doc:"when we first read it"`
+	Subject      string                 `json:"subject,omitempty" doc:"the manifest that it says it belongs to"`
+	Labels       map[string]string      `json:"labels" doc:"of the config"`
+	Annotations  map[string]string      `json:"annotations" doc:"of the manifest"`
+	Config       *descriptor            `json:"config,omitempty"`
+	Layers       []descriptor           `json:"layers" doc:"in order; of an index none"`
+	Entries      []entry                `json:"entries" doc:"of an index, in order"`
+	Has          []indexer.ReferrerKind `json:"has" doc:"what is attached to the manifest: signature (not verified), sbom, attestation, provenance, referrer; an index also has what every image in it has"`
+	Problems     []string               `json:"problems" doc:"what could not be read or kept"`
 }
 
 type descriptor struct {
@@ -73,7 +73,7 @@ func answerManifest(m indexer.Manifest, tags []string) manifestAnswer {
 		CreatedAt: answer.Timestamp{Time: m.CreatedAt}, SeenAt: answer.Timestamp{Time: m.SeenAt}, Subject: m.Subject.String(),
 		Labels: orEmpty(m.Labels), Annotations: orEmpty(m.Annotations),
 		Layers: answer.Map(m.Layers, descriptorOf), Entries: answer.Map(m.Entries, entryOf), Problems: append([]string{}, m.Problems...),
-		Has: append([]string{}, m.Has...),
+		Has: append([]indexer.ReferrerKind{}, m.Has...),
 	}
 	if m.Config != nil {
 		d := descriptorOf(*m.Config)

@@ -16,14 +16,14 @@ type referrersAnswer struct {
 }
 
 type referrer struct {
-	MediaType    string            `json:"media_type"`
-	Digest       string            `json:"digest"`
-	Size         int64             `json:"size"`
-	ArtifactType string            `json:"artifact_type,omitempty"`
-	Annotations  map[string]string `json:"annotations,omitempty"`
-	Kind         string            `json:"kind,omitempty" doc:"signature, sbom or attestation, if it is one"`
-	Tag          string            `json:"tag,omitempty" doc:"the tag that says so: of an older tool (sha256-….sig), or of the index that lists it (sha256-…); left out if the manifest itself does"`
-	Beside       bool              `json:"beside,omitempty" doc:"true if an image index that lists both says so, as BuildKit does of attestations"`
+	MediaType    string               `json:"media_type"`
+	Digest       string               `json:"digest"`
+	Size         int64                `json:"size"`
+	ArtifactType string               `json:"artifact_type,omitempty"`
+	Annotations  map[string]string    `json:"annotations,omitempty"`
+	Kind         indexer.ReferrerKind `json:"kind,omitempty" doc:"signature, sbom or attestation, if it is one"`
+	Tag          string               `json:"tag,omitempty" doc:"the tag that says so: of an older tool (sha256-….sig), or of the index that lists it (sha256-…); left out if the manifest itself does"`
+	Beside       bool                 `json:"beside,omitempty" doc:"true if an image index that lists both says so, as BuildKit does of attestations"`
 }
 
 func (s *API) referrers(w http.ResponseWriter, r asked) error {

@@ -66,12 +66,15 @@ type badge struct{ Icon, Text string }
 
 // attachments are what may be attached to an image, with their badges. An attachment
 // does not mean approval: nobody verified a signature.
-var attachments = []struct{ kind, icon, noun string }{
-	{"signature", "signature", "signature"}, {"sbom", "sbom", "SBOM"}, {"attestation", "attested", "attestation"},
+var attachments = []struct {
+	kind       indexer.ReferrerKind
+	icon, noun string
+}{
+	{indexer.Signature, "signature", "signature"}, {indexer.SBOM, "sbom", "SBOM"}, {indexer.Attestation, "attested", "attestation"},
 }
 
 // marks returns the badges of one image, or of the manifest that a tag shows.
-func marks(has []string) (list []badge) {
+func marks(has []indexer.ReferrerKind) (list []badge) {
 	for _, a := range attachments {
 		if slices.Contains(has, a.kind) {
 			list = append(list, badge{a.icon, "has " + a.noun})
@@ -83,9 +86,8 @@ func marks(has []string) (list []badge) {
 // badges returns the badges of a repository: how many of its tags have an attachment,
 // and which artifacts it has.
 func badges(r indexer.Result) (list []badge) {
-	counts := map[string]int{"signature": r.TagsWith.Signature, "sbom": r.TagsWith.SBOM, "attestation": r.TagsWith.Attestation}
 	for _, a := range attachments {
-		if n := counts[a.kind]; n > 0 {
+		if n := r.TagsWith.Kind(a.kind); n > 0 {
 			list = append(list, badge{a.icon, tagsHave(n, r.TagsWith.Of, a.noun)})
 		}
 	}

@@ -95,7 +95,6 @@ type entryRow struct {
 type referrerRow struct {
 	indexer.Referrer
 	Name     string
-	Kind     string // sbom, signature, attestation or ""
 	Download string
 	File     string // file name for a download
 	Bytes    int64  // of the file, or of the manifest if the file is not known
@@ -254,11 +253,7 @@ func (v *manifestView) readReferrers(r *http.Request, b answer.Book) error {
 }
 
 func viewReferrer(f indexer.Referrer) referrerRow {
-	t := f.ArtifactType
-	if t == "" {
-		t = f.MediaType
-	}
-	row := referrerRow{Referrer: f, Name: answer.Cut(artifactName(t), 100), Kind: f.Kind(), Bytes: f.Size}
+	row := referrerRow{Referrer: f, Name: answer.Cut(artifactName(f.Type()), 100), Bytes: f.Size}
 	if f.Beside {
 		row.Name = artifactName("in-toto")
 	}
