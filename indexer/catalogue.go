@@ -20,7 +20,7 @@ const MaxFaceted = 500
 // A Facet is one property with the number of repositories for each of its values. Name
 // is a field of the query language.
 type Facet struct {
-	Name   string
+	Name   FactKind
 	Values []FacetValue // largest Count first, then by value; at most 20
 }
 

@@ -62,7 +62,7 @@ type Manifest struct {
 	Layers       []ocispec.Descriptor // in order; empty for an index
 	Entries      []Entry              // of an index, in order
 	Problems     []string             // what could not be read or kept, for people to read
-	Has          []ReferrerKind       // the values of "has:" that match it, sorted; for an index also those that match every image in it
+	Has          []ReferrerKind       // what is attached to it, sorted; of an index also what each image in it has
 	Body         []byte               // the manifest's bytes
 	ConfigBody   []byte               // JSON of an image config, without NUL in strings; nil if there is none or it is no JSON
 }
@@ -91,12 +91,12 @@ type Tag struct {
 	Digest    digest.Digest // "" if the registry lists the tag but cannot show it
 	MediaType string
 	Kind      Kind
-	Platforms []Platform // of the image, or of the entries of the index
-	Size      int64      // bytes: ContentSize of an image, or the sum over the entries of an index
-	CreatedAt time.Time  // of the manifest; zero if unknown
-	MovedAt   time.Time  // when we first saw the tag point at Digest
+	Platforms []Platform     // of the image, or of the entries of the index
+	Size      int64          // bytes: ContentSize of an image, or the sum over the entries of an index
+	CreatedAt time.Time      // of the manifest; zero if unknown
+	MovedAt   time.Time      // when we first saw the tag point at Digest
 	Has       []ReferrerKind // Manifest.Has of its manifest; nil for a tag of the past
-	Problem   string     // why the manifest cannot be shown; "" for most
+	Problem   string         // why the manifest cannot be shown; "" for most
 }
 
 // A Repository is a repository with a summary of its content.

@@ -5,9 +5,9 @@ type Result struct {
 	Repository
 	Stars    int
 	Official bool
-	Size     int64    // bytes of the image or index that its leading tag shows
-	Pulls    int64    // always 0: pulls are not counted yet
-	Facts    []string // its properties as terms of the query language: "platform:linux/arm64", "has:sbom"
+	Size     int64  // bytes of the image or index that its leading tag shows
+	Pulls    int64  // always 0: pulls are not counted yet
+	Facts    []Fact // of its images and its leading tag, sorted
 }
 
 // Results are one page of the repositories that a Query selects, best first.

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/portbook/portbook/indexer"
 )
 
 // Each name of a field stands in the tables of doc/search.md, and the tables have no
@@ -35,6 +37,26 @@ func TestFieldsAreDocumented(t *testing.T) {
 	slices.Sort(known)
 	if diff := cmp.Diff(known, slices.Compact(documented)); diff != "" {
 		t.Errorf("doc/search.md, section Fields (-fields +documented)\n%s", diff)
+	}
+}
+
+// Each fact can be asked for: its kind is the first name of a field, which is offered,
+// and has the values that the field takes.
+func TestFactsAreFields(t *testing.T) {
+	t.Parallel()
+	for _, kind := range indexer.FactKinds() {
+		if !slices.ContainsFunc(fields, func(s syntax) bool { return s.names[0] == string(kind) }) {
+			t.Errorf("%s is no field", kind)
+		}
+	}
+	for _, fact := range []indexer.Fact{indexer.HasSignature, indexer.HasSBOM, indexer.HasAttestation, indexer.IsMultiarch,
+		indexer.FactHas.Fact(string(indexer.Provenance)), indexer.FactHas.Fact(string(indexer.AnyReferrer)),
+		indexer.FactType.Fact(string(indexer.KindImage)), "platform:linux/arm/v7", "licence:MIT", "label:a=b", "namespace:team",
+	} {
+		term, ok := FieldTerm(string(fact.Kind()), fact.Value())
+		if !ok || fact.Kind() != indexer.FactLabel && term != string(fact) {
+			t.Errorf("the term for %s is %q, %v", fact, term, ok)
+		}
 	}
 }
 

@@ -88,7 +88,7 @@ func stockedBook() *book {
 		scannedAt:    day,
 		repositories: []indexer.Repository{found},
 		results: indexer.Results{Total: 10_000, Items: []indexer.Result{{Repository: found, Stars: 1, Official: true, Size: size, Pulls: size,
-			Facts: []string{"licence:MIT", "platform:linux/arm/v7"}}}},
+			Facts: []indexer.Fact{"licence:MIT", "platform:linux/arm/v7"}}}},
 		tags: []indexer.Tag{shown}, allTags: []indexer.TagOf{{Repository: "team/app", Tag: shown}}, tagsOf: []string{"v1"},
 		manifests: []indexer.Manifest{image},
 		referrers: []indexer.Referrer{{Subject: dgst("a"), Digest: dgst("1"), MediaType: "m", ArtifactType: "application/spdx+json", Size: 6, Annotations: words},

@@ -35,8 +35,8 @@ func stocked(s string) *book {
 		results: indexer.Results{Total: 1234, Items: []indexer.Result{
 			{Repository: indexer.Repository{Name: "app", Title: s, Description: s, Tags: 1, UpdatedAt: day, Leading: "v1",
 				TagsWith: indexer.TagsWith{Of: 5, Signature: 2, SBOM: 1, Attestation: 5}}, Stars: 3, Size: 3 << 20, Pulls: 4321,
-				Facts: []string{"has:sbom", "has:signature", "has:attestation", "platform:linux/amd64", "platform:linux/arm64", "platform:linux/arm64/v8",
-					"type:application/" + s, "platform:" + s + "/x", "licence:" + s, "label:" + s}},
+				Facts: []indexer.Fact{"has:sbom", "has:signature", "has:attestation", "platform:linux/amd64", "platform:linux/arm64", "platform:linux/arm64/v8",
+					indexer.FactType.Fact("application/" + s), indexer.FactPlatform.Fact(s + "/x"), indexer.FactLicence.Fact(s), indexer.FactLabel.Fact(s)}},
 		}},
 		facets: indexer.Facets{Counted: 500, Facets: []indexer.Facet{
 			{Name: "os", Values: []indexer.FacetValue{{Value: "linux", Count: 1000, AtLeast: true}, {Value: s, Count: 1}}},

@@ -49,7 +49,7 @@ func Has(manifest string) string {
 // StoredHas returns an expression for the "has:" values of a tagged manifest, sorted,
 // as stored in its search row; null if it has no search row.
 func StoredHas(repository, manifest string) string {
-	return "(SELECT ARRAY(SELECT substr(fact, 5) FROM unnest(s.facts) AS fact WHERE fact LIKE 'has:%') FROM image_search s WHERE s.repository_id = " +
+	return "(SELECT ARRAY(" + factValues(indexer.FactHas, "s.facts") + ") FROM image_search s WHERE s.repository_id = " +
 		repository + " AND s.manifest_id = " + manifest + ")"
 }
 

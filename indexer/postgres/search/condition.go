@@ -8,6 +8,7 @@ import (
 
 	sq "github.com/Masterminds/squirrel"
 
+	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/postgres/pg"
 	"github.com/portbook/portbook/indexer/query"
 )
@@ -73,16 +74,16 @@ func positive(t query.Term) rowCondition {
 	case query.FieldRepository, query.FieldNamespace:
 		return rowCondition{filter: nameCondition(t)}
 	case query.FieldLicence:
-		fact := licencePrefix + t.Value
+		fact := indexer.FactLicence.Fact(t.Value)
 		if isGlob(t.Value) {
-			return rowCondition{filter: sq.Expr("EXISTS (SELECT FROM unnest(s.facts) AS fact WHERE fact LIKE ?)", like(fact))}
+			return rowCondition{filter: anyFactLike("s.facts", fact)}
 		}
-		return rowCondition{index: hasTerm(fact)}
+		return rowCondition{index: hasFact(fact)}
 	case query.FieldIs:
 		if t.Value == "tagged" {
 			return rowCondition{filter: sq.Expr("s.tags > 0")}
 		}
-		return rowCondition{index: hasTerm("is:" + t.Value)}
+		return rowCondition{index: hasFact(indexer.FactIs.Fact(t.Value))}
 	case query.FieldDigest:
 		from, to := digestRange(t.Value)
 		return rowCondition{filter: sq.Expr("EXISTS (SELECT FROM manifest m WHERE m.repository_id = s.repository_id AND m.digest BETWEEN ? AND ?)", from, to), dear: true}
@@ -144,7 +145,7 @@ func sharedIndex(clause query.Clause) sq.Sqlizer {
 	var args []any
 	for _, t := range clause {
 		if fact := factOf(t); fact != "" {
-			hashes, args = append(hashes, "hashtextextended(?, 0)"), append(args, fact)
+			hashes, args = append(hashes, "hashtextextended(?, 0)"), append(args, string(fact))
 			continue
 		}
 		term := ""
@@ -163,7 +164,7 @@ func sharedIndex(clause query.Clause) sq.Sqlizer {
 func ofOneImage(t query.Term) rowCondition {
 	image := hasImage(imageCondition(t))
 	if fact := factOf(t); fact != "" {
-		return rowCondition{index: hasTerm(fact)}
+		return rowCondition{index: hasFact(fact)}
 	}
 	switch t.Field {
 	case query.FieldTag:
@@ -232,9 +233,15 @@ func imageCondition(t query.Term) sq.Sqlizer {
 		return within("i.pushed_at", t)
 	}
 	if fact := factOf(t); fact != "" {
-		return sq.Expr("i.facts @> ARRAY[?::text]", fact)
+		return sq.Expr("i.facts @> ARRAY[?::text]", string(fact))
 	}
-	return sq.Expr("EXISTS (SELECT FROM unnest(i.facts) AS fact WHERE fact LIKE ?)", like(factPrefix[t.Field]+t.Value))
+	return anyFactLike("i.facts", factFields[t.Field].Fact(t.Value))
+}
+
+// anyFactLike returns the condition that a list of facts, an expression, has one that
+// matches a pattern.
+func anyFactLike(facts string, pattern indexer.Fact) sq.Sqlizer {
+	return sq.Expr("EXISTS (SELECT FROM unnest("+facts+") AS fact WHERE fact LIKE ?)", like(string(pattern)))
 }
 
 // operator returns the SQL operator of a comparison.

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"slices"
-	"strings"
 
 	sq "github.com/Masterminds/squirrel"
 
@@ -14,7 +13,10 @@ import (
 )
 
 // facetNames are the facets that are counted, in the order shown.
-var facetNames = []string{"namespace", "os", "arch", "type", "licence", "label"}
+var facetNames = []indexer.FactKind{
+	indexer.FactNamespace, indexer.FactOS, indexer.FactArchitecture, indexer.FactType, indexer.FactLicence,
+	indexer.FactLabel,
+}
 
 // maxFacetValues is the most values of a facet that are returned: 20, as many as a
 // page can show.
@@ -25,7 +27,7 @@ const maxFacetValues = 20
 const maxFacetImages = 20_000
 
 // ofImageFacets are the facets whose values come from the images of a repository.
-var ofImageFacets = []string{"os", "arch", "type", "label"}
+var ofImageFacets = []indexer.FactKind{indexer.FactOS, indexer.FactArchitecture, indexer.FactType, indexer.FactLabel}
 
 // Facets counts the values of each facet among the repositories that q selects. It
 // counts the MaxFaceted most relevant of them, whatever the order and page of q. The
@@ -47,7 +49,7 @@ func (rd *Reader) Facets(ctx context.Context, q query.Query) (indexer.Facets, er
 
 // A factCount is the number of repositories with a fact.
 type factCount struct {
-	Fact    string
+	Fact    indexer.Fact
 	N       int
 	AtLeast bool
 }
@@ -64,22 +66,22 @@ func (rd *Reader) countFacts(ctx context.Context, ids []int32, images []query.Cl
 	counts = slices.DeleteFunc(counts, tooManyKeys)
 	of := ofImageFacets
 	if len(images) == 0 {
-		of = []string{"label"} // the rows have all other facts
+		of = []indexer.FactKind{indexer.FactLabel} // the rows have all other facts
 	}
-	replaced := func(c factCount) bool {
-		name, _, _ := strings.Cut(c.Fact, ":")
-		return slices.Contains(of, name)
-	}
+	replaced := func(c factCount) bool { return slices.Contains(of, c.Fact.Kind()) }
 	var labels []string
 	for _, c := range counts {
-		if strings.HasPrefix(c.Fact, "label:") {
-			labels = append(labels, c.Fact)
+		if c.Fact.Kind() == indexer.FactLabel {
+			labels = append(labels, string(c.Fact))
 		}
 	}
 	found, err := rd.countImageFacts(ctx, ids, images, labels)
 	found = slices.DeleteFunc(found, func(c factCount) bool { return !replaced(c) })
 	return append(slices.DeleteFunc(counts, replaced), found...), err
 }
+
+// isLabel holds for a fact of FactLabel.
+const isLabel = "starts_with(fact, '" + string(indexer.FactLabel) + ":')"
 
 // rowFactsQuery counts the facts in the search rows of repositories, and their
 // namespaces as another fact. If $2 is true, a label counts if any image of the
@@ -92,14 +94,14 @@ var rowFactsQuery = `
 		CROSS JOIN LATERAL (SELECT s.name, s.facts, s.terms FROM repository_search s WHERE s.repository_id = found.repository_id OFFSET 0) AS s
 	), facts AS MATERIALIZED (
 		SELECT fact, count(*)::int AS n FROM (
-			SELECT unnest(facts || CASE WHEN strpos(name, '/') > 0 THEN 'namespace:' || split_part(name, '/', 1) END) AS fact FROM found
+			SELECT unnest(facts || CASE WHEN strpos(name, '/') > 0 THEN ` + sqlFact(indexer.FactNamespace, "split_part(name, '/', 1)") + ` END) AS fact FROM found
 		) AS facts
 		WHERE fact IS NOT NULL GROUP BY fact
 	), label AS MATERIALIZED (
-		SELECT fact, hashtextextended(fact, 0) AS term FROM facts WHERE starts_with(fact, 'label:')
+		SELECT fact, hashtextextended(fact, 0) AS term FROM facts WHERE ` + isLabel + `
 		UNION ALL SELECT '` + manyTerm + `', ` + hash(manyTerm) + `
 	)
-	SELECT fact, n, false AS at_least FROM facts WHERE NOT ($2 AND starts_with(fact, 'label:'))
+	SELECT fact, n, false AS at_least FROM facts WHERE NOT ($2 AND ` + isLabel + `)
 	UNION ALL
 	SELECT label.fact, count(*)::int, false FROM found CROSS JOIN unnest(found.terms) AS has (term) JOIN label USING (term) WHERE $2 GROUP BY label.fact`
 
@@ -132,10 +134,10 @@ func (rd *Reader) countImageFacts(ctx context.Context, ids []int32, clauses []qu
 // facetsOf returns the facets that have a value, each with its most frequent values
 // first. If atLeast is true, all counts are lower bounds.
 func facetsOf(facts []factCount, atLeast bool) []indexer.Facet {
-	values := map[string][]indexer.FacetValue{}
+	values := map[indexer.FactKind][]indexer.FacetValue{}
 	for _, f := range facts {
-		name, value, _ := strings.Cut(f.Fact, ":")
-		values[name] = append(values[name], indexer.FacetValue{Value: value, Count: f.N, AtLeast: atLeast || f.AtLeast})
+		value := indexer.FacetValue{Value: f.Fact.Value(), Count: f.N, AtLeast: atLeast || f.AtLeast}
+		values[f.Fact.Kind()] = append(values[f.Fact.Kind()], value)
 	}
 	var facets []indexer.Facet
 	for _, name := range facetNames {

@@ -1,6 +1,7 @@
 package search
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,13 +20,13 @@ type headRow struct {
 	Size                          int64
 	Annotations, Labels           []byte
 	ChildAnnotations, ChildLabels []byte
-	Facts                         []string
-	LeadingTag                    string   // "" if there is none
-	OwnTags                       int      // tags that keep no referrer
-	Signature, SBOM, Attestation  int      // how many of OwnTags point to a manifest that has one
-	OldFacts                      []string // in its search row so far
-	Covered                       bool     // whether the terms in that row are still right
-	Unfinished                    bool     // whether some image indexes are left to Reform
+	Facts                         []indexer.Fact
+	LeadingTag                    string         // "" if there is none
+	OwnTags                       int            // tags that keep no referrer
+	Signature, SBOM, Attestation  int            // how many of OwnTags point to a manifest that has one
+	OldFacts                      []indexer.Fact // in its search row so far
+	Covered                       bool           // whether the terms in that row are still right
+	Unfinished                    bool           // whether some image indexes are left to Reform
 }
 
 // leadingOrder sorts tags t so that the leading tag comes first: latest, else the
@@ -44,9 +45,13 @@ const isOwn = `(t.name NOT LIKE 'sha%' OR t.name !~ '` + indexer.ReferrerTagPatt
 
 // tagsWith counts the own tags of a repository r whose manifest has a kind of
 // referrer.
-func tagsWith(kind string) string {
-	return "count(*) FILTER (WHERE s.facts @> ARRAY['has:" + kind + "'])::int AS " + kind
+func tagsWith(kind indexer.ReferrerKind) string {
+	fact := indexer.FactHas.Fact(string(kind))
+	return fmt.Sprintf("count(*) FILTER (WHERE s.facts @> ARRAY['%s'])::int AS %s", fact, kind)
 }
+
+// tagFacts are the facts that tagsWith counts.
+const tagFacts = string(indexer.HasSignature + "," + indexer.HasSBOM + "," + indexer.HasAttestation)
 
 // headsQuery returns the query for the headRows of repositories. $1 to $3 are what
 // was touched, as in touchedManifests; $4 are the repositories and $5 is the form of
@@ -89,9 +94,9 @@ func headsQuery(l Linked) string {
 		SELECT ARRAY(SELECT DISTINCT f FROM image_search i, unnest(i.facts) AS f WHERE i.repository_id = r.id ORDER BY f) AS facts OFFSET 0
 	) facts
 	CROSS JOIN LATERAL (
-		SELECT ` + tagsWith("signature") + `, ` + tagsWith("sbom") + `, ` + tagsWith("attestation") + `
+		SELECT ` + tagsWith(indexer.Signature) + `, ` + tagsWith(indexer.SBOM) + `, ` + tagsWith(indexer.Attestation) + `
 		FROM tag t JOIN image_search s ON s.repository_id = t.repository_id AND s.manifest_id = t.manifest_id
-		WHERE facts.facts && '{has:signature,has:sbom,has:attestation}' AND t.repository_id = r.id AND ` + isOwn + `
+		WHERE facts.facts && '{` + tagFacts + `}' AND t.repository_id = r.id AND ` + isOwn + `
 	) counted
 	CROSS JOIN LATERAL (
 		SELECT EXISTS (SELECT FROM tag t WHERE t.repository_id = r.id AND t.name IN ('latest', old.leading_tag) AND t.manifest_id IS NOT NULL) AS stays
@@ -120,30 +125,29 @@ func headsQuery(l Linked) string {
 // several times what build tools set.
 const maxLabelKeys = 100
 
-// licencePrefix is the prefix of the fact for a licence.
-const licencePrefix = "licence:"
-
 // allFacts returns the facts of the images and of the repository as a whole: keys of
 // labels and the licence.
-func (h headRow) allFacts(metadata []map[string]string) []string {
+func (h headRow) allFacts(metadata []map[string]string) []indexer.Fact {
 	facts := slices.Clone(h.Facts)
 	facts = append(facts, labelFacts(h.Labels, h.ChildLabels)...)
 	if licence := indexer.Licence(metadata...); licence != "" && len(licence) <= 200 {
-		facts = append(facts, licencePrefix+licence)
+		facts = append(facts, indexer.FactLicence.Fact(licence))
 	}
-	facts = slices.DeleteFunc(facts, func(f string) bool { return strings.Contains(f, pg.Separator) }) // no query can name it
+	facts = slices.DeleteFunc(facts, func(f indexer.Fact) bool { // no query can name it
+		return strings.Contains(string(f), pg.Separator)
+	})
 	slices.Sort(facts)
 	return slices.Compact(facts)
 }
 
 // labelFacts returns the keys of labels as facts, the first maxLabelKeys by name.
 // Keys of annotations are left out, since label: does not find them.
-func labelFacts(labels ...[]byte) []string {
-	var facts []string
+func labelFacts(labels ...[]byte) []indexer.Fact {
+	var facts []indexer.Fact
 	for _, raw := range labels {
 		for key := range pg.StringsFrom(raw) {
 			if len(key) <= maxTerm {
-				facts = append(facts, "label:"+key)
+				facts = append(facts, indexer.FactLabel.Fact(key))
 			}
 		}
 	}

@@ -41,9 +41,9 @@ func hint(c query.Condition) sq.Sqlizer {
 			CROSS JOIN LATERAL (SELECT m.repository_id, m.id FROM manifest m WHERE m.repository_id = t.repository_id AND m.digest = e.digest OFFSET 0) AS m))`,
 			pg.Cleaned(c.Values), pg.Cleaned(c.Values))
 	case query.FieldOS:
-		return factHint(c, "os:")
+		return factHint(c, indexer.FactOS)
 	case query.FieldArchitecture:
-		return factHint(c, "arch:")
+		return factHint(c, indexer.FactArchitecture)
 	case query.FieldLabel:
 		return keyHint(c, "label:")
 	case query.FieldAnnotation:
@@ -54,13 +54,13 @@ func hint(c query.Condition) sq.Sqlizer {
 
 // factHint excludes images of other platforms. Facts are in lower case, and there are
 // none for an empty or unknown platform.
-func factHint(c query.Condition, prefix string) sq.Sqlizer {
+func factHint(c query.Condition, kind indexer.FactKind) sq.Sqlizer {
 	if c.Op == query.OpMatches || slices.Contains(c.Values, "") || slices.Contains(c.Values, "unknown") {
 		return sq.Expr("true")
 	}
 	facts := pg.Cleaned(c.Values)
 	for i, value := range facts {
-		facts[i] = prefix + indexer.LowerASCII(value)
+		facts[i] = string(kind.Fact(indexer.LowerASCII(value)))
 	}
 	return sq.Expr("i.facts && ?", facts)
 }

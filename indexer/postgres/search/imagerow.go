@@ -3,6 +3,7 @@ package search
 import (
 	"strings"
 
+	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/postgres/pg"
 )
 
@@ -77,11 +78,8 @@ func imageRows(tagged string, l Linked) string {
 	SELECT m.repository_id, m.id, g.latest, g.listed, g.tags,
 		ARRAY(
 			SELECT DISTINCT f COLLATE "C" FROM (
-				SELECT f FROM (VALUES ('type:' || m.kind), ('type:' || lower(a.name)), ('os:' || lower(p.os)), ('arch:' || lower(p.architecture)),
-					('platform:' || lower(p.os || '/' || p.architecture)),
-					('platform:' || lower(p.os || '/' || p.architecture || '/' || NULLIF(p.variant, ''))),
-					(CASE WHEN listed.platforms > 1 THEN 'is:multiarch' END)) AS facts (f)
-				` + l.text("UNION ALL SELECT 'has:' || kind FROM ("+Has("m")+") AS had (kind)", "") + `
+				` + factsOfImage + `
+				` + l.text("UNION ALL SELECT "+sqlFact(indexer.FactHas, "kind")+" FROM ("+Has("m")+") AS had (kind)", "") + `
 			) AS facts WHERE f IS NOT NULL ORDER BY 1),
 		labelled.keys, labelled.pairs,
 		COALESCE(listed.size, m.content_size), CASE WHEN m.kind <> 'index' THEN cardinality(m.layer_ids) END, m.created_at, g.pushed_at
@@ -103,6 +101,16 @@ func imageRows(tagged string, l Linked) string {
 		) AS label
 	) labelled`
 }
+
+// factsOfImage is a query for the facts of a manifest m with the artifact type a and
+// the platform p, except those of FactHas; some are null.
+var factsOfImage = "SELECT f FROM (VALUES (" + strings.Join([]string{
+	sqlFact(indexer.FactType, "m.kind"), sqlFact(indexer.FactType, "lower(a.name)"),
+	sqlFact(indexer.FactOS, "lower(p.os)"), sqlFact(indexer.FactArchitecture, "lower(p.architecture)"),
+	sqlFact(indexer.FactPlatform, "lower(p.os || '/' || p.architecture)"),
+	sqlFact(indexer.FactPlatform, "lower(p.os || '/' || p.architecture || '/' || NULLIF(p.variant, ''))"),
+	"CASE WHEN listed.platforms > 1 THEN '" + string(indexer.IsMultiarch) + "' END",
+}, "), (") + ")) AS facts (f)"
 
 // listedFigures are the total size of the images that an index m lists, and the
 // number of their platforms.

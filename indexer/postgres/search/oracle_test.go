@@ -701,13 +701,14 @@ func (o *oracle) checkFacets(text string, q query.Query, found []string) {
 	}
 	counts := map[string]map[string]int{}
 	for _, f := range facets.Facets {
-		counts[f.Name] = map[string]int{}
+		name := string(f.Name)
+		counts[name] = map[string]int{}
 		for i, v := range f.Values {
-			counts[f.Name][v.Value] = v.Count
+			counts[name][v.Value] = v.Count
 			if i > 0 && v.Count > f.Values[i-1].Count {
-				o.T.Errorf("facet %s of %q is not sorted: %v", f.Name, text, f.Values)
+				o.T.Errorf("facet %s of %q is not sorted: %v", name, text, f.Values)
 			}
-			term, ok := query.FieldTerm(f.Name, v.Value)
+			term, ok := query.FieldTerm(name, v.Value)
 			if !ok {
 				continue
 			}

@@ -477,7 +477,7 @@ func (r RepositoryRow) Repository() indexer.Repository {
 type foundRow struct {
 	RepositoryRow
 	Size, Pulls int64
-	Facts       []string
+	Facts       []indexer.Fact
 }
 
 func (rd *Reader) result(r foundRow) indexer.Result {

@@ -84,7 +84,7 @@ func (c *searchColumns) add(h headRow) {
 	c.name, c.basename = append(c.name, h.Name), append(c.basename, path.Base(h.Name))
 	c.title, c.description = append(c.title, title), append(c.description, description)
 	facts := h.allFacts(metadata)
-	c.facts, c.sameTerms = append(c.facts, strings.Join(facts, pg.Separator)), append(c.sameTerms, h.Covered && slices.Equal(facts, h.OldFacts))
+	c.facts, c.sameTerms = append(c.facts, joined(facts)), append(c.sameTerms, h.Covered && slices.Equal(facts, h.OldFacts))
 	c.form = append(c.form, formOf(h))
 	inName, _ := tsvector(name)
 	inAll, words := tsvector(name, append([]string{title, description}, values...)...)

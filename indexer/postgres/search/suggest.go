@@ -145,7 +145,7 @@ func (rd *Reader) valuesFrom(ctx context.Context, f query.Field, typed string, l
 	q := fmt.Sprintf(`
 		SELECT value FROM (
 			SELECT value FROM (%s) AS known WHERE starts_with(value, $1) GROUP BY value ORDER BY min(id) LIMIT %d
-		) AS known WHERE %s LIMIT $2`, known, knownValues, anyHas("'"+factPrefix[f]+"' || known.value"))
+		) AS known WHERE %s LIMIT $2`, known, knownValues, anyHas(sqlFact(factFields[f], "known.value")))
 	stored, err := pg.Column[string](ctx, rd.db, q, typed, limit)
 	values = append(values, stored...)
 	return values[:min(len(values), limit)], err

@@ -90,6 +90,10 @@ func hasTerm(term string) sq.Sqlizer {
 	return sq.Expr("s.terms @> ARRAY[hashtextextended(?, 0)]", term)
 }
 
+// hasFact returns the condition that the row of a repository has a fact; each is a
+// term too.
+func hasFact(fact indexer.Fact) sq.Sqlizer { return hasTerm(string(fact)) }
+
 // imageHas returns the condition that image_search AS i has a key or term, as termOf
 // returns them.
 func imageHas(term string) sq.Sqlizer {
@@ -97,17 +101,4 @@ func imageHas(term string) sq.Sqlizer {
 		return sq.Expr("i.pairs @> ARRAY[hashtextextended(?, 0)]", term)
 	}
 	return sq.Expr("i.keys @> ARRAY[hashtextextended(?, 0)]", term)
-}
-
-// factOf returns a term of a query as a fact, or "" if it is none.
-func factOf(t query.Term) string {
-	if prefix := factPrefix[t.Field]; prefix != "" && !isGlob(t.Value) {
-		return prefix + t.Value
-	}
-	return ""
-}
-
-var factPrefix = map[query.Field]string{
-	query.FieldOS: "os:", query.FieldArchitecture: "arch:", query.FieldPlatform: "platform:", query.FieldType: "type:",
-	query.FieldHas: "has:",
 }

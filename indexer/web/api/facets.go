@@ -42,7 +42,7 @@ func (s *API) facets(w http.ResponseWriter, r asked) error {
 }
 
 func facetOf(f indexer.Facet) facet {
-	return facet{f.Name, answer.Map(f.Values, func(v indexer.FacetValue) facetValue {
+	return facet{string(f.Name), answer.Map(f.Values, func(v indexer.FacetValue) facetValue {
 		return facetValue{Value: v.Value, Count: v.Count, CountIsFloor: v.AtLeast}
 	})}
 }

@@ -34,7 +34,7 @@ type searchResult struct {
 	UpdatedAt   answer.Timestamp `json:"updated_at" doc:"when anything under it last changed"`
 	Leading     string           `json:"leading" doc:"the tag that speaks for it: latest, else the highest version, else what moved last"`
 	TagsWith    tagsWith         `json:"tags_with" doc:"the number of tags whose manifest has it attached; an index also counts if every image in it has it"`
-	Facts       []string         `json:"facts" doc:"what its images are and have, each of some image at least, as conditions of the query language; has:signature says that one is attached, not that anybody verified it"`
+	Facts       []indexer.Fact   `json:"facts" doc:"what its images are and have, each of some image at least, as conditions of the query language; has:signature says that one is attached, not that anybody verified it"`
 }
 
 // search searches repositories. Ranked results are paged by offset, up to MaxOffset;
@@ -85,7 +85,7 @@ func resultOf(r indexer.Result) searchResult {
 	return searchResult{
 		Name: r.Name, Namespace: r.Namespace(), Title: answer.OneLine(r.Title, answer.MaxDescription), Description: answer.OneLine(r.Description, answer.MaxDescription),
 		Tags: r.Tags, Size: r.Size, Pulls: r.Pulls, Stars: r.Stars, Official: r.Official, UpdatedAt: answer.Timestamp{Time: r.UpdatedAt},
-		Leading: r.Leading, TagsWith: tagsWith(r.TagsWith), Facts: append([]string{}, r.Facts...),
+		Leading: r.Leading, TagsWith: tagsWith(r.TagsWith), Facts: append([]indexer.Fact{}, r.Facts...),
 	}
 }
 

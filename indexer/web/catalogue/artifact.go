@@ -70,7 +70,9 @@ var attachments = []struct {
 	kind       indexer.ReferrerKind
 	icon, noun string
 }{
-	{indexer.Signature, "signature", "signature"}, {indexer.SBOM, "sbom", "SBOM"}, {indexer.Attestation, "attested", "attestation"},
+	{indexer.Signature, "signature", "signature"},
+	{indexer.SBOM, "sbom", "SBOM"},
+	{indexer.Attestation, "attested", "attestation"},
 }
 
 // marks returns the badges of one image, or of the manifest that a tag shows.
@@ -91,9 +93,9 @@ func badges(r indexer.Result) (list []badge) {
 			list = append(list, badge{a.icon, tagsHave(n, r.TagsWith.Of, a.noun)})
 		}
 	}
-	for _, f := range r.Facts {
-		if name, value, _ := strings.Cut(f, ":"); name == "type" && strings.Contains(value, "/") {
-			list = append(list, badge{"artifact", answer.Cut(artifactName(value), 60)})
+	for _, t := range indexer.FactType.Values(r.Facts) {
+		if strings.Contains(t, "/") { // an artifact type, not a kind of manifest
+			list = append(list, badge{"artifact", answer.Cut(artifactName(t), 60)})
 		}
 	}
 	return list[:min(len(list), 6)]
@@ -116,11 +118,6 @@ func tagsHave(n, of int, noun string) string {
 
 // platformFacts returns the platforms among the facts of a repository, without variants
 // of an architecture.
-func platformFacts(facts []string) (list []string) {
-	for _, f := range facts {
-		if p, is := strings.CutPrefix(f, "platform:"); is && strings.Count(p, "/") == 1 {
-			list = append(list, p)
-		}
-	}
-	return list
+func platformFacts(facts []indexer.Fact) []string {
+	return slices.DeleteFunc(indexer.FactPlatform.Values(facts), func(p string) bool { return strings.Count(p, "/") != 1 })
 }

@@ -304,25 +304,30 @@ func viewResult(r indexer.Result) resultView {
 }
 
 // facetTitles are the titles of the facets that are shown.
-var facetTitles = map[string]string{
-	"namespace": "Namespace", "os": "Operating system", "arch": "Architecture", "type": "Type", "licence": "Licence", "label": "Label",
+var facetTitles = map[indexer.FactKind]string{
+	indexer.FactNamespace: "Namespace", indexer.FactOS: "Operating system", indexer.FactArchitecture: "Architecture",
+	indexer.FactType: "Type", indexer.FactLicence: "Licence", indexer.FactLabel: "Label",
 }
 
 // attachedTerms are conditions about the origin of images, which are always offered,
 // without a count.
-var attachedTerms = []struct{ term, text string }{
-	{"has:signature", "signature"}, {"has:sbom", "SBOM"}, {"has:attestation", "attestation"}, {"is:multiarch", "several platforms"},
+var attachedTerms = []struct {
+	fact indexer.Fact
+	text string
+}{
+	{indexer.HasSignature, "signature"}, {indexer.HasSBOM, "SBOM"}, {indexer.HasAttestation, "attestation"},
+	{indexer.IsMultiarch, "several platforms"},
 }
 
 func (l listing) facets(found indexer.Facets) (list []facetView) {
 	has := facetView{Title: "Has"}
 	for _, t := range attachedTerms {
-		has.Values = append(has.Values, facetChoice{choice: l.toggle(t.term, t.text), Value: t.term})
+		has.Values = append(has.Values, facetChoice{choice: l.toggle(string(t.fact), t.text), Value: string(t.fact)})
 	}
 	list = append(list, has)
 	for _, f := range found.Facets {
 		title := facetTitles[f.Name]
-		if title == "" || l.inner != "" && f.Name == "namespace" {
+		if title == "" || l.inner != "" && f.Name == indexer.FactNamespace {
 			continue
 		}
 		view := facetView{Title: title}
@@ -336,15 +341,15 @@ func (l listing) facets(found indexer.Facets) (list []facetView) {
 
 // facetChoice returns a value as a link. A value that cannot be written as a condition
 // has no link.
-func (l listing) facetChoice(name string, v indexer.FacetValue) facetChoice {
+func (l listing) facetChoice(name indexer.FactKind, v indexer.FacetValue) facetChoice {
 	c := facetChoice{choice: choice{Text: answer.Cut(v.Value, 80)}, Value: v.Value, Count: v.Count, AtLeast: v.AtLeast}
 	switch name {
-	case "type":
+	case indexer.FactType:
 		c.Text = answer.Cut(artifactName(v.Value), 80)
-	case "label": // most have this prefix, and space is limited
+	case indexer.FactLabel: // most have this prefix, and space is limited
 		c.Text = answer.Cut(strings.TrimPrefix(v.Value, "org.opencontainers.image."), 80)
 	}
-	if term, ok := query.FieldTerm(name, v.Value); ok {
+	if term, ok := query.FieldTerm(string(name), v.Value); ok {
 		if c.choice = l.toggle(term, c.Text); c.Current {
 			c.Count = 0 // the link removes the condition and finds other results
 		}

@@ -142,22 +142,18 @@ func packageOf(r indexer.Result, versions []string) packageResponse {
 	if len(versions) > 0 {
 		p.Version = slices.MinFunc(versions, indexer.CompareTags)
 	}
-	for _, fact := range r.Facts {
-		if licence, ok := strings.CutPrefix(fact, "licence:"); ok {
-			p.License = licence
-		}
+	for _, licence := range indexer.FactLicence.Values(r.Facts) {
+		p.License = licence
 	}
 	return p
 }
 
 // targetsOf returns a target for each platform among facts, sorted by kind. A platform
 // with a variant also has a fact without it, which is not another platform.
-func targetsOf(facts []string) []packageTarget {
+func targetsOf(facts []indexer.Fact) []packageTarget {
 	platforms := map[string]bool{}
-	for _, fact := range facts {
-		if platform, ok := strings.CutPrefix(fact, "platform:"); ok {
-			platforms[platform] = true
-		}
+	for _, platform := range indexer.FactPlatform.Values(facts) {
+		platforms[platform] = true
 	}
 	for platform := range maps.Clone(platforms) {
 		if parts := strings.Split(platform, "/"); len(parts) > 2 {
