@@ -4,8 +4,63 @@ import (
 	"cmp"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 )
+
+// LeadingTag returns the tag that represents a repository: latest, else the highest
+// version, those without a suffix ("-rc1", "-alpine") before others, else the tag that
+// moved last. Tags of referrers and tags without a manifest are left out; LeadingTag
+// returns "" if there are no others.
+//
+// The store decides it in SQL, when a tag moves: leadingOrder in postgres/search is the
+// same rule, and a test compares the two.
+func LeadingTag(tags []Tag) string {
+	tags = slices.DeleteFunc(slices.Clone(tags), func(t Tag) bool { return t.Digest == "" || IsReferrerTag(t.Name) })
+	if len(tags) == 0 {
+		return ""
+	}
+	return slices.MaxFunc(tags, compareLeading).Name
+}
+
+// compareLeading returns a positive number if a leads before b.
+func compareLeading(a, b Tag) int {
+	x, y := versionOf(a.Name), versionOf(b.Name)
+	return cmp.Or(cmp.Compare(x.class, y.class), slices.Compare(x.numbers, y.numbers), cmp.Compare(x.suffix, y.suffix),
+		a.MovedAt.Compare(b.MovedAt), cmp.Compare(a.Name, b.Name))
+}
+
+// VersionPattern matches the tags that are versions, for LeadingTag: the numbers of the
+// version, each of which fits an int64, and its suffix. It is a regular expression for
+// Go and for PostgreSQL.
+const VersionPattern = `^[vV]?([0-9]{1,18}(?:\.[0-9]{1,18})*)(?:[._-](.*))?$`
+
+var versionNumbers = regexp.MustCompile(VersionPattern)
+
+// A tagVersion is the version that a tag names.
+type tagVersion struct {
+	class   int // 3 for latest, 2 for a version, 1 for a version with a suffix, 0 for other names
+	numbers []int64
+	suffix  string
+}
+
+func versionOf(tag string) (v tagVersion) {
+	if tag == "latest" {
+		return tagVersion{class: 3}
+	}
+	match := versionNumbers.FindStringSubmatchIndex(tag)
+	if match == nil {
+		return tagVersion{}
+	}
+	if v.class = 2; match[4] >= 0 {
+		v.class, v.suffix = 1, tag[match[4]:match[5]]
+	}
+	for _, digits := range strings.Split(tag[match[2]:match[3]], ".") {
+		n, _ := strconv.ParseInt(digits, 10, 64) // at most 18 digits
+		v.numbers = append(v.numbers, n)
+	}
+	return v
+}
 
 // VersionTagPattern matches the tags that look like versions, such as "1.25-alpine" and
 // "v2". It is a regular expression for Go and for PostgreSQL.
@@ -28,7 +83,7 @@ func tagClass(tag string) int {
 }
 
 // CompareTags orders tags for people: latest, then versions from the newest to the
-// oldest, then other names.
+// oldest, then other names. Unlike LeadingTag, it lists 2.0-rc1 before 1.9.
 func CompareTags(a, b string) int {
 	class := tagClass(a)
 	if c := cmp.Compare(class, tagClass(b)); c != 0 {

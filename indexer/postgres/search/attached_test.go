@@ -370,6 +370,10 @@ func (s shelf) leads(repository, want string) {
 		if err != nil || r.Leading != want {
 			s.T.Errorf("%s: %q leads, want %q (%v)", repository, r.Leading, want, err)
 		}
+		tags, err := v.Tags(s.T.Context(), repository, "", 100)
+		if got := indexer.LeadingTag(tags); got != want {
+			s.T.Errorf("%s: by the rule in Go %q leads, want %q", repository, got, want)
+		}
 		return err
 	})
 	if err != nil {

@@ -27,7 +27,15 @@ var (
 	NotDerived       = notDerived
 	TermsOf          = termsOf
 	TouchedManifests = touchedManifests
+	KindCase         = kindCase
 )
+
+// LeadingQuery selects the leading tag of the tags with the names $1 that moved at the
+// times $2.
+const LeadingQuery = `SELECT t.name FROM (
+		SELECT name COLLATE "C" AS name, moved_at FROM unnest($1::text[], $2::timestamptz[]) AS moved (name, moved_at)
+	) AS t CROSS JOIN ` + versionOfTag + `
+	WHERE ` + isOwn + ` ORDER BY ` + leadingOrder + ` LIMIT 1`
 
 // DB returns the transaction of a reader.
 func (rd *Reader) DB() pg.Querier { return rd.db }

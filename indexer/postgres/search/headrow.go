@@ -29,15 +29,13 @@ type headRow struct {
 	Unfinished                    bool           // whether some image indexes are left to Reform
 }
 
-// leadingOrder sorts tags t so that the leading tag comes first: latest, else the
-// highest version, those without a suffix ("-rc1", "-alpine") before others, else the
-// tag that moved last.
+// leadingOrder sorts tags t so that the leading tag comes first. It is
+// indexer.LeadingTag in SQL.
 const leadingOrder = `t.name = 'latest' DESC, version.is IS NOT NULL DESC, version.is[2] IS NULL DESC,
 	string_to_array(version.is[1], '.')::bigint[] DESC NULLS LAST, version.is[2] COLLATE "C" DESC, t.moved_at DESC, t.name DESC`
 
-// versionOfTag matches the name of a tag: its version numbers, each of which fits a
-// bigint, and its suffix.
-const versionOfTag = `LATERAL (SELECT regexp_match(t.name, '^[vV]?([0-9]{1,18}(?:\.[0-9]{1,18})*)(?:[._-](.*))?$') AS is) version`
+// versionOfTag is the version numbers in the name of a tag t, and its suffix.
+const versionOfTag = `LATERAL (SELECT regexp_match(t.name, '` + indexer.VersionPattern + `') AS is) version`
 
 // isOwn holds for tags t that keep no referrer. The first half spares most tags the
 // regular expression.

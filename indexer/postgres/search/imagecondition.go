@@ -10,6 +10,17 @@ import (
 	"github.com/portbook/portbook/indexer/query"
 )
 
+// Flatpak's conditions and the terms of the query language have a compiler each, here and
+// in condition.go, because neither the answers nor the plans are the same:
+//
+//   - Flatpak's values are exact: case counts, also in the names of platforms, which facts
+//     have in lower case; an image without a platform has the OS ""; a label is compared
+//     as a whole, not by its first maxTerm characters. So the search rows of images only
+//     find candidates, and the manifests decide.
+//   - A search asks for repositories: it finds their rows, and then looks at the images of
+//     one repository at a time, without an index. Flatpak asks for images anywhere, so its
+//     conditions must begin with an index of image_search.
+
 // possibleImages selects the search rows that the indexes find for q: those of all
 // images that q selects, and possibly others.
 func possibleImages(q query.Images) sq.SelectBuilder {

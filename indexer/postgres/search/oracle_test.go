@@ -55,7 +55,6 @@ var (
 	oracleWords      = []string{"proxy", "edge", "reverse", "cache", "nginx", "app", "tool", "o'brien", "é", "x86_64"}
 	oracleNamespaces = []string{"library", "team", "team2", "a", ""}
 	oracleTags       = []string{"latest", "v1", "v2", "1.25", "V1"}
-	oracleVersions   = map[string]int{"latest": 4, "v2": 3, "1.25": 2, "v1": 1, "V1": 1} // the highest one leads
 	oraclePlatforms  = []indexer.Platform{
 		{OS: "linux", Architecture: "amd64"}, {OS: "linux", Architecture: "arm64"}, {OS: "linux", Architecture: "arm", Variant: "v7"},
 		{OS: "Windows", Architecture: "AMD64"}, {OS: "unknown", Architecture: "unknown"}, {},
@@ -254,13 +253,11 @@ func (r *oracleRepository) settle() {
 	for _, d := range slices.Sorted(maps.Keys(shown)) {
 		r.images = append(r.images, r.image(r.manifests[d], shown[d]))
 	}
-	head := ""
-	for tag := range r.tags {
-		if head == "" || cmp.Or(cmp.Compare(oracleVersions[tag], oracleVersions[head]), r.moved[tag].Compare(r.moved[head]), cmp.Compare(tag, head)) > 0 {
-			head = tag
-		}
+	var tags []indexer.Tag
+	for name, d := range r.tags {
+		tags = append(tags, indexer.Tag{Name: name, Digest: d, MovedAt: r.moved[name]})
 	}
-	m := r.manifests[r.tags[head]]
+	m := r.manifests[r.tags[indexer.LeadingTag(tags)]]
 	metadata := []map[string]string{m.Annotations, m.Labels}
 	for _, e := range m.Entries[:min(len(m.Entries), 1)] {
 		metadata = append(metadata, r.manifests[e.Digest].Annotations, r.manifests[e.Digest].Labels)
