@@ -96,6 +96,19 @@ var referrerTag = regexp.MustCompile(ReferrerTagPattern)
 // IsReferrerTag reports whether a tag matches ReferrerTagPattern.
 func IsReferrerTag(tag string) bool { return referrerTag.MatchString(tag) }
 
+var subjectTag = regexp.MustCompile(`^sha256-([0-9a-f]{64})(\.[a-z]+)?$`)
+
+// SubjectOfTag returns the digest of the manifest that a tag attaches something to: a tag
+// of cosign, sha256-<hex>.sig, .att or .sbom, or of the referrers tag schema, which shows
+// an index of referrers. It returns "" for any other tag.
+func SubjectOfTag(tag string) digest.Digest {
+	match := subjectTag.FindStringSubmatch(tag)
+	if match == nil {
+		return ""
+	}
+	return digest.NewDigestFromEncoded(digest.SHA256, match[1])
+}
+
 // A ReferrerQuery selects one page of the referrers of a manifest.
 type ReferrerQuery struct {
 	Repository string

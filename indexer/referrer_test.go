@@ -4,8 +4,28 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/portbook/portbook/indexer"
 )
+
+func TestSubjectOfTag(t *testing.T) {
+	t.Parallel()
+	hex := strings.Repeat("0a", 32)
+	for tag, want := range map[string]digest.Digest{
+		"sha256-" + hex:              digest.Digest("sha256:" + hex),
+		"sha256-" + hex + ".sig":     digest.Digest("sha256:" + hex),
+		"sha256-" + hex + ".Sig":     "",
+		"sha256-" + hex + "0":        "",
+		"sha512-" + hex:              "",
+		"sha256-" + hex[1:] + ".sig": "",
+		"latest":                     "",
+	} {
+		if got := indexer.SubjectOfTag(tag); got != want {
+			t.Errorf("the subject of %s is %q, want %q", tag, got, want)
+		}
+	}
+}
 
 // The type of a referrer tells its kind, then the tag of an older tool, then the image
 // index that lists it beside its subject.

@@ -267,7 +267,7 @@ func (a *application) idOf(name string) (int32, error) {
 
 // links reports whether a finding makes its repository linked.
 func links(f indexer.Finding) search.Linked {
-	return search.Linked(subjectOf(f.Task.Reference) != "" || slices.ContainsFunc(f.Manifests, func(m indexer.Manifest) bool {
+	return search.Linked(indexer.SubjectOfTag(f.Task.Reference) != "" || slices.ContainsFunc(f.Manifests, func(m indexer.Manifest) bool {
 		return m.Subject != "" || len(m.Entries) > 0
 	}))
 }

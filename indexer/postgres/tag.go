@@ -3,7 +3,6 @@ package postgres
 import (
 	"context"
 	"fmt"
-	"regexp"
 	"sort"
 
 	"github.com/jackc/pgx/v5"
@@ -47,7 +46,7 @@ func (a *application) moveTags(ctx context.Context, findings []indexer.Finding) 
 			a.changed[repository] = true
 			a.touched.Add(repository, now.Digest)
 			a.touched.Add(repository, pg.DigestBytes(f.Digest))
-			a.touched.Change(repository, pg.DigestBytes(subjectOf(f.Task.Reference)))
+			a.touched.Change(repository, pg.DigestBytes(indexer.SubjectOfTag(f.Task.Reference)))
 			a.touched.Tag(repository, f.Task.Reference)
 		}
 	}
@@ -225,24 +224,9 @@ func (m *moves) queueAll() {
 	}
 }
 
-// referrerTag matches the tags with which older tools attach something to a
-// manifest: cosign's sha256-<hex>.sig, .att and .sbom, and the referrers tag schema
-// of distribution-spec 1.1, whose tag shows an index of referrers.
-var referrerTag = regexp.MustCompile(`^sha256-([0-9a-f]{64})(\.[a-z]+)?$`)
-
-// subjectOf returns the digest of the manifest that such a tag attaches something
-// to, "" for any other tag.
-func subjectOf(tag string) digest.Digest {
-	match := referrerTag.FindStringSubmatch(tag)
-	if match == nil {
-		return ""
-	}
-	return digest.NewDigestFromEncoded(digest.SHA256, match[1])
-}
-
 // queueTagReferrer queues statements that store what such a tag now shows.
 func queueTagReferrer(batch *pgx.Batch, repository int32, f indexer.Finding) {
-	subject := subjectOf(f.Task.Reference)
+	subject := indexer.SubjectOfTag(f.Task.Reference)
 	if subject == "" {
 		return
 	}
