@@ -463,4 +463,57 @@ func TestIndexesAreMadeFew(t *testing.T) {
 	}
 }
 
+// An index that several clients request at the same time is made once, and is made again
+// if the client that it was made for goes away.
+func TestIndexIsMadeOnce(t *testing.T) {
+	t.Parallel()
+	for _, leaves := range []bool{false, true} {
+		b := heldBook{&book{}, make(chan struct{}), make(chan struct{})}
+		s := serve(t, b.book, func(c *web.Config) {
+			c.Read = func(_ context.Context, _ indexer.Asker, f func(answer.Book) error) error { return f(b) }
+		})
+		ask := func(ctx context.Context, client string) int {
+			r, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URL+"/index/static?tag=a", nil)
+			if err != nil {
+				t.Error(err)
+				return 0
+			}
+			r.Header.Set("X-Forwarded-For", client)
+			resp, err := http.DefaultClient.Do(r)
+			if err != nil {
+				return 0
+			}
+			defer resp.Body.Close()
+			return resp.StatusCode
+		}
+		ctx, leave := context.WithCancel(t.Context())
+		first := make(chan int)
+		go func() { first <- ask(ctx, "198.51.100.1") }()
+		<-b.asked
+		codes := make(chan int)
+		for i := range 9 {
+			go func() { codes <- ask(t.Context(), fmt.Sprint("198.51.100.", 2+i)) }()
+		}
+		if leaves {
+			leave()
+			<-b.asked
+		}
+		close(b.may)
+		if code := <-first; leaves != (code == 0) {
+			t.Errorf("the client that leaves (%v) got %d", leaves, code)
+		}
+		for range 9 {
+			select {
+			case code := <-codes:
+				if code != http.StatusOK {
+					t.Errorf("status %d; the first client leaves: %v", code, leaves)
+				}
+			case <-b.asked:
+				t.Fatal("the index was made twice")
+			}
+		}
+		leave()
+	}
+}
+
 func (b heldBook) ImagesState(context.Context, query.Images) (string, error) { return "", nil }

@@ -32,7 +32,7 @@ func (rd *Reader) total(ctx context.Context, s *search, ids []int32) (int, error
 	if err != nil {
 		return 0, err
 	}
-	return remembered(ctx, rd, &rd.caches.totals, fmt.Sprint(sql, args), func() (n int, err error) {
+	return cached(ctx, rd, rd.caches.totals, fmt.Sprint(sql, args), func() (n int, err error) {
 		if ids == nil && len(s.served()) > 0 {
 			if many, err := rd.many(ctx, s); many || err != nil {
 				return query.MaxTotal, err
@@ -78,7 +78,7 @@ func (rd *Reader) sampled(ctx context.Context, q sq.Sqlizer, most int) (n int, e
 // CountRepositories returns the number of repositories with a tag. It is cached for
 // each version of the catalogue, since counting a million takes 60 ms.
 func (rd *Reader) CountRepositories(ctx context.Context) (int, error) {
-	n, err := remembered(ctx, rd, &rd.caches.totals, "repositories", func() (n int, err error) {
+	n, err := cached(ctx, rd, rd.caches.totals, "repositories", func() (n int, err error) {
 		err = rd.db.QueryRow(ctx, "SELECT count(*) FROM repository_search").Scan(&n)
 		return n, err
 	})

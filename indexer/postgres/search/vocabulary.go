@@ -98,7 +98,7 @@ func (rd *Reader) Near(ctx context.Context, q query.Query) (string, error) {
 // number of mistakes in each. It returns "" if no word is unknown, or one cannot be
 // corrected.
 func (rd *Reader) mend(ctx context.Context, q query.Query, mistakes int) (string, error) {
-	return remembered(ctx, rd, &rd.caches.mends, strconv.Itoa(mistakes)+q.Text, func() (string, error) {
+	return cached(ctx, rd, rd.caches.corrections, strconv.Itoa(mistakes)+q.Text, func() (string, error) {
 		unknown, err := rd.unknownWords(ctx, q)
 		if err != nil || len(unknown) == 0 {
 			return "", err

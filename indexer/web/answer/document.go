@@ -8,17 +8,13 @@ import (
 	"strconv"
 	"sync"
 
-	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/cache"
 )
 
-const (
-	// maxDocuments is the maximum number of cached documents: 16. Clients use a few
-	// architectures and branches.
-	maxDocuments = 16
-	// maxKept is the maximum total size of cached documents, uncompressed: 64 MB. Their
-	// compressed forms take at most as much again. The index of 4,000 flatpaks is 5 MB.
-	maxKept = 64 << 20
-)
+// maxDocuments is the most bytes of a cache of documents, uncompressed: 64 MiB. Their
+// compressed forms take at most as much again. The index of 4,000 flatpaks is 5 MB, and
+// clients use a few architectures and branches.
+const maxDocuments = 64 << 20
 
 // A Document is the body of an answer. It is safe for concurrent use.
 type Document struct {
@@ -63,58 +59,69 @@ func HashOf(b []byte) string { return fmt.Sprintf("%x", sha256.Sum256(b))[:16] }
 // is valid for its version of the catalogue and, within one epoch, for as long as
 // its state is unchanged. It is safe for concurrent use.
 type Documents struct {
-	mu  sync.Mutex
-	of  map[[sha256.Size]byte]madeOf // by the hash of the asker and the key, since the key may be long
-	all int                          // total bytes
+	cache *cache.Versioned[statedDocument]
 }
 
-// madeOf is a document with the version and the state from which it was made.
-type madeOf struct {
+// A statedDocument is a document with the name of the state that it was made from.
+type statedDocument struct {
 	*Document
-	version indexer.Version
-	state   string
+	state string
 }
+
+// NewDocuments returns an empty cache.
+func NewDocuments() Documents {
+	size := func(d statedDocument) int { return len(d.Plain) + len(d.state) }
+	return Documents{cache.New(maxDocuments, maxDocuments, size)}
+}
+
+// ErrBeingMade says that another request is making the document.
+var ErrBeingMade = cache.ErrRunning
 
 // Get returns the document of a key for the state b of the book. If it is not in the
-// cache, Get calls make. state names everything that the document depends on.
-func (d *Documents) Get(ctx context.Context, b Book, key string, state func() (string, error), make func() (*Document, error)) (*Document, error) {
-	version, err := b.Version(ctx)
+// cache, Get calls build, or waits while another request does. state names everything
+// that the document depends on.
+func (d Documents) Get(
+	ctx context.Context, b Book, key string, state func() (string, error), build func() (*Document, error),
+) (*Document, error) {
+	k, err := documentKey(ctx, b, key)
 	if err != nil {
 		return nil, err
 	}
-	hash := sha256.Sum256([]byte(b.Asker().String() + "\x00" + key))
-	d.mu.Lock()
-	known, ok := d.of[hash]
-	d.mu.Unlock()
-	if ok && known.version == version {
-		return known.Document, nil
-	}
-	now := madeOf{version: version}
-	if now.state, err = state(); err != nil {
-		return nil, err
-	}
-	if ok && known.version.Epoch == version.Epoch && known.state == now.state {
-		now.Document = known.Document
-	} else if now.Document, err = make(); err != nil {
-		return nil, err
-	}
-	d.keep(hash, now)
-	return now.Document, nil
+	found, err := d.cache.Get(ctx, k, d.since(k, state, build))
+	return found.Document, err
 }
 
-// keep stores a document. If there is no room for it, keep removes all others.
-func (d *Documents) keep(key [sha256.Size]byte, m madeOf) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if before, ok := d.of[key]; ok {
-		d.all -= len(before.Plain)
-		delete(d.of, key)
+// GetNow is like Get, but returns ErrBeingMade instead of waiting.
+func (d Documents) GetNow(
+	ctx context.Context, b Book, key string, state func() (string, error), build func() (*Document, error),
+) (*Document, error) {
+	k, err := documentKey(ctx, b, key)
+	if err != nil {
+		return nil, err
 	}
-	if len(d.of) >= maxDocuments || d.all+len(m.Plain) > maxKept || d.of == nil {
-		d.of, d.all = map[[sha256.Size]byte]madeOf{}, 0
-	}
-	if len(m.Plain) <= maxKept {
-		d.of[key] = m
-		d.all += len(m.Plain)
+	found, err := d.cache.GetNow(k, d.since(k, state, build))
+	return found.Document, err
+}
+
+func documentKey(ctx context.Context, b Book, key string) (cache.Key, error) {
+	version, err := b.Version(ctx)
+	return cache.Key{Version: version, Asker: b.Asker(), Question: key}, err
+}
+
+// since returns a function that returns the last document of k if its state has not
+// changed since, and else builds another.
+func (d Documents) since(
+	k cache.Key, state func() (string, error), build func() (*Document, error),
+) func() (statedDocument, error) {
+	return func() (statedDocument, error) {
+		now, err := state()
+		if err != nil {
+			return statedDocument{}, err
+		}
+		if last, found := d.cache.Last(k); found && last.state == now {
+			return last, nil
+		}
+		built, err := build()
+		return statedDocument{built, now}, err
 	}
 }

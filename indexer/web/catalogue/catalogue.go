@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/cache"
 	"github.com/portbook/portbook/indexer/web/answer"
 )
 
@@ -39,19 +40,19 @@ type Config struct {
 
 // A Catalogue serves the web pages.
 type Catalogue struct {
-	config   Config
-	answerer *answer.Answerer
-	site     site // used in pull commands
-	pages    map[string]*template.Template
-	assets   map[string]asset
-	counted  counted
-	live     *answer.Places // limits the open event streams
+	config     Config
+	answerer   *answer.Answerer
+	site       site // used in pull commands
+	pages      map[string]*template.Template
+	assets     map[string]asset
+	facetCache *cache.Versioned[indexer.Facets]
+	live       *answer.Places // limits the open event streams
 }
 
 // New returns the pages configured by c.
 func New(c Config) *Catalogue {
 	return &Catalogue{
 		config: c, answerer: c.Answerer, site: siteOf(c.PublicURL), pages: parsePages(), assets: readAssets(),
-		live: answer.NewPlaces(maxLive, maxLiveEach),
+		facetCache: newFacetCache(), live: answer.NewPlaces(maxLive, maxLiveEach),
 	}
 }

@@ -210,7 +210,7 @@ func (s *Catalogue) list(r *http.Request, b answer.Book, l listing) (v catalogue
 		v.DidYouMean, err = didYouMean(r, b, l)
 		return v, err
 	}
-	facets, err := s.counted.get(r.Context(), b, l.q)
+	facets, err := s.facets(r.Context(), b, l.q)
 	v.Facets, v.Counted, v.All = l.facets(facets), facets.Counted, facets.All
 	for _, f := range v.Facets {
 		v.Floor = v.Floor || slices.ContainsFunc(f.Values, func(c facetChoice) bool { return c.AtLeast && c.Count > 0 })

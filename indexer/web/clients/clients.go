@@ -36,6 +36,7 @@ type Clients struct {
 // New returns the Clients configured by c.
 func New(c Config) *Clients {
 	return &Clients{
-		config: c, answerer: c.Answerer, making: answer.TurnsOf(maxMaking, maxMakingEach), owners: ownersOf(c.FlatpakOwners),
+		config: c, answerer: c.Answerer, indexes: answer.NewDocuments(),
+		making: answer.TurnsOf(maxMaking, maxMakingEach), owners: ownersOf(c.FlatpakOwners),
 	}
 }

@@ -2,6 +2,7 @@ package clients
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -72,7 +73,9 @@ const leftOutField = "Portbook-Left-Out"
 // maxMaking is how many indexes are made at the same time: 2, and 1 for one client, so
 // that a client that waits for its turn to read never holds both. The largest takes
 // some 120 MB of memory: 50 MB for labels and the rest for the answer. A request that
-// waits holds no database connection, and usually finds its index made afterwards.
+// waits for its turn holds no database connection, and usually finds its index made
+// afterwards. So at most maxMaking requests hold one: to make an index, or to wait for
+// another request that makes the same.
 const (
 	maxMaking     = 2
 	maxMakingEach = 1
@@ -93,15 +96,8 @@ func (s *Clients) Index(noStore bool) func(http.ResponseWriter, *http.Request) e
 		if err != nil {
 			return err
 		}
-		err = s.answerIndex(w, r, as, q, func(b answer.Book) (*answer.Document, error) {
-			done, err := s.making.TakeNow("index", answer.ClientOf(r))
-			if err != nil {
-				return nil, errNotMade
-			}
-			defer done()
-			return s.indexDocument(r, b, q)
-		})
-		if !errors.Is(err, errNotMade) {
+		err = s.answerIndex(w, r, as, q, s.indexes.GetNow, s.makeIndexNow)
+		if !errors.Is(err, errNotMade) && !errors.Is(err, answer.ErrBeingMade) {
 			return err
 		}
 		done, err := s.making.Take(r.Context(), "index", answer.ClientOf(r))
@@ -109,27 +105,49 @@ func (s *Clients) Index(noStore bool) func(http.ResponseWriter, *http.Request) e
 			return err
 		}
 		defer done()
-		return s.answerIndex(w, r, as, q, func(b answer.Book) (*answer.Document, error) { return s.indexDocument(r, b, q) })
+		return s.answerIndex(w, r, as, q, s.indexes.Get, s.makeIndex)
 	}
 }
 
+// A documentGetter is Get or GetNow of answer.Documents.
+type documentGetter func(
+	context.Context, answer.Book, string, func() (string, error), func() (*answer.Document, error),
+) (*answer.Document, error)
+
+// An indexMaker makes the index that q selects.
+type indexMaker func(r *http.Request, b answer.Book, q query.Images) (*answer.Document, error)
+
 // answerIndex answers with the index that q selects. It calls make if the index is not
 // cached.
-func (s *Clients) answerIndex(w http.ResponseWriter, r *http.Request, as answer.Form, q query.Images, make func(answer.Book) (*answer.Document, error)) error {
+func (s *Clients) answerIndex(
+	w http.ResponseWriter, r *http.Request, as answer.Form, q query.Images, get documentGetter, make indexMaker,
+) error {
 	as.Headers = func(h http.Header) {
 		if n := as.Prepared.LeftOut; n > 0 {
 			h.Set(leftOutField, strconv.Itoa(n))
 		}
 	}
 	return s.answerer.AnswerAs(w, r, &as, func(b answer.Book, _ io.Writer) (err error) {
-		as.Prepared, err = s.indexes.Get(r.Context(), b, fmt.Sprintf("%q", q),
+		as.Prepared, err = get(r.Context(), b, fmt.Sprintf("%q", q),
 			func() (string, error) { return b.ImagesState(r.Context(), q) },
-			func() (*answer.Document, error) { return make(b) })
+			func() (*answer.Document, error) { return make(r, b, q) })
 		return err
 	})
 }
 
-func (s *Clients) indexDocument(r *http.Request, b answer.Book, q query.Images) (*answer.Document, error) {
+// makeIndexNow makes an index if fewer than maxMaking are being made, or returns
+// errNotMade.
+func (s *Clients) makeIndexNow(r *http.Request, b answer.Book, q query.Images) (*answer.Document, error) {
+	done, err := s.making.TakeNow("index", answer.ClientOf(r))
+	if err != nil {
+		return nil, errNotMade
+	}
+	defer done()
+	return s.makeIndex(r, b, q)
+}
+
+// makeIndex makes an index. The caller has a turn of making.
+func (s *Clients) makeIndex(r *http.Request, b answer.Book, q query.Images) (*answer.Document, error) {
 	results, leftOut, err := s.images(r, b, q)
 	if err != nil {
 		return nil, err
