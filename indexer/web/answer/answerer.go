@@ -40,8 +40,8 @@ type Answerer struct {
 	build    string
 	searches *prometheus.HistogramVec
 	turns    *Turns    // limits how many requests read the book at once
-	Versions *versions // announces new versions of the book
-	Waiters  *Places   // limits how many requests wait for a version
+	versions *versions // announces new versions of the book
+	waiters  *Places   // limits how many requests wait for a version
 }
 
 // New returns an Answerer that is configured by c.
@@ -51,9 +51,9 @@ func New(c Config) *Answerer {
 	}
 	a := &Answerer{
 		book: c.Read, asker: c.Asker, log: c.Log, build: c.Build, searches: newSearches(c.Metrics),
-		turns: newTurns(c.Connections), Waiters: NewPlaces(maxWaiters, maxWaitersEach),
+		turns: newTurns(c.Connections), waiters: NewPlaces(maxWaiters, maxWaitersEach),
 	}
-	a.Versions = newVersions(a.lookAtVersion)
+	a.versions = newVersions(a.lookAtVersion)
 	return a
 }
 

@@ -55,19 +55,18 @@ func (a *Answerer) AwaitVersion(r *http.Request) error {
 	if err != nil || least == nil {
 		return nil // ReadSince returns the error in the error format of the route
 	}
-	if seen := a.Versions.seen(); seen.Epoch == least.Epoch && seen.Number >= least.Number {
+	if seen := a.versions.seen(); seen.Epoch == least.Epoch && seen.Number >= least.Number {
 		return nil
 	}
-	leave, ok := a.Waiters.Take(r)
+	follower, ok := a.FollowSoon(r)
 	if !ok {
 		return Refuse(http.StatusServiceUnavailable, "too many requests wait for a min_version, of your address or of all: try again in a second")
 	}
-	defer leave()
-	defer a.Versions.Follow(true)()
+	defer follower.Leave()
 	ctx, cancel := context.WithTimeout(r.Context(), maxWait)
 	defer cancel()
 	for version := (indexer.Version{}); ; {
-		if version, err = a.Versions.Next(ctx, version); err != nil {
+		if version, err = follower.Next(ctx, version); err != nil {
 			return errBehind(version, *least)
 		}
 		if version.Epoch != least.Epoch || version.Number >= least.Number {

@@ -47,9 +47,9 @@ func (v *versions) seen() indexer.Version {
 	return v.reached
 }
 
-// Follow starts reading new versions, every lookSoon if soon is set and else every
-// lookLater. The caller must call leave to stop.
-func (v *versions) Follow(soon bool) (leave func()) {
+// follow starts reading new versions, every lookSoon if soon is set and else every
+// lookLater, until the caller calls leave.
+func (v *versions) follow(soon bool) (leave func()) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.waiting++; soon {
@@ -80,28 +80,12 @@ func (v *versions) leave(soon bool) {
 	}
 }
 
-// Now returns the latest version, or zero if none was seen yet, and a channel that
-// is closed at the next change. The caller must be a follower.
-func (v *versions) Now() (version indexer.Version, changed <-chan struct{}) {
+// latest returns the latest version, or zero if none was seen yet, and a channel that
+// is closed at the next change.
+func (v *versions) latest() (version indexer.Version, changed <-chan struct{}) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.version, v.changed
-}
-
-// Next waits for a version other than known. If the context ends first, it returns
-// known and the error. The caller must be a follower.
-func (v *versions) Next(ctx context.Context, known indexer.Version) (indexer.Version, error) {
-	for {
-		version, changed := v.Now()
-		if version != known && version != (indexer.Version{}) {
-			return version, nil
-		}
-		select {
-		case <-ctx.Done():
-			return known, ctx.Err()
-		case <-changed:
-		}
-	}
 }
 
 // run reads the version until the last follower has left. It ignores failed reads,
@@ -111,7 +95,7 @@ func (v *versions) run(ctx context.Context) {
 		limited, cancel := context.WithTimeout(ctx, lookTime)
 		version, err := v.look(limited)
 		cancel()
-		pause := v.tell(ctx, version, err)
+		pause := v.announce(ctx, version, err)
 		select {
 		case <-ctx.Done():
 		case <-v.hurry:
@@ -120,9 +104,9 @@ func (v *versions) run(ctx context.Context) {
 	}
 }
 
-// tell announces the version that was read, and returns the pause before the next
-// read.
-func (v *versions) tell(ctx context.Context, version indexer.Version, err error) time.Duration {
+// announce passes the version that was read to the followers, and returns the pause
+// before the next read.
+func (v *versions) announce(ctx context.Context, version indexer.Version, err error) time.Duration {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	older := version.Epoch == v.version.Epoch && version.Number <= v.version.Number // or equal; a read from another server may be older

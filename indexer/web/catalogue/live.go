@@ -35,9 +35,10 @@ func (s *Catalogue) Live(w http.ResponseWriter, r *http.Request) error {
 		return answer.Refuse(http.StatusServiceUnavailable, "as many pages as can be are told of news, of your address (%d) or of all (%d): reload now and then", maxLiveEach, maxLive)
 	}
 	defer leave()
-	defer s.answerer.Versions.Follow(false)()
+	follower := s.answerer.Follow()
+	defer follower.Leave()
 	ctx, cancel := context.WithTimeout(r.Context(), answer.Budget)
-	version, err := s.answerer.Versions.Next(ctx, indexer.Version{})
+	version, err := follower.Next(ctx, indexer.Version{})
 	cancel()
 	if err != nil {
 		return fmt.Errorf("version of the catalogue: %w: %w", err, indexer.ErrUnavailable)
@@ -46,13 +47,15 @@ func (s *Catalogue) Live(w http.ResponseWriter, r *http.Request) error {
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Accel-Buffering", "no") // nginx would buffer 4 KB first
-	s.tellVersions(w, r, version)
+	s.sendVersions(w, r, follower, version)
 	return nil
 }
 
-// tellVersions sends versions until the client disconnects, liveTime is over or the
+// sendVersions sends versions until the client disconnects, liveTime is over or the
 // program stops. While the database is unavailable there are no new versions.
-func (s *Catalogue) tellVersions(w http.ResponseWriter, r *http.Request, version indexer.Version) {
+func (s *Catalogue) sendVersions(
+	w http.ResponseWriter, r *http.Request, follower *answer.Follower, version indexer.Version,
+) {
 	out := http.NewResponseController(w)
 	send := func(text string) bool {
 		answer.SetDeadline(w, liveBeat+answer.Timeout)
@@ -66,7 +69,7 @@ func (s *Catalogue) tellVersions(w http.ResponseWriter, r *http.Request, version
 	defer beat.Stop()
 	end := time.After(liveTime)
 	for going := true; going; {
-		now, changed := s.answerer.Versions.Now()
+		now, changed := follower.Now()
 		if now != version {
 			version = now
 			going = send(fmt.Sprintf("data: %s\n\n", version))

@@ -131,12 +131,11 @@ func readAssertions(body io.Reader) (query.Images, []assertion, error) {
 // assertions hold or end is reached. Between two checks it holds no database
 // connection; each check has the time budget of a request.
 func (s *Clients) waitFor(r *http.Request, q query.Images, assertions []assertion, end time.Time) (assertReply, error) {
-	leave, ok := s.answerer.Waiters.Take(r)
+	follower, ok := s.answerer.FollowSoon(r)
 	if !ok {
 		return assertReply{}, answer.Refuse(http.StatusServiceUnavailable, "too many requests wait for a version, of your address or of all: try again in a second")
 	}
-	defer leave()
-	defer s.answerer.Versions.Follow(true)()
+	defer follower.Leave()
 	ctx, cancel := context.WithDeadline(r.Context(), end)
 	defer cancel()
 	var known indexer.Version
@@ -150,7 +149,7 @@ func (s *Clients) waitFor(r *http.Request, q query.Images, assertions []assertio
 		// The first version may be the one that was checked or the one before; then the
 		// check is repeated and finds the same.
 		for {
-			if known, err = s.answerer.Versions.Next(ctx, known); err != nil || known != reply.version {
+			if known, err = follower.Next(ctx, known); err != nil || known != reply.version {
 				break
 			}
 		}
