@@ -26,11 +26,12 @@ import (
 
 // A Store is a database that has the schema. It is safe for concurrent use.
 type Store struct {
-	pool   *pgxpool.Pool
-	dict   atomic.Pointer[dictionary]
-	warned sync.Once // that the identity of the database is unknown
-	config Config
-	caches *search.Caches
+	pool        *pgxpool.Pool
+	application string // application_name of the connections
+	dict        atomic.Pointer[dictionary]
+	warned      sync.Once // that the identity of the database is unknown
+	config      Config
+	caches      *search.Caches
 }
 
 // A Config is the part of the program's configuration that a store needs.
@@ -49,7 +50,8 @@ func New(pool *pgxpool.Pool, config Config) *Store {
 	if config.Log == nil {
 		config.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Store{pool: pool, config: config, caches: search.NewCaches()}
+	application := pool.Config().ConnConfig.RuntimeParams["application_name"]
+	return &Store{pool: pool, application: application, config: config, caches: search.NewCaches()}
 }
 
 // Ping returns ErrUnavailable if the database does not answer.
@@ -78,6 +80,6 @@ func (s *Store) beginAs(ctx context.Context, begin string, f func(pgx.Tx, cluste
 		if err != nil {
 			return err
 		}
-		return pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{BeginQuery: begin}, func(tx pgx.Tx) error { return f(tx, c) })
+		return pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{BeginQuery: s.named(ctx, begin)}, func(tx pgx.Tx) error { return f(tx, c) })
 	})
 }

@@ -87,7 +87,7 @@ func (s *Store) view(ctx context.Context, asker indexer.Asker, f func(*View) err
 		return pg.Wrap("view", err)
 	}
 	defer conn.Release()
-	tx, err := conn.BeginTx(ctx, pgx.TxOptions{BeginQuery: beginView(ctx)})
+	tx, err := conn.BeginTx(ctx, pgx.TxOptions{BeginQuery: s.named(ctx, beginView(ctx))})
 	if err != nil {
 		return wrapSlow(ctx, "view", pg.Wrap("begin", err))
 	}
