@@ -161,4 +161,5 @@ type Flatpak struct {
 type Log struct {
 	Level  slog.Level `mapstructure:"level" default:"info" oneof:"debug info warn error"`
 	Format string     `mapstructure:"format" default:"text" oneof:"text json"`
+	Access bool       `mapstructure:"access" default:"true"` // one line for each request of http.address
 }

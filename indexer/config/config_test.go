@@ -48,7 +48,7 @@ func TestDefaults(t *testing.T) {
 		Interval:  config.Interval{FetchAll: time.Hour},
 		Retention: config.Retention{Events: 90 * 24 * time.Hour},
 		Scan:      config.Scan{Parallelism: 8},
-		Log:       config.Log{Level: slog.LevelInfo, Format: "text"},
+		Log:       config.Log{Level: slog.LevelInfo, Format: "text", Access: true},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("defaults (-want +got):\n%s", diff)
@@ -366,7 +366,8 @@ func sample(t *testing.T, k config.Key, v reflect.Value) (string, any) {
 	t.Helper()
 	switch v.Interface().(type) {
 	case bool:
-		return "true", true
+		other := k.Default != "true"
+		return fmt.Sprint(other), other
 	case int:
 		return "3", 3
 	case time.Duration:

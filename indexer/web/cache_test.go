@@ -249,8 +249,8 @@ func TestHead(t *testing.T) {
 	t.Parallel()
 	s := serve(t, fullBook())
 	for _, path := range append([]string{"/v1/_ping", "/status", "/static/style.css"}, cachedPaths...) {
-		full, body := get(t, s.URL+path)
-		head, nothing := do(t, http.MethodHead, s.URL+path, "")
+		full, body := get(t, s.URL+path, "X-Request-Id", "both")
+		head, nothing := do(t, http.MethodHead, s.URL+path, "", "X-Request-Id", "both")
 		if head.StatusCode != http.StatusOK || nothing != "" {
 			t.Errorf("HEAD %s: status %d, body %q", path, head.StatusCode, nothing)
 		}

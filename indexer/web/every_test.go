@@ -100,7 +100,7 @@ var nasty = []string{
 func cursor(text string) string { return base64.RawURLEncoding.EncodeToString([]byte(text)) }
 
 // fields are header fields that a request may have.
-var fields = []string{"If-None-Match", "If-Modified-Since", "Accept-Encoding", "Accept", "Range", "Host", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-For", "Authorization", "Cookie", "Content-Type", "Last-Event-ID"}
+var fields = []string{"X-Request-Id", "If-None-Match", "If-Modified-Since", "Accept-Encoding", "Accept", "Range", "Host", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-For", "Authorization", "Cookie", "Content-Type", "Last-Event-ID"}
 
 // failures collects what the program logs at level warn or above.
 type failures struct {

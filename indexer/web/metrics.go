@@ -16,36 +16,16 @@ func newRequests(r prometheus.Registerer) *prometheus.CounterVec {
 	}, []string{"route", "code"})
 }
 
-// count counts the requests that next answers. The label is the pattern, never the
-// path, because anybody can send any number of paths.
-func count(requests *prometheus.CounterVec, next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		cw := &codeWriter{ResponseWriter: w, code: http.StatusOK}
-		// Deferred, because an interrupted answer ends in a panic.
-		defer func() {
-			route := r.Pattern
-			if route == "" {
-				route = "none"
-			}
-			requests.WithLabelValues(route, strconv.Itoa(cw.code)).Inc()
-		}()
-		next.ServeHTTP(cw, r)
-	})
+// count counts a request that has ended.
+func count(requests *prometheus.CounterVec, r *http.Request, rec *recorder) {
+	requests.WithLabelValues(routeOf(r), strconv.Itoa(rec.status())).Inc()
 }
 
-// A codeWriter records the status code of a response.
-type codeWriter struct {
-	http.ResponseWriter
-	code int
-}
-
-func (w *codeWriter) WriteHeader(code int) {
-	if code >= 200 { // 1xx responses precede the answer
-		w.code = code
+// routeOf returns the pattern of the route that handled a request. It is a label of
+// metrics, where the path must not be, because anybody can send any number of paths.
+func routeOf(r *http.Request) string {
+	if r.Pattern == "" {
+		return "none"
 	}
-	w.ResponseWriter.WriteHeader(code)
+	return r.Pattern
 }
-
-// Unwrap returns the underlying writer. http.ResponseController needs it to flush
-// the registry's output and to set deadlines.
-func (w *codeWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

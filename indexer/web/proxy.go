@@ -46,7 +46,7 @@ func newProxy(target *url.URL, log *slog.Logger) http.Handler {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &httputil.ReverseProxy{
+	proxy := httputil.ReverseProxy{
 		Rewrite:        func(p *httputil.ProxyRequest) { toRegistry(p, target) },
 		ModifyResponse: func(r *http.Response) error { return fromRegistry(r, target) },
 		FlushInterval:  -1,
@@ -54,8 +54,13 @@ func newProxy(target *url.URL, log *slog.Logger) http.Handler {
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
 			tellNoRegistry(w, r, err, log)
 		},
-		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p := proxy // with a log of its own, because a log.Logger takes no context
+		id := slog.String("request", indexer.RequestOf(r.Context()))
+		p.ErrorLog = slog.NewLogLogger(log.Handler().WithAttrs([]slog.Attr{id}), slog.LevelDebug)
+		p.ServeHTTP(w, r)
+	})
 }
 
 // registryTransport returns a transport of its own: a registry in the same process
@@ -95,6 +100,8 @@ func toRegistry(p *httputil.ProxyRequest, target *url.URL) {
 		}
 	}
 
+	p.Out.Header.Set(answer.RequestField, indexer.RequestOf(p.In.Context()))
+
 	// flatpak offers an upgrade to h2c in every request. The registry supports no
 	// upgrade, and ReverseProxy would pass on only half of the offer.
 	p.Out.Header.Del("Connection")
@@ -111,6 +118,7 @@ func toRegistry(p *httputil.ProxyRequest, target *url.URL) {
 func fromRegistry(r *http.Response, target *url.URL) error {
 	r.Header.Set("X-Content-Type-Options", "nosniff")
 	r.Header.Set("Content-Security-Policy", "default-src 'none'; sandbox")
+	r.Header.Del(answer.RequestField) // ours is set already
 	for _, prefix := range []string{"http://" + target.Host + "/", "https://" + target.Host + "/"} {
 		if location, ok := strings.CutPrefix(r.Header.Get("Location"), prefix); ok {
 			r.Header.Set("Location", "/"+location)
@@ -129,7 +137,8 @@ func tellNoRegistry(w http.ResponseWriter, r *http.Request, err error, log *slog
 		panic(http.ErrAbortHandler) // the client has gone; returning would send 200
 	}
 	cause := indexer.CauseOf(err)
-	log.WarnContext(r.Context(), "registry does not answer", "path", r.URL.Path, "cause", cause.Public, "detail", cause.Detail)
+	log.WarnContext(r.Context(), "registry does not answer", "path", answer.LoggedPath(r),
+		"cause", cause.Public, "detail", cause.Detail)
 	code := http.StatusBadGateway // the connection broke
 	if op := (*net.OpError)(nil); errors.As(err, &op) && op.Op == "dial" {
 		code = http.StatusServiceUnavailable // the registry cannot be reached

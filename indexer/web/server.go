@@ -34,6 +34,9 @@ type Config struct {
 	Log     *slog.Logger          // nil: no log
 	Metrics prometheus.Registerer // nil: no metrics
 
+	// AccessLog says whether each request is logged.
+	AccessLog bool
+
 	// PublicURL is the address of the registry for clients: an absolute URL, or "/" for
 	// the host of the request. It is the Registry field of flatpak's index.
 	PublicURL string
@@ -94,13 +97,13 @@ func New(c Config) http.Handler {
 	// The API has its own mux, because it answers every method in its own error format.
 	pages, api := newServer(c).routes()
 	ours := guard(withNames(withAPI(&api.serve, &pages.serve)))
-	requests := newRequests(c.Metrics)
-	if c.RegistryProxy == nil {
-		return count(requests, ours)
+	o := &observer{requests: newRequests(c.Metrics), log: c.Log, access: c.AccessLog, next: ours}
+	if c.RegistryProxy != nil {
+		// Before the mux, which would redirect a path that is not clean: requests to the
+		// registry must not be changed.
+		o.next = withRegistry(newProxy(c.RegistryProxy, c.Log), ours)
 	}
-	// Before the mux, which would redirect a path that is not clean: requests to the
-	// registry must not be changed.
-	return count(requests, withRegistry(newProxy(c.RegistryProxy, c.Log), ours))
+	return o
 }
 
 // A server has one part for each audience.

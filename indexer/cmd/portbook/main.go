@@ -125,14 +125,6 @@ func load(command *cobra.Command, onlyDatabase bool) (config.Config, *slog.Logge
 	return c, logger(c.Log), nil
 }
 
-func logger(c config.Log) *slog.Logger {
-	options := &slog.HandlerOptions{Level: c.Level}
-	if c.Format == "json" {
-		return slog.New(slog.NewJSONHandler(os.Stderr, options))
-	}
-	return slog.New(slog.NewTextHandler(os.Stderr, options))
-}
-
 // programVersion returns the release, 12 digits of the commit, or "devel".
 func programVersion() string {
 	if version != "" {

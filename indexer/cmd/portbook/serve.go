@@ -181,7 +181,8 @@ func (p *parts) public(stopping <-chan struct{}) (http.Handler, starter, error) 
 	}
 	c := web.Config{
 		FlatpakOwners: owners,
-		Read:          p.read, Connections: p.pools.ReadConns, Ready: p.ready, Stopping: stopping, Log: p.log, Metrics: p.registry, Version: programVersion(),
+		Read:          p.read, Connections: p.pools.ReadConns, Ready: p.ready, Stopping: stopping,
+		Log: p.log, AccessLog: p.config.Log.Access, Metrics: p.registry, Version: programVersion(),
 		PublicURL: p.config.Registry.PublicURL, MaxAgeIndex: p.config.Cache.MaxAgeIndex, MaxAgeHTML: p.config.Cache.MaxAgeHTML,
 		WebUI: p.config.Components.WebUI, AssertEndpoint: p.config.Components.AssertEndpoint,
 		// is_official and the content of flatpak's index depend on them.

@@ -125,13 +125,14 @@ func (a *Answerer) Handle(f func(http.ResponseWriter, *http.Request) error, tell
 			code, text = http.StatusServiceUnavailable, "took too long"
 		case errors.Is(err, indexer.ErrTooSlow), errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, indexer.ErrUnavailable):
 			code, text = http.StatusServiceUnavailable, "it took too long and was stopped: ask for less, or for something rarer"
-			a.log.WarnContext(ctx, "request too slow", "path", r.URL.Path, "query", r.URL.RawQuery, "error", err)
+			a.log.WarnContext(ctx, "request too slow", "path", LoggedPath(r),
+				"query", Cut(r.URL.RawQuery, maxLogged), "error", err)
 		case errors.Is(err, indexer.ErrUnavailable):
 			// The error may name hosts and users of the database, so it is only logged.
 			code, text = http.StatusServiceUnavailable, "unavailable, try again"
-			a.log.WarnContext(ctx, "request unavailable", "path", r.URL.Path, "error", err)
+			a.log.WarnContext(ctx, "request unavailable", "path", LoggedPath(r), "error", err)
 		default:
-			a.log.ErrorContext(ctx, "request failed", "path", r.URL.Path, "error", err)
+			a.log.ErrorContext(ctx, "request failed", "path", LoggedPath(r), "error", err)
 		}
 		h := w.Header()
 		h.Set("Cache-Control", "no-store")

@@ -56,12 +56,8 @@ func (p *Places) leave(client netip.Prefix) {
 // field. It then has the share of several clients, but the limit in total still
 // holds.
 func ClientOf(r *http.Request) netip.Prefix {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		host = r.RemoteAddr
-	}
-	address := parseAddress(host)
-	if !address.IsValid() || address.IsLoopback() || address.IsPrivate() || address.IsLinkLocalUnicast() {
+	address := connectedFrom(r)
+	if isFront(address) {
 		said := strings.Join(r.Header.Values("X-Forwarded-For"), ",")
 		if before := parseAddress(strings.TrimSpace(said[strings.LastIndexByte(said, ',')+1:])); before.IsValid() {
 			address = before
@@ -72,6 +68,23 @@ func ClientOf(r *http.Request) netip.Prefix {
 		bits = 64
 	}
 	return netip.PrefixFrom(address, bits).Masked()
+}
+
+// FromFront reports whether the connection of a request comes from a loopback,
+// private or link-local address, so that it may be that of a reverse proxy.
+func FromFront(r *http.Request) bool { return isFront(connectedFrom(r)) }
+
+func isFront(a netip.Addr) bool {
+	return !a.IsValid() || a.IsLoopback() || a.IsPrivate() || a.IsLinkLocalUnicast()
+}
+
+// connectedFrom returns the address of the connection of a request.
+func connectedFrom(r *http.Request) netip.Addr {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		host = r.RemoteAddr
+	}
+	return parseAddress(host)
 }
 
 // parseAddress returns the zero Addr if text is not an address.

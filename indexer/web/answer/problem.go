@@ -17,6 +17,7 @@ type Problem struct {
 	Title   string `json:"title" doc:"the kind of problem, the same each time"`
 	Status  int    `json:"status" doc:"the status code again"`
 	Detail  string `json:"detail" doc:"what is wrong with this request"`
+	Request string `json:"request_id" doc:"the X-Request-Id of this answer, by which the operator finds the request in the log"`
 	Query   string `json:"query,omitempty" doc:"the query as it was read"`
 	Offset  *int   `json:"offset,omitempty" doc:"where in it the part begins that is wrong, in characters from 0"`
 	Length  *int   `json:"length,omitempty" doc:"how many characters that part has"`
@@ -37,6 +38,7 @@ func TellWrong(w http.ResponseWriter, wrong *query.Error) {
 }
 
 func writeProblem(w http.ResponseWriter, p Problem) {
+	p.Request = requestOf(w)
 	h := w.Header()
 	if p.Status == http.StatusServiceUnavailable {
 		h.Set("Retry-After", "1")

@@ -57,14 +57,29 @@ func describeOperation(o answer.Operation, schemas object) object {
 		parameters = append(parameters, object{"name": p.Name, "in": "query", "description": p.Doc, "schema": parameterSchema(p)})
 	}
 	success := object{"description": "The answer", "content": contentOf(o, schemas)}
-	responses := object{"200": success, "default": object{"description": "An error", "content": errorsOf(o, schemas)}}
+	failure := object{"description": "An error", "content": errorsOf(o, schemas)}
+	success["headers"], failure["headers"] = headersOf(o), object{answer.RequestField: requestHeader}
+	responses := object{"200": success, "default": failure}
+	return object{"operationId": o.ID, "summary": o.Summary, "parameters": parameters, "responses": responses}
+}
+
+// requestHeader describes answer.RequestField.
+var requestHeader = object{
+	"description": "the id of the request that this answer was made for", "schema": object{"type": "string"},
+}
+
+// headersOf returns the descriptions of the header fields of an answer.
+func headersOf(o answer.Operation) object {
+	headers := object{answer.RequestField: requestHeader}
 	if o.Book {
-		success["headers"] = object{
-			answer.VersionField: object{"description": "the state of the catalogue: EPOCH.NUMBER", "schema": object{"type": "string"}},
-			answer.ScannedField: object{"description": "when the last whole scan ended", "schema": object{"type": "string", "format": "date-time"}},
+		headers[answer.VersionField] = object{
+			"description": "the state of the catalogue: EPOCH.NUMBER", "schema": object{"type": "string"},
+		}
+		headers[answer.ScannedField] = object{
+			"description": "when the last whole scan ended", "schema": object{"type": "string", "format": "date-time"},
 		}
 	}
-	return object{"operationId": o.ID, "summary": o.Summary, "parameters": parameters, "responses": responses}
+	return headers
 }
 
 func parameterSchema(p answer.Parameter) object {

@@ -18,6 +18,7 @@ type errorView struct {
 	Code    int
 	Problem string
 	Advice  string
+	Request string   // the id by which the operator finds the request in the log
 	Here    *choice  // the part of the request that exists
 	Reason  string   // why an existing tag shows nothing
 	Near    []string // repositories that may have been meant
@@ -52,6 +53,9 @@ func (s *Catalogue) failure(w http.ResponseWriter, code int, template string, p 
 // TellError shows an error as a page.
 func (s *Catalogue) TellError(w http.ResponseWriter, code int, text string) {
 	view := errorView{Code: code, Problem: text, Advice: advices[code]}
+	if code >= http.StatusInternalServerError {
+		view.Request = w.Header().Get(answer.RequestField)
+	}
 	if s.failure(w, code, "error", page{Title: http.StatusText(code), Main: view}) != nil {
 		answer.TellText(w, code, text)
 	}
