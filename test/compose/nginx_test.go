@@ -673,3 +673,39 @@ func TestAccessLog(t *testing.T) {
 		t.Errorf("the access log: %s", log)
 	}
 }
+
+// nginx gives each request an id of its own: the reader or registry, the client and the
+// access log see the same one. An answer from the cache has the id of its own request,
+// and not of the one that it was made for.
+func TestRequestID(t *testing.T) {
+	t.Parallel()
+	f := startFront(t)
+	var got atomic.Value
+	note := func(w http.ResponseWriter, r *http.Request) {
+		got.Store(strings.Join(r.Header.Values("X-Request-Id"), ", "))
+		w.Header().Set("X-Request-Id", "of the backend")
+		w.Header().Set("Cache-Control", "max-age=3600")
+	}
+	f.readersAnswer(note)
+	f.registry.answers(note)
+	ask := func(path string) string {
+		resp := f.do(t, http.MethodGet, path, nil, "X-Request-Id", "forged")
+		resp.Body.Close()
+		return strings.Join(resp.Header.Values("X-Request-Id"), ", ")
+	}
+	id := regexp.MustCompile("^[0-9a-f]{32}$")
+	for _, path := range []string{"/v1/search?q=a", "/v2/app/manifests/v1", "/live", "/v1/search?q=a&min_version=e.1"} {
+		if client := ask(path); !id.MatchString(client) || client != got.Load() {
+			t.Errorf("%s: the client got the id %q, the backend %q", path, client, got.Load())
+		}
+	}
+	before := got.Load()
+	hit, refused := ask("/v1/search?q=a"), ask("/events")
+	if !id.MatchString(hit) || hit == before || got.Load() != before || !id.MatchString(refused) {
+		t.Errorf("the answer from the cache has the id %q, the one of nginx %q", hit, refused)
+	}
+	eventually(t, "the access log has the id", func() bool {
+		b, err := os.ReadFile(f.accessLog)
+		return err == nil && strings.Contains(string(b), " request="+hit+" ")
+	})
+}
