@@ -190,28 +190,30 @@ func (a *application) endTasks(ctx context.Context, findings []indexer.Finding) 
 	return bump(ctx, a.tx, a.cluster)
 }
 
+type askedManifest struct {
+	Name   string // of the repository
+	Digest []byte
+}
+
+var completeManifests = `
+	SELECT DISTINCT r.name, m.digest FROM ` + pg.Unnest[askedManifest]("wanted", 1) + `
+	JOIN repository r ON r.name = wanted.name
+	JOIN manifest m ON m.repository_id = r.id AND m.digest = wanted.digest AND m.problems = '{}'`
+
 // unknown returns asks without the manifests that the book holds without problems. A
 // client pushes an image before the index that lists it, so most children are known
 // by then.
 func (a *application) unknown(ctx context.Context, asks []indexer.Ask) ([]indexer.Ask, error) {
-	var repositories []string
-	var digests [][]byte
+	var wanted []askedManifest
 	for _, x := range asks {
 		if d, err := digest.Parse(x.Reference); err == nil {
-			repositories, digests = append(repositories, x.Repository), append(digests, pg.DigestBytes(d))
+			wanted = append(wanted, askedManifest{x.Repository, pg.DigestBytes(d)})
 		}
 	}
-	if len(digests) == 0 {
+	if len(wanted) == 0 {
 		return asks, nil
 	}
-	type row struct {
-		Name   string
-		Digest []byte
-	}
-	known, err := pg.Collect[row](ctx, a.tx, `
-		SELECT DISTINCT r.name, m.digest FROM unnest($1::text[], $2::bytea[]) AS wanted (name, digest)
-		JOIN repository r ON r.name = wanted.name
-		JOIN manifest m ON m.repository_id = r.id AND m.digest = wanted.digest AND m.problems = '{}'`, repositories, digests)
+	known, err := pg.Collect[askedManifest](ctx, a.tx, completeManifests, pg.Arrays(wanted)...)
 	skip := map[[2]string]bool{}
 	for _, k := range known {
 		skip[[2]string{k.Name, pg.DigestFrom(k.Digest).String()}] = true

@@ -176,6 +176,18 @@ func (s *Store) remembered(w words, mediaTypes []string, platforms []indexer.Pla
 	return newTypes, newPlatforms
 }
 
+// learnPlatforms inserts missing platforms and returns the ids of all.
+var learnPlatforms = `
+	WITH wanted AS (
+		SELECT * FROM ` + pg.Unnest[indexer.Platform]("wanted", 1) + `
+	), new AS (
+		INSERT INTO platform (os, architecture, variant) SELECT os, architecture, variant FROM wanted
+		WHERE NOT EXISTS (SELECT FROM platform p WHERE (p.os, p.architecture, p.variant) = (wanted.os, wanted.architecture, wanted.variant))
+		ORDER BY os, architecture, variant ON CONFLICT DO NOTHING RETURNING id, os, architecture, variant
+	)
+	SELECT id, os, architecture, variant FROM new
+	UNION ALL SELECT id, os, architecture, variant FROM platform JOIN wanted USING (os, architecture, variant)`
+
 // learnWords looks up words in the database, inserts the missing ones, and caches
 // the ids.
 func (s *Store) learnWords(ctx context.Context, w words, mediaTypes []string, platforms []indexer.Platform) error {
@@ -186,16 +198,6 @@ func (s *Store) learnWords(ctx context.Context, w words, mediaTypes []string, pl
 			ORDER BY name ON CONFLICT DO NOTHING RETURNING id, name
 		)
 		SELECT id, name FROM new UNION ALL SELECT id, name FROM media_type WHERE name = ANY($1)`
-	const ofPlatforms = `
-		WITH wanted AS (
-			SELECT * FROM unnest($1::text[], $2::text[], $3::text[]) AS wanted (os, architecture, variant)
-		), new AS (
-			INSERT INTO platform (os, architecture, variant) SELECT * FROM wanted
-			WHERE NOT EXISTS (SELECT FROM platform p WHERE (p.os, p.architecture, p.variant) = (wanted.os, wanted.architecture, wanted.variant))
-			ORDER BY os, architecture, variant ON CONFLICT DO NOTHING RETURNING id, os, architecture, variant
-		)
-		SELECT id, os, architecture, variant FROM new
-		UNION ALL SELECT id, os, architecture, variant FROM platform JOIN wanted USING (os, architecture, variant)`
 	type mediaType struct {
 		ID   int32
 		Name string
@@ -211,11 +213,7 @@ func (s *Store) learnWords(ctx context.Context, w words, mediaTypes []string, pl
 		pg.Queue(batch, &types, ofTypes, mediaTypes)
 	}
 	if len(platforms) > 0 {
-		var oss, architectures, variants []string
-		for _, p := range platforms {
-			oss, architectures, variants = append(oss, p.OS), append(architectures, p.Architecture), append(variants, p.Variant)
-		}
-		pg.Queue(batch, &places, ofPlatforms, oss, architectures, variants)
+		pg.Queue(batch, &places, learnPlatforms, pg.Arrays(platforms)...)
 	}
 	return s.pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error {
 		c, err := s.clusterOf(ctx, conn.Conn())

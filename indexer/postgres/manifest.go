@@ -77,24 +77,31 @@ func (a *application) storeManifests(ctx context.Context, rows []manifestRow) er
 	if err != nil {
 		return err
 	}
-	var c manifestColumns
-	var refs refColumns
+	var all newRows
 	for _, m := range rows {
 		repository, err := a.idOf(m.Repository)
 		if err != nil {
 			return err
 		}
-		c.add(repository, m, blobs)
-		refs.add(m.Manifest)
+		all.add(repository, m, blobs)
 		a.changed[repository] = true
 		a.touched.Change(repository, pg.DigestBytes(m.Digest))
 		a.touched.Change(repository, pg.DigestBytes(m.Subject))
 	}
 	batch := &pgx.Batch{}
-	c.queue(batch)
-	refs.queue(batch)
+	all.queue(batch)
 	return a.send(ctx, batch)
 }
+
+// A manifestKey is the key of a manifest in what statements read and return.
+type manifestKey struct {
+	RepositoryID int32
+	Digest       []byte
+}
+
+var knownManifests = `
+	SELECT m.repository_id, m.digest, m.kind, m.problems FROM ` + pg.Unnest[manifestKey]("wanted", 1) + `
+	JOIN manifest m ON m.repository_id = wanted.repository_id AND m.digest = wanted.digest`
 
 // withoutKnown leaves out a manifest that the book holds if the new one is
 // unfinished, if the stored one has no problems, or if it is an index and its
@@ -105,12 +112,11 @@ func (a *application) withoutKnown(ctx context.Context, rows []manifestRow) ([]m
 		repository int32
 		digest     digest.Digest
 	}
-	var repositories []int32
-	var digests [][]byte
+	var wanted []manifestKey
 	for _, m := range rows {
-		repositories, digests = append(repositories, a.repositories[m.Repository]), append(digests, pg.DigestBytes(m.Digest))
+		wanted = append(wanted, manifestKey{a.repositories[m.Repository], pg.DigestBytes(m.Digest)})
 	}
-	if len(digests) == 0 {
+	if len(wanted) == 0 {
 		return rows, nil
 	}
 	type row struct {
@@ -119,9 +125,7 @@ func (a *application) withoutKnown(ctx context.Context, rows []manifestRow) ([]m
 		Kind         string
 		Problems     []string
 	}
-	found, err := pg.Collect[row](ctx, a.tx, `
-		SELECT m.repository_id, m.digest, m.kind, m.problems FROM unnest($1::int[], $2::bytea[]) AS wanted (repository_id, digest)
-		JOIN manifest m ON m.repository_id = wanted.repository_id AND m.digest = wanted.digest`, repositories, digests)
+	found, err := pg.Collect[row](ctx, a.tx, knownManifests, pg.Arrays(wanted)...)
 	known := map[key]row{}
 	for _, k := range found {
 		known[key{k.RepositoryID, pg.DigestFrom(k.Digest)}] = k
@@ -155,19 +159,6 @@ func once(rows []manifestRow) []manifestRow {
 	return kept
 }
 
-// manifestColumns holds manifests as columns, for unnest.
-type manifestColumns struct {
-	repository                        []int32
-	digest, subject, body             [][]byte
-	mediaType, artifactType, platform []*int32
-	kind, layers, problems            []string
-	size, contentSize                 []int64
-	created                           []*time.Time
-	labels, annotations, config       []*string
-	configID                          []*int64
-	entries                           entryColumns
-}
-
 // storedProblems returns problems as they are stored.
 func storedProblems(problems []string) []string {
 	stored := make([]string, len(problems))
@@ -177,97 +168,165 @@ func storedProblems(problems []string) []string {
 	return stored
 }
 
-type entryColumns struct {
-	repository, position []int32
-	index, digest        [][]byte
-	mediaType, platform  []*int32
-	size                 []int64
-	annotations          []*string
+// newRows are the rows that store manifests and what belongs to them, by table.
+type newRows struct {
+	manifests []newManifest
+	bodies    []newBody
+	referrers []newReferrer
+	entries   []newEntry
+	flatpaks  []newFlatpak
 }
 
-func (c *manifestColumns) add(repository int32, m manifestRow, blobs map[digest.Digest]int64) {
-	var config *int64
-	if m.Config != nil {
-		if id, ok := blobs[m.Config.Digest]; ok {
-			config = &id
-		}
+type newManifest struct {
+	RepositoryID   int32
+	Digest         []byte
+	MediaTypeID    *int32
+	ArtifactTypeID *int32
+	Kind           string
+	PlatformID     *int32
+	Size           int64
+	ContentSize    int64
+	CreatedAt      *time.Time
+	Labels         *string
+	Annotations    *string
+	Subject        []byte
+	ConfigID       *int64
+	Layers         string // ids of blobs, joined by pg.Separator
+	Problems       string // joined by pg.Separator
+}
+
+type newBody struct {
+	RepositoryID int32
+	Digest       []byte
+	Body         []byte
+	Config       *string
+}
+
+type newReferrer struct {
+	RepositoryID int32
+	Digest       []byte
+	Subject      []byte
+}
+
+type newEntry struct {
+	RepositoryID int32
+	Index        []byte // digest of the index
+	Position     int32
+	Digest       []byte
+	MediaTypeID  *int32
+	PlatformID   *int32
+	Size         int64
+	Annotations  *string
+}
+
+func (s *newRows) add(repository int32, m manifestRow, blobs map[digest.Digest]int64) {
+	d, subject := pg.DigestBytes(m.Digest), pg.DigestBytes(m.Subject)
+	s.manifests = append(s.manifests, newManifest{
+		RepositoryID: repository, Digest: d, Subject: subject, Kind: string(m.Kind),
+		MediaTypeID: m.mediaType, ArtifactTypeID: m.artifactType, PlatformID: m.platform,
+		Size: m.Size, ContentSize: m.ContentSize, CreatedAt: pg.TimeOrNull(m.CreatedAt),
+		Labels: pg.StringsJSON(m.Labels), Annotations: pg.StringsJSON(m.Annotations),
+		ConfigID: configID(m, blobs), Layers: layerIDs(m, blobs),
+		Problems: strings.Join(storedProblems(m.Problems), pg.Separator),
+	})
+	if m.Body != nil {
+		s.bodies = append(s.bodies, newBody{RepositoryID: repository, Digest: d, Body: m.Body, Config: configJSON(m.ConfigBody)})
 	}
+	if subject != nil {
+		s.referrers = append(s.referrers, newReferrer{RepositoryID: repository, Digest: d, Subject: subject})
+	}
+	for i, e := range m.Entries {
+		s.entries = append(s.entries, newEntry{
+			RepositoryID: repository, Index: d, Position: int32(i), Digest: pg.DigestBytes(e.Digest),
+			MediaTypeID: m.entryTypes[i], PlatformID: m.entryPlatforms[i],
+			Size: e.Size, Annotations: pg.StringsJSON(e.Annotations),
+		})
+	}
+	if ref := m.Labels[indexer.FlatpakRefLabel]; m.Kind == indexer.KindImage && indexer.IsFlatpakRef(ref) {
+		s.flatpaks = append(s.flatpaks, newFlatpak{Repository: m.Repository, Ref: ref})
+	}
+}
+
+func configID(m manifestRow, blobs map[digest.Digest]int64) *int64 {
+	if m.Config == nil {
+		return nil
+	}
+	id, ok := blobs[m.Config.Digest]
+	if !ok {
+		return nil
+	}
+	return &id
+}
+
+func layerIDs(m manifestRow, blobs map[digest.Digest]int64) string {
 	layers := make([]string, len(m.Layers))
 	for i, l := range m.Layers {
 		layers[i] = strconv.FormatInt(blobs[l.Digest], 10)
 	}
-	c.repository, c.digest, c.subject = append(c.repository, repository), append(c.digest, pg.DigestBytes(m.Digest)), append(c.subject, pg.DigestBytes(m.Subject))
-	c.mediaType, c.artifactType, c.platform = append(c.mediaType, m.mediaType), append(c.artifactType, m.artifactType), append(c.platform, m.platform)
-	c.kind, c.layers, c.problems = append(c.kind, string(m.Kind)), append(c.layers, strings.Join(layers, pg.Separator)), append(c.problems, strings.Join(storedProblems(m.Problems), pg.Separator))
-	c.size, c.contentSize = append(c.size, m.Size), append(c.contentSize, m.ContentSize)
-	c.created = append(c.created, pg.TimeOrNull(m.CreatedAt))
-	c.labels, c.annotations = append(c.labels, pg.StringsJSON(m.Labels)), append(c.annotations, pg.StringsJSON(m.Annotations))
-	c.body, c.config, c.configID = append(c.body, m.Body), append(c.config, configJSON(m.ConfigBody)), append(c.configID, config)
-	for i, e := range m.Entries {
-		c.entries.add(repository, m, i, e)
+	return strings.Join(layers, pg.Separator)
+}
+
+// queue queues the statements that store the rows.
+func (s *newRows) queue(batch *pgx.Batch) {
+	batch.Queue(insertManifests, pg.Arrays(s.manifests)...)
+	if len(s.bodies) > 0 {
+		batch.Queue(insertBodies, pg.Arrays(s.bodies)...)
 	}
+	if len(s.referrers) > 0 {
+		batch.Queue(insertReferrers, pg.Arrays(s.referrers)...)
+	}
+	if len(s.entries) > 0 {
+		batch.Queue(insertEntries, pg.Arrays(s.entries)...)
+	}
+	queueFlatpaks(batch, s.flatpaks)
 }
 
-func (c *entryColumns) add(repository int32, m manifestRow, i int, e indexer.Entry) {
-	c.repository, c.position = append(c.repository, repository), append(c.position, int32(i))
-	c.index, c.digest = append(c.index, pg.DigestBytes(m.Digest)), append(c.digest, pg.DigestBytes(e.Digest))
-	c.mediaType, c.platform = append(c.mediaType, m.entryTypes[i]), append(c.platform, m.entryPlatforms[i])
-	c.size, c.annotations = append(c.size, e.Size), append(c.annotations, pg.StringsJSON(e.Annotations))
-}
-
-// queue queues the statements that store manifests and the rows that belong to them.
-func (c *manifestColumns) queue(batch *pgx.Batch) {
-	const manifests = `
+var (
+	insertManifests = `
 		INSERT INTO manifest (repository_id, digest, media_type_id, artifact_type_id, kind, platform_id, size, content_size,
 			created_at, labels, annotations, subject, config_id, layer_ids, problems)
 		SELECT repository_id, digest, media_type_id, artifact_type_id, kind, platform_id, size, content_size, created_at,
 			labels::jsonb, annotations::jsonb, subject, config_id, string_to_array(layers, chr(31))::bigint[],
 			string_to_array(problems, chr(31))
-		FROM unnest($1::int[], $2::bytea[], $3::int[], $4::int[], $5::text[], $6::int[], $7::bigint[], $8::bigint[],
-			$9::timestamptz[], $10::text[], $11::text[], $12::bytea[], $13::bigint[], $14::text[], $15::text[])
-			AS read (repository_id, digest, media_type_id, artifact_type_id, kind, platform_id, size, content_size, created_at,
-				labels, annotations, subject, config_id, layers, problems)
+		FROM ` + pg.Unnest[newManifest]("read", 1) + `
 		ON CONFLICT (repository_id, digest) DO UPDATE SET
 			(media_type_id, artifact_type_id, kind, platform_id, size, content_size, created_at, labels, annotations, subject,
 				config_id, layer_ids, problems) =
 			(excluded.media_type_id, excluded.artifact_type_id, excluded.kind, excluded.platform_id, excluded.size,
 				excluded.content_size, excluded.created_at, excluded.labels, excluded.annotations, excluded.subject,
 				excluded.config_id, excluded.layer_ids, excluded.problems)`
-	batch.Queue(manifests, c.repository, c.digest, c.mediaType, c.artifactType, c.kind, c.platform, c.size, c.contentSize,
-		c.created, c.labels, c.annotations, c.subject, c.configID, c.layers, c.problems)
-	const bodies = `
+	insertBodies = `
 		INSERT INTO manifest_body (repository_id, manifest_id, body, config)
 		SELECT m.repository_id, m.id, read.body, read.config::jsonb
-		FROM unnest($1::int[], $2::bytea[], $3::bytea[], $4::text[]) AS read (repository_id, digest, body, config)
+		FROM ` + pg.Unnest[newBody]("read", 1) + `
 		JOIN manifest m ON m.repository_id = read.repository_id AND m.digest = read.digest
-		WHERE read.body IS NOT NULL
 		ON CONFLICT (repository_id, manifest_id) DO UPDATE SET body = excluded.body, config = excluded.config`
-	batch.Queue(bodies, c.repository, c.digest, c.body, c.config)
-	const referrers = `
+	insertReferrers = `
 		INSERT INTO referrer (repository_id, subject, manifest_id)
 		SELECT m.repository_id, m.subject, m.id
-		FROM unnest($1::int[], $2::bytea[], $3::bytea[]) AS read (repository_id, digest, subject)
+		FROM ` + pg.Unnest[newReferrer]("read", 1) + `
 		JOIN manifest m ON m.repository_id = read.repository_id AND m.digest = read.digest
-		WHERE read.subject IS NOT NULL ON CONFLICT DO NOTHING`
-	if slices.ContainsFunc(c.subject, func(s []byte) bool { return s != nil }) {
-		batch.Queue(referrers, c.repository, c.digest, c.subject)
-	}
-	c.entries.queue(batch)
-}
-
-func (c *entryColumns) queue(batch *pgx.Batch) {
-	if len(c.repository) == 0 {
-		return
-	}
-	const entries = `
+		ON CONFLICT DO NOTHING`
+	insertEntries = `
 		INSERT INTO index_entry (repository_id, manifest_id, position, digest, media_type_id, platform_id, size, annotations)
 		SELECT m.repository_id, m.id, read.position, read.digest, read.media_type_id, read.platform_id, read.size, read.annotations::jsonb
-		FROM unnest($1::int[], $2::bytea[], $3::int[], $4::bytea[], $5::int[], $6::int[], $7::bigint[], $8::text[])
-			AS read (repository_id, index, position, digest, media_type_id, platform_id, size, annotations)
+		FROM ` + pg.Unnest[newEntry]("read", 1) + `
 		JOIN manifest m ON m.repository_id = read.repository_id AND m.digest = read.index
 		ON CONFLICT DO NOTHING`
-	batch.Queue(entries, c.repository, c.index, c.position, c.digest, c.mediaType, c.platform, c.size, c.annotations)
+)
+
+type newBlob struct {
+	Digest []byte
+	Size   int64
 }
+
+// insertBlobs inserts missing rows only: ON CONFLICT alone would use a number of the
+// sequence for each blob of each manifest.
+var insertBlobs = `
+	INSERT INTO blob (digest, size)
+	SELECT digest, size FROM ` + pg.Unnest[newBlob]("wanted", 1) + `
+	WHERE NOT EXISTS (SELECT FROM blob b WHERE b.digest = wanted.digest)
+	ORDER BY digest ON CONFLICT DO NOTHING`
 
 // storeBlobs inserts the blobs that manifests name, and returns their ids. The
 // content of a blob is never stored.
@@ -281,30 +340,20 @@ func (a *application) storeBlobs(ctx context.Context, rows []manifestRow) (map[d
 			sizes[l.Digest] = l.Size
 		}
 	}
-	var digests [][]byte
-	var bytesOfBlob []int64
-	for d := range sizes {
-		digests = append(digests, pg.DigestBytes(d))
+	var blobs []newBlob
+	for d, size := range sizes {
+		blobs = append(blobs, newBlob{pg.DigestBytes(d), size})
 	}
-	sort.Slice(digests, func(i, j int) bool { return bytes.Compare(digests[i], digests[j]) < 0 })
-	for _, d := range digests {
-		bytesOfBlob = append(bytesOfBlob, sizes[pg.DigestFrom(d)])
-	}
-	// Only missing rows are inserted: ON CONFLICT alone would use a number of the
-	// sequence for each blob of each manifest.
-	const create = `
-		INSERT INTO blob (digest, size)
-		SELECT digest, size FROM unnest($1::bytea[], $2::bigint[]) AS wanted (digest, size)
-		WHERE NOT EXISTS (SELECT FROM blob b WHERE b.digest = wanted.digest)
-		ORDER BY digest ON CONFLICT DO NOTHING`
+	slices.SortFunc(blobs, func(a, b newBlob) int { return bytes.Compare(a.Digest, b.Digest) })
+	arrays := pg.Arrays(blobs)
 	type row struct {
 		ID     int64
 		Digest []byte
 	}
 	var found []row
 	batch := &pgx.Batch{}
-	batch.Queue(create, digests, bytesOfBlob)
-	pg.Queue(batch, &found, "SELECT id, digest FROM blob WHERE digest = ANY($1)", digests)
+	batch.Queue(insertBlobs, arrays...)
+	pg.Queue(batch, &found, "SELECT id, digest FROM blob WHERE digest = ANY($1)", arrays[0])
 	err := a.send(ctx, batch)
 	ids := map[digest.Digest]int64{}
 	for _, b := range found {

@@ -23,8 +23,8 @@ type tagRow struct {
 }
 
 type tagKey struct {
-	repository int32
-	name       string
+	RepositoryID int32
+	Name         string
 }
 
 // moveTags updates the tags of the findings to what the registry shows. Tags that
@@ -50,7 +50,7 @@ func (a *application) moveTags(ctx context.Context, findings []indexer.Finding) 
 			a.touched.Tag(repository, f.Task.Reference)
 		}
 	}
-	if moves.batch.Len() == 0 && len(moves.set.names) == 0 && len(moves.history.tags) == 0 {
+	if moves.batch.Len() == 0 && len(moves.set) == 0 && len(moves.history) == 0 {
 		return nil
 	}
 	moves.queueAll()
@@ -90,20 +90,20 @@ func sortedTags(findings []indexer.Finding) []indexer.Finding {
 	return tags
 }
 
+var tagsNow = `
+	SELECT t.repository_id, t.name, t.manifest_id, m.digest, t.problem
+	FROM ` + pg.Unnest[tagKey]("wanted", 1) + `
+	JOIN tag t ON t.repository_id = wanted.repository_id AND t.name = wanted.name
+	LEFT JOIN manifest m ON m.repository_id = t.repository_id AND m.id = t.manifest_id`
+
 func (a *application) currentTags(ctx context.Context, findings []indexer.Finding) (map[tagKey]tagRow, error) {
-	var repositories []int32
-	var names []string
+	var wanted []tagKey
 	for _, f := range findings {
 		if id, ok := a.repositories[f.Task.Repository]; ok {
-			repositories, names = append(repositories, id), append(names, f.Task.Reference)
+			wanted = append(wanted, tagKey{id, f.Task.Reference})
 		}
 	}
-	const q = `
-		SELECT t.repository_id, t.name, t.manifest_id, m.digest, t.problem
-		FROM unnest($1::int[], $2::text[]) AS wanted (repository_id, name)
-		JOIN tag t ON t.repository_id = wanted.repository_id AND t.name = wanted.name
-		LEFT JOIN manifest m ON m.repository_id = t.repository_id AND m.id = t.manifest_id`
-	rows, err := pg.Collect[tagRow](ctx, a.tx, q, repositories, names)
+	rows, err := pg.Collect[tagRow](ctx, a.tx, tagsNow, pg.Arrays(wanted)...)
 	current := map[tagKey]tagRow{}
 	for _, r := range rows {
 		current[tagKey{r.RepositoryID, r.Name}] = r
@@ -116,15 +116,24 @@ func (a *application) currentTags(ctx context.Context, findings []indexer.Findin
 type moves struct {
 	batch    pgx.Batch
 	recorded int64 // moves that were new to the history
-	set      struct {
-		repositories []int32
-		names        []string
-		digests      [][]byte
-	}
-	history struct {
-		repositories, tags, seenBy []string
-		from, to                   [][]byte
-	}
+	set      []shownTag
+	history  []movedTag
+}
+
+// A shownTag is a tag and the digest that it now shows.
+type shownTag struct {
+	RepositoryID int32
+	Name         string
+	Digest       []byte
+}
+
+// A movedTag is a row of the history.
+type movedTag struct {
+	Repository string
+	Tag        string
+	SeenBy     string
+	FromDigest []byte
+	ToDigest   []byte
 }
 
 // add adds the changes for one finding, and reports whether the tag changes.
@@ -147,8 +156,7 @@ func (m *moves) add(repository int32, f indexer.Finding, now tagRow, exists bool
 	if exists && pg.DigestFrom(now.Digest) == f.Digest && now.Problem == nil {
 		return false
 	}
-	m.set.repositories, m.set.names = append(m.set.repositories, repository), append(m.set.names, f.Task.Reference)
-	m.set.digests = append(m.set.digests, pg.DigestBytes(f.Digest))
+	m.set = append(m.set, shownTag{repository, f.Task.Reference, pg.DigestBytes(f.Digest)})
 	m.record(f, pg.DigestFrom(now.Digest), f.Digest)
 	queueTagReferrer(&m.batch, repository, f)
 	return true
@@ -179,45 +187,48 @@ func (m *moves) record(f indexer.Finding, from, to digest.Digest) {
 	if f.Task.Priority == indexer.PriorityScan {
 		seenBy = indexer.SeenByScan
 	}
-	h := &m.history
-	h.repositories, h.tags, h.seenBy = append(h.repositories, f.Task.Repository), append(h.tags, f.Task.Reference), append(h.seenBy, string(seenBy))
-	h.from, h.to = append(h.from, pg.DigestBytes(from)), append(h.to, pg.DigestBytes(to))
+	m.history = append(m.history, movedTag{
+		Repository: f.Task.Repository, Tag: f.Task.Reference, SeenBy: string(seenBy),
+		FromDigest: pg.DigestBytes(from), ToDigest: pg.DigestBytes(to),
+	})
 }
 
+var setTags = `
+	INSERT INTO tag AS t (repository_id, name, manifest_id)
+	SELECT m.repository_id, moved.name, m.id
+	FROM ` + pg.Unnest[shownTag]("moved", 1) + `
+	JOIN manifest m ON m.repository_id = moved.repository_id AND m.digest = moved.digest
+	ON CONFLICT (repository_id, name) DO UPDATE SET manifest_id = excluded.manifest_id, problem = NULL,
+		moved_at = CASE WHEN t.manifest_id = excluded.manifest_id THEN t.moved_at ELSE now() END`
+
+// recordMoves adds moves to the history. A book that was emptied and filled again
+// does not know what its tags showed before, but the history does: a tag that shows
+// the digest of its last move has not moved. A tag that was deleted meanwhile keeps
+// its last move until somebody reads it by name, because a scan does not find names
+// that are neither in the registry nor in the book.
+var recordMoves = `
+	INSERT INTO tag_history (repository, tag, seen_by, from_digest, to_digest)
+	SELECT moved.repository, moved.tag, moved.seen_by, COALESCE(moved.from_digest, last.to_digest), moved.to_digest
+	FROM ` + pg.Unnest[movedTag]("moved", 1) + `
+	LEFT JOIN LATERAL (
+		SELECT h.to_digest FROM tag_history h WHERE h.repository = moved.repository AND h.tag = moved.tag ORDER BY h.id DESC LIMIT 1
+	) AS last ON moved.from_digest IS NULL
+	WHERE COALESCE(moved.from_digest, last.to_digest) IS DISTINCT FROM moved.to_digest`
+
 func (m *moves) queueAll() {
-	const set = `
-		INSERT INTO tag AS t (repository_id, name, manifest_id)
-		SELECT m.repository_id, moved.name, m.id
-		FROM unnest($1::int[], $2::text[], $3::bytea[]) AS moved (repository_id, name, digest)
-		JOIN manifest m ON m.repository_id = moved.repository_id AND m.digest = moved.digest
-		ON CONFLICT (repository_id, name) DO UPDATE SET manifest_id = excluded.manifest_id, problem = NULL,
-			moved_at = CASE WHEN t.manifest_id = excluded.manifest_id THEN t.moved_at ELSE now() END`
-	if n := len(m.set.names); n > 0 {
+	if n := len(m.set); n > 0 {
 		// The manifests were in the book when the tasks were claimed, or were read
 		// since. If one has been deleted meanwhile, its tag is not written; without
 		// this check that would go unnoticed.
-		m.batch.Queue(set, m.set.repositories, m.set.names, m.set.digests).Exec(func(tag pgconn.CommandTag) error {
+		m.batch.Queue(setTags, pg.Arrays(m.set)...).Exec(func(tag pgconn.CommandTag) error {
 			if missing := int64(n) - tag.RowsAffected(); missing > 0 {
 				return fmt.Errorf("%d manifests went while their tags were read", missing)
 			}
 			return nil
 		})
 	}
-	// A book that was emptied and filled again does not know what its tags showed
-	// before, but the history does: a tag that shows the digest of its last move has
-	// not moved. A tag that was deleted meanwhile keeps its last move until somebody
-	// reads it by name, because a scan does not find names that are neither in the
-	// registry nor in the book.
-	const history = `
-		INSERT INTO tag_history (repository, tag, seen_by, from_digest, to_digest)
-		SELECT moved.repository, moved.tag, moved.seen_by, COALESCE(moved.from_digest, last.to_digest), moved.to_digest
-		FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::bytea[]) AS moved (repository, tag, seen_by, from_digest, to_digest)
-		LEFT JOIN LATERAL (
-			SELECT h.to_digest FROM tag_history h WHERE h.repository = moved.repository AND h.tag = moved.tag ORDER BY h.id DESC LIMIT 1
-		) AS last ON moved.from_digest IS NULL
-		WHERE COALESCE(moved.from_digest, last.to_digest) IS DISTINCT FROM moved.to_digest`
-	if h := m.history; len(h.tags) > 0 {
-		m.batch.Queue(history, h.repositories, h.tags, h.seenBy, h.from, h.to).Exec(func(tag pgconn.CommandTag) error {
+	if len(m.history) > 0 {
+		m.batch.Queue(recordMoves, pg.Arrays(m.history)...).Exec(func(tag pgconn.CommandTag) error {
 			m.recorded = tag.RowsAffected()
 			return nil
 		})

@@ -1,8 +1,10 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"sort"
 	"time"
 
@@ -26,35 +28,40 @@ func queueAsk(batch *pgx.Batch, asks []indexer.Ask) {
 	if len(asks) == 0 {
 		return
 	}
-	asks = distinct(asks)
-	var repositories, references []string
-	var priorities []int16
-	var hints [][]byte
-	var after []float64
-	for _, a := range asks {
-		repositories, references = append(repositories, a.Repository), append(references, a.Reference)
-		priorities = append(priorities, int16(a.Priority))
+	var rows []askRow
+	for _, a := range distinct(asks) {
 		if d := (indexer.Task{Reference: a.Reference}).Digest(); d != "" {
 			a.Hint = d // so that Claim can check whether it is known
 		}
-		hints, after = append(hints, pg.DigestBytes(a.Hint)), append(after, a.After.Seconds())
+		rows = append(rows, askRow{
+			Repository: a.Repository, Reference: a.Reference, Priority: int16(a.Priority),
+			Hint: pg.DigestBytes(a.Hint), After: a.After.Seconds(),
+		})
 	}
-	const q = `
-		INSERT INTO task AS t (repository, reference, priority, hint, hinted_at, run_after)
-		SELECT repository, reference, priority, hint, now(), now() + after * interval '1 second'
-		FROM unnest($1::text[], $2::text[], $3::smallint[], $4::bytea[], $5::float8[])
-			AS asked (repository, reference, priority, hint, after)
-		ON CONFLICT (repository, reference) DO UPDATE SET
-			wanted = t.wanted + 1,
-			attempts = 0,
-			error = NULL,
-			given_up_at = NULL,
-			priority = LEAST(t.priority, excluded.priority),
-			hint = CASE WHEN excluded.priority = 0 THEN excluded.hint ELSE COALESCE(excluded.hint, t.hint) END,
-			hinted_at = CASE WHEN excluded.priority = 0 THEN excluded.hinted_at ELSE t.hinted_at END,
-			run_after = LEAST(t.run_after, excluded.run_after)`
-	batch.Queue(q, repositories, references, priorities, hints, after)
+	batch.Queue(enqueue, pg.Arrays(rows)...)
 }
+
+type askRow struct {
+	Repository string
+	Reference  string
+	Priority   int16
+	Hint       []byte
+	After      float64 // seconds
+}
+
+var enqueue = `
+	INSERT INTO task AS t (repository, reference, priority, hint, hinted_at, run_after)
+	SELECT repository, reference, priority, hint, now(), now() + after * interval '1 second'
+	FROM ` + pg.Unnest[askRow]("asked", 1) + `
+	ON CONFLICT (repository, reference) DO UPDATE SET
+		wanted = t.wanted + 1,
+		attempts = 0,
+		error = NULL,
+		given_up_at = NULL,
+		priority = LEAST(t.priority, excluded.priority),
+		hint = CASE WHEN excluded.priority = 0 THEN excluded.hint ELSE COALESCE(excluded.hint, t.hint) END,
+		hinted_at = CASE WHEN excluded.priority = 0 THEN excluded.hinted_at ELSE t.hinted_at END,
+		run_after = LEAST(t.run_after, excluded.run_after)`
 
 // distinct sorts asks by reference and merges those for the same reference, because
 // a statement may not touch a row twice. The later of two hints is used.
@@ -153,13 +160,31 @@ func tasksOf(rows []taskRow) []indexer.Task {
 
 // Renew extends the lease of those tasks that the caller still holds.
 func (s *Store) Renew(ctx context.Context, tasks []indexer.Task, lease time.Duration) error {
-	ids, _, claims := claimKeys(tasks)
-	const q = `
-		UPDATE task t SET leased_until = now() + $3 * interval '1 second'
-		FROM unnest($1::bigint[], $2::int[]) AS ours (id, claims)
-		WHERE t.id = ours.id AND t.claims = ours.claims AND t.leased_until IS NOT NULL`
-	_, err := s.pool.Exec(ctx, q, ids, claims, lease.Seconds())
+	_, err := s.pool.Exec(ctx, renewLeases, append(pg.Arrays(claimsOf(tasks)), lease.Seconds())...)
 	return pg.Wrap("renew lease", err)
+}
+
+var renewLeases = `
+	UPDATE task t SET leased_until = now() + $4 * interval '1 second'
+	FROM ` + pg.Unnest[claimRow]("ours", 1) + `
+	WHERE t.id = ours.id AND t.claims = ours.claims AND t.leased_until IS NOT NULL`
+
+// A claimRow is a task and its counters when a worker claimed it.
+type claimRow struct {
+	ID     int64
+	Claims int32
+	Wanted int32
+}
+
+// claimsOf returns the claims of tasks in order of id, the order in which rows are
+// locked.
+func claimsOf(tasks []indexer.Task) []claimRow {
+	rows := make([]claimRow, len(tasks))
+	for i, t := range tasks {
+		rows[i] = claimRow{ID: t.ID, Claims: int32(t.Claims), Wanted: int32(t.Wanted)}
+	}
+	slices.SortFunc(rows, func(a, b claimRow) int { return cmp.Compare(a.ID, b.ID) })
+	return rows
 }
 
 // done ends tasks that have been read, after the pending statements. A task is
@@ -176,15 +201,15 @@ func done(
 	if err != nil {
 		return err
 	}
-	var over, due, later []int64
-	var after []float64
+	var over, due []int64
+	var later []laterRow
 	for _, t := range tasks {
 		switch d, look := again[t.ID]; {
 		case unfinished[t.ID]:
 		case asked[t.ID]:
 			due = append(due, t.ID)
 		case look:
-			later, after = append(later, t.ID), append(after, d.Seconds())
+			later = append(later, laterRow{t.ID, d.Seconds()})
 		default:
 			over = append(over, t.ID)
 		}
@@ -196,33 +221,35 @@ func done(
 		pending.Queue("UPDATE task SET leased_until = NULL, attempts = 0, error = NULL, run_after = now() WHERE id = ANY($1)", due)
 	}
 	if len(later) > 0 {
-		pending.Queue(`
-			UPDATE task t SET leased_until = NULL, attempts = 0, error = NULL, hint = NULL, priority = 2,
-				run_after = now() + later.after * interval '1 second'
-			FROM unnest($1::bigint[], $2::float8[]) AS later (id, after) WHERE t.id = later.id`, later, after)
+		pending.Queue(readLater, pg.Arrays(later)...)
 	}
 	return pending.Flush(ctx)
 }
+
+type laterRow struct {
+	ID    int64
+	After float64 // seconds
+}
+
+var readLater = `
+	UPDATE task t SET leased_until = NULL, attempts = 0, error = NULL, hint = NULL, priority = 2,
+		run_after = now() + later.after * interval '1 second'
+	FROM ` + pg.Unnest[laterRow]("later", 1) + ` WHERE t.id = later.id`
 
 // lockTasks flushes pending statements, locks the tasks until the transaction ends,
 // and returns which of them were enqueued since they were claimed. A single
 // statement that checked and deleted would miss an Ask in between.
 func lockTasks(ctx context.Context, pending *pg.Pending, tasks []indexer.Task) (asked map[int64]bool, err error) {
-	ids, wanted, claims := claimKeys(tasks)
-	const q = `
-		SELECT t.id, t.wanted <> seen.wanted AS asked
-		FROM unnest($1::bigint[], $2::int[], $3::int[]) AS seen (id, wanted, claims)
-		JOIN task t ON t.id = seen.id AND t.claims = seen.claims ORDER BY t.id FOR UPDATE OF t`
 	type row struct {
 		ID    int64
 		Asked bool
 	}
 	var rows []row
-	pg.Queue(&pending.Batch, &rows, q, ids, wanted, claims)
+	pg.Queue(&pending.Batch, &rows, lockClaims, pg.Arrays(claimsOf(tasks))...)
 	if err := pending.Flush(ctx); err != nil {
 		return nil, err
 	}
-	if len(rows) != len(ids) {
+	if len(rows) != len(tasks) {
 		return nil, ErrStale
 	}
 	asked = map[int64]bool{}
@@ -232,22 +259,16 @@ func lockTasks(ctx context.Context, pending *pg.Pending, tasks []indexer.Task) (
 	return asked, nil
 }
 
+var lockClaims = `
+	SELECT t.id, t.wanted <> seen.wanted AS asked
+	FROM ` + pg.Unnest[claimRow]("seen", 1) + `
+	JOIN task t ON t.id = seen.id AND t.claims = seen.claims ORDER BY t.id FOR UPDATE OF t`
+
 // ErrStale is returned if another worker has claimed the task since the lease ended.
 var ErrStale = errors.New("the lease had ended, and somebody else has the task")
 
 // ErrLocked is returned if a lock of another transaction was waited for too long.
 var ErrLocked = errors.New("it waited too long for a lock of another transaction")
-
-// claimKeys returns ids and counters in order of id, the order in which rows are
-// locked.
-func claimKeys(tasks []indexer.Task) (ids []int64, wanted, claims []int) {
-	sorted := append([]indexer.Task(nil), tasks...)
-	sort.Slice(sorted, func(i, j int) bool { return sorted[i].ID < sorted[j].ID })
-	for _, t := range sorted {
-		ids, wanted, claims = append(ids, t.ID), append(wanted, t.Wanted), append(claims, t.Claims)
-	}
-	return ids, wanted, claims
-}
 
 // Retry releases a task to be tried again after a delay, and stores the reason. If
 // it was enqueued meanwhile, it is due at once.
@@ -272,13 +293,13 @@ func (s *Store) Release(ctx context.Context, t indexer.Task, after time.Duration
 
 // GiveBack is Release for tasks that other workers may read at once.
 func (s *Store) GiveBack(ctx context.Context, tasks []indexer.Task) error {
-	ids, _, claims := claimKeys(tasks)
-	const q = `
-		UPDATE task t SET leased_until = NULL, attempts = GREATEST(attempts - 1, 0)
-		FROM unnest($1::bigint[], $2::int[]) AS ours (id, claims) WHERE t.id = ours.id AND t.claims = ours.claims`
-	_, err := s.pool.Exec(ctx, q, ids, claims)
+	_, err := s.pool.Exec(ctx, giveBack, pg.Arrays(claimsOf(tasks))...)
 	return pg.Wrap("give back tasks", err)
 }
+
+var giveBack = `
+	UPDATE task t SET leased_until = NULL, attempts = GREATEST(attempts - 1, 0)
+	FROM ` + pg.Unnest[claimRow]("ours", 1) + ` WHERE t.id = ours.id AND t.claims = ours.claims`
 
 // GiveUp stops trying a task that failed too often. The task stays, to be shown,
 // until it is enqueued again. If it was enqueued meanwhile, it is due again instead.

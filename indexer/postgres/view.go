@@ -263,26 +263,28 @@ type listed struct {
 	platforms []byte
 }
 
+// listedIndexes returns the size and the platforms of indexes. If a tag shows the index
+// now, its search row has the size; otherwise the sizes of its entries are added up.
+var listedIndexes = `
+	SELECT w.repository_id, w.id,
+		COALESCE((SELECT s.size FROM image_search s WHERE s.repository_id = w.repository_id AND s.manifest_id = w.id), (
+			SELECT ` + pg.BoundedSum("sum(c.content_size)") + ` FROM (
+				SELECT DISTINCT e.digest FROM index_entry e WHERE e.repository_id = w.repository_id AND e.manifest_id = w.id OFFSET 0
+			) e JOIN manifest c ON c.repository_id = w.repository_id AND c.digest = e.digest), 0) AS size,
+		COALESCE((SELECT jsonb_agg(jsonb_build_array(p.os, p.architecture, p.variant) ORDER BY e.position) FROM (
+			SELECT e.platform_id, e.position FROM index_entry e
+			WHERE e.repository_id = w.repository_id AND e.manifest_id = w.id AND e.platform_id IS NOT NULL ORDER BY e.position LIMIT $3
+		) e JOIN platform p ON p.id = e.platform_id), '[]') AS platforms
+	FROM ` + pg.Unnest[pg.ManifestID]("w", 1)
+
 // readListed sets the values of indexes. It reads each index once, even if many tags
-// show it. If a tag shows the index now, its search row has the size; otherwise the
-// sizes of its entries are added up.
+// show it.
 func (v *View) readListed(ctx context.Context, indexes map[pg.ManifestID]listed) error {
 	if len(indexes) == 0 {
 		return nil
 	}
-	q := `
-		SELECT w.repository_id, w.id,
-			COALESCE((SELECT s.size FROM image_search s WHERE s.repository_id = w.repository_id AND s.manifest_id = w.id), (
-				SELECT ` + pg.BoundedSum("sum(c.content_size)") + ` FROM (
-					SELECT DISTINCT e.digest FROM index_entry e WHERE e.repository_id = w.repository_id AND e.manifest_id = w.id OFFSET 0
-				) e JOIN manifest c ON c.repository_id = w.repository_id AND c.digest = e.digest), 0) AS size,
-			COALESCE((SELECT jsonb_agg(jsonb_build_array(p.os, p.architecture, p.variant) ORDER BY e.position) FROM (
-				SELECT e.platform_id, e.position FROM index_entry e
-				WHERE e.repository_id = w.repository_id AND e.manifest_id = w.id AND e.platform_id IS NOT NULL ORDER BY e.position LIMIT $3
-			) e JOIN platform p ON p.id = e.platform_id), '[]') AS platforms
-		FROM unnest($1::int[], $2::bigint[]) AS w (repository_id, id)`
-	repositories, ids := pg.ManifestColumns(maps.Keys(indexes))
-	rows, err := v.tx.Query(ctx, q, repositories, ids, maxShownPlatforms)
+	wanted := pg.Arrays(pg.SortedManifests(maps.Keys(indexes)))
+	rows, err := v.tx.Query(ctx, listedIndexes, append(wanted, maxShownPlatforms)...)
 	if err != nil {
 		return err
 	}

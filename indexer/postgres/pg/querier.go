@@ -1,5 +1,6 @@
 // Package pg contains helpers for all statements of the store: scanning rows into
-// structs, placeholders, classifying errors, and converting digests, times and maps.
+// structs, sending structs as rows, placeholders, classifying errors, and converting
+// digests, times and maps.
 // It knows no table.
 package pg
 

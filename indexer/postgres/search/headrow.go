@@ -51,6 +51,15 @@ func tagsWith(kind indexer.ReferrerKind) string {
 // tagFacts are the facts that tagsWith counts.
 const tagFacts = string(indexer.HasSignature + "," + indexer.HasSBOM + "," + indexer.HasAttestation)
 
+// headsQueries has the texts of headsQuery.
+var headsQueries = map[Linked]string{false: headsQuery(false), true: headsQuery(true)}
+
+// headsArgs returns the parameters of headsQuery.
+func headsArgs(t Touched, repositories []int32, form int) []any {
+	args := append(pg.Arrays(t.manifests), repositories, form)
+	return append(args, pg.Arrays(t.tags)...)
+}
+
 // headsQuery returns the query for the headRows of repositories. $1 to $3 are what
 // was touched, as in touchedManifests; $4 are the repositories and $5 is the form of
 // search rows; $6 and $7 are the tags that moved. If the stored row has the form $5,
@@ -102,7 +111,7 @@ func headsQuery(l Linked) string {
 	LEFT JOIN LATERAL (
 		SELECT t.manifest_id, t.name FROM (
 			SELECT t.manifest_id, t.name, t.moved_at FROM tag t WHERE t.repository_id = r.id AND t.name = ANY (
-				ARRAY['latest', old.leading_tag] || ARRAY(SELECT moved.name FROM unnest($6::int[], $7::text[]) AS moved (repository_id, name) WHERE moved.repository_id = r.id))
+				ARRAY['latest', old.leading_tag] || ARRAY(SELECT moved.name FROM ` + pg.Unnest[movedTag]("moved", 6) + ` WHERE moved.repository_id = r.id))
 			UNION ALL
 			SELECT t.manifest_id, t.name, t.moved_at FROM tag t WHERE NOT leader.stays AND t.repository_id = r.id
 		) t CROSS JOIN ` + versionOfTag + `

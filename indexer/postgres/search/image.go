@@ -106,35 +106,41 @@ func (rd *Reader) foundImages(ctx context.Context, q query.Images) ([]*foundImag
 	return pgx.CollectRows(rows, pgx.RowToAddrOfStructByName[foundImage])
 }
 
+type listedKey struct {
+	RepositoryID int32
+	ID           int64
+	Digest       []byte
+}
+
+// selectListing returns the indexes that list images. An index that lists an image
+// several times counts as one entry.
+var selectListing = `
+	SELECT w.repository_id, w.id AS image, e.manifest_id AS list, e.position
+	FROM ` + pg.Unnest[listedKey]("w", 1) + `
+	CROSS JOIN LATERAL (
+		SELECT e.manifest_id, min(e.position) AS position FROM index_entry e
+		WHERE e.repository_id = w.repository_id AND e.digest = w.digest GROUP BY e.manifest_id OFFSET 0) e`
+
 // listsOf returns the tagged image indexes that list the found images.
 func (rd *Reader) listsOf(ctx context.Context, found []*foundImage) (map[pg.ManifestID]*foundList, error) {
-	var repositories []int32
-	var ids []int64
-	var digests [][]byte
+	var listed []listedKey
 	images := map[pg.ManifestID]*foundImage{}
 	for _, i := range found {
 		if i.Listed {
-			repositories, ids, digests = append(repositories, i.RepositoryID), append(ids, i.ID), append(digests, i.Digest)
+			listed = append(listed, listedKey{i.RepositoryID, i.ID, i.Digest})
 			images[pg.ManifestID{Repository: i.RepositoryID, ID: i.ID}] = i
 		}
 	}
 	lists := map[pg.ManifestID]*foundList{}
-	if len(ids) == 0 {
+	if len(listed) == 0 {
 		return lists, nil
 	}
-	// An index that lists an image several times counts as one entry.
-	const q = `
-		SELECT w.repository_id, w.id AS image, e.manifest_id AS list, e.position
-		FROM unnest($1::int[], $2::bigint[], $3::bytea[]) AS w (repository_id, id, digest)
-		CROSS JOIN LATERAL (
-			SELECT e.manifest_id, min(e.position) AS position FROM index_entry e
-			WHERE e.repository_id = w.repository_id AND e.digest = w.digest GROUP BY e.manifest_id OFFSET 0) e`
 	type pair struct {
 		RepositoryID int32
 		Image, List  int64
 		Position     int32
 	}
-	pairs, err := pg.Collect[pair](ctx, rd.db, q, repositories, ids, digests)
+	pairs, err := pg.Collect[pair](ctx, rd.db, selectListing, pg.Arrays(listed)...)
 	if err != nil {
 		return nil, err
 	}
@@ -150,15 +156,16 @@ func (rd *Reader) listsOf(ctx context.Context, found []*foundImage) (map[pg.Mani
 	return lists, rd.readLists(ctx, lists)
 }
 
+var selectLists = `
+	SELECT l.repository_id, l.id, l.digest, mt.name AS media_type, COALESCE(octet_length(l.annotations::text), 0)::bigint AS bytes
+	FROM ` + pg.Unnest[pg.ManifestID]("w", 1) + `
+	CROSS JOIN LATERAL (
+		SELECT l.repository_id, l.id, l.digest, l.media_type_id, l.annotations FROM manifest l
+		WHERE l.repository_id = w.repository_id AND l.id = w.id AND l.kind = 'index' OFFSET 0) l
+	JOIN media_type mt ON mt.id = l.media_type_id`
+
 // readLists reads the manifests of image indexes, and removes ids that have none.
 func (rd *Reader) readLists(ctx context.Context, lists map[pg.ManifestID]*foundList) error {
-	const q = `
-		SELECT l.repository_id, l.id, l.digest, mt.name AS media_type, COALESCE(octet_length(l.annotations::text), 0)::bigint AS bytes
-		FROM unnest($1::int[], $2::bigint[]) AS w (repository_id, id)
-		CROSS JOIN LATERAL (
-			SELECT l.repository_id, l.id, l.digest, l.media_type_id, l.annotations FROM manifest l
-			WHERE l.repository_id = w.repository_id AND l.id = w.id AND l.kind = 'index' OFFSET 0) l
-		JOIN media_type mt ON mt.id = l.media_type_id`
 	type row struct {
 		RepositoryID int32
 		ID           int64
@@ -166,8 +173,7 @@ func (rd *Reader) readLists(ctx context.Context, lists map[pg.ManifestID]*foundL
 		MediaType    string
 		Bytes        int64
 	}
-	repositories, ids := pg.ManifestColumns(maps.Keys(lists))
-	rows, err := pg.Collect[row](ctx, rd.db, q, repositories, ids)
+	rows, err := pg.Collect[row](ctx, rd.db, selectLists, pg.Arrays(pg.SortedManifests(maps.Keys(lists)))...)
 	for _, r := range rows {
 		l := lists[pg.ManifestID{Repository: r.RepositoryID, ID: r.ID}]
 		l.id, l.digest, l.mediaType, l.bytes = pg.ManifestID{Repository: r.RepositoryID, ID: r.ID}, r.Digest, r.MediaType, r.Bytes
@@ -175,6 +181,27 @@ func (rd *Reader) readLists(ctx context.Context, lists map[pg.ManifestID]*foundL
 	maps.DeleteFunc(lists, func(_ pg.ManifestID, l *foundList) bool { return l.digest == nil })
 	return err
 }
+
+var selectTags = `
+	WITH shown AS MATERIALIZED (
+		SELECT s.repository_id, s.tags FROM ` + pg.Unnest[pg.ManifestID]("w", 1) + `
+		CROSS JOIN LATERAL (
+			SELECT s.repository_id, s.tags FROM image_search s WHERE s.repository_id = w.repository_id AND s.manifest_id = w.id OFFSET 0) s
+	), way AS MATERIALIZED (
+		SELECT s.repository_id, sum(cardinality(s.tags)) > COALESCE((
+			SELECT r.tags FROM repository_search r WHERE r.repository_id = s.repository_id), 0) AS whole
+		FROM shown s GROUP BY s.repository_id
+	), name AS MATERIALIZED (
+		SELECT DISTINCT s.repository_id, n.name FROM shown s, unnest(s.tags) AS n (name)
+		WHERE s.repository_id IN (SELECT repository_id FROM way WHERE NOT whole)
+	)
+	SELECT w.repository_id, t.manifest_id, t.name FROM way w CROSS JOIN LATERAL (
+		SELECT t.manifest_id, t.name FROM tag t WHERE t.repository_id = w.repository_id OFFSET 0) t
+	WHERE w.whole AND t.manifest_id IS NOT NULL
+	UNION ALL
+	SELECT n.repository_id, t.manifest_id, n.name FROM name n CROSS JOIN LATERAL (
+		SELECT t.manifest_id FROM tag t WHERE t.repository_id = n.repository_id AND t.name = n.name OFFSET 0) t
+	WHERE t.manifest_id IS NOT NULL`
 
 // readTags reads the tags of image indexes, and of the images that they list. No
 // index of the database finds the tags of a manifest. Search rows have the names of
@@ -193,28 +220,7 @@ func (rd *Reader) readTags(ctx context.Context, found []*foundImage, lists map[p
 	if len(into) == 0 {
 		return nil
 	}
-	const q = `
-		WITH shown AS MATERIALIZED (
-			SELECT s.repository_id, s.tags FROM unnest($1::int[], $2::bigint[]) AS w (repository_id, id)
-			CROSS JOIN LATERAL (
-				SELECT s.repository_id, s.tags FROM image_search s WHERE s.repository_id = w.repository_id AND s.manifest_id = w.id OFFSET 0) s
-		), way AS MATERIALIZED (
-			SELECT s.repository_id, sum(cardinality(s.tags)) > COALESCE((
-				SELECT r.tags FROM repository_search r WHERE r.repository_id = s.repository_id), 0) AS whole
-			FROM shown s GROUP BY s.repository_id
-		), name AS MATERIALIZED (
-			SELECT DISTINCT s.repository_id, n.name FROM shown s, unnest(s.tags) AS n (name)
-			WHERE s.repository_id IN (SELECT repository_id FROM way WHERE NOT whole)
-		)
-		SELECT w.repository_id, t.manifest_id, t.name FROM way w CROSS JOIN LATERAL (
-			SELECT t.manifest_id, t.name FROM tag t WHERE t.repository_id = w.repository_id OFFSET 0) t
-		WHERE w.whole AND t.manifest_id IS NOT NULL
-		UNION ALL
-		SELECT n.repository_id, t.manifest_id, n.name FROM name n CROSS JOIN LATERAL (
-			SELECT t.manifest_id FROM tag t WHERE t.repository_id = n.repository_id AND t.name = n.name OFFSET 0) t
-		WHERE t.manifest_id IS NOT NULL`
-	repositories, ids := pg.ManifestColumns(maps.Keys(into))
-	rows, err := rd.db.Query(ctx, q, repositories, ids)
+	rows, err := rd.db.Query(ctx, selectTags, pg.Arrays(pg.SortedManifests(maps.Keys(into)))...)
 	if err != nil {
 		return err
 	}
@@ -231,6 +237,11 @@ func (rd *Reader) readTags(ctx context.Context, found []*foundImage, lists map[p
 	}
 	return err
 }
+
+var selectMetadata = `
+	SELECT w.repository_id, w.id, m.labels, m.annotations FROM ` + pg.Unnest[pg.ManifestID]("w", 1) + `
+	CROSS JOIN LATERAL (
+		SELECT m.labels, m.annotations FROM manifest m WHERE m.repository_id = w.repository_id AND m.id = w.id OFFSET 0) m`
 
 // readMetadata reads the labels and annotations of the images that fit.
 func (rd *Reader) readMetadata(ctx context.Context, groups []*group) error {
@@ -249,12 +260,7 @@ func (rd *Reader) readMetadata(ctx context.Context, groups []*group) error {
 	if len(wanted) == 0 {
 		return nil
 	}
-	const q = `
-		SELECT w.repository_id, w.id, m.labels, m.annotations FROM unnest($1::int[], $2::bigint[]) AS w (repository_id, id)
-		CROSS JOIN LATERAL (
-			SELECT m.labels, m.annotations FROM manifest m WHERE m.repository_id = w.repository_id AND m.id = w.id OFFSET 0) m`
-	repositories, ids := pg.ManifestColumns(maps.Keys(wanted))
-	rows, err := rd.db.Query(ctx, q, repositories, ids)
+	rows, err := rd.db.Query(ctx, selectMetadata, pg.Arrays(pg.SortedManifests(maps.Keys(wanted)))...)
 	if err != nil {
 		return err
 	}

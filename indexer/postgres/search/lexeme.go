@@ -23,9 +23,9 @@ func knownOf(word string) string {
 
 // queueLexemes queues the insertion of new words. It comes before the rows that have
 // them, so that a reader who sees a row also sees its words.
-func (c *searchColumns) queueLexemes(batch *pgx.Batch) {
+func queueLexemes(batch *pgx.Batch, words map[string]bool) {
 	const q = `
 		INSERT INTO search_lexeme (word) SELECT word FROM unnest($1::text[]) AS used (word)
 		WHERE NOT EXISTS (SELECT FROM search_lexeme l WHERE l.word = used.word COLLATE "C") ORDER BY word COLLATE "C" ON CONFLICT DO NOTHING`
-	batch.Queue(q, slices.Collect(maps.Keys(c.lexemes)))
+	batch.Queue(q, slices.Collect(maps.Keys(words)))
 }

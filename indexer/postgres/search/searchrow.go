@@ -26,9 +26,14 @@ type Change struct {
 func Refresh(ctx context.Context, tx pgx.Tx, c Change) error {
 	pending := &pg.Pending{Tx: tx}
 	pending.Queue("UPDATE repository SET updated_at = now() WHERE id = ANY($1)", c.Repositories)
-	manifests := imagesOf(touchedManifests(c.Linked), c.Linked)
-	pending.Queue(manifests, c.Touched.repositories, c.Touched.digests, c.Touched.whole)
+	pending.Queue(writeTouched[c.Linked], pg.Arrays(c.Touched.manifests)...)
 	return writeSearchRows(ctx, pending, c)
+}
+
+// writeTouched has the statements that write the search rows of touched images.
+var writeTouched = map[Linked]string{
+	false: imagesOf(touchedManifests(false), false),
+	true:  imagesOf(touchedManifests(true), true),
 }
 
 // writeSearchRows flushes pending, writes the search rows of repositories, and
@@ -39,13 +44,11 @@ func Refresh(ctx context.Context, tx pgx.Tx, c Change) error {
 // a million at once. Retier moves it later.
 func writeSearchRows(ctx context.Context, pending *pg.Pending, c Change) error {
 	var heads []headRow
-	t := c.Touched
-	pg.Queue(&pending.Batch, &heads, headsQuery(c.Linked), t.repositories, t.digests, t.whole, c.Repositories, searchForm,
-		t.tagRepositories, t.tags)
+	pg.Queue(&pending.Batch, &heads, headsQueries[c.Linked], headsArgs(c.Touched, c.Repositories, searchForm)...)
 	if err := pending.Flush(ctx); err != nil {
 		return err
 	}
-	var rows searchColumns
+	var rows searchRows
 	for _, h := range heads {
 		rows.add(h)
 	}
@@ -53,87 +56,111 @@ func writeSearchRows(ctx context.Context, pending *pg.Pending, c Change) error {
 	return pending.Flush(ctx)
 }
 
-// searchColumns are search rows by column. One statement writes them all, in a third
-// of the time of one statement for each.
-type searchColumns struct {
-	empty, id                                   []int32 // empty: repositories without a tag
-	name, basename, title, description          []string
-	tags, ownTags, signature, sbom, attestation []int32
-	size                                        []int64
-	leading, facts, nameWords, allWords         []string
-	sameTerms                                   []bool
-	form                                        []int16
-	lexemes                                     map[string]bool // words of all rows, as search_lexeme stores them
+// A searchRow is a row of repository_search, without what the database adds. One
+// statement writes many, in a third of the time of one statement for each.
+type searchRow struct {
+	ID          int32 // of the repository
+	Name        string
+	Basename    string
+	Title       string
+	Description string
+	Tags        int32
+	Size        int64
+	Facts       string // joined by pg.Separator
+	NameWords   string
+	AllWords    string
+	SameTerms   bool // whether the terms of the stored row are still right
+	Form        int16
+	LeadingTag  string
+	OwnTags     int32
+	Signature   int32
+	SBOM        int32
+	Attestation int32
 }
 
-func (c *searchColumns) add(h headRow) {
+// searchRows are the search rows of some repositories.
+type searchRows struct {
+	rows    []searchRow
+	empty   []int32         // repositories without a tag
+	lexemes map[string]bool // words of all rows, as search_lexeme stores them
+}
+
+func (r *searchRows) add(h headRow) {
 	if h.Tags == 0 {
-		c.empty = append(c.empty, h.ID)
+		r.empty = append(r.empty, h.ID)
 		return
 	}
-	metadata := []map[string]string{pg.StringsFrom(h.Annotations), pg.StringsFrom(h.Labels), pg.StringsFrom(h.ChildAnnotations), pg.StringsFrom(h.ChildLabels)}
-	title, description := indexer.Describe(metadata...)
-	name := query.WordsInOrder(h.Name)
-	var values []string
-	for _, m := range metadata {
-		values = append(values, labelTexts(m)...)
-	}
-	c.id, c.tags, c.size = append(c.id, h.ID), append(c.tags, int32(h.Tags)), append(c.size, h.Size)
-	c.leading, c.ownTags, c.signature = append(c.leading, h.LeadingTag), append(c.ownTags, int32(h.OwnTags)), append(c.signature, int32(h.Signature))
-	c.sbom, c.attestation = append(c.sbom, int32(h.SBOM)), append(c.attestation, int32(h.Attestation))
-	c.name, c.basename = append(c.name, h.Name), append(c.basename, path.Base(h.Name))
-	c.title, c.description = append(c.title, title), append(c.description, description)
+	metadata := h.metadata()
 	facts := h.allFacts(metadata)
-	c.facts, c.sameTerms = append(c.facts, joined(facts)), append(c.sameTerms, h.Covered && slices.Equal(facts, h.OldFacts))
-	c.form = append(c.form, formOf(h))
-	inName, _ := tsvector(name)
-	inAll, words := tsvector(name, append([]string{title, description}, values...)...)
-	c.nameWords, c.allWords = append(c.nameWords, inName), append(c.allWords, inAll)
-	if c.lexemes == nil {
-		c.lexemes = map[string]bool{}
+	title, description := indexer.Describe(metadata...)
+	nameWords, allWords, words := h.vectors(title, description, metadata)
+	r.rows = append(r.rows, searchRow{
+		ID: h.ID, Name: h.Name, Basename: path.Base(h.Name), Title: title, Description: description,
+		Tags: int32(h.Tags), Size: h.Size, Facts: joined(facts),
+		NameWords: nameWords, AllWords: allWords,
+		SameTerms: h.Covered && slices.Equal(facts, h.OldFacts), Form: formOf(h),
+		LeadingTag: h.LeadingTag, OwnTags: int32(h.OwnTags),
+		Signature: int32(h.Signature), SBOM: int32(h.SBOM), Attestation: int32(h.Attestation),
+	})
+	if r.lexemes == nil {
+		r.lexemes = map[string]bool{}
 	}
 	for _, w := range words {
-		c.lexemes[knownOf(w)] = true
+		r.lexemes[knownOf(w)] = true
 	}
 }
 
-// searchRowColumns are the columns of repository_search that searchRows selects, in
+// metadata returns the annotations and labels, those that describe best first.
+func (h headRow) metadata() []map[string]string {
+	return []map[string]string{
+		pg.StringsFrom(h.Annotations), pg.StringsFrom(h.Labels),
+		pg.StringsFrom(h.ChildAnnotations), pg.StringsFrom(h.ChildLabels),
+	}
+}
+
+// vectors returns the tsvectors of the name and of all text, and the words of the
+// latter.
+func (h headRow) vectors(title, description string, metadata []map[string]string) (inName, inAll string, words []string) {
+	name, texts := query.WordsInOrder(h.Name), []string{title, description}
+	for _, m := range metadata {
+		texts = append(texts, labelTexts(m)...)
+	}
+	inName, _ = tsvector(name)
+	inAll, words = tsvector(name, texts...)
+	return inName, inAll, words
+}
+
+// searchRowColumns are the columns of repository_search that selectSearchRows selects, in
 // its order. The first three never change.
 var searchRowColumns = []string{"repository_id", "name", "basename",
 	"title", "description", "tags", "updated_at", "size", "facts", "terms", "form", "name_words", "all_words",
 	"leading_tag", "own_tags", "signature_tags", "sbom_tags", "attestation_tags"}
 
-// searchRows selects search rows from the parameters that searchColumns.args returns.
-var searchRows = `
+// selectSearchRows selects search rows from the parameters from $2 on.
+var selectSearchRows = `
 	SELECT row.id, row.name, row.basename, row.title, row.description, row.tags, r.updated_at, row.size,
 		string_to_array(row.facts, chr(31)) AS facts,
 		CASE WHEN row.same_terms THEN (SELECT terms FROM repository_search old WHERE old.repository_id = row.id)
 			ELSE ` + termsOf("string_to_array(row.facts, chr(31))", "row.id") + ` END AS terms,
 		row.form, row.name_words::tsvector, row.all_words::tsvector,
 		row.leading_tag, row.own_tags, row.signature, row.sbom, row.attestation
-	FROM unnest($1::int[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int[], $7::bigint[], $8::text[], $9::text[], $10::text[], $11::bool[],
-			$12::smallint[], $13::text[], $14::int[], $15::int[], $16::int[], $17::int[])
-		AS row (id, name, basename, title, description, tags, size, facts, name_words, all_words, same_terms,
-			form, leading_tag, own_tags, signature, sbom, attestation)
+	FROM ` + pg.Unnest[searchRow]("row", 2) + `
 	JOIN repository r ON r.id = row.id`
 
-func (c *searchColumns) args() []any {
-	return []any{c.id, c.name, c.basename, c.title, c.description, c.tags, c.size, c.facts, c.nameWords, c.allWords, c.sameTerms,
-		c.form, c.leading, c.ownTags, c.signature, c.sbom, c.attestation}
-}
+// writeRows writes search rows. New ones are put into tier $1.
+var writeRows = `
+	INSERT INTO repository_search (` + strings.Join(searchRowColumns, ", ") + `, tier)
+	SELECT row.*, $1::smallint FROM (` + selectSearchRows + `) AS row ORDER BY 1
+	ON CONFLICT (repository_id) DO UPDATE SET (` + strings.Join(searchRowColumns[3:], ", ") + `) = (excluded.` +
+	strings.Join(searchRowColumns[3:], ", excluded.") + `)`
 
-func (c *searchColumns) queue(batch *pgx.Batch, tier int) {
-	if len(c.empty) > 0 {
-		batch.Queue("DELETE FROM repository_search WHERE repository_id = ANY($1)", c.empty)
+func (r *searchRows) queue(batch *pgx.Batch, tier int) {
+	if len(r.empty) > 0 {
+		batch.Queue("DELETE FROM repository_search WHERE repository_id = ANY($1)", r.empty)
 	}
-	if len(c.id) == 0 {
+	if len(r.rows) == 0 {
 		return
 	}
-	c.queueLexemes(batch)
-	written := searchRowColumns[3:]
-	q := `
-		INSERT INTO repository_search (` + strings.Join(searchRowColumns, ", ") + `, tier)
-		SELECT row.*, $18::smallint FROM (` + searchRows + `) AS row ORDER BY 1
-		ON CONFLICT (repository_id) DO UPDATE SET (` + strings.Join(written, ", ") + `) = (excluded.` + strings.Join(written, ", excluded.") + `)`
-	batch.Queue(q, append(c.args(), tier)...)
+	queueLexemes(batch, r.lexemes)
+	batch.Queue(writeRows, append([]any{tier}, pg.Arrays(r.rows)...)...)
 }

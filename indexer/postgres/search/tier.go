@@ -39,17 +39,14 @@ func Misplaced(ctx context.Context, db pg.Querier) ([]Place, error) {
 // Move moves search rows to their tiers, and returns how many it moved. It skips rows
 // that another transaction has locked.
 func Move(ctx context.Context, tx pgx.Tx, places []Place) (int, error) {
-	ids, tiers := make([]int32, len(places)), make([]int16, len(places))
-	for i, p := range places {
-		ids[i], tiers[i] = p.RepositoryID, p.Tier
-	}
-	const q = `
-		WITH free AS (
-			SELECT s.repository_id, wanted.tier FROM unnest($1::int[], $2::smallint[]) AS wanted (repository_id, tier)
-			JOIN repository_search s USING (repository_id) WHERE s.tier <> wanted.tier
-			ORDER BY s.repository_id FOR NO KEY UPDATE OF s SKIP LOCKED
-		)
-		UPDATE repository_search s SET tier = free.tier FROM free WHERE s.repository_id = free.repository_id`
-	moved, err := tx.Exec(ctx, q, ids, tiers)
+	moved, err := tx.Exec(ctx, moveRows, pg.Arrays(places)...)
 	return int(moved.RowsAffected()), err
 }
+
+var moveRows = `
+	WITH free AS (
+		SELECT s.repository_id, wanted.tier FROM ` + pg.Unnest[Place]("wanted", 1) + `
+		JOIN repository_search s USING (repository_id) WHERE s.tier <> wanted.tier
+		ORDER BY s.repository_id FOR NO KEY UPDATE OF s SKIP LOCKED
+	)
+	UPDATE repository_search s SET tier = free.tier FROM free WHERE s.repository_id = free.repository_id`

@@ -1,15 +1,26 @@
 package search
 
-import "strconv"
+import (
+	"strconv"
+
+	"github.com/portbook/portbook/indexer/postgres/pg"
+)
 
 // Touched are manifests whose search rows may have to change, and tags that moved.
 type Touched struct {
-	repositories []int32
-	digests      [][]byte
-	whole        []bool // whether the manifest was added, was deleted or has other referrers; else only its tags moved
+	manifests []touchedManifest
+	tags      []movedTag
+}
 
-	tagRepositories []int32
-	tags            []string
+type touchedManifest struct {
+	RepositoryID int32
+	Digest       []byte
+	Whole        bool // whether the manifest was added, was deleted or has other referrers; else only its tags moved
+}
+
+type movedTag struct {
+	RepositoryID int32
+	Name         string
 }
 
 // Add adds a manifest whose tags moved.
@@ -21,13 +32,13 @@ func (t *Touched) Change(repository int32, digest []byte) { t.manifest(repositor
 
 func (t *Touched) manifest(repository int32, digest []byte, whole bool) {
 	if len(digest) > 0 {
-		t.repositories, t.digests, t.whole = append(t.repositories, repository), append(t.digests, digest), append(t.whole, whole)
+		t.manifests = append(t.manifests, touchedManifest{repository, digest, whole})
 	}
 }
 
 // Tag adds a tag that was added, moved or deleted.
 func (t *Touched) Tag(repository int32, name string) {
-	t.tagRepositories, t.tags = append(t.tagRepositories, repository), append(t.tags, name)
+	t.tags = append(t.tags, movedTag{repository, name})
 }
 
 // Linked reports whether manifests of a repository may refer to each other: whether
@@ -64,13 +75,12 @@ const maxListing = 20_000
 // is the number of entries of an index and all before it.
 func touchedParts(l Linked) string { return givenPart + l.text(linkedParts, noParents) }
 
-const (
-	givenPart = `
+var givenPart = `
 	given AS (
-		SELECT DISTINCT repository_id, digest, whole FROM unnest($1::int[], $2::bytea[], $3::bool[]) AS t (repository_id, digest, whole)
+		SELECT DISTINCT repository_id, digest, whole FROM ` + pg.Unnest[touchedManifest]("t", 1) + `
 	)`
-	noParents = `, parents AS (SELECT repository_id, 0 AS up_to FROM given WHERE false)`
-)
+
+const noParents = `, parents AS (SELECT repository_id, 0 AS up_to FROM given WHERE false)`
 
 var linkedParts = `, changed AS (
 		SELECT repository_id, digest FROM given WHERE whole

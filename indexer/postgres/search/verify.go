@@ -85,11 +85,11 @@ func (c *comparison) images(ctx context.Context) error {
 // repository compares the row of repository_search.
 func (c *comparison) repository(ctx context.Context) error {
 	const noForm = -1 // no row has it, so nothing is copied from a stored row
-	heads, err := pg.Collect[headRow](ctx, c.tx, headsQuery(true), []int32{}, [][]byte{}, []bool{}, c.ids, noForm, []int32{}, []string{})
+	heads, err := pg.Collect[headRow](ctx, c.tx, headsQueries[true], headsArgs(Touched{}, c.ids, noForm)...)
 	if err != nil {
 		return err
 	}
-	var fresh searchColumns
+	var fresh searchRows
 	for _, h := range heads {
 		fresh.add(h)
 	}
@@ -98,12 +98,12 @@ func (c *comparison) repository(ctx context.Context) error {
 		return err
 	}
 	q := `
-		WITH fresh (` + strings.Join(searchRowColumns, ", ") + `) AS (` + searchRows + `)
+		WITH fresh (` + strings.Join(searchRowColumns, ", ") + `) AS (` + selectSearchRows + `)
 		SELECT CASE WHEN s.form <> f.form OR s.leading_tag IS NULL AND s.form IS NOT NULL
 				THEN ARRAY['form is ' || s.form || ', which the leader makes ` + strconv.Itoa(searchForm) + `']
 			ELSE ` + differing + ` END AS what
-		FROM fresh f FULL JOIN (SELECT * FROM repository_search WHERE repository_id = ANY($18)) s ON s.repository_id = f.repository_id`
-	found, err := pg.Column[[]string](ctx, c.tx, q, append(fresh.args(), c.ids)...)
+		FROM fresh f FULL JOIN (SELECT * FROM repository_search WHERE repository_id = ANY($1)) s ON s.repository_id = f.repository_id`
+	found, err := pg.Column[[]string](ctx, c.tx, q, append([]any{c.ids}, pg.Arrays(fresh.rows)...)...)
 	for _, what := range found {
 		c.differ("repository_search", "", what)
 	}
