@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"sort"
-	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -25,11 +24,6 @@ const mediaTypeDockerConfig = "application/vnd.docker.container.image.v1+json"
 // (RFC 9110, 8.3).
 const mediaTypeUnknown = "application/octet-stream"
 
-// maxText is the maximum number of bytes of a short text, such as a media type or a
-// part of a platform: 255. The database stores them in dictionaries and indexes. RFC
-// 6838, 4.2 allows 127 for each half of a media type; 255 holds both.
-const maxText = 255
-
 const (
 	// maxPlatforms and maxMediaTypes are the maximum numbers of distinct platforms
 	// and media types of one index's entries: 100 and 20. Go builds for 50 platforms,
@@ -40,10 +34,10 @@ const (
 )
 
 // parseManifest parses a manifest. It never fails: each mistake is added to Problems,
-// for people to read, and the rest is kept.
+// for people to read, and the rest is kept. Its texts are as in the manifest: see limit.
 func parseManifest(repository string, body []byte, desc ocispec.Descriptor) indexer.Manifest {
 	m := indexer.Manifest{
-		Repository: repository, Digest: desc.Digest, MediaType: cut(desc.MediaType), Size: desc.Size,
+		Repository: repository, Digest: desc.Digest, MediaType: desc.MediaType, Size: desc.Size,
 		Kind: indexer.KindUnknown, Body: body,
 	}
 	var doc document
@@ -62,7 +56,7 @@ func parseManifest(repository string, body []byte, desc ocispec.Descriptor) inde
 	switch desc.MediaType {
 	case ocispec.MediaTypeImageIndex, remote.MediaTypeDockerList:
 		m.Kind = indexer.KindIndex
-		m.ArtifactType = cut(doc.ArtifactType)
+		m.ArtifactType = doc.ArtifactType
 		m.Entries = entriesOf(&m, doc.Manifests.read(&m, "manifests"))
 	case ocispec.MediaTypeImageManifest, remote.MediaTypeDockerManifest:
 		contentOf(&m, doc)
@@ -147,7 +141,7 @@ type platform struct {
 }
 
 func (p platform) of() indexer.Platform {
-	return indexer.Platform{OS: cut(p.OS), Architecture: cut(p.Architecture), Variant: cut(p.Variant)}
+	return indexer.Platform{OS: p.OS, Architecture: p.Architecture, Variant: p.Variant}
 }
 
 // contentOf reads the config and the layers of an image manifest. The manifest is an
@@ -161,7 +155,7 @@ func contentOf(m *indexer.Manifest, doc document) {
 			m.Config = c
 			m.ContentSize = addSize(m.ContentSize, c.Size)
 		}
-		m.ArtifactType = cut(doc.Config.MediaType)
+		m.ArtifactType = doc.Config.MediaType
 		if isImageConfig(doc.Config.MediaType) {
 			m.Kind = indexer.KindImage
 			if m.Subject == "" {
@@ -170,7 +164,7 @@ func contentOf(m *indexer.Manifest, doc document) {
 		}
 	}
 	if doc.ArtifactType != "" {
-		m.ArtifactType = cut(doc.ArtifactType)
+		m.ArtifactType = doc.ArtifactType
 		m.Kind = indexer.KindArtifact
 	}
 	for i, l := range doc.Layers.read(m, "layers") {
@@ -191,7 +185,7 @@ func blobOf(m *indexer.Manifest, what string, d descriptor) *ocispec.Descriptor 
 	if dgst == "" {
 		return nil
 	}
-	return &ocispec.Descriptor{MediaType: cut(d.MediaType), Digest: dgst, Size: sizeOf(d)}
+	return &ocispec.Descriptor{MediaType: d.MediaType, Digest: dgst, Size: sizeOf(d)}
 }
 
 // sizeOf returns the size of a descriptor, limited to the range from 0 to MaxSize. The
@@ -220,7 +214,7 @@ func entriesOf(m *indexer.Manifest, manifests []descriptor) []indexer.Entry {
 	repeated := 0
 	for i, d := range manifests {
 		what := fmt.Sprintf("entry %d", i+1)
-		e := indexer.Entry{Digest: checked(m, what, d.Digest), MediaType: cut(d.MediaType), Size: sizeOf(d)}
+		e := indexer.Entry{Digest: checked(m, what, d.Digest), MediaType: d.MediaType, Size: sizeOf(d)}
 		if e.Digest == "" {
 			continue
 		}
@@ -241,17 +235,16 @@ func entriesOf(m *indexer.Manifest, manifests []descriptor) []indexer.Entry {
 	if repeated > 0 {
 		m.Problems = append(m.Problems, fmt.Sprintf("%d entries list a manifest that is listed before: each counts once, as its first entry says", repeated))
 	}
-	limitWords(m, entries)
 	return entries
 }
 
-// limitWords applies maxPlatforms and maxMediaTypes to the entries. Entries beyond the
-// limits get no platform, or the media type application/octet-stream.
-func limitWords(m *indexer.Manifest, entries []indexer.Entry) {
+// limitWords applies maxPlatforms and maxMediaTypes to the entries of an index. Entries
+// beyond the limits get no platform, or the media type application/octet-stream.
+func limitWords(m *indexer.Manifest) {
 	platforms, mediaTypes := map[indexer.Platform]bool{}, map[string]bool{}
 	left := 0
-	for i := range entries {
-		e := &entries[i]
+	for i := range m.Entries {
+		e := &m.Entries[i]
 		manyPlatforms := !platforms[e.Platform] && len(platforms) >= maxPlatforms && e.Platform != indexer.Platform{}
 		manyTypes := !mediaTypes[e.MediaType] && len(mediaTypes) >= maxMediaTypes
 		if manyPlatforms {
@@ -321,12 +314,12 @@ func stringsOf(m *indexer.Manifest, what string, raw json.RawMessage) map[string
 	for k, v := range values {
 		var s string
 		if err := json.Unmarshal(v, &s); err == nil && !bytes.Equal(v, []byte("null")) {
-			read[indexer.CleanText(k)] = indexer.CleanText(s)
+			read[k] = s
 			continue
 		}
 		odd = append(odd, k)
 		if !bytes.Equal(v, []byte("null")) {
-			read[indexer.CleanText(k)] = indexer.CleanText(string(v))
+			read[k] = string(v)
 		}
 	}
 	sort.Strings(odd)
@@ -338,6 +331,15 @@ func stringsOf(m *indexer.Manifest, what string, raw json.RawMessage) map[string
 		m.Problems = append(m.Problems, fmt.Sprintf("the %s %.80q is no string", what, k))
 	}
 	return read
+}
+
+// limit cleans a manifest that was read, and applies all limits: at most maxMeta bytes of
+// labels and annotations.
+func limit(m *indexer.Manifest, maxMeta int) {
+	clean(m)
+	limitWords(m)
+	limitMetadata(m, maxMeta)
+	limitProblems(m)
 }
 
 // limitMetadata drops all labels and annotations if they are together larger than limit
@@ -394,13 +396,4 @@ func timeOf(s string) time.Time {
 		return time.Time{}
 	}
 	return t.UTC()
-}
-
-// cut returns s cleaned by indexer.CleanText and cut to maxText bytes.
-func cut(s string) string {
-	s = indexer.CleanText(s)
-	if len(s) > maxText {
-		s = strings.ToValidUTF8(s[:maxText], "")
-	}
-	return s
 }

@@ -32,8 +32,7 @@ func FuzzParseManifest(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte, kind uint8) {
 		m := parseManifest("demo/app", body, ocispec.Descriptor{
 			MediaType: manifestTypes[int(kind)%len(manifestTypes)], Digest: digest.FromBytes(body), Size: int64(len(body))})
-		limitMetadata(&m, 1000)
-		limitProblems(&m)
+		limit(&m, 1000)
 		mustBeStorable(t, m)
 	})
 }
@@ -80,7 +79,7 @@ func FuzzParseConfig(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte) {
 		m := indexer.Manifest{Kind: indexer.KindImage}
 		parseConfig(&m, body)
-		limitMetadata(&m, 1000)
+		limit(&m, 1000)
 		mustBeStorable(t, m)
 		if m.ConfigBody == nil {
 			return

@@ -199,8 +199,7 @@ func (r *reader) take(ctx context.Context, f *indexer.Finding, body []byte, desc
 			r.unread = err
 		}
 	}
-	limitMetadata(&m, r.maxMeta)
-	limitProblems(&m)
+	limit(&m, r.maxMeta)
 	f.Manifests = append(f.Manifests, m)
 	for _, e := range m.Entries {
 		f.Asks = append(f.Asks, indexer.Ask{Repository: m.Repository, Reference: e.Digest.String(), Priority: f.Task.Priority})

@@ -235,7 +235,7 @@ func eventOf(raw rawEvent) (indexer.Event, string) {
 	}
 	at, _ := time.Parse(time.RFC3339Nano, raw.Timestamp) // the zero time if it is none
 	return indexer.Event{
-		ID: raw.ID, At: at, Action: raw.Action, Repository: raw.Target.Repository, Tag: tag, Digest: d,
+		ID: cut(raw.ID), At: at, Action: raw.Action, Repository: raw.Target.Repository, Tag: tag, Digest: d,
 		MediaType: cut(raw.Target.MediaType), Actor: cut(raw.Actor.Name), UserAgent: cut(raw.Request.UserAgent),
 		Instance: cut(raw.Source.InstanceID),
 	}, useful

@@ -497,9 +497,6 @@ func (w *Workers) settleOne(ctx context.Context, f failure) (away bool, err erro
 	return false, w.config.Store.Retry(ctx, f.task, w.pause(f.task.Attempts), reason(f.err))
 }
 
-// reason returns the public text of an error, which is also stored.
-func reason(err error) string { return indexer.Reason(err) }
-
 func (w *Workers) log(ctx context.Context, level slog.Level, message string, f failure) {
 	w.config.Log.Log(ctx, level, message, "repository", f.task.Repository, "reference", f.task.Reference,
 		"attempt", f.task.Attempts, "error", f.err)

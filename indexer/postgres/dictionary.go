@@ -140,9 +140,9 @@ func wordsOf(findings []indexer.Finding) (mediaTypes []string, platforms []index
 	types, places := map[string]bool{}, map[indexer.Platform]bool{}
 	for _, f := range findings {
 		for _, m := range f.Manifests {
-			types[mediaTypeOf(m)], types[indexer.CleanText(m.ArtifactType)], places[m.Platform] = true, true, true
+			types[mediaTypeOf(m)], types[m.ArtifactType], places[m.Platform] = true, true, true
 			for _, e := range m.Entries {
-				types[indexer.CleanText(e.MediaType)], places[e.Platform] = true, true
+				types[e.MediaType], places[e.Platform] = true, true
 			}
 		}
 	}

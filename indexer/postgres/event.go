@@ -56,8 +56,8 @@ func storeEvents(ctx context.Context, tx pgx.Tx, events []indexer.Event) (map[st
 	batch := &pgx.Batch{}
 	stored := map[string]bool{}
 	for _, e := range events {
-		batch.Queue(q, indexer.CleanText(e.ID), pg.TimeOrNull(e.At), indexer.CleanText(e.Action), e.Repository, e.Tag, pg.DigestBytes(e.Digest),
-			indexer.CleanText(e.MediaType), indexer.CleanText(e.Actor), indexer.CleanText(e.UserAgent), indexer.CleanText(e.Instance))
+		batch.Queue(q, e.ID, pg.TimeOrNull(e.At), e.Action, e.Repository, e.Tag, pg.DigestBytes(e.Digest),
+			e.MediaType, e.Actor, e.UserAgent, e.Instance)
 	}
 	results := tx.SendBatch(ctx, batch)
 	for _, e := range events {
@@ -103,7 +103,7 @@ func meet(ctx context.Context, pending *pg.Pending, instances map[string]bool) e
 			continue
 		}
 		const q = "INSERT INTO registry_instance (id) VALUES ($1) ON CONFLICT DO NOTHING"
-		pending.Queue(q, indexer.CleanText(id)).Exec(func(tag pgconn.CommandTag) error {
+		pending.Queue(q, id).Exec(func(tag pgconn.CommandTag) error {
 			met += tag.RowsAffected()
 			return nil
 		})

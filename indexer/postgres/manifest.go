@@ -46,11 +46,11 @@ func (s *Store) manifestRows(ctx context.Context, findings []indexer.Finding) ([
 
 func (w words) row(m indexer.Manifest) manifestRow {
 	row := manifestRow{
-		Manifest: m, mediaType: w.mediaType(mediaTypeOf(m)), artifactType: w.mediaType(indexer.CleanText(m.ArtifactType)),
+		Manifest: m, mediaType: w.mediaType(mediaTypeOf(m)), artifactType: w.mediaType(m.ArtifactType),
 		platform: w.platform(m.Platform),
 	}
 	for _, e := range m.Entries {
-		row.entryTypes = append(row.entryTypes, w.mediaType(indexer.CleanText(e.MediaType)))
+		row.entryTypes = append(row.entryTypes, w.mediaType(e.MediaType))
 		row.entryPlatforms = append(row.entryPlatforms, w.platform(e.Platform))
 	}
 	return row
@@ -59,7 +59,7 @@ func (w words) row(m indexer.Manifest) manifestRow {
 // mediaTypeOf returns the media type of a manifest. If there is none, it returns the
 // type that a body without a type may be assumed to have (RFC 9110, 8.3).
 func mediaTypeOf(m indexer.Manifest) string {
-	return cmp.Or(indexer.CleanText(m.MediaType), "application/octet-stream")
+	return cmp.Or(m.MediaType, "application/octet-stream")
 }
 
 // storeManifests stores manifests that were just read, with one statement for each
@@ -159,11 +159,11 @@ func once(rows []manifestRow) []manifestRow {
 	return kept
 }
 
-// storedProblems returns problems as they are stored.
+// storedProblems returns problems without pg.Separator, as they are stored.
 func storedProblems(problems []string) []string {
 	stored := make([]string, len(problems))
 	for i, p := range problems {
-		stored[i] = strings.ReplaceAll(indexer.CleanText(p), pg.Separator, " ")
+		stored[i] = strings.ReplaceAll(p, pg.Separator, " ")
 	}
 	return stored
 }

@@ -79,7 +79,7 @@ func (s *Store) Progress(ctx context.Context, scan indexer.Scan, cursor string, 
 
 // InterruptScan records why a scan cannot continue for now. Progress clears it.
 func (s *Store) InterruptScan(ctx context.Context, scan indexer.Scan, reason string) error {
-	_, err := s.pool.Exec(ctx, "UPDATE scan SET error = $2 WHERE id = $1 AND finished_at IS NULL", scan.ID, indexer.CleanText(reason))
+	_, err := s.pool.Exec(ctx, "UPDATE scan SET error = $2 WHERE id = $1 AND finished_at IS NULL", scan.ID, reason)
 	return pg.Wrap("interrupt scan", err)
 }
 
@@ -89,7 +89,7 @@ func (s *Store) FinishScan(ctx context.Context, scan indexer.Scan, reason string
 	const q = `
 		UPDATE scan SET repositories = $2, tags = $3, changed = $4, errors = $5, finished_at = now(), error = NULLIF($6, ''), listed = $7
 		WHERE id = $1`
-	_, err := s.pool.Exec(ctx, q, scan.ID, scan.Repositories, scan.Tags, scan.Changed, scan.Errors, indexer.CleanText(reason), scan.Listed)
+	_, err := s.pool.Exec(ctx, q, scan.ID, scan.Repositories, scan.Tags, scan.Changed, scan.Errors, reason, scan.Listed)
 	return pg.Wrap("finish scan", err)
 }
 

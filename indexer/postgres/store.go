@@ -9,6 +9,10 @@
 // tasks, and last one shard of the catalogue version. Tasks are locked in order of
 // name when they are enqueued and in order of id when they end. If two transactions
 // deadlock there, Postgres ends one of them, and its work is done again.
+//
+// Store writes the texts of findings, events and reasons as they are: they must be valid
+// UTF-8 without NUL, as package ingest makes them. Otherwise the method fails. Methods of
+// View accept any text.
 package postgres
 
 import (

@@ -147,7 +147,7 @@ func (m *moves) add(repository int32, f indexer.Finding, now tagRow, exists bool
 		}
 		return exists
 	case indexer.Broken:
-		if exists && now.Problem != nil && *now.Problem == indexer.CleanText(f.Problem) {
+		if exists && now.Problem != nil && *now.Problem == f.Problem {
 			return false
 		}
 		m.problem(repository, f)
@@ -174,7 +174,7 @@ func (m *moves) problem(repository int32, f indexer.Finding) {
 	const q = `
 		INSERT INTO tag (repository_id, name, problem) VALUES ($1, $2, $3)
 		ON CONFLICT (repository_id, name) DO UPDATE SET problem = excluded.problem`
-	m.batch.Queue(q, repository, f.Task.Reference, indexer.CleanText(f.Problem))
+	m.batch.Queue(q, repository, f.Task.Reference, f.Problem)
 }
 
 // record adds a move to the history, which no scan can rebuild. If from is unknown,

@@ -277,7 +277,7 @@ func (s *Store) Retry(ctx context.Context, t indexer.Task, after time.Duration, 
 		UPDATE task SET leased_until = NULL, error = NULLIF($3, ''),
 			run_after = now() + CASE WHEN wanted = $5 THEN $4::float8 ELSE 0 END * interval '1 second'
 		WHERE id = $1 AND claims = $2`
-	_, err := s.pool.Exec(ctx, q, t.ID, t.Claims, indexer.CleanText(reason), after.Seconds(), t.Wanted)
+	_, err := s.pool.Exec(ctx, q, t.ID, t.Claims, reason, after.Seconds(), t.Wanted)
 	return pg.Wrap("retry task", err)
 }
 
@@ -287,7 +287,7 @@ func (s *Store) Release(ctx context.Context, t indexer.Task, after time.Duration
 		UPDATE task SET leased_until = NULL, error = COALESCE(NULLIF($3, ''), error), attempts = GREATEST(attempts - 1, 0),
 			run_after = now() + $4 * interval '1 second'
 		WHERE id = $1 AND claims = $2`
-	_, err := s.pool.Exec(ctx, q, t.ID, t.Claims, indexer.CleanText(reason), after.Seconds())
+	_, err := s.pool.Exec(ctx, q, t.ID, t.Claims, reason, after.Seconds())
 	return pg.Wrap("release task", err)
 }
 
@@ -311,7 +311,7 @@ func giveUp(ctx context.Context, db pg.Querier, t indexer.Task, reason string) e
 	const q = `
 		UPDATE task SET leased_until = NULL, error = $4, given_up_at = CASE WHEN wanted = $3 THEN now() END
 		WHERE id = $1 AND claims = $2`
-	result, err := db.Exec(ctx, q, t.ID, t.Claims, t.Wanted, indexer.CleanText(reason))
+	result, err := db.Exec(ctx, q, t.ID, t.Claims, t.Wanted, reason)
 	if err == nil && result.RowsAffected() == 0 {
 		return ErrStale
 	}

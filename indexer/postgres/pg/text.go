@@ -11,17 +11,12 @@ import (
 // separator.
 const Separator = "\x1f"
 
-// StringsJSON returns a map as a JSON object that jsonb accepts, nil for an empty
-// map.
+// StringsJSON returns a map as a JSON object, nil for an empty map.
 func StringsJSON(m map[string]string) *string {
 	if len(m) == 0 {
 		return nil
 	}
-	cleaned := make(map[string]string, len(m))
-	for k, v := range m {
-		cleaned[indexer.CleanText(k)] = indexer.CleanText(v)
-	}
-	b, err := json.Marshal(cleaned)
+	b, err := json.Marshal(m)
 	if err != nil {
 		panic(err) // strings always marshal
 	}
@@ -41,7 +36,8 @@ func StringsFrom(raw []byte) map[string]string {
 	return m
 }
 
-// Cleaned returns each text as it is stored: see indexer.CleanText.
+// Cleaned returns each text of a client's question as a text that Postgres accepts: see
+// indexer.CleanText.
 func Cleaned(texts []string) []string {
 	all := make([]string, len(texts))
 	for i, t := range texts {
