@@ -27,7 +27,8 @@ func Explain(err error) error {
 		hosts = append(hosts, address)
 	}
 	reason := strings.ReplaceAll(failed.Unwrap().Error(), "\n", "; ")
-	text := fmt.Sprintf("no connection to the database as %s@%s/%s: %s", c.User, strings.Join(hosts, ","), databaseOf(c), reason)
+	text := fmt.Sprintf("no connection to the database as %s@%s/%s: %s",
+		c.User, strings.Join(hosts, ","), databaseOf(c), reason)
 	if remedy := remedy(failed); remedy != "" {
 		text += ": " + remedy
 	}

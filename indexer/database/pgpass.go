@@ -29,7 +29,8 @@ func (cs *Connections) passwords(d config.Database, log *slog.Logger) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && d.PassfileFrom == "": // the default file is optional
 	case errors.Is(err, fs.ErrNotExist):
-		log.Warn("pgpass file not used: it is not there", "file", d.Passfile, "named_by", d.PassfileFrom, "remedy", "make it, with mode 0600, or name another")
+		log.Warn("pgpass file not used: it is not there", "file", d.Passfile, "named_by", d.PassfileFrom,
+			"remedy", "make it, with mode 0600, or name another")
 	case err != nil:
 		log.Warn("pgpass file not used", "file", d.Passfile, "error", err)
 	}

@@ -102,9 +102,13 @@ func (u User) script(conn *pgx.ConnConfig, verifier string) string {
 	}
 	do := func(body string) {
 		body = strings.NewReplacer(
-			"@user@", schema.QuoteLiteral(u.Name), "@verifier@", schema.QuoteLiteral(verifier), "@group@", schema.QuoteLiteral(group),
-			"@database@", schema.QuoteLiteral(databaseOf(&conn.Config)), "@migration@", fmt.Sprint(u.Migration),
-			"@writers@", schema.QuoteLiteral(schema.WriterRole), "@reader@", fmt.Sprint(u.Reader),
+			"@user@", schema.QuoteLiteral(u.Name),
+			"@verifier@", schema.QuoteLiteral(verifier),
+			"@group@", schema.QuoteLiteral(group),
+			"@database@", schema.QuoteLiteral(databaseOf(&conn.Config)),
+			"@migration@", fmt.Sprint(u.Migration),
+			"@writers@", schema.QuoteLiteral(schema.WriterRole),
+			"@reader@", fmt.Sprint(u.Reader),
 		).Replace(body)
 		statements = append(statements, "DO "+schema.DollarQuote(body))
 	}

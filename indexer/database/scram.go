@@ -44,7 +44,8 @@ func scramVerifier(password string) (string, error) {
 	}
 	stored := sha256.Sum256(mac("Client Key"))
 	encode := base64.StdEncoding.EncodeToString
-	return fmt.Sprintf("SCRAM-SHA-256$%d:%s$%s:%s", scramIterations, encode(salt), encode(stored[:]), encode(mac("Server Key"))), nil
+	return fmt.Sprintf("SCRAM-SHA-256$%d:%s$%s:%s",
+		scramIterations, encode(salt), encode(stored[:]), encode(mac("Server Key"))), nil
 }
 
 // checkPassword refuses passwords that SASLprep (RFC 4013) changes, since not all

@@ -48,7 +48,9 @@ type keeper struct {
 // keep stores findings and returns those that could not be stored. They count as failed
 // attempts. An error means that the database is unavailable; the leases of all tasks then
 // expire. leave is called before a wait that other workers need not share.
-func (k *keeper) keep(ctx context.Context, findings []indexer.Finding, shared bool, leave func()) (failed []failure, err error) {
+func (k *keeper) keep(
+	ctx context.Context, findings []indexer.Finding, shared bool, leave func(),
+) (failed []failure, err error) {
 	var together, apart []indexer.Finding
 	for _, f := range findings {
 		if isLarge(f) || k.isApart(f.Task.Repository) {
@@ -101,7 +103,9 @@ func isLarge(f indexer.Finding) bool {
 // keepTogether stores findings in one transaction, shared with other workers if shared is
 // true. If that fails, it stores each finding in a transaction of its own and returns as
 // blocked those that could not get a lock in time.
-func (k *keeper) keepTogether(ctx context.Context, findings []indexer.Finding, shared bool) (failed []failure, blocked []indexer.Finding, err error) {
+func (k *keeper) keepTogether(
+	ctx context.Context, findings []indexer.Finding, shared bool,
+) (failed []failure, blocked []indexer.Finding, err error) {
 	if len(findings) == 0 {
 		return nil, nil, nil
 	}

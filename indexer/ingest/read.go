@@ -202,7 +202,9 @@ func (r *reader) take(ctx context.Context, f *indexer.Finding, body []byte, desc
 	limit(&m, r.maxMeta)
 	f.Manifests = append(f.Manifests, m)
 	for _, e := range m.Entries {
-		f.Asks = append(f.Asks, indexer.Ask{Repository: m.Repository, Reference: e.Digest.String(), Priority: f.Task.Priority})
+		f.Asks = append(f.Asks, indexer.Ask{
+			Repository: m.Repository, Reference: e.Digest.String(), Priority: f.Task.Priority,
+		})
 	}
 	return nil
 }

@@ -194,7 +194,10 @@ var errCrowded = &indexer.Fault{
 // aside and left is called; if there is no room aside, the context of f ends and the error
 // is errCrowded. To wait for a tag, f calls linger to move aside earlier, and does not wait
 // if that returns false. long reports whether the place was left.
-func (s *seat) whileSeated(ctx context.Context, repository string, hold time.Duration, f func(ctx context.Context, linger func() bool) error, left func()) (long bool, err error) {
+func (s *seat) whileSeated(
+	ctx context.Context, repository string, hold time.Duration,
+	f func(ctx context.Context, linger func() bool) error, left func(),
+) (long bool, err error) {
 	if s.room.crowdedBy(repository) {
 		return false, errCrowded
 	}

@@ -350,7 +350,9 @@ func (r *scanRun) advance(name string, c counts) {
 // compare returns the number of tags of a repository, and a task for each reference that may
 // differ from the book: tags that are new, moved, gone or broken, untagged manifests that
 // are gone, manifests that an index lists and the book lacks, and all given-up tasks.
-func (r *scanRun) compare(ctx context.Context, name string, shelf postgres.Shelf) (tags int, asks []indexer.Ask, err error) {
+func (r *scanRun) compare(
+	ctx context.Context, name string, shelf postgres.Shelf,
+) (tags int, asks []indexer.Ask, err error) {
 	listed, err := r.Remote.Tags(ctx, name)
 	if err != nil && !errors.Is(err, indexer.ErrNotFound) { // 404: no tag was ever pushed, or all is gone
 		return 0, nil, err
@@ -451,13 +453,16 @@ func (r *scanRun) tell(scan indexer.Scan) {
 	r.told = time.Now()
 	rate := float64(scan.Repositories) / time.Since(scan.StartedAt).Seconds()
 	left := time.Duration(float64(scan.Listed-scan.Repositories) / max(rate, 0.001) * float64(time.Second))
-	r.Log.Info("scan progress", "scan", scan.ID, "repositories", scan.Repositories, "listed", scan.Listed, "tags", scan.Tags,
-		"changed", scan.Changed, "errors", scan.Errors, "per_second", int(rate), "left", left.Round(time.Second))
+	r.Log.Info("scan progress", "scan", scan.ID,
+		"repositories", scan.Repositories, "listed", scan.Listed, "tags", scan.Tags, "changed", scan.Changed,
+		"errors", scan.Errors, "per_second", int(rate), "left", left.Round(time.Second))
 }
 
 // show sets the metrics of a scan and logs its progress.
 func (r *scanRun) show(scan indexer.Scan) {
-	for what, n := range map[string]int{"repositories": scan.Repositories, "tags": scan.Tags, "changed": scan.Changed, "errors": scan.Errors} {
+	for what, n := range map[string]int{
+		"repositories": scan.Repositories, "tags": scan.Tags, "changed": scan.Changed, "errors": scan.Errors,
+	} {
 		r.Metrics.ScanLooked.WithLabelValues(what).Set(float64(n))
 	}
 	r.tell(scan)

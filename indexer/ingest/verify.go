@@ -21,7 +21,9 @@ import (
 // writes a line for each difference, sorted by repository, and returns the number of
 // lines. It changes nothing. During pushes it also reports changes that the workers
 // have not read yet.
-func Verify(ctx context.Context, store *postgres.Store, client *remote.Client, parallelism int, out io.Writer) (differences int, err error) {
+func Verify(
+	ctx context.Context, store *postgres.Store, client *remote.Client, parallelism int, out io.Writer,
+) (differences int, err error) {
 	v := &verification{store: store, remote: client, found: map[string][]string{}}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(parallelism)

@@ -248,7 +248,8 @@ func isBlob(raw rawEvent) bool {
 		return false
 	}
 	switch raw.Target.MediaType {
-	case ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageIndex, remote.MediaTypeDockerManifest, remote.MediaTypeDockerList:
+	case ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageIndex,
+		remote.MediaTypeDockerManifest, remote.MediaTypeDockerList:
 		return false
 	}
 	return raw.Target.Tag == ""

@@ -219,7 +219,9 @@ func (w *Workers) Step(ctx context.Context, least indexer.Priority, n int) (int,
 // step is Step with a seat, which it leaves if a read takes long. It calls claimed if it
 // has claimed tasks, and reports whether the registry is unavailable. While the room is
 // full it claims no task that failed before: it would probably hang again.
-func (w *Workers) step(ctx context.Context, s *seat, least indexer.Priority, n int, claimed func()) (count int, away bool, err error) {
+func (w *Workers) step(
+	ctx context.Context, s *seat, least indexer.Priority, n int, claimed func(),
+) (count int, away bool, err error) {
 	claim := w.config.Store.Claim
 	if s.room.full() {
 		claim = w.config.Store.ClaimFresh
@@ -244,7 +246,9 @@ func (w *Workers) step(ctx context.Context, s *seat, least indexer.Priority, n i
 
 // finish stores findings and settles failures. leave is called before a wait that other
 // workers need not share. It reports whether the registry is unavailable.
-func (w *Workers) finish(ctx context.Context, findings []indexer.Finding, failed []failure, shared bool, leave func()) (away bool, err error) {
+func (w *Workers) finish(
+	ctx context.Context, findings []indexer.Finding, failed []failure, shared bool, leave func(),
+) (away bool, err error) {
 	notStored, err := w.keeper.keep(ctx, findings, shared, leave)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
 	defer cancel()
@@ -290,7 +294,9 @@ type failure struct {
 
 // readWhenFree reads tasks. If they are not tasks of events, it first waits for a token
 // of reading.
-func (w *Workers) readWhenFree(ctx context.Context, s *seat, tasks []indexer.Task, least indexer.Priority, finish finisher) ([]indexer.Finding, []failure) {
+func (w *Workers) readWhenFree(
+	ctx context.Context, s *seat, tasks []indexer.Task, least indexer.Priority, finish finisher,
+) ([]indexer.Finding, []failure) {
 	if least != indexer.PriorityEvent {
 		s.beginReading(w.reading)
 		defer s.endReading()
@@ -306,7 +312,9 @@ type finisher func(findings []indexer.Finding, failed []failure, leave func()) (
 // at once and those after it are released. Those after it are also released if the
 // program stops, or if the registry did not answer twice in a row; once may be due to that
 // one reference, which must not keep the others from being read.
-func (w *Workers) readAll(ctx context.Context, s *seat, tasks []indexer.Task, finish finisher) (findings []indexer.Finding, failed []failure) {
+func (w *Workers) readAll(
+	ctx context.Context, s *seat, tasks []indexer.Task, finish finisher,
+) (findings []indexer.Finding, failed []failure) {
 	early := func() {
 		if _, err := finish(findings, failed, func() {}); err != nil { // the leases will end
 			w.config.Log.WarnContext(ctx, "tasks not finished", "error", err)
@@ -341,7 +349,8 @@ func (w *Workers) readAll(ctx context.Context, s *seat, tasks []indexer.Task, fi
 		case ctx.Err() != nil || away == 2:
 			w.giveBack(ctx, rest)
 			return findings, failed
-		case t.Priority == indexer.PriorityEvent && len(rest) > 0 && (rest[0].Priority != t.Priority || len(findings) >= eventsTogether):
+		case t.Priority == indexer.PriorityEvent && len(rest) > 0 &&
+			(rest[0].Priority != t.Priority || len(findings) >= eventsTogether):
 			early()
 		}
 	}
@@ -350,7 +359,9 @@ func (w *Workers) readAll(ctx context.Context, s *seat, tasks []indexer.Task, fi
 
 // read reads one task. long reports whether that took longer than a place may be held.
 // In that case left was called.
-func (w *Workers) read(ctx context.Context, s *seat, t indexer.Task, left func()) (f indexer.Finding, long bool, err error) {
+func (w *Workers) read(
+	ctx context.Context, s *seat, t indexer.Task, left func(),
+) (f indexer.Finding, long bool, err error) {
 	hold := scanPlace
 	if t.Priority == indexer.PriorityEvent {
 		hold = eventPlace

@@ -39,7 +39,10 @@ func (s *Store) ApplyUnlessLocked(ctx context.Context, findings []indexer.Findin
 	begun := false
 	err := s.learn(ctx, findings, func(tx pgx.Tx, c cluster, manifests []manifestRow) error {
 		begun = true
-		a := &application{tx: tx, cluster: c, wait: wait, changed: map[int32]bool{}, again: map[int64]time.Duration{}, unfinished: map[int64]bool{}}
+		a := &application{
+			tx: tx, cluster: c, wait: wait,
+			changed: map[int32]bool{}, again: map[int64]time.Duration{}, unfinished: map[int64]bool{},
+		}
 		return a.run(ctx, findings, manifests)
 	})
 	switch {
@@ -126,7 +129,7 @@ func (a *application) lockRepositories(ctx context.Context, findings []indexer.F
 	var known []struct{ Linked bool }
 	pg.Queue(batch, &known, search.LinkedQuery+" AS linked", all)
 	err := a.send(ctx, batch)
-	a.linked = search.Linked(len(known) > 0 && known[0].Linked || slices.ContainsFunc(findings, func(f indexer.Finding) bool { return bool(links(f)) }))
+	a.linked = search.Linked(len(known) > 0 && known[0].Linked || slices.ContainsFunc(findings, links))
 	a.repositories = map[string]int32{}
 	for _, r := range rows {
 		a.repositories[r.Name] = r.ID
@@ -268,8 +271,8 @@ func (a *application) idOf(name string) (int32, error) {
 }
 
 // links reports whether a finding makes its repository linked.
-func links(f indexer.Finding) search.Linked {
-	return search.Linked(indexer.SubjectOfTag(f.Task.Reference) != "" || slices.ContainsFunc(f.Manifests, func(m indexer.Manifest) bool {
+func links(f indexer.Finding) bool {
+	return indexer.SubjectOfTag(f.Task.Reference) != "" || slices.ContainsFunc(f.Manifests, func(m indexer.Manifest) bool {
 		return m.Subject != "" || len(m.Entries) > 0
-	}))
+	})
 }

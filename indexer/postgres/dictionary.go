@@ -50,7 +50,9 @@ const learnTries = 4
 
 // learn looks up the words of the findings and calls f with the manifest rows, in a
 // transaction of the cluster that the ids belong to.
-func (s *Store) learn(ctx context.Context, findings []indexer.Finding, f func(pgx.Tx, cluster, []manifestRow) error) error {
+func (s *Store) learn(
+	ctx context.Context, findings []indexer.Finding, f func(pgx.Tx, cluster, []manifestRow) error,
+) error {
 	for range learnTries {
 		before := s.dict.Load()
 		manifests, err := s.manifestRows(ctx, findings)
@@ -113,8 +115,9 @@ func (s *Store) words(ctx context.Context, findings []indexer.Finding) (words, e
 		}
 		mediaTypes, platforms = newTypes, newPlatforms
 	}
-	if len(w.lacks(mediaTypes, platforms)) > 0 {
-		return w, fmt.Errorf("dictionary: %v were inserted by somebody else, and cannot be seen: %w", w.lacks(mediaTypes, platforms), indexer.ErrUnavailable)
+	if missing := w.lacks(mediaTypes, platforms); len(missing) > 0 {
+		return w, fmt.Errorf("dictionary: %v were inserted by somebody else, and cannot be seen: %w",
+			missing, indexer.ErrUnavailable)
 	}
 	return w, nil
 }
@@ -154,7 +157,9 @@ func wordsOf(findings []indexer.Finding) (mediaTypes []string, platforms []index
 }
 
 // remembered adds the cached ids to w and returns the words that are not cached.
-func (s *Store) remembered(w words, mediaTypes []string, platforms []indexer.Platform) (newTypes []string, newPlatforms []indexer.Platform) {
+func (s *Store) remembered(
+	w words, mediaTypes []string, platforms []indexer.Platform,
+) (newTypes []string, newPlatforms []indexer.Platform) {
 	d := s.dict.Load()
 	if d == nil {
 		return mediaTypes, platforms

@@ -18,7 +18,8 @@ const batchBytes = 8 << 20
 // Names returns at most limit names of repositories that have a tag, in order, after
 // the given name.
 func (v *View) Names(ctx context.Context, after string, limit int) ([]string, error) {
-	names, err := pg.Column[string](ctx, v.tx, "SELECT name FROM repository_search WHERE name > $1 ORDER BY name LIMIT $2", indexer.CleanText(after), limit)
+	const q = "SELECT name FROM repository_search WHERE name > $1 ORDER BY name LIMIT $2"
+	names, err := pg.Column[string](ctx, v.tx, q, indexer.CleanText(after), limit)
 	return names, pg.Wrap(fmt.Sprintf("names after %q", after), err)
 }
 
@@ -26,7 +27,9 @@ func (v *View) Names(ctx context.Context, after string, limit int) ([]string, er
 // repository and digest, after the given position. It returns fewer if their bodies
 // are large, and an empty slice only at the end. Entries are not set: they are in
 // the body.
-func (v *View) AllManifests(ctx context.Context, afterRepository string, afterDigest digest.Digest, limit int) ([]indexer.Manifest, error) {
+func (v *View) AllManifests(
+	ctx context.Context, afterRepository string, afterDigest digest.Digest, limit int,
+) ([]indexer.Manifest, error) {
 	// First the rest of the given repository, then the repositories after it, so
 	// that each half is read in index order.
 	const q = `
@@ -66,8 +69,9 @@ func (v *View) AllManifests(ctx context.Context, afterRepository string, afterDi
 	var manifests []indexer.Manifest
 	for _, r := range rows {
 		manifests = append(manifests, storedManifest{
-			Digest: r.Digest, MediaType: r.MediaType, ArtifactType: r.ArtifactType, Kind: r.Kind, Size: r.Size, ContentSize: r.ContentSize,
-			CreatedAt: r.CreatedAt, SeenAt: r.SeenAt, Problems: r.Problems, Body: r.Body, Config: r.Config,
+			Digest: r.Digest, MediaType: r.MediaType, ArtifactType: r.ArtifactType, Kind: r.Kind,
+			Size: r.Size, ContentSize: r.ContentSize, CreatedAt: r.CreatedAt, SeenAt: r.SeenAt,
+			Problems: r.Problems, Body: r.Body, Config: r.Config,
 		}.manifest(r.Name))
 	}
 	return manifests, pg.Wrap(fmt.Sprintf("manifests after %q", afterRepository), err)
@@ -96,8 +100,9 @@ func (v *View) AllTags(ctx context.Context, afterRepository, afterTag string, li
 	rows, err := pg.Collect[row](ctx, v.tx, q, indexer.CleanText(afterRepository), indexer.CleanText(afterTag), limit)
 	var tags []indexer.TagOf
 	for _, r := range rows {
-		tags = append(tags, indexer.TagOf{Repository: r.Repository,
-			Tag: indexer.Tag{Name: r.Name, Digest: pg.DigestFrom(r.Digest), MovedAt: r.MovedAt, Problem: indexer.StoredReason(r.Problem)}})
+		tags = append(tags, indexer.TagOf{Repository: r.Repository, Tag: indexer.Tag{
+			Name: r.Name, Digest: pg.DigestFrom(r.Digest), MovedAt: r.MovedAt, Problem: indexer.StoredReason(r.Problem),
+		}})
 	}
 	return tags, pg.Wrap(fmt.Sprintf("tags after %q", afterRepository), err)
 }

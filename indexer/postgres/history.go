@@ -15,8 +15,8 @@ import (
 // before (0: from the latest). If tag is "", it returns the moves of all tags of the
 // repository; if repository is "", those of all repositories.
 func (v *View) History(ctx context.Context, repository, tag string, before int64, limit int) ([]indexer.Move, error) {
-	sel := pg.Builder.Select("id", "repository", "tag", "from_digest", "to_digest", "seen_at", "seen_by").From("tag_history").
-		OrderBy("id DESC").Suffix("LIMIT ?", limit)
+	sel := pg.Builder.Select("id", "repository", "tag", "from_digest", "to_digest", "seen_at", "seen_by").
+		From("tag_history").OrderBy("id DESC").Suffix("LIMIT ?", limit)
 	if repository != "" {
 		sel = sel.Where(sq.Eq{"repository": indexer.CleanText(repository)})
 	}
@@ -37,7 +37,9 @@ func (v *View) History(ctx context.Context, repository, tag string, before int64
 	var moves []indexer.Move
 	for _, r := range rows {
 		moves = append(moves, indexer.Move{
-			ID: r.ID, Repository: r.Repository, Tag: r.Tag, From: pg.DigestFrom(r.FromDigest), To: pg.DigestFrom(r.ToDigest), SeenAt: r.SeenAt, SeenBy: indexer.SeenBy(r.SeenBy),
+			ID: r.ID, Repository: r.Repository, Tag: r.Tag,
+			From: pg.DigestFrom(r.FromDigest), To: pg.DigestFrom(r.ToDigest),
+			SeenAt: r.SeenAt, SeenBy: indexer.SeenBy(r.SeenBy),
 		})
 	}
 	return moves, pg.Wrap("history of tags", err)
@@ -69,7 +71,9 @@ func (v *View) RepositoriesAt(ctx context.Context, at time.Time, after string, l
 // order of name, as far as the history goes back. Each has its name, its digest and
 // the time of its last move. The other fields describe the manifest as the book
 // holds it now; they are empty if the book no longer holds it.
-func (v *View) TagsAt(ctx context.Context, repository string, at time.Time, after string, limit int) ([]indexer.Tag, error) {
+func (v *View) TagsAt(
+	ctx context.Context, repository string, at time.Time, after string, limit int,
+) ([]indexer.Tag, error) {
 	const q = `
 		SELECT t.name, t.digest, '' AS tag_problem, t.moved_at, NULL::text[] AS has, ` + shownColumns + `
 		FROM (

@@ -132,7 +132,8 @@ func (a *application) withoutKnown(ctx context.Context, rows []manifestRow) ([]m
 	}
 	return slices.DeleteFunc(rows, func(m manifestRow) bool {
 		k, ok := known[key{a.repositories[m.Repository], m.Digest}]
-		return ok && (m.unfinished || len(k.Problems) == 0 || k.Kind == string(indexer.KindIndex) && slices.Equal(k.Problems, storedProblems(m.Problems)))
+		sameIndex := k.Kind == string(indexer.KindIndex) && slices.Equal(k.Problems, storedProblems(m.Problems))
+		return ok && (m.unfinished || len(k.Problems) == 0 || sameIndex)
 	}), err
 }
 
@@ -230,7 +231,9 @@ func (s *newRows) add(repository int32, m manifestRow, blobs map[digest.Digest]i
 		Problems: strings.Join(storedProblems(m.Problems), pg.Separator),
 	})
 	if m.Body != nil {
-		s.bodies = append(s.bodies, newBody{RepositoryID: repository, Digest: d, Body: m.Body, Config: configJSON(m.ConfigBody)})
+		s.bodies = append(s.bodies, newBody{
+			RepositoryID: repository, Digest: d, Body: m.Body, Config: configJSON(m.ConfigBody),
+		})
 	}
 	if subject != nil {
 		s.referrers = append(s.referrers, newReferrer{RepositoryID: repository, Digest: d, Subject: subject})

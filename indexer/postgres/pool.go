@@ -25,7 +25,9 @@ const (
 // such as the leader's, counts too, because it is idle for the server.
 //
 // OpenPool does not connect.
-func OpenPool(ctx context.Context, config *pgxpool.Config, most int) (pool *pgxpool.Pool, keepIdle func(context.Context) error, err error) {
+func OpenPool(
+	ctx context.Context, config *pgxpool.Config, most int,
+) (pool *pgxpool.Pool, keepIdle func(context.Context) error, err error) {
 	k := &idleKeeper{most: most}
 	config.PrepareConn = func(context.Context, *pgx.Conn) (bool, error) {
 		k.note()

@@ -99,7 +99,8 @@ func (v *View) Referrers(ctx context.Context, q indexer.ReferrerQuery) (indexer.
 	listed := strings.Replace(q.Subject.String(), ":", "-", 1)
 	after := append([]byte{}, pg.DigestBytes(q.After)...) // empty, not null: sorts before all digests
 	types := pg.Cleaned(q.Types)
-	rows, err := pg.Collect[row](ctx, v.tx, query, q.Repository, pg.DigestBytes(q.Subject), listed, q.OCI, after, indexer.CleanText(q.AfterTag), types, q.Limit, maxReferrerBytes)
+	rows, err := pg.Collect[row](ctx, v.tx, query, q.Repository, pg.DigestBytes(q.Subject), listed, q.OCI,
+		after, indexer.CleanText(q.AfterTag), types, q.Limit, maxReferrerBytes)
 	var page indexer.ReferrerPage
 	for _, r := range rows {
 		page.More = r.More

@@ -130,7 +130,10 @@ type scanRow struct {
 }
 
 func (r scanRow) scan() indexer.Scan {
-	s := indexer.Scan{ID: r.ID, Reason: r.Reason, AskedAt: r.AskedAt, Listed: r.Listed, Repositories: r.Repositories, Tags: r.Tags, Changed: r.Changed, Errors: r.Errors}
+	s := indexer.Scan{
+		ID: r.ID, Reason: r.Reason, AskedAt: r.AskedAt,
+		Listed: r.Listed, Repositories: r.Repositories, Tags: r.Tags, Changed: r.Changed, Errors: r.Errors,
+	}
 	if r.StartedAt != nil {
 		s.StartedAt = *r.StartedAt
 	}

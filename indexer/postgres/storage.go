@@ -119,7 +119,8 @@ const namespaceOf = `CASE WHEN name LIKE '%/%' THEN split_part(name, '/', 1) ELS
 // MB each before they use the disk. Nested loops are off: Postgres does not know how
 // many rows the parts of the statement have, and a nested loop over two long ones
 // took ten times as long as everything else (measured).
-const storageSettings = "SELECT set_config('work_mem', '64MB', true), set_config('enable_nestloop', 'off', true), set_config('jit', 'off', true)"
+const storageSettings = `
+	SELECT set_config('work_mem', '64MB', true), set_config('enable_nestloop', 'off', true), set_config('jit', 'off', true)`
 
 // CountStorage counts the storage of repositories and namespaces again, and returns
 // how many rows differ from the stored ones. It reads all manifests, and holds no
@@ -141,7 +142,8 @@ func (s *Store) CountStorage(ctx context.Context) (n int, err error) {
 // the first count.
 func (v *View) Storage(ctx context.Context) (total indexer.Storage, err error) {
 	const q = `SELECT repositories, manifests, size, own, untagged, untagged_size, counted_at FROM storage_total`
-	err = v.tx.QueryRow(ctx, q).Scan(&total.Repositories, &total.Manifests, &total.Size, &total.Own, &total.Untagged, &total.UntaggedSize, &total.CountedAt)
+	err = v.tx.QueryRow(ctx, q).Scan(&total.Repositories, &total.Manifests, &total.Size, &total.Own,
+		&total.Untagged, &total.UntaggedSize, &total.CountedAt)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return total, nil
 	}
@@ -170,8 +172,8 @@ var storageOrders = map[indexer.StorageOrder][]string{
 
 // RepositoryStorage returns the storage of the repositories that q selects.
 func (v *View) RepositoryStorage(ctx context.Context, q indexer.StorageQuery) ([]indexer.RepositoryStorage, error) {
-	sel := pg.Builder.Select("name", "own", "shared", "manifests", "untagged", "untagged_size", "pushed_at").From("repository_storage").
-		OrderBy(storageOrders[q.Order]...).Suffix("LIMIT ? OFFSET ?", q.Limit, q.Offset)
+	sel := pg.Builder.Select("name", "own", "shared", "manifests", "untagged", "untagged_size", "pushed_at").
+		From("repository_storage").OrderBy(storageOrders[q.Order]...).Suffix("LIMIT ? OFFSET ?", q.Limit, q.Offset)
 	if q.Namespace != nil {
 		sel = sel.Where(sq.Eq{"namespace": indexer.CleanText(*q.Namespace)})
 	}

@@ -70,7 +70,9 @@ func (a *application) leave(f indexer.Finding, was tagRow) {
 	}
 	for _, d := range left {
 		if d != "" && d != f.Digest && f.Outcome != indexer.Broken {
-			a.left = append(a.left, indexer.Ask{Repository: f.Task.Repository, Reference: d.String(), Priority: indexer.PriorityConfirm})
+			a.left = append(a.left, indexer.Ask{
+				Repository: f.Task.Repository, Reference: d.String(), Priority: indexer.PriorityConfirm,
+			})
 		}
 	}
 }

@@ -96,11 +96,15 @@ func (s *Store) Claim(ctx context.Context, least indexer.Priority, n int, lease 
 
 // ClaimFresh is Claim for tasks that have not failed since they were last enqueued
 // or read.
-func (s *Store) ClaimFresh(ctx context.Context, least indexer.Priority, n int, lease time.Duration) ([]indexer.Task, error) {
+func (s *Store) ClaimFresh(
+	ctx context.Context, least indexer.Priority, n int, lease time.Duration,
+) ([]indexer.Task, error) {
 	return s.claim(ctx, least, n, lease, true)
 }
 
-func (s *Store) claim(ctx context.Context, least indexer.Priority, n int, lease time.Duration, fresh bool) ([]indexer.Task, error) {
+func (s *Store) claim(
+	ctx context.Context, least indexer.Priority, n int, lease time.Duration, fresh bool,
+) ([]indexer.Task, error) {
 	// The commit need not reach the disk before the work begins: if a crash loses
 	// the claim, the task is due again. A setting made in the statement lasts to the
 	// end of its transaction, which is this statement.
@@ -152,7 +156,9 @@ func tasksOf(rows []taskRow) []indexer.Task {
 	for _, r := range rows {
 		tasks = append(tasks, indexer.Task{
 			ID: r.ID, Repository: r.Repository, Reference: r.Reference, Priority: indexer.Priority(r.Priority),
-			Hint: pg.DigestFrom(r.Hint), HintedAt: now.Add(-time.Duration(r.HintAge * float64(time.Second))), Wanted: r.Wanted, Claims: r.Claims, Attempts: r.Attempts, TagDigest: pg.DigestFrom(r.TagDigest), Known: r.Known,
+			Hint: pg.DigestFrom(r.Hint), HintedAt: now.Add(-time.Duration(r.HintAge * float64(time.Second))),
+			Wanted: r.Wanted, Claims: r.Claims, Attempts: r.Attempts,
+			TagDigest: pg.DigestFrom(r.TagDigest), Known: r.Known,
 		})
 	}
 	return tasks
@@ -195,7 +201,8 @@ func claimsOf(tasks []indexer.Task) []claimRow {
 // It returns ErrStale, and the transaction must not be committed, if a lease ended
 // and another worker has claimed the task since: that worker's result is newer.
 func done(
-	ctx context.Context, pending *pg.Pending, tasks []indexer.Task, again map[int64]time.Duration, unfinished map[int64]bool,
+	ctx context.Context, pending *pg.Pending, tasks []indexer.Task,
+	again map[int64]time.Duration, unfinished map[int64]bool,
 ) error {
 	asked, err := lockTasks(ctx, pending, tasks)
 	if err != nil {
@@ -218,7 +225,8 @@ func done(
 		pending.Queue("DELETE FROM task WHERE id = ANY($1)", over)
 	}
 	if len(due) > 0 {
-		pending.Queue("UPDATE task SET leased_until = NULL, attempts = 0, error = NULL, run_after = now() WHERE id = ANY($1)", due)
+		const q = "UPDATE task SET leased_until = NULL, attempts = 0, error = NULL, run_after = now() WHERE id = ANY($1)"
+		pending.Queue(q, due)
 	}
 	if len(later) > 0 {
 		pending.Queue(readLater, pg.Arrays(later)...)

@@ -28,8 +28,13 @@ const (
 // Uses returns at most limit uses of a digest: as manifest, entry of an image index,
 // config, layer or subject, in order of repository and digest, after the given
 // position. Each manifest is returned once, as the first use in that list.
-func (v *View) Uses(ctx context.Context, d digest.Digest, afterRepository string, afterDigest digest.Digest, limit int) ([]indexer.Use, error) {
-	u := usage{digest: pg.DigestBytes(d), afterRepository: indexer.CleanText(afterRepository), afterDigest: append([]byte{}, pg.DigestBytes(afterDigest)...), limit: limit}
+func (v *View) Uses(
+	ctx context.Context, d digest.Digest, afterRepository string, afterDigest digest.Digest, limit int,
+) ([]indexer.Use, error) {
+	u := usage{
+		digest: pg.DigestBytes(d), limit: limit, afterRepository: indexer.CleanText(afterRepository),
+		afterDigest: append([]byte{}, pg.DigestBytes(afterDigest)...), // empty, not null: sorts before all digests
+	}
 	uses, err := v.uses(ctx, u)
 	return uses, pg.Wrap("uses of "+d.String(), err)
 }
@@ -149,7 +154,8 @@ func (v *View) usesWalked(ctx context.Context, u usage) (uses []indexer.Use, who
 				) AS walked OFFSET 0
 			) AS near WHERE near.how IS NOT NULL LIMIT ?
 		) AS page ORDER BY page.name, page.digest`,
-		maxUseTags, u.digest, u.digest, u.digest, u.blob, u.blob, u.digest, u.digest, u.afterRepository, u.afterRepository, u.afterDigest, usesWalked, u.limit)
+		maxUseTags, u.digest, u.digest, u.digest, u.blob, u.blob, u.digest, u.digest,
+		u.afterRepository, u.afterRepository, u.afterDigest, usesWalked, u.limit)
 	if err != nil {
 		return nil, false, err
 	}

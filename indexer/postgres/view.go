@@ -300,8 +300,9 @@ func (v *View) readListed(ctx context.Context, indexes map[pg.ManifestID]listed)
 
 func (r shownRow) tag() indexer.Tag {
 	return indexer.Tag{
-		Name: r.Name, Digest: pg.DigestFrom(r.Digest), MediaType: r.MediaType, Kind: indexer.Kind(r.Kind), Platforms: platformsFrom(r.Platforms),
-		Size: r.Size, CreatedAt: pg.TimeOrZero(r.CreatedAt), MovedAt: r.MovedAt, Problem: cmp.Or(indexer.StoredReason(r.TagProblem), r.Problem), Has: r.Has,
+		Name: r.Name, Digest: pg.DigestFrom(r.Digest), MediaType: r.MediaType, Kind: indexer.Kind(r.Kind),
+		Platforms: platformsFrom(r.Platforms), Size: r.Size, CreatedAt: pg.TimeOrZero(r.CreatedAt), MovedAt: r.MovedAt,
+		Problem: cmp.Or(indexer.StoredReason(r.TagProblem), r.Problem), Has: r.Has,
 	}
 }
 
@@ -456,10 +457,12 @@ func (v *View) Status(ctx context.Context) (indexer.Status, error) {
 	if status.Version, err = v.Version(ctx); err != nil {
 		return status, err
 	}
-	if status.LastScan, err = v.scan(ctx, "WHERE finished_at IS NOT NULL AND error IS NULL ORDER BY finished_at DESC LIMIT 1"); err != nil {
+	const last = "WHERE finished_at IS NOT NULL AND error IS NULL ORDER BY finished_at DESC LIMIT 1"
+	if status.LastScan, err = v.scan(ctx, last); err != nil {
 		return status, err
 	}
-	if status.Running, err = v.scan(ctx, "WHERE started_at IS NOT NULL AND finished_at IS NULL ORDER BY id LIMIT 1"); err != nil {
+	const running = "WHERE started_at IS NOT NULL AND finished_at IS NULL ORDER BY id LIMIT 1"
+	if status.Running, err = v.scan(ctx, running); err != nil {
 		return status, err
 	}
 	if status.Waiting, err = v.scan(ctx, "WHERE started_at IS NULL AND finished_at IS NULL LIMIT 1"); err != nil {
@@ -490,7 +493,8 @@ func (v *View) scan(ctx context.Context, clause string) (*indexer.Scan, error) {
 // instance returns the registry process whose first event came last, "" if there is
 // none. The table has one row for each restart within half a year.
 func (v *View) instance(ctx context.Context) (id string, since time.Time, err error) {
-	err = v.tx.QueryRow(ctx, "SELECT id, first_seen_at FROM registry_instance ORDER BY first_seen_at DESC LIMIT 1").Scan(&id, &since)
+	const q = "SELECT id, first_seen_at FROM registry_instance ORDER BY first_seen_at DESC LIMIT 1"
+	err = v.tx.QueryRow(ctx, q).Scan(&id, &since)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return "", time.Time{}, nil
 	}

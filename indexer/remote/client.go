@@ -102,7 +102,9 @@ func redirect(req *http.Request, via []*http.Request) error {
 
 // do sends a request for a path below /v2/ and returns the answer if its status is one
 // of accept, and an error otherwise.
-func (c *Client) do(ctx context.Context, method, path string, header http.Header, accept ...int) (*http.Response, error) {
+func (c *Client) do(
+	ctx context.Context, method, path string, header http.Header, accept ...int,
+) (*http.Response, error) {
 	ctx = context.WithValue(ctx, redirected{}, new(hop))
 	req, err := http.NewRequestWithContext(ctx, method, c.base.String()+"/v2/"+path, nil)
 	if err != nil {

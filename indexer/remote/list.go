@@ -115,7 +115,9 @@ func (c *Client) Tags(ctx context.Context, repository string) ([]string, error) 
 // page requests one page of names, decodes it into the value into, and returns the
 // name after which the next page starts, or "" if this is the last page. If size is 0,
 // the registry chooses the size.
-func (c *Client) page(ctx context.Context, path, after string, size int, timeout time.Duration, into any) (next string, err error) {
+func (c *Client) page(
+	ctx context.Context, path, after string, size int, timeout time.Duration, into any,
+) (next string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	query := url.Values{}

@@ -43,11 +43,15 @@ func (c *Client) Manifest(ctx context.Context, repository, reference string) ([]
 
 // ManifestUnless is like Manifest, but if the tag shows the digest known, it reads
 // nothing and same is true.
-func (c *Client) ManifestUnless(ctx context.Context, repository, tag string, known digest.Digest) (body []byte, desc ocispec.Descriptor, same bool, err error) {
+func (c *Client) ManifestUnless(
+	ctx context.Context, repository, tag string, known digest.Digest,
+) (body []byte, desc ocispec.Descriptor, same bool, err error) {
 	return c.manifest(ctx, repository, tag, known)
 }
 
-func (c *Client) manifest(ctx context.Context, repository, reference string, known digest.Digest) (_ []byte, desc ocispec.Descriptor, same bool, _ error) {
+func (c *Client) manifest(
+	ctx context.Context, repository, reference string, known digest.Digest,
+) (_ []byte, desc ocispec.Descriptor, same bool, _ error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	path := repository + "/manifests/" + reference

@@ -37,7 +37,9 @@ func (p *Probe) Look(ctx context.Context) (restarted bool) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	reused := false // of the last connection, if net/http replaced a broken one
-	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) { reused = info.Reused }})
+	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GotConn: func(info httptrace.GotConnInfo) { reused = info.Reused },
+	})
 	req, err := http.NewRequestWithContext(traced, http.MethodGet, p.client.base.String()+"/v2/", nil)
 	if err != nil {
 		return false // New has checked the address

@@ -79,7 +79,8 @@ func IsLost(err error) bool {
 		return false
 	}
 	var connect *pgconn.ConnectError
-	if err == nil || errors.As(err, &connect) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+	if err == nil || errors.As(err, &connect) ||
+		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return false
 	}
 	var network net.Error

@@ -173,7 +173,11 @@ func labelTexts(m map[string]string) []string {
 	}
 	slices.Sort(keys)
 	for _, k := range keys {
-		if v := m[k]; len(v) <= 1000 && !strings.Contains(v, "://") && !strings.HasSuffix(k, ".created") && !strings.HasSuffix(k, ".revision") {
+		v := m[k]
+		if strings.HasSuffix(k, ".created") || strings.HasSuffix(k, ".revision") {
+			continue
+		}
+		if len(v) <= 1000 && !strings.Contains(v, "://") {
 			texts = append(texts, v)
 		}
 	}

@@ -80,9 +80,10 @@ const metadataBytes = "(COALESCE(octet_length(%[1]s.labels::text), 0) + COALESCE
 // foundImages returns the images that fulfil all conditions of q except those on
 // tags, unordered, without labels and annotations.
 func (rd *Reader) foundImages(ctx context.Context, q query.Images) ([]*foundImage, error) {
-	sel := pg.Builder.Select("m.repository_id", "m.id", "r.name", "m.digest", "mt.name AS media_type", "COALESCE(p.os, '') AS os",
-		"COALESCE(p.architecture, '') AS architecture", "i.listed", "CASE WHEN NOT i.listed THEN i.tags END AS tags",
-		fmt.Sprintf(metadataBytes, "m")+" AS bytes", "left(m.labels ->> '"+indexer.FlatpakRefLabel+"', 600) AS ref", "COALESCE(f.first_seen_at, m.seen_at) AS ref_since").
+	sel := pg.Builder.Select("m.repository_id", "m.id", "r.name", "m.digest", "mt.name AS media_type",
+		"COALESCE(p.os, '') AS os", "COALESCE(p.architecture, '') AS architecture",
+		"i.listed", "CASE WHEN NOT i.listed THEN i.tags END AS tags", fmt.Sprintf(metadataBytes, "m")+" AS bytes",
+		"left(m.labels ->> '"+indexer.FlatpakRefLabel+"', 600) AS ref", "COALESCE(f.first_seen_at, m.seen_at) AS ref_since").
 		FromSelect(possibleImages(q), "i").
 		Join(imageM).
 		Join(nameR).
@@ -151,7 +152,8 @@ func (rd *Reader) listsOf(ctx context.Context, found []*foundImage) (map[pg.Mani
 			l = &foundList{}
 			lists[id] = l
 		}
-		l.images = append(l.images, listedImage{foundImage: images[pg.ManifestID{Repository: p.RepositoryID, ID: p.Image}], position: p.Position})
+		image := images[pg.ManifestID{Repository: p.RepositoryID, ID: p.Image}]
+		l.images = append(l.images, listedImage{foundImage: image, position: p.Position})
 	}
 	return lists, rd.readLists(ctx, lists)
 }
@@ -175,8 +177,9 @@ func (rd *Reader) readLists(ctx context.Context, lists map[pg.ManifestID]*foundL
 	}
 	rows, err := pg.Collect[row](ctx, rd.db, selectLists, pg.Arrays(pg.SortedManifests(maps.Keys(lists)))...)
 	for _, r := range rows {
-		l := lists[pg.ManifestID{Repository: r.RepositoryID, ID: r.ID}]
-		l.id, l.digest, l.mediaType, l.bytes = pg.ManifestID{Repository: r.RepositoryID, ID: r.ID}, r.Digest, r.MediaType, r.Bytes
+		id := pg.ManifestID{Repository: r.RepositoryID, ID: r.ID}
+		l := lists[id]
+		l.id, l.digest, l.mediaType, l.bytes = id, r.Digest, r.MediaType, r.Bytes
 	}
 	maps.DeleteFunc(lists, func(_ pg.ManifestID, l *foundList) bool { return l.digest == nil })
 	return err

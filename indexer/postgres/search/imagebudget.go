@@ -286,7 +286,9 @@ func repositoriesFrom(groups []*group) []indexer.RepositoryImages {
 			}
 			d := pg.DigestFrom(e.list.digest)
 			if n := len(r.Lists); n == 0 || r.Lists[n-1].Digest != d {
-				r.Lists = append(r.Lists, indexer.ImageList{Digest: d, MediaType: e.list.mediaType, Annotations: e.list.annotations, Tags: e.list.tags})
+				r.Lists = append(r.Lists, indexer.ImageList{
+					Digest: d, MediaType: e.list.mediaType, Annotations: e.list.annotations, Tags: e.list.tags,
+				})
 			}
 			last := &r.Lists[len(r.Lists)-1]
 			last.Images = append(last.Images, e.shown(nil))
@@ -298,7 +300,8 @@ func repositoriesFrom(groups []*group) []indexer.RepositoryImages {
 
 func (e *grouped) shown(tags []string) indexer.Image {
 	i := indexer.Image{
-		Digest: pg.DigestFrom(e.image.Digest), MediaType: e.image.MediaType, OS: e.image.OS, Architecture: e.image.Architecture,
+		Digest: pg.DigestFrom(e.image.Digest), MediaType: e.image.MediaType,
+		OS: e.image.OS, Architecture: e.image.Architecture,
 		Labels: e.metadata.labels, Annotations: e.metadata.annotations, Tags: tags, LeftOut: e.leftOut,
 	}
 	if e.image.Ref != nil {

@@ -37,7 +37,9 @@ func imagesOf(manifests string, l Linked) string {
 
 // imageColumns are the columns of image_search without its key, in the order of
 // imageRows.
-var imageColumns = []string{"latest", "listed", "tags", "facts", "keys", "pairs", "size", "layers", "created_at", "pushed_at"}
+var imageColumns = []string{
+	"latest", "listed", "tags", "facts", "keys", "pairs", "size", "layers", "created_at", "pushed_at",
+}
 
 // shownImages returns the beginning of a statement: touched are the manifests that
 // another statement selects; tagged are those of them that a tag points to, or that

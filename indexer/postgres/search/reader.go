@@ -24,7 +24,10 @@ type Reader struct {
 // New returns a reader for an asker in a transaction of one snapshot. Repositories of
 // the namespaces in official are marked official. version returns the catalogue
 // version of the snapshot, for the caches.
-func New(db pg.Querier, asker indexer.Asker, official []string, caches *Caches, version func(context.Context) (indexer.Version, error)) *Reader {
+func New(
+	db pg.Querier, asker indexer.Asker, official []string, caches *Caches,
+	version func(context.Context) (indexer.Version, error),
+) *Reader {
 	return &Reader{db: db, asker: asker, official: official, caches: caches, version: version}
 }
 

@@ -120,7 +120,9 @@ func (h headRow) metadata() []map[string]string {
 
 // vectors returns the tsvectors of the name and of all text, and the words of the
 // latter.
-func (h headRow) vectors(title, description string, metadata []map[string]string) (inName, inAll string, words []string) {
+func (h headRow) vectors(
+	title, description string, metadata []map[string]string,
+) (inName, inAll string, words []string) {
 	name, texts := query.WordsInOrder(h.Name), []string{title, description}
 	for _, m := range metadata {
 		texts = append(texts, labelTexts(m)...)

@@ -58,7 +58,9 @@ func (c *comparison) images(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	manifests := "SELECT repository_id, id, digest, true AS whole FROM manifest WHERE repository_id = ANY($1) AND id > $2 ORDER BY id LIMIT " + strconv.Itoa(verifyBatch)
+	manifests := `
+		SELECT repository_id, id, digest, true AS whole FROM manifest
+		WHERE repository_id = ANY($1) AND id > $2 ORDER BY id LIMIT ` + strconv.Itoa(verifyBatch)
 	q := shownImages(manifests, true) + `, fresh (` + strings.Join(columns, ", ") + `) AS (` + imageRows("tagged", true) + `)
 		SELECT x.id, x.digest, ` + differing + ` AS what FROM touched x
 		LEFT JOIN fresh f ON f.repository_id = x.repository_id AND f.manifest_id = x.id
@@ -141,7 +143,10 @@ func (c *comparison) referrers(ctx context.Context) error {
 			what = "row missing"
 		}
 		by := cmp.Or(r.Tag, "its subject")
-		c.found = append(c.found, Difference{pg.DigestFrom(r.Digest).String(), fmt.Sprintf("referrer: a %s, of %s by %s", what, pg.DigestFrom(r.Subject), by)})
+		c.found = append(c.found, Difference{
+			Where: pg.DigestFrom(r.Digest).String(),
+			What:  fmt.Sprintf("referrer: a %s, of %s by %s", what, pg.DigestFrom(r.Subject), by),
+		})
 	}
 	return err
 }
@@ -156,7 +161,9 @@ func (c *comparison) differ(table, where string, what []string) {
 // with both values. All columns of the stored table must be in fresh, except those of
 // notDerived.
 func (c *comparison) differing(ctx context.Context, table string, fresh []string) (string, error) {
-	const q = "SELECT column_name::text FROM information_schema.columns WHERE table_schema = current_schema() AND table_name = $1 ORDER BY ordinal_position"
+	const q = `
+		SELECT column_name::text FROM information_schema.columns
+		WHERE table_schema = current_schema() AND table_name = $1 ORDER BY ordinal_position`
 	stored, err := pg.Column[string](ctx, c.tx, q, table)
 	if err != nil {
 		return "", err
@@ -167,14 +174,15 @@ func (c *comparison) differing(ctx context.Context, table string, fresh []string
 			continue
 		}
 		if !slices.Contains(fresh, name) {
-			return "", fmt.Errorf("%s.%s is not known here: verify with the program that the schema is of: %w", table, name, indexer.ErrUnavailable)
+			return "", fmt.Errorf("%s.%s is not known here: verify with the program that the schema is of: %w",
+				table, name, indexer.ErrUnavailable)
 		}
 		is, should := "s."+name, "f."+name
 		if name == "terms" { // its order has no meaning
 			is, should = "ARRAY(SELECT unnest("+is+") ORDER BY 1)", "ARRAY(SELECT unnest("+should+") ORDER BY 1)"
 		}
-		cases = append(cases, fmt.Sprintf("CASE WHEN %[2]s IS DISTINCT FROM %[3]s THEN '%[1]s is ' || %[4]s || ', and should be ' || %[5]s END",
-			name, is, should, told(is), told(should)))
+		const differ = "CASE WHEN %[2]s IS DISTINCT FROM %[3]s THEN '%[1]s is ' || %[4]s || ', and should be ' || %[5]s END"
+		cases = append(cases, fmt.Sprintf(differ, name, is, should, told(is), told(should)))
 	}
 	return fmt.Sprintf(`CASE WHEN s.repository_id IS NULL AND f.repository_id IS NOT NULL THEN ARRAY['repository_id: the row is missing']
 		WHEN s.repository_id IS NOT NULL AND f.repository_id IS NULL THEN ARRAY['repository_id: there should be no row']
