@@ -1,63 +1,12 @@
 package harness
 
 import (
-	"encoding/json"
 	"fmt"
 	"math"
-	"os"
-	"runtime"
 	"slices"
+	"strings"
 	"time"
 )
-
-// Conditions describe the circumstances of a measurement.
-type Conditions struct {
-	Repositories int       `json:"repositories,omitempty"` // in the book
-	Cores        int       `json:"cores"`
-	LoadBefore   string    `json:"load_before"` // average of the last minute
-	LoadAfter    string    `json:"load_after"`
-	Go           string    `json:"go"`
-	PostgreSQL   string    `json:"postgresql"`
-	Settings     []string  `json:"settings,omitempty"` // of PostgreSQL
-	Began        time.Time `json:"began"`
-	Seconds      float64   `json:"seconds"`
-}
-
-// Begin returns the conditions of a measurement that starts now.
-func Begin() Conditions {
-	return Conditions{Cores: runtime.NumCPU(), LoadBefore: LoadAverage(), Go: runtime.Version(), Began: time.Now()}
-}
-
-// String returns them in one line.
-func (c Conditions) String() string {
-	return fmt.Sprintf("%d cores, load average %s before and %s after, %s, PostgreSQL %s, %s, took %.0f s",
-		c.Cores, c.LoadBefore, c.LoadAfter, c.Go, c.PostgreSQL, c.Began.Format("2006-01-02 15:04"), c.Seconds)
-}
-
-// A Section holds the results of one measurement.
-type Section struct {
-	Title   string     `json:"title"`
-	Figures []Figure   `json:"figures"`
-	Table   [][]string `json:"table,omitempty"`
-	Notes   []string   `json:"notes,omitempty"`
-	Seconds float64    `json:"seconds,omitempty"`
-}
-
-// Add adds a figure.
-func (s *Section) Add(f Figure) { s.Figures = append(s.Figures, f) }
-
-// AddPushes adds the milliseconds until pushes were searchable, with their goals.
-func (s *Section) AddPushes(median Figure, all []float64) {
-	s.Add(median.Below(50))
-	s.Add(Figure{Name: "  p90", Value: Quantile(all, 0.9), Unit: "ms"})
-	s.Add(Figure{Name: "  p99", Value: Quantile(all, 0.99), Unit: "ms"}.Below(300))
-	s.Add(Figure{Name: "  slowest", Value: Quantile(all, 1), Unit: "ms"})
-}
-
-// Note adds a line of text.
-func (s *Section) Note(format string, args ...any) {
-	s.Notes = append(s.Notes, fmt.Sprintf(format, args...))
-}
 
 // A Figure is one number, with the numbers whose median it is.
 type Figure struct {
@@ -69,6 +18,11 @@ type Figure struct {
 	Goal string `json:"goal,omitempty"`
 	Met  *bool  `json:"met,omitempty"`
 	Must bool   `json:"must,omitempty"` // whether a missed goal is an error, and not only slow
+}
+
+// Median returns the median of values as a figure.
+func Median(name, unit string, values []float64) Figure {
+	return Figure{Name: name, Value: Quantile(values, 0.5), Unit: unit, Each: values}
 }
 
 // AtLeast sets the lowest value that meets the goal.
@@ -103,6 +57,18 @@ func (f Figure) Judged() string {
 	return "goal " + f.Goal + ": MISSED"
 }
 
+// each returns the values behind a median, unless there are too many to read.
+func (f Figure) each() string {
+	if len(f.Each) < 2 || len(f.Each) > 9 {
+		return ""
+	}
+	var all []string
+	for _, v := range f.Each {
+		all = append(all, Number(v))
+	}
+	return "of " + strings.Join(all, " ")
+}
+
 // Quantile returns the smallest value such that at least a share q of all values are at
 // most as large ("nearest rank"); 0 if there are none. The median of an even number is
 // the lower one.
@@ -134,13 +100,4 @@ func Number(v float64) string {
 		s = s[:i] + "," + s[i:]
 	}
 	return s
-}
-
-// Save writes a report as JSON.
-func Save(report any, file string) error {
-	b, err := json.MarshalIndent(report, "", "  ")
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(file, append(b, '\n'), 0o644)
 }

@@ -15,7 +15,8 @@ import (
 const SearchTimeout = 10 * time.Second
 
 // HowSearchable describes the milliseconds that Searchable returns.
-const HowSearchable = "from the registry's 201 until GET /v1/search shows the image; asked every millisecond, later every tenth of the time waited"
+const HowSearchable = "time from the registry's 201 until GET /v1/search shows the image; searched after 1 ms, " +
+	"and then in pauses of a tenth of the time so far"
 
 // Searchable returns the milliseconds from now, when the registry has answered 201 for
 // a manifest, until a search for word finds the repository name.

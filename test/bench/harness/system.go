@@ -30,8 +30,8 @@ const (
 	pause        = 50 * time.Millisecond // between two polls of Wait
 )
 
-// Token is the token in the registry's events.
-const Token = "bench"
+// token is the token in the registry's events.
+const token = "bench"
 
 // A System holds the programs under measurement, in a directory that Close removes, and
 // a PostgreSQL whose data may stay.
@@ -204,7 +204,8 @@ type Registry struct {
 
 // InMemory is the storage of a registry whose speed does not matter: writing 10,000
 // repositories to disk takes a minute, and removing them another.
-const InMemory = "REGISTRY_STORAGE={inmemory: {}, cache: {blobdescriptor: inmemory}, maintenance: {uploadpurging: {enabled: false}}}"
+const InMemory = "REGISTRY_STORAGE={inmemory: {}, cache: {blobdescriptor: inmemory}, " +
+	"maintenance: {uploadpurging: {enabled: false}}}"
 
 // OnDisk returns the setting for storage in the System's directory.
 func (s *System) OnDisk() string {
@@ -223,7 +224,7 @@ func (s *System) StartRegistry(ctx context.Context, storage, notify string) (*Re
 		env = append(env, "REGISTRY_NOTIFICATIONS_ENDPOINTS_0_DISABLED=true")
 	} else {
 		env = append(env, "REGISTRY_NOTIFICATIONS_ENDPOINTS_0_URL="+notify,
-			`REGISTRY_NOTIFICATIONS_ENDPOINTS_0_HEADERS={Authorization: ["Bearer `+Token+`"]}`)
+			`REGISTRY_NOTIFICATIONS_ENDPOINTS_0_HEADERS={Authorization: ["Bearer `+token+`"]}`)
 	}
 	p, err := s.launch("registry", env, "serve", filepath.Join(s.clone, "registry/config/filesystem.yml"))
 	if err != nil {
@@ -246,12 +247,35 @@ func (s *System) StartIndexer(ctx context.Context, database, address string, set
 	if err != nil {
 		return nil, err
 	}
-	settings = append([]string{"PORTBOOK_HTTP_ADDRESS=" + address, "PORTBOOK_HTTP_OPERATIONS_ADDRESS=" + operations}, settings...)
-	p, err := s.launchIndexer(database, settings, "serve")
+	addresses := []string{"PORTBOOK_HTTP_ADDRESS=" + address, "PORTBOOK_HTTP_OPERATIONS_ADDRESS=" + operations}
+	p, err := s.launchIndexer(database, append(addresses, settings...), "serve")
 	if err != nil {
 		return nil, err
 	}
 	return &Indexer{p, "http://" + address}, ready(ctx, p, "http://"+operations+"/readyz")
+}
+
+// StartReader starts an indexer that only serves a book, with pages.
+func (s *System) StartReader(ctx context.Context, database string) (*Indexer, error) {
+	address, err := FreeAddress()
+	if err != nil {
+		return nil, err
+	}
+	return s.StartIndexer(ctx, database, address, "PORTBOOK_ROLE=reader", "PORTBOOK_COMPONENTS_WEB_UI=true")
+}
+
+// StartBoth starts a registry and an indexer that receives its events.
+func (s *System) StartBoth(ctx context.Context, storage, database string) (*Registry, *Indexer, error) {
+	address, err := FreeAddress()
+	if err != nil {
+		return nil, nil, err
+	}
+	registry, err := s.StartRegistry(ctx, storage, "http://"+address+"/events")
+	if err != nil {
+		return nil, nil, err
+	}
+	i, err := s.StartIndexer(ctx, database, address, "PORTBOOK_REGISTRY_URL="+registry.URL, "PORTBOOK_EVENTS_TOKEN="+token)
+	return registry, i, err
 }
 
 // StartScan starts "portbook scan" of a registry.
@@ -285,7 +309,8 @@ func (s *System) Migrate(ctx context.Context, database string) error {
 }
 
 func (s *System) launchIndexer(database string, settings []string, args ...string) (*Program, error) {
-	return s.launch("portbook", append([]string{"PORTBOOK_DATABASE_POSTGRES_URL=" + s.Postgres.URL(database)}, settings...), args...)
+	settings = append(settings, "PORTBOOK_DATABASE_POSTGRES_URL="+s.Postgres.URL(database))
+	return s.launch("portbook", settings, args...)
 }
 
 // FreeAddress returns a local address on which nobody listens.

@@ -10,10 +10,12 @@ import (
 // PostgreSQL's buffers, the state after some hours of use. The tables of manifests and
 // images are not included; a page reads only a few of their rows.
 var warmed = []string{
-	"repository_search", "repository_search_pkey", "repository_search_name_key", "repository_search_words_0", "repository_search_words_1",
-	"repository_search_words_2", "repository_search_sample", "repository_search_basename", "repository_search_known", "repository", "repository_pkey",
-	"repository_name_key", "repository_updated", "image_search_pairs", "image_search_latest", "image_search_sample", "image_search_pkey", "manifest_digest",
-	"manifest_pkey", "tag_pkey", "tag_name", "search_lexeme_pkey", "search_word", "search_misspelling", "search_misspelling_pkey",
+	"repository_search", "repository_search_pkey", "repository_search_name_key", "repository_search_words_0",
+	"repository_search_words_1", "repository_search_words_2", "repository_search_sample",
+	"repository_search_basename", "repository_search_known", "repository", "repository_pkey",
+	"repository_name_key", "repository_updated", "image_search_pairs", "image_search_latest",
+	"image_search_sample", "image_search_pkey", "manifest_digest", "manifest_pkey", "tag_pkey", "tag_name",
+	"search_lexeme_pkey", "search_word", "search_misspelling", "search_misspelling_pkey",
 }
 
 // Warm loads the relations into the buffers (contrib/pg_prewarm, which is in Debian's

@@ -77,12 +77,15 @@ func fillOne(ctx context.Context, c *push.Client, number, tags int) error {
 	return nil
 }
 
+// about is the end of each description, which has a usual length with it.
+const about = " team: what it keeps, what it serves and what it sends to others"
+
 // labels returns the labels that a build system writes.
 func labels(name, version string, created time.Time) map[string]string {
 	team, rest, _ := strings.Cut(name, "/")
 	return map[string]string{
 		ocispec.AnnotationTitle:         strings.ReplaceAll(rest, "-", " "),
-		ocispec.AnnotationDescription:   "The " + rest + " of the " + team + " team: what it keeps, what it serves and what it sends to others",
+		ocispec.AnnotationDescription:   "The " + rest + " of the " + team + about,
 		ocispec.AnnotationVersion:       version,
 		ocispec.AnnotationCreated:       created.Format(time.RFC3339),
 		ocispec.AnnotationLicenses:      "Apache-2.0",

@@ -12,12 +12,9 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"flag"
 	"fmt"
-	"io"
-	"os"
 
 	"github.com/portbook/portbook/test/bench/harness"
 )
@@ -25,50 +22,57 @@ import (
 // A config says what to measure.
 type config struct {
 	repositories, tags int    // of a new book
-	data, book         string // where PostgreSQL keeps books, and the book to use; "": a new one
+	book               string // the book to use, in the DataDir; "": a new one
 	requests           int    // for each page
 }
 
 var standard = config{repositories: 10_000, tags: 3, requests: 400}
 
-func main() { harness.Main("bench-pages", command) }
+// A bench is one run of the program.
+type bench struct {
+	harness.Bench
+	config
+	pages []figures
+}
 
-// command reads the flags. The variables are for make, which passes on those of its
-// command line.
-func command(ctx context.Context, args []string, out, progress io.Writer) error {
-	c := standard
-	flags := flag.NewFlagSet("bench-pages", flag.ExitOnError)
-	file := flags.String("json", os.Getenv("JSON"), "also write the figures to this `file`; JSON does too")
-	flags.IntVar(&c.repositories, "repositories", c.repositories, "repositories of the book")
-	flags.IntVar(&c.tags, "tags", c.tags, "tags of each")
-	flags.StringVar(&c.data, "data", os.Getenv("DATA"), "where bench-search has kept its books, a `directory`; DATA does too")
-	flags.StringVar(&c.book, "book", os.Getenv("BOOK"), "the `name` of the book there to ask of; BOOK does too")
-	flags.IntVar(&c.requests, "requests", c.requests, "requests of each page")
-	if err := flags.Parse(args); err != nil {
-		return err
+func main() { harness.Main("bench-pages", &bench{config: standard}) }
+
+// Flags implements harness.Benchmark.
+func (b *bench) Flags(flags *flag.FlagSet) {
+	flags.IntVar(&b.repositories, "repositories", b.repositories, "number of repositories of the book")
+	flags.IntVar(&b.tags, "tags", b.tags, "number of tags of each repository")
+	flags.StringVar(&b.DataDir, "data", "", "`directory` in which bench-search keeps its books (make: DATA=directory)")
+	flags.StringVar(&b.book, "book", "", "`name` of the book to use, in -data (make: BOOK=name)")
+	flags.IntVar(&b.requests, "requests", b.requests, "number of requests for each page")
+}
+
+// Check implements harness.Benchmark.
+func (b *bench) Check() error {
+	if (b.DataDir == "") != (b.book == "") {
+		return errors.New("a kept book needs both a directory and a name: DATA=folder BOOK=book_1000000")
 	}
-	if (c.data == "") != (c.book == "") {
-		return errors.New("a kept book has both a directory and a name: DATA=folder BOOK=book_1000000")
-	}
-	if c.repositories < 1 || c.repositories > maxRepositories {
-		return fmt.Errorf("%d repositories: want 1 to %d", c.repositories, maxRepositories)
-	}
-	target, err := harness.Below(*file)
-	if err != nil {
-		return err
-	}
-	if c.data, err = harness.Below(c.data); err != nil {
-		return err
-	}
-	r, err := measure(ctx, c, progress)
-	if err != nil {
-		return err
-	}
-	if err := r.write(out); err != nil {
-		return err
-	}
-	if target != "" {
-		return harness.Save(r, target)
+	if b.repositories < 1 || b.repositories > maxRepositories {
+		return fmt.Errorf("%d repositories: want 1 to %d", b.repositories, maxRepositories)
 	}
 	return nil
 }
+
+// A results is what is written as JSON.
+type results struct {
+	*harness.Report
+	Book  string    `json:"book"`
+	Pages []figures `json:"pages"`
+}
+
+// figures are the results for one page.
+type figures struct {
+	Name     string  `json:"name"`
+	Requests int     `json:"requests"` // 0: the page does not exist
+	Median   float64 `json:"p50_ms"`
+	P99      float64 `json:"p99_ms"`
+	Goal     float64 `json:"goal_ms,omitempty"`
+	Bytes    float64 `json:"p50_bytes"` // of the body, as it was sent
+}
+
+// Results implements harness.Benchmark.
+func (b *bench) Results() any { return results{&b.Report, b.book, b.pages} }

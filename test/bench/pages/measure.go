@@ -2,12 +2,9 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -27,52 +24,8 @@ const (
 	newBook = "pages"
 )
 
-// A report holds the results and the conditions of the measurement.
-type report struct {
-	Conditions harness.Conditions `json:"conditions"`
-	Book       string             `json:"book"`
-	Pages      []figures          `json:"pages"`
-}
-
-// figures are the results for one page.
-type figures struct {
-	Name     string  `json:"name"`
-	Requests int     `json:"requests"` // 0: the page does not exist
-	Median   float64 `json:"p50_ms"`
-	P99      float64 `json:"p99_ms"`
-	Goal     float64 `json:"goal_ms,omitempty"`
-	Bytes    float64 `json:"p50_bytes"` // of the body, as it was sent
-}
-
-// A bench is one run of the program.
-type bench struct {
-	*harness.System
-	config
-	progress io.Writer
-	report   report
-}
-
-// measure runs all measurements and cleans up.
-func measure(ctx context.Context, c config, progress io.Writer) (_ *report, err error) {
-	b := &bench{config: c, progress: progress}
-	b.report.Conditions = harness.Begin()
-	b.tell("Building the registry and the indexer, and starting PostgreSQL")
-	if b.System, err = harness.NewSystem(ctx, c.data, ""); err != nil {
-		return nil, err
-	}
-	err = b.all(ctx)
-	b.report.Conditions.LoadAfter = harness.LoadAverage()
-	b.tell("Stopping everything")
-	err = errors.Join(err, b.Close())
-	b.report.Conditions.Seconds = time.Since(b.report.Conditions.Began).Seconds()
-	return &b.report, err
-}
-
-func (b *bench) tell(format string, args ...any) {
-	fmt.Fprintf(b.progress, time.Now().Format("15:04:05 ")+format+"\n", args...)
-}
-
-func (b *bench) all(ctx context.Context) error {
+// Measure implements harness.Benchmark.
+func (b *bench) Measure(ctx context.Context) error {
 	if b.book == "" {
 		if err := b.makeBook(ctx); err != nil {
 			return err
@@ -80,29 +33,32 @@ func (b *bench) all(ctx context.Context) error {
 	} else if err := b.Migrate(ctx, b.book); err != nil { // an older program may have loaded it
 		return err
 	}
-	b.report.Book = b.book
-	var samples []sample
-	err := b.On(ctx, b.book, func(conn *pgx.Conn) (err error) {
-		c := &b.report.Conditions
-		if err := conn.QueryRow(ctx, "SHOW server_version").Scan(&c.PostgreSQL); err != nil {
-			return err
-		}
-		if err := conn.QueryRow(ctx, "SELECT count(*) FROM repository").Scan(&c.Repositories); err != nil {
+	samples, err := b.samples(ctx)
+	if err != nil {
+		return err
+	}
+	if err := b.Warm(ctx, b.book); err != nil {
+		return err
+	}
+	err = b.askAll(ctx, samples)
+	b.addPages()
+	return err
+}
+
+// samples draws tags of the book and counts its repositories.
+func (b *bench) samples(ctx context.Context) (samples []sample, err error) {
+	err = b.On(ctx, b.book, func(conn *pgx.Conn) (err error) {
+		const q = "SELECT count(*) FROM repository"
+		if err := conn.QueryRow(ctx, q).Scan(&b.Report.Conditions.Repositories); err != nil {
 			return err
 		}
 		samples, err = sampleTags(ctx, conn)
 		return err
 	})
-	if err != nil {
-		return err
+	if err == nil && len(samples) == 0 {
+		err = fmt.Errorf("the book %s has no tags", b.book)
 	}
-	if len(samples) == 0 {
-		return fmt.Errorf("the book %s has no tags", b.book)
-	}
-	if err := b.Warm(ctx, b.book); err != nil {
-		return err
-	}
-	return b.askAll(ctx, samples)
+	return samples, err
 }
 
 // makeBook fills a registry and runs a scan of it.
@@ -112,14 +68,14 @@ func (b *bench) makeBook(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	b.tell("Pushing %d repositories of %d tags", b.repositories, b.tags)
-	if err := fill(ctx, push.New(registry.URL), b.repositories, b.tags, b.tell); err != nil {
+	b.Tell("Pushing %d repositories of %d tags", b.repositories, b.tags)
+	if err := fill(ctx, push.New(registry.URL), b.repositories, b.tags, b.Tell); err != nil {
 		return err
 	}
 	if err := b.NewDatabase(ctx, b.book); err != nil {
 		return err
 	}
-	b.tell("Scanning")
+	b.Tell("Scanning")
 	scan, err := b.StartScan(registry.URL, b.book)
 	if err != nil {
 		return err
@@ -141,11 +97,7 @@ func (b *bench) makeBook(ctx context.Context) error {
 
 // askAll requests every page from a reader.
 func (b *bench) askAll(ctx context.Context, samples []sample) error {
-	address, err := harness.FreeAddress()
-	if err != nil {
-		return err
-	}
-	reader, err := b.StartIndexer(ctx, b.book, address, "PORTBOOK_ROLE=reader", "PORTBOOK_COMPONENTS_WEB_UI=true")
+	reader, err := b.StartReader(ctx, b.book)
 	if err != nil {
 		return err
 	}
@@ -153,12 +105,12 @@ func (b *bench) askAll(ctx context.Context, samples []sample) error {
 	// DisableCompression: otherwise this process would decompress the answers.
 	client := &http.Client{Transport: &http.Transport{DisableCompression: true}, Timeout: requestTimeout}
 	for _, p := range pages {
-		b.tell("  %s (load average %s)", p.name, harness.LoadAverage())
+		b.Tell("  %s (load average %s)", p.name, harness.LoadAverage())
 		f, err := b.ask(ctx, client, reader.URL, p, samples)
 		if err != nil {
 			return fmt.Errorf("%s: %w", p.name, err)
 		}
-		b.report.Pages = append(b.report.Pages, f)
+		b.pages = append(b.pages, f)
 	}
 	return nil
 }
@@ -197,7 +149,8 @@ func (b *bench) ask(ctx context.Context, client *http.Client, base string, p pag
 			break
 		}
 	}
-	f.Requests, f.Median, f.P99, f.Bytes = len(times), harness.Quantile(times, 0.5), harness.Quantile(times, 0.99), harness.Quantile(sizes, 0.5)
+	f.Requests, f.Bytes = len(times), harness.Quantile(sizes, 0.5)
+	f.Median, f.P99 = harness.Quantile(times, 0.5), harness.Quantile(times, 0.99)
 	return f, nil
 }
 
@@ -229,22 +182,26 @@ func get(ctx context.Context, client *http.Client, address, etag string) (answer
 	return answer{harness.Milliseconds(time.Since(start)), n, resp.StatusCode, resp.Header.Get("ETag")}, err
 }
 
-// write prints the report for people.
-func (r *report) write(w io.Writer) error {
-	fmt.Fprintf(w, "\n%s\n\nPages of a book of %s repositories, one request after the other\n", r.Conditions, harness.Number(float64(r.Conditions.Repositories)))
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "  page\tmedian\tp99\tsize\t")
-	for _, f := range r.Pages {
-		if f.Requests == 0 {
-			fmt.Fprintf(table, "  %s\tthere is no such page\t\t\t\n", f.Name)
-			continue
-		}
-		judged := ""
-		if f.Goal > 0 {
-			judged = harness.Figure{Value: f.Median}.Below(f.Goal).Judged()
-		}
-		cells := []string{f.Name, harness.Number(f.Median) + " ms", harness.Number(f.P99) + " ms", harness.Number(f.Bytes/1000) + " kB", judged}
-		fmt.Fprintf(table, "  %s\n", strings.Join(cells, "\t"))
+// addPages adds the figures of all pages to the report.
+func (b *bench) addPages() {
+	repositories := harness.Number(float64(b.Report.Conditions.Repositories))
+	s := b.Section(fmt.Sprintf("Pages of a book of %s repositories, one request after the other", repositories))
+	s.Table = [][]string{{"page", "median", "p99", "size", ""}}
+	for _, f := range b.pages {
+		s.Table = append(s.Table, f.row())
 	}
-	return table.Flush()
+}
+
+// row returns the figures as a row of the table.
+func (f figures) row() []string {
+	if f.Requests == 0 {
+		return []string{f.Name, "there is no such page", "", "", ""}
+	}
+	judged := ""
+	if f.Goal > 0 {
+		judged = harness.Figure{Value: f.Median}.Below(f.Goal).Judged()
+	}
+	return []string{
+		f.Name, harness.Number(f.Median) + " ms", harness.Number(f.P99) + " ms", harness.Number(f.Bytes/1000) + " kB", judged,
+	}
 }

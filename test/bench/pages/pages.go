@@ -28,13 +28,17 @@ type page struct {
 var pages = []page{
 	{name: "catalogue", path: at("/"), goal: firstPage},
 	{name: "catalogue, again", path: at("/"), again: true},
-	{name: "catalogue, a later page", path: func(d draw) string { return "/?after=" + url.QueryEscape(d.one().repository) }},
+	{name: "catalogue, a later page", path: func(d draw) string {
+		return "/?after=" + url.QueryEscape(d.one().repository)
+	}},
 	{name: "search for a word", path: search(draw.word)},
 	{name: "search for two words", path: search(func(d draw) string { return d.word() + " " + d.word() })},
 	{name: "search, newest first", path: func(d draw) string { return "/?sort=updated&q=" + d.word() }},
 	{name: "all, newest first", path: at("/?sort=updated")},
 	{name: "search that finds nothing", path: search(func(d draw) string { return fmt.Sprintf("qq%x", d.Uint32()) })},
-	{name: "search that is wrong", path: search(func(d draw) string { return "size:>many-" + d.word() }), status: http.StatusBadRequest},
+	{name: "search that is wrong", path: search(func(d draw) string {
+		return "size:>many-" + d.word()
+	}), status: http.StatusBadRequest},
 	{name: "namespace", path: func(d draw) string { return "/n/" + d.namespace() }},
 	{name: "repository", path: func(d draw) string { return "/r/" + d.one().repository }},
 	{name: "repository, again", path: func(d draw) string { return "/r/" + d.one().repository }, again: true},
@@ -48,7 +52,9 @@ var pages = []page{
 	{name: "storage", path: at("/storage")},
 	{name: "status", path: at("/status")},
 	{name: "API", path: at("/api/v1/")},
-	{name: "no such repository", path: func(d draw) string { return "/r/" + d.one().repository + "x" }, status: http.StatusNotFound},
+	{name: "no such repository", path: func(d draw) string {
+		return "/r/" + d.one().repository + "x"
+	}, status: http.StatusNotFound},
 }
 
 func (p page) wantStatus() int {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/portbook/portbook/schema/localpg"
+	"github.com/portbook/portbook/test/bench/harness"
 )
 
 // The whole run at a small size: it must make a book, request every existing page, and
@@ -24,7 +25,8 @@ func TestSmall(t *testing.T) {
 	defer cancel()
 	file := filepath.Join(t.TempDir(), "out.json")
 	var out, progress bytes.Buffer
-	if err := command(ctx, []string{"-repositories", "60", "-tags", "2", "-requests", "3", "-json", file}, &out, &progress); err != nil {
+	args := []string{"-repositories", "60", "-tags", "2", "-requests", "3", "-json", file}
+	if err := harness.Run(ctx, "bench-pages", &bench{config: standard}, args, &out, &progress); err != nil {
 		t.Fatalf("%v; it told:\n%s", err, &progress)
 	}
 	if !strings.Contains(out.String(), "median") {
@@ -34,7 +36,7 @@ func TestSmall(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var r report
+	var r results
 	if err := json.Unmarshal(b, &r); err != nil {
 		t.Fatal(err)
 	}

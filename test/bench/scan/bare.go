@@ -214,7 +214,9 @@ func (r *reader) repository(ctx context.Context, name string) (s survey, err err
 }
 
 // manifest reads a manifest, and its config if it has one.
-func (r *reader) manifest(ctx context.Context, s *survey, name, reference string) (digest string, children []string, err error) {
+func (r *reader) manifest(
+	ctx context.Context, s *survey, name, reference string,
+) (digest string, children []string, err error) {
 	s.manifests++
 	q := request{method: http.MethodGet, path: "/v2/" + name + "/manifests/" + reference}
 	s.first.rest = append(s.first.rest, q)

@@ -67,7 +67,8 @@ func (c *counter) close() { c.server.Close() }
 func bodies(requests []request) int {
 	n := 0
 	for _, r := range requests {
-		if r.method == http.MethodGet && r.known == "" && (strings.Contains(r.path, "/manifests/") || strings.Contains(r.path, "/blobs/")) {
+		content := strings.Contains(r.path, "/manifests/") || strings.Contains(r.path, "/blobs/")
+		if content && r.method == http.MethodGet && r.known == "" {
 			n++
 		}
 	}

@@ -90,7 +90,10 @@ func (p repository) image(tag int, architecture string, layers bool) push.ImageS
 		Labels:       p.labels(tag, created, base, r),
 		History: []ocispec.History{
 			{Created: &p.created, CreatedBy: "ADD rootfs.tar.gz / # " + base},
-			{Created: &created, CreatedBy: "COPY build.txt /app/" + p.subject + " # buildkit", Comment: "buildkit.dockerfile.v0"},
+			{
+				Created: &created, CreatedBy: "COPY build.txt /app/" + p.subject + " # buildkit",
+				Comment: "buildkit.dockerfile.v0",
+			},
 			{Created: &created, CreatedBy: `ENTRYPOINT ["/app/` + p.subject + `"]`, EmptyLayer: true},
 		},
 	}

@@ -15,11 +15,10 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
-	"io"
 	"os"
-	"strings"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/portbook/portbook/test/bench/harness"
 )
@@ -38,47 +37,68 @@ var standard = config{
 	repositories: 1000, tags: 5, scans: 3, rescans: 5, serial: 300, rate: 50, seconds: 20, wide: 10_000,
 }
 
-func main() { harness.Main("bench", command) }
+// A bench is one run of the program.
+type bench struct {
+	harness.Bench
+	config
 
-// command reads the flags. The variables are for make, which passes on those of its
-// command line: make bench JSON=out.json BIG=no.
-func command(ctx context.Context, args []string, out, progress io.Writer) error {
-	c := standard
-	flags := flag.NewFlagSet("bench", flag.ExitOnError)
-	file := flags.String("json", os.Getenv("JSON"), "also write the figures to this `file`; JSON does too")
-	flags.IntVar(&c.repositories, "repositories", c.repositories, "repositories of the registry that is scanned")
-	flags.IntVar(&c.tags, "tags", c.tags, "tags of each")
-	flags.IntVar(&c.scans, "scans", c.scans, "first scans, in turns with bare reads")
-	flags.IntVar(&c.rescans, "rescans", c.rescans, "rescans, in turns with bare reads")
-	flags.IntVar(&c.serial, "serial", c.serial, "pushes one after the other; 0: none")
-	flags.IntVar(&c.rate, "rate", c.rate, "pushes a second that do not wait for each other")
-	flags.IntVar(&c.seconds, "seconds", c.seconds, "how long")
-	flags.IntVar(&c.wide, "wide", c.wide, "repositories of the registry on which memory is measured; 0, or BIG=no: none")
-	flags.IntVar(&c.statements, "statements", c.statements, "show so many of the most expensive SQL statements")
-	if err := flags.Parse(args); err != nil {
-		return err
-	}
+	registry *harness.Registry
+	reader   *reader
+	survey   *survey
+	book     *pgx.Conn // the database of the last first scan
+
+	catalogue map[string]weight // of the book after the scans
+}
+
+func main() { harness.Main("bench", &bench{config: standard}) }
+
+// Flags implements harness.Benchmark.
+func (b *bench) Flags(flags *flag.FlagSet) {
+	flags.IntVar(&b.repositories, "repositories", b.repositories, "number of repositories to scan")
+	flags.IntVar(&b.tags, "tags", b.tags, "number of tags of each repository")
+	flags.IntVar(&b.scans, "scans", b.scans, "number of first scans, each after a bare read")
+	flags.IntVar(&b.rescans, "rescans", b.rescans, "number of rescans, each after a bare read")
+	flags.IntVar(&b.serial, "serial", b.serial, "number of pushes one after the other; 0: none")
+	flags.IntVar(&b.rate, "rate", b.rate, "pushes per second that do not wait for each other; 0: none")
+	flags.IntVar(&b.seconds, "seconds", b.seconds, "seconds of such pushes")
+	flags.IntVar(&b.wide, "wide", b.wide,
+		"number of repositories of the registry on which memory is measured; 0: none (make: BIG=no)")
+	flags.IntVar(&b.statements, "statements", b.statements, "number of the most expensive SQL statements to show")
+}
+
+// Check implements harness.Benchmark.
+func (b *bench) Check() error {
 	if os.Getenv("BIG") == "no" {
-		c.wide = 0
+		b.wide = 0
 	}
-	target, err := harness.Below(*file)
-	if err != nil {
+	return nil
+}
+
+// Measure implements harness.Benchmark.
+func (b *bench) Measure(ctx context.Context) error {
+	if err := b.readStatements(ctx); err != nil {
 		return err
 	}
-	r, err := measure(ctx, c, progress)
-	if err != nil {
-		return err
+	steps := []struct {
+		title string
+		skip  bool
+		run   func(context.Context, *harness.Section) error
+	}{
+		{"Fill", false, b.fill},
+		{"First scan", false, b.firstScans},
+		{"Rescan with nothing changed", false, b.unchanged},
+		{"Requests and writes of scans", false, b.counts},
+		{"Push to searchable", b.serial == 0, b.pushes},
+		{"Sizes", false, b.sizes},
+		{"Memory with many repositories", b.wide == 0, b.memory},
 	}
-	if err := r.write(out); err != nil {
-		return err
-	}
-	if target != "" {
-		if err := harness.Save(r, target); err != nil {
+	for _, step := range steps {
+		if step.skip {
+			continue
+		}
+		if err := b.Step(ctx, step.title, step.run); err != nil {
 			return err
 		}
-	}
-	if wrong := r.failed(); len(wrong) > 0 {
-		return errors.New("wrong counts: " + strings.Join(wrong, "; "))
 	}
 	return nil
 }

@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"os"
 	"sort"
 	"strings"
@@ -16,74 +14,6 @@ import (
 	"github.com/portbook/portbook/registry/push"
 	"github.com/portbook/portbook/test/bench/harness"
 )
-
-// A bench is one run of the program.
-type bench struct {
-	*harness.System
-	config
-	progress io.Writer
-	report   report
-
-	registry *harness.Registry
-	reader   *reader
-	survey   *survey
-	book     *pgx.Conn // the database of the last first scan
-
-	catalogue map[string]weight // of the book after the scans
-}
-
-// measure runs all measurements and cleans up.
-func measure(ctx context.Context, c config, progress io.Writer) (_ *report, err error) {
-	b := &bench{config: c, progress: progress}
-	b.report.Conditions = harness.Begin()
-	b.tell("Building the registry and the indexer, and starting PostgreSQL")
-	if b.System, err = harness.NewSystem(ctx, "", ""); err != nil {
-		return nil, err
-	}
-	err = b.all(ctx)
-	b.report.Conditions.LoadAfter = harness.LoadAverage()
-	b.tell("Removing everything")
-	err = errors.Join(err, b.Close())
-	b.report.Conditions.Seconds = time.Since(b.report.Conditions.Began).Seconds()
-	return &b.report, err
-}
-
-func (b *bench) all(ctx context.Context) error {
-	if err := b.readStatements(ctx); err != nil {
-		return err
-	}
-	steps := []struct {
-		title string
-		skip  bool
-		run   func(context.Context, *harness.Section) error
-	}{
-		{"Fill", false, b.fill},
-		{"First scan", false, b.firstScans},
-		{"Rescan with nothing changed", false, b.unchanged},
-		{"What scans ask and write", false, b.counts},
-		{"Push to searchable", b.serial == 0, b.pushes},
-		{"Sizes", false, b.sizes},
-		{"Memory at many repositories", b.wide == 0, b.memory},
-	}
-	for _, step := range steps {
-		if step.skip {
-			continue
-		}
-		b.tell("%s (load average %s)", step.title, harness.LoadAverage())
-		s := &harness.Section{Title: step.title}
-		start := time.Now()
-		if err := step.run(ctx, s); err != nil {
-			return fmt.Errorf("%s: %w", strings.ToLower(step.title), err)
-		}
-		s.Seconds = time.Since(start).Seconds()
-		b.report.Sections = append(b.report.Sections, s)
-	}
-	return nil
-}
-
-func (b *bench) tell(format string, args ...any) {
-	fmt.Fprintf(b.progress, format+"\n", args...)
-}
 
 // fill fills the registry and surveys it.
 func (b *bench) fill(ctx context.Context, s *harness.Section) (err error) {
@@ -128,7 +58,7 @@ func (b *bench) firstScans(ctx context.Context, s *harness.Section) error {
 			return err
 		}
 		bare, ours = append(bare, one), append(ours, two)
-		b.tell("  bare %.2f s, scan %.2f s", one.seconds, two.seconds)
+		b.Tell("  bare %.2f s, scan %.2f s", one.seconds, two.seconds)
 		if b.book != nil {
 			if err := b.dropDatabase(ctx, b.book); err != nil {
 				return err
@@ -137,9 +67,10 @@ func (b *bench) firstScans(ctx context.Context, s *harness.Section) error {
 		b.book = conn
 	}
 	compare(s, len(plan.requests()), bare, ours, 80)
-	s.Add(medianOf("time until all was listed", "s", pick(ours, func(m measurement) float64 { return m.listed })))
-	s.Add(medianOf("time until all was read", "s", pick(ours, func(m measurement) float64 { return m.seconds })))
-	s.Add(medianOf("peak memory of the indexer", "MB", pick(ours, megabytes)))
+	listed := func(m measurement) float64 { return m.listed }
+	s.Add(harness.Median("time until all was listed", "s", pick(ours, listed)))
+	s.Add(harness.Median("time until all was read", "s", pick(ours, seconds)))
+	s.Add(harness.Median("peak memory of the indexer", "MB", pick(ours, megabytes)))
 	return b.showStatements(ctx, s)
 }
 
@@ -158,7 +89,7 @@ func (b *bench) unchanged(ctx context.Context, s *harness.Section) error {
 			return err
 		}
 		bare, ours = append(bare, one), append(ours, two)
-		b.tell("  bare %.2f s, rescan %.2f s", one.seconds, two.seconds)
+		b.Tell("  bare %.2f s, rescan %.2f s", one.seconds, two.seconds)
 	}
 	compare(s, len(plan.requests()), bare, ours, 90)
 	if err := b.showStatements(ctx, s); err != nil {
@@ -178,14 +109,14 @@ func compare(s *harness.Section, requests int, bare, ours []measurement, goal fl
 		ratios = append(ratios, 100*bare[i].seconds/ours[i].seconds)
 	}
 	s.Add(harness.Figure{Name: "requests", Value: float64(requests)})
-	s.Add(medianOf("bare reads", "requests/s", pick(bare, rate)))
-	s.Add(medianOf("the indexer's", "requests/s", pick(ours, rate)))
-	s.Add(medianOf("ratio", "%", ratios).AtLeast(goal))
+	s.Add(harness.Median("bare reads", "requests/s", pick(bare, rate)))
+	s.Add(harness.Median("indexer", "requests/s", pick(ours, rate)))
+	s.Add(harness.Median("ratio", "%", ratios).AtLeast(goal))
 	// If all cores are busy, this is the ratio without other load, under which a scan
 	// gets a larger share of the processors because it has more processes.
 	s.Add(harness.Figure{Name: "ratio by processor time", Value: 100 * total(bare) / total(ours), Unit: "%"})
 	s.Note("processor seconds of bare reads: %s", processor(bare))
-	s.Note("processor seconds of the indexer's, its start included: %s", processor(ours))
+	s.Note("processor seconds of the indexer's scans, including its start: %s", processor(ours))
 }
 
 func pick(all []measurement, f func(measurement) float64) []float64 {
@@ -195,6 +126,8 @@ func pick(all []measurement, f func(measurement) float64) []float64 {
 	}
 	return values
 }
+
+func seconds(m measurement) float64 { return m.seconds }
 
 func megabytes(m measurement) float64 { return float64(m.peak) / 1e6 }
 
@@ -258,7 +191,8 @@ func (b *bench) counts(ctx context.Context, s *harness.Section) error {
 	s.Add(harness.Figure{Name: "rescan: requests that only bare reads make", Value: float64(missing)})
 	s.Add(harness.Figure{Name: "rescan: manifests and blobs fetched", Value: float64(bodies(seen))}.MustBe(0))
 	for _, kind := range []string{"catalogue", "kept"} {
-		s.Add(harness.Figure{Name: "rescan: rows written in " + kind + " tables", Value: float64(after[kind] - before[kind])}.MustBe(0))
+		rows := float64(after[kind] - before[kind])
+		s.Add(harness.Figure{Name: "rescan: rows written in " + kind + " tables", Value: rows}.MustBe(0))
 	}
 	s.Add(harness.Figure{Name: "rescan: rows written in work tables", Value: float64(after["work"] - before["work"])})
 	return b.dropDatabase(ctx, conn)
@@ -266,21 +200,15 @@ func (b *bench) counts(ctx context.Context, s *harness.Section) error {
 
 // pushes runs "portbook serve" with events, on the book of the first scans.
 func (b *bench) pushes(ctx context.Context, s *harness.Section) error {
-	address, err := harness.FreeAddress()
-	if err != nil {
-		return err
-	}
 	if err := b.barePushes(ctx, s); err != nil {
 		return err
 	}
 	b.registry.Stop()
-	if b.registry, err = b.StartRegistry(ctx, b.OnDisk(), "http://"+address+"/events"); err != nil {
-		return err
-	}
-	serve, err := b.StartIndexer(ctx, b.book.Config().Database, address, "PORTBOOK_REGISTRY_URL="+b.registry.URL, "PORTBOOK_EVENTS_TOKEN="+harness.Token)
+	registry, serve, err := b.StartBoth(ctx, b.OnDisk(), b.book.Config().Database)
 	if err != nil {
 		return err
 	}
+	b.registry = registry
 	defer serve.Kill()
 	w := newWatcher(b.registry.URL, serve.URL)
 	// The first event of a newly started registry requests a scan, as it should; it
@@ -299,7 +227,7 @@ func (b *bench) pushes(ctx context.Context, s *harness.Section) error {
 	if err != nil {
 		return err
 	}
-	s.AddPushes(medianOf(fmt.Sprintf("%d pushes one after the other: median", b.serial), "ms", all), all)
+	s.AddPushes(harness.Median(fmt.Sprintf("%d pushes one after the other: median", b.serial), "ms", all), all)
 	if err := b.addArrival(ctx, s, after); err != nil || b.rate*b.seconds == 0 {
 		return err
 	}
@@ -313,12 +241,12 @@ func (b *bench) pushes(ctx context.Context, s *harness.Section) error {
 	if err != nil {
 		return err
 	}
-	s.AddPushes(medianOf(fmt.Sprintf("%d pushes a second for %d s: median", b.rate, b.seconds), "ms", all), all)
+	s.AddPushes(harness.Median(fmt.Sprintf("%d pushes a second for %d s: median", b.rate, b.seconds), "ms", all), all)
 	if err := b.addArrival(ctx, s, after); err != nil {
 		return err
 	}
-	s.Add(harness.Figure{Name: "  pushes a second it came to", Value: achieved})
-	s.Add(harness.Figure{Name: "peak memory of the indexer", Value: float64(harness.PeakMemory(serve.PID())) / 1e6, Unit: "MB"})
+	s.Add(harness.Figure{Name: "  pushes a second achieved", Value: achieved})
+	s.AddPeakMemory(serve.PID())
 	s.Note("%s; %s", harness.HowSearchable, howLooked)
 	return b.showStatements(ctx, s)
 }
@@ -356,7 +284,7 @@ func (b *bench) unwatched(ctx context.Context, s *harness.Section, w *watcher, s
 	for name := range used {
 		used[name] *= 1000 / float64(len(all))
 	}
-	s.Note("processor milliseconds of a push while nobody searches: %s", processor([]measurement{{used: used}}))
+	s.Note("processor milliseconds of a push without searches: %s", processor([]measurement{{used: used}}))
 	return nil
 }
 
@@ -369,7 +297,7 @@ func (b *bench) barePushes(ctx context.Context, s *harness.Section) error {
 	w := newWatcher(b.registry.URL, "")
 	w.next.Store(1_000_000) // words that the measurement does not use
 	all, achieved, err := open(ctx, b.rate, b.rate*min(b.seconds, 5), w.push)
-	s.Add(medianOf(fmt.Sprintf("a push by itself, %s a second, no indexer", harness.Number(achieved)), "ms", all))
+	s.Add(harness.Median(fmt.Sprintf("a push without an indexer, %s a second", harness.Number(achieved)), "ms", all))
 	return err
 }
 
@@ -391,8 +319,8 @@ func (b *bench) addArrival(ctx context.Context, s *harness.Section, after time.T
 	if err != nil {
 		return err
 	}
-	s.Add(harness.Figure{Name: "  of it, until the event was here: median", Value: harness.Quantile(all, 0.5), Unit: "ms"})
-	s.Add(harness.Figure{Name: "  of it, until the event was here: p99", Value: harness.Quantile(all, 0.99), Unit: "ms"})
+	s.Add(harness.Figure{Name: "  until the event was received: median", Value: harness.Quantile(all, 0.5), Unit: "ms"})
+	s.Add(harness.Figure{Name: "  until the event was received: p99", Value: harness.Quantile(all, 0.99), Unit: "ms"})
 	return nil
 }
 
@@ -431,7 +359,7 @@ func (b *bench) memory(ctx context.Context, s *harness.Section) error {
 	if err != nil {
 		return err
 	}
-	s.Add(harness.Figure{Name: "repositories, of one tag each", Value: float64(b.wide)})
+	s.Add(harness.Figure{Name: "repositories with one tag each", Value: float64(b.wide)})
 	s.Add(harness.Figure{Name: "first scan", Value: first.seconds, Unit: "s"})
 	s.Add(harness.Figure{Name: "peak memory of the indexer, first scan", Value: megabytes(first), Unit: "MB"})
 	s.Add(harness.Figure{Name: "rescan", Value: again.seconds, Unit: "s"})

@@ -26,7 +26,8 @@ type watcher struct {
 func newWatcher(registry, indexer string) *watcher {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.MaxIdleConnsPerHost = pushesAtOnce
-	return &watcher{client: push.New(registry), http: &http.Client{Transport: transport, Timeout: harness.SearchTimeout}, search: indexer}
+	client := &http.Client{Transport: transport, Timeout: harness.SearchTimeout}
+	return &watcher{client: push.New(registry), http: client, search: indexer}
 }
 
 // A pushFunc pushes one image and returns a time in milliseconds.
@@ -91,7 +92,8 @@ type lookout struct {
 const pause = 10 * time.Millisecond
 
 // howLooked describes the milliseconds that a lookout measures.
-const howLooked = "at 50 a second, one search for the newest images goes round every 10 ms, and whoever sees its own there searches for it by its word"
+const howLooked = "for pushes that do not wait, one search every 10 ms lists the newest images; " +
+	"a push that it shows is then searched for by its word"
 
 // run searches until ctx ends.
 func (l *lookout) run(ctx context.Context) error {

@@ -63,7 +63,9 @@ func bareRun(ctx context.Context, meters map[string]func() float64, r *reader, p
 // from its started_at until it is finished and no task is left. It does not include the
 // start of the process, or the half second after which the process checks whether the
 // scan is done.
-func (b *bench) scanRun(ctx context.Context, meters map[string]func() float64, registry string, conn *pgx.Conn) (m measurement, err error) {
+func (b *bench) scanRun(
+	ctx context.Context, meters map[string]func() float64, registry string, conn *pgx.Conn,
+) (m measurement, err error) {
 	ctx, cancel := context.WithTimeout(ctx, scanTimeout)
 	defer cancel()
 	var last int64

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/portbook/portbook/schema/localpg"
+	"github.com/portbook/portbook/test/bench/harness"
 )
 
 // The whole run at a small size: it must measure everything, and find that a rescan
@@ -21,28 +22,22 @@ func TestSmall(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
-	var progress bytes.Buffer
-	r, err := measure(ctx, config{
-		repositories: 12, tags: 2, scans: 2, rescans: 2, serial: 5, rate: 10, seconds: 1, wide: 15,
-	}, &progress)
-	if err != nil {
+	var out, progress bytes.Buffer
+	b := &bench{config: standard}
+	args := strings.Fields("-repositories 12 -tags 2 -scans 2 -rescans 2 -serial 5 -rate 10 -seconds 1 -wide 15")
+	if err := harness.Run(ctx, "bench", b, args, &out, &progress); err != nil { // also if a count is wrong
 		t.Fatalf("%v; it told:\n%s", err, &progress)
 	}
-	if wrong := r.failed(); len(wrong) > 0 {
-		t.Errorf("wrong counts: %v", wrong)
-	}
-	for _, s := range r.Sections {
+	for _, s := range b.Report.Sections {
 		for _, f := range s.Figures {
 			if f.Value <= 0 && f.Unit != "" { // figures without a unit are counts and may be 0
 				t.Errorf("%s: %s is %v %s", s.Title, f.Name, f.Value, f.Unit)
 			}
 		}
 	}
-	var out strings.Builder
-	if err := r.write(&out); err != nil {
-		t.Fatal(err)
-	}
-	for _, want := range []string{"First scan", "Rescan", "ratio", "p99", "peak memory", "a manifest (", "an event (", "PostgreSQL 1"} {
+	for _, want := range []string{
+		"First scan", "Rescan", "ratio", "p99", "peak memory", "a manifest (", "an event (", "Memory", "PostgreSQL 1",
+	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the report does not tell %q:\n%s", want, &out)
 		}

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -16,8 +18,11 @@ type weight struct{ bytes, rows int64 }
 // table.
 func weigh(ctx context.Context, conn *pgx.Conn) (map[string]weight, error) {
 	const q = `
-		SELECT relname::text, COALESCE((SELECT sum(pg_total_relation_size(relid))::bigint FROM pg_partition_tree(c.oid)), pg_total_relation_size(c.oid)),
-			(xpath('//n/text()', query_to_xml(format('SELECT count(*) AS n FROM %s', c.oid::regclass), false, false, '')))[1]::text::bigint
+		SELECT relname::text,
+			COALESCE((SELECT sum(pg_total_relation_size(relid))::bigint FROM pg_partition_tree(c.oid)),
+				pg_total_relation_size(c.oid)),
+			(xpath('//n/text()', query_to_xml(format('SELECT count(*) AS n FROM %s', c.oid::regclass),
+				false, false, '')))[1]::text::bigint
 		FROM pg_class c WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition`
 	rows, err := conn.Query(ctx, q)
 	if err != nil {
@@ -52,31 +57,33 @@ func (b *bench) sizes(ctx context.Context, s *harness.Section) error {
 	if err != nil {
 		return err
 	}
-	per := func(name, unit string, now map[string]weight, rows int64, tables ...string) {
+	per := func(name string, now map[string]weight, tables ...string) { // a row of the first table
 		var bytes int64
 		for _, table := range tables {
 			bytes += now[table].bytes - empty[table].bytes
 		}
-		if rows > 0 {
-			s.Add(harness.Figure{Name: name, Value: float64(bytes) / float64(rows), Unit: unit})
+		if rows := now[tables[0]].rows; rows > 0 {
+			name = fmt.Sprintf("%s (%s)", name, strings.Join(tables, ", "))
+			s.Add(harness.Figure{Name: name, Value: float64(bytes) / float64(rows), Unit: "bytes"})
 		}
 	}
 	c := b.catalogue
-	per("a repository (repository, repository_search)", "bytes", c, c["repository"].rows, "repository", "repository_search")
-	per("a tag (tag)", "bytes", c, c["tag"].rows, "tag")
-	per("a manifest (manifest, manifest_body, index_entry, referrer)", "bytes", c, c["manifest"].rows, "manifest", "manifest_body", "index_entry", "referrer")
-	per("a search row of a tagged manifest (image_search)", "bytes", c, c["image_search"].rows, "image_search")
-	per("a blob (blob)", "bytes", c, c["blob"].rows, "blob")
-	per("a move of a tag (tag_history)", "bytes", c, c["tag_history"].rows, "tag_history")
-	per("an event (event)", "bytes", after, after["event"].rows, "event")
+	per("a repository", c, "repository", "repository_search")
+	per("a tag", c, "tag")
+	per("a manifest", c, "manifest", "manifest_body", "index_entry", "referrer")
+	per("a search row of a tagged manifest", c, "image_search")
+	per("a blob", c, "blob")
+	per("a move of a tag", c, "tag_history")
+	per("an event", after, "event")
 
 	var all, before int64
 	for table := range empty {
 		all, before = all+c[table].bytes, before+empty[table].bytes
 	}
 	s.Add(harness.Figure{Name: "everything, after the scans", Value: float64(all) / 1e6, Unit: "MB"})
-	s.Add(harness.Figure{Name: "of it, for a tag", Value: float64(all-before) / float64(max(c["tag"].rows, 1)), Unit: "bytes"})
-	s.Add(harness.Figure{Name: "the empty tables", Value: float64(before) / 1e6, Unit: "MB"})
+	tags := float64(max(c["tag"].rows, 1))
+	s.Add(harness.Figure{Name: "everything, per tag", Value: float64(all-before) / tags, Unit: "bytes"})
+	s.Add(harness.Figure{Name: "empty tables", Value: float64(before) / 1e6, Unit: "MB"})
 	s.Note("%d repositories, %d tags, %d manifests, %d blobs, %d moves; %d events",
 		c["repository"].rows, c["tag"].rows, c["manifest"].rows, c["blob"].rows, c["tag_history"].rows, after["event"].rows)
 	return b.shape(ctx, s)
@@ -93,6 +100,7 @@ func (b *bench) shape(ctx context.Context, s *harness.Section) error {
 	if err := b.book.QueryRow(ctx, q).Scan(&body, &config, &labels, &layers); err != nil {
 		return err
 	}
-	s.Note("on average: a manifest of %.0f bytes, a config of %.0f with %.1f labels, %.1f layers; one tag in %d is an index of two", body, config, labels, layers, indexEvery)
+	s.Note("on average: a manifest of %.0f bytes, a config of %.0f with %.1f labels, %.1f layers; "+
+		"one tag in %d is an index of two", body, config, labels, layers, indexEvery)
 	return nil
 }

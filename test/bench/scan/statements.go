@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -10,37 +9,34 @@ import (
 	"github.com/portbook/portbook/test/bench/harness"
 )
 
-// readStatements adds PostgreSQL's version to the report, and makes it count statements
-// if requested.
+// readStatements makes PostgreSQL count statements, if requested.
 func (b *bench) readStatements(ctx context.Context) error {
+	if b.statements == 0 {
+		return nil
+	}
 	err := b.On(ctx, "postgres", func(conn *pgx.Conn) error {
-		if err := conn.QueryRow(ctx, "SHOW server_version").Scan(&b.report.Conditions.PostgreSQL); err != nil || b.statements == 0 {
-			return err
-		}
 		_, err := conn.Exec(ctx, "ALTER SYSTEM SET shared_preload_libraries = 'pg_stat_statements'")
 		return err
 	})
-	if err != nil || b.statements == 0 {
+	if err != nil {
 		return err
 	}
 	if err := b.Postgres.Restart(ctx); err != nil {
 		return err
 	}
 	return b.On(ctx, "postgres", func(conn *pgx.Conn) error {
-		if _, err := conn.Exec(ctx, "LOAD 'pg_stat_statements'"); err != nil {
-			return err
+		for _, q := range []string{
+			"LOAD 'pg_stat_statements'",
+			"ALTER SYSTEM SET pg_stat_statements.track_planning = on",
+			"ALTER SYSTEM SET track_wal_io_timing = on",
+			"SELECT pg_reload_conf()",
+			"CREATE EXTENSION pg_stat_statements", // in Debian's postgresql-contrib
+		} {
+			if _, err := conn.Exec(ctx, q); err != nil {
+				return err
+			}
 		}
-		if _, err := conn.Exec(ctx, "ALTER SYSTEM SET pg_stat_statements.track_planning = on"); err != nil {
-			return err
-		}
-		if _, err := conn.Exec(ctx, "ALTER SYSTEM SET track_wal_io_timing = on"); err != nil {
-			return err
-		}
-		if _, err := conn.Exec(ctx, "SELECT pg_reload_conf()"); err != nil {
-			return err
-		}
-		_, err := conn.Exec(ctx, "CREATE EXTENSION pg_stat_statements") // in Debian's postgresql-contrib
-		return err
+		return nil
 	})
 }
 
@@ -63,7 +59,9 @@ func (b *bench) showStatements(ctx context.Context, s *harness.Section) error {
 		var plans int
 		var query string
 		_, err = pgx.ForEachRow(rows, []any{&calls, &ms, &planms, &plans, &n, &wal, &query}, func() error {
-			s.Note("%s", fmt.Sprintf("%6.0f ms (%6.0f ms in %d plans) %6d calls %7d rows %6.1f MB WAL  %.150s", ms, planms, plans, calls, n, wal/1e6, strings.Join(strings.Fields(query), " ")))
+			text := strings.Join(strings.Fields(query), " ")
+			s.Note("%6.0f ms (%6.0f ms in %d plans) %6d calls %7d rows %6.1f MB WAL  %.150s",
+				ms, planms, plans, calls, n, wal/1e6, text)
 			return nil
 		})
 		if err != nil {
@@ -71,7 +69,8 @@ func (b *bench) showStatements(ctx context.Context, s *harness.Section) error {
 		}
 		var syncs int64
 		var each float64
-		if err := conn.QueryRow(ctx, "SELECT wal_sync, COALESCE(wal_sync_time / NULLIF(wal_sync, 0), 0) FROM pg_stat_wal").Scan(&syncs, &each); err != nil {
+		const ofWAL = "SELECT wal_sync, COALESCE(wal_sync_time / NULLIF(wal_sync, 0), 0) FROM pg_stat_wal"
+		if err := conn.QueryRow(ctx, ofWAL).Scan(&syncs, &each); err != nil {
 			return err
 		}
 		s.Note("WAL was synced %d times, %.2f ms each", syncs, each)

@@ -23,7 +23,8 @@ var subjects = []string{
 var kinds = []string{
 	"api", "service", "worker", "gateway", "frontend", "proxy", "operator", "exporter", "sync", "controller",
 	"consumer", "scheduler", "cli", "agent", "migrator", "importer", "indexer", "cache", "bot", "dashboard",
-	"sidecar", "collector", "streamer", "renderer", "resolver", "validator", "notifier", "archiver", "simulator", "toolbox",
+	"sidecar", "collector", "streamer", "renderer", "resolver",
+	"validator", "notifier", "archiver", "simulator", "toolbox",
 }
 
 // Third-party software, repackaged by teams.
@@ -35,16 +36,39 @@ var upstreams = []string{
 
 // Syllables of code names, which are the rare words.
 var (
-	firstSyllables  = []string{"ba", "ce", "dor", "el", "fen", "gar", "hal", "ix", "jor", "kel", "lum", "mor", "nax", "or", "pel", "quo", "rin", "syl", "tor", "ul", "vex", "wyr", "xan", "yar", "zeph"}
+	firstSyllables = []string{
+		"ba", "ce", "dor", "el", "fen", "gar", "hal", "ix", "jor", "kel", "lum", "mor", "nax", "or", "pel", "quo",
+		"rin", "syl", "tor", "ul", "vex", "wyr", "xan", "yar", "zeph",
+	}
 	middleSyllables = []string{"a", "be", "di", "go", "hu", "ka", "li", "mo", "na", "po", "ri", "su", "te", "vi", "zu"}
-	lastSyllables   = []string{"bar", "dell", "fax", "gorn", "lith", "mant", "nox", "phane", "quist", "ryx", "stone", "thorn", "vane", "wick"}
+	lastSyllables   = []string{
+		"bar", "dell", "fax", "gorn", "lith", "mant", "nox", "phane", "quist", "ryx", "stone", "thorn", "vane",
+		"wick",
+	}
 )
 
 var (
-	vendors   = []string{"Example Corp", "Acme GmbH", "Globex", "Initech", "Contoso", "Northwind Traders", "Hooli", "Tyrell Research"}
-	licenses  = []string{"Apache-2.0", "MIT", "Proprietary", "BSD-3-Clause", "MPL-2.0", "GPL-3.0-only", "AGPL-3.0-or-later", "EUPL-1.2"}
-	languages = []string{"Go", "Java", "Python", "TypeScript", "Rust", "Kotlin", "C++", "Ruby", "Elixir", "Scala", "PHP", "Zig"}
-	stores    = []string{"PostgreSQL", "Redis", "Kafka", "MySQL", "S3", "MongoDB", "Elasticsearch", "Cassandra", "SQLite", "ClickHouse"}
-	verbs     = []string{"handles", "stores", "routes", "validates", "renders", "aggregates", "exports", "replicates", "enriches", "reconciles"}
-	bases     = []string{"debian:bookworm-slim", "alpine:3.20", "gcr.io/distroless/static", "ubuntu:24.04", "scratch", "rockylinux:9"}
+	vendors = []string{
+		"Example Corp", "Acme GmbH", "Globex", "Initech", "Contoso", "Northwind Traders", "Hooli",
+		"Tyrell Research",
+	}
+	licenses = []string{
+		"Apache-2.0", "MIT", "Proprietary", "BSD-3-Clause", "MPL-2.0", "GPL-3.0-only", "AGPL-3.0-or-later",
+		"EUPL-1.2",
+	}
+	languages = []string{
+		"Go", "Java", "Python", "TypeScript", "Rust", "Kotlin", "C++", "Ruby", "Elixir", "Scala", "PHP", "Zig",
+	}
+	stores = []string{
+		"PostgreSQL", "Redis", "Kafka", "MySQL", "S3", "MongoDB", "Elasticsearch", "Cassandra", "SQLite",
+		"ClickHouse",
+	}
+	verbs = []string{
+		"handles", "stores", "routes", "validates", "renders", "aggregates", "exports", "replicates", "enriches",
+		"reconciles",
+	}
+	bases = []string{
+		"debian:bookworm-slim", "alpine:3.20", "gcr.io/distroless/static", "ubuntu:24.04", "scratch",
+		"rockylinux:9",
+	}
 )

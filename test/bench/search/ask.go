@@ -118,6 +118,13 @@ func (p pass) rps() float64 {
 	return float64(len(p.answers)) / p.seconds
 }
 
+// figures returns the results of a class.
+func (p pass) figures(name string, clients int, goal, naive float64) classFigures {
+	return classFigures{
+		Name: name, Clients: clients, P50: p.quantile(0.5), P99: p.quantile(0.99), Goal: goal, RPS: p.rps(), Baseline: naive,
+	}
+}
+
 // failed counts the answers other than 200, and returns the status of one.
 func (p pass) failed() (n int, status int) {
 	for _, a := range p.answers {
@@ -149,16 +156,11 @@ type measured struct {
 
 // classes measures every class on both books.
 func (b *bench) classes(ctx context.Context, small, big *book) error {
-	s := &harness.Section{Title: "Questions"}
-	b.report.Sections = append(b.report.Sections, s)
+	s := b.Section("Questions")
 	var all []measured
 	askers := map[*book]*asker{}
 	for _, k := range []*book{small, big} {
-		address, err := harness.FreeAddress()
-		if err != nil {
-			return err
-		}
-		i, err := b.StartIndexer(ctx, k.database, address, "PORTBOOK_ROLE=reader", "PORTBOOK_COMPONENTS_WEB_UI=true")
+		i, err := b.StartReader(ctx, k.database)
 		if err != nil {
 			return err
 		}
@@ -170,7 +172,7 @@ func (b *bench) classes(ctx context.Context, small, big *book) error {
 		if !strings.Contains(c.name, b.only) {
 			continue
 		}
-		b.tell("  %s (load average %s)", c.name, harness.LoadAverage())
+		b.Tell("  %s (load average %s)", c.name, harness.LoadAverage())
 		m := measured{class: c}
 		if err := b.class(ctx, s, &m, askers[small], askers[big]); err != nil {
 			b.reportClasses(s, all, pass{})
@@ -185,7 +187,7 @@ func (b *bench) classes(ctx context.Context, small, big *book) error {
 			return err
 		}
 	}
-	s.Add(harness.Figure{Name: "peak memory of the indexer", Value: float64(harness.PeakMemory(askers[big].pid)) / 1e6, Unit: "MB"})
+	s.AddPeakMemory(askers[big].pid)
 	err := b.allNaive(ctx, big, all)
 	b.reportClasses(s, all, mixed)
 	return err
@@ -197,7 +199,7 @@ func (b *bench) allNaive(ctx context.Context, big *book, all []measured) error {
 	if b.baselines == 0 {
 		return nil
 	}
-	b.tell("Naive statements (load average %s)", harness.LoadAverage())
+	b.Tell("Naive statements (load average %s)", harness.LoadAverage())
 	for i, m := range all {
 		if m.class.naive == nil || m.missing != "" {
 			continue
@@ -256,7 +258,7 @@ func (b *bench) mix(ctx context.Context, a *asker) (pass, error) {
 			mixed = append(mixed, c)
 		}
 	}
-	b.tell("  all searches mixed (load average %s)", harness.LoadAverage())
+	b.Tell("  all searches mixed (load average %s)", harness.LoadAverage())
 	path := func(d draw) string { return mixed[d.IntN(len(mixed))].path(d) }
 	return a.pass(ctx, "mix", path, manyClients, 10*b.requests)
 }
@@ -292,15 +294,15 @@ func (b *bench) naive(ctx context.Context, k *book, c class) (float64, error) {
 
 // reportClasses adds the results to the report.
 func (b *bench) reportClasses(s *harness.Section, all []measured, mixed pass) {
-	table := [][]string{{"", "1 client: p50", "p99", "goal", "", "processor", "8 clients: p50", "p99", "per s", "naive", "ratio", "growth"}}
+	table := [][]string{{"", "1 client: p50", "p99", "goal", "", "processor", "8 clients: p50", "p99", "per s",
+		"naive", "ratio", "growth"}}
 	for _, m := range all {
 		if m.missing != "" {
 			s.Note("NOT MEASURED: %s: there is no such route: %s", m.name, m.missing)
 			continue
 		}
-		one := classFigures{m.name, 1, m.one.quantile(0.5), m.one.quantile(0.99), m.goal, m.one.rps(), m.naive}
-		many := classFigures{m.name, manyClients, m.many.quantile(0.5), m.many.quantile(0.99), goalAnything, m.many.rps(), m.naive}
-		b.report.Classes = append(b.report.Classes, one, many)
+		one, many := m.one.figures(m.name, 1, m.goal, m.naive), m.many.figures(m.name, manyClients, goalAnything, m.naive)
+		b.figures = append(b.figures, one, many)
 		judged := "met"
 		if one.P99 >= m.goal {
 			judged = "MISSED"
@@ -309,8 +311,11 @@ func (b *bench) reportClasses(s *harness.Section, all []measured, mixed pass) {
 		if m.naive > 0 {
 			ratio, naive = harness.Number(m.naive/one.P50), harness.Number(m.naive)
 		}
-		table = append(table, []string{m.name, harness.Number(one.P50), harness.Number(one.P99), harness.Number(m.goal), judged, harness.Number(m.processor),
-			harness.Number(many.P50), harness.Number(many.P99), harness.Number(many.RPS), naive, ratio, harness.Number(one.P50 / m.small.quantile(0.5))})
+		growth := harness.Number(one.P50 / m.small.quantile(0.5))
+		table = append(table, []string{
+			m.name, harness.Number(one.P50), harness.Number(one.P99), harness.Number(m.goal), judged,
+			harness.Number(m.processor), harness.Number(many.P50), harness.Number(many.P99), harness.Number(many.RPS), naive, ratio, growth,
+		})
 		if n, status := m.one.failed(); n > 0 {
 			s.Note("%s: %d of %d answers with status %d", m.name, n, len(m.one.answers), status)
 		}
@@ -322,13 +327,15 @@ func (b *bench) reportClasses(s *harness.Section, all []measured, mixed pass) {
 		}
 	}
 	s.Table = table
-	s.Note("in milliseconds, through HTTP, the answer read whole; processor: of PostgreSQL and the indexer for one request; " +
-		"naive: median of a statement without HTTP; growth: median beside that of the small book")
+	s.Note("milliseconds until the whole answer was read over HTTP; processor: processor time of PostgreSQL and the " +
+		"indexer for one request; naive: median of a naive SQL statement, without HTTP; ratio: naive / p50; " +
+		"growth: p50 / p50 of the small book")
 	if len(mixed.answers) == 0 {
 		return
 	}
-	b.report.Classes = append(b.report.Classes, classFigures{"all searches mixed", manyClients, mixed.quantile(0.5), mixed.quantile(0.99), goalAnything, mixed.rps(), 0})
-	s.Add(harness.Figure{Name: fmt.Sprintf("searches with %d clients", manyClients), Value: mixed.rps(), Unit: "1/s"}.AtLeast(1000))
+	b.figures = append(b.figures, mixed.figures("all searches mixed", manyClients, goalAnything, 0))
+	rate := harness.Figure{Name: fmt.Sprintf("searches with %d clients", manyClients), Value: mixed.rps(), Unit: "1/s"}
+	s.Add(rate.AtLeast(1000))
 	s.Add(harness.Figure{Name: "  median", Value: mixed.quantile(0.5), Unit: "ms"})
 	s.Add(harness.Figure{Name: "  p99", Value: mixed.quantile(0.99), Unit: "ms"}.Below(goalAnything))
 	s.Add(harness.Figure{Name: "  slowest", Value: mixed.quantile(1), Unit: "ms"})

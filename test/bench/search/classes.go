@@ -47,22 +47,32 @@ var classes = []class{
 	{"label equals, rare", goalFirstPage, true, search(draw.rareLabel), naiveLabel(draw.rareLabel)},
 	{"label equals, common", goalFirstPage, true, search(draw.commonLabel), naiveLabel(draw.commonLabel)},
 	{"label exists", goalFirstPage, true, search(draw.anyLabel), naiveLabel(draw.anyLabel)},
-	{"common word and label", goalFirstPage, true, search(func(d draw) string { return d.commonLabel() + " " + d.common() }), nil},
+	{"common word and label", goalFirstPage, true, search(func(d draw) string {
+		return d.commonLabel() + " " + d.common()
+	}), nil},
 	{"platform and common word", goalFirstPage, true, search(draw.platform), naivePlatform},
 	{"namespace", goalFirstPage, true, search(func(d draw) string { return "namespace:" + d.namespace() }), nil},
-	{"newest first", goalFirstPage, false, func(d draw) string { return "/api/v1/search?sort=updated&limit=" + strconv.Itoa(20+d.IntN(11)) }, naiveNewest},
+	{"newest first", goalFirstPage, false, func(d draw) string {
+		return "/api/v1/search?sort=updated&limit=" + strconv.Itoa(20+d.IntN(11))
+	}, naiveNewest},
 	{"newest first of a common word", goalFirstPage, false, func(d draw) string {
 		return "/api/v1/search?sort=updated&q=" + url.QueryEscape(d.common())
 	}, nil},
 	{"flatpak's own query", goalFirstPage, false, flatpakQuery, naiveFlatpak},
 	{"repository page", goalFirstPage, false, func(d draw) string { return "/r/" + d.repositoryName() }, nil},
-	{"repository in the API", goalFirstPage, false, func(d draw) string { return "/api/v1/repositories/" + d.repositoryName() }, nil},
+	{"repository in the API", goalFirstPage, false, func(d draw) string {
+		return "/api/v1/repositories/" + d.repositoryName()
+	}, nil},
 	{"tag page of 10,000 tags", goalFirstPage, false, func(d draw) string {
 		return fmt.Sprintf("/r/%s?after=v%d.%d.%d", manyTagsName, 1+d.IntN(150), d.IntN(10), d.IntN(5))
 	}, naiveTags},
 	{"digest", goalFirstPage, true, search(draw.digest), naiveDigest},
-	{"facets of a common word", goalFacets, false, func(d draw) string { return "/api/v1/facets?q=" + url.QueryEscape(d.common()) }, naiveFacets},
-	{"page 40 of a common word", goalAnything, false, func(d draw) string { return "/v1/search?page=40&q=" + url.QueryEscape(d.common()) }, likeWord(draw.common, 975)},
+	{"facets of a common word", goalFacets, false, func(d draw) string {
+		return "/api/v1/facets?q=" + url.QueryEscape(d.common())
+	}, naiveFacets},
+	{"page 40 of a common word", goalAnything, false, func(d draw) string {
+		return "/v1/search?page=40&q=" + url.QueryEscape(d.common())
+	}, likeWord(draw.common, 975)},
 }
 
 func search(query func(draw) string) func(draw) string {
@@ -179,13 +189,16 @@ func (d draw) commonLabel() string {
 	case 1:
 		return "label:com.example.team=" + d.common()
 	}
-	return "label:org.opencontainers.image.base.name=" + commonWords[d.keys.draw(d.Rand)%len(commonWords)] + ":" + strconv.Itoa(1+d.IntN(20))
+	image := commonWords[d.keys.draw(d.Rand)%len(commonWords)]
+	return "label:org.opencontainers.image.base.name=" + image + ":" + strconv.Itoa(1+d.IntN(20))
 }
 
 // anyLabel returns a made-up key, or one that many have.
 func (d draw) anyLabel() string {
 	if d.IntN(10) == 0 {
-		return "label:" + []string{"org.opencontainers.image.description", "maintainer", "org.opencontainers.image.vendor", "org.flatpak.ref"}[d.IntN(4)]
+		return "label:" + []string{
+			"org.opencontainers.image.description", "maintainer", "org.opencontainers.image.vendor", "org.flatpak.ref",
+		}[d.IntN(4)]
 	}
 	return "label:" + d.key(d.keys.draw(d.Rand))
 }

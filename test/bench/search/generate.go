@@ -100,14 +100,16 @@ func (g *generator) name(r *rand.Rand) string {
 const wordsOfName = 3.5
 
 var licences = []string{
-	"Apache-2.0", "MIT", "Proprietary", "BSD-3-Clause", "GPL-3.0-only", "MPL-2.0", "AGPL-3.0-or-later", "LGPL-2.1-only", "ISC", "EUPL-1.2", "Unlicense", "Zlib",
+	"Apache-2.0", "MIT", "Proprietary", "BSD-3-Clause", "GPL-3.0-only", "MPL-2.0", "AGPL-3.0-or-later",
+	"LGPL-2.1-only", "ISC", "EUPL-1.2", "Unlicense", "Zlib",
 }
 
 // Words in the dictionaries of the database, by number.
 var (
 	mediaTypes = []string{
 		1: "application/vnd.oci.image.manifest.v1+json", 2: "application/vnd.oci.image.index.v1+json",
-		3: "application/vnd.docker.distribution.manifest.v2+json", 4: "application/vnd.docker.distribution.manifest.list.v2+json",
+		3: "application/vnd.docker.distribution.manifest.v2+json",
+		4: "application/vnd.docker.distribution.manifest.list.v2+json",
 		5: "application/spdx+json", 6: "application/vnd.dev.cosign.simplesigning.v1+json",
 		7: "application/vnd.cncf.helm.config.v1+json", 8: "application/vnd.cncf.notary.signature",
 	}
@@ -135,8 +137,10 @@ type rows struct {
 var columns = map[string][]string{
 	"repository": {"id", "name", "created_at", "updated_at"},
 	"blob":       {"id", "digest", "size"},
-	"manifest": {"repository_id", "id", "digest", "media_type_id", "artifact_type_id", "kind", "platform_id", "size", "content_size",
-		"created_at", "seen_at", "labels", "annotations", "subject", "config_id", "layer_ids"},
+	"manifest": {
+		"repository_id", "id", "digest", "media_type_id", "artifact_type_id", "kind", "platform_id", "size",
+		"content_size", "created_at", "seen_at", "labels", "annotations", "subject", "config_id", "layer_ids",
+	},
 	"manifest_body": {"repository_id", "manifest_id", "body"},
 	"index_entry":   {"repository_id", "manifest_id", "position", "digest", "media_type_id", "platform_id", "size"},
 	"tag":           {"repository_id", "name", "manifest_id", "created_at", "moved_at"},
@@ -167,7 +171,10 @@ type repository struct {
 // repository returns the repository with a number from 1; 0 is for what all share.
 func (g *generator) repository(number int) *repository {
 	r := source("repository", number)
-	p := &repository{generator: g, Rand: r, id: int32(number), name: g.names[number-1], next: int64(number) << 16, nextBlob: int64(number) << 16}
+	p := &repository{
+		generator: g, Rand: r, id: int32(number), name: g.names[number-1], next: int64(number) << 16,
+		nextBlob: int64(number) << 16,
+	}
 	age := time.Duration(r.Float64() * r.Float64() * 4 * 365 * 24 * float64(time.Hour))
 	p.created = end.Add(-age - 24*time.Hour).Truncate(time.Second)
 	p.team, _, _ = strings.Cut(p.name, "/")
@@ -238,7 +245,8 @@ func (p *repository) add(out *rows) {
 	chart := x > 1-chartShare
 	if f := p.Float64(); f < flatpakShare {
 		many, chart = false, false
-		p.flatpak = "app/org." + p.word(p.Rand) + "." + strings.ToUpper(p.word(p.Rand)) + strconv.Itoa(int(p.id)) + "/x86_64/stable"
+		vendor, app := p.word(p.Rand), strings.ToUpper(p.word(p.Rand))
+		p.flatpak = fmt.Sprintf("app/org.%s.%s%d/x86_64/stable", vendor, app, p.id)
 	}
 	signed, cosigned := p.Float64() < signedShare, p.Float64() < cosignShare
 	at := p.created
@@ -354,8 +362,10 @@ func (p *repository) store(out *rows, d []byte, m manifest) int64 {
 		config = m.config
 	}
 	layers := append([]int64{}, m.layers...) // never null
-	out.manifest = append(out.manifest, []any{p.id, p.next, d, int32(m.mediaType), artifactType, m.kind, platform, int64(500 + 100*len(layers)),
-		m.contentSize, m.at, m.at, labels, annotations, subject, config, layers})
+	out.manifest = append(out.manifest, []any{
+		p.id, p.next, d, int32(m.mediaType), artifactType, m.kind, platform, int64(500 + 100*len(layers)),
+		m.contentSize, m.at, m.at, labels, annotations, subject, config, layers,
+	})
 	out.body = append(out.body, []any{p.id, p.next, body})
 	return p.next
 }
@@ -411,7 +421,8 @@ func (p *repository) index(out *rows, version string, at time.Time) (int64, []by
 	}
 	annotations := ""
 	if p.id%3 == 1 {
-		annotations = `{"org.opencontainers.image.version": "` + version + `", "org.opencontainers.image.licenses": "` + p.licence + `"}`
+		annotations = `{"org.opencontainers.image.version": "` + version + `", ` +
+			`"org.opencontainers.image.licenses": "` + p.licence + `"}`
 	}
 	d := p.digest()
 	id := p.store(out, d, manifest{mediaType: ociIndex, kind: indexKind, at: at, annotations: annotations})
@@ -427,7 +438,8 @@ func (p *repository) artifact(out *rows, artifactType int, subject []byte, at ti
 	d := p.digest()
 	return p.store(out, d, manifest{
 		mediaType: ociImage, artifactType: artifactType, kind: artifactKind, contentSize: 20_000, at: at,
-		annotations: `{"org.opencontainers.image.created": "` + at.Format(time.RFC3339) + `"}`, subject: subject, layers: []int64{layer},
+		annotations: `{"org.opencontainers.image.created": "` + at.Format(time.RFC3339) + `"}`,
+		subject:     subject, layers: []int64{layer},
 	}), d
 }
 

@@ -27,10 +27,7 @@ const (
 
 // ingested stores tags like the workers of a scan, but without reading them: their
 // manifests are made up.
-func (b *bench) ingested(ctx context.Context, k *book) error {
-	s := &harness.Section{Title: "Bulk ingest, all indexes in place"}
-	b.report.Sections = append(b.report.Sections, s)
-	b.tell("Bulk ingest (load average %s)", harness.LoadAverage())
+func (b *bench) ingested(ctx context.Context, s *harness.Section, k *book) error {
 	if err := b.On(ctx, k.database, func(conn *pgx.Conn) error { return forget(ctx, conn) }); err != nil {
 		return err
 	}
@@ -45,8 +42,9 @@ func (b *bench) ingested(ctx context.Context, k *book) error {
 	store := postgres.New(pool, postgres.Config{})
 	var asks []portbook.Ask
 	for n := range b.ingest {
+		word, unique := k.words[100+n/ingestTags%1000], harness.UniqueWord(n/ingestTags)
 		asks = append(asks, portbook.Ask{
-			Repository: fmt.Sprintf("bench-bulk/%s-%s", k.words[100+n/ingestTags%1000], harness.UniqueWord(n/ingestTags)), Reference: fmt.Sprintf("v%d", n%ingestTags),
+			Repository: fmt.Sprintf("bench-bulk/%s-%s", word, unique), Reference: fmt.Sprintf("v%d", n%ingestTags),
 			Priority: portbook.PriorityScan,
 		})
 	}
@@ -78,7 +76,8 @@ func (b *bench) ingested(ctx context.Context, k *book) error {
 	}
 	s.Add(harness.Figure{Name: "tags, each with an image of its own", Value: float64(tags.Load()) / seconds, Unit: "1/s"})
 	s.Add(harness.Figure{Name: "rows written in all tables", Value: (after - before) / seconds, Unit: "1/s"})
-	s.Note("%d tags in %d repositories, %d at once in a transaction, by %d workers", tags.Load(), len(asks)/ingestTags, ingestBatch, loaders)
+	s.Note("%d tags in %d repositories, %d in a transaction, by %d workers",
+		tags.Load(), len(asks)/ingestTags, ingestBatch, loaders)
 	return b.On(ctx, k.database, func(conn *pgx.Conn) error { return forget(ctx, conn) })
 }
 
@@ -99,7 +98,9 @@ func ingestSome(ctx context.Context, store *postgres.Store, k *book) (int, error
 	var findings []portbook.Finding
 	for _, t := range tasks {
 		m := k.found(t)
-		findings = append(findings, portbook.Finding{Task: t, Manifests: []portbook.Manifest{m}, Outcome: portbook.Found, Digest: m.Digest})
+		findings = append(findings, portbook.Finding{
+			Task: t, Manifests: []portbook.Manifest{m}, Outcome: portbook.Found, Digest: m.Digest,
+		})
 	}
 	return len(tasks), store.Apply(ctx, findings)
 }
@@ -109,17 +110,20 @@ func (k *book) found(t portbook.Task) portbook.Manifest {
 	r := source(t.Repository+t.Reference, 0)
 	content := []byte(fmt.Sprintf(`{"schemaVersion": 2, "of": "%s:%s"}`, t.Repository, t.Reference))
 	return portbook.Manifest{
-		Repository: t.Repository, Digest: digest.FromBytes(content), MediaType: ocispec.MediaTypeImageManifest, Kind: portbook.KindImage,
-		Platform: portbook.Platform{OS: "linux", Architecture: "amd64"}, Size: int64(len(content)), ContentSize: 20_000_000, CreatedAt: end, Body: content,
+		Repository: t.Repository, Digest: digest.FromBytes(content), MediaType: ocispec.MediaTypeImageManifest,
+		Kind: portbook.KindImage, Platform: portbook.Platform{OS: "linux", Architecture: "amd64"},
+		Size: int64(len(content)), ContentSize: 20_000_000, CreatedAt: end, Body: content,
 		Labels: map[string]string{
 			"org.opencontainers.image.version": t.Reference, "org.opencontainers.image.created": end.Format(time.RFC3339),
 			"org.opencontainers.image.licenses": licences[k.licences.draw(r)], "com.example.team": k.word(r),
 			"org.opencontainers.image.description": k.sentence(source(t.Repository, 0)),
-			"org.opencontainers.image.revision":    fmt.Sprintf("%016x%016x", r.Uint64(), r.Uint64()), "maintainer": k.word(r) + "@" + k.word(r) + ".example",
+			"org.opencontainers.image.revision":    fmt.Sprintf("%016x%016x", r.Uint64(), r.Uint64()),
+			"maintainer":                           k.word(r) + "@" + k.word(r) + ".example",
 		},
 		Config: &ocispec.Descriptor{Digest: digest.FromString("config of " + string(content)), Size: 3000},
 		Layers: []ocispec.Descriptor{
-			{Digest: digest.FromString("base layer"), Size: 20_000_000}, {Digest: digest.FromString("layer of " + t.Repository), Size: 1_000_000},
+			{Digest: digest.FromString("base layer"), Size: 20_000_000},
+			{Digest: digest.FromString("layer of " + t.Repository), Size: 1_000_000},
 		},
 	}
 }

@@ -67,7 +67,10 @@ func load(ctx context.Context, url string, g *generator, tell func(string, ...an
 		return err
 	}
 	defer pool.Close()
-	l := &loader{generator: g, pool: pool, store: postgres.New(pool, postgres.Config{}), tell: tell, section: s, count: map[string]*atomic.Int64{}}
+	l := &loader{
+		generator: g, pool: pool, store: postgres.New(pool, postgres.Config{}), tell: tell, section: s,
+		count: map[string]*atomic.Int64{},
+	}
 	for _, t := range tables {
 		l.count[t] = &atomic.Int64{}
 	}
@@ -113,7 +116,7 @@ func (l *loader) run(ctx context.Context) error {
 		return err
 	}
 	if before != after {
-		return fmt.Errorf("the schema is not that of the migrations any more:\n%s\nwas:\n%s", after, before)
+		return fmt.Errorf("the schema is not that of the migrations:\n%s\nwant:\n%s", after, before)
 	}
 	return l.finish(ctx)
 }
@@ -227,7 +230,10 @@ func weight(i index) int {
 // inAll runs a command on all tables, two at a time.
 func (l *loader) inAll(ctx context.Context, command string) error {
 	queue := make(chan string, len(tables)+2)
-	for _, t := range []string{"image_search", "manifest", "tag", "blob", "manifest_body", "index_entry", "referrer", "repository_search", "repository"} {
+	for _, t := range []string{
+		"image_search", "manifest", "tag", "blob", "manifest_body", "index_entry", "referrer",
+		"repository_search", "repository",
+	} {
 		queue <- t
 	}
 	close(queue)
@@ -303,7 +309,8 @@ func (l *loader) dictionaries(ctx context.Context) error {
 		if p[0] == "" {
 			continue
 		}
-		if _, err := l.pool.Exec(ctx, "INSERT INTO platform (id, os, architecture, variant) VALUES ($1, $2, $3, $4)", id, p[0], p[1], p[2]); err != nil {
+		const insert = "INSERT INTO platform (id, os, architecture, variant) VALUES ($1, $2, $3, $4)"
+		if _, err := l.pool.Exec(ctx, insert, id, p[0], p[1], p[2]); err != nil {
 			return err
 		}
 	}

@@ -12,12 +12,9 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"flag"
 	"fmt"
-	"io"
-	"os"
 
 	"github.com/portbook/portbook/test/bench/harness"
 )
@@ -26,80 +23,74 @@ import (
 type config struct {
 	repositories int    // of the big book
 	small        int    // of the small book, from which growth is measured
-	data         string // where PostgreSQL keeps the books; "": they are removed at the end
 	load         bool   // load the books and do nothing else
 	only         string // measure only classes whose names contain this
 	requests     int    // of each class with one client; four times as many with several
 	baselines    int    // runs of each naive statement
 	pushes       int
-	ingest       int    // tags for the bulk ingest
-	statements   int    // number of most expensive statements of each class to show; 0: none
-	plans        string // a file for the plans of slow statements; "": none
+	ingest       int // tags for the bulk ingest
+	statements   int // number of most expensive statements of each class to show; 0: none
 }
 
-var standard = config{repositories: 100_000, small: 10_000, requests: 400, baselines: 3, pushes: 300, ingest: 20_000}
-
-func main() { harness.Main("bench-search", command) }
-
-// command reads the flags. The variables are for make, which passes on those of its
-// command line: make bench-search REPOS=1000000 JSON=out.json.
-func command(ctx context.Context, args []string, out, progress io.Writer) error {
-	c := standard
-	flags := flag.NewFlagSet("bench-search", flag.ExitOnError)
-	if err := readNumber(os.Getenv("REPOS"), &c.repositories); err != nil {
-		return err
-	}
-	file := flags.String("json", os.Getenv("JSON"), "also write the figures to this `file`; JSON does too")
-	flags.IntVar(&c.repositories, "repositories", c.repositories, "repositories of the book; REPOS does too")
-	flags.IntVar(&c.small, "small", c.small, "repositories of the book that growth is measured from")
-	flags.StringVar(&c.data, "data", os.Getenv("DATA"), "keep the books in this `directory`, or use those that are there; DATA does too")
-	flags.BoolVar(&c.load, "load", false, "load the books and measure nothing")
-	flags.StringVar(&c.only, "only", "", "measure only classes whose name holds this `text`, and neither pushes nor ingest")
-	flags.IntVar(&c.requests, "requests", c.requests, "requests of each class with one client")
-	flags.IntVar(&c.baselines, "baselines", c.baselines, "runs of each naive statement; 0: none")
-	flags.IntVar(&c.pushes, "pushes", c.pushes, "pushes until searchable; 0: none")
-	flags.IntVar(&c.ingest, "ingest", c.ingest, "tags taken in by bulk; 0: none")
-	flags.IntVar(&c.statements, "statements", 0, "show so many of the most expensive SQL statements of each class")
-	flags.StringVar(&c.plans, "plans", "", "write the plans of statements that take 10 ms to this `file`, and measure the slower for it")
-	if err := flags.Parse(args); err != nil {
-		return err
-	}
-	if c.repositories < 100 {
-		return fmt.Errorf("%d repositories are too few to measure: -repositories or REPOS must be at least 100", c.repositories)
-	}
-	c.small = min(c.small, c.repositories/10)
-	target, err := harness.Below(*file)
-	if err != nil {
-		return err
-	}
-	if c.data, err = harness.Below(c.data); err != nil {
-		return err
-	}
-	if c.plans, err = harness.Below(c.plans); err != nil {
-		return err
-	}
-	if c.load && c.data == "" {
-		return fmt.Errorf("-load needs -data or DATA: a directory in which the books stay")
-	}
-	r, err := measure(ctx, c, progress)
-	if r == nil {
-		return err
-	}
-	// Results from before a failure took long to measure and are shown.
-	err = errors.Join(err, r.write(out))
-	if target != "" {
-		err = errors.Join(err, harness.Save(r, target))
-	}
-	return err
+var standard = config{
+	repositories: 100_000, small: 10_000, requests: 400, baselines: 3, pushes: 300, ingest: 20_000,
 }
 
-// readNumber reads a number from a variable that may be unset.
-func readNumber(text string, n *int) error {
-	if text == "" {
-		return nil
+// A bench is one run of the program. Its DataDir holds the books; with a LogFile, plans
+// of slow statements are logged.
+type bench struct {
+	harness.Bench
+	config
+	figures []classFigures
+}
+
+func main() { harness.Main("bench-search", &bench{config: standard}) }
+
+// Flags implements harness.Benchmark.
+func (b *bench) Flags(flags *flag.FlagSet) {
+	flags.IntVar(&b.repositories, "repositories", b.repositories, "number of repositories of the book (make: REPOS=n)")
+	flags.IntVar(&b.small, "small", b.small, "number of repositories of the book from which growth is measured")
+	flags.StringVar(&b.DataDir, "data", "", "keep the books in this `directory`, or use its books (make: DATA=directory)")
+	flags.BoolVar(&b.load, "load", false, "load the books and measure nothing")
+	flags.StringVar(&b.only, "only", "",
+		"measure only classes whose names contain this `text`, and neither pushes nor ingest")
+	flags.IntVar(&b.requests, "requests", b.requests, "number of requests of each class with one client")
+	flags.IntVar(&b.baselines, "baselines", b.baselines, "number of runs of each naive statement; 0: none")
+	flags.IntVar(&b.pushes, "pushes", b.pushes, "number of pushes until searchable; 0: none")
+	flags.IntVar(&b.ingest, "ingest", b.ingest, "number of tags of the bulk ingest; 0: none")
+	flags.IntVar(&b.statements, "statements", 0, "number of the most expensive SQL statements of each class to show")
+	flags.StringVar(&b.LogFile, "plans", "",
+		"write the plans of statements that take 10 ms to this `file`; this slows down what is measured")
+}
+
+// Check implements harness.Benchmark.
+func (b *bench) Check() error {
+	if b.repositories < 100 {
+		return fmt.Errorf("%d repositories are too few: -repositories or REPOS must be at least 100", b.repositories)
 	}
-	if _, err := fmt.Sscanf(text, "%d", n); err != nil {
-		return fmt.Errorf("REPOS is %q: it must be a number of repositories", text)
+	if b.load && b.DataDir == "" {
+		return errors.New("-load needs -data or DATA: a directory for the books")
 	}
+	b.small = min(b.small, b.repositories/10)
 	return nil
 }
+
+// A results is what is written as JSON.
+type results struct {
+	*harness.Report
+	Classes []classFigures `json:"classes"`
+}
+
+// classFigures are the results of one class with a number of clients.
+type classFigures struct {
+	Name     string  `json:"name"`
+	Clients  int     `json:"clients"`
+	P50      float64 `json:"p50_ms"`
+	P99      float64 `json:"p99_ms"`
+	Goal     float64 `json:"goal_ms"`
+	RPS      float64 `json:"rps"`
+	Baseline float64 `json:"baseline_p50_ms"` // 0: not measured
+}
+
+// Results implements harness.Benchmark.
+func (b *bench) Results() any { return results{&b.Report, b.figures} }

@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"time"
 
@@ -15,42 +13,15 @@ import (
 	"github.com/portbook/portbook/test/bench/harness"
 )
 
-// A bench is one run of the program.
-type bench struct {
-	*harness.System
-	config
-	progress io.Writer
-	report   report
-}
-
 // A book is a database with a made-up book in it.
 type book struct {
 	*generator
 	database string
 }
 
-// measure runs all measurements and cleans up.
-func measure(ctx context.Context, c config, progress io.Writer) (_ *report, err error) {
-	b := &bench{config: c, progress: progress}
-	b.report.Conditions = harness.Begin()
-	b.report.Conditions.Repositories = c.repositories
-	b.tell("Building the registry and the indexer, and starting PostgreSQL")
-	if b.System, err = harness.NewSystem(ctx, c.data, c.plans); err != nil {
-		return nil, err
-	}
-	err = b.all(ctx)
-	b.report.Conditions.LoadAfter = harness.LoadAverage()
-	b.tell("Stopping everything")
-	err = errors.Join(err, b.Close())
-	b.report.Conditions.Seconds = time.Since(b.report.Conditions.Began).Seconds()
-	return &b.report, err
-}
-
-func (b *bench) tell(format string, args ...any) {
-	fmt.Fprintf(b.progress, time.Now().Format("15:04:05 ")+format+"\n", args...)
-}
-
-func (b *bench) all(ctx context.Context) error {
+// Measure implements harness.Benchmark.
+func (b *bench) Measure(ctx context.Context) error {
+	b.Report.Conditions.Repositories = b.repositories
 	small, err := b.book(ctx, b.small)
 	if err != nil {
 		return err
@@ -60,7 +31,7 @@ func (b *bench) all(ctx context.Context) error {
 		return err
 	}
 	settings := slices.Clone(measureSettings)
-	if b.plans != "" {
+	if b.LogFile != "" {
 		settings = append(settings, planSettings...)
 	}
 	if b.statements > 0 {
@@ -84,28 +55,30 @@ func (b *bench) all(ctx context.Context) error {
 		return err
 	}
 	if b.pushes > 0 {
-		if err := b.pushed(ctx, big); err != nil {
-			return fmt.Errorf("pushes: %w", err)
-		}
-	}
-	if b.ingest > 0 {
-		if err := b.ingested(ctx, big); err != nil {
-			return fmt.Errorf("bulk ingest: %w", err)
-		}
-	}
-	return nil
-}
-
-// conditions reads PostgreSQL's version and settings.
-func (b *bench) conditions(ctx context.Context) error {
-	return b.On(ctx, "postgres", func(conn *pgx.Conn) error {
-		c := &b.report.Conditions
-		if err := conn.QueryRow(ctx, "SHOW server_version").Scan(&c.PostgreSQL); err != nil {
+		err := b.Step(ctx, "Push to searchable", func(ctx context.Context, s *harness.Section) error {
+			return b.pushed(ctx, s, big)
+		})
+		if err != nil {
 			return err
 		}
+	}
+	if b.ingest == 0 {
+		return nil
+	}
+	return b.Step(ctx, "Bulk ingest, all indexes in place", func(ctx context.Context, s *harness.Section) error {
+		return b.ingested(ctx, s, big)
+	})
+}
+
+// conditions reads PostgreSQL's settings.
+func (b *bench) conditions(ctx context.Context) error {
+	return b.On(ctx, "postgres", func(conn *pgx.Conn) error {
+		c := &b.Report.Conditions
 		const q = `
-			SELECT name || '=' || current_setting(name) FROM pg_settings WHERE name IN ('shared_buffers', 'work_mem', 'effective_cache_size',
-				'fsync', 'synchronous_commit', 'random_page_cost', 'jit', 'max_wal_size', 'autovacuum', 'max_parallel_workers_per_gather') ORDER BY name`
+			SELECT name || '=' || current_setting(name) FROM pg_settings
+			WHERE name IN ('shared_buffers', 'work_mem', 'effective_cache_size', 'fsync', 'synchronous_commit',
+				'random_page_cost', 'jit', 'max_wal_size', 'autovacuum', 'max_parallel_workers_per_gather')
+			ORDER BY name`
 		rows, err := conn.Query(ctx, q)
 		if err != nil {
 			return err
@@ -118,8 +91,7 @@ func (b *bench) conditions(ctx context.Context) error {
 
 // sizes reports the largest tables and indexes.
 func (b *bench) sizes(ctx context.Context, k *book) error {
-	s := &harness.Section{Title: "Sizes of the big book"}
-	b.report.Sections = append(b.report.Sections, s)
+	s := b.Section("Sizes of the big book")
 	return b.On(ctx, k.database, func(conn *pgx.Conn) error {
 		const q = `
 			SELECT relname, pg_relation_size(oid)::float8 / 1e6 FROM pg_class
@@ -140,7 +112,7 @@ func (b *bench) sizes(ctx context.Context, k *book) error {
 		if err := conn.QueryRow(ctx, "SELECT pg_database_size(current_database())::float8 / 1e6").Scan(&size); err != nil {
 			return err
 		}
-		s.Add(harness.Figure{Name: "all", Value: size, Unit: "MB"})
+		s.Add(harness.Figure{Name: "the whole database", Value: size, Unit: "MB"})
 		return nil
 	})
 }
@@ -148,14 +120,13 @@ func (b *bench) sizes(ctx context.Context, k *book) error {
 // book loads a book, unless it exists already.
 func (b *bench) book(ctx context.Context, repositories int) (*book, error) {
 	k := &book{newGenerator(repositories), fmt.Sprintf("book_%d", repositories)}
-	s := &harness.Section{Title: fmt.Sprintf("Book of %s repositories", harness.Number(float64(repositories)))}
-	b.report.Sections = append(b.report.Sections, s)
+	s := b.Section(fmt.Sprintf("Book of %s repositories", harness.Number(float64(repositories))))
 	loaded, err := b.loaded(ctx, k.database, mark(repositories))
 	if err != nil {
 		return nil, err
 	}
 	if !loaded {
-		b.tell("Loading %s repositories (load average %s)", harness.Number(float64(repositories)), harness.LoadAverage())
+		b.Tell("Loading %s repositories (load average %s)", harness.Number(float64(repositories)), harness.LoadAverage())
 		start := time.Now()
 		if err := b.settings(ctx, loadSettings); err != nil {
 			return nil, err
@@ -163,7 +134,7 @@ func (b *bench) book(ctx context.Context, repositories int) (*book, error) {
 		if err := b.NewDatabase(ctx, k.database); err != nil {
 			return nil, err
 		}
-		if err := load(ctx, b.Postgres.URL(k.database), k.generator, b.tell, s); err != nil {
+		if err := load(ctx, b.Postgres.URL(k.database), k.generator, b.Tell, s); err != nil {
 			return nil, fmt.Errorf("load %s: %w", k.database, err)
 		}
 		s.Add(harness.Figure{Name: "load: all", Value: time.Since(start).Seconds(), Unit: "s"}.Below(1800))
@@ -196,7 +167,8 @@ func (b *bench) sameSchema(ctx context.Context, database string) error {
 		}
 	}
 	if texts[0] != texts[1] {
-		return fmt.Errorf("%s in %s has another schema than the migrations make: name another directory by DATA, or remove that one", database, b.Data)
+		return fmt.Errorf("%s in %s does not have the schema of the migrations: remove the directory, or set DATA to another",
+			database, b.Data)
 	}
 	return nil
 }
@@ -213,7 +185,7 @@ func (b *bench) reform(ctx context.Context, k *book, s *harness.Section) error {
 	for {
 		n, last, err := store.ReformAfter(ctx, after)
 		if err != nil || n == 0 {
-			s.Add(harness.Figure{Name: "made anew", Value: float64(done), Unit: "repositories"})
+			s.Add(harness.Figure{Name: "search rows made again", Value: float64(done), Unit: "repositories"})
 			return err
 		}
 		done, after = done+n, last

@@ -51,7 +51,8 @@ func naiveLabel(query func(draw) string) func(draw) (string, []any) {
 
 func naivePlatform(d draw) (string, []any) {
 	platform, word, _ := strings.Cut(strings.TrimPrefix(d.platform(), "platform:"), " ")
-	return taggedImages + " WHERE r.name LIKE '%' || $1 || '%' AND p.os || '/' || p.architecture = $2 ORDER BY r.name LIMIT 25", []any{word, platform}
+	return taggedImages + `
+		WHERE r.name LIKE '%' || $1 || '%' AND p.os || '/' || p.architecture = $2 ORDER BY r.name LIMIT 25`, []any{word, platform}
 }
 
 func naiveNewest(draw) (string, []any) {
@@ -59,7 +60,9 @@ func naiveNewest(draw) (string, []any) {
 }
 
 func naiveFlatpak(d draw) (string, []any) {
-	return taggedImages + " WHERE m.labels ? 'org.flatpak.ref' AND p.os = 'linux' AND p.architecture = 'amd64' AND t.name = 'latest' ORDER BY r.name", nil
+	return taggedImages + `
+		WHERE m.labels ? 'org.flatpak.ref' AND p.os = 'linux' AND p.architecture = 'amd64' AND t.name = 'latest'
+		ORDER BY r.name`, nil
 }
 
 func naiveTags(d draw) (string, []any) {
@@ -71,8 +74,9 @@ func naiveTags(d draw) (string, []any) {
 
 func naiveDigest(d draw) (string, []any) {
 	manifests := d.made().manifest
-	return "SELECT r.name FROM manifest m JOIN repository r ON r.id = m.repository_id WHERE encode(m.digest, 'hex') LIKE $1 || '%' LIMIT 25",
-		[]any{hex.EncodeToString(digestOf(manifests[0]))[:12]}
+	return `
+		SELECT r.name FROM manifest m JOIN repository r ON r.id = m.repository_id
+		WHERE encode(m.digest, 'hex') LIKE $1 || '%' LIMIT 25`, []any{hex.EncodeToString(digestOf(manifests[0]))[:12]}
 }
 
 func naiveFacets(d draw) (string, []any) {

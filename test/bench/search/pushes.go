@@ -17,10 +17,7 @@ const leaderLock = 0x706f7274_6c656164
 
 // pushed pushes images, one after the other, to a real registry whose indexer uses the
 // big book, and searches for them.
-func (b *bench) pushed(ctx context.Context, k *book) error {
-	s := &harness.Section{Title: "Push to searchable"}
-	b.report.Sections = append(b.report.Sections, s)
-	b.tell("Pushes (load average %s)", harness.LoadAverage())
+func (b *bench) pushed(ctx context.Context, s *harness.Section, k *book) error {
 	return b.On(ctx, k.database, func(leader *pgx.Conn) error {
 		if err := forget(ctx, leader); err != nil {
 			return err
@@ -32,7 +29,7 @@ func (b *bench) pushed(ctx context.Context, k *book) error {
 		if err != nil {
 			return err
 		}
-		s.AddPushes(harness.Figure{Name: fmt.Sprintf("%d pushes one after the other: median", len(all)), Value: harness.Quantile(all, 0.5), Unit: "ms"}, all)
+		s.AddPushes(harness.Median(fmt.Sprintf("%d pushes one after the other: median", len(all)), "ms", all), all)
 		s.Note(harness.HowSearchable)
 		return forget(ctx, leader)
 	})
@@ -52,19 +49,11 @@ func forget(ctx context.Context, conn *pgx.Conn) error {
 }
 
 func (b *bench) pushAll(ctx context.Context, k *book) ([]float64, error) {
-	address, err := harness.FreeAddress()
-	if err != nil {
-		return nil, err
-	}
-	r, err := b.StartRegistry(ctx, harness.InMemory, "http://"+address+"/events")
+	r, i, err := b.StartBoth(ctx, harness.InMemory, k.database)
 	if err != nil {
 		return nil, err
 	}
 	defer r.Stop()
-	i, err := b.StartIndexer(ctx, k.database, address, "PORTBOOK_REGISTRY_URL="+r.URL, "PORTBOOK_EVENTS_TOKEN="+harness.Token)
-	if err != nil {
-		return nil, err
-	}
 	defer i.Stop()
 	w := watcher{push.New(r.URL), newAsker(k, i.URL)}
 	var all []float64

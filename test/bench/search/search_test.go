@@ -20,6 +20,7 @@ import (
 
 	"github.com/portbook/portbook/indexer/postgres"
 	"github.com/portbook/portbook/schema/localpg"
+	"github.com/portbook/portbook/test/bench/harness"
 )
 
 // The whole run at a small size: it must load, measure every class without a failure,
@@ -40,8 +41,9 @@ func TestSmall(t *testing.T) {
 		}
 	}
 	var out, progress bytes.Buffer
-	err := command(ctx, []string{"-repositories", "1000", "-requests", "2", "-baselines", "1", "-pushes", "3", "-ingest", "200",
-		"-json", file, "-data", data}, &out, &progress)
+	args := []string{"-repositories", "1000", "-requests", "2", "-baselines", "1", "-pushes", "3", "-ingest", "200",
+		"-json", file, "-data", data}
+	err := harness.Run(ctx, "bench-search", &bench{config: standard}, args, &out, &progress)
 	if err != nil {
 		t.Fatalf("%v; it told:\n%s", err, &progress)
 	}

@@ -16,11 +16,13 @@ import (
 // measurements sync everything. All other settings have PostgreSQL's defaults.
 var (
 	loadSettings = []string{
-		"fsync=off", "full_page_writes=off", "synchronous_commit=off", "wal_level=minimal", "max_wal_senders=0", "autovacuum=off",
+		"fsync=off", "full_page_writes=off", "synchronous_commit=off", "wal_level=minimal", "max_wal_senders=0",
+		"autovacuum=off",
 		"max_wal_size=8GB", "checkpoint_timeout=1h", "maintenance_work_mem=1GB", "work_mem=64MB",
 	}
 	planSettings = []string{
-		"session_preload_libraries=auto_explain", "auto_explain.log_min_duration=10ms", "auto_explain.log_analyze=on", "auto_explain.log_buffers=on",
+		"session_preload_libraries=auto_explain", "auto_explain.log_min_duration=10ms", "auto_explain.log_analyze=on",
+		"auto_explain.log_buffers=on",
 		"auto_explain.log_timing=on",
 	}
 	measureSettings = []string{

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -22,7 +21,8 @@ func (b *bench) countStatements(ctx context.Context, k *book) error {
 	return b.On(ctx, k.database, func(conn *pgx.Conn) error {
 		for _, q := range []string{
 			"CREATE EXTENSION IF NOT EXISTS pg_stat_statements", "SELECT pg_stat_statements_reset()",
-			"ALTER SYSTEM SET pg_stat_statements.track_planning = on", "SELECT pg_reload_conf()", // known once the library is loaded
+			"ALTER SYSTEM SET pg_stat_statements.track_planning = on", // known once the library is loaded
+			"SELECT pg_reload_conf()",
 		} {
 			if _, err := conn.Exec(ctx, q); err != nil {
 				return err
@@ -51,8 +51,9 @@ func (b *bench) showStatements(ctx context.Context, k *book, s *harness.Section,
 		var plan, exec, worst, n, blocks float64
 		var query string
 		_, err = pgx.ForEachRow(rows, []any{&calls, &plan, &exec, &worst, &n, &blocks, &query}, func() error {
-			s.Note("%s", fmt.Sprintf("%s: %d calls, each %.2f ms planning, %.2f ms running (at most %.0f), %.1f rows, %.0f blocks: %.160s",
-				what, calls, plan, exec, worst, n, blocks, strings.Join(strings.Fields(query), " ")))
+			text := strings.Join(strings.Fields(query), " ")
+			s.Note("%s: %d calls, each %.2f ms planning, %.2f ms running (at most %.0f), %.1f rows, %.0f blocks: %.160s",
+				what, calls, plan, exec, worst, n, blocks, text)
 			return nil
 		})
 		if err != nil {
