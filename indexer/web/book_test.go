@@ -2,6 +2,8 @@ package web_test
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -49,6 +51,7 @@ type book struct {
 
 	mu         sync.Mutex
 	questions  int
+	calls      []string // each method that was called, with its arguments
 	query      query.Query
 	stores     []indexer.StorageQuery
 	imageQuery query.Images
@@ -57,14 +60,22 @@ type book struct {
 	at         time.Time
 }
 
-func (b *book) read(_ context.Context, _ indexer.Asker, f func(answer.Book) error) error { return f(b) }
+func (b *book) read(_ context.Context, asker indexer.Asker, f func(answer.Book) error) error {
+	if asker != indexer.Everyone {
+		return fmt.Errorf("read for %q: only everyone asks here", asker)
+	}
+	return f(b)
+}
 
 // Asker returns Everyone: every asker sees the whole book.
 func (b *book) Asker() indexer.Asker { return indexer.Everyone }
 
-func (b *book) asked() error {
+// asked records a call.
+func (b *book) asked(method string, arguments ...any) error {
 	b.questions++
-	return b.err
+	text, err := json.Marshal(arguments)
+	b.calls = append(b.calls, method+string(text))
+	return errors.Join(b.err, err)
 }
 
 func (b *book) Version(context.Context) (indexer.Version, error) {
@@ -79,9 +90,9 @@ func (b *book) Version(context.Context) (indexer.Version, error) {
 func (b *book) Search(_ context.Context, q query.Query) (indexer.Results, error) {
 	b.query = q
 	if b.finds != nil {
-		return b.finds(q), b.asked()
+		return b.finds(q), b.asked("Search", q)
 	}
-	return b.results, b.asked()
+	return b.results, b.asked("Search", q)
 }
 
 func (b *book) Repositories(_ context.Context, after string, limit int) ([]indexer.Repository, error) {
@@ -92,19 +103,20 @@ func (b *book) Repositories(_ context.Context, after string, limit int) ([]index
 			list = append(list, r)
 		}
 	}
-	return list, b.asked()
+	return list, b.asked("Repositories", after, limit)
 }
 
 func (b *book) Repository(_ context.Context, name string) (indexer.Repository, error) {
+	err := b.asked("Repository", name)
 	for _, r := range b.repositories {
 		if r.Name == name {
-			return r, b.asked()
+			return r, err
 		}
 	}
 	return indexer.Repository{}, fmt.Errorf("repository %q: %w", name, indexer.ErrNotFound)
 }
 
-func (b *book) Tags(_ context.Context, _, after string, limit int) ([]indexer.Tag, error) {
+func (b *book) Tags(_ context.Context, repository, after string, limit int) ([]indexer.Tag, error) {
 	b.after = after
 	var list []indexer.Tag
 	for _, t := range b.tags {
@@ -112,24 +124,25 @@ func (b *book) Tags(_ context.Context, _, after string, limit int) ([]indexer.Ta
 			list = append(list, t)
 		}
 	}
-	return list, b.asked()
+	return list, b.asked("Tags", repository, after, limit)
 }
 
 func (b *book) Manifest(_ context.Context, ref indexer.Reference) (indexer.Manifest, error) {
 	b.reference = ref
+	err := b.asked("Manifest", ref)
 	for _, m := range b.manifests {
 		if m.Repository == ref.Repository && (m.Digest == ref.Digest || ref.Digest == "" && b.shows(ref) == m.Digest) {
-			return m, b.asked()
+			return m, err
 		}
 	}
 	if b.manifest == nil {
 		return indexer.Manifest{}, fmt.Errorf("manifest %q: %w", ref, indexer.ErrNotFound)
 	}
-	return *b.manifest, b.asked()
+	return *b.manifest, err
 }
 
-func (b *book) TagsOf(context.Context, string, digest.Digest) ([]string, error) {
-	return b.tagsOf, b.asked()
+func (b *book) TagsOf(_ context.Context, repository string, d digest.Digest) ([]string, error) {
+	return b.tagsOf, b.asked("TagsOf", repository, d)
 }
 
 func (b *book) Referrers(_ context.Context, q indexer.ReferrerQuery) (page indexer.ReferrerPage, err error) {
@@ -143,27 +156,29 @@ func (b *book) Referrers(_ context.Context, q indexer.ReferrerQuery) (page index
 			page.Items = append(page.Items, f)
 		}
 	}
-	return page, b.asked()
+	return page, b.asked("Referrers", q)
 }
 
 func (b *book) Images(_ context.Context, q query.Images) ([]indexer.RepositoryImages, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.imageQuery = q
-	return b.images, b.asked()
+	return b.images, b.asked("Images", q)
 }
 
-func (b *book) Overview(context.Context) (indexer.Overview, error) { return b.overview, b.asked() }
+func (b *book) Overview(context.Context) (indexer.Overview, error) {
+	return b.overview, b.asked("Overview")
+}
 
 func (b *book) Versions(_ context.Context, repositories []string) (map[string][]string, error) {
 	versions := map[string][]string{}
 	for _, r := range repositories {
 		versions[r] = b.versions
 	}
-	return versions, b.asked()
+	return versions, b.asked("Versions", repositories)
 }
 
-func (b *book) Status(context.Context) (indexer.Status, error) { return b.status, b.asked() }
+func (b *book) Status(context.Context) (indexer.Status, error) { return b.status, b.asked("Status") }
 
 // shows returns the digest of a tag of allTags.
 func (b *book) shows(ref indexer.Reference) digest.Digest {
@@ -184,17 +199,21 @@ func (b *book) Facets(_ context.Context, q query.Query) (indexer.Facets, error) 
 	if b.query.Text != q.Text { // otherwise Search has stored it, with its page
 		b.query = q
 	}
-	return b.facets, b.asked()
+	return b.facets, b.asked("Facets", q)
 }
 
 func (b *book) Suggest(_ context.Context, text string, limit int) ([]indexer.Suggestion, error) {
 	b.query.Text = text
-	return b.suggestions[:min(limit, len(b.suggestions))], b.asked()
+	return b.suggestions[:min(limit, len(b.suggestions))], b.asked("Suggest", text, limit)
 }
 
-func (b *book) Correct(context.Context, query.Query) (string, error) { return b.correct, b.asked() }
+func (b *book) Correct(_ context.Context, q query.Query) (string, error) {
+	return b.correct, b.asked("Correct", q)
+}
 
-func (b *book) Near(context.Context, query.Query) (string, error) { return b.correct, b.asked() }
+func (b *book) Near(_ context.Context, q query.Query) (string, error) {
+	return b.correct, b.asked("Near", q)
+}
 
 func (b *book) Names(ctx context.Context, after string, limit int) ([]string, error) {
 	var names []string
@@ -205,7 +224,9 @@ func (b *book) Names(ctx context.Context, after string, limit int) ([]string, er
 	return names, err
 }
 
-func (b *book) CountRepositories(context.Context) (int, error) { return len(b.repositories), b.asked() }
+func (b *book) CountRepositories(context.Context) (int, error) {
+	return len(b.repositories), b.asked("CountRepositories")
+}
 
 func (b *book) History(_ context.Context, repository, tag string, before int64, limit int) ([]indexer.Move, error) {
 	var list []indexer.Move
@@ -214,7 +235,7 @@ func (b *book) History(_ context.Context, repository, tag string, before int64, 
 			list = append(list, m)
 		}
 	}
-	return list, b.asked()
+	return list, b.asked("History", repository, tag, before, limit)
 }
 
 func (b *book) HistoryAt(_ context.Context, at time.Time) (int64, error) {
@@ -224,7 +245,7 @@ func (b *book) HistoryAt(_ context.Context, at time.Time) (int64, error) {
 			first = m.ID
 		}
 	}
-	return first, b.asked()
+	return first, b.asked("HistoryAt", at)
 }
 
 func (b *book) RepositoriesAt(_ context.Context, at time.Time, after string, limit int) ([]string, error) {
@@ -233,20 +254,24 @@ func (b *book) RepositoriesAt(_ context.Context, at time.Time, after string, lim
 	for _, r := range b.repositories[:min(limit, len(b.repositories))] {
 		names = append(names, r.Name)
 	}
-	return names, b.asked()
+	return names, b.asked("RepositoriesAt", at, after, limit)
 }
 
-func (b *book) TagsAt(_ context.Context, _ string, at time.Time, after string, limit int) ([]indexer.Tag, error) {
+func (b *book) TagsAt(_ context.Context, repository string, at time.Time, after string, limit int) ([]indexer.Tag, error) {
 	b.at, b.after = at, after
-	return b.tags[:min(limit, len(b.tags))], b.asked()
+	return b.tags[:min(limit, len(b.tags))], b.asked("TagsAt", repository, at, after, limit)
 }
 
-func (b *book) Uses(_ context.Context, _ digest.Digest, afterRepository string, _ digest.Digest, limit int) ([]indexer.Use, error) {
+func (b *book) Uses(
+	_ context.Context, d digest.Digest, afterRepository string, afterDigest digest.Digest, limit int,
+) ([]indexer.Use, error) {
 	b.after = afterRepository
-	return b.uses[:min(limit, len(b.uses))], b.asked()
+	return b.uses[:min(limit, len(b.uses))], b.asked("Uses", d, afterRepository, afterDigest, limit)
 }
 
-func (b *book) Storage(context.Context) (indexer.Storage, error) { return b.storage, b.asked() }
+func (b *book) Storage(context.Context) (indexer.Storage, error) {
+	return b.storage, b.asked("Storage")
+}
 
 func (b *book) NamespaceStorage(_ context.Context, name *string, limit int) ([]indexer.NamespaceStorage, error) {
 	var list []indexer.NamespaceStorage
@@ -255,7 +280,7 @@ func (b *book) NamespaceStorage(_ context.Context, name *string, limit int) ([]i
 			list = append(list, n)
 		}
 	}
-	return list, b.asked()
+	return list, b.asked("NamespaceStorage", name, limit)
 }
 
 func (b *book) RepositoryStorage(_ context.Context, q indexer.StorageQuery) ([]indexer.RepositoryStorage, error) {
@@ -266,7 +291,7 @@ func (b *book) RepositoryStorage(_ context.Context, q indexer.StorageQuery) ([]i
 			list = append(list, r)
 		}
 	}
-	return list, b.asked()
+	return list, b.asked("RepositoryStorage", q)
 }
 
 func (b *book) AllManifests(_ context.Context, repository string, d digest.Digest, limit int) ([]indexer.Manifest, error) {
@@ -276,7 +301,7 @@ func (b *book) AllManifests(_ context.Context, repository string, d digest.Diges
 			list = append(list, m)
 		}
 	}
-	return list, b.asked()
+	return list, b.asked("AllManifests", repository, d, limit)
 }
 
 func (b *book) AllTags(_ context.Context, repository, tag string, limit int) ([]indexer.TagOf, error) {
@@ -286,7 +311,7 @@ func (b *book) AllTags(_ context.Context, repository, tag string, limit int) ([]
 			list = append(list, t)
 		}
 	}
-	return list, b.asked()
+	return list, b.asked("AllTags", repository, tag, limit)
 }
 
 // serve returns a server with all routes that reads from b.
@@ -341,6 +366,6 @@ func dgst(hexDigit string) digest.Digest {
 
 var day = time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
 
-func (b *book) ImagesState(context.Context, query.Images) (string, error) {
-	return fmt.Sprintf("%+v", b.images), b.asked()
+func (b *book) ImagesState(_ context.Context, q query.Images) (string, error) {
+	return fmt.Sprintf("%+v", b.images), b.asked("ImagesState", q)
 }
