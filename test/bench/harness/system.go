@@ -90,15 +90,46 @@ func (s *System) start(ctx context.Context) (err error) {
 	return err
 }
 
-// build builds a package of a module with GOWORK=off, with the versions that users get.
+// build builds a package of a module with GOWORK=off, with the versions that users get,
+// and copies the program into the System's directory, so that it stays as it is.
+//
+// It builds into the clone's .run, since go build keeps a program there that is up to
+// date: linking takes some seconds of processor time.
 func (s *System) build(ctx context.Context, module, pkg, name string) error {
-	cmd := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-o", filepath.Join(s.dir, name), pkg)
+	built := filepath.Join(s.clone, ".run", "bench", name)
+	unlock, err := lock(filepath.Dir(built))
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	cmd := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-o", built, pkg)
 	cmd.Dir = filepath.Join(s.clone, module)
 	cmd.Env = append(os.Environ(), "GOWORK=off")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("go build in %s: %w: %s", cmd.Dir, err, process.LastLines(out))
 	}
-	return nil
+	program, err := os.ReadFile(built)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(s.dir, name), program, 0o755)
+}
+
+// lock creates a directory and takes its lock, so that two benchmarks do not build the
+// same program at the same time.
+func lock(dir string) (unlock func(), err error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	file, err := os.Create(filepath.Join(dir, "lock"))
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX); err != nil {
+		file.Close()
+		return nil, fmt.Errorf("lock %s: %w", file.Name(), err)
+	}
+	return func() { file.Close() }, nil
 }
 
 // Close stops all programs and removes the directory.
