@@ -106,7 +106,7 @@ func (s *Store) words(ctx context.Context, findings []indexer.Finding) (words, e
 	w := words{mediaTypes: map[string]int32{}, platforms: map[indexer.Platform]int32{}}
 	mediaTypes, platforms := wordsOf(findings)
 	for range wordTries {
-		newTypes, newPlatforms := s.remembered(w, mediaTypes, platforms)
+		newTypes, newPlatforms := s.addCached(w, mediaTypes, platforms)
 		if len(newTypes)+len(newPlatforms) == 0 {
 			return w, nil
 		}
@@ -156,8 +156,8 @@ func wordsOf(findings []indexer.Finding) (mediaTypes []string, platforms []index
 	})
 }
 
-// remembered adds the cached ids to w and returns the words that are not cached.
-func (s *Store) remembered(
+// addCached adds the cached ids to w and returns the words that are not cached.
+func (s *Store) addCached(
 	w words, mediaTypes []string, platforms []indexer.Platform,
 ) (newTypes []string, newPlatforms []indexer.Platform) {
 	d := s.dict.Load()

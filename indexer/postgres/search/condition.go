@@ -38,8 +38,8 @@ type rowCondition struct {
 	index sq.Sqlizer
 	// filter and index together hold exactly where the term holds.
 	filter sq.Sqlizer
-	// dear means that filter reads more than the row.
-	dear bool
+	// costly means that filter reads more than the row.
+	costly bool
 }
 
 // whole returns index and filter as one condition.
@@ -60,7 +60,7 @@ func conditionOf(t query.Term) rowCondition {
 	}
 	t.Not = false
 	c := positive(t)
-	return rowCondition{filter: sq.Expr("NOT (?)", c.whole()), dear: c.dear}
+	return rowCondition{filter: sq.Expr("NOT (?)", c.whole()), costly: c.costly}
 }
 
 func positive(t query.Term) rowCondition {
@@ -68,7 +68,7 @@ func positive(t query.Term) rowCondition {
 	case query.FieldText:
 		c := rowCondition{index: sq.Expr("s.all_words @@ ?::text::tsquery", tsquery(t))}
 		if t.Tag != "" {
-			c.filter, c.dear = hasTag(t.Tag), true
+			c.filter, c.costly = hasTag(t.Tag), true
 		}
 		return c
 	case query.FieldRepository, query.FieldNamespace:
@@ -86,7 +86,7 @@ func positive(t query.Term) rowCondition {
 		return rowCondition{index: hasFact(indexer.FactIs.Fact(t.Value))}
 	case query.FieldDigest:
 		from, to := digestRange(t.Value)
-		return rowCondition{filter: sq.Expr("EXISTS (SELECT FROM manifest m WHERE m.repository_id = s.repository_id AND m.digest BETWEEN ? AND ?)", from, to), dear: true}
+		return rowCondition{filter: sq.Expr("EXISTS (SELECT FROM manifest m WHERE m.repository_id = s.repository_id AND m.digest BETWEEN ? AND ?)", from, to), costly: true}
 	}
 	return ofOneImage(t)
 }
@@ -104,7 +104,7 @@ func ofImages(clauses []query.Clause) rowCondition {
 			index = append(index, hint)
 		}
 	}
-	c := rowCondition{filter: hasImage(imageConditions(clauses)), dear: true}
+	c := rowCondition{filter: hasImage(imageConditions(clauses)), costly: true}
 	if len(index) > 0 {
 		c.index = index
 	}
@@ -132,7 +132,7 @@ func anyOfImages(clause query.Clause) rowCondition {
 	c := rowCondition{index: sharedIndex(clause)}
 	if c.index == nil || slices.ContainsFunc(clause, func(t query.Term) bool { return factOf(t) == "" }) {
 		any := anyOf(clause)
-		c.filter, c.dear = any.filter, any.dear
+		c.filter, c.costly = any.filter, any.costly
 	}
 	return c
 }
@@ -168,19 +168,19 @@ func ofOneImage(t query.Term) rowCondition {
 	}
 	switch t.Field {
 	case query.FieldTag:
-		return rowCondition{filter: hasTag(t.Value), dear: true}
+		return rowCondition{filter: hasTag(t.Value), costly: true}
 	case query.FieldLabel, query.FieldAnnotation:
 		term, exact := termOf(t)
 		if term == "" {
 			break
 		}
-		c := rowCondition{index: sharedIndex(query.Clause{t}), filter: sq.Or{hasTerm(term), image}, dear: true}
+		c := rowCondition{index: sharedIndex(query.Clause{t}), filter: sq.Or{hasTerm(term), image}, costly: true}
 		if !exact {
 			c.filter = image
 		}
 		return c
 	}
-	return rowCondition{filter: image, dear: true}
+	return rowCondition{filter: image, costly: true}
 }
 
 // hasTag returns the condition that the repository has a tag; name may be a pattern.

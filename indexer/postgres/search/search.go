@@ -42,7 +42,7 @@ type search struct {
 	asideInTotal bool   // whether loose is checked in the rows when the total is counted
 	index        sq.And // other conditions that the indexes of words and terms serve
 	filters      sq.And // conditions without those indexes
-	dear         bool   // whether filters read more than the row
+	costly       bool   // whether filters read more than the row
 	drivers      []driver
 	images       []query.Clause // clauses that one image must fulfil; they are part of index and filters too
 }
@@ -98,18 +98,18 @@ func (s *search) add(c rowCondition) {
 		s.index = append(s.index, c.index)
 	}
 	if c.filter != nil {
-		s.filters, s.dear = append(s.filters, c.filter), s.dear || c.dear
+		s.filters, s.costly = append(s.filters, c.filter), s.costly || c.costly
 	}
 }
 
 // anyOf returns the condition of a clause of several terms.
 func anyOf(clause query.Clause) rowCondition {
-	any, dear := sq.Or{}, false
+	any, costly := sq.Or{}, false
 	for _, t := range clause {
 		c := conditionOf(t)
-		any, dear = append(any, c.whole()), dear || c.dear
+		any, costly = append(any, c.whole()), costly || c.costly
 	}
-	return rowCondition{filter: any, dear: dear}
+	return rowCondition{filter: any, costly: costly}
 }
 
 // A driver is a statement that returns the ids of all repositories that one term
@@ -199,7 +199,7 @@ type page struct {
 
 // plan chooses the method that reads the fewest rows.
 func (rd *Reader) plan(ctx context.Context, s *search) (page, error) {
-	if beginning(s.Query) {
+	if hasPrefix(s.Query) {
 		if err := rd.spell(ctx, s); err != nil {
 			return page{}, err
 		}

@@ -36,7 +36,7 @@ func (rd *Reader) spell(ctx context.Context, s *search) error {
 				continue
 			}
 			typed := t.Words[len(t.Words)-1]
-			spelled, err := rd.beginningsOf(ctx, typed)
+			spelled, err := rd.wordsWithPrefix(ctx, typed)
 			if err != nil {
 				return err
 			}
@@ -68,9 +68,9 @@ func (rd *Reader) setAside(ctx context.Context, s *search) error {
 	return err
 }
 
-// beginningsOf returns the words that begin with typed, as a tsquery; "" if there are
+// wordsWithPrefix returns the words that begin with typed, as a tsquery; "" if there are
 // more than maxSpelled, or none.
-func (rd *Reader) beginningsOf(ctx context.Context, typed string) (string, error) {
+func (rd *Reader) wordsWithPrefix(ctx context.Context, typed string) (string, error) {
 	const whole = maxKnown - utf8.UTFMax // words of at most this length are stored whole
 	if len(typed) > whole {
 		return "", nil
@@ -87,8 +87,8 @@ func (rd *Reader) beginningsOf(ctx context.Context, typed string) (string, error
 	return "(" + strings.Join(any, " | ") + ")", nil
 }
 
-// beginning reports whether a query has a prefix.
-func beginning(q query.Query) bool {
+// hasPrefix reports whether a query has a prefix.
+func hasPrefix(q query.Query) bool {
 	return slices.ContainsFunc(q.Clauses, func(c query.Clause) bool {
 		return slices.ContainsFunc(c, func(t query.Term) bool { return t.Prefix })
 	})

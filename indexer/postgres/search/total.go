@@ -17,9 +17,9 @@ const (
 	// stand for 15,000, give or take 1,000. A true total below 10,000 is five
 	// standard deviations away.
 	manySampled = 235
-	// At most dearSample rows of a sample are tested with costly conditions: 500,
+	// At most costlySample rows of a sample are tested with costly conditions: 500,
 	// some 5 ms.
-	dearSample = 500
+	costlySample = 500
 )
 
 // total returns how many repositories match, at most MaxTotal. A sample tells whether
@@ -46,11 +46,11 @@ func (rd *Reader) total(ctx context.Context, s *search, ids []int32) (int, error
 // many reports whether, according to a sample, at least MaxTotal repositories match.
 func (rd *Reader) many(ctx context.Context, s *search) (bool, error) {
 	sample := append(sq.And{inSample}, s.served()...)
-	if !s.dear {
+	if !s.costly {
 		n, err := rd.sampled(ctx, sq.Expr("SELECT FROM repository_search s WHERE (?)", append(sample, s.filters...)), manySampled)
 		return n >= manySampled, err
 	}
-	n, err := rd.sampled(ctx, sq.Expr("SELECT FROM (SELECT * FROM repository_search s WHERE (?) LIMIT ?) AS s WHERE (?)", sample, dearSample, s.filters), manySampled)
+	n, err := rd.sampled(ctx, sq.Expr("SELECT FROM (SELECT * FROM repository_search s WHERE (?) LIMIT ?) AS s WHERE (?)", sample, costlySample, s.filters), manySampled)
 	return n >= manySampled, err
 }
 

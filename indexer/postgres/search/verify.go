@@ -182,12 +182,14 @@ func (c *comparison) differing(ctx context.Context, table string, fresh []string
 			is, should = "ARRAY(SELECT unnest("+is+") ORDER BY 1)", "ARRAY(SELECT unnest("+should+") ORDER BY 1)"
 		}
 		const differ = "CASE WHEN %[2]s IS DISTINCT FROM %[3]s THEN '%[1]s is ' || %[4]s || ', and should be ' || %[5]s END"
-		cases = append(cases, fmt.Sprintf(differ, name, is, should, told(is), told(should)))
+		cases = append(cases, fmt.Sprintf(differ, name, is, should, excerpt(is), excerpt(should)))
 	}
 	return fmt.Sprintf(`CASE WHEN s.repository_id IS NULL AND f.repository_id IS NOT NULL THEN ARRAY['repository_id: the row is missing']
 		WHEN s.repository_id IS NOT NULL AND f.repository_id IS NULL THEN ARRAY['repository_id: there should be no row']
 		ELSE array_remove(ARRAY[%s], NULL) END`, strings.Join(cases, ", ")), nil
 }
 
-// told returns an expression for the first 200 characters of a value as JSON.
-func told(value string) string { return "left(COALESCE(to_jsonb(" + value + ")::text, 'null'), 200)" }
+// excerpt returns an expression for the first 200 characters of a value as JSON.
+func excerpt(value string) string {
+	return "left(COALESCE(to_jsonb(" + value + ")::text, 'null'), 200)"
+}

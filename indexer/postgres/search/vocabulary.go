@@ -18,18 +18,18 @@ const (
 	// the most names. A million repositories have some 80,000 words; further ones are
 	// random strings. It limits both tables to about 150 MB.
 	maxVocabulary = 200_000
-	// minMended is the least length of a word that is corrected: 3 letters. Any two
+	// minCorrected is the least length of a word that is corrected: 3 letters. Any two
 	// words of two letters are similar.
-	minMended = 3
-	// maxMended is the greatest length of a word that is corrected: 40. A longer one
+	minCorrected = 3
+	// maxCorrected is the greatest length of a word that is corrected: 40. A longer one
 	// is a digest or the like, and each letter costs a row.
-	maxMended = 40
-	// Two mistakes are corrected in words of at least minMendedTwice letters: 8. In a
+	maxCorrected = 40
+	// Two mistakes are corrected in words of at least minCorrectedTwice letters: 8. In a
 	// shorter word they make a different word.
-	minMendedTwice = 8
-	// maxMendedWords is the most words of a query that are checked: 8, of at most 32.
+	minCorrectedTwice = 8
+	// maxCheckedWords is the most words of a query that are checked: 8, of at most 32.
 	// Each unknown word takes some milliseconds.
-	maxMendedWords = 8
+	maxCheckedWords = 8
 )
 
 // vocabularyQuery counts the words of all names and updates search_word and
@@ -60,7 +60,7 @@ const vocabularyQuery = `
 // WriteVocabulary updates the words of names, with which misspelt words are
 // corrected, and returns how many words changed.
 func WriteVocabulary(ctx context.Context, tx pgx.Tx) (n int, err error) {
-	err = tx.QueryRow(ctx, vocabularyQuery, minMended, maxMended, maxVocabulary).Scan(&n)
+	err = tx.QueryRow(ctx, vocabularyQuery, minCorrected, maxCorrected, maxVocabulary).Scan(&n)
 	return n, err
 }
 
@@ -71,7 +71,7 @@ func WriteVocabulary(ctx context.Context, tx pgx.Tx) (n int, err error) {
 // returns "" if no word is replaced, or if the corrected query finds nothing. q must
 // have found nothing.
 func (rd *Reader) Correct(ctx context.Context, q query.Query) (string, error) {
-	text, err := rd.mend(ctx, q, 2)
+	text, err := rd.corrected(ctx, q, 2)
 	if err != nil || text == "" {
 		return "", pg.Wrap("correct", err)
 	}
@@ -90,31 +90,31 @@ func (rd *Reader) Correct(ctx context.Context, q query.Query) (string, error) {
 // corrected query finds something: the caller searches for it next. It takes a fifth
 // of the time of Correct.
 func (rd *Reader) Near(ctx context.Context, q query.Query) (string, error) {
-	text, err := rd.mend(ctx, q, 1)
+	text, err := rd.corrected(ctx, q, 1)
 	return text, pg.Wrap("near", err)
 }
 
-// mend returns the text of q with its unknown words corrected, with at most the given
+// corrected returns the text of q with its unknown words corrected, with at most the given
 // number of mistakes in each. It returns "" if no word is unknown, or one cannot be
 // corrected.
-func (rd *Reader) mend(ctx context.Context, q query.Query, mistakes int) (string, error) {
+func (rd *Reader) corrected(ctx context.Context, q query.Query, mistakes int) (string, error) {
 	return cached(ctx, rd, rd.caches.corrections, strconv.Itoa(mistakes)+q.Text, func() (string, error) {
 		unknown, err := rd.unknownWords(ctx, q)
 		if err != nil || len(unknown) == 0 {
 			return "", err
 		}
-		mended := q
+		corrected := q
 		for _, w := range unknown {
 			nearest, err := rd.nearestWord(ctx, w, mistakes)
 			if err != nil || nearest == "" {
 				return "", err
 			}
-			mended = mended.WithWord(w, nearest)
+			corrected = corrected.WithWord(w, nearest)
 		}
-		if mended.Text == q.Text {
+		if corrected.Text == q.Text {
 			return "", nil
 		}
-		return mended.Text, nil
+		return corrected.Text, nil
 	})
 }
 
@@ -125,7 +125,7 @@ func (rd *Reader) unknownWords(ctx context.Context, q query.Query) (unknown []st
 	if len(words) == 1 && len(q.Clauses) == 1 && len(q.Clauses[0]) == 1 && q.Clauses[0][0].Tag == "" {
 		return words, nil // a known word would have found something
 	}
-	for _, w := range words[:min(len(words), maxMendedWords)] {
+	for _, w := range words[:min(len(words), maxCheckedWords)] {
 		known, err := rd.knows(ctx, w, w == prefix)
 		if err != nil {
 			return nil, err
@@ -155,11 +155,11 @@ func (rd *Reader) knows(ctx context.Context, word string, prefix bool) (bool, er
 // nearestWord returns the word of names that was probably meant, or "" if there is
 // none within the number of mistakes, 1 or 2.
 func (rd *Reader) nearestWord(ctx context.Context, word string, mistakes int) (string, error) {
-	if n := len(word); n < minMended || n > maxMended {
+	if n := len(word); n < minCorrected || n > maxCorrected {
 		return "", nil
 	}
 	nearest, err := rd.wordWithin(ctx, word, 1, shortened([]string{word}))
-	if err != nil || nearest != "" || mistakes == 1 || len(word) < minMendedTwice || strings.Trim(word, lettersOfNames) != "" {
+	if err != nil || nearest != "" || mistakes == 1 || len(word) < minCorrectedTwice || strings.Trim(word, lettersOfNames) != "" {
 		return nearest, err
 	}
 	return rd.wordWithin(ctx, word, 2, shortened(edited(word)))

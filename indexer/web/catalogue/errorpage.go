@@ -126,11 +126,11 @@ func nearNames(r *http.Request, b answer.Book, name string) ([]string, error) {
 		if err != nil || len(names) > 0 {
 			return names, err
 		}
-		mended, err := b.Correct(r.Context(), q)
+		corrected, err := b.Correct(r.Context(), q)
 		if err != nil {
 			return nil, err
 		}
-		if q, err = query.Parse(mended, time.Now()); mended == "" || err != nil {
+		if q, err = query.Parse(corrected, time.Now()); corrected == "" || err != nil {
 			continue
 		}
 		if names, err = namesFound(r, b, q); err != nil || len(names) > 0 {
