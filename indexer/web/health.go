@@ -21,7 +21,7 @@ func handleHealth(m *mux, ready func(context.Context) error, version string, log
 	m.Handle("GET /readiness", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := askReady(r, ready, log); err != nil {
 			w.Header().Set("Retry-After", "1")
-			answer.TellJSON(w, http.StatusServiceUnavailable, "service not ready")
+			answer.WriteErrorJSON(w, http.StatusServiceUnavailable, "service not ready")
 			return
 		}
 		w.Header().Set("Cache-Control", "no-store")

@@ -52,7 +52,7 @@ func newProxy(target *url.URL, log *slog.Logger) http.Handler {
 		FlushInterval:  -1,
 		Transport:      registryTransport(),
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
-			tellNoRegistry(w, r, err, log)
+			writeNoRegistry(w, r, err, log)
 		},
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -130,9 +130,9 @@ func fromRegistry(r *http.Response, target *url.URL) error {
 	return nil
 }
 
-// tellNoRegistry writes the error for a registry that does not answer, in the format
+// writeNoRegistry writes the error for a registry that does not answer, in the format
 // of a registry (distribution-spec 1.1, "Error Codes").
-func tellNoRegistry(w http.ResponseWriter, r *http.Request, err error, log *slog.Logger) {
+func writeNoRegistry(w http.ResponseWriter, r *http.Request, err error, log *slog.Logger) {
 	if r.Context().Err() != nil {
 		panic(http.ErrAbortHandler) // the client has gone; returning would send 200
 	}

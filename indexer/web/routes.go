@@ -26,50 +26,50 @@ func (s *server) routes() (pages, api *mux) {
 	pages, api = &mux{}, &mux{}
 	s.clientRoutes(pages)
 	s.apiRoutes(api)
-	pages.Handle("GET /v2/{name}/referrers/{digest}", s.answerer.Handle(s.answerer.Reading(s.clients.Referrers), answer.TellRegistry))
+	pages.Handle("GET /v2/{name}/referrers/{digest}", s.answerer.Handle(s.answerer.Reading(s.clients.Referrers), answer.WriteErrorRegistry))
 	if s.WebUI {
 		s.pageRoutes(pages)
 	} else {
-		pages.Handle("GET /", s.answerer.Handle(nothingHere, answer.TellText))
+		pages.Handle("GET /", s.answerer.Handle(nothingHere, answer.WriteErrorText))
 	}
 	handleHealth(pages, s.Ready, s.Version, s.Log)
-	pages.Handle("POST /events", s.answerer.Handle(s.events, answer.TellText))
-	pages.Handle("POST /assert", s.answerer.Handle(s.clients.Assert, answer.TellJSON))
+	pages.Handle("POST /events", s.answerer.Handle(s.events, answer.WriteErrorText))
+	pages.Handle("POST /assert", s.answerer.Handle(s.clients.Assert, answer.WriteErrorJSON))
 	return pages, api
 }
 
 func (s *server) clientRoutes(m *mux) {
 	handle, reading, c := s.answerer.Handle, s.answerer.Reading, s.clients
-	m.Handle("GET /v1/_ping", handle(c.Ping, answer.TellText))
-	m.Handle("GET /v1/search", handle(reading(c.Search), answer.TellText))
-	m.Handle("GET /v0/search", handle(reading(c.PackageSearch), answer.TellJSON))
+	m.Handle("GET /v1/_ping", handle(c.Ping, answer.WriteErrorText))
+	m.Handle("GET /v1/search", handle(reading(c.Search), answer.WriteErrorText))
+	m.Handle("GET /v0/search", handle(reading(c.PackageSearch), answer.WriteErrorJSON))
 	for _, method := range []string{"GET", "POST"} {
-		m.Handle(method+" /index/static", handle(reading(c.Index(false)), clients.TellFlatpak))
-		m.Handle(method+" /index/dynamic", handle(reading(c.Index(true)), clients.TellFlatpak))
+		m.Handle(method+" /index/static", handle(reading(c.Index(false)), clients.WriteErrorFlatpak))
+		m.Handle(method+" /index/dynamic", handle(reading(c.Index(true)), clients.WriteErrorFlatpak))
 	}
 }
 
 func (s *server) apiRoutes(m *mux) {
 	handle := s.answerer.Handle
 	for _, r := range s.api.Routes() {
-		m.Handle("GET "+r.Path, handle(r.Serve, answer.TellProblem))
+		m.Handle("GET "+r.Path, handle(r.Serve, answer.WriteErrorProblem))
 	}
-	m.Handle("GET /api/v1/openapi.json", handle(s.api.OpenAPI, answer.TellProblem))
+	m.Handle("GET /api/v1/openapi.json", handle(s.api.OpenAPI, answer.WriteErrorProblem))
 	m.Handle("GET /api/v1", http.RedirectHandler("/api/v1/", http.StatusMovedPermanently))
-	m.Handle("GET /api/v1/{$}", handle(s.catalogue.API, s.catalogue.TellError))
-	m.Handle("/", handle(noEndpoint(&m.serve), answer.TellProblem))
+	m.Handle("GET /api/v1/{$}", handle(s.catalogue.API, s.catalogue.WriteErrorPage))
+	m.Handle("/", handle(noEndpoint(&m.serve), answer.WriteErrorProblem))
 }
 
 func (s *server) pageRoutes(m *mux) {
 	c := s.catalogue
 	page := func(f func(http.ResponseWriter, *http.Request) error) http.Handler {
-		return s.answerer.Handle(f, c.TellError)
+		return s.answerer.Handle(f, c.WriteErrorPage)
 	}
 	read := func(f func(http.ResponseWriter, *http.Request) error) http.Handler {
 		return page(s.answerer.Reading(f))
 	}
 	plain := func(f func(http.ResponseWriter, *http.Request) error) http.Handler {
-		return s.answerer.Handle(f, answer.TellText)
+		return s.answerer.Handle(f, answer.WriteErrorText)
 	}
 	m.Handle("GET /{$}", read(c.List))
 	m.Handle("GET /n/{namespace}", read(c.Namespace))

@@ -57,8 +57,8 @@ func New(c Config) *Answerer {
 	return a
 }
 
-// A teller writes an error in the form that the clients of a route expect.
-type teller func(w http.ResponseWriter, code int, text string)
+// An errorWriter writes an error in the form that the clients of a route expect.
+type errorWriter func(w http.ResponseWriter, code int, text string)
 
 // Reading wraps f for requests that read the book. It waits for the version that the
 // request needs, without holding a connection, and then limits f to Budget.
@@ -103,7 +103,7 @@ func (a *Answerer) askerOf(r *http.Request) (indexer.Asker, error) {
 // Handle runs f and turns its error into a response. If the client can act on the
 // error, its text is sent; any other error is logged, and the client sees only a
 // 500. f must not return an error after it has written anything.
-func (a *Answerer) Handle(f func(http.ResponseWriter, *http.Request) error, tell teller) http.Handler {
+func (a *Answerer) Handle(f func(http.ResponseWriter, *http.Request) error, write errorWriter) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		err := f(w, r)
 		if err == nil {
@@ -116,9 +116,9 @@ func (a *Answerer) Handle(f func(http.ResponseWriter, *http.Request) error, tell
 		case errors.As(err, &refused):
 			code, text = refused.code, refused.text
 		case errors.Is(err, indexer.ErrNotFound):
-			code, text = http.StatusNotFound, Told(err)
+			code, text = http.StatusNotFound, ErrorText(err)
 		case errors.Is(err, indexer.ErrInvalid):
-			code, text = http.StatusBadRequest, Told(err)
+			code, text = http.StatusBadRequest, ErrorText(err)
 		case ctx.Err() != nil:
 			// Usually the client has gone and does not read this. But our own deadline
 			// cancels too, and writing nothing would be a 200 without a body.
@@ -142,11 +142,11 @@ func (a *Answerer) Handle(f func(http.ResponseWriter, *http.Request) error, tell
 		for _, name := range []string{"ETag", "Vary", "Content-Encoding", "Content-Length", "Link", "Last-Modified"} {
 			h.Del(name)
 		}
-		tell(w, code, text)
+		write(w, code, text)
 	})
 }
 
-// TellText writes an error as plain text.
-func TellText(w http.ResponseWriter, code int, text string) {
+// WriteErrorText writes an error as plain text.
+func WriteErrorText(w http.ResponseWriter, code int, text string) {
 	http.Error(w, text, code)
 }

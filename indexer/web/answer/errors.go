@@ -17,9 +17,9 @@ func Invalid(part, format string, a ...any) error {
 	return indexer.Invalid("%s %s", part, fmt.Sprintf(format, a...))
 }
 
-// Told returns the text of err for people. It removes the kind of error that
+// ErrorText returns the text of err for people. It removes the kind of error that
 // fmt.Errorf added at the end, because the status code already says it.
-func Told(err error) string {
+func ErrorText(err error) string {
 	text := strings.TrimSuffix(err.Error(), ": "+indexer.ErrInvalid.Error())
 	if what, absent := strings.CutSuffix(text, ": "+indexer.ErrNotFound.Error()); absent {
 		return what + " is not in the book"

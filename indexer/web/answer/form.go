@@ -77,7 +77,7 @@ func (a *Answerer) AnswerAs(w http.ResponseWriter, r *http.Request, as *Form, bu
 	}
 
 	h := w.Header()
-	TellFreshness(h, fresh)
+	SetFreshness(h, fresh)
 	h.Set("ETag", etag)
 	h.Set("Cache-Control", as.cacheControl(asker))
 	if vary := a.vary(as); vary != "" {

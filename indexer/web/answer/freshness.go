@@ -27,10 +27,10 @@ const (
 	ScannedField = "Portbook-Scanned" // RFC 3339; left out before the first scan
 )
 
-// TellFreshness sets the header fields that tell how fresh an answer is. It sets no
+// SetFreshness sets the header fields that tell how fresh an answer is. It sets no
 // Last-Modified, because that has a resolution of one second, in which a catalogue
 // can change twice, and a cache may use it alone to answer If-Modified-Since.
-func TellFreshness(h http.Header, f indexer.Freshness) {
+func SetFreshness(h http.Header, f indexer.Freshness) {
 	h.Set(VersionField, f.Version.String())
 	if !f.ScannedAt.IsZero() {
 		h.Set(ScannedField, f.ScannedAt.UTC().Format(time.RFC3339))

@@ -5,8 +5,8 @@ import (
 	"net/http"
 )
 
-// TellJSON writes an error as {"error": text}.
-func TellJSON(w http.ResponseWriter, code int, text string) {
+// WriteErrorJSON writes an error as {"error": text}.
+func WriteErrorJSON(w http.ResponseWriter, code int, text string) {
 	_ = WriteJSON(w, code, map[string]string{"error": text})
 }
 

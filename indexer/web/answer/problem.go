@@ -24,13 +24,13 @@ type Problem struct {
 	Problem string `json:"problem,omitempty" doc:"what is wrong with that part, and what to write instead"`
 }
 
-// TellProblem writes an error of the API.
-func TellProblem(w http.ResponseWriter, code int, text string) {
+// WriteErrorProblem writes an error of the API.
+func WriteErrorProblem(w http.ResponseWriter, code int, text string) {
 	writeProblem(w, Problem{Type: "about:blank", Title: http.StatusText(code), Status: code, Detail: text})
 }
 
-// TellWrong writes the error of a query that cannot be parsed, and its position.
-func TellWrong(w http.ResponseWriter, wrong *query.Error) {
+// WriteQueryError writes the error of a query that cannot be parsed, and its position.
+func WriteQueryError(w http.ResponseWriter, wrong *query.Error) {
 	offset := utf8.RuneCountInString(wrong.Query[:wrong.Offset])
 	length := utf8.RuneCountInString(wrong.Query[wrong.Offset : wrong.Offset+wrong.Length])
 	writeProblem(w, Problem{Type: "/api/v1/#query", Title: "The query cannot be understood", Status: http.StatusBadRequest,

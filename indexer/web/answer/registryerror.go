@@ -2,9 +2,9 @@ package answer
 
 import "net/http"
 
-// TellRegistry writes an error in the format of a registry (distribution-spec 1.1,
+// WriteErrorRegistry writes an error in the format of a registry (distribution-spec 1.1,
 // "Error Codes").
-func TellRegistry(w http.ResponseWriter, code int, text string) {
+func WriteErrorRegistry(w http.ResponseWriter, code int, text string) {
 	kind := map[int]string{http.StatusBadRequest: "DIGEST_INVALID", http.StatusNotFound: "NAME_UNKNOWN"}[code]
 	if kind == "" {
 		kind = "UNAVAILABLE"

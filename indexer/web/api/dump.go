@@ -249,7 +249,7 @@ func (d *dump) begin() {
 	}
 	d.begun = true
 	h := d.w.Header()
-	answer.TellFreshness(h, d.fresh)
+	answer.SetFreshness(h, d.fresh)
 	h.Set("Content-Type", "application/x-ndjson")
 	answer.AsFile(h, answer.FileName(".ndjson", "portbook", d.fresh.Version.String()))
 	h.Set("Cache-Control", "no-store") // it may have gigabytes, and no two dumps are equal

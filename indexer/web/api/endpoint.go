@@ -101,6 +101,6 @@ func orWrong(w http.ResponseWriter, err error) error {
 	if !errors.As(err, &wrong) {
 		return err
 	}
-	answer.TellWrong(w, wrong)
+	answer.WriteQueryError(w, wrong)
 	return nil
 }

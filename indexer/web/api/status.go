@@ -37,6 +37,6 @@ func (s *API) status(w http.ResponseWriter, r asked) error {
 	if !fresh.ScannedAt.IsZero() {
 		a.ScannedAt = &answer.Timestamp{Time: fresh.ScannedAt}
 	}
-	answer.TellFreshness(w.Header(), fresh)
+	answer.SetFreshness(w.Header(), fresh)
 	return answer.WriteJSON(w, http.StatusOK, a)
 }

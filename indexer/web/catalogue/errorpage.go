@@ -50,14 +50,14 @@ func (s *Catalogue) failure(w http.ResponseWriter, code int, template string, p 
 	return nil
 }
 
-// TellError shows an error as a page.
-func (s *Catalogue) TellError(w http.ResponseWriter, code int, text string) {
+// WriteErrorPage shows an error as a page.
+func (s *Catalogue) WriteErrorPage(w http.ResponseWriter, code int, text string) {
 	view := errorView{Code: code, Problem: text, Advice: advices[code]}
 	if code >= http.StatusInternalServerError {
 		view.Request = w.Header().Get(answer.RequestField)
 	}
 	if s.failure(w, code, "error", page{Title: http.StatusText(code), Main: view}) != nil {
-		answer.TellText(w, code, text)
+		answer.WriteErrorText(w, code, text)
 	}
 }
 
@@ -75,7 +75,7 @@ func (s *Catalogue) orMissing(w http.ResponseWriter, err error) error {
 	if !errors.As(err, &m) {
 		return err
 	}
-	m.view.Code, m.view.Problem, m.view.Advice = http.StatusNotFound, answer.Told(m), advices[http.StatusNotFound]
+	m.view.Code, m.view.Problem, m.view.Advice = http.StatusNotFound, answer.ErrorText(m), advices[http.StatusNotFound]
 	return s.failure(w, http.StatusNotFound, "error", page{Title: http.StatusText(http.StatusNotFound), Main: m.view})
 }
 

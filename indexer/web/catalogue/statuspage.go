@@ -79,7 +79,7 @@ func (s *Catalogue) Status(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	answer.TellFreshness(w.Header(), fresh)
+	answer.SetFreshness(w.Header(), fresh)
 	var body strings.Builder
 	if err := s.render(&body, "status", page{Title: "Status", Main: s.viewStatus(status, overview, time.Now())}); err != nil {
 		return err

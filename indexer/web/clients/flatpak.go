@@ -289,12 +289,12 @@ func named(c query.Condition, key, rest string) (query.Condition, bool, error) {
 	return c, true, nil
 }
 
-// TellFlatpak never sends 500: flatpak repeats a request six times at once after 500,
+// WriteErrorFlatpak never sends 500: flatpak repeats a request six times at once after 500,
 // and once after 503 (seen with 1.14.10).
-func TellFlatpak(w http.ResponseWriter, code int, text string) {
+func WriteErrorFlatpak(w http.ResponseWriter, code int, text string) {
 	if code == http.StatusInternalServerError {
 		code = http.StatusServiceUnavailable
 		w.Header().Set("Retry-After", "1")
 	}
-	answer.TellText(w, code, text)
+	answer.WriteErrorText(w, code, text)
 }

@@ -56,7 +56,7 @@ func (s *Clients) Search(w http.ResponseWriter, r *http.Request) error {
 	case errors.As(err, &refused):
 		return err
 	case errors.Is(err, indexer.ErrInvalid): // in the format of that protocol
-		answer.TellJSON(w, http.StatusBadRequest, answer.Told(err))
+		answer.WriteErrorJSON(w, http.StatusBadRequest, answer.ErrorText(err))
 		return nil
 	}
 	return err
@@ -75,7 +75,7 @@ func (s *Clients) PackageSearch(w http.ResponseWriter, r *http.Request) error {
 	}
 	q, err := query.Parse(v.Get("query"), time.Now())
 	if err != nil {
-		answer.TellJSON(w, http.StatusBadRequest, fmt.Sprintf("failed to parse query: %s", err))
+		answer.WriteErrorJSON(w, http.StatusBadRequest, fmt.Sprintf("failed to parse query: %s", err))
 		return nil
 	}
 	q = q.Page(packagePage, offset)
