@@ -105,7 +105,7 @@ type scanRun struct {
 	finished map[string]counts // the counts of those that are finished
 	inARow   int               // consecutive repositories that failed
 	away     int               // consecutive repositories without an answer
-	told     time.Time         // when the progress was last logged
+	logged   time.Time         // when the progress was last logged
 }
 
 // counts are what one repository adds to a scan.
@@ -127,9 +127,9 @@ const listAhead = 100_000
 func (r *scanRun) all(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	var telling sync.WaitGroup
-	telling.Go(func() { r.report(ctx) })
-	defer telling.Wait()
+	var reporting sync.WaitGroup
+	reporting.Go(func() { r.report(ctx) })
+	defer reporting.Wait()
 	defer stop()
 
 	r.finished = map[string]counts{}
@@ -440,17 +440,17 @@ func (r *scanRun) report(ctx context.Context) {
 	}
 }
 
-// tellEvery is how often a long scan logs a line.
-const tellEvery = 10 * time.Second
+// logEvery is how often a long scan logs a line.
+const logEvery = 10 * time.Second
 
-func (r *scanRun) tell(scan indexer.Scan) {
-	if r.told.IsZero() {
-		r.told = scan.StartedAt
+func (r *scanRun) logProgress(scan indexer.Scan) {
+	if r.logged.IsZero() {
+		r.logged = scan.StartedAt
 	}
-	if time.Since(r.told) < tellEvery {
+	if time.Since(r.logged) < logEvery {
 		return
 	}
-	r.told = time.Now()
+	r.logged = time.Now()
 	rate := float64(scan.Repositories) / time.Since(scan.StartedAt).Seconds()
 	left := time.Duration(float64(scan.Listed-scan.Repositories) / max(rate, 0.001) * float64(time.Second))
 	r.Log.Info("scan progress", "scan", scan.ID,
@@ -465,7 +465,7 @@ func (r *scanRun) show(scan indexer.Scan) {
 	} {
 		r.Metrics.ScanLooked.WithLabelValues(what).Set(float64(n))
 	}
-	r.tell(scan)
+	r.logProgress(scan)
 }
 
 // saveTimeout limits one record of the progress: 5 s.

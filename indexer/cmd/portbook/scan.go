@@ -89,7 +89,7 @@ func follow(ctx context.Context, p *parts, id int64, out *progress) (indexer.Sca
 		if !scan.FinishedAt.IsZero() && due == 0 {
 			return scan, nil
 		}
-		out.tell(scan, due)
+		out.print(scan, due)
 		select {
 		case <-ctx.Done():
 			return scan, ctx.Err()
@@ -104,7 +104,7 @@ type progress struct {
 	out      io.Writer
 	terminal bool
 	began    time.Time
-	told     time.Time
+	printed  time.Time
 }
 
 // lineEvery is the interval of lines if the output is not a terminal.
@@ -119,11 +119,11 @@ func newProgress(out io.Writer) *progress {
 	return p
 }
 
-func (p *progress) tell(s indexer.Scan, due int) {
-	if !p.terminal && !p.told.IsZero() && time.Since(p.told) < lineEvery {
+func (p *progress) print(s indexer.Scan, due int) {
+	if !p.terminal && !p.printed.IsZero() && time.Since(p.printed) < lineEvery {
 		return
 	}
-	p.told = time.Now()
+	p.printed = time.Now()
 	line := p.line(s, due, time.Since(p.began))
 	if p.terminal {
 		fmt.Fprint(p.out, "\r\x1b[K"+bar(s, due)+" "+line)

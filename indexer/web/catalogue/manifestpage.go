@@ -294,11 +294,11 @@ func layerRows(layers []ocispec.Descriptor, steps []indexer.BuildStep) (rows []l
 	for _, l := range layers {
 		largest = max(largest, l.Size)
 	}
-	told := false
+	known := false
 	for _, s := range steps {
-		told = told || s.Layer != nil
+		known = known || s.Layer != nil
 	}
-	if !told {
+	if !known {
 		for i := range layers {
 			rows = append(rows, newLayerRow(&layers[i], largest))
 		}
