@@ -28,12 +28,12 @@ const (
 	// requested because of a restart.
 	watchEvery = 5 * time.Second
 	watchPause = time.Minute
-	// keepPause is the minimum pause between two runs of the jobs search and storage,
-	// and keepShare how many times longer than the last run it is: a minute for a small
+	// upkeepPause is the minimum pause between two runs of the jobs search and storage,
+	// and upkeepShare how many times longer than the last run it is: a minute for a small
 	// book, an hour for the search of a million repositories and several for their
 	// storage. These jobs use at most a hundredth of the database's time.
-	keepPause = time.Minute
-	keepShare = 100
+	upkeepPause = time.Minute
+	upkeepShare = 100
 )
 
 // A Leader runs the jobs that only one process may run at a time: scans and upkeep. The
@@ -91,9 +91,9 @@ func (l *Leader) lead(ctx context.Context) error {
 
 // jobs returns all jobs, in the order in which they are shown.
 func (l *Leader) jobs(watch *watch) []*job {
-	keep := inProportion(keepPause, keepShare)
-	search := &job{name: "search", next: always(l.sortOut), pause: keep, nudge: make(chan struct{}, 1)}
-	storage := &job{name: "storage", next: always(l.countStorage), pause: keep, nudge: make(chan struct{}, 1)}
+	rarely := inProportion(upkeepPause, upkeepShare)
+	search := &job{name: "search", next: always(l.sortOut), pause: rarely, nudge: make(chan struct{}, 1)}
+	storage := &job{name: "storage", next: always(l.countStorage), pause: rarely, nudge: make(chan struct{}, 1)}
 	alone := make(chan struct{}, 1) // scan and tidy never run at the same time
 	scan := &job{name: "scan", next: l.dueScan, pause: backoff(scanEvery, leadAgain, leadAgainMost), alone: alone}
 	scan.after = []*job{search, storage} // a scan may change much

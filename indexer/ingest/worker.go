@@ -62,7 +62,7 @@ type Workers struct {
 	scans   chan alarm    // wakes workers that read everything
 	reading chan struct{} // holds a token for each of the latter that is reading
 	rooms   map[indexer.Priority]*room
-	keeper  keeper
+	saver   saver
 	answers answers
 }
 
@@ -96,7 +96,7 @@ func NewWorkers(c WorkersConfig) *Workers {
 			indexer.PriorityEvent:   newRoom(c.Events, asideOfEvents*c.Events),
 			indexer.PriorityConfirm: newRoom(scanners, asideOfScans*c.Scans),
 		},
-		keeper: keeper{store: c.Store, limit: c.StoreTimeout},
+		saver: saver{store: c.Store, limit: c.StoreTimeout},
 	}
 }
 
@@ -249,7 +249,7 @@ func (w *Workers) step(
 func (w *Workers) finish(
 	ctx context.Context, findings []indexer.Finding, failed []failure, shared bool, leave func(),
 ) (away bool, err error) {
-	notStored, err := w.keeper.keep(ctx, findings, shared, leave)
+	notStored, err := w.saver.save(ctx, findings, shared, leave)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
 	defer cancel()
 	away, unsettled := w.settle(ctx, append(notStored, without(failed, notStored)...))

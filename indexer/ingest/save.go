@@ -33,8 +33,8 @@ const (
 // errStopping is the reason for releasing a task that was read but not stored.
 var errStopping = fmt.Errorf("stopping: %w", context.Canceled)
 
-// A keeper stores the findings of all workers of one process.
-type keeper struct {
+// A saver stores the findings of all workers of one process.
+type saver struct {
 	store *postgres.Store
 	limit time.Duration // of one transaction
 	group group
@@ -45,21 +45,21 @@ type keeper struct {
 	beside map[string]*group // by repository: small findings that wait behind those
 }
 
-// keep stores findings and returns those that could not be stored. They count as failed
+// save stores findings and returns those that could not be stored. They count as failed
 // attempts. An error means that the database is unavailable; the leases of all tasks then
 // expire. leave is called before a wait that other workers need not share.
-func (k *keeper) keep(
+func (s *saver) save(
 	ctx context.Context, findings []indexer.Finding, shared bool, leave func(),
 ) (failed []failure, err error) {
 	var together, apart []indexer.Finding
 	for _, f := range findings {
-		if isLarge(f) || k.isApart(f.Task.Repository) {
+		if isLarge(f) || s.isApart(f.Task.Repository) {
 			apart = append(apart, f)
 		} else {
 			together = append(together, f)
 		}
 	}
-	failed, blocked, err := k.keepTogether(ctx, together, shared)
+	failed, blocked, err := s.saveTogether(ctx, together, shared)
 	if err != nil {
 		return failed, err
 	}
@@ -74,14 +74,14 @@ func (k *keeper) keep(
 			beside[f.Task.Repository] = append(beside[f.Task.Repository], f)
 			continue
 		}
-		failure, err := k.keepApart(ctx, f)
+		failure, err := s.saveApart(ctx, f)
 		if err != nil {
 			return failed, err
 		}
 		failed = append(failed, failure...)
 	}
 	for _, same := range beside {
-		failure, err := k.keepBeside(ctx, same)
+		failure, err := s.saveBeside(ctx, same)
 		if err != nil {
 			return failed, err
 		}
@@ -100,19 +100,19 @@ func isLarge(f indexer.Finding) bool {
 	return rows > largeRows || size > largeBytes
 }
 
-// keepTogether stores findings in one transaction, shared with other workers if shared is
+// saveTogether stores findings in one transaction, shared with other workers if shared is
 // true. If that fails, it stores each finding in a transaction of its own and returns as
 // blocked those that could not get a lock in time.
-func (k *keeper) keepTogether(
+func (s *saver) saveTogether(
 	ctx context.Context, findings []indexer.Finding, shared bool,
 ) (failed []failure, blocked []indexer.Finding, err error) {
 	if len(findings) == 0 {
 		return nil, nil, nil
 	}
 	if shared {
-		err = k.group.apply(findings, func(all []indexer.Finding) error { return k.apply(ctx, all, sharedWait) })
+		err = s.group.apply(findings, func(all []indexer.Finding) error { return s.apply(ctx, all, sharedWait) })
 	} else {
-		err = k.apply(ctx, findings, scanWait)
+		err = s.apply(ctx, findings, scanWait)
 	}
 	if err == nil {
 		return nil, nil, nil
@@ -121,7 +121,7 @@ func (k *keeper) keepTogether(
 		return giveBack(findings), nil, nil
 	}
 	for i, f := range findings {
-		err := k.apply(ctx, []indexer.Finding{f}, sharedWait)
+		err := s.apply(ctx, []indexer.Finding{f}, sharedWait)
 		switch {
 		case err != nil && ctx.Err() != nil:
 			return append(failed, giveBack(findings[i:])...), nil, nil
@@ -137,19 +137,19 @@ func (k *keeper) keepTogether(
 	return failed, blocked, nil
 }
 
-// keepApart stores one finding by itself. The time limit begins when it has the lock.
-func (k *keeper) keepApart(ctx context.Context, f indexer.Finding) (failed []failure, err error) {
-	k.count(f.Task.Repository, 1)
-	defer k.count(f.Task.Repository, -1)
-	k.alone.Lock()
-	defer k.alone.Unlock()
+// saveApart stores one finding by itself. The time limit begins when it has the lock.
+func (s *saver) saveApart(ctx context.Context, f indexer.Finding) (failed []failure, err error) {
+	s.count(f.Task.Repository, 1)
+	defer s.count(f.Task.Repository, -1)
+	s.alone.Lock()
+	defer s.alone.Unlock()
 	if ctx.Err() != nil {
 		return giveBack([]indexer.Finding{f}), nil
 	}
-	return stored(f, k.apply(ctx, []indexer.Finding{f}, 0))
+	return stored(f, s.apply(ctx, []indexer.Finding{f}, 0))
 }
 
-// stored turns the result of storing one finding into the results of keep.
+// stored turns the result of storing one finding into the results of save.
 func stored(f indexer.Finding, err error) (failed []failure, away error) {
 	switch {
 	case err == nil || errors.Is(err, postgres.ErrStale):
@@ -160,21 +160,21 @@ func stored(f indexer.Finding, err error) (failed []failure, away error) {
 	return []failure{notStored(f, err)}, nil
 }
 
-// keepBeside stores small findings of one repository together with all others that wait
+// saveBeside stores small findings of one repository together with all others that wait
 // for that repository. One by one, a thousand tags of a large index would take minutes.
-func (k *keeper) keepBeside(ctx context.Context, findings []indexer.Finding) (failed []failure, err error) {
+func (s *saver) saveBeside(ctx context.Context, findings []indexer.Finding) (failed []failure, err error) {
 	repository := findings[0].Task.Repository
-	k.count(repository, 1)
-	defer k.count(repository, -1)
+	s.count(repository, 1)
+	defer s.count(repository, -1)
 	others := true
-	err = k.groupBeside(repository).apply(findings, func(all []indexer.Finding) error {
+	err = s.groupBeside(repository).apply(findings, func(all []indexer.Finding) error {
 		others = len(all) > 1
-		k.alone.Lock()
-		defer k.alone.Unlock()
+		s.alone.Lock()
+		defer s.alone.Unlock()
 		if ctx.Err() != nil {
 			return errStopping
 		}
-		return k.apply(ctx, all, 0)
+		return s.apply(ctx, all, 0)
 	})
 	switch {
 	case err != nil && ctx.Err() != nil:
@@ -185,7 +185,7 @@ func (k *keeper) keepBeside(ctx context.Context, findings []indexer.Finding) (fa
 		return nil, err
 	}
 	for _, f := range findings {
-		failure, err := k.keepApart(ctx, f)
+		failure, err := s.saveApart(ctx, f)
 		if err != nil {
 			return failed, err
 		}
@@ -195,24 +195,24 @@ func (k *keeper) keepBeside(ctx context.Context, findings []indexer.Finding) (fa
 }
 
 // groupBeside returns the group of a repository. The caller has counted the repository.
-func (k *keeper) groupBeside(repository string) *group {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.beside == nil {
-		k.beside = map[string]*group{}
+func (s *saver) groupBeside(repository string) *group {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.beside == nil {
+		s.beside = map[string]*group{}
 	}
-	if k.beside[repository] == nil {
-		k.beside[repository] = &group{}
+	if s.beside[repository] == nil {
+		s.beside[repository] = &group{}
 	}
-	return k.beside[repository]
+	return s.beside[repository]
 }
 
 // apply stores findings in one transaction. Its time limit begins now. It does not end
 // with ctx, so that what was read is stored when the program stops.
-func (k *keeper) apply(ctx context.Context, findings []indexer.Finding, lockWait time.Duration) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), k.limit)
+func (s *saver) apply(ctx context.Context, findings []indexer.Finding, lockWait time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.limit)
 	defer cancel()
-	return k.store.ApplyUnlessLocked(ctx, findings, lockWait)
+	return s.store.ApplyUnlessLocked(ctx, findings, lockWait)
 }
 
 func notStored(f indexer.Finding, err error) failure {
@@ -226,24 +226,24 @@ func giveBack(findings []indexer.Finding) (failed []failure) {
 	return failed
 }
 
-func (k *keeper) count(repository string, n int) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.apart == nil {
-		k.apart = map[string]int{}
+func (s *saver) count(repository string, n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.apart == nil {
+		s.apart = map[string]int{}
 	}
-	if k.apart[repository] += n; k.apart[repository] == 0 {
-		delete(k.apart, repository)
-		delete(k.beside, repository)
+	if s.apart[repository] += n; s.apart[repository] == 0 {
+		delete(s.apart, repository)
+		delete(s.beside, repository)
 	}
 }
 
 // isApart reports whether a finding of the repository is being stored by itself, or waits
 // for that. Storing another finding of the repository would wait for the same locks.
-func (k *keeper) isApart(repository string) bool {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.apart[repository] > 0
+func (s *saver) isApart(repository string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.apart[repository] > 0
 }
 
 // A group stores one batch after the other. Findings that arrive while a batch is being

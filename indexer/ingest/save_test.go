@@ -24,7 +24,7 @@ func TestSmallFindingsWaitTogether(t *testing.T) {
 	store := postgres.New(pool, postgres.Config{})
 	const name, tags = "team/app", 20
 	manifest := indexer.Manifest{Repository: name, Digest: digest.FromString("{}"), Kind: indexer.KindImage, Body: []byte("{}")}
-	k := &keeper{store: store, limit: time.Minute}
+	s := &saver{store: store, limit: time.Minute}
 	var asks []indexer.Ask
 	for i := range tags {
 		asks = append(asks, indexer.Ask{Repository: name, Reference: fmt.Sprint("v", i)})
@@ -36,8 +36,8 @@ func TestSmallFindingsWaitTogether(t *testing.T) {
 	if err != nil || len(tasks) != tags {
 		t.Fatalf("%d tasks, want %d (%v)", len(tasks), tags, err)
 	}
-	k.alone.Lock() // as while a large finding is stored
-	k.count(name, 1)
+	s.alone.Lock() // as while a large finding is stored
+	s.count(name, 1)
 	var waiting sync.WaitGroup
 	for pair := range slices.Chunk(tasks, 2) {
 		waiting.Go(func() {
@@ -45,18 +45,18 @@ func TestSmallFindingsWaitTogether(t *testing.T) {
 			for _, task := range pair {
 				findings = append(findings, indexer.Finding{Task: task, Outcome: indexer.Found, Digest: manifest.Digest, Manifests: []indexer.Manifest{manifest}})
 			}
-			if failed, err := k.keep(t.Context(), findings, true, func() {}); err != nil || len(failed) > 0 {
+			if failed, err := s.save(t.Context(), findings, true, func() {}); err != nil || len(failed) > 0 {
 				t.Errorf("%v not stored: %v", failed, err)
 			}
 		})
 	}
 	for here := 0; here < 1+tags/2; runtime.Gosched() {
-		k.mu.Lock()
-		here = k.apart[name]
-		k.mu.Unlock()
+		s.mu.Lock()
+		here = s.apart[name]
+		s.mu.Unlock()
 	}
-	k.alone.Unlock()
-	k.count(name, -1)
+	s.alone.Unlock()
+	s.count(name, -1)
 	waiting.Wait()
 	var stored, transactions int
 	if err := pool.QueryRow(t.Context(), "SELECT count(*), count(DISTINCT moved_at) FROM tag").Scan(&stored, &transactions); err != nil {
@@ -65,7 +65,7 @@ func TestSmallFindingsWaitTogether(t *testing.T) {
 	if stored != tags || transactions > tags/4 {
 		t.Errorf("%d tags were stored in %d transactions, want %d in a few", stored, transactions, tags)
 	}
-	if len(k.apart)+len(k.beside) > 0 {
-		t.Errorf("%v and %v are kept after all was stored", k.apart, k.beside)
+	if len(s.apart)+len(s.beside) > 0 {
+		t.Errorf("%v and %v are kept after all was stored", s.apart, s.beside)
 	}
 }
