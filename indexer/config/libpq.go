@@ -122,8 +122,8 @@ func cutURL(u string) (user, address, query string) {
 func urlParameters(u string) map[string]string {
 	found := map[string]string{}
 	put := func(keyword, value string) {
-		if plain, err := url.PathUnescape(value); err == nil && plain != "" {
-			found[keyword] = plain
+		if decoded, err := url.PathUnescape(value); err == nil && decoded != "" {
+			found[keyword] = decoded
 		}
 	}
 	user, rest, query := cutURL(u)
@@ -315,13 +315,13 @@ func (l *loader) checkTLS(d *Database, hosts []string) {
 	pc, err := pgconn.ParseConfig(tls.ConnString())
 	if err != nil {
 		l.fail("TLS to the database cannot be set up: %w", tlsMistake(err))
-	} else if d.SSLMode != "disable" && plain(pc) { // only if pgx parses the URL differently
+	} else if d.SSLMode != "disable" && withoutTLS(pc) { // only if pgx parses the URL differently
 		l.fail("%s asks for TLS and for none at once (value not shown)%s", byURL, l.at(byURL))
 	}
 }
 
-// plain reports whether a connection tries a host without TLS.
-func plain(c *pgconn.Config) bool {
+// withoutTLS reports whether a connection tries a host without TLS.
+func withoutTLS(c *pgconn.Config) bool {
 	for _, a := range append([]*pgconn.FallbackConfig{{Host: c.Host, Port: c.Port, TLSConfig: c.TLSConfig}}, c.Fallbacks...) {
 		if network, _ := pgconn.NetworkAddress(a.Host, a.Port); network == "tcp" && a.TLSConfig == nil {
 			return true

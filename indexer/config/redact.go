@@ -101,9 +101,9 @@ func redactQuery(query string) string {
 	pairs := strings.FieldsFunc(query, func(r rune) bool { return r == '&' || r == ';' })
 	for i, pair := range pairs {
 		name, _, _ := strings.Cut(pair, "=")
-		plain, err := url.QueryUnescape(name)
-		plain = strings.ToLower(plain)
-		if err != nil || strings.Contains(plain, "pass") || strings.Contains(plain, "secret") || strings.Contains(plain, "token") {
+		decoded, err := url.QueryUnescape(name)
+		decoded = strings.ToLower(decoded)
+		if err != nil || strings.Contains(decoded, "pass") || strings.Contains(decoded, "secret") || strings.Contains(decoded, "token") {
 			pairs[i] = name + "=" + redacted
 		}
 	}

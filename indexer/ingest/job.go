@@ -17,7 +17,7 @@ type step func(context.Context) error
 type job struct {
 	name  string
 	next  func(context.Context) (step, error) // returns nil if there is nothing to do
-	first time.Duration                       // wait before the first run
+	delay time.Duration                       // wait before the first run
 	pause pause                               // wait between two runs
 	alone chan struct{}                       // holds a token during a run: jobs that share it never run at the same time
 	nudge chan struct{}                       // ends a wait early; nil if nothing does
@@ -107,7 +107,7 @@ func (r *runner) run(ctx context.Context, jobs []*job) {
 
 // repeat runs a job, again and again, until the context ends.
 func (r *runner) repeat(ctx context.Context, j *job) {
-	r.wait(ctx, j, j.first)
+	r.wait(ctx, j, j.delay)
 	for failed := 0; ctx.Err() == nil; {
 		began := time.Now()
 		err := r.once(ctx, j)

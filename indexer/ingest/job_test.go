@@ -68,7 +68,7 @@ func TestJobTimes(t *testing.T) {
 		want []time.Duration
 	}{
 		"every":             {job{pause: every(2 * s)}, nil, []time.Duration{0, 3 * s, 6 * s, 9 * s}},
-		"first":             {job{pause: every(2 * s), first: 5 * s}, nil, []time.Duration{5 * s, 8 * s}},
+		"first":             {job{pause: every(2 * s), delay: 5 * s}, nil, []time.Duration{5 * s, 8 * s}},
 		"backoff":           {job{pause: backoff(2*s, s, 3*s)}, errAny, []time.Duration{0, 2 * s, 5 * s, 9 * s}},
 		"backoff, no error": {job{pause: backoff(2*s, s, 3*s)}, nil, []time.Duration{0, 3 * s, 6 * s, 9 * s}},
 		"share":             {job{pause: inProportion(s, 4)}, nil, []time.Duration{0, 5 * s}},
@@ -95,7 +95,7 @@ func TestJobNudged(t *testing.T) {
 		var got, scans []time.Duration
 		search := &job{name: "search", next: always(takes(2*time.Second, nil, &got)), pause: every(time.Hour)}
 		search.nudge = make(chan struct{}, 1)
-		scan := &job{name: "scan", next: always(takes(0, nil, &scans)), first: time.Second, pause: every(10 * time.Second)}
+		scan := &job{name: "scan", next: always(takes(0, nil, &scans)), delay: time.Second, pause: every(10 * time.Second)}
 		scan.after = []*job{search}
 		runFor(t, newRunner(prometheus.NewRegistry()), 15*time.Second, scan, search)
 		if diff := cmp.Diff([]time.Duration{0, 2 * time.Second, 11 * time.Second}, got); diff != "" {
@@ -112,7 +112,7 @@ func TestJobAlone(t *testing.T) {
 		var scans, tidies []time.Duration
 		scan := &job{name: "scan", next: always(takes(10*time.Second, nil, &scans)), pause: every(5 * time.Second)}
 		tidy := &job{name: "tidy", next: always(takes(time.Second, nil, &tidies)), pause: every(time.Hour)}
-		tidy.first = 3 * time.Second
+		tidy.delay = 3 * time.Second
 		scan.alone, tidy.alone = alone, alone
 		runFor(t, newRunner(prometheus.NewRegistry()), 20*time.Second, scan, tidy)
 		if diff := cmp.Diff([]time.Duration{10 * time.Second}, tidies); diff != "" {
@@ -133,7 +133,7 @@ func TestJobState(t *testing.T) {
 			{name: "works", next: always(takes(time.Second, nil, new([]time.Duration))), pause: every(time.Minute)},
 			{name: "fails", next: always(fails), pause: every(time.Minute)},
 			{name: "runs", next: always(takes(time.Hour, nil, new([]time.Duration))), pause: every(time.Minute)},
-			{name: "later", next: always(fails), first: time.Hour, pause: every(time.Minute)},
+			{name: "later", next: always(fails), delay: time.Hour, pause: every(time.Minute)},
 		}
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan struct{})

@@ -106,7 +106,7 @@ func (l *Leader) jobs(watch *watch) []*job {
 	}
 	if l.config.GarbageCollect > 0 {
 		interval := l.config.GarbageCollect
-		all = append(all, &job{name: "tidy", next: always(l.tidy), first: interval, pause: every(interval), alone: alone})
+		all = append(all, &job{name: "tidy", next: always(l.tidy), delay: interval, pause: every(interval), alone: alone})
 	}
 	return all
 }

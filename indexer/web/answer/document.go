@@ -43,7 +43,7 @@ func Fixed(w http.ResponseWriter, r *http.Request, contentType, freshness string
 	h.Set("Vary", "Accept-Encoding")
 	h.Set("ETag", strconv.Quote(etag))
 	h.Set("Cache-Control", freshness)
-	if match, _ := matchETag(conditions(r), strconv.Quote(etag)); match {
+	if match, _ := matchETag(ifNoneMatch(r), strconv.Quote(etag)); match {
 		h.Del("Content-Encoding")
 		w.WriteHeader(http.StatusNotModified)
 		return nil

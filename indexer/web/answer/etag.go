@@ -19,10 +19,10 @@ func (a *Answerer) etag(v indexer.Version, asker indexer.Asker, coding, key stri
 	return fmt.Sprintf(`"%s.%016x.%x"`, v, v.State, sum[:4])
 }
 
-// conditions returns the If-None-Match fields of a request that may be answered with
+// ifNoneMatch returns the If-None-Match fields of a request that may be answered with
 // 304. For methods other than GET and HEAD, RFC 9110, 13.1.2 requires another
 // answer; we do not need it, because those methods change nothing here.
-func conditions(r *http.Request) []string {
+func ifNoneMatch(r *http.Request) []string {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		return nil
 	}

@@ -64,7 +64,7 @@ func (a *Answerer) AnswerAs(w http.ResponseWriter, r *http.Request, as *Form, bu
 	err := a.ReadSince(r, func(b Book, f indexer.Freshness) error {
 		fresh, asker = f, b.Asker()
 		etag = a.etag(f.Version, asker, coding, as.key)
-		match, star := matchETag(conditions(r), etag)
+		match, star := matchETag(ifNoneMatch(r), etag)
 		if known = match; known {
 			return nil
 		}

@@ -16,8 +16,8 @@ import (
 // names no host, only the browser knows one: anybody can forge the Host header of a
 // request, and a cached page must not send other users to that host.
 type site struct {
-	host  string // as written in commands; "" if it is the host that the browser shows
-	plain bool   // without TLS
+	host       string // as written in commands; "" if it is the host that the browser shows
+	withoutTLS bool
 }
 
 // siteOf parses the public URL.
@@ -26,7 +26,7 @@ func siteOf(publicURL string) site {
 	if err != nil || u.Host == "" {
 		return site{}
 	}
-	return site{host: commandHost(u), plain: u.Scheme == "http"}
+	return site{host: commandHost(u), withoutTLS: u.Scheme == "http"}
 }
 
 // commandHost returns the host of u as commands need it. They take a host without a dot
@@ -59,7 +59,7 @@ func (c command) Open() bool { return c.host == "" }
 
 // Text returns the whole command if the host is known.
 func (c command) Text() string {
-	if c.plain {
+	if c.withoutTLS {
 		return c.Verb + c.Flag + c.Before + c.host + c.After
 	}
 	return c.Verb + c.Before + c.host + c.After
@@ -85,7 +85,7 @@ func (l commands) ForDocker() bool {
 // Refused reports whether docker refuses the registry until its daemon is configured to
 // use it without TLS. Docker accepts a loopback address by default.
 func (l commands) Refused() bool {
-	return l.ForDocker() && l[0].plain && !isLoopback(l[0].host)
+	return l.ForDocker() && l[0].withoutTLS && !isLoopback(l[0].host)
 }
 
 func isLoopback(host string) bool {

@@ -214,7 +214,7 @@ func imageQuery(parameters url.Values) (q query.Images, unknown []string, err er
 		if err := checkParameter(key, values); err != nil {
 			return nil, nil, err
 		}
-		c, known, err := condition(key, values)
+		c, known, err := parseCondition(key, values)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -243,17 +243,17 @@ func checkParameter(key string, values []string) error {
 	return nil
 }
 
-// condition parses one parameter; known is false if the key is unknown.
+// parseCondition parses one parameter; known is false if the key is unknown.
 //
 // The name of a label or annotation may contain colons, so only an operator at the end
 // counts. For a label whose name ends in ":exists", use "label:NAME:exists:matches"
 // with a value without stars.
-func condition(key string, values []string) (c query.Condition, known bool, err error) {
+func parseCondition(key string, values []string) (c query.Condition, known bool, err error) {
 	head, rest, _ := strings.Cut(key, ":")
 	c = query.Condition{Field: query.Field(head), Op: query.OpEquals, Values: values}
 	switch c.Field {
 	case query.FieldLabel, query.FieldAnnotation:
-		return named(c, key, rest)
+		return parseNamed(c, key, rest)
 	case query.FieldTag:
 		if rest == "matches" {
 			c.Op = query.OpMatches
@@ -269,9 +269,9 @@ func condition(key string, values []string) (c query.Condition, known bool, err 
 	return c, true, nil
 }
 
-// named parses the rest of the key of a label or annotation: NAME, NAME:exists or
+// parseNamed parses the rest of the key of a label or annotation: NAME, NAME:exists or
 // NAME:matches.
-func named(c query.Condition, key, rest string) (query.Condition, bool, error) {
+func parseNamed(c query.Condition, key, rest string) (query.Condition, bool, error) {
 	c.Name = rest
 	if name, ok := strings.CutSuffix(rest, ":matches"); ok {
 		c.Name, c.Op = name, query.OpMatches
