@@ -34,13 +34,13 @@ func CauseOf(err error) Cause {
 	case untrusted(err):
 		return Cause{"shows a certificate that is not trusted", certificateError(err)}
 	case errors.Is(err, http.ErrSchemeMismatch):
-		return Cause{"does not speak TLS", "it answers in plain HTTP to https"}
+		return Cause{"does not speak TLS", "it answered https with plain HTTP"}
 	case errors.As(err, &op) && op.Op == "dial":
 		return Cause{"cannot be reached", at(err)}
 	case errors.As(err, &op), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return Cause{"broke off", at(err)}
+		return Cause{"closed the connection", at(err)}
 	}
-	return Cause{"gave an answer that is no HTTP", fmt.Sprintf("%T", Innermost(err))}
+	return Cause{"sent an answer that is not HTTP", fmt.Sprintf("%T", Innermost(err))}
 }
 
 // at returns the addresses of a failed connection and the system's error.

@@ -53,7 +53,7 @@ func Reason(err error) string {
 	case errors.Is(err, ErrUnavailable): // errors of the registry are Faults
 		return "the indexer's database did not answer"
 	}
-	return "the indexer could not do it: its log says why"
+	return "the indexer had an internal error: see its log"
 }
 
 // StoredReason returns the text to show for a reason in the database; "" for "".

@@ -47,7 +47,7 @@ type FlatpakOwner struct{ Ref, Repository string }
 func ParseFlatpakOwner(s string) (FlatpakOwner, error) {
 	ref, repository, found := strings.Cut(s, "=")
 	if ref, repository = strings.TrimSpace(ref), strings.TrimSpace(repository); !found || ref == "" || repository == "" {
-		return FlatpakOwner{}, Invalid("%.64q is no owner: write REF=REPOSITORY, such as app/org.mozilla.*=flathub/*", s)
+		return FlatpakOwner{}, Invalid("%.64q is not an owner: write REF=REPOSITORY, such as app/org.mozilla.*=flathub/*", s)
 	}
 	return FlatpakOwner{ref, repository}, nil
 }

@@ -131,6 +131,6 @@ func TestModules(t *testing.T) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("cmd/portbook is linked with other modules than %s says (-want +got); `make golden` rewrites it:\n%s", golden, diff)
+		t.Errorf("the modules linked into cmd/portbook differ from %s (-want +got); `make golden` rewrites it:\n%s", golden, diff)
 	}
 }

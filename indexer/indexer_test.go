@@ -52,7 +52,7 @@ func FuzzParseReference(f *testing.F) {
 	f.Add("demo/app:v1@" + aDigest)
 	f.Fuzz(func(t *testing.T, s string) {
 		if ref, err := indexer.ParseReference(s); err == nil && ref.String() != s {
-			t.Errorf("%q was read, and written as %q", s, ref.String())
+			t.Errorf("%q was parsed, but formatted as %q", s, ref.String())
 		}
 	})
 }

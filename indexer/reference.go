@@ -74,12 +74,14 @@ func IsTag(s string) bool { return anchoredTag.MatchString(s) }
 
 // InvalidRepository returns the ErrInvalid for a name that IsRepository refuses.
 func InvalidRepository(s string) error {
-	return Invalid("%.64q is no repository name: write parts of lower-case letters, digits and single . _ - joined by /, %d bytes at most", s, maxRepositoryName)
+	return Invalid("%.64q is not a repository name: write lower-case letters, digits and single . _ - "+
+		"in parts separated by /, at most %d bytes", s, maxRepositoryName)
 }
 
 // InvalidTag returns the ErrInvalid for a tag that IsTag refuses.
 func InvalidTag(s string) error {
-	return Invalid("%.64q is no tag: write letters, digits and . _ -, 128 characters at most, and begin with none of . and -", s)
+	return Invalid("%.64q is not a tag: write at most 128 letters, digits and . _ -, "+
+		"and begin with a letter, a digit or _", s)
 }
 
 // ParseDigest parses a digest of sha256, sha384 or sha512. It returns ErrInvalid for
@@ -87,7 +89,7 @@ func InvalidTag(s string) error {
 func ParseDigest(s string) (digest.Digest, error) {
 	d, err := digest.Parse(s)
 	if err != nil {
-		return "", Invalid("%.64q is no digest: write sha256: and 64 hexadecimal digits", s)
+		return "", Invalid("%.64q is not a digest: write sha256: and 64 hexadecimal digits", s)
 	}
 	return d, nil
 }

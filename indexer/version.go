@@ -23,7 +23,7 @@ func ParseVersion(s string) (Version, error) {
 	dot := strings.LastIndexByte(s, '.')
 	n, err := strconv.ParseInt(s[dot+1:], 10, 64)
 	if dot < 1 || err != nil || n < 0 {
-		return Version{}, Invalid("%.64q is no catalogue version: write EPOCH.NUMBER", s)
+		return Version{}, Invalid("%.64q is not a catalogue version: write EPOCH.NUMBER", s)
 	}
 	return Version{Epoch: s[:dot], Number: n}, nil
 }

@@ -131,7 +131,7 @@ func TestNothingSecretIsTold(t *testing.T) {
 	for _, c := range []struct{ at, want string }{
 		{"/status", "the registry answered 418"},
 		{"/status", "the registry asks for a login"},
-		{"/status", "The running scan cannot go on: the registry answered 503 Service Unavailable"},
+		{"/status", "The running scan cannot continue: the registry answered 503 Service Unavailable"},
 		{"/r/demo/tag", "the registry answered 500 Internal Server Error"},
 		{"/api/v1/repositories/demo/tag/-/tags", "the registry answered 500 Internal Server Error"},
 		{"/api/v1/repositories/demo/config/-/tags", "the storage behind the registry refused: it answered 403 Forbidden"},

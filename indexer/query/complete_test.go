@@ -56,7 +56,7 @@ func FuzzCutLast(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		c, ok := query.CutLast(text)
 		if whole := c.With(c.Value); ok && !strings.HasSuffix(whole, c.Value) {
-			t.Errorf("CutLast(%q) = %+v, which loses the end", text, c)
+			t.Errorf("CutLast(%q) = %+v, which drops the end of the text", text, c)
 		}
 	})
 }

@@ -44,7 +44,7 @@ func tooLong(text string) error {
 		from--
 	}
 	return &Error{Query: text, Offset: from, Length: len(text) - from,
-		Problem: fmt.Sprintf("the query is longer than %d bytes: leave this out", MaxLength)}
+		Problem: fmt.Sprintf("the query is longer than %d bytes: remove this part", MaxLength)}
 }
 
 // Plain returns a query for the words of text, without reading it as the language.
@@ -91,7 +91,7 @@ func (p *parser) clauses() ([]Clause, error) {
 	for p.next() {
 		if p.token() == "OR" {
 			if len(clauses) == 0 || joined || strings.TrimLeftFunc(p.text[p.at:], isSpace) == "" {
-				return nil, p.fail(`OR stands between two terms: write "a OR b", or "or" for the word`)
+				return nil, p.fail(`OR must be between two terms: write "a OR b", or "or" for the word`)
 			}
 			joined = true
 			continue
@@ -101,7 +101,7 @@ func (p *parser) clauses() ([]Clause, error) {
 			return nil, err
 		}
 		if p.terms++; p.terms > MaxTerms {
-			return nil, p.fail("the query has more than %d terms: leave this out", MaxTerms)
+			return nil, p.fail("the query has more than %d terms: remove this one", MaxTerms)
 		}
 		if last := len(clauses) - 1; joined {
 			clauses[last] = append(clauses[last], t)
@@ -156,7 +156,7 @@ func (p *parser) token() string { return p.text[p.start:p.at] }
 func (p *parser) term() (Term, error) {
 	text, not := strings.CutPrefix(p.token(), "-")
 	if strings.Count(text, `"`)%2 == 1 {
-		return Term{}, p.fail(`a quote is never closed: add " at its end`)
+		return Term{}, p.fail(`a quote is not closed: add " at its end`)
 	}
 	name, value, colon := strings.Cut(text, ":")
 	if !colon || strings.Contains(name, `"`) {
@@ -215,7 +215,7 @@ func joinName(name, text string) string {
 func (p *parser) reference(text string, not bool) (Term, error) {
 	name, value, _ := strings.Cut(text, ":")
 	if near := nearestField(name); near != "" {
-		return Term{}, p.fail("there is no field %s: did you mean %s? Put words with a colon in quotes", name, near)
+		return Term{}, p.fail("there is no field %s: did you mean %s? If it is a word, put it in quotes", name, near)
 	}
 	if strings.EqualFold(name, "sha256") || strings.EqualFold(name, "sha512") {
 		return p.value(Term{Not: not, Field: FieldDigest}, text)

@@ -130,7 +130,7 @@ func TestParseErrors(t *testing.T) {
 		{"a OR", "OR", "between two terms"},
 		{"OR a", "OR", "between two terms"},
 		{"a OR OR b", "OR", "between two terms"},
-		{`é "never closed`, `"never closed`, "never closed"},
+		{`é "never closed`, `"never closed`, "not closed"},
 		{"lable:x", "lable:x", "did you mean label?"},
 		{"repo:", "repo:", "write repo:"},
 		{"size:big", "size:big", "write size:>100MB"},
@@ -139,17 +139,17 @@ func TestParseErrors(t *testing.T) {
 		{"size:99999TB", "size:99999TB", "write a number up to 9007199254740992"},
 		{"layers:>9007199254740993000", "layers:>9007199254740993000", "write a number up to 9007199254740992"},
 		{"size:" + strings.Repeat("9", 400), "size:" + strings.Repeat("9", 400), "too large"},
-		{"size:-1", "size:-1", "no number"},
-		{"pushed:2026-01-31T10Z", "pushed:2026-01-31T10Z", "no time"},
-		{"label:a=" + strings.Repeat("*a", 9), "label:a=" + strings.Repeat("*a", 9), "may have 8 stars"},
-		{"label:" + strings.Repeat("*a", 9), "label:" + strings.Repeat("*a", 9), "may have 8 stars"},
-		{"repo:" + strings.Repeat("*a", 9), "repo:" + strings.Repeat("*a", 9), "may have 8 stars"},
+		{"size:-1", "size:-1", "not a number"},
+		{"pushed:2026-01-31T10Z", "pushed:2026-01-31T10Z", "not a time"},
+		{"label:a=" + strings.Repeat("*a", 9), "label:a=" + strings.Repeat("*a", 9), "may have at most 8 stars"},
+		{"label:" + strings.Repeat("*a", 9), "label:" + strings.Repeat("*a", 9), "may have at most 8 stars"},
+		{"repo:" + strings.Repeat("*a", 9), "repo:" + strings.Repeat("*a", 9), "may have at most 8 stars"},
 		{`label:"a"b=c`, `label:"a"b=c`, "around a whole value"},
 		{`label:a"b"=c`, `label:a"b"=c`, "around a whole value"},
 		{`tag:""`, `tag:""`, "tag needs a value"},
-		{"created:30d", "created:30d", "no time"},
-		{"created:<99999y", "created:<99999y", "no time"},
-		{"created:>2026-02-30", "created:>2026-02-30", "no time"},
+		{"created:30d", "created:30d", "not a time"},
+		{"created:<99999y", "created:<99999y", "not a time"},
+		{"created:>2026-02-30", "created:>2026-02-30", "not a time"},
 		{"x has:wheels y", "has:wheels", "sbom, signature"},
 		{"label:=x", "label:=x", "needs a key"},
 		{`label:"a"b"c"`, `label:"a"b"c"`, "around a whole value"},
@@ -172,7 +172,7 @@ func TestParseErrors(t *testing.T) {
 		}
 	}
 	_, err := query.Parse(`é "x`, aMoment)
-	if want := `a quote is never closed: add " at its end, at 3: "\"x"`; fmt.Sprint(err) != want {
+	if want := `a quote is not closed: add " at its end, at 3: "\"x"`; fmt.Sprint(err) != want {
 		t.Errorf("error %q, want %q", err, want)
 	}
 }

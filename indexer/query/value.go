@@ -39,7 +39,7 @@ func (p *parser) value(t Term, value string) (Term, error) {
 		return p.digest(t, value)
 	case FieldPlatform:
 		if parts := strings.Split(value, "/"); len(parts) < 2 || len(parts) > 3 || slices.Contains(parts, "") {
-			return t, p.fail("%q is no platform: write %s", value, t.Field.syntax().form)
+			return t, p.fail("%q is not a platform: write %s", value, t.Field.syntax().form)
 		}
 	}
 	t.Value = value
@@ -54,7 +54,7 @@ func (p *parser) value(t Term, value string) (Term, error) {
 func (p *parser) oneOf(t Term, value string) (Term, error) {
 	t.Value = strings.ToLower(value)
 	if allowed := t.Field.syntax().values; !slices.Contains(allowed, t.Value) {
-		return t, p.fail("%s: has no such value: write one of %s", t.Field, strings.Join(allowed, ", "))
+		return t, p.fail("%q is not a value of %s: write one of %s", value, t.Field, strings.Join(allowed, ", "))
 	}
 	return t, nil
 }
@@ -62,7 +62,7 @@ func (p *parser) oneOf(t Term, value string) (Term, error) {
 func tooManyStars(pattern string) bool { return strings.Count(pattern, "*") > maxStars }
 
 func (p *parser) failStars() error {
-	return p.fail("a pattern may have %d stars: leave some out", maxStars)
+	return p.fail("a pattern may have at most %d stars: remove some", maxStars)
 }
 
 // unquote removes the quotes around a value.
@@ -72,7 +72,7 @@ func (p *parser) unquote(value string) (string, error) {
 		inner = value[1 : len(value)-1]
 	}
 	if strings.Contains(inner, `"`) {
-		return "", p.fail(`quotes stand around a whole value: write field:"a value", or label:"a key"="a value"`)
+		return "", p.fail(`quotes must be around a whole value: write field:"a value", or label:"a key"="a value"`)
 	}
 	return inner, nil
 }
@@ -127,7 +127,7 @@ func (p *parser) digest(t Term, value string) (Term, error) {
 	}
 	isHex := strings.Trim(hex, "0123456789abcdef") == ""
 	if len(hex) < minDigits || len(hex) > digestDigits[algorithm] || !isHex {
-		return t, p.fail("%q is no digest: write sha256: and at least %d hexadecimal digits", value, minDigits)
+		return t, p.fail("%q is not a digest: write sha256: and at least %d hexadecimal digits", value, minDigits)
 	}
 	t.Value = algorithm + ":" + hex
 	return t, nil
@@ -164,7 +164,7 @@ func (p *parser) number(t Term, value string) (Term, error) {
 	}
 	n, err := strconv.ParseFloat(strings.TrimSuffix(text, unit), 64)
 	if !known || err != nil && !errors.Is(err, strconv.ErrRange) {
-		return t, p.fail("%q is no number for %s: write %s", value, t.Field, t.Field.syntax().form)
+		return t, p.fail("%q is not a number for %s: write %s", value, t.Field, t.Field.syntax().form)
 	}
 	if n*factor > MaxNumber {
 		return t, p.fail("%q is too large for %s: write a number up to %d", value, t.Field, int64(MaxNumber))
@@ -187,7 +187,7 @@ func (p *parser) moment(t Term, value string) (Term, error) {
 	}
 	age, ok := parseAge(text)
 	if !ok || compare == Equal {
-		return t, p.fail("%q is no time for %s: write %s", value, t.Field, t.Field.syntax().form)
+		return t, p.fail("%q is not a time for %s: write %s", value, t.Field, t.Field.syntax().form)
 	}
 	t.From = p.now.Add(-age)
 	t.To, t.Age, t.Compare = t.From, true, compare.reversed()

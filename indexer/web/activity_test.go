@@ -41,7 +41,7 @@ func TestActivity(t *testing.T) {
 		`<a href="/r/other:x">other<b>:x</b></a>`,
 		`<a href="/r/team/app@` + dgst("a").String() + `" title="` + dgst("a").String() + `"><code>aaaaaaaaaaaa</code></a> → <a href="/r/team/app@` + dgst("b").String(),
 		`<a href="/activity?repository=team%2fapp">team/app</a><b>:v1</b>`, // a deleted tag has no page, and its repository may have none
-		`<time datetime="2026-03-04T08:06:07Z" title="2026-03-04 08:06 UTC">08:06</time>, by event`, "by scan",
+		`<time datetime="2026-03-04T08:06:07Z" title="2026-03-04 08:06 UTC">08:06</time>, seen by event`, "seen by scan",
 		`href="/activity.atom" rel="alternate" type="application/atom+xml"`,
 	} {
 		if !strings.Contains(body, want) {
@@ -49,25 +49,25 @@ func TestActivity(t *testing.T) {
 		}
 	}
 	if strings.Contains(body, `rel="next"`) {
-		t.Error("it says that there is more")
+		t.Error("the page links to a next page, but there is none")
 	}
 	if strings.Contains(body, `href="/r/team/app:v1"`) {
-		t.Error("it leads to a tag that it says was deleted")
+		t.Error("the page links to a deleted tag")
 	}
 	checkPage(t, "activity", body)
 
 	_, body = get(t, s.URL+"/activity?repository=other")
 	if strings.Contains(body, "team/app") || !strings.Contains(body, `href="/r/other:x"`) || !strings.Contains(body, `value="other"`) ||
 		!strings.Contains(body, `href="/activity.atom?repository=other"`) {
-		t.Errorf("of other: %s", body)
+		t.Errorf("the activity of other: %s", body)
 	}
-	for path, want := range map[string]string{"/activity?repository=none": "No tag of none has moved", "/activity?before=1&repository=team/app": "Nothing older"} {
+	for path, want := range map[string]string{"/activity?repository=none": "No tag of none has moved", "/activity?before=1&repository=team/app": "no older moves"} {
 		if resp, body := get(t, s.URL+path); resp.StatusCode != 200 || !strings.Contains(body, want) {
 			t.Errorf("%s: %d, %q is not in %s", path, resp.StatusCode, want, body)
 		}
 	}
 	if _, body := get(t, serve(t, &book{}).URL+"/activity"); !strings.Contains(body, "No tag has moved yet") {
-		t.Errorf("of an empty book: %s", body)
+		t.Errorf("the page of an empty book: %s", body)
 	}
 	for _, path := range []string{"/activity?repository=UPPER", "/activity?before=x", "/activity?before=-1", "/activity?repository=%00", "/activity.atom?repository=../x"} {
 		if resp, _ := get(t, s.URL+path); resp.StatusCode != 400 {
@@ -94,7 +94,7 @@ func TestActivityPages(t *testing.T) {
 			path = strings.ReplaceAll(m[1], "&amp;", "&")
 		}
 		if pages > 3 || strings.Contains(body, "other") {
-			t.Fatalf("page %d, and it goes on at %q", pages, path)
+			t.Fatalf("page %d has a next page, %q", pages, path)
 		}
 	}
 	if len(seen) != 120 || seen[0] != "2026-03-09T05:06:07Z" || seen[119] != "2026-03-04T06:06:07Z" {
@@ -117,7 +117,7 @@ func TestLedgerIsOfAVersion(t *testing.T) {
 		}
 		questions := b.questions
 		if resp, body := get(t, s.URL+path, "If-None-Match", etag); resp.StatusCode != 304 || body != "" || b.questions != questions {
-			t.Errorf("%s again: %d, %d questions", path, resp.StatusCode, b.questions-questions)
+			t.Errorf("%s with If-None-Match: %d, and %d questions to the book", path, resp.StatusCode, b.questions-questions)
 		}
 		b.version = indexer.Version{Epoch: "e1", Number: 8}
 		if resp, _ := get(t, s.URL+path, "If-None-Match", etag); resp.StatusCode != 200 || resp.Header.Get("ETag") == etag {
@@ -155,7 +155,7 @@ func readAtom(t *testing.T, body string) (feed atom) {
 		t.Fatalf("%v: %s", err, body)
 	}
 	if feed.XMLName != (xml.Name{Space: "http://www.w3.org/2005/Atom", Local: "feed"}) || len(feed.Author) != 1 {
-		t.Errorf("it is %v by %v", feed.XMLName, feed.Author)
+		t.Errorf("got the element %v by %v, want a feed by one author", feed.XMLName, feed.Author)
 	}
 	rels := map[string]int{}
 	ids := map[string]bool{}
@@ -164,7 +164,7 @@ func readAtom(t *testing.T, body string) (feed atom) {
 			t.Fatalf("ids %v, titles %v, updated %v, and %v", x.ID, x.Title, x.Updated, x.Others)
 		}
 		if !regexp.MustCompile(`^urn:uuid:[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`).MatchString(x.ID[0]) || ids[x.ID[0]] {
-			t.Errorf("id %q, or twice", x.ID[0])
+			t.Errorf("the id %q is malformed or appears twice", x.ID[0])
 		}
 		ids[x.ID[0]] = true
 		if at, err := time.Parse(time.RFC3339, x.Updated[0]); err != nil || !strings.HasSuffix(x.Updated[0], "Z") {
@@ -196,9 +196,9 @@ func TestActivityFeed(t *testing.T) {
 		t.Errorf("%+v", feed)
 	}
 	for i, want := range []struct{ title, summary, href string }{
-		{"team/app:v1 deleted", "It was " + dgst("a").String() + ", seen by an event.", "https://r.example:5000/activity?repository=team%2Fapp"},
-		{"team/app:v1 moved", "From " + dgst("a").String() + " to " + dgst("b").String() + ", seen by an event.", "https://r.example:5000/r/team/app:v1"},
-		{"team/app:v1 pushed", "It is " + dgst("b").String() + ", seen by an event.", "https://r.example:5000/r/team/app:v1"},
+		{"team/app:v1 deleted", "The tag pointed to " + dgst("a").String() + ", seen by an event.", "https://r.example:5000/activity?repository=team%2Fapp"},
+		{"team/app:v1 moved", "The tag moved from " + dgst("a").String() + " to " + dgst("b").String() + ", seen by an event.", "https://r.example:5000/r/team/app:v1"},
+		{"team/app:v1 pushed", "The tag points to " + dgst("b").String() + ", seen by an event.", "https://r.example:5000/r/team/app:v1"},
 	} {
 		if e := feed.Entries[i]; e.Title[0] != want.title || e.Summary[0] != want.summary || e.Links[0].Href != want.href {
 			t.Errorf("entry %d: %+v, want %+v", i, e, want)
@@ -215,11 +215,11 @@ func TestActivityFeed(t *testing.T) {
 	}
 	b.moves = moved("team/app", 1000)
 	if _, body = get(t, s.URL+"/activity.atom"); len(readAtom(t, body).Entries) != 100 || len(body) > 100_000 {
-		t.Errorf("%d bytes of a thousand moves", len(body))
+		t.Errorf("a feed of a thousand moves has %d bytes", len(body))
 	}
 	_, body = get(t, serve(t, &book{}).URL+"/activity.atom")
 	if empty := readAtom(t, body); len(empty.Entries) != 0 || strings.Contains(body, "127.0.0.1") {
-		t.Errorf("of an empty book: %+v", empty)
+		t.Errorf("the feed of an empty book: %+v", empty)
 	}
 }
 

@@ -82,7 +82,7 @@ func TestAPIShapes(t *testing.T) {
 		t.Errorf("status: %v", status)
 	}
 	if header.Get("Cache-Control") != "no-store" {
-		t.Errorf("a status is kept: %v", header)
+		t.Errorf("the status may be cached: %v", header)
 	}
 }
 
@@ -123,7 +123,7 @@ func TestAPINames(t *testing.T) {
 			t.Errorf("%s: %d %s, want %d", path, resp.StatusCode, body, want)
 		}
 		if want != 200 && (resp.Header.Get("Content-Type") != "application/problem+json" || problemOf(t, body).Status != want || problemOf(t, body).Detail == "") {
-			t.Errorf("%s is no problem: %v %s", path, resp.Header, body)
+			t.Errorf("%s is not a problem document: %v %s", path, resp.Header, body)
 		}
 	}
 }
@@ -179,11 +179,11 @@ func TestAPIDidYouMean(t *testing.T) {
 		t.Errorf("%+v", a)
 	}
 	if _, a := getJSON[names](t, s.URL+"/api/v1/search"); a.DidYouMean != "" {
-		t.Errorf("of everything: %+v", a)
+		t.Errorf("without a query: %+v", a)
 	}
 	b.results = indexer.Results{Total: 1, Items: []indexer.Result{{}}}
 	if _, a := getJSON[names](t, s.URL+"/api/v1/search?q=ngnix"); a.DidYouMean != "" {
-		t.Errorf("of what was found: %+v", a)
+		t.Errorf("with results: %+v", a)
 	}
 }
 
@@ -259,7 +259,7 @@ func TestAPIWrongQuery(t *testing.T) {
 		}
 	}
 	for query, want := range map[string]string{
-		"limit=0": "from 1 to 100", "limit=101": "from 1 to 100", "limit=x": "from 1 to 100", "sort=best": "relevance, name", "q=%zz": "cannot be read",
+		"limit=0": "from 1 to 100", "limit=101": "from 1 to 100", "limit=x": "from 1 to 100", "sort=best": "relevance, name", "q=%zz": "cannot be parsed",
 	} {
 		if resp, body := get(t, s.URL+"/api/v1/search?"+query); resp.StatusCode != 400 || !strings.Contains(problemOf(t, body).Detail, want) {
 			t.Errorf("%s: %d %s", query, resp.StatusCode, body)
@@ -313,7 +313,7 @@ func TestMinVersion(t *testing.T) {
 	})
 	resp, _ := get(t, s.URL+"/api/v1/search?min_version=e1.8")
 	if resp.StatusCode != 200 || resp.Header.Get("Portbook-Version") != "e1.9" || time.Since(began) > 5*time.Second {
-		t.Errorf("%d of %s after %v", resp.StatusCode, resp.Header.Get("Portbook-Version"), time.Since(began))
+		t.Errorf("status %d with version %s after %v", resp.StatusCode, resp.Header.Get("Portbook-Version"), time.Since(began))
 	}
 }
 
@@ -342,7 +342,7 @@ func TestAgesAreOfTheirMinute(t *testing.T) {
 			t.Errorf("%s with an age: %s", path, aged.Header.Get("Cache-Control"))
 		}
 		if aged.Header.Get("ETag") == dated.Header.Get("ETag") {
-			t.Errorf("%s: the ETag of an age does not tell its minute", path)
+			t.Errorf("%s: the ETag of a query with an age does not depend on the minute", path)
 		}
 	}
 }
@@ -416,7 +416,7 @@ func TestDump(t *testing.T) {
 			}
 		}
 		if before+len(rest) != len(records) {
-			t.Errorf("after %s come %d records, and before it %d of %d", place, len(rest), before, len(records))
+			t.Errorf("after %s: %d records, and %d of %d before it", place, len(rest), before, len(records))
 		}
 	}
 	for _, wrong := range []string{"x", "tag:", "tag:a", "tag:a@" + dgst("a").String(), "manifest:a:v1", "move:x", "move:0", "repository:UPPER", "repository:a:b", "dump:a"} {
@@ -433,7 +433,7 @@ func TestDump(t *testing.T) {
 		t.Fatalf("%v %v", err, zipped.Header)
 	}
 	if plain, err := io.ReadAll(z); err != nil || len(lines(t, string(plain))) != len(whole) {
-		t.Errorf("packed: %d bytes, %v", len(plain), err)
+		t.Errorf("compressed: %d bytes, %v", len(plain), err)
 	}
 }
 
@@ -466,7 +466,7 @@ func TestDumpBreaksOff(t *testing.T) {
 		body, err := io.ReadAll(resp.Body)
 		resp.Body.Close()
 		if err == nil {
-			t.Errorf("%s: the answer ends as if it were whole: %d bytes", what, len(body))
+			t.Errorf("%s: the answer of %d bytes ends as if it were complete", what, len(body))
 		}
 	}
 }
@@ -500,16 +500,16 @@ func TestDumpsAreFew(t *testing.T) {
 		})
 		within(t, "a dump begins", func() bool { return running.Load() == int32(i+1) })
 		if code, retry := dump(client); code != 429 || retry == "" {
-			t.Errorf("the second of %s: %d, Retry-After %q", client, code, retry)
+			t.Errorf("the second request of %s: %d, Retry-After %q", client, code, retry)
 		}
 	}
 	if code, retry := dump("192.0.2.3"); code != 429 || retry == "" {
-		t.Errorf("the third: %d, Retry-After %q", code, retry)
+		t.Errorf("the third client: %d, Retry-After %q", code, retry)
 	}
 	release()
 	work.Wait()
 	if code, _ := dump("192.0.2.1"); code != 200 {
-		t.Errorf("after the others: %d", code)
+		t.Errorf("after the other dumps ended: %d", code)
 	}
 }
 
@@ -525,7 +525,7 @@ func TestAPIRaw(t *testing.T) {
 		t.Errorf("%q %v", body, resp.Header)
 	}
 	if resp, _ := get(t, path+"v1/raw"); resp.Header.Get("Last-Modified") != "" {
-		t.Errorf("what a tag shows has a Last-Modified: %v", resp.Header)
+		t.Errorf("the manifest of a tag has a Last-Modified: %v", resp.Header)
 	}
 	for _, hostile := range []string{"text/html", "application/xhtml+xml", "image/svg+xml", "", "a b", "application/vnd.x\r\nX: y"} {
 		b.manifests[0].MediaType = hostile

@@ -81,7 +81,7 @@ func TestAssertReply(t *testing.T) {
 	s := serve(t, &book{})
 	resp, body := do(t, http.MethodPost, s.URL+"/assert", `{"Query":{},"Assertions":[]}`)
 	if got := resp.Header.Get("Portbook-Version"); got != "e1.7" {
-		t.Errorf("of version %q, want e1.7", got)
+		t.Errorf("version %q, want e1.7", got)
 	}
 	if want := `{"Success":true,"Results":[],"Failures":[]}` + "\n"; body != want {
 		t.Errorf("%s, want %s", body, want)
@@ -187,14 +187,14 @@ func TestAssertEndsWithItsClient(t *testing.T) {
 	}
 	if resp, err := client.Do(r); err == nil {
 		resp.Body.Close()
-		t.Fatalf("answered %d", resp.StatusCode)
+		t.Fatalf("status %d before the client went", resp.StatusCode)
 	}
 	ended := make(chan struct{})
 	go func() { s.Close(); close(ended) }() // waits for the handler
 	select {
 	case <-ended:
 	case <-time.After(10 * time.Second):
-		t.Error("still at it")
+		t.Error("the assertion still waits after its client has gone")
 	}
 }
 

@@ -76,7 +76,7 @@ func TestEveryRouteIsCachedOrNot(t *testing.T) {
 	}
 	for route := range notCached {
 		if !used[route] {
-			t.Errorf("notCached has %s, which is no route", route)
+			t.Errorf("notCached has %s, which is not a route", route)
 		}
 	}
 }
@@ -301,7 +301,7 @@ func TestGzip(t *testing.T) {
 			body = string(b)
 		}
 		if body != plain {
-			t.Errorf("Accept-Encoding %q: another body: %q", accept, body)
+			t.Errorf("Accept-Encoding %q: the body differs: %q", accept, body)
 		}
 	}
 }

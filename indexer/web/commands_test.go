@@ -58,7 +58,7 @@ func TestCommands(t *testing.T) {
 			}
 		}
 		if strings.Contains(page, "HOST") || strings.Contains(page, insecure) != test.refused {
-			t.Errorf("%s: HOST stands on the page, or %s does, want %v", test.public, insecure, test.refused)
+			t.Errorf("%s: the page has HOST, or %s is shown, want %v", test.public, insecure, test.refused)
 		}
 	}
 }
@@ -77,7 +77,7 @@ func TestCommandsOfArtifactsWithoutTLS(t *testing.T) {
 		}
 	}
 	if strings.Contains(page, "insecure-registries") {
-		t.Error("docker is told of, and pulls no artifact")
+		t.Error("the page mentions a setting of docker, which does not pull artifacts")
 	}
 }
 

@@ -32,7 +32,7 @@ func TestDownloadsHaveNames(t *testing.T) {
 		}
 	}
 	if resp, _ := get(t, serve(t, &book{}).URL+raw+"v1/raw"); resp.StatusCode != 404 || resp.Header.Get("Content-Disposition") != "" {
-		t.Errorf("an error is a file: %d %v", resp.StatusCode, resp.Header)
+		t.Errorf("an error is sent as a file: %d %v", resp.StatusCode, resp.Header)
 	}
 }
 
@@ -71,7 +71,7 @@ func TestFilesOfPages(t *testing.T) {
 	safe := regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,119}$`)
 	for _, name := range got {
 		if !safe.MatchString(name) {
-			t.Errorf("%q is no name for every system", name)
+			t.Errorf("%q is not a file name on every system", name)
 		}
 	}
 }

@@ -195,7 +195,7 @@ func keep(t testing.TB, store *postgres.Store, tag string, manifests ...indexer.
 		}
 		return
 	}
-	t.Fatalf("nobody was asked for %s:%s", repository, tag)
+	t.Fatalf("there was no request for %s:%s", repository, tag)
 }
 
 // ask sends one request and fails the test if the answer is 500 or an error is
@@ -328,10 +328,10 @@ func TestAtIsIgnoredNowhere(t *testing.T) {
 		case !takes && resp.StatusCode == http.StatusBadRequest && strings.Contains(text, "at"):
 			refused++
 		default:
-			t.Errorf("%s %s takes at: %v, and answers %d %.200s", a.method, a.path, takes, resp.StatusCode, text)
+			t.Errorf("%s %s supports at: %v, but answers %d %.200s", a.method, a.path, takes, resp.StatusCode, text)
 		}
 	}
 	if answered < 5 || refused < 20 {
-		t.Errorf("%d addresses answered and %d refused: that is not all of them", answered, refused)
+		t.Errorf("%d addresses answered and %d refused: some are missing", answered, refused)
 	}
 }

@@ -165,7 +165,7 @@ func TestIndexAnswer(t *testing.T) {
 		t.Errorf("Content-Type %q", got)
 	}
 	if !utf8.ValidString(body) {
-		t.Error("not UTF-8")
+		t.Error("the answer is not UTF-8")
 	}
 }
 

@@ -59,10 +59,10 @@ func TestWellUsedServerAnswersAsFreshOne(t *testing.T) {
 		old, oldBody := get(t, used.URL+a)
 		fresh, freshBody := get(t, handler().URL+a)
 		if etag := old.Header.Get("ETag"); etag != fresh.Header.Get("ETag") || old.StatusCode != fresh.StatusCode {
-			t.Errorf("%s: %d %s, of a fresh server %d %s", a, old.StatusCode, etag, fresh.StatusCode, fresh.Header.Get("ETag"))
+			t.Errorf("%s: %d %s, but a fresh server answers %d %s", a, old.StatusCode, etag, fresh.StatusCode, fresh.Header.Get("ETag"))
 		} else if etag != "" {
 			if compared++; oldBody != freshBody {
-				t.Errorf("%s: another answer under the same ETag than a fresh server's", a)
+				t.Errorf("%s: the answer differs from that of a fresh server with the same ETag", a)
 			}
 		}
 	}

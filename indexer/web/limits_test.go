@@ -22,7 +22,7 @@ func within(t *testing.T, what string, f func() bool) {
 	t.Helper()
 	for end := time.Now().Add(30 * time.Second); !f(); {
 		if time.Now().After(end) {
-			t.Fatalf("not in half a minute: %s", what)
+			t.Fatalf("did not happen within half a minute: %s", what)
 		}
 		<-time.After(2 * time.Millisecond)
 	}
@@ -109,16 +109,16 @@ func TestTurns(t *testing.T) {
 	}
 	within(t, "two of them read", func() bool { return reading.Load() == 2 })
 	if resp, body := get(t, s.URL+"/api/v1/search"); resp.StatusCode != 200 {
-		t.Errorf("another kind: %d %s", resp.StatusCode, body)
+		t.Errorf("a request of another kind: %d %s", resp.StatusCode, body)
 	}
 	within(t, "those that find 500 waiting are refused", func() bool { return refused.Load() >= 98 })
 	release()
 	slow.Wait()
 	if n := most.Load(); n != 2 {
-		t.Errorf("%d of one kind read at once on 3 connections, want 2", n)
+		t.Errorf("%d requests of one kind read at once on 3 connections, want 2", n)
 	}
 	if answered.Load() == 0 {
-		t.Error("none of those who waited was answered")
+		t.Error("no waiting request was answered")
 	}
 }
 
@@ -185,10 +185,10 @@ func TestTurnsOfOneClient(t *testing.T) {
 	release()
 	work.Wait()
 	if n := most.Load(); n != 11 {
-		t.Errorf("%d read at once, want 11", n)
+		t.Errorf("%d requests read at once, want 11", n)
 	}
 	if n := answered.Load(); n != 300-45+20+1 {
-		t.Errorf("%d were answered in the end, want all that waited", n)
+		t.Errorf("%d requests were answered in the end, want all that waited", n)
 	}
 }
 
@@ -219,7 +219,7 @@ func TestWaitersShareOneLook(t *testing.T) {
 	work.Wait()
 	looks := reads.Load() - searches.Load()
 	if most := int64(time.Since(began)/(50*time.Millisecond)) + 2; looks > most || searches.Load() != waiters {
-		t.Errorf("%d looks and %d searches for %d who waited %v, want at most %d looks", looks, searches.Load(), waiters, time.Since(began), most)
+		t.Errorf("%d version queries and %d searches for %d requests that waited %v, want at most %d version queries", looks, searches.Load(), waiters, time.Since(began), most)
 	}
 	quiet := reads.Load()
 	within(t, "nobody looks when nobody waits", func() bool {
@@ -262,7 +262,7 @@ func TestPlacesOfOneClient(t *testing.T) {
 				busy.Add(1)
 				handler.ServeHTTP(w, r)
 				busy.Add(-1)
-				if w.Code == http.StatusServiceUnavailable && strings.Contains(w.Body.String(), "of your address") {
+				if w.Code == http.StatusServiceUnavailable && strings.Contains(w.Body.String(), "address") {
 					refused.Add(1)
 				}
 			})

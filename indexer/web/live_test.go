@@ -40,10 +40,10 @@ func TestLive(t *testing.T) {
 					return
 				}
 				if !open {
-					t.Fatalf("it ended before %q", want)
+					t.Fatalf("the stream ended before %q", want)
 				}
 			case <-deadline:
-				t.Fatalf("%q did not come", want)
+				t.Fatalf("%q did not arrive", want)
 			}
 		}
 	}

@@ -36,7 +36,7 @@ func TestDescriptions(t *testing.T) {
 		_, page := get(t, serve(t, b).URL+"/r/app")
 		m := regexp.MustCompile(`(?s)Description</h2>(.*?)</section>`).FindStringSubmatch(page)
 		if m == nil || strings.TrimSpace(m[1]) != want {
-			t.Errorf("%q gives %q, want %q", text, m, want)
+			t.Errorf("%q becomes %q, want %q", text, m, want)
 		}
 	}
 }
@@ -55,7 +55,7 @@ func TestDescriptionsInLists(t *testing.T) {
 		_, page := get(t, serve(t, b).URL+"/")
 		m := regexp.MustCompile(`(?s)<p class="description">(.*?)</p>`).FindStringSubmatch(page)
 		if m == nil || strings.TrimSpace(m[1]) != want {
-			t.Errorf("%q gives %q, want %q", text, m, want)
+			t.Errorf("%q becomes %q, want %q", text, m, want)
 		}
 	}
 }
@@ -85,7 +85,7 @@ func TestFirstViewWeight(t *testing.T) {
 	}
 	assets := regexp.MustCompile(`(?:href|src)="(/static/[^"]+)"`).FindAllStringSubmatch(string(page), -1)
 	if len(assets) != 3 {
-		t.Fatalf("the page needs %q", assets)
+		t.Fatalf("the page has the assets %q", assets)
 	}
 	for _, a := range assets {
 		resp, body := get(t, s.URL+a[1], "Accept-Encoding", "gzip")
@@ -95,7 +95,7 @@ func TestFirstViewWeight(t *testing.T) {
 		weight += len(body)
 		again, _ := get(t, s.URL+a[1], "Accept-Encoding", "gzip", "If-None-Match", resp.Header.Get("ETag"))
 		if plain, _ := get(t, s.URL+a[1]); again.StatusCode != 304 || plain.Header.Get("ETag") == resp.Header.Get("ETag") {
-			t.Errorf("%s: %d again, ETag %s also of the plain one", a[1], again.StatusCode, plain.Header.Get("ETag"))
+			t.Errorf("%s: %d again, and the ETag %s is also that of the plain one", a[1], again.StatusCode, plain.Header.Get("ETag"))
 		}
 	}
 	if weight > 60_000 {
@@ -147,7 +147,7 @@ func TestArtifacts(t *testing.T) {
 			}
 		}
 		if strings.Contains(page, "docker pull") {
-			t.Errorf("%q: docker is said to pull it", artifactType)
+			t.Errorf("%q: the page has a docker command", artifactType)
 		}
 	}
 }
@@ -165,14 +165,14 @@ func TestFacetsAreCountedOnce(t *testing.T) {
 	first := count("/?q=a")
 	b.facets = indexer.Facets{Facets: []indexer.Facet{{Name: "os", Values: []indexer.FacetValue{{Value: "linux", Count: 77}}}}}
 	if again := count("/?q=a&page=2&sort=size"); again != first || !strings.Contains(first, "1,000") {
-		t.Errorf("of one query and version: %q, then %q", first, again)
+		t.Errorf("one query and version: %q, then %q", first, again)
 	}
 	if other := count("/?q=b"); !strings.Contains(other, "77") {
-		t.Errorf("of another query: %q", other)
+		t.Errorf("another query: %q", other)
 	}
 	b.version = indexer.Version{Epoch: "e1", Number: 8}
 	if later := count("/?q=a"); !strings.Contains(later, "77") {
-		t.Errorf("of a later version: %q", later)
+		t.Errorf("a later version: %q", later)
 	}
 }
 
@@ -204,6 +204,6 @@ func TestBrokenTagPage(t *testing.T) {
 		t.Errorf("%d %s", resp.StatusCode, page)
 	}
 	if _, page = get(t, serve(t, b).URL+"/r/app:absent"); strings.Contains(page, "cannot show it") {
-		t.Error("a tag that is not there has a problem")
+		t.Error("an absent tag has a problem")
 	}
 }

@@ -217,7 +217,7 @@ func TestRoutesAreDocumented(t *testing.T) {
 	for _, m := range regexp.MustCompile("`GET (/api/v1/[^`?]*)").FindAllStringSubmatch(string(text), -1) {
 		path := regexp.MustCompile(`[A-Z]+`).ReplaceAllStringFunc(m[1], func(s string) string { return "{" + strings.ToLower(s) + "}" })
 		if _, found := d.Paths[path]; !found && !slices.Contains(others, path) {
-			t.Errorf("doc/api.md has %s, which the OpenAPI document has not", m[1])
+			t.Errorf("doc/api.md has %s, but the OpenAPI document does not", m[1])
 		}
 	}
 }
@@ -259,7 +259,7 @@ func TestAPIPage(t *testing.T) {
 	s := serve(t, &book{}, func(c *web.Config) { c.MaxAgeHTML = time.Minute })
 	d, _ := openAPI(t, s.URL)
 	if resp, _ := get(t, s.URL+"/api/v1"); resp.Header.Get("Location") != "/api/v1/" {
-		t.Errorf("/api/v1 leads to %q: %d", resp.Header.Get("Location"), resp.StatusCode)
+		t.Errorf("/api/v1 redirects to %q: %d", resp.Header.Get("Location"), resp.StatusCode)
 	}
 	resp, body := get(t, s.URL+"/api/v1/")
 	if resp.StatusCode != 200 || !strings.HasPrefix(resp.Header.Get("Content-Security-Policy"), "default-src 'none'") || strings.Count(body, "<script") != 1 {
@@ -279,6 +279,6 @@ func TestAPIPage(t *testing.T) {
 		t.Errorf("again: %d, Cache-Control %q", again.StatusCode, resp.Header.Get("Cache-Control"))
 	}
 	if _, page := get(t, s.URL+"/"); !strings.Contains(page, `href="/api/v1/"`) {
-		t.Errorf("the first page has no link to it")
+		t.Errorf("the first page has no link to the API page")
 	}
 }

@@ -29,7 +29,7 @@ func TestOperations(t *testing.T) {
 		{"/readyz", nil, 200, "ok\n"},
 		{"/readiness", nil, 200, "ok\n"},
 		{"/readyz", down, 503, "not ready: the indexer's database did not answer\n"},
-		{"/readyz", secret, 503, "not ready: the indexer could not do it: its log says why\n"},
+		{"/readyz", secret, 503, "not ready: the indexer had an internal error: see its log\n"},
 		{"/readiness", secret, 503, `{"error":"service not ready"}` + "\n"},
 		{"/version", down, 200, `{"version":"v1"}` + "\n"},
 		{"/other", nil, 404, "404 page not found\n"},

@@ -279,23 +279,23 @@ func TestPages(t *testing.T) {
 		{"/n/Team", 400, nil},
 		{"/n/a/b", 404, nil},
 		{"/compare", 200, []string{`name="a" value=""`, "latest"}},
-		{"/compare?a=app:v1&b=app", 200, []string{`name="b" value="app"`, "both have 1 layer, 12.1 KiB", "nothing differs"}},
-		{"/compare?a=app:v1&b=app:", 400, []string{`value="app:"`, "is no tag"}},
+		{"/compare?a=app:v1&b=app", 200, []string{`name="b" value="app"`, "both have 1 layer, 12.1 KiB", "No differences"}},
+		{"/compare?a=app:v1&b=app:", 400, []string{`value="app:"`, "is not a tag"}},
 		{"/compare?a=app:v1", 200, []string{`value="app:v1"`}},
 		{"/r/app", 200, []string{`href="/r/app:v1"`, `href="/r/app@` + dgst("a").String() + `" title="` + dgst("a").String(), "aaaaaaaaaaaa", "3.00 MiB", "docker pull r.example:5000/app:v1", "skopeo copy docker://r.example:5000/app@sha256:",
 			`<span class="problem">words`, `<a href="https://example.org/source" rel="noopener noreferrer nofollow">example.org/source</a>`, "4 pushes and moves of tags",
 			`<title>week of 2026-03-02: 3</title>`, "2 of 5 tags have a signature</span>", "has signature</span>", "has SBOM</span>"}},
-		{"/r/app?tag=V", 200, []string{`href="/r/app:v1"`, `value="V"`, "all tags", "1 of 2 tags"}},
-		{"/r/app?tag=nothing", 200, []string{"No tag is like that"}},
+		{"/r/app?tag=V", 200, []string{`href="/r/app:v1"`, `value="V"`, "All tags", "1 of 2 tags"}},
+		{"/r/app?tag=nothing", 200, []string{"No tag matches"}},
 		{"/r/app?platform=words/words/words", 200, []string{`<option selected>words/words/words</option>`, `href="/r/app:v1"`}},
 		{"/r/app:v1", 200, []string{"docker pull r.example:5000/app:v1", `href="https://example.org/source"`, "12.1 KiB", "missing", "&#34;words&#34;", "<details>",
-			`aria-current="true">words/words</a>`, `href="/r/other/app:v7"`, "in the index", "History of this tag", `href="/compare?a=app@sha256%3a` + dgst("b").Encoded() + `&amp;b=app@sha256%3aaaaa`}},
+			`aria-current="true">words/words</a>`, `href="/r/other/app:v7"`, "listed in the index", "History of this tag", `href="/compare?a=app@sha256%3a` + dgst("b").Encoded() + `&amp;b=app@sha256%3aaaaa`}},
 		{"/r/app@" + dgst("a").String(), 200, []string{"docker pull r.example:5000/app@" + dgst("a").String(), `href="/r/app:v1"`}},
 		{"/status", 200, []string{"e1.7", "5,000", "1 min 0 s", "words", "given up"}},
 		{"/r/absent", 404, []string{"repository &#34;absent&#34; is not in the book", "Did you mean", `href="/r/app"`}},
-		{"/r/UPPER", 400, []string{"is no repository name"}},
-		{"/r/app:", 400, []string{"is no tag"}},
-		{"/r/app@sha256:0", 400, []string{"is no digest"}},
+		{"/r/UPPER", 400, []string{"is not a repository name"}},
+		{"/r/app:", 400, []string{"is not a tag"}},
+		{"/r/app@sha256:0", 400, []string{"is not a digest"}},
 		{"/r/%00", 400, nil},
 		{"/r/", 400, nil},
 		{"/r/app%2Fsub", 404, []string{"app/sub"}},
@@ -372,31 +372,31 @@ func TestPaging(t *testing.T) {
 	} {
 		_, body := get(t, serve(t, many).URL+path)
 		if !strings.Contains(body, `href="`+html.EscapeString(next)+`" rel="next"`) || strings.Contains(body, "r50") || strings.Contains(body, "t50") || strings.Contains(body, `rel="prev"`) {
-			t.Errorf("%s: no %s, or too much", path, next)
+			t.Errorf("%s: the link %s is missing, or the page has too much", path, next)
 		}
 		_, body = get(t, serve(t, many).URL+next)
 		if !strings.Contains(body, `rel="prev"`) {
-			t.Errorf("%s leads not back", next)
+			t.Errorf("%s has no link to the previous page", next)
 		}
 		if strings.Contains(path, "sort=name") && many.query.After != "r49" && path != "/r/r00" {
-			t.Errorf("%s asks for what comes after %q", next, many.query.After)
+			t.Errorf("%s asks for names after %q", next, many.query.After)
 		}
 	}
 	if _, body := get(t, serve(t, many).URL+"/r/r00?after=t49"); !strings.Contains(body, "r00:t50") || strings.Contains(body, "r00:t49\"") || strings.Contains(body, `rel="next"`) {
-		t.Error("the page behind t49 does not begin with t50")
+		t.Error("the page after t49 does not begin with t50")
 	}
 	for path, want := range map[string]string{"/n/team?sort=name": "team/", "/n/team?sort=name&after=team/x": "team/x"} {
 		if get(t, serve(t, many).URL+path); many.query.After != want {
-			t.Errorf("%s asks for what comes after %q, want %q", path, many.query.After, want)
+			t.Errorf("%s asks for names after %q, want %q", path, many.query.After, want)
 		}
 	}
 	few := &book{repositories: many.repositories[:50], tags: many.tags[:50], results: indexer.Results{Total: 50, Items: many.results.Items}}
 	for _, path := range []string{"/", "/?sort=name", "/r/r00"} {
 		if _, body := get(t, serve(t, few).URL+path); strings.Contains(body, `rel="next"`) {
-			t.Errorf("%s: says there is more", path)
+			t.Errorf("%s: the page links to a next page, but there is none", path)
 		}
 	}
-	if _, body := get(t, serve(t, &book{}).URL+"/?after=z"); strings.Contains(body, "Nothing here yet") {
+	if _, body := get(t, serve(t, &book{}).URL+"/?after=z"); strings.Contains(body, "No images yet") {
 		t.Error("a page after the last says that the catalogue is empty")
 	}
 }
@@ -412,9 +412,9 @@ func TestNoSuchPage(t *testing.T) {
 		return b
 	}
 	for path, want := range map[string]string{
-		"/?page=99":           `There is no page 99; the last is <a href="/?page=8">8</a>.`,
-		"/?q=r&page=9":        `There is no page 9; the last is <a href="/?page=8&amp;q=r">8</a>.`,
-		"/n/team?page=99":     `There is no page 99; the last is <a href="/n/team?page=8">8</a>.`,
+		"/?page=99":           `There is no page 99; the last page is <a href="/?page=8">8</a>.`,
+		"/?q=r&page=9":        `There is no page 9; the last page is <a href="/?page=8&amp;q=r">8</a>.`,
+		"/n/team?page=99":     `There is no page 99; the last page is <a href="/n/team?page=8">8</a>.`,
 		"/?sort=name&after=z": `Nothing comes after z. <a href="/?sort=name">`,
 	} {
 		_, body := get(t, serve(t, many(353)).URL+path)
@@ -423,14 +423,14 @@ func TestNoSuchPage(t *testing.T) {
 			t.Errorf("%s: no %q in %s", path, want, body)
 		}
 	}
-	if _, body := get(t, serve(t, many(5000)).URL+"/?page=99"); !strings.Contains(body, `the last is <a href="/?page=21">21</a>. Pages go no further`) {
-		t.Errorf("of more than pages go to: %s", body)
+	if _, body := get(t, serve(t, many(5000)).URL+"/?page=99"); !strings.Contains(body, `the last page is <a href="/?page=21">21</a>. To see all results, sort by name`) {
+		t.Errorf("more results than pages: %s", body)
 	}
 	if _, body := get(t, serve(t, &book{}).URL+"/?q=x&page=99"); !strings.Contains(body, "Nothing found") || strings.Contains(body, "no page") {
-		t.Errorf("of nothing: %s", body)
+		t.Errorf("without results: %s", body)
 	}
 	if resp, _ := get(t, serve(t, &book{}).URL+"/n/team?page=99"); resp.StatusCode != 404 {
-		t.Errorf("of a namespace that is not there: %d", resp.StatusCode)
+		t.Errorf("an absent namespace: %d", resp.StatusCode)
 	}
 }
 
@@ -511,13 +511,13 @@ func TestTagsThatKeepSignatures(t *testing.T) {
 	b.results.Items[0].Repository.Tags, b.results.Items[0].TagsWith = 3, indexer.TagsWith{Of: 2, Signature: 1}
 	b.tags = []indexer.Tag{{Name: kept, Digest: dgst("b")}, {Name: "v1", Digest: dgst("a"), Has: []indexer.ReferrerKind{"signature"}}, {Name: "v2", Digest: dgst("c")}}
 	_, body := get(t, serve(t, b).URL+"/r/app")
-	for _, want := range []string{"3 tags, 1 of them for what is attached", "1 of 2 tags has a signature"} {
+	for _, want := range []string{"3 tags, 1 of them for attached artifacts", "1 of 2 tags has a signature"} {
 		if !strings.Contains(body, want) {
 			t.Errorf("%q is not in %s", want, body)
 		}
 	}
 	if strings.Contains(body, `<option value="app:`+kept) || !strings.Contains(body, `<option value="app:v1"`) {
-		t.Errorf("what can be compared: %s", body)
+		t.Errorf("the tags to compare: %s", body)
 	}
 }
 
@@ -551,7 +551,7 @@ func TestBrokenConfig(t *testing.T) {
 	b := stocked("x")
 	b.manifest.ConfigBody = []byte(`{"config":{"Env":"x","User":"nobody","Cmd":["run",5,"it"]},"history":5}`)
 	if _, body := get(t, serve(t, b).URL+"/r/app:v1"); !strings.Contains(body, "nobody") {
-		t.Error("what could be read is not shown")
+		t.Error("the readable part is not shown")
 	}
 }
 
@@ -571,7 +571,7 @@ func TestHugeManifest(t *testing.T) {
 	b := stocked("x")
 	b.manifest.Layers = make([]ocispec.Descriptor, 40_000)
 	b.manifest.Labels = map[string]string{"x": strings.Repeat("x", 4<<20)}
-	if _, page := get(t, serve(t, b).URL+"/r/app:v1"); len(page) > 1<<20 || !strings.Contains(page, "Lists are cut") {
+	if _, page := get(t, serve(t, b).URL+"/r/app:v1"); len(page) > 1<<20 || !strings.Contains(page, "Only the first 1,000 entries") {
 		t.Errorf("a page of %d bytes", len(page))
 	}
 }
@@ -596,7 +596,7 @@ func TestHistory(t *testing.T) {
 	}
 	b.manifest.Layers = b.manifest.Layers[:1]
 	if diff := cmp.Diff([][]string{{"1.08 KiB", ""}, {"", "ADD base"}, {"", "ENV a=b"}, {"", "RUN make"}}, rows()); diff != "" {
-		t.Errorf("one layer of two steps is given to one of them (-want +got):\n%s", diff)
+		t.Errorf("one layer of two steps is assigned to one of them (-want +got):\n%s", diff)
 	}
 }
 
@@ -612,7 +612,7 @@ func TestStatic(t *testing.T) {
 	}
 	resp, _ := get(t, s.URL+"/static/style.css?v=old")
 	if resp.Header.Get("Cache-Control") != "no-cache" {
-		t.Errorf("of an old page: %v", resp.Header)
+		t.Errorf("an asset of an old page: %v", resp.Header)
 	}
 	resp, _ = get(t, s.URL+"/static/style.css", "If-None-Match", resp.Header.Get("ETag"))
 	if resp.StatusCode != 304 {

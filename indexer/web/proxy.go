@@ -22,7 +22,8 @@ func withRegistry(registry, others http.Handler) http.Handler {
 		if (r.URL.Path == "/v2" || strings.HasPrefix(r.URL.Path, "/v2/")) && !asksReferrers(r) {
 			r.Pattern = "/v2/" // for the metrics
 			if leavesV2(r.URL.Path) {
-				_ = answer.WriteJSON(w, http.StatusBadRequest, answer.RegistryErrors{Errors: []answer.RegistryError{{Code: "NAME_INVALID", Message: "no name, tag or digest begins with a dot or has % or \\ in it"}}})
+				_ = answer.WriteJSON(w, http.StatusBadRequest, answer.RegistryErrors{Errors: []answer.RegistryError{
+					{Code: "NAME_INVALID", Message: "a name, tag or digest must not begin with a dot or contain % or \\"}}})
 				return
 			}
 			registry.ServeHTTP(w, r)
@@ -144,5 +145,6 @@ func writeNoRegistry(w http.ResponseWriter, r *http.Request, err error, log *slo
 		code = http.StatusServiceUnavailable // the registry cannot be reached
 		w.Header().Set("Retry-After", "1")
 	}
-	_ = answer.WriteJSON(w, code, answer.RegistryErrors{Errors: []answer.RegistryError{{Code: "UNAVAILABLE", Message: "the registry does not answer, try again"}}})
+	_ = answer.WriteJSON(w, code, answer.RegistryErrors{Errors: []answer.RegistryError{
+		{Code: "UNAVAILABLE", Message: "the registry does not answer, try again"}}})
 }

@@ -101,10 +101,10 @@ func TestProxyStreams(t *testing.T) {
 		select {
 		case got := <-arrived:
 			if got != "first" {
-				t.Errorf("arrived %q", got)
+				t.Errorf("received %q", got)
 			}
 		case <-time.After(10 * time.Second):
-			t.Error("nothing arrived before the body was sent to its end")
+			t.Error("nothing arrived before the whole body was sent")
 		}
 		_, _ = io.WriteString(layer, "second")
 		_ = layer.Close()
@@ -252,7 +252,7 @@ func TestProxyErrors(t *testing.T) {
 			t.Errorf("%v", resp.Header)
 		}
 		if strings.Contains(body, "127.0.0.1") {
-			t.Errorf("tells of the inside: %s", body)
+			t.Errorf("the answer names internal hosts: %s", body)
 		}
 	}
 }
@@ -382,7 +382,7 @@ func TestProxyTellsNoSecret(t *testing.T) {
 				t.Errorf("answered %s, and logged %s", resp.Status, log.String())
 			}
 			if text := body + fmt.Sprint(resp.Header) + log.String(); strings.Contains(text, secret) {
-				t.Errorf("the registry's own words are told: %s", text)
+				t.Errorf("the answer or the log quotes the registry: %s", text)
 			}
 		})
 	}

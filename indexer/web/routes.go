@@ -107,8 +107,8 @@ func noEndpoint(api *http.ServeMux) func(http.ResponseWriter, *http.Request) err
 		get.Method = http.MethodGet
 		if _, pattern := api.Handler(&get); r.Method != http.MethodHead && pattern != r.Pattern {
 			w.Header().Set("Allow", "GET, HEAD")
-			return answer.Refuse(http.StatusMethodNotAllowed, "%.16s is not for this address: it takes GET and HEAD", r.Method)
+			return answer.Refuse(http.StatusMethodNotAllowed, "%.16s is not allowed here: use GET or HEAD", r.Method)
 		}
-		return answer.Refuse(http.StatusNotFound, "there is no such address: /api/v1/ lists them")
+		return answer.Refuse(http.StatusNotFound, "there is no such address: /api/v1/ lists all addresses")
 	}
 }

@@ -79,7 +79,7 @@ type Config struct {
 	// Revision is the source revision from which the program was built; "" if unknown.
 	Revision string
 	// Writes says whether this program also scans. FetchAll is the time between the
-	// starts of two whole scans; 0: no scan starts by itself. On a reader both are
+	// starts of two full scans; 0: no scan starts by itself. On a reader both are
 	// zero, because only the writer knows them.
 	Writes   bool
 	FetchAll time.Duration

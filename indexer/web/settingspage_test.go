@@ -29,7 +29,7 @@ func TestSettingsPage(t *testing.T) {
 	}
 	for _, secret := range []string{"internal", "hunter2", "10.1.2.3"} {
 		if strings.Contains(body, secret) {
-			t.Errorf("%q is told", secret)
+			t.Errorf("%q is shown", secret)
 		}
 	}
 }

@@ -21,12 +21,12 @@ func TestStatusTroubles(t *testing.T) {
 		"busy":               {indexer.Status{LastScan: scanned, TasksDue: 9, OldestDue: time.Second, Running: &indexer.Scan{StartedAt: day}}, ""},
 		"first scan runs":    {indexer.Status{Running: &indexer.Scan{StartedAt: day, Listed: 5}}, ""},
 		"asked for just now": {indexer.Status{LastScan: scanned, Waiting: &indexer.Scan{AskedAt: time.Now()}}, ""},
-		"never scanned":      {indexer.Status{}, "No scan has ever gone through the registry."},
-		"registry away":      {indexer.Status{LastScan: scanned, Running: &indexer.Scan{StartedAt: day, Problem: "the registry cannot be reached"}}, "The running scan cannot go on: the registry cannot be reached"},
-		"nobody leads":       {indexer.Status{LastScan: scanned, Waiting: &indexer.Scan{AskedAt: time.Now().Add(-time.Hour)}}, "Nobody leads: a scan was asked for 1 h 0 min ago"},
-		"backlog":            {indexer.Status{LastScan: scanned, TasksDue: 1234, OldestDue: 5 * time.Minute}, "1,234 references wait to be read, the oldest for 5 min 0 s."},
+		"never scanned":      {indexer.Status{}, "The registry has never been scanned."},
+		"registry away":      {indexer.Status{LastScan: scanned, Running: &indexer.Scan{StartedAt: day, Problem: "the registry cannot be reached"}}, "The running scan cannot continue: the registry cannot be reached"},
+		"nobody leads":       {indexer.Status{LastScan: scanned, Waiting: &indexer.Scan{AskedAt: time.Now().Add(-time.Hour)}}, "There is no leader: a scan was requested 1 h 0 min ago"},
+		"backlog":            {indexer.Status{LastScan: scanned, TasksDue: 1234, OldestDue: 5 * time.Minute}, "1,234 references are waiting to be read, the oldest for 5 min 0 s."},
 		"given up":           {indexer.Status{LastScan: scanned, GivenUp: 1}, "1 reference could not be read"},
-		"failed":             {indexer.Status{LastScan: &indexer.Scan{StartedAt: day, FinishedAt: day, Errors: 2}}, "The last scan could not look at 2 repositories."},
+		"failed":             {indexer.Status{LastScan: &indexer.Scan{StartedAt: day, FinishedAt: day, Errors: 2}}, "The last scan could not check 2 repositories."},
 	} {
 		_, body := get(t, serve(t, &book{status: test.status}).URL+"/status")
 		checkPage(t, name, body)
@@ -57,7 +57,7 @@ func TestStatusPage(t *testing.T) {
 	resp, body := get(t, s.URL+"/status")
 	for _, want := range []string{
 		`<a href="/r/team/app:v1">team/app:v1</a>`, "manifest: 500", "6 attempts, given up", `<a href="/r/team/app@` + dgst("a").String() + `">team/app@aaaaaaaaaaaa</a>`, "<b>UPPER:v1</b>",
-		"Only the latest are listed", `<progress class="ledger-progress" max="400" value="100"`, "100 of 400 repositories that the registry has named so far, 25 %",
+		"Only the latest are listed", `<progress class="ledger-progress" max="400" value="100"`, "100 of 400 repositories that the registry has listed so far, 25 %",
 		"after 1 min 30 s", "<code>registry-7</code>", "150 references could not be read", "20,000 tags",
 	} {
 		if !strings.Contains(body, want) {
@@ -65,7 +65,7 @@ func TestStatusPage(t *testing.T) {
 		}
 	}
 	if resp.Header.Get("Cache-Control") != "no-store" || resp.Header.Get("ETag") != "" {
-		t.Errorf("it is kept: %v", resp.Header)
+		t.Errorf("the page may be cached: %v", resp.Header)
 	}
 }
 
@@ -79,7 +79,7 @@ func TestStatusOverview(t *testing.T) {
 	}
 	_, body := get(t, serve(t, b).URL+"/status")
 	for _, want := range []string{"<b>1,022</b> repositories in the book", "<b>3,456</b> tags", "<b>about 12,345,678</b> manifests", "the book is 3 s behind",
-		`<dt>Last event</dt><dd><time datetime="2026-03-04T06:06:07Z"`, "looked at 1 repository and 2 tags"} {
+		`<dt>Last event</dt><dd><time datetime="2026-03-04T06:06:07Z"`, "checked 1 repository and 2 tags"} {
 		if !strings.Contains(body, want) {
 			t.Errorf("%q is not in %s", want, body)
 		}
@@ -137,12 +137,12 @@ func TestNextScan(t *testing.T) {
 		trouble  bool
 	}{
 		"writer":                {writes(time.Hour), indexer.Status{LastScan: last}, indexer.Overview{ScansEvery: time.Minute}, at(50 * time.Minute), false},
-		"due":                   {writes(time.Minute), indexer.Status{LastScan: last}, indexer.Overview{}, "is due now", false},
-		"never":                 {writes(0), indexer.Status{LastScan: last}, indexer.Overview{ScansEvery: time.Hour}, "never by itself: interval.fetch_all is 0", true},
-		"runs":                  {writes(time.Hour), indexer.Status{LastScan: last, Running: &indexer.Scan{StartedAt: now}}, indexer.Overview{}, "one runs now", false},
-		"asked for":             {writes(time.Hour), indexer.Status{LastScan: last, Waiting: &indexer.Scan{AskedAt: now}}, indexer.Overview{}, "was asked for", false},
+		"due":                   {writes(time.Minute), indexer.Status{LastScan: last}, indexer.Overview{}, "due now", false},
+		"never":                 {writes(0), indexer.Status{LastScan: last}, indexer.Overview{ScansEvery: time.Hour}, "none planned: interval.fetch_all is 0", true},
+		"runs":                  {writes(time.Hour), indexer.Status{LastScan: last, Running: &indexer.Scan{StartedAt: now}}, indexer.Overview{}, "running now", false},
+		"asked for":             {writes(time.Hour), indexer.Status{LastScan: last, Waiting: &indexer.Scan{AskedAt: now}}, indexer.Overview{}, "requested; it starts", false},
 		"reader":                {reads, indexer.Status{LastScan: last}, indexer.Overview{ScansEvery: 30 * time.Minute}, at(20 * time.Minute), false},
-		"reader before any one": {reads, indexer.Status{LastScan: last}, indexer.Overview{}, "which this one is not told", false},
+		"reader before any one": {reads, indexer.Status{LastScan: last}, indexer.Overview{}, "unknown: only the indexer that writes has interval.fetch_all", false},
 	} {
 		_, body := get(t, serve(t, &book{status: test.status, overview: test.overview}, test.config).URL+"/status")
 		if !strings.Contains(body, test.want) || strings.Contains(body, "thing is wrong") != test.trouble {

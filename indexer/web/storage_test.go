@@ -18,20 +18,20 @@ func TestStoragePage(t *testing.T) {
 	s := serve(t, b)
 	_, body := get(t, s.URL+"/storage")
 	for _, want := range []string{
-		"1.95 KiB as well, and untagged", "<b>8.79 KiB</b> in 1 repository and 3 manifests",
+		"1.95 KiB used by only one repository, in untagged manifests", "<b>8.79 KiB</b> in 1 repository and 3 manifests",
 		// Of 9,000 bytes: 6,000 own, 2,000 own and untagged, 1,000 shared.
 		`<rect class="ledger-own" x="0.00" y="0" width="66.67" height="10"></rect><rect class="ledger-untagged" x="66.67" y="0" width="22.22" height="10"></rect><rect class="ledger-shared" x="88.89" y="0" width="11.11" height="10"></rect>`,
 		`<a href="/storage?namespace=team">team</a>`, `<a href="/storage?namespace=%2F">(none)</a>`,
 		// The second namespace, in proportion to the first, which has 6,000.
 		`<rect class="ledger-own" x="0.00" y="0" width="50.00" height="10"></rect><rect class="ledger-shared" x="50.00" y="0" width="0.00" height="10"></rect>`,
-		`<h2>Untagged</h2>`, `<h2>Not pushed for longest</h2>`, "1.95 KiB", `<time datetime="2026-03-04T05:06:07Z"`,
+		`<h2>Untagged</h2>`, `<h2>Least recently pushed</h2>`, "1.95 KiB", `<time datetime="2026-03-04T05:06:07Z"`,
 	} {
 		if !strings.Contains(body, want) {
 			t.Errorf("%q is not in %s", want, body)
 		}
 	}
 	if strings.Contains(body, "style=") {
-		t.Error("a style on an element, which our policy forbids")
+		t.Error("an element has a style attribute, which our Content-Security-Policy forbids")
 	}
 	ask := func(path string) []indexer.StorageQuery {
 		t.Helper()
@@ -81,7 +81,7 @@ func TestStorageOfNamespacePages(t *testing.T) {
 		seen += strings.Count(body, `<a href="/r/team/r`)
 		next := regexp.MustCompile(`href="([^"]*)" rel="next"`).FindStringSubmatch(body)
 		if (next == nil) != (want == "101 to 102 of 102") {
-			t.Errorf("%s: a next page: %q", path, next)
+			t.Errorf("%s: the next page is %q", path, next)
 		}
 		if next != nil {
 			path = html.UnescapeString(next[1])
@@ -90,8 +90,8 @@ func TestStorageOfNamespacePages(t *testing.T) {
 	if seen != 102 {
 		t.Errorf("%d repositories can be reached, want 102", seen)
 	}
-	if _, body := get(t, s.URL+"/storage?namespace=team&page=9"); !strings.Contains(body, `There are no more of it. <a href="/storage?namespace=team&amp;page=3">`) {
-		t.Errorf("behind the last page: %s", body)
+	if _, body := get(t, s.URL+"/storage?namespace=team&page=9"); !strings.Contains(body, `There are no more repositories. <a href="/storage?namespace=team&amp;page=3">`) {
+		t.Errorf("after the last page: %s", body)
 	}
 }
 
@@ -99,7 +99,7 @@ func TestStorageOfNamespacePages(t *testing.T) {
 func TestStorageNotCounted(t *testing.T) {
 	t.Parallel()
 	s := serve(t, &book{})
-	if _, body := get(t, s.URL+"/storage"); !strings.Contains(body, "Nothing is counted yet") || strings.Contains(body, "0 B") {
+	if _, body := get(t, s.URL+"/storage"); !strings.Contains(body, "Nothing has been counted yet") || strings.Contains(body, "0 B") {
 		t.Errorf("%s", body)
 	}
 	if _, body := get(t, s.URL+"/api/v1/storage"); strings.Contains(body, "counted_at") || !strings.Contains(body, `"items":[]`) {
@@ -107,7 +107,7 @@ func TestStorageNotCounted(t *testing.T) {
 	}
 	counted := serve(t, &book{storage: indexer.Storage{CountedAt: day}})
 	if _, body := get(t, counted.URL+"/storage"); !strings.Contains(body, "<b>0 B</b> in 0 repositories") || strings.Contains(body, "NaN") {
-		t.Errorf("of an empty registry: %s", body)
+		t.Errorf("the page of an empty registry: %s", body)
 	}
 }
 

@@ -24,8 +24,8 @@ var emptyPages = []page{
 }
 
 const (
-	now = "it tells of now"
-	bad = "an error is not kept"
+	now = "it shows the present"
+	bad = "an error is not cached"
 )
 
 var pages = []page{

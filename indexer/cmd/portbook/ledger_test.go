@@ -44,7 +44,7 @@ func TestLedger(t *testing.T) {
 	if err := xml.Unmarshal([]byte(body(url+"/activity.atom")), &feed); err != nil || strings.Join(feed.Titles, ", ") != "team/app:v1 deleted, team/app:v1 moved, team/app:v1 pushed" {
 		t.Errorf("the feed has %q, %v", feed.Titles, err)
 	}
-	if status(url+"/storage") != http.StatusOK || !strings.Contains(body(url+"/status"), "sends events since") {
+	if status(url+"/storage") != http.StatusOK || !strings.Contains(body(url+"/status"), "has sent events since") {
 		t.Error("no storage, or a status that knows of no registry")
 	}
 }

@@ -124,7 +124,8 @@ func (a *Answerer) Handle(f func(http.ResponseWriter, *http.Request) error, writ
 			// cancels too, and writing nothing would be a 200 without a body.
 			code, text = http.StatusServiceUnavailable, "took too long"
 		case errors.Is(err, indexer.ErrTooSlow), errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, indexer.ErrUnavailable):
-			code, text = http.StatusServiceUnavailable, "it took too long and was stopped: ask for less, or for something rarer"
+			code = http.StatusServiceUnavailable
+			text = "the request took too long and was stopped: ask for less, or search for something rarer"
 			a.log.WarnContext(ctx, "request too slow", "path", LoggedPath(r),
 				"query", Cut(r.URL.RawQuery, maxLogged), "error", err)
 		case errors.Is(err, indexer.ErrUnavailable):

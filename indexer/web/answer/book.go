@@ -45,7 +45,7 @@ type Book interface {
 	// Overview returns counts of what is in the book, and its maintenance times.
 	Overview(ctx context.Context) (indexer.Overview, error)
 
-	// Freshness returns the version of this state and the time when the last whole scan
+	// Freshness returns the version of this state and the time when the last full scan
 	// ended.
 	Freshness(ctx context.Context) (indexer.Freshness, error)
 	// Facets counts what q matches.

@@ -60,7 +60,8 @@ func (a *Answerer) AwaitVersion(r *http.Request) error {
 	}
 	follower, ok := a.FollowSoon(r)
 	if !ok {
-		return Refuse(http.StatusServiceUnavailable, "too many requests wait for a min_version, of your address or of all: try again in a second")
+		return Refuse(http.StatusServiceUnavailable,
+			"too many requests wait for a min_version, from your address or in all: try again in a second")
 	}
 	defer follower.Leave()
 	ctx, cancel := context.WithTimeout(r.Context(), maxWait)
@@ -81,7 +82,8 @@ func errBehind(version, least indexer.Version) error {
 	if version == (indexer.Version{}) {
 		return fmt.Errorf("waiting for version %s: %w", least, indexer.ErrUnavailable)
 	}
-	return Refuse(http.StatusServiceUnavailable, "the book is at version %s and not yet at min_version %s: try again", version, least)
+	return Refuse(http.StatusServiceUnavailable,
+		"the book is at version %s and not yet at min_version %s: try again", version, least)
 }
 
 // errAnotherServer means that a snapshot is older than the version waited for,
@@ -107,7 +109,7 @@ func (a *Answerer) ReadSince(r *http.Request, f func(Book, indexer.Freshness) er
 				return err
 			}
 			if least != nil && fresh.Version.Epoch != least.Epoch {
-				return Refuse(http.StatusConflict, "min_version is of epoch %.64q, and the database is now at epoch %q: "+
+				return Refuse(http.StatusConflict, "min_version has epoch %.64q, but the database now has epoch %q: "+
 					"it was restored or replaced; repeat the request without min_version", least.Epoch, fresh.Version.Epoch)
 			}
 			if least != nil && fresh.Version.Number < least.Number {
@@ -134,8 +136,8 @@ func RefuseAt(r *http.Request) error {
 	if strings.HasPrefix(r.URL.Path, APIPrefix+"/") || r.URL.Query().Get("at") == "" {
 		return nil
 	}
-	return Invalid("at", "is not taken here, since this address tells of now only: "+
-		"/api/v1/repositories, /api/v1/repositories/NAME/-/tags and /api/v1/history tell how it was at a time")
+	return Invalid("at", "is not supported here, because this address shows only the present: "+
+		"use /api/v1/repositories, /api/v1/repositories/NAME/-/tags or /api/v1/history")
 }
 
 // minVersion returns the request's min_version, or nil if it has none.

@@ -15,10 +15,10 @@ type Parameter struct {
 
 // pathParameters are the parameters in paths.
 var pathParameters = []Parameter{
-	{Name: "name", Doc: "a repository; its slashes may be written as %2F"},
+	{Name: "name", Doc: "name of a repository; its slashes may be written as %2F"},
 	{Name: "reference", Doc: "a tag or a digest"},
 	{Name: "tag", Doc: "a tag"},
-	{Name: "digest", Doc: "a digest, algorithm:hex"},
+	{Name: "digest", Doc: "a digest: algorithm:hex"},
 }
 
 // An Operation is a public route, as the OpenAPI document describes it.
@@ -50,7 +50,7 @@ func (o Operation) Parameters() []Parameter {
 		return o.Takes
 	}
 	return append(o.Takes[:len(o.Takes):len(o.Takes)],
-		Parameter{Name: "min_version", Doc: "a Portbook-Version: waits up to 10 s until the book has come to it"})
+		Parameter{Name: "min_version", Doc: "a Portbook-Version: wait for at most 10 s until the book has this version"})
 }
 
 // PathParameters returns the parameters in the path of an operation.

@@ -13,15 +13,15 @@ import (
 // Problem is an error of the API (RFC 9457). Only a query that cannot be parsed has
 // the last four fields.
 type Problem struct {
-	Type    string `json:"type" doc:"about:blank, or /api/v1/#query of a query that cannot be understood"`
-	Title   string `json:"title" doc:"the kind of problem, the same each time"`
-	Status  int    `json:"status" doc:"the status code again"`
+	Type    string `json:"type" doc:"about:blank, or /api/v1/#query for an invalid query"`
+	Title   string `json:"title" doc:"the kind of problem; the same text for each problem of this kind"`
+	Status  int    `json:"status" doc:"the HTTP status code"`
 	Detail  string `json:"detail" doc:"what is wrong with this request"`
-	Request string `json:"request_id" doc:"the X-Request-Id of this answer, by which the operator finds the request in the log"`
-	Query   string `json:"query,omitempty" doc:"the query as it was read"`
-	Offset  *int   `json:"offset,omitempty" doc:"where in it the part begins that is wrong, in characters from 0"`
-	Length  *int   `json:"length,omitempty" doc:"how many characters that part has"`
-	Problem string `json:"problem,omitempty" doc:"what is wrong with that part, and what to write instead"`
+	Request string `json:"request_id" doc:"the X-Request-Id of this answer, which the log has too"`
+	Query   string `json:"query,omitempty" doc:"the query as it was parsed"`
+	Offset  *int   `json:"offset,omitempty" doc:"position of the wrong part in the query, in characters from 0"`
+	Length  *int   `json:"length,omitempty" doc:"length of the wrong part, in characters"`
+	Problem string `json:"problem,omitempty" doc:"what is wrong with this part, and what to write instead"`
 }
 
 // WriteErrorProblem writes an error of the API.

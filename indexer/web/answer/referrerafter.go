@@ -26,7 +26,7 @@ func ReadAfterReferrer(text string, q *indexer.ReferrerQuery) (err error) {
 		tag, d = "", text
 	}
 	if q.After, err = indexer.ParseDigest(d); err != nil || found && !indexer.IsTag(tag) {
-		return Invalid("after", "is %.64q: follow the link to the next page as it is", text)
+		return Invalid("after", "is %.64q: use the link to the next page unchanged", text)
 	}
 	q.AfterTag = tag
 	return nil

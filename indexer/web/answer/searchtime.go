@@ -11,7 +11,7 @@ import (
 func newSearches(r prometheus.Registerer) *prometheus.HistogramVec {
 	return promauto.With(r).NewHistogramVec(prometheus.HistogramOpts{
 		Name: "portbook_search_duration_seconds",
-		Help: "Time that a search took in the database, answers of 304 left out.",
+		Help: "Time that a search took in the database. Answers of 304 are not counted.",
 		// From a search on cached data to one whose client has already given up.
 		Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 10},
 	}, []string{"endpoint"})

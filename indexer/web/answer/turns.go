@@ -19,7 +19,8 @@ const (
 
 // errCrowded is the answer to a request that waits too long for its turn, or finds
 // too many requests waiting.
-var errCrowded = Refuse(http.StatusServiceUnavailable, "too many ask for this at once, from your address or from all: try again in a second")
+var errCrowded = Refuse(http.StatusServiceUnavailable,
+	"too many requests for this at once, from your address or in all: try again in a second")
 
 // Turns limits how many requests read the book at once, so that no client and no
 // route can use all connections to the database or all of its processors:

@@ -13,7 +13,6 @@ import (
 )
 
 const (
-
 	// maxList is the maximum number of elements in one answer: 1,000, about 300 KB of
 	// tags.
 	maxList = 1000
@@ -72,46 +71,67 @@ func (s *API) Routes() (list []route) {
 
 // endpoints returns all endpoints, in the order of doc/api.md.
 func (s *API) endpoints() []endpoint {
-	q := answer.Parameter{Name: "q", Doc: "a query in the language of doc/search.md; without it, everything"}
-	at := answer.Parameter{Name: "at", Doc: "a time (RFC 3339): as the history tells that it was then"}
+	q := answer.Parameter{Name: "q", Doc: "a query in the language of doc/search.md; everything if it is absent"}
+	at := answer.Parameter{Name: "at", Doc: "a time (RFC 3339): answer for that time, from the history"}
 	limit := func(standard, max int) answer.Parameter {
-		return answer.Parameter{Name: "limit", Doc: "how many, " + strconv.Itoa(standard) + " if not said", Max: max}
+		return answer.Parameter{Name: "limit", Doc: "maximum number of elements; default " + strconv.Itoa(standard), Max: max}
 	}
 	after := func(what string) answer.Parameter {
-		return answer.Parameter{Name: "after", Doc: "only what comes after this " + what}
+		return answer.Parameter{Name: "after", Doc: "only elements after this " + what}
 	}
-	older := answer.Parameter{Name: "before", Doc: "only moves older than the one of this id", Max: query.MaxNumber}
+	older := answer.Parameter{Name: "before", Doc: "only moves older than the one with this id", Max: query.MaxNumber}
+	const repository = "/repositories/{name}"
+	const manifest = repository + "/-/manifests/{reference}"
 	return []endpoint{
-		{path: "/search", id: "search", summary: "Searches repositories", gives: searchAnswer{}, book: true, f: s.search, takes: []answer.Parameter{
-			q, {Name: "sort", Doc: "the order, relevance if not said", OneOf: answer.Sorts}, limit(answer.DefaultPage, query.MaxPage),
-			{Name: "cursor", Doc: "where the page before said that the next one begins"}}},
-		{path: "/facets", id: "facets", summary: "Counts what a query finds by what it is", gives: facetsAnswer{}, book: true, f: s.facets, takes: []answer.Parameter{q}},
-		{path: "/suggest", id: "suggest", summary: "Completes a query that is being typed", gives: suggestAnswer{}, book: true, f: s.suggest, takes: []answer.Parameter{
-			{Name: "q", Doc: "what was typed so far"}, limit(defaultSuggestions, maxSuggestions)}},
-		{path: "/repositories", id: "repositories", summary: "Names of the repositories that have a tag, in order", gives: repositoriesAnswer{}, book: true, f: s.repositories,
+		{path: "/search", id: "search", summary: "Search repositories",
+			gives: searchAnswer{}, book: true, f: s.search, takes: []answer.Parameter{
+				q, {Name: "sort", Doc: "the order; default relevance", OneOf: answer.Sorts},
+				limit(answer.DefaultPage, query.MaxPage),
+				{Name: "cursor", Doc: "where the page begins, from the next address of the page before"}}},
+		{path: "/facets", id: "facets", summary: "Count the results of a query by their properties",
+			gives: facetsAnswer{}, book: true, f: s.facets, takes: []answer.Parameter{q}},
+		{path: "/suggest", id: "suggest", summary: "Complete a partly typed query",
+			gives: suggestAnswer{}, book: true, f: s.suggest, takes: []answer.Parameter{
+				{Name: "q", Doc: "the query as typed so far"}, limit(defaultSuggestions, maxSuggestions)}},
+		{path: "/repositories", id: "repositories", summary: "List the names of repositories that have a tag, in order",
+			gives: repositoriesAnswer{}, book: true, f: s.repositories,
 			takes: []answer.Parameter{limit(maxNames, maxNames), after("name"), at}},
-		{path: "/repositories/{name}", id: "repository", summary: "One repository", gives: repositoryAnswer{}, book: true, f: s.repository},
-		{path: "/repositories/{name}/-/tags", id: "tags", summary: "Its tags, in bytewise order", gives: tagsAnswer{}, book: true, f: s.tags,
+		{path: repository, id: "repository", summary: "Get one repository",
+			gives: repositoryAnswer{}, book: true, f: s.repository},
+		{path: repository + "/-/tags", id: "tags", summary: "List the tags of a repository, in bytewise order",
+			gives: tagsAnswer{}, book: true, f: s.tags,
 			takes: []answer.Parameter{limit(defaultList, maxList), after("tag"), at}},
-		{path: "/repositories/{name}/-/tags/{tag}/history", id: "tagHistory", summary: "The moves of one tag, latest first", gives: historyAnswer{}, book: true, f: s.history,
+		{path: repository + "/-/tags/{tag}/history", id: "tagHistory", summary: "List the moves of one tag, latest first",
+			gives: historyAnswer{}, book: true, f: s.history,
 			takes: []answer.Parameter{limit(defaultList, maxList), older, at}},
-		{path: "/repositories/{name}/-/manifests/{reference}", id: "manifest", summary: "One manifest, read", gives: manifestAnswer{}, book: true, f: s.manifest},
-		{path: "/repositories/{name}/-/manifests/{reference}/raw", id: "rawManifest", summary: "The bytes of one manifest", media: "application/*", book: true, f: s.raw},
-		{path: "/repositories/{name}/-/manifests/{reference}/layers", id: "layers", summary: "The layers of one image", gives: layersAnswer{}, book: true, f: s.layers},
-		{path: "/repositories/{name}/-/manifests/{reference}/referrers", id: "referrers", summary: "What says that it belongs to one manifest", gives: referrersAnswer{}, book: true, f: s.referrers,
-			takes: []answer.Parameter{limit(answer.MaxReferrers, answer.MaxReferrers), after("referrer, as the next address has it")}},
-		{path: "/repositories/{name}/-/history", id: "repositoryHistory", summary: "The moves of a repository's tags, latest first", gives: historyAnswer{}, book: true, f: s.history,
+		{path: manifest, id: "manifest", summary: "Get one manifest, decoded",
+			gives: manifestAnswer{}, book: true, f: s.manifest},
+		{path: manifest + "/raw", id: "rawManifest", summary: "Get the bytes of one manifest",
+			media: "application/*", book: true, f: s.raw},
+		{path: manifest + "/layers", id: "layers", summary: "List the layers of one image",
+			gives: layersAnswer{}, book: true, f: s.layers},
+		{path: manifest + "/referrers", id: "referrers", summary: "List what is attached to one manifest",
+			gives: referrersAnswer{}, book: true, f: s.referrers, takes: []answer.Parameter{
+				limit(answer.MaxReferrers, answer.MaxReferrers), after("referrer, as in the address of the next page")}},
+		{path: repository + "/-/history", id: "repositoryHistory",
+			summary: "List the moves of a repository's tags, latest first", gives: historyAnswer{}, book: true, f: s.history,
 			takes: []answer.Parameter{limit(defaultList, maxList), older, at}},
-		{path: "/history", id: "history", summary: "The moves of all tags, latest first", gives: historyAnswer{}, book: true, f: s.history,
+		{path: "/history", id: "history", summary: "List the moves of all tags, latest first",
+			gives: historyAnswer{}, book: true, f: s.history,
 			takes: []answer.Parameter{limit(defaultList, maxList), older, at}},
-		{path: "/digests/{digest}", id: "uses", summary: "Where a manifest, config or layer is used", gives: usesAnswer{}, book: true, f: s.uses,
+		{path: "/digests/{digest}", id: "uses", summary: "List where a manifest, config or layer is used",
+			gives: usesAnswer{}, book: true, f: s.uses,
 			takes: []answer.Parameter{limit(defaultList, maxList), after("use, as repository@digest")}},
-		{path: "/storage", id: "storage", summary: "What repositories take, as it was last counted", gives: storageAnswer{}, book: true, f: s.storage,
+		{path: "/storage", id: "storage", summary: "List the storage that repositories take, as last counted",
+			gives: storageAnswer{}, book: true, f: s.storage,
 			takes: []answer.Parameter{limit(defaultList, maxList), after("name")}},
-		{path: "/dump", id: "dump", summary: "The whole book, one record a line", gives: dumpRecord{}, media: "application/x-ndjson", book: true, streams: true, f: s.dump,
-			takes: []answer.Parameter{{Name: "after", Doc: "where another dump was broken off: the latest \"after\" of its records"}}},
-		{path: "/status", id: "status", summary: "Whether this indexer answers, and how fresh its book is", gives: statusAnswer{}, book: true, f: s.status},
-		{path: "/health", id: "health", summary: "That this indexer runs", gives: healthAnswer{}, f: s.health},
-		{path: "/config", id: "config", summary: "What anybody may know of the configuration", gives: configAnswer{}, f: s.configuration},
+		{path: "/dump", id: "dump", summary: "Get the whole book, one record per line",
+			gives: dumpRecord{}, media: "application/x-ndjson", book: true, streams: true, f: s.dump, takes: []answer.Parameter{
+				{Name: "after", Doc: "where to continue an interrupted dump: the last \"after\" of its records"}}},
+		{path: "/status", id: "status", summary: "Get the state of this indexer and of its book",
+			gives: statusAnswer{}, book: true, f: s.status},
+		{path: "/health", id: "health", summary: "Check that this indexer runs", gives: healthAnswer{}, f: s.health},
+		{path: "/config", id: "config", summary: "Get the public part of the configuration",
+			gives: configAnswer{}, f: s.configuration},
 	}
 }

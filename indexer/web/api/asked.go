@@ -41,11 +41,11 @@ func (r asked) at() (time.Time, error) {
 	at, err := time.Parse(time.RFC3339, text)
 	switch {
 	case err != nil:
-		return at, answer.Invalid("at", "is %.64q: write a time as 2026-01-31T12:00:00Z (a + is %%2B in an address)", text)
+		return at, answer.Invalid("at", "is %.64q: write a time such as 2026-01-31T12:00:00Z, and a + as %%2B", text)
 	case at.After(time.Now()):
 		return at, answer.Invalid("at", "is %.64q, which is in the future", text)
 	case at.Before(time.Unix(0, 0)):
-		return at, answer.Invalid("at", "is %.64q: no history is older than 1970", text)
+		return at, answer.Invalid("at", "is %.64q, which is before 1970", text)
 	}
 	return at.UTC(), nil
 }

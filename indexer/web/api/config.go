@@ -7,7 +7,7 @@ import (
 )
 
 type configAnswer struct {
-	Version string     `json:"version" doc:"of the program"`
+	Version string     `json:"version" doc:"version of the program"`
 	Log     configLog  `json:"log"`
 	HTTP    configHTTP `json:"http"`
 }
@@ -17,7 +17,7 @@ type configLog struct {
 }
 
 type configHTTP struct {
-	Addr string `json:"addr" doc:"where it listens"`
+	Addr string `json:"addr" doc:"address on which it listens"`
 }
 
 // configuration shows the settings that are not secret. Each is listed here, so a

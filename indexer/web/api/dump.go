@@ -44,23 +44,23 @@ const (
 
 // A dumpRecord is one line of a dump. Type names the other fields that are set.
 type dumpRecord struct {
-	Type       string          `json:"type" doc:"dump (the first), repository, manifest, tag, move, after, or end (the last of a whole dump)"`
+	Type       string          `json:"type" doc:"dump (the first line), repository, manifest, tag, move, after, or end (the last line of a complete dump)"`
 	Dump       *dumpHead       `json:"dump,omitempty"`
-	Repository *dumpRepository `json:"repository,omitempty" doc:"one that has a tag"`
+	Repository *dumpRepository `json:"repository,omitempty" doc:"a repository that has a tag"`
 	Manifest   *dumpManifest   `json:"manifest,omitempty"`
 	Tag        *dumpTag        `json:"tag,omitempty"`
 	Move       *move           `json:"move,omitempty"`
-	After      string          `json:"after,omitempty" doc:"with which a dump goes on after this line"`
-	Records    *int            `json:"records,omitempty" doc:"of the end: how many repositories, manifests, tags and moves came before"`
+	After      string          `json:"after,omitempty" doc:"value of the parameter after that continues the dump after this line"`
+	Records    *int            `json:"records,omitempty" doc:"in the end record: number of repositories, manifests, tags and moves before it"`
 }
 
 type dumpHead struct {
-	Form      int              `json:"form" doc:"of the records: 1"`
-	Catalogue string           `json:"catalogue" doc:"version of the state that all records are of"`
-	ScannedAt answer.Timestamp `json:"scanned_at,omitzero" doc:"when the last whole scan ended"`
+	Form      int              `json:"form" doc:"version of the record format: 1"`
+	Catalogue string           `json:"catalogue" doc:"version of the catalogue that all records show"`
+	ScannedAt answer.Timestamp `json:"scanned_at,omitzero" doc:"when the last full scan ended"`
 	Time      answer.Timestamp `json:"time" doc:"when the dump began"`
 	Program   string           `json:"program" doc:"version of the program"`
-	After     string           `json:"after,omitempty" doc:"behind what it begins"`
+	After     string           `json:"after,omitempty" doc:"value of the parameter after, if the dump was continued"`
 }
 
 type dumpRepository struct {
@@ -68,8 +68,8 @@ type dumpRepository struct {
 	Namespace   string           `json:"namespace" doc:"the part of the name before the first slash"`
 	Title       string           `json:"title"`
 	Description string           `json:"description"`
-	Tags        int              `json:"tags" doc:"how many"`
-	UpdatedAt   answer.Timestamp `json:"updated_at" doc:"when anything under it last changed"`
+	Tags        int              `json:"tags" doc:"number of tags"`
+	UpdatedAt   answer.Timestamp `json:"updated_at" doc:"when anything in the repository last changed"`
 }
 
 type dumpManifest struct {
@@ -79,8 +79,8 @@ type dumpManifest struct {
 	Kind       string           `json:"kind"`
 	SeenAt     answer.Timestamp `json:"seen_at"`
 	Problems   []string         `json:"problems,omitempty"`
-	Body       []byte           `json:"body,omitempty" doc:"the bytes of the manifest, base64"`
-	Config     any              `json:"config,omitempty" doc:"its config, if it is an image"`
+	Body       []byte           `json:"body,omitempty" doc:"bytes of the manifest, in base64"`
+	Config     any              `json:"config,omitempty" doc:"config of the image, if the manifest is one"`
 }
 
 type dumpTag struct {
@@ -107,7 +107,9 @@ func (s *API) dump(w http.ResponseWriter, r asked) error {
 	if !ok {
 		// Not 503, because a reverse proxy would then consider this server down.
 		w.Header().Set("Retry-After", "60")
-		return answer.Refuse(http.StatusTooManyRequests, "as many dumps as can be are being written, for your address (%d) or for all (%d): try again later", maxDumpsEach, maxDumps)
+		return answer.Refuse(http.StatusTooManyRequests,
+			"too many dumps are being written: at most %d for one address and %d in all; try again later",
+			maxDumpsEach, maxDumps)
 	}
 	defer leave()
 	ctx, cancel := context.WithTimeout(r.Context(), dumpTime)
@@ -177,7 +179,7 @@ func readPlace(text string) (place, error) {
 			return p, nil
 		}
 	}
-	return p, answer.Invalid("after", "is %.64q: write what the latest record of the dump has as \"after\"", text)
+	return p, answer.Invalid("after", "is %.64q: write the last \"after\" of the dump to continue", text)
 }
 
 // A dump is the state of a dump that is being written.

@@ -31,7 +31,8 @@ type endpoint struct {
 // operation returns the description of e for the OpenAPI document.
 func (e endpoint) operation() answer.Operation {
 	return answer.Operation{
-		Route: answer.APIPrefix + e.path, ID: e.id, Summary: e.summary, Takes: e.takes, Gives: e.gives, Media: e.media, Book: e.book, Errors: answer.ProblemErrors,
+		Route: answer.APIPrefix + e.path, ID: e.id, Summary: e.summary, Takes: e.takes, Gives: e.gives,
+		Media: e.media, Book: e.book, Errors: answer.ProblemErrors,
 	}
 }
 
@@ -39,17 +40,17 @@ func (e endpoint) operation() answer.Operation {
 func (e endpoint) serve(w http.ResponseWriter, r *http.Request) error {
 	values, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
-		return answer.Invalid("the query of the address", "cannot be read: %s", err)
+		return answer.Invalid("the query string", "cannot be parsed: %s", err)
 	}
 	for name, given := range values {
 		p, known := e.parameter(name)
 		switch {
 		case !known:
-			return answer.Invalid("parameter", "%.64q is none of this address: it takes %s", name, e.names())
+			return answer.Invalid("parameter", "%.64q is unknown: this address takes %s", name, e.names())
 		case len(given) > 1:
 			return answer.Invalid("parameter", "%q is given %d times: give it once", name, len(given))
 		case given[0] != indexer.CleanText(given[0]) && name != "q": // a query treats them as a word
-			return answer.Invalid(name, "is %.64q: it has bytes that are no text", given[0])
+			return answer.Invalid(name, "is %.64q: write UTF-8 without NUL", given[0])
 		case given[0] != "":
 			if err := checkParameter(p, given[0]); err != nil {
 				return err

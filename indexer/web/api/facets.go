@@ -8,22 +8,22 @@ import (
 )
 
 type facetsAnswer struct {
-	Query   string  `json:"query" doc:"as it was read"`
-	Counted int     `json:"counted" doc:"repositories that were looked at: at most 500, the best of the query"`
-	All     bool    `json:"all" doc:"whether those are all that the query finds; if not, every count is a lower bound"`
+	Query   string  `json:"query" doc:"the query as it was parsed"`
+	Counted int     `json:"counted" doc:"number of repositories that were counted: the best 500 results at most"`
+	All     bool    `json:"all" doc:"whether these are all results of the query; if not, every count is a lower bound"`
 	Facets  []facet `json:"facets"`
 }
 
 type facet struct {
 	Name   string       `json:"name" doc:"a field of the query language"`
-	Values []facetValue `json:"values" doc:"most first, at most 20"`
+	Values []facetValue `json:"values" doc:"at most 20 values, highest count first"`
 }
 
 type facetValue struct {
 	Value string `json:"value"`
-	Count int    `json:"count" doc:"repositories that the query finds with this value as one more condition"`
+	Count int    `json:"count" doc:"number of repositories that the query finds with this value as one more condition"`
 
-	CountIsFloor bool `json:"count_is_floor" doc:"whether there may be more than count: not everything was looked at"`
+	CountIsFloor bool `json:"count_is_floor" doc:"whether there may be more repositories than count, because not all were counted"`
 }
 
 func (s *API) facets(w http.ResponseWriter, r asked) error {

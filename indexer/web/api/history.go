@@ -11,17 +11,17 @@ import (
 )
 
 type historyAnswer struct {
-	Moves []move `json:"moves" doc:"latest first"`
-	Next  string `json:"next,omitempty" doc:"address of the next page, of older moves; left out on the last"`
+	Moves []move `json:"moves" doc:"moves of tags, latest first"`
+	Next  string `json:"next,omitempty" doc:"address of the next page, with older moves; absent on the last page"`
 }
 
 type move struct {
-	ID         int64            `json:"id" doc:"grows with time"`
+	ID         int64            `json:"id" doc:"number of the move; later moves have greater numbers"`
 	Repository string           `json:"repository"`
 	Tag        string           `json:"tag"`
-	From       string           `json:"from,omitempty" doc:"digest; left out if the tag was new"`
-	To         string           `json:"to,omitempty" doc:"digest; left out if the tag was deleted"`
-	SeenAt     answer.Timestamp `json:"seen_at" doc:"when we saw it, not when it was pushed"`
+	From       string           `json:"from,omitempty" doc:"digest; absent if the tag was new"`
+	To         string           `json:"to,omitempty" doc:"digest; absent if the tag was deleted"`
+	SeenAt     answer.Timestamp `json:"seen_at" doc:"when the indexer saw the move, not when the tag was pushed"`
 	SeenBy     string           `json:"seen_by" doc:"event or scan"`
 }
 

@@ -12,9 +12,9 @@ import (
 
 type layersAnswer struct {
 	Repository string      `json:"repository"`
-	Digest     string      `json:"digest" doc:"of the manifest"`
+	Digest     string      `json:"digest" doc:"digest of the manifest"`
 	Config     *descriptor `json:"config,omitempty"`
-	Layers     []layer     `json:"layers" doc:"in order; of an index none"`
+	Layers     []layer     `json:"layers" doc:"layers in order; empty for an index"`
 	Size       int64       `json:"size" doc:"bytes of config and layers as stored"`
 }
 
@@ -23,7 +23,7 @@ type layer struct {
 	Digest      string            `json:"digest"`
 	Size        int64             `json:"size"`
 	Annotations map[string]string `json:"annotations,omitempty"`
-	CreatedBy   string            `json:"created_by,omitempty" doc:"the step of the build that made it, if the config tells"`
+	CreatedBy   string            `json:"created_by,omitempty" doc:"the build step that made the layer, if the config names it"`
 }
 
 func (s *API) layers(w http.ResponseWriter, r asked) error {

@@ -16,23 +16,23 @@ import (
 type manifestAnswer struct {
 	Repository   string                 `json:"repository"`
 	Digest       string                 `json:"digest"`
-	Tags         []string               `json:"tags" doc:"that show it"`
+	Tags         []string               `json:"tags" doc:"tags that show the manifest"`
 	MediaType    string                 `json:"media_type"`
 	ArtifactType string                 `json:"artifact_type,omitempty"`
 	Kind         string                 `json:"kind" doc:"image, index, artifact or unknown"`
-	Platform     string                 `json:"platform,omitempty" doc:"of an image: os/architecture[/variant]"`
+	Platform     string                 `json:"platform,omitempty" doc:"platform of an image: os/architecture[/variant]"`
 	Size         int64                  `json:"size" doc:"bytes of the manifest itself"`
-	ContentSize  int64                  `json:"content_size" doc:"bytes of config and layers as stored; of an index 0"`
-	CreatedAt    answer.Timestamp       `json:"created_at,omitzero" doc:"as its config or annotation says"`
-	SeenAt       answer.Timestamp       `json:"seen_at" doc:"when we first read it"`
-	Subject      string                 `json:"subject,omitempty" doc:"the manifest that it says it belongs to"`
-	Labels       map[string]string      `json:"labels" doc:"of the config"`
-	Annotations  map[string]string      `json:"annotations" doc:"of the manifest"`
+	ContentSize  int64                  `json:"content_size" doc:"bytes of config and layers as stored; 0 for an index"`
+	CreatedAt    answer.Timestamp       `json:"created_at,omitzero" doc:"when it was created, according to its config or annotation"`
+	SeenAt       answer.Timestamp       `json:"seen_at" doc:"when the indexer first read it"`
+	Subject      string                 `json:"subject,omitempty" doc:"digest of the manifest that it names as its subject"`
+	Labels       map[string]string      `json:"labels" doc:"labels of the config"`
+	Annotations  map[string]string      `json:"annotations" doc:"annotations of the manifest"`
 	Config       *descriptor            `json:"config,omitempty"`
-	Layers       []descriptor           `json:"layers" doc:"in order; of an index none"`
-	Entries      []entry                `json:"entries" doc:"of an index, in order"`
+	Layers       []descriptor           `json:"layers" doc:"layers in order; empty for an index"`
+	Entries      []entry                `json:"entries" doc:"entries of an index, in order"`
 	Has          []indexer.ReferrerKind `json:"has" doc:"what is attached to the manifest: signature (not verified), sbom, attestation, provenance, referrer; an index also has what every image in it has"`
-	Problems     []string               `json:"problems" doc:"what could not be read or kept"`
+	Problems     []string               `json:"problems" doc:"what could not be read or stored"`
 }
 
 type descriptor struct {
@@ -48,7 +48,7 @@ type entry struct {
 	Size        int64             `json:"size"`
 	Platform    string            `json:"platform,omitempty" doc:"os/architecture[/variant]"`
 	Annotations map[string]string `json:"annotations,omitempty"`
-	Present     bool              `json:"present" doc:"whether the book holds that manifest"`
+	Present     bool              `json:"present" doc:"whether the book has that manifest"`
 }
 
 func (s *API) manifest(w http.ResponseWriter, r asked) error {
@@ -68,12 +68,13 @@ func (s *API) manifest(w http.ResponseWriter, r asked) error {
 
 func answerManifest(m indexer.Manifest, tags []string) manifestAnswer {
 	a := manifestAnswer{
-		Repository: m.Repository, Digest: m.Digest.String(), Tags: append([]string{}, tags...), MediaType: m.MediaType,
-		ArtifactType: m.ArtifactType, Kind: string(m.Kind), Platform: m.Platform.String(), Size: m.Size, ContentSize: m.ContentSize,
-		CreatedAt: answer.Timestamp{Time: m.CreatedAt}, SeenAt: answer.Timestamp{Time: m.SeenAt}, Subject: m.Subject.String(),
-		Labels: orEmpty(m.Labels), Annotations: orEmpty(m.Annotations),
-		Layers: answer.Map(m.Layers, descriptorOf), Entries: answer.Map(m.Entries, entryOf), Problems: append([]string{}, m.Problems...),
-		Has: append([]indexer.ReferrerKind{}, m.Has...),
+		Repository: m.Repository, Digest: m.Digest.String(), Tags: append([]string{}, tags...),
+		MediaType: m.MediaType, ArtifactType: m.ArtifactType, Kind: string(m.Kind),
+		Platform: m.Platform.String(), Size: m.Size, ContentSize: m.ContentSize,
+		CreatedAt: answer.Timestamp{Time: m.CreatedAt}, SeenAt: answer.Timestamp{Time: m.SeenAt},
+		Subject: m.Subject.String(), Labels: orEmpty(m.Labels), Annotations: orEmpty(m.Annotations),
+		Layers: answer.Map(m.Layers, descriptorOf), Entries: answer.Map(m.Entries, entryOf),
+		Problems: append([]string{}, m.Problems...), Has: append([]indexer.ReferrerKind{}, m.Has...),
 	}
 	if m.Config != nil {
 		d := descriptorOf(*m.Config)
@@ -94,7 +95,10 @@ func descriptorOf(d ocispec.Descriptor) descriptor {
 }
 
 func entryOf(e indexer.Entry) entry {
-	return entry{MediaType: e.MediaType, Digest: e.Digest.String(), Size: e.Size, Platform: e.Platform.String(), Annotations: e.Annotations, Present: e.Present}
+	return entry{
+		MediaType: e.MediaType, Digest: e.Digest.String(), Size: e.Size,
+		Platform: e.Platform.String(), Annotations: e.Annotations, Present: e.Present,
+	}
 }
 
 // raw returns a manifest exactly as the registry has it. Its media type was chosen

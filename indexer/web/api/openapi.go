@@ -32,8 +32,9 @@ func (s *API) describe() []byte {
 	body, err := json.MarshalIndent(object{
 		"openapi": "3.1.0",
 		"info": object{
-			"title": "Portbook", "version": "1", "description": "The catalogue of a container registry. It is read only and anonymous. " +
-				"Every answer from the book says its state in Portbook-Version and has an ETag.",
+			"title": "Portbook", "version": "1",
+			"description": "The catalogue of a container registry. It is read-only and anonymous. " +
+				"Every answer from the book names the state of the book in Portbook-Version and has an ETag.",
 			"license": object{"name": "Apache-2.0", "identifier": "Apache-2.0"},
 		},
 		"servers":    []object{{"url": "/"}},
@@ -51,10 +52,14 @@ func (s *API) describe() []byte {
 func describeOperation(o answer.Operation, schemas object) object {
 	parameters := []object{}
 	for _, p := range o.PathParameters() {
-		parameters = append(parameters, object{"name": p.Name, "in": "path", "required": true, "description": p.Doc, "schema": object{"type": "string"}})
+		parameters = append(parameters, object{
+			"name": p.Name, "in": "path", "required": true, "description": p.Doc, "schema": object{"type": "string"},
+		})
 	}
 	for _, p := range o.Parameters() {
-		parameters = append(parameters, object{"name": p.Name, "in": "query", "description": p.Doc, "schema": parameterSchema(p)})
+		parameters = append(parameters, object{
+			"name": p.Name, "in": "query", "description": p.Doc, "schema": parameterSchema(p),
+		})
 	}
 	success := object{"description": "The answer", "content": contentOf(o, schemas)}
 	failure := object{"description": "An error", "content": errorsOf(o, schemas)}
@@ -65,7 +70,7 @@ func describeOperation(o answer.Operation, schemas object) object {
 
 // requestHeader describes answer.RequestField.
 var requestHeader = object{
-	"description": "the id of the request that this answer was made for", "schema": object{"type": "string"},
+	"description": "id of the request that this answer is for", "schema": object{"type": "string"},
 }
 
 // headersOf returns the descriptions of the header fields of an answer.
@@ -73,10 +78,10 @@ func headersOf(o answer.Operation) object {
 	headers := object{answer.RequestField: requestHeader}
 	if o.Book {
 		headers[answer.VersionField] = object{
-			"description": "the state of the catalogue: EPOCH.NUMBER", "schema": object{"type": "string"},
+			"description": "version of the catalogue: EPOCH.NUMBER", "schema": object{"type": "string"},
 		}
 		headers[answer.ScannedField] = object{
-			"description": "when the last whole scan ended", "schema": object{"type": "string", "format": "date-time"},
+			"description": "when the last full scan ended", "schema": object{"type": "string", "format": "date-time"},
 		}
 	}
 	return headers

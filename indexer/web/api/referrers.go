@@ -10,9 +10,9 @@ import (
 
 type referrersAnswer struct {
 	Repository string     `json:"repository"`
-	Digest     string     `json:"digest" doc:"of the manifest that they belong to"`
+	Digest     string     `json:"digest" doc:"digest of the manifest that they are attached to"`
 	Referrers  []referrer `json:"referrers" doc:"in order of digest"`
-	Next       string     `json:"next,omitempty" doc:"address of the next page; left out on the last"`
+	Next       string     `json:"next,omitempty" doc:"address of the next page; absent on the last page"`
 }
 
 type referrer struct {
@@ -21,9 +21,9 @@ type referrer struct {
 	Size         int64                `json:"size"`
 	ArtifactType string               `json:"artifact_type,omitempty"`
 	Annotations  map[string]string    `json:"annotations,omitempty"`
-	Kind         indexer.ReferrerKind `json:"kind,omitempty" doc:"signature, sbom or attestation, if it is one"`
-	Tag          string               `json:"tag,omitempty" doc:"the tag that says so: of an older tool (sha256-….sig), or of the index that lists it (sha256-…); left out if the manifest itself does"`
-	Beside       bool                 `json:"beside,omitempty" doc:"true if an image index that lists both says so, as BuildKit does of attestations"`
+	Kind         indexer.ReferrerKind `json:"kind,omitempty" doc:"signature, sbom or attestation; absent for other kinds"`
+	Tag          string               `json:"tag,omitempty" doc:"the tag that attaches it: of an older tool (sha256-….sig), or of the index that lists it (sha256-…); absent if the manifest names its subject itself"`
+	Beside       bool                 `json:"beside,omitempty" doc:"true if an image index that lists both attaches it, as for BuildKit's attestations"`
 }
 
 func (s *API) referrers(w http.ResponseWriter, r asked) error {

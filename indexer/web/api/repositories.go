@@ -10,8 +10,8 @@ import (
 
 type repositoriesAnswer struct {
 	Repositories []string          `json:"repositories"`
-	Count        *int              `json:"count,omitempty" doc:"of all pages; left out with at, of which only a page is known"`
-	At           *answer.Timestamp `json:"at,omitempty" doc:"when it was so, if that was asked"`
+	Count        *int              `json:"count,omitempty" doc:"number of repositories on all pages; absent with at, because only the page is known"`
+	At           *answer.Timestamp `json:"at,omitempty" doc:"the requested time, if any"`
 }
 
 func (s *API) repositories(w http.ResponseWriter, r asked) error {

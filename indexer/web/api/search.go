@@ -12,13 +12,13 @@ import (
 )
 
 type searchAnswer struct {
-	Query        string         `json:"query" doc:"as it was read"`
+	Query        string         `json:"query" doc:"the query as it was parsed"`
 	Sort         string         `json:"sort"`
-	Total        *int           `json:"total,omitempty" doc:"of all pages; left out behind the first page of sort=name"`
-	TotalIsFloor bool           `json:"total_is_floor" doc:"whether there may be more than total: it is exact below 10,000"`
-	DidYouMean   string         `json:"did_you_mean,omitempty" doc:"where nothing was found: a query like it that finds something"`
+	Total        *int           `json:"total,omitempty" doc:"number of results on all pages; absent after the first page of sort=name"`
+	TotalIsFloor bool           `json:"total_is_floor" doc:"whether there may be more results than total, which is exact below 10,000"`
+	DidYouMean   string         `json:"did_you_mean,omitempty" doc:"if nothing was found: a similar query that finds something"`
 	Results      []searchResult `json:"results"`
-	Next         string         `json:"next,omitempty" doc:"address of the next page; left out on the last"`
+	Next         string         `json:"next,omitempty" doc:"address of the next page; absent on the last page"`
 }
 
 type searchResult struct {
@@ -26,15 +26,15 @@ type searchResult struct {
 	Namespace   string           `json:"namespace" doc:"the part of the name before the first slash"`
 	Title       string           `json:"title"`
 	Description string           `json:"description" doc:"one line of at most 500 characters"`
-	Tags        int              `json:"tags" doc:"how many"`
-	Size        int64            `json:"size" doc:"bytes of what the leading tag shows"`
-	Pulls       int64            `json:"pulls" doc:"0 until they are counted"`
+	Tags        int              `json:"tags" doc:"number of tags"`
+	Size        int64            `json:"size" doc:"bytes of config and layers of what the leading tag shows"`
+	Pulls       int64            `json:"pulls" doc:"0 until pulls are counted"`
 	Stars       int              `json:"stars"`
 	Official    bool             `json:"official" doc:"whether the namespace is one of search.official_namespaces"`
-	UpdatedAt   answer.Timestamp `json:"updated_at" doc:"when anything under it last changed"`
-	Leading     string           `json:"leading" doc:"the tag that speaks for it: latest, else the highest version, else what moved last"`
-	TagsWith    tagsWith         `json:"tags_with" doc:"the number of tags whose manifest has it attached; an index also counts if every image in it has it"`
-	Facts       []indexer.Fact   `json:"facts" doc:"what its images are and have, each of some image at least, as conditions of the query language; has:signature says that one is attached, not that anybody verified it"`
+	UpdatedAt   answer.Timestamp `json:"updated_at" doc:"when anything in the repository last changed"`
+	Leading     string           `json:"leading" doc:"the tag that represents the repository: latest, else the highest version, else the tag that moved last"`
+	TagsWith    tagsWith         `json:"tags_with" doc:"number of tags by what is attached to their manifest; an index also counts if every image in it has it"`
+	Facts       []indexer.Fact   `json:"facts" doc:"conditions of the query language that at least one of its images fulfils; has:signature means that a signature is attached, not that it was verified"`
 }
 
 // search searches repositories. Ranked results are paged by offset, up to MaxOffset;
@@ -126,7 +126,7 @@ func turnTo(cursor string, q query.Query) (query.Query, error) {
 	case err == nil && byPlace && q.Sort != query.SortName && n >= 0 && n <= query.MaxOffset:
 		q.Offset = n
 	default:
-		return q, answer.Invalid("cursor", "%.64q is not one that a page of this sort has given: begin without", cursor)
+		return q, answer.Invalid("cursor", "%.64q is not from a page with this sort: start without a cursor", cursor)
 	}
 	return q, nil
 }

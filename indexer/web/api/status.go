@@ -9,14 +9,14 @@ import (
 )
 
 type statusAnswer struct {
-	Status    string            `json:"status" doc:"healthy: the book can be read; else the answer is a problem, 503"`
-	Version   string            `json:"version" doc:"of the program"`
-	Revision  string            `json:"revision" doc:"of the source that it was built from; empty if unknown"`
-	Timestamp answer.Timestamp  `json:"timestamp" doc:"when this was answered"`
-	Catalogue string            `json:"catalogue" doc:"the version of the catalogue, for min_version"`
-	ScannedAt *answer.Timestamp `json:"scanned_at,omitempty" doc:"when the last whole scan ended; left out before the first"`
-	TasksDue  int               `json:"tasks_due" doc:"references waiting to be read"`
-	GivenUp   int               `json:"given_up" doc:"references that could not be read"`
+	Status    string            `json:"status" doc:"healthy if the book can be read; otherwise the answer is a problem with status 503"`
+	Version   string            `json:"version" doc:"version of the program"`
+	Revision  string            `json:"revision" doc:"revision of the source of the program; empty if unknown"`
+	Timestamp answer.Timestamp  `json:"timestamp" doc:"time of this answer"`
+	Catalogue string            `json:"catalogue" doc:"version of the catalogue, for min_version"`
+	ScannedAt *answer.Timestamp `json:"scanned_at,omitempty" doc:"when the last full scan ended; absent before the first"`
+	TasksDue  int               `json:"tasks_due" doc:"number of references waiting to be read"`
+	GivenUp   int               `json:"given_up" doc:"number of references that could not be read"`
 }
 
 // status shows the current state, which has no version of its own, so it must not be

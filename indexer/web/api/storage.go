@@ -9,25 +9,25 @@ import (
 )
 
 type storageAnswer struct {
-	Size         int64               `json:"size" doc:"bytes of all configs and layers, each once"`
-	Own          int64               `json:"own" doc:"bytes of those that one repository alone uses"`
-	Untagged     int                 `json:"untagged" doc:"manifests that no tag shows, itself or by an image index, and that are attached to none"`
-	UntaggedSize int64               `json:"untagged_size" doc:"bytes of what only such manifests of one repository use"`
-	Repositories int                 `json:"repositories" doc:"how many have a manifest"`
-	Manifests    int                 `json:"manifests" doc:"how many"`
-	CountedAt    *answer.Timestamp   `json:"counted_at,omitempty" doc:"when a count last came to anything else; left out before the first"`
-	Items        []repositoryStorage `json:"items" doc:"repositories in order of name"`
-	Next         string              `json:"next,omitempty" doc:"address of the next page; left out on the last"`
+	Size         int64               `json:"size" doc:"bytes of all configs and layers, each counted once"`
+	Own          int64               `json:"own" doc:"bytes of those that only one repository uses"`
+	Untagged     int                 `json:"untagged" doc:"number of untagged manifests: no tag points to them or to an index that lists them, and they are attached to no manifest"`
+	UntaggedSize int64               `json:"untagged_size" doc:"bytes that only untagged manifests of one repository use"`
+	Repositories int                 `json:"repositories" doc:"number of repositories that have a manifest"`
+	Manifests    int                 `json:"manifests" doc:"number of manifests"`
+	CountedAt    *answer.Timestamp   `json:"counted_at,omitempty" doc:"when the result of a count last changed; absent before the first count"`
+	Items        []repositoryStorage `json:"items" doc:"repositories in order of their name"`
+	Next         string              `json:"next,omitempty" doc:"address of the next page; absent on the last page"`
 }
 
 type repositoryStorage struct {
 	Repository   string           `json:"repository"`
 	Own          int64            `json:"own" doc:"bytes of configs and layers that no other repository uses"`
-	Shared       int64            `json:"shared" doc:"bytes of those that others use too"`
+	Shared       int64            `json:"shared" doc:"bytes of configs and layers that other repositories use too"`
 	Manifests    int              `json:"manifests"`
 	Untagged     int              `json:"untagged"`
 	UntaggedSize int64            `json:"untagged_size"`
-	PushedAt     answer.Timestamp `json:"pushed_at" doc:"when a new manifest, or a tag that moved, was last seen"`
+	PushedAt     answer.Timestamp `json:"pushed_at" doc:"when a new manifest or a move of a tag was last seen"`
 }
 
 func (s *API) storage(w http.ResponseWriter, r asked) error {

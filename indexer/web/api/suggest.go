@@ -13,14 +13,14 @@ type suggestAnswer struct {
 }
 
 type suggestion struct {
-	Text string `json:"text" doc:"the whole query that it would make"`
-	Name string `json:"name,omitempty" doc:"the repository or namespace that it names"`
+	Text string `json:"text" doc:"the whole query after completion"`
+	Name string `json:"name,omitempty" doc:"the suggested repository or namespace"`
 }
 
 func (s *API) suggest(w http.ResponseWriter, r asked) error {
 	text := r.values.Get("q")
 	if len(text) > query.MaxLength {
-		return answer.Invalid("q", "has %d bytes: %d are the most", len(text), query.MaxLength)
+		return answer.Invalid("q", "has %d bytes: write at most %d", len(text), query.MaxLength)
 	}
 	return s.json(w, r, query.Query{}, func(b answer.Book) (any, string, error) {
 		var found []indexer.Suggestion

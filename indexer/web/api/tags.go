@@ -12,8 +12,8 @@ import (
 type tagsAnswer struct {
 	Repository string            `json:"repository"`
 	Tags       []tag             `json:"tags"`
-	At         *answer.Timestamp `json:"at,omitempty" doc:"when it was so, if that was asked"`
-	Next       string            `json:"next,omitempty" doc:"address of the next page; left out on the last"`
+	At         *answer.Timestamp `json:"at,omitempty" doc:"the requested time, if any"`
+	Next       string            `json:"next,omitempty" doc:"address of the next page; absent on the last page"`
 }
 
 type tag struct {
@@ -21,12 +21,12 @@ type tag struct {
 	Digest    string                 `json:"digest" doc:"empty if the registry lists the tag but cannot show it"`
 	MediaType string                 `json:"media_type"`
 	Kind      string                 `json:"kind" doc:"image, index, artifact or unknown"`
-	Platforms []string               `json:"platforms" doc:"of the image, or of the first 50 entries of the index: os/architecture[/variant]"`
-	Size      int64                  `json:"size" doc:"bytes of config and layers as stored; of an index the sum over its entries"`
-	CreatedAt answer.Timestamp       `json:"created_at,omitzero" doc:"as the image says"`
-	MovedAt   answer.Timestamp       `json:"moved_at,omitzero" doc:"when we saw the tag come to point where it points"`
-	Has       []indexer.ReferrerKind `json:"has" doc:"what is attached to the manifest of the tag: signature (not verified), sbom, attestation, provenance, referrer; an index also has what every image in it has; empty with at"`
-	Problem   string                 `json:"problem,omitempty" doc:"why there is no more to show"`
+	Platforms []string               `json:"platforms" doc:"platforms of the image, or of the first 50 entries of the index: os/architecture[/variant]"`
+	Size      int64                  `json:"size" doc:"bytes of config and layers as stored; for an index, the sum of its entries"`
+	CreatedAt answer.Timestamp       `json:"created_at,omitzero" doc:"when the image was created, according to the image"`
+	MovedAt   answer.Timestamp       `json:"moved_at,omitzero" doc:"when the indexer saw the tag move to this digest"`
+	Has       []indexer.ReferrerKind `json:"has" doc:"what is attached to the manifest of the tag: signature (not verified), sbom, attestation, provenance, referrer; an index also has what every image in it has; empty with the parameter at"`
+	Problem   string                 `json:"problem,omitempty" doc:"why the tag or its manifest could not be read"`
 }
 
 func (s *API) tags(w http.ResponseWriter, r asked) error {
@@ -74,6 +74,7 @@ func answerTag(t indexer.Tag) tag {
 	return tag{
 		Name: t.Name, Digest: t.Digest.String(), MediaType: t.MediaType, Kind: string(t.Kind),
 		Platforms: answer.Map(t.Platforms, indexer.Platform.String), Size: t.Size,
-		CreatedAt: answer.Timestamp{Time: t.CreatedAt}, MovedAt: answer.Timestamp{Time: t.MovedAt}, Has: append([]indexer.ReferrerKind{}, t.Has...), Problem: t.Problem,
+		CreatedAt: answer.Timestamp{Time: t.CreatedAt}, MovedAt: answer.Timestamp{Time: t.MovedAt},
+		Has: append([]indexer.ReferrerKind{}, t.Has...), Problem: t.Problem,
 	}
 }

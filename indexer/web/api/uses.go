@@ -10,15 +10,15 @@ import (
 
 type usesAnswer struct {
 	Digest string `json:"digest"`
-	Uses   []use  `json:"uses" doc:"in order of repository and digest"`
-	Next   string `json:"next,omitempty" doc:"address of the next page; left out on the last"`
+	Uses   []use  `json:"uses" doc:"uses in order of repository and digest"`
+	Next   string `json:"next,omitempty" doc:"address of the next page; absent on the last page"`
 }
 
 type use struct {
 	Repository string   `json:"repository"`
-	Digest     string   `json:"digest" doc:"of the manifest that uses it"`
-	As         string   `json:"as" doc:"manifest, entry, config, layer or subject"`
-	Tags       []string `json:"tags" doc:"on that manifest; at most 20"`
+	Digest     string   `json:"digest" doc:"digest of the manifest that uses it"`
+	As         string   `json:"as" doc:"role of the digest in it: manifest (itself), entry, config, layer or subject"`
+	Tags       []string `json:"tags" doc:"tags of that manifest, at most 20"`
 }
 
 func (s *API) uses(w http.ResponseWriter, r asked) error {

@@ -102,11 +102,11 @@ func moveEntry(m indexer.Move, base string) atomEntry {
 	switch whatOf(m) {
 	case "deleted":
 		at = activityAddress("/activity", m.Repository, 0) // the tag has no page any more, and the repository may have none
-		summary = "It was " + m.From.String()
+		summary = "The tag pointed to " + m.From.String()
 	case "moved":
-		summary = "From " + m.From.String() + " to " + m.To.String()
+		summary = "The tag moved from " + m.From.String() + " to " + m.To.String()
 	default:
-		summary = "It is " + m.To.String()
+		summary = "The tag points to " + m.To.String()
 	}
 	return atomEntry{
 		ID:      urnOf("move", fmt.Sprint(m.ID), m.Repository, m.Tag, m.From.String(), m.To.String(), m.SeenAt.UTC().Format(time.RFC3339Nano)),

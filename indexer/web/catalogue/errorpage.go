@@ -27,10 +27,10 @@ type errorView struct {
 
 // advices say what a user can do about a status code.
 var advices = map[int]string{
-	http.StatusBadRequest:          "The address is not one that this catalogue gives. Look for the name in the search above.",
-	http.StatusNotFound:            "It may have been deleted, or never have been pushed here. Look for it in the search above.",
-	http.StatusServiceUnavailable:  "Try again in a moment; if it stays so, the operator's log says why.",
-	http.StatusInternalServerError: "The operator's log says why. Trying again may help.",
+	http.StatusBadRequest:          "This address is not valid. Use the search box above.",
+	http.StatusNotFound:            "It may have been deleted, or it was never pushed here. Use the search box above.",
+	http.StatusServiceUnavailable:  "Try again in a moment. If the problem persists, the operator's log has the cause.",
+	http.StatusInternalServerError: "Trying again may help. The operator's log has the cause.",
 }
 
 // failure answers with an error page. Caches do not store it.

@@ -86,7 +86,7 @@ func listingOf(r *http.Request, path, text, inner string) (l listing, err error)
 	after := v.Get("after")
 	if after != "" {
 		if !indexer.IsRepository(after) {
-			return l, answer.Invalid("after", "%q is no repository name", answer.Cut(after, 64))
+			return l, answer.Invalid("after", "is %q, which is not a repository name", answer.Cut(after, 64))
 		}
 		l.sort = string(query.SortName) // the only order in which a list can start after a name
 	}
@@ -160,7 +160,7 @@ func (s *Catalogue) List(w http.ResponseWriter, r *http.Request) error {
 func (s *Catalogue) Namespace(w http.ResponseWriter, r *http.Request) error {
 	name := r.PathValue("namespace")
 	if !indexer.IsRepository(name) || strings.Contains(name, "/") {
-		return answer.Invalid("namespace", "%q", answer.Cut(name, 64))
+		return answer.Invalid("namespace", "is %.64q: write the part of a repository name before its first slash", name)
 	}
 	term := "namespace:" + name
 	l, err := listingOf(r, "/n/"+name, term, term)

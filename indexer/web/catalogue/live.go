@@ -32,7 +32,9 @@ func (s *Catalogue) Live(w http.ResponseWriter, r *http.Request) error {
 	}
 	leave, ok := s.live.Take(r)
 	if !ok {
-		return answer.Refuse(http.StatusServiceUnavailable, "as many pages as can be are told of news, of your address (%d) or of all (%d): reload now and then", maxLiveEach, maxLive)
+		return answer.Refuse(http.StatusServiceUnavailable,
+			"too many pages wait for news: at most %d of one address and %d in all; reload the page instead",
+			maxLiveEach, maxLive)
 	}
 	defer leave()
 	follower := s.answerer.Follow()

@@ -57,11 +57,11 @@ func tagFilterOf(r *http.Request) (tagFilter, error) {
 	f := tagFilter{Tag: strings.TrimSpace(v.Get("tag")), Platform: strings.TrimSpace(v.Get("platform")), After: v.Get("after")}
 	switch {
 	case f.After != "" && !indexer.IsTag(f.After):
-		return f, answer.Invalid("after", "%q is no tag", answer.Cut(f.After, 64))
+		return f, answer.Invalid("after", "is %q, which is not a tag", answer.Cut(f.After, 64))
 	case len(f.Tag) > 128:
 		return f, answer.Invalid("tag", "has %d bytes: a tag has at most 128", len(f.Tag))
 	case len(f.Platform) > 256:
-		return f, answer.Invalid("platform", "has %d bytes: none has more than 256", len(f.Platform))
+		return f, answer.Invalid("platform", "has %d bytes: a platform has at most 256", len(f.Platform))
 	}
 	return f, nil
 }

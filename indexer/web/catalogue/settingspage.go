@@ -27,22 +27,23 @@ func (s *Catalogue) Settings(w http.ResponseWriter, r *http.Request) error {
 
 func (s *Catalogue) settings() []settingView {
 	list := []settingView{
-		{"version", orNone(s.config.Version), "of the program"},
-		{"revision", orNone(s.config.Revision), "of the source that it was built from"},
-		{"role", s.role(), "a writer scans and takes events, a reader answers only"},
-		{"registry.public_url", s.publicAddress(), "where clients find the registry"},
-		{"components.registry_proxy", yesNo(s.config.Proxies), "whether this indexer passes /v2/ on to the registry"},
-		{"components.assert_endpoint", yesNo(s.config.Assertions), "whether integration tests may ask at /assert"},
-		{"cache.max_age_index", duration(s.config.MaxAgeIndex), "how long a cache may keep data without asking again"},
-		{"cache.max_age_html", duration(s.config.MaxAge), "how long it may keep pages"},
-		{"log.level", orNone(s.config.LogLevel), "what is logged"},
+		{"version", orNone(s.config.Version), "version of the program"},
+		{"revision", orNone(s.config.Revision), "revision of the source of the program"},
+		{"role", s.role(), "a writer receives events and scans; a reader only answers requests"},
+		{"registry.public_url", s.publicAddress(), "address of the registry for its clients"},
+		{"components.registry_proxy", yesNo(s.config.Proxies), "whether this indexer forwards /v2/ to the registry"},
+		{"components.assert_endpoint", yesNo(s.config.Assertions), "whether integration tests can use /assert"},
+		{"cache.max_age_index", duration(s.config.MaxAgeIndex), "how long a cache may serve data without asking again"},
+		{"cache.max_age_html", duration(s.config.MaxAge), "the same for pages"},
+		{"log.level", orNone(s.config.LogLevel), "lowest level of messages that are logged"},
 	}
 	if s.config.Writes {
 		every := span(s.config.FetchAll)
 		if s.config.FetchAll == 0 {
-			every = "0: no scan begins by itself"
+			every = "0: no periodic scans"
 		}
-		list = append(list, settingView{"interval.fetch_all", every, "how long after the beginning of a scan the next one begins"})
+		list = append(list, settingView{
+			"interval.fetch_all", every, "time from the start of a scan to the start of the next one"})
 	}
 	return list
 }
@@ -59,12 +60,12 @@ func (s *Catalogue) publicAddress() string {
 	if u, err := url.Parse(s.config.PublicURL); err == nil && u.Host != "" {
 		return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
 	}
-	return "where your browser shows this page to be"
+	return "the address of this page in your browser"
 }
 
 func orNone(text string) string {
 	if text == "" {
-		return "not said"
+		return "not set"
 	}
 	return text
 }
@@ -78,7 +79,7 @@ func yesNo(is bool) string {
 
 func duration(d time.Duration) string {
 	if d < time.Second {
-		return "0 s: it asks each time"
+		return "0 s: it asks every time"
 	}
 	return strconv.FormatInt(int64(d/time.Second), 10) + " s"
 }

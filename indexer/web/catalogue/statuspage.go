@@ -93,13 +93,14 @@ func (s *Catalogue) viewStatus(status indexer.Status, overview indexer.Overview,
 	view := statusView{Status: status, Overview: overview, Oldest: span(status.OldestDue), Troubles: troublesOf(status, now), Program: s.config.Version, Revision: s.config.Revision}
 	view.Next = s.nextScan(status, overview, now)
 	if view.Next.Never {
-		view.Troubles = append(view.Troubles, trouble{"No scan begins by itself: interval.fetch_all is 0.",
-			"What no event tells, as what was pushed while the registry could not reach this indexer, is missing until somebody runs the command scan. Set interval.fetch_all, to 1h say."})
+		view.Troubles = append(view.Troubles, trouble{"Periodic scans are off: interval.fetch_all is 0.",
+			"Changes without an event, such as pushes while the registry could not reach this indexer, are missing " +
+				"until somebody runs portbook scan. Set interval.fetch_all, for example to 1h."})
 	}
 	for _, x := range []struct {
 		what string
 		scan *indexer.Scan
-	}{{"Running scan", status.Running}, {"Waiting scan", status.Waiting}, {"Last whole scan", status.LastScan}} {
+	}{{"Running scan", status.Running}, {"Waiting scan", status.Waiting}, {"Last full scan", status.LastScan}} {
 		if x.scan != nil {
 			view.Scans = append(view.Scans, viewScan(x.what, x.scan, now))
 		}
@@ -138,17 +139,18 @@ func (s *Catalogue) nextScan(status indexer.Status, overview indexer.Overview, n
 	last := status.LastScan
 	switch {
 	case status.Running != nil:
-		return nextScan{Text: "one runs now"}
+		return nextScan{Text: "running now"}
 	case status.Waiting != nil:
-		return nextScan{Text: "was asked for, and begins as soon as an indexer leads"}
+		return nextScan{Text: "requested; it starts as soon as there is a leader"}
 	case s.config.Writes && every == 0:
-		return nextScan{Text: "never by itself: interval.fetch_all is 0", Never: true}
+		return nextScan{Text: "none planned: interval.fetch_all is 0", Never: true}
 	case every == 0:
-		return nextScan{Text: "as interval.fetch_all of the indexer that writes says, which this one is not told; none has begun by itself so far"}
+		return nextScan{
+			Text: "unknown: only the indexer that writes has interval.fetch_all, and no periodic scan has started yet"}
 	case last == nil || last.StartedAt.Add(every).Before(now):
-		return nextScan{Text: "is due now, and begins as soon as an indexer leads"}
+		return nextScan{Text: "due now; it starts as soon as there is a leader"}
 	}
-	return nextScan{At: last.StartedAt.Add(every), Text: span(every) + " after the one before began"}
+	return nextScan{At: last.StartedAt.Add(every), Text: span(every) + " after the start of the last one"}
 }
 
 func viewScan(what string, scan *indexer.Scan, now time.Time) scanView {
@@ -207,27 +209,31 @@ func troublesOf(s indexer.Status, now time.Time) (list []trouble) {
 		}
 	}
 	if x := s.Running; x != nil {
-		add(x.Problem != "", "The running scan cannot go on: "+answer.Cut(x.Problem, 500),
-			"Mostly the registry does not answer. It is tried again every few seconds, and the book stays as it is.")
+		add(x.Problem != "", "The running scan cannot continue: "+answer.Cut(x.Problem, 500),
+			"Usually the registry does not answer. The scan retries every few seconds, and the book stays as it is.")
 	}
 	if x := s.Waiting; x != nil && s.Running == nil {
 		waits := now.Sub(x.AskedAt)
 		if x.Reason == "instance" {
 			waits -= time.Minute // it may have to wait: postgres.instancePause
 		}
-		add(waits > longLead, fmt.Sprintf("Nobody leads: a scan was asked for %s ago and nobody begins it.", span(waits)),
-			"Scans, and new partitions of the database, need one indexer that writes. See whether one runs, and its log.")
+		add(waits > longLead,
+			fmt.Sprintf("There is no leader: a scan was requested %s ago and has not started.", span(waits)),
+			"Scans and new partitions of the database need an indexer that writes. Check that one is running, and read its log.")
 	}
-	add(s.TasksDue > 0 && s.OldestDue > longWait, fmt.Sprintf("%s references wait to be read, the oldest for %s.", grouped(int64(s.TasksDue)), span(s.OldestDue)),
-		"During the first scan of a large registry that is so. Else the registry is slow or away, or no indexer that writes runs.")
-	add(s.GivenUp > 0, plural(s.GivenUp, "reference could", "references could")+" not be read, and nobody tries again.",
-		"The reasons stand below. The next push or scan begins anew.")
+	add(s.TasksDue > 0 && s.OldestDue > longWait,
+		plural(s.TasksDue, "reference is", "references are")+" waiting to be read, the oldest for "+span(s.OldestDue)+".",
+		"This is normal during the first scan of a large registry. Otherwise the registry is slow or unavailable, "+
+			"or no indexer that writes is running.")
+	add(s.GivenUp > 0,
+		plural(s.GivenUp, "reference could not be read and was", "references could not be read and were")+" given up.",
+		"The reasons are listed below. The next push or scan tries again.")
 	if x := s.LastScan; x != nil {
-		add(x.Errors > 0, "The last scan could not look at "+plural(x.Errors, "repository.", "repositories."),
-			"What the book has of them is as it was before. The log of the leader names them.")
+		add(x.Errors > 0, "The last scan could not check "+plural(x.Errors, "repository.", "repositories."),
+			"The book still has their state from before the scan. The log of the leader names them.")
 	}
-	add(s.LastScan == nil && s.Running == nil && s.Waiting == nil, "No scan has ever gone through the registry.",
-		"What was pushed before events came, or while none did, is missing. The command scan asks for one.")
+	add(s.LastScan == nil && s.Running == nil && s.Waiting == nil, "The registry has never been scanned.",
+		"Images that were pushed before the first event, or while no events arrived, are missing. Run portbook scan.")
 	return list
 }
 

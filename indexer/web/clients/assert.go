@@ -91,7 +91,7 @@ func assertTimeout(r *http.Request) (time.Duration, error) {
 	}
 	seconds, err := strconv.ParseUint(v, 10, 64)
 	if err != nil && !errors.Is(err, strconv.ErrRange) {
-		return 0, answer.Invalid("timeout", "%q is no number of seconds", answer.Cut(v, 64))
+		return 0, answer.Invalid("timeout", "is %.64q: write a number of seconds", v)
 	}
 	return time.Duration(min(seconds, uint64(maxAssertTimeout/time.Second))) * time.Second, nil
 }
@@ -106,14 +106,14 @@ func readAssertions(body io.Reader) (query.Images, []assertion, error) {
 		return nil, nil, answer.Invalid("request", "%s", err)
 	}
 	if _, err := d.Token(); err != io.EOF {
-		return nil, nil, answer.Invalid("request", "has more than one value")
+		return nil, nil, answer.Invalid("request", "has more than one JSON value: send one")
 	}
 	for _, a := range req.Assertions {
 		if a.Type != "contains" && a.Type != "not-contains" {
-			return nil, nil, answer.Invalid("assertion", "of type %q", answer.Cut(a.Type, 64))
+			return nil, nil, answer.Invalid("assertion", "has type %q: write contains or not-contains", answer.Cut(a.Type, 64))
 		}
 		if len(a.Test) == 0 {
-			return nil, nil, answer.Invalid("assertion", "without Test")
+			return nil, nil, answer.Invalid("assertion", "has no Test: add one")
 		}
 	}
 	parameters := url.Values{}
@@ -133,7 +133,8 @@ func readAssertions(body io.Reader) (query.Images, []assertion, error) {
 func (s *Clients) waitFor(r *http.Request, q query.Images, assertions []assertion, end time.Time) (assertReply, error) {
 	follower, ok := s.answerer.FollowSoon(r)
 	if !ok {
-		return assertReply{}, answer.Refuse(http.StatusServiceUnavailable, "too many requests wait for a version, of your address or of all: try again in a second")
+		return assertReply{}, answer.Refuse(http.StatusServiceUnavailable,
+			"too many requests wait for a version, from your address or in all: try again in a second")
 	}
 	defer follower.Leave()
 	ctx, cancel := context.WithDeadline(r.Context(), end)

@@ -191,7 +191,7 @@ func parametersOf(w http.ResponseWriter, r *http.Request) (url.Values, error) {
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
 	if err := r.ParseForm(); err != nil {
-		return nil, answer.Invalid("parameters", "cannot be read")
+		return nil, answer.Invalid("parameters", "cannot be parsed")
 	}
 	return r.Form, nil
 }
@@ -209,7 +209,7 @@ func imageQuery(parameters url.Values) (q query.Images, unknown []string, err er
 	for _, key := range slices.Sorted(maps.Keys(parameters)) {
 		values := parameters[key]
 		if count += len(values); count > maxParameters {
-			return nil, nil, answer.Invalid("parameters", "more than %d", maxParameters)
+			return nil, nil, answer.Invalid("the query", "has more than %d parameters", maxParameters)
 		}
 		if err := checkParameter(key, values); err != nil {
 			return nil, nil, err
@@ -219,7 +219,7 @@ func imageQuery(parameters url.Values) (q query.Images, unknown []string, err er
 			return nil, nil, err
 		}
 		if key == "at" {
-			return nil, nil, answer.Invalid("at", "is not taken here: the index tells of now only")
+			return nil, nil, answer.Invalid("at", "is not supported here, because the index shows only the present")
 		}
 		if !known {
 			unknown = append(unknown, key)
@@ -235,9 +235,9 @@ func checkParameter(key string, values []string) error {
 	for _, s := range append([]string{key}, values...) {
 		switch {
 		case len(s) > maxParameter:
-			return answer.Invalid("parameter", "%q: more than %d bytes", answer.Cut(key, 64), maxParameter)
+			return answer.Invalid("parameter", "%q has more than %d bytes", answer.Cut(key, 64), maxParameter)
 		case !utf8.ValidString(s), strings.ContainsRune(s, 0):
-			return answer.Invalid("parameter", "%q: no text", answer.Cut(key, 64))
+			return answer.Invalid("parameter", "%q is not text: write UTF-8 without NUL", answer.Cut(key, 64))
 		}
 	}
 	return nil
@@ -264,7 +264,7 @@ func parseCondition(key string, values []string) (c query.Condition, known bool,
 		return c, false, nil
 	}
 	if head != key {
-		return c, true, answer.Invalid("parameter", "%q: %s has no such operator", answer.Cut(key, 64), head)
+		return c, true, answer.Invalid("parameter", "%q is unknown: %s has no such operator", answer.Cut(key, 64), head)
 	}
 	return c, true, nil
 }
@@ -284,7 +284,7 @@ func parseNamed(c query.Condition, key, rest string) (query.Condition, bool, err
 		c.Name, c.Op, c.Values = name, query.OpExists, nil
 	}
 	if c.Name == "" {
-		return c, true, answer.Invalid("parameter", "%q: names no %s", answer.Cut(key, 64), c.Field)
+		return c, true, answer.Invalid("parameter", "%q has no name: write %s:NAME", answer.Cut(key, 64), c.Field)
 	}
 	return c, true, nil
 }

@@ -5,27 +5,35 @@ import "github.com/portbook/portbook/indexer/web/answer"
 // Operations returns the operations of other protocols that answer JSON, in the order
 // of doc/api.md. They have their own parameters and errors.
 func Operations() []answer.Operation {
+	exactly := func(name string) answer.Parameter {
+		return answer.Parameter{Name: name, Doc: "only images with exactly this " + name}
+	}
 	return []answer.Operation{
-		{Route: "/v1/_ping", ID: "dockerPing", Summary: "What docker asks before it searches",
+		{Route: "/v1/_ping", ID: "dockerPing", Summary: "Check that this is a registry with a search (docker)",
 			Gives: true, Errors: answer.TextErrors},
-		{Route: "/v1/search", ID: "dockerSearch", Summary: "docker search and podman search; with query or offset as /v0/search",
-			Gives: dockerSearchAnswer{}, Errors: answer.TextErrors, Book: true, Takes: []answer.Parameter{
-				{Name: "q", Doc: "a query in the language of doc/search.md; one that cannot be read is taken as words, one that finds nothing as one like it, and the descriptions say so"},
-				{Name: "n", Doc: "how many, 25 if not said or less than 1; at most 100"},
-				{Name: "page", Doc: "from 1"}}},
-		{Route: "/v0/search", ID: "packageSearch", Summary: "pesde's search: 50 packages",
+		{Route: "/v1/search", ID: "dockerSearch",
+			Summary: "Search for docker and podman; with query or offset, the same as /v0/search",
+			Gives:   dockerSearchAnswer{}, Errors: answer.TextErrors, Book: true, Takes: []answer.Parameter{
+				{Name: "q", Doc: "a query in the language of doc/search.md; if it is invalid, its words are searched for, " +
+					"and if it finds nothing, a similar query; the descriptions then say so"},
+				{Name: "n", Doc: "maximum number of results, at most 100; default 25, also if it is less than 1"},
+				{Name: "page", Doc: "number of the page, from 1"}}},
+		{Route: "/v0/search", ID: "packageSearch", Summary: "Search for pesde: 50 packages",
 			Gives: packagesAnswer{}, Errors: answer.MessageErrors, Book: true, Takes: []answer.Parameter{
-				{Name: "query", Doc: "a query in the language of doc/search.md; without it, what changed last"},
-				{Name: "offset", Doc: "how many to pass over"}}},
-		{Route: "/index/static", ID: "flatpakIndex", Summary: "flatpak's registry index; more parameters stand in doc/api.md",
-			Gives: flatpakIndex{}, Errors: answer.TextErrors, Book: true, Takes: []answer.Parameter{
-				{Name: "repository", Doc: "exactly that"}, {Name: "tag", Doc: "exactly that"},
-				{Name: "os", Doc: "exactly that"}, {Name: "architecture", Doc: "exactly that"}}},
-		{Route: "/index/dynamic", ID: "flatpakDynamicIndex", Summary: "The same, never kept without asking",
+				{Name: "query", Doc: "a query in the language of doc/search.md; if it is absent, latest changes first"},
+				{Name: "offset", Doc: "number of packages to skip"}}},
+		{Route: "/index/static", ID: "flatpakIndex",
+			Summary: "Get flatpak's registry index; doc/api.md has more parameters",
+			Gives:   flatpakIndex{}, Errors: answer.TextErrors, Book: true, Takes: []answer.Parameter{
+				exactly("repository"), exactly("tag"), exactly("os"), exactly("architecture")}},
+		{Route: "/index/dynamic", ID: "flatpakDynamicIndex", Summary: "The same as /index/static, but never cached",
 			Gives: flatpakIndex{}, Errors: answer.TextErrors, Book: true},
-		{Route: "/v2/{name}/referrers/{digest}", ID: "ociReferrers", Summary: "The referrers of a manifest (OCI distribution-spec 1.1)",
-			Gives: ociIndex{}, Errors: answer.RegistryShape, Book: true, Media: "application/vnd.oci.image.index.v1+json", Takes: []answer.Parameter{
-				{Name: "artifactType", Doc: "only those of this type"}, {Name: "after", Doc: "as the Link to the next page has it"}}},
+		{Route: "/v2/{name}/referrers/{digest}", ID: "ociReferrers",
+			Summary: "List the referrers of a manifest (OCI distribution-spec 1.1)",
+			Gives:   ociIndex{}, Errors: answer.RegistryShape, Book: true,
+			Media: "application/vnd.oci.image.index.v1+json", Takes: []answer.Parameter{
+				{Name: "artifactType", Doc: "only referrers of this type"},
+				{Name: "after", Doc: "where the page begins, from the Link to the next page"}}},
 	}
 }
 

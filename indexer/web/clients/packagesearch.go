@@ -24,16 +24,16 @@ const packagePage = 50
 // packagesAnswer is the answer of pesde's GET /v1/search and /v0/search.
 type packagesAnswer struct {
 	Data  []packageResponse `json:"data"`
-	Count int               `json:"count" doc:"of all pages; exact below 10,000"`
+	Count int               `json:"count" doc:"number of packages on all pages; exact below 10,000"`
 }
 
 // packageResponse describes a repository as a package for pesde's clients.
 type packageResponse struct {
 	Name        string           `json:"name"`
-	Version     string           `json:"version" doc:"its tag of the highest version; if it has none, the tag that speaks for it"`
+	Version     string           `json:"version" doc:"the tag of the highest version; if there is none, the leading tag"`
 	Targets     []packageTarget  `json:"targets" doc:"platforms of its images"`
 	Description string           `json:"description,omitempty"`
-	PublishedAt answer.Timestamp `json:"published_at" doc:"when anything under it last changed"`
+	PublishedAt answer.Timestamp `json:"published_at" doc:"when anything in the repository last changed"`
 	License     string           `json:"license,omitempty"`
 }
 
@@ -70,7 +70,7 @@ func (s *Clients) PackageSearch(w http.ResponseWriter, r *http.Request) error {
 	if text := v.Get("offset"); text != "" {
 		var err error
 		if offset, err = strconv.Atoi(text); err != nil && !errors.Is(err, strconv.ErrRange) || offset < 0 {
-			return answer.Invalid("offset", "is %.64q: write a number from 0", text)
+			return answer.Invalid("offset", "is %.64q: write a number, 0 or greater", text)
 		}
 	}
 	q, err := query.Parse(v.Get("query"), time.Now())

@@ -1,5 +1,5 @@
-/* What only a script can do: suggestions while typing, copying, ages of times.
-   Every page works without it. */
+/* Suggestions while typing, copy buttons, ages of times, news. Every page works
+   without this script. */
 "use strict";
 (() => {
   const search = document.getElementById("search");
@@ -15,7 +15,7 @@
   });
 
   /* Suggestions: the combobox pattern of the ARIA Authoring Practices, with a
-     list that is only shown. */
+     list that never takes the focus. */
   function suggestions(input) {
     const list = document.createElement("ul");
     list.id = "suggestions";
@@ -54,7 +54,7 @@
     const choose = (option) => {
       input.value = option.dataset.text;
       close();
-      // What ends in a colon wants a value; a repository has a page.
+      // A field with its colon needs a value; a repository has a page.
       if (option.dataset.text.endsWith(":")) {
         input.focus();
         typed = input.value;
@@ -91,7 +91,7 @@
         if (!answer.ok) return close();
         const found = (await answer.json()).suggestions;
         if (input.value === text && document.activeElement === input) show(found);
-      } catch { /* typed on, or away: the search works without */ }
+      } catch { /* aborted or offline: the search works without suggestions */ }
     };
     input.addEventListener("input", () => { typed = input.value; clearTimeout(timer); timer = setTimeout(ask, 120); });
     input.addEventListener("blur", close);
@@ -117,14 +117,14 @@
   }
   if (search) suggestions(search);
 
-  /* Copying. Pages by plain http have no clipboard API; there a selection is
-     copied, and where that is refused too, it is left for the reader to copy. */
+  /* Copying. Pages over plain http have no clipboard API; there a selection is
+     copied. If that fails too, the text stays selected for the reader to copy. */
   async function copy(text) {
     if (navigator.clipboard && window.isSecureContext) {
       try {
         await navigator.clipboard.writeText(text);
         return true;
-      } catch { /* refused: the other way */ }
+      } catch { /* refused: use a selection */ }
     }
     const area = document.createElement("textarea");
     area.value = text;
@@ -138,9 +138,9 @@
     return done;
   }
 
-  /* Commands whose registry is where this page is. A page from a cache cannot say
-     where that is; only then can it be copied. A host without dot and port would be taken
-     for a name at Docker Hub. */
+  /* Commands for a registry at the address of this page. The server does not know that
+     address, so the script fills it in and then shows the copy button. docker takes a
+     host without dot and port for a name at Docker Hub. */
   const plain = location.protocol === "http:";
   const host = /[.:]/.test(location.host) || location.host === "localhost" ? location.host : location.host + (plain ? ":80" : ":443");
   for (const code of document.querySelectorAll("code[data-open]")) {
@@ -152,7 +152,7 @@
     button.setAttribute("aria-label", "Copy " + code.textContent);
   }
   for (const note of document.querySelectorAll("p[data-open]")) note.remove();
-  const loopback = /^(localhost$|127\.|\[::1\])/.test(location.hostname); // docker takes it by itself
+  const loopback = /^(localhost$|127\.|\[::1\])/.test(location.hostname); // docker accepts it without TLS
   for (const note of document.querySelectorAll("p[data-plain]")) note.hidden = !plain || loopback;
 
   const told = document.createElement("div");
@@ -172,8 +172,7 @@
     });
   }
 
-  /* Ages. The server writes the moment: how long ago that was differs from
-     reader to reader of a cache. */
+  /* Ages. The server writes the time itself, because a cache may serve the page later. */
   const units = [["year", 31536000], ["month", 2592000], ["week", 604800], ["day", 86400], ["hour", 3600], ["minute", 60]];
   const words = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
   const tell = (time) => {
@@ -186,9 +185,9 @@
   tellAll();
   setInterval(tellAll, 60000);
 
-  /* News: while the page is in front it hears of each new version of the
-     catalogue. Then it is asked for again by its ETag, which mostly costs a 304. If
-     it is another, the reader is told, and nothing moves under the cursor. */
+  /* News: while the page is in the foreground, it receives each new version of the
+     catalogue and then requests itself again by its ETag, which is usually a 304. If it
+     has changed, a notice says so, and nothing moves under the cursor. */
   const live = document.querySelector("[data-live]");
   const page = async (cache) => {
     const answer = await fetch(location.href, { cache });
@@ -200,8 +199,8 @@
     notice.setAttribute("role", "status");
     const again = document.createElement("a");
     again.href = location.href;
-    again.textContent = "show it";
-    notice.append("Something was pushed since this page was made: ", again);
+    again.textContent = "reload";
+    notice.append("This page has changed: ", again);
     live.prepend(notice);
   };
   const watch = async () => {
@@ -230,8 +229,8 @@
   };
   if (live) watch().catch(() => {});
 
-  /* Filters: a choice is asked for at once. What is typed narrows the rows that
-     are here already; Enter asks for all. */
+  /* Filters: a selection is submitted at once. Typed text filters the rows of this
+     page; Enter submits it, for all rows. */
   for (const form of document.querySelectorAll("form[data-filter]")) {
     form.querySelector("select")?.addEventListener("change", () => form.requestSubmit());
     const rows = document.querySelectorAll("#" + form.dataset.filter + " tbody tr");
