@@ -26,7 +26,8 @@ func (s *server) routes() (pages, api *mux) {
 	pages, api = &mux{}, &mux{}
 	s.clientRoutes(pages)
 	s.apiRoutes(api)
-	pages.Handle("GET /v2/{name}/referrers/{digest}", s.answerer.Handle(s.answerer.Reading(s.clients.Referrers), answer.WriteErrorRegistry))
+	pages.Handle("GET /v2/{name}/referrers/{digest}",
+		s.answerer.Handle(s.answerer.Reading(s.clients.Referrers), answer.WriteErrorRegistry))
 	if s.WebUI {
 		s.pageRoutes(pages)
 	} else {

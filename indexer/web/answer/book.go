@@ -77,7 +77,8 @@ type Book interface {
 	TagsAt(ctx context.Context, repository string, at time.Time, after string, limit int) ([]indexer.Tag, error)
 	// Uses returns where a digest is used, ordered by repository and digest, after the
 	// two given.
-	Uses(ctx context.Context, d digest.Digest, afterRepository string, afterDigest digest.Digest, limit int) ([]indexer.Use, error)
+	Uses(ctx context.Context, d digest.Digest, afterRepository string, afterDigest digest.Digest,
+		limit int) ([]indexer.Use, error)
 
 	// Storage, NamespaceStorage and RepositoryStorage return what is stored, as last
 	// counted; CountedAt is zero before the first count. Namespaces are ordered by
@@ -90,7 +91,8 @@ type Book interface {
 	// AllManifests returns the manifests of all repositories, ordered by repository and
 	// digest, after the two given. It may return fewer than limit if bodies are large,
 	// and returns an empty slice only at the end.
-	AllManifests(ctx context.Context, afterRepository string, afterDigest digest.Digest, limit int) ([]indexer.Manifest, error)
+	AllManifests(ctx context.Context, afterRepository string, afterDigest digest.Digest,
+		limit int) ([]indexer.Manifest, error)
 	// AllTags returns the tags of all repositories, ordered by repository and name,
 	// after the two given.
 	AllTags(ctx context.Context, afterRepository, afterTag string, limit int) ([]indexer.TagOf, error)

@@ -53,7 +53,8 @@ func BlobFile(title, mediaType string, ref indexer.Reference) string {
 func extensionOf(mediaType string) string {
 	t := strings.ToLower(mediaType)
 	for _, e := range []struct{ part, extension string }{
-		{"json", ".json"}, {"tar+gzip", ".tar.gz"}, {"tar.gzip", ".tar.gz"}, {"tar+zstd", ".tar.zst"}, {".tar", ".tar"}, {"xml", ".xml"}, {"wasm", ".wasm"}, {"text/plain", ".txt"},
+		{"json", ".json"}, {"tar+gzip", ".tar.gz"}, {"tar.gzip", ".tar.gz"}, {"tar+zstd", ".tar.zst"},
+		{".tar", ".tar"}, {"xml", ".xml"}, {"wasm", ".wasm"}, {"text/plain", ".txt"},
 	} {
 		if strings.Contains(t, e.part) {
 			return e.extension

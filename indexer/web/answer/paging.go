@@ -39,4 +39,6 @@ func First[T any](list []T) []T { return list[:min(len(list), MaxShown)] }
 const MaxShown = 1000
 
 // Sorts are the sort orders of a search.
-var Sorts = []string{"relevance", string(query.SortName), string(query.SortUpdated), string(query.SortSize), string(query.SortPulls)}
+var Sorts = []string{
+	"relevance", string(query.SortName), string(query.SortUpdated), string(query.SortSize), string(query.SortPulls),
+}

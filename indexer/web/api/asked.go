@@ -92,7 +92,8 @@ func (r asked) page(name, value string) string {
 
 // json answers with the result of build. next is the address of the next page, for
 // the Link field; "" if there is none.
-func (s *API) json(w http.ResponseWriter, r asked, q query.Query, build func(answer.Book) (content any, next string, err error)) error {
+func (s *API) json(w http.ResponseWriter, r asked, q query.Query,
+	build func(answer.Book) (content any, next string, err error)) error {
 	var next string
 	as := answer.Form{ContentType: "application/json", MaxAge: s.config.MaxAge, Gzip: true}.Of(q)
 	as.Headers = func(h http.Header) {

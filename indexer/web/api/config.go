@@ -23,5 +23,6 @@ type configHTTP struct {
 // configuration shows the settings that are not secret. Each is listed here, so a
 // new setting is not shown by accident.
 func (s *API) configuration(w http.ResponseWriter, _ asked) error {
-	return answer.WriteJSON(w, http.StatusOK, configAnswer{s.config.Version, configLog{s.config.LogLevel}, configHTTP{s.config.Address}})
+	a := configAnswer{s.config.Version, configLog{s.config.LogLevel}, configHTTP{s.config.Address}}
+	return answer.WriteJSON(w, http.StatusOK, a)
 }

@@ -125,8 +125,11 @@ func (s *API) dump(w http.ResponseWriter, r asked) error {
 		}
 		d = newDump(w, r, fresh, late)
 		defer d.close()
-		head := dumpHead{Form: dumpForm, Catalogue: fresh.Version.String(), ScannedAt: answer.Timestamp{Time: fresh.ScannedAt},
-			Time: answer.Timestamp{Time: time.Now().Truncate(time.Second)}, Program: s.config.Version, After: r.values.Get("after")}
+		head := dumpHead{
+			Form: dumpForm, Catalogue: fresh.Version.String(), ScannedAt: answer.Timestamp{Time: fresh.ScannedAt},
+			Time:    answer.Timestamp{Time: time.Now().Truncate(time.Second)},
+			Program: s.config.Version, After: r.values.Get("after"),
+		}
 		d.write(dumpRecord{Type: "dump", Dump: &head})
 		if r.Method == http.MethodHead {
 			return d.flush()
@@ -241,7 +244,8 @@ func (d *dump) flush() error {
 // dumpDeadline returns the time by which a client must have read the first sent
 // bytes of a dump.
 func dumpDeadline(start time.Time, sent int) time.Time {
-	return start.Add(min(answer.Timeout+time.Duration(min(sent/dumpSpeed, int(dumpTime/time.Second)))*time.Second, dumpTime))
+	seconds := min(sent/dumpSpeed, int(dumpTime/time.Second))
+	return start.Add(min(answer.Timeout+time.Duration(seconds)*time.Second, dumpTime))
 }
 
 // begin sets the header fields, once.
@@ -339,7 +343,8 @@ func (d *dump) batch(b answer.Book, at place) (last place, err error) {
 		list, err := b.AllTags(ctx, at.repository, at.key, dumpBatch)
 		for _, t := range list {
 			record(t.Repository, t.Name, dumpRecord{Tag: &dumpTag{
-				Repository: t.Repository, Name: t.Name, Digest: t.Digest.String(), MovedAt: answer.Timestamp{Time: t.MovedAt}, Problem: t.Problem,
+				Repository: t.Repository, Name: t.Name, Digest: t.Digest.String(),
+				MovedAt: answer.Timestamp{Time: t.MovedAt}, Problem: t.Problem,
 			}})
 		}
 		return last, err

@@ -59,7 +59,8 @@ func (s *API) history(w http.ResponseWriter, r asked) (err error) {
 
 // movesUntil is like answer.MovesBefore, for moves seen until at; if at is zero, for
 // all.
-func movesUntil(r asked, b answer.Book, repository, tag string, at time.Time, before int64, limit int) (moves []indexer.Move, next int64, err error) {
+func movesUntil(r asked, b answer.Book, repository, tag string, at time.Time, before int64,
+	limit int) (moves []indexer.Move, next int64, err error) {
 	if !at.IsZero() {
 		end, err := b.HistoryAt(r.Context(), at)
 		if err != nil {
@@ -73,5 +74,8 @@ func movesUntil(r asked, b answer.Book, repository, tag string, at time.Time, be
 }
 
 func moveOf(m indexer.Move) move {
-	return move{ID: m.ID, Repository: m.Repository, Tag: m.Tag, From: m.From.String(), To: m.To.String(), SeenAt: answer.Timestamp{Time: m.SeenAt}, SeenBy: string(m.SeenBy)}
+	return move{
+		ID: m.ID, Repository: m.Repository, Tag: m.Tag, From: m.From.String(), To: m.To.String(),
+		SeenAt: answer.Timestamp{Time: m.SeenAt}, SeenBy: string(m.SeenBy),
+	}
 }

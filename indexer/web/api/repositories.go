@@ -35,7 +35,8 @@ func (s *API) repositories(w http.ResponseWriter, r asked) error {
 	})
 }
 
-func (s *API) names(r asked, b answer.Book, at time.Time, after string, limit int) (names []string, a repositoriesAnswer, err error) {
+func (s *API) names(r asked, b answer.Book, at time.Time, after string,
+	limit int) (names []string, a repositoriesAnswer, err error) {
 	if !at.IsZero() {
 		a.At = &answer.Timestamp{Time: at}
 		names, err = b.RepositoriesAt(r.Context(), at, after, limit)

@@ -48,7 +48,9 @@ func (s *API) storage(w http.ResponseWriter, r asked) error {
 			a.Next = r.page("after", list[limit-1].Name)
 		}
 		a.Items = answer.Map(list, func(x indexer.RepositoryStorage) repositoryStorage {
-			return repositoryStorage{x.Name, x.Own, x.Shared, x.Manifests, x.Untagged, x.UntaggedSize, answer.Timestamp{Time: x.PushedAt}}
+			return repositoryStorage{
+				x.Name, x.Own, x.Shared, x.Manifests, x.Untagged, x.UntaggedSize, answer.Timestamp{Time: x.PushedAt},
+			}
 		})
 		return a, a.Next, err
 	})

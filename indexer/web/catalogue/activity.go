@@ -72,7 +72,8 @@ func (s *Catalogue) Activity(w http.ResponseWriter, r *http.Request) error {
 		if err != nil {
 			return page{}, err
 		}
-		view := activityView{Repository: repository, Days: daysOf(moves), Feed: activityAddress("/activity.atom", repository, 0)}
+		feed := activityAddress("/activity.atom", repository, 0)
+		view := activityView{Repository: repository, Days: daysOf(moves), Feed: feed}
 		if before > 0 {
 			view.Back = activityAddress("/activity", repository, 0)
 		}

@@ -46,8 +46,10 @@ func newChart(moves []indexer.Move) *chart {
 			most = max(most, counts[i])
 		}
 	}
-	c := &chart{Width: chartWeeks * (chartBar + chartGap), Height: chartHeight, From: first, To: moves[0].SeenAt, Moves: sum,
-		More: len(moves) >= chartMoves && sum == len(moves)}
+	c := &chart{
+		Width: chartWeeks * (chartBar + chartGap), Height: chartHeight, From: first, To: moves[0].SeenAt,
+		Moves: sum, More: len(moves) >= chartMoves && sum == len(moves),
+	}
 	for i, n := range counts {
 		h := n * chartHeight / most
 		if n > 0 {
@@ -55,7 +57,10 @@ func newChart(moves []indexer.Move) *chart {
 		} else {
 			h = 1
 		}
-		c.Bars = append(c.Bars, weekBar{X: i * (chartBar + chartGap), Y: chartHeight - h, Width: chartBar, Height: h, Count: n, Week: first.AddDate(0, 0, 7*i)})
+		c.Bars = append(c.Bars, weekBar{
+			X: i * (chartBar + chartGap), Y: chartHeight - h, Width: chartBar, Height: h,
+			Count: n, Week: first.AddDate(0, 0, 7*i),
+		})
 	}
 	return c
 }

@@ -109,7 +109,8 @@ func moveEntry(m indexer.Move, base string) atomEntry {
 		summary = "The tag points to " + m.To.String()
 	}
 	return atomEntry{
-		ID:      urnOf("move", fmt.Sprint(m.ID), m.Repository, m.Tag, m.From.String(), m.To.String(), m.SeenAt.UTC().Format(time.RFC3339Nano)),
+		ID: urnOf("move", fmt.Sprint(m.ID), m.Repository, m.Tag, m.From.String(), m.To.String(),
+			m.SeenAt.UTC().Format(time.RFC3339Nano)),
 		Title:   reference + " " + whatOf(m),
 		Updated: atomTime(m.SeenAt),
 		Link:    atomLink{"alternate", "text/html", base + at},

@@ -1,7 +1,6 @@
 package catalogue
 
 import (
-	"bytes"
 	"net/http"
 	"reflect"
 	"strings"
@@ -46,11 +45,7 @@ func (s *Catalogue) API(w http.ResponseWriter, r *http.Request) error {
 		view.Operations = append(view.Operations, o)
 	}
 	view.add(reflect.TypeFor[answer.Problem](), seen)
-	var body bytes.Buffer
-	if err := s.render(&body, "api", page{Title: "API", Main: view}); err != nil {
-		return err
-	}
-	return answer.Fixed(w, r, "text/html; charset=utf-8", answer.CacheControl(s.config.MaxAge), &answer.Document{Plain: body.Bytes()})
+	return s.fixed(w, r, "api", page{Title: "API", Main: view})
 }
 
 // add adds the struct t and then, recursively, the structs that its fields use.

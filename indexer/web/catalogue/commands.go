@@ -118,7 +118,8 @@ func (s site) pullCommands(ref indexer.Reference, m indexer.Manifest) commands {
 		}
 	case strings.Contains(m.ArtifactType, "vnd.cncf.helm") && ref.Tag != "":
 		// Tags cannot contain +, so helm writes _ for it and converts it back.
-		return commands{{s, "helm", "helm pull", orasPlain, " oci://", "/" + ref.Repository + " --version " + strings.ReplaceAll(ref.Tag, "_", "+")}, oras}
+		chart := "/" + ref.Repository + " --version " + strings.ReplaceAll(ref.Tag, "_", "+")
+		return commands{{s, "helm", "helm pull", orasPlain, " oci://", chart}, oras}
 	case m.Kind == indexer.KindArtifact, m.Kind == indexer.KindImage:
 		return commands{oras}
 	}
@@ -128,7 +129,8 @@ func (s site) pullCommands(ref indexer.Reference, m indexer.Manifest) commands {
 // unpacks reports whether the layers of an image are archives that a client can unpack.
 // A cosign signature has the config of an image, and podman fails at its layer.
 func unpacks(m indexer.Manifest) bool {
-	return len(m.Layers) == 0 || slices.ContainsFunc(m.Layers, func(l ocispec.Descriptor) bool { return strings.Contains(l.MediaType, ".tar") })
+	isTar := func(l ocispec.Descriptor) bool { return strings.Contains(l.MediaType, ".tar") }
+	return len(m.Layers) == 0 || slices.ContainsFunc(m.Layers, isTar)
 }
 
 // firstPush returns the commands that push a first image to an empty registry.

@@ -34,7 +34,8 @@ const maxOrigin = 200
 func originOf(metadata ...map[string]string) (list []origin) {
 	for _, o := range originKeys {
 		if value := firstValue(o.keys, metadata); value != "" {
-			list = append(list, origin{Name: o.name, Text: answer.Cut(strings.TrimPrefix(value, "https://"), maxOrigin), Address: httpURL(value)})
+			text := answer.Cut(strings.TrimPrefix(value, "https://"), maxOrigin)
+			list = append(list, origin{Name: o.name, Text: text, Address: httpURL(value)})
 		}
 	}
 	return list

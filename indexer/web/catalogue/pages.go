@@ -1,6 +1,7 @@
 package catalogue
 
 import (
+	"bytes"
 	"io"
 	"net/http"
 
@@ -20,7 +21,8 @@ type page struct {
 }
 
 // html answers with the named template, executed with the page that build returns.
-func (s *Catalogue) html(w http.ResponseWriter, r *http.Request, template string, build func(answer.Book) (page, error)) error {
+func (s *Catalogue) html(w http.ResponseWriter, r *http.Request, template string,
+	build func(answer.Book) (page, error)) error {
 	return s.htmlAs(w, r, s.pageForm(), template, build)
 }
 
@@ -28,7 +30,8 @@ func (s *Catalogue) pageForm() answer.Form {
 	return answer.Form{ContentType: "text/html; charset=utf-8", MaxAge: s.config.MaxAge, Gzip: true}
 }
 
-func (s *Catalogue) htmlAs(w http.ResponseWriter, r *http.Request, as answer.Form, template string, build func(answer.Book) (page, error)) error {
+func (s *Catalogue) htmlAs(w http.ResponseWriter, r *http.Request, as answer.Form, template string,
+	build func(answer.Book) (page, error)) error {
 	return s.answerer.Answer(w, r, as, func(b answer.Book, out io.Writer) error {
 		p, err := build(b)
 		if err != nil {
@@ -36,6 +39,16 @@ func (s *Catalogue) htmlAs(w http.ResponseWriter, r *http.Request, as answer.For
 		}
 		return s.render(out, template, p)
 	})
+}
+
+// fixed answers with a page that does not depend on the book.
+func (s *Catalogue) fixed(w http.ResponseWriter, r *http.Request, template string, p page) error {
+	var body bytes.Buffer
+	if err := s.render(&body, template, p); err != nil {
+		return err
+	}
+	as := s.pageForm()
+	return answer.Fixed(w, r, as.ContentType, answer.CacheControl(as.MaxAge), &answer.Document{Plain: body.Bytes()})
 }
 
 // Reference serves the page of a repository, or of a manifest in it.

@@ -1,13 +1,10 @@
 package catalogue
 
 import (
-	"bytes"
 	"net/http"
 	"net/url"
 	"strconv"
 	"time"
-
-	"github.com/portbook/portbook/indexer/web/answer"
 )
 
 // A settingView is a setting, named as in doc/configuration.md, or another property of
@@ -18,11 +15,7 @@ type settingView struct{ Name, Value, Meaning string }
 // that a new setting is not published by accident. Listen addresses, the locations of
 // registry and database, and all users are left out.
 func (s *Catalogue) Settings(w http.ResponseWriter, r *http.Request) error {
-	var body bytes.Buffer
-	if err := s.render(&body, "settings", page{Title: "Settings", Main: s.settings()}); err != nil {
-		return err
-	}
-	return answer.Fixed(w, r, "text/html; charset=utf-8", answer.CacheControl(s.config.MaxAge), &answer.Document{Plain: body.Bytes()})
+	return s.fixed(w, r, "settings", page{Title: "Settings", Main: s.settings()})
 }
 
 func (s *Catalogue) settings() []settingView {

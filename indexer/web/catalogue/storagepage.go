@@ -96,22 +96,26 @@ func storageOfAll(r *http.Request, b answer.Book) (page, error) {
 	if view.Storage, err = b.Storage(r.Context()); err != nil {
 		return page{}, err
 	}
-	view.Whole = barOf(view.Size, "ledger-own ledger-untagged ledger-shared", view.Used(), view.UntaggedSize, view.Shared())
+	view.Whole = barOf(view.Size, "ledger-own ledger-untagged ledger-shared",
+		view.Used(), view.UntaggedSize, view.Shared())
 	namespaces, err := b.NamespaceStorage(r.Context(), nil, storageList)
 	if err != nil {
 		return page{}, err
 	}
 	for _, n := range namespaces {
 		most := namespaces[0].Own + namespaces[0].Shared
-		view.Namespaces = append(view.Namespaces, namespaceView{n, namespaceAddress(n.Namespace), barOf(most, "ledger-own ledger-shared", n.Own, n.Shared)})
+		bar := barOf(most, "ledger-own ledger-shared", n.Own, n.Shared)
+		view.Namespaces = append(view.Namespaces, namespaceView{n, namespaceAddress(n.Namespace), bar})
 	}
 	if view.Largest, err = largest(r, b, indexer.StorageQuery{Limit: storageList}); err != nil {
 		return page{}, err
 	}
-	if view.Oldest, err = b.RepositoryStorage(r.Context(), indexer.StorageQuery{Order: indexer.ByPush, Limit: storageList}); err != nil {
+	oldest := indexer.StorageQuery{Order: indexer.ByPush, Limit: storageList}
+	if view.Oldest, err = b.RepositoryStorage(r.Context(), oldest); err != nil {
 		return page{}, err
 	}
-	view.Untagged, err = b.RepositoryStorage(r.Context(), indexer.StorageQuery{Order: indexer.ByUntagged, Limit: storageList})
+	untagged := indexer.StorageQuery{Order: indexer.ByUntagged, Limit: storageList}
+	view.Untagged, err = b.RepositoryStorage(r.Context(), untagged)
 	return page{Title: "Storage", Main: view}, err
 }
 

@@ -124,7 +124,8 @@ func date(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
 
 // headline returns the title of a repository, "" if it only repeats the name.
 func headline(r indexer.Repository) string {
-	if slices.Equal(query.Words(r.Title), query.Words(path.Base(r.Name))) || slices.Equal(query.Words(r.Title), query.Words(r.Name)) {
+	title := query.Words(r.Title)
+	if slices.Equal(title, query.Words(path.Base(r.Name))) || slices.Equal(title, query.Words(r.Name)) {
 		return ""
 	}
 	return r.Title

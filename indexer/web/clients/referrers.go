@@ -43,7 +43,8 @@ func (s *Clients) Referrers(w http.ResponseWriter, r *http.Request) error {
 		e := json.NewEncoder(out)
 		e.SetEscapeHTML(false) // it is never HTML
 		return e.Encode(ocispec.Index{
-			Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Manifests: answer.Map(page.Items, ociReferrer),
+			Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex,
+			Manifests: answer.Map(page.Items, ociReferrer),
 		})
 	})
 }
@@ -74,5 +75,8 @@ func nextReferrers(q indexer.ReferrerQuery, last indexer.Referrer) string {
 }
 
 func ociReferrer(f indexer.Referrer) ocispec.Descriptor {
-	return ocispec.Descriptor{MediaType: f.MediaType, Digest: f.Digest, Size: f.Size, ArtifactType: f.ArtifactType, Annotations: f.Annotations}
+	return ocispec.Descriptor{
+		MediaType: f.MediaType, Digest: f.Digest, Size: f.Size,
+		ArtifactType: f.ArtifactType, Annotations: f.Annotations,
+	}
 }
