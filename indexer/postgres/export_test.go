@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/portbook/portbook/indexer"
@@ -32,6 +33,15 @@ func Words(ctx context.Context, s *Store, findings []indexer.Finding) error {
 	}
 	return nil
 }
+
+// OpenPoolByHand is OpenPool with the looks of keepIdle made by the caller.
+func OpenPoolByHand(ctx context.Context, config *pgxpool.Config, most int) (*pgxpool.Pool, func(context.Context), error) {
+	k, err := openPool(ctx, config, most)
+	return k.pool.Load(), k.look, err
+}
+
+// IdleLooks is the number of looks after which an unneeded connection is closed.
+const IdleLooks = idleLooks
 
 const (
 	MaxRefs           = maxRefs

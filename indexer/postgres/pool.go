@@ -28,22 +28,30 @@ const (
 func OpenPool(
 	ctx context.Context, config *pgxpool.Config, most int,
 ) (pool *pgxpool.Pool, keepIdle func(context.Context) error, err error) {
+	k, err := openPool(ctx, config, most)
+	if err != nil {
+		return nil, nil, err
+	}
+	return k.pool.Load(), k.run, nil
+}
+
+// openPool returns the keeper of a new pool.
+func openPool(ctx context.Context, config *pgxpool.Config, most int) (*idleKeeper, error) {
 	k := &idleKeeper{most: most}
 	config.PrepareConn = func(context.Context, *pgx.Conn) (bool, error) {
 		k.note()
 		return true, nil
 	}
-	if pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
-		return nil, nil, err
-	}
+	pool, err := pgxpool.NewWithConfig(ctx, config)
 	k.pool.Store(pool)
-	return pool, k.run, nil
+	return k, err
 }
 
 type idleKeeper struct {
-	most  int
-	pool  atomic.Pointer[pgxpool.Pool]
-	inUse atomic.Int32 // maximum since the last look
+	most   int
+	pool   atomic.Pointer[pgxpool.Pool]
+	inUse  atomic.Int32 // maximum since the last look
+	needed []int        // at the last looks, the oldest first
 }
 
 // note is called with an acquired connection that is about to be used.
@@ -62,16 +70,21 @@ func (k *idleKeeper) note() {
 }
 
 func (k *idleKeeper) run(ctx context.Context) error {
-	var needed []int // at the last looks
 	for wait(ctx, idleLook) == nil {
-		needed = append(needed, int(k.inUse.Swap(k.pool.Load().Stat().AcquiredConns())))
-		if len(needed) < idleLooks {
-			continue
-		}
-		k.close(ctx, max(k.most, slices.Max(needed)))
-		needed = needed[1:]
+		k.look(ctx)
 	}
 	return nil
+}
+
+// look notes how many connections were needed since the last look, and closes those
+// that no look of the last idleLooks needed.
+func (k *idleKeeper) look(ctx context.Context) {
+	k.needed = append(k.needed, int(k.inUse.Swap(k.pool.Load().Stat().AcquiredConns())))
+	if len(k.needed) < idleLooks {
+		return
+	}
+	k.close(ctx, max(k.most, slices.Max(k.needed)))
+	k.needed = k.needed[1:]
 }
 
 // close closes idle connections until at most keep are left.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -15,7 +14,7 @@ import (
 // Unneeded connections above the limit are closed; the leader's session counts.
 func TestKeepIdle(t *testing.T) {
 	t.Parallel()
-	pool := keptIdle(t, 2)
+	pool, look := keptIdle(t, 2)
 	s := postgres.New(pool, postgres.Config{})
 	leads := make(chan struct{})
 	var work sync.WaitGroup
@@ -27,10 +26,17 @@ func TestKeepIdle(t *testing.T) {
 	})
 	<-leads
 	burst(t, pool, 4)
-	if n := pool.Stat().TotalConns(); n != 5 {
-		t.Fatalf("%d connections, want 4 and the leader's: nothing would be tested", n)
+	for range postgres.IdleLooks {
+		look(t.Context())
 	}
+	if n := pool.Stat().TotalConns(); n != 5 {
+		t.Fatalf("%d connections while the burst is remembered, want 4 and the leader's", n)
+	}
+	look(t.Context())
 	within(t, "two connections are left", func() bool { return pool.Stat().TotalConns() <= 2 })
+	for range postgres.IdleLooks {
+		look(t.Context())
+	}
 	if n := pool.Stat().TotalConns(); n < 2 {
 		t.Errorf("%d connections are left, want 2: the ceiling leaves what is below it", n)
 	}
@@ -39,9 +45,12 @@ func TestKeepIdle(t *testing.T) {
 // Work in bursts does not open new connections for each burst.
 func TestKeepIdleBursts(t *testing.T) {
 	t.Parallel()
-	pool := keptIdle(t, 1)
-	for end := time.Now().Add(13 * time.Second); time.Now().Before(end); time.Sleep(2 * time.Second) {
+	pool, look := keptIdle(t, 1)
+	for range 3 * postgres.IdleLooks {
 		burst(t, pool, 4)
+		for range postgres.IdleLooks - 1 {
+			look(t.Context())
+		}
 	}
 	if n := pool.Stat().NewConnsCount(); n > 4 {
 		t.Errorf("%d connections were made for bursts of 4", n)
@@ -64,20 +73,18 @@ func burst(t *testing.T, pool *pgxpool.Pool, n int) {
 	}
 }
 
-// keptIdle returns a pool that keeps at most most idle connections for long.
-func keptIdle(t *testing.T, most int) *pgxpool.Pool {
+// keptIdle returns a pool that keeps at most most idle connections for long, and the
+// function that makes one look at it.
+func keptIdle(t *testing.T, most int) (*pgxpool.Pool, func(context.Context)) {
 	config, err := pgxpool.ParseConfig(schematest.URL(t))
 	if err != nil {
 		t.Fatal(err)
 	}
 	config.MaxConns = 10
-	pool, keepIdle, err := postgres.OpenPool(t.Context(), config, most)
+	pool, look, err := postgres.OpenPoolByHand(t.Context(), config, most)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, stop := context.WithCancel(t.Context())
-	var work sync.WaitGroup
-	work.Go(func() { _ = keepIdle(ctx) })
-	t.Cleanup(func() { stop(); work.Wait(); pool.Close() })
-	return pool
+	t.Cleanup(pool.Close)
+	return pool, look
 }

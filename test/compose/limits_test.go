@@ -1,9 +1,14 @@
 package compose
 
 import (
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -42,15 +47,24 @@ func TestNextReader(t *testing.T) {
 }
 
 // If a reader answers 503 after 5 s, because the database stopped the statement, nginx
-// does not repeat the request, and still uses both readers.
+// does not repeat the request, and still uses both readers: 5 s are more than
+// proxy_next_upstream_timeout, which is shorter here.
 func TestTooSlowIsNoFailure(t *testing.T) {
 	t.Parallel()
-	f := startFront(t)
+	directive := regexp.MustCompile(`proxy_next_upstream_timeout (\d+)s;`).FindStringSubmatch(nginxConf(t))
+	if len(directive) == 0 {
+		t.Fatal("nginx.conf has no proxy_next_upstream_timeout in seconds")
+	}
+	if seconds, _ := strconv.Atoi(directive[1]); time.Duration(seconds)*time.Second >= statementTimeout(t) {
+		t.Errorf("nginx repeats requests for %d s, want less than the statement timeout of a reader", seconds)
+	}
+	const limit = 200 * time.Millisecond
+	f := startFront(t, directive[0], fmt.Sprintf("proxy_next_upstream_timeout %dms;", limit.Milliseconds()))
 	var slow atomic.Int64
 	f.readersAnswer(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/slow" {
 			slow.Add(1)
-			time.Sleep(5 * time.Second) // the statement timeout of a reader: postgres.readTimeout
+			time.Sleep(limit + limit/4)
 			w.WriteHeader(http.StatusServiceUnavailable)
 		}
 	})
@@ -68,6 +82,21 @@ func TestTooSlowIsNoFailure(t *testing.T) {
 			t.Errorf("reader %d gets no more requests", i+1)
 		}
 	}
+}
+
+// statementTimeout returns the statement timeout of a reader.
+func statementTimeout(t *testing.T) time.Duration {
+	t.Helper()
+	source, err := os.ReadFile(filepath.Join(root, "indexer/postgres/view.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	seconds := regexp.MustCompile(`(?m)^const readTimeout = (\d+) \* time\.Second$`).FindSubmatch(source)
+	if len(seconds) == 0 {
+		t.Fatal("indexer/postgres/view.go has no readTimeout in seconds")
+	}
+	n, _ := strconv.Atoi(string(seconds[1]))
+	return time.Duration(n) * time.Second
 }
 
 // nginx refuses a client that sends too many requests with 429 and an explanation, and

@@ -77,8 +77,8 @@ type front struct {
 }
 
 // startFront runs nginx with nginx.conf, in which only addresses and directories are
-// replaced.
-func startFront(t *testing.T) *front {
+// replaced, and replacements: pairs of texts.
+func startFront(t *testing.T, replacements ...string) *front {
 	t.Helper()
 	nginx := findNginx(t)
 	f := &front{registry: newBackend(t), readers: [2]*backend{newBackend(t), newBackend(t)}}
@@ -88,15 +88,15 @@ func startFront(t *testing.T) *front {
 	f.url = "http://" + listen
 	at := upstreams(t)
 	f.accessLog = filepath.Join(dir, "access.log")
-	conf := strings.NewReplacer(
-		"server "+at[0], "server "+f.registry.Listener.Addr().String(),
-		"server "+at[1], "server "+f.readers[0].Listener.Addr().String(),
-		"server "+at[2], "server "+f.readers[1].Listener.Addr().String(),
-		"listen 8080", "listen "+listen,
+	conf := strings.NewReplacer(append([]string{
+		"server " + at[0], "server " + f.registry.Listener.Addr().String(),
+		"server " + at[1], "server " + f.readers[0].Listener.Addr().String(),
+		"server " + at[2], "server " + f.readers[1].Listener.Addr().String(),
+		"listen 8080", "listen " + listen,
 		"/var/cache/nginx", dir,
 		"/tmp/nginx.pid", filepath.Join(dir, "nginx.pid"),
 		"/dev/stdout", f.accessLog,
-	).Replace(nginxConf(t))
+	}, replacements...)...).Replace(nginxConf(t))
 	name := filepath.Join(dir, "nginx.conf")
 	if err := os.WriteFile(name, []byte(conf), 0o600); err != nil {
 		t.Fatal(err)
