@@ -93,13 +93,20 @@ func (r *runner) jobs() []indexer.Job {
 	return slices.Clone(r.states)
 }
 
-// run runs jobs concurrently. It returns when the context has ended and no job runs.
+// add adds the states of jobs that have none yet.
+func (r *runner) add(jobs []*job) {
+	for _, j := range jobs {
+		r.update(j, func(*indexer.Job) {})
+		r.metrics.JobRunning.WithLabelValues(j.name).Set(0)
+		r.metrics.JobFailures.WithLabelValues(j.name).Add(0)
+	}
+}
+
+// run runs jobs, which have been added, concurrently. It returns when the context has
+// ended and no job runs.
 func (r *runner) run(ctx context.Context, jobs []*job) {
 	var running sync.WaitGroup
 	for _, j := range jobs {
-		r.update(j, func(*indexer.Job) {}) // adds it in order
-		r.metrics.JobRunning.WithLabelValues(j.name).Set(0)
-		r.metrics.JobFailures.WithLabelValues(j.name).Add(0)
 		running.Go(func() { r.repeat(ctx, j) })
 	}
 	running.Wait()

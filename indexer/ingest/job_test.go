@@ -56,6 +56,7 @@ func runFor(t *testing.T, r *runner, d time.Duration, jobs ...*job) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), d)
 	defer cancel()
+	r.add(jobs)
 	r.run(ctx, jobs)
 }
 
@@ -137,6 +138,7 @@ func TestJobState(t *testing.T) {
 		}
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan struct{})
+		r.add(jobs)
 		go func() { defer close(done); r.run(ctx, jobs) }()
 		time.Sleep(10 * time.Second)
 		end := at(time.Second)

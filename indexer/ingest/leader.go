@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/portbook/portbook/indexer"
@@ -75,17 +76,20 @@ func (l *Leader) Run(ctx context.Context) error {
 	return nil
 }
 
-// Jobs returns the state of each job in this process. It is empty until the process has
-// led. It is safe for concurrent use.
-func (l *Leader) Jobs() []indexer.Job { return l.runner.jobs() }
-
-// lead runs the jobs until the context ends.
+// lead runs the jobs and reports their states until the context ends.
 func (l *Leader) lead(ctx context.Context) error {
 	l.config.Log.InfoContext(ctx, "leading")
 	l.config.Metrics.Leader.Set(1)
 	watch := l.newWatch()
 	defer watch.probe.Close()
-	l.runner.run(ctx, l.jobs(watch))
+	jobs := l.jobs(watch)
+	l.runner.add(jobs)
+	report := &reporter{store: l.config.Store, log: l.config.Log, jobs: l.runner.jobs}
+	var reporting sync.WaitGroup
+	reporting.Go(func() { report.run(ctx) })
+	l.runner.run(ctx, jobs)
+	reporting.Wait()
+	report.last(ctx)
 	return context.Cause(ctx)
 }
 

@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -81,4 +82,50 @@ func TestLeaderCountsStorage(t *testing.T) {
 	if total.Repositories != 1 || total.Manifests != 1 || total.Size == 0 {
 		t.Errorf("it counted %+v", total)
 	}
+}
+
+// The states of the leader's jobs are seen in every process: while it leads, after it has
+// stopped, and when another process leads.
+func TestLeaderReportsJobs(t *testing.T) {
+	t.Parallel()
+	h := open(t, registrytest.Config{Notify: nobody})
+	reader := postgres.New(h.pool, postgres.Config{})
+	report := func() (r indexer.JobReport) {
+		if err := reader.View(t.Context(), indexer.Everyone, func(v *postgres.View) (err error) {
+			r, err = v.Jobs(t.Context())
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	lead := func() (stop func()) {
+		leader := ingest.NewLeader(ingest.LeaderConfig{Store: h.store, Scanner: h.scanner,
+			Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Metrics: ingest.NewMetrics(prometheus.NewRegistry())})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- leader.Run(ctx) }()
+		return func() {
+			cancel()
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	stop := lead()
+	ran := func(j indexer.Job) bool { return j.Name == "partitions" && !j.LastEnd.IsZero() && j.LastError == "" }
+	eventually(t, "a run is reported", func() bool { return slices.ContainsFunc(report().Jobs, ran) })
+	first := report()
+	if len(first.Jobs) != 5 || first.Jobs[0].Name != "scan" || !first.IsCurrent() {
+		t.Errorf("reported %+v", first)
+	}
+	stop()
+	for _, j := range report().Jobs {
+		if j.Running || !j.Next.IsZero() {
+			t.Errorf("after the end: %+v", j)
+		}
+	}
+	stop = lead()
+	eventually(t, "the next leader reports", func() bool { return report().Since.After(first.Since) })
+	stop()
 }

@@ -63,6 +63,9 @@ func fillForReaders(t *testing.T, s *postgres.Store, m indexer.Manifest) {
 	if _, err := s.CountStorage(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := s.BeginReports(t.Context(), []indexer.Job{{Name: "scan"}}); err != nil {
+		t.Fatal(err)
+	}
 	if err := s.Ask(t.Context(), []indexer.Ask{{Repository: "demo/app", Reference: "v2"}}); err != nil {
 		t.Fatal(err)
 	}
@@ -126,6 +129,7 @@ func readersQuestions(ctx context.Context, m indexer.Manifest) map[string]func(*
 		"Freshness":         func(v *postgres.View) (int, error) { r, err := v.Freshness(ctx); return int(r.Version.Number), err },
 		"CountRepositories": func(v *postgres.View) (int, error) { return v.CountRepositories(ctx) },
 		"Overview":          func(v *postgres.View) (int, error) { r, err := v.Overview(ctx); return r.Tags.N, err },
+		"Jobs":              func(v *postgres.View) (int, error) { r, err := v.Jobs(ctx); return len(r.Jobs), err },
 		"Status":            func(v *postgres.View) (int, error) { r, err := v.Status(ctx); return r.TasksDue, err },
 		"Storage":           func(v *postgres.View) (int, error) { r, err := v.Storage(ctx); return r.Repositories, err },
 		"NamespaceStorage": func(v *postgres.View) (int, error) {

@@ -34,6 +34,7 @@ type book struct {
 	images       []indexer.RepositoryImages
 	status       indexer.Status
 	overview     indexer.Overview
+	jobs         indexer.JobReport
 	scannedAt    time.Time
 	facets       indexer.Facets
 	suggestions  []indexer.Suggestion
@@ -169,6 +170,8 @@ func (b *book) Images(_ context.Context, q query.Images) ([]indexer.RepositoryIm
 func (b *book) Overview(context.Context) (indexer.Overview, error) {
 	return b.overview, b.asked("Overview")
 }
+
+func (b *book) Jobs(context.Context) (indexer.JobReport, error) { return b.jobs, b.asked("Jobs") }
 
 func (b *book) Versions(_ context.Context, repositories []string) (map[string][]string, error) {
 	versions := map[string][]string{}

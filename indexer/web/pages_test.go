@@ -91,6 +91,7 @@ func stocked(s string) *book {
 			GivenUp:   1,
 			Failures:  []indexer.TaskFailure{{Repository: s, Reference: s, Attempts: 3, Error: s, GivenUp: true}},
 		},
+		jobs: indexer.JobReport{Since: day, Jobs: []indexer.Job{{Name: s, LastBegin: day, LastEnd: day, LastError: s}}},
 	}
 }
 

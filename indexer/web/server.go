@@ -83,8 +83,6 @@ type Config struct {
 	// zero, because only the writer knows them.
 	Writes   bool
 	FetchAll time.Duration
-	// Jobs returns the states of the leader's jobs in this process. nil on a reader.
-	Jobs func() []indexer.Job
 	// LogLevel and Address are the settings that /api/v1/config shows.
 	LogLevel, Address string
 }
@@ -132,7 +130,6 @@ func newServer(c Config) *server {
 		Answerer: a, PublicURL: c.PublicURL, MaxAge: c.MaxAgeHTML, MaxAgeIndex: c.MaxAgeIndex, Stopping: c.Stopping,
 		Operations: s.api.Operations(), Version: c.Version, Revision: c.Revision, LogLevel: c.LogLevel,
 		Proxies: c.RegistryProxy != nil, Assertions: c.AssertEndpoint, Writes: c.Writes, FetchAll: c.FetchAll,
-		Jobs: c.Jobs,
 	})
 	return s
 }

@@ -86,32 +86,40 @@ func TestStatusOverview(t *testing.T) {
 	}
 }
 
-// A writer shows the jobs that it runs or has run; a reader has none and shows
-// nothing about them.
+// Every process shows what the leader reported. If the report is old, the page says so,
+// and claims neither that a job runs nor when it runs next.
 func TestStatusJobs(t *testing.T) {
 	t.Parallel()
-	jobs := func(all ...indexer.Job) func(*web.Config) {
-		return func(c *web.Config) { c.Jobs = func() []indexer.Job { return all } }
+	end, soon := day.Add(90*time.Second), time.Now().Add(time.Hour)
+	current := func(j indexer.Job) indexer.JobReport {
+		return indexer.JobReport{Since: day, Age: 12 * time.Second, Jobs: []indexer.Job{j}}
 	}
-	end := day.Add(90 * time.Second)
+	old := func(j indexer.Job) indexer.JobReport {
+		return indexer.JobReport{Since: day, Age: 3 * time.Hour, Jobs: []indexer.Job{j}}
+	}
+	running := indexer.Job{Name: "tidy", Running: true, LastBegin: day}
 	for name, test := range map[string]struct {
-		config func(*web.Config)
-		want   string
+		report    indexer.JobReport
+		want, not string
 	}{
-		"reader":       {func(*web.Config) {}, ""},
-		"never led":    {jobs(), "This process has not led"},
-		"running":      {jobs(indexer.Job{Name: "tidy", Running: true, LastBegin: day}), "running since <time"},
-		"waiting":      {jobs(indexer.Job{Name: "tidy", Next: day}), "has not run yet; next run <time"},
-		"failed":       {jobs(indexer.Job{Name: "tidy", LastBegin: day, LastEnd: end, LastError: "the <disk> is full"}), "the &lt;disk&gt; is full"},
-		"its duration": {jobs(indexer.Job{Name: "tidy", LastBegin: day, LastEnd: end}), "after 1 min 30 s"},
+		"none":           {indexer.JobReport{}, "No leader has reported its jobs yet.", "thing is wrong"},
+		"age":            {current(running), "It reported this 12 s ago.", "No leader has reported for"},
+		"running":        {current(running), "running since <time", "was running"},
+		"waiting":        {current(indexer.Job{Name: "tidy", Next: soon}), "has not run yet; next run <time", "running since"},
+		"due":            {current(indexer.Job{Name: "tidy", Next: day}), "has not run yet", "next run"},
+		"failed":         {current(indexer.Job{Name: "tidy", LastBegin: day, LastEnd: end, LastError: "the <disk> is full"}), "the &lt;disk&gt; is full", "running"},
+		"its duration":   {current(indexer.Job{Name: "tidy", LastBegin: day, LastEnd: end}), "after 1 min 30 s", "running"},
+		"old":            {old(running), "No leader has reported for 3 h 0 min. This is what", "One indexer has led"},
+		"old is trouble": {old(running), "<b>No leader has reported for 3 h 0 min.</b>", "All is well"},
+		"old, running":   {old(running), "was running, since <time", "running since"},
+		"old, waiting":   {old(indexer.Job{Name: "tidy", Next: soon}), "has not run yet", "next run"},
 	} {
-		_, body := get(t, serve(t, &book{}, test.config).URL+"/status")
+		b := &book{jobs: test.report}
+		b.status.LastScan = &indexer.Scan{StartedAt: day, FinishedAt: day}
+		_, body := get(t, serve(t, b).URL+"/status")
 		checkPage(t, name, body)
-		if shown := strings.Contains(body, "Jobs of this process"); shown != (test.want != "") {
-			t.Errorf("%s: jobs are shown: %v", name, shown)
-		}
-		if !strings.Contains(body, test.want) {
-			t.Errorf("%s: %q is not in %s", name, test.want, body)
+		if !strings.Contains(body, test.want) || strings.Contains(body, test.not) {
+			t.Errorf("%s: want %q and not %q in %s", name, test.want, test.not, body)
 		}
 	}
 }

@@ -211,9 +211,7 @@ func (p *parts) public(stopping <-chan struct{}) (http.Handler, starter, error) 
 	c.Events = ingest.NewReceiver(ingest.ReceiverConfig{
 		Token: p.config.Events.Token, Receive: p.receive, Wake: workers.Wake, Log: p.log, Metrics: p.metrics,
 	})
-	leader := p.leader(workers)
-	c.Jobs = leader.Jobs
-	return web.New(c), p.writer(workers, leader), nil
+	return web.New(c), p.writer(workers, p.leader(workers)), nil
 }
 
 // reader starts the work of a reader.

@@ -44,6 +44,8 @@ type Book interface {
 	Status(ctx context.Context) (indexer.Status, error)
 	// Overview returns counts of what is in the book, and its maintenance times.
 	Overview(ctx context.Context) (indexer.Overview, error)
+	// Jobs returns the states of the leader's jobs, as it last reported them.
+	Jobs(ctx context.Context) (indexer.JobReport, error)
 
 	// Freshness returns the version of this state and the time when the last full scan
 	// ended.

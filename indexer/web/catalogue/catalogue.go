@@ -34,8 +34,6 @@ type Config struct {
 	// are zero: only the program that scans knows them.
 	Writes   bool
 	FetchAll time.Duration
-	// Jobs returns the states of the leader's jobs in this process; nil on a reader.
-	Jobs func() []indexer.Job
 }
 
 // A Catalogue serves the web pages.

@@ -32,14 +32,20 @@ type statusView struct {
 	Scans    []scanView // the running, the waiting and the last complete one
 	Failed   []failureView
 	Cut      bool // whether there are more failures than are listed
-	Jobs     []jobView
-	Works    bool // whether this process can become leader, so that it has jobs
+	Lead     leadView
 	Program  string
 	Revision string
 }
 
-// A jobView is a job of this process. If another process is the leader, its jobs are
-// not known here.
+// A leadView is what the leader last reported.
+type leadView struct {
+	Since   time.Time // zero if no leader has ever reported
+	Age     string    // of the report
+	Current bool      // whether that leader probably still leads; if not, its jobs no longer run
+	Jobs    []jobView
+}
+
+// A jobView is a job of the leader. Next is zero unless it is in the future.
 type jobView struct {
 	indexer.Job
 	Took string // duration of the last run that ended
@@ -68,12 +74,17 @@ type failureView struct {
 func (s *Catalogue) Status(w http.ResponseWriter, r *http.Request) error {
 	var status indexer.Status
 	var overview indexer.Overview
+	var report indexer.JobReport
 	var fresh indexer.Freshness
 	err := s.answerer.ReadSince(r, func(b answer.Book, f indexer.Freshness) (err error) {
 		fresh = f
-		if status, err = b.Status(r.Context()); err == nil {
-			overview, err = b.Overview(r.Context())
+		if status, err = b.Status(r.Context()); err != nil {
+			return err
 		}
+		if overview, err = b.Overview(r.Context()); err != nil {
+			return err
+		}
+		report, err = b.Jobs(r.Context())
 		return err
 	})
 	if err != nil {
@@ -81,7 +92,8 @@ func (s *Catalogue) Status(w http.ResponseWriter, r *http.Request) error {
 	}
 	answer.SetFreshness(w.Header(), fresh)
 	var body strings.Builder
-	if err := s.render(&body, "status", page{Title: "Status", Main: s.viewStatus(status, overview, time.Now())}); err != nil {
+	view := s.viewStatus(status, overview, report, time.Now())
+	if err := s.render(&body, "status", page{Title: "Status", Main: view}); err != nil {
 		return err
 	}
 	w.Header().Set("Cache-Control", "no-store")
@@ -89,8 +101,13 @@ func (s *Catalogue) Status(w http.ResponseWriter, r *http.Request) error {
 	return answer.Write(w, []byte(body.String()))
 }
 
-func (s *Catalogue) viewStatus(status indexer.Status, overview indexer.Overview, now time.Time) statusView {
-	view := statusView{Status: status, Overview: overview, Oldest: span(status.OldestDue), Troubles: troublesOf(status, now), Program: s.config.Version, Revision: s.config.Revision}
+func (s *Catalogue) viewStatus(
+	status indexer.Status, overview indexer.Overview, report indexer.JobReport, now time.Time,
+) statusView {
+	view := statusView{
+		Status: status, Overview: overview, Oldest: span(status.OldestDue), Troubles: troublesOf(status, report, now),
+		Lead: viewLead(report, now), Program: s.config.Version, Revision: s.config.Revision,
+	}
 	view.Next = s.nextScan(status, overview, now)
 	if view.Next.Never {
 		view.Troubles = append(view.Troubles, trouble{"Periodic scans are off: interval.fetch_all is 0.",
@@ -109,17 +126,18 @@ func (s *Catalogue) viewStatus(status indexer.Status, overview indexer.Overview,
 		view.Failed = append(view.Failed, viewFailure(f))
 	}
 	view.Cut = status.GivenUp > len(status.Failures)
-	if view.Works = s.config.Jobs != nil; view.Works {
-		view.Jobs = viewJobs(s.config.Jobs())
-	}
 	return view
 }
 
-func viewJobs(jobs []indexer.Job) (views []jobView) {
-	for _, j := range jobs {
-		views = append(views, jobView{Job: j, Took: span(j.LastEnd.Sub(j.LastBegin))})
+func viewLead(report indexer.JobReport, now time.Time) leadView {
+	view := leadView{Since: report.Since, Age: span(report.Age), Current: report.IsCurrent()}
+	for _, j := range report.Jobs {
+		if !view.Current || j.Next.Before(now) {
+			j.Next = time.Time{}
+		}
+		view.Jobs = append(view.Jobs, jobView{Job: j, Took: span(j.LastEnd.Sub(j.LastBegin))})
 	}
-	return views
+	return view
 }
 
 // A nextScan is when the next scan starts, as far as that is known.
@@ -202,7 +220,7 @@ func addressOf(reference string) string {
 }
 
 // troublesOf returns what is wrong and what to do about it, the worst first.
-func troublesOf(s indexer.Status, now time.Time) (list []trouble) {
+func troublesOf(s indexer.Status, report indexer.JobReport, now time.Time) (list []trouble) {
 	add := func(is bool, what, help string) {
 		if is {
 			list = append(list, trouble{what, help})
@@ -212,7 +230,11 @@ func troublesOf(s indexer.Status, now time.Time) (list []trouble) {
 		add(x.Problem != "", "The running scan cannot continue: "+answer.Cut(x.Problem, 500),
 			"Usually the registry does not answer. The scan retries every few seconds, and the book stays as it is.")
 	}
-	if x := s.Waiting; x != nil && s.Running == nil {
+	silent := !report.Since.IsZero() && !report.IsCurrent()
+	add(silent, "No leader has reported for "+span(report.Age)+".",
+		"Scans, and new partitions of the database, need one indexer that writes. See whether one runs, and its log. "+
+			"If one does, the database of this indexer may be a standby that is behind.")
+	if x := s.Waiting; x != nil && s.Running == nil && !silent {
 		waits := now.Sub(x.AskedAt)
 		if x.Reason == "instance" {
 			waits -= time.Minute // it may have to wait: postgres.instancePause

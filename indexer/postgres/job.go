@@ -1,0 +1,129 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/postgres/pg"
+)
+
+// ErrNotLeader is returned to a process that reports jobs after another process has
+// begun to lead.
+var ErrNotLeader = errors.New("another process has begun to lead")
+
+// maxJobError is the maximum number of characters of an error of a job that is stored:
+// 1,000. Reasons of ours are shorter.
+const maxJobError = "1000"
+
+// reportedJobs are the rows of jobColumns.
+const reportedJobs = `(
+		SELECT name, place, running, last_begin, last_end, left(last_error, ` + maxJobError + `) AS last_error, next_at
+		FROM unnest($1::text[], $2::bool[], $3::timestamptz[], $4::timestamptz[], $5::text[], $6::timestamptz[])
+			WITH ORDINALITY AS r (name, running, last_begin, last_end, last_error, next_at, place)
+	)`
+
+// jobColumns returns jobs as columns, for reportedJobs.
+func jobColumns(jobs []indexer.Job) []any {
+	var names, failures []string
+	var running []bool
+	var begins, ends, nexts []*time.Time
+	for _, j := range jobs {
+		names, failures = append(names, j.Name), append(failures, indexer.CleanText(j.LastError))
+		running = append(running, j.Running)
+		begins = append(begins, pg.TimeOrNull(j.LastBegin))
+		ends = append(ends, pg.TimeOrNull(j.LastEnd))
+		nexts = append(nexts, pg.TimeOrNull(j.Next))
+	}
+	return []any{names, running, begins, ends, failures, nexts}
+}
+
+// BeginReports stores the first report of a process that begins to lead. It replaces
+// the report of the previous leader. It returns the time of the first report, by the
+// clock of the database, which ReportJobs needs.
+func (s *Store) BeginReports(ctx context.Context, jobs []indexer.Job) (since time.Time, err error) {
+	const leader = `
+		INSERT INTO leader (since, reported_at) VALUES (now(), now())
+		ON CONFLICT (one) DO UPDATE SET since = excluded.since, reported_at = excluded.reported_at RETURNING since`
+	const stored = `
+		INSERT INTO job (name, place, running, last_begin, last_end, last_error, next_at)
+		SELECT name, place, running, last_begin, last_end, last_error, next_at FROM ` + reportedJobs + ` AS r`
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		if err := tx.QueryRow(ctx, leader).Scan(&since); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, "DELETE FROM job"); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, stored, jobColumns(jobs)...)
+		return err
+	})
+	if err != nil {
+		return time.Time{}, pg.Wrap("first report of jobs", err)
+	}
+	return since, nil
+}
+
+// ReportJobs stores the states of jobs and the time of the report. since is what
+// BeginReports returned. It writes only rows that differ. It returns ErrNotLeader, and
+// changes nothing, if another process has called BeginReports since then.
+func (s *Store) ReportJobs(ctx context.Context, since time.Time, jobs []indexer.Job) error {
+	// The row of the leader is locked first, by BeginReports too, so a report of the
+	// previous leader is stored either before that of the next one or not at all.
+	const q = `
+		WITH leads AS (UPDATE leader SET reported_at = now() WHERE since = $7 RETURNING since),
+		changed AS (
+			UPDATE job j
+			SET (running, last_begin, last_end, last_error, next_at)
+				= (r.running, r.last_begin, r.last_end, r.last_error, r.next_at)
+			FROM leads, ` + reportedJobs + ` AS r
+			WHERE j.name = r.name AND (j.running, j.last_begin, j.last_end, j.last_error, j.next_at)
+				IS DISTINCT FROM (r.running, r.last_begin, r.last_end, r.last_error, r.next_at)
+		)
+		SELECT count(*) FROM leads`
+	var leads int
+	err := s.pool.QueryRow(ctx, q, append(jobColumns(jobs), since)...).Scan(&leads)
+	if err == nil && leads == 0 {
+		err = ErrNotLeader
+	}
+	return pg.Wrap("report of jobs", err)
+}
+
+type jobRow struct {
+	Name                       string
+	Running                    bool
+	LastBegin, LastEnd, NextAt *time.Time
+	LastError                  string
+}
+
+func (r jobRow) job() indexer.Job {
+	return indexer.Job{
+		Name: r.Name, Running: r.Running, LastBegin: pg.TimeOrZero(r.LastBegin), LastEnd: pg.TimeOrZero(r.LastEnd),
+		LastError: indexer.StoredReason(r.LastError), Next: pg.TimeOrZero(r.NextAt),
+	}
+}
+
+// Jobs returns the last report of the leader, or a zero JobReport if there is none.
+// Without a current report, a job that is running in it may have ended.
+func (v *View) Jobs(ctx context.Context) (report indexer.JobReport, err error) {
+	// A standby may compare the clocks of two servers, so an age may be negative.
+	const q = "SELECT since, extract(epoch FROM clock_timestamp() - reported_at)::float8 FROM leader"
+	var age float64
+	err = v.tx.QueryRow(ctx, q).Scan(&report.Since, &age)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return indexer.JobReport{}, nil
+	}
+	if err != nil {
+		return report, pg.Wrap("jobs", err)
+	}
+	report.Age = max(time.Duration(age*float64(time.Second)), 0)
+	const jobs = "SELECT name, running, last_begin, last_end, last_error, next_at FROM job ORDER BY place"
+	rows, err := pg.Collect[jobRow](ctx, v.tx, jobs)
+	for _, r := range rows {
+		report.Jobs = append(report.Jobs, r.job())
+	}
+	return report, pg.Wrap("jobs", err)
+}
