@@ -33,7 +33,7 @@ func TestFindingsAreStoredClean(t *testing.T) {
 			s := postgres.New(schematest.New(t), postgres.Config{})
 			f := uncleanFinding(text)
 			m := &f.Manifests[0]
-			limit(m, 1<<20)
+			limit(m, 1<<22)
 			applyTo(t, s, "v1", f)
 			fault := &indexer.Fault{Reason: "the " + text}
 			applyTo(t, s, "v2", indexer.Finding{Outcome: indexer.Broken, Problem: reason(fault)})
