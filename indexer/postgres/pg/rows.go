@@ -29,13 +29,16 @@ func Unnest[T any](alias string, first int) string {
 // values, in order of the rows. Without rows the slices are nil, which pgx sends as
 // NULL.
 func Arrays[T any](rows []T) []any {
-	of, row := reflect.ValueOf(rows), reflect.TypeFor[T]()
-	arrays := make([]any, row.NumField())
+	var row T
+	of, fields := reflect.ValueOf(rows), reflect.ValueOf(row)
+	arrays := make([]any, fields.NumField())
 	for i := range arrays {
-		values := reflect.Zero(reflect.SliceOf(row.Field(i).Type))
-		if len(rows) > 0 {
-			values = reflect.MakeSlice(values.Type(), len(rows), len(rows))
+		slice := reflect.SliceOf(fields.Field(i).Type())
+		if len(rows) == 0 {
+			arrays[i] = reflect.Zero(slice).Interface()
+			continue
 		}
+		values := reflect.MakeSlice(slice, len(rows), len(rows))
 		for n := range rows {
 			values.Index(n).Set(of.Index(n).Field(i))
 		}
@@ -69,12 +72,13 @@ func sqlType(f reflect.StructField) string {
 	return name
 }
 
-// wordStart matches where a word of a Go name begins: RepositoryID is repository and id.
-var wordStart = regexp.MustCompile("([a-z0-9])([A-Z])")
+// wordStart matches where a word of a Go name begins: RepositoryID is repository and id,
+// SBOMTags is sbom and tags.
+var wordStart = regexp.MustCompile("([a-z0-9])([A-Z])|([A-Z])([A-Z][a-z])")
 
 func columnName(f reflect.StructField) string {
 	if name := f.Tag.Get("db"); name != "" {
 		return name
 	}
-	return strings.ToLower(wordStart.ReplaceAllString(f.Name, "${1}_${2}"))
+	return strings.ToLower(wordStart.ReplaceAllString(f.Name, "${1}${3}_${2}${4}"))
 }

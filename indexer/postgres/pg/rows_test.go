@@ -12,7 +12,7 @@ import (
 
 type everyType struct {
 	RepositoryID int32
-	IsWhole      bool
+	SBOMTags     bool
 	Tier         int16
 	ID           int64
 	After        float64
@@ -33,7 +33,7 @@ func TestUnnest(t *testing.T) {
 	got := pg.Unnest[everyType]("read", 2)
 	const want = "unnest($2::int[], $3::bool[], $4::smallint[], $5::bigint[], $6::float8[], $7::text[], $8::text[], " +
 		"$9::bytea[], $10::timestamptz[], $11::bigint[], $12::int[], $13::text[], $14::timestamptz[]) AS " +
-		"read (repository_id, is_whole, tier, id, after, ref, os, digest, moved_at, config_id, media_type_id, labels, created_at)"
+		"read (repository_id, sbom_tags, tier, id, after, ref, os, digest, moved_at, config_id, media_type_id, labels, created_at)"
 	if got != want || got != pg.Unnest[everyType]("read", 2) {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}

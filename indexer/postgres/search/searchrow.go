@@ -59,23 +59,23 @@ func writeSearchRows(ctx context.Context, pending *pg.Pending, c Change) error {
 // A searchRow is a row of repository_search, without what the database adds. One
 // statement writes many, in a third of the time of one statement for each.
 type searchRow struct {
-	ID          int32 // of the repository
-	Name        string
-	Basename    string
-	Title       string
-	Description string
-	Tags        int32
-	Size        int64
-	Facts       string // joined by pg.Separator
-	NameWords   string
-	AllWords    string
-	SameTerms   bool // whether the terms of the stored row are still right
-	Form        int16
-	LeadingTag  string
-	OwnTags     int32
-	Signature   int32
-	SBOM        int32
-	Attestation int32
+	RepositoryID    int32
+	Name            string
+	Basename        string
+	Title           string
+	Description     string
+	Tags            int32
+	Size            int64
+	Facts           string // joined by pg.Separator
+	SameTerms       bool   // whether the terms of the stored row are still right
+	Form            int16
+	NameWords       string
+	AllWords        string
+	LeadingTag      string
+	OwnTags         int32
+	SignatureTags   int32
+	SBOMTags        int32
+	AttestationTags int32
 }
 
 // searchRows are the search rows of some repositories.
@@ -95,12 +95,12 @@ func (r *searchRows) add(h headRow) {
 	title, description := indexer.Describe(metadata...)
 	nameWords, allWords, words := h.vectors(title, description, metadata)
 	r.rows = append(r.rows, searchRow{
-		ID: h.ID, Name: h.Name, Basename: path.Base(h.Name), Title: title, Description: description,
+		RepositoryID: h.ID, Name: h.Name, Basename: path.Base(h.Name), Title: title, Description: description,
 		Tags: int32(h.Tags), Size: h.Size, Facts: joined(facts),
 		NameWords: nameWords, AllWords: allWords,
 		SameTerms: h.Covered && slices.Equal(facts, h.OldFacts), Form: formOf(h),
 		LeadingTag: h.LeadingTag, OwnTags: int32(h.OwnTags),
-		Signature: int32(h.Signature), SBOM: int32(h.SBOM), Attestation: int32(h.Attestation),
+		SignatureTags: int32(h.Signature), SBOMTags: int32(h.SBOM), AttestationTags: int32(h.Attestation),
 	})
 	if r.lexemes == nil {
 		r.lexemes = map[string]bool{}
@@ -132,22 +132,41 @@ func (h headRow) vectors(
 	return inName, inAll, words
 }
 
-// searchRowColumns are the columns of repository_search that selectSearchRows selects, in
-// its order. The first three never change.
+// searchRowColumns are the columns of repository_search without tier and pulls. The
+// first three never change.
 var searchRowColumns = []string{"repository_id", "name", "basename",
 	"title", "description", "tags", "updated_at", "size", "facts", "terms", "form", "name_words", "all_words",
 	"leading_tag", "own_tags", "signature_tags", "sbom_tags", "attestation_tags"}
 
-// selectSearchRows selects search rows from the parameters from $2 on.
-var selectSearchRows = `
-	SELECT row.id, row.name, row.basename, row.title, row.description, row.tags, r.updated_at, row.size,
-		string_to_array(row.facts, chr(31)) AS facts,
-		CASE WHEN row.same_terms THEN (SELECT terms FROM repository_search old WHERE old.repository_id = row.id)
-			ELSE ` + termsOf("string_to_array(row.facts, chr(31))", "row.id") + ` END AS terms,
-		row.form, row.name_words::tsvector, row.all_words::tsvector,
-		row.leading_tag, row.own_tags, row.signature, row.sbom, row.attestation
+// searchRowValue returns the value of a column, from a searchRow called row and its
+// repository r.
+func searchRowValue(column string) string {
+	const facts = "string_to_array(row.facts, chr(31))"
+	switch column {
+	case "updated_at":
+		return "r.updated_at"
+	case "facts":
+		return facts
+	case "terms":
+		return `CASE WHEN row.same_terms THEN (SELECT terms FROM repository_search old WHERE old.repository_id = row.repository_id)
+			ELSE ` + termsOf(facts, "row.repository_id") + ` END`
+	case "name_words", "all_words":
+		return "row." + column + "::tsvector"
+	}
+	return "row." + column
+}
+
+// selectSearchRows selects searchRowColumns from the parameters from $2 on.
+var selectSearchRows = func() string {
+	var values []string
+	for _, column := range searchRowColumns {
+		values = append(values, searchRowValue(column)+" AS "+column)
+	}
+	return `
+	SELECT ` + strings.Join(values, ", ") + `
 	FROM ` + pg.Unnest[searchRow]("row", 2) + `
-	JOIN repository r ON r.id = row.id`
+	JOIN repository r ON r.id = row.repository_id`
+}()
 
 // writeRows writes search rows. New ones are put into tier $1.
 var writeRows = `
