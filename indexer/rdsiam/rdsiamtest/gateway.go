@@ -85,8 +85,8 @@ func (g *Gateway) Cut() {
 	}
 }
 
-// keep notes a connection, so that Cut ends it.
-func (g *Gateway) keep(conn net.Conn) (forget func()) {
+// track notes a connection, so that Cut ends it.
+func (g *Gateway) track(conn net.Conn) (forget func()) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.conns[conn] = true
@@ -102,7 +102,7 @@ func (g *Gateway) keep(conn net.Conn) (forget func()) {
 const loginTimeout = 10 * time.Second
 
 func (g *Gateway) serve(conn net.Conn) error {
-	defer g.keep(conn)()
+	defer g.track(conn)()
 	began := time.Now()
 	if err := conn.SetDeadline(began.Add(loginTimeout)); err != nil {
 		return err
@@ -192,7 +192,7 @@ func (g *Gateway) relay(client net.Conn, start *pgproto3.StartupMessage) error {
 	if err != nil {
 		return err
 	}
-	defer g.keep(server)()
+	defer g.track(server)()
 	hello, err := start.Encode(nil)
 	if err != nil {
 		return err
