@@ -122,22 +122,6 @@ func (c *Versioned[T]) GetNow(k Key, compute func() (T, error)) (T, error) {
 	return value, ErrRunning
 }
 
-// Last returns the value that was last stored for the asker and the question of k, in any
-// version of the same epoch. The caller must know by other means whether it still holds.
-func (c *Versioned[T]) Last(k Key) (value T, found bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	e, found := c.entries[k.hashed().question]
-	if !found {
-		return value, false
-	}
-	last := e.Value.(*entry[T])
-	if last.version.Epoch != k.Version.Epoch {
-		return value, false
-	}
-	return last.value, true
-}
-
 // begin returns the value of k, or else the call that is computing it. If it returns
 // neither, the caller must call run.
 func (c *Versioned[T]) begin(k key) (value T, found bool, other *call[T]) {

@@ -189,27 +189,6 @@ func TestValuesStayWithTheirKey(t *testing.T) {
 	}
 }
 
-// Last returns a value of another version, but never of another epoch, asker or question.
-func TestLast(t *testing.T) {
-	t.Parallel()
-	c := texts(1<<20, 1<<20)
-	if _, err := c.Get(t.Context(), at(5, "q"), give("five")); err != nil {
-		t.Fatal(err)
-	}
-	if got, found := c.Last(at(9, "q")); got != "five" || !found {
-		t.Errorf("%q, %v", got, found)
-	}
-	for _, k := range []cache.Key{
-		at(5, "other"),
-		{Version: indexer.Version{Epoch: "f", Number: 6}, Asker: indexer.Everyone, Question: "q"},
-		{Version: indexer.Version{Epoch: "e", Number: 6}, Question: "q"},
-	} {
-		if got, found := c.Last(k); found {
-			t.Errorf("%+v: %q", k, got)
-		}
-	}
-}
-
 // The cache never holds more bytes than allowed, also if values are a thousand times
 // larger than usual, and no single value is larger than allowed.
 func TestBytesAreBounded(t *testing.T) {

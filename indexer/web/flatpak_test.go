@@ -463,6 +463,52 @@ func TestIndexesAreMadeFew(t *testing.T) {
 	}
 }
 
+// A statedBook counts how often the images of an index are read.
+type statedBook struct {
+	*book
+	state string
+	made  int
+}
+
+func (b *statedBook) ImagesState(context.Context, query.Images) (string, error) { return b.state, nil }
+
+func (b *statedBook) Images(ctx context.Context, q query.Images) ([]indexer.RepositoryImages, error) {
+	b.made++
+	return b.book.Images(ctx, q)
+}
+
+// An index is made again if its images or the epoch have changed, and not for every
+// version of the catalogue.
+func TestIndexIsMadeForEachState(t *testing.T) {
+	t.Parallel()
+	b := &statedBook{book: &book{}}
+	s := serve(t, b.book, func(c *web.Config) {
+		c.Read = func(_ context.Context, _ indexer.Asker, f func(answer.Book) error) error { return f(b) }
+	})
+	version := func(epoch string, n int64) indexer.Version { return indexer.Version{Epoch: epoch, Number: n} }
+	for _, step := range []struct {
+		version indexer.Version
+		state   string
+		made    int
+	}{
+		{version("e1", 1), "a", 1},
+		{version("e1", 1), "a", 1},
+		{version("e1", 2), "a", 1},
+		{version("e1", 3), "b", 2},
+		{version("e1", 4), "b", 2},
+		{version("e2", 4), "b", 3},
+		{version("e2", 5), "a", 4},
+	} {
+		b.version, b.state = step.version, step.state
+		for range 2 {
+			resp, body := get(t, s.URL+"/index/static?tag=a")
+			if resp.StatusCode != http.StatusOK || b.made != step.made {
+				t.Errorf("%+v: %d %s, made %d times", step, resp.StatusCode, body, b.made)
+			}
+		}
+	}
+}
+
 // An index that several clients request at the same time is made once, and is made again
 // if the client that it was made for goes away.
 func TestIndexIsMadeOnce(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"sync"
 
+	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/cache"
 )
 
@@ -15,6 +16,9 @@ import (
 // compressed forms take at most as much again. The index of 4,000 flatpaks is 5 MB, and
 // clients use a few architectures and branches.
 const maxDocuments = 64 << 20
+
+// maxStates is the most bytes of a cache of states: 256 KiB, for 1,000 documents.
+const maxStates = 256 << 10
 
 // A Document is the body of an answer. It is safe for concurrent use.
 type Document struct {
@@ -59,19 +63,16 @@ func HashOf(b []byte) string { return fmt.Sprintf("%x", sha256.Sum256(b))[:16] }
 // is valid for its version of the catalogue and, within one epoch, for as long as
 // its state is unchanged. It is safe for concurrent use.
 type Documents struct {
-	cache *cache.Versioned[statedDocument]
-}
-
-// A statedDocument is a document with the name of the state that it was made from.
-type statedDocument struct {
-	*Document
-	state string
+	states    *cache.Versioned[string] // by version of the catalogue
+	documents *cache.Versioned[*Document]
 }
 
 // NewDocuments returns an empty cache.
 func NewDocuments() Documents {
-	size := func(d statedDocument) int { return len(d.Plain) + len(d.state) }
-	return Documents{cache.New(maxDocuments, maxDocuments, size)}
+	return Documents{
+		states:    cache.New(maxStates, maxStates, func(state string) int { return len(state) }),
+		documents: cache.New(maxDocuments, maxDocuments, func(d *Document) int { return len(d.Plain) }),
+	}
 }
 
 // ErrBeingMade says that another request is making the document.
@@ -83,45 +84,37 @@ var ErrBeingMade = cache.ErrRunning
 func (d Documents) Get(
 	ctx context.Context, b Book, key string, state func() (string, error), build func() (*Document, error),
 ) (*Document, error) {
-	k, err := documentKey(ctx, b, key)
+	k, err := d.keyOf(ctx, b, key, state)
 	if err != nil {
 		return nil, err
 	}
-	found, err := d.cache.Get(ctx, k, d.since(k, state, build))
-	return found.Document, err
+	return d.documents.Get(ctx, k, build)
 }
 
-// GetNow is like Get, but returns ErrBeingMade instead of waiting.
+// GetNow is like Get, but returns ErrBeingMade if another request is making the
+// document.
 func (d Documents) GetNow(
 	ctx context.Context, b Book, key string, state func() (string, error), build func() (*Document, error),
 ) (*Document, error) {
-	k, err := documentKey(ctx, b, key)
+	k, err := d.keyOf(ctx, b, key, state)
 	if err != nil {
 		return nil, err
 	}
-	found, err := d.cache.GetNow(k, d.since(k, state, build))
-	return found.Document, err
+	return d.documents.GetNow(k, build)
 }
 
-func documentKey(ctx context.Context, b Book, key string) (cache.Key, error) {
+// keyOf returns the key of a document in documents. Its version is that of the
+// document: the epoch and the state, whatever the version of the catalogue is. So a
+// document stays until its state changes, and the next one then replaces it.
+func (d Documents) keyOf(
+	ctx context.Context, b Book, key string, state func() (string, error),
+) (cache.Key, error) {
 	version, err := b.Version(ctx)
-	return cache.Key{Version: version, Asker: b.Asker(), Question: key}, err
-}
-
-// since returns a function that returns the last document of k if its state has not
-// changed since, and else builds another.
-func (d Documents) since(
-	k cache.Key, state func() (string, error), build func() (*Document, error),
-) func() (statedDocument, error) {
-	return func() (statedDocument, error) {
-		now, err := state()
-		if err != nil {
-			return statedDocument{}, err
-		}
-		if last, found := d.cache.Last(k); found && last.state == now {
-			return last, nil
-		}
-		built, err := build()
-		return statedDocument{built, now}, err
+	if err != nil {
+		return cache.Key{}, err
 	}
+	k := cache.Key{Version: version, Asker: b.Asker(), Question: key}
+	now, err := d.states.Get(ctx, k, state)
+	k.Version = indexer.Version{Epoch: version.Epoch + "\x00" + now}
+	return k, err
 }

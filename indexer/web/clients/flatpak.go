@@ -117,10 +117,10 @@ type documentGetter func(
 // An indexMaker makes the index that q selects.
 type indexMaker func(r *http.Request, b answer.Book, q query.Images) (*answer.Document, error)
 
-// answerIndex answers with the index that q selects. It calls make if the index is not
+// answerIndex answers with the index that q selects. It calls build if the index is not
 // cached.
 func (s *Clients) answerIndex(
-	w http.ResponseWriter, r *http.Request, as answer.Form, q query.Images, get documentGetter, make indexMaker,
+	w http.ResponseWriter, r *http.Request, as answer.Form, q query.Images, get documentGetter, build indexMaker,
 ) error {
 	as.Headers = func(h http.Header) {
 		if n := as.Prepared.LeftOut; n > 0 {
@@ -130,7 +130,7 @@ func (s *Clients) answerIndex(
 	return s.answerer.AnswerAs(w, r, &as, func(b answer.Book, _ io.Writer) (err error) {
 		as.Prepared, err = get(r.Context(), b, fmt.Sprintf("%q", q),
 			func() (string, error) { return b.ImagesState(r.Context(), q) },
-			func() (*answer.Document, error) { return make(r, b, q) })
+			func() (*answer.Document, error) { return build(r, b, q) })
 		return err
 	})
 }
