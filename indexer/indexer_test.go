@@ -47,6 +47,34 @@ func TestParseReference(t *testing.T) {
 	}
 }
 
+// A tag or digest is told apart by its colon, and names a manifest in a repository.
+func TestParseTagOrDigest(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]indexer.Reference{
+		"v1.0":            {Repository: "app", Tag: "v1.0"},
+		"sha256-0a":       {Repository: "app", Tag: "sha256-0a"},
+		aDigest:           {Repository: "app", Digest: aDigest},
+		"":                {},
+		"-x":              {},
+		"a/b":             {},
+		"sha256:0a":       {},
+		"app:v1":          {},
+		"app@" + aDigest:  {},
+		aDigest + "\x00x": {},
+	} {
+		got, err := indexer.ParseTagOrDigest(text)
+		if want == (indexer.Reference{}) {
+			if !errors.Is(err, indexer.ErrInvalid) {
+				t.Errorf("ParseTagOrDigest(%q) = %q, %v; want ErrInvalid", text, got, err)
+			}
+			continue
+		}
+		if err != nil || got.In("app") != want || got.IsDigest() != (want.Digest != "") || got.IsTag() != (want.Tag != "") {
+			t.Errorf("ParseTagOrDigest(%q) = %q, %v; want %v", text, got, err, want)
+		}
+	}
+}
+
 // String must return the text that ParseReference has parsed.
 func FuzzParseReference(f *testing.F) {
 	f.Add("demo/app:v1@" + aDigest)

@@ -63,6 +63,52 @@ func (r Reference) String() string {
 	return s
 }
 
+// A TagOrDigest names a manifest in a repository: by a tag, or by its digest.
+type TagOrDigest string
+
+// IsDigest reports whether it is a digest.
+func (r TagOrDigest) IsDigest() bool { return r.Digest() != "" }
+
+// IsTag reports whether it is a tag.
+func (r TagOrDigest) IsTag() bool { return !r.IsDigest() }
+
+// Digest returns the digest, or "" for a tag.
+func (r TagOrDigest) Digest() digest.Digest {
+	if !strings.Contains(string(r), ":") {
+		return "" // a tag; digest.Parse would need regular expressions to find out
+	}
+	d, err := digest.Parse(string(r))
+	if err != nil {
+		return ""
+	}
+	return d
+}
+
+// Tag returns the tag, or "" for a digest.
+func (r TagOrDigest) Tag() string {
+	if r.IsDigest() {
+		return ""
+	}
+	return string(r)
+}
+
+// In returns the reference to the manifest in a repository.
+func (r TagOrDigest) In(repository string) Reference {
+	return Reference{Repository: repository, Tag: r.Tag(), Digest: r.Digest()}
+}
+
+// ParseTagOrDigest parses a tag or a digest. It returns ErrInvalid for anything else.
+func ParseTagOrDigest(s string) (TagOrDigest, error) {
+	if strings.Contains(s, ":") {
+		_, err := ParseDigest(s)
+		return TagOrDigest(s), err
+	}
+	if !IsTag(s) {
+		return "", InvalidTag(s)
+	}
+	return TagOrDigest(s), nil
+}
+
 // IsRepository reports whether s is a repository name that a registry accepts: it
 // matches the grammar of distribution-spec 1.1 and has at most 255 bytes.
 func IsRepository(s string) bool {

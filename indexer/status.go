@@ -50,7 +50,7 @@ type Scan struct {
 // A TaskFailure is a reference that could not be read.
 type TaskFailure struct {
 	Repository string
-	Reference  string // a tag or a digest
+	Reference  TagOrDigest
 	Attempts   int
 	Error      string
 	GivenUp    bool

@@ -1,7 +1,6 @@
 package indexer
 
 import (
-	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -19,7 +18,7 @@ const (
 // An Ask is a request to read a reference.
 type Ask struct {
 	Repository string
-	Reference  string // a tag or a digest
+	Reference  TagOrDigest
 	Priority   Priority
 	Hint       digest.Digest // the digest that the tag shows, from an event; "" without one
 	After      time.Duration // how long to wait before reading it
@@ -29,7 +28,7 @@ type Ask struct {
 type Task struct {
 	ID         int64
 	Repository string
-	Reference  string // a tag or a digest
+	Reference  TagOrDigest
 	Priority   Priority
 	Hint       digest.Digest
 	HintedAt   time.Time     // when the event with the hint arrived, by our clock
@@ -39,24 +38,6 @@ type Task struct {
 	TagDigest  digest.Digest // the digest that the tag shows in the book; "" if the book lacks it
 	Known      bool          // whether the book has the manifest of Hint or Reference, complete
 }
-
-// Digest returns the reference as a digest, or "" if it is a tag.
-func (t Task) Digest() digest.Digest {
-	if !strings.Contains(t.Reference, ":") {
-		return "" // a tag; digest.Parse would need regular expressions to find out
-	}
-	d, err := digest.Parse(t.Reference)
-	if err != nil {
-		return ""
-	}
-	return d
-}
-
-// IsDigest reports whether the task names a manifest by its digest.
-func (t Task) IsDigest() bool { return t.Digest() != "" }
-
-// IsTag reports whether the task names a tag.
-func (t Task) IsTag() bool { return !t.IsDigest() }
 
 // A Finding is the result of reading a task.
 type Finding struct {

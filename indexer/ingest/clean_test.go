@@ -172,7 +172,7 @@ func mustBeCleanField(t *testing.T, path string, v reflect.Value) {
 // applyTo stores a finding about a tag of demo/app.
 func applyTo(t *testing.T, s *postgres.Store, tag string, f indexer.Finding) {
 	t.Helper()
-	ask := []indexer.Ask{{Repository: "demo/app", Reference: tag}}
+	ask := []indexer.Ask{{Repository: "demo/app", Reference: indexer.TagOrDigest(tag)}}
 	if err := s.Ask(t.Context(), ask); err != nil {
 		t.Fatal(err)
 	}

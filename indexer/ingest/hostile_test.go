@@ -582,7 +582,7 @@ func TestBrokenTagOfDeletedManifest(t *testing.T) {
 	if _, _, err := h.push.Fetch(t.Context(), "demo/app", image.Digest.String()); err == nil {
 		t.Skip("this registry did not delete the manifest of a broken tag")
 	}
-	if err := h.store.Ask(t.Context(), []indexer.Ask{{Repository: "demo/app", Reference: image.Digest.String()}}); err != nil {
+	if err := h.store.Ask(t.Context(), []indexer.Ask{{Repository: "demo/app", Reference: indexer.TagOrDigest(image.Digest)}}); err != nil {
 		t.Fatal(err)
 	}
 	h.work()

@@ -52,12 +52,12 @@ type reader struct {
 // later; if the finding is Unfinished, only part of it failed.
 func (r *reader) read(ctx context.Context, t indexer.Task) (indexer.Finding, error) {
 	f := indexer.Finding{Task: t, Outcome: indexer.Found}
-	if t.IsTag() && t.Priority == indexer.PriorityEvent {
+	if t.Reference.IsTag() && t.Priority == indexer.PriorityEvent {
 		f.Again = confirmAfter
 	}
 	var err error
 	switch {
-	case t.IsDigest():
+	case t.Reference.IsDigest():
 		err = r.readDigest(ctx, &f)
 	case t.Hint != "":
 		err = r.readAnnounced(ctx, &f)
@@ -77,9 +77,9 @@ func (r *reader) read(ctx context.Context, t indexer.Task) (indexer.Finding, err
 // registry has it too.
 func (r *reader) readDigest(ctx context.Context, f *indexer.Finding) error {
 	if f.Task.Known {
-		return r.remote.Exists(ctx, f.Task.Repository, f.Task.Digest())
+		return r.remote.Exists(ctx, f.Task.Repository, f.Task.Reference.Digest())
 	}
-	return r.readManifest(ctx, f, f.Task.Digest())
+	return r.readManifest(ctx, f, f.Task.Reference.Digest())
 }
 
 // readAnnounced reads the manifest that an event announced, by its digest, and then waits
@@ -116,7 +116,7 @@ func (r *reader) await(ctx context.Context, t indexer.Task) (shown digest.Digest
 	// The patience begins with the event, so that for a batch of tags that have all
 	// moved on we wait once and not once for each tag.
 	for deadline := t.HintedAt.Add(r.patience); ; step = min(2*step, maxStep) {
-		shown, err = r.remote.Shows(ctx, t.Repository, t.Reference, t.Hint)
+		shown, err = r.remote.Shows(ctx, t.Repository, t.Reference.Tag(), t.Hint)
 		if err == nil && shown == t.Hint || err != nil && !errors.Is(err, indexer.ErrNotFound) {
 			return shown, err
 		}
@@ -137,7 +137,7 @@ func (r *reader) readTag(ctx context.Context, f *indexer.Finding, known digest.D
 	if known != "" && !f.Task.Known && f.Task.Hint == "" {
 		known = "" // the book has the manifest with problems: read it again
 	}
-	body, desc, same, err := r.remote.ManifestUnless(ctx, f.Task.Repository, f.Task.Reference, known)
+	body, desc, same, err := r.remote.ManifestUnless(ctx, f.Task.Repository, f.Task.Reference.Tag(), known)
 	if errors.Is(err, indexer.ErrInvalid) {
 		return r.broken(f, err)
 	}
@@ -203,7 +203,7 @@ func (r *reader) take(ctx context.Context, f *indexer.Finding, body []byte, desc
 	f.Manifests = append(f.Manifests, m)
 	for _, e := range m.Entries {
 		f.Asks = append(f.Asks, indexer.Ask{
-			Repository: m.Repository, Reference: e.Digest.String(), Priority: f.Task.Priority,
+			Repository: m.Repository, Reference: indexer.TagOrDigest(e.Digest), Priority: f.Task.Priority,
 		})
 	}
 	return nil

@@ -27,7 +27,7 @@ func TestSmallFindingsWaitTogether(t *testing.T) {
 	s := &saver{store: store, limit: time.Minute}
 	var asks []indexer.Ask
 	for i := range tags {
-		asks = append(asks, indexer.Ask{Repository: name, Reference: fmt.Sprint("v", i)})
+		asks = append(asks, indexer.Ask{Repository: name, Reference: indexer.TagOrDigest(fmt.Sprint("v", i))})
 	}
 	if err := store.Ask(t.Context(), asks); err != nil {
 		t.Fatal(err)

@@ -357,7 +357,7 @@ func (r *scanRun) compare(
 	if err != nil && !errors.Is(err, indexer.ErrNotFound) { // 404: no tag was ever pushed, or all is gone
 		return 0, nil, err
 	}
-	look := func(reference string) {
+	look := func(reference indexer.TagOrDigest) {
 		asks = append(asks, indexer.Ask{Repository: name, Reference: reference, Priority: indexer.PriorityScan})
 	}
 	for _, tag := range listed {
@@ -369,12 +369,12 @@ func (r *scanRun) compare(
 			return 0, nil, err
 		}
 		if !same {
-			look(tag)
+			look(indexer.TagOrDigest(tag))
 		}
 		delete(shelf.Tags, tag)
 	}
 	for tag := range shelf.Tags {
-		look(tag)
+		look(indexer.TagOrDigest(tag))
 	}
 	for _, d := range shelf.Manifests {
 		gone, err := r.gone(ctx, name, d)
@@ -382,7 +382,7 @@ func (r *scanRun) compare(
 			return 0, nil, err
 		}
 		if gone {
-			look(d.String())
+			look(indexer.TagOrDigest(d))
 		}
 	}
 	for _, d := range shelf.Missing {
@@ -391,11 +391,11 @@ func (r *scanRun) compare(
 			return 0, nil, err
 		}
 		if !gone {
-			look(d.String())
+			look(indexer.TagOrDigest(d))
 		}
 	}
 	for _, d := range shelf.GivenUp {
-		look(d.String())
+		look(indexer.TagOrDigest(d))
 	}
 	return len(listed), asks, nil
 }

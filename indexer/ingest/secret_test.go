@@ -113,7 +113,7 @@ func TestNothingSecretIsTold(t *testing.T) {
 		return false
 	})
 	h.scan()
-	if err := h.store.Ask(t.Context(), []indexer.Ask{{Repository: "demo/digest", Reference: "sha256:" + strings.Repeat("0", 64), Priority: indexer.PriorityScan}}); err != nil {
+	if err := h.store.Ask(t.Context(), []indexer.Ask{{Repository: "demo/digest", Reference: indexer.TagOrDigest("sha256:" + strings.Repeat("0", 64)), Priority: indexer.PriorityScan}}); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "what answers badly is given up", func() bool {

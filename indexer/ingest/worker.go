@@ -412,7 +412,7 @@ func (a *answers) note(began time.Time, f indexer.Finding) {
 	if began.After(a.last) {
 		a.last, a.away = began, time.Time{}
 	}
-	if f.Task.IsTag() && f.Digest != "" {
+	if f.Task.Reference.IsTag() && f.Digest != "" {
 		a.tag = indexer.Finding{Task: f.Task, Digest: f.Digest}
 	}
 }
@@ -453,7 +453,7 @@ func (w *Workers) control(ctx context.Context, since time.Time) bool {
 	a.asked = time.Now()
 	ctx, cancel := context.WithTimeout(ctx, controlTimeout)
 	defer cancel()
-	_, err := w.config.Remote.Shows(ctx, tag.Task.Repository, tag.Task.Reference, tag.Digest)
+	_, err := w.config.Remote.Shows(ctx, tag.Task.Repository, tag.Task.Reference.Tag(), tag.Digest)
 	a.answer = err == nil || errors.Is(err, indexer.ErrNotFound)
 	return a.answer
 }
@@ -517,7 +517,7 @@ func (w *Workers) log(ctx context.Context, level slog.Level, message string, f f
 // that fails too, only the task has the reason.
 func (w *Workers) giveUp(ctx context.Context, f failure) error {
 	w.config.Metrics.GivenUp.Inc()
-	if f.task.IsTag() {
+	if f.task.Reference.IsTag() {
 		broken := indexer.Finding{Task: f.task, Outcome: indexer.Broken, Problem: reason(f.err)}
 		err := w.config.Store.ApplyUnlessLocked(ctx, []indexer.Finding{broken}, sharedWait)
 		if err == nil || errors.Is(err, postgres.ErrStale) {

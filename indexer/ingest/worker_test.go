@@ -60,7 +60,7 @@ func (h *harbour) ask(repository string, references ...string) {
 	h.t.Helper()
 	var asks []indexer.Ask
 	for _, r := range references {
-		asks = append(asks, indexer.Ask{Repository: repository, Reference: r, Priority: indexer.PriorityScan})
+		asks = append(asks, indexer.Ask{Repository: repository, Reference: indexer.TagOrDigest(r), Priority: indexer.PriorityScan})
 	}
 	if err := h.store.Ask(h.t.Context(), asks); err != nil {
 		h.t.Fatal(err)
@@ -371,7 +371,7 @@ func TestStaleHintsAreWaitedForTogether(t *testing.T) {
 	h.configure(func(c *ingest.WorkersConfig) { c.TagPatience = patience })
 	var asks []indexer.Ask
 	for i := range tags {
-		asks = append(asks, indexer.Ask{Repository: "demo/app", Reference: fmt.Sprintf("v%d", i), Hint: digest.FromString("moved on")})
+		asks = append(asks, indexer.Ask{Repository: "demo/app", Reference: indexer.TagOrDigest(fmt.Sprintf("v%d", i)), Hint: digest.FromString("moved on")})
 	}
 	if err := h.store.Ask(t.Context(), asks); err != nil {
 		t.Fatal(err)
@@ -653,8 +653,8 @@ func TestForgedEvents(t *testing.T) {
 	var asks []indexer.Ask
 	for i := range forged {
 		asks = append(asks,
-			indexer.Ask{Repository: "demo/ghost", Reference: fmt.Sprintf("v%d", i), Hint: digest.FromString("nowhere")},
-			indexer.Ask{Repository: "demo/app", Reference: fmt.Sprintf("v%d", i), Hint: there.Digest})
+			indexer.Ask{Repository: "demo/ghost", Reference: indexer.TagOrDigest(fmt.Sprintf("v%d", i)), Hint: digest.FromString("nowhere")},
+			indexer.Ask{Repository: "demo/app", Reference: indexer.TagOrDigest(fmt.Sprintf("v%d", i)), Hint: there.Digest})
 	}
 	if err := h.store.Ask(t.Context(), asks); err != nil {
 		t.Fatal(err)
@@ -690,7 +690,7 @@ func TestHangingReferencesOfOneRepository(t *testing.T) {
 	const hanging, most = 40, 17 // sixteen aside, and one that finds no room aside
 	var asks []indexer.Ask
 	for i := range hanging {
-		asks = append(asks, indexer.Ask{Repository: "hang/app", Reference: fmt.Sprintf("v%d", i)})
+		asks = append(asks, indexer.Ask{Repository: "hang/app", Reference: indexer.TagOrDigest(fmt.Sprintf("v%d", i))})
 	}
 	if err := h.store.Ask(t.Context(), asks); err != nil {
 		t.Fatal(err)

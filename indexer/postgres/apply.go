@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/opencontainers/go-digest"
 
 	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/postgres/pg"
@@ -209,7 +208,7 @@ var completeManifests = `
 func (a *application) unknown(ctx context.Context, asks []indexer.Ask) ([]indexer.Ask, error) {
 	var wanted []askedManifest
 	for _, x := range asks {
-		if d, err := digest.Parse(x.Reference); err == nil {
+		if d := x.Reference.Digest(); d != "" {
 			wanted = append(wanted, askedManifest{x.Repository, pg.DigestBytes(d)})
 		}
 	}
@@ -217,13 +216,13 @@ func (a *application) unknown(ctx context.Context, asks []indexer.Ask) ([]indexe
 		return asks, nil
 	}
 	known, err := pg.Collect[askedManifest](ctx, a.tx, completeManifests, pg.Arrays(wanted)...)
-	skip := map[[2]string]bool{}
+	skip := map[indexer.Reference]bool{}
 	for _, k := range known {
-		skip[[2]string{k.Name, pg.DigestFrom(k.Digest).String()}] = true
+		skip[indexer.Reference{Repository: k.Name, Digest: pg.DigestFrom(k.Digest)}] = true
 	}
 	var kept []indexer.Ask
 	for _, x := range asks {
-		if !skip[[2]string{x.Repository, x.Reference}] {
+		if !skip[x.Reference.In(x.Repository)] {
 			kept = append(kept, x)
 		}
 	}
@@ -272,7 +271,8 @@ func (a *application) idOf(name string) (int32, error) {
 
 // links reports whether a finding makes its repository linked.
 func links(f indexer.Finding) bool {
-	return indexer.SubjectOfTag(f.Task.Reference) != "" || slices.ContainsFunc(f.Manifests, func(m indexer.Manifest) bool {
+	attached := indexer.SubjectOfTag(f.Task.Reference.Tag()) != ""
+	return attached || slices.ContainsFunc(f.Manifests, func(m indexer.Manifest) bool {
 		return m.Subject != "" || len(m.Entries) > 0
 	})
 }

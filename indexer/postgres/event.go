@@ -79,9 +79,9 @@ func asksOf(e indexer.Event) []indexer.Ask {
 	a := indexer.Ask{Repository: e.Repository, Priority: indexer.PriorityEvent}
 	switch {
 	case e.Tag != "":
-		a.Reference, a.Hint = e.Tag, e.Digest
+		a.Reference, a.Hint = indexer.TagOrDigest(e.Tag), e.Digest
 	case e.Digest != "":
-		a.Reference = e.Digest.String()
+		a.Reference = indexer.TagOrDigest(e.Digest)
 	default:
 		return nil
 	}

@@ -21,7 +21,7 @@ func TestIndexWithProblemsIsKnown(t *testing.T) {
 		t.Error("the index was stored again")
 	}
 	for priority, want := range map[indexer.Priority]bool{indexer.PriorityEvent: true, indexer.PriorityScan: false, indexer.PriorityConfirm: true} {
-		for _, ask := range []indexer.Ask{{Reference: "v1"}, {Reference: "v3", Hint: index.Digest}, {Reference: index.Digest.String()}} {
+		for _, ask := range []indexer.Ask{{Reference: "v1"}, {Reference: "v3", Hint: index.Digest}, {Reference: indexer.TagOrDigest(index.Digest)}} {
 			ask.Repository, ask.Priority = "team/app", priority
 			if err := s.Ask(t.Context(), []indexer.Ask{ask}); err != nil {
 				t.Fatal(err)

@@ -389,7 +389,7 @@ func (a *application) removeManifests(ctx context.Context, findings []indexer.Fi
 		FROM tag t JOIN manifest m ON m.repository_id = t.repository_id AND m.id = t.manifest_id
 		WHERE (m.repository_id, m.digest) = ($1, $2)`
 	for _, f := range findings {
-		d := f.Task.Digest()
+		d := f.Task.Reference.Digest()
 		repository, known := a.repositories[f.Task.Repository]
 		if f.Outcome != indexer.Gone || d == "" || !known {
 			continue
@@ -433,7 +433,8 @@ type shownBy struct {
 func (a *application) askAfterTags(t indexer.Task, tags []shownBy) {
 	for _, tag := range tags {
 		if !tag.Asked {
-			a.asks = append(a.asks, indexer.Ask{Repository: t.Repository, Reference: tag.Name, Priority: t.Priority})
+			ask := indexer.Ask{Repository: t.Repository, Reference: indexer.TagOrDigest(tag.Name), Priority: t.Priority}
+			a.asks = append(a.asks, ask)
 		}
 	}
 	if len(tags) > 0 {

@@ -212,7 +212,7 @@ func BenchmarkNewTags(b *testing.B) {
 		var asks []indexer.Ask
 		for range batch {
 			n++
-			asks = append(asks, indexer.Ask{Repository: "new/app", Reference: fmt.Sprintf("v%d", n)})
+			asks = append(asks, indexer.Ask{Repository: "new/app", Reference: indexer.TagOrDigest(fmt.Sprintf("v%d", n))})
 		}
 		if err := s.Ask(ctx, asks); err != nil {
 			b.Fatal(err)

@@ -34,7 +34,7 @@ func store(t *testing.T, s *postgres.Store, reference string, f indexer.Finding)
 	t.Helper()
 	ctx := context.Background()
 	repository := f.Task.Repository
-	if err := s.Ask(ctx, []indexer.Ask{{Repository: repository, Reference: reference}}); err != nil {
+	if err := s.Ask(ctx, []indexer.Ask{{Repository: repository, Reference: indexer.TagOrDigest(reference)}}); err != nil {
 		t.Fatal(err)
 	}
 	tasks, err := s.Claim(ctx, indexer.PriorityConfirm, 1, time.Minute)
@@ -205,7 +205,7 @@ func TestVersionNeverLies(t *testing.T) {
 // apply enqueues a tag, then moves the tags of at most two due tasks to new images.
 func apply(t *testing.T, s *postgres.Store, repository, tag, content string) {
 	ctx := context.Background()
-	if err := s.Ask(ctx, []indexer.Ask{{Repository: repository, Reference: tag}}); err != nil {
+	if err := s.Ask(ctx, []indexer.Ask{{Repository: repository, Reference: indexer.TagOrDigest(tag)}}); err != nil {
 		t.Error(err)
 		return
 	}
@@ -216,7 +216,7 @@ func apply(t *testing.T, s *postgres.Store, repository, tag, content string) {
 	}
 	var findings []indexer.Finding
 	for _, task := range tasks {
-		m := image(task.Repository, content+task.Reference)
+		m := image(task.Repository, content+string(task.Reference))
 		findings = append(findings, indexer.Finding{Task: task, Outcome: indexer.Found, Digest: m.Digest, Manifests: []indexer.Manifest{m}})
 	}
 	time.Sleep(time.Duration(rand.IntN(2000)) * time.Microsecond) // so that commits and claims have different orders

@@ -40,14 +40,14 @@ func (a *application) moveTags(ctx context.Context, findings []indexer.Finding) 
 		if !known {
 			continue // nothing was found in it, and the book does not hold it
 		}
-		now, exists := current[tagKey{repository, f.Task.Reference}]
+		now, exists := current[tagKey{repository, f.Task.Reference.Tag()}]
 		a.leave(f, now)
 		if moves.add(repository, f, now, exists) {
 			a.changed[repository] = true
 			a.touched.Add(repository, now.Digest)
 			a.touched.Add(repository, pg.DigestBytes(f.Digest))
-			a.touched.Change(repository, pg.DigestBytes(indexer.SubjectOfTag(f.Task.Reference)))
-			a.touched.Tag(repository, f.Task.Reference)
+			a.touched.Change(repository, pg.DigestBytes(indexer.SubjectOfTag(f.Task.Reference.Tag())))
+			a.touched.Tag(repository, f.Task.Reference.Tag())
 		}
 	}
 	if moves.batch.Len() == 0 && len(moves.set) == 0 && len(moves.history) == 0 {
@@ -71,7 +71,7 @@ func (a *application) leave(f indexer.Finding, was tagRow) {
 	for _, d := range left {
 		if d != "" && d != f.Digest && f.Outcome != indexer.Broken {
 			a.left = append(a.left, indexer.Ask{
-				Repository: f.Task.Repository, Reference: d.String(), Priority: indexer.PriorityConfirm,
+				Repository: f.Task.Repository, Reference: indexer.TagOrDigest(d), Priority: indexer.PriorityConfirm,
 			})
 		}
 	}
@@ -81,7 +81,7 @@ func (a *application) leave(f indexer.Finding, was tagRow) {
 func sortedTags(findings []indexer.Finding) []indexer.Finding {
 	var tags []indexer.Finding
 	for _, f := range findings {
-		if f.Task.IsTag() {
+		if f.Task.Reference.IsTag() {
 			tags = append(tags, f)
 		}
 	}
@@ -102,7 +102,7 @@ func (a *application) currentTags(ctx context.Context, findings []indexer.Findin
 	var wanted []tagKey
 	for _, f := range findings {
 		if id, ok := a.repositories[f.Task.Repository]; ok {
-			wanted = append(wanted, tagKey{id, f.Task.Reference})
+			wanted = append(wanted, tagKey{id, f.Task.Reference.Tag()})
 		}
 	}
 	rows, err := pg.Collect[tagRow](ctx, a.tx, tagsNow, pg.Arrays(wanted)...)
@@ -158,15 +158,15 @@ func (m *moves) add(repository int32, f indexer.Finding, now tagRow, exists bool
 	if exists && pg.DigestFrom(now.Digest) == f.Digest && now.Problem == nil {
 		return false
 	}
-	m.set = append(m.set, shownTag{repository, f.Task.Reference, pg.DigestBytes(f.Digest)})
+	m.set = append(m.set, shownTag{repository, f.Task.Reference.Tag(), pg.DigestBytes(f.Digest)})
 	m.record(f, pg.DigestFrom(now.Digest), f.Digest)
 	queueTagReferrer(&m.batch, repository, f)
 	return true
 }
 
 func (m *moves) remove(repository int32, f indexer.Finding, now tagRow) {
-	m.batch.Queue("DELETE FROM tag WHERE (repository_id, name) = ($1, $2)", repository, f.Task.Reference)
-	m.batch.Queue("DELETE FROM referrer WHERE (repository_id, tag) = ($1, $2)", repository, f.Task.Reference)
+	m.batch.Queue("DELETE FROM tag WHERE (repository_id, name) = ($1, $2)", repository, f.Task.Reference.Tag())
+	m.batch.Queue("DELETE FROM referrer WHERE (repository_id, tag) = ($1, $2)", repository, f.Task.Reference.Tag())
 	m.record(f, pg.DigestFrom(now.Digest), "")
 }
 
@@ -176,7 +176,7 @@ func (m *moves) problem(repository int32, f indexer.Finding) {
 	const q = `
 		INSERT INTO tag (repository_id, name, problem) VALUES ($1, $2, $3)
 		ON CONFLICT (repository_id, name) DO UPDATE SET problem = excluded.problem`
-	m.batch.Queue(q, repository, f.Task.Reference, f.Problem)
+	m.batch.Queue(q, repository, f.Task.Reference.Tag(), f.Problem)
 }
 
 // record adds a move to the history, which no scan can rebuild. If from is unknown,
@@ -190,7 +190,7 @@ func (m *moves) record(f indexer.Finding, from, to digest.Digest) {
 		seenBy = indexer.SeenByScan
 	}
 	m.history = append(m.history, movedTag{
-		Repository: f.Task.Repository, Tag: f.Task.Reference, SeenBy: string(seenBy),
+		Repository: f.Task.Repository, Tag: f.Task.Reference.Tag(), SeenBy: string(seenBy),
 		FromDigest: pg.DigestBytes(from), ToDigest: pg.DigestBytes(to),
 	})
 }
@@ -239,14 +239,14 @@ func (m *moves) queueAll() {
 
 // queueTagReferrer queues statements that store what such a tag now shows.
 func queueTagReferrer(batch *pgx.Batch, repository int32, f indexer.Finding) {
-	subject := indexer.SubjectOfTag(f.Task.Reference)
+	subject := indexer.SubjectOfTag(f.Task.Reference.Tag())
 	if subject == "" {
 		return
 	}
-	batch.Queue("DELETE FROM referrer WHERE (repository_id, tag) = ($1, $2)", repository, f.Task.Reference)
+	batch.Queue("DELETE FROM referrer WHERE (repository_id, tag) = ($1, $2)", repository, f.Task.Reference.Tag())
 	const q = `
 		INSERT INTO referrer (repository_id, subject, manifest_id, tag)
 		SELECT repository_id, $3, id, $4 FROM manifest WHERE (repository_id, digest) = ($1, $2) AND kind <> 'index'
 		ON CONFLICT DO NOTHING`
-	batch.Queue(q, repository, pg.DigestBytes(f.Digest), pg.DigestBytes(subject), f.Task.Reference)
+	batch.Queue(q, repository, pg.DigestBytes(f.Digest), pg.DigestBytes(subject), f.Task.Reference.Tag())
 }

@@ -30,11 +30,11 @@ func queueAsk(batch *pgx.Batch, asks []indexer.Ask) {
 	}
 	var rows []askRow
 	for _, a := range distinct(asks) {
-		if d := (indexer.Task{Reference: a.Reference}).Digest(); d != "" {
+		if d := a.Reference.Digest(); d != "" {
 			a.Hint = d // so that Claim can check whether it is known
 		}
 		rows = append(rows, askRow{
-			Repository: a.Repository, Reference: a.Reference, Priority: int16(a.Priority),
+			Repository: a.Repository, Reference: string(a.Reference), Priority: int16(a.Priority),
 			Hint: pg.DigestBytes(a.Hint), After: a.After.Seconds(),
 		})
 	}
@@ -139,15 +139,16 @@ func (s *Store) claim(
 }
 
 type taskRow struct {
-	ID                    int64
-	Repository, Reference string
-	Priority              int16
-	Hint                  []byte
-	HintAge               float64 // seconds
-	Wanted, Claims        int
-	Attempts              int
-	TagDigest             []byte
-	Known                 bool
+	ID             int64
+	Repository     string
+	Reference      indexer.TagOrDigest
+	Priority       int16
+	Hint           []byte
+	HintAge        float64 // seconds
+	Wanted, Claims int
+	Attempts       int
+	TagDigest      []byte
+	Known          bool
 }
 
 func tasksOf(rows []taskRow) []indexer.Task {

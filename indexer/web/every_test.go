@@ -178,7 +178,7 @@ func everything(t testing.TB) (http.Handler, *failures) {
 func keep(t testing.TB, store *postgres.Store, tag string, manifests ...indexer.Manifest) {
 	t.Helper()
 	repository := manifests[0].Repository
-	if err := store.Ask(t.Context(), []indexer.Ask{{Repository: repository, Reference: tag}}); err != nil {
+	if err := store.Ask(t.Context(), []indexer.Ask{{Repository: repository, Reference: indexer.TagOrDigest(tag)}}); err != nil {
 		t.Fatal(err)
 	}
 	tasks, err := store.Claim(t.Context(), indexer.PriorityConfirm, 100, time.Minute)
@@ -186,7 +186,7 @@ func keep(t testing.TB, store *postgres.Store, tag string, manifests ...indexer.
 		t.Fatal(err)
 	}
 	for _, task := range tasks {
-		if task.Reference != tag || task.Repository != repository {
+		if string(task.Reference) != tag || task.Repository != repository {
 			continue
 		}
 		found := indexer.Finding{Task: task, Outcome: indexer.Found, Digest: manifests[0].Digest, Manifests: manifests}

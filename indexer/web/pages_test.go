@@ -89,7 +89,7 @@ func stocked(s string) *book {
 			TasksDue:  3,
 			OldestDue: time.Minute,
 			GivenUp:   1,
-			Failures:  []indexer.TaskFailure{{Repository: s, Reference: s, Attempts: 3, Error: s, GivenUp: true}},
+			Failures:  []indexer.TaskFailure{{Repository: s, Reference: indexer.TagOrDigest(s), Attempts: 3, Error: s, GivenUp: true}},
 		},
 		jobs: indexer.JobReport{Since: day, Jobs: []indexer.Job{{Name: s, LastBegin: day, LastEnd: day, LastError: s}}},
 	}

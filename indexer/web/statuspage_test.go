@@ -48,7 +48,7 @@ func TestStatusPage(t *testing.T) {
 		GivenUp:  150,
 		Failures: []indexer.TaskFailure{
 			{Repository: "team/app", Reference: "v1", Attempts: 6, Error: "manifest: 500", GivenUp: true},
-			{Repository: "team/app", Reference: dgst("a").String(), Error: "too large"},
+			{Repository: "team/app", Reference: indexer.TagOrDigest(dgst("a")), Error: "too large"},
 			{Repository: "UPPER", Reference: "v1", Error: "x"},
 		},
 		Instance: "registry-7", InstanceSince: day,

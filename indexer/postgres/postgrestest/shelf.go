@@ -43,7 +43,7 @@ func On(t *testing.T, pool *pgxpool.Pool) Shelf {
 func (s Shelf) Find(repository, reference string, m ...indexer.Manifest) {
 	s.T.Helper()
 	ctx := s.T.Context()
-	if err := s.Ask(ctx, []indexer.Ask{{Repository: repository, Reference: reference}}); err != nil {
+	if err := s.Ask(ctx, []indexer.Ask{{Repository: repository, Reference: indexer.TagOrDigest(reference)}}); err != nil {
 		s.T.Fatal(err)
 	}
 	tasks, err := s.Claim(ctx, indexer.PriorityConfirm, 100, time.Minute)
@@ -52,16 +52,16 @@ func (s Shelf) Find(repository, reference string, m ...indexer.Manifest) {
 	}
 	for _, t := range tasks { // also end the tasks that earlier calls left
 		f := indexer.Finding{Task: t, Outcome: indexer.Gone}
-		if t.Repository == repository && t.Reference == reference {
+		if t.Repository == repository && string(t.Reference) == reference {
 			f.Outcome, f.Manifests = indexer.Found, m
 			if len(m) > 0 {
 				f.Digest = m[0].Digest
 			} else {
 				f.Outcome = indexer.Gone
 			}
-		} else if t.IsDigest() {
+		} else if t.Reference.IsDigest() {
 			f.Outcome = indexer.Found // unchanged
-			f.Digest = t.Digest()
+			f.Digest = t.Reference.Digest()
 		}
 		if err := s.Apply(ctx, []indexer.Finding{f}); err != nil {
 			s.T.Fatal(err)

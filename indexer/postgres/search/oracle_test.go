@@ -181,7 +181,7 @@ func (o *oracle) store(findings map[indexer.Reference]indexer.Finding) {
 	ctx := o.T.Context()
 	var asks []indexer.Ask
 	for at := range findings {
-		asks = append(asks, indexer.Ask{Repository: at.Repository, Reference: at.Tag})
+		asks = append(asks, indexer.Ask{Repository: at.Repository, Reference: indexer.TagOrDigest(at.Tag)})
 	}
 	if err := o.Ask(ctx, asks); err != nil {
 		o.T.Fatal(err)
@@ -192,12 +192,12 @@ func (o *oracle) store(findings map[indexer.Reference]indexer.Finding) {
 	}
 	var all []indexer.Finding
 	for _, task := range tasks {
-		f, asked := findings[indexer.Reference{Repository: task.Repository, Tag: task.Reference}]
+		f, asked := findings[indexer.Reference{Repository: task.Repository, Tag: string(task.Reference)}]
 		if !asked { // a tag moved away from it: it is unchanged
-			f = indexer.Finding{Outcome: indexer.Found, Digest: task.Digest()}
+			f = indexer.Finding{Outcome: indexer.Found, Digest: task.Reference.Digest()}
 		}
 		f.Task = task
-		if asked || task.IsDigest() {
+		if asked || task.Reference.IsDigest() {
 			all = append(all, f)
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -64,15 +63,8 @@ func (r asked) reference() (ref indexer.Reference, err error) {
 	if ref.Repository, err = r.repository(); err != nil {
 		return ref, err
 	}
-	text := r.PathValue("reference")
-	if strings.Contains(text, ":") {
-		ref.Digest, err = indexer.ParseDigest(text)
-		return ref, err
-	}
-	if ref.Tag = text; !indexer.IsTag(text) {
-		return ref, indexer.InvalidTag(text)
-	}
-	return ref, nil
+	which, err := indexer.ParseTagOrDigest(r.PathValue("reference"))
+	return which.In(ref.Repository), err
 }
 
 // digest returns the digest in the path.

@@ -6,8 +6,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/opencontainers/go-digest"
-
 	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/web/answer"
 )
@@ -205,10 +203,12 @@ func span(d time.Duration) string {
 }
 
 func viewFailure(f indexer.TaskFailure) failureView {
-	if !strings.Contains(f.Reference, ":") {
-		return failureView{f, addressOf(f.Repository + ":" + f.Reference), f.Repository + ":" + f.Reference}
+	ref := f.Reference.In(f.Repository)
+	view := failureView{f, addressOf(ref.String()), ref.String()}
+	if f.Reference.IsDigest() {
+		view.Name = f.Repository + "@" + answer.Short(ref.Digest)
 	}
-	return failureView{f, addressOf(f.Repository + "@" + f.Reference), f.Repository + "@" + answer.Short(digest.Digest(f.Reference))}
+	return view
 }
 
 // addressOf returns the page of a reference, "" if it can have none.

@@ -44,8 +44,9 @@ func (b *bench) ingested(ctx context.Context, s *harness.Section, k *book) error
 	for n := range b.ingest {
 		word, unique := k.words[100+n/ingestTags%1000], harness.UniqueWord(n/ingestTags)
 		asks = append(asks, portbook.Ask{
-			Repository: fmt.Sprintf("bench-bulk/%s-%s", word, unique), Reference: fmt.Sprintf("v%d", n%ingestTags),
-			Priority: portbook.PriorityScan,
+			Repository: fmt.Sprintf("bench-bulk/%s-%s", word, unique),
+			Reference:  portbook.TagOrDigest(fmt.Sprintf("v%d", n%ingestTags)),
+			Priority:   portbook.PriorityScan,
 		})
 	}
 	for part := range slices.Chunk(asks, 1000) {
@@ -107,14 +108,14 @@ func ingestSome(ctx context.Context, store *postgres.Store, k *book) (int, error
 
 // found makes up an image.
 func (k *book) found(t portbook.Task) portbook.Manifest {
-	r := source(t.Repository+t.Reference, 0)
+	r := source(t.Repository+t.Reference.Tag(), 0)
 	content := []byte(fmt.Sprintf(`{"schemaVersion": 2, "of": "%s:%s"}`, t.Repository, t.Reference))
 	return portbook.Manifest{
 		Repository: t.Repository, Digest: digest.FromBytes(content), MediaType: ocispec.MediaTypeImageManifest,
 		Kind: portbook.KindImage, Platform: portbook.Platform{OS: "linux", Architecture: "amd64"},
 		Size: int64(len(content)), ContentSize: 20_000_000, CreatedAt: end, Body: content,
 		Labels: map[string]string{
-			"org.opencontainers.image.version": t.Reference, "org.opencontainers.image.created": end.Format(time.RFC3339),
+			"org.opencontainers.image.version": t.Reference.Tag(), "org.opencontainers.image.created": end.Format(time.RFC3339),
 			"org.opencontainers.image.licenses": licences[k.licences.draw(r)], "com.example.team": k.word(r),
 			"org.opencontainers.image.description": k.sentence(source(t.Repository, 0)),
 			"org.opencontainers.image.revision":    fmt.Sprintf("%016x%016x", r.Uint64(), r.Uint64()),
