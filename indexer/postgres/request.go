@@ -20,7 +20,7 @@ const (
 // in application_name until the transaction ends. Both are sent in one round trip.
 //
 // It is not a SET, because before PostgreSQL 18 pg_stat_statements would keep an entry
-// for each id. A SELECT has one entry for all values.
+// for each id. A SELECT has one entry for all values, and takes 14 µs instead of 4.
 func (s *Store) named(ctx context.Context, begin string) string {
 	id := indexer.RequestOf(ctx)
 	if id == "" {

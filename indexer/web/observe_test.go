@@ -246,13 +246,13 @@ func TestAccessLogIsBounded(t *testing.T) {
 		"json": func(w io.Writer) slog.Handler { return slog.NewJSONHandler(w, nil) },
 	} {
 		var log bytes.Buffer
-		o := observe(&book{err: errors.New("x")}, func(c *web.Config) { c.Log = slog.New(handler(&log)) })
+		o := observe(&book{err: indexer.ErrTooSlow}, func(c *web.Config) { c.Log = slog.New(handler(&log)) })
 		for _, path := range []string{"/", "/v1/search", "/r/"} {
 			log.Reset()
 			r := httptest.NewRequestWithContext(t.Context(), "GET", "/", nil)
 			r.URL.Path = path + strings.Repeat(esc, 100_000/len(esc))
 			if path == "/v1/search" {
-				r.URL.Path, r.URL.RawQuery = path, strings.Repeat("a", 100_000)
+				r.URL.Path, r.URL.RawQuery = path, "q=a"+strings.Repeat("&", 100_000)
 			}
 			r.Header.Set("User-Agent", strings.Repeat(esc, 1000))
 			o.ServeHTTP(httptest.NewRecorder(), r)
