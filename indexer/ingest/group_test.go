@@ -44,14 +44,14 @@ func TestGroup(t *testing.T) {
 	waiting.Wait()
 
 	if len(batches) != 2 || batches[0] != 1 || batches[1] != workers {
-		t.Errorf("batches of %v findings were stored, want 1 and then %d", batches, workers)
+		t.Errorf("got batches of %v findings, want 1 and then %d", batches, workers)
 	}
 	if first != nil {
-		t.Errorf("the first batch was stored, and its worker got %v", first)
+		t.Errorf("first batch: got %v, want nil", first)
 	}
 	for _, err := range later {
 		if !errors.Is(err, refused) {
-			t.Errorf("the second batch was refused, and a worker got %v", err)
+			t.Errorf("second batch: got %v, want its error", err)
 		}
 	}
 }

@@ -23,12 +23,12 @@ import (
 	"github.com/portbook/portbook/registry/registrytest"
 )
 
-// A cargo is hostile content. It is pushed as the tag "bad" of a repository of its own,
-// which also has a good image.
-type cargo struct {
+// A hostileCase is hostile content. It is pushed as the tag "bad" of a repository of its
+// own, which also has a good image.
+type hostileCase struct {
 	name    string
 	push    func(ctx context.Context, c *push.Client, repository string) error
-	check   func(t *testing.T, h *harbour, repository string, m indexer.Manifest)
+	check   func(t *testing.T, h *harness, repository string, m indexer.Manifest)
 	problem string // expected problem of the tag; "" for none
 }
 
@@ -83,24 +83,24 @@ func index(text string) func(context.Context, *push.Client, string) error {
 	}
 }
 
-func labels(want map[string]string) func(*testing.T, *harbour, string, indexer.Manifest) {
-	return func(t *testing.T, _ *harbour, _ string, m indexer.Manifest) {
+func labels(want map[string]string) func(*testing.T, *harness, string, indexer.Manifest) {
+	return func(t *testing.T, _ *harness, _ string, m indexer.Manifest) {
 		if diff := cmp.Diff(want, m.Labels); diff != "" {
 			t.Errorf("labels (-want +got):\n%s", diff)
 		}
 	}
 }
 
-func platform(want string) func(*testing.T, *harbour, string, indexer.Manifest) {
-	return func(t *testing.T, _ *harbour, _ string, m indexer.Manifest) {
+func platform(want string) func(*testing.T, *harness, string, indexer.Manifest) {
+	return func(t *testing.T, _ *harness, _ string, m indexer.Manifest) {
 		if got := m.Platform.String(); got != want || m.Kind != indexer.KindImage {
-			t.Errorf("%s of platform %q, want an image of %q", m.Kind, got, want)
+			t.Errorf("got %s of platform %q, want an image of %q", m.Kind, got, want)
 		}
 	}
 }
 
-func entries(want ...string) func(*testing.T, *harbour, string, indexer.Manifest) {
-	return func(t *testing.T, _ *harbour, _ string, m indexer.Manifest) {
+func entries(want ...string) func(*testing.T, *harness, string, indexer.Manifest) {
+	return func(t *testing.T, _ *harness, _ string, m indexer.Manifest) {
 		var got []string
 		for _, e := range m.Entries {
 			got = append(got, fmt.Sprintf("%s present=%v", e.Platform, e.Present))
@@ -142,11 +142,11 @@ func padded(text string, n int) string {
 
 const plainLayer = `{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"LAYER","size":5}`
 
-var cargoes = []cargo{
-	{name: "labels that are no strings", problem: `the label "n" is no string`,
+var hostileCases = []hostileCase{
+	{name: "labels that are not strings", problem: `the label "n" is not a string`,
 		push:  config(`{"os":"linux","architecture":"amd64","config":{"Labels":{"n":7,"o":{"a":[1]},"nil":null,"t":true,"ok":"yes"}}}`),
 		check: labels(map[string]string{"n": "7", "o": `{"a":[1]}`, "t": "true", "ok": "yes"})},
-	{name: "labels are a list", problem: "the labels are no object",
+	{name: "labels are a list", problem: "the labels are not an object",
 		push: config(`{"os":"linux","architecture":"amd64","config":{"Labels":["a"]}}`), check: platform("linux/amd64")},
 	{name: "NUL in labels",
 		push:  config(`{"os":"li\u0000nux","author":"\u0000","config":{"Labels":{"k\u0000":"v\u0000","back\\u0000":"slash"}}}`),
@@ -167,12 +167,12 @@ var cargoes = []cargo{
 		push:  config(`{"os":"linux","config":{"Labels":{"k":"1","k":"2"}}}`),
 		check: labels(map[string]string{"k": "2"})},
 	{name: "config without anything", push: config(`{}`), check: platform("")},
-	{name: "config is no JSON", problem: "the config is not understood", push: config("\x7fELF"), check: platform("")},
-	{name: "config is empty", problem: "the config is not understood", push: config(" "), check: platform("")},
-	{name: "config is a list", problem: "the config is not understood", push: config(`[{"os":"linux"}]`), check: platform("")},
-	{name: "os is a number", problem: "the config is not understood",
+	{name: "config is not JSON", problem: "the config cannot be parsed", push: config("\x7fELF"), check: platform("")},
+	{name: "config is empty", problem: "the config cannot be parsed", push: config(" "), check: platform("")},
+	{name: "config is a list", problem: "the config cannot be parsed", push: config(`[{"os":"linux"}]`), check: platform("")},
+	{name: "os is a number", problem: "the config cannot be parsed",
 		push: config(`{"os":7,"architecture":"arm64"}`), check: platform("/arm64")},
-	{name: "config nests deep", problem: "the config is not kept",
+	{name: "config nests deep", problem: "the config is not stored",
 		push:  config(`{"os":"linux","config":{"Labels":{"k":"v"}},"x":` + strings.Repeat("[", 9000) + strings.Repeat("]", 9000) + `}`),
 		check: labels(map[string]string{"k": "v"})},
 	{name: "numbers out of bounds",
@@ -189,41 +189,41 @@ var cargoes = []cargo{
 
 	{name: "annotations null", push: manifest(`{"schemaVersion":2,"config":CONFIG,"layers":[` + plainLayer + `],"annotations":null}`),
 		check: labels(map[string]string{"kept": "yes"})},
-	{name: "annotation null", problem: `the annotation "a" is no string`,
+	{name: "annotation null", problem: `the annotation "a" is not a string`,
 		push: manifest(`{"schemaVersion":2,"config":CONFIG,"layers":[],"annotations":{"a":null,"b":"\u0000"}}`),
-		check: func(t *testing.T, _ *harbour, _ string, m indexer.Manifest) {
+		check: func(t *testing.T, _ *harness, _ string, m indexer.Manifest) {
 			if diff := cmp.Diff(map[string]string{"b": "\uFFFD"}, m.Annotations); diff != "" {
 				t.Errorf("annotations (-want +got):\n%s", diff)
 			}
 		}},
-	{name: "subject is a number", problem: "the manifest is not understood",
+	{name: "subject is a number", problem: "the manifest cannot be parsed",
 		push:  manifest(`{"schemaVersion":2,"config":CONFIG,"layers":[],"subject":5}`),
 		check: labels(map[string]string{"kept": "yes"})},
-	{name: "artifact type is a list", problem: "the manifest is not understood",
+	{name: "artifact type is a list", problem: "the manifest cannot be parsed",
 		push:  manifest(`{"schemaVersion":2,"artifactType":["x"],"config":CONFIG,"layers":[]}`),
 		check: labels(map[string]string{"kept": "yes"})},
-	{name: "subject without a digest", problem: "the subject has no digest",
+	{name: "subject without a digest", problem: "the subject has no valid digest",
 		push:  manifest(`{"schemaVersion":2,"config":CONFIG,"layers":[],"subject":{"digest":"sha256:\u001b[31m"}}`),
 		check: labels(map[string]string{"kept": "yes"})},
-	{name: "fields that nobody knows",
+	{name: "unknown fields",
 		push:  manifest(`{"schemaVersion":2,"config":CONFIG,"layers":[],"x":` + strings.Repeat("[", 9000) + strings.Repeat("]", 9000) + `}`),
 		check: labels(map[string]string{"kept": "yes"})},
 	{name: "layers twice", push: manifest(`{"schemaVersion":2,"config":CONFIG,"layers":[` + plainLayer + `],"layers":[]}`), check: layers(0)},
 	{name: "negative size", push: manifest(`{"schemaVersion":2,"config":CONFIG,"layers":[` + strings.Replace(plainLayer, `"size":5`, `"size":-5000`, 1) + `]}`),
-		check: func(t *testing.T, _ *harbour, _ string, m indexer.Manifest) {
+		check: func(t *testing.T, _ *harness, _ string, m indexer.Manifest) {
 			if m.ContentSize != m.Config.Size || m.Layers[0].Size != 0 {
-				t.Errorf("content of %d bytes, config of %d, layer of %d", m.ContentSize, m.Config.Size, m.Layers[0].Size)
+				t.Errorf("got content of %d bytes, config of %d, layer of %d, want no negative size", m.ContentSize, m.Config.Size, m.Layers[0].Size)
 			}
 		}},
-	{name: "10,000 layers", problem: "more than 1000 layers are listed", push: manifest(`{"schemaVersion":2,"config":CONFIG,"layers":[` + strings.Repeat(plainLayer+",", 9_999) + plainLayer + `]}`),
+	{name: "10,000 layers", problem: "more than 1000 layers", push: manifest(`{"schemaVersion":2,"config":CONFIG,"layers":[` + strings.Repeat(plainLayer+",", 9_999) + plainLayer + `]}`),
 		check: layers(1000)},
 	{name: "4 MiB", push: manifest(padded(`{"schemaVersion":2,"config":CONFIG,"layers":[`+plainLayer+`]}`, 4<<20)),
-		check: func(t *testing.T, _ *harbour, _ string, m indexer.Manifest) {
+		check: func(t *testing.T, _ *harness, _ string, m indexer.Manifest) {
 			if m.Size != 4<<20 || len(m.Body) != 4<<20 || m.Labels["kept"] != "yes" {
 				t.Errorf("size %d, body of %d bytes, labels %v", m.Size, len(m.Body), m.Labels)
 			}
 		}},
-	{name: "media types that are none",
+	{name: "invalid media types",
 		push: manifest(`{"schemaVersion":2,"config":CONFIG,"layers":[{"mediaType":"` + strings.Repeat(`\u001b[31m`, 1000) + `","digest":"LAYER","size":5}]}`), check: layers(1)},
 	{name: "config of an unknown type",
 		push: func(ctx context.Context, c *push.Client, repository string) error {
@@ -231,7 +231,7 @@ var cargoes = []cargo{
 				Config: &push.Blob{MediaType: "text/\u0000" + strings.Repeat("ü", 500), Data: []byte("x")}})
 			return err
 		},
-		check: func(t *testing.T, _ *harbour, _ string, m indexer.Manifest) {
+		check: func(t *testing.T, _ *harness, _ string, m indexer.Manifest) {
 			if m.Kind != indexer.KindArtifact || m.ArtifactType != "text/\uFFFD"+strings.Repeat("ü", 123) {
 				t.Errorf("%s of type %q", m.Kind, m.ArtifactType)
 			}
@@ -241,35 +241,35 @@ var cargoes = []cargo{
 			{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"DIGEST_A","size":1},
 			{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"DIGEST_B","size":1,"platform":{"os":"unknown","architecture":"unknown"}}]}`),
 		check: entries(" present=true", "unknown/unknown present=true")},
-	{name: "entries that are none", problem: "the entry 1 has no digest", push: index(`{"schemaVersion":2,"manifests":[
+	{name: "invalid entries", problem: "the entry 1 has no valid digest", push: index(`{"schemaVersion":2,"manifests":[
 			{"mediaType":"x","digest":"bogus","size":1}, {"digest":"sha256:12","size":2}, {"digest":"","size":2},
 			{"digest":"DIGEST_A","size":-7,"platform":{"os":"` + strings.Repeat("o", 10_000) + `","architecture":"\u0000"}}]}`),
 		check: entries(strings.Repeat("o", 255) + "/\uFFFD present=true")},
-	{name: "the same entry twice", problem: "1 entries list a manifest that is listed before", push: index(`{"schemaVersion":2,"manifests":[
+	{name: "the same entry twice", problem: "1 entries repeat the digest of an earlier entry", push: index(`{"schemaVersion":2,"manifests":[
 			{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"DIGEST_A","size":1,"platform":{"os":"linux","architecture":"amd64"}},
 			{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"DIGEST_A","size":1,"platform":{"os":"linux","architecture":"arm64"}}]}`),
 		check: entries("linux/amd64 present=true")},
-	{name: "one child 30,000 times", problem: "more than 1000 manifests are listed",
+	{name: "one child 30,000 times", problem: "more than 1000 manifests",
 		push:  index(`{"schemaVersion":2,"manifests":[` + strings.Repeat(`{"digest":"DIGEST_A","size":1},`, 29_999) + `{"digest":"DIGEST_B","size":1}]}`),
 		check: entries(" present=true")},
 	{name: "300 platforms and media types", problem: "more than 100 platforms or 20 media types", push: index(`{"schemaVersion":2,"manifests":[` + manyEntries(300) + `]}`),
-		check: func(t *testing.T, _ *harbour, _ string, m indexer.Manifest) {
+		check: func(t *testing.T, _ *harness, _ string, m indexer.Manifest) {
 			platforms, mediaTypes := map[indexer.Platform]bool{}, map[string]bool{}
 			for _, e := range m.Entries {
 				platforms[e.Platform], mediaTypes[e.MediaType] = true, true
 			}
 			if len(m.Entries) != 300 || len(platforms) != 101 || len(mediaTypes) != 21 || !mediaTypes["application/octet-stream"] {
-				t.Errorf("%d entries of %d platforms and %d media types, want 300 of 100 and none, and of 20 and octet-stream", len(m.Entries), len(platforms), len(mediaTypes))
+				t.Errorf("got %d entries of %d platforms and %d media types, want 300 of 101 (with the empty one) and 21 (with octet-stream)", len(m.Entries), len(platforms), len(mediaTypes))
 			}
 		}},
 	{name: "entries of large annotations", problem: "the annotations of 38 entries are left out", push: index(`{"schemaVersion":2,"manifests":[` + largeEntries(64, 10_000) + `]}`),
-		check: func(t *testing.T, _ *harbour, _ string, m indexer.Manifest) {
+		check: func(t *testing.T, _ *harness, _ string, m indexer.Manifest) {
 			kept := 0
 			for _, e := range m.Entries {
 				kept += len(e.Annotations)
 			}
 			if len(m.Entries) != 64 || kept != 26 {
-				t.Errorf("%d entries, of which %d have their annotations; want 64 and 26: 262,144 bytes", len(m.Entries), kept)
+				t.Errorf("got %d entries, %d with annotations, want 64 and 26: 262,144 bytes", len(m.Entries), kept)
 			}
 		}},
 	{name: "missing child", push: index(`{"schemaVersion":2,"manifests":[
@@ -301,13 +301,13 @@ var cargoes = []cargo{
 			_, err = c.Index(ctx, repository, "bad", []ocispec.Descriptor{inner}, nil)
 			return err
 		},
-		check: func(t *testing.T, h *harbour, repository string, m indexer.Manifest) {
+		check: func(t *testing.T, h *harness, repository string, m indexer.Manifest) {
 			inner := h.manifest(repository + "@" + m.Entries[0].Digest.String())
 			entries("linux/arm64 present=true")(t, h, repository, inner)
 			image := h.manifest(repository + "@" + inner.Entries[0].Digest.String())
 			platform("linux/arm64")(t, h, repository, image)
 		}},
-	{name: "sizes that overflow", problem: "more than 1000 manifests are listed",
+	{name: "sizes that overflow", problem: "more than 1000 manifests",
 		push: func(ctx context.Context, c *push.Client, repository string) error {
 			huge := strings.Replace(plainLayer, `"size":5`, `"size":9223372036854775807`, 1)
 			var children []ocispec.Descriptor
@@ -324,13 +324,13 @@ var cargoes = []cargo{
 			_, err := c.Index(ctx, repository, "bad", children, nil)
 			return err
 		},
-		check: func(t *testing.T, h *harbour, repository string, m indexer.Manifest) {
+		check: func(t *testing.T, h *harness, repository string, m indexer.Manifest) {
 			const most = 1<<53 - 1
 			if image := h.manifest(repository + "@" + m.Entries[0].Digest.String()); image.ContentSize != most {
-				t.Errorf("content of %d bytes, want %d", image.ContentSize, most)
+				t.Errorf("got content of %d bytes, want %d", image.ContentSize, most)
 			}
 			if tag := h.tag(repository, "bad"); tag.Size != most {
-				t.Errorf("tag of %d bytes, want %d", tag.Size, most)
+				t.Errorf("got a tag of %d bytes, want %d", tag.Size, most)
 			}
 		}},
 	{name: "artifact with a subject",
@@ -350,7 +350,7 @@ var cargoes = []cargo{
 			_, err = c.Index(ctx, repository, "sha256-"+subject.Digest.Encoded(), []ocispec.Descriptor{signature}, nil)
 			return err
 		},
-		check: func(t *testing.T, h *harbour, repository string, m indexer.Manifest) {
+		check: func(t *testing.T, h *harness, repository string, m indexer.Manifest) {
 			subject := h.manifest(repository + ":subject").Digest
 			sig := "sha256-" + subject.Encoded() + ".sig"
 			var page indexer.ReferrerPage
@@ -368,29 +368,29 @@ var cargoes = []cargo{
 				t.Errorf("referrers (-want +got):\n%s", diff)
 			}
 			if m.Subject != subject {
-				t.Errorf("subject %q, want %q", m.Subject, subject)
+				t.Errorf("got subject %q, want %q", m.Subject, subject)
 			}
 		}},
 }
 
-func created(want time.Time) func(*testing.T, *harbour, string, indexer.Manifest) {
-	return func(t *testing.T, _ *harbour, _ string, m indexer.Manifest) {
+func created(want time.Time) func(*testing.T, *harness, string, indexer.Manifest) {
+	return func(t *testing.T, _ *harness, _ string, m indexer.Manifest) {
 		if !m.CreatedAt.Equal(want) {
-			t.Errorf("created at %v, want %v", m.CreatedAt, want)
+			t.Errorf("got creation time %v, want %v", m.CreatedAt, want)
 		}
 	}
 }
 
-func layers(want int) func(*testing.T, *harbour, string, indexer.Manifest) {
-	return func(t *testing.T, _ *harbour, _ string, m indexer.Manifest) {
+func layers(want int) func(*testing.T, *harness, string, indexer.Manifest) {
+	return func(t *testing.T, _ *harness, _ string, m indexer.Manifest) {
 		if len(m.Layers) != want || m.Labels["kept"] != "yes" {
-			t.Errorf("%d layers, labels %v; want %d layers", len(m.Layers), m.Labels, want)
+			t.Errorf("got %d layers, labels %v, want %d layers", len(m.Layers), m.Labels, want)
 		}
 	}
 }
 
 // tag returns a tag of the book, as in the list of tags.
-func (h *harbour) tag(repository, name string) (tag indexer.Tag) {
+func (h *harness) tag(repository, name string) (tag indexer.Tag) {
 	h.t.Helper()
 	h.view(func(v *postgres.View) error {
 		tags, err := v.Tags(h.t.Context(), repository, "", 100)
@@ -412,10 +412,10 @@ func lax(c *configuration.Configuration) {
 	c.Validation.Manifests.Indexes.Platforms = "none"
 }
 
-// load pushes all cargoes, each with a good image in the same repository.
-func (h *harbour) load() {
+// load pushes all hostile cases, each with a good image in the same repository.
+func (h *harness) load() {
 	h.t.Helper()
-	for i, c := range cargoes {
+	for i, c := range hostileCases {
 		repository := fmt.Sprintf("hostile/%02d", i)
 		if err := c.push(h.t.Context(), h.push, repository); err != nil {
 			h.t.Fatalf("%s: %v", c.name, err)
@@ -430,25 +430,25 @@ func (h *harbour) load() {
 	}
 }
 
-// inspect fails the test unless the book has everything valid of each cargo.
-func (h *harbour) inspect() {
+// inspect fails the test unless the book has everything valid of each case.
+func (h *harness) inspect() {
 	h.t.Helper()
-	for i, c := range cargoes {
+	for i, c := range hostileCases {
 		repository := fmt.Sprintf("hostile/%02d", i)
 		tag := h.tag(repository, "bad")
 		if c.problem == "" && tag.Problem != "" || !strings.Contains(tag.Problem, c.problem) {
-			h.t.Errorf("%s: problem is %q, want %q", c.name, tag.Problem, c.problem)
+			h.t.Errorf("%s: got problem %q, want %q", c.name, tag.Problem, c.problem)
 		}
 		h.t.Run(c.name, func(t *testing.T) { c.check(t, h, repository, h.manifest(repository+":bad")) })
 		if got := h.search(fmt.Sprintf("goodness%02d", i)); !cmp.Equal(got, []string{repository}) {
-			h.t.Errorf("%s: the good image beside it is found in %v", c.name, got)
+			h.t.Errorf("%s: got the good image beside it in %v", c.name, got)
 		}
 		if h.tag(repository, "loop").Digest != h.tag(repository, "latest").Digest {
-			h.t.Errorf("%s: the tag called loop is not what it should be", c.name)
+			h.t.Errorf("%s: the tag loop is wrong", c.name)
 		}
 	}
 	if got := h.column("SELECT repository || ':' || reference || ': ' || COALESCE(error, '') FROM task"); len(got) > 0 {
-		h.t.Errorf("tasks left: %v", got)
+		h.t.Errorf("got tasks left: %v", got)
 	}
 	h.equal()
 }
@@ -461,7 +461,7 @@ func TestHostileByEvents(t *testing.T) {
 	h.work()
 	h.load()
 	// The registry sends one event after the other, so that of the last push is last.
-	last := fmt.Sprintf("SELECT t.name FROM tag t JOIN repository r ON r.id = t.repository_id WHERE r.name = 'hostile/%02d' AND t.name = 'loop'", len(cargoes)-1)
+	last := fmt.Sprintf("SELECT t.name FROM tag t JOIN repository r ON r.id = t.repository_id WHERE r.name = 'hostile/%02d' AND t.name = 'loop'", len(hostileCases)-1)
 	eventually(t, "the last push is stored, and no task is left", func() bool { return len(h.column(last)) == 1 && len(h.asked()) == 0 })
 	h.inspect()
 }
@@ -494,7 +494,7 @@ func TestHugeDescription(t *testing.T) {
 	}
 	h.scan()
 	if got := h.search("app"); !cmp.Equal(got, []string{"demo/app"}) {
-		t.Errorf("search gave %v", got)
+		t.Errorf("search: got %v", got)
 	}
 	if problem := h.tag("demo/app", "v1").Problem; problem != "" {
 		t.Errorf("problem %q", problem)
@@ -503,7 +503,7 @@ func TestHugeDescription(t *testing.T) {
 
 // cripple breaks a tag in the registry's storage: the registry lists it, but answers
 // 500 to requests for it.
-func (h *harbour) cripple(repository, tag string) (mend func()) {
+func (h *harness) cripple(repository, tag string) (mend func()) {
 	h.t.Helper()
 	link := filepath.Join(h.registry.Root, "docker/registry/v2/repositories", repository, "_manifests/tags", tag, "current/link")
 	was, err := os.ReadFile(link)
@@ -532,29 +532,29 @@ func TestBrokenTag(t *testing.T) {
 	mendBroken := h.cripple("demo/app", "broken")
 	h.scanUntilGivenUp()
 	if tag := h.tag("demo/app", "broken"); tag.Digest != "" || !strings.Contains(tag.Problem, "500") {
-		t.Errorf("the broken tag is %q with problem %q", tag.Digest, tag.Problem)
+		t.Errorf("broken tag: got %q with problem %q", tag.Digest, tag.Problem)
 	}
 	if got := h.search("app"); len(got) != 1 || h.tag("demo/app", "good").Problem != "" {
-		t.Errorf("search gave %v, good tag is %v", got, h.tag("demo/app", "good"))
+		t.Errorf("search: got %v, good tag %v", got, h.tag("demo/app", "good"))
 	}
 	mendKnown := h.cripple("demo/app", "known")
 	h.scanUntilGivenUp()
 	if tag := h.tag("demo/app", "known"); tag.Digest == "" || !strings.Contains(tag.Problem, "500") {
-		t.Errorf("the tag known before is %q with problem %q", tag.Digest, tag.Problem)
+		t.Errorf("tag known before: got %q with problem %q", tag.Digest, tag.Problem)
 	}
 	mendBroken()
 	mendKnown()
 	h.scan()
 	for _, name := range []string{"known", "broken", "good"} {
 		if tag := h.tag("demo/app", name); tag.Digest == "" || tag.Problem != "" {
-			t.Errorf("%s after mending: %q with problem %q", name, tag.Digest, tag.Problem)
+			t.Errorf("%s after the repair: got %q with problem %q", name, tag.Digest, tag.Problem)
 		}
 	}
 	h.equal()
 }
 
 // scanUntilGivenUp scans, and reads until no task is left to retry.
-func (h *harbour) scanUntilGivenUp() {
+func (h *harness) scanUntilGivenUp() {
 	h.t.Helper()
 	h.scan()
 	eventually(h.t, "every task is done or given up", func() bool {
@@ -590,10 +590,10 @@ func TestBrokenTagOfDeletedManifest(t *testing.T) {
 		return len(h.column("SELECT 'x' FROM task WHERE given_up_at IS NULL")) == 0
 	})
 	if tag := h.tag("demo/app", "v1"); tag.Digest != "" || tag.Problem == "" {
-		t.Errorf("the tag is %q with problem %q", tag.Digest, tag.Problem)
+		t.Errorf("got tag %q with problem %q", tag.Digest, tag.Problem)
 	}
 	if got := h.column("SELECT encode(digest, 'hex') FROM manifest"); len(got) != 1 {
-		t.Errorf("manifests in the book: %v, want one", got)
+		t.Errorf("got manifests %v in the book, want one", got)
 	}
 }
 
@@ -609,7 +609,7 @@ func TestBodyAsPushed(t *testing.T) {
 	h.scan()
 	m := h.manifest("demo/app:v1")
 	if digest.FromBytes(m.Body) != d.Digest {
-		t.Errorf("the body has digest %s, want %s", digest.FromBytes(m.Body), d.Digest)
+		t.Errorf("got a body with digest %s, want %s", digest.FromBytes(m.Body), d.Digest)
 	}
 	if !json.Valid(m.ConfigBody) {
 		t.Errorf("config body is %q", m.ConfigBody)

@@ -38,21 +38,21 @@ func TestLeaderNoticesRestart(t *testing.T) {
 		Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Metrics: ingest.NewMetrics(prometheus.NewRegistry())})
 	done := make(chan error)
 	go func() { done <- leader.Run(ctx) }()
-	eventually(t, "the registry was looked at", func() bool { return looks.Load() > 2 })
+	eventually(t, "the leader has checked the registry", func() bool { return looks.Load() > 2 })
 	if got := h.column("SELECT reason FROM scan"); len(got) > 0 {
-		t.Errorf("before a restart scans were asked for: %v", got)
+		t.Errorf("before a restart: got scans requested for %v, want none", got)
 	}
 	h.registry.Stop()
 	n := looks.Load()
-	eventually(t, "it was looked at while it is away", func() bool { return looks.Load() > n+1 })
+	eventually(t, "the leader has checked the unavailable registry", func() bool { return looks.Load() > n+1 })
 	h.registry.Restart()
-	eventually(t, "what the registry did not tell is in the book", func() bool { return len(h.column("SELECT name FROM tag")) == 1 })
+	eventually(t, "the lost push is in the book", func() bool { return len(h.column("SELECT name FROM tag")) == 1 })
 	stop()
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
 	if got := h.column("SELECT DISTINCT reason FROM scan"); !cmp.Equal(got, []string{"restart"}) {
-		t.Errorf("reasons of scans: %v", got)
+		t.Errorf("got scans requested for %v", got)
 	}
 }
 
@@ -68,7 +68,7 @@ func TestLeaderCountsStorage(t *testing.T) {
 	done := make(chan error)
 	go func() { done <- leader.Run(ctx) }()
 	var total indexer.Storage
-	eventually(t, "it has counted", func() bool {
+	eventually(t, "the storage is counted", func() bool {
 		h.view(func(v *postgres.View) (err error) {
 			total, err = v.Storage(t.Context())
 			return err
@@ -80,7 +80,7 @@ func TestLeaderCountsStorage(t *testing.T) {
 		t.Error(err)
 	}
 	if total.Repositories != 1 || total.Manifests != 1 || total.Size == 0 {
-		t.Errorf("it counted %+v", total)
+		t.Errorf("got storage %+v", total)
 	}
 }
 

@@ -19,7 +19,7 @@ import (
 )
 
 // catalogue serves the pages of the book.
-func (h *harbour) catalogue() *httptest.Server {
+func (h *harness) catalogue() *httptest.Server {
 	read := func(ctx context.Context, asker indexer.Asker, f func(answer.Book) error) error {
 		return h.store.View(ctx, asker, func(v *postgres.View) error { return f(v) })
 	}
@@ -28,7 +28,7 @@ func (h *harbour) catalogue() *httptest.Server {
 	return s
 }
 
-func (h *harbour) page(url, etag string) (code int, body, newETag string) {
+func (h *harness) page(url, etag string) (code int, body, newETag string) {
 	h.t.Helper()
 	r, err := http.NewRequestWithContext(h.t.Context(), http.MethodGet, url, nil)
 	if err != nil {
@@ -86,7 +86,7 @@ func TestEveryLinkLeadsSomewhere(t *testing.T) {
 	}
 }
 
-func (h *harbour) pushAll() {
+func (h *harness) pushAll() {
 	h.t.Helper()
 	ctx := h.t.Context()
 	if err := push.Samples(ctx, h.push); err != nil {
@@ -141,12 +141,12 @@ func TestPagesOfRealImages(t *testing.T) {
 		_, body, _ := h.page(s.URL+path, "")
 		for _, w := range want {
 			if !strings.Contains(body, w) {
-				t.Errorf("%s: %q is not in %s", path, w, body)
+				t.Errorf("%s: got a page without %q: %s", path, w, body)
 			}
 		}
 		for _, hostile := range []string{"<script>", "<img", "<b>", `href="javascript`} {
 			if strings.Contains(body, hostile) {
-				t.Errorf("%s: %q is on the page", path, hostile)
+				t.Errorf("%s: the page contains %q", path, hostile)
 			}
 		}
 	}

@@ -42,7 +42,7 @@ func parseManifest(repository string, body []byte, desc ocispec.Descriptor) inde
 	}
 	var doc document
 	if err := json.Unmarshal(body, &doc); err != nil {
-		m.Problems = append(m.Problems, fmt.Sprintf("the manifest is not understood: %v", err))
+		m.Problems = append(m.Problems, fmt.Sprintf("the manifest cannot be parsed: %v", err))
 		var typeError *json.UnmarshalTypeError
 		if !errors.As(err, &typeError) {
 			return m
@@ -61,7 +61,7 @@ func parseManifest(repository string, body []byte, desc ocispec.Descriptor) inde
 	case ocispec.MediaTypeImageManifest, remote.MediaTypeDockerManifest:
 		contentOf(&m, doc)
 	default:
-		m.Problems = append(m.Problems, fmt.Sprintf("the media type %q is not one we know", desc.MediaType))
+		m.Problems = append(m.Problems, fmt.Sprintf("the media type %q is unknown", desc.MediaType))
 	}
 	m.CreatedAt = timeOf(m.Annotations[ocispec.AnnotationCreated])
 	return m
@@ -94,7 +94,7 @@ func (d *descriptors) UnmarshalJSON(body []byte) error {
 	}
 	list := json.NewDecoder(bytes.NewReader(body))
 	if start, err := list.Token(); err != nil || start != json.Delim('[') {
-		d.err = errors.New("it is no list")
+		d.err = errors.New("not a list")
 		return nil
 	}
 	for list.More() {
@@ -118,10 +118,10 @@ func (d *descriptors) UnmarshalJSON(body []byte) error {
 // read returns the list, and adds its mistakes to the problems of the manifest.
 func (d *descriptors) read(m *indexer.Manifest, what string) []descriptor {
 	if d.err != nil {
-		m.Problems = append(m.Problems, fmt.Sprintf("the manifest is not understood: %s: %v", what, d.err))
+		m.Problems = append(m.Problems, fmt.Sprintf("the manifest cannot be parsed: %s: %v", what, d.err))
 	}
 	if d.more {
-		m.Problems = append(m.Problems, fmt.Sprintf("more than %d %s are listed: only the first %d are read", indexer.MaxEntries, what, indexer.MaxEntries))
+		m.Problems = append(m.Problems, fmt.Sprintf("more than %d %s: only the first %d are read", indexer.MaxEntries, what, indexer.MaxEntries))
 	}
 	return d.list
 }
@@ -199,7 +199,7 @@ func addSize(a, b int64) int64 { return min(a+b, indexer.MaxSize) }
 func checked(m *indexer.Manifest, what, s string) digest.Digest {
 	d, err := digest.Parse(s)
 	if err != nil {
-		m.Problems = append(m.Problems, fmt.Sprintf("the %s has no digest that we understand: %.80q", what, s))
+		m.Problems = append(m.Problems, fmt.Sprintf("the %s has no valid digest: %.80q", what, s))
 		return ""
 	}
 	return d
@@ -233,7 +233,7 @@ func entriesOf(m *indexer.Manifest, manifests []descriptor) []indexer.Entry {
 		entries = append(entries, e)
 	}
 	if repeated > 0 {
-		m.Problems = append(m.Problems, fmt.Sprintf("%d entries list a manifest that is listed before: each counts once, as its first entry says", repeated))
+		m.Problems = append(m.Problems, fmt.Sprintf("%d entries repeat the digest of an earlier entry and are ignored", repeated))
 	}
 	return entries
 }
@@ -259,7 +259,7 @@ func limitWords(m *indexer.Manifest) {
 		platforms[e.Platform], mediaTypes[e.MediaType] = true, true
 	}
 	if left > 0 {
-		m.Problems = append(m.Problems, fmt.Sprintf("more than %d platforms or %d media types are listed: of %d entries they are left out", maxPlatforms, maxMediaTypes, left))
+		m.Problems = append(m.Problems, fmt.Sprintf("more than %d platforms or %d media types: those of %d entries are left out", maxPlatforms, maxMediaTypes, left))
 	}
 }
 
@@ -278,12 +278,12 @@ func parseConfig(m *indexer.Manifest, body []byte) {
 	body = bytes.ToValidUTF8(body, []byte("\uFFFD"))
 	var c config
 	if err := json.Unmarshal(body, &c); err != nil {
-		m.Problems = append(m.Problems, fmt.Sprintf("the config is not understood: %v", err))
+		m.Problems = append(m.Problems, fmt.Sprintf("the config cannot be parsed: %v", err))
 	}
 	if kept, err := plainJSON(body); err == nil {
 		m.ConfigBody = kept
 	} else if json.Valid(body) {
-		m.Problems = append(m.Problems, fmt.Sprintf("the config is not kept: %v", err))
+		m.Problems = append(m.Problems, fmt.Sprintf("the config is not stored: %v", err))
 	}
 	m.Platform = c.platform.of()
 	m.Labels = stringsOf(m, "label", c.Config.Labels)
@@ -306,7 +306,7 @@ func stringsOf(m *indexer.Manifest, what string, raw json.RawMessage) map[string
 	}
 	var values map[string]json.RawMessage
 	if err := json.Unmarshal(raw, &values); err != nil {
-		m.Problems = append(m.Problems, fmt.Sprintf("the %ss are no object", what))
+		m.Problems = append(m.Problems, fmt.Sprintf("the %ss are not an object", what))
 		return nil
 	}
 	read := make(map[string]string, len(values))
@@ -325,10 +325,10 @@ func stringsOf(m *indexer.Manifest, what string, raw json.RawMessage) map[string
 	sort.Strings(odd)
 	for i, k := range odd {
 		if i == maxProblems {
-			m.Problems = append(m.Problems, fmt.Sprintf("%d more %ss are no strings", len(odd)-i, what))
+			m.Problems = append(m.Problems, fmt.Sprintf("%d more %ss are not strings", len(odd)-i, what))
 			break
 		}
-		m.Problems = append(m.Problems, fmt.Sprintf("the %s %.80q is no string", what, k))
+		m.Problems = append(m.Problems, fmt.Sprintf("the %s %.80q is not a string", what, k))
 	}
 	return read
 }
@@ -352,7 +352,7 @@ func limitMetadata(m *indexer.Manifest, limit int) {
 		return
 	}
 	m.Labels, m.Annotations = nil, nil
-	m.Problems = append(m.Problems, fmt.Sprintf("metadata too large: labels and annotations are %d bytes, and database.maxMetaSize allows %d", size, limit))
+	m.Problems = append(m.Problems, fmt.Sprintf("metadata too large: labels and annotations have %d bytes, but database.maxMetaSize allows %d", size, limit))
 }
 
 func limitEntries(m *indexer.Manifest, limit int) {

@@ -42,14 +42,14 @@ var manifestTypes = []string{
 }
 
 // Other registries may store manifests that the stock registry refuses. Values that are
-// no lists, and entries of a wrong type, must not affect the other fields.
+// not lists, and entries of a wrong type, must not affect the other fields.
 func TestParseOddLists(t *testing.T) {
 	a, b := digest.FromString("a"), digest.FromString("b")
 	for _, c := range []struct {
 		body, problem string
 		entries       []digest.Digest
 	}{
-		{`{"manifests":{"a":1},"annotations":{"k":"v"}}`, "manifests: it is no list", nil},
+		{`{"manifests":{"a":1},"annotations":{"k":"v"}}`, "manifests: not a list", nil},
 		{fmt.Sprintf(`{"manifests":[7,{"digest":%q,"size":"x"},{"digest":%q}],"annotations":{"k":"v"}}`, a, b), "manifests: json: cannot unmarshal", []digest.Digest{a, b}},
 		{fmt.Sprintf(`{"manifests":[{"digest":%q}],"manifests":[{"digest":%q}],"annotations":{"k":"v"}}`, a, b), "", []digest.Digest{b}},
 		{`{"manifests":null,"annotations":{"k":"v"}}`, "", nil},
@@ -60,7 +60,7 @@ func TestParseOddLists(t *testing.T) {
 			got = append(got, e.Digest)
 		}
 		if !slices.Equal(got, c.entries) || !strings.Contains(strings.Join(m.Problems, "\n"), c.problem) || c.problem == "" && len(m.Problems) > 0 || m.Annotations["k"] != "v" {
-			t.Errorf("%s: entries %v, problems %q, annotations %v", c.body, got, m.Problems, m.Annotations)
+			t.Errorf("%s: got entries %v, problems %q, annotations %v", c.body, got, m.Problems, m.Annotations)
 		}
 	}
 }
@@ -85,11 +85,11 @@ func FuzzParseConfig(f *testing.F) {
 			return
 		}
 		if !json.Valid(m.ConfigBody) {
-			t.Fatalf("config kept is no JSON: %q", m.ConfigBody)
+			t.Fatalf("got a stored config that is not JSON: %q", m.ConfigBody)
 		}
 		again, err := plainJSON(m.ConfigBody)
 		if err != nil || string(again) != string(m.ConfigBody) {
-			t.Errorf("config kept is %q, and made plain again %q, %v", m.ConfigBody, again, err)
+			t.Errorf("got stored config %q, which plainJSON changes to %q, %v", m.ConfigBody, again, err)
 		}
 	})
 }
@@ -160,7 +160,7 @@ func TestParseTypeOfReferrer(t *testing.T) {
 	} {
 		m := parseManifest("demo/app", []byte(body), ocispec.Descriptor{MediaType: image, Digest: digest.FromString(body)})
 		if m.ArtifactType != want || (m.Kind == indexer.KindImage) != (want == "" || want == ocispec.MediaTypeImageConfig) {
-			t.Errorf("%s is of type %q and kind %s, want %q", body, m.ArtifactType, m.Kind, want)
+			t.Errorf("%s: got type %q and kind %s, want %q", body, m.ArtifactType, m.Kind, want)
 		}
 	}
 }

@@ -22,7 +22,7 @@ const (
 	maxExponent = 308
 )
 
-var errTooDeep = errors.New("it nests more than " + strconv.Itoa(maxDepth) + " deep")
+var errTooDeep = errors.New("nested more than " + strconv.Itoa(maxDepth) + " levels deep")
 
 // plainJSON rewrites JSON so that jsonb accepts it: NUL and lone surrogates in strings
 // are replaced, and numbers that are too large become strings. If a key occurs twice,
@@ -39,7 +39,7 @@ func plainJSON(body []byte) ([]byte, error) {
 		return nil, err
 	}
 	if values.More() {
-		return nil, errors.New("more follows the first value")
+		return nil, errors.New("data after the first value")
 	}
 	v, err := plain(v, 0)
 	if err != nil {

@@ -213,7 +213,7 @@ func (r *reader) take(ctx context.Context, f *indexer.Finding, body []byte, desc
 // match its digest is recorded as a problem of the image.
 func (r *reader) readConfig(ctx context.Context, m *indexer.Manifest) error {
 	if m.Config.Size > maxConfig {
-		m.Problems = append(m.Problems, fmt.Sprintf("the config is %d bytes, more than the %d that we read", m.Config.Size, maxConfig))
+		m.Problems = append(m.Problems, fmt.Sprintf("the config has %d bytes, more than the limit of %d", m.Config.Size, maxConfig))
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.config)

@@ -49,7 +49,7 @@ func recordings(t *testing.T, name string) (all []recording) {
 }
 
 // replay sends the notifications of a file as the registry sent them.
-func (h *harbour) replay(name string) {
+func (h *harness) replay(name string) {
 	h.t.Helper()
 	for i, r := range recordings(h.t, name) {
 		req, err := http.NewRequestWithContext(h.t.Context(), http.MethodPost, h.receiver.URL, bytes.NewReader(r.Body))
@@ -75,7 +75,7 @@ func (h *harbour) replay(name string) {
 }
 
 // column returns the column of text that a statement selects.
-func (h *harbour) column(query string, args ...any) []string {
+func (h *harness) column(query string, args ...any) []string {
 	h.t.Helper()
 	rows, err := h.pool.Query(h.t.Context(), query, args...)
 	if err != nil {
@@ -88,7 +88,7 @@ func (h *harbour) column(query string, args ...any) []string {
 	return append([]string(nil), texts...) // nil if there is none
 }
 
-func (h *harbour) exec(statement string, args ...any) {
+func (h *harness) exec(statement string, args ...any) {
 	h.t.Helper()
 	if _, err := h.pool.Exec(h.t.Context(), statement, args...); err != nil {
 		h.t.Fatal(err)
@@ -96,7 +96,7 @@ func (h *harbour) exec(statement string, args ...any) {
 }
 
 // asked returns the references of all tasks, sorted, with shortened digests.
-func (h *harbour) asked() []string {
+func (h *harness) asked() []string {
 	h.t.Helper()
 	return h.column("SELECT repository || ' ' || left(reference, 15) FROM task ORDER BY repository, reference")
 }
@@ -152,11 +152,11 @@ func TestReplay(t *testing.T) {
 		h.exec("TRUNCATE task")
 		h.replay(f.Name())
 		if diff := cmp.Diff(expected, h.asked()); diff != "" {
-			t.Errorf("%s asks for (-want +got):\n%s", f.Name(), diff)
+			t.Errorf("tasks of %s (-want +got):\n%s", f.Name(), diff)
 		}
 	}
 	if len(files) != len(want) {
-		t.Errorf("%d files, %d in the table", len(files), len(want))
+		t.Errorf("got %d files, want %d as in the table", len(files), len(want))
 	}
 }
 
@@ -180,22 +180,22 @@ func TestReplayOnEmptyRegistry(t *testing.T) {
 	first := h.column(state)
 	all()
 	if diff := cmp.Diff(first, h.column(state)); diff != "" {
-		t.Errorf("the second time changed (-first +second):\n%s", diff)
+		t.Errorf("changed by the second time (-first +second):\n%s", diff)
 	}
 	if got := h.column("SELECT reason FROM scan"); !cmp.Equal(got, []string{"instance"}) {
-		t.Errorf("scans asked for: %v, want one because of a new instance", got)
+		t.Errorf("got scans requested for %v, want one for a new instance", got)
 	}
 	h.work()
 	eventually(t, "no task is left", func() bool { return len(h.asked()) == 0 })
 	h.empty()
 	h.equal()
 	if got := h.column("SELECT tag FROM tag_history"); len(got) > 0 {
-		t.Errorf("tag history of %v", got)
+		t.Errorf("got a tag history of %v, want none", got)
 	}
 }
 
 // empty fails the test unless the catalogue is empty.
-func (h *harbour) empty() {
+func (h *harness) empty() {
 	h.t.Helper()
 	for _, table := range []string{"repository", "manifest", "tag", "blob", "referrer", "repository_search"} {
 		if n := h.column(fmt.Sprintf("SELECT count(*)::text FROM %s", table)); n[0] != "0" {

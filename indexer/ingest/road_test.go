@@ -24,8 +24,8 @@ import (
 	"github.com/portbook/portbook/schema/schematest"
 )
 
-// A harbour is a registry and a book that receives its notifications.
-type harbour struct {
+// A harness is a registry and a book that receives its notifications.
+type harness struct {
 	t        *testing.T
 	registry *registrytest.Registry
 	push     *push.Client
@@ -46,10 +46,10 @@ const token = "s3cret"
 
 // open starts a registry that sends its events to a receiver. No worker runs before the
 // test starts one.
-func open(t *testing.T, config registrytest.Config) *harbour {
+func open(t *testing.T, config registrytest.Config) *harness {
 	t.Helper()
 	pool := schematest.New(t)
-	h := &harbour{t: t, pool: pool, store: postgres.New(pool, postgres.Config{})}
+	h := &harness{t: t, pool: pool, store: postgres.New(pool, postgres.Config{})}
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	metrics := ingest.NewMetrics(prometheus.NewRegistry())
 	h.settings = ingest.WorkersConfig{
@@ -75,10 +75,10 @@ func open(t *testing.T, config registrytest.Config) *harbour {
 
 // configure changes the settings, and replaces the workers and the scanner by new ones.
 // It must not be called while workers run.
-func (h *harbour) configure(change func(*ingest.WorkersConfig)) {
+func (h *harness) configure(change func(*ingest.WorkersConfig)) {
 	h.t.Helper()
 	if h.working {
-		h.t.Fatal("settings are changed while workers run")
+		h.t.Fatal("configure called while workers run")
 	}
 	change(&h.settings)
 	h.workers = ingest.NewWorkers(h.settings)
@@ -90,7 +90,7 @@ func (h *harbour) configure(change func(*ingest.WorkersConfig)) {
 }
 
 // work runs the workers until the test ends.
-func (h *harbour) work() {
+func (h *harness) work() {
 	h.working = true
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -104,7 +104,7 @@ func (h *harbour) work() {
 }
 
 // scan requests a scan, does it, and reads all tasks that it added.
-func (h *harbour) scan() {
+func (h *harness) scan() {
 	h.t.Helper()
 	ctx := h.t.Context()
 	if err := h.store.RequestScan(ctx, "command"); err != nil {
@@ -117,7 +117,7 @@ func (h *harbour) scan() {
 }
 
 // drain works until no task is due.
-func (h *harbour) drain() {
+func (h *harness) drain() {
 	h.t.Helper()
 	for range 1000 {
 		n, err := h.workers.Step(h.t.Context(), indexer.PriorityConfirm, 32)
@@ -128,11 +128,11 @@ func (h *harbour) drain() {
 			return
 		}
 	}
-	h.t.Fatal("the tasks do not come to an end")
+	h.t.Fatal("tasks are still due after many steps")
 }
 
 // equal fails the test unless the book equals the registry.
-func (h *harbour) equal() {
+func (h *harness) equal() {
 	h.t.Helper()
 	var out strings.Builder
 	n, err := ingest.Verify(h.t.Context(), h.store, h.remote, 4, &out)
@@ -152,10 +152,10 @@ func eventually(t *testing.T, what string, condition func() bool) {
 			return
 		}
 	}
-	t.Fatalf("never: %s", what)
+	t.Fatalf("timeout: %s", what)
 }
 
-func (h *harbour) search(text string) []string {
+func (h *harness) search(text string) []string {
 	h.t.Helper()
 	var names []string
 	h.view(func(v *postgres.View) error {
@@ -168,14 +168,14 @@ func (h *harbour) search(text string) []string {
 	return names
 }
 
-func (h *harbour) view(f func(*postgres.View) error) {
+func (h *harness) view(f func(*postgres.View) error) {
 	h.t.Helper()
 	if err := h.store.View(h.t.Context(), indexer.Everyone, f); err != nil {
 		h.t.Fatal(err)
 	}
 }
 
-func (h *harbour) manifest(reference string) indexer.Manifest {
+func (h *harness) manifest(reference string) indexer.Manifest {
 	h.t.Helper()
 	ref, err := indexer.ParseReference(reference)
 	if err != nil {
@@ -202,7 +202,7 @@ func TestRoad(t *testing.T) {
 	}
 	eventually(t, "the pushed image is found by its description", func() bool { return len(h.search("anch")) == 1 })
 	if got := h.manifest("demo/app:v1"); got.Digest != first.Digest || got.Labels["team"] != "deck" {
-		t.Errorf("demo/app:v1 is %v, labels %v; want %v with team=deck", got.Digest, got.Labels, first.Digest)
+		t.Errorf("demo/app:v1: got %v, labels %v, want %v with team=deck", got.Digest, got.Labels, first.Digest)
 	}
 
 	second, err := h.push.Image(ctx, "demo/app", "v1", push.ImageSpec{Env: []string{"A=b"}})
@@ -214,7 +214,7 @@ func TestRoad(t *testing.T) {
 	if err := h.push.Delete(ctx, "demo/app", "v1"); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the deleted tag goes from the search", func() bool { return len(h.search("app")) == 0 })
+	eventually(t, "search no longer finds the deleted tag", func() bool { return len(h.search("app")) == 0 })
 	h.equal()
 }
 
@@ -229,16 +229,16 @@ func TestScan(t *testing.T) {
 	h.scan()
 	h.equal()
 	if got := h.search("harbour"); len(got) == 0 || got[0] != "samples/harbour" {
-		t.Errorf("search for harbour gave %v", got)
+		t.Errorf("search for harbour: got %v", got)
 	}
 	before := h.version()
 	h.scan()
 	if after := h.version(); after != before {
-		t.Errorf("a scan that found nothing moved the catalogue version from %v to %v", before, after)
+		t.Errorf("a scan without differences moved the catalogue version from %v to %v", before, after)
 	}
 }
 
-func (h *harbour) version() (version indexer.Version) {
+func (h *harness) version() (version indexer.Version) {
 	h.t.Helper()
 	h.view(func(v *postgres.View) (err error) {
 		version, err = v.Version(h.t.Context())

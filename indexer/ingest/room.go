@@ -186,8 +186,8 @@ func (s *seat) leave() {
 
 // errCrowded is the error of a read that took long while there was no room aside.
 var errCrowded = &indexer.Fault{
-	Reason: "the registry does not answer, and many other references wait for it: this one is read when fewer do",
-	Err:    errors.New("no answer yet, and many other references wait for one"),
+	Reason: "the registry does not answer, and many other reads wait for it: this one is retried when fewer wait",
+	Err:    errors.New("no answer yet, and too many other reads wait for one"),
 }
 
 // whileSeated runs f, a read of a repository. If f takes longer than hold, the seat moves

@@ -34,7 +34,7 @@ func TestSmallFindingsWaitTogether(t *testing.T) {
 	}
 	tasks, err := store.Claim(t.Context(), indexer.PriorityConfirm, tags, time.Minute)
 	if err != nil || len(tasks) != tags {
-		t.Fatalf("%d tasks, want %d (%v)", len(tasks), tags, err)
+		t.Fatalf("got %d tasks, want %d (%v)", len(tasks), tags, err)
 	}
 	s.alone.Lock() // as while a large finding is stored
 	s.count(name, 1)
@@ -63,9 +63,9 @@ func TestSmallFindingsWaitTogether(t *testing.T) {
 		t.Fatal(err)
 	}
 	if stored != tags || transactions > tags/4 {
-		t.Errorf("%d tags were stored in %d transactions, want %d in a few", stored, transactions, tags)
+		t.Errorf("got %d tags stored in %d transactions, want %d in a few", stored, transactions, tags)
 	}
 	if len(s.apart)+len(s.beside) > 0 {
-		t.Errorf("%v and %v are kept after all was stored", s.apart, s.beside)
+		t.Errorf("the saver still counts %v and %v after everything was stored", s.apart, s.beside)
 	}
 }

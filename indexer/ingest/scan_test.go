@@ -70,29 +70,29 @@ func TestScanResumes(t *testing.T) {
 		t.Fatal(err)
 	}
 	if ran, err := h.scanner.Run(ctx); err == nil || !ran {
-		t.Fatalf("the stopped scan: ran %v, error %v", ran, err)
+		t.Fatalf("stopped scan: got ran %v, error %v", ran, err)
 	}
 	cursor := h.column("SELECT cursor FROM scan WHERE finished_at IS NULL AND started_at IS NOT NULL")
 	if !cmp.Equal(cursor, []string{"fleet/ship13"}) {
-		t.Fatalf("the stopped scan stands at %v, want fleet/ship13", cursor)
+		t.Fatalf("stopped scan: got cursor %v, want fleet/ship13", cursor)
 	}
 	close(again)
 	first := looks
 	looks = map[string]int{}
 	if ran, err := h.scanner.Run(t.Context()); err != nil || !ran {
-		t.Fatalf("the scan taken on: ran %v, error %v", ran, err)
+		t.Fatalf("continued scan: got ran %v, error %v", ran, err)
 	}
 	for i := range repositories {
 		name := fmt.Sprintf("fleet/ship%02d", i)
 		if name <= cursor[0] && looks[name] > 0 {
-			t.Errorf("%s was looked at before the scan was stopped at %s, and again", name, cursor[0])
+			t.Errorf("%s was compared before the scan was stopped at %s, and again afterwards", name, cursor[0])
 		}
 		if first[name]+looks[name] == 0 {
-			t.Errorf("%s was never looked at", name)
+			t.Errorf("%s was never compared", name)
 		}
 	}
 	if got := h.column("SELECT (finished_at IS NOT NULL)::text FROM scan"); !cmp.Equal(got, []string{"true"}) {
-		t.Errorf("scans finished: %v, want one that is", got)
+		t.Errorf("got finished scans %v, want one", got)
 	}
 	h.drain()
 	h.equal()
@@ -157,7 +157,7 @@ func TestScanOfFailingRepository(t *testing.T) {
 		{"500", func(w http.ResponseWriter) { fail(w, http.StatusInternalServerError) }},
 		{"503", func(w http.ResponseWriter) { fail(w, http.StatusServiceUnavailable) }},
 		{"401", func(w http.ResponseWriter) { fail(w, http.StatusUnauthorized) }},
-		{"no JSON", func(w http.ResponseWriter) { fmt.Fprint(w, "<html>") }},
+		{"not JSON", func(w http.ResponseWriter) { fmt.Fprint(w, "<html>") }},
 		{"drops the connection", func(w http.ResponseWriter) { panic(http.ErrAbortHandler) }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -175,10 +175,10 @@ func TestScanOfFailingRepository(t *testing.T) {
 			})
 			h.scan()
 			if got := h.column("SELECT errors::text FROM scan WHERE finished_at IS NOT NULL"); !cmp.Equal(got, []string{"2"}) {
-				t.Errorf("errors of finished scans: %v, want 2", got)
+				t.Errorf("got errors of finished scans %v, want 2", got)
 			}
 			if got := h.column("SELECT name FROM repository_search"); len(got) != 10 {
-				t.Errorf("%d repositories in the book, want 10", len(got))
+				t.Errorf("got %d repositories in the book, want 10", len(got))
 			}
 		})
 	}
@@ -205,13 +205,13 @@ func TestScanOfRegistryAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := h.scanner.Run(t.Context()); err == nil {
-		t.Error("a scan of a registry that is away ended well")
+		t.Error("a scan of an unavailable registry returned no error")
 	}
 	if got := h.column("SELECT cursor FROM scan WHERE finished_at IS NULL"); len(got) != 1 || got[0] > "fleet/ship05" {
-		t.Errorf("the scan stands at %v, want before fleet/ship05", got)
+		t.Errorf("got cursor %v, want one before fleet/ship05", got)
 	}
 	if after := h.version(); after != before || len(h.asked()) > 0 {
-		t.Errorf("version %v, was %v; asked for %v", after, before, h.asked())
+		t.Errorf("got version %v after %v, tasks %v", after, before, h.asked())
 	}
 	problem := func() (why string) {
 		h.view(func(v *postgres.View) error {
@@ -224,14 +224,14 @@ func TestScanOfRegistryAway(t *testing.T) {
 		return why
 	}
 	if why := problem(); !strings.Contains(why, "502") {
-		t.Errorf("the status says %q of it, want the registry's 502", why)
+		t.Errorf("got status %q, want the registry's 502", why)
 	}
 	back.Store(true)
 	if _, err := h.scanner.Run(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if why := h.column("SELECT error FROM scan WHERE error IS NOT NULL"); problem() != "" || len(why) > 0 {
-		t.Errorf("after it has gone through, the status says %q, the table %v", problem(), why)
+		t.Errorf("after the scan has finished: got status %q, table %v", problem(), why)
 	}
 }
 
@@ -266,10 +266,10 @@ func TestScanFindsMissedEvents(t *testing.T) {
 	h.scan()
 	h.equal()
 	if got := h.column("SELECT name FROM tag ORDER BY 1"); !cmp.Equal(got, []string{"moved", "v1"}) {
-		t.Errorf("tags in the book: %v", got)
+		t.Errorf("got tags %v in the book", got)
 	}
 	if got := h.search("gone"); len(got) > 0 {
-		t.Errorf("search for a repository without tags gave %v", got)
+		t.Errorf("search for a repository without tags: got %v, want nothing", got)
 	}
 	const history = `SELECT concat_ws(' ', repository, tag, COALESCE(left(encode(from_digest, 'hex'), 8), 'nothing'),
 		COALESCE(left(encode(to_digest, 'hex'), 8), 'nothing'), seen_by) FROM tag_history WHERE tag IN ('moved', 'deleted') ORDER BY tag, id`
@@ -326,7 +326,7 @@ func TestScanAsksBeforeItRemoves(t *testing.T) {
 			})
 			h.scan()
 			if h.tag("demo/app", "v1").Problem != "" || h.version() != before {
-				t.Errorf("tag %+v, version %v, was %v", h.tag("demo/app", "v1"), h.version(), before)
+				t.Errorf("got tag %+v, version %v after %v", h.tag("demo/app", "v1"), h.version(), before)
 			}
 		})
 	}
@@ -346,7 +346,7 @@ func TestScanFindsMissingChild(t *testing.T) {
 	h.scan()
 	h.equal()
 	if m := h.manifest("demo/app:v1"); m.Entries[0].Present {
-		t.Fatal("the child is in the book before it was pushed")
+		t.Fatal("the book has the child before its push")
 	}
 	if _, err := h.push.Image(t.Context(), "demo/app", "", push.ImageSpec{Architecture: "arm64"}); err != nil {
 		t.Fatal(err)
@@ -354,7 +354,7 @@ func TestScanFindsMissingChild(t *testing.T) {
 	h.scan()
 	h.equal()
 	if m := h.manifest("demo/app:v1"); !m.Entries[0].Present {
-		t.Error("the child is not in the book after a scan")
+		t.Error("the book lacks the child after a scan")
 	}
 }
 
@@ -366,7 +366,7 @@ func TestRestartAsksForScan(t *testing.T) {
 	h.work()
 	run := func() {
 		t.Helper()
-		eventually(t, "a scan is asked for", func() bool { return len(h.column("SELECT reason FROM scan WHERE finished_at IS NULL")) == 1 })
+		eventually(t, "a scan is requested", func() bool { return len(h.column("SELECT reason FROM scan WHERE finished_at IS NULL")) == 1 })
 		if ran, err := h.scanner.Run(t.Context()); err != nil || !ran {
 			t.Fatalf("scan: ran %v, %v", ran, err)
 		}
@@ -376,7 +376,7 @@ func TestRestartAsksForScan(t *testing.T) {
 	h.image("demo/app", "v2", "2")
 	eventually(t, "the second push is in the book", func() bool { return len(h.column("SELECT name FROM tag")) == 2 })
 	if got := h.column("SELECT reason FROM scan WHERE finished_at IS NULL"); len(got) > 0 {
-		t.Errorf("an event of a known process asked for a scan: %v", got)
+		t.Errorf("an event of a known process requested a scan: %v", got)
 	}
 	h.receiver.Config.SetKeepAlivesEnabled(false)
 	h.registry.Stop()
@@ -384,9 +384,9 @@ func TestRestartAsksForScan(t *testing.T) {
 	h.exec("DELETE FROM tag WHERE name = 'v1'") // as if its event had been lost
 	h.image("demo/app", "v3", "3")
 	run()
-	eventually(t, "the scan found what was lost", func() bool { return len(h.column("SELECT name FROM tag")) == 3 })
+	eventually(t, "the scan has found the lost push", func() bool { return len(h.column("SELECT name FROM tag")) == 3 })
 	if got := h.column("SELECT DISTINCT reason FROM scan"); !cmp.Equal(got, []string{"instance"}) {
-		t.Errorf("reasons of scans: %v", got)
+		t.Errorf("got scans requested for %v", got)
 	}
 	h.equal()
 }
@@ -415,12 +415,12 @@ func TestScanStatus(t *testing.T) {
 	go func() { defer close(done); h.scan() }()
 	<-running
 	if s := status(); s.Running == nil || s.LastScan != nil {
-		t.Errorf("while the first scan runs: running %v, last %v", s.Running, s.LastScan)
+		t.Errorf("during the first scan: got running %v, last %v", s.Running, s.LastScan)
 	}
 	close(look)
 	<-done
 	if s := status(); s.Running != nil || s.LastScan == nil || s.LastScan.Tags != 1 || s.LastScan.Changed != 1 || s.LastScan.Repositories != 1 {
-		t.Errorf("after it: running %v, last %+v", s.Running, s.LastScan)
+		t.Errorf("after the first scan: got running %v, last %+v", s.Running, s.LastScan)
 	}
 }
 
@@ -439,6 +439,6 @@ func TestScanOfWholePages(t *testing.T) {
 		t.Fatalf("ran %v, %v", ran, err)
 	}
 	if got := h.column("SELECT repositories::text FROM scan"); !cmp.Equal(got, []string{"2000"}) {
-		t.Errorf("looked at %v repositories, want 2000", got)
+		t.Errorf("got %v repositories compared, want 2000", got)
 	}
 }

@@ -45,8 +45,8 @@ func (b *lockedBuffer) String() string {
 	return b.b.String()
 }
 
-// tellSecrets answers with secrets in headers and in the body.
-func tellSecrets(w http.ResponseWriter, code int) bool {
+// writeSecrets answers with secrets in headers and in the body.
+func writeSecrets(w http.ResponseWriter, code int) bool {
 	w.Header().Set("X-Secret", secret)
 	w.Header().Set("Docker-Content-Digest", secret)
 	w.WriteHeader(code)
@@ -55,12 +55,12 @@ func tellSecrets(w http.ResponseWriter, code int) bool {
 }
 
 // harvest returns every public answer about the book.
-func (h *harbour) harvest(metrics prometheus.Gatherer) map[string]string {
+func (h *harness) harvest(metrics prometheus.Gatherer) map[string]string {
 	h.t.Helper()
 	s := h.catalogue()
 	operations := httptest.NewServer(web.Operations(web.OperationsConfig{Gatherer: metrics}))
 	h.t.Cleanup(operations.Close)
-	told := map[string]string{}
+	shown := map[string]string{}
 	addresses := []string{"/", "/status", "/activity", "/activity.atom", "/storage", "/v1/search?q=demo", "/v0/search?q=demo", "/index/static",
 		"/api/v1/status", "/api/v1/search?q=demo", "/api/v1/repositories", "/api/v1/dump"}
 	for _, name := range h.column("SELECT name FROM repository") {
@@ -70,15 +70,15 @@ func (h *harbour) harvest(metrics prometheus.Gatherer) map[string]string {
 		addresses = append(addresses, "/r/"+reference, "/api/v1/repositories/"+strings.Replace(reference, ":", "/-/manifests/", 1))
 	}
 	for _, address := range addresses {
-		_, told[address], _ = h.page(s.URL+address, "")
+		_, shown[address], _ = h.page(s.URL+address, "")
 	}
-	_, told["/metrics"], _ = h.page(operations.URL+"/metrics", "")
-	return told
+	_, shown["/metrics"], _ = h.page(operations.URL+"/metrics", "")
+	return shown
 }
 
 // Reads of every kind fail, with secrets in URLs, headers and bodies. No page, answer,
 // metric or log line may contain them, but the kinds of the errors must be shown.
-func TestNothingSecretIsTold(t *testing.T) {
+func TestNoSecretIsShown(t *testing.T) {
 	t.Parallel()
 	h := open(t, registrytest.Config{Notify: nobody})
 	for _, name := range []string{"demo/listing", "demo/tag", "demo/digest", "demo/config", "demo/login", "demo/good"} {
@@ -90,25 +90,25 @@ func TestNothingSecretIsTold(t *testing.T) {
 	metrics := prometheus.NewRegistry()
 	h.settings.Log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	h.settings.Metrics = ingest.NewMetrics(metrics)
-	storage := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { tellSecrets(w, http.StatusForbidden) }))
+	storage := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { writeSecrets(w, http.StatusForbidden) }))
 	t.Cleanup(storage.Close)
 	var away atomic.Bool
 	h.through(func(w http.ResponseWriter, r *http.Request) bool {
 		switch {
 		case away.Load():
-			return tellSecrets(w, http.StatusServiceUnavailable)
+			return writeSecrets(w, http.StatusServiceUnavailable)
 		case strings.HasPrefix(r.URL.Path, "/v2/demo/listing/tags"):
-			return tellSecrets(w, http.StatusInternalServerError)
+			return writeSecrets(w, http.StatusInternalServerError)
 		case strings.HasPrefix(r.URL.Path, "/v2/demo/tag/manifests/v1"):
-			return tellSecrets(w, http.StatusInternalServerError)
+			return writeSecrets(w, http.StatusInternalServerError)
 		case strings.HasPrefix(r.URL.Path, "/v2/demo/digest/manifests/"):
-			return tellSecrets(w, http.StatusTeapot)
+			return writeSecrets(w, http.StatusTeapot)
 		case strings.HasPrefix(r.URL.Path, "/v2/demo/config/blobs/"):
 			http.Redirect(w, r, storage.URL+"/"+secret+"?X-Amz-Security-Token="+secret+"&X-Amz-Signature="+secret, http.StatusTemporaryRedirect)
 			return true
 		case strings.HasPrefix(r.URL.Path, "/v2/demo/login/manifests/"):
 			w.Header().Set("WWW-Authenticate", `Basic realm="`+secret+`"`)
-			return tellSecrets(w, http.StatusUnauthorized)
+			return writeSecrets(w, http.StatusUnauthorized)
 		}
 		return false
 	})
@@ -116,7 +116,7 @@ func TestNothingSecretIsTold(t *testing.T) {
 	if err := h.store.Ask(t.Context(), []indexer.Ask{{Repository: "demo/digest", Reference: indexer.TagOrDigest("sha256:" + strings.Repeat("0", 64)), Priority: indexer.PriorityScan}}); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "what answers badly is given up", func() bool {
+	eventually(t, "every failing reference is given up", func() bool {
 		h.drain()
 		return len(h.column("SELECT reference FROM task WHERE repository <> 'demo/login' AND given_up_at IS NULL")) == 0
 	})
@@ -125,37 +125,37 @@ func TestNothingSecretIsTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := h.scanner.Run(t.Context()); err == nil {
-		t.Error("a scan of a registry that is away ended well")
+		t.Error("a scan of an unavailable registry returned no error")
 	}
-	told := h.harvest(metrics)
+	shown := h.harvest(metrics)
 	for _, c := range []struct{ at, want string }{
 		{"/status", "the registry answered 418"},
-		{"/status", "the registry asks for a login"},
+		{"/status", "the registry requires a login"},
 		{"/status", "The running scan cannot continue: the registry answered 503 Service Unavailable"},
 		{"/r/demo/tag", "the registry answered 500 Internal Server Error"},
 		{"/api/v1/repositories/demo/tag/-/tags", "the registry answered 500 Internal Server Error"},
 		{"/api/v1/repositories/demo/config/-/tags", "the storage behind the registry refused: it answered 403 Forbidden"},
 		{"/api/v1/dump", "the registry answered 500 Internal Server Error"},
 	} {
-		if !strings.Contains(told[c.at], c.want) {
-			t.Errorf("%s does not tell %q: %s", c.at, c.want, told[c.at])
+		if !strings.Contains(shown[c.at], c.want) {
+			t.Errorf("%s does not contain %q: %s", c.at, c.want, shown[c.at])
 		}
 	}
-	told["the log"] = log.String()
-	if !strings.Contains(told["the log"], "/v2/demo/tag/manifests/v1") || !strings.Contains(told["the log"], strings.TrimPrefix(storage.URL, "http://")) {
-		t.Errorf("the log names no request, or not the host of the storage: %s", told["the log"])
+	shown["the log"] = log.String()
+	if !strings.Contains(shown["the log"], "/v2/demo/tag/manifests/v1") || !strings.Contains(shown["the log"], strings.TrimPrefix(storage.URL, "http://")) {
+		t.Errorf("the log lacks the request or the host of the storage: %s", shown["the log"])
 	}
 	// All errors in the tables, which a dump of the database would contain.
-	told["the tables"] = strings.Join(h.column(`SELECT concat_ws(' ', error) FROM task UNION ALL SELECT concat_ws(' ', error) FROM scan
+	shown["the tables"] = strings.Join(h.column(`SELECT concat_ws(' ', error) FROM task UNION ALL SELECT concat_ws(' ', error) FROM scan
 		UNION ALL SELECT concat_ws(' ', problem) FROM tag UNION ALL SELECT array_to_string(problems, ' ') FROM manifest`), "\n")
-	for where, text := range told {
+	for where, text := range shown {
 		for _, hidden := range []string{secret, inside, "X-Amz"} {
 			if strings.Contains(text, hidden) {
-				t.Errorf("%s tells %q: %s", where, hidden, text)
+				t.Errorf("%s contains %q: %s", where, hidden, text)
 			}
 		}
 		if where != "the log" && (strings.Contains(text, "127.0.0.1") || strings.Contains(text, "dial tcp")) {
-			t.Errorf("%s tells where the registry or its storage stands: %s", where, text)
+			t.Errorf("%s contains the address of the registry or its storage: %s", where, text)
 		}
 	}
 }
@@ -176,13 +176,13 @@ func TestOldReasonsAreNotShown(t *testing.T) {
 	shown := 0
 	for where, text := range h.harvest(prometheus.NewRegistry()) {
 		if strings.Contains(text, secret) || strings.Contains(text, inside) {
-			t.Errorf("%s tells what an older program stored: %s", where, text)
+			t.Errorf("%s contains a reason of an older program: %s", where, text)
 		}
 		if strings.Contains(text, "stored by an older version of the indexer") {
 			shown++
 		}
 	}
 	if shown < 4 { // the status, the page of the repository, its tags, the dump
-		t.Errorf("that there is a reason which is not shown is told in %d answers only", shown)
+		t.Errorf("only %d answers say that a reason is not shown", shown)
 	}
 }

@@ -114,7 +114,7 @@ func (v *verification) repository(ctx context.Context, name string) error {
 		delete(shelf.Tags, tag)
 	}
 	for tag, d := range shelf.Tags {
-		v.differ(name, ":%s is %s in the book, and not in the registry", tag, orNothing(d))
+		v.differ(name, ":%s is %s in the book, but not in the registry", tag, orNothing(d))
 	}
 	if err := v.manifests(ctx, name, shelf.Manifests, true); err != nil {
 		return err
@@ -149,9 +149,9 @@ func (v *verification) tag(ctx context.Context, name, tag string, shelf postgres
 	switch {
 	case !in && errors.Is(err, indexer.ErrNotFound): // deleted since it was listed
 	case !in:
-		v.differ(name, ":%s is %s in the registry, and not in the book", tag, orNothing(shown))
+		v.differ(name, ":%s is %s in the registry, but not in the book", tag, orNothing(shown))
 	case err == nil && known != shown:
-		v.differ(name, ":%s is %s in the registry, and %s in the book", tag, shown, orNothing(known))
+		v.differ(name, ":%s is %s in the registry, but %s in the book", tag, shown, orNothing(known))
 	}
 	return nil
 }
@@ -166,9 +166,9 @@ func (v *verification) manifests(ctx context.Context, name string, digests []dig
 		}
 		switch {
 		case inBook && errors.Is(err, indexer.ErrNotFound):
-			v.differ(name, "@%s is in the book, and not in the registry", d)
+			v.differ(name, "@%s is in the book, but not in the registry", d)
 		case !inBook && err == nil:
-			v.differ(name, "@%s is in the registry, listed by an index, and not in the book", d)
+			v.differ(name, "@%s is in the registry and listed by an index, but not in the book", d)
 		}
 	}
 	return nil

@@ -66,7 +66,7 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	control := http.NewResponseController(w)
 	_ = control.SetReadDeadline(time.Now().Add(r.config.Timeout)) // fails only for the writers of tests
 	if !r.authorized(req) {
-		r.refuse(w, req, http.StatusUnauthorized, "events.token is not what the sender bears")
+		r.refuse(w, req, http.StatusUnauthorized, "the request does not have the token of events.token")
 		return
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, req.Body, maxEnvelope))
@@ -76,12 +76,12 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	if err != nil {
-		r.refuse(w, req, http.StatusBadRequest, "the body did not arrive")
+		r.refuse(w, req, http.StatusBadRequest, "the body could not be read")
 		return
 	}
 	var e envelope
 	if err := json.Unmarshal(body, &e); err != nil {
-		r.refuse(w, req, http.StatusBadRequest, "the body is no envelope of events")
+		r.refuse(w, req, http.StatusBadRequest, "the body is not an envelope of events")
 		return
 	}
 	r.store(w, req, e)
@@ -94,7 +94,7 @@ func (r *Receiver) store(w http.ResponseWriter, req *http.Request, e envelope) {
 		if err != nil {
 			r.config.Log.WarnContext(req.Context(), "events not stored", "events", len(events), "error", err)
 			w.Header().Set("Retry-After", "1")
-			http.Error(w, "the database is away: send it again", http.StatusServiceUnavailable)
+			http.Error(w, "the database is unavailable: send the events again", http.StatusServiceUnavailable)
 			return
 		}
 		r.config.Metrics.EventsRepeated.Add(float64(len(events) - fresh))
@@ -120,7 +120,7 @@ func (r *Receiver) usefulOf(ctx context.Context, all []rawEvent) []indexer.Event
 		}
 	}
 	if len(wrong) > 0 {
-		r.config.Log.WarnContext(ctx, "events name nothing", "events", len(wrong), "action", cut(wrong[0].Action),
+		r.config.Log.WarnContext(ctx, "events invalid", "events", len(wrong), "action", cut(wrong[0].Action),
 			"repository", cut(wrong[0].Target.Repository), "tag", cut(wrong[0].Target.Tag))
 	}
 	return events
@@ -165,7 +165,7 @@ func (all *rawEvents) UnmarshalJSON(body []byte) error {
 	}
 	list := json.NewDecoder(bytes.NewReader(body))
 	if start, err := list.Token(); err != nil || start != json.Delim('[') {
-		return errors.New("the events are no list")
+		return errors.New("the events are not a list")
 	}
 	for list.More() {
 		if len(*all) == maxEvents {

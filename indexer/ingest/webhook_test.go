@@ -25,11 +25,11 @@ import (
 	"github.com/portbook/portbook/schema/schematest"
 )
 
-// A hut is a receiver without a book. It keeps the events for the test.
-type hut struct {
+// A testReceiver is a receiver without a book. It keeps the events for the test.
+type testReceiver struct {
 	*ingest.Receiver
 	url string
-	log logbook
+	log lineLog
 
 	mu     sync.Mutex
 	err    error // what Receive returns
@@ -37,8 +37,8 @@ type hut struct {
 	woken  int
 }
 
-func openHut(t *testing.T, change ...func(*ingest.ReceiverConfig)) *hut {
-	h := &hut{}
+func openReceiver(t *testing.T, change ...func(*ingest.ReceiverConfig)) *testReceiver {
+	h := &testReceiver{}
 	c := ingest.ReceiverConfig{
 		Token: token, Receive: h.receive, Wake: func() { h.woken++ },
 		Log: slog.New(slog.NewTextHandler(&h.log, nil)), Metrics: ingest.NewMetrics(prometheus.NewRegistry()),
@@ -53,7 +53,7 @@ func openHut(t *testing.T, change ...func(*ingest.ReceiverConfig)) *hut {
 	return h
 }
 
-func (h *hut) receive(_ context.Context, events []indexer.Event) (int, error) {
+func (h *testReceiver) receive(_ context.Context, events []indexer.Event) (int, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.err != nil {
@@ -63,25 +63,25 @@ func (h *hut) receive(_ context.Context, events []indexer.Event) (int, error) {
 	return len(events), nil
 }
 
-// A logbook counts lines. It is safe for concurrent use.
-type logbook struct {
+// A lineLog counts lines. It is safe for concurrent use.
+type lineLog struct {
 	mu   sync.Mutex
 	text bytes.Buffer
 }
 
-func (l *logbook) Write(b []byte) (int, error) {
+func (l *lineLog) Write(b []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.Write(b)
 }
 
-func (l *logbook) String() string {
+func (l *lineLog) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.String()
 }
 
-func (l *logbook) lines() int { return strings.Count(l.String(), "\n") }
+func (l *lineLog) lines() int { return strings.Count(l.String(), "\n") }
 
 // post sends a body to a receiver and returns the answer. It has read the answer's
 // body.
@@ -146,7 +146,7 @@ func TestToken(t *testing.T) {
 		{"Basic s3cret", 401},
 		{"Basic Bearer s3cret", 401},
 	} {
-		h := openHut(t)
+		h := openReceiver(t)
 		resp := post(t, "POST", h.url, c.authorization, strings.NewReader(enveloped(pushed("a", "demo/app", "v1"))))
 		if resp.StatusCode != c.status {
 			t.Errorf("Authorization %q: status %d, want %d", c.authorization, resp.StatusCode, c.status)
@@ -155,7 +155,7 @@ func TestToken(t *testing.T) {
 			t.Errorf("Authorization %q: stored %d events", c.authorization, len(h.events))
 		}
 		if c.status == 401 && (h.log.lines() != 1 || strings.Contains(h.log.String(), "s3cre")) {
-			t.Errorf("Authorization %q: log is %q, want one line without the token", c.authorization, h.log.String())
+			t.Errorf("Authorization %q: got log %q, want one line without the token", c.authorization, h.log.String())
 		}
 	}
 }
@@ -175,23 +175,23 @@ func TestRefused(t *testing.T) {
 		{"two values", "POST", "{}{}", 400},
 		{"list", "POST", "[]", 400},
 		{"string", "POST", `"events"`, 400},
-		{"events are no list", "POST", `{"events":{"id":"a"}}`, 400},
+		{"events are not a list", "POST", `{"events":{"id":"a"}}`, 400},
 		{"too many events", "POST", enveloped(strings.Repeat("{},", 10_000) + "{}"), 400},
 		{"deep", "POST", `{"events":` + strings.Repeat("[", 100_000), 400},
 		{"9 MiB", "POST", strings.Repeat(" ", 9<<20) + "{}", 413},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			h := openHut(t)
+			h := openReceiver(t)
 			resp := post(t, c.method, h.url, "Bearer "+token, strings.NewReader(c.body))
 			if resp.StatusCode != c.status {
 				t.Errorf("status %d, want %d", resp.StatusCode, c.status)
 			}
 			if len(h.events) > 0 || h.woken > 0 {
-				t.Errorf("stored %v, woken %d times", h.events, h.woken)
+				t.Errorf("got %v stored, woken %d times", h.events, h.woken)
 			}
 			if h.log.lines() != 1 {
-				t.Errorf("log is %q, want one line", h.log.String())
+				t.Errorf("got log %q, want one line", h.log.String())
 			}
 		})
 	}
@@ -224,12 +224,12 @@ func TestOddEvents(t *testing.T) {
 		{"id is a number", enveloped(`{"id":7,"action":"push","target":{"repository":"demo/app","tag":"v1"}}`, good), []string{"good"}, 1},
 		{"target is a string", enveloped(`{"id":"x","action":"push","target":"demo/app"}`, good), []string{"good"}, 1},
 		{"event is a number", enveloped("7", good), []string{"good"}, 1},
-		{"many wrong ones", enveloped(strings.Repeat(pushed("x", "../etc", "v1")+",", 500) + good), []string{"good"}, 1},
+		{"many invalid events", enveloped(strings.Repeat(pushed("x", "../etc", "v1")+",", 500) + good), []string{"good"}, 1},
 		{"time and size out of bounds", enveloped(`{"id":"x","timestamp":"99999-01-01","action":"delete","target":{"repository":"a","tag":"t","size":-1}}`), []string{"x"}, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			h := openHut(t)
+			h := openReceiver(t)
 			if resp := post(t, "POST", h.url, "Bearer "+token, strings.NewReader(c.body)); resp.StatusCode != 200 {
 				t.Errorf("status %d, want 200", resp.StatusCode)
 			}
@@ -241,7 +241,7 @@ func TestOddEvents(t *testing.T) {
 				t.Errorf("stored (-want +got):\n%s", diff)
 			}
 			if h.log.lines() != c.lines {
-				t.Errorf("log is %q, want %d lines", h.log.String(), c.lines)
+				t.Errorf("got log %q, want %d lines", h.log.String(), c.lines)
 			}
 		})
 	}
@@ -256,7 +256,7 @@ func (zeros) Read(b []byte) (int, error) { clear(b); return len(b), nil }
 // of millions of events. The test is not parallel, since it measures the heap of the
 // process.
 func TestBodyLimit(t *testing.T) {
-	h := openHut(t)
+	h := openReceiver(t)
 	for _, c := range []struct {
 		name   string
 		body   io.Reader
@@ -293,7 +293,7 @@ func TestBodyLimit(t *testing.T) {
 // A large body must be refused before all of it has been sent.
 func TestLargeBodyCutOff(t *testing.T) {
 	t.Parallel()
-	h := openHut(t)
+	h := openReceiver(t)
 	conn, err := net.Dial("tcp", strings.TrimPrefix(h.url, "http://"))
 	if err != nil {
 		t.Fatal(err)
@@ -302,7 +302,7 @@ func TestLargeBodyCutOff(t *testing.T) {
 	const size = 1 << 30
 	fmt.Fprintf(conn, "POST / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\n\r\n", token, size)
 	if sent, err := io.Copy(conn, io.LimitReader(zeros{}, size)); err == nil {
-		t.Errorf("all of %d bytes were taken", sent)
+		t.Errorf("all of %d bytes were accepted", sent)
 	}
 }
 
@@ -310,7 +310,7 @@ func TestLargeBodyCutOff(t *testing.T) {
 // notification.
 func TestSlowSender(t *testing.T) {
 	t.Parallel()
-	h := openHut(t, func(c *ingest.ReceiverConfig) { c.Timeout = 100 * time.Millisecond })
+	h := openReceiver(t, func(c *ingest.ReceiverConfig) { c.Timeout = 100 * time.Millisecond })
 	conn, err := net.Dial("tcp", strings.TrimPrefix(h.url, "http://"))
 	if err != nil {
 		t.Fatal(err)
@@ -329,12 +329,12 @@ func TestSlowSender(t *testing.T) {
 		select {
 		case <-closed:
 			if h.log.lines() != 1 {
-				t.Errorf("log is %q, want one line", h.log.String())
+				t.Errorf("got log %q, want one line", h.log.String())
 			}
 			return
 		case <-ticker.C:
 			if time.Since(start) > 10*time.Second {
-				t.Fatal("a sender of a byte at a time is still heard after 10 s")
+				t.Fatal("a sender of one byte at a time is still connected after 10 s")
 			}
 			_, _ = conn.Write([]byte(" ")) // fails after the other side has closed
 		}
@@ -345,15 +345,15 @@ func TestSlowSender(t *testing.T) {
 // lost.
 func TestStoreAway(t *testing.T) {
 	t.Parallel()
-	h := openHut(t)
+	h := openReceiver(t)
 	h.err = fmt.Errorf("receive events: connection refused: %w", indexer.ErrUnavailable)
 	body := enveloped(pushed("a", "demo/app", "v1"))
 	resp := post(t, "POST", h.url, "Bearer "+token, strings.NewReader(body))
 	if resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" {
-		t.Errorf("status %d, Retry-After %q; want 503 and when to come again", resp.StatusCode, resp.Header.Get("Retry-After"))
+		t.Errorf("got status %d, Retry-After %q, want 503 and a time", resp.StatusCode, resp.Header.Get("Retry-After"))
 	}
 	if len(h.events) > 0 || h.woken > 0 || h.log.lines() != 1 {
-		t.Errorf("stored %v, woken %d times, log %q; want nothing but one line", h.events, h.woken, h.log.String())
+		t.Errorf("got %v stored, woken %d times, log %q, want one line in the log only", h.events, h.woken, h.log.String())
 	}
 	h.err = nil
 	if resp := post(t, "POST", h.url, "Bearer "+token, strings.NewReader(body)); resp.StatusCode != 200 || len(h.events) != 1 || h.woken != 1 {
@@ -366,7 +366,7 @@ func TestRepeatedEvent(t *testing.T) {
 	t.Parallel()
 	pool := schematest.New(t)
 	store, fresh := postgres.New(pool, postgres.Config{}), 0
-	h := openHut(t, func(c *ingest.ReceiverConfig) {
+	h := openReceiver(t, func(c *ingest.ReceiverConfig) {
 		c.Receive = func(ctx context.Context, events []indexer.Event) (int, error) {
 			n, err := store.Receive(ctx, events)
 			fresh += n
@@ -385,7 +385,7 @@ func TestRepeatedEvent(t *testing.T) {
 		t.Fatal(err)
 	}
 	if events != 1 || wanted != 1 || h.woken != 1 || fresh != 1 {
-		t.Errorf("%d events, asked for %d times, woken %d times, counted %d times; want 1 each", events, wanted, h.woken, fresh)
+		t.Errorf("got %d events, %d requests, woken %d times, counted %d times, want 1 each", events, wanted, h.woken, fresh)
 	}
 }
 
@@ -394,7 +394,7 @@ func TestRepeatedEvent(t *testing.T) {
 func TestHostileEventStored(t *testing.T) {
 	t.Parallel()
 	store := postgres.New(schematest.New(t), postgres.Config{})
-	h := openHut(t, func(c *ingest.ReceiverConfig) { c.Receive = store.Receive })
+	h := openReceiver(t, func(c *ingest.ReceiverConfig) { c.Receive = store.Receive })
 	const odd = `\u0000\ud800\u001b[31m`
 	body := enveloped(`{"id":"` + odd + `","timestamp":"9999-12-31T23:59:59.999999999-12:00","action":"push","target":{"mediaType":"` + odd +
 		strings.Repeat("x", 5000) + `","repository":"demo/app","tag":"v1","digest":"sha256:zz"},"request":{"useragent":"` + odd +
@@ -405,6 +405,6 @@ func TestHostileEventStored(t *testing.T) {
 		}
 	}
 	if h.woken != 1 {
-		t.Errorf("the event counted %d times, want once", h.woken)
+		t.Errorf("got the event %d times, want once", h.woken)
 	}
 }

@@ -386,7 +386,7 @@ func (w *Workers) giveBack(ctx context.Context, tasks []indexer.Task) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
 	defer cancel()
 	if err := w.config.Store.GiveBack(ctx, tasks); err != nil { // the leases will end
-		w.config.Log.WarnContext(ctx, "tasks not given back", "error", err)
+		w.config.Log.WarnContext(ctx, "tasks not released", "error", err)
 		return
 	}
 	wake(w.scans, news)
@@ -492,16 +492,16 @@ func (w *Workers) settleOne(ctx context.Context, f failure) (away bool, err erro
 	case errors.Is(f.err, context.Canceled):
 		return false, w.config.Store.Release(ctx, f.task, 0, "")
 	case errors.Is(f.err, errCrowded):
-		w.log(ctx, slog.LevelInfo, "read broken off", f)
+		w.log(ctx, slog.LevelInfo, "read cancelled", f)
 		return false, w.config.Store.Release(ctx, f.task, w.most(crowdedRetry), reason(f.err))
 	case errors.Is(f.err, indexer.ErrUnavailable) && !errors.Is(f.err, indexer.ErrTooSlow) && !f.answered:
 		if answered, since := w.answersOthers(ctx, f.began); !answered {
-			w.log(ctx, slog.LevelWarn, "registry away", f)
+			w.log(ctx, slog.LevelWarn, "registry unavailable", f)
 			return true, w.config.Store.Release(ctx, f.task, min(max(w.pause(1), since), awayRetryMost), reason(f.err))
 		}
 	}
 	if f.task.Attempts >= maxAttempts {
-		w.log(ctx, slog.LevelError, "gave up reading", f)
+		w.log(ctx, slog.LevelError, "reference given up", f)
 		return false, w.giveUp(ctx, f)
 	}
 	w.log(ctx, slog.LevelInfo, "read failed", f)

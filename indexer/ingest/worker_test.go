@@ -31,7 +31,7 @@ import (
 
 // through puts a proxy between the registry and us. meddle returns true for a request
 // that it has answered itself.
-func (h *harbour) through(meddle func(w http.ResponseWriter, r *http.Request) bool) {
+func (h *harness) through(meddle func(w http.ResponseWriter, r *http.Request) bool) {
 	h.t.Helper()
 	target, err := url.Parse(h.registry.URL)
 	if err != nil {
@@ -56,7 +56,7 @@ func (h *harbour) through(meddle func(w http.ResponseWriter, r *http.Request) bo
 	h.configure(func(c *ingest.WorkersConfig) { c.Remote = client })
 }
 
-func (h *harbour) ask(repository string, references ...string) {
+func (h *harness) ask(repository string, references ...string) {
 	h.t.Helper()
 	var asks []indexer.Ask
 	for _, r := range references {
@@ -67,7 +67,7 @@ func (h *harbour) ask(repository string, references ...string) {
 	}
 }
 
-func (h *harbour) image(repository, tag, content string) indexer.Reference {
+func (h *harness) image(repository, tag, content string) indexer.Reference {
 	h.t.Helper()
 	d, err := h.push.Image(h.t.Context(), repository, tag, push.ImageSpec{Env: []string{"CONTENT=" + content}})
 	if err != nil {
@@ -77,7 +77,7 @@ func (h *harbour) image(repository, tag, content string) indexer.Reference {
 }
 
 // step runs one step of a worker that reads everything.
-func (h *harbour) step() (n int) {
+func (h *harness) step() (n int) {
 	h.t.Helper()
 	n, err := h.workers.Step(h.t.Context(), indexer.PriorityConfirm, 32)
 	if err != nil {
@@ -112,16 +112,16 @@ func TestAskedWhileRead(t *testing.T) {
 	second := h.image("demo/app", "v1", "second")
 	h.ask("demo/app", "v1")
 	if n, err := h.workers.Step(t.Context(), indexer.PriorityConfirm, 32); n > 0 || err != nil {
-		t.Errorf("while it was being read, somebody else read it too: %d, %v", n, err)
+		t.Errorf("another worker read the reference at the same time: %d, %v", n, err)
 	}
 	close(moved)
 	<-done
 	h.drain()
 	if got := h.manifest("demo/app:v1").Digest; got != second.Digest {
-		t.Errorf("demo/app:v1 is %s, want %s", got, second.Digest)
+		t.Errorf("demo/app:v1: got %s, want %s", got, second.Digest)
 	}
 	if left := h.asked(); len(left) > 0 {
-		t.Errorf("tasks left: %v", left)
+		t.Errorf("got tasks left: %v", left)
 	}
 }
 
@@ -161,11 +161,11 @@ func TestTwoProcesses(t *testing.T) {
 	for range 5 {
 		h.ask("demo/app", names...)
 	}
-	eventually(t, "all is read", func() bool { return len(h.asked()) == 0 })
+	eventually(t, "all references are read", func() bool { return len(h.asked()) == 0 })
 	stop()
 	running.Wait()
 	if n := twice.Load(); n > 0 {
-		t.Errorf("%d times a tag was read by two at once", n)
+		t.Errorf("%d times two workers read a tag at the same time", n)
 	}
 	h.equal()
 }
@@ -181,9 +181,9 @@ func TestLeaseEnds(t *testing.T) {
 	if err != nil || len(tasks) != 1 {
 		t.Fatalf("claimed %v, %v", tasks, err)
 	}
-	eventually(t, "somebody else reads it", func() bool { return h.step() == 1 })
+	eventually(t, "another worker reads the reference", func() bool { return h.step() == 1 })
 	if got := h.manifest("demo/app:v1").Digest; got != image.Digest {
-		t.Errorf("demo/app:v1 is %s, want %s", got, image.Digest)
+		t.Errorf("demo/app:v1: got %s, want %s", got, image.Digest)
 	}
 }
 
@@ -205,14 +205,14 @@ func TestGivesUp(t *testing.T) {
 	for attempt := 1; attempt <= 6; attempt++ {
 		h.exec("UPDATE task SET run_after = now()")
 		if n := h.step(); n != 2 {
-			t.Fatalf("attempt %d: %d tasks, want 2", attempt, n)
+			t.Fatalf("attempt %d: got %d tasks, want 2", attempt, n)
 		}
 		want := fmt.Sprintf("%d attempts, due in 30 s, given up f", attempt) // an hour, limited to 30 s
 		if attempt == 6 {
 			want = "6 attempts, due in 0 s, given up t"
 		}
 		if got := strings.ReplaceAll(h.column(state)[0], "-0", "0"); got != want {
-			t.Errorf("after attempt %d: %s; want %s", attempt, got, want)
+			t.Errorf("after attempt %d: got %s, want %s", attempt, got, want)
 		}
 	}
 	var status indexer.Status
@@ -221,7 +221,7 @@ func TestGivesUp(t *testing.T) {
 		return err
 	})
 	if status.GivenUp != 2 || len(status.Failures) != 2 || status.TasksDue != 0 {
-		t.Fatalf("status: %d given up, %d failures, %d due; want 2, 2, 0", status.GivenUp, len(status.Failures), status.TasksDue)
+		t.Fatalf("status: got %d given up, %d failures, %d due, want 2, 2, 0", status.GivenUp, len(status.Failures), status.TasksDue)
 	}
 	for _, f := range status.Failures {
 		if f.Attempts != 6 || !f.GivenUp || !strings.Contains(f.Error, "500") {
@@ -229,13 +229,13 @@ func TestGivesUp(t *testing.T) {
 		}
 	}
 	if n := h.step(); n > 0 {
-		t.Errorf("%d tasks that were given up are read again", n)
+		t.Errorf("read %d tasks that were given up", n)
 	}
 	broken.Store(false)
 	h.ask("demo/app", "v1", image.Digest.String())
 	h.drain()
 	if left := h.asked(); len(left) > 0 || h.tag("demo/app", "v1").Problem != "" {
-		t.Errorf("asked for anew: tasks left %v, tag %+v", left, h.tag("demo/app", "v1"))
+		t.Errorf("after a new request: got tasks left %v, tag %+v", left, h.tag("demo/app", "v1"))
 	}
 	h.equal()
 }
@@ -256,14 +256,14 @@ func TestRegistryAway(t *testing.T) {
 	}
 	const q = "SELECT format('attempts %s, leased %s, given up %s', attempts, leased_until IS NOT NULL, given_up_at IS NOT NULL) FROM task GROUP BY 1"
 	if got := h.column(q); !cmp.Equal(got, []string{"attempts 0, leased f, given up f"}) {
-		t.Errorf("after 20 steps with the registry away: %v", got)
+		t.Errorf("after 20 steps without the registry: got %v", got)
 	}
 	h.registry.Restart()
 	h.exec("UPDATE task SET run_after = now()")
 	h.drain()
 	h.equal()
 	if got := h.asked(); len(got) > 0 {
-		t.Errorf("tasks left: %v", got)
+		t.Errorf("got tasks left: %v", got)
 	}
 }
 
@@ -291,11 +291,11 @@ func TestStopped(t *testing.T) {
 	<-done
 	tasks, err := h.store.Claim(t.Context(), indexer.PriorityConfirm, 10, time.Minute)
 	if err != nil || len(tasks) != 3 {
-		t.Fatalf("%d tasks are due after the worker was stopped, %v; want 3", len(tasks), err)
+		t.Fatalf("after the worker was stopped: got %d due tasks, %v, want 3", len(tasks), err)
 	}
 	for _, task := range tasks {
 		if task.Attempts != 1 {
-			t.Errorf("%s: attempt %d, want the first", task.Reference, task.Attempts)
+			t.Errorf("%s: got attempt %d, want the first", task.Reference, task.Attempts)
 		}
 	}
 }
@@ -317,7 +317,7 @@ func TestDroppedConnectionHidesNoOther(t *testing.T) {
 	h.ask("demo/app", "a", "b", "c")
 	h.step()
 	if got := h.asked(); !cmp.Equal(got, []string{"demo/app a"}) {
-		t.Errorf("tasks left: %v, want demo/app a", got)
+		t.Errorf("got tasks left: %v, want demo/app a", got)
 	}
 }
 
@@ -381,7 +381,7 @@ func TestStaleHintsAreWaitedForTogether(t *testing.T) {
 		t.Fatalf("read %d tasks, %v", n, err)
 	}
 	if took := time.Since(begin); took > tags*patience/2 {
-		t.Errorf("%d tags took %v, each is given %v", tags, took, patience)
+		t.Errorf("%d tags took %v, but the patience for each is %v", tags, took, patience)
 	}
 }
 
@@ -420,7 +420,7 @@ func TestHangingReferences(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.work()
-	eventually(t, "as many reads hang as may", func() bool { return waiting.Load() >= 20 })
+	eventually(t, "enough reads hang", func() bool { return waiting.Load() >= 20 })
 	for i := range 3 {
 		h.image("demo/app", fmt.Sprintf("v%d", i), "x")
 		eventually(t, "a push is stored while others hang", func() bool {
@@ -428,12 +428,12 @@ func TestHangingReferences(t *testing.T) {
 		})
 	}
 	if n := len(h.column("SELECT reference FROM task WHERE attempts > 1 OR given_up_at IS NOT NULL")); n > 0 {
-		t.Errorf("%d references count as tried more than once before the first read of them has ended", n)
+		t.Errorf("%d references have several attempts before their first read has ended", n)
 	}
 	away.Store(true)
 	close(drop)
 	eventually(t, "the hanging reads have ended", func() bool { return waiting.Load() == 0 })
-	eventually(t, "they are tried again", func() bool {
+	eventually(t, "the reads are retried", func() bool {
 		h.exec("UPDATE task SET run_after = now() WHERE id IN (SELECT id FROM task WHERE leased_until IS NULL ORDER BY id FOR UPDATE SKIP LOCKED)")
 		h.workers.Wake()
 		h.workers.WakeForScan()
@@ -441,7 +441,7 @@ func TestHangingReferences(t *testing.T) {
 	})
 	// A read under way is counted; the attempt is subtracted when the read ends.
 	if got := h.column("SELECT attempts::text FROM task WHERE attempts - (leased_until IS NOT NULL)::int > 1 OR given_up_at IS NOT NULL"); len(got) > 0 {
-		t.Errorf("while the registry answers nothing, attempts count: %v", got)
+		t.Errorf("without any answer of the registry: got attempts %v, want none counted", got)
 	}
 	away.Store(false)
 	eventually(t, "all are given up", func() bool {
@@ -501,7 +501,7 @@ func TestSlowStore(t *testing.T) {
 	})
 	f := status.Failures[0]
 	if f.Repository != "slow/app" || f.Attempts != 6 || !f.GivenUp || f.Error != "the indexer's database took too long" {
-		t.Errorf("it is shown as %+v", f)
+		t.Errorf("got failure %+v", f)
 	}
 	if err := lock.Rollback(t.Context()); err != nil {
 		t.Fatal(err)
@@ -530,11 +530,11 @@ func TestLargeIsStoredAlone(t *testing.T) {
 	h.ask("demo/app", small...)
 	h.ask("large/app", "v1")
 	if n := h.step(); n != 6 {
-		t.Fatalf("%d tasks read, want 6", n)
+		t.Fatalf("got %d tasks read, want 6", n)
 	}
 	const transactions = "SELECT DISTINCT xmin::text FROM tag t WHERE t.name = 'v0' OR EXISTS (SELECT FROM repository r WHERE r.id = t.repository_id AND r.name = 'large/app')"
 	if got := h.column(transactions); len(got) != 2 {
-		t.Errorf("the small and the large were stored in %d transactions, want 2", len(got))
+		t.Errorf("the small and the large finding were stored in %d transactions, want 2", len(got))
 	}
 }
 
@@ -561,26 +561,26 @@ func TestConfigNotRead(t *testing.T) {
 	h.scan()
 	const problem = "the config was not read: the storage"
 	if m := h.manifest("demo/app:v1"); m.Digest != image.Digest || len(m.Problems) == 0 || !strings.HasPrefix(m.Problems[0], problem) {
-		t.Errorf("after one look the book has %v with problems %q; want %v and %q", m.Digest, m.Problems, image.Digest, problem)
+		t.Errorf("after one read: got %v with problems %q, want %v and %q", m.Digest, m.Problems, image.Digest, problem)
 	}
 	if got := h.search("app"); !cmp.Equal(got, []string{"demo/app"}) {
-		t.Errorf("search gave %v", got)
+		t.Errorf("search: got %v", got)
 	}
-	eventually(t, "it is given up", func() bool {
+	eventually(t, "the task is given up", func() bool {
 		h.ask("demo/app", "good") // the registry answers for this one
 		h.drain()
 		return len(h.column("SELECT reference FROM task WHERE given_up_at IS NULL")) == 0
 	})
 	if tag := h.tag("demo/app", "v1"); tag.Digest != image.Digest || !strings.HasPrefix(tag.Problem, "the storage") {
-		t.Errorf("when it was given up the tag is %v with problem %q", tag.Digest, tag.Problem)
+		t.Errorf("after it was given up: got tag %v with problem %q", tag.Digest, tag.Problem)
 	}
 	broken.Store(false)
 	h.scan()
 	if m := h.manifest("demo/app@" + untagged.Digest.String()); len(m.Problems) > 0 || len(m.ConfigBody) == 0 {
-		t.Errorf("after the storage answers again, of the untagged image: problems %q, config of %d bytes", m.Problems, len(m.ConfigBody))
+		t.Errorf("untagged image after the storage answers again: got problems %q, config of %d bytes", m.Problems, len(m.ConfigBody))
 	}
 	if m := h.manifest("demo/app:v1"); len(m.Problems) > 0 || len(m.ConfigBody) == 0 || h.tag("demo/app", "v1").Problem != "" {
-		t.Errorf("after the storage answers again: problems %q, config of %d bytes, tag %+v", m.Problems, len(m.ConfigBody), h.tag("demo/app", "v1"))
+		t.Errorf("tagged image after the storage answers again: got problems %q, config of %d bytes, tag %+v", m.Problems, len(m.ConfigBody), h.tag("demo/app", "v1"))
 	}
 	h.equal()
 }
@@ -614,16 +614,16 @@ func TestConfigOfDeadStorage(t *testing.T) {
 				}
 			}
 			eventually(t, "the image is stored with the problem", shown(untagged.Digest.Encoded(), 1))
-			eventually(t, "it is given up", func() bool { return len(h.column("SELECT 'x' FROM task WHERE given_up_at IS NOT NULL")) == 1 })
+			eventually(t, "the task is given up", func() bool { return len(h.column("SELECT 'x' FROM task WHERE given_up_at IS NOT NULL")) == 1 })
 			tagged := h.image("demo/app", "v1", "y")
 			eventually(t, "the tag is stored", func() bool { return len(h.search("app")) == 1 })
 			if m := h.manifest("demo/app:v1"); m.Digest != tagged.Digest || len(m.Problems) != 1 || !strings.HasPrefix(m.Problems[0], "the config was not read: the storage") {
-				t.Errorf("the tag is %v with problems %q, want %v and one of the storage", m.Digest, m.Problems, tagged.Digest)
+				t.Errorf("got tag %v with problems %q, want %v and one of the storage", m.Digest, m.Problems, tagged.Digest)
 			}
 			broken.Store(false)
 			h.scan()
-			eventually(t, "the untagged image is whole", shown(untagged.Digest.Encoded(), 0))
-			eventually(t, "the tagged image is whole", shown(tagged.Digest.Encoded(), 0))
+			eventually(t, "the untagged image is complete", shown(untagged.Digest.Encoded(), 0))
+			eventually(t, "the tagged image is complete", shown(tagged.Digest.Encoded(), 0))
 			h.equal()
 		})
 	}
@@ -661,13 +661,13 @@ func TestForgedEvents(t *testing.T) {
 	}
 	h.work()
 	count := func(where string) int { return len(h.column("SELECT 'x' FROM task WHERE " + where)) }
-	eventually(t, "nothing but what waits for its tag is left for a first look", func() bool {
+	eventually(t, "only tasks that wait for their tag are left", func() bool {
 		return count("priority = 0") <= 4 && count("repository = 'demo/ghost' AND priority = 0") == 0
 	})
 	h.image("demo/app", "pushed", "y")
 	eventually(t, "a push is stored", func() bool { return len(h.column("SELECT 'x' FROM tag WHERE name = 'pushed'")) == 1 })
 	if n := count("error IS NOT NULL"); n > 0 {
-		t.Errorf("%d reads have failed, want none", n)
+		t.Errorf("got %d failed reads, want none", n)
 	}
 }
 
@@ -696,11 +696,11 @@ func TestHangingReferencesOfOneRepository(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.work()
-	eventually(t, "each hangs or is refused", func() bool {
+	eventually(t, "each read hangs or was cancelled", func() bool {
 		return len(h.column("SELECT 'x' FROM task WHERE leased_until IS NULL AND error IS NULL")) == 0
 	})
 	if n := begun.Load(); n > most {
-		t.Errorf("%d of %d reads of one repository were begun, want at most %d", n, hanging, most)
+		t.Errorf("%d of %d reads of one repository began, want at most %d", n, hanging, most)
 	}
 	h.image("demo/app", "v1", "x")
 	if err := h.store.Ask(t.Context(), []indexer.Ask{{Repository: "demo/app", Reference: "v1"}}); err != nil {
@@ -725,7 +725,7 @@ func TestReadBeforeOneThatHangs(t *testing.T) {
 	h.work()
 	eventually(t, "the first is stored", func() bool { return len(h.column("SELECT name FROM tag")) == 1 })
 	if got := h.asked(); !cmp.Equal(got, []string{"demo/app hangs"}) {
-		t.Errorf("tasks left: %v, want demo/app hangs", got)
+		t.Errorf("got tasks left: %v, want demo/app hangs", got)
 	}
 }
 
@@ -749,12 +749,12 @@ func TestEventsOfABatchAreStoredFirst(t *testing.T) {
 	h.ask("demo/app", "b", "c")
 	h.step()
 	if got := h.column("SELECT reference FROM task WHERE priority < 2"); len(got) > 0 { // a read that takes long releases the rest
-		t.Errorf("tasks left: %v, want none", got)
+		t.Errorf("got tasks left: %v, want none", got)
 	}
 }
 
 // config returns the digest of the config of an image in the registry.
-func (h *harbour) config(image indexer.Reference) string {
+func (h *harness) config(image indexer.Reference) string {
 	h.t.Helper()
 	body, _, err := h.remote.Manifest(h.t.Context(), image.Repository, image.Digest.String())
 	if err != nil {

@@ -42,7 +42,7 @@ func (s *Store) clusterOf(ctx context.Context, conn *pgx.Conn) (cluster, error) 
 		return "", nil
 	case errors.As(err, &refused) && (refused.Code[:2] == "42" || refused.Code[:2] == "0A"): // no permission, or no such function
 		s.warned.Do(func() {
-			s.config.Log.WarnContext(ctx, "the database does not tell its identity: after a failover or a restore, caches may keep answers of before", "error", err)
+			s.config.Log.WarnContext(ctx, "the identity of the database is unknown: after a failover or a restore, caches may keep old answers", "error", err)
 		})
 	default:
 		return "", err

@@ -23,14 +23,14 @@ func TestClusterIsLearned(t *testing.T) {
 	before := version(t, s)
 	setTag(t, s, "v1", image("demo/app", "first"))
 	if got := version(t, s); got.Epoch != before.Epoch || got.Number != before.Number+1 {
-		t.Errorf("version %v after %v: want the same epoch and the next number", got, before)
+		t.Errorf("got version %v after %v, want the same epoch and the next number", got, before)
 	}
 	want := one[string](t, pool, "SELECT system_identifier || '.' || lpad(to_hex(timeline_id), 8, '0') FROM pg_control_system(), pg_control_checkpoint()")
 	if got := one[string](t, pool, "SELECT cluster FROM catalogue_epoch"); got != want {
 		t.Errorf("the cluster is %q, want %q", got, want)
 	}
 	if got := one[int](t, pool, "SELECT count(*) FROM scan"); got != 0 {
-		t.Errorf("%d scans were asked for", got)
+		t.Errorf("got %d scans requested, want none", got)
 	}
 }
 
@@ -45,7 +45,7 @@ func TestClusterUnknown(t *testing.T) {
 	s := postgres.New(asWriter(t, pool, address), postgres.Config{})
 	setTag(t, s, "v1", image("demo/app", "first"))
 	if got := one[string](t, pool, "SELECT cluster FROM catalogue_epoch"); got != "" {
-		t.Errorf("the cluster is %q: nothing was tested", got)
+		t.Errorf("the cluster is known (%q): nothing was tested", got)
 	}
 }
 
@@ -72,18 +72,18 @@ func TestVersionIsRestored(t *testing.T) {
 			}
 			err := s.View(ctx, indexer.Everyone, func(v *postgres.View) error { _, err := v.Version(ctx); return err })
 			if !errors.Is(err, indexer.ErrUnavailable) {
-				t.Errorf("%s: the version is told: %v, want ErrUnavailable", name, err)
+				t.Errorf("%s: version: got error %v, want ErrUnavailable", name, err)
 			}
 			err = s.View(ctx, indexer.Everyone, func(v *postgres.View) error { _, err := v.Freshness(ctx); return err })
 			if !errors.Is(err, indexer.ErrUnavailable) {
-				t.Errorf("%s: the freshness is told: %v, want ErrUnavailable", name, err)
+				t.Errorf("%s: freshness: got error %v, want ErrUnavailable", name, err)
 			}
 			mend(s)
 			if got := version(t, s); got.Epoch == before.Epoch || got.Epoch == "" {
 				t.Errorf("%s, %s: version %v after %v, want another epoch", name, lose, got, before)
 			}
 			if got := one[int](t, pool, "SELECT count(*) FROM scan"); got != 1 {
-				t.Errorf("%s, %s: %d scans were asked for, want 1", name, lose, got)
+				t.Errorf("%s, %s: got %d scans requested, want 1", name, lose, got)
 			}
 		}
 	}

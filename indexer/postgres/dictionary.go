@@ -72,7 +72,7 @@ func (s *Store) learn(
 			return err
 		}
 	}
-	return fmt.Errorf("connections lead to different servers: %w", indexer.ErrUnavailable)
+	return fmt.Errorf("connections go to different servers: %w", indexer.ErrUnavailable)
 }
 
 // words holds the ids of the media types and platforms that some manifests name.
@@ -116,7 +116,7 @@ func (s *Store) words(ctx context.Context, findings []indexer.Finding) (words, e
 		mediaTypes, platforms = newTypes, newPlatforms
 	}
 	if missing := w.lacks(mediaTypes, platforms); len(missing) > 0 {
-		return w, fmt.Errorf("dictionary: %v were inserted by somebody else, and cannot be seen: %w",
+		return w, fmt.Errorf("dictionary: %v were inserted by another transaction and are not visible yet: %w",
 			missing, indexer.ErrUnavailable)
 	}
 	return w, nil

@@ -65,7 +65,7 @@ func TestNewWordsInOneTrip(t *testing.T) {
 		return sent.n.Load() - before
 	}
 	if one, many := cost(wordy("one", 1)), cost(wordy("many", 500)); many != one || one == 0 {
-		t.Errorf("an index of 500 new platforms and media types takes %d trips to the database, one of 1 takes %d", many, one)
+		t.Errorf("an index of 500 new platforms and media types took %d round trips, one of 1 took %d", many, one)
 	}
 	view(t, s, func(v *postgres.View) error {
 		got, err := v.Manifest(t.Context(), indexer.Reference{Repository: "demo/many", Tag: "v1"})
@@ -100,6 +100,6 @@ func TestNewWordsOfManyWriters(t *testing.T) {
 	writing.Wait()
 	var platforms int
 	if err := pool.QueryRow(t.Context(), "SELECT count(*) FROM platform WHERE os LIKE 'shared%'").Scan(&platforms); err != nil || platforms != 200 {
-		t.Errorf("%d platforms, %v; want 200, each once", platforms, err)
+		t.Errorf("got %d platforms, %v, want 200, each once", platforms, err)
 	}
 }

@@ -110,7 +110,7 @@ func TestAllManifestsIsBounded(t *testing.T) {
 			page, err := v.AllManifests(t.Context(), "large", last, 100)
 			if err != nil || len(page) == 0 {
 				if len(sizes) < 2 || slices.Max(sizes) > 5 {
-					t.Errorf("pages of %v manifests of 2 MiB", sizes)
+					t.Errorf("got pages of %v manifests of 2 MiB each, want small ones", sizes)
 				}
 				return err
 			}
@@ -143,7 +143,7 @@ func TestHistoryAt(t *testing.T) {
 		return id
 	}
 	if got := at(0); got != 0 {
-		t.Errorf("without any history: %d, want 0", got)
+		t.Errorf("without a history: got %d, want 0", got)
 	}
 	if _, err := s.Pool.Exec(t.Context(), "SELECT create_partition('tag_history', $1)", begin); err != nil {
 		t.Fatal(err)
@@ -160,7 +160,7 @@ func TestHistoryAt(t *testing.T) {
 	} {
 		id := at(minutes)
 		if want.older == 0 && id != 0 || want.older > 0 && (id <= int64(want.newest*7) || id > int64(want.older*7)) {
-			t.Errorf("at minute %v: %d, want above %d and not above %d", minutes, id, want.newest*7, want.older*7)
+			t.Errorf("at minute %v: got move %d, want more than %d and at most %d", minutes, id, want.newest*7, want.older*7)
 		}
 	}
 }

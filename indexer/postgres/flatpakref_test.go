@@ -21,7 +21,7 @@ func TestFlatpakRefFirstSeen(t *testing.T) {
 		slices.SortFunc(found, func(a, b indexer.RepositoryImages) int { return a.Images[0].RefSince.Compare(b.Images[0].RefSince) })
 		for _, f := range found {
 			if f.Images[0].RefSince.IsZero() {
-				t.Errorf("%s: not known since when", f.Name)
+				t.Errorf("%s: the time when it was first seen is not known", f.Name)
 			}
 			names = append(names, f.Name)
 		}

@@ -35,9 +35,9 @@ func TestEqualSumsAreNotEqualVersions(t *testing.T) {
 		t.Fatalf("versions %v and %v, want the same epoch and number", first, second)
 	}
 	if first == second {
-		t.Errorf("two states have the version %+v", first)
+		t.Errorf("two states have the same version %+v", first)
 	}
 	if first != fresh {
-		t.Errorf("Version is %+v, and Freshness says %+v", first, fresh)
+		t.Errorf("Version returned %+v, Freshness %+v", first, fresh)
 	}
 }

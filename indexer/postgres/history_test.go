@@ -118,6 +118,6 @@ func TestHistoryMovesVersion(t *testing.T) {
 	}
 	store(t, s, "v1", indexer.Finding{Task: indexer.Task{Repository: "demo/app"}, Outcome: indexer.Gone})
 	if again, same := known(); same != longer || again != after {
-		t.Errorf("once more: %d moves at %v, were %d at %v", same, again, longer, after)
+		t.Errorf("a second time: got %d moves at %v, want %d at %v", same, again, longer, after)
 	}
 }

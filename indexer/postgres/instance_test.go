@@ -54,12 +54,12 @@ func TestInstancesOfStrangers(t *testing.T) {
 	s := postgres.New(pool, postgres.Config{Strangers: true})
 	meets(t, s, "first")
 	if got := begins(t, s); got != "instance" {
-		t.Errorf("the first instance begins %q, want a scan", got)
+		t.Errorf("first instance: got a scan for %q, want one", got)
 	}
 	for i := range 5 {
 		meets(t, s, fmt.Sprint("soon after ", i))
 		if got := begins(t, s); got != "" {
-			t.Errorf("instance %d within a minute begins a scan for %q", i, got)
+			t.Errorf("instance %d within a minute: got a scan for %q, want none", i, got)
 		}
 	}
 	if err := s.RequestScan(t.Context(), "command"); err != nil {
@@ -67,20 +67,20 @@ func TestInstancesOfStrangers(t *testing.T) {
 	}
 	meets(t, s, "after the command")
 	if got := begins(t, s); got != "command" {
-		t.Errorf("the command begins %q, want its scan", got)
+		t.Errorf("command: got a scan for %q, want its own", got)
 	}
 	meets(t, s, "last")
 	if got := begins(t, s); got != "" {
-		t.Errorf("an instance within a minute begins a scan for %q", got)
+		t.Errorf("instance within a minute: got a scan for %q, want none", got)
 	}
 	later(t, pool)
 	if got := begins(t, s); got != "instance" {
-		t.Errorf("a minute later begins %q, want the scan of the last instance", got)
+		t.Errorf("a minute later: got a scan for %q, want that of the last instance", got)
 	}
 	s = postgres.New(pool, postgres.Config{})
 	meets(t, s, "by token")
 	if got := begins(t, s); got != "instance" {
-		t.Errorf("an instance of who has the token begins %q, want a scan at once", got)
+		t.Errorf("instance of a sender with the token: got a scan for %q, want one at once", got)
 	}
 }
 
@@ -96,11 +96,11 @@ func TestInstancesAreBounded(t *testing.T) {
 	for _, test := range []struct{ instance, want string }{{"1", ""}, {"one more", "instance"}, {"one more", ""}, {"another", "instance"}, {"1000", "instance"}} {
 		meets(t, s, test.instance)
 		if got := begins(t, s); got != test.want {
-			t.Errorf("instance %q begins %q, want %q", test.instance, got, test.want)
+			t.Errorf("instance %q: got a scan for %q, want %q", test.instance, got, test.want)
 		}
 	}
 	var n int
 	if err := pool.QueryRow(t.Context(), "SELECT count(*) FROM registry_instance").Scan(&n); err != nil || n != 1000 {
-		t.Errorf("%d instances are remembered, %v, want 1000", n, err)
+		t.Errorf("got %d stored instances, %v, want 1000", n, err)
 	}
 }

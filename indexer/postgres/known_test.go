@@ -13,7 +13,7 @@ func TestIndexWithProblemsIsKnown(t *testing.T) {
 	t.Parallel()
 	s := newShelf(t)
 	index := listing("team/app", made("team/app", "linux/amd64", 1, 1, "2026-01-01"))
-	index.Problems = []string{"more than 1000 manifests are listed"}
+	index.Problems = []string{"more than 1000 manifests"}
 	s.Find("team/app", "v1", index)
 	stored := s.Rows("SELECT xmin::text::bigint FROM manifest")
 	s.Find("team/app", "v2", index)
@@ -28,7 +28,7 @@ func TestIndexWithProblemsIsKnown(t *testing.T) {
 			}
 			tasks, err := s.Claim(t.Context(), indexer.PriorityConfirm, 10, time.Minute)
 			if err != nil || len(tasks) != 1 || tasks[0].Known != want {
-				t.Errorf("%+v: %+v, want one that is known=%v (%v)", ask, tasks, want, err)
+				t.Errorf("%+v: got %+v, want one task with Known=%v (%v)", ask, tasks, want, err)
 			}
 			if _, err := s.Pool.Exec(t.Context(), "DELETE FROM task"); err != nil {
 				t.Fatal(err)

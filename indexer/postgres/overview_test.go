@@ -65,7 +65,7 @@ func TestOverviewTimes(t *testing.T) {
 	t.Parallel()
 	s := newShelf(t)
 	if o := overview(t, s); !o.LastEvent.IsZero() || o.ScansEvery != 0 {
-		t.Errorf("of nothing: %+v", o)
+		t.Errorf("empty book: got %+v", o)
 	}
 	for i, ago := range []time.Duration{40 * 24 * time.Hour, 5 * 24 * time.Hour, 3 * time.Hour, time.Hour, 5 * time.Minute, 3 * time.Second} {
 		var want time.Time
@@ -74,7 +74,7 @@ func TestOverviewTimes(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got := overview(t, s).LastEvent; !got.Equal(want) {
-			t.Errorf("the last event came at %v, told is %v", want, got)
+			t.Errorf("the last event was received at %v, got %v", want, got)
 		}
 	}
 	const q = `
@@ -87,6 +87,6 @@ func TestOverviewTimes(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := overview(t, s).ScansEvery; got != 2*time.Hour {
-		t.Errorf("scans begin every %v, want 2 h", got)
+		t.Errorf("got a scan every %v, want 2 h", got)
 	}
 }

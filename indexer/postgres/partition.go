@@ -33,7 +33,7 @@ func (s *Store) Partition(ctx context.Context, r Retention) (Partitioning, error
 	var p Partitioning
 	var err error
 	if p.Created, err = s.partitions(ctx, "SELECT create_partitions()"); err != nil {
-		return p, pg.Wrap("make partitions", err)
+		return p, pg.Wrap("create partitions", err)
 	}
 	for _, table := range []struct {
 		name string

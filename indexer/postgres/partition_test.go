@@ -70,7 +70,7 @@ func TestEventTime(t *testing.T) {
 				t.Fatal(err)
 			}
 			if want := max(0, 1-try); fresh != want {
-				t.Errorf("%s, try %d: %d new events, want %d", id, try+1, fresh, want)
+				t.Errorf("%s, attempt %d: got %d new events, want %d", id, try+1, fresh, want)
 			}
 		}
 		var at, received time.Time
@@ -103,7 +103,7 @@ func TestMissingPartition(t *testing.T) {
 	execute(t, pool, "DELETE FROM task")
 	setTag(t, s, "v1", m)
 	if got := column(t, pool, "SELECT tag FROM tag_history"); !cmp.Equal(got, []string{"v1"}) {
-		t.Errorf("the history has %v", got)
+		t.Errorf("got a history of %v", got)
 	}
 }
 
@@ -118,15 +118,15 @@ func TestPartition(t *testing.T) {
 	day := 24 * time.Hour
 	p, err := s.Partition(t.Context(), postgres.Retention{})
 	if err != nil || len(p.Created) < 8 || len(p.Dropped) > 0 {
-		t.Errorf("made %v, dropped %v, %v", p.Created, p.Dropped, err)
+		t.Errorf("got created %v, dropped %v, %v", p.Created, p.Dropped, err)
 	}
 	p, err = s.Partition(t.Context(), postgres.Retention{Events: 90 * day})
 	if err != nil || len(p.Created) > 0 || !cmp.Equal(p.Dropped, []string{"event_2020_01"}) {
-		t.Errorf("made %v, dropped %v, %v", p.Created, p.Dropped, err)
+		t.Errorf("got created %v, dropped %v, %v", p.Created, p.Dropped, err)
 	}
 	p, err = s.Partition(t.Context(), postgres.Retention{Events: day, History: 100 * 365 * day})
 	if err != nil || len(p.Created)+len(p.Dropped) > 0 {
-		t.Errorf("made %v, dropped %v, %v", p.Created, p.Dropped, err)
+		t.Errorf("got created %v, dropped %v, %v", p.Created, p.Dropped, err)
 	}
 	// A reader that blocks one table does not block the other.
 	execute(t, pool, "SELECT create_partition('event', '2020-01-01 00:00Z')")
@@ -141,13 +141,13 @@ func TestPartition(t *testing.T) {
 	before := version(t, s)
 	p, err = s.Partition(t.Context(), postgres.Retention{Events: day, History: 365 * day})
 	if err == nil || !cmp.Equal(p.Dropped, []string{"tag_history_2020_01"}) {
-		t.Errorf("beside a reader dropped %v, %v", p.Dropped, err)
+		t.Errorf("during a read: got dropped %v, %v", p.Dropped, err)
 	}
 	if version(t, s) == before {
-		t.Error("a part of the history is gone, and the version is that of before: caches keep it")
+		t.Error("a part of the history was dropped, but the version did not change: caches would keep it")
 	}
 	if got := column(t, pool, eventMonths); got[0] != "event_2020_01" {
-		t.Errorf("the reader's partition is gone; there are %v", got)
+		t.Errorf("the reader's partition was dropped; left are %v", got)
 	}
 }
 

@@ -30,7 +30,7 @@ func TestKeepIdle(t *testing.T) {
 		look(t.Context())
 	}
 	if n := pool.Stat().TotalConns(); n != 5 {
-		t.Fatalf("%d connections while the burst is remembered, want 4 and the leader's", n)
+		t.Fatalf("got %d connections while the burst is remembered, want 4 and the leader's", n)
 	}
 	look(t.Context())
 	within(t, "two connections are left", func() bool { return pool.Stat().TotalConns() <= 2 })
@@ -38,7 +38,7 @@ func TestKeepIdle(t *testing.T) {
 		look(t.Context())
 	}
 	if n := pool.Stat().TotalConns(); n < 2 {
-		t.Errorf("%d connections are left, want 2: the ceiling leaves what is below it", n)
+		t.Errorf("%d connections are left, want 2: the limit must close no more", n)
 	}
 }
 
@@ -53,7 +53,7 @@ func TestKeepIdleBursts(t *testing.T) {
 		}
 	}
 	if n := pool.Stat().NewConnsCount(); n > 4 {
-		t.Errorf("%d connections were made for bursts of 4", n)
+		t.Errorf("%d connections were opened for bursts of 4", n)
 	}
 }
 

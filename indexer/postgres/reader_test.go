@@ -31,11 +31,11 @@ func TestReadersNeedOnlySelect(t *testing.T) {
 	m := image("demo/app", "first")
 	fillForReaders(t, postgres.New(pool, postgres.Config{}), m)
 	reader := postgres.New(asReader(t, pool, address), postgres.Config{})
-	questions := readersQuestions(t.Context(), m)
+	questions := readersQueries(t.Context(), m)
 	for method := range reflect.TypeFor[answer.Book]().Methods() {
 		ask, known := questions[method.Name]
 		if !known {
-			t.Errorf("the book has a method %s, which this test does not call", method.Name)
+			t.Errorf("this test does not call the method %s of the book", method.Name)
 			continue
 		}
 		view(t, reader, func(v *postgres.View) error {
@@ -71,9 +71,9 @@ func fillForReaders(t *testing.T, s *postgres.Store, m indexer.Manifest) {
 	}
 }
 
-// readersQuestions returns queries by the name of the method. Each returns the size
+// readersQueries returns queries by the name of the method. Each returns the size
 // of its result.
-func readersQuestions(ctx context.Context, m indexer.Manifest) map[string]func(*postgres.View) (int, error) {
+func readersQueries(ctx context.Context, m indexer.Manifest) map[string]func(*postgres.View) (int, error) {
 	images := query.Images{
 		{Field: query.FieldRepository, Op: query.OpEquals, Values: []string{"demo/app"}},
 		{Field: query.FieldTag, Op: query.OpMatches, Values: []string{"v*"}},

@@ -36,7 +36,7 @@ func referrersOf(t *testing.T, s *postgres.Store, q indexer.ReferrerQuery) (all 
 				return err
 			}
 			if page.More && len(page.Items) == 0 || len(page.Items) > q.Limit {
-				t.Fatalf("a page of %d, more %t", len(page.Items), page.More)
+				t.Fatalf("got a page of %d referrers, more %t", len(page.Items), page.More)
 			}
 			if all = append(all, page.Items...); page.More {
 				last := page.Items[len(page.Items)-1]
@@ -92,7 +92,7 @@ func TestReferrers(t *testing.T) {
 			if !slices.IsSortedFunc(all, func(a, b indexer.Referrer) int {
 				return strings.Compare(string(a.Digest)+a.Tag, string(b.Digest)+b.Tag)
 			}) {
-				t.Errorf("not in order of digest and tag: %v", got)
+				t.Errorf("got referrers that are not in order of digest and tag: %v", got)
 			}
 			slices.Sort(got)
 			if diff := cmp.Diff(test.want, got); diff != "" {
@@ -121,7 +121,7 @@ func TestReferrersAreBounded(t *testing.T) {
 	setTag(t, s, "sha256-"+subject.Digest.Encoded(), listOf("demo/app", listed...))
 	all, pages := referrersOf(t, s, indexer.ReferrerQuery{Repository: "demo/app", Subject: subject.Digest, OCI: true, Limit: 1000})
 	if len(all) != 30 || pages != 15 { // 2 on each: 512 KiB plus their types
-		t.Errorf("%d referrers of 256 KiB on %d pages, want 30 on 15", len(all), pages)
+		t.Errorf("got %d referrers of 256 KiB on %d pages, want 30 on 15", len(all), pages)
 	}
 }
 
@@ -160,7 +160,7 @@ func TestReferrersReadFewRows(t *testing.T) {
 			// For each: an entry, a row that names the subject, a manifest that is
 			// looked up at most three times, and a media type.
 			if read, most := rowsRead(t, v)-before, 8*many; read < many || read > most {
-				t.Errorf("oci %t: %d rows read for a page of %d, want at most %d", oci, read, many, most)
+				t.Errorf("oci %t: read %d rows for a page of %d, want at most %d", oci, read, many, most)
 			}
 			return nil
 		})

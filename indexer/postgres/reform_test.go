@@ -32,15 +32,15 @@ func TestReformAfter(t *testing.T) {
 			t.Fatal(err)
 		}
 		if done += n; n > 0 && last <= before {
-			t.Fatalf("after %q comes %q", before, last)
+			t.Fatalf("after %q: got %q, want a greater name", before, last)
 		}
 	}
 	var rows, images int
 	const q = `SELECT (SELECT count(*) FROM repository_search WHERE facts @> ARRAY['label:number']), (SELECT count(*) FROM image_search)`
 	if err := pool.QueryRow(ctx, q).Scan(&rows, &images); err != nil || done != 400 || rows != 400 || images != 400 {
-		t.Errorf("%d repositories made anew, %d search rows of repositories, %d of images, %v; want 400 of each", done, rows, images, err)
+		t.Errorf("got %d rewritten repositories, %d search rows of repositories, %d of images, %v, want 400 of each", done, rows, images, err)
 	}
 	if n, _, err := s.ReformAfter(ctx, ""); n != 0 || err != nil {
-		t.Errorf("once more: %d, %v", n, err)
+		t.Errorf("a second time: got %d rewritten repositories, %v, want none", n, err)
 	}
 }

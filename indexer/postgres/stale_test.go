@@ -122,7 +122,7 @@ func (l *ledger) note(path, etag, shown string, unchanged bool) {
 		l.kept++
 	}
 	if known && stood != shown && l.lie == "" {
-		l.lie = fmt.Sprintf("GET %s: ETag %s (304: %v) stands for %.12s, and for what changed to %.12s", path, etag, unchanged, stood, shown)
+		l.lie = fmt.Sprintf("GET %s: ETag %s (304: %v) stands for both %.12s and %.12s", path, etag, unchanged, stood, shown)
 	}
 	if !known {
 		l.stood[key] = shown
@@ -263,7 +263,7 @@ func (p *pair) write() {
 // from both in turn.
 //
 // To show that the test would find such an error, it also runs with versions that
-// look right and are wrong (where they are wrong: some are so only on a standby).
+// look right but are wrong, some of them only on a standby.
 func TestCachesAreNotLiedTo(t *testing.T) {
 	t.Parallel()
 	p := newPair(t, nil)
@@ -274,7 +274,7 @@ func TestCachesAreNotLiedTo(t *testing.T) {
 	}
 	t.Logf("%d reads, %d of them 304, of %d ETags", l.reads, l.kept, len(l.stood))
 	if !l.watched() {
-		t.Errorf("%d answers of 304 and %d ETags: nothing was tested", l.kept, len(l.stood))
+		t.Errorf("got %d answers of 304 and %d ETags: nothing was tested", l.kept, len(l.stood))
 	}
 
 	later := func(server *localpg.Server) scheme {
@@ -299,7 +299,7 @@ func TestCachesAreNotLiedTo(t *testing.T) {
 		l := caches(t, func(*ledger) bool { return false }, watched(t, test.server, test.by))
 		t.Logf("version by %s: after %d reads in %v: %s", test.name, l.reads, time.Since(l.begun).Round(time.Millisecond), l.lie)
 		if l.lie == "" {
-			t.Errorf("version by %s: no lie was found in %d reads: this test would find none elsewhere", test.name, l.reads)
+			t.Errorf("version by %s: no wrong answer in %d reads, so this test would find none elsewhere either", test.name, l.reads)
 		}
 	}
 }

@@ -131,16 +131,16 @@ func TestFailoverLosesCommits(t *testing.T) {
 	p.caughtUp()
 	kept := version(t, s)
 	p.must(p.standby.Disconnect(t.Context()))
-	told := map[indexer.Version]string{}
+	contents := map[indexer.Version]string{}
 	for i := range 3 {
 		setTag(t, s, "v1", typed(fmt.Sprintf("lost %d", i), "application/lost"))
-		told[version(t, s)] = fmt.Sprintf("lost %d", i)
+		contents[version(t, s)] = fmt.Sprintf("lost %d", i)
 	}
 	p.primary.Kill()
 	p.must(p.standby.Promote(t.Context()))
 	standby := connect(t, p.standby.URL("postgres"))
 	if got := version(t, postgres.New(standby, postgres.Config{})); got != kept {
-		t.Errorf("before anything is written the version is %v, want %v as before the loss", got, kept)
+		t.Errorf("before the first write: got version %v, want %v, as before the loss", got, kept)
 	}
 	within(t, "the writer finds the new primary", func() bool { return s.Ping(t.Context()) == nil })
 	setTag(t, s, "v1", typed("other", "application/other"))
@@ -149,10 +149,10 @@ func TestFailoverLosesCommits(t *testing.T) {
 	setTag(t, s, "v3", typed("third", "application/third"))
 	now := version(t, s)
 	if now.Number != kept.Number+3 {
-		t.Fatalf("the number is %d, want %d: nothing was tested", now.Number, kept.Number+3)
+		t.Fatalf("got number %d, want %d: nothing was tested", now.Number, kept.Number+3)
 	}
-	if content, known := told[now]; known {
-		t.Errorf("version %v was told for %q, and is told for other content", now, content)
+	if content, known := contents[now]; known {
+		t.Errorf("version %v was that of %q, and is now that of other content", now, content)
 	}
 	view(t, s, func(v *postgres.View) error {
 		m, err := v.Manifest(t.Context(), indexer.Reference{Repository: "demo/app", Digest: again.Digest})
@@ -162,10 +162,10 @@ func TestFailoverLosesCommits(t *testing.T) {
 		return err
 	})
 	if got := one[int](t, standby, "SELECT count(*) FROM scan WHERE reason = 'failover'"); got != 1 {
-		t.Errorf("%d scans were asked for, want 1: what was lost is found by nothing else", got)
+		t.Errorf("got %d scans requested, want 1: nothing else finds the lost commits", got)
 	}
 	if epoch := now.Epoch; version(t, s).Epoch != epoch {
-		t.Error("the epoch changes twice")
+		t.Error("the epoch changed twice")
 	}
 }
 
@@ -183,7 +183,7 @@ func TestFailoverLeader(t *testing.T) {
 	before := version(t, s)
 	lead()
 	if got := version(t, s); got != before {
-		t.Errorf("leading again changes the version from %v to %v", before, got)
+		t.Errorf("leading again changed the version from %v to %v", before, got)
 	}
 	p.caughtUp()
 	p.primary.Kill()
@@ -195,7 +195,7 @@ func TestFailoverLeader(t *testing.T) {
 		t.Errorf("the epoch is still %s", got.Epoch)
 	}
 	if got := one[string](t, connect(t, p.standby.URL("postgres")), "SELECT string_agg(reason, ' ') FROM scan"); got != "failover" {
-		t.Errorf("scans asked for: %s, want failover", got)
+		t.Errorf("got scans requested for %s, want failover", got)
 	}
 }
 
@@ -207,7 +207,7 @@ func within(t *testing.T, what string, condition func() bool) {
 			return
 		}
 	}
-	t.Fatal("not within a minute: " + what)
+	t.Fatal("timeout after a minute: " + what)
 }
 
 // A standby cancels a reader's snapshot that blocks its replay. The caller must not
@@ -238,7 +238,7 @@ func TestViewConflict(t *testing.T) {
 			}
 			time.Sleep(50 * time.Millisecond)
 		}
-		t.Error("the standby does not end the view")
+		t.Error("the standby did not cancel the view")
 	}
 	vacuum := []string{"UPDATE repository_search SET title = title || 'x'", "VACUUM repository_search"}
 	lock := []string{"ALTER TABLE repository_search ADD COLUMN more int", "ALTER TABLE repository_search DROP COLUMN more"}
@@ -270,7 +270,7 @@ func TestViewConflict(t *testing.T) {
 				return err
 			})
 			if err != nil || runs != 2 {
-				t.Errorf("%s, asking %v: %d runs, %v; want 2, nil", name, asking, runs, err)
+				t.Errorf("%s, during a query %v: got %d runs, %v, want 2, nil", name, asking, runs, err)
 			}
 		}
 	}
@@ -296,7 +296,7 @@ func TestViewGivesUp(t *testing.T) {
 		return err
 	})
 	if !errors.Is(err, indexer.ErrUnavailable) || runs != 3 {
-		t.Errorf("%d runs, %v; want 3, ErrUnavailable", runs, err)
+		t.Errorf("got %d runs, %v, want 3, ErrUnavailable", runs, err)
 	}
 }
 
@@ -329,9 +329,9 @@ func TestLag(t *testing.T) {
 		return lag
 	}
 	if lag, err := (&postgres.LagMeter{Store: postgres.New(primary, postgres.Config{})}).Measure(ctx); err != nil || lag != (postgres.Lag{}) {
-		t.Errorf("the primary: %v, %v; want no standby", lag, err)
+		t.Errorf("primary: got %v, %v, want no standby", lag, err)
 	}
-	within(t, "a standby that has everything is not behind", func() bool { return measure() == postgres.Lag{Standby: true} })
+	within(t, "an up-to-date standby has no lag", func() bool { return measure() == postgres.Lag{Standby: true} })
 	// The last commit is old, but the standby is not behind.
 	if _, err := primary.Exec(ctx, "CREATE TABLE old ()"); err != nil {
 		t.Fatal(err)
@@ -340,7 +340,7 @@ func TestLag(t *testing.T) {
 	p.caughtUp()
 	within(t, "the last commit is old", func() bool { return time.Since(committed) > 300*time.Millisecond })
 	var upToDate time.Time
-	within(t, "a standby whose primary is idle is not behind", func() bool {
+	within(t, "a standby of an idle primary has no lag", func() bool {
 		upToDate = time.Now()
 		return measure().Behind == 0
 	})
@@ -348,11 +348,11 @@ func TestLag(t *testing.T) {
 	if _, err := primary.Exec(ctx, "CREATE TABLE more ()"); err != nil {
 		t.Fatal(err)
 	}
-	within(t, "the standby has received what it does not show", func() bool { return measure().Behind > 0 })
+	within(t, "the standby has received a commit that it does not show", func() bool { return measure().Behind > 0 })
 	// Not the age of the last commit, which is older than upToDate.
 	lag := measure()
 	if most := time.Since(upToDate); lag.Behind > most {
-		t.Errorf("%v behind, but up to date %v ago", lag.Behind, most)
+		t.Errorf("got a lag of %v, but the standby was up to date %v ago", lag.Behind, most)
 	}
 	within(t, "the lag grows", func() bool { return measure().Behind > lag.Behind+100*time.Millisecond })
 	p.must(p.standby.ResumeReplay(ctx))
@@ -374,8 +374,8 @@ func TestLag(t *testing.T) {
 	within(t, "the reader connects again", func() bool { return meter.Store.Ping(ctx) == nil })
 	fresh := &postgres.LagMeter{Store: meter.Store}
 	if lag, err := fresh.Measure(ctx); err != nil || lag.Behind != postgres.UnknownLag {
-		t.Errorf("started without a primary: %v, %v; want UnknownLag", lag, err)
+		t.Errorf("started without a primary: got %v, %v, want UnknownLag", lag, err)
 	}
 	p.must(p.standby.Promote(ctx))
-	within(t, "the promoted standby is none", func() bool { return measure() == postgres.Lag{} })
+	within(t, "the promoted standby is no standby", func() bool { return measure() == postgres.Lag{} })
 }

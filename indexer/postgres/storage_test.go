@@ -98,11 +98,11 @@ func TestStorage(t *testing.T) {
 		team := "team"
 		spaces, err := v.NamespaceStorage(t.Context(), &team, 5)
 		if err != nil || len(spaces) != 1 || spaces[0] != want.Namespaces[0] {
-			t.Errorf("of one namespace: %+v, %v", spaces, err)
+			t.Errorf("one namespace: got %+v, %v", spaces, err)
 		}
 		second, err := v.RepositoryStorage(t.Context(), indexer.StorageQuery{Order: indexer.ByStorage, Namespace: &team, Offset: 1, Limit: 5})
 		if len(second) != 1 || second[0].Name != "team/tool" {
-			t.Errorf("behind the largest come %+v", second)
+			t.Errorf("after the largest: got %+v", second)
 		}
 		return err
 	})
@@ -123,7 +123,7 @@ func TestStorage(t *testing.T) {
 		[]indexer.RepositoryStorage{{Name: "team/app", Own: 1534, Manifests: 2}},
 	}
 	if diff := cmp.Diff(want, storageOf(t, s), untimed); diff != "" {
-		t.Errorf("after two repositories went (-want +got)\n%s", diff)
+		t.Errorf("after two repositories were deleted (-want +got)\n%s", diff)
 	}
 }
 
@@ -136,7 +136,7 @@ func TestStorageVersion(t *testing.T) {
 		t.Errorf("before the first count: %+v", got)
 	}
 	if n := countStorage(t, s); n != 1 {
-		t.Errorf("the first count of nothing: %d rows, want the total", n)
+		t.Errorf("first count of an empty book: got %d rows, want the total only", n)
 	}
 	setTag(t, s, "v1", heavy("app", map[string]int64{"a": 1}))
 	was := version(t, s)
@@ -145,12 +145,12 @@ func TestStorageVersion(t *testing.T) {
 	}
 	was, counted := version(t, s), storageOf(t, s).Total.CountedAt
 	if n := countStorage(t, s); n != 0 || version(t, s) != was || !storageOf(t, s).Total.CountedAt.Equal(counted) {
-		t.Errorf("a count that came to the same wrote %d rows, version %v after %v", n, version(t, s), was)
+		t.Errorf("a count with the same result wrote %d rows, version %v after %v", n, version(t, s), was)
 	}
 	// The sums stay the same; the time of the tag's move does not.
 	setTag(t, s, "v2", heavy("app", map[string]int64{"a": 1}))
 	if n := countStorage(t, s); n != 2 {
-		t.Errorf("a push without new bytes: %d rows, want 2", n)
+		t.Errorf("a push without new bytes: got %d rows, want 2", n)
 	}
 }
 
@@ -175,7 +175,7 @@ func TestUntagged(t *testing.T) {
 	}
 	countStorage(t, s)
 	if got := storageOf(t, s).Repositories; len(got) != 2 || got[0].Untagged != 0 || got[0].Manifests != 5 || got[0].Own != 111 {
-		t.Errorf("all is shown or attached, and: %+v", got)
+		t.Errorf("everything is tagged or attached: got untagged %+v", got)
 	}
 	setTag(t, s, "v1", heavy("app", map[string]int64{"a": 100, "c": 1000}))
 	countStorage(t, s)
@@ -250,6 +250,6 @@ func TestStorageWaitsForNobody(t *testing.T) {
 		}
 	}
 	if n, err := postgres.New(counting, postgres.Config{}).CountStorage(ctx); err != nil || n == 0 {
-		t.Errorf("beside a push: %d rows, %v", n, err)
+		t.Errorf("during a push: got %d rows, %v", n, err)
 	}
 }

@@ -120,7 +120,7 @@ func TestAskedForWhileRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	if again := claim(); len(again) != 0 {
-		t.Fatal("the reference has two readers at once")
+		t.Fatal("two workers read the reference at the same time")
 	}
 	finish(first)
 	second := claim()
@@ -129,7 +129,7 @@ func TestAskedForWhileRead(t *testing.T) {
 	}
 	finish(second)
 	if left := claim(); len(left) != 0 {
-		t.Error("a task that was done is still due")
+		t.Error("a finished task is still due")
 	}
 }
 
@@ -152,11 +152,11 @@ func TestStaleReader(t *testing.T) {
 	m := image("app", "old")
 	found := indexer.Finding{Task: slow[0], Outcome: indexer.Found, Digest: m.Digest, Manifests: []indexer.Manifest{m}}
 	if err := s.Apply(ctx, []indexer.Finding{found}); err == nil {
-		t.Error("a reader that lost its lease stored what it read")
+		t.Error("a worker without its lease stored its result")
 	}
 	view(t, s, func(v *postgres.View) error {
 		if _, err := v.Repository(ctx, "app"); err == nil {
-			t.Error("something of it was stored")
+			t.Error("a part of the result was stored")
 		}
 		return nil
 	})
@@ -273,7 +273,7 @@ func TestTidy(t *testing.T) {
 	}
 	var left int
 	if err := pool.QueryRow(ctx, "SELECT count(*) FROM blob").Scan(&left); err != nil || left != 3 {
-		t.Errorf("%d blobs left, %v; want the 3 of the image that is left", left, err)
+		t.Errorf("got %d blobs left, %v, want the 3 of the remaining image", left, err)
 	}
 }
 

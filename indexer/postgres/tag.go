@@ -224,7 +224,7 @@ func (m *moves) queueAll() {
 		// this check that would go unnoticed.
 		m.batch.Queue(setTags, pg.Arrays(m.set)...).Exec(func(tag pgconn.CommandTag) error {
 			if missing := int64(n) - tag.RowsAffected(); missing > 0 {
-				return fmt.Errorf("%d manifests went while their tags were read", missing)
+				return fmt.Errorf("%d manifests were deleted while their tags were read", missing)
 			}
 			return nil
 		})

@@ -274,10 +274,10 @@ var lockClaims = `
 	JOIN task t ON t.id = seen.id AND t.claims = seen.claims ORDER BY t.id FOR UPDATE OF t`
 
 // ErrStale is returned if another worker has claimed the task since the lease ended.
-var ErrStale = errors.New("the lease had ended, and somebody else has the task")
+var ErrStale = errors.New("the lease expired, and another worker has claimed the task")
 
 // ErrLocked is returned if a lock of another transaction was waited for too long.
-var ErrLocked = errors.New("it waited too long for a lock of another transaction")
+var ErrLocked = errors.New("waited too long for a lock of another transaction")
 
 // Retry releases a task to be tried again after a delay, and stores the reason. If
 // it was enqueued meanwhile, it is due at once.

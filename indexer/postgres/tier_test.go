@@ -33,7 +33,7 @@ func TestRetier(t *testing.T) {
 	retier := func(want int) {
 		t.Helper()
 		if n, err := s.Retier(ctx); err != nil || n != want {
-			t.Errorf("moved %d, %v, want %d", n, err, want)
+			t.Errorf("moved %d rows, %v, want %d", n, err, want)
 		}
 	}
 	retier(2002)
@@ -46,11 +46,11 @@ func TestRetier(t *testing.T) {
 	retier(0)
 	view(t, s, func(v *postgres.View) (err error) { after, err = v.Version(ctx); return err })
 	if before != after || before.Number == 0 {
-		t.Errorf("version was %v and is %v", before, after)
+		t.Errorf("got version %v before and %v after", before, after)
 	}
 	var second string
 	const q = "SELECT string_agg(name, ' ' ORDER BY repository_id) FROM repository_search WHERE tier = 1"
 	if err := pool.QueryRow(ctx, q).Scan(&second); err != nil || second != "r2000 r2001 r2002" {
-		t.Errorf("in the second tier are %s, %v", second, err)
+		t.Errorf("got second tier %s, %v", second, err)
 	}
 }

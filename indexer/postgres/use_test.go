@@ -52,7 +52,7 @@ func TestUses(t *testing.T) {
 				}
 				u := uses[0]
 				if u.Repository < repository || u.Repository == repository && u.Digest <= last {
-					t.Errorf("%s in %s comes after %s in %s", u.Digest, u.Repository, last, repository)
+					t.Errorf("got %s in %s after %s in %s", u.Digest, u.Repository, last, repository)
 				}
 				repository, last = u.Repository, u.Digest
 				got[u.Repository+" "+short[u.Digest]] = fmt.Sprint(u.As, " ", u.Tags)

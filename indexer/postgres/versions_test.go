@@ -117,7 +117,7 @@ func TestSQLIsOf14(t *testing.T) {
 		}
 	}
 	if statements < 50 { // there were 100 when this was written
-		t.Errorf("only %d statements found in Go: does this test still look where they are?", statements)
+		t.Errorf("only %d statements found in Go: does this test still read the right files?", statements)
 	}
 }
 
@@ -183,7 +183,7 @@ func TestNotIn14(t *testing.T) {
 		"SELECT 1 -- MERGE INTO is of 15",
 	} {
 		if found := notIn14(old); len(found) > 0 {
-			t.Errorf("%q is said to use %v", old, found)
+			t.Errorf("%q is reported to use %v", old, found)
 		}
 	}
 }

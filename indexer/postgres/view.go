@@ -69,7 +69,7 @@ const (
 // cancels the transaction, or if the connection broke while it was idle.
 func (s *Store) View(ctx context.Context, asker indexer.Asker, f func(*View) error) error {
 	if asker != indexer.Everyone {
-		return fmt.Errorf("view: no rule says what asker %q may see", asker)
+		return fmt.Errorf("view: unknown asker %q", asker)
 	}
 	for try := 1; ; try++ {
 		err := s.view(ctx, asker, f)
@@ -140,7 +140,7 @@ const versionColumns = "(SELECT epoch FROM catalogue_epoch), (SELECT array_agg(v
 // derived tables was restored, and no writer has led since.
 func versionOf(epoch *string, shards []int64) (indexer.Version, error) {
 	if epoch == nil || len(shards) == 0 {
-		return indexer.Version{}, fmt.Errorf("not known yet: %w", indexer.ErrUnavailable)
+		return indexer.Version{}, fmt.Errorf("no catalogue version yet: %w", indexer.ErrUnavailable)
 	}
 	version := indexer.Version{Epoch: *epoch}
 	state := fnv.New64a()

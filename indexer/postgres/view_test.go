@@ -37,7 +37,7 @@ func TestViewIsBounded(t *testing.T) {
 		return pg.Wrap("sleep", err)
 	})
 	if !errors.Is(err, indexer.ErrTooSlow) || !errors.Is(err, indexer.ErrUnavailable) {
-		t.Errorf("a slow statement gave %v", err)
+		t.Errorf("slow statement: got %v", err)
 	}
 	if _, err := s.pool.Exec(ctx, "SELECT 1"); err != nil {
 		t.Errorf("the connection is lost: %v", err)
@@ -61,7 +61,7 @@ func TestViewHasOneBudget(t *testing.T) {
 		}
 	})
 	if !errors.Is(err, indexer.ErrTooSlow) || statements == 0 || statements > 20 {
-		t.Errorf("%d statements of 0.1 s, then %v", statements, err)
+		t.Errorf("got %d statements of 0.1 s, then %v", statements, err)
 	}
 	one, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
@@ -71,13 +71,13 @@ func TestViewHasOneBudget(t *testing.T) {
 			return err
 		}
 		if limit < 1 || limit > 900 {
-			t.Errorf("the server ends a statement after %d ms, the context after 1,000 or less", limit)
+			t.Errorf("got a statement timeout of %d ms, want less than the 1,000 of the context", limit)
 		}
 		_, err := v.tx.Exec(one, "SELECT pg_sleep(60)")
 		return pg.Wrap("sleep", err)
 	})
 	if !errors.Is(err, indexer.ErrTooSlow) {
-		t.Errorf("a statement of a minute gave %v", err)
+		t.Errorf("statement of a minute: got %v", err)
 	}
 	if err := s.Ping(t.Context()); err != nil {
 		t.Error(err)
@@ -100,7 +100,7 @@ func TestViewWaitsForAConnection(t *testing.T) {
 	defer cancel()
 	err := New(pool, Config{}).View(ctx, indexer.Everyone, func(*View) error { return nil })
 	if !errors.Is(err, indexer.ErrUnavailable) {
-		t.Errorf("without a free connection: %v, want ErrUnavailable", err)
+		t.Errorf("without a free connection: got %v, want ErrUnavailable", err)
 	}
 	for _, conn := range held {
 		conn.Release()
@@ -130,6 +130,6 @@ func TestViewCannotBegin(t *testing.T) {
 	}
 	broken = true
 	if err := s.View(t.Context(), indexer.Everyone, func(*View) error { return nil }); !errors.Is(err, indexer.ErrUnavailable) {
-		t.Errorf("View returned %v, want ErrUnavailable", err)
+		t.Errorf("got %v, want ErrUnavailable", err)
 	}
 }

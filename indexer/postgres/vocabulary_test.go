@@ -54,20 +54,20 @@ func TestCorrect(t *testing.T) {
 			found, err := v.Search(t.Context(), q.Page(25, 0))
 			if err != nil || found.Total > 0 && len(q.Clauses) > 0 {
 				if test.want != "" {
-					t.Errorf("%q found %d, want it to become %q", test.query, found.Total, test.want)
+					t.Errorf("%q finds %d repositories, want the correction %q", test.query, found.Total, test.want)
 				}
 				return err // no correction is requested
 			}
 			near, err := v.Near(t.Context(), q.Page(25, 0))
 			if want := strings.Replace(test.want, "kubernetes", "", 1); near != want && test.want != "" { // two mistakes are too many for near
-				t.Errorf("%q is near %q, want %q", test.query, near, want)
+				t.Errorf("Near of %q: got %q, want %q", test.query, near, want)
 			}
 			if err != nil {
 				return err
 			}
 			got, err := v.Correct(t.Context(), q.Page(25, 0))
 			if got != test.want {
-				t.Errorf("%q became %q, want %q", test.query, got, test.want)
+				t.Errorf("Correct of %q: got %q, want %q", test.query, got, test.want)
 			}
 			return err
 		})
@@ -76,7 +76,7 @@ func TestCorrect(t *testing.T) {
 	vocabulary(true)
 	view(t, s, func(v *postgres.View) error {
 		if got, err := v.Correct(t.Context(), query.Plain("rediss").Page(1, 0)); got != "" || err != nil {
-			t.Errorf("a word that is gone was offered: %q, %v", got, err)
+			t.Errorf("a deleted word was suggested: %q, %v", got, err)
 		}
 		return nil
 	})

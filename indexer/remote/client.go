@@ -108,7 +108,7 @@ func (c *Client) do(
 	ctx = context.WithValue(ctx, redirected{}, new(hop))
 	req, err := http.NewRequestWithContext(ctx, method, c.base.String()+"/v2/"+path, nil)
 	if err != nil {
-		return nil, invalid("the name %q cannot be asked for", path)
+		return nil, invalid("the name %q cannot be requested", path)
 	}
 	for k, v := range header {
 		req.Header[k] = v

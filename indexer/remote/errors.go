@@ -90,13 +90,13 @@ func (c *Client) unreachable(ctx context.Context, method, path string, at *url.U
 	var refused *errcode.ErrorResponse
 	switch {
 	case errors.Is(err, errRedirects):
-		cause = indexer.Cause{Public: "redirects without end"}
+		cause = indexer.Cause{Public: "redirects too often"}
 	case errors.As(err, &refused):
 		who, at, cause = tokenService, refused.URL, indexer.Cause{Public: "answered " + statusText(refused.StatusCode)}
 	case errors.Is(err, auth.ErrBasicCredentialNotFound):
-		cause = indexer.Cause{Public: "asks for a login", Detail: "registry.username and registry.password are not set"}
+		cause = indexer.Cause{Public: "requires a login", Detail: "registry.username and registry.password are not set"}
 	case login:
-		cause = indexer.Cause{Public: "asks for a login that cannot be made", Detail: loginError(err)}
+		cause = indexer.Cause{Public: "requires a login, which failed", Detail: loginError(err)}
 	}
 	text := fmt.Sprintf("%s: %s %s", request(method, path), at.Host, cause.Public)
 	if cause.Detail != "" {

@@ -140,14 +140,14 @@ func (c *Client) page(
 		return "", err
 	}
 	if err := json.Unmarshal(body, into); err != nil {
-		return "", invalid("the registry's answer to %s is no list of names", request(http.MethodGet, path))
+		return "", invalid("the registry's answer to %s is not a list of names", request(http.MethodGet, path))
 	}
 	return lastOf(resp.Header.Values("Link")), nil
 }
 
 // errCircle returns the error of a listing with a link back to a page already read.
 func errCircle(what string) error {
-	return invalid("the registry's %s leads back to a page that was read", what)
+	return invalid("the registry's %s links back to a page that was already read", what)
 }
 
 // nextLink matches the link to the next page in a Link header (RFC 8288, 3). The header

@@ -70,7 +70,7 @@ func (c *Client) manifest(
 	desc = ocispec.Descriptor{MediaType: mediaType(resp), Digest: digest.FromBytes(body), Size: int64(len(body))}
 	if want, err := digest.Parse(reference); err == nil {
 		if desc.Digest = want.Algorithm().FromBytes(body); desc.Digest != want {
-			return nil, desc, false, invalid("the manifest %s@%s has other bytes: their digest is %s", repository, want, desc.Digest)
+			return nil, desc, false, invalid("the manifest %s@%s does not match its digest: its bytes have the digest %s", repository, want, desc.Digest)
 		}
 	}
 	return body, desc, false, nil
@@ -97,7 +97,7 @@ func (c *Client) Shows(ctx context.Context, repository, tag string, known digest
 	}
 	d, err := digest.Parse(resp.Header.Get("Docker-Content-Digest"))
 	if err != nil {
-		return "", invalid("the registry names no digest of %s:%s", repository, tag)
+		return "", invalid("the registry sent no digest of %s:%s", repository, tag)
 	}
 	return d, nil
 }
@@ -130,7 +130,7 @@ func (c *Client) Blob(ctx context.Context, repository string, d digest.Digest, l
 		return nil, err
 	}
 	if got := d.Algorithm().FromBytes(body); got != d {
-		return nil, invalid("the blob %s@%s has other bytes: their digest is %s", repository, d, got)
+		return nil, invalid("the blob %s@%s does not match its digest: its bytes have the digest %s", repository, d, got)
 	}
 	return body, nil
 }

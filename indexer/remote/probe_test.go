@@ -36,14 +36,14 @@ func TestProbe(t *testing.T) {
 		}
 	}
 	status.Store(http.StatusUnauthorized)
-	look("the first look", false)
+	look("first look", false)
 	look("the same connection", false)
 	server.CloseClientConnections()
-	look("the connection is gone", true)
+	look("broken connection", true)
 	look("the new connection", false)
 	status.Store(http.StatusBadGateway)
 	look("away", false)
-	look("still away", false)
+	look("still unavailable", false)
 	status.Store(http.StatusOK)
 	look("back", true)
 	look("afterwards", false)

@@ -101,7 +101,7 @@ func TestCatalogPanics(t *testing.T) {
 	resp, err := http.Get(r.URL + "/v2/_catalog?n=1")
 	if err == nil {
 		resp.Body.Close()
-		t.Errorf("status %d: the registry no longer panics, and the page sizes are no longer needed", resp.StatusCode)
+		t.Errorf("status %d: the registry no longer panics, so the page sizes are no longer needed", resp.StatusCode)
 	}
 }
 
@@ -126,12 +126,12 @@ func TestLinks(t *testing.T) {
 				w.Header().Set("Link", `</v2/_catalog?last=a>; rel="prev"`)
 				fmt.Fprint(w, `{"repositories":["b"]}`)
 			default:
-				http.Error(w, "another page than the next was asked for", http.StatusTeapot)
+				http.Error(w, "not the next page", http.StatusTeapot)
 			}
 		})
 		got, err := repositories(t, c, 10)
 		if err != nil || !cmp.Equal(got, []string{"a", "b"}) {
-			t.Errorf("Link %s: repositories %v, %v; want a and b", link, got, err)
+			t.Errorf("Link %s: got repositories %v, %v, want a and b", link, got, err)
 		}
 	}
 }
@@ -236,7 +236,7 @@ func TestErrorKinds(t *testing.T) {
 				}
 				for _, kind := range kinds {
 					if errors.Is(err, kind) != (kind == c.want) {
-						t.Errorf("%s: %v; want kind %v", what, err, c.want)
+						t.Errorf("%s: got %v, want kind %v", what, err, c.want)
 					}
 				}
 			}
@@ -321,7 +321,7 @@ func TestRedirect(t *testing.T) {
 		}
 	}
 	if len(leaked) > 0 || asked.Load() != 2 {
-		t.Errorf("the store was sent %q; the registry was asked %d times, want 2", leaked, asked.Load())
+		t.Errorf("the storage received %q; the registry received %d requests, want 2", leaked, asked.Load())
 	}
 }
 
@@ -362,7 +362,7 @@ func TestPassword(t *testing.T) {
 			t.Errorf("with password %q: repositories %v, %v", password, names, err)
 		}
 		if err != nil && password != "" && strings.Contains(err.Error(), password) {
-			t.Errorf("the error tells the password: %v", err)
+			t.Errorf("the error contains the password: %v", err)
 		}
 	}
 }
@@ -397,7 +397,7 @@ func TestShows(t *testing.T) {
 	c := connect(t, r.URL)
 	for _, known := range []digest.Digest{"", want.Digest, digest.FromString("another")} {
 		if got, err := c.Shows(t.Context(), "app", "v1", known); err != nil || got != want.Digest {
-			t.Errorf("known %q: %s, %v; want %s", known, got, err, want.Digest)
+			t.Errorf("known %q: got %s, %v, want %s", known, got, err, want.Digest)
 		}
 		_, desc, same, err := c.ManifestUnless(t.Context(), "app", "v1", known)
 		if err != nil || same != (known == want.Digest) || !same && desc.Digest != want.Digest {

@@ -24,7 +24,7 @@ import (
 // secret is in the URLs, headers and bodies of failing servers.
 const secret = "hunter2secret"
 
-// reads has a call of each method of a Client. TestNothingSecretIsTold fails if one is
+// reads has a call of each method of a Client. TestNoSecretIsShown fails if one is
 // missing.
 var reads = map[string]func(context.Context, *remote.Client) error{
 	"Blob": func(ctx context.Context, c *remote.Client) error {
@@ -105,12 +105,12 @@ func hang(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 // After any failure of a server, neither the public text nor the log may contain any
 // part of a header, of a body, or of a URL except its host. The public text must not
 // contain the host either.
-func TestNothingSecretIsTold(t *testing.T) {
+func TestNoSecretIsShown(t *testing.T) {
 	t.Parallel()
 	client := reflect.TypeFor[*remote.Client]()
 	for i := range client.NumMethod() {
 		if name := client.Method(i).Name; reads[name] == nil {
-			t.Errorf("the method %s is in no test: add it to reads", name)
+			t.Errorf("the method %s is not tested: add it to reads", name)
 		}
 	}
 	redirect := func(to func(w *world) string) func(*world) {
@@ -155,7 +155,7 @@ func TestNothingSecretIsTold(t *testing.T) {
 		{"200", registry(fail(200)), ""},
 		{"cut short", registry(raw("HTTP/1.1 200 OK\r\nContent-Length: 99\r\nX-Secret: " + secret + "\r\n\r\n" + secret)), ""},
 		{"chunks", registry(raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + secret + "\r\n")), ""},
-		{"no HTTP", registry(raw(secret + " " + secret + "\r\n\r\n")), "the registry sent an answer that is not HTTP"},
+		{"not HTTP", registry(raw(secret + " " + secret + "\r\n\r\n")), "the registry sent an answer that is not HTTP"},
 		{"no status", registry(raw("HTTP/1.1 " + secret + " " + secret + "\r\n\r\n")), "the registry sent an answer that is not HTTP"},
 		{"no header", registry(raw("HTTP/1.1 200 OK\r\n" + secret + "\r\n\r\n")), "the registry sent an answer that is not HTTP"},
 		{"dropped", registry(drop), "the registry closed the connection"},
@@ -165,7 +165,7 @@ func TestNothingSecretIsTold(t *testing.T) {
 		{"redirect to no scheme", redirect(func(*world) string { return "s3:" + secret + "//" + secret }), "the storage behind the registry sent an answer that is not HTTP"},
 		{"redirect in a circle", toStorage(func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, r.URL.String(), http.StatusTemporaryRedirect)
-		}), "the storage behind the registry redirects without end"},
+		}), "the storage behind the registry redirects too often"},
 		{"storage 403", toStorage(fail(403)), "the storage behind the registry refused: it answered 403 Forbidden"},
 		{"storage 500", toStorage(fail(500)), "the storage behind the registry answered 500 Internal Server Error"},
 		{"storage drops", toStorage(drop), "the storage behind the registry closed the connection"},
@@ -177,17 +177,17 @@ func TestNothingSecretIsTold(t *testing.T) {
 		{"token 500", login(realm, fail(500)), "the registry's token service answered 500 Internal Server Error"},
 		{"token dropped", login(realm, drop), "the registry's token service closed the connection"},
 		{"token hangs", login(realm, hang), "the registry's token service did not answer in time"},
-		{"token is no JSON", login(realm, raw("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"+secret)), "the registry asks for a login that cannot be made"},
-		{"token is a number", login(realm, raw("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{\"token\": 471100000000000001}")), "the registry asks for a login that cannot be made"},
-		{"token is of no use", login(realm, raw("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{\"token\": \""+secret+"\"}")), "the registry refused: it answered 401 Unauthorized"},
+		{"token is not JSON", login(realm, raw("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"+secret)), "the registry requires a login, which failed"},
+		{"token is a number", login(realm, raw("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{\"token\": 471100000000000001}")), "the registry requires a login, which failed"},
+		{"token is not accepted", login(realm, raw("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{\"token\": \""+secret+"\"}")), "the registry refused: it answered 401 Unauthorized"},
 		{"token from nobody", login("http://NOBODY/token?key="+secret, nil), "the registry's token service cannot be reached"},
-		{"realm inside", login("http://10.0.0.1/"+secret+"?"+secret, nil), "the registry asks for a login that cannot be made"},
-		{"realm of no scheme", login(secret+"://"+secret, nil), "the registry asks for a login that cannot be made"},
-		{"realm is no address", login("http://%"+secret, nil), "the registry asks for a login that cannot be made"},
+		{"realm inside", login("http://10.0.0.1/"+secret+"?"+secret, nil), "the registry requires a login, which failed"},
+		{"realm of no scheme", login(secret+"://"+secret, nil), "the registry requires a login, which failed"},
+		{"realm is not a URL", login("http://%"+secret, nil), "the registry requires a login, which failed"},
 		{"basic", registry(func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("WWW-Authenticate", `Basic realm="`+secret+`"`)
 			fail(http.StatusUnauthorized)(w, r)
-		}), "the registry asks for a login"},
+		}), "the registry requires a login"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -204,12 +204,12 @@ func TestNothingSecretIsTold(t *testing.T) {
 				failed++
 				reason := indexer.Reason(err)
 				if c.want != "" && reason != c.want {
-					t.Errorf("%s: everybody is told %q, want %q (%v)", name, reason, c.want, err)
+					t.Errorf("%s: got reason %q, want %q (%v)", name, reason, c.want, err)
 				}
 				w.secretless(t, name, reason, err)
 			}
 			if failed == 0 || c.want != "" && failed < len(reads) {
-				t.Errorf("%d of %d reads failed", failed, len(reads))
+				t.Errorf("%d of %d reads failed, want all", failed, len(reads))
 			}
 		})
 	}
@@ -229,20 +229,20 @@ func (w *world) secretless(t *testing.T, name, reason string, err error) {
 	t.Helper()
 	for _, text := range []string{secret, url.QueryEscape(secret), "471100000000000001", "X-Amz", "?"} {
 		if strings.Contains(err.Error(), text) || strings.Contains(reason, text) {
-			t.Errorf("%s: %q is told: %q, %q", name, text, reason, err)
+			t.Errorf("%s: %q is shown: reason %q, log %q", name, text, reason, err)
 		}
 	}
 	for _, text := range []string{"127.0.0.1", "localhost", "://", "10.0.0.1"} {
 		if strings.Contains(reason, text) {
-			t.Errorf("%s: everybody is told of %q: %s", name, text, reason)
+			t.Errorf("%s: the reason contains %q: %s", name, text, reason)
 		}
 	}
 	var fault *indexer.Fault
 	if !errors.As(err, &fault) || indexer.StoredReason(reason) != reason {
-		t.Errorf("%s: %q is no reason that may be stored and shown", name, reason)
+		t.Errorf("%s: %q is not a valid reason", name, reason)
 	}
 	if !strings.Contains(err.Error(), "app") && !strings.Contains(err.Error(), "catalog") {
-		t.Errorf("%s: the log does not say which request failed: %v", name, err)
+		t.Errorf("%s: the log lacks the failed request: %v", name, err)
 	}
 }
 

@@ -140,9 +140,9 @@ func TestFailoverLosesCommits(t *testing.T) {
 	image("ship/lost")
 	image("ship/gone")
 	f.equal(20 * time.Second)
-	_, told, _ := conditional(t, search, "")
-	if code, _, _ := conditional(t, search, told); code != http.StatusNotModified {
-		t.Fatalf("asked with the ETag just told: %d, want 304: nothing would be tested", code)
+	_, first, _ := conditional(t, search, "")
+	if code, _, _ := conditional(t, search, first); code != http.StatusNotModified {
+		t.Fatalf("request with the current ETag: got status %d, want 304: nothing would be tested", code)
 	}
 	f.postgres.Kill()
 	if err := f.registry.Push.Delete(ctx, "ship/gone", "v1"); err != nil {
@@ -153,12 +153,12 @@ func TestFailoverLosesCommits(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.equal(patience)
-	code, etag, answer := conditional(t, search, told)
+	code, etag, answer := conditional(t, search, first)
 	if code != http.StatusOK || strings.Contains(answer, "ship/gone") || !strings.Contains(answer, "ship/lost") {
 		t.Errorf("asked with the ETag of what was lost: %d, %s; want 200 without ship/gone and with ship/lost", code, answer)
 	}
-	if epoch(told) == epoch(etag) {
-		t.Errorf("ETag %s after %s: the epoch is the same, and the numbers repeat", etag, told)
+	if epoch(first) == epoch(etag) {
+		t.Errorf("ETag %s after %s: the epoch is the same, and the numbers repeat", etag, first)
 	}
 }
 

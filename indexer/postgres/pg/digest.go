@@ -15,7 +15,7 @@ func DigestBytes(d digest.Digest) []byte {
 	}
 	raw, err := hex.DecodeString(d.Encoded())
 	if err != nil {
-		panic(fmt.Sprintf("digest %q was not checked when it was read", d))
+		panic(fmt.Sprintf("digest %q was not validated when it was read", d))
 	}
 	return raw
 }

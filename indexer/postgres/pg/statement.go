@@ -43,7 +43,7 @@ func Estimate(ctx context.Context, db Querier, q sq.Sqlizer) (float64, error) {
 		}
 	}
 	if err := json.Unmarshal(raw, &plan); err != nil || len(plan) == 0 {
-		return 0, fmt.Errorf("EXPLAIN gave %q: %w", raw, err)
+		return 0, fmt.Errorf("EXPLAIN returned %q: %w", raw, err)
 	}
 	return plan[0].Plan.Rows, nil
 }

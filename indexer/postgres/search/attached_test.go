@@ -186,7 +186,7 @@ func TestAttachedFollows(t *testing.T) {
 	}
 }
 
-// An image index has what is attached to itself, and what every image in it has, so
+// An image index has the referrers of its own and those that every image in it has, so
 // that the has: values hold for each of its platforms.
 func TestIndexHasWhatEveryImageHas(t *testing.T) {
 	t.Parallel()
@@ -265,10 +265,10 @@ func TestManyIndexesAreLeft(t *testing.T) {
 	s.Find(name, image.Digest.String(), image)
 	right := func() int { return s.Rows("SELECT count(*) FROM image_search WHERE size = 7 AND layers IS NULL") }
 	if n := right(); n != search.MaxListing/entries {
-		t.Errorf("%d indexes were made again with the push, want %d", n, search.MaxListing/entries)
+		t.Errorf("the push updated %d indexes, want %d", n, search.MaxListing/entries)
 	}
 	if n, err := s.Reform(t.Context()); n != 1 || err != nil {
-		t.Errorf("%d repositories are left to the leader: %v", n, err)
+		t.Errorf("got %d repositories left to the leader, %v", n, err)
 	}
 	if n := right(); n != indexes {
 		t.Errorf("%d indexes have their size, want %d", n, indexes)
@@ -293,7 +293,7 @@ func TestTagsOfAnIndexStandOnce(t *testing.T) {
 		s.Find(name, fmt.Sprint("v", i), index)
 	}
 	if n := s.Rows("SELECT sum(cardinality(tags)) FROM image_search"); n != 21 {
-		t.Errorf("21 tags stand %d times in the rows of images", n)
+		t.Errorf("the rows of images contain the 21 tags %d times, want each once", n)
 	}
 	s.Finds("tag:v19 arch:arch4", name)
 	s.Finds("tag:v1? arch:arch4", name)
@@ -368,7 +368,7 @@ func (s shelf) leads(repository, want string) {
 	err := s.View(s.T.Context(), indexer.Everyone, func(v *postgres.View) error {
 		r, err := v.Repository(s.T.Context(), repository)
 		if err != nil || r.Leading != want {
-			s.T.Errorf("%s: %q leads, want %q (%v)", repository, r.Leading, want, err)
+			s.T.Errorf("%s: got leading tag %q, want %q (%v)", repository, r.Leading, want, err)
 		}
 		tags, err := v.Tags(s.T.Context(), repository, "", 100)
 		if got := indexer.LeadingTag(tags); got != want {
@@ -438,12 +438,12 @@ func TestRowsFollow(t *testing.T) {
 			t.Fatal(err)
 		}
 		if diff := cmp.Diff(whole, kept); diff != "" {
-			t.Fatalf("after %d changes (-whole +kept)\n%s", i+1, diff)
+			t.Fatalf("after %d changes (-rewritten +updated)\n%s", i+1, diff)
 		}
 		signed += s.Rows("SELECT COALESCE(sum(signature_tags + sbom_tags + attestation_tags), 0) FROM repository_search")
 	}
 	if signed < 50 {
-		t.Errorf("of all states together %d tags had something: too few to tell", signed)
+		t.Errorf("only %d tags had a referrer in all states together: too few for a test", signed)
 	}
 }
 

@@ -25,8 +25,8 @@ func TestBudget(t *testing.T) {
 	}{
 		{"room for all", []*group{groupOf("a/x", 300, 200), groupOf("b/x", 100)}, "a/x: 300 200, b/x: 100"},
 		{"one image is too large", []*group{groupOf("a/x", 100, 900), groupOf("b/x", 100)}, "a/x: 100, b/x: 100"},
-		{"one repository is", []*group{groupOf("a/x", 300, 200, 300, 100, 250), groupOf("b/x", 100)}, "a/x: 200 100 250, b/x: 100"},
-		{"one namespace is", []*group{groupOf("a/w", 300), groupOf("a/x", 300), groupOf("a/y", 300), groupOf("a/z", 100, 200), groupOf("b/x", 300, 290), groupOf("c", 60)},
+		{"one repository is too large", []*group{groupOf("a/x", 300, 200, 300, 100, 250), groupOf("b/x", 100)}, "a/x: 200 100 250, b/x: 100"},
+		{"one namespace is too large", []*group{groupOf("a/w", 300), groupOf("a/x", 300), groupOf("a/y", 300), groupOf("a/z", 100, 200), groupOf("b/x", 300, 290), groupOf("c", 60)},
 			"a/w: 300, a/x: , a/y: , a/z: , b/x: 300 290, c: 60"},
 		{"many namespaces share alike", []*group{groupOf("a", 350), groupOf("b", 350), groupOf("c", 350), groupOf("d", 40)}, "a: 350, b: 350, c: , d: 40"},
 		{"small ones stay", []*group{groupOf("a", 350, 240), groupOf("b", 350, 240), groupOf("c", 350, 240), groupOf("d", 40)}, "a: 240, b: 240, c: 240, d: 40"},

@@ -177,6 +177,6 @@ func TestReform(t *testing.T) {
 		}
 	}
 	if err := s.Pool.QueryRow(ctx, content).Scan(&after); err != nil || before != after {
-		t.Errorf("the rows differ from those that were written one by one: %v", err)
+		t.Errorf("the rewritten rows differ from those of pushes: %v", err)
 	}
 }

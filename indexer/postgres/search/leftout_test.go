@@ -41,7 +41,7 @@ func TestImagesLeftOut(t *testing.T) {
 	q := query.Images{{Field: query.FieldLabel, Name: indexer.FlatpakRefLabel, Op: query.OpExists}}
 	found := s.Images(q)
 	if diff := cmp.Diff(found, s.Images(q)); diff != "" {
-		t.Errorf("another answer of the same state:\n%s", diff)
+		t.Errorf("got another answer of the same state:\n%s", diff)
 	}
 	var got []string
 	for _, r := range found {

@@ -224,7 +224,7 @@ func (o *oracle) settle() {
 	}
 	for name, r := range o.repositories {
 		if len(r.moved) != len(r.tags) {
-			o.T.Fatalf("%s has the tags %v in the book, and should have %v", name, r.moved, r.tags)
+			o.T.Fatalf("got tags of %s in the book: %v, want %v", name, r.moved, r.tags)
 		}
 		r.settle()
 		if len(r.tags) == 0 {
@@ -657,7 +657,7 @@ func TestOracle(t *testing.T) {
 		o.checkFacets(text, q, want)
 	}
 	if several < 80 {
-		t.Errorf("%d of 300 queries told some repositories from others: too few to tell", several)
+		t.Errorf("only %d of 300 queries selected some repositories and not others: too few for a test", several)
 	}
 }
 
@@ -670,7 +670,7 @@ func (o *oracle) checkSearch(text string, q query.Query, want []string) {
 			q := q.Page(query.MaxPage, len(got))
 			names, total := o.Names(func(v *postgres.View) (indexer.Results, error) { return v.SearchBy(o.T.Context(), q, way) })
 			if total != len(want) {
-				o.T.Errorf("%s of %q: total %d at %d, want %d", way, text, total, len(got), len(want))
+				o.T.Errorf("%s of %q: got total %d at offset %d, want %d", way, text, total, len(got), len(want))
 			}
 			if got = append(got, names...); len(names) == 0 {
 				break

@@ -44,10 +44,10 @@ func TestBeginnings(t *testing.T) {
 		slices.Sort(with)
 		slices.Sort(without)
 		if diff := cmp.Diff(without, with); diff != "" || (len(with) == 0) != (query == "zzz" || query == long+"y") {
-			t.Errorf("%q finds %d (-as a beginning +spelled out)\n%s", query, len(with), diff)
+			t.Errorf("%q finds %d repositories (-as a prefix +as words)\n%s", query, len(with), diff)
 		}
 	}
 	if spelled < 10 {
-		t.Errorf("%d queries were spelled out: too few to tell", spelled)
+		t.Errorf("only %d prefixes were replaced by words: too few for a test", spelled)
 	}
 }

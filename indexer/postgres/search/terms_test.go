@@ -65,7 +65,7 @@ func TestManyLabels(t *testing.T) {
 		}
 	}
 	if n := s.Rows("SELECT max(cardinality(terms)) FROM repository_search"); n > 2*search.MaxLabelKeys {
-		t.Errorf("the terms of a repository are %d", n)
+		t.Errorf("got %d terms of a repository", n)
 	}
 }
 
@@ -108,7 +108,7 @@ func TestLongValues(t *testing.T) {
 		err := s.View(t.Context(), indexer.Everyone, func(v *postgres.View) error {
 			got, err := v.Images(t.Context(), q)
 			if len(got) != n {
-				t.Errorf("images with a label like %.10q: of %d repositories, want %d", value, len(got), n)
+				t.Errorf("images with a label like %.10q: got %d repositories, want %d", value, len(got), n)
 			}
 			return err
 		})
@@ -153,7 +153,7 @@ func TestTotals(t *testing.T) {
 		for range 2 { // the second total comes from the cache
 			got, total := s.Names(func(v *postgres.View) (indexer.Results, error) { return v.Search(t.Context(), parsed(t, query)) })
 			if total != want || len(got) != min(want, 25) {
-				t.Errorf("%q: total %d and %d names, want %d", query, total, len(got), want)
+				t.Errorf("%q: got total %d and %d names, want %d", query, total, len(got), want)
 			}
 		}
 	}
@@ -193,7 +193,7 @@ func TestImagesState(t *testing.T) {
 			images, err := v.Images(t.Context(), q)
 			got := fmt.Sprintf("%+v", images)
 			if before, known := seen[state]; known && before != got {
-				t.Errorf("state %s was of\n%s\nand is of\n%s", state, before, got)
+				t.Errorf("state %s stands for\n%s\nand for\n%s", state, before, got)
 			}
 			seen[state], states[got] = got, true
 			return err
@@ -203,7 +203,7 @@ func TestImagesState(t *testing.T) {
 		}
 	}
 	if len(states) < 20 || len(seen) < 20 {
-		t.Errorf("%d states of %d contents: too few to tell", len(seen), len(states))
+		t.Errorf("got %d states of %d contents: too few for a test", len(seen), len(states))
 	}
 }
 
@@ -236,11 +236,11 @@ func TestTermsFollow(t *testing.T) {
 		}
 		const differ = `SELECT count(*) FROM repository_search s WHERE ARRAY(SELECT unnest(s.terms) ORDER BY 1) <> `
 		if n := s.Rows(differ + "ARRAY(SELECT unnest(" + search.TermsOf("s.facts", "s.repository_id") + ") ORDER BY 1)"); n > 0 {
-			t.Fatalf("after %d changes the terms are not what they should be", i+1)
+			t.Fatalf("after %d changes some terms are wrong", i+1)
 		}
 		kept += s.Rows("SELECT count(*) FROM repository_search WHERE cardinality(terms) > 8")
 	}
 	if kept < 20 {
-		t.Errorf("of 150 states %d had many terms: too few to tell", kept)
+		t.Errorf("only %d of 150 states had many terms: too few for a test", kept)
 	}
 }

@@ -17,7 +17,7 @@ import (
 // A Difference is a derived value that does not follow from the manifests and tags.
 type Difference struct {
 	Where string // digest of the manifest, "" for the row of the repository
-	What  string // "image_search.size is 0, and should be 42"
+	What  string // "image_search.size is 0, should be 42"
 }
 
 // verifyBatch is the most manifests whose rows one statement of Differences compares:
@@ -138,14 +138,14 @@ func (c *comparison) referrers(ctx context.Context) error {
 	}
 	rows, err := pg.Collect[row](ctx, c.tx, q, c.ids)
 	for _, r := range rows {
-		what := "row too many"
+		what := "unexpected row"
 		if r.Lacks {
-			what = "row missing"
+			what = "missing row"
 		}
 		by := cmp.Or(r.Tag, "its subject")
 		c.found = append(c.found, Difference{
 			Where: pg.DigestFrom(r.Digest).String(),
-			What:  fmt.Sprintf("referrer: a %s, of %s by %s", what, pg.DigestFrom(r.Subject), by),
+			What:  fmt.Sprintf("referrer: %s for %s by %s", what, pg.DigestFrom(r.Subject), by),
 		})
 	}
 	return err
@@ -174,14 +174,15 @@ func (c *comparison) differing(ctx context.Context, table string, fresh []string
 			continue
 		}
 		if !slices.Contains(fresh, name) {
-			return "", fmt.Errorf("%s.%s is not known here: verify with the program that the schema is of: %w",
+			return "", fmt.Errorf("the column %s.%s is unknown to this program: run verify with the version"+
+				" that the schema belongs to: %w",
 				table, name, indexer.ErrUnavailable)
 		}
 		is, should := "s."+name, "f."+name
 		if name == "terms" { // its order has no meaning
 			is, should = "ARRAY(SELECT unnest("+is+") ORDER BY 1)", "ARRAY(SELECT unnest("+should+") ORDER BY 1)"
 		}
-		const differ = "CASE WHEN %[2]s IS DISTINCT FROM %[3]s THEN '%[1]s is ' || %[4]s || ', and should be ' || %[5]s END"
+		const differ = "CASE WHEN %[2]s IS DISTINCT FROM %[3]s THEN '%[1]s is ' || %[4]s || ', should be ' || %[5]s END"
 		cases = append(cases, fmt.Sprintf(differ, name, is, should, excerpt(is), excerpt(should)))
 	}
 	return fmt.Sprintf(`CASE WHEN s.repository_id IS NULL AND f.repository_id IS NOT NULL THEN ARRAY['repository_id: the row is missing']

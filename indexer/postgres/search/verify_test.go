@@ -24,7 +24,7 @@ func TestDifferences(t *testing.T) {
 	s := newShelf(t)
 	s.Stock()
 	ctx := t.Context()
-	told := func() (all []string) {
+	differences := func() (all []string) {
 		t.Helper()
 		names, err := s.RepositoryNames(ctx, "", 100)
 		if err != nil {
@@ -41,7 +41,7 @@ func TestDifferences(t *testing.T) {
 		}
 		return all
 	}
-	if found := told(); len(found) > 0 {
+	if found := differences(); len(found) > 0 {
 		t.Fatalf("the book differs from itself: %v", found)
 	}
 	exec := func(q string) {
@@ -66,7 +66,7 @@ func TestDifferences(t *testing.T) {
 			}
 			damage := damages[c.Type]
 			if damage == "" {
-				t.Fatalf("%s.%s is of type %s: say how to damage it", table, c.Name, c.Type)
+				t.Fatalf("%s.%s is of type %s: add it to damages", table, c.Name, c.Type)
 			}
 			where := c.Name + " IS NOT NULL"
 			if strings.HasSuffix(c.Type, "[]") {
@@ -75,28 +75,28 @@ func TestDifferences(t *testing.T) {
 			exec(fmt.Sprintf("UPDATE %[1]s SET %[2]s = %[3]s WHERE ctid = (SELECT ctid FROM %[1]s WHERE %[4]s LIMIT 1)", table, c.Name, fmt.Sprintf(damage, c.Name), where))
 			// The row of a repository is derived from those of its images, so it may
 			// differ too.
-			if found := told(); !slices.ContainsFunc(found, func(line string) bool { return strings.Contains(line, " "+table+"."+c.Name+" is ") }) {
-				t.Errorf("%s.%s is damaged, and told is %q", table, c.Name, found)
+			if found := differences(); !slices.ContainsFunc(found, func(line string) bool { return strings.Contains(line, " "+table+"."+c.Name+" is ") }) {
+				t.Errorf("after %s.%s was damaged: got differences %q", table, c.Name, found)
 			}
 			restore()
 		}
 		exec(fmt.Sprintf("DELETE FROM %[1]s WHERE ctid = (SELECT ctid FROM %[1]s LIMIT 1)", table))
-		if found := told(); !slices.ContainsFunc(found, func(line string) bool { return strings.Contains(line, " "+table+".repository_id: the row is missing") }) {
-			t.Errorf("a row of %s is missing, and told is %q", table, found)
+		if found := differences(); !slices.ContainsFunc(found, func(line string) bool { return strings.Contains(line, " "+table+".repository_id: the row is missing") }) {
+			t.Errorf("after a row of %s was deleted: got differences %q", table, found)
 		}
 		restore()
 	}
 	exec("INSERT INTO image_search (repository_id, manifest_id, latest, tags, facts, size, pushed_at) SELECT repository_id, id, false, '{}', '{}', 0, now() FROM manifest m WHERE subject IS NOT NULL")
 	exec("INSERT INTO referrer (repository_id, subject, manifest_id) SELECT repository_id, digest, id FROM manifest WHERE subject IS NOT NULL")
 	exec("DELETE FROM referrer WHERE manifest_id IN (SELECT id FROM manifest m WHERE m.subject = referrer.subject)")
-	found := strings.Join(told(), "\n")
-	for _, want := range []string{"there should be no row", "referrer: a row missing", "referrer: a row too many", "facts"} {
+	found := strings.Join(differences(), "\n")
+	for _, want := range []string{"there should be no row", "referrer: missing row", "referrer: unexpected row", "facts"} {
 		if !strings.Contains(found, want) {
-			t.Errorf("%q is not told: %s", want, found)
+			t.Errorf("got no difference with %q: %s", want, found)
 		}
 	}
 	exec("ALTER TABLE image_search ADD COLUMN new_one int")
-	if _, err := s.Differences(ctx, "team/app"); err == nil || !strings.Contains(err.Error(), "image_search.new_one is not known") {
-		t.Errorf("a column that nobody compares: %v", err)
+	if _, err := s.Differences(ctx, "team/app"); err == nil || !strings.Contains(err.Error(), "image_search.new_one is unknown") {
+		t.Errorf("unknown column: got %v, want an error that names it", err)
 	}
 }
