@@ -156,7 +156,7 @@ func TestValues(t *testing.T) {
 		{"TLS of parts by the environment", "database: {host: h, port: 1, user: u, database: d}", []string{"PGSSLMODE=verify-full"}, nil, sslMode, "verify-full"},
 		{"TLS as the file says", "database: {host: h, port: 1, user: u, database: d, sslMode: require}", []string{"PGSSLMODE=disable"}, nil, sslMode, "require"},
 		{"TLS by PGSSLMODE alone", "", []string{"PGSSLMODE=disable"}, nil, sslMode, "disable"},
-		{"TLS as JDBC says it", "", []string{"DB_URL=postgres://h/d?ssl=true", "PGSSLMODE=disable"}, nil, sslMode, "require"},
+		{"TLS in the form of JDBC", "", []string{"DB_URL=postgres://h/d?ssl=true", "PGSSLMODE=disable"}, nil, sslMode, "require"},
 		{"TLS in an escaped parameter", "", []string{"DB_URL=postgres://h/d?ssl%6dode=verify-full"}, nil, sslMode, "verify-full"},
 		{"question mark in a password", "", []string{"DB_URL=postgres://u:?sslmode=prefer@h/d"}, nil, sslMode, "require"},
 		{"the system's authorities", "", []string{"DB_URL=postgres://h/d?sslmode=require&sslrootcert=system"}, nil, sslMode, "verify-full"},
@@ -200,7 +200,7 @@ func TestConfigFileFromEnvironment(t *testing.T) {
 	t.Parallel()
 	c, err := config.Load(config.Source{Environ: append(enough[:2:2], "PORTBOOK_CONFIG="+write(t, "role: reader"))})
 	if err != nil || c.Role != config.Reader {
-		t.Errorf("role %q, error %v, want reader", c.Role, err)
+		t.Errorf("got role %q, error %v, want reader", c.Role, err)
 	}
 }
 
@@ -222,86 +222,86 @@ func TestErrors(t *testing.T) {
 		{"unknown key", "registry:\n  ulr: x", nil, nil, `unknown key "registry.ulr" (file FILE:2): did you mean registry.url?`},
 		{"wrong section", "public_url: /", nil, nil, `unknown key "public_url" (file FILE:1): did you mean registry.public_url?`},
 		{"unknown section", "databse: {host: secret}", nil, nil, `unknown key "databse" (file FILE:1): did you mean database?`},
-		{"nothing near", "zzzzzzzzzz: 1", nil, nil, `unknown key "zzzzzzzzzz" (file FILE:1): doc/configuration.md lists all`},
-		{"twice", "registry:\n  public_url: /\n  publicURL: /", nil, nil, `registry.publicURL stands twice in the file, as public_url (file FILE:2) and as publicURL (file FILE:3): keep one`},
-		{"section twice", "log: {level: info}\nLog: {format: json}", nil, nil, `Log stands twice in the file, as log (file FILE:1) and as Log (file FILE:2): keep one`},
-		{"dotted and nested", "log: {level: info}\nlog.level: warn", nil, nil, `log.level stands twice in the file, as level (file FILE:1) and as log.level (file FILE:2): keep one`},
-		{"section as value", "database: postgres://u:secret@h/d", nil, nil, `database is a section (file FILE:1): write its keys below it, each on a line, indented`},
-		{"value as section", "events: {token: {a: b}}", nil, nil, `events.token must be one value, not a mapping or list (file FILE:1): put it in quotes if it holds { or [`},
-		{"value as list", "role: [reader]", nil, nil, `role must be one value, not a mapping or list (file FILE:1): put it in quotes if it holds { or [`},
-		{"not a mapping", "- a", nil, nil, `file FILE:1: this is not a mapping: write keys such as registry.url`},
-		{"two documents", "role: reader\n---\nrole: writer", nil, nil, `file FILE holds more than one YAML document: keep one`},
+		{"no similar key", "zzzzzzzzzz: 1", nil, nil, `unknown key "zzzzzzzzzz" (file FILE:1): doc/configuration.md lists all names`},
+		{"twice", "registry:\n  public_url: /\n  publicURL: /", nil, nil, `registry.publicURL is set twice in the file, as public_url (file FILE:2) and as publicURL (file FILE:3): keep one`},
+		{"section twice", "log: {level: info}\nLog: {format: json}", nil, nil, `Log is set twice in the file, as log (file FILE:1) and as Log (file FILE:2): keep one`},
+		{"dotted and nested", "log: {level: info}\nlog.level: warn", nil, nil, `log.level is set twice in the file, as level (file FILE:1) and as log.level (file FILE:2): keep one`},
+		{"section as value", "database: postgres://u:secret@h/d", nil, nil, `database is a section (file FILE:1): write its keys below it, one on each line, indented`},
+		{"value as section", "events: {token: {a: b}}", nil, nil, `events.token must be one value, not a mapping or list (file FILE:1): put it in quotes if it contains { or [`},
+		{"value as list", "role: [reader]", nil, nil, `role must be one value, not a mapping or list (file FILE:1): put it in quotes if it contains { or [`},
+		{"not a mapping", "- a", nil, nil, `file FILE:1: not a mapping: write keys such as registry.url`},
+		{"two documents", "role: reader\n---\nrole: writer", nil, nil, `file FILE contains more than one YAML document: keep one`},
 		{"not YAML", "a: b: c", nil, nil, `file FILE is not YAML: yaml: mapping values are not allowed in this context`},
 		{"password like an alias", "events: {token: *secret}", nil, nil, `file FILE: a value begins with * but names no anchor: put it in quotes`},
 		{"password like an anchor", "events:\n  token: &secret\n", nil, nil, `the value of events.token begins with & or ! (file FILE:2): put it in quotes`},
 		{"password like a tag", "events:\n  token: !secret\n", nil, nil, `the value of events.token begins with & or ! (file FILE:2): put it in quotes`},
-		{"token with line break", "events:\n  token: |\n    secret\n", nil, nil, `events.token holds a line break or NUL (value not shown): check how it was stored, such as echo without -n (file FILE:2)`},
+		{"token with line break", "events:\n  token: |\n    secret\n", nil, nil, `events.token contains a line break or NUL (value not shown): check how it was stored, for example by echo without -n (file FILE:2)`},
 
 		{"no unit", "interval:\n  fetch_all: 30", nil, nil, `interval.fetch_all: "30" has no unit: write 30s, 5m, 1h or 90d (file FILE:2)`},
 		{"no duration", "", []string{"PORTBOOK_INTERVAL_FETCH_ALL=1y"}, nil, `interval.fetch_all: "1y" is not a duration: write 30s, 5m, 1h or 90d (environment PORTBOOK_INTERVAL_FETCH_ALL)`},
 		{"negative", "cache: {max_age_html: -5s}", nil, nil, `cache.max_age_html: "-5s" is negative: write 30s, 5m, 1h or 90d (file FILE:1)`},
 		{"no lifetime", "", []string{"THV_REGISTRY_DATABASE_CONNMAXLIFETIME=0"}, nil, `database.connMaxLifetime must be greater than zero: write 30s, 5m, 1h or 90d (environment THV_REGISTRY_DATABASE_CONNMAXLIFETIME)`},
-		{"bool", "components: {web_ui: yes}", nil, nil, `components.web_ui: "yes" is not a yes or no: write true or false (file FILE:1)`},
+		{"bool", "components: {web_ui: yes}", nil, nil, `components.web_ui: "yes" is not a boolean: write true or false (file FILE:1)`},
 		{"integer", "scan: {parallelism: 2.5}", nil, nil, `scan.parallelism: "2.5" is not a whole number: write digits only (file FILE:1)`},
 		{"range", "", nil, map[string]string{"scan-parallelism": "257"}, `scan.parallelism: "257" is out of range: write 1 to 256 (flag --scan-parallelism)`},
-		{"port", parts + "PORT: 1}", nil, nil, `database.PORT stands twice in the file, as port (file FILE:1) and as PORT (file FILE:1): keep one`},
+		{"port", parts + "PORT: 1}", nil, nil, `database.PORT is set twice in the file, as port (file FILE:1) and as PORT (file FILE:1): keep one`},
 		{"port range", "database: {host: h, port: 65536, user: u, database: d}", nil, nil, `database.port: "65536" is out of range: write 1 to 65535 (file FILE:1)`},
 		{"huge", "database: {maxMetaSize: 99999999999999999999}", nil, nil, `database.maxMetaSize: "99999999999999999999" is out of range: write a smaller number (file FILE:1)`},
-		{"owner without repository", "flatpak: {owners: ['a=b', 'app/x/*= ']}", nil, nil, `flatpak.owners: "app/x/*=" is no owner: write REF=REPOSITORY such as app/org.mozilla.*=flathub/* (file FILE:1)`},
+		{"owner without repository", "flatpak: {owners: ['a=b', 'app/x/*= ']}", nil, nil, `flatpak.owners: "app/x/*=" is not an owner: write REF=REPOSITORY such as app/org.mozilla.*=flathub/* (file FILE:1)`},
 		{"maxMetaSize", "database: {maxMetaSize: 0}", nil, nil, `database.maxMetaSize must be greater than zero: not "0" (file FILE:1)`},
-		{"idle", "database: {maxIdleConns: 30}", nil, nil, `database.maxIdleConns: "30" is more than database.maxOpenConns, which is 25: write at most that (file FILE:1)`},
-		{"role", "role: master", nil, nil, `role: "master" is not accepted: write one of writer, reader (file FILE:1)`},
-		{"level", "log: {level: loud}", nil, nil, `log.level: "loud" is not accepted: write one of debug, info, warn, error (file FILE:1)`},
-		{"sslMode", parts + "sslMode: prefer}", nil, nil, `database.sslMode: "prefer" is not accepted: write one of disable, require, verify-ca, verify-full (file FILE:1)`},
+		{"idle", "database: {maxIdleConns: 30}", nil, nil, `database.maxIdleConns: "30" is more than database.maxOpenConns: write at most 25 (file FILE:1)`},
+		{"role", "role: master", nil, nil, `role: "master" is not valid: write one of writer, reader (file FILE:1)`},
+		{"level", "log: {level: loud}", nil, nil, `log.level: "loud" is not valid: write one of debug, info, warn, error (file FILE:1)`},
+		{"sslMode", parts + "sslMode: prefer}", nil, nil, `database.sslMode: "prefer" is not valid: write one of disable, require, verify-ca, verify-full (file FILE:1)`},
 
 		{"variable", "", []string{"PORTBOOK_REGISTRY_ULR=secret"}, nil, `unknown environment variable PORTBOOK_REGISTRY_ULR: did you mean PORTBOOK_REGISTRY_URL?`},
 		{"THV variable", "", []string{"THV_REGISTRY_DATABASE_PASWORD=secret"}, nil, `unknown environment variable THV_REGISTRY_DATABASE_PASWORD: did you mean PORTBOOK_DATABASE_PASSWORD?`},
-		{"variables disagree", "", []string{"PORTBOOK_REGISTRY_PUBLICURL=/a", "PORTBOOK_REGISTRY_PUBLIC_URL=/b"}, nil, `registry.public_url is given twice, by environment PORTBOOK_REGISTRY_PUBLICURL and by environment PORTBOOK_REGISTRY_PUBLIC_URL: keep one`},
+		{"variables disagree", "", []string{"PORTBOOK_REGISTRY_PUBLICURL=/a", "PORTBOOK_REGISTRY_PUBLIC_URL=/b"}, nil, `registry.public_url is set twice, by environment PORTBOOK_REGISTRY_PUBLICURL and by environment PORTBOOK_REGISTRY_PUBLIC_URL: keep one`},
 		{"flag", "", nil, map[string]string{"log-levle": "info"}, `unknown flag --log-levle: did you mean log.level?`},
 
-		{"no registry", "", []string{"PORTBOOK_REGISTRY_URL="}, nil, `registry.url is required for a writer: set it or PORTBOOK_REGISTRY_URL, or role to reader`},
-		{"no registry to pass to", "role: reader\ncomponents: {registry_proxy: true}", []string{"PORTBOOK_REGISTRY_URL="}, nil, `registry.url is required for components.registry_proxy: set it or PORTBOOK_REGISTRY_URL (file FILE:2)`},
+		{"no registry", "", []string{"PORTBOOK_REGISTRY_URL="}, nil, `registry.url is required for a writer: set it or PORTBOOK_REGISTRY_URL, or set role to reader`},
+		{"no registry for the proxy", "role: reader\ncomponents: {registry_proxy: true}", []string{"PORTBOOK_REGISTRY_URL="}, nil, `registry.url is required for components.registry_proxy: set it or PORTBOOK_REGISTRY_URL (file FILE:2)`},
 		{"registry without scheme", "", nil, map[string]string{"registry-url": "localhost:5000"}, `registry.url: "localhost:5000" is not a URL of a registry: write http://host:port or https://host (flag --registry-url)`},
-		{"registry with user", "", nil, map[string]string{"registry-url": "http://u:secret@h"}, `registry.url: "http://REDACTED@h" holds a user: set registry.username and registry.password (flag --registry-url)`},
-		{"registry with query", "", nil, map[string]string{"registry-url": "http://h?token=secret"}, `registry.url: "http://h?token=REDACTED" holds a query or fragment: end it at the path (flag --registry-url)`},
+		{"registry with user", "", nil, map[string]string{"registry-url": "http://u:secret@h"}, `registry.url: "http://REDACTED@h" contains a user: set registry.username and registry.password (flag --registry-url)`},
+		{"registry with query", "", nil, map[string]string{"registry-url": "http://h?token=secret"}, `registry.url: "http://h?token=REDACTED" contains a query or fragment: remove it (flag --registry-url)`},
 		{"public_url", "registry: {public_url: x}", nil, nil, `registry.public_url: "x" is not a URL of a registry: write http://host:port or https://host, or a path such as / (file FILE:1)`},
 		{"public_url without scheme", "registry: {public_url: //h}", nil, nil, `registry.public_url: "//h" is not a URL of a registry: write http://host:port or https://host, or a path such as / (file FILE:1)`},
-		{"half a login", "registry: {username: u}", nil, nil, `registry.username and registry.password go together: set both or neither (file FILE:1)`},
+		{"username without a password", "registry: {username: u}", nil, nil, `registry.username and registry.password go together: set both or neither (file FILE:1)`},
 		{"address", "http: {address: 8080}", nil, nil, `http.address: "8080" is not an address: write host:port such as 127.0.0.1:8080 (file FILE:1)`},
 		{"address with a URL", "", []string{"PORTBOOK_HTTP_ADDRESS=postgres://u:secret@h/d"}, nil, `http.address: "postgres://u:REDACTED@h/d" is not an address: write host:port such as 127.0.0.1:8080 (environment PORTBOOK_HTTP_ADDRESS)`},
-		{"one address", "http: {address: \":1\", operations_address: \":1\"}", nil, nil, `http.address and http.operations_address are both ":1": give them different ports`},
+		{"the same address twice", "http: {address: \":1\", operations_address: \":1\"}", nil, nil, `http.address and http.operations_address are both ":1": give them different ports`},
 
 		{"no database", "", []string{"PGHOST="}, nil, `database.postgres.url or database.host is required: set one of them, DB_URL, or libpq's PGHOST or PGSERVICE`},
-		{"no host", "database: {port: 1, user: u, database: d}", nil, nil, `database.host is required: set it or PORTBOOK_DATABASE_HOST (database.port is given by file FILE:1)`},
-		{"no port", "database: {host: h, user: u, database: d}", nil, nil, `database.port is required: set it or PORTBOOK_DATABASE_PORT (database.host is given by file FILE:1)`},
-		{"no user", "database: {host: h, port: 1, database: d}", nil, nil, `database.user is required: set it or PORTBOOK_DATABASE_USER (database.host is given by file FILE:1)`},
-		{"no database name", "database: {host: h, port: 1, user: u}", nil, nil, `database.database is required: set it or PORTBOOK_DATABASE_DATABASE (database.host is given by file FILE:1)`},
-		{"URL and host", parts + "postgres: {url: postgres://u:secret@h}}", nil, nil, `database.postgres.url (file FILE:1) and database.host (file FILE:1) both say where the database is: keep one (with a URL, PGPASSWORD may hold the password)`},
-		{"URL and password", "", []string{"DB_URL=postgres://h", "THV_REGISTRY_DATABASE_PASSWORD=secret"}, nil, `database.postgres.url (environment DB_URL) and database.password (environment THV_REGISTRY_DATABASE_PASSWORD) both say where the database is: keep one (with a URL, PGPASSWORD may hold the password)`},
-		{"DB_URL and another in the file", "database: {postgres: {url: postgres://u:secret@h}}", []string{"DB_URL=postgres://u:secret@i"}, nil, `database.postgres.url is given by file FILE:1 and by environment DB_URL: keep one`},
-		{"DB_URL and DATABASE_URL", "", []string{"DB_URL=postgres://u:secret@h", "DATABASE_URL=postgres://u:secret@i"}, nil, `database.postgres.url is given twice, by environment DATABASE_URL and by environment DB_URL: keep one`},
-		{"a host with its port", "database: {host: \"h:1\", port: 1, user: u, database: d}", nil, nil, `database.host: "h:1" holds a port: set database.port, which is that of all hosts, or database.postgres.url (file FILE:1)`},
-		{"a host with a comma too many", "database: {host: \"a,,b\", port: 1, user: u, database: d}", nil, nil, `database.host: "a,,b" has a comma too many: write hosts such as db1,db2 (file FILE:1)`},
+		{"no host", "database: {port: 1, user: u, database: d}", nil, nil, `database.host is required: set it or PORTBOOK_DATABASE_HOST (database.port is set by file FILE:1)`},
+		{"no port", "database: {host: h, user: u, database: d}", nil, nil, `database.port is required: set it or PORTBOOK_DATABASE_PORT (database.host is set by file FILE:1)`},
+		{"no user", "database: {host: h, port: 1, database: d}", nil, nil, `database.user is required: set it or PORTBOOK_DATABASE_USER (database.host is set by file FILE:1)`},
+		{"no database name", "database: {host: h, port: 1, user: u}", nil, nil, `database.database is required: set it or PORTBOOK_DATABASE_DATABASE (database.host is set by file FILE:1)`},
+		{"URL and host", parts + "postgres: {url: postgres://u:secret@h}}", nil, nil, `database.postgres.url (file FILE:1) and database.host (file FILE:1) both name the database: keep one (with a URL, the password may be in PGPASSWORD)`},
+		{"URL and password", "", []string{"DB_URL=postgres://h", "THV_REGISTRY_DATABASE_PASSWORD=secret"}, nil, `database.postgres.url (environment DB_URL) and database.password (environment THV_REGISTRY_DATABASE_PASSWORD) both name the database: keep one (with a URL, the password may be in PGPASSWORD)`},
+		{"DB_URL and another in the file", "database: {postgres: {url: postgres://u:secret@h}}", []string{"DB_URL=postgres://u:secret@i"}, nil, `database.postgres.url is set by file FILE:1 and by environment DB_URL: keep one`},
+		{"DB_URL and DATABASE_URL", "", []string{"DB_URL=postgres://u:secret@h", "DATABASE_URL=postgres://u:secret@i"}, nil, `database.postgres.url is set twice, by environment DATABASE_URL and by environment DB_URL: keep one`},
+		{"a host with its port", "database: {host: \"h:1\", port: 1, user: u, database: d}", nil, nil, `database.host: "h:1" contains a port: set database.port, which applies to all hosts, or database.postgres.url (file FILE:1)`},
+		{"a host with an extra comma", "database: {host: \"a,,b\", port: 1, user: u, database: d}", nil, nil, `database.host: "a,,b" has an extra comma: write hosts such as db1,db2 (file FILE:1)`},
 		{"a URL as host", "database: {host: \"postgres://u:secret@h\", port: 1, user: u, database: d}", nil, nil, `database.host: "postgres://u:REDACTED@h" is a URL: set database.postgres.url instead (file FILE:1)`},
-		{"malformed URL", "", []string{"DB_URL=postgres://u:sec/ret@h/d"}, nil, `database.postgres.url cannot be understood: write postgres://user:password@host:port/database, and %40 for @, %2F for /, %3A for : and %3F for ? in a password (value not shown) (environment DB_URL)`},
-		{"ports and hosts", "", []string{"DB_URL=postgres://a,b,c/d?port=1,2"}, nil, `database.postgres.url: a parameter behind the ? cannot be understood: check them against libpq's (value not shown) (environment DB_URL)`},
-		{"timeout in a URL", "", []string{"DB_URL=postgres://u:secret@h/d?connect_timeout=5s"}, nil, `database.postgres.url: a parameter behind the ? cannot be understood: check them against libpq's (value not shown) (environment DB_URL)`},
-		{"pool in a URL", "", []string{"DB_URL=postgres://h/d?pool_max_conns=9"}, nil, `pool_max_conns in database.postgres.url, environment DB_URL is not read: set database.maxOpenConns, database.maxIdleConns or database.connMaxLifetime`},
-		{"connections of a writer", "database: {maxOpenConns: 1}", nil, nil, `database.maxOpenConns: "1" is too few for a writer, whose leader keeps one of them: write at least 2 (file FILE:1)`},
-		{"session", "database: {targetSessionAttrs: master}", nil, nil, `database.targetSessionAttrs: "master" is not accepted: write one of any, read-write, read-only, primary, standby, prefer-standby (file FILE:1)`},
-		{"session of a writer", "database: {targetSessionAttrs: standby}", nil, nil, `database.targetSessionAttrs: "standby" finds servers that a writer cannot write to: write read-write or primary, or set role to reader (file FILE:1)`},
-		{"session in a URL", "", []string{"DB_URL=postgres://h/d?target_session_attrs=master"}, nil, `database.targetSessionAttrs: "master" is not accepted: write one of any, read-write, read-only, primary, standby, prefer-standby (database.postgres.url, environment DB_URL)`},
+		{"malformed URL", "", []string{"DB_URL=postgres://u:sec/ret@h/d"}, nil, `database.postgres.url cannot be parsed: write postgres://user:password@host:port/database, and %40 for @, %2F for /, %3A for : and %3F for ? in a password (value not shown) (environment DB_URL)`},
+		{"ports and hosts", "", []string{"DB_URL=postgres://a,b,c/d?port=1,2"}, nil, `database.postgres.url: a parameter after the ? cannot be parsed: check it against the parameters of libpq (value not shown) (environment DB_URL)`},
+		{"timeout in a URL", "", []string{"DB_URL=postgres://u:secret@h/d?connect_timeout=5s"}, nil, `database.postgres.url: a parameter after the ? cannot be parsed: check it against the parameters of libpq (value not shown) (environment DB_URL)`},
+		{"pool in a URL", "", []string{"DB_URL=postgres://h/d?pool_max_conns=9"}, nil, `pool_max_conns in database.postgres.url, environment DB_URL is not supported: set database.maxOpenConns, database.maxIdleConns or database.connMaxLifetime`},
+		{"connections of a writer", "database: {maxOpenConns: 1}", nil, nil, `database.maxOpenConns: "1" is too few for a writer, which keeps one connection for the leader: write at least 2 (file FILE:1)`},
+		{"session", "database: {targetSessionAttrs: master}", nil, nil, `database.targetSessionAttrs: "master" is not valid: write one of any, read-write, read-only, primary, standby, prefer-standby (file FILE:1)`},
+		{"session of a writer", "database: {targetSessionAttrs: standby}", nil, nil, `database.targetSessionAttrs: "standby" selects servers that do not accept writes: write read-write or primary, or set role to reader (file FILE:1)`},
+		{"session in a URL", "", []string{"DB_URL=postgres://h/d?target_session_attrs=master"}, nil, `database.targetSessionAttrs: "master" is not valid: write one of any, read-write, read-only, primary, standby, prefer-standby (database.postgres.url, environment DB_URL)`},
 		{"too many days", "retention: {events: 999999d}", nil, nil, `retention.events: "999999d" is not a duration: write 30s, 5m, 1h or 90d (file FILE:1)`},
 		{"days with days", "retention: {events: 1d48h}", nil, nil, `retention.events: "1d48h" is not a duration: write 30s, 5m, 1h or 90d (file FILE:1)`},
-		{"no time for the lock", "database: {migrationLockTimeout: 0}", nil, nil, `database.migrationLockTimeout must be greater than zero: write 30s, 5m, 1h or 90d (file FILE:1)`},
+		{"no timeout of the lock", "database: {migrationLockTimeout: 0}", nil, nil, `database.migrationLockTimeout must be greater than zero: write 30s, 5m, 1h or 90d (file FILE:1)`},
 
-		{"prefer in a URL", "", []string{"DB_URL=postgres://h/d?sslmode=prefer"}, nil, `sslmode=prefer goes on in plain text when TLS fails: write require, or disable to want no TLS (database.postgres.url, environment DB_URL)`},
-		{"allow in the environment", "", []string{"PGSSLMODE=allow"}, nil, `sslmode=allow goes on in plain text when TLS fails: write require, or disable to want no TLS (environment PGSSLMODE)`},
-		{"allow in a service", "", []string{"PGSERVICE=old", "PGSERVICEFILE=testdata/pg_service.conf"}, nil, `sslmode=allow goes on in plain text when TLS fails: write require, or disable to want no TLS (service old of testdata/pg_service.conf)`},
-		{"sslmode in a URL", "", []string{"DB_URL=postgres://h/d?sslmode=on"}, nil, `sslmode: "on" is not accepted: write one of disable, require, verify-ca, verify-full (database.postgres.url, environment DB_URL)`},
-		{"verify-ca without an authority", parts + "sslMode: verify-ca}", nil, nil, `sslmode verify-ca needs the certificate of your authority: set PGSSLROOTCERT to its file, or take verify-full, which checks the host's name too and may trust the system's authorities (file FILE:1)`},
+		{"prefer in a URL", "", []string{"DB_URL=postgres://h/d?sslmode=prefer"}, nil, `sslmode=prefer falls back to plain text if TLS fails: write require, or disable to turn TLS off (database.postgres.url, environment DB_URL)`},
+		{"allow in the environment", "", []string{"PGSSLMODE=allow"}, nil, `sslmode=allow falls back to plain text if TLS fails: write require, or disable to turn TLS off (environment PGSSLMODE)`},
+		{"allow in a service", "", []string{"PGSERVICE=old", "PGSERVICEFILE=testdata/pg_service.conf"}, nil, `sslmode=allow falls back to plain text if TLS fails: write require, or disable to turn TLS off (service old of testdata/pg_service.conf)`},
+		{"sslmode in a URL", "", []string{"DB_URL=postgres://h/d?sslmode=on"}, nil, `sslmode: "on" is not valid: write one of disable, require, verify-ca, verify-full (database.postgres.url, environment DB_URL)`},
+		{"verify-ca without an authority", parts + "sslMode: verify-ca}", nil, nil, `sslmode verify-ca requires the certificate of your authority: set PGSSLROOTCERT to its file, or use verify-full, which also checks the host name and can trust the authorities of the system (file FILE:1)`},
 		{"no root certificate", "", []string{"DB_URL=postgres://u:secret@h/d?sslrootcert=testdata/none.crt"}, nil, `TLS to the database cannot be set up: open testdata/none.crt: no such file or directory: check PGSSLROOTCERT, PGSSLCERT and PGSSLKEY`},
-		{"root certificate that is none", "", []string{"DB_URL=postgres://u:secret@h/d?sslrootcert=testdata/flagstate.yaml"}, nil, `TLS to the database cannot be set up: unable to add CA to cert pool: check PGSSLROOTCERT, PGSSLCERT, PGSSLKEY and the like`},
+		{"invalid root certificate", "", []string{"DB_URL=postgres://u:secret@h/d?sslrootcert=testdata/flagstate.yaml"}, nil, `TLS to the database cannot be set up: unable to add CA to cert pool: check PGSSLROOTCERT, PGSSLCERT, PGSSLKEY and similar variables`},
 		{"service unknown", "", []string{"PGSERVICE=x", "PGSERVICEFILE=testdata/pg_service.conf"}, nil, `the file testdata/pg_service.conf has no service "x": add it or correct the name (environment PGSERVICE)`},
 		{"no service file", "", []string{"PGSERVICE=x", "PGSERVICEFILE=testdata/none"}, nil, `the service "x" cannot be read: open testdata/none: no such file or directory: check PGSERVICEFILE (environment PGSERVICE)`},
 
@@ -314,7 +314,7 @@ func TestErrors(t *testing.T) {
 		{"PGPASSWORD and token", dynamic("eu-west-1"), []string{"PGPASSWORD=secret"}, nil, `PGPASSWORD and database.dynamicAuth are mutually exclusive; use one authentication method: remove one (it would be a second password) (environment PGPASSWORD; file FILE:1)`},
 		{"URL's password and token", dynamic("eu-west-1"), []string{"DB_URL=postgres://u:secret@h/d"}, nil, `a password in database.postgres.url and database.dynamicAuth are mutually exclusive; use one authentication method: remove one (database.postgres.url, environment DB_URL; file FILE:1)`},
 		{"migrationPassword and token", dynamic("eu-west-1"), []string{"THV_REGISTRY_DATABASE_MIGRATIONPASSWORD=secret"}, nil, `database.migrationPassword and database.dynamicAuth are mutually exclusive; use one authentication method: remove one (environment THV_REGISTRY_DATABASE_MIGRATIONPASSWORD; file FILE:1)`},
-		{"two passwords of one user", parts + "password: secret, migrationUser: u, migrationPassword: secret2}", nil, nil, `database.migrationPassword (file FILE:1) is not the password of the same user (file FILE:1): remove it, or set database.migrationUser`},
+		{"two passwords of one user", parts + "password: secret, migrationUser: u, migrationPassword: secret2}", nil, nil, `database.migrationPassword (file FILE:1) differs from the password of the same user (file FILE:1): remove it, or set database.migrationUser`},
 
 		{"not a Postgres URL", "", []string{"DB_URL=mysql://u:secret@h"}, nil, `database.postgres.url must begin with postgres:// or postgresql:// (value not shown) (environment DB_URL)`},
 	}
@@ -328,7 +328,7 @@ func TestErrors(t *testing.T) {
 				t.Errorf("file %q, environment %q, flags %q\n got %s\nwant %s", tt.file, tt.environ, tt.flags, got, tt.want)
 			}
 			if strings.Contains(got, "secret") {
-				t.Errorf("a secret stands in %s", got)
+				t.Errorf("the message contains a secret: %s", got)
 			}
 		})
 	}
@@ -353,11 +353,11 @@ func TestAllErrorsAtOnce(t *testing.T) {
 	})
 	for _, want := range []string{`"rol"`, "log.level", "scan.parallelism", "PORTBOOK_X", "cache.max_age_html", "registry.url", "database.host"} {
 		if !strings.Contains(fmt.Sprint(err), want) {
-			t.Errorf("%s is missing in:\n%v", want, err)
+			t.Errorf("got no %s in:\n%v", want, err)
 		}
 	}
 	if got := strings.Count(fmt.Sprint(err), "\n") + 1; got != 7 {
-		t.Errorf("%d lines, want 7:\n%v", got, err)
+		t.Errorf("got %d lines, want 7:\n%v", got, err)
 	}
 }
 
@@ -407,7 +407,7 @@ next:
 				continue next
 			}
 		}
-		t.Fatalf("no field for %s", key)
+		t.Fatalf("Config has no field for %s", key)
 	}
 	return v
 }
@@ -431,7 +431,7 @@ func TestEveryKeyFromEnvironmentAndFlags(t *testing.T) {
 	t.Parallel()
 	keys := config.Keys()
 	if len(keys) < 30 {
-		t.Fatalf("%d keys, want at least 30", len(keys))
+		t.Fatalf("got %d keys, want at least 30", len(keys))
 	}
 	for _, k := range keys {
 		text, want := sample(t, k, field(t, config.Config{}, k.Name))
@@ -459,7 +459,7 @@ func TestEveryKeyFromEnvironmentAndFlags(t *testing.T) {
 			if err != nil {
 				t.Errorf("%s=%s: %v", name, text, err)
 			} else if got := field(t, c, k.Name).Interface(); !cmp.Equal(got, want) {
-				t.Errorf("%s=%s: %s is %v, want %v", name, text, k.Name, got, want)
+				t.Errorf("%s=%s: %s: got %v, want %v", name, text, k.Name, got, want)
 			}
 		}
 		flag := strings.ToLower(strings.NewReplacer(".", "-", "_", "-").Replace(k.Name))
@@ -467,7 +467,7 @@ func TestEveryKeyFromEnvironmentAndFlags(t *testing.T) {
 		if err != nil {
 			t.Errorf("--%s %s: %v", flag, text, err)
 		} else if got := field(t, c, k.Name).Interface(); !cmp.Equal(got, want) {
-			t.Errorf("--%s %s: %s is %v, want %v", flag, text, k.Name, got, want)
+			t.Errorf("--%s %s: %s: got %v, want %v", flag, text, k.Name, got, want)
 		}
 	}
 }
@@ -509,7 +509,7 @@ func TestConnString(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", d.ConnString(), diff)
 		}
 		if d.SSLMode == "verify-full" && c.TLSConfig.ServerName != d.Host {
-			t.Errorf("%s: TLS is checked against %q", d.ConnString(), c.TLSConfig.ServerName)
+			t.Errorf("%s: got TLS for the name %q", d.ConnString(), c.TLSConfig.ServerName)
 		}
 	}
 }
@@ -531,7 +531,7 @@ func TestConnStringWithoutPassword(t *testing.T) {
 			t.Setenv("PGPASSWORD", want)
 			c, err := pgconn.ParseConfig(d.ConnString())
 			if err != nil || c.Password != want {
-				t.Errorf("%s with PGPASSWORD=%q: password %q, error %v", d.ConnString(), want, c.Password, err)
+				t.Errorf("%s with PGPASSWORD=%q: got password %q, error %v", d.ConnString(), want, c.Password, err)
 			}
 		}
 	}
@@ -554,11 +554,11 @@ func TestConnStringOfURL(t *testing.T) {
 		attempts := append(c.Fallbacks, &pgconn.FallbackConfig{Host: c.Host, TLSConfig: c.TLSConfig})
 		for _, a := range attempts {
 			if a.TLSConfig == nil || a.TLSConfig.InsecureSkipVerify || a.TLSConfig.ServerName == "" && a.Host != "::1" {
-				t.Errorf("%s: %s is tried without verify-full", url, a.Host)
+				t.Errorf("%s: host %s is used without verify-full", url, a.Host)
 			}
 		}
 		if c.ValidateConnect == nil || c.User != "u" || !strings.HasPrefix(c.Password, "p") {
-			t.Errorf("%s: user %q, password %q, target_session_attrs checked: %v", url, c.User, c.Password, c.ValidateConnect != nil)
+			t.Errorf("%s: got user %q, password %q, target_session_attrs checked: %v", url, c.User, c.Password, c.ValidateConnect != nil)
 		}
 	}
 }
@@ -604,11 +604,11 @@ func TestRedacted(t *testing.T) {
 			t.Fatal(err)
 		}
 		if strings.Contains(buf.String(), marker) {
-			t.Errorf("URL %q, registry %q: the secret stands in\n%s", c.Database.Postgres.URL, c.Registry.URL, buf.String())
+			t.Errorf("URL %q, registry %q: the output contains the secret:\n%s", c.Database.Postgres.URL, c.Registry.URL, buf.String())
 		}
 	}
 	if got := configs[0].Events.Token; got != marker {
-		t.Errorf("Redacted changed what it was called on: token is %q", got)
+		t.Errorf("Redacted changed its receiver: got token %q", got)
 	}
 }
 
@@ -661,7 +661,7 @@ func TestManual(t *testing.T) {
 				known = known || k.Name == key
 			}
 			if !known {
-				t.Errorf("doc/configuration.md describes %s, which is no key", key)
+				t.Errorf("doc/configuration.md describes %s, which is not a key", key)
 			}
 		}
 	}
@@ -690,13 +690,13 @@ func FuzzLoad(f *testing.F) {
 		}
 		again, err := config.Load(src)
 		if err != nil || !cmp.Equal(c, again) {
-			t.Errorf("%q loads differently the second time: %v\n%s", text, err, cmp.Diff(c, again))
+			t.Errorf("%q: got another result the second time: %v\n%s", text, err, cmp.Diff(c, again))
 		}
 	})
 }
 
 // For any URL, no connection may be made in plain text unless pgx also reads from the
-// URL that none is to be encrypted.
+// URL that no connection is to be encrypted.
 func FuzzURL(f *testing.F) {
 	for _, rest := range []string{
 		"u:p@h/d", "u:p@h1:1,h2:2/d?sslmode=prefer", "u:?sslmode=disable@h/d", "u@h/d?sslmode=disable", "u@h/?sslmode=disable@x",
@@ -717,18 +717,18 @@ func FuzzURL(f *testing.F) {
 		}
 		used, err := pgconn.ParseConfig(c.Database.ConnString())
 		if err != nil {
-			t.Fatalf("%q is accepted and cannot be used: %v", url, err)
+			t.Fatalf("%q is accepted but cannot be used: %v", url, err)
 		}
 		plain, encrypted := attempts(used)
 		if plain && encrypted {
-			t.Errorf("%q: both with and without TLS is tried", url)
+			t.Errorf("%q: connections are tried both with and without TLS", url)
 		}
 		own, err := pgconn.ParseConfig(strings.TrimSpace(url))
 		if err != nil {
 			return // such as sslmode=DISABLE
 		}
 		if _, wanted := attempts(own); plain && wanted {
-			t.Errorf("%q asks for TLS, and %q goes without", url, c.Database.ConnString())
+			t.Errorf("%q requires TLS, but %q connects without it", url, c.Database.ConnString())
 		}
 	})
 }
@@ -747,10 +747,10 @@ func attempts(c *pgconn.Config) (plain, encrypted bool) {
 // For a file that cannot be read, missing keys must not be reported.
 func TestUnreadableFile(t *testing.T) {
 	t.Parallel()
-	for name, file := range map[string]string{"absent": filepath.Join(t.TempDir(), "none.yaml"), "no YAML": write(t, "registry:\n  url: a\n role: x"), "two": write(t, "role: writer\n---\nrole: reader")} {
+	for name, file := range map[string]string{"absent": filepath.Join(t.TempDir(), "none.yaml"), "not YAML": write(t, "registry:\n  url: a\n role: x"), "two": write(t, "role: writer\n---\nrole: reader")} {
 		_, err := config.Load(config.Source{File: file})
 		if err == nil || !strings.Contains(err.Error(), file) || strings.Contains(err.Error(), "required") {
-			t.Errorf("%s: %v, want that the file %s cannot be read, and nothing else", name, err, file)
+			t.Errorf("%s: got %v, want only that the file %s cannot be read", name, err, file)
 		}
 	}
 }

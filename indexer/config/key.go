@@ -57,7 +57,7 @@ func (k Key) in(c *Config) reflect.Value {
 // is secret, and what to write.
 func (k Key) parse(text string) (any, error) {
 	if strings.ContainsAny(text, "\r\n\x00") {
-		return nil, fmt.Errorf("%s holds a line break or NUL (value not shown): check how it was stored, such as echo without -n", k.Name)
+		return nil, fmt.Errorf("%s contains a line break or NUL (value not shown): check how it was stored, for example by echo without -n", k.Name)
 	}
 	if one := k.field.Tag.Get("oneof"); one != "" {
 		for _, s := range strings.Fields(one) {
@@ -65,7 +65,7 @@ func (k Key) parse(text string) (any, error) {
 				return s, nil
 			}
 		}
-		return nil, fmt.Errorf("%s: %s is not accepted: write one of %s", k.Name, shown(text), strings.ReplaceAll(one, " ", ", "))
+		return nil, fmt.Errorf("%s: %s is not valid: write one of %s", k.Name, shown(text), strings.ReplaceAll(one, " ", ", "))
 	}
 	if k.field.Type == reflect.TypeFor[time.Duration]() {
 		return k.duration(text)
@@ -74,7 +74,7 @@ func (k Key) parse(text string) (any, error) {
 	case reflect.Bool:
 		b, err := strconv.ParseBool(text)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %s is not a yes or no: write true or false", k.Name, shown(text))
+			return nil, fmt.Errorf("%s: %s is not a boolean: write true or false", k.Name, shown(text))
 		}
 		return b, nil
 	case reflect.Int:
@@ -166,7 +166,7 @@ func nearest(got string, names []string) string {
 		}
 	}
 	if best == "" {
-		return ": doc/configuration.md lists all"
+		return ": doc/configuration.md lists all names"
 	}
 	return ": did you mean " + best + "?"
 }

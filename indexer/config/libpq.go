@@ -204,7 +204,7 @@ func (l *loader) checkConnection(c *Config, known bool) {
 	}
 	for _, keyword := range slices.Sorted(maps.Keys(l.libpq)) {
 		if strings.HasPrefix(keyword, "pool_") {
-			l.fail("%s in %s is not read: set database.maxOpenConns, database.maxIdleConns or database.connMaxLifetime", keyword, l.libpq[keyword].origin)
+			l.fail("%s in %s is not supported: set database.maxOpenConns, database.maxIdleConns or database.connMaxLifetime", keyword, l.libpq[keyword].origin)
 		}
 	}
 	d.Passfile, d.PassfileFrom = l.libpq["passfile"].text, l.libpq["passfile"].origin
@@ -237,15 +237,15 @@ func (l *loader) parse(d Database) (hosts []string) {
 	if err != nil {
 		if base, _, found := strings.Cut(d.Postgres.URL, "?"); found {
 			if _, err := pgconn.ParseConfig(base); err == nil {
-				l.fail("%s: a parameter behind the ? cannot be understood: check them against libpq's (value not shown)%s", byURL, l.at(byURL))
+				l.fail("%s: a parameter after the ? cannot be parsed: check it against the parameters of libpq (value not shown)%s", byURL, l.at(byURL))
 				return nil
 			}
 		}
 		if _, isURL := l.set[byURL]; isURL {
-			l.fail("%s cannot be understood: write postgres://user:password@host:port/database, and %%40 for @, %%2F for /, %%3A for : and %%3F for ? in a password (value not shown)%s", byURL, l.at(byURL))
+			l.fail("%s cannot be parsed: write postgres://user:password@host:port/database, and %%40 for @, %%2F for /, %%3A for : and %%3F for ? in a password (value not shown)%s", byURL, l.at(byURL))
 			return nil
 		}
-		l.fail("the database's address cannot be understood: check %s", l.variablesInUse())
+		l.fail("the address of the database cannot be parsed: check %s", l.variablesInUse())
 		return nil
 	}
 	l.address = pc
@@ -282,10 +282,10 @@ func (l *loader) checkTLS(d *Database, hosts []string) {
 	case byKey:
 		return // decode has reported it
 	case given.text == "allow", given.text == "prefer":
-		l.fail("sslmode=%s goes on in plain text when TLS fails: write require, or disable to want no TLS (%s)", given.text, given.origin)
+		l.fail("sslmode=%s falls back to plain text if TLS fails: write require, or disable to turn TLS off (%s)", given.text, given.origin)
 		return
 	default:
-		l.fail("sslmode: %s is not accepted: write one of disable, require, verify-ca, verify-full (%s)", shown(given.text), given.origin)
+		l.fail("sslmode: %s is not valid: write one of disable, require, verify-ca, verify-full (%s)", shown(given.text), given.origin)
 		return
 	}
 	root, ok := l.libpq["sslrootcert"]
@@ -307,7 +307,7 @@ func (l *loader) checkTLS(d *Database, hosts []string) {
 		return
 	}
 	if d.SSLMode == "verify-ca" && root.text == "" {
-		l.fail("sslmode verify-ca needs the certificate of your authority: set PGSSLROOTCERT to its file, or take verify-full, which checks the host's name too and may trust the system's authorities (%s)", given.origin)
+		l.fail("sslmode verify-ca requires the certificate of your authority: set PGSSLROOTCERT to its file, or use verify-full, which also checks the host name and can trust the authorities of the system (%s)", given.origin)
 		return
 	}
 	tls := *d
@@ -316,7 +316,7 @@ func (l *loader) checkTLS(d *Database, hosts []string) {
 	if err != nil {
 		l.fail("TLS to the database cannot be set up: %w", tlsMistake(err))
 	} else if d.SSLMode != "disable" && withoutTLS(pc) { // only if pgx parses the URL differently
-		l.fail("%s asks for TLS and for none at once (value not shown)%s", byURL, l.at(byURL))
+		l.fail("%s both requires and disables TLS (value not shown)%s", byURL, l.at(byURL))
 	}
 }
 
@@ -337,9 +337,9 @@ func tlsMistake(err error) error {
 		return fmt.Errorf("%w: check PGSSLROOTCERT, PGSSLCERT and PGSSLKEY", file)
 	}
 	if inner := errors.Unwrap(err); inner != nil {
-		return fmt.Errorf("%w: check PGSSLROOTCERT, PGSSLCERT, PGSSLKEY and the like", inner)
+		return fmt.Errorf("%w: check PGSSLROOTCERT, PGSSLCERT, PGSSLKEY and similar variables", inner)
 	}
-	return errors.New("check the PGSSL variables and their like in the URL")
+	return errors.New("check the PGSSL variables and the TLS parameters of the URL")
 }
 
 // checkSession sets which of several servers is used. By default a writer uses one that
@@ -371,7 +371,7 @@ func (l *loader) checkSession(c *Config, hosts []string) {
 	c.Database.TargetSessionAttrs = value.(string)
 	l.effective[key] = setting{value.(string), given.origin}
 	if c.Role == Writer && (value == "read-only" || value == "standby" || value == "prefer-standby") {
-		l.fail("%s: %q finds servers that a writer cannot write to: write read-write or primary, or set role to reader (%s)", key, value, given.origin)
+		l.fail("%s: %q selects servers that do not accept writes: write read-write or primary, or set role to reader (%s)", key, value, given.origin)
 	}
 }
 
@@ -407,7 +407,7 @@ func (l *loader) checkPasswords(d *Database) {
 	}
 	oneUser := d.MigrationUser == "" || d.MigrationUser == l.libpq["user"].text
 	if oneUser && hasPassword && hasMigration && password.text != migration.text {
-		l.fail("database.migrationPassword%s is not the password of the same user (%s): remove it, or set database.migrationUser", l.at("database.migrationPassword"), password.origin)
+		l.fail("database.migrationPassword%s differs from the password of the same user (%s): remove it, or set database.migrationUser", l.at("database.migrationPassword"), password.origin)
 	}
 }
 
@@ -436,13 +436,13 @@ func (l *loader) checkHosts(d *Database) {
 		_, err := netip.ParseAddr(host)
 		switch {
 		case host == "":
-			l.fail("%s: %s has a comma too many: write hosts such as db1,db2%s", key, shown(d.Host), l.at(key))
+			l.fail("%s: %s has an extra comma: write hosts such as db1,db2%s", key, shown(d.Host), l.at(key))
 			return
 		case strings.Contains(host, "://"):
 			l.fail("%s: %s is a URL: set database.postgres.url instead%s", key, shown(host), l.at(key))
 			return
 		case !strings.HasPrefix(host, "/") && strings.Contains(host, ":") && err != nil:
-			l.fail("%s: %s holds a port: set database.port, which is that of all hosts, or database.postgres.url%s", key, shown(host), l.at(key))
+			l.fail("%s: %s contains a port: set database.port, which applies to all hosts, or database.postgres.url%s", key, shown(host), l.at(key))
 			return
 		}
 		hosts = append(hosts, host)

@@ -111,7 +111,7 @@ func (l *loader) put(k Key, text, origin string) {
 	old := l.set[k.Name]
 	kind, _, _ := strings.Cut(origin, " ")
 	if strings.HasPrefix(old.origin, kind) && old.text != text {
-		l.fail("%s is given twice, by %s and by %s: keep one", k.Name, old.origin, origin)
+		l.fail("%s is set twice, by %s and by %s: keep one", k.Name, old.origin, origin)
 	}
 	l.set[k.Name] = setting{text, origin}
 }
@@ -158,13 +158,13 @@ func (l *loader) readFile(file string) bool {
 		l.fail("file %s is not YAML: %w", file, err)
 		return false
 	case !errors.Is(dec.Decode(&more), io.EOF):
-		l.fail("file %s holds more than one YAML document: keep one", file)
+		l.fail("file %s contains more than one YAML document: keep one", file)
 		return false
 	}
 	if root := doc.Content[0]; root.Kind == yaml.MappingNode {
 		l.readSection(file, "", root)
 	} else if root.Tag != "!!null" {
-		l.fail("file %s:%d: this is not a mapping: write keys such as registry.url", file, root.Line)
+		l.fail("file %s:%d: not a mapping: write keys such as registry.url", file, root.Line)
 	}
 	return true
 }
@@ -180,7 +180,7 @@ func (l *loader) readSection(file, path string, n *yaml.Node) {
 		origin := fmt.Sprintf("file %s:%d", file, n.Content[i].Line)
 		k, known := l.find(name, fold)
 		if before, twice := l.seen[fold(name)]; twice {
-			l.fail("%s stands twice in the file, as %s and as %s (%s): keep one", name, before, n.Content[i].Value, origin)
+			l.fail("%s is set twice in the file, as %s and as %s (%s): keep one", name, before, n.Content[i].Value, origin)
 			continue
 		}
 		l.seen[fold(name)] = fmt.Sprintf("%s (%s)", n.Content[i].Value, origin)
@@ -193,7 +193,7 @@ func (l *loader) readSection(file, path string, n *yaml.Node) {
 		case !known && value.Kind == yaml.MappingNode:
 			l.readSection(file, name+".", value)
 		case !known:
-			l.fail("%s is a section (%s): write its keys below it, each on a line, indented", name, origin)
+			l.fail("%s is a section (%s): write its keys below it, one on each line, indented", name, origin)
 		default:
 			l.readValue(k, value, origin)
 		}
@@ -225,7 +225,7 @@ func (l *loader) readValue(k Key, n *yaml.Node, origin string) {
 		}
 		l.put(k, strings.Join(items, ","), origin)
 	default:
-		l.fail("%s must be one value, not a mapping or list (%s): put it in quotes if it holds { or [", k.Name, origin)
+		l.fail("%s must be one value, not a mapping or list (%s): put it in quotes if it contains { or [", k.Name, origin)
 	}
 }
 
@@ -243,7 +243,7 @@ func (l *loader) readEnv() {
 		case name == "DB_URL", name == "DATABASE_URL":
 			k, _ := l.find("database.postgres.url", fold)
 			if old := l.set[k.Name]; strings.HasPrefix(old.origin, "file ") && old.text != strings.TrimSpace(value) {
-				l.fail("%s is given by %s and by %s: keep one", k.Name, old.origin, origin)
+				l.fail("%s is set by %s and by %s: keep one", k.Name, old.origin, origin)
 			}
 			l.put(k, value, origin)
 			continue

@@ -87,7 +87,7 @@ func (l *loader) effectiveAddress() {
 	}
 	password, ok := l.libpq["password"]
 	if _, dynamic := l.set["database.dynamicAuth.awsRdsIam.region"]; dynamic {
-		password, ok = setting{"", "database.dynamicAuth makes one for each connection"}, true
+		password, ok = setting{"", "database.dynamicAuth: a token for each connection"}, true
 	}
 	if ok {
 		l.effective["database.password"] = password

@@ -67,7 +67,7 @@ func Parse(c config.Config, log *slog.Logger) (*Connections, error) {
 	d := c.Database
 	pool, err := pgxpool.ParseConfig(d.ConnString())
 	if err != nil { // not wrapped: pgx's text may contain parts of a password
-		return nil, errors.New("database.postgres.url cannot be understood: write it as postgres://user:password@host:port/database")
+		return nil, errors.New("database.postgres.url cannot be parsed: write postgres://user:password@host:port/database")
 	}
 	pool.MaxConnLifetime = d.ConnMaxLifetime
 	pc := pool.ConnConfig

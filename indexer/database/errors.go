@@ -51,11 +51,11 @@ func remedy(failed *pgconn.ConnectError) string {
 		switch answer.Code {
 		case "28P01": // invalid_password
 			if failed.Config.Password == "" {
-				return "no password was given: set database.password or database.migrationPassword, or add a line for this user to the pgpass file (portbook config check tells what is read)"
+				return "no password was given: set database.password or database.migrationPassword, or add a line for this user to the pgpass file (portbook config check shows which file is read)"
 			}
-			return "portbook config check tells where this user's password is read"
+			return "portbook config check shows the source of this user's password"
 		case "28000": // invalid_authorization_specification
-			return "check the user, and the server's pg_hba.conf for this user, address and TLS; on RDS with dynamicAuth, GRANT rds_iam to the user, and let the workload's IAM role rds-db:connect as it"
+			return "check the user, and the server's pg_hba.conf for this user, address and TLS; on RDS with dynamicAuth, GRANT rds_iam to the user, and allow rds-db:connect as this user in the workload's IAM role"
 		case "3D000": // invalid_catalog_name
 			return "create the database, or correct database.database or the URL"
 		case "42501": // insufficient_privilege
@@ -78,9 +78,9 @@ func networkRemedy(failed error) string {
 	case errors.Is(failed, syscall.ECONNREFUSED), errors.Is(failed, os.ErrNotExist):
 		return "start PostgreSQL, or correct host and port"
 	case errors.Is(failed, pgconn.ErrReadOnlyConnection), errors.Is(failed, pgconn.ErrStandbyConnection):
-		return "a writer needs the primary: add its host, or promote this one"
+		return "a writer needs the primary: add its host, or promote this server"
 	case pgconn.Timeout(failed):
-		return "check that a firewall lets host and port through"
+		return "check host and port, and that no firewall blocks them"
 	}
 	return ""
 }

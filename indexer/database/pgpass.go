@@ -29,8 +29,8 @@ func (cs *Connections) passwords(d config.Database, log *slog.Logger) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && d.PassfileFrom == "": // the default file is optional
 	case errors.Is(err, fs.ErrNotExist):
-		log.Warn("pgpass file not used: it is not there", "file", d.Passfile, "named_by", d.PassfileFrom,
-			"remedy", "make it, with mode 0600, or name another")
+		log.Warn("pgpass file does not exist", "file", d.Passfile, "named_by", d.PassfileFrom,
+			"remedy", "create it with mode 0600, or name another file")
 	case err != nil:
 		log.Warn("pgpass file not used", "file", d.Passfile, "error", err)
 	}
@@ -48,9 +48,9 @@ func (c *connection) look(file passfile) error {
 	}
 	c.password = "none"
 	if file.path != "" {
-		c.password = fmt.Sprintf("none: no line fits in pgpass file %s", file.path)
+		c.password = fmt.Sprintf("none: no matching line in pgpass file %s", file.path)
 		if file.lines == nil {
-			c.password = fmt.Sprintf("none: pgpass file %s is absent or not used", file.path)
+			c.password = fmt.Sprintf("none: pgpass file %s does not exist or is not used", file.path)
 		}
 	}
 	found := 0
@@ -60,7 +60,7 @@ func (c *connection) look(file passfile) error {
 			continue
 		}
 		if found != 0 && password != c.Password {
-			return fmt.Errorf("pgpass file %s: lines %d and %d have different passwords of %q for the hosts of one list: give the servers of one cluster one password", file.path, found, line, c.User)
+			return fmt.Errorf("pgpass file %s: lines %d and %d have different passwords of %q for hosts of one list: use one password for all servers of a cluster", file.path, found, line, c.User)
 		}
 		if found == 0 {
 			found, c.Password, c.password = line, password, fmt.Sprintf("pgpass file %s:%d", file.path, line)
@@ -102,11 +102,11 @@ func readPassfile(path string) (passfile, error) {
 	case err != nil:
 		return f, err
 	case !info.Mode().IsRegular():
-		return f, fmt.Errorf("%s is not a plain file: let PGPASSFILE name one", path)
+		return f, fmt.Errorf("%s is not a regular file: set PGPASSFILE to one", path)
 	case info.Mode().Perm()&0o077 != 0:
-		return f, fmt.Errorf("%s has mode %04o, so that others may use it: chmod 600 %s", path, info.Mode().Perm(), path)
+		return f, fmt.Errorf("%s has mode %04o, which lets other users access it: chmod 600 %s", path, info.Mode().Perm(), path)
 	case info.Size() > passfileLimit:
-		return f, fmt.Errorf("%s has %d bytes, more than %d: let PGPASSFILE name a pgpass file", path, info.Size(), passfileLimit)
+		return f, fmt.Errorf("%s has %d bytes, more than %d: set PGPASSFILE to a pgpass file", path, info.Size(), passfileLimit)
 	}
 	b, err := io.ReadAll(io.LimitReader(file, passfileLimit))
 	f.lines = strings.Split(string(b), "\n")

@@ -33,11 +33,11 @@ const maxNameLength = 63
 func (u User) Check() error {
 	switch {
 	case u.Name == "":
-		return errors.New("the name of the user is empty")
+		return errors.New("the user name is empty")
 	case len(u.Name) > maxNameLength:
-		return fmt.Errorf("the name of the user has %d bytes: PostgreSQL keeps %d", len(u.Name), maxNameLength)
+		return fmt.Errorf("the user name has %d bytes: PostgreSQL allows %d", len(u.Name), maxNameLength)
 	case !utf8.ValidString(u.Name) || strings.ContainsRune(u.Name, 0):
-		return fmt.Errorf("the name of the user, %q, is not text: use UTF-8 without a zero byte", u.Name)
+		return fmt.Errorf("the user name %q is not text: use UTF-8 without zero bytes", u.Name)
 	}
 	return nil
 }
@@ -45,7 +45,7 @@ func (u User) Check() error {
 // CheckUser returns an error if u has the name of the migrating user without Migration.
 func (cs *Connections) CheckUser(u User) error {
 	if u.Name == cs.migrate.User && !u.Migration {
-		return fmt.Errorf("%q is database.migrationUser, to whom the tables belong: give another user, or --migration to set its password", u.Name)
+		return fmt.Errorf("%q is database.migrationUser, which owns the tables: name another user, or use --migration to set its password", u.Name)
 	}
 	return nil
 }
@@ -80,7 +80,7 @@ func (cs *Connections) RunPrimeScript(ctx context.Context, script string) error 
 	_, err = db.PgConn().Exec(ctx, script).ReadAll() // the first error ends the script and its transaction
 	var refused *pgconn.PgError
 	if errors.As(err, &refused) && refused.Code == "42501" { // insufficient_privilege
-		return fmt.Errorf("%w: %q, who migrates, lacks the right: let a superuser run the output of prime-db --dry-run by psql, or, if it may not make roles, ALTER ROLE %s CREATEROLE (and from PostgreSQL 16 on GRANT it the roles that exist WITH ADMIN OPTION)",
+		return fmt.Errorf("%w: database.migrationUser, %q, lacks the privilege: let a superuser run the output of prime-db --dry-run with psql; or, if the user may not create roles, run ALTER ROLE %s CREATEROLE (and, on PostgreSQL 16 or later, GRANT it the existing roles WITH ADMIN OPTION)",
 			err, conn.User, schema.QuoteIdentifier(conn.User))
 	}
 	return err
@@ -123,8 +123,8 @@ func (u User) script(conn *pgx.ConnConfig, verifier string) string {
 const primeRoles = `
 BEGIN
 	IF current_database() <> @database@ THEN
-		RAISE EXCEPTION 'this is the database %, and the configuration names %', current_database(), @database@
-			USING HINT = 'connect psql to the database of the book';
+		RAISE EXCEPTION 'connected to the database %, but the configuration names %', current_database(), @database@
+			USING HINT = 'Connect psql to the configured database.';
 	END IF;
 	IF NOT @migration@ AND NOT EXISTS (SELECT FROM pg_roles WHERE rolname = @group@) THEN
 		EXECUTE format('CREATE ROLE %I NOLOGIN', @group@);
@@ -146,7 +146,7 @@ END `
 const primeGrants = `
 BEGIN
 	IF current_schema() IS NULL THEN
-		RAISE EXCEPTION 'none of the schemas of search_path exists: %', current_setting('search_path') USING HINT = 'CREATE SCHEMA first';
+		RAISE EXCEPTION 'no schema in search_path exists: %', current_setting('search_path') USING HINT = 'Create the schema first.';
 	END IF;
 	IF NOT has_database_privilege(@group@, current_database(), 'CONNECT') THEN
 		EXECUTE format('GRANT CONNECT ON DATABASE %I TO %I', current_database(), @group@);
@@ -160,7 +160,7 @@ BEGIN
 	-- GRANT only warns if the user may not grant the privilege.
 	IF NOT has_database_privilege(@group@, current_database(), 'CONNECT') OR NOT has_schema_privilege(@group@, current_schema(), 'USAGE')
 		OR @migration@ AND NOT has_schema_privilege(@user@, current_schema(), 'CREATE') THEN
-		RAISE EXCEPTION 'may not grant CONNECT on database %, or USAGE or CREATE on schema %', current_database(), current_schema()
+		RAISE EXCEPTION 'permission denied to grant CONNECT on database %, or USAGE or CREATE on schema %', current_database(), current_schema()
 			USING ERRCODE = 'insufficient_privilege';
 	END IF;
 END `

@@ -53,13 +53,13 @@ func scramVerifier(password string) (string, error) {
 func checkPassword(password string) error {
 	switch {
 	case password == "":
-		return errors.New("the password is empty: give one line on standard input")
+		return errors.New("the password is empty: pass it as one line on standard input")
 	case len(password) > PasswordLimit:
 		return fmt.Errorf("the password is longer than %d bytes", PasswordLimit)
 	case !utf8.ValidString(password):
 		return errors.New("the password is not UTF-8")
 	case !norm.NFKC.IsNormalString(password) || strings.ContainsFunc(password, dropped):
-		return errors.New("the password has a character that clients write in different ways, such as a control character, a special space or a ligature: choose another")
+		return errors.New("the password has a character that clients encode differently, such as a control character, a special space or a ligature: choose another password")
 	}
 	return nil
 }

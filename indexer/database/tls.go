@@ -18,14 +18,14 @@ func tlsRemedy(failed error) string {
 	)
 	switch {
 	case errors.As(failed, &name):
-		return "database.sslMode is verify-full: set database.host to a name that the server's certificate is for, or have one issued for this name; verify-ca would trust every server of the authority"
+		return "database.sslMode is verify-full: set database.host to a name in the server's certificate, or issue a certificate for this name; verify-ca would accept any server of the authority"
 	case errors.As(failed, &authority):
-		return "database.sslMode wants a certificate of an authority that is trusted: let PGSSLROOTCERT name the file with the authority's certificate"
+		return "database.sslMode requires a certificate of a trusted authority: set PGSSLROOTCERT to the file with the authority's certificate"
 	case errors.As(failed, &invalid), errors.As(failed, &other):
-		return "database.sslMode wants a valid certificate: have another one issued for the server"
+		return "database.sslMode requires a valid certificate: issue another one for the server"
 	// pgx has no type for this error (v5.12.0, pgconn.go, startTLS).
 	case strings.Contains(failed.Error(), "server refused TLS connection"):
-		return "database.sslMode wants TLS: switch it on in the server (ssl = on), or write disable where the network is trusted"
+		return "database.sslMode requires TLS: turn it on in the server (ssl = on), or set disable if the network is trusted"
 	}
 	return ""
 }

@@ -114,8 +114,8 @@ func detect(ctx context.Context, settings aws.Config) (string, error) {
 	client := imds.NewFromConfig(settings, func(o *imds.Options) { o.EnableFallback = aws.FalseTernary })
 	out, err := client.GetRegion(ctx, nil)
 	if err != nil {
-		return "", fmt.Errorf("%s is %q, but the instance metadata service (IMDSv2) did not tell the region within %v: %w:"+
-			" write the region, such as eu-central-1, or let the workload reach IMDS (in a container on EC2 that takes a hop limit of 2)",
+		return "", fmt.Errorf("%s is %q, but the instance metadata service (IMDSv2) did not return the region within %v: %w:"+
+			" write the region, such as eu-central-1, or let the workload reach IMDS (a container on EC2 needs a hop limit of 2)",
 			regionKey, Detect, detectTimeout, err)
 	}
 	return out.Region, nil
@@ -134,12 +134,12 @@ func (a *Auth) BeforeConnect(ctx context.Context, c *pgx.ConnConfig) error {
 	for _, h := range hosts {
 		network, address := pgconn.NetworkAddress(h.Host, h.Port)
 		if network != "tcp" {
-			return fmt.Errorf("database.host: %q is a Unix socket, which RDS does not have: write the host of the RDS endpoint, or remove database.dynamicAuth", h.Host)
+			return fmt.Errorf("database.host: %q is a Unix socket, which RDS does not support: write the host of the RDS endpoint, or remove database.dynamicAuth", h.Host)
 		}
 		token, err := auth.BuildAuthToken(ctx, address, a.region, c.User, a.credentials)
 		if err != nil {
 			return fmt.Errorf("token of AWS IAM for user %q at %s: %w: %w:"+
-				" give the workload an IAM role (or AWS_* variables) that may rds-db:connect as this user", c.User, address, err, indexer.ErrUnavailable)
+				" give the workload an IAM role (or AWS_* variables) that allows rds-db:connect as this user", c.User, address, err, indexer.ErrUnavailable)
 		}
 		tokens[address] = token
 	}
@@ -156,7 +156,7 @@ func endpoints(c *pgx.ConnConfig) []*pgconn.FallbackConfig {
 	return append([]*pgconn.FallbackConfig{{Host: c.Host, Port: c.Port}}, c.Fallbacks...)
 }
 
-var errNoToken = errors.New("no token was made for this host")
+var errNoToken = errors.New("no token was created for this host")
 
 // byEndpoint makes a connection send each host its own token. pgx has one password
 // for all attempts and passes addresses, not names, to its hooks; and two names may

@@ -19,17 +19,17 @@ import (
 	"github.com/portbook/portbook/indexer/rdsiam/rdsiamtest"
 )
 
-// No test here is parallel: AWS's SDK is configured by the environment.
+// The tests are not parallel, because AWS's SDK is configured by the environment.
 
 const url = "host=db.example port=5433 user=app dbname=book sslmode=disable"
 
-// A token names the endpoint, the user and the region that was detected.
+// A token must name the endpoint, the user and the detected region.
 func TestToken(t *testing.T) {
-	on(t, rdsiamtest.StartIMDS(t, "eu-west-7"))
+	onInstance(t, rdsiamtest.StartIMDS(t, "eu-west-7"))
 	before := time.Now().Truncate(time.Second)
 	got := token(t, auth(t, rdsiam.Detect), url)
 	if got.Date.Before(before) || got.Date.After(time.Now()) {
-		t.Errorf("the token is dated %v, want between %v and now", got.Date, before)
+		t.Errorf("got a token of %v, want one between %v and now", got.Date, before)
 	}
 	got.Date = time.Time{}
 	want := rdsiamtest.Token{
@@ -41,10 +41,10 @@ func TestToken(t *testing.T) {
 	}
 }
 
-// Signatures have dates in seconds: two tokens of one second are the same, and a
-// token is never older than the connection it is for.
+// Dates of signatures are in seconds, so two tokens of one second are equal. A token
+// must never be older than its connection.
 func TestTokenIsFresh(t *testing.T) {
-	none(t)
+	withoutAWS(t)
 	t.Setenv("AWS_ACCESS_KEY_ID", "AKIATEST")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", rdsiamtest.SecretKey)
 	t.Setenv("AWS_SESSION_TOKEN", rdsiamtest.SessionToken)
@@ -55,41 +55,41 @@ func TestTokenIsFresh(t *testing.T) {
 			time.Sleep(age) // of the bubble's clock
 			first, again := password(t, a, url), password(t, a, url)
 			if first != again {
-				t.Errorf("after %v: two tokens of the same second differ", age)
+				t.Errorf("after %v: got different tokens in the same second", age)
 			}
 			if seen[first] {
-				t.Errorf("after %v: an old token is given again", age)
+				t.Errorf("after %v: got an old token", age)
 			}
 			seen[first] = true
 			if got, err := rdsiamtest.ParseToken(first); err != nil || !got.Date.Equal(time.Now()) {
-				t.Errorf("after %v: a token is dated %v (%v), want %v", age, got.Date, err, time.Now().UTC())
+				t.Errorf("after %v: got a token of %v (%v), want %v", age, got.Date, err, time.Now().UTC())
 			}
 		}
 	})
 }
 
-// The metadata service is asked when the program starts and when credentials
+// The metadata service must be called when the program starts and when credentials
 // expire, not for each connection.
 func TestCredentialsAreKept(t *testing.T) {
 	service := rdsiamtest.StartIMDS(t, "us-east-1")
-	on(t, service)
+	onInstance(t, service)
 	a := auth(t, rdsiam.Detect)
 	for range 50 {
 		if got := token(t, a, url).AccessKey; got != "ASIATEST00000001" {
-			t.Fatalf("a token of key %s", got)
+			t.Fatalf("got a token of the key %s", got)
 		}
 	}
-	// Twice a token (the region and the credentials have a client each), then the
-	// document, the role's name and its credentials.
+	// Two tokens, since the region and the credentials have separate clients; the
+	// document, the name of the role, and its credentials.
 	if total, each := service.Calls(); total != 5 {
-		t.Errorf("%d calls for 50 connections: %s, want 5", total, each)
+		t.Errorf("got %d calls for 50 connections: %s, want 5", total, each)
 	}
 }
 
-// Credentials that have expired are not used.
+// Expired credentials must not be used.
 func TestCredentialsExpire(t *testing.T) {
 	service := rdsiamtest.StartIMDS(t, "us-east-1")
-	on(t, service)
+	onInstance(t, service)
 	a := auth(t, "us-east-1")
 	service.Lifetime(-time.Second)
 	first := token(t, a, url)
@@ -98,14 +98,14 @@ func TestCredentialsExpire(t *testing.T) {
 	got := []string{first.AccessKey, second.AccessKey, third.AccessKey}
 	want := []string{"ASIATEST00000001", "ASIATEST00000002", "ASIATEST00000002"}
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("keys of three tokens, the first of credentials that expire at once (-want +got):\n%s", diff)
+		t.Errorf("keys of three tokens, whose first credentials expire at once (-want +got):\n%s", diff)
 	}
 }
 
-// Each host of a list gets its own token, also if two names have one address;
-// and none is shown when they refuse it.
+// Each host of a list must get its own token, even if two names have one address. If
+// the hosts refuse the tokens, the error must contain none.
 func TestSeveralHosts(t *testing.T) {
-	on(t, rdsiamtest.StartIMDS(t, "us-east-1"))
+	onInstance(t, rdsiamtest.StartIMDS(t, "us-east-1"))
 	gateway := &rdsiamtest.Gateway{Accept: func(rdsiamtest.Login) string { return "no such user" }}
 	gateway.Start(t)
 	other := &rdsiamtest.Gateway{Accept: gateway.Accept}
@@ -120,7 +120,7 @@ func TestSeveralHosts(t *testing.T) {
 	}
 	_, err = pgx.ConnectConfig(t.Context(), c)
 	if err == nil || !strings.Contains(err.Error(), "PAM authentication failed") {
-		t.Fatalf("connecting: %v, want the refusal", err)
+		t.Fatalf("connecting: got %v, want a refusal", err)
 	}
 	secretless(t, err.Error())
 	var got []string
@@ -139,8 +139,9 @@ func TestSeveralHosts(t *testing.T) {
 	}
 }
 
-// A region that cannot be detected ends the start within seconds, and is never
-// asked for by version 1 of the service, which anyone can be made to ask.
+// If the region cannot be detected, New must return an error within seconds. It must
+// never use version 1 of the service, which answers any request that an attacker can
+// make us send.
 func TestDetectFails(t *testing.T) {
 	for name, answer := range map[string]http.HandlerFunc{
 		"no token": func(w http.ResponseWriter, r *http.Request) {
@@ -162,7 +163,7 @@ func TestDetectFails(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			none(t)
+			withoutAWS(t)
 			server := httptest.NewServer(answer)
 			defer server.Close()
 			t.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", server.URL)
@@ -170,12 +171,12 @@ func TestDetectFails(t *testing.T) {
 		})
 	}
 	t.Run("no service", func(t *testing.T) {
-		none(t)
+		withoutAWS(t)
 		t.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:1")
 		undetected(t)
 	})
-	t.Run("switched off", func(t *testing.T) {
-		none(t)
+	t.Run("turned off", func(t *testing.T) {
+		withoutAWS(t)
 		t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
 		undetected(t)
 	})
@@ -186,11 +187,11 @@ func undetected(t *testing.T) {
 	started := time.Now()
 	_, err := rdsiam.New(t.Context(), rdsiam.Config{Region: rdsiam.Detect})
 	if err == nil {
-		t.Fatal("a region was detected")
+		t.Fatal("got a region")
 	}
 	for _, want := range []string{"IMDS", "database.dynamicAuth.awsRdsIam.region", "write the region"} {
 		if !strings.Contains(err.Error(), want) {
-			t.Errorf("error %q does not say %q", err, want)
+			t.Errorf("got error %q, want one with %q", err, want)
 		}
 	}
 	if took := time.Since(started); took > 4*time.Second { // 2 s by the clock, the rest for a busy machine
@@ -198,47 +199,47 @@ func undetected(t *testing.T) {
 	}
 }
 
-// Without credentials the database counts as away, not as broken.
+// Without credentials, the error must be ErrUnavailable, so that it is retried.
 func TestNoCredentials(t *testing.T) {
-	none(t)
+	withoutAWS(t)
 	t.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:1")
 	a := auth(t, "us-east-1")
 	err := connect(t, a, url, new(string))
 	if !errors.Is(err, indexer.ErrUnavailable) || !strings.Contains(err.Error(), `"app"`) || !strings.Contains(err.Error(), "IAM role") {
-		t.Errorf("error %v, want ErrUnavailable with the user and what to do", err)
+		t.Errorf("got error %v, want ErrUnavailable with the user and the remedy", err)
 	}
 }
 
-// RDS has no Unix sockets, and a token for one would be for nobody.
+// A Unix socket must be refused, since RDS has none.
 func TestUnixSocket(t *testing.T) {
-	on(t, rdsiamtest.StartIMDS(t, "us-east-1"))
+	onInstance(t, rdsiamtest.StartIMDS(t, "us-east-1"))
 	err := connect(t, auth(t, "us-east-1"), "host=/var/run/postgresql user=app dbname=book", new(string))
 	if err == nil || !strings.Contains(err.Error(), "database.host") || !strings.Contains(err.Error(), "/var/run/postgresql") {
-		t.Errorf("error %v, want one that names database.host and the directory", err)
+		t.Errorf("got error %v, want one that names database.host and the directory", err)
 	}
 }
 
 func TestNoRegion(t *testing.T) {
-	none(t)
+	withoutAWS(t)
 	_, err := rdsiam.New(t.Context(), rdsiam.Config{})
 	if err == nil || !strings.Contains(err.Error(), "database.dynamicAuth.awsRdsIam.region is empty") {
-		t.Errorf("error %v, want one that names the key", err)
+		t.Errorf("got error %v, want one that names the key", err)
 	}
 }
 
-// on puts this program on an instance, for one test.
-func on(t *testing.T, service *rdsiamtest.IMDS) {
+// onInstance makes this process use the services of an instance during a test.
+func onInstance(t *testing.T, service *rdsiamtest.IMDS) {
 	t.Helper()
-	none(t)
+	withoutAWS(t)
 	for _, pair := range service.Environ() {
 		name, value, _ := strings.Cut(pair, "=")
 		t.Setenv(name, value)
 	}
 }
 
-// none takes away whatever the machine knows of AWS. The SDK takes an empty
-// variable for one that is not set.
-func none(t *testing.T) {
+// withoutAWS removes the machine's configuration of AWS. To the SDK, an empty variable is
+// not set.
+func withoutAWS(t *testing.T) {
 	t.Helper()
 	for _, name := range []string{
 		"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION",
@@ -260,7 +261,7 @@ func auth(t *testing.T, region string) *rdsiam.Auth {
 	return a
 }
 
-// connect does what comes before a connection.
+// connect calls the hook that runs before a connection.
 func connect(t *testing.T, a *rdsiam.Auth, url string, password *string) error {
 	t.Helper()
 	c, err := pgx.ParseConfig(url)
@@ -289,12 +290,12 @@ func token(t *testing.T, a *rdsiam.Auth, url string) rdsiamtest.Token {
 	return token
 }
 
-// secretless fails if a text that people see holds a token or what makes one.
+// secretless fails the test if a text contains a token or credentials.
 func secretless(t *testing.T, text string) {
 	t.Helper()
 	for _, secret := range []string{rdsiamtest.SecretKey, rdsiamtest.SessionToken, "X-Amz-", "Action=connect"} {
 		if strings.Contains(text, secret) {
-			t.Errorf("%q shows a secret (%s)", text, secret)
+			t.Errorf("%q contains a secret (%s)", text, secret)
 		}
 	}
 }

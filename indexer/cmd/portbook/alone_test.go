@@ -23,12 +23,12 @@ func TestDatabaseAlone(t *testing.T) {
 		{"", "migrate up --yes", 0, "applied"},
 		{"", "migrate status", 0, "applied      00001_catalogue.sql"},
 		{"hunter22", "prime-db --reader portbook_report", 0, "is ready"},
-		{"", "serve", 1, "registry.url is required for a writer: set it or PORTBOOK_REGISTRY_URL, or role to reader"},
+		{"", "serve", 1, "registry.url is required for a writer: set it or PORTBOOK_REGISTRY_URL, or set role to reader"},
 		{"", "verify", 1, "registry.url is required"},
 	} {
 		out, code := answered(t, []string{"PORTBOOK_REGISTRY_URL="}, test.input, append(strings.Fields(test.args), "--config", path)...)
 		if code != test.code || !strings.Contains(out, test.says) {
-			t.Errorf("portbook %s ended with %d, want %d and %q:\n%s", test.args, code, test.code, test.says, out)
+			t.Errorf("portbook %s: got exit status %d, want %d and %q in:\n%s", test.args, code, test.code, test.says, out)
 		}
 	}
 }
@@ -51,7 +51,7 @@ func TestMissingPgpass(t *testing.T) {
 		out, code := indexerCommand(t, test.environ, "config", "check")
 		warned := strings.Contains(out, "level=WARN")
 		if code != 0 || warned != (test.says != "") || warned && (!strings.Contains(out, test.says) || !strings.Contains(out, "file="+absent)) {
-			t.Errorf("%v: exit status %d, want 0 and %q of %s:\n%s", test.environ, code, test.says, absent, out)
+			t.Errorf("%v: got exit status %d, want 0 and %q for %s in:\n%s", test.environ, code, test.says, absent, out)
 		}
 	}
 }
@@ -76,7 +76,7 @@ func TestNoScansAreWarnedOf(t *testing.T) {
 	} {
 		out, code := indexerCommand(t, append(test.environ, start...), "serve")
 		if warned := strings.Contains(out, "interval.fetch_all is 0"); code != 1 || warned != test.warned {
-			t.Errorf("%v: exit status %d, warned %v, want 1, %v:\n%s", test.environ, code, warned, test.warned, out)
+			t.Errorf("%v: got exit status %d, warned %v, want 1, %v:\n%s", test.environ, code, warned, test.warned, out)
 		}
 	}
 }

@@ -31,7 +31,7 @@ func curls(t *testing.T) []string {
 		all = append(all, strings.Split(strings.TrimSpace(block[1]), "\n")...)
 	}
 	if len(all) < 20 {
-		t.Fatalf("only %d examples", len(all))
+		t.Fatalf("got only %d examples", len(all))
 	}
 	return all
 }
@@ -109,12 +109,12 @@ func TestAPI(t *testing.T) {
 	before, _ := decode[struct{ Moves []struct{ ID int64 } }](t, url+"/api/v1/history?at="+first.SeenAt.Add(-time.Millisecond).UTC().Format(time.RFC3339Nano))
 	for _, m := range before.Moves {
 		if m.ID >= first.ID {
-			t.Errorf("move %d was seen before %v, when move %d was", m.ID, first.SeenAt, first.ID)
+			t.Errorf("move %d was seen before %v, when move %d was seen", m.ID, first.SeenAt, first.ID)
 		}
 	}
 	all, _ := decode[struct{ Moves []struct{ ID int64 } }](t, url+"/api/v1/history?at="+time.Now().UTC().Format(time.RFC3339))
 	if len(all.Moves) == 0 {
-		t.Error("no moves at the present time")
+		t.Error("got no moves at the current time")
 	}
 
 	// A reader that receives no events waits until it sees the push.
@@ -124,7 +124,7 @@ func TestAPI(t *testing.T) {
 		t.Fatal(err)
 	}
 	address := "/api/v1/repositories/my/own/-/manifests/" + pushed.Digest.String()
-	within(t, patience, "the push is in the book", func() bool { return status(url+address) == http.StatusOK })
+	within(t, patience, "the book has the push", func() bool { return status(url+address) == http.StatusOK })
 	_, header = decode[any](t, url+address)
 	decode[any](t, "http://"+reader.address+address+"?min_version="+header.Get("Portbook-Version"))
 
@@ -133,7 +133,7 @@ func TestAPI(t *testing.T) {
 		t.Errorf("the page of the API: %.200s", page)
 	}
 	if got := body(url + "/api/v1/config"); strings.Contains(got, token) || strings.Contains(got, "postgres") || !strings.Contains(got, f.address) {
-		t.Errorf("config tells %s", got)
+		t.Errorf("got config %s", got)
 	}
 }
 
@@ -155,14 +155,14 @@ func checkDump(t *testing.T, f *fleet, dump string) {
 		counts[r.Type]++
 		if r.Type == "manifest" {
 			if d, err := indexer.ParseDigest(r.Manifest.Digest); err != nil || d.Algorithm().FromBytes(r.Manifest.Body) != d {
-				t.Errorf("the bytes of %s are not its: %v", r.Manifest.Digest, err)
+				t.Errorf("the bytes of %s do not match its digest: %v", r.Manifest.Digest, err)
 			}
 		}
 	}
 	pool := f.pool()
 	for kind, table := range map[string]string{"repository": "repository_search", "manifest": "manifest", "tag": "tag", "move": "tag_history"} {
 		if want := f.query(pool, "SELECT count(*) FROM "+table); counts[kind] != want || want == 0 {
-			t.Errorf("%d records of a %s, want %d", counts[kind], kind, want)
+			t.Errorf("got %d records of type %s, want %d", counts[kind], kind, want)
 		}
 	}
 	if counts["dump"] != 1 || counts["end"] != 1 {

@@ -28,7 +28,7 @@ func settings(t *testing.T, environ []string, args ...string) map[string][2]stri
 		t.Fatalf("exit status %d:\n%s", code, out)
 	}
 	if strings.Contains(out, secret) {
-		t.Errorf("a secret stands in\n%s", out)
+		t.Errorf("the output contains a secret:\n%s", out)
 	}
 	found := map[string][2]string{}
 	for line := range strings.Lines(out) {
@@ -104,14 +104,14 @@ events: {token: `+secret+`}
 		}},
 		{"a password of another user", []string{"DB_URL=postgres://u@h/d", "PGPASSWORD=" + secret, "PORTBOOK_DATABASE_MIGRATIONUSER=m"}, nil, map[string]string{
 			"database.password":          "REDACTED environment PGPASSWORD",
-			"database.migrationPassword": "- none: pgpass file /nonexistent/.pgpass is absent or not used",
+			"database.migrationPassword": "- none: pgpass file /nonexistent/.pgpass does not exist or is not used",
 		}},
 		{"service", []string{"PGSERVICE=s", "PGSERVICEFILE=" + file(t, "services", "[s]\nhost=db4\nuser=w\ndbname=d\npassword="+secret+"\nsslmode=verify-full\n")}, nil, map[string]string{
 			"database.host":    "db4 service s of ",
 			"database.sslMode": "verify-full service s of ",
 		}},
 		{"no password", []string{"DB_URL=postgres://u@h/d", "PGPASSFILE=" + pgpass}, nil, map[string]string{
-			"database.password": "- none: no line fits in pgpass file " + pgpass,
+			"database.password": "- none: no matching line in pgpass file " + pgpass,
 		}},
 		// It does not connect: neither to a host that does not exist nor to AWS.
 		{"dynamicAuth", []string{"DB_URL=postgres://u@nowhere.invalid/d", "THV_REGISTRY_DATABASE_DYNAMICAUTH_AWSRDSIAM_REGION=detect", "AWS_EC2_METADATA_SERVICE_ENDPOINT=http://127.0.0.1:1"}, nil, map[string]string{
@@ -124,7 +124,7 @@ events: {token: `+secret+`}
 			got := settings(t, test.environ, test.args...)
 			for name, want := range test.want {
 				if line := got[name][0] + " " + got[name][1]; !strings.HasPrefix(line, want) {
-					t.Errorf("%s is %s, want %s", name, line, want)
+					t.Errorf("%s: got %s, want %s", name, line, want)
 				}
 			}
 		})
@@ -150,17 +150,17 @@ database:
 	for _, command := range [][]string{{"config", "check"}, {"serve"}, {"migrate", "status"}} {
 		out, code := indexerCommand(t, nil, append(command, "--config", bad)...)
 		for _, want := range []string{
-			`database.host is required`, `database.database is required`, `database.port: "99999" is out of range`, `database.sslMode: "prefer" is not accepted`,
+			`database.host is required`, `database.database is required`, `database.port: "99999" is out of range`, `database.sslMode: "prefer" is not valid`,
 			`database.connMaxLifetime: "5x" is not a duration`, `database.maxOpenConns: "1" is too few`, `database.maxIdleConns: "30" is more`,
 			`database.maxMetaSize must be greater than zero`, `database.dynamicAuth.awsRdsIam.region is required`,
 			`database.password and database.dynamicAuth are mutually exclusive; use one authentication method`,
 		} {
 			if !strings.Contains(out, want) {
-				t.Errorf("%v does not say %q:\n%s", command, want, out)
+				t.Errorf("%v: output lacks %q:\n%s", command, want, out)
 			}
 		}
 		if code != 1 || strings.Contains(out, secret) {
-			t.Errorf("%v: exit status %d, want 1 and no secret:\n%s", command, code, out)
+			t.Errorf("%v: got exit status %d, want 1 and no secret:\n%s", command, code, out)
 		}
 	}
 }

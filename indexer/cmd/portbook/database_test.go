@@ -115,11 +115,11 @@ func TestPasswords(t *testing.T) {
 			out, code := indexerCommand(t, append(test.environ, "PORTBOOK_HTTP_ADDRESS=127.0.0.1:0", "PORTBOOK_HTTP_OPERATIONS_ADDRESS=127.0.0.1:0"), append([]string{"serve"}, args...)...)
 			for _, want := range test.want {
 				if !strings.Contains(out, want) {
-					t.Errorf("the refusal does not say %q:\n%s", want, out)
+					t.Errorf("the error lacks %q:\n%s", want, out)
 				}
 			}
 			if code != 1 || strings.Contains(out, secret) {
-				t.Errorf("exit status %d, want 1 and no password:\n%s", code, out)
+				t.Errorf("got exit status %d, want 1 and no password:\n%s", code, out)
 			}
 		})
 	}
@@ -145,7 +145,7 @@ func TestWhereTheDatabaseIs(t *testing.T) {
 		{"variable of the key", []string{"PORTBOOK_DATABASE_POSTGRES_URL=" + url}, nil},
 		{"PGPASSWORD", append(libpq[:5:5], "PGPASSWORD=migrator"), nil},
 		{"PGPASSFILE", append(libpq[:5:5], "PGPASSFILE="+pgpass), nil},
-		{"a database called as the working user", []string{
+		{"a database with the name of the working user", []string{
 			"DB_URL=" + fmt.Sprintf("postgres://db_app:app@127.0.0.1:%s?sslmode=disable", at),
 			"PORTBOOK_DATABASE_MIGRATIONUSER=db_migrator", "PORTBOOK_DATABASE_MIGRATIONPASSWORD=migrator",
 		}, nil},
@@ -162,7 +162,7 @@ func TestWhereTheDatabaseIs(t *testing.T) {
 		{"DB_URL=" + url, "PORTBOOK_DATABASE_POSTGRES_URL=postgres://h/d"},
 	} {
 		if out, code := indexerCommand(t, environ, "serve"); code != 1 || !strings.Contains(out, "keep one") || strings.Contains(out, ":migrator") {
-			t.Errorf("exit status %d, want 1 and to keep one:\n%s", code, out)
+			t.Errorf("got exit status %d, want 1 and the remedy to keep one:\n%s", code, out)
 		}
 	}
 }
@@ -195,11 +195,11 @@ func TestRefusals(t *testing.T) {
 			out, code := indexerCommand(t, []string{test.url}, "migrate", "status")
 			for _, want := range test.want {
 				if !strings.Contains(out, want) {
-					t.Errorf("the refusal does not say %q:\n%s", want, out)
+					t.Errorf("the error lacks %q:\n%s", want, out)
 				}
 			}
 			if code != 1 || strings.Count(out, "\n") != 1 || strings.Contains(out, secret) {
-				t.Errorf("exit status %d, want 1 and one line without the password:\n%s", code, out)
+				t.Errorf("got exit status %d, want 1 and one line without the password:\n%s", code, out)
 			}
 		})
 	}
@@ -244,6 +244,6 @@ func TestVariableWithoutKey(t *testing.T) {
 		}
 	}
 	if most != 3 {
-		t.Errorf("up to %d connections at once, want 3", most)
+		t.Errorf("got up to %d connections at once, want 3", most)
 	}
 }

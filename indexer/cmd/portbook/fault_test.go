@@ -35,7 +35,7 @@ func TestIndexerKilled(t *testing.T) {
 	}
 	t.Logf("killed %d times during %d changes", kills, changes)
 	if kills == 0 {
-		t.Error("the changes were over before the first kill: nothing was tested")
+		t.Error("the changes ended before the first kill: nothing was tested")
 	}
 	f.equal(patience)
 	indexer.stop(t)
@@ -60,12 +60,12 @@ func TestPostgresRestarted(t *testing.T) {
 	}
 	t.Logf("restarted %d times during %d changes", restarts, changes)
 	if restarts == 0 {
-		t.Error("the changes were over before the first restart: nothing was tested")
+		t.Error("the changes ended before the first restart: nothing was tested")
 	}
 	f.equal(patience)
 	select {
 	case <-indexer.process.Done():
-		t.Errorf("the indexer did not survive: %s\n%s", indexer.process.Outcome(), indexer.process.Tail())
+		t.Errorf("the indexer ended: %s\n%s", indexer.process.Outcome(), indexer.process.Tail())
 	default:
 	}
 }
@@ -86,14 +86,14 @@ func TestRegistryRestarted(t *testing.T) {
 	}
 	t.Logf("restarted %d times during %d changes", restarts, changes)
 	if restarts == 0 {
-		t.Error("the changes were over before the first restart: nothing was tested")
+		t.Error("the changes ended before the first restart: nothing was tested")
 	}
 	if _, err := f.registry.Push.Image(t.Context(), "last/word", "v1", push.ImageSpec{}); err != nil {
 		t.Fatal(err)
 	}
 	f.equal(patience)
 	if n := f.query(f.pool(), "SELECT count(*) FROM scan WHERE reason = 'instance'"); n == 0 {
-		t.Error("no new instance of the registry brought a scan")
+		t.Error("no new instance of the registry caused a scan")
 	}
 }
 
@@ -143,7 +143,7 @@ func (f *fleet) three(settings ...string) []*indexerProcess {
 // leaderFirst waits until exactly one of them leads, and moves it to the front.
 func (f *fleet) leaderFirst(all []*indexerProcess) {
 	f.t.Helper()
-	within(f.t, takeover, "one leads", func() bool {
+	within(f.t, takeover, "exactly one indexer leads", func() bool {
 		leaders := 0
 		for n, i := range all {
 			if i.leads() {
@@ -176,14 +176,14 @@ func TestLeaderKilled(t *testing.T) {
 	}
 	const running = "SELECT count(*) FROM scan WHERE started_at IS NOT NULL AND finished_at IS NULL"
 	for len(all) > 1 {
-		within(t, patience, "a scan is under way", func() bool { return f.query(pool, running) > 0 })
+		within(t, patience, "a scan is running", func() bool { return f.query(pool, running) > 0 })
 		all[0].process.Kill()
 		killed := time.Now()
 		all = all[1:]
 		f.leaderFirst(all)
 		t.Logf("another led %v after the kill", time.Since(killed).Round(time.Millisecond))
 		if n := f.query(pool, "SELECT count(*) FROM scan WHERE started_at IS NOT NULL AND finished_at IS NULL"); n > 1 {
-			t.Errorf("%d scans are under way at once", n)
+			t.Errorf("%d scans are running at the same time", n)
 		}
 		if len(all) == 2 { // the first leader may have finished its scan
 			if _, err := pool.Exec(ctx, "INSERT INTO scan (reason) VALUES ('command') ON CONFLICT DO NOTHING"); err != nil {
@@ -191,21 +191,21 @@ func TestLeaderKilled(t *testing.T) {
 			}
 		}
 	}
-	within(t, patience, "the scans are finished", func() bool {
+	within(t, patience, "all scans are finished", func() bool {
 		return f.query(pool, "SELECT count(*) FROM scan WHERE finished_at IS NULL") == 0
 	})
 	f.equal(patience)
 	if n := f.query(pool, "SELECT count(*) FROM tag_history"); n != tags {
-		t.Errorf("the history has %d moves of %d tags that were pushed once: something was done twice, or lost", n, tags)
+		t.Errorf("got %d moves of %d tags that were pushed once: work was lost or done twice", n, tags)
 	}
 	// A request while a scan is waiting adds no other scan.
 	if n := f.query(pool, "SELECT count(*) FROM scan"); n > 5 {
-		t.Errorf("%d scans, and only 5 were asked for", n)
+		t.Errorf("got %d scans, want at most the 5 that were requested", n)
 	}
-	const short = "SELECT COALESCE(string_agg(format('%s saw %s, error %s', reason, repositories, error), '; '), '') FROM scan WHERE error IS NOT NULL OR repositories <> $1"
+	const short = "SELECT COALESCE(string_agg(format('%s compared %s, error %s', reason, repositories, error), '; '), '') FROM scan WHERE error IS NOT NULL OR repositories <> $1"
 	var which string
 	if err := pool.QueryRow(ctx, short, tags).Scan(&which); err != nil || which != "" {
-		t.Errorf("not every scan has seen all %d repositories once: %s %v", tags, which, err)
+		t.Errorf("not every scan compared all %d repositories once: %s %v", tags, which, err)
 	}
 }
 
@@ -258,7 +258,7 @@ func TestLeaderKilledTidying(t *testing.T) {
 		return f.query(pool, "SELECT count(*) FROM blob WHERE size = 1 AND digest IN (SELECT sha256(g::text::bytea) FROM generate_series(1, 50) g)") == 0
 	})
 	if n := f.query(pool, "SELECT count(*) FROM manifest m WHERE NOT EXISTS (SELECT FROM blob b WHERE b.id = m.config_id)"); n > 0 {
-		t.Errorf("%d manifests have lost their config", n)
+		t.Errorf("%d manifests lost their config", n)
 	}
 	f.equal(patience)
 }
@@ -282,11 +282,11 @@ func TestDatabaseAway(t *testing.T) {
 			})
 			for _, url := range []string{"http://" + i.address + "/readiness", "http://" + i.operations + "/readiness"} {
 				if got := body(url); got != `{"error":"service not ready"}`+"\n" {
-					t.Errorf("%s: %s says %q", when, url, got)
+					t.Errorf("%s: %s: got %q", when, url, got)
 				}
 			}
 			if got := status("http://" + i.address + "/health"); got != http.StatusOK {
-				t.Errorf("%s: /health is %d", when, got)
+				t.Errorf("%s: /health: got status %d", when, got)
 			}
 			unavailable(t, when, http.MethodGet, "http://"+i.address+"/v1/search?q=ship")
 			unavailable(t, when, http.MethodGet, "http://"+i.address+"/")
@@ -310,10 +310,10 @@ func TestDatabaseAway(t *testing.T) {
 	start := time.Now()
 	// The registry sends again after a second (config/filesystem.yml); the next scan is
 	// due in hours.
-	within(t, 5*time.Second, "the tag appears", func() bool {
+	within(t, 5*time.Second, "the book has the tag", func() bool {
 		return strings.Contains(body("http://"+reader.address+"/v1/search?q=ship"), "ship/app")
 	})
-	t.Logf("the tag appeared %v after the database", time.Since(start).Round(time.Millisecond))
+	t.Logf("the book had the tag %v after the database was available", time.Since(start).Round(time.Millisecond))
 	f.equal(30 * time.Second)
 	indexer.stop(t)
 	reader.stop(t)
@@ -335,7 +335,7 @@ func unavailable(t *testing.T, when, method, url string) {
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" {
-		t.Errorf("%s: %s %s: %d, Retry-After %q; want 503 with one", when, method, url, resp.StatusCode, resp.Header.Get("Retry-After"))
+		t.Errorf("%s: %s %s: got status %d, Retry-After %q, want 503 and a time", when, method, url, resp.StatusCode, resp.Header.Get("Retry-After"))
 	}
 }
 
@@ -356,7 +356,7 @@ func TestReaderAwaitsSchema(t *testing.T) {
 	}
 	reader.ready(t)
 	if got := status("http://" + reader.address + "/v1/search?q=ship"); got != http.StatusOK {
-		t.Errorf("with a schema a search is answered %d", got)
+		t.Errorf("search with a schema: got status %d", got)
 	}
 	if _, err := f.pool().Exec(t.Context(), "INSERT INTO schema_migrations (version_id, is_applied) VALUES (99999, true)"); err != nil {
 		t.Fatal(err)
@@ -365,10 +365,10 @@ func TestReaderAwaitsSchema(t *testing.T) {
 	select {
 	case <-late.process.Done():
 	case <-time.After(patience):
-		t.Fatal("a reader serves a schema that it does not know")
+		t.Fatal("a reader serves an unknown schema")
 	}
 	if tail := late.process.Tail(); late.process.Outcome() != "exit status 1" || !strings.Contains(tail, "99999") || !strings.Contains(tail, "knows versions up to") {
-		t.Errorf("it ended with %s and said %s; want exit status 1 and both versions", late.process.Outcome(), tail)
+		t.Errorf("got %s and %s, want exit status 1 and both versions", late.process.Outcome(), tail)
 	}
 	reader.alive(t)
 }

@@ -213,7 +213,7 @@ func (f *fleet) equal(patience time.Duration) {
 			return
 		}
 		if last = out; time.Now().After(deadline) {
-			f.t.Fatalf("the book never equals the registry: %v\n%s\n%s", err, last, f.tasks())
+			f.t.Fatalf("the book still differs from the registry: %v\n%s\n%s", err, last, f.tasks())
 		}
 	}
 }
@@ -300,7 +300,7 @@ func (i *indexerProcess) stop(t *testing.T) {
 	t.Helper()
 	i.process.Stop(syscall.SIGTERM, patience)
 	if got := i.process.Outcome(); got != "exit status 0" {
-		t.Errorf("after SIGTERM the indexer ended with %s\n%s", got, i.process.Tail())
+		t.Errorf("after SIGTERM: got %s, want exit status 0\n%s", got, i.process.Tail())
 	}
 }
 
@@ -318,5 +318,5 @@ func within(t *testing.T, limit time.Duration, what string, condition func() boo
 			return
 		}
 	}
-	t.Fatalf("not within %v: %s", limit, what)
+	t.Fatalf("timeout after %v: %s", limit, what)
 }

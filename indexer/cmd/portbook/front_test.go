@@ -112,7 +112,7 @@ func (n *front) exchanges(t *testing.T, path string) (list []exchange) {
 			sent++
 		}
 	}
-	within(t, 5*time.Second, "all that was asked is in the log", func() bool {
+	within(t, 5*time.Second, "the log has all requests", func() bool {
 		b, err := os.ReadFile(n.log)
 		if err != nil {
 			t.Fatal(err)
@@ -241,7 +241,7 @@ func TestFront(t *testing.T) {
 					<-tick.C
 					search := min(rand.IntN(searches), rand.IntN(searches))
 					if a := n.get(t, c, fmt.Sprintf("/v1/search?n=%d&q=ship", search+1)); a.code != http.StatusOK {
-						t.Errorf("search %d is answered %d %s", search, a.code, a.body)
+						t.Errorf("search %d: got %d %s", search, a.code, a.body)
 					}
 				}
 			})
@@ -254,14 +254,14 @@ func TestFront(t *testing.T) {
 		// The readers get each search once when it is new, and once each time it
 		// becomes stale.
 		if most := searches * (1 + int(took/maxAge)); asked > most {
-			t.Errorf("the readers were asked %d times in %v, want at most %d", asked, took, most)
+			t.Errorf("the readers received %d requests in %v, want at most %d", asked, took, most)
 		}
 		if rate < 0.75 {
-			t.Errorf("hit rate %.3f, want 0.75 at least", rate)
+			t.Errorf("got hit rate %.3f, want at least 0.75", rate)
 		}
 	})
 
-	t.Run("one question", func(t *testing.T) {
+	t.Run("one search at the same time", func(t *testing.T) {
 		// The table is locked until all clients have sent their requests, so that the
 		// first answer takes long enough.
 		const path, clients = "/api/v1/search?q=ship&limit=2", 40
@@ -289,7 +289,7 @@ func TestFront(t *testing.T) {
 			})
 		}
 		waiting := f.pool()
-		within(t, 4*time.Second, "all have asked, and one waits for the table", func() bool {
+		within(t, 4*time.Second, "all requests are sent, and one waits for the table", func() bool {
 			return sent.Load() == clients && f.query(waiting, "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'repository_search'::regclass") > 0
 		})
 		if err := lock.Commit(t.Context()); err != nil {
@@ -298,11 +298,11 @@ func TestFront(t *testing.T) {
 		asking.Wait()
 		for _, b := range bodies {
 			if b != bodies[0] || !strings.Contains(b, "ship/no-") {
-				t.Errorf("one got %s, another %s", bodies[0], b)
+				t.Errorf("got different answers: %s and %s", bodies[0], b)
 			}
 		}
 		if asked := n.asked(t, path); asked != 1 {
-			t.Errorf("the readers were asked %d times by %d clients at once, want once", asked, clients)
+			t.Errorf("the readers received %d requests for %d concurrent clients, want 1", asked, clients)
 		}
 	})
 
@@ -317,22 +317,22 @@ func TestFront(t *testing.T) {
 			} {
 				a := n.get(t, c, path, "Accept-Encoding", accept)
 				if a.code != http.StatusOK || a.coding != want || a.body != plain {
-					t.Errorf("Accept-Encoding %q: %+v, want coding %q and the body %s", accept, a, want, plain)
+					t.Errorf("Accept-Encoding %q: got %+v, want coding %q and the body %s", accept, a, want, plain)
 				}
 				if a.cache == "MISS" {
 					misses++
 				}
 				if other, known := etags[want]; known && other != a.etag {
-					t.Errorf("Accept-Encoding %q: ETag %s, was %s", accept, a.etag, other)
+					t.Errorf("Accept-Encoding %q: got ETag %s, want %s", accept, a.etag, other)
 				}
 				etags[want] = a.etag
 				if again := n.get(t, c, path, "Accept-Encoding", accept, "If-None-Match", a.etag); again.code != http.StatusNotModified || again.body != "" {
-					t.Errorf("Accept-Encoding %q: asked with its ETag: %+v, want 304", accept, again)
+					t.Errorf("Accept-Encoding %q: with its ETag: got %+v, want 304", accept, again)
 				}
 			}
 		}
 		if misses != 2 || etags["gzip"] == etags[""] {
-			t.Errorf("%d misses and the ETags %v, want 2, one for each coding", misses, etags)
+			t.Errorf("got %d misses and the ETags %v, want 2, one for each coding", misses, etags)
 		}
 	})
 
@@ -340,12 +340,12 @@ func TestFront(t *testing.T) {
 		const path = "/v1/search?q=ship&n=99"
 		c := clientAt(t, "127.0.3.2")
 		n.get(t, c, path)
-		within(t, maxAge+5*time.Second, "the answer is asked for again", func() bool {
+		within(t, maxAge+5*time.Second, "the answer is requested again", func() bool {
 			return n.get(t, c, path).cache == "REVALIDATED"
 		})
 		for _, e := range n.exchanges(t, path) {
 			if e.cache == "REVALIDATED" && e.answered != "304" {
-				t.Errorf("a reader that was asked for what it had answered says %s, want 304", e.answered)
+				t.Errorf("repeated request to a reader: got status %s, want 304", e.answered)
 			}
 		}
 		n.get(t, c, path)
@@ -360,7 +360,7 @@ func TestFront(t *testing.T) {
 			// nginx counts in whole seconds, so an answer becomes stale up to a
 			// second late.
 			if age := start.Sub(changed); age > maxAge+time.Second {
-				t.Fatalf("asked %v after it changed, the answer is still the old one (%s)", age, a.cache)
+				t.Fatalf("%v after the change: got the old answer (%s)", age, a.cache)
 			}
 			time.Sleep(10 * time.Millisecond)
 		}
@@ -379,14 +379,14 @@ func TestFront(t *testing.T) {
 			t.Fatal(err)
 		}
 		if a := n.get(t, c, fresh); a.code != http.StatusServiceUnavailable || !strings.Contains(a.body, "took too long") {
-			t.Errorf("what takes too long is answered %d %s, want 503 and why", a.code, a.body)
+			t.Errorf("slow request: got %d %s, want 503 and the reason", a.code, a.body)
 		}
 		if asked := n.asked(t, fresh); asked != 1 {
-			t.Errorf("what takes too long was asked of %d readers, want one", asked)
+			t.Errorf("%d readers received the slow request, want 1", asked)
 		}
 		// It is stale by now, and the readers only get a conditional request.
 		if a := n.get(t, c, known); a.code != http.StatusOK || a.body != old.body {
-			t.Errorf("what was known is answered %+v", a)
+			t.Errorf("cached request: got %+v", a)
 		}
 		if err := lock.Rollback(t.Context()); err != nil {
 			t.Fatal(err)
@@ -399,7 +399,7 @@ func TestFront(t *testing.T) {
 			at[e.readers] = true
 		}
 		if len(at) != 2 {
-			t.Errorf("after that %v are asked, want both readers", at)
+			t.Errorf("after the slow request: got requests to %v, want both readers", at)
 		}
 	})
 
@@ -410,32 +410,32 @@ func TestFront(t *testing.T) {
 		readers[0].process.Kill()
 		for i := range 6 {
 			if a := n.get(t, c, fmt.Sprintf("/v1/search?q=down-%d", i)); a.code != http.StatusOK {
-				t.Errorf("with one reader down a new search is answered %+v", a)
+				t.Errorf("one reader down, new search: got %+v", a)
 			}
 		}
-		within(t, maxAge+5*time.Second, "the other reader is asked", func() bool {
+		within(t, maxAge+5*time.Second, "the other reader receives the request", func() bool {
 			a := n.get(t, c, known)
 			if a.code != http.StatusOK || a.body != old.body || a.cache == "STALE" {
-				t.Errorf("with one reader down a known search is answered %+v", a)
+				t.Errorf("one reader down, cached search: got %+v", a)
 			}
 			return a.cache == "REVALIDATED"
 		})
 		readers[1].process.Kill()
-		within(t, maxAge+5*time.Second, "an old answer is given", func() bool {
+		within(t, maxAge+5*time.Second, "a stale answer is served", func() bool {
 			a := n.get(t, c, known)
 			if a.code != http.StatusOK || a.body != old.body {
-				t.Errorf("with both readers down a known search is answered %+v", a)
+				t.Errorf("both readers down, cached search: got %+v", a)
 			}
 			return a.cache == "STALE"
 		})
 		if a := n.get(t, c, "/v1/search?q=never"); a.code != http.StatusBadGateway {
-			t.Errorf("with both readers down a new search is answered %+v, want 502", a)
+			t.Errorf("both readers down, new search: got %+v, want 502", a)
 		}
 		for i, r := range readers {
 			readers[i] = f.indexer(r.address, append([]string{"PORTBOOK_EVENTS_TOKEN="}, ages...)...)
 		}
 		shown("ship/late")
-		within(t, maxAge+5*time.Second, "the readers are asked again", func() bool {
+		within(t, maxAge+5*time.Second, "the readers receive requests again", func() bool {
 			return strings.Contains(n.get(t, c, known).body, "ship/late")
 		})
 	})

@@ -27,14 +27,14 @@ func TestLedger(t *testing.T) {
 		t.Fatal(err)
 	}
 	const deleted = `<span class="ledger-what">deleted</span>`
-	within(t, patience, "the deletion is on the page", func() bool {
+	within(t, patience, "the page shows the deletion", func() bool {
 		return strings.Contains(body(url+"/activity?repository=team/app"), deleted)
 	})
 	page := body(url + "/activity")
 	for _, what := range []string{"deleted", "moved", "pushed"} { // newest first
 		_, rest, found := strings.Cut(page, `<span class="ledger-what">`+what+`</span>`)
 		if !found {
-			t.Fatalf("no tag was %s, or not in this order: %s", what, page)
+			t.Fatalf("the page lacks a tag that was %s, or has another order: %s", what, page)
 		}
 		page = rest
 	}
@@ -42,9 +42,9 @@ func TestLedger(t *testing.T) {
 		Titles []string `xml:"entry>title"`
 	}
 	if err := xml.Unmarshal([]byte(body(url+"/activity.atom")), &feed); err != nil || strings.Join(feed.Titles, ", ") != "team/app:v1 deleted, team/app:v1 moved, team/app:v1 pushed" {
-		t.Errorf("the feed has %q, %v", feed.Titles, err)
+		t.Errorf("got feed %q, %v", feed.Titles, err)
 	}
 	if status(url+"/storage") != http.StatusOK || !strings.Contains(body(url+"/status"), "has sent events since") {
-		t.Error("no storage, or a status that knows of no registry")
+		t.Error("the storage is missing, or the status shows no registry")
 	}
 }

@@ -57,7 +57,7 @@ func withSteps(command *cobra.Command, args []string) error {
 func migrateUp(command *cobra.Command, p *parts) error {
 	out := command.OutOrStdout()
 	if !yes(command) {
-		fmt.Fprint(out, "This applies every migration that the database does not have yet.\nContinue? (yes/no): ")
+		fmt.Fprint(out, "This applies all pending migrations.\nContinue? (yes/no): ")
 		answer, err := readAnswer(command.InOrStdin())
 		if err != nil {
 			return fmt.Errorf("failed to read user input: %w", err)
@@ -70,7 +70,7 @@ func migrateUp(command *cobra.Command, p *parts) error {
 	done, err := schema.Up(command.Context(), p.database.SchemaConfig())
 	list(out, done)
 	if err == nil && len(done) == 0 {
-		fmt.Fprintln(out, "every migration is applied already")
+		fmt.Fprintln(out, "all migrations are already applied")
 	}
 	return err
 }
@@ -85,12 +85,12 @@ func migrateDown(command *cobra.Command, p *parts) error {
 		return err
 	}
 	if applied := countApplied(all); n > applied {
-		return fmt.Errorf("cannot take back %d migrations: %d are applied; give a smaller --num-steps", n, applied)
+		return fmt.Errorf("cannot undo %d migrations: only %d are applied; use a smaller --num-steps", n, applied)
 	}
 	out := command.OutOrStdout()
 	if !yes(command) {
-		fmt.Fprintf(command.ErrOrStderr(), "WARN: this takes back the latest %d migrations\n", n)
-		fmt.Fprintln(command.ErrOrStderr(), "WARN: what their tables hold is lost, and no scan brings back what is only kept there")
+		fmt.Fprintf(command.ErrOrStderr(), "WARN: this undoes the latest %d migrations\n", n)
+		fmt.Fprintln(command.ErrOrStderr(), "WARN: the data of their tables is deleted, and a scan cannot restore all of it")
 		fmt.Fprint(out, "Type 'yes' to proceed: ")
 		if answer, err := readAnswer(command.InOrStdin()); err != nil && !errors.Is(err, io.EOF) {
 			return fmt.Errorf("failed to read user input: %w", err)
@@ -117,9 +117,9 @@ func steps(command *cobra.Command) (int, error) {
 	case err != nil:
 		return 0, err
 	case n < 1:
-		return 0, errors.New("--num-steps flag is required for down migrations (safety measure): it says how many to take back, at least 1")
+		return 0, errors.New("--num-steps flag is required for down migrations (safety measure): the number of migrations to undo, at least 1")
 	case n > mostSteps:
-		return 0, fmt.Errorf("num-steps must be less than %d, and is %d: there are not so many migrations", mostSteps, n)
+		return 0, fmt.Errorf("num-steps must be less than %d: got %d", mostSteps, n)
 	}
 	return n, nil
 }
@@ -164,7 +164,7 @@ func list(out io.Writer, all []schema.Migration) {
 		fmt.Fprintf(out, "%5d  %-12s %s\n", m.Version, state, name)
 	}
 	if newer {
-		fmt.Fprintln(out, "the database is newer than this program, which does not work with it: run a newer program")
+		fmt.Fprintln(out, "the database is newer than this program and does not work with it: run a newer program")
 	}
 }
 

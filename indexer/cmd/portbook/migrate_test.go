@@ -74,26 +74,26 @@ func TestMigrateCommands(t *testing.T) {
 		applied     func(int) bool // afterwards
 	}{
 		{"declined", "no", []string{"up"}, 0, "Continue? (yes/no): Migration cancelled by user", none},
-		{"nothing said", "", []string{"up"}, 1, "failed to read user input: EOF", none},
+		{"no input", "", []string{"up"}, 1, "failed to read user input: EOF", none},
 		{"an empty line", "\n", []string{"up"}, 0, "Migration cancelled by user", none},
 		{"status before", "", []string{"status"}, 0, "not applied  00001_catalogue.sql", none},
 		{"y", "y\n", []string{"up"}, 0, "applied      00004_growth.sql", some},
-		{"again", "", []string{"up", "--yes"}, 0, "every migration is applied already", some},
+		{"again", "", []string{"up", "--yes"}, 0, "all migrations are already applied", some},
 		{"status after", "", []string{"status"}, 0, "applied      00004_growth.sql", some},
 		{"no number", "yes\n", []string{"down"}, 2, "--num-steps flag is required for down migrations (safety measure)", some},
 		{"zero", "yes\n", []string{"down", "-n", "0"}, 2, "--num-steps flag is required", some},
-		{"below zero", "yes\n", []string{"down", "-n=-1"}, 2, "--num-steps flag is required", some},
-		{"too many to be meant", "yes\n", []string{"down", "-n", "1001"}, 2, "num-steps must be less than 1000", some},
-		{"more than there are", "yes\n", []string{"down", "-n", "100"}, 1, "cannot take back 100 migrations", some},
-		{"more, unasked", "", []string{"down", "-n", "100", "-y"}, 1, "cannot take back 100 migrations", some},
+		{"negative", "yes\n", []string{"down", "-n=-1"}, 2, "--num-steps flag is required", some},
+		{"above the limit", "yes\n", []string{"down", "-n", "1001"}, 2, "num-steps must be less than 1000", some},
+		{"more than are applied", "yes\n", []string{"down", "-n", "100"}, 1, "cannot undo 100 migrations", some},
+		{"more than are applied, without confirmation", "", []string{"down", "-n", "100", "-y"}, 1, "cannot undo 100 migrations", some},
 		{"y is not enough", "y\n", []string{"down", "-n", "1"}, 0, "Type 'yes' to proceed: Migration cancelled by user", some},
-		{"nor is nothing", "", []string{"down", "-n", "1"}, 0, "Migration cancelled by user", some},
+		{"no input is not enough", "", []string{"down", "-n", "1"}, 0, "Migration cancelled by user", some},
 		{"one step", "yes\n", []string{"down", "--num-steps", "1"}, 0, "not applied", func(n int) bool { return n == all-1 }},
-		{"and back", "yes\n", []string{"up"}, 0, "applied", some},
+		{"up again", "yes\n", []string{"up"}, 0, "applied", some},
 	} {
 		out, code := answered(t, environ, test.input, append([]string{"migrate"}, test.args...)...)
 		if code != test.code || !strings.Contains(out, test.says) {
-			t.Errorf("%s: migrate %v ended with %d, want %d and %q:\n%s", test.name, test.args, code, test.code, test.says, out)
+			t.Errorf("%s: migrate %v: got exit status %d, want %d and %q in:\n%s", test.name, test.args, code, test.code, test.says, out)
 		}
 		if test.name == "y" {
 			all = number(t, url, migrationsQuery)
@@ -105,14 +105,14 @@ func TestMigrateCommands(t *testing.T) {
 			applied = number(t, url, migrationsQuery)
 		}
 		if !test.applied(applied) {
-			t.Errorf("%s: migrate %v left %d migrations applied", test.name, test.args, applied)
+			t.Errorf("%s: migrate %v: got %d applied migrations", test.name, test.args, applied)
 		}
 	}
 	if n := number(t, url, "SELECT (SELECT count(*) FROM event) + (SELECT count(*) FROM tag_history)"); n != 2 {
-		t.Errorf("of an event and a move %d are left", n)
+		t.Errorf("got %d rows left, want the event and the move", n)
 	}
 	if _, code := answered(t, nil, "", "migrate", "up", "--yes"); code != 1 {
-		t.Errorf("without a database migrate up ended with %d", code)
+		t.Errorf("migrate up without a database: got exit status %d, want 1", code)
 	}
 }
 
@@ -137,15 +137,15 @@ func TestNewerSchema(t *testing.T) {
 		addresses := []string{"PORTBOOK_HTTP_ADDRESS=127.0.0.1:0", "PORTBOOK_HTTP_OPERATIONS_ADDRESS=127.0.0.1:0"}
 		out, code := answered(t, append(addresses, environ...), "", args...)
 		if code != 1 || !strings.Contains(out, says) {
-			t.Errorf("%v ended with %d, want 1 and %q:\n%s", args, code, says, out)
+			t.Errorf("%v: got exit status %d, want 1 and %q in:\n%s", args, code, says, out)
 		}
 	}
 	out, code := answered(t, environ, "", "migrate", "status")
 	if code != 0 || !strings.Contains(out, "4711  applied      (unknown to this program)") || !strings.Contains(out, "the database is newer than this program") {
-		t.Errorf("status ended with %d:\n%s", code, out)
+		t.Errorf("migrate status: got exit status %d:\n%s", code, out)
 	}
 	if n := number(t, url, migrationsQuery); n != known+1 {
-		t.Errorf("%d migrations are left", n)
+		t.Errorf("got %d applied migrations", n)
 	}
 }
 
@@ -162,10 +162,10 @@ func TestFourStarts(t *testing.T) {
 	}
 	starts.Wait()
 	if n := number(t, url, untidyQuery); n != 0 {
-		t.Errorf("%d versions do not have one clean row", n)
+		t.Errorf("%d versions do not have exactly one applied row", n)
 	}
 	if n := number(t, url, migrationsQuery); n < 4 {
-		t.Errorf("%d migrations are applied", n)
+		t.Errorf("got %d applied migrations", n)
 	}
 }
 
@@ -215,16 +215,16 @@ func TestMigratorKilled(t *testing.T) {
 	within(t, patience, "the migration waits for the table", func() bool { return number(t, url, waiting) == 1 })
 	first.Kill()
 	killed := time.Now()
-	within(t, patience, "the lock of the killed one is free", func() bool { return number(t, url, locked) == 0 })
+	within(t, patience, "the lock of the killed indexer is free", func() bool { return number(t, url, locked) == 0 })
 	t.Logf("the lock was free %v after the kill", time.Since(killed).Round(time.Millisecond))
 	if n := number(t, url, migrationsQuery); n != 3 {
-		t.Errorf("after the kill %d migrations are applied, want 3", n)
+		t.Errorf("after the kill: got %d applied migrations, want 3", n)
 	}
 
 	_, second := start()
 	within(t, patience, "the next migration waits for the table", func() bool { return number(t, url, waiting) == 1 })
 	waiter, third := start() // it waits for the second
-	within(t, patience, "the third says that it waits", func() bool {
+	within(t, patience, "the third indexer logs that it waits", func() bool {
 		return strings.Contains(waiter.Tail(), "waiting for another migration...")
 	})
 	if _, err := holder.Exec(ctx, "ROLLBACK"); err != nil {
@@ -234,13 +234,13 @@ func TestMigratorKilled(t *testing.T) {
 		within(t, patience, "the indexer is ready", func() bool { return status("http://"+operations+"/readyz") == http.StatusOK })
 	}
 	if n := number(t, url, migrationsQuery); n != all {
-		t.Errorf("%d migrations are applied, want %d", n, all)
+		t.Errorf("got %d applied migrations, want %d", n, all)
 	}
 	if n := number(t, url, untidyQuery); n != 0 {
-		t.Errorf("%d versions do not have one clean row", n)
+		t.Errorf("%d versions do not have exactly one applied row", n)
 	}
 	if n := number(t, url, "SELECT count(*) FROM tag_history"); n != 1 {
-		t.Errorf("of one move %d are left", n)
+		t.Errorf("got %d moves left, want 1", n)
 	}
 }
 
@@ -261,11 +261,11 @@ func TestMigrationLockTimeout(t *testing.T) {
 	out, code := answered(t, []string{"PORTBOOK_DATABASE_POSTGRES_URL=" + url, "PORTBOOK_DATABASE_MIGRATIONLOCKTIMEOUT=1s"}, "", "migrate", "up", "-y")
 	for _, want := range []string{"waiting for another migration...", "database.migrationLockTimeout, 1s", fmt.Sprintf("process %d of the server", holder.PgConn().PID())} {
 		if code != 1 || !strings.Contains(out, want) {
-			t.Errorf("it ended with %d, want 1 and %q:\n%s", code, want, out)
+			t.Errorf("got exit status %d, want 1 and %q in:\n%s", code, want, out)
 		}
 	}
 	if n := number(t, url, tablesQuery); n != 0 {
-		t.Errorf("it made %d tables", n)
+		t.Errorf("got %d tables, want none", n)
 	}
 }
 
@@ -279,11 +279,11 @@ func TestOldServer(t *testing.T) {
 	for _, args := range [][]string{{"migrate", "up", "-y"}, {"serve"}, {"serve", "--role", "reader"}} {
 		out, code := answered(t, environ, "", args...)
 		if code != 1 || !strings.Contains(out, "the server is PostgreSQL 13") || !strings.Contains(out, "14 or later is required; upgrade it") {
-			t.Errorf("%v ended with %d:\n%s", args, code, out)
+			t.Errorf("%v: got exit status %d:\n%s", args, code, out)
 		}
 	}
 	if n := number(t, server.URL("postgres"), tablesQuery); n != 0 {
-		t.Errorf("%d tables were made", n)
+		t.Errorf("got %d tables, want none", n)
 	}
 }
 

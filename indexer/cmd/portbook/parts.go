@@ -65,7 +65,7 @@ func withParts(f func(*cobra.Command, *parts) error, onlyDatabase bool) func(*co
 func withRegistry(f func(*cobra.Command, *parts) error) func(*cobra.Command, []string) error {
 	return with(func(command *cobra.Command, p *parts) error {
 		if p.remote == nil {
-			return errors.New("registry.url is required: it says which registry to read")
+			return errors.New("registry.url is required: set it to the URL of the registry to read")
 		}
 		return f(command, p)
 	})

@@ -36,17 +36,17 @@ func TestPgpass(t *testing.T) {
 		{"wildcards", "*:*:*:*:" + password, 0o600, true},
 		{"user alone", "*:*:*:" + user + ":" + password, 0o600, true},
 		{"first match wins", "*:*:*:*:wrong\n*:*:*:*:" + password, 0o600, false},
-		{"others before", "other:*:*:*:wrong\n*:1:*:*:wrong\n*:*:other:*:wrong\n*:*:*:other:wrong\n*:*:*:*:" + password, 0o600, true},
+		{"other lines before", "other:*:*:*:wrong\n*:1:*:*:wrong\n*:*:other:*:wrong\n*:*:*:other:wrong\n*:*:*:*:" + password, 0o600, true},
 		{"comments and empty lines", "# *:*:*:*:wrong\n\n*:*:*:*:" + password + "\n", 0o600, true},
 		{"comment behind a space", " # *:*:*:*:wrong\n*:*:*:*:" + password, 0o600, true},
-		{"other line ends", "*:*:*:*:" + password + "\r\n", 0o600, true},
+		{"CRLF line ends", "*:*:*:*:" + password + "\r\n", 0o600, true},
 		{"no escape", "*:*:*:*:pa:ss", 0o600, false},
-		{"a colon too many", "*:*:*:*:" + password + ":more", 0o600, true},
-		{"a space too many", "*:*:*:*:" + password + " ", 0o600, false},
+		{"an extra field", "*:*:*:*:" + password + ":more", 0o600, true},
+		{"a space after the password", "*:*:*:*:" + password + " ", 0o600, false},
 		{"a space before", " *:*:*:*:" + password, 0o600, false},
 		{"escaped wildcard", `\*:*:*:*:` + password, 0o600, false},
 		{"wildcard within a name", "127.*:*:*:*:" + password, 0o600, false},
-		{"a field too few", "*:*:*:" + password, 0o600, false},
+		{"a missing field", "*:*:*:" + password, 0o600, false},
 		{"a line without password", "*:*:*:*\n*:*:*:*:" + password, 0o600, true},
 		{"empty password first", "*:*:*:*:\n*:*:*:*:" + password, 0o600, false},
 		{"name of the host", "localhost:*:*:*:" + password, 0o600, false},
@@ -64,14 +64,14 @@ func TestPgpass(t *testing.T) {
 			environ := []string{"PGHOST=127.0.0.1", "PGPORT=" + at, `PGUSER=o:d\d`, "PGDATABASE=postgres", "PGSSLMODE=disable", "PGPASSFILE=" + path}
 			out, code := indexerCommand(t, environ, "migrate", "status")
 			if refused := strings.Contains(out, "28P01"); refused == test.want || (code == 0) != test.want {
-				t.Errorf("%q with mode %o: exit status %d, want it to log in: %v\n%s", test.text, test.mode, code, test.want, out)
+				t.Errorf("%q with mode %o: got exit status %d, want a login: %v\n%s", test.text, test.mode, code, test.want, out)
 			}
 			if psql := psql(t, environ); psql != nil && *psql != test.want {
-				t.Errorf("%q with mode %o: psql logs in: %v, want %v", test.text, test.mode, *psql, test.want)
+				t.Errorf("%q with mode %o: got a login of psql: %v, want %v", test.text, test.mode, *psql, test.want)
 			}
 			warned := test.mode&0o077 != 0
 			if got := strings.Count(out, "chmod 600 "+path); got != 1 && warned || got != 0 && !warned {
-				t.Errorf("mode %o: %d warnings:\n%s", test.mode, got, out)
+				t.Errorf("mode %o: got %d warnings:\n%s", test.mode, got, out)
 			}
 		})
 	}
@@ -109,17 +109,17 @@ func TestPgpassHosts(t *testing.T) {
 		{"postgres://u@/d?host=/run/other", "pgpass file " + path + ":4"},
 		{"postgres://u@[::1]/d", "pgpass file " + path + ":6"},
 		{"postgres://u@db3", "pgpass file " + path + ":7"}, // the default database has the name of the user
-		{"postgres://u@db3/d", "none: no line fits in pgpass file " + path},
+		{"postgres://u@db3/d", "none: no matching line in pgpass file " + path},
 	} {
 		got := settings(t, []string{"DB_URL=" + test.url, "PGPASSFILE=" + path})["database.password"][1]
 		if got != test.want {
-			t.Errorf("%s: the password comes from %q, want %q", test.url, got, test.want)
+			t.Errorf("%s: got the password from %q, want %q", test.url, got, test.want)
 		}
 	}
 	path = file(t, "pgpass", "a:*:*:*:"+secret+"1\nb:*:*:*:"+secret+"2\n")
 	out, code := indexerCommand(t, []string{"DB_URL=postgres://u@a,b/d", "PGPASSFILE=" + path}, "config", "check")
 	if code != 1 || !strings.Contains(out, "lines 1 and 2 have different passwords") || strings.Contains(out, secret) {
-		t.Errorf("exit status %d, want 1 and both lines, without passwords:\n%s", code, out)
+		t.Errorf("got exit status %d, want 1 and both lines, without passwords:\n%s", code, out)
 	}
 }
 
@@ -130,11 +130,11 @@ func TestPgpassPlaces(t *testing.T) {
 	home := filepath.Dir(file(t, ".pgpass", "*:*:*:*:"+secret))
 	got := settings(t, []string{"DB_URL=postgres://u@h/d", "HOME=" + home})["database.password"][1]
 	if want := "pgpass file " + home + "/.pgpass:1"; got != want {
-		t.Errorf("the password comes from %q, want %q", got, want)
+		t.Errorf("got the password from %q, want %q", got, want)
 	}
 	out, code := indexerCommand(t, []string{"DB_URL=postgres://u@h/d", "PGPASSFILE=" + home}, "config", "check")
-	if code != 0 || !strings.Contains(out, home+" is not a plain file") {
-		t.Errorf("exit status %d, want 0 and a warning of %s:\n%s", code, home, out)
+	if code != 0 || !strings.Contains(out, home+" is not a regular file") {
+		t.Errorf("got exit status %d, want 0 and a warning about %s:\n%s", code, home, out)
 	}
 }
 

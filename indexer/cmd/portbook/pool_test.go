@@ -31,23 +31,23 @@ func TestPoolDefaults(t *testing.T) {
 	fresh := f.watchBackends(pool, "db_app", func() {
 		indexer = f.indexer(f.address, "PORTBOOK_DATABASE_MIGRATIONUSER=portbook",
 			"PORTBOOK_DATABASE_POSTGRES_URL="+strings.Replace(f.database, "portbook@", "db_app@", 1))
-		within(t, patience, "it leads", indexer.leads)
-		within(t, patience, "it has scanned", func() bool { return f.query(pool, "SELECT count(*) FROM scan WHERE finished_at IS NOT NULL") > 0 })
+		within(t, patience, "the indexer leads", indexer.leads)
+		within(t, patience, "the scan is finished", func() bool { return f.query(pool, "SELECT count(*) FROM scan WHERE finished_at IS NOT NULL") > 0 })
 		time.Sleep(time.Second) // backends does not count newer connections
 	})
 	if fresh > 10 || fresh == 0 {
-		t.Errorf("%d connections of a fresh writer, want 1 to 10: nothing is to be done", fresh)
+		t.Errorf("got %d connections of an idle writer, want 1 to 10", fresh)
 	}
 	most := f.watchBackends(pool, "db_app", func() { searchAll(t, indexer, 100, 3*time.Second) })
 	if most > 25 || most < 10 {
-		t.Errorf("%d connections while 100 clients search, want 10 or more and at most 25", most)
+		t.Errorf("got %d connections while 100 clients search, want 10 to 25", most)
 	}
 	start := time.Now()
 	within(t, patience, "5 connections are left", func() bool { return f.backends(pool, "db_app") <= 5 })
 	if n := f.watchBackends(pool, "db_app", func() { time.Sleep(2 * time.Second) }); n > 6 { // one may be in use
-		t.Errorf("there are %d connections again though nobody asks", n)
+		t.Errorf("got %d connections again without requests", n)
 	}
-	t.Logf("%d connections of a fresh writer, %d while 100 clients search, 5 after %v", fresh, most, time.Since(start).Round(time.Second))
+	t.Logf("%d connections of an idle writer, %d while 100 clients search, 5 after %v", fresh, most, time.Since(start).Round(time.Second))
 }
 
 // Requests that hang in the database must not keep pushes out of the book, must not
@@ -57,7 +57,7 @@ func TestHangingRequests(t *testing.T) {
 	f := launch(t)
 	pool := f.pool()
 	indexer := f.indexer(f.address)
-	within(t, patience, "it leads", indexer.leads)
+	within(t, patience, "the indexer leads", indexer.leads)
 	tx, err := pool.Begin(t.Context()) // locks a table that /storage reads, and ingestion does not
 	if err != nil {
 		t.Fatal(err)
@@ -81,7 +81,7 @@ func TestHangingRequests(t *testing.T) {
 				}
 				resp.Body.Close()
 				if resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" {
-					t.Errorf("a request that hangs was answered %d", resp.StatusCode)
+					t.Errorf("hanging request: got status %d", resp.StatusCode)
 				}
 			}
 		})
@@ -89,13 +89,13 @@ func TestHangingRequests(t *testing.T) {
 	hanging := func() int {
 		return f.query(pool, "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'SELECT name, own%'")
 	}
-	within(t, patience, "requests hang", func() bool { return hanging() >= 10 })
+	within(t, patience, "enough requests hang", func() bool { return hanging() >= 10 })
 	if _, err := f.registry.Push.Image(t.Context(), "narrow/ship", "v1", push.ImageSpec{}); err != nil {
 		t.Fatal(err)
 	}
-	within(t, patience, "a push is found meanwhile", func() bool {
+	within(t, patience, "search finds a push meanwhile", func() bool {
 		if n := hanging(); n > 10 {
-			t.Fatalf("%d connections of one kind of request, want at most 10 of 25", n)
+			t.Fatalf("got %d connections of one kind of request, want at most 10 of 25", n)
 		}
 		resp, err := crowd.Get("http://" + indexer.address + "/api/v1/repositories/narrow/ship")
 		if err != nil {
@@ -113,7 +113,7 @@ func TestDatabaseSwallowsEverything(t *testing.T) {
 	f := launch(t)
 	address, swallow := swallowing(t, f.database)
 	indexer := f.indexer(f.address, "PORTBOOK_DATABASE_POSTGRES_URL="+address)
-	within(t, patience, "it leads", indexer.leads)
+	within(t, patience, "the indexer leads", indexer.leads)
 	crowd := &http.Client{Timeout: 20 * time.Second}
 	ask := func(path string) (*http.Response, error) { return crowd.Get("http://" + indexer.address + path) }
 	if resp, err := ask("/v1/search?q=x"); err != nil || resp.StatusCode != http.StatusOK {
@@ -202,7 +202,7 @@ func TestPoolFromEnvironment(t *testing.T) {
 	url := "PORTBOOK_DATABASE_POSTGRES_URL=" + strings.Replace(f.database, "portbook@", "owner@", 1)
 	most := f.watchBackends(pool, "owner", func() {
 		indexer := f.indexer(f.address, url, "THV_REGISTRY_DATABASE_MAXOPENCONNS=3", "THV_REGISTRY_DATABASE_MAXIDLECONNS=1")
-		within(t, patience, "it leads", indexer.leads)
+		within(t, patience, "the indexer leads", indexer.leads)
 		var work sync.WaitGroup
 		work.Go(func() { searchAll(t, indexer, 50, 2*time.Second) })
 		for i := range 20 {
@@ -214,7 +214,7 @@ func TestPoolFromEnvironment(t *testing.T) {
 		f.equal(patience)
 	})
 	if most > 3 || most < 2 {
-		t.Errorf("%d connections, want 3", most)
+		t.Errorf("got %d connections, want 3", most)
 	}
 }
 
@@ -234,7 +234,7 @@ func searchAll(t *testing.T, i *indexerProcess, clients int, d time.Duration) {
 				}
 				resp.Body.Close()
 				if resp.StatusCode != http.StatusOK {
-					t.Errorf("a search was answered %d", resp.StatusCode)
+					t.Errorf("search: got status %d", resp.StatusCode)
 					return
 				}
 			}

@@ -40,7 +40,7 @@ a superuser run the output of --dry-run.`,
 	command.MarkFlagsMutuallyExclusive("reader", "migration")
 	command.Args = func(command *cobra.Command, args []string) error {
 		if len(args) != 1 {
-			return fmt.Errorf("prime-db makes one user, and %d are named: write portbook prime-db USER", len(args))
+			return fmt.Errorf("prime-db takes one user, and got %d: run portbook prime-db USER", len(args))
 		}
 		u.Name = args[0]
 		if err := u.Check(); err != nil {
@@ -80,11 +80,11 @@ func prime(command *cobra.Command, connections *database.Connections, u database
 func may(u database.User) string {
 	switch {
 	case u.Migration:
-		return "make and change tables in the schema (database.migrationUser)"
+		return "create and change tables in the schema (database.migrationUser)"
 	case u.Reader:
 		return "read the book (database.user of a reader)"
 	}
-	return "work with the book (database.user)"
+	return "read and write the book (database.user)"
 }
 
 // readPassword reads one line, at a terminal twice and without showing it.
@@ -112,7 +112,7 @@ func askPassword(out io.Writer, terminal int) (string, error) {
 		answers[i] = answer
 	}
 	if !bytes.Equal(answers[0], answers[1]) {
-		return "", errors.New("the two passwords differ: nothing was changed")
+		return "", errors.New("the passwords differ: nothing was changed")
 	}
 	return string(answers[0]), nil
 }

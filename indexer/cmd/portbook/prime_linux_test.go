@@ -15,7 +15,7 @@ func TestPrimeDBAsks(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ first, second, says string }{
 		{"hidden\n", "hidden\n", "SCRAM-SHA-256$4096:"},
-		{"hidden\n", "hidden too\n", "the two passwords differ: nothing was changed"},
+		{"hidden\n", "hidden too\n", "the passwords differ: nothing was changed"},
 	} {
 		master, slave := terminal(t)
 		cmd := exec.CommandContext(t.Context(), build(t), "prime-db", "app", "--dry-run")
@@ -43,7 +43,7 @@ func TestPrimeDBAsks(t *testing.T) {
 		err := cmd.Wait()
 		<-read
 		if out := shown.String(); !strings.Contains(out, test.says) || strings.Contains(out, "hidden") {
-			t.Errorf("%q and %q: %v, the terminal shows, wanted %q:\n%s", test.first, test.second, err, test.says, out)
+			t.Errorf("%q and %q: got %v, want %q on the terminal:\n%s", test.first, test.second, err, test.says, out)
 		}
 	}
 }
@@ -51,7 +51,7 @@ func TestPrimeDBAsks(t *testing.T) {
 // typeHidden answers a prompt after the terminal has stopped to show typed characters.
 func typeHidden(t *testing.T, master *os.File, shown *lockedBuffer, prompt, answer string) {
 	t.Helper()
-	within(t, patience, "it asks "+prompt+"and hides the answer", func() bool {
+	within(t, patience, "the prompt "+prompt+"appears, and input is hidden", func() bool {
 		state, err := unix.IoctlGetTermios(int(master.Fd()), unix.TCGETS)
 		return err == nil && state.Lflag&unix.ECHO == 0 && strings.HasSuffix(shown.String(), prompt)
 	})

@@ -103,14 +103,14 @@ func TestRDSIAM(t *testing.T) {
 		}
 	}
 	if users["migrator"] == 0 || users["app"] == 0 {
-		t.Errorf("logins: %v, want the migration user's and the working user's", users)
+		t.Errorf("got logins of %v, want the migrating and the working user", users)
 	}
 	for range 3 {
 		// The dates of tokens are in seconds: only in the next second is a new token
 		// different.
 		tokens := r.tokens(0)
 		last := tokens[len(tokens)-1].Date
-		within(t, patience, "the next second", func() bool { return time.Now().Truncate(time.Second).After(last) })
+		within(t, patience, "the next second begins", func() bool { return time.Now().Truncate(time.Second).After(last) })
 		cut := time.Now().Truncate(time.Second)
 		r.gateway.Cut()
 		within(t, patience, "the indexer connects again, with a new token", func() bool {
@@ -121,13 +121,13 @@ func TestRDSIAM(t *testing.T) {
 	for i, token := range r.tokens(0)[:len(logins)] {
 		// The date is truncated by up to a second; the rest is for a busy machine.
 		if age := logins[i].Began.Sub(token.Date); age > 3*time.Second {
-			t.Errorf("a connection logged in with a token that was %v old", age)
+			t.Errorf("got a login with a token that was %v old", age)
 		}
 	}
 	// 2 for the region: a token and the document. 3 for the credentials: a token, the
 	// name of the role and its keys.
 	if total, each := r.imds.Calls(); total != 5 {
-		t.Errorf("%d calls of the metadata service for %d connections, want 5: %s", total, len(r.gateway.Logins()), each)
+		t.Errorf("got %d calls of the metadata service for %d connections, want 5: %s", total, len(r.gateway.Logins()), each)
 	}
 	secretless(t, log())
 }
@@ -143,11 +143,11 @@ func TestRDSIAMMigrate(t *testing.T) {
 	}
 	logins := r.gateway.Logins()
 	if len(logins) == 0 {
-		t.Fatal("nobody logged in")
+		t.Fatal("got no login")
 	}
 	for _, login := range logins {
 		if login.User != "migrator" || login.TLS {
-			t.Errorf("user %s logged in (TLS: %v), want migrator without TLS", login.User, login.TLS)
+			t.Errorf("got a login of %s (TLS: %v), want migrator without TLS", login.User, login.TLS)
 		}
 	}
 	secretless(t, out)
@@ -168,7 +168,7 @@ func TestRDSIAMHosts(t *testing.T) {
 		hosts[host] = true
 	}
 	if !hosts["127.0.0.1"] || !hosts["localhost"] || len(hosts) != 2 {
-		t.Errorf("tokens for %v, want both hosts", hosts)
+		t.Errorf("got tokens for %v, want both hosts", hosts)
 	}
 }
 
@@ -179,7 +179,7 @@ func TestRDSIAMRefused(t *testing.T) {
 	out, code := indexerCommand(t, r.environ("PORTBOOK_DATABASE_HOST=127.0.0.1"), "migrate", "up", "--yes")
 	for _, want := range []string{"PAM authentication failed", "migrator", "GRANT rds_iam"} {
 		if code != 1 || !strings.Contains(out, want) {
-			t.Errorf("exit status %d, want 1 and %q: %s", code, want, out)
+			t.Errorf("got exit status %d, want 1 and %q: %s", code, want, out)
 		}
 	}
 	secretless(t, out)
@@ -197,11 +197,11 @@ func TestRDSIAMDetectFails(t *testing.T) {
 			out, code := indexerCommand(t, environ, strings.Fields(command)...)
 			took := time.Since(started)
 			if code != 1 || took > 10*time.Second {
-				t.Errorf("exit status %d after %v, want 1 in less than 10 s: %s", code, took, out)
+				t.Errorf("got exit status %d after %v, want 1 in less than 10 s: %s", code, took, out)
 			}
 			for _, want := range []string{"IMDS", "database.dynamicAuth.awsRdsIam.region", "write the region"} {
 				if !strings.Contains(out, want) {
-					t.Errorf("the message does not say %q: %s", want, out)
+					t.Errorf("the message lacks %q: %s", want, out)
 				}
 			}
 		})
@@ -256,7 +256,7 @@ func secretless(t *testing.T, text string) {
 	t.Helper()
 	for _, secret := range []string{rdsiamtest.SecretKey, rdsiamtest.SessionToken, "X-Amz-", "Action=connect"} {
 		if i := strings.Index(text, secret); i >= 0 {
-			t.Errorf("a secret (%s) is shown: ...%q...", secret, text[max(0, i-100):min(len(text), i+100)])
+			t.Errorf("the text contains a secret (%s): ...%q...", secret, text[max(0, i-100):min(len(text), i+100)])
 		}
 	}
 }

@@ -135,7 +135,7 @@ func (p *progress) print(s indexer.Scan, due int) {
 // line returns counts, rate and remaining time.
 func (p *progress) line(s indexer.Scan, due int, elapsed time.Duration) string {
 	if s.StartedAt.IsZero() {
-		return "waiting for the scan to begin"
+		return "waiting for the scan to start"
 	}
 	rate := float64(s.Repositories) / max(elapsed.Seconds(), 0.001)
 	line := fmt.Sprintf("%d of %d repositories, %d tags, %d changed, %d to read, %d errors, %.0f repositories/s",
@@ -172,7 +172,7 @@ func (p *progress) end(s indexer.Scan) error {
 	if p.terminal {
 		fmt.Fprint(p.out, "\r\x1b[K")
 	}
-	fmt.Fprintf(p.out, "scanned %d repositories and %d tags in %s: %d changed, %d repositories could not be looked at\n",
+	fmt.Fprintf(p.out, "scanned %d repositories and %d tags in %s: %d changed, %d repositories failed\n",
 		s.Repositories, s.Tags, time.Since(p.began).Round(time.Millisecond), s.Changed, s.Errors)
 	if s.Errors > 0 {
 		return exitStatus(1)

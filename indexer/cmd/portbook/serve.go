@@ -88,7 +88,7 @@ func serve(ctx context.Context, p *parts) error {
 }
 
 // errNotOpen is the error of requests before the schema is ready.
-var errNotOpen = notReady("the schema of the database is not up to date yet")
+var errNotOpen = notReady("the database schema is not up to date yet")
 
 // notReady returns an error with a reason that clients may read.
 func notReady(format string, a ...any) error {
@@ -105,7 +105,7 @@ func (p *parts) ready(ctx context.Context) error {
 	case p.measuring <- struct{}{}:
 		defer func() { <-p.measuring }()
 	case <-ctx.Done():
-		return fmt.Errorf("others wait for the database to say whether it is there: %w", indexer.ErrUnavailable)
+		return fmt.Errorf("too many readiness checks wait for the database: %w", indexer.ErrUnavailable)
 	}
 	lag, err := p.lag.Measure(ctx)
 	if err != nil {
@@ -121,7 +121,7 @@ func tooFarBehind(lag postgres.Lag, most time.Duration) error {
 	case most == 0 || lag.Behind <= most:
 		return nil
 	case lag.Behind == postgres.UnknownLag:
-		return notReady("the standby cannot tell how far it is behind its primary, and database.max_lag is %v", most)
+		return notReady("the lag of the standby is unknown, and database.max_lag is %v", most)
 	}
 	return notReady("the standby is %v behind its primary, and database.max_lag is %v", lag.Behind.Round(time.Millisecond), most)
 }
@@ -200,11 +200,11 @@ func (p *parts) public(stopping <-chan struct{}) (http.Handler, starter, error) 
 		return web.New(c), p.reader, nil
 	}
 	if p.config.Events.Token == "" {
-		p.log.Warn("events.token is empty: whoever reaches the address can ask for any reference to be read again, and for a scan a minute")
+		p.log.Warn("events.token is empty: anybody who can reach the address can request reads of any reference, and a scan every minute")
 	}
 	if p.config.Interval.FetchAll == 0 {
-		p.log.Warn("interval.fetch_all is 0: after the scan of this start nothing is ever scanned again, and what no event tells, as after a restart of the registry, stays missing until somebody runs `portbook scan`",
-			"remedy", "leave interval.fetch_all out, which scans each hour, or write a duration")
+		p.log.Warn("interval.fetch_all is 0: there are no scans after the first one, and changes without an event, as after a restart of the registry, are missed until somebody runs `portbook scan`",
+			"remedy", "remove interval.fetch_all to scan every hour, or set it to a duration")
 	}
 	workers := p.workers()
 	c.Writes, c.FetchAll = true, p.config.Interval.FetchAll
@@ -261,7 +261,7 @@ func (p *parts) receive(ctx context.Context, events []indexer.Event) (fresh int,
 func listen(ctx context.Context, group *errgroup.Group, address, what string, p *parts, handler http.Handler) error {
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
-		return fmt.Errorf("listen: %w: is another program there? http.address and http.operations_address say where to listen", err)
+		return fmt.Errorf("listen: %w: stop the program that uses the address, or change http.address or http.operations_address", err)
 	}
 	p.log.InfoContext(ctx, what, "address", listener.Addr().String())
 	server := &http.Server{Handler: handler, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout,
@@ -293,11 +293,11 @@ func registerBacklog(p *parts) {
 	p.registry.MustRegister(&backlog{
 		parts:   p,
 		due:     prometheus.NewDesc("portbook_tasks_due", "References waiting to be read.", nil, nil),
-		oldest:  prometheus.NewDesc("portbook_tasks_oldest_seconds", "How long the oldest of them has waited.", nil, nil),
-		givenUp: prometheus.NewDesc("portbook_tasks_given_up", "References that could not be read and are not tried again.", nil, nil),
-		version: prometheus.NewDesc("portbook_catalogue_version", "The number that changes with the catalogue.", nil, nil),
+		oldest:  prometheus.NewDesc("portbook_tasks_oldest_seconds", "Time that the oldest reference has waited to be read.", nil, nil),
+		givenUp: prometheus.NewDesc("portbook_tasks_given_up", "References that could not be read and were given up.", nil, nil),
+		version: prometheus.NewDesc("portbook_catalogue_version", "Version of the catalogue, which changes with its content.", nil, nil),
 		standby: prometheus.NewDesc("portbook_database_standby", "1 if the database is a standby.", nil, nil),
-		lag:     prometheus.NewDesc("portbook_database_lag_seconds", "How far the standby is behind its primary; +Inf if it cannot tell.", nil, nil),
+		lag:     prometheus.NewDesc("portbook_database_lag_seconds", "How far the standby is behind its primary; +Inf if unknown.", nil, nil),
 	})
 }
 

@@ -72,7 +72,7 @@ func TestPromotion(t *testing.T) {
 	time.Sleep(time.Second) // to any moment during the changes
 	f.postgres.Kill()
 	if pause(done, 500*time.Millisecond) {
-		t.Error("the changes were over before the primary was dead: nothing was tested")
+		t.Error("the changes ended before the primary was stopped: nothing was tested")
 	}
 	if err := standby.Promote(t.Context()); err != nil {
 		t.Fatal(err)
@@ -90,7 +90,7 @@ func TestPromotion(t *testing.T) {
 	t.Logf("the reader answered %v", counts)
 	for code := range counts {
 		if code != http.StatusOK && code != http.StatusServiceUnavailable {
-			t.Errorf("the reader answered %d (0: not at all, 1: 503 without Retry-After) %d times", code, counts[code])
+			t.Errorf("got status %d (0: no answer, 1: 503 without Retry-After) %d times", code, counts[code])
 		}
 	}
 	if counts[http.StatusOK] == 0 {
@@ -99,14 +99,14 @@ func TestPromotion(t *testing.T) {
 	text := log.String()
 	for _, attempt := range []string{"cannot execute", "read-only transaction", "during recovery"} {
 		if strings.Contains(text, attempt) {
-			t.Errorf("somebody tried to write to the standby: its log has %q\n%s", attempt, text)
+			t.Errorf("got %q in the log of the standby: a process tried to write to it\n%s", attempt, text)
 		}
 	}
 	if !strings.Contains(text, "promote") {
-		t.Errorf("the standby's log does not tell of its promotion: nothing was tested\n%s", text)
+		t.Errorf("the log of the standby lacks its promotion: nothing was tested\n%s", text)
 	}
 	pool := f.poolOf(standby)
-	within(t, patience, "the scan after the failover is done", func() bool {
+	within(t, patience, "the scan after the failover is finished", func() bool {
 		return f.query(pool, "SELECT count(*) FROM scan WHERE reason = 'failover' AND finished_at IS NOT NULL") == 1
 	})
 	writer.alive(t)
@@ -155,10 +155,10 @@ func TestFailoverLosesCommits(t *testing.T) {
 	f.equal(patience)
 	code, etag, answer := conditional(t, search, first)
 	if code != http.StatusOK || strings.Contains(answer, "ship/gone") || !strings.Contains(answer, "ship/lost") {
-		t.Errorf("asked with the ETag of what was lost: %d, %s; want 200 without ship/gone and with ship/lost", code, answer)
+		t.Errorf("request with the ETag of the lost state: got %d, %s, want 200 without ship/gone and with ship/lost", code, answer)
 	}
 	if epoch(first) == epoch(etag) {
-		t.Errorf("ETag %s after %s: the epoch is the same, and the numbers repeat", etag, first)
+		t.Errorf("got ETag %s after %s, want another epoch, since the numbers repeat", etag, first)
 	}
 }
 
@@ -198,10 +198,10 @@ func TestStandbyLag(t *testing.T) {
 	reader := f.reader(standby, "PORTBOOK_DATABASE_MAX_LAG=1s")
 	unchecked := f.reader(standby)
 	if got := writer.metric("portbook_database_standby"); got != "0" {
-		t.Errorf("the writer's portbook_database_standby is %q", got)
+		t.Errorf("got portbook_database_standby of the writer: %q", got)
 	}
 	if standbys, lag := reader.metric("portbook_database_standby"), reader.lag(t); standbys != "1" || lag > 1 {
-		t.Errorf("portbook_database_standby %s, lag %v; want 1 and next to nothing", standbys, lag)
+		t.Errorf("got portbook_database_standby %s, lag %v, want 1 and almost none", standbys, lag)
 	}
 	if err := standby.PauseReplay(ctx); err != nil {
 		t.Fatal(err)
@@ -211,16 +211,16 @@ func TestStandbyLag(t *testing.T) {
 	}
 	within(t, patience, "the reader is not ready", func() bool { return status("http://"+reader.address+"/readiness") == http.StatusServiceUnavailable })
 	if text := body("http://" + reader.operations + "/readyz"); !strings.Contains(text, "database.max_lag is 1s") {
-		t.Errorf("/readyz: %q, want the reason", text)
+		t.Errorf("/readyz: got %q, want the reason", text)
 	}
 	if lag := reader.lag(t); lag < 1 {
-		t.Errorf("lag %v, and not ready", lag)
+		t.Errorf("got lag %v, but the reader is not ready", lag)
 	}
 	if got := status("http://" + reader.address + "/v1/search?q=ship"); got != http.StatusOK {
-		t.Errorf("a search is answered %d: being behind is no reason to refuse", got)
+		t.Errorf("search on a lagging standby: got status %d, want 200", got)
 	}
 	if got := status("http://" + unchecked.operations + "/readyz"); got != http.StatusOK {
-		t.Errorf("without database.max_lag: %d, want 200", got)
+		t.Errorf("without database.max_lag: got status %d, want 200", got)
 	}
 	if err := standby.ResumeReplay(ctx); err != nil {
 		t.Fatal(err)
@@ -269,7 +269,7 @@ func TestReplayConflicts(t *testing.T) {
 	}
 	for i := 0; f.query(pool, conflicts) == 0; i++ {
 		if i == 80 {
-			t.Fatal("80 disturbances have ended no query")
+			t.Fatal("80 changes have cancelled no query")
 		}
 		if _, err := primary.Exec(ctx, disturb[i%len(disturb)]); err != nil {
 			t.Fatal(err)
@@ -282,7 +282,7 @@ func TestReplayConflicts(t *testing.T) {
 		counts := <-asked
 		t.Logf("answers: %v", counts)
 		if len(counts) != 1 || counts[http.StatusOK] == 0 {
-			t.Errorf("answers by code: %v, want nothing but 200", counts)
+			t.Errorf("got answers by status %v, want only 200", counts)
 		}
 	}
 }

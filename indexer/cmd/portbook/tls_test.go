@@ -39,7 +39,7 @@ func TestTLS(t *testing.T) {
 	})
 	const (
 		name    = "database.sslMode is verify-full: set database.host to a name"
-		trusted = "let PGSSLROOTCERT name the file with the authority's certificate"
+		trusted = "set PGSSLROOTCERT to the file with the authority's certificate"
 	)
 	for _, test := range []struct {
 		name, mode, host string
@@ -77,7 +77,7 @@ func TestNoTLS(t *testing.T) {
 	server := startPostgres(t, localpg.Config{Settings: map[string]string{"ssl": "off"}})
 	ca := newAuthority(t)
 	at := port(t, server)
-	const none = "database.sslMode wants TLS: switch it on in the server"
+	const none = "database.sslMode requires TLS: turn it on in the server"
 	for _, test := range []struct {
 		name    string
 		environ []string
@@ -113,9 +113,9 @@ func TestNothingInPlainText(t *testing.T) {
 	gateway.Start(t)
 	environ := append(database("127.0.0.1", fmt.Sprint(gateway.Port())), "PORTBOOK_DATABASE_PASSWORD=secret")
 	out, code := indexerCommand(t, environ, "migrate", "status")
-	checkRefusal(t, out, code, "127.0.0.1", "switch it on")
+	checkRefusal(t, out, code, "127.0.0.1", "turn it on")
 	if logins := gateway.Logins(); len(logins) > 0 {
-		t.Errorf("it logged in without TLS: %v", logins)
+		t.Errorf("got a login without TLS: %v", logins)
 	}
 }
 
@@ -145,14 +145,14 @@ func checkRefusal(t *testing.T, out string, code int, host, refusal string) {
 	t.Helper()
 	switch {
 	case refusal == "" && code != 0:
-		t.Errorf("exit status %d, want it to connect:\n%s", code, out)
+		t.Errorf("got exit status %d, want a connection:\n%s", code, out)
 	case refusal == "":
 	case code != 1:
-		t.Errorf("exit status %d, want 1:\n%s", code, out)
+		t.Errorf("got exit status %d, want 1:\n%s", code, out)
 	default:
 		for _, want := range []string{refusal, "database.sslMode", host} {
 			if !strings.Contains(out, want) {
-				t.Errorf("the refusal does not say %q:\n%s", want, out)
+				t.Errorf("the error lacks %q:\n%s", want, out)
 			}
 		}
 	}

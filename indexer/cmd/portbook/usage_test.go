@@ -24,7 +24,7 @@ func paths(t *testing.T) (lines [][]string) {
 		lines = append(lines, strings.Fields(command.CommandPath())[1:])
 	}
 	if len(lines) < 15 {
-		t.Fatalf("%d commands: %q", len(lines), lines)
+		t.Fatalf("got %d commands: %q", len(lines), lines)
 	}
 	return lines
 }
@@ -70,7 +70,7 @@ func TestExamples(t *testing.T) {
 			}
 		}
 		if found == 0 {
-			t.Errorf("%s: no example runs it: %s", shown.CommandPath(), shown.Example)
+			t.Errorf("%s: no example runs the command: %s", shown.CommandPath(), shown.Example)
 		}
 	}
 }
@@ -117,8 +117,8 @@ func TestWrongUsage(t *testing.T) {
 		"-config":                          "flag needs an argument: --config",
 		"migrate down --num-steps x":       `invalid argument "x"`,
 		"migrate down":                     "--num-steps flag is required",
-		"prime-db":                         "write portbook prime-db USER",
-		"prime-db a b":                     "2 are named",
+		"prime-db":                         "run portbook prime-db USER",
+		"prime-db a b":                     "got 2",
 		"prime-db --reader --migration a":  "[migration reader] were all set",
 		"version --config portbook.yaml x": `portbook version takes no argument, and got "x"`,
 	} {

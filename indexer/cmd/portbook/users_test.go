@@ -103,7 +103,7 @@ func TestTwoUsers(t *testing.T) {
 		t.Fatal(out)
 	}
 	if n := number(t, superuser, "SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relowner <> 'db_migrator'::regrole"); n != 0 {
-		t.Errorf("%d tables belong to somebody but the migrating user", n)
+		t.Errorf("got %d tables that do not belong to the migrating user", n)
 	}
 	// An old month must be dropped, and the month of the next event must be created.
 	execute(t, superuser, "SET ROLE db_migrator; SELECT create_partition('event', '2020-01-01 00:00Z')")
@@ -111,7 +111,7 @@ func TestTwoUsers(t *testing.T) {
 	execute(t, superuser, "DROP TABLE event_"+time.Now().UTC().Format("2006_01"))
 
 	indexer := f.indexer(f.address, append(work, "PORTBOOK_INTERVAL_GARBAGE_COLLECT=1s", "PORTBOOK_INTERVAL_FETCH_ALL=2s", "PORTBOOK_COMPONENTS_ASSERT_ENDPOINT=true")...)
-	within(t, patience, "the old month is dropped and the new ones are made", func() bool {
+	within(t, patience, "the old month is dropped and the new ones are created", func() bool {
 		return number(t, superuser, "SELECT count(*) FROM pg_inherits WHERE inhparent = 'event'::regclass") == len(months())
 	})
 	ctx := t.Context()
@@ -131,24 +131,24 @@ func TestTwoUsers(t *testing.T) {
 		cmd.Env = append(f.environment("PORTBOOK_LOG_LEVEL=warn"), work...)
 		return cmd.Run() == nil
 	})
-	within(t, patience, "something was tidied", func() bool { return strings.Contains(indexer.process.Tail(), "msg=tidied") })
+	within(t, patience, "the leader has tidied", func() bool { return strings.Contains(indexer.process.Tail(), "msg=tidied") })
 	if n := number(t, superuser, "SELECT count(*) FROM event"); n == 0 {
-		t.Error("no event was stored")
+		t.Error("got no stored events")
 	}
 	if n := number(t, superuser, "SELECT count(*) FROM pg_stat_activity WHERE usename = 'db_migrator'"); n != 0 {
-		t.Errorf("%d sessions of the migrating user are left", n)
+		t.Errorf("got %d sessions of the migrating user, want none", n)
 	}
 
 	reader := f.indexer(registrytest.FreeAddr(t), "PORTBOOK_ROLE=reader", "PORTBOOK_DATABASE_POSTGRES_URL="+as(t, server, "db_reader", "reader_password"))
 	for _, path := range []string{"/v1/_ping", "/v1/search?q=users", "/index/static?tag=v1", "/index/dynamic?tag=v1", "/", "/?q=two", "/r/two/users", "/r/two/users:v1", "/status"} {
 		for _, address := range []string{indexer.address, reader.address} {
 			if got := status("http://" + address + path); got != http.StatusOK {
-				t.Errorf("%s answered %d", path, got)
+				t.Errorf("%s: got status %d", path, got)
 			}
 		}
 	}
 	if said := regexp.MustCompile(`(?i).*permission denied.*`).FindAllString(log.String(), -1); len(said) > 0 {
-		t.Errorf("Postgres refused:\n%s", strings.Join(said, "\n"))
+		t.Errorf("PostgreSQL refused statements:\n%s", strings.Join(said, "\n"))
 	}
 
 	app, readOnly := as(t, server, "db_app", "app_password"), as(t, server, "db_reader", "reader_password")
@@ -212,7 +212,7 @@ func TestPrimeDB(t *testing.T) {
 		t.Helper()
 		out, code := answered(t, environ, password+"\n", append([]string{"prime-db", user}, args...)...)
 		if code != 0 || strings.Contains(out, password) {
-			t.Fatalf("prime-db %q %v ended with %d:\n%s", user, args, code, out)
+			t.Fatalf("prime-db %q %v: got exit status %d:\n%s", user, args, code, out)
 		}
 		return out
 	}
@@ -220,7 +220,7 @@ func TestPrimeDB(t *testing.T) {
 		t.Helper()
 		url := as(t, server, user, password)
 		if n := number(t, url, "SELECT count(*) FROM tag"); n != 0 {
-			t.Errorf("%q sees %d tags", user, n)
+			t.Errorf("%q: got %d tags, want none", user, n)
 		}
 		want := ""
 		if reads {
@@ -228,10 +228,10 @@ func TestPrimeDB(t *testing.T) {
 		}
 		got := refusalCode(t, url, "INSERT INTO media_type (name) VALUES ('x') ON CONFLICT (name) DO UPDATE SET name = 'x'")
 		if strings.TrimPrefix(got, "<nil>") != want {
-			t.Errorf("writing as %q gave %q, want %q", user, got, want)
+			t.Errorf("writing as %q: got %q, want %q", user, got, want)
 		}
 		if got := refusalCode(t, url, "CREATE TABLE x ()"); got != "42501" {
-			t.Errorf("making a table as %q gave %q", user, got)
+			t.Errorf("creating a table as %q: got %q", user, got)
 		}
 	}
 
@@ -258,13 +258,13 @@ func TestPrimeDB(t *testing.T) {
 	pipe(t, server, strings.Replace(out, "'registry'", "'elsewhere'", 1)) // must not change another database
 	works("o'brien", true)
 
-	if out, code := answered(t, environ, password, "prime-db", "new owner", "--migration"); code != 1 || !strings.Contains(out, "may not grant") {
-		t.Errorf("a right that mig cannot give: prime-db ended with %d:\n%s", code, out)
+	if out, code := answered(t, environ, password, "prime-db", "new owner", "--migration"); code != 1 || !strings.Contains(out, "permission denied to grant") {
+		t.Errorf("prime-db without a privilege of mig: got exit status %d:\n%s", code, out)
 	}
 	pipe(t, server, prime("new owner", "--migration", "--dry-run"))
 	url := as(t, server, "new owner", password)
 	if got := refusalCode(t, url, "CREATE TABLE mine (); DROP TABLE mine"); got != "<nil>" {
-		t.Errorf("the migrating user cannot make tables: %s", got)
+		t.Errorf("creating a table as the migrating user: got %s", got)
 	}
 	// psql must log in with the same password.
 	cmd := exec.CommandContext(t.Context(), "psql", "-X", "-At", "-h", "127.0.0.1", "-p", port(t, server), "-U", "new owner", "-d", "registry", "-c", "SELECT current_user")
@@ -273,7 +273,7 @@ func TestPrimeDB(t *testing.T) {
 		t.Errorf("psql: %v: %s", err, got)
 	}
 	if said := log.String(); !strings.Contains(said, "SCRAM-SHA-256$4096:") || strings.Contains(said, password) || strings.Contains(said, schema.QuoteLiteral(password)) {
-		t.Error("the log of the server, which has every statement, shows the password or no verifier")
+		t.Error("the log of the server, which has every statement, contains the password or lacks the verifier")
 	}
 }
 
@@ -290,25 +290,25 @@ func TestPrimeDBRefuses(t *testing.T) {
 		code  int
 		says  string
 	}{
-		{"secret\n", []string{"app"}, 1, `if it may not make roles, ALTER ROLE "mig" CREATEROLE`},
+		{"secret\n", []string{"app"}, 1, `if the user may not create roles, run ALTER ROLE "mig" CREATEROLE`},
 		{"", []string{"app"}, 1, "the password is empty"},
 		{"\n", []string{"app", "--dry-run"}, 1, "the password is empty"},
-		{"a\u00a0b\n", []string{"app"}, 1, "a character that clients write in different ways"},
-		{"\ufb01ne\n", []string{"app"}, 1, "a character that clients write in different ways"},
+		{"a\u00a0b\n", []string{"app"}, 1, "a character that clients encode differently"},
+		{"\ufb01ne\n", []string{"app"}, 1, "a character that clients encode differently"},
 		{strings.Repeat("x", 2000), []string{"app"}, 1, "longer than 1024 bytes"},
-		{"secret\n", []string{""}, 2, "the name of the user is empty"},
+		{"secret\n", []string{""}, 2, "the user name is empty"},
 		{"secret\n", []string{strings.Repeat("ö", 32)}, 2, "has 64 bytes"},
 		{"secret\n", []string{"mig"}, 1, "is database.migrationUser"},
 		{"secret\n", []string{"app", "--reader", "--migration"}, 2, "none of the others can be"},
-		{"secret\n", nil, 2, "prime-db makes one user, and 0 are named: write portbook prime-db USER"},
+		{"secret\n", nil, 2, "prime-db takes one user, and got 0: run portbook prime-db USER"},
 	} {
 		out, code := answered(t, environ, test.input, append([]string{"prime-db"}, test.args...)...)
 		if code != test.code || !strings.Contains(out, test.says) || strings.Contains(out, "secret") {
-			t.Errorf("prime-db %q with %.20q ended with %d, want %d and %q:\n%s", test.args, test.input, code, test.code, test.says, out)
+			t.Errorf("prime-db %q with %.20q: got exit status %d, want %d and %q in:\n%s", test.args, test.input, code, test.code, test.says, out)
 		}
 	}
 	if n := number(t, server.URL("registry"), "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'portbook\\_%' OR rolname = 'app'"); n != 0 {
-		t.Errorf("%d roles were made", n)
+		t.Errorf("got %d new roles, want none", n)
 	}
 }
 

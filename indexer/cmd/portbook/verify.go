@@ -29,13 +29,13 @@ func verify(command *cobra.Command, p *parts) error {
 		return err
 	}
 	if n == 0 {
-		fmt.Fprintln(command.ErrOrStderr(), "the book equals the registry, and its search rows are what they should be")
+		fmt.Fprintln(command.ErrOrStderr(), "no differences: the book equals the registry, and its search rows are correct")
 		return nil
 	}
 	due, _, _, err := p.store.Backlog(ctx)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(command.ErrOrStderr(), "%d differences, and %d references waiting to be read\n", n, due)
+	fmt.Fprintf(command.ErrOrStderr(), "%d differences, %d references waiting to be read\n", n, due)
 	return exitStatus(1)
 }
