@@ -46,7 +46,7 @@ func TestGrowthKeepsRows(t *testing.T) {
 	run(t, pool, "INSERT INTO registry_instance (id) VALUES ('i')")
 	moves, events := rows(t, pool, movesQuery), rows(t, pool, eventsQuery)
 	if len(moves) != 1990 || len(events) != 1005 {
-		t.Fatalf("%d moves and %d events are stored, want 1990 and 1005", len(moves), len(events))
+		t.Fatalf("got %d moves and %d events, want 1990 and 1005", len(moves), len(events))
 	}
 	for _, id := range []string{"none", "early", "late"} { // at is replaced by received_at
 		i := slices.IndexFunc(events, func(row string) bool { return strings.HasPrefix(row, "("+id+",") })
@@ -70,7 +70,7 @@ func TestGrowthKeepsRows(t *testing.T) {
 	var id int64
 	const move = "INSERT INTO tag_history (repository, tag, to_digest, seen_by) VALUES ('r', 't', '\\x01', 'scan') RETURNING id"
 	if err := pool.QueryRow(ctx, move).Scan(&id); err != nil || id != 2001 {
-		t.Errorf("the next move has id %d, want 2001: %v", id, err)
+		t.Errorf("next move: got id %d, want 2001: %v", id, err)
 	}
 }
 
@@ -108,7 +108,7 @@ func TestDropPartitions(t *testing.T) {
 	fresh := rows(t, pool, "SELECT relid::text FROM pg_partition_tree('event') WHERE isleaf AND relid::text !~ '20(19|20)' AND relid::text <> 'event_archive' ORDER BY 1")
 
 	if got := rows(t, pool, "SELECT drop_partitions('event', NULL)"); len(got) > 0 {
-		t.Errorf("without a retention, %v were dropped", got)
+		t.Errorf("without a retention: got %v dropped, want none", got)
 	}
 	got := rows(t, pool, "SELECT drop_partitions('event', now() - '2020-02-15 00:00Z')") // in the middle of February
 	if diff := cmp.Diff([]string{"event_2020_01"}, got); diff != "" {
@@ -116,12 +116,12 @@ func TestDropPartitions(t *testing.T) {
 	}
 	got = rows(t, pool, "SELECT drop_partitions('event', interval '0')") // means 8 days, the minimum
 	if slices.Contains(got, "event_"+time.Now().UTC().Format("2006_01")) || !slices.Contains(got, "event_2020_02") {
-		t.Errorf("dropped %v", got)
+		t.Errorf("got dropped partitions %v, want none", got)
 	}
 	left := rows(t, pool, "SELECT relid::text FROM pg_partition_tree('event') WHERE isleaf ORDER BY 1")
 	for _, name := range append([]string{"event_archive"}, fresh...) {
 		if !slices.Contains(left, name) {
-			t.Errorf("%s was dropped; %v are left", name, left)
+			t.Errorf("%s was dropped; left are %v", name, left)
 		}
 	}
 	if n := rows(t, pool, "SELECT relid::text FROM pg_partition_tree('tag_history') WHERE relid::text = 'tag_history_2020_01'"); len(n) != 1 {
@@ -165,7 +165,7 @@ func TestCreatePartitions(t *testing.T) {
 	}
 	bounds := rows(t, pool, "SELECT pg_get_expr(relpartbound, oid) FROM pg_class WHERE relname = '"+want[0]+"'")
 	if !strings.Contains(bounds[0], "-01 00:00:00+00") {
-		t.Errorf("a partition has bounds %s, want months of UTC", bounds[0])
+		t.Errorf("got a partition with bounds %s, want months of UTC", bounds[0])
 	}
 }
 
@@ -195,7 +195,7 @@ func TestDropWaitsBriefly(t *testing.T) {
 	for waiting := ""; waiting == ""; {
 		waiting = strings.Join(rows(t, pool, "SELECT pid::text FROM pg_locks WHERE NOT granted AND relation = 'tag_history'::regclass"), "")
 		if time.Since(start) > 20*time.Second {
-			t.Fatal("drop_partitions does not wait for the transaction")
+			t.Fatal("drop_partitions did not wait for the transaction")
 		}
 	}
 	run(t, pool, "INSERT INTO tag_history (repository, tag, to_digest, seen_by) VALUES ('r', 't', '\\x01', 'scan')")
@@ -205,13 +205,13 @@ func TestDropWaitsBriefly(t *testing.T) {
 	}
 	t.Logf("an insert meanwhile took %v", pushed.Round(time.Millisecond))
 	if pushed > 10*time.Second { // 2 s on an idle machine
-		t.Errorf("an insert waited %v, want at most 10s", pushed)
+		t.Errorf("an insert waited %v, want at most 10 s", pushed)
 	}
 	if err := reader.Rollback(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if got := rows(t, pool, "SELECT drop_partitions('tag_history', interval '1 year')"); len(got) != 1 {
-		t.Errorf("after the transaction %v are dropped, want 1 partition", got)
+		t.Errorf("after the transaction: got %v dropped, want 1 partition", got)
 	}
 }
 
@@ -239,7 +239,7 @@ func TestFunctionsAreSafe(t *testing.T) {
 	}
 	defer conn.Release()
 	if got := rows(t, conn, "SELECT current_user::text"); got[0] != role {
-		t.Fatalf("the worker is user %s, want %s", got[0], role)
+		t.Fatalf("got user %s, want %s", got[0], role)
 	}
 	for _, q := range []string{
 		"CREATE TEMP TABLE event (at timestamptz) PARTITION BY RANGE (at)",

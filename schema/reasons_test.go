@@ -8,7 +8,7 @@ import (
 )
 
 // Migration 12 replaces the reasons that older programs stored, which may contain
-// secrets, and keeps those of today's form.
+// secrets, and keeps those in the current form.
 func TestReasonsAreReplaced(t *testing.T) {
 	t.Parallel()
 	url := schematest.Empty(t)

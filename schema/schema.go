@@ -1,7 +1,7 @@
 // Package schema holds the numbered migrations of the database and runs them.
 //
-// Migrations are files in migrations/. Each runs in one transaction and can be taken
-// back. Files are added, never edited. A table whose comment begins with "derived:"
+// Migrations are files in migrations/. Each runs in one transaction and can be undone.
+// Files are added, never edited. A table whose comment begins with "derived:"
 // can be rebuilt by a scan of the registry; one whose comment begins with "kept:"
 // cannot, and references no derived table.
 //
@@ -62,7 +62,7 @@ type Migration struct {
 	Applied bool
 }
 
-// Up applies all missing migrations and returns them. Then it grants missing rights
+// Up applies all missing migrations and returns them. Then it grants missing privileges
 // to the roles that exist and to Config.Writer.
 //
 // It returns a *NewerError and changes nothing if a migration is applied that this
@@ -82,8 +82,8 @@ func Up(ctx context.Context, c Config) ([]Migration, error) {
 	return done, nil
 }
 
-// Down takes back the latest n migrations and returns them, latest first. It fails
-// and takes back none if fewer than n are applied.
+// Down undoes the latest n migrations and returns them, latest first. If fewer than n
+// are applied, it returns an error and undoes none.
 func Down(ctx context.Context, c Config, n int) ([]Migration, error) {
 	var done []Migration
 	err := locked(ctx, c, func(db *sql.DB, p *goose.Provider) error {
@@ -92,7 +92,7 @@ func Down(ctx context.Context, c Config, n int) ([]Migration, error) {
 			return err
 		}
 		if int64(n) > version {
-			return fmt.Errorf("cannot take back %d migrations: %d are applied", n, version)
+			return fmt.Errorf("cannot undo %d migrations: only %d are applied", n, version)
 		}
 		results, err := p.DownTo(ctx, version-int64(n))
 		done = applied(results)
@@ -109,7 +109,7 @@ func Down(ctx context.Context, c Config, n int) ([]Migration, error) {
 func refusal(c Config, err error) error {
 	var refused *pgconn.PgError
 	if errors.As(err, &refused) && refused.Code == "42501" { // insufficient_privilege
-		return fmt.Errorf("%w: the user %q may not change the schema: set database.migrationUser to the one who made the tables, or to one with CREATE on the schema if there are none", err, c.Conn.User)
+		return fmt.Errorf("%w: the user %q may not change the schema: set database.migrationUser to the owner of the tables or, if there are none, to a user with CREATE on the schema", err, c.Conn.User)
 	}
 	return err
 }

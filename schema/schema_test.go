@@ -51,7 +51,7 @@ func TestUpByMany(t *testing.T) {
 	}
 	starters.Wait()
 	if want := len(files(t)); applied != want {
-		t.Errorf("five starters applied %d migrations between them, want %d", applied, want)
+		t.Errorf("five programs applied %d migrations in total, want %d", applied, want)
 	}
 }
 
@@ -74,7 +74,7 @@ func TestUpDownUp(t *testing.T) {
 		t.Errorf("down left behind:\n%s", left)
 	}
 	if _, err := schema.Down(ctx, c, 1); err == nil {
-		t.Error("Down of more migrations than are applied returns no error")
+		t.Error("Down of more migrations than are applied returned no error")
 	}
 	if _, err := schema.Up(ctx, c); err != nil {
 		t.Fatal(err)
@@ -141,7 +141,7 @@ func TestKeptApartFromDerived(t *testing.T) {
 	}
 }
 
-// Migrations are numbered without gaps, can be taken back, and run in transactions.
+// Migrations must be numbered without gaps, have a down part, and run in transactions.
 func TestFiles(t *testing.T) {
 	t.Parallel()
 	name := regexp.MustCompile(`^(\d{5})_[a-z_]+\.sql$`)

@@ -54,7 +54,7 @@ func open(c Config) *sql.DB {
 	return db
 }
 
-var errSessionLost = errors.New("the session that holds the lock of migrations was lost")
+var errSessionLost = errors.New("the session with the migration lock was lost")
 
 // watchClient makes PostgreSQL notice within two seconds if this program dies, even
 // while a statement waits for a table, so that the lock becomes free. On some systems

@@ -31,7 +31,7 @@ type NewerError struct {
 
 func (e *NewerError) Error() string {
 	return fmt.Sprintf("the schema of the database is at version %d, and this program knows versions up to %d:"+
-		" run a newer program, or take the migrations back with the one that made them (portbook migrate down)", e.Database, e.Program)
+		" run a newer program, or undo the migrations with the program that applied them (portbook migrate down)", e.Database, e.Program)
 }
 
 // Check returns nil if this program can work with the schema of the database. It
@@ -172,5 +172,5 @@ func supported(conn *pgconn.PgConn) error {
 	if err != nil || major >= oldestServer { // accepts a version that is not PostgreSQL's
 		return nil
 	}
-	return fmt.Errorf("the server is PostgreSQL %s: %d or later is required; upgrade it, or set database.host to another", version, oldestServer)
+	return fmt.Errorf("the server is PostgreSQL %s: %d or later is required; upgrade it, or set database.host to another server", version, oldestServer)
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/portbook/portbook/schema/schematest"
 )
 
-// Check tells the states of the schema apart and needs only SELECT.
+// Check must distinguish the states of the schema and need only SELECT.
 func TestCheck(t *testing.T) {
 	t.Parallel()
 	address := schematest.Empty(t)
@@ -103,18 +103,18 @@ func TestSessionLost(t *testing.T) {
 		}
 	}
 	if err := <-migrated; code(err) != "57P01" { // admin_shutdown
-		t.Errorf("the migration ended with %v, want 57P01", err)
+		t.Errorf("migration: got %v, want 57P01", err)
 	}
 	if err := holder.Rollback(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	const versions = "SELECT version_id::text FROM schema_migrations WHERE version_id > 0 ORDER BY version_id"
 	if got := rows(t, pool, versions); len(got) != wholeVersion {
-		t.Errorf("versions %v are applied, want %d", got, wholeVersion)
+		t.Errorf("got applied versions %v, want %d", got, wholeVersion)
 	}
 	up(t, c)
 	if got := rows(t, pool, versions); len(got) != len(files(t)) {
-		t.Errorf("versions %v are applied, want all", got)
+		t.Errorf("got applied versions %v, want all", got)
 	}
 }
 
@@ -138,11 +138,11 @@ func TestGrants(t *testing.T) {
 		"', 'schema_migrations', 'INSERT, UPDATE, DELETE, TRUNCATE'), has_function_privilege('" + c.Writer + "', 'create_partitions()', 'EXECUTE'))"
 	run(t, pool, fmt.Sprintf("REVOKE ALL ON tag FROM %[1]s; GRANT ALL ON schema_migrations TO %[1]s; REVOKE ALL ON FUNCTION create_partitions FROM %[1]s", c.Writer))
 	if got := rows(t, pool, rights); got[0] != "f t f" {
-		t.Fatalf("the rights after REVOKE and GRANT are %s, want f t f", got)
+		t.Fatalf("after REVOKE and GRANT: got privileges %s, want f t f", got)
 	}
 	up(t, c)
 	if got := rows(t, pool, rights); got[0] != "t f t" {
-		t.Errorf("the rights after another Up are %s, want t f t", got)
+		t.Errorf("after another Up: got privileges %s, want t f t", got)
 	}
 }
 

@@ -14,8 +14,8 @@ import (
 var programs = []struct{ name, binary, module, pkg, hint string }{
 	// 197 s of CPU with all of its storage drivers, measured; about 2 minutes on
 	// two idle cores. Go keeps what it compiled, so the second time is seconds.
-	{"registry", "registry", "registry", ".", "the first time takes some minutes"},
-	{"indexer", "portbook", "indexer", "./cmd/portbook", "the first time takes about a minute"},
+	{"registry", "registry", "registry", ".", "the first build takes some minutes"},
+	{"indexer", "portbook", "indexer", "./cmd/portbook", "the first build takes about a minute"},
 }
 
 // build compiles the programs into the data folder, since the servers' account cannot

@@ -56,7 +56,7 @@ func (s *system) startChild(name, binary string, env []string, args ...string) (
 
 // failure returns the error of a child that ended by itself.
 func (c *child) failure() error {
-	return fmt.Errorf("the %s ended by itself (%s); its last lines: %s", c.name, c.Outcome(), c.out.clean(c.Tail()))
+	return fmt.Errorf("the %s ended unexpectedly (%s); its last lines: %s", c.name, c.Outcome(), c.out.clean(c.Tail()))
 }
 
 func (c *child) stop() { c.Stop(syscall.SIGTERM, stopTimeout) }

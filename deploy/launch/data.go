@@ -45,7 +45,7 @@ func DefaultData(getenv func(string) string) (string, error) {
 	if home := getenv("HOME"); home != "" {
 		return filepath.Join(home, ".local", "state", "portbook"), nil
 	}
-	return "", errors.New("neither DATA nor HOME is set: say where to keep the data: make up DATA=folder")
+	return "", errors.New("neither DATA nor HOME is set: choose a folder for the data: make up DATA=folder")
 }
 
 // openData creates the folder if it does not exist, and locks it.

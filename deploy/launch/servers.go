@@ -58,7 +58,7 @@ func (s *system) useDatabase(variable, url string) error {
 	s.databaseURL = url
 	s.hidePassword(url)
 	s.out.hide(cfg.Password)
-	s.out.print("Using the database that %s names: %s on %s, port %d, as %s", variable, cfg.Database, cfg.Host, cfg.Port, cfg.User)
+	s.out.print("Using the database of %s: %s on %s, port %d, as %s", variable, cfg.Database, cfg.Host, cfg.Port, cfg.User)
 	return nil
 }
 
@@ -204,7 +204,7 @@ func (s *system) pushSamples(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
 	if err := poll(ctx, s.indexer.Done(), func() bool { return found(ctx, base, "lighthouse") }); err != nil {
-		return fmt.Errorf("the sample images were pushed, but a search does not find them after %v; the indexer's last lines: %s",
+		return fmt.Errorf("search does not find the sample images %v after their push; the indexer's last lines: %s",
 			readyTimeout, s.out.clean(s.indexer.Tail()))
 	}
 	return nil

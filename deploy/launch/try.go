@@ -16,10 +16,10 @@ import (
 func Push(ctx context.Context, addr, reference string, out io.Writer) error {
 	repository, tag, found := strings.Cut(reference, ":")
 	if !found {
-		return fmt.Errorf("push %s: write it as name:tag, such as me/first:1.0", reference)
+		return fmt.Errorf("push %s: write NAME:TAG, such as me/first:1.0", reference)
 	}
 	pushed, err := push.New("http://"+addr).Image(ctx, repository, tag, push.ImageSpec{
-		Labels: map[string]string{"org.opencontainers.image.description": "A first image, to be found"},
+		Labels: map[string]string{"org.opencontainers.image.description": "A first image to find"},
 		Files:  map[string]string{"hello": "Hello from Portbook\n"},
 	})
 	if err != nil {

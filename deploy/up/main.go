@@ -28,8 +28,8 @@ func run(ctx context.Context) error {
 	cfg := launch.Config{Environ: os.Environ(), Out: os.Stdout}
 	var samples string
 	flag.StringVar(&cfg.Addr, "addr", "127.0.0.1:7080", "`host:port` of Portbook")
-	flag.StringVar(&cfg.Data, "data", "", "`folder` of all data; the default depends on the user")
-	flag.StringVar(&samples, "samples", "yes", "push sample images into an empty registry: `yes or no`")
+	flag.StringVar(&cfg.Data, "data", "", "`folder` for all data; the default depends on the user")
+	flag.StringVar(&samples, "samples", "yes", "whether to push sample images to an empty registry: `yes or no`")
 	flag.Parse()
 	switch args := flag.Args(); {
 	case len(args) == 0:
@@ -38,14 +38,14 @@ func run(ctx context.Context) error {
 	case len(args) == 2 && args[0] == "search":
 		return launch.Search(ctx, cfg.Addr, args[1], os.Stdout)
 	default:
-		return fmt.Errorf("unexpected argument %q: nothing, push NAME:TAG or search WORDS", args[0])
+		return fmt.Errorf("unexpected argument %q: write push NAME:TAG, search WORDS or no argument", args[0])
 	}
 	switch samples {
 	case "yes":
 		cfg.Samples = true
 	case "no":
 	default:
-		return fmt.Errorf("SAMPLES=%s: say yes or no", samples)
+		return fmt.Errorf("SAMPLES=%s: write yes or no", samples)
 	}
 	var err error
 	if cfg.Source, err = source(); err != nil {

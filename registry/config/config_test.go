@@ -35,13 +35,13 @@ func TestFilesystem(t *testing.T) {
 	checkPush(t, p.Push, receiver)
 	checkDelete(t, p.Push, receiver)
 	if blobs, err := os.ReadDir(filepath.Join(p.Root, "docker/registry/v2/blobs/sha256")); err != nil || len(blobs) == 0 {
-		t.Errorf("%d blobs in the root directory, %v", len(blobs), err)
+		t.Errorf("got %d blobs in the root directory, %v", len(blobs), err)
 	}
 	if strings.Contains(p.Log(), token) {
-		t.Errorf("the log has the indexer's token:\n%s", p.Log())
+		t.Errorf("the log contains the indexer's token:\n%s", p.Log())
 	}
 	if !strings.Contains(p.Log(), "PUT /v2/"+repository+"/manifests/v1") {
-		t.Errorf("no access log:\n%s", p.Log())
+		t.Errorf("the log has no line for the push:\n%s", p.Log())
 	}
 }
 
@@ -59,7 +59,7 @@ func TestHtpasswd(t *testing.T) {
 	wantStatus(t, http.StatusUnauthorized, pushErr(t, p.Push))
 	p.Push.User, p.Push.Password = "indexer", "correct horse"
 	if e := checkPush(t, p.Push, receiver); e.Actor.Name != "indexer" {
-		t.Errorf("actor %q, want indexer", e.Actor.Name)
+		t.Errorf("got actor %q, want indexer", e.Actor.Name)
 	}
 }
 
@@ -160,7 +160,7 @@ func TestMetrics(t *testing.T) {
 	checkPush(t, p.Push, receiver)
 	metrics := get(t, "http://"+debug+"/metrics")
 	if want := `registry_notifications_pending_total{endpoint="indexer"} `; !strings.Contains(metrics, want) {
-		t.Errorf("no %s in\n%s", want, metrics)
+		t.Errorf("got no metric %s in\n%s", want, metrics)
 	}
 }
 
@@ -176,7 +176,7 @@ func TestCatalog(t *testing.T) {
 	}
 	want := `{"repositories":["a/0","a"]}` // in the order of a directory walk
 	if got := get(t, p.URL+"/v2/_catalog?n=100000"); strings.TrimSpace(got) != want {
-		t.Errorf("catalog %s, want %s", got, want)
+		t.Errorf("got catalog %s, want %s", got, want)
 	}
 }
 
@@ -189,7 +189,7 @@ func TestFilesAgree(t *testing.T) {
 		t.Fatal(err)
 	}
 	if want := []string{"filesystem.yml", "htpasswd.yml", "redis.yml", "s3.yml", "token.yml"}; !slices.Equal(files, want) {
-		t.Fatalf("files %q, want %q: add a test for a new file", files, want)
+		t.Fatalf("got files %q, want %q: add a test for a new file", files, want)
 	}
 	want := shared(t, "filesystem.yml")
 	for _, file := range files {
@@ -237,7 +237,7 @@ func checkPush(t *testing.T, c *push.Client, receiver *registrytest.Receiver) re
 	}
 	got, _, err := c.Fetch(t.Context(), repository, "v1")
 	if err != nil || got.Digest != desc.Digest {
-		t.Fatalf("fetched %v, %v; want %v", got, err, desc)
+		t.Fatalf("fetched %v, %v, want %v", got, err, desc)
 	}
 	blob, err := c.Blob(t.Context(), repository, content) // pushed already; returns the digest
 	if err != nil {
@@ -248,7 +248,7 @@ func checkPush(t *testing.T, c *push.Client, receiver *registrytest.Receiver) re
 	}
 	e := receiver.Wait(t, "push", tagged("v1"))
 	if want := []string{"Bearer " + token}; !slices.Equal(e.Authorization, want) {
-		t.Errorf("Authorization %q, want %q", e.Authorization, want)
+		t.Errorf("got Authorization %q, want %q", e.Authorization, want)
 	}
 	checkNoBlobs(t, receiver)
 	return e

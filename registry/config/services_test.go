@@ -34,7 +34,7 @@ func TestRedis(t *testing.T) {
 	})
 	checkPush(t, p.Push, receiver)
 	if got := redisCommand(t, addr, "DBSIZE"); got == ":0" {
-		t.Error("Redis is empty: the registry does not use it")
+		t.Error("Redis is empty: the registry did not use it")
 	}
 	checkSeesDelete(t, p.Push, replica.Push)
 }
@@ -134,7 +134,7 @@ func waitListening(t *testing.T, addr string) {
 		select {
 		case <-again.C:
 		case <-deadline:
-			t.Fatalf("nothing listens on %s: %v", addr, err)
+			t.Fatalf("no listener on %s: %v", addr, err)
 		}
 	}
 }

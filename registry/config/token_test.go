@@ -33,7 +33,7 @@ func TestToken(t *testing.T) {
 	wantStatus(t, http.StatusUnauthorized, pushErr(t, p.Push))
 	p.Push.Token = sign(t, private, claims("registry"))
 	if e := checkPush(t, p.Push, receiver); e.Actor.Name != "pusher" {
-		t.Errorf("actor %q, want pusher", e.Actor.Name)
+		t.Errorf("got actor %q, want pusher", e.Actor.Name)
 	}
 }
 

@@ -115,7 +115,7 @@ func readAll(r io.Reader, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	if int64(len(b)) > limit {
-		return nil, fmt.Errorf("answer of more than %d bytes", limit)
+		return nil, fmt.Errorf("answer has more than %d bytes", limit)
 	}
 	return b, nil
 }

@@ -141,7 +141,7 @@ func (c *Client) FetchBlob(ctx context.Context, repository string, dgst digest.D
 		return nil, err
 	}
 	if got := digest.FromBytes(body); got != dgst {
-		return nil, fmt.Errorf("%s: got bytes of %s", op, got)
+		return nil, fmt.Errorf("%s: the bytes have the digest %s", op, got)
 	}
 	return body, nil
 }

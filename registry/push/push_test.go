@@ -41,7 +41,7 @@ func TestBlob(t *testing.T) {
 	c.HTTP = &http.Client{Transport: refuse("POST")}
 	again, err := c.Blob(t.Context(), repository, data)
 	if err != nil || again.Digest != desc.Digest {
-		t.Errorf("second push: %v, %v; want %v without an upload", again, err, desc)
+		t.Errorf("second push: got %v, %v, want %v without an upload", again, err, desc)
 	}
 }
 
@@ -85,10 +85,10 @@ func TestImage(t *testing.T) {
 	}
 	types := []string{manifest.Layers[0].MediaType, manifest.Layers[1].MediaType}
 	if want := []string{ocispec.MediaTypeImageLayerGzip, ocispec.MediaTypeImageLayer}; !slices.Equal(types, want) {
-		t.Errorf("layers %q, want %q", types, want)
+		t.Errorf("got layers %q, want %q", types, want)
 	}
 	if got, want := image.RootFS.DiffIDs[1], digest.FromString("a layer as it is"); got != want {
-		t.Errorf("diff ID of a layer that is not gzipped %s, want its own digest %s", got, want)
+		t.Errorf("layer without gzip: got diff ID %s, want its digest %s", got, want)
 	}
 }
 
@@ -105,10 +105,10 @@ func TestImageFiles(t *testing.T) {
 	}
 	unzipped := unzip(t, layer)
 	if got, want := image.RootFS.DiffIDs[0], digest.FromBytes(unzipped); got != want {
-		t.Errorf("diff ID %s, want %s", got, want)
+		t.Errorf("got diff ID %s, want %s", got, want)
 	}
 	if got := untar(t, unzipped); !maps.Equal(got, files) {
-		t.Errorf("the layer has %d files, which are not the %d of the spec", len(got), len(files))
+		t.Errorf("got %d files in the layer, which differ from the %d of the spec", len(got), len(files))
 	}
 }
 
@@ -121,7 +121,7 @@ func TestImageZero(t *testing.T) {
 		t.Errorf("config %+v", image)
 	}
 	if manifest.Layers == nil {
-		t.Error("layers are null, want an empty list")
+		t.Error("got null for layers, want an empty list")
 	}
 }
 
@@ -132,7 +132,7 @@ func TestImageDocker(t *testing.T) {
 	got := []string{desc.MediaType, manifest.MediaType, manifest.Config.MediaType, manifest.Layers[0].MediaType}
 	want := []string{push.DockerManifest, push.DockerManifest, push.DockerConfig, push.DockerLayerGzip}
 	if !slices.Equal(got, want) {
-		t.Errorf("media types %q, want %q", got, want)
+		t.Errorf("got media types %q, want %q", got, want)
 	}
 }
 
@@ -148,7 +148,7 @@ func TestImageRawConfig(t *testing.T) {
 	var manifest ocispec.Manifest
 	fetch(t, r.Push, desc.Digest.String(), &manifest)
 	if got, err := r.Push.FetchBlob(t.Context(), repository, manifest.Config.Digest); err != nil || !bytes.Equal(got, raw) {
-		t.Errorf("config %q, %v; want %q", got, err, raw)
+		t.Errorf("got config %q, %v, want %q", got, err, raw)
 	}
 }
 
@@ -170,7 +170,7 @@ func TestImageDigest(t *testing.T) {
 	// If this digest changes, the digests of all samples change.
 	const want = digest.Digest("sha256:5b0b039e86ed9f1ad5e38a11db2b7830e9ba244b39befb03384b255e6b63149f")
 	if digests[0] != digests[1] || digests[0] != want {
-		t.Errorf("digests %q, want %q twice", digests, want)
+		t.Errorf("got digests %q, want %q twice", digests, want)
 	}
 }
 
@@ -226,7 +226,7 @@ func TestArtifact(t *testing.T) {
 		t.Errorf("manifest %+v", manifest)
 	}
 	if s := manifest.Subject; s == nil || s.Digest != image.Digest || s.Platform != nil {
-		t.Errorf("subject %+v, want %s without platform", s, image.Digest)
+		t.Errorf("got subject %+v, want %s without platform", s, image.Digest)
 	}
 	if manifest.Layers[0].Annotations["a"] != "b" {
 		t.Errorf("layers %+v", manifest.Layers)
@@ -245,7 +245,7 @@ func TestArtifactEmpty(t *testing.T) {
 	var manifest ocispec.Manifest
 	fetch(t, r.Push, desc.Digest.String(), &manifest)
 	if len(manifest.Layers) != 1 || manifest.Layers[0].MediaType != ocispec.MediaTypeEmptyJSON {
-		t.Errorf("layers %+v, want one empty layer", manifest.Layers)
+		t.Errorf("got layers %+v, want one empty layer", manifest.Layers)
 	}
 }
 

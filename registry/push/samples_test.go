@@ -27,7 +27,7 @@ func TestSamples(t *testing.T) {
 	} {
 		desc, _, err := r.Push.Fetch(t.Context(), want.repository, want.tag)
 		if err != nil || desc.MediaType != want.mediaType {
-			t.Errorf("%s:%s is %q, %v; want %q", want.repository, want.tag, desc.MediaType, err, want.mediaType)
+			t.Errorf("%s:%s: got %q, %v, want %q", want.repository, want.tag, desc.MediaType, err, want.mediaType)
 		}
 	}
 	receiver.Wait(t, "push of the last sample", func(e registrytest.Event) bool {
@@ -47,10 +47,10 @@ func checkHarbour(t *testing.T, events []registrytest.Event) {
 		}
 	}
 	if want := []string{"1.0", "latest", "1.1", "latest"}; !slices.Equal(tags, want) {
-		t.Errorf("tags pushed %q, want %q", tags, want)
+		t.Errorf("got pushed tags %q, want %q", tags, want)
 	}
 	if want := []string{digests["1.0"][0], digests["1.1"][0]}; !slices.Equal(digests["latest"], want) {
-		t.Errorf("latest pointed to %q, want %q", digests["latest"], want)
+		t.Errorf("got digests of latest %q, want %q", digests["latest"], want)
 	}
 }
 

@@ -82,7 +82,7 @@ func StartProcess(t testing.TB, config ProcessConfig) *Process {
 func (p *Process) Start() {
 	p.t.Helper()
 	if p.child != nil {
-		p.t.Fatal("registrytest: the process is running already")
+		p.t.Fatal("registrytest: the process is already running")
 	}
 	cmd := exec.Command(p.args[0], p.args[1:]...)
 	cmd.Env = p.env
@@ -137,7 +137,7 @@ func (p *Process) ready() error {
 		}
 		select {
 		case <-p.child.Gone:
-			return errors.New("the registry ended while it started")
+			return errors.New("the registry ended during its start")
 		case <-ctx.Done():
 			return fmt.Errorf("the registry did not answer within %v", patience)
 		case <-again.C:
@@ -193,7 +193,7 @@ func FreeAddr(t testing.TB) string {
 			return addr
 		}
 	}
-	t.Fatal("registrytest: no free port in 100 tries")
+	t.Fatal("registrytest: no free port in 100 attempts")
 	return ""
 }
 

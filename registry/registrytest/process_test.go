@@ -19,7 +19,7 @@ func TestProcessKill(t *testing.T) {
 	pushImage(t, p.Push, "demo/app", "before")
 	before := receiver.Wait(t, "push", tagged("before"))
 	if got, want := before.Authorization, []string{`Bearer a "secret"`}; !slices.Equal(got, want) {
-		t.Errorf("Authorization %q, want %q", got, want)
+		t.Errorf("got Authorization %q, want %q", got, want)
 	}
 
 	receiver.Answer(http.StatusServiceUnavailable)
@@ -35,7 +35,7 @@ func TestProcessKill(t *testing.T) {
 	pushImage(t, p.Push, "demo/app", "after")
 	after := receiver.Wait(t, "push", tagged("after"))
 	if before.Source.InstanceID == after.Source.InstanceID {
-		t.Errorf("instance %q before and after the kill", after.Source.InstanceID)
+		t.Errorf("got instance %q before and after the kill, want another", after.Source.InstanceID)
 	}
 	if slices.ContainsFunc(receiver.Events(), tagged("lost")) {
 		t.Error("an event from before the kill was delivered")

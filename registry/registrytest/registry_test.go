@@ -20,14 +20,14 @@ func TestEvents(t *testing.T) {
 	pushImage(t, r.Push, "demo/app", "v1")
 	e := receiver.Wait(t, "push", tagged("v1"))
 	if got, want := e.Authorization, []string{"Bearer secret"}; !slices.Equal(got, want) {
-		t.Errorf("Authorization %q, want %q", got, want)
+		t.Errorf("got Authorization %q, want %q", got, want)
 	}
 	if e.Action != "push" || e.Target.Repository != "demo/app" {
-		t.Errorf("event %+v, want a push to demo/app", e)
+		t.Errorf("got event %+v, want a push to demo/app", e)
 	}
 	// Events are sent in order, so events of the blobs would have come before this one.
 	if n := len(receiver.Events()); n != 1 {
-		t.Errorf("%d events, want 1: %+v", n, receiver.Events())
+		t.Errorf("got %d events, want 1: %+v", n, receiver.Events())
 	}
 }
 
@@ -52,10 +52,10 @@ func TestRestart(t *testing.T) {
 	after := receiver.Wait(t, "push", tagged("after"))
 
 	if r.URL != url {
-		t.Errorf("URL %q after restart, want %q", r.URL, url)
+		t.Errorf("after restart: got URL %q, want %q", r.URL, url)
 	}
 	if after.Source.InstanceID == before.Source.InstanceID || after.Source.InstanceID == "" {
-		t.Errorf("instance %q after restart, %q before", after.Source.InstanceID, before.Source.InstanceID)
+		t.Errorf("got instance %q after the restart, want another than %q", after.Source.InstanceID, before.Source.InstanceID)
 	}
 	// One delivery may have begun before the restart.
 	if n := receiver.Refused(tagged("lost")); n > lost+1 || slices.ContainsFunc(receiver.Events(), tagged("lost")) {
@@ -96,10 +96,10 @@ func TestTwoRegistries(t *testing.T) {
 		t.Errorf("both registries have the instance id %q", eventA.Source.InstanceID)
 	}
 	if len(receiverA.Events()) != 1 || len(receiverB.Events()) != 1 {
-		t.Errorf("events %+v and %+v, want one each", receiverA.Events(), receiverB.Events())
+		t.Errorf("got events %+v and %+v, want one each", receiverA.Events(), receiverB.Events())
 	}
 	if status := fetchStatus(t, a.Push, "demo/app", "b"); status != http.StatusNotFound {
-		t.Errorf("status %d for the tag of the other registry, want 404", status)
+		t.Errorf("tag of the other registry: got status %d, want 404", status)
 	}
 }
 
@@ -110,13 +110,13 @@ func TestPassword(t *testing.T) {
 	r := registrytest.Start(t, registrytest.Config{Notify: receiver.URL, User: "indexer", Password: "correct horse"})
 	pushImage(t, r.Push, "demo/app", "v1")
 	if e := receiver.Wait(t, "push", tagged("v1")); e.Actor.Name != "indexer" {
-		t.Errorf("actor %q, want indexer", e.Actor.Name)
+		t.Errorf("got actor %q, want indexer", e.Actor.Name)
 	}
 	for _, password := range []string{"", "wrong"} {
 		other := *r.Push
 		other.Password = password
 		if status := fetchStatus(t, &other, "demo/app", "v1"); status != http.StatusUnauthorized {
-			t.Errorf("password %q: status %d, want 401", password, status)
+			t.Errorf("password %q: got status %d, want 401", password, status)
 		}
 	}
 }
@@ -143,7 +143,7 @@ func TestConfigure(t *testing.T) {
 	var refused *push.Error
 	err := r.Push.Delete(t.Context(), "demo/app", "v1")
 	if !errors.As(err, &refused) || refused.Status != http.StatusMethodNotAllowed {
-		t.Errorf("delete: %v, want status 405", err)
+		t.Errorf("delete: got %v, want status 405", err)
 	}
 }
 
@@ -176,7 +176,7 @@ func fetchStatus(t *testing.T, c *push.Client, repository, reference string) int
 	_, _, err := c.Fetch(t.Context(), repository, reference)
 	var refused *push.Error
 	if !errors.As(err, &refused) {
-		t.Fatalf("fetch %s:%s: error %v, want a push.Error", repository, reference, err)
+		t.Fatalf("fetch %s:%s: got error %v, want a push.Error", repository, reference, err)
 	}
 	return refused.Status
 }

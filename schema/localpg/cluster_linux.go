@@ -35,7 +35,7 @@ func waitUnused(ctx context.Context, dir string) error {
 		case len(users) == 0:
 			return removePIDFile(dir)
 		case users[pid] && !stopping:
-			return fmt.Errorf("another server (process %d) uses this directory: stop it first, or choose another directory", pid)
+			return fmt.Errorf("another server (process %d) uses this directory: stop it, or choose another directory", pid)
 		}
 		select {
 		case <-ctx.Done():

@@ -44,7 +44,7 @@ func find(version string) (string, error) {
 			return dir, nil
 		}
 	}
-	return "", fmt.Errorf("its data is of version %s, which is not installed (%s is):"+
+	return "", fmt.Errorf("the data needs PostgreSQL %s, which is not installed (%s is):"+
 		" install postgresql-%[1]s, or move the directory away to start empty", version, dirs[0])
 }
 

@@ -167,7 +167,7 @@ func (s *Server) claimDir() error {
 		switch e.Name() {
 		case dataName, newDataName, passwordName:
 		default:
-			return fmt.Errorf("the directory has a file %s, which is not ours: choose an empty directory", e.Name())
+			return fmt.Errorf("the directory contains a foreign file, %s: choose an empty directory", e.Name())
 		}
 	}
 	return s.account.Own(s.cfg.Dir)
@@ -308,12 +308,12 @@ func (s *Server) waitReady(ctx context.Context, proc *process.Process) error {
 		if err == nil {
 			return conn.Close(ctx)
 		}
-		if s.keepsOut(err) {
+		if s.isRefusal(err) {
 			return nil
 		}
 		select {
 		case <-proc.Done():
-			return fmt.Errorf("the server ended while it started: %s", proc.Tail())
+			return fmt.Errorf("the server ended during its start: %s", proc.Tail())
 		case <-ctx.Done():
 			return fmt.Errorf("the server does not accept connections: %w", err)
 		case <-tick.C:
@@ -321,9 +321,9 @@ func (s *Server) waitReady(ctx context.Context, proc *process.Process) error {
 	}
 }
 
-// keepsOut reports whether err is a refusal by the caller's pg_hba.conf. Only a server
+// isRefusal reports whether err is a refusal by the caller's pg_hba.conf. Only a server
 // that accepts connections can refuse one so.
-func (s *Server) keepsOut(err error) bool {
+func (s *Server) isRefusal(err error) bool {
 	_, own := s.cfg.Files["pg_hba.conf"]
 	refused, answered := errors.AsType[*pgconn.PgError](err)
 	return own && answered && refused.Code == "28000" // invalid_authorization_specification

@@ -190,15 +190,15 @@ func TestForeignDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = localpg.Start(t.Context(), localpg.Config{Dir: dir})
-	if err == nil || !strings.Contains(err.Error(), "not ours") {
-		t.Errorf("got %v, want an error that says the file is not ours", err)
+	if err == nil || !strings.Contains(err.Error(), "foreign file") {
+		t.Errorf("got %v, want an error about the foreign file", err)
 	}
 	after, err := os.Stat(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if owner(before) != owner(after) || before.Mode() != after.Mode() {
-		t.Errorf("the directory belongs to user %d with mode %v, before to %d with %v",
+		t.Errorf("got owner %d and mode %v, want %d and %v as before",
 			owner(after), after.Mode(), owner(before), before.Mode())
 	}
 }

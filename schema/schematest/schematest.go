@@ -61,9 +61,9 @@ func Empty(t testing.TB) string {
 func unavailable(t testing.TB, err error) {
 	t.Helper()
 	if os.Getenv("CI") != "" {
-		t.Fatalf("no Postgres for tests: %v", err)
+		t.Fatalf("no PostgreSQL for tests: %v", err)
 	}
-	t.Skipf("no Postgres for tests: %v", err)
+	t.Skipf("no PostgreSQL for tests: %v", err)
 }
 
 var databases atomic.Int64
@@ -176,7 +176,7 @@ func admin(server string, f func(context.Context, *pgx.Conn) error) error {
 func at(server, database string) string {
 	u, err := url.Parse(server)
 	if err != nil || !strings.HasPrefix(u.Scheme, "postgres") {
-		panic("not a Postgres URL: " + server) // localpg promises one
+		panic("not a Postgres URL: " + server) // localpg returns only such URLs
 	}
 	u.Path = "/" + database
 	return u.String()

@@ -13,7 +13,7 @@ import (
 )
 
 // long makes phases long enough for a report: go test -v -args -long
-var long = flag.Bool("long", false, "measure each attack for 15 s, each after 10 s of quiet, where 3 s are enough to see facts")
+var long = flag.Bool("long", false, "measure each attack for 15 s, after 10 s without, instead of 3 s")
 
 // An attack is one thing that a user may do to all others.
 type attack struct {
@@ -36,15 +36,15 @@ type family struct {
 
 // families are all attacks. Those that leave work for later are last.
 var families = []family{
-	{"requests that cost", costlyRequests},
-	{"requests that stay", lastingRequests},
-	{"what passes through", passing},
+	{"costly requests", costlyRequests},
+	{"lasting requests", lastingRequests},
+	{"requests passed to the registry", passing},
 	{"odd content", oddContent},
-	{"a registry that fails", failingRegistry},
+	{"failing registry", failingRegistry},
 	{"large image indexes", largeIndexes},
 }
 
-// No push and no request may break anything for other users.
+// No push and no request may harm other users.
 func TestAttacks(t *testing.T) {
 	if _, err := localpg.Find(); errors.Is(err, localpg.ErrNotInstalled) && os.Getenv("CI") == "" {
 		t.Skip(err)

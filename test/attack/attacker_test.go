@@ -29,11 +29,11 @@ func (f *felt) ask(s *site, path string) {
 
 func (f *felt) count(path string, status, size int, start time.Time, err error) {
 	if err != nil {
-		f.fail("an attacker's GET %.40s...: %s", path, outcome(status, err))
+		f.fail("attacker: GET %.40s...: %s", path, outcome(status, err))
 		return
 	}
 	if status >= 500 && status != http.StatusServiceUnavailable {
-		f.fail("an attacker's GET %.40s...: status %d", path, status)
+		f.fail("attacker: GET %.40s...: status %d", path, status)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()

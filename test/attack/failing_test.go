@@ -28,10 +28,10 @@ var failingRegistry = []attack{
 				f.fail("push: %v", err)
 			}
 		},
-		after: func(ctx context.Context, s *site, f *felt) { s.mustBeThere(ctx, f, "attack/hangs") },
+		after: func(ctx context.Context, s *site, f *felt) { s.mustBeInBook(ctx, f, "attack/hangs") },
 	},
 	{
-		name: "a config whose storage is astray",
+		name: "a config that is redirected to an unreachable storage",
 		run: func(ctx context.Context, s *site, f *felt) {
 			s.faults.leadAstray("/v2/attack/astray/")
 			if err := s.image(ctx, "attack/astray", "latest", map[string]string{"a": "b"}); err != nil {
@@ -39,6 +39,6 @@ var failingRegistry = []attack{
 			}
 		},
 		// Its reads are retried for half a minute, while the other attacks run.
-		end: func(ctx context.Context, s *site, f *felt) { s.mustBeThere(ctx, f, "attack/astray") },
+		end: func(ctx context.Context, s *site, f *felt) { s.mustBeInBook(ctx, f, "attack/astray") },
 	},
 }

@@ -86,13 +86,13 @@ func (f *felt) judge(t *testing.T) {
 		t.Errorf("%s (%d times)", what, times)
 	}
 	if f.index > maxIndex {
-		t.Errorf("flatpak's index was %d bytes, want at most %d", f.index, maxIndex)
+		t.Errorf("flatpak's index: got %d bytes, want at most %d", f.index, maxIndex)
 	}
 	if f.indexer > maxIndexer {
-		t.Errorf("the indexer took %d MB, want at most %d", f.indexer>>20, maxIndexer>>20)
+		t.Errorf("memory of the indexer: got %d MB, want at most %d", f.indexer>>20, maxIndexer>>20)
 	}
 	if f.postgres > maxPostgres {
-		t.Errorf("PostgreSQL took %d MB, want at most %d", f.postgres>>20, maxPostgres>>20)
+		t.Errorf("memory of PostgreSQL: got %d MB, want at most %d", f.postgres>>20, maxPostgres>>20)
 	}
 }
 
@@ -129,21 +129,21 @@ func (s *site) pushAndFind(ctx context.Context, f *felt, n int) {
 	word, name := harness.UniqueWord(s.words), fmt.Sprintf("victims/app%d", n%5)
 	spec := push.ImageSpec{Labels: map[string]string{"org.opencontainers.image.description": word}}
 	if _, err := s.push.Image(ctx, name, "latest", spec); err != nil {
-		f.fail("a victim's push failed: %v", err)
+		f.fail("victim: push failed: %v", err)
 		return
 	}
 	start := time.Now()
 	for step := time.Millisecond; ; step = min(max(time.Since(start)/10, time.Millisecond), 200*time.Millisecond) {
 		status, body, err := get(ctx, victim, s.indexer.URL+"/v1/search?q="+word)
 		if err != nil || status != http.StatusOK {
-			f.fail("a victim's search for its push: %s", outcome(status, err))
+			f.fail("victim: search for its push: %s", outcome(status, err))
 		}
 		if finds(body, name) {
 			f.add(&f.pushes, start)
 			return
 		}
 		if time.Since(start) > foundTimeout {
-			f.fail("a victim's push was not found in %v", foundTimeout)
+			f.fail("victim: push not found within %v", foundTimeout)
 			return
 		}
 		select {
@@ -177,7 +177,7 @@ func (s *site) search(ctx context.Context, f *felt, n int) {
 	start := time.Now()
 	status, body, err := get(ctx, victim, s.indexer.URL+path)
 	if err != nil || status != http.StatusOK || len(body) == 0 {
-		f.fail("a victim's search %s: %s", path, outcome(status, err))
+		f.fail("victim: search %s: %s", path, outcome(status, err))
 		return
 	}
 	f.add(&f.searches, start)
@@ -200,7 +200,7 @@ func (s *site) askIndex(ctx context.Context, f *felt) {
 	f.index = max(f.index, len(body))
 	f.mu.Unlock()
 	if owners := ownersOf(body, firefox); !slices.Equal(owners, []string{"flathub/firefox"}) {
-		f.fail("%s is offered by %q, want flathub/firefox alone", firefox, owners)
+		f.fail("owners of %s: got %q, want flathub/firefox only", firefox, owners)
 	}
 }
 

@@ -67,7 +67,7 @@ var largeIndexes = []attack{
 				return []string{"/r/" + largeRepository + ":large", "/api/v1/repositories/" + largeRepository + "/-/manifests/large"}[attacker%2]
 			})
 		},
-		after: func(ctx context.Context, s *site, f *felt) { s.mustBeThere(ctx, f, largeRepository) },
+		after: func(ctx context.Context, s *site, f *felt) { s.mustBeInBook(ctx, f, largeRepository) },
 	},
 	{
 		name: "hundreds of tags on one large index",
@@ -137,7 +137,7 @@ func (s *site) limitWords(ctx context.Context, f *felt, pushes func() error) {
 	}
 	<-ctx.Done()
 	after, err := s.count(context.Background(), words)
-	f.note("%d rows more in the dictionaries (%v)", after-before, err)
+	f.note("%d new rows in the dictionaries (%v)", after-before, err)
 	if after-before > maxWords {
 		f.fail("an index added more than %d rows to the dictionaries", maxWords)
 	}

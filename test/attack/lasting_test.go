@@ -15,7 +15,7 @@ var lastingRequests = []attack{
 		name: "4 dumps read slowly",
 		run: func(ctx context.Context, s *site, f *felt) {
 			wait := f.hold(ctx, s, 4, "/api/v1/dump", func(resp *http.Response) { readSlowly(ctx, resp.Body) })
-			f.oneMore(s, "/api/v1/dump", "a dump of somebody else")
+			f.oneMore(s, "/api/v1/dump", "a dump of another client")
 			wait()
 		},
 	},
@@ -34,7 +34,7 @@ var lastingRequests = []attack{
 		name: "1,100 open pages from one address",
 		run: func(ctx context.Context, s *site, f *felt) {
 			wait := f.hold(ctx, s, 1100, "/live", func(*http.Response) { <-ctx.Done() })
-			f.oneMore(s, "/live", "an open page of somebody else")
+			f.oneMore(s, "/live", "an open page of another client")
 			wait()
 		},
 	},
@@ -69,7 +69,7 @@ func (s *site) futureVersion(ctx context.Context) (string, error) {
 	resp.Body.Close()
 	epoch, _, found := strings.Cut(resp.Header.Get("Portbook-Version"), ".")
 	if !found {
-		return "", fmt.Errorf("no version in %v", resp.Header)
+		return "", fmt.Errorf("no catalogue version in %v", resp.Header)
 	}
 	return "/api/v1/repositories?limit=1&min_version=" + epoch + ".900000000", nil
 }

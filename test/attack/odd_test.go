@@ -10,10 +10,10 @@ import (
 	"github.com/portbook/portbook/test/bench/harness"
 )
 
-// oddContent are images that nobody makes by accident.
+// oddContent are images with unusual content.
 var oddContent = []attack{
 	{
-		name: "configs nested deep, of huge numbers, of 5,000 labels",
+		name: "configs with deep nesting, huge numbers and 5,000 labels",
 		run: func(ctx context.Context, s *site, f *felt) {
 			pushOdd(ctx, s, f)
 			f.several(ctx, s, 4, 100*time.Millisecond, func(attacker, n int) string {
@@ -23,7 +23,7 @@ var oddContent = []attack{
 		},
 		after: func(ctx context.Context, s *site, f *felt) {
 			for n := range oddConfigs() {
-				s.mustBeThere(ctx, f, oddRepository(n))
+				s.mustBeInBook(ctx, f, oddRepository(n))
 			}
 		},
 	},
@@ -40,17 +40,17 @@ var oddContent = []attack{
 				}
 			}
 		},
-		after: func(ctx context.Context, s *site, f *felt) { s.mustBeThere(ctx, f, "attack/annotated") },
+		after: func(ctx context.Context, s *site, f *felt) { s.mustBeInBook(ctx, f, "attack/annotated") },
 	},
 	{
-		name: "the ref of a flatpak of others, pushed to aaa/x",
+		name: "the ref of another owner's flatpak, pushed to aaa/x",
 		run: func(ctx context.Context, s *site, f *felt) {
 			if err := s.image(ctx, "aaa/x", "latest", flatpakLabels(firefox, 100)); err != nil {
 				f.fail("push: %v", err)
 			}
 		},
 		// The next reads check this too: see askIndex.
-		after: func(ctx context.Context, s *site, f *felt) { s.mustBeThere(ctx, f, "aaa/x"); s.askIndex(ctx, f) },
+		after: func(ctx context.Context, s *site, f *felt) { s.mustBeInBook(ctx, f, "aaa/x"); s.askIndex(ctx, f) },
 	},
 }
 
@@ -78,8 +78,8 @@ func pushOdd(ctx context.Context, s *site, f *felt) {
 	}
 }
 
-// mustBeThere waits until the book has a repository's tag.
-func (s *site) mustBeThere(ctx context.Context, f *felt, repository string) {
+// mustBeInBook waits until the book has a repository's tag.
+func (s *site) mustBeInBook(ctx context.Context, f *felt, repository string) {
 	err := harness.Wait(ctx, foundTimeout, repository, func() (bool, error) {
 		status, _, err := get(ctx, victim, s.indexer.URL+"/api/v1/repositories/"+repository)
 		return status == 200, err

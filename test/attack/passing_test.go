@@ -26,7 +26,7 @@ var passing = []attack{
 				f.rawGet(ctx, s, path)
 			}
 			for _, escaped := range s.faults.outside() {
-				f.fail("the registry's server got %s", escaped)
+				f.fail("the registry received %s", escaped)
 			}
 		},
 	},
@@ -49,9 +49,9 @@ var passing = []attack{
 			sending.Wait()
 			// One requested earlier may run, and these may request one a minute.
 			if scans := s.scans(context.Background(), f) - before; scans > 2 {
-				f.fail("%d scans were asked for, want one a minute", scans)
+				f.fail("got %d requested scans, want one a minute", scans)
 			} else {
-				f.note("%d scans were asked for", scans)
+				f.note("%d scans were requested", scans)
 			}
 		},
 	},

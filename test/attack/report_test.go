@@ -18,9 +18,9 @@ type report []line
 
 func (r report) String() string {
 	var b strings.Builder
-	fmt.Fprintln(&b, "\nWhat victims felt, in ms: median/95 of 100, without the attack and with it. Load average", harness.LoadAverage())
+	fmt.Fprintln(&b, "\nResponse times of victims in ms: median/95th percentile, without and with the attack. Load average", harness.LoadAverage())
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "attack\tpush\t\tratio\tsearch\t\tratio\tflatpak\t\tratio\tbytes\tfaults\tindexer MB\tPostgreSQL MB\tanswers to it\tlargest\tslowest s\tsettled s")
+	fmt.Fprintln(w, "attack\tpush\t\tratio\tsearch\t\tratio\tflatpak\t\tratio\tbytes\tfaults\tindexer MB\tPostgreSQL MB\tanswers\tlargest\tslowest s\tsettled s")
 	for _, l := range r {
 		f := l.attacked
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%d\t%d>%d\t%d>%d\t%s\t%d\t%.1f\t%.1f\n", f.name,
@@ -33,7 +33,7 @@ func (r report) String() string {
 			fmt.Fprintf(&b, "%s: %s\n", l.attacked.name, n)
 		}
 	}
-	fmt.Fprintln(&b, "over 2:", r.over())
+	fmt.Fprintln(&b, "more than doubled:", r.over())
 	return b.String()
 }
 
@@ -67,7 +67,7 @@ func (r report) over() string {
 			{"flatpak", l.quiet.indexes, l.attacked.indexes},
 		} {
 			if x := ratio(m.quiet, m.attacked); x > 2 {
-				all = append(all, fmt.Sprintf("%s %.1f under %s", m.what, x, l.attacked.name))
+				all = append(all, fmt.Sprintf("%s %.1f during %s", m.what, x, l.attacked.name))
 			}
 		}
 	}

@@ -55,7 +55,7 @@ func newSite(t *testing.T) *site {
 	// A signal ends tests without their cleanup; no process or file must remain.
 	signalled, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	t.Cleanup(stop)
-	told := func(what string) { t.Logf("%s after %.1f s", what, time.Since(began).Seconds()) }
+	logged := func(what string) { t.Logf("%s after %.1f s", what, time.Since(began).Seconds()) }
 	system, err := harness.NewSystem(signalled, "", "")
 	check(t, err)
 	t.Cleanup(func() { check(t, system.Close()) })
@@ -69,9 +69,9 @@ func newSite(t *testing.T) *site {
 		s.quiet, s.attacked = 10*time.Second, 15*time.Second
 	}
 	_, s.content, _ = strings.Cut(s.OnDisk(), "=")
-	told("built, and PostgreSQL started")
+	logged("built; PostgreSQL started")
 	s.plant(t)
-	told("planted")
+	logged("content pushed")
 
 	address, err := harness.FreeAddress()
 	check(t, err)
@@ -91,7 +91,7 @@ func newSite(t *testing.T) *site {
 		due, err := s.due(ctx)
 		return due == 0, err
 	}))
-	told("scanned")
+	logged("scanned")
 	return s
 }
 
@@ -199,7 +199,7 @@ func (s *site) watchMemory(f *felt) (stop func()) {
 	return func() { close(done); watching.Wait() }
 }
 
-// linkTag makes a tag in the registry's own directory: pushing hundreds of tags of one
+// linkTag creates a tag in the registry's own directory: pushing hundreds of tags of one
 // large index takes long, since the registry checks each child again for each tag.
 func (s *site) linkTag(repository, tag, digest string) error {
 	_, hex, _ := strings.Cut(digest, ":")

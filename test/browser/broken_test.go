@@ -23,8 +23,8 @@ const brokenPage = `<!doctype html>
 <!-- HEAVY -->
 </main></body></html>`
 
-// Each check finds its fault on a page that has it. Otherwise a check that does not work
-// would look like a page without faults.
+// Each check must find its fault on a page that has it. Otherwise a check that does not
+// work would look like a page without faults.
 func TestBrokenPage(t *testing.T) {
 	needPrograms(t)
 	needPackages(t)
@@ -40,7 +40,7 @@ func TestBrokenPage(t *testing.T) {
 		w.Header().Set("Content-Security-Policy", "default-src 'self'; img-src *")
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		w.Header().Set("Cache-Control", "no-cache")
-		w.Header().Set("ETag", `"never asked for"`)
+		w.Header().Set("ETag", `"never revalidated"`)
 		fmt.Fprint(w, body)
 	})
 	mux.HandleFunc("GET /broken.js", func(w http.ResponseWriter, _ *http.Request) {
@@ -55,10 +55,10 @@ func TestBrokenPage(t *testing.T) {
 	}
 	t.Cleanup(closeBrowser)
 	c := newChecker(t, &site{url: server.URL}, browser)
-	found := c.everything(t, page{name: "broken", path: "/", shows: []string{"what is not there"}})
+	found := c.everything(t, page{name: "broken", path: "/", shows: []string{"a missing text"}})
 
 	for _, want := range []fault{
-		{"broken", checkShows, "what is not there"},
+		{"broken", checkShows, "a missing text"},
 		{"broken", checkConsole, "says so"},
 		{"broken", checkConsole, "thrown"},
 		{"broken", checkConsole, "Content Security Policy"},
@@ -74,7 +74,7 @@ func TestBrokenPage(t *testing.T) {
 		{"broken", checkHTML, "not allowed as child of"},
 	} {
 		if !want.in(found) {
-			t.Errorf("not found: %q", want)
+			t.Errorf("got no fault %q", want)
 		}
 	}
 	if t.Failed() {

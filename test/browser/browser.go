@@ -129,10 +129,10 @@ func (t *tab) record(event any) {
 		}
 	case *runtime.EventConsoleAPICalled:
 		if e.Type == runtime.ConsoleAPICalledTypeError || e.Type == runtime.ConsoleAPICalledTypeWarning {
-			v.complaints = append(v.complaints, complaint{text: "the page's script says: " + said(e.Args)})
+			v.complaints = append(v.complaints, complaint{text: "console message of the page: " + said(e.Args)})
 		}
 	case *runtime.EventExceptionThrown:
-		v.complaints = append(v.complaints, complaint{text: "the page's script threw: " + e.ExceptionDetails.Text + " " + said([]*runtime.RemoteObject{e.ExceptionDetails.Exception})})
+		v.complaints = append(v.complaints, complaint{text: "exception in the page: " + e.ExceptionDetails.Text + " " + said([]*runtime.RemoteObject{e.ExceptionDetails.Exception})})
 	case *cdppage.EventJavascriptDialogOpening:
 		v.complaints = append(v.complaints, complaint{text: "a dialog opened: " + e.Message})
 	}
@@ -322,7 +322,7 @@ func (t *tab) focused() (element, error) {
 			return elementOf(n), nil
 		}
 	}
-	return element{}, errors.New("what has the focus is hidden from those who hear the page")
+	return element{}, errors.New("the focused element is hidden from assistive technology")
 }
 
 func (t *tab) object(expression string) (runtime.RemoteObjectID, error) {
@@ -366,7 +366,7 @@ func (t *tab) element(role, name string) (element, error) {
 	for _, e := range list {
 		names = append(names, e.name)
 	}
-	return element{}, fmt.Errorf("%s has no %s called %q, but %q", t.where(), role, name, names)
+	return element{}, fmt.Errorf("%s has no %s with the name %q, but %q", t.where(), role, name, names)
 }
 
 // click clicks an element and waits for the page that follows.
@@ -381,14 +381,14 @@ func (t *tab) click(e element) error {
 // clickOn clicks at the position of an element.
 func (t *tab) clickOn(e element) (chromedp.Action[chromedp.Void], error) {
 	if _, err := call(t, dom.ScrollIntoViewIfNeeded, dom.ScrollIntoViewIfNeededParams{BackendNodeID: e.node}); err != nil {
-		return nil, fmt.Errorf("%s %q cannot be seen: %w", e.role, e.name, err)
+		return nil, fmt.Errorf("%s %q is not visible: %w", e.role, e.name, err)
 	}
 	quads, err := call(t, dom.GetContentQuads, dom.GetContentQuadsParams{BackendNodeID: e.node})
 	if err != nil {
 		return nil, err
 	}
 	if len(quads.Quads) == 0 {
-		return nil, fmt.Errorf("%s %q takes no room", e.role, e.name)
+		return nil, fmt.Errorf("%s %q has no area", e.role, e.name)
 	}
 	q := quads.Quads[0] // the first line of a link that has two
 	return chromedp.MouseClickXY((q[0]+q[4])/2, (q[1]+q[5])/2), nil

@@ -43,7 +43,7 @@ func (t *tab) shows(p page, v *view, s *site) (faults []string, err error) {
 	for _, want := range p.shows {
 		want = s.fill(want)
 		if !strings.Contains(strings.ToLower(visible), strings.ToLower(want)) {
-			faults = append(faults, fmt.Sprintf("%q cannot be seen", want))
+			faults = append(faults, fmt.Sprintf("%q is not visible", want))
 		}
 	}
 	return faults, nil
@@ -65,7 +65,7 @@ func (v *view) origin(s *site) (faults []string) {
 	for _, id := range v.order {
 		address := v.requests[id].url
 		if !strings.HasPrefix(address, s.url+"/") && !strings.HasPrefix(address, "data:") {
-			faults = append(faults, "it asks "+address)
+			faults = append(faults, "request to "+address)
 		}
 	}
 	return faults
@@ -83,7 +83,7 @@ func (v *view) weight() (faults []string) {
 		parts = append(parts, fmt.Sprintf("%.0f of %s", r.bytes, r.url))
 	}
 	if len(v.order) == 0 || sum == 0 {
-		return []string{"no byte came over the wire: this measures nothing"}
+		return []string{"no bytes were transferred: nothing was measured"}
 	}
 	if sum >= maxWeight {
 		faults = append(faults, fmt.Sprintf("%.0f bytes, want fewer than %d: %s", sum, maxWeight, strings.Join(parts, ", ")))
@@ -146,17 +146,17 @@ const noMarkup = `(() => {
 	const found = [];
 	if (window.hostile !== undefined) found.push("script of an image ran");
 	for (const e of document.querySelectorAll("*")) {
-		const told = e.outerHTML.slice(0, 120);
+		const html = e.outerHTML.slice(0, 120);
 		for (const a of e.attributes) {
-			if (/^on/i.test(a.name) || a.name === "style") found.push("attribute " + a.name + ": " + told);
+			if (/^on/i.test(a.name) || a.name === "style") found.push("attribute " + a.name + ": " + html);
 		}
-		if (e.localName === "script" && new URL(e.src || "about:blank", location).origin !== location.origin) found.push("script that is not a file of ours: " + told);
+		if (e.localName === "script" && new URL(e.src || "about:blank", location).origin !== location.origin) found.push("foreign script: " + html);
 		for (const name of ["href", "src", "action", "formaction", "xlink:href"]) {
 			const value = e.getAttribute(name);
 			if (value === null || value.startsWith("#")) continue;
 			const scheme = new URL(value, location).protocol;
 			const data = e.localName === "img" && scheme === "data:";
-			if (!/^https?:$/.test(scheme) && !data) found.push(name + " with " + scheme + " " + told);
+			if (!/^https?:$/.test(scheme) && !data) found.push(name + " with " + scheme + " " + html);
 		}
 	}
 	return found;
@@ -238,7 +238,7 @@ const tooWide = `(() => {
 		return Math.max(box.right, box.left + e.scrollWidth) > width + 1 && !scrolls(e);
 	});
 	const inner = out.filter(e => !out.some(other => other !== e && e.contains(other)));
-	return ["it is " + root.scrollWidth + " px wide in a window of " + width + " px: " + inner.slice(0, 3).map(e => e.outerHTML.slice(0, 100)).join(" | ")];
+	return ["the page is " + root.scrollWidth + " px wide in a window of " + width + " px: " + inner.slice(0, 3).map(e => e.outerHTML.slice(0, 100)).join(" | ")];
 })()`
 
 func (t *tab) overflow() ([]string, error) { return evaluate[[]string](t, tooWide) }

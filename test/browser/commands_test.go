@@ -52,7 +52,7 @@ func (c *checker) commandsWork(t *testing.T) {
 	for _, command := range slices.Sorted(maps.Keys(c.commands)) {
 		tool, _, _ := strings.Cut(command, " ")
 		if strings.Contains(command, "HOST") || !strings.Contains(command, strings.TrimPrefix(c.url, "http://")+"/") {
-			t.Errorf("%s: %q does not name this registry", c.commands[command], command)
+			t.Errorf("%s: %q does not contain the address of this registry", c.commands[command], command)
 		}
 		if !slices.Contains(ran, tool) || !isPullable.MatchString(command) {
 			continue
@@ -64,7 +64,7 @@ func (c *checker) commandsWork(t *testing.T) {
 	}
 	for _, tool := range ran {
 		if tried[tool] == 0 {
-			t.Errorf("no page has a command for %s: %q", tool, slices.Collect(maps.Keys(c.commands)))
+			t.Errorf("no page has a command for %s, only %q", tool, slices.Collect(maps.Keys(c.commands)))
 		}
 	}
 }
@@ -99,14 +99,14 @@ func (c *checker) withoutScript(t *tab) error {
 		return err
 	}
 	for _, text := range []string{"docker pull HOST/samples/harbour:1.1", "HOST stands for the address of this registry"} {
-		if err := t.tells(text); err != nil {
+		if err := t.hasText(text); err != nil {
 			return err
 		}
 	}
 	buttons, err := t.elements("button")
 	for _, b := range buttons {
 		if strings.HasPrefix(b.name, "Copy") {
-			return fmt.Errorf("a button %q does nothing", b.name)
+			return fmt.Errorf("the button %q has no effect without script", b.name)
 		}
 	}
 	return err

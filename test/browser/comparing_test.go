@@ -35,7 +35,7 @@ func (c *checker) comparing(t *tab) error {
 	// The layers differ, the environment does not.
 	for part, want := range map[string]int{"removed: − from | ": 1, "added: + to | ": 1, "HARBOUR_PIERS": 0} {
 		if got := strings.Count(strings.Join(rows, "\n"), part); got != want {
-			return fmt.Errorf("%s tells %d times of %q, want %d: %q", to, got, part, want, rows)
+			return fmt.Errorf("%s: got %d rows with %q, want %d: %q", to, got, part, want, rows)
 		}
 	}
 	return nil

@@ -32,7 +32,7 @@ func (c *checker) copying(t *tab) error {
 		return err
 	}
 	command := "docker pull " + strings.TrimPrefix(c.url, "http://") + "/samples/harbour:1.1"
-	if err := t.tells(command); err != nil {
+	if err := t.hasText(command); err != nil {
 		return err
 	}
 	button, err := t.element("button", "Copy "+command)
@@ -51,10 +51,10 @@ func (c *checker) copying(t *tab) error {
 	}
 	took, err := evaluate[float64](t, "copied")
 	if err != nil {
-		return fmt.Errorf("the page does not show that it copied, or never stops: %w", err)
+		return fmt.Errorf("the page does not show that it copied, or shows it for ever: %w", err)
 	}
 	if took < minCopied {
-		return fmt.Errorf("the page shows for %.0f ms that it copied, want at least %d", took, minCopied)
+		return fmt.Errorf("the page showed for %.0f ms that it copied, want at least %d", took, minCopied)
 	}
 	got, err := t.clipboard()
 	if err == nil && got != command {

@@ -36,7 +36,7 @@ func (c *checker) byFacets(t *tab) error {
 			return err
 		}
 		if after.Total != want || after.Chosen != step.chosen {
-			return fmt.Errorf("%s: %d repositories and %s chosen: %t, want %d and %t", step.to, after.Total, step.facet, after.Chosen, want, step.chosen)
+			return fmt.Errorf("%s: got %d repositories and %s chosen: %t, want %d and %t", step.to, after.Total, step.facet, after.Chosen, want, step.chosen)
 		}
 		if step.to != "/" {
 			if err := after.lists("payments/"); err != nil {
@@ -58,11 +58,11 @@ type facet struct {
 // lists fails unless all repositories are shown and belong to the namespace.
 func (f facet) lists(namespace string) error {
 	if len(f.Names) != f.Total {
-		return fmt.Errorf("%d repositories are listed, want %d", len(f.Names), f.Total)
+		return fmt.Errorf("got %d repositories, want %d", len(f.Names), f.Total)
 	}
 	for _, name := range f.Names {
 		if !strings.HasPrefix(name, namespace) {
-			return fmt.Errorf("%s is listed, want only repositories of %s", name, namespace)
+			return fmt.Errorf("got %s, want only repositories of %s", name, namespace)
 		}
 	}
 	return nil

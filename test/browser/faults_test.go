@@ -35,8 +35,8 @@ func (f *faults) judge(t *testing.T, found []fault) {
 	}
 }
 
-// mended fails the test for each known fault that was not found.
-func (f *faults) mended(t *testing.T) {
+// fixed fails the test for each known fault that was not found.
+func (f *faults) fixed(t *testing.T) {
 	for _, k := range knownFaults {
 		if !f.known[k] {
 			t.Errorf("%q is fixed: remove it from knownFaults", k)

@@ -79,7 +79,7 @@ func (c *checker) searchToTag(t *tab) error {
 			return err
 		}
 	}
-	return t.tells("docker pull")
+	return t.hasText("docker pull")
 }
 
 // byKeys does the same with Tab and Enter. The focus must always be visible.
@@ -114,7 +114,7 @@ func (c *checker) byKeys(t *tab) error {
 			return err
 		}
 	}
-	return t.tells("docker pull")
+	return t.hasText("docker pull")
 }
 
 // throughTags follows the link to the next page to the end, and must see every tag that
@@ -145,13 +145,13 @@ func (c *checker) throughTags(t *tab) error {
 		for build := range 13 {
 			for _, tag := range []string{fmt.Sprintf("2.%d", build), fmt.Sprintf("2.%d.9", build)} {
 				if !seen[tag] {
-					return fmt.Errorf("tag %s was on none of the pages", tag)
+					return fmt.Errorf("no page has the tag %s", tag)
 				}
 			}
 		}
 		return nil
 	}
-	return fmt.Errorf("130 tags are on more than 10 pages; now at %s", t.where())
+	return fmt.Errorf("130 tags need more than 10 pages; now at %s", t.where())
 }
 
 // backFromNowhere goes from an error page to the catalogue.
@@ -177,13 +177,13 @@ func (t *tab) follow(role, name, to string) error {
 // at fails if the tab is at another address.
 func (t *tab) at(want string) error {
 	if got := t.where(); got != want {
-		return fmt.Errorf("at %s, want %s", got, want)
+		return fmt.Errorf("got address %s, want %s", got, want)
 	}
 	return nil
 }
 
-// tells fails unless a text is visible.
-func (t *tab) tells(want string) error {
+// hasText returns an error unless a text is visible.
+func (t *tab) hasText(want string) error {
 	yes, err := evaluate[bool](t, fmt.Sprintf("document.body.innerText.includes(%q)", want))
 	if err == nil && !yes {
 		err = fmt.Errorf("%s does not show %q", t.where(), want)
@@ -198,7 +198,7 @@ func (t *tab) searchBox() (element, error) {
 		return element{}, err
 	}
 	if len(list) != 1 {
-		return element{}, fmt.Errorf("%s has %d landmarks for a search", t.where(), len(list))
+		return element{}, fmt.Errorf("%s: got %d search landmarks, want 1", t.where(), len(list))
 	}
 	boxes, err := t.elements("searchbox")
 	if err != nil {
@@ -208,7 +208,7 @@ func (t *tab) searchBox() (element, error) {
 		boxes, err = t.elements("combobox")
 	}
 	if len(boxes) != 1 && err == nil {
-		err = fmt.Errorf("%s has %d boxes for a search", t.where(), len(boxes))
+		err = fmt.Errorf("%s: got %d search boxes, want 1", t.where(), len(boxes))
 	}
 	if err != nil {
 		return element{}, err

@@ -47,7 +47,7 @@ func main() {
 func screenshots(ctx context.Context, folder, only string) (err error) {
 	for _, program := range append([]string{chromium}, clients...) {
 		if _, err := exec.LookPath(program); err != nil {
-			return fmt.Errorf("%w: deploy/prerequisites.sh tells what to install", err)
+			return fmt.Errorf("%w: deploy/prerequisites.sh lists what to install", err)
 		}
 	}
 	if only == "" {
@@ -63,7 +63,7 @@ func screenshots(ctx context.Context, folder, only string) (err error) {
 		return err
 	}
 	defer closeBrowser()
-	fmt.Println("Starting Portbook (the first time it is built, which takes some minutes)")
+	fmt.Println("Starting Portbook (the first build takes some minutes)")
 	s, err := startSite(ctx)
 	if err != nil {
 		return err
@@ -79,7 +79,7 @@ func screenshots(ctx context.Context, folder, only string) (err error) {
 	if err := s.takeAll(browser, folder, named(pages, only)); err != nil {
 		return err
 	}
-	fmt.Printf("%d pictures are in %s\n", (len(named(pages, only))+len(named(emptyPages, only)))*len(widths)*2, folder)
+	fmt.Printf("Wrote %d pictures to %s\n", (len(named(pages, only))+len(named(emptyPages, only)))*len(widths)*2, folder)
 	return nil
 }
 

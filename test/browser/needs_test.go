@@ -23,7 +23,7 @@ func needPrograms(t *testing.T) {
 	t.Helper()
 	for _, name := range append([]string{chromium, "npm", "java"}, clients...) {
 		if _, err := exec.LookPath(name); err != nil {
-			need(t, name+" is not installed; deploy/prerequisites.sh tells what is")
+			need(t, name+" is not installed; deploy/prerequisites.sh lists what to install")
 		}
 	}
 }

@@ -24,8 +24,8 @@ var emptyPages = []page{
 }
 
 const (
-	now = "it shows the present"
-	bad = "an error is not cached"
+	now = "the page shows the current state"
+	bad = "errors are not cached"
 )
 
 var pages = []page{

@@ -16,7 +16,7 @@ func shownCommands(t *testing.T, addr, path string) (lines []string) {
 	t.Helper()
 	status, body := page(t, addr, path)
 	if status != http.StatusOK {
-		t.Fatalf("%s: status %d", path, status)
+		t.Fatalf("%s: got status %d", path, status)
 	}
 	for _, m := range regexp.MustCompile(`data-copy="((?:docker|podman|skopeo|oras|helm) [^"]*)"`).FindAllStringSubmatch(body, -1) {
 		lines = append(lines, html.UnescapeString(m[1]))
@@ -40,7 +40,7 @@ func TestShownCommands(t *testing.T) {
 	}
 	for _, tool := range []string{"docker", "podman", "skopeo"} {
 		if len(tools[tool]) < 4 { // by tag and by digest
-			t.Fatalf("%s has the commands %q, want 4 or more", tool, tools[tool])
+			t.Fatalf("%s: got commands %q, want at least 4", tool, tools[tool])
 		}
 	}
 	environ := clientEnviron(t)
@@ -50,7 +50,7 @@ func TestShownCommands(t *testing.T) {
 		}
 	}
 	if os.Geteuid() != 0 {
-		t.Log("docker pull is skipped: only root can start a docker daemon")
+		t.Log("docker pull skipped: only root can start a docker daemon")
 		return
 	}
 	// With SECURE, daemon.json does not name the registry. The page says that this is

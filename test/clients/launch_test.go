@@ -58,10 +58,10 @@ func TestSecondStart(t *testing.T) {
 	wantFound(t, addr, "kept", hit{"me/kept", want})
 	wantPage(t, addr, "/v2/me/kept/tags/list", http.StatusOK, `["1"]`)
 	if got := search(t, addr, "cargo"); slices.ContainsFunc(got, func(h hit) bool { return h.Name == "samples/cargo" }) {
-		t.Errorf("the second start pushed the deleted sample again: %v", got)
+		t.Errorf("the second start pushed the deleted sample again: got %v", got)
 	}
 	if got := search(t, other, "kept"); len(got) != 0 {
-		t.Errorf("the other system finds %v", got)
+		t.Errorf("other system: got %v, want nothing", got)
 	}
 }
 
@@ -77,7 +77,7 @@ func TestNoSamples(t *testing.T) {
 func TestRefusals(t *testing.T) {
 	addr := portbook(t)
 	for _, test := range []struct{ name, addr, data, want string }{
-		{"address in use", addr, dataDir(t), "address already in use: stop what listens there, or choose another address"},
+		{"address in use", addr, dataDir(t), "address already in use: stop the program that listens there, or choose another address"},
 		{"folder in use", freeAddress(t), shared.system.data, "another `make up` uses this folder"},
 		{"no address", "7080", dataDir(t), "ADDR=7080: want host:port"},
 	} {
@@ -98,7 +98,7 @@ func TestSecrets(t *testing.T) {
 		file := filepath.Join(shared.system.data, name)
 		secret, err := os.ReadFile(file)
 		if err != nil || len(secret) < 16 {
-			t.Fatalf("%s: %q, %v", name, secret, err)
+			t.Fatalf("secret of %s: got %q, %v", name, secret, err)
 		}
 		if strings.Contains(shared.system.output.String(), string(secret)) {
 			t.Errorf("the secret of %s was printed", name)
@@ -110,7 +110,7 @@ func TestSecrets(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got := fi.Mode().Perm(); got != 0o600 {
-			t.Errorf("%s has mode %v, want 0600", name, got)
+			t.Errorf("%s: got mode %v, want 0600", name, got)
 		}
 	}
 }

@@ -75,7 +75,7 @@ func wantClients(t *testing.T, addr, term string, want hit) {
 		t.Error(err)
 	}
 	if os.Geteuid() != 0 {
-		t.Log("docker search is skipped: only root can start a docker daemon")
+		t.Log("docker search skipped: only root can start a docker daemon")
 		return
 	}
 	if err := accept(t, "docker_search.sh", settings, addr, term, want.Name); err != nil {
@@ -134,7 +134,7 @@ func tags(t *testing.T, layout string) []string {
 		}
 	}
 	if len(names) < 10 {
-		t.Fatalf("the layout has the tags %v, want at least 10", names)
+		t.Fatalf("got tags %v of the layout, want at least 10", names)
 	}
 	return names
 }
@@ -245,7 +245,7 @@ func TestRetagAndDelete(t *testing.T) {
 	wantClients(t, addr, "traveller", hit{name, second})
 	after := digest(t, addr, image)
 	if before == after {
-		t.Fatalf("both images have the digest %s", before)
+		t.Fatalf("both images have the same digest %s", before)
 	}
 	wantPage(t, addr, "/r"+image, http.StatusOK, after)
 

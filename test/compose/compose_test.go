@@ -50,7 +50,7 @@ func project(t *testing.T) *types.Project {
 	return p
 }
 
-// The services are those of the documentation.
+// The services must be those of the documentation.
 func TestServices(t *testing.T) {
 	want := []string{"front", "indexer", "migrate", "postgres", "reader-1", "reader-2", "registry"}
 	got := project(t).ServiceNames()
@@ -60,8 +60,8 @@ func TestServices(t *testing.T) {
 	}
 }
 
-// A missing secret is an error that names it, so the file has no default for any.
-func TestSecretsAreAskedFor(t *testing.T) {
+// A missing secret must be an error that names it: the file must have no defaults.
+func TestSecretsAreRequired(t *testing.T) {
 	for i, secret := range secrets {
 		name, _, _ := strings.Cut(secret, "=")
 		_, err := load(t, slices.Delete(slices.Clone(secrets), i, i+1))
@@ -71,7 +71,7 @@ func TestSecretsAreAskedFor(t *testing.T) {
 	}
 }
 
-// The files that services need exist. Docker notices a missing file only at the start,
+// The files that services need must exist. Docker notices a missing file only at the start,
 // and creates an empty directory for a missing bind mount.
 func TestFilesExist(t *testing.T) {
 	for name, service := range project(t).Services {
@@ -93,7 +93,7 @@ func wantFile(t *testing.T, service, name string) {
 	}
 }
 
-// Files that a Dockerfile copies exist, and .dockerignore does not exclude them.
+// Files that a Dockerfile copies must exist, and .dockerignore must not exclude them.
 func TestDockerfilesCopyWhatExists(t *testing.T) {
 	ignored, err := os.ReadFile(filepath.Join(root, ".dockerignore"))
 	if err != nil {
@@ -135,7 +135,7 @@ func copied(t *testing.T, name string) []string {
 	return sources
 }
 
-// Images are pinned by digest, because a tag can move.
+// Images must be pinned by digest, because a tag can move.
 func TestImagesByDigest(t *testing.T) {
 	pinned := regexp.MustCompile(`^[^:@ ]+:[^:@ ]+@sha256:[0-9a-f]{64}$`) // the tag is for people
 	images := map[string]string{}
@@ -150,7 +150,7 @@ func TestImagesByDigest(t *testing.T) {
 	}
 	for where, image := range images {
 		if image != "scratch" && !pinned.MatchString(image) {
-			t.Errorf("%s: image %q, want name:tag@sha256:digest", where, image)
+			t.Errorf("%s: got image %q, want name:tag@sha256:digest", where, image)
 		}
 	}
 }
@@ -173,8 +173,8 @@ func basesOf(t *testing.T, dockerfile string) []string {
 	return images
 }
 
-// Every service that keeps running has a healthcheck. A service that depends on it
-// waits until it is healthy, and a service that depends on one that ends waits for its
+// Every permanent service must have a healthcheck, and services that depend on it must
+// wait until it is healthy. Services that depend on one that ends must wait for its
 // success.
 func TestHealth(t *testing.T) {
 	p := project(t)
@@ -195,20 +195,20 @@ func TestHealth(t *testing.T) {
 	}
 }
 
-// Only the front publishes a port, and only on this machine, because the registry has
-// no passwords here.
+// Only the front may publish a port, and only on this machine, because the registry
+// has no passwords here.
 func TestPublished(t *testing.T) {
 	for name, service := range project(t).Services {
 		for _, port := range service.Ports {
 			if got := fmt.Sprintf("%s %s %s", name, port.HostIP, port.Published); got != "front 127.0.0.1 7080" {
-				t.Errorf("published: %s, want only front 127.0.0.1 7080", got)
+				t.Errorf("got published port %s, want only front 127.0.0.1 7080", got)
 			}
 		}
 	}
 }
 
-// The registry sends its events to a writer, with the writer's token. Otherwise events
-// would be lost without an error.
+// The registry must send its events to a writer, with the writer's token. Otherwise
+// events would be lost without an error.
 func TestNotificationsReachTheIndexer(t *testing.T) {
 	p := project(t)
 	registry := p.Services["registry"].Environment
@@ -230,7 +230,7 @@ func TestNotificationsReachTheIndexer(t *testing.T) {
 	}
 }
 
-// The settings of each indexer are valid, and every address in them is a service.
+// The settings of each indexer must be valid, and every address in them a service.
 func TestIndexerSettings(t *testing.T) {
 	p := project(t)
 	for _, name := range []string{"indexer", "migrate", "reader-1", "reader-2"} {
@@ -257,7 +257,7 @@ func TestIndexerSettings(t *testing.T) {
 	}
 }
 
-// The servers that nginx passes requests to are services.
+// The servers that nginx passes requests to must be services.
 func TestFrontReachesServices(t *testing.T) {
 	p := project(t)
 	for _, address := range upstreams(t) {

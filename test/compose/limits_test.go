@@ -26,8 +26,8 @@ func clientAt(t *testing.T, ip string) *http.Client {
 	return &http.Client{Transport: transport, Timeout: 20 * time.Second}
 }
 
-// If a reader answers 503 at once, nginx asks the other one, and does not use the first
-// for a while.
+// If a reader answers 503 at once, nginx must send the request to the other one, and
+// not use the first for a while.
 func TestNextReader(t *testing.T) {
 	t.Parallel()
 	f := startFront(t)
@@ -42,7 +42,7 @@ func TestNextReader(t *testing.T) {
 		}
 	}
 	if got := f.readers[0].asked.Load(); got == 0 || got > 3 {
-		t.Errorf("the reader that answers 503 got %d requests, want 1 to 3", got)
+		t.Errorf("got %d requests to the reader that answers 503, want 1 to 3", got)
 	}
 }
 
@@ -71,7 +71,7 @@ func TestTooSlowIsNoFailure(t *testing.T) {
 	resp := f.do(t, http.MethodGet, "/slow", nil)
 	resp.Body.Close()
 	if got := slow.Load(); resp.StatusCode != http.StatusServiceUnavailable || got != 1 {
-		t.Errorf("status %s after %d requests to readers, want 503 after 1", resp.Status, got)
+		t.Errorf("got status %s after %d requests to readers, want 503 after 1", resp.Status, got)
 	}
 	before := [2]int64{f.readers[0].asked.Load(), f.readers[1].asked.Load()}
 	for range 10 {
@@ -120,7 +120,7 @@ func TestFlood(t *testing.T) {
 			counts[resp.StatusCode]++
 			if resp.StatusCode == http.StatusTooManyRequests &&
 				(resp.Header.Get("Retry-After") != "1" || resp.Header.Get("Cache-Control") != "no-store" || !strings.Contains(string(text), "100 a second")) {
-				t.Errorf("refused with %v, %s", resp.Header, text)
+				t.Errorf("got refusal with %v, %s", resp.Header, text)
 			}
 		}
 		return counts
@@ -136,16 +136,16 @@ func TestFlood(t *testing.T) {
 		})
 	}
 	if got := codes(other, "/v1/search", 50); got[200] != 50 {
-		t.Errorf("statuses for the other client: %v, want only 200", got)
+		t.Errorf("other client: got statuses %v, want only 200", got)
 	}
 	flood.Wait()
 	// nginx allows the first request, a burst of 200, and one more every 10 ms.
 	most := 201 + int64(time.Since(start)/(10*time.Millisecond)) + 1
 	if taken.Load() > most || refused.Load() == 0 {
-		t.Errorf("%d requests answered and %d refused, want at most %d answered", taken.Load(), refused.Load(), most)
+		t.Errorf("got %d requests answered and %d refused, want at most %d answered", taken.Load(), refused.Load(), most)
 	}
 	if got := codes(flooder, "/v2/", 300); got[200] != 300 {
-		t.Errorf("statuses below /v2/ for the refused client: %v, want only 200", got)
+		t.Errorf("refused client below /v2/: got statuses %v, want only 200", got)
 	}
 }
 
@@ -176,7 +176,7 @@ func TestCrowd(t *testing.T) {
 	for i := range 10 {
 		running.Go(func() {
 			if got := code(crowd, "/slow/"+string(rune('a'+i))); got != http.StatusOK {
-				t.Errorf("one of the ten: %d", got)
+				t.Errorf("one of ten requests: got status %d", got)
 			}
 		})
 	}
@@ -195,7 +195,7 @@ func TestCrowd(t *testing.T) {
 		{other, "/v1/search", 200},
 	} {
 		if got := code(test.client, test.path); got != test.want {
-			t.Errorf("with ten requests running, %s: status %d, want %d", test.path, got, test.want)
+			t.Errorf("%s during ten requests: got status %d, want %d", test.path, got, test.want)
 		}
 	}
 	close(answer)
@@ -220,7 +220,7 @@ func TestCodings(t *testing.T) {
 		body, err := io.ReadAll(resp.Body)
 		resp.Body.Close()
 		if err != nil || string(body) != want || resp.Header.Get("Vary") != "Accept-Encoding" {
-			t.Errorf("Accept-Encoding %q reaches the readers as %q, %v; want %q; Vary %q", accept, body, err, want, resp.Header.Get("Vary"))
+			t.Errorf("Accept-Encoding %q: readers got %q, %v, want %q; Vary %q", accept, body, err, want, resp.Header.Get("Vary"))
 		}
 	}
 	if got := f.requestsToReader(); got != 2 {

@@ -43,7 +43,7 @@ func upstreams(t *testing.T) []string {
 		addresses = append(addresses, m[1])
 	}
 	if len(addresses) != 3 {
-		t.Fatalf("nginx.conf has the servers %v, want one registry and two readers", addresses)
+		t.Fatalf("got servers %v in nginx.conf, want one registry and two readers", addresses)
 	}
 	return addresses
 }
@@ -181,7 +181,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	for !ok() {
 		select {
 		case <-deadline:
-			t.Fatalf("waited 10 s until %s", what)
+			t.Fatalf("timeout after 10 s: %s", what)
 		case <-tick.C:
 		}
 	}
@@ -261,8 +261,8 @@ func (f *front) readersAnswer(h http.HandlerFunc) {
 	}
 }
 
-// nginx caches an answer as long as its Cache-Control says, and does not ask a reader
-// meanwhile.
+// nginx must cache an answer for the max-age in its Cache-Control, and send no request
+// to a reader meanwhile.
 func TestCache(t *testing.T) {
 	t.Parallel()
 	f := startFront(t)
@@ -281,7 +281,7 @@ func TestCache(t *testing.T) {
 	}
 }
 
-// nginx does not cache an answer whose Cache-Control forbids it or is missing.
+// nginx must not cache an answer whose Cache-Control forbids it or is missing.
 func TestNoCache(t *testing.T) {
 	t.Parallel()
 	f := startFront(t)
@@ -301,8 +301,8 @@ func TestNoCache(t *testing.T) {
 	}
 }
 
-// Readers answer requests for referrers, and nginx caches them. The registry answers
-// all others below /v2/, and nginx does not cache them.
+// Requests for referrers must go to readers and be cached. All other requests below
+// /v2/ must go to the registry and not be cached.
 func TestReferrers(t *testing.T) {
 	t.Parallel()
 	f := startFront(t)
@@ -334,8 +334,8 @@ func TestReferrers(t *testing.T) {
 	}
 }
 
-// Only requests for paths below /v2/ reach the registry, however the path is written,
-// and browsers run no script of its answers.
+// Only requests for paths below /v2/ may reach the registry, however the path is
+// written, and its answers must forbid browsers to run scripts.
 func TestRegistryStaysBelowV2(t *testing.T) {
 	t.Parallel()
 	f := startFront(t)
@@ -363,7 +363,7 @@ func TestRegistryStaysBelowV2(t *testing.T) {
 	}
 }
 
-// After 503 for a request with min_version, nginx still uses both readers.
+// After 503 for a request with min_version, nginx must still use both readers.
 func TestWaitingIsNoFailure(t *testing.T) {
 	t.Parallel()
 	f := startFront(t)
@@ -386,7 +386,7 @@ func TestWaitingIsNoFailure(t *testing.T) {
 	}
 }
 
-// nginx does not cache the answer to a request with Authorization.
+// nginx must not cache the answer to a request with Authorization.
 func TestNoCacheForAuthorized(t *testing.T) {
 	t.Parallel()
 	f := startFront(t)
@@ -398,15 +398,15 @@ func TestNoCacheForAuthorized(t *testing.T) {
 		t.Errorf("alice: got %q, %s, want hers, BYPASS", body, cache)
 	}
 	if body, cache := f.get(t, "/"); body != "for " || cache != "MISS" {
-		t.Errorf("nobody: got %q, %s, want nobody's, MISS", body, cache)
+		t.Errorf("without Authorization: got %q, %s, want nobody's, MISS", body, cache)
 	}
 	if body, _ := f.get(t, "/", "Authorization", "Bearer bob"); body != "for Bearer bob" {
 		t.Errorf("bob: got %q, want his", body)
 	}
 }
 
-// nginx revalidates an expired answer by its ETag, so that a reader need not send it
-// again. If it has changed, nginx serves the new one at once.
+// nginx must revalidate an expired answer by its ETag, so that a reader need not send
+// it again. If it has changed, nginx must serve the new one at once.
 func TestRevalidate(t *testing.T) {
 	t.Parallel()
 	f := startFront(t)
@@ -433,8 +433,8 @@ func TestRevalidate(t *testing.T) {
 	})
 }
 
-// A 304 has ETag and Cache-Control. Without Cache-Control, flatpak does not ask again
-// for half an hour.
+// A 304 must have ETag and Cache-Control. Without Cache-Control, flatpak would not
+// revalidate for half an hour.
 func TestNotModified(t *testing.T) {
 	t.Parallel()
 	f := startFront(t)
@@ -447,8 +447,8 @@ func TestNotModified(t *testing.T) {
 	}
 }
 
-// If one reader is down, nginx uses the other. If both are down, it serves stale
-// answers.
+// If one reader is down, nginx must use the other. If both are down, it must serve
+// stale answers.
 func TestReadersDown(t *testing.T) {
 	t.Parallel()
 	f := startFront(t)
@@ -473,7 +473,7 @@ func TestReadersDown(t *testing.T) {
 	})
 }
 
-// If both readers answer 503, nginx serves stale answers. It serves new ones as soon as
+// If both readers answer 503, nginx must serve stale answers, and new ones as soon as
 // the readers can answer.
 func TestReadersUnavailable(t *testing.T) {
 	t.Parallel()
@@ -500,7 +500,7 @@ func TestReadersUnavailable(t *testing.T) {
 	})
 }
 
-// Simultaneous requests for the same page are one request to a reader.
+// Concurrent requests for one page must become one request to a reader.
 func TestOneQuestion(t *testing.T) {
 	t.Parallel()
 	f := startFront(t)
@@ -530,7 +530,7 @@ func TestOneQuestion(t *testing.T) {
 	}
 }
 
-// nginx refuses events from outside, however the path is written.
+// nginx must refuse events from clients, however the path is written.
 func TestEventsDenied(t *testing.T) {
 	t.Parallel()
 	f := startFront(t)
@@ -544,8 +544,8 @@ func TestEventsDenied(t *testing.T) {
 	}
 }
 
-// nginx sets the forwarded headers, from which the registry builds the Location of an
-// upload, and does not trust those of the client.
+// nginx must set the forwarded headers, from which the registry builds the Location of
+// an upload, and must not pass on those of the client.
 func TestForwarded(t *testing.T) {
 	t.Parallel()
 	f := startFront(t)
@@ -581,7 +581,7 @@ func TestForwarded(t *testing.T) {
 	}
 }
 
-// nginx streams an upload of any size to the registry, and does not buffer it.
+// nginx must stream an upload of any size to the registry without buffering.
 func TestUploadStreams(t *testing.T) {
 	t.Parallel()
 	f := startFront(t)
@@ -612,7 +612,7 @@ func TestUploadStreams(t *testing.T) {
 	}
 }
 
-// nginx streams a download, and does not buffer it.
+// nginx must stream a download without buffering.
 func TestDownloadStreams(t *testing.T) {
 	t.Parallel()
 	f := startFront(t)
@@ -633,7 +633,7 @@ func TestDownloadStreams(t *testing.T) {
 	close(read)
 }
 
-// nginx -t accepts the configuration without a warning.
+// nginx -t must accept the configuration without a warning.
 func TestConfigurationIsAccepted(t *testing.T) {
 	t.Parallel()
 	nginx := findNginx(t)
@@ -651,12 +651,12 @@ func TestConfigurationIsAccepted(t *testing.T) {
 		t.Errorf("nginx -t: %v", exit)
 	}
 	if bytes.Contains(out, []byte("[warn]")) || bytes.Contains(out, []byte("[emerg]")) {
-		t.Errorf("nginx -t prints warnings or errors: %s", out)
+		t.Errorf("nginx -t printed warnings or errors: %s", out)
 	}
 }
 
-// The access log has the queries of searches, but not the state of an upload, with
-// which anybody could continue the upload.
+// The access log must have the queries of searches, but not the state of an upload,
+// with which anybody could continue the upload.
 func TestAccessLog(t *testing.T) {
 	t.Parallel()
 	f := startFront(t)
@@ -670,7 +670,7 @@ func TestAccessLog(t *testing.T) {
 		return err == nil && strings.Contains(log, "/v1/search") && strings.Contains(log, "/v2/app")
 	})
 	if !strings.Contains(log, `"GET /v1/search?q=shown HTTP/1.1"`) || !strings.Contains(log, `"GET /v2/app/blobs/uploads/1 HTTP/1.1"`) || strings.Contains(log, "hidden") {
-		t.Errorf("the access log: %s", log)
+		t.Errorf("got access log %s", log)
 	}
 }
 

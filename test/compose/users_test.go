@@ -31,7 +31,7 @@ func TestUsers(t *testing.T) {
 		mounted = mounted || strings.HasSuffix(v.Source, script) && v.Target == "/docker-entrypoint-initdb.d/users.sql" && v.ReadOnly
 	}
 	if !mounted {
-		t.Errorf("%s is not mounted where the image of PostgreSQL looks for it", script)
+		t.Errorf("%s is not mounted in the directory that the image of PostgreSQL reads", script)
 	}
 	for name, before := range map[string]func(*testing.T, string){
 		"new": func(*testing.T, string) {},
@@ -49,7 +49,7 @@ func TestUsers(t *testing.T) {
 				checkUser(t, as(t, super, service), service)
 			}
 			if name == "new" {
-				refused(t, "somebody with a wrong password", strings.Replace(super, "portbook:", "portbook_app:wrong", 1), "28P01")
+				refused(t, "a client with a wrong password", strings.Replace(super, "portbook:", "portbook_app:wrong", 1), "28P01")
 			}
 		})
 	}
@@ -106,7 +106,7 @@ func migrate(t *testing.T, url string) {
 		t.Fatal(err)
 	}
 	if _, err := schema.Up(t.Context(), schema.Config{Conn: c}); err != nil {
-		t.Fatalf("%s migrates: %v", c.User, err)
+		t.Fatalf("migrate as %s: %v", c.User, err)
 	}
 }
 
@@ -165,7 +165,7 @@ func checkUser(t *testing.T, url, service string) {
 		}
 		_, err = tx.Exec(t.Context(), r.sql)
 		if may := slices.Contains(r.may, service); may != (err == nil) {
-			t.Errorf("%s: %s: %v, want allowed: %v", service, r.sql, err, may)
+			t.Errorf("%s: %s: got %v, want allowed: %v", service, r.sql, err, may)
 		}
 		if err := tx.Rollback(t.Context()); err != nil {
 			t.Fatal(err)
@@ -180,8 +180,8 @@ func refused(t *testing.T, who, url, code string) {
 	var pg *pgconn.PgError
 	if err == nil {
 		conn.Close(t.Context())
-		t.Errorf("%s may log in", who)
+		t.Errorf("%s: got a login, want an error", who)
 	} else if !errors.As(err, &pg) || pg.Code != code {
-		t.Errorf("%s: %v, want %s", who, err, code)
+		t.Errorf("%s: got %v, want %s", who, err, code)
 	}
 }

@@ -29,7 +29,7 @@ func TestHandbook(t *testing.T) {
 	blocks, names := read(t)
 	h := &handbook{site: newSite(t), t: t}
 	if want := slices.Sorted(maps.Keys(h.names("primary"))); !slices.Equal(slices.Sorted(maps.Keys(names)), want) {
-		t.Fatalf("the page sets the variables %v, this test %v", slices.Sorted(maps.Keys(names)), want)
+		t.Fatalf("got variables %v on the page, want %v as in this test", slices.Sorted(maps.Keys(names)), want)
 	}
 	checks := map[string]struct {
 		before func()
@@ -101,9 +101,9 @@ func (h *handbook) onlyTLS(string) {
 	for _, user := range []string{"portbook_migrator", "portbook_app", "portbook_view"} {
 		if conn, err := h.connect(primary, user, "disable"); err == nil {
 			conn.Close(h.t.Context())
-			h.t.Errorf("%s can connect without TLS", user)
+			h.t.Errorf("%s without TLS: got a connection, want error 28000", user)
 		} else if !refused(err, "28000") { // invalid_authorization_specification
-			h.t.Errorf("%s without TLS: %v, want error 28000", user, err)
+			h.t.Errorf("%s without TLS: got %v, want error 28000", user, err)
 		}
 		conn, err := h.connect(primary, user, "verify-full")
 		if err != nil {
@@ -112,7 +112,7 @@ func (h *handbook) onlyTLS(string) {
 		conn.Close(h.t.Context())
 	}
 	if got := h.sql("primary", `SELECT string_agg(rolname, ' ') FROM pg_roles WHERE rolname ~ '^portbook_' AND (rolsuper OR rolcreaterole OR rolcreatedb OR rolbypassrls)`); got != "" {
-		h.t.Errorf("%s have more rights than the page says", got)
+		h.t.Errorf("%s have more privileges than the page says", got)
 	}
 }
 
@@ -176,7 +176,7 @@ func (h *handbook) moreUsers(string) {
 	password, err := os.ReadFile(filepath.Join(h.dir, "indexer", "portbook_report.password"))
 	h.check(err)
 	if text := strings.TrimSpace(string(password)); text == "" || strings.Contains(string(sql), text) {
-		h.t.Error("portbook_report.sql has the password in clear, or there is no password")
+		h.t.Error("portbook_report.sql contains the password in plain text, or there is no password")
 	}
 }
 
@@ -184,7 +184,7 @@ func (h *handbook) madeMore(string) {
 	h.t.Helper()
 	const q = `SELECT has_table_privilege('portbook_report', 'tag', 'SELECT'), has_table_privilege('portbook_report', 'tag', 'INSERT, UPDATE, DELETE, TRUNCATE')`
 	if got := h.sql("primary", q); got != "t|f" {
-		h.t.Errorf("portbook_report may read and write: got %s, want t|f", got)
+		h.t.Errorf("portbook_report may read, may write: got %s, want t|f", got)
 	}
 }
 
@@ -198,10 +198,10 @@ func (h *handbook) readerWorks(string) {
 	h.finds(h.reader, "demo/later")
 	const sessions = `SELECT count(*) > 0 FROM pg_stat_activity WHERE usename = 'portbook_view'`
 	if on, off := h.sql("standby", sessions), h.sql("primary", sessions); on != "t" || off != "f" {
-		h.t.Errorf("the reader has sessions on the standby: %s, on the primary: %s; want t and f", on, off)
+		h.t.Errorf("sessions of the reader on the standby, on the primary: got %s, %s, want t, f", on, off)
 	}
 	if got := h.sql("standby", "SELECT pg_is_in_recovery()"); got != "t" {
-		h.t.Errorf("pg_is_in_recovery on the standby: %s, want t", got)
+		h.t.Errorf("pg_is_in_recovery on the standby: got %s, want t", got)
 	}
 }
 
@@ -213,7 +213,7 @@ func (h *handbook) allIsSecure(output string) {
 	for _, machine := range []string{"primary", "standby"} {
 		const q = `SELECT count(*) FILTER (WHERE NOT ssl), count(*) > 0 FROM pg_stat_activity JOIN pg_stat_ssl USING (pid) WHERE usename ~ '^portbook_'`
 		if got := h.sql(machine, q); got != "0|t" {
-			h.t.Errorf("sessions on %s without TLS, and whether there are sessions: %s, want 0|t", machine, got)
+			h.t.Errorf("sessions on %s without TLS, any sessions: got %s, want 0|t", machine, got)
 		}
 	}
 }
@@ -253,12 +253,12 @@ func (h *handbook) dumpIsSmall(string) {
 	kept := strings.Fields(h.sql("primary", "SELECT string_agg(relname, ' ') FROM pg_class WHERE relkind = 'r' AND obj_description(oid, 'pg_class') LIKE 'kept:%'"))
 	for _, table := range strings.Fields(list) {
 		if !strings.HasPrefix(table, "event_") && !strings.HasPrefix(table, "tag_history_") && !slices.Contains(kept, table) && table != "schema_migrations" {
-			h.t.Errorf("the dump has the rows of %s, which a scan can rebuild", table)
+			h.t.Errorf("the dump contains the rows of %s, which a scan can rebuild", table)
 		}
 	}
 	for _, want := range []string{"event_", "tag_history_", "registry_instance", "schema_migrations"} {
 		if !strings.Contains(list, want) {
-			h.t.Errorf("the dump lacks the rows of %s: it has\n%s", want, list)
+			h.t.Errorf("the dump lacks the rows of %s: got\n%s", want, list)
 		}
 	}
 	if roles := h.command("primary", "cat roles.sql"); !strings.Contains(roles, "portbook_app") {
@@ -269,10 +269,10 @@ func (h *handbook) dumpIsSmall(string) {
 func (h *handbook) keptIsBack(string) {
 	h.t.Helper()
 	if got := h.rows(h.last); got != h.kept {
-		h.t.Errorf("kept rows after the restore: %s, before: %s", got, h.kept)
+		h.t.Errorf("kept rows after the restore: got %s, want %s", got, h.kept)
 	}
 	if got := h.sql("primary", "SELECT count(*) FROM manifest"); got != "0" {
-		h.t.Errorf("the dump has %s manifests, so this test cannot check that a scan restores them", got)
+		h.t.Errorf("got %s manifests from the dump, want none: nothing would be tested", got)
 	}
 	h.forbidden(primary, "portbook_app", "CREATE TABLE x ()")
 	h.forbidden(primary, "portbook_view", "DELETE FROM event")
@@ -288,20 +288,20 @@ func (h *handbook) rebuilt(string) {
 func (h *handbook) sameRows() {
 	h.t.Helper()
 	if got := h.rows(h.last); got != h.kept {
-		h.t.Errorf("kept rows now: %s, before: %s", got, h.kept)
+		h.t.Errorf("kept rows: got %s, want %s as before", got, h.kept)
 	}
 	if got := h.sql("primary", "SELECT count(*) > 0 FROM manifest"); got != "t" {
-		h.t.Error("there are no manifests after the scan")
+		h.t.Error("got no manifests after the scan")
 	}
 	if got := h.sql("primary", "SELECT max(id) FROM tag_history"); got != h.last {
-		h.t.Errorf("the last move has id %s, before %s, but no tag has moved", got, h.last)
+		h.t.Errorf("id of the last move: got %s, want %s, since no tag has moved", got, h.last)
 	}
 }
 
 func (h *handbook) epochMoved(string) {
 	h.t.Helper()
 	if got := h.sql("primary", "SELECT epoch FROM catalogue_epoch"); got == h.epoch || got == "" {
-		h.t.Errorf("the epoch is %q, before %q; it must change, or caches serve old content", got, h.epoch)
+		h.t.Errorf("got epoch %q, want another than %q: otherwise caches would serve old content", got, h.epoch)
 	}
 }
 
@@ -330,13 +330,13 @@ func (h *handbook) readerAnswers(string) {
 func (h *handbook) writerFollows(output string) {
 	h.t.Helper()
 	if strings.TrimSpace(output) != "t" {
-		h.t.Fatalf("pg_promote returned %s, want t", output)
+		h.t.Fatalf("pg_promote: got %s, want t", output)
 	}
 	h.push("demo/after", "v1")
 	h.finds(h.writer, "demo/after")
 	h.finds(h.reader, "demo/after")
 	if got := h.sql("standby", "SELECT count(*) = count(DISTINCT id), max(id) > "+h.last+" FROM tag_history"); got != "t|t" {
-		h.t.Errorf("ids of tag_history are unique, and higher than before the restore: got %s, want t|t", got)
+		h.t.Errorf("ids of tag_history are unique, are higher than before the restore: got %s, want t|t", got)
 	}
 	h.within("the epoch has changed", h.writer.Process, func() bool { return h.sql("standby", "SELECT epoch FROM catalogue_epoch") != h.epoch })
 	h.verify("portbook scan --config \"$SECRETS/writer.yaml\"\n")

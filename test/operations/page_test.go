@@ -82,10 +82,10 @@ func TestParse(t *testing.T) {
 	t.Parallel()
 	blocks, names, err := parse("<!-- names -->\n```sh\nA=1 B=2  # C\n```\ntext\n```\nno commands\n```\n<!-- run one on standby -->\n```sh\nfirst\nsecond\n```\n")
 	if err != nil || len(blocks) != 1 || blocks[0] != (block{"one", "standby", 11, "first\nsecond\n"}) {
-		t.Errorf("blocks are %v, %v", blocks, err)
+		t.Errorf("got blocks %v, %v", blocks, err)
 	}
 	if len(names) != 2 || !names["A"] || !names["B"] {
-		t.Errorf("names are %v, want A and B", names)
+		t.Errorf("got names %v, want A and B", names)
 	}
 	for what, content := range map[string]string{
 		"has no":   "text\n```sh\nls\n```\n",

@@ -273,7 +273,7 @@ func (s *site) sql(machine, query string) string {
 	return strings.TrimSpace(s.command(machine, "psql -XAtd portbook <<'END'\n\\set ON_ERROR_STOP 1\n"+query+";\nEND"))
 }
 
-// password returns the password that the handbook's commands made for a user.
+// password returns the password that the handbook's commands created for a user.
 func (s *site) password(user string) string {
 	s.t.Helper()
 	b, err := os.ReadFile(filepath.Join(s.dir, "primary", user+".password"))
@@ -334,7 +334,7 @@ func (s *site) within(what string, p *process.Process, ask func() bool) {
 		case <-p.Done():
 			s.t.Fatalf("waiting until %s: the process ended (%s): %s", what, p.Outcome(), p.Tail())
 		case <-deadline:
-			s.t.Fatalf("waited %v until %s; log: %s", turnTimeout, what, p.Tail())
+			s.t.Fatalf("timeout after %v: %s; log: %s", turnTimeout, what, p.Tail())
 		case <-tick.C:
 		}
 	}

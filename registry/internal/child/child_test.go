@@ -71,7 +71,7 @@ func TestDiesWithParent(t *testing.T) {
 			t.Error(err)
 		}
 	case <-time.After(30 * time.Second): // the grandchild sleeps for 300 s
-		t.Error("the grandchild still runs")
+		t.Error("the grandchild is still running")
 	}
 	cmd.Wait() // always fails, because the parent was killed
 }
@@ -89,6 +89,6 @@ func TestEnd(t *testing.T) {
 func TestStartFails(t *testing.T) {
 	t.Parallel()
 	if _, err := child.Start(exec.Command("/no/such/program")); err == nil {
-		t.Error("no error for a program that does not exist")
+		t.Error("got no error for a program that does not exist")
 	}
 }

@@ -29,7 +29,7 @@ func Unprivileged() (*Account, error) {
 		}
 	}
 	return nil, fmt.Errorf("servers must not run as root, and this machine has neither a user" +
-		" postgres nor a user nobody: add one of them, or work as another user")
+		" postgres nor a user nobody: add one of them, or run as another user")
 }
 
 func account(u *user.User) (*Account, error) {
@@ -101,8 +101,8 @@ func (a *Account) Reach(dir string) error {
 			return err
 		}
 		if !a.mayEnter(fi) {
-			return fmt.Errorf("servers that root starts run as user %s, who may not enter %s (mode %v):"+
-				" choose a directory elsewhere, such as below /var/lib, or run: chmod o+x %s", a.Name, dir, fi.Mode().Perm(), dir)
+			return fmt.Errorf("servers that root starts run as user %s, which may not enter %s (mode %v):"+
+				" choose another directory, such as one below /var/lib, or run: chmod o+x %s", a.Name, dir, fi.Mode().Perm(), dir)
 		}
 		if dir == filepath.Dir(dir) {
 			return nil
