@@ -1,6 +1,6 @@
 #!/bin/bash
-# check.sh -- make check: what a reviewer should not have to look for.
-# It goes on after a failure, to show all of them, and then exits 1.
+# check.sh -- make check: the checks that need no reviewer. After a failure it
+# continues, to show all of them, and exits 1 at the end.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 

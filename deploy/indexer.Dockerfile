@@ -1,7 +1,8 @@
 # The indexer as a container image. Build from the root of the clone:
 #
 #   docker build -f deploy/indexer.Dockerfile --build-arg VERSION=1.2.3 .
-# By digest: a tag may show another image tomorrow. It is the index of all platforms.
+# Pinned by digest, because a tag can move. It is the digest of the index of all
+# platforms.
 FROM golang:1.26.5@sha256:3aff6657219a4d9c14e27fb1d8976c49c29fddb70ba835014f477e1c70636647 AS build
 # Without cgo: the final image has no libc.
 ENV CGO_ENABLED=0 GOWORK=off
@@ -23,7 +24,7 @@ COPY deploy/healthcheck/main.go healthcheck/main.go
 RUN go build -trimpath -ldflags '-s -w' -o /out/healthcheck healthcheck/main.go
 
 FROM scratch
-# For TLS to the registry and the database.
+# CA certificates for TLS to the registry and the database.
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
 # The directory, since COPY of a link would copy its target.
 COPY --from=build /out/ /bin/

@@ -1,36 +1,34 @@
 #!/bin/bash
-# prerequisites.sh -- what `make test` needs beside Go. On Debian as root it
-# installs what is missing. Elsewhere it only says which tests are left out and
-# what to install for them.
+# prerequisites.sh -- installs what `make test` needs besides Go, on Debian as root.
+# Elsewhere it only prints which tests are skipped and what to install for them.
 #
-# It exits 0 if every test will run, 3 if some are left out, 1 if installing failed.
+# It exits 0 if every test will run, 3 if some are skipped, 1 if installing failed.
 set -euo pipefail
 
-# command, Debian package, why. The first word of each line is looked for in
-# PATH and in the sbin directories; "-" has no command of its own and is looked
-# for as a package.
+# Command, Debian package, purpose. Commands are searched in PATH and in the sbin
+# directories. "-" means that the package has no command; then the package is searched.
 tools() {
 	cat <<-'END'
-		initdb           postgresql       tests on a database: nearly all of the indexer
+		initdb           postgresql       tests with a database: nearly all of the indexer
 		skopeo           skopeo           road test: copies, deletes and retags images
 		podman           podman           road test: podman search
 		buildah          buildah          road test: builds an image from a Debian package
 		docker           docker.io        road test: docker search
-		dockerd          docker.io        road test: the daemon that docker search goes through
-		containerd       containerd       road test: what that daemon needs
-		runc             runc             road test: what that daemon needs
-		iptables         iptables         road test: what that daemon needs
+		dockerd          docker.io        road test: the daemon for docker search
+		containerd       containerd       road test: needed by that daemon
+		runc             runc             road test: needed by that daemon
+		iptables         iptables         road test: needed by that daemon
 		flatpak          flatpak          road test: flatpak remote-ls and install
-		dbus-run-session dbus             road test: flatpak install asks for a session bus
-		python3          python3          road test: pushes an OCI layout byte for byte
+		dbus-run-session dbus             road test: flatpak install needs a session bus
+		python3          python3          road test: pushes an OCI layout unchanged
 		dpkg-deb         dpkg             road test: unpacks a Debian package
-		nginx            nginx            the front proxy's configuration, run for real
-		redis-server     redis-server     the registry's configuration with a Redis cache
-		openssl          openssl          the handbook's commands (test/operations)
-		chromium         chromium         the pages, as people see them (test/browser)
-		npm              npm              fetching what looks through the pages
-		java             default-jre-headless the checker of HTML
-		-                fonts-dejavu-core pages in which letters can be seen
+		nginx            nginx            tests of the front proxy's configuration
+		redis-server     redis-server     tests of the registry's configuration with Redis
+		openssl          openssl          tests of the handbook's commands (test/operations)
+		chromium         chromium         tests of the pages in a browser (test/browser)
+		npm              npm              test/browser: downloads its checkers
+		java             default-jre-headless test/browser: the HTML checker
+		-                fonts-dejavu-core test/browser: a font
 		curl             curl             smoke test of make up
 		jq               jq               smoke test of make up
 		gcc              gcc              go test -race (make check)
@@ -56,7 +54,7 @@ while read -r command package why; do
 	if debian_root; then
 		echo "$package: missing; needed for: $why"
 	elif [ "$command" != - ]; then
-		echo "$command is not installed (Debian: $package). Left out: $why"
+		echo "$command is not installed (Debian package $package). Skipped: $why"
 	else
 		continue
 	fi
@@ -65,16 +63,16 @@ done < <(tools)
 
 [ ${#packages[@]} -gt 0 ] || exit 0
 if ! debian_root; then
-	echo "To leave nothing out, run as root on Debian, or: apt-get install --no-install-recommends ${packages[*]}"
+	echo "To run all tests, run this as root on Debian, or: apt-get install --no-install-recommends ${packages[*]}"
 	exit 3
 fi
 
-# No server on port 5432: we want PostgreSQL's programs only. A file that is
-# there was somebody's decision.
+# No server on port 5432: only PostgreSQL's programs are needed. An existing file is
+# kept.
 config=/etc/postgresql-common/createcluster.conf
 if [ ! -e $config ]; then
 	mkdir -p "${config%/*}"
-	printf '%s\n' "# Written by Portbook's make test, which needs the programs only." 'create_main_cluster = false' >$config
+	printf '%s\n' "# Written by Portbook's make test, which needs only the programs." 'create_main_cluster = false' >$config
 fi
 
 # RUNLEVEL=1 keeps packages from starting their services (invoke-rc.d).
@@ -82,7 +80,7 @@ apt() {
 	RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive UCF_FORCE_CONFFOLD=1 \
 		apt-get -q -y -o DPkg::Lock::Timeout=600 "$@" >/dev/null
 }
-# The lists may be missing, as in a container, or too old: then once more.
+# If the package lists are missing, as in a container, or too old, update and retry.
 apt install --no-install-recommends "${packages[@]}" || {
 	apt update
 	apt install --no-install-recommends "${packages[@]}"

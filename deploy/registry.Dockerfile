@@ -1,7 +1,8 @@
 # The stock registry as a container image. Build from the root of the clone:
 #
 #   docker build -f deploy/registry.Dockerfile .
-# By digest: a tag may show another image tomorrow. It is the index of all platforms.
+# Pinned by digest, because a tag can move. It is the digest of the index of all
+# platforms.
 FROM golang:1.26.5@sha256:3aff6657219a4d9c14e27fb1d8976c49c29fddb70ba835014f477e1c70636647 AS build
 # Without cgo: the final image has no libc.
 ENV CGO_ENABLED=0 GOWORK=off
@@ -16,7 +17,7 @@ RUN go build -trimpath -ldflags '-s -w' -o /out/healthcheck healthcheck/main.go
 RUN mkdir /out/data /out/tmp
 
 FROM scratch
-# For TLS to storage and token servers.
+# CA certificates for TLS to storage and token servers.
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
 COPY --from=build /out/registry /out/healthcheck /bin/
 # A new volume gets the owner of the directory that it is mounted on.
