@@ -37,7 +37,9 @@ const (
 // already, or if another user owns the tables. It may run before the first
 // migration.
 func GrantSQL(role string, access Access, owner string) string {
-	replace := strings.NewReplacer("@role@", QuoteLiteral(role), "@owner@", QuoteLiteral(owner), "@writer@", fmt.Sprint(access == Writer))
+	replace := strings.NewReplacer(
+		"@role@", QuoteLiteral(role), "@owner@", QuoteLiteral(owner), "@writer@", fmt.Sprint(access == Writer),
+	)
 	return "DO " + DollarQuote(replace.Replace(grantBody))
 }
 
@@ -123,7 +125,9 @@ END `
 
 // grantAll grants to the roles that exist and to c.Writer.
 func grantAll(ctx context.Context, db *sql.DB, c Config) error {
-	grants := []string{GrantSQL(WriterRole, Writer, ""), GrantSQL(toolhiveRole, Writer, ""), GrantSQL(ReaderRole, Reader, "")}
+	grants := []string{
+		GrantSQL(WriterRole, Writer, ""), GrantSQL(toolhiveRole, Writer, ""), GrantSQL(ReaderRole, Reader, ""),
+	}
 	if c.Writer != "" {
 		grants = append(grants, GrantSQL(c.Writer, Writer, ""))
 	}

@@ -109,7 +109,8 @@ func Down(ctx context.Context, c Config, n int) ([]Migration, error) {
 func refusal(c Config, err error) error {
 	var refused *pgconn.PgError
 	if errors.As(err, &refused) && refused.Code == "42501" { // insufficient_privilege
-		return fmt.Errorf("%w: the user %q may not change the schema: set database.migrationUser to the owner of the tables or, if there are none, to a user with CREATE on the schema", err, c.Conn.User)
+		return fmt.Errorf("%w: the user %q may not change the schema: set database.migrationUser to the owner"+
+			" of the tables or, if there are none, to a user with CREATE on the schema", err, c.Conn.User)
 	}
 	return err
 }

@@ -81,7 +81,8 @@ func lockSession(ctx context.Context, db *sql.DB, c Config) error {
 	start := time.Now()
 	for news := start; ; {
 		var free bool
-		if err := db.QueryRowContext(ctx, "SELECT pg_try_advisory_lock($1)", int64(migrationLock)).Scan(&free); err != nil || free {
+		err := db.QueryRowContext(ctx, "SELECT pg_try_advisory_lock($1)", int64(migrationLock)).Scan(&free)
+		if err != nil || free {
 			return err
 		}
 		waited := time.Since(start)

@@ -31,7 +31,8 @@ type NewerError struct {
 
 func (e *NewerError) Error() string {
 	return fmt.Sprintf("the schema of the database is at version %d, and this program knows versions up to %d:"+
-		" run a newer program, or undo the migrations with the program that applied them (portbook migrate down)", e.Database, e.Program)
+		" run a newer program, or undo the migrations with the program that applied them (portbook migrate down)",
+		e.Database, e.Program)
 }
 
 // Check returns nil if this program can work with the schema of the database. It
@@ -63,7 +64,8 @@ func versionsOf(ctx context.Context, conn *pgx.Conn) ([]int64, error) {
 
 // versionsQuery selects the applied versions. Version 0 is a row that goose adds when
 // it creates the table.
-const versionsQuery = "SELECT version_id FROM " + versionTable + " WHERE is_applied AND version_id > 0 ORDER BY version_id"
+const versionsQuery = "SELECT version_id FROM " + versionTable +
+	" WHERE is_applied AND version_id > 0 ORDER BY version_id"
 
 // versionsError adds the kind or the remedy to an error of versionsQuery.
 func versionsError(err error) error {
@@ -73,7 +75,8 @@ func versionsError(err error) error {
 		case "42P01": // undefined_table
 			return fmt.Errorf("%w: there is no table %s", ErrNotMigrated, versionTable)
 		case "42501": // insufficient_privilege
-			return fmt.Errorf("%w: GRANT SELECT ON %s to the user, or make it a member of portbook_reader or portbook_writer", err, versionTable)
+			return fmt.Errorf("%w: GRANT SELECT ON %s to the user, or make it a member of portbook_reader or portbook_writer",
+				err, versionTable)
 		}
 	}
 	return err
@@ -172,5 +175,6 @@ func supported(conn *pgconn.PgConn) error {
 	if err != nil || major >= oldestServer { // accepts a version that is not PostgreSQL's
 		return nil
 	}
-	return fmt.Errorf("the server is PostgreSQL %s: %d or later is required; upgrade it, or set database.host to another server", version, oldestServer)
+	return fmt.Errorf("the server is PostgreSQL %s: %d or later is required; upgrade it, or set database.host"+
+		" to another server", version, oldestServer)
 }

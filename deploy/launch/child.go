@@ -72,7 +72,8 @@ func (c *child) waitReady(ctx context.Context, url string) error {
 	default:
 	}
 	if err != nil {
-		return fmt.Errorf("the %s is not ready after %v: %s; its last lines: %s", c.name, readyTimeout, url, c.out.clean(c.Tail()))
+		return fmt.Errorf("the %s is not ready after %v: %s; its last lines: %s",
+			c.name, readyTimeout, url, c.out.clean(c.Tail()))
 	}
 	return nil
 }

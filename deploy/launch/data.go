@@ -111,7 +111,8 @@ func (d *data) lockDir() error {
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		f.Close()
-		return errors.New("another `make up` uses this folder: stop it, or choose another: make up ADDR=127.0.0.1:7090 DATA=folder")
+		return errors.New("another `make up` uses this folder:" +
+			" stop it, or choose another: make up ADDR=127.0.0.1:7090 DATA=folder")
 	}
 	d.lock = f
 	return nil

@@ -84,7 +84,8 @@ func (s *system) checkAddress(context.Context) error {
 	}
 	l, err := net.Listen("tcp", s.cfg.Addr)
 	if err != nil {
-		return fmt.Errorf("ADDR=%s: %w: stop the program that listens there, or choose another address: make up ADDR=127.0.0.1:7090 DATA=folder",
+		return fmt.Errorf("ADDR=%s: %w: stop the program that listens there, or choose another address:"+
+			" make up ADDR=127.0.0.1:7090 DATA=folder",
 			s.cfg.Addr, errors.Unwrap(err))
 	}
 	return l.Close()
@@ -151,7 +152,8 @@ func (s *system) tryLines() [2]string {
 		fmt.Sprintf(".run/up -addr %s search first", base),
 	}
 	if s.cfg.Samples && has("skopeo") {
-		lines[0] = fmt.Sprintf("skopeo copy --src-tls-verify=false --dest-tls-verify=false docker://%[1]s/samples/lighthouse:0.3.0 docker://%[1]s/me/first:1.0", base)
+		lines[0] = fmt.Sprintf("skopeo copy --src-tls-verify=false --dest-tls-verify=false"+
+			" docker://%[1]s/samples/lighthouse:0.3.0 docker://%[1]s/me/first:1.0", base)
 	}
 	if has("curl") {
 		// If both lines are pasted at once, curl runs before the indexer has the push,

@@ -73,7 +73,8 @@ func noMainCluster() error {
 	if err != nil {
 		return err
 	}
-	_, err = f.WriteString("# Written by Portbook's make up, which needs the programs only.\ncreate_main_cluster = false\n")
+	_, err = f.WriteString("# Written by Portbook's make up, which needs only the programs.\n" +
+		"create_main_cluster = false\n")
 	return errors.Join(err, f.Close())
 }
 
@@ -121,13 +122,14 @@ func (s *system) downloadPostgres(ctx context.Context) (postgresPrograms, error)
 
 func unpackPostgres(ctx context.Context, dir string) error {
 	debs := filepath.Join(dir, "debs")
-	for _, d := range []string{debs, filepath.Join(dir, "apt/lists/partial"), filepath.Join(dir, "apt/cache/archives/partial")} {
+	lists, cache := filepath.Join(dir, "apt/lists"), filepath.Join(dir, "apt/cache")
+	for _, d := range []string{debs, filepath.Join(lists, "partial"), filepath.Join(cache, "archives/partial")} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
 			return err
 		}
 	}
 	// Use separate lists and a separate cache: the machine's need root and may be empty.
-	own := []string{"-o", "Dir::State::Lists=" + filepath.Join(dir, "apt/lists"), "-o", "Dir::Cache=" + filepath.Join(dir, "apt/cache")}
+	own := []string{"-o", "Dir::State::Lists=" + lists, "-o", "Dir::Cache=" + cache}
 	if err := aptGet(ctx, debs, append(own, "update")...); err != nil {
 		return err
 	}
@@ -143,7 +145,8 @@ func unpackPostgres(ctx context.Context, dir string) error {
 		return err
 	}
 	for _, name := range names {
-		if out, err := exec.CommandContext(ctx, "dpkg-deb", "-x", name, filepath.Join(dir, "root")).CombinedOutput(); err != nil {
+		out, err := exec.CommandContext(ctx, "dpkg-deb", "-x", name, filepath.Join(dir, "root")).CombinedOutput()
+		if err != nil {
 			return fmt.Errorf("dpkg-deb -x %s: %w: %s", filepath.Base(name), err, process.LastLines(out))
 		}
 	}

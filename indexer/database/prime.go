@@ -160,7 +160,7 @@ BEGIN
 	-- GRANT only warns if the user may not grant the privilege.
 	IF NOT has_database_privilege(@group@, current_database(), 'CONNECT') OR NOT has_schema_privilege(@group@, current_schema(), 'USAGE')
 		OR @migration@ AND NOT has_schema_privilege(@user@, current_schema(), 'CREATE') THEN
-		RAISE EXCEPTION 'permission denied to grant CONNECT on database %, or USAGE or CREATE on schema %', current_database(), current_schema()
+		RAISE EXCEPTION 'cannot grant CONNECT on database %, or USAGE or CREATE on schema %', current_database(), current_schema()
 			USING ERRCODE = 'insufficient_privilege';
 	END IF;
 END `

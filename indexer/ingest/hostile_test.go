@@ -462,7 +462,7 @@ func TestHostileByEvents(t *testing.T) {
 	h.load()
 	// The registry sends one event after the other, so that of the last push is last.
 	last := fmt.Sprintf("SELECT t.name FROM tag t JOIN repository r ON r.id = t.repository_id WHERE r.name = 'hostile/%02d' AND t.name = 'loop'", len(hostileCases)-1)
-	eventually(t, "the last push is stored, and no task is left", func() bool { return len(h.column(last)) == 1 && len(h.asked()) == 0 })
+	eventually(t, "the last push is stored, and no task is left", func() bool { return len(h.column(last)) == 1 && len(h.tasks()) == 0 })
 	h.inspect()
 }
 
@@ -501,9 +501,9 @@ func TestHugeDescription(t *testing.T) {
 	}
 }
 
-// cripple breaks a tag in the registry's storage: the registry lists it, but answers
+// breakTag breaks a tag in the registry's storage: the registry lists it, but answers
 // 500 to requests for it.
-func (h *harness) cripple(repository, tag string) (mend func()) {
+func (h *harness) breakTag(repository, tag string) (repair func()) {
 	h.t.Helper()
 	link := filepath.Join(h.registry.Root, "docker/registry/v2/repositories", repository, "_manifests/tags", tag, "current/link")
 	was, err := os.ReadFile(link)
@@ -529,7 +529,7 @@ func TestBrokenTag(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	mendBroken := h.cripple("demo/app", "broken")
+	mendBroken := h.breakTag("demo/app", "broken")
 	h.scanUntilGivenUp()
 	if tag := h.tag("demo/app", "broken"); tag.Digest != "" || !strings.Contains(tag.Problem, "500") {
 		t.Errorf("broken tag: got %q with problem %q", tag.Digest, tag.Problem)
@@ -537,7 +537,7 @@ func TestBrokenTag(t *testing.T) {
 	if got := h.search("app"); len(got) != 1 || h.tag("demo/app", "good").Problem != "" {
 		t.Errorf("search: got %v, good tag %v", got, h.tag("demo/app", "good"))
 	}
-	mendKnown := h.cripple("demo/app", "known")
+	mendKnown := h.breakTag("demo/app", "known")
 	h.scanUntilGivenUp()
 	if tag := h.tag("demo/app", "known"); tag.Digest == "" || !strings.Contains(tag.Problem, "500") {
 		t.Errorf("tag known before: got %q with problem %q", tag.Digest, tag.Problem)
@@ -577,7 +577,7 @@ func TestBrokenTagOfDeletedManifest(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.scan()
-	h.cripple("demo/app", "v1")
+	h.breakTag("demo/app", "v1")
 	_ = h.push.Delete(t.Context(), "demo/app", image.Digest.String()) // the registry deletes it, and then fails on the tag
 	if _, _, err := h.push.Fetch(t.Context(), "demo/app", image.Digest.String()); err == nil {
 		t.Skip("this registry did not delete the manifest of a broken tag")

@@ -95,8 +95,8 @@ func (h *harness) exec(statement string, args ...any) {
 	}
 }
 
-// asked returns the references of all tasks, sorted, with shortened digests.
-func (h *harness) asked() []string {
+// tasks returns the references of all tasks, sorted, with shortened digests.
+func (h *harness) tasks() []string {
 	h.t.Helper()
 	return h.column("SELECT repository || ' ' || left(reference, 15) FROM task ORDER BY repository, reference")
 }
@@ -151,7 +151,7 @@ func TestReplay(t *testing.T) {
 		}
 		h.exec("TRUNCATE task")
 		h.replay(f.Name())
-		if diff := cmp.Diff(expected, h.asked()); diff != "" {
+		if diff := cmp.Diff(expected, h.tasks()); diff != "" {
 			t.Errorf("tasks of %s (-want +got):\n%s", f.Name(), diff)
 		}
 	}
@@ -186,7 +186,7 @@ func TestReplayOnEmptyRegistry(t *testing.T) {
 		t.Errorf("got scans requested for %v, want one for a new instance", got)
 	}
 	h.work()
-	eventually(t, "no task is left", func() bool { return len(h.asked()) == 0 })
+	eventually(t, "no task is left", func() bool { return len(h.tasks()) == 0 })
 	h.empty()
 	h.equal()
 	if got := h.column("SELECT tag FROM tag_history"); len(got) > 0 {

@@ -210,8 +210,8 @@ func TestScanOfRegistryAway(t *testing.T) {
 	if got := h.column("SELECT cursor FROM scan WHERE finished_at IS NULL"); len(got) != 1 || got[0] > "fleet/ship05" {
 		t.Errorf("got cursor %v, want one before fleet/ship05", got)
 	}
-	if after := h.version(); after != before || len(h.asked()) > 0 {
-		t.Errorf("got version %v after %v, tasks %v", after, before, h.asked())
+	if after := h.version(); after != before || len(h.tasks()) > 0 {
+		t.Errorf("got version %v after %v, tasks %v", after, before, h.tasks())
 	}
 	problem := func() (why string) {
 		h.view(func(v *postgres.View) error {

@@ -29,9 +29,9 @@ import (
 	"github.com/portbook/portbook/registry/registrytest"
 )
 
-// through puts a proxy between the registry and us. meddle returns true for a request
+// through puts a proxy between the registry and us. intercept returns true for a request
 // that it has answered itself.
-func (h *harness) through(meddle func(w http.ResponseWriter, r *http.Request) bool) {
+func (h *harness) through(intercept func(w http.ResponseWriter, r *http.Request) bool) {
 	h.t.Helper()
 	target, err := url.Parse(h.registry.URL)
 	if err != nil {
@@ -43,7 +43,7 @@ func (h *harness) through(meddle func(w http.ResponseWriter, r *http.Request) bo
 		ErrorLog:  log.New(io.Discard, "", 0),
 	}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !meddle(w, r) {
+		if !intercept(w, r) {
 			proxy.ServeHTTP(w, r)
 		}
 	}))
@@ -120,7 +120,7 @@ func TestAskedWhileRead(t *testing.T) {
 	if got := h.manifest("demo/app:v1").Digest; got != second.Digest {
 		t.Errorf("demo/app:v1: got %s, want %s", got, second.Digest)
 	}
-	if left := h.asked(); len(left) > 0 {
+	if left := h.tasks(); len(left) > 0 {
 		t.Errorf("got tasks left: %v", left)
 	}
 }
@@ -161,7 +161,7 @@ func TestTwoProcesses(t *testing.T) {
 	for range 5 {
 		h.ask("demo/app", names...)
 	}
-	eventually(t, "all references are read", func() bool { return len(h.asked()) == 0 })
+	eventually(t, "all references are read", func() bool { return len(h.tasks()) == 0 })
 	stop()
 	running.Wait()
 	if n := twice.Load(); n > 0 {
@@ -234,7 +234,7 @@ func TestGivesUp(t *testing.T) {
 	broken.Store(false)
 	h.ask("demo/app", "v1", image.Digest.String())
 	h.drain()
-	if left := h.asked(); len(left) > 0 || h.tag("demo/app", "v1").Problem != "" {
+	if left := h.tasks(); len(left) > 0 || h.tag("demo/app", "v1").Problem != "" {
 		t.Errorf("after a new request: got tasks left %v, tag %+v", left, h.tag("demo/app", "v1"))
 	}
 	h.equal()
@@ -262,7 +262,7 @@ func TestRegistryAway(t *testing.T) {
 	h.exec("UPDATE task SET run_after = now()")
 	h.drain()
 	h.equal()
-	if got := h.asked(); len(got) > 0 {
+	if got := h.tasks(); len(got) > 0 {
 		t.Errorf("got tasks left: %v", got)
 	}
 }
@@ -316,7 +316,7 @@ func TestDroppedConnectionHidesNoOther(t *testing.T) {
 	})
 	h.ask("demo/app", "a", "b", "c")
 	h.step()
-	if got := h.asked(); !cmp.Equal(got, []string{"demo/app a"}) {
+	if got := h.tasks(); !cmp.Equal(got, []string{"demo/app a"}) {
 		t.Errorf("got tasks left: %v, want demo/app a", got)
 	}
 }
@@ -724,7 +724,7 @@ func TestReadBeforeOneThatHangs(t *testing.T) {
 	h.ask("demo/app", "a", "hangs")
 	h.work()
 	eventually(t, "the first is stored", func() bool { return len(h.column("SELECT name FROM tag")) == 1 })
-	if got := h.asked(); !cmp.Equal(got, []string{"demo/app hangs"}) {
+	if got := h.tasks(); !cmp.Equal(got, []string{"demo/app hangs"}) {
 		t.Errorf("got tasks left: %v, want demo/app hangs", got)
 	}
 }

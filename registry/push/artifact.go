@@ -9,7 +9,9 @@ import (
 
 // Index pushes an image index. Its manifests must be in the repository already, or
 // the registry refuses it. Reference is a tag, or "" to push by digest only.
-func (c *Client) Index(ctx context.Context, repository, reference string, manifests []ocispec.Descriptor, annotations map[string]string) (ocispec.Descriptor, error) {
+func (c *Client) Index(
+	ctx context.Context, repository, reference string, manifests []ocispec.Descriptor, annotations map[string]string,
+) (ocispec.Descriptor, error) {
 	return c.document(ctx, repository, reference, ocispec.MediaTypeImageIndex, ocispec.Index{
 		Versioned:   specs.Versioned{SchemaVersion: 2},
 		MediaType:   ocispec.MediaTypeImageIndex,
@@ -20,7 +22,9 @@ func (c *Client) Index(ctx context.Context, repository, reference string, manife
 
 // DockerList is like Index but pushes a Docker manifest list, the index of Docker
 // schema 2 images.
-func (c *Client) DockerList(ctx context.Context, repository, reference string, manifests []ocispec.Descriptor) (ocispec.Descriptor, error) {
+func (c *Client) DockerList(
+	ctx context.Context, repository, reference string, manifests []ocispec.Descriptor,
+) (ocispec.Descriptor, error) {
 	return c.document(ctx, repository, reference, DockerManifestList, ocispec.Index{
 		Versioned: specs.Versioned{SchemaVersion: 2},
 		MediaType: DockerManifestList,
@@ -57,7 +61,9 @@ type ArtifactSpec struct {
 
 // Artifact builds and pushes an artifact. Reference is a tag, or "" to push by
 // digest only, as referrers usually are.
-func (c *Client) Artifact(ctx context.Context, repository, reference string, spec ArtifactSpec) (ocispec.Descriptor, error) {
+func (c *Client) Artifact(
+	ctx context.Context, repository, reference string, spec ArtifactSpec,
+) (ocispec.Descriptor, error) {
 	empty := Blob{MediaType: ocispec.MediaTypeEmptyJSON, Data: ocispec.DescriptorEmptyJSON.Data}
 	if spec.Config == nil {
 		spec.Config = &empty

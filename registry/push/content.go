@@ -93,7 +93,9 @@ func (c *Client) upload(ctx context.Context, repository string, dgst digest.Dige
 
 // Manifest pushes body unchanged. Reference is a tag, or "" to push by digest only.
 // It fails if the registry answers with another digest.
-func (c *Client) Manifest(ctx context.Context, repository, reference, mediaType string, body []byte) (ocispec.Descriptor, error) {
+func (c *Client) Manifest(
+	ctx context.Context, repository, reference, mediaType string, body []byte,
+) (ocispec.Descriptor, error) {
 	desc := describe(mediaType, body)
 	if reference == "" {
 		reference = desc.Digest.String()

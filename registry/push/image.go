@@ -143,7 +143,9 @@ func set(keys []string) map[string]struct{} {
 
 // document pushes v as JSON. The same v gives the same bytes, because encoding/json
 // sorts the keys of maps.
-func (c *Client) document(ctx context.Context, repository, reference, mediaType string, v any) (ocispec.Descriptor, error) {
+func (c *Client) document(
+	ctx context.Context, repository, reference, mediaType string, v any,
+) (ocispec.Descriptor, error) {
 	body, err := json.Marshal(v)
 	if err != nil {
 		return ocispec.Descriptor{}, fmt.Errorf("manifest for %q %q: %w", repository, reference, err)

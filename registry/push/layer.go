@@ -20,7 +20,9 @@ import (
 // layers pushes the image's layers. It returns their descriptors and the digests of
 // their uncompressed bytes; neither is nil, because a manifest must have a list of
 // layers.
-func (c *Client) layers(ctx context.Context, repository string, types imageTypes, spec ImageSpec) ([]ocispec.Descriptor, []digest.Digest, error) {
+func (c *Client) layers(
+	ctx context.Context, repository string, types imageTypes, spec ImageSpec,
+) ([]ocispec.Descriptor, []digest.Digest, error) {
 	contents := spec.Layers
 	if len(spec.Files) > 0 {
 		files, err := tarball(spec.Files)

@@ -53,7 +53,9 @@ func harbour(ctx context.Context, c *Client) error {
 	return signature(ctx, c, repository, index)
 }
 
-func harbourIndex(ctx context.Context, c *Client, repository, tag, version string, created time.Time) (ocispec.Descriptor, error) {
+func harbourIndex(
+	ctx context.Context, c *Client, repository, tag, version string, created time.Time,
+) (ocispec.Descriptor, error) {
 	words := about("Harbour", "A small harbour with two piers: the multi-platform sample", version, created)
 	spec := ImageSpec{
 		Created: created, Author: "Portbook", Labels: words, Annotations: words,

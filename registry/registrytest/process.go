@@ -171,7 +171,8 @@ func environment(addr string, config ProcessConfig) []string {
 	}
 	env = append(env, "REGISTRY_NOTIFICATIONS_ENDPOINTS_0_URL="+config.Notify)
 	if config.Token != "" {
-		env = append(env, fmt.Sprintf("REGISTRY_NOTIFICATIONS_ENDPOINTS_0_HEADERS={Authorization: [%q]}", "Bearer "+config.Token))
+		headers := fmt.Sprintf("{Authorization: [%q]}", "Bearer "+config.Token)
+		env = append(env, "REGISTRY_NOTIFICATIONS_ENDPOINTS_0_HEADERS="+headers)
 	}
 	return env
 }

@@ -132,7 +132,8 @@ func (t *tab) record(event any) {
 			v.complaints = append(v.complaints, complaint{text: "console message of the page: " + said(e.Args)})
 		}
 	case *runtime.EventExceptionThrown:
-		v.complaints = append(v.complaints, complaint{text: "exception in the page: " + e.ExceptionDetails.Text + " " + said([]*runtime.RemoteObject{e.ExceptionDetails.Exception})})
+		thrown := said([]*runtime.RemoteObject{e.ExceptionDetails.Exception})
+		v.complaints = append(v.complaints, complaint{text: "exception in the page: " + e.ExceptionDetails.Text + " " + thrown})
 	case *cdppage.EventJavascriptDialogOpening:
 		v.complaints = append(v.complaints, complaint{text: "a dialog opened: " + e.Message})
 	}
@@ -313,7 +314,8 @@ func (t *tab) focused() (element, error) {
 		return element{}, err
 	}
 	alone := false
-	tree, err := call(t, accessibility.GetPartialAXTree, accessibility.GetPartialAXTreeParams{ObjectID: active, FetchRelatives: &alone})
+	params := accessibility.GetPartialAXTreeParams{ObjectID: active, FetchRelatives: &alone}
+	tree, err := call(t, accessibility.GetPartialAXTree, params)
 	if err != nil {
 		return element{}, err
 	}

@@ -124,7 +124,8 @@ func (s *site) gateway(ctx context.Context, c *push.Client) error {
 	about := words("Gateway", "The front door of the platform: routes, limits and logs every request", tag, created)
 	var children []ocispec.Descriptor
 	for _, p := range []ocispec.Platform{
-		{OS: "linux", Architecture: "amd64"}, {OS: "linux", Architecture: "arm64"}, {OS: "linux", Architecture: "arm", Variant: "v7"},
+		{OS: "linux", Architecture: "amd64"}, {OS: "linux", Architecture: "arm64"},
+		{OS: "linux", Architecture: "arm", Variant: "v7"},
 		{OS: "linux", Architecture: "s390x"}, {OS: "windows", Architecture: "amd64"},
 	} {
 		child, err := c.Image(ctx, repository, "", gatewayImage(p, about, created))
@@ -134,7 +135,9 @@ func (s *site) gateway(ctx context.Context, c *push.Client) error {
 		children = append(children, child)
 	}
 	s.known["image"] = children[0].Digest.String()
-	attestation, err := c.Image(ctx, repository, "", push.ImageSpec{OS: "unknown", Architecture: "unknown", Files: map[string]string{"provenance.json": "{}"}})
+	attestation, err := c.Image(ctx, repository, "", push.ImageSpec{
+		OS: "unknown", Architecture: "unknown", Files: map[string]string{"provenance.json": "{}"},
+	})
 	if err != nil {
 		return err
 	}
@@ -264,7 +267,8 @@ ENTRYPOINT ["/usr/local/bin/report"]
 	image := strings.TrimPrefix(s.url, "http://") + "/debian/tools:1.0"
 	// vfs and chroot work in a container.
 	storage := []string{"--storage-driver=vfs", "--root=" + dir + "/root", "--runroot=" + dir + "/run"}
-	if err := run(ctx, "buildah", append(storage, "build", "--quiet", "--layers", "--isolation=chroot", "--format=oci", "--tag="+image, dir)...); err != nil {
+	build := []string{"build", "--quiet", "--layers", "--isolation=chroot", "--format=oci", "--tag=" + image, dir}
+	if err := run(ctx, "buildah", append(storage, build...)...); err != nil {
 		return err
 	}
 	return run(ctx, "buildah", append(storage, "push", "--quiet", "--tls-verify=false", image)...)

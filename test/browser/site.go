@@ -57,7 +57,9 @@ func startSite(ctx context.Context) (*site, error) {
 	go func() {
 		// Environ has no variables of another database. As in docker-compose.yml, the
 		// indexer does not know its public address; in test/clients it does.
-		s.ended <- launch.Run(ctx, launch.Config{Source: clone, Addr: addr, Data: s.data, Out: s.log, Environ: []string{"PORTBOOK_REGISTRY_PUBLIC_URL=/"}})
+		s.ended <- launch.Run(ctx, launch.Config{
+			Source: clone, Addr: addr, Data: s.data, Out: s.log, Environ: []string{"PORTBOOK_REGISTRY_PUBLIC_URL=/"},
+		})
 	}()
 	select {
 	case <-s.log.ready:

@@ -128,8 +128,8 @@ func (n *front) exchanges(t *testing.T, path string) (list []exchange) {
 	return list
 }
 
-// asked returns the number of requests to readers.
-func (n *front) asked(t *testing.T, path string) (count int) {
+// readerRequests returns the number of requests to readers.
+func (n *front) readerRequests(t *testing.T, path string) (count int) {
 	t.Helper()
 	for _, e := range n.exchanges(t, path) {
 		if e.readers != "-" {
@@ -248,13 +248,13 @@ func TestFront(t *testing.T) {
 		}
 		asking.Wait()
 		took := time.Since(start)
-		asked := n.asked(t, "/v1/search?n=")
-		rate := 1 - float64(asked)/(clients*each)
-		t.Logf("%d requests in %v, %d of them to readers: hit rate %.1f %%", clients*each, took.Round(time.Millisecond), asked, 100*rate)
+		requests := n.readerRequests(t, "/v1/search?n=")
+		rate := 1 - float64(requests)/(clients*each)
+		t.Logf("%d requests in %v, %d of them to readers: hit rate %.1f %%", clients*each, took.Round(time.Millisecond), requests, 100*rate)
 		// The readers get each search once when it is new, and once each time it
 		// becomes stale.
-		if most := searches * (1 + int(took/maxAge)); asked > most {
-			t.Errorf("the readers received %d requests in %v, want at most %d", asked, took, most)
+		if most := searches * (1 + int(took/maxAge)); requests > most {
+			t.Errorf("the readers received %d requests in %v, want at most %d", requests, took, most)
 		}
 		if rate < 0.75 {
 			t.Errorf("got hit rate %.3f, want at least 0.75", rate)
@@ -301,8 +301,8 @@ func TestFront(t *testing.T) {
 				t.Errorf("got different answers: %s and %s", bodies[0], b)
 			}
 		}
-		if asked := n.asked(t, path); asked != 1 {
-			t.Errorf("the readers received %d requests for %d concurrent clients, want 1", asked, clients)
+		if requests := n.readerRequests(t, path); requests != 1 {
+			t.Errorf("the readers received %d requests for %d concurrent clients, want 1", requests, clients)
 		}
 	})
 
@@ -381,8 +381,8 @@ func TestFront(t *testing.T) {
 		if a := n.get(t, c, fresh); a.code != http.StatusServiceUnavailable || !strings.Contains(a.body, "took too long") {
 			t.Errorf("slow request: got %d %s, want 503 and the reason", a.code, a.body)
 		}
-		if asked := n.asked(t, fresh); asked != 1 {
-			t.Errorf("%d readers received the slow request, want 1", asked)
+		if requests := n.readerRequests(t, fresh); requests != 1 {
+			t.Errorf("%d readers received the slow request, want 1", requests)
 		}
 		// It is stale by now, and the readers only get a conditional request.
 		if a := n.get(t, c, known); a.code != http.StatusOK || a.body != old.body {

@@ -41,7 +41,7 @@ func scan(ctx context.Context, p *parts, out *progress) error {
 	if err := p.store.RequestScan(ctx, "command"); err != nil {
 		return err
 	}
-	asked, err := p.store.WaitingScan(ctx)
+	requested, err := p.store.WaitingScan(ctx)
 	if err != nil {
 		return err
 	}
@@ -61,7 +61,7 @@ func scan(ctx context.Context, p *parts, out *progress) error {
 			}
 		})
 	})
-	done, err := follow(ctx, p, asked.ID, out)
+	done, err := follow(ctx, p, requested.ID, out)
 	stop()
 	if lead := group.Wait(); err == nil && lead != nil && !errors.Is(lead, context.Canceled) {
 		err = lead

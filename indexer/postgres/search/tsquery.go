@@ -24,15 +24,15 @@ func tsqueryOf(c query.Clause) string {
 
 // tsquery returns a tsquery for every word of a term.
 func tsquery(t query.Term) string {
-	asked := make([]string, len(t.Words))
+	lexemes := make([]string, len(t.Words))
 	for i, w := range t.Words {
-		asked[i] = lexeme(w, t.Prefix && i == len(t.Words)-1)
+		lexemes[i] = lexeme(w, t.Prefix && i == len(t.Words)-1)
 	}
 	operator := " & "
 	if t.Phrase {
 		operator = " <-> "
 	}
-	return "(" + strings.Join(asked, operator) + ")"
+	return "(" + strings.Join(lexemes, operator) + ")"
 }
 
 // lexeme returns a tsquery for a word, or for all words that begin with it. Words are
