@@ -20,7 +20,8 @@ func (l *loader) check(c *Config) {
 	for _, o := range c.Flatpak.Owners {
 		ref, repository, _ := strings.Cut(o, "=")
 		if strings.TrimSpace(ref) == "" || strings.TrimSpace(repository) == "" {
-			l.fail("flatpak.owners: %s is not an owner: write REF=REPOSITORY such as app/org.mozilla.*=flathub/*%s", shown(o), l.at("flatpak.owners"))
+			l.fail("flatpak.owners: %s is not an owner: write REF=REPOSITORY such as app/org.mozilla.*=flathub/*%s",
+				shown(o), l.at("flatpak.owners"))
 		}
 	}
 }
@@ -49,7 +50,8 @@ func (l *loader) checkRegistry(c *Config) {
 	} else if c.Role == Writer {
 		l.fail("registry.url is required for a writer: set it or PORTBOOK_REGISTRY_URL, or set role to reader")
 	} else if c.Components.RegistryProxy {
-		l.fail("registry.url is required for components.registry_proxy: set it or PORTBOOK_REGISTRY_URL%s", l.at("components.registry_proxy"))
+		l.fail("registry.url is required for components.registry_proxy: set it or PORTBOOK_REGISTRY_URL%s",
+			l.at("components.registry_proxy"))
 	}
 	if r.PublicURL == "" {
 		r.PublicURL = r.URL
@@ -58,7 +60,8 @@ func (l *loader) checkRegistry(c *Config) {
 		l.checkURL("registry.public_url", r.PublicURL)
 	}
 	if (r.Username == "") != (r.Password == "") {
-		l.fail("registry.username and registry.password go together: set both or neither%s%s", l.at("registry.username"), l.at("registry.password"))
+		l.fail("registry.username and registry.password go together: set both or neither%s%s",
+			l.at("registry.username"), l.at("registry.password"))
 	}
 }
 
@@ -92,7 +95,8 @@ func (l *loader) checkDatabase(c *Config) {
 	u := c.Database.Postgres.URL
 	switch {
 	case hasURL && part != "":
-		l.fail("%s%s and %s%s both name the database: keep one (with a URL, the password may be in PGPASSWORD)", byURL, l.at(byURL), part, l.at(part))
+		l.fail("%s%s and %s%s both name the database: keep one (with a URL, the password may be in PGPASSWORD)",
+			byURL, l.at(byURL), part, l.at(part))
 	case hasURL:
 		if !strings.HasPrefix(u, "postgres://") && !strings.HasPrefix(u, "postgresql://") {
 			l.fail("%s must begin with postgres:// or postgresql:// (value not shown)%s", byURL, l.at(byURL))
@@ -100,7 +104,8 @@ func (l *loader) checkDatabase(c *Config) {
 	case part != "":
 		for _, name := range []string{"host", "port", "user", "database"} {
 			if _, ok := l.set["database."+name]; !ok {
-				l.fail("database.%s is required: set it or PORTBOOK_DATABASE_%s (%s is set by %s)", name, strings.ToUpper(name), part, l.set[part].origin)
+				l.fail("database.%s is required: set it or PORTBOOK_DATABASE_%s (%s is set by %s)",
+					name, strings.ToUpper(name), part, l.set[part].origin)
 			}
 		}
 		l.checkHosts(&c.Database)
@@ -118,13 +123,15 @@ func (l *loader) checkPool(c *Config) {
 	const open, idle = "database.maxOpenConns", "database.maxIdleConns"
 	d := &c.Database
 	if c.Role == Writer && d.MaxOpenConns < 2 {
-		l.fail("%s: %q is too few for a writer, which keeps one connection for the leader: write at least 2%s", open, strconv.Itoa(d.MaxOpenConns), l.at(open))
+		l.fail("%s: %q is too few for a writer, which keeps one connection for the leader: write at least 2%s",
+			open, strconv.Itoa(d.MaxOpenConns), l.at(open))
 	}
 	if d.MaxIdleConns <= d.MaxOpenConns {
 		return
 	}
 	if _, ok := l.set[idle]; ok {
-		l.fail("%s: %q is more than database.maxOpenConns: write at most %d%s", idle, strconv.Itoa(d.MaxIdleConns), d.MaxOpenConns, l.at(idle))
+		l.fail("%s: %q is more than database.maxOpenConns: write at most %d%s",
+			idle, strconv.Itoa(d.MaxIdleConns), d.MaxOpenConns, l.at(idle))
 	}
 	d.MaxIdleConns = d.MaxOpenConns
 	l.effective[idle] = setting{strconv.Itoa(d.MaxIdleConns), "default: at most " + open}

@@ -57,7 +57,8 @@ func (k Key) in(c *Config) reflect.Value {
 // is secret, and what to write.
 func (k Key) parse(text string) (any, error) {
 	if strings.ContainsAny(text, "\r\n\x00") {
-		return nil, fmt.Errorf("%s contains a line break or NUL (value not shown): check how it was stored, for example by echo without -n", k.Name)
+		return nil, fmt.Errorf("%s contains a line break or NUL (value not shown): check how it was stored, for"+
+			" example by echo without -n", k.Name)
 	}
 	if one := k.field.Tag.Get("oneof"); one != "" {
 		for _, s := range strings.Fields(one) {

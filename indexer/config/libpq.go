@@ -20,12 +20,15 @@ import (
 // variables maps the variables of libpq that pgx reads to keywords of a connection
 // string (pgx v5.12.0, pgconn/config.go, parseEnvSettings).
 var variables = map[string]string{
-	"PGHOST": "host", "PGPORT": "port", "PGDATABASE": "dbname", "PGUSER": "user", "PGPASSWORD": "password", "PGPASSFILE": "passfile",
-	"PGSERVICE": "service", "PGSERVICEFILE": "servicefile", "PGAPPNAME": "application_name", "PGCONNECT_TIMEOUT": "connect_timeout",
-	"PGSSLMODE": "sslmode", "PGSSLKEY": "sslkey", "PGSSLCERT": "sslcert", "PGSSLCERTMODE": "sslcertmode", "PGSSLSNI": "sslsni",
+	"PGHOST": "host", "PGPORT": "port", "PGDATABASE": "dbname", "PGUSER": "user", "PGPASSWORD": "password",
+	"PGPASSFILE": "passfile", "PGSERVICE": "service", "PGSERVICEFILE": "servicefile",
+	"PGAPPNAME": "application_name", "PGCONNECT_TIMEOUT": "connect_timeout",
+	"PGSSLMODE": "sslmode", "PGSSLKEY": "sslkey", "PGSSLCERT": "sslcert", "PGSSLCERTMODE": "sslcertmode",
+	"PGSSLSNI": "sslsni",
 	"PGSSLROOTCERT": "sslrootcert", "PGSSLPASSWORD": "sslpassword", "PGSSLNEGOTIATION": "sslnegotiation",
-	"PGTARGETSESSIONATTRS": "target_session_attrs", "PGTZ": "timezone", "PGOPTIONS": "options", "PGCHANNELBINDING": "channel_binding",
-	"PGREQUIREAUTH": "require_auth", "PGMINPROTOCOLVERSION": "min_protocol_version", "PGMAXPROTOCOLVERSION": "max_protocol_version",
+	"PGTARGETSESSIONATTRS": "target_session_attrs", "PGTZ": "timezone", "PGOPTIONS": "options",
+	"PGCHANNELBINDING": "channel_binding", "PGREQUIREAUTH": "require_auth",
+	"PGMINPROTOCOLVERSION": "min_protocol_version", "PGMAXPROTOCOLVERSION": "max_protocol_version",
 }
 
 // byPart are the keys of the database's address, and their keywords.
@@ -81,7 +84,8 @@ func (l *loader) readService(all, own map[string]setting) error {
 	}
 	found, err := known.GetService(service.text)
 	if err != nil {
-		return fmt.Errorf("the file %s has no service %q: add it or correct the name (%s)", file, service.text, service.origin)
+		return fmt.Errorf("the file %s has no service %q: add it or correct the name (%s)",
+			file, service.text, service.origin)
 	}
 	for keyword, value := range found.Settings {
 		all[keyword] = setting{value, fmt.Sprintf("service %s of %s", service.text, file)}
@@ -204,7 +208,8 @@ func (l *loader) checkConnection(c *Config, known bool) {
 	}
 	for _, keyword := range slices.Sorted(maps.Keys(l.libpq)) {
 		if strings.HasPrefix(keyword, "pool_") {
-			l.fail("%s in %s is not supported: set database.maxOpenConns, database.maxIdleConns or database.connMaxLifetime", keyword, l.libpq[keyword].origin)
+			l.fail("%s in %s is not supported: set database.maxOpenConns, database.maxIdleConns or"+
+				" database.connMaxLifetime", keyword, l.libpq[keyword].origin)
 		}
 	}
 	d.Passfile, d.PassfileFrom = l.libpq["passfile"].text, l.libpq["passfile"].origin
@@ -237,12 +242,14 @@ func (l *loader) parse(d Database) (hosts []string) {
 	if err != nil {
 		if base, _, found := strings.Cut(d.Postgres.URL, "?"); found {
 			if _, err := pgconn.ParseConfig(base); err == nil {
-				l.fail("%s: a parameter after the ? cannot be parsed: check it against the parameters of libpq (value not shown)%s", byURL, l.at(byURL))
+				l.fail("%s: a parameter after the ? cannot be parsed: check it against the parameters of libpq (value"+
+					" not shown)%s", byURL, l.at(byURL))
 				return nil
 			}
 		}
 		if _, isURL := l.set[byURL]; isURL {
-			l.fail("%s cannot be parsed: write postgres://user:password@host:port/database, and %%40 for @, %%2F for /, %%3A for : and %%3F for ? in a password (value not shown)%s", byURL, l.at(byURL))
+			l.fail("%s cannot be parsed: write postgres://user:password@host:port/database, and %%40 for @, %%2F"+
+				" for /, %%3A for : and %%3F for ? in a password (value not shown)%s", byURL, l.at(byURL))
 			return nil
 		}
 		l.fail("the address of the database cannot be parsed: check %s", l.variablesInUse())
@@ -282,10 +289,12 @@ func (l *loader) checkTLS(d *Database, hosts []string) {
 	case byKey:
 		return // decode has reported it
 	case given.text == "allow", given.text == "prefer":
-		l.fail("sslmode=%s falls back to plain text if TLS fails: write require, or disable to turn TLS off (%s)", given.text, given.origin)
+		l.fail("sslmode=%s falls back to plain text if TLS fails: write require, or disable to turn TLS off"+
+			" (%s)", given.text, given.origin)
 		return
 	default:
-		l.fail("sslmode: %s is not valid: write one of disable, require, verify-ca, verify-full (%s)", shown(given.text), given.origin)
+		l.fail("sslmode: %s is not valid: write one of disable, require, verify-ca, verify-full (%s)",
+			shown(given.text), given.origin)
 		return
 	}
 	root, ok := l.libpq["sslrootcert"]
@@ -301,13 +310,15 @@ func (l *loader) checkTLS(d *Database, hosts []string) {
 	}
 	l.effective[key] = setting{d.SSLMode, given.origin}
 	if d.SSLMode == "require" && root.text != "" {
-		l.effective[key] = setting{"require", given.origin + "; as verify-ca, since there is a root certificate: " + root.text}
+		origin := given.origin + "; as verify-ca, since there is a root certificate: " + root.text
+		l.effective[key] = setting{"require", origin}
 	}
 	if !slices.ContainsFunc(hosts, func(h string) bool { return !strings.HasPrefix(h, "/") }) {
 		return
 	}
 	if d.SSLMode == "verify-ca" && root.text == "" {
-		l.fail("sslmode verify-ca requires the certificate of your authority: set PGSSLROOTCERT to its file, or use verify-full, which also checks the host name and can trust the authorities of the system (%s)", given.origin)
+		l.fail("sslmode verify-ca requires the certificate of your authority: set PGSSLROOTCERT to its file, or"+
+			" use verify-full, which also checks the host name and can trust the authorities of the system (%s)", given.origin)
 		return
 	}
 	tls := *d
@@ -371,7 +382,8 @@ func (l *loader) checkSession(c *Config, hosts []string) {
 	c.Database.TargetSessionAttrs = value.(string)
 	l.effective[key] = setting{value.(string), given.origin}
 	if c.Role == Writer && (value == "read-only" || value == "standby" || value == "prefer-standby") {
-		l.fail("%s: %q selects servers that do not accept writes: write read-write or primary, or set role to reader (%s)", key, value, given.origin)
+		l.fail("%s: %q selects servers that do not accept writes: write read-write or primary, or set role to"+
+			" reader (%s)", key, value, given.origin)
 	}
 }
 
@@ -382,10 +394,12 @@ func (l *loader) checkPasswords(d *Database) {
 	given, dynamic := l.set[region]
 	where, begun := l.seen[fold(key)]
 	if begun && !dynamic { // an empty section is a mistake, since passwords would be used
-		l.fail("%s is required, since the file has %s: write an AWS region such as eu-west-1, or detect, or remove %s to use passwords", region, where, key)
+		l.fail("%s is required, since the file has %s: write an AWS region such as eu-west-1, or detect, or"+
+			" remove %s to use passwords", region, where, key)
 		given, dynamic = setting{origin: where}, true
 	} else if dynamic && d.DynamicAuth.AWSRDSIAM.Region != "detect" && !isRegion(d.DynamicAuth.AWSRDSIAM.Region) {
-		l.fail("%s: %s is not an AWS region: write one such as eu-west-1, or detect%s", region, shown(d.DynamicAuth.AWSRDSIAM.Region), l.at(region))
+		l.fail("%s: %s is not an AWS region: write one such as eu-west-1, or detect%s",
+			region, shown(d.DynamicAuth.AWSRDSIAM.Region), l.at(region))
 	}
 	password, hasPassword := l.libpq["password"]
 	const exclusive = "are mutually exclusive; use one authentication method: remove"
@@ -407,7 +421,8 @@ func (l *loader) checkPasswords(d *Database) {
 	}
 	oneUser := d.MigrationUser == "" || d.MigrationUser == l.libpq["user"].text
 	if oneUser && hasPassword && hasMigration && password.text != migration.text {
-		l.fail("database.migrationPassword%s differs from the password of the same user (%s): remove it, or set database.migrationUser", l.at("database.migrationPassword"), password.origin)
+		l.fail("database.migrationPassword%s differs from the password of the same user (%s): remove it, or set"+
+			" database.migrationUser", l.at("database.migrationPassword"), password.origin)
 	}
 }
 
@@ -442,7 +457,8 @@ func (l *loader) checkHosts(d *Database) {
 			l.fail("%s: %s is a URL: set database.postgres.url instead%s", key, shown(host), l.at(key))
 			return
 		case !strings.HasPrefix(host, "/") && strings.Contains(host, ":") && err != nil:
-			l.fail("%s: %s contains a port: set database.port, which applies to all hosts, or database.postgres.url%s", key, shown(host), l.at(key))
+			l.fail("%s: %s contains a port: set database.port, which applies to all hosts, or"+
+				" database.postgres.url%s", key, shown(host), l.at(key))
 			return
 		}
 		hosts = append(hosts, host)

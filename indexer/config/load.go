@@ -43,7 +43,10 @@ func Load(src Source) (Config, error) {
 }
 
 func load(src Source) (Config, *loader, error) {
-	l := &loader{onlyDatabase: src.OnlyDatabase, keys: Keys(), set: map[string]setting{}, seen: map[string]string{}, env: map[string]string{}, effective: map[string]setting{}}
+	l := &loader{
+		onlyDatabase: src.OnlyDatabase, keys: Keys(), set: map[string]setting{}, seen: map[string]string{},
+		env: map[string]string{}, effective: map[string]setting{},
+	}
 	for _, pair := range src.Environ {
 		name, value, _ := strings.Cut(pair, "=")
 		l.env[name] = value
@@ -188,7 +191,8 @@ func (l *loader) readSection(file, path string, n *yaml.Node) {
 		case !known && !l.isSection(name):
 			l.fail("unknown key %q (%s)%s", name, origin, nearest(name, l.namesAndSections()))
 		case value.Value == "" && value.Kind == yaml.ScalarNode && (value.Anchor != "" || !strings.HasPrefix(value.Tag, "!!")):
-			l.fail("the value of %s begins with & or ! (%s): put it in quotes", name, origin) // to YAML this is an anchor or a tag
+			// To YAML this is an anchor or a tag.
+			l.fail("the value of %s begins with & or ! (%s): put it in quotes", name, origin)
 		case value.Tag == "!!null": // a key without a value is ignored
 		case !known && value.Kind == yaml.MappingNode:
 			l.readSection(file, name+".", value)

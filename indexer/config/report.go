@@ -96,6 +96,7 @@ func (l *loader) effectiveAddress() {
 		l.effective["database.migrationUser"] = setting{l.address.User, "default: database.user"}
 	}
 	if _, given := l.set["database.migrationPassword"]; ok && !given && l.effective["database.migrationUser"].text == l.address.User {
-		l.effective["database.migrationPassword"] = setting{password.text, fmt.Sprintf("default: database.password (%s)", password.origin)}
+		origin := fmt.Sprintf("default: database.password (%s)", password.origin)
+		l.effective["database.migrationPassword"] = setting{password.text, origin}
 	}
 }

@@ -60,7 +60,8 @@ func (c *connection) look(file passfile) error {
 			continue
 		}
 		if found != 0 && password != c.Password {
-			return fmt.Errorf("pgpass file %s: lines %d and %d have different passwords of %q for hosts of one list: use one password for all servers of a cluster", file.path, found, line, c.User)
+			return fmt.Errorf("pgpass file %s: lines %d and %d have different passwords of %q for hosts of one"+
+				" list: use one password for all servers of a cluster", file.path, found, line, c.User)
 		}
 		if found == 0 {
 			found, c.Password, c.password = line, password, fmt.Sprintf("pgpass file %s:%d", file.path, line)
@@ -104,9 +105,11 @@ func readPassfile(path string) (passfile, error) {
 	case !info.Mode().IsRegular():
 		return f, fmt.Errorf("%s is not a regular file: set PGPASSFILE to one", path)
 	case info.Mode().Perm()&0o077 != 0:
-		return f, fmt.Errorf("%s has mode %04o, which lets other users access it: chmod 600 %s", path, info.Mode().Perm(), path)
+		return f, fmt.Errorf("%s has mode %04o, which lets other users access it: chmod 600 %s",
+			path, info.Mode().Perm(), path)
 	case info.Size() > passfileLimit:
-		return f, fmt.Errorf("%s has %d bytes, more than %d: set PGPASSFILE to a pgpass file", path, info.Size(), passfileLimit)
+		return f, fmt.Errorf("%s has %d bytes, more than %d: set PGPASSFILE to a pgpass file",
+			path, info.Size(), passfileLimit)
 	}
 	b, err := io.ReadAll(io.LimitReader(file, passfileLimit))
 	f.lines = strings.Split(string(b), "\n")

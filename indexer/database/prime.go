@@ -45,7 +45,8 @@ func (u User) Check() error {
 // CheckUser returns an error if u has the name of the migrating user without Migration.
 func (cs *Connections) CheckUser(u User) error {
 	if u.Name == cs.migrate.User && !u.Migration {
-		return fmt.Errorf("%q is database.migrationUser, which owns the tables: name another user, or use --migration to set its password", u.Name)
+		return fmt.Errorf("%q is database.migrationUser, which owns the tables: name another user, or use"+
+			" --migration to set its password", u.Name)
 	}
 	return nil
 }
@@ -80,7 +81,9 @@ func (cs *Connections) RunPrimeScript(ctx context.Context, script string) error 
 	_, err = db.PgConn().Exec(ctx, script).ReadAll() // the first error ends the script and its transaction
 	var refused *pgconn.PgError
 	if errors.As(err, &refused) && refused.Code == "42501" { // insufficient_privilege
-		return fmt.Errorf("%w: database.migrationUser, %q, lacks the privilege: let a superuser run the output of prime-db --dry-run with psql; or, if the user may not create roles, run ALTER ROLE %s CREATEROLE (and, on PostgreSQL 16 or later, GRANT it the existing roles WITH ADMIN OPTION)",
+		return fmt.Errorf("%w: database.migrationUser, %q, lacks the privilege: let a superuser run the output"+
+			" of prime-db --dry-run with psql; or, if the user may not create roles, run ALTER ROLE %s CREATEROLE"+
+			" (and, on PostgreSQL 16 or later, GRANT it the existing roles WITH ADMIN OPTION)",
 			err, conn.User, schema.QuoteIdentifier(conn.User))
 	}
 	return err

@@ -42,14 +42,14 @@ func parseManifest(repository string, body []byte, desc ocispec.Descriptor) inde
 	}
 	var doc document
 	if err := json.Unmarshal(body, &doc); err != nil {
-		m.Problems = append(m.Problems, fmt.Sprintf("the manifest cannot be parsed: %v", err))
+		addProblem(&m, "the manifest cannot be parsed: %v", err)
 		var typeError *json.UnmarshalTypeError
 		if !errors.As(err, &typeError) {
 			return m
 		}
 		// One field has the wrong type; the others were read.
 	}
-	m.Annotations = stringsOf(&m, "annotation", doc.Annotations)
+	m.Annotations = stringsOf(&m, "annotation", "", doc.Annotations)
 	if doc.Subject != nil {
 		m.Subject = checked(&m, "subject", doc.Subject.Digest)
 	}
@@ -61,10 +61,15 @@ func parseManifest(repository string, body []byte, desc ocispec.Descriptor) inde
 	case ocispec.MediaTypeImageManifest, remote.MediaTypeDockerManifest:
 		contentOf(&m, doc)
 	default:
-		m.Problems = append(m.Problems, fmt.Sprintf("the media type %q is unknown", desc.MediaType))
+		addProblem(&m, "the media type %q is unknown", desc.MediaType)
 	}
 	m.CreatedAt = timeOf(m.Annotations[ocispec.AnnotationCreated])
 	return m
+}
+
+// addProblem adds a problem to a manifest, for people to read.
+func addProblem(m *indexer.Manifest, format string, a ...any) {
+	m.Problems = append(m.Problems, fmt.Sprintf(format, a...))
 }
 
 // A document is an image manifest or an image index. Fields that are often malformed
@@ -118,10 +123,10 @@ func (d *descriptors) UnmarshalJSON(body []byte) error {
 // read returns the list, and adds its mistakes to the problems of the manifest.
 func (d *descriptors) read(m *indexer.Manifest, what string) []descriptor {
 	if d.err != nil {
-		m.Problems = append(m.Problems, fmt.Sprintf("the manifest cannot be parsed: %s: %v", what, d.err))
+		addProblem(m, "the manifest cannot be parsed: %s: %v", what, d.err)
 	}
 	if d.more {
-		m.Problems = append(m.Problems, fmt.Sprintf("more than %d %s: only the first %d are read", indexer.MaxEntries, what, indexer.MaxEntries))
+		addProblem(m, "more than %d %s: only the first %d are read", indexer.MaxEntries, what, indexer.MaxEntries)
 	}
 	return d.list
 }
@@ -199,7 +204,7 @@ func addSize(a, b int64) int64 { return min(a+b, indexer.MaxSize) }
 func checked(m *indexer.Manifest, what, s string) digest.Digest {
 	d, err := digest.Parse(s)
 	if err != nil {
-		m.Problems = append(m.Problems, fmt.Sprintf("the %s has no valid digest: %.80q", what, s))
+		addProblem(m, "the %s has no valid digest: %.80q", what, s)
 		return ""
 	}
 	return d
@@ -226,14 +231,14 @@ func entriesOf(m *indexer.Manifest, manifests []descriptor) []indexer.Entry {
 		if e.MediaType == "" {
 			e.MediaType = ocispec.MediaTypeImageManifest // as clients assume
 		}
-		e.Annotations = stringsOf(m, "annotation of "+what, d.Annotations)
+		e.Annotations = stringsOf(m, "annotation", " of "+what, d.Annotations)
 		if d.Platform != nil {
 			e.Platform = d.Platform.of()
 		}
 		entries = append(entries, e)
 	}
 	if repeated > 0 {
-		m.Problems = append(m.Problems, fmt.Sprintf("%d entries repeat the digest of an earlier entry and are ignored", repeated))
+		addProblem(m, "%d entries repeat the digest of an earlier entry and are ignored", repeated)
 	}
 	return entries
 }
@@ -259,7 +264,8 @@ func limitWords(m *indexer.Manifest) {
 		platforms[e.Platform], mediaTypes[e.MediaType] = true, true
 	}
 	if left > 0 {
-		m.Problems = append(m.Problems, fmt.Sprintf("more than %d platforms or %d media types: those of %d entries are left out", maxPlatforms, maxMediaTypes, left))
+		addProblem(m, "more than %d platforms or %d media types: those of %d entries are left out",
+			maxPlatforms, maxMediaTypes, left)
 	}
 }
 
@@ -278,15 +284,15 @@ func parseConfig(m *indexer.Manifest, body []byte) {
 	body = bytes.ToValidUTF8(body, []byte("\uFFFD"))
 	var c config
 	if err := json.Unmarshal(body, &c); err != nil {
-		m.Problems = append(m.Problems, fmt.Sprintf("the config cannot be parsed: %v", err))
+		addProblem(m, "the config cannot be parsed: %v", err)
 	}
 	if kept, err := plainJSON(body); err == nil {
 		m.ConfigBody = kept
 	} else if json.Valid(body) {
-		m.Problems = append(m.Problems, fmt.Sprintf("the config is not stored: %v", err))
+		addProblem(m, "the config is not stored: %v", err)
 	}
 	m.Platform = c.platform.of()
-	m.Labels = stringsOf(m, "label", c.Config.Labels)
+	m.Labels = stringsOf(m, "label", "", c.Config.Labels)
 	var created string
 	if json.Unmarshal(c.Created, &created) == nil && !timeOf(created).IsZero() {
 		m.CreatedAt = timeOf(created)
@@ -299,14 +305,16 @@ const maxProblems = 5
 
 // stringsOf parses an object of strings. It keeps a value that is not a string as its
 // JSON, omits null, and adds a problem for both. It returns nil if raw is empty or
-// null. If raw is anything else than an object, it adds a problem and returns nil.
-func stringsOf(m *indexer.Manifest, what string, raw json.RawMessage) map[string]string {
+// null. If raw is anything else than an object, it adds a problem and returns nil. The
+// problems name the strings: what is "annotation" or "label", and of is "" or such as
+// " of entry 3".
+func stringsOf(m *indexer.Manifest, what, of string, raw json.RawMessage) map[string]string {
 	if len(raw) == 0 || bytes.Equal(raw, []byte("null")) {
 		return nil
 	}
 	var values map[string]json.RawMessage
 	if err := json.Unmarshal(raw, &values); err != nil {
-		m.Problems = append(m.Problems, fmt.Sprintf("the %ss are not an object", what))
+		addProblem(m, "the %ss%s are not an object", what, of)
 		return nil
 	}
 	read := make(map[string]string, len(values))
@@ -325,10 +333,10 @@ func stringsOf(m *indexer.Manifest, what string, raw json.RawMessage) map[string
 	sort.Strings(odd)
 	for i, k := range odd {
 		if i == maxProblems {
-			m.Problems = append(m.Problems, fmt.Sprintf("%d more %ss are not strings", len(odd)-i, what))
+			addProblem(m, "%d more %ss%s are not strings", len(odd)-i, what, of)
 			break
 		}
-		m.Problems = append(m.Problems, fmt.Sprintf("the %s %.80q is not a string", what, k))
+		addProblem(m, "the %s%s %.80q is not a string", what, of, k)
 	}
 	return read
 }
@@ -352,7 +360,8 @@ func limitMetadata(m *indexer.Manifest, limit int) {
 		return
 	}
 	m.Labels, m.Annotations = nil, nil
-	m.Problems = append(m.Problems, fmt.Sprintf("metadata too large: labels and annotations have %d bytes, but database.maxMetaSize allows %d", size, limit))
+	addProblem(m, "metadata too large: labels and annotations have %d bytes, but database.maxMetaSize allows %d",
+		size, limit)
 }
 
 func limitEntries(m *indexer.Manifest, limit int) {
@@ -367,7 +376,8 @@ func limitEntries(m *indexer.Manifest, limit int) {
 		size += n
 	}
 	if left > 0 {
-		m.Problems = append(m.Problems, fmt.Sprintf("metadata too large: the annotations of %d entries are left out, since database.maxMetaSize allows %d bytes for all entries", left, limit))
+		addProblem(m, "metadata too large: the annotations of %d entries are left out,"+
+			" since database.maxMetaSize allows %d bytes for all entries", left, limit)
 	}
 }
 

@@ -195,7 +195,7 @@ func (r *reader) take(ctx context.Context, f *indexer.Finding, body []byte, desc
 		if err != nil {
 			// The rest is stored: a storage that does not serve one blob must not keep the
 			// image out of the book.
-			m.Problems = append(m.Problems, "the config was not read: "+reason(err))
+			addProblem(&m, "the config was not read: %s", reason(err))
 			r.unread = err
 		}
 	}
@@ -213,7 +213,7 @@ func (r *reader) take(ctx context.Context, f *indexer.Finding, body []byte, desc
 // match its digest is recorded as a problem of the image.
 func (r *reader) readConfig(ctx context.Context, m *indexer.Manifest) error {
 	if m.Config.Size > maxConfig {
-		m.Problems = append(m.Problems, fmt.Sprintf("the config has %d bytes, more than the limit of %d", m.Config.Size, maxConfig))
+		addProblem(m, "the config has %d bytes, more than the limit of %d", m.Config.Size, maxConfig)
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.config)
@@ -221,7 +221,7 @@ func (r *reader) readConfig(ctx context.Context, m *indexer.Manifest) error {
 	body, err := r.remote.Blob(ctx, m.Repository, m.Config.Digest, maxConfig)
 	switch {
 	case errors.Is(err, indexer.ErrNotFound):
-		m.Problems = append(m.Problems, fmt.Sprintf("the config %s is not in the registry", m.Config.Digest))
+		addProblem(m, "the config %s is not in the registry", m.Config.Digest)
 		return nil
 	case errors.Is(err, indexer.ErrInvalid):
 		m.Problems = append(m.Problems, reason(err))

@@ -62,7 +62,8 @@ type Auth struct {
 // does not fetch credentials, which may not be available yet.
 func New(ctx context.Context, c Config) (*Auth, error) {
 	if c.Region == "" {
-		return nil, fmt.Errorf("%s is empty: write the region of the database, such as eu-central-1, or %s", regionKey, Detect)
+		return nil, fmt.Errorf("%s is empty: write the region of the database, such as eu-central-1, or %s",
+			regionKey, Detect)
 	}
 	region := c.Region
 	if region == Detect {
@@ -91,7 +92,8 @@ func load(ctx context.Context, region string, log *slog.Logger) (aws.Config, err
 	defer cancel()
 	settings, err := awsconfig.LoadDefaultConfig(ctx, awsconfig.WithDefaultRegion(region), awsconfig.WithLogger(logger(log)))
 	if err != nil {
-		return settings, fmt.Errorf("configuration of AWS for database.dynamicAuth.awsRdsIam: %w: correct the AWS_* variables or the files that they name", err)
+		return settings, fmt.Errorf("configuration of AWS for database.dynamicAuth.awsRdsIam: %w: correct the"+
+			" AWS_* variables or the files that they name", err)
 	}
 	return settings, nil
 }
@@ -134,7 +136,8 @@ func (a *Auth) BeforeConnect(ctx context.Context, c *pgx.ConnConfig) error {
 	for _, h := range hosts {
 		network, address := pgconn.NetworkAddress(h.Host, h.Port)
 		if network != "tcp" {
-			return fmt.Errorf("database.host: %q is a Unix socket, which RDS does not support: write the host of the RDS endpoint, or remove database.dynamicAuth", h.Host)
+			return fmt.Errorf("database.host: %q is a Unix socket, which RDS does not support: write the host of"+
+				" the RDS endpoint, or remove database.dynamicAuth", h.Host)
 		}
 		token, err := auth.BuildAuthToken(ctx, address, a.region, c.User, a.credentials)
 		if err != nil {

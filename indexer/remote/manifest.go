@@ -70,7 +70,8 @@ func (c *Client) manifest(
 	desc = ocispec.Descriptor{MediaType: mediaType(resp), Digest: digest.FromBytes(body), Size: int64(len(body))}
 	if want, err := digest.Parse(reference); err == nil {
 		if desc.Digest = want.Algorithm().FromBytes(body); desc.Digest != want {
-			return nil, desc, false, invalid("the manifest %s@%s does not match its digest: its bytes have the digest %s", repository, want, desc.Digest)
+			return nil, desc, false, invalid("the manifest %s@%s does not match its digest: its bytes have the digest %s",
+			repository, want, desc.Digest)
 		}
 	}
 	return body, desc, false, nil

@@ -81,7 +81,10 @@ func assemble(ctx context.Context, c config.Config, log *slog.Logger) (*parts, e
 	if err != nil {
 		return nil, err
 	}
-	p := &parts{config: c, log: log, database: connections, pools: pools, registry: prometheus.NewRegistry(), measuring: make(chan struct{}, 1)}
+	p := &parts{
+		config: c, log: log, database: connections, pools: pools,
+		registry: prometheus.NewRegistry(), measuring: make(chan struct{}, 1),
+	}
 	p.store = p.newStore(pools.Ingest)
 	p.reads = p.store
 	if pools.Read != pools.Ingest {

@@ -48,7 +48,9 @@ a superuser run the output of --dry-run.`,
 		}
 		return command.ValidateFlagGroups()
 	}
-	command.RunE = withDatabase(func(command *cobra.Command, p *parts) error { return prime(command, p.database, u, *dryRun) })
+	command.RunE = withDatabase(func(command *cobra.Command, p *parts) error {
+		return prime(command, p.database, u, *dryRun)
+	})
 	return command
 }
 

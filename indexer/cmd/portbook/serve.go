@@ -63,7 +63,9 @@ the catalogue, until SIGTERM or SIGINT. A reader only serves.`,
 func serve(ctx context.Context, p *parts) error {
 	group, ctx := errgroup.WithContext(ctx)
 	registerBacklog(p)
-	operations := web.Operations(web.OperationsConfig{Gatherer: p.registry, Ready: p.ready, Version: programVersion(), Log: p.log})
+	operations := web.Operations(web.OperationsConfig{
+		Gatherer: p.registry, Ready: p.ready, Version: programVersion(), Log: p.log,
+	})
 	if err := listen(ctx, group, p.config.HTTP.OperationsAddress, "operations", p, operations); err != nil {
 		return errors.Join(err, group.Wait())
 	}
@@ -123,7 +125,8 @@ func tooFarBehind(lag postgres.Lag, most time.Duration) error {
 	case lag.Behind == postgres.UnknownLag:
 		return notReady("the lag of the standby is unknown, and database.max_lag is %v", most)
 	}
-	return notReady("the standby is %v behind its primary, and database.max_lag is %v", lag.Behind.Round(time.Millisecond), most)
+	return notReady("the standby is %v behind its primary, and database.max_lag is %v",
+		lag.Behind.Round(time.Millisecond), most)
 }
 
 // awaitSchema returns when the schema is up to date: a writer migrates, a reader
@@ -200,10 +203,12 @@ func (p *parts) public(stopping <-chan struct{}) (http.Handler, starter, error) 
 		return web.New(c), p.reader, nil
 	}
 	if p.config.Events.Token == "" {
-		p.log.Warn("events.token is empty: anybody who can reach the address can request reads of any reference, and a scan every minute")
+		p.log.Warn("events.token is empty: anybody who can reach the address can request reads of any"+
+			" reference, and a scan every minute")
 	}
 	if p.config.Interval.FetchAll == 0 {
-		p.log.Warn("interval.fetch_all is 0: there are no scans after the first one, and changes without an event, as after a restart of the registry, are missed until somebody runs `portbook scan`",
+		p.log.Warn("interval.fetch_all is 0: there are no scans after the first one, and changes without an event,"+
+			" as after a restart of the registry, are missed until somebody runs `portbook scan`",
 			"remedy", "remove interval.fetch_all to scan every hour, or set it to a duration")
 	}
 	workers := p.workers()
@@ -261,7 +266,8 @@ func (p *parts) receive(ctx context.Context, events []indexer.Event) (fresh int,
 func listen(ctx context.Context, group *errgroup.Group, address, what string, p *parts, handler http.Handler) error {
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
-		return fmt.Errorf("listen: %w: stop the program that uses the address, or change http.address or http.operations_address", err)
+		return fmt.Errorf("listen: %w: stop the program that uses the address, or change http.address or"+
+			" http.operations_address", err)
 	}
 	p.log.InfoContext(ctx, what, "address", listener.Addr().String())
 	server := &http.Server{Handler: handler, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout,
