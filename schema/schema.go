@@ -44,7 +44,7 @@ type Config struct {
 	// that is valid for a few minutes. It may be nil.
 	BeforeConnect func(context.Context, *pgx.ConnConfig) error
 
-	// LockTimeout is the longest time that Up and Down wait for another program that
+	// LockTimeout is the maximum time that Up and Down wait for another program that
 	// migrates. 0 means two minutes, more than any migration so far takes.
 	LockTimeout time.Duration
 

@@ -61,8 +61,8 @@ func (o *output) log(name string) io.Writer {
 	return &lineWriter{prefix: fmt.Sprintf("%-8s | ", name), out: o}
 }
 
-// longestLine is the most bytes of a line; longer ones are cut, so that a program
-// cannot fill our memory.
+// longestLine is the maximum number of bytes of a line; longer ones are cut, so that a
+// program cannot fill our memory.
 const longestLine = 64 << 10
 
 type lineWriter struct {

@@ -70,8 +70,8 @@ func (c *connection) look(file passfile) error {
 	return nil
 }
 
-// passfileLimit is the largest size of a pgpass file in bytes, which is far more than
-// a list of passwords needs.
+// passfileLimit is the maximum size of a pgpass file in bytes, which is far more than a
+// list of passwords needs.
 const passfileLimit = 1 << 20
 
 // A passfile is a pgpass file: lines of host:port:database:user:password.

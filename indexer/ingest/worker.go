@@ -44,7 +44,7 @@ const (
 	// before, up to maxRetry.
 	firstRetry = time.Second
 	maxRetry   = 30 * time.Second
-	// awayRetryMost is the longest pause while the registry is unavailable: 8 s. The pause
+	// awayRetryMost is the maximum pause while the registry is unavailable: 8 s. The pause
 	// grows with the time for which it has been.
 	awayRetryMost = 8 * time.Second
 	// crowdedRetry is the pause after a read that was cancelled because too many others

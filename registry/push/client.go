@@ -17,12 +17,13 @@ import (
 	"time"
 )
 
-// timeout is the longest time of a request with its body: 1 minute. All content
-// here is small, so a slower registry hangs, and the test should fail.
+// timeout limits a request with its body: 1 minute. All content here is small, so a
+// slower registry hangs, and the test should fail.
 const timeout = time.Minute
 
-// errorBody is the most bytes of an answer that an Error keeps: 300, enough for the
-// code and message of distribution's JSON errors, and short enough for a log line.
+// errorBody is the maximum number of bytes of an answer that an Error keeps: 300,
+// enough for the code and message of distribution's JSON errors, and short enough for a
+// log line.
 const errorBody = 300
 
 // A Client pushes to one registry. It is safe for concurrent use while its fields

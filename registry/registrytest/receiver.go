@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// patience is the longest wait for an event or for the first answer of a process:
-// 30 s, so that a test does not fail on a busy machine with two cores. Usually both
-// take milliseconds.
+// patience limits the wait for an event or for the first answer of a process: 30 s, so
+// that a test does not fail on a busy machine with two cores. Usually both take
+// milliseconds.
 const patience = 30 * time.Second
 
 // An Event has the parts that tests need of an event and of the request that

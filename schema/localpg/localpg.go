@@ -35,12 +35,12 @@ import (
 )
 
 const (
-	// startTimeout is the longest time of a start. A start takes 0.2 to 0.4 s
-	// (measured), but recovery after a crash may take longer.
+	// startTimeout limits a start. A start takes 0.2 to 0.4 s (measured), but recovery
+	// after a crash may take longer.
 	startTimeout = time.Minute
 
-	// stopTimeout is the longest time of a fast shutdown. It takes 0.1 to 0.3 s
-	// (measured), but its checkpoint may take longer on a slow disk.
+	// stopTimeout limits a fast shutdown. It takes 0.1 to 0.3 s (measured), but its
+	// checkpoint may take longer on a slow disk.
 	stopTimeout = 30 * time.Second
 
 	// pollInterval is the pause between two attempts to connect to a starting server.

@@ -16,8 +16,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// promoteTimeout is the longest time of a promotion, and of a wait for replay. Both
-// take milliseconds if little was written.
+// promoteTimeout limits a promotion and a wait for replay. Both take milliseconds
+// if little was written.
 const promoteTimeout = 30 * time.Second
 
 // Standby starts a hot standby of s, with streaming replication. It copies the files

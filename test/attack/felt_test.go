@@ -29,13 +29,13 @@ const (
 	// answerTimeout is how long to wait for an answer: 30 s. A request has a budget of
 	// some seconds; a slower answer counts as none.
 	answerTimeout = 30 * time.Second
-	// maxIndex is the most bytes of flatpak's index in an answer to a victim: 1 MiB.
-	// Without attacks it has 500 bytes; anybody who pushes may add images, but not one
-	// image many times.
+	// maxIndex is the maximum number of bytes of flatpak's index in an answer to a victim:
+	// 1 MiB. Without attacks it has 500 bytes; anybody who pushes may add images, but not
+	// one image many times.
 	maxIndex = 1 << 20
-	// maxIndexer and maxPostgres are the most memory in bytes: 512 MiB for the indexer,
-	// where a busy one takes 150, and 1 GiB for PostgreSQL's processes, without shared
-	// memory.
+	// maxIndexer and maxPostgres are the limits of memory in bytes: 512 MiB for the
+	// indexer, where a busy one takes 150, and 1 GiB for PostgreSQL's processes, without
+	// shared memory.
 	maxIndexer  = 512 << 20
 	maxPostgres = 1 << 30
 )
@@ -204,7 +204,8 @@ func (s *site) askIndex(ctx context.Context, f *felt) {
 	}
 }
 
-// maxBody is the most of an answer that is read: 256 MiB, to see how large it is.
+// maxBody is the maximum number of bytes of an answer that are read: 256 MiB, to see
+// how large it is.
 const maxBody = 256 << 20
 
 func get(ctx context.Context, client *http.Client, address string) (int, []byte, error) {

@@ -20,8 +20,8 @@ const (
 	imageType = ocispec.MediaTypeImageManifest
 	indexType = ocispec.MediaTypeImageIndex
 
-	// maxWords is the most rows that one image index may add to a dictionary that never
-	// shrinks.
+	// maxWords is the maximum number of rows that one image index may add to a dictionary
+	// that never shrinks.
 	maxWords = 150
 )
 

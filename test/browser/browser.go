@@ -24,10 +24,10 @@ import (
 	"github.com/chromedp/chromedp/kb"
 )
 
-// stepTimeout is the longest time of one action and the page that it opens.
+// stepTimeout limits one action and the page that it opens.
 const stepTimeout = 30 * time.Second
 
-// phone is the largest width, in pixels, that is emulated as a phone: scrollbars cover
+// phone is the maximum width, in pixels, that is emulated as a phone: scrollbars cover
 // the page, and the viewport's meta element takes effect.
 const phone = 480
 

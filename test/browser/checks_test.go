@@ -71,8 +71,8 @@ func (v *view) origin(s *site) (faults []string) {
 	return faults
 }
 
-// maxWeight is the most bytes of a first view on the wire, with style, script and
-// headers: 60 kB, which takes 1.2 s on a slow phone network of 400 kbit/s.
+// maxWeight is the maximum number of bytes of a first view on the wire, with style,
+// script and headers: 60 kB, which takes 1.2 s on a slow phone network of 400 kbit/s.
 const maxWeight = 60_000
 
 func (v *view) weight() (faults []string) {
@@ -118,8 +118,8 @@ func (v *view) etag(address string) string {
 	return ""
 }
 
-// maxViews is the most views until two have the same version of the catalogue, because
-// upkeep of the indexer may change it once.
+// maxViews is the maximum number of views until two have the same version of the
+// catalogue, because upkeep of the indexer may change it once.
 const maxViews = 4
 
 // viewAgain opens a page twice at the same version of the catalogue, and returns what

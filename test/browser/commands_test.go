@@ -27,7 +27,7 @@ var ran = []string{"podman", "skopeo"}
 // hostile ones.
 var isPullable = regexp.MustCompile(`/(samples|platform|debian|archive|payments)/`)
 
-// commandTimeout is the longest time of a command. It copies a few kB.
+// commandTimeout limits a command. It copies a few kB.
 const commandTimeout = time.Minute
 
 // addCommands collects the commands of a page.

@@ -9,7 +9,7 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// minCopied is the least time, in milliseconds, for which "Copied" is shown: 1500 in
+// minCopied is the minimum time, in milliseconds, for which "Copied" is shown: 1500 in
 // app.js, less 100 because a busy machine may notice it late.
 const minCopied = 1400
 

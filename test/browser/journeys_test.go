@@ -9,7 +9,7 @@ import (
 	"github.com/chromedp/chromedp/kb"
 )
 
-// maxTabs is the most presses of Tab to reach an element.
+// maxTabs is the maximum number of presses of Tab to reach an element.
 const maxTabs = 100
 
 // journeys are sequences of actions of a visitor. They find elements by role and name,

@@ -113,7 +113,7 @@ func (s *site) takeAll(browser context.Context, folder string, pages []page) err
 // widths are the widths of pictures in pixels: a phone, a tablet, a desktop.
 var widths = []int{320, 800, 1440}
 
-// maxHeight is the largest height of a picture in pixels. Longer pages repeat
+// maxHeight is the maximum height of a picture in pixels. Longer pages repeat
 // themselves below.
 const maxHeight = 6000
 

@@ -28,7 +28,7 @@ func needPrograms(t *testing.T) {
 	}
 }
 
-// fetchTimeout is the longest time to download 35 MB.
+// fetchTimeout limits the download of 35 MB.
 const fetchTimeout = 5 * time.Minute
 
 // The files with the packages that npm has installed, and those that it should install.

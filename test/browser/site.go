@@ -24,7 +24,7 @@ const (
 	// startTimeout allows for an empty build cache: compiling the registry alone
 	// takes 200 s of CPU.
 	startTimeout = 15 * time.Minute
-	// newsTimeout is the longest time until all pushes are stored.
+	// newsTimeout limits the time until all pushes are stored.
 	newsTimeout = 30 * time.Second
 	// stopTimeout is the sum of the stop timeouts of the three servers.
 	stopTimeout = time.Minute

@@ -27,8 +27,8 @@ const (
 	// stopTimeout is the sum of the stop timeouts of the three servers.
 	stopTimeout = time.Minute
 
-	// newsTimeout is the longest time from a push until search finds it. It usually
-	// takes milliseconds, but the machine may be busy.
+	// newsTimeout limits the time from a push until search finds it. It usually takes
+	// milliseconds, but the machine may be busy.
 	newsTimeout = 20 * time.Second
 )
 

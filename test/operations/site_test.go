@@ -31,10 +31,10 @@ const (
 )
 
 const (
-	// blockTimeout is the longest time of a block. The slowest copies an empty server.
+	// blockTimeout limits a block. The slowest copies an empty server.
 	blockTimeout = 2 * time.Minute
-	// turnTimeout is the longest wait for a start, for a scan of a few images, or
-	// until an indexer finds a new primary.
+	// turnTimeout limits the wait for a start, for a scan of a few images, or until an
+	// indexer finds a new primary.
 	turnTimeout = time.Minute
 )
 

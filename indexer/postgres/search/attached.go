@@ -8,12 +8,12 @@ import (
 )
 
 const (
-	// maxAttached is the most referrers of a manifest that are read, for each of the
-	// three ways to refer to it: 1,000. That is enough to know whether there is a
+	// maxAttached is the maximum number of referrers of a manifest that are read, for each
+	// of the three ways to refer to it: 1,000. That is enough to know whether there is a
 	// signature, and one push must not pay for thousands of earlier ones.
 	maxAttached = 1000
 	// maxStatement is the largest manifest of an attestation, in bytes, that is
-	// searched for the kinds of its statements: 64 KiB, some 200 layers.
+	// searched for the kinds of its statements: 64 KiB, about 200 layers.
 	maxStatement = 64 << 10
 )
 

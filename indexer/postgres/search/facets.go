@@ -18,12 +18,12 @@ var facetNames = []indexer.FactKind{
 	indexer.FactLabel,
 }
 
-// maxFacetValues is the most values of a facet that are returned: 20, as many as a
-// page can show.
+// maxFacetValues is the maximum number of values of a facet that are returned: 20, as
+// many as a page can show.
 const maxFacetValues = 20
 
-// maxFacetImages is the most images that are read for the facets of a query about
-// images: 20,000, some 100 ms, at 40 images a repository.
+// maxFacetImages is the maximum number of images that are read for the facets of a
+// query about images: 20,000, about 100 ms, at 40 images a repository.
 const maxFacetImages = 20_000
 
 // ofImageFacets are the facets whose values come from the images of a repository.

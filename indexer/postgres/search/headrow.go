@@ -128,8 +128,8 @@ func headsQuery(l Linked) string {
 	WHERE r.id = ANY($4) ORDER BY r.id`
 }
 
-// maxLabelKeys is the most keys of labels among the facts of a repository: 100,
-// several times what build tools set.
+// maxLabelKeys is the maximum number of keys of labels among the facts of a repository:
+// 100, several times what build tools set.
 const maxLabelKeys = 100
 
 // allFacts returns the facts of the images and of the repository as a whole: keys of

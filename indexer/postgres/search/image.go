@@ -20,7 +20,7 @@ import (
 // decide.
 //
 // Labels and annotations are read last, and only for images that fit. Until then an
-// image takes some 300 bytes of memory, however large they are and however many
+// image takes about 300 bytes of memory, however large they are and however many
 // indexes list it.
 func (rd *Reader) Images(ctx context.Context, q query.Images) ([]indexer.RepositoryImages, error) {
 	found, err := rd.foundImages(ctx, q)

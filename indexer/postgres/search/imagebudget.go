@@ -14,18 +14,18 @@ import (
 )
 
 const (
-	// maxImageBytes is the most bytes of labels, annotations and tags that an image
-	// may have in an answer of images: 512 KiB, twice the labels and annotations that
-	// database.maxMetaSize allows by default. The largest in flatpak are appstream
-	// texts and icons, some 100 KB.
+	// maxImageBytes is the maximum number of bytes of labels, annotations and tags that an
+	// image may have in an answer of images: 512 KiB, twice the labels and annotations
+	// that database.maxMetaSize allows by default. The largest in flatpak are appstream
+	// texts and icons, about 100 KB.
 	maxImageBytes = 512 << 10
-	// maxRepositoryBytes is the most bytes of one repository in such an answer:
-	// 4 MiB, 40 flatpaks with the largest icons and texts. A repository mostly holds
-	// one flatpak.
+	// maxRepositoryBytes is the maximum number of bytes of one repository in such an
+	// answer: 4 MiB, 40 flatpaks with the largest icons and texts. A repository mostly
+	// holds one flatpak.
 	maxRepositoryBytes = 4 << 20
-	// maxAnswerBytes is the most bytes of the whole answer: 32 MiB. 4,000 flatpaks
-	// without icons take 5 MB, and 1,000 with large ones fit. Each client reads all
-	// of it, and its labels take some 50 MB of memory while it is written (measured).
+	// maxAnswerBytes is the maximum number of bytes of the whole answer: 32 MiB. 4,000
+	// flatpaks without icons take 5 MB, and 1,000 with large ones fit. Each client reads
+	// all of it, and its labels take about 50 MB of memory while it is written (measured).
 	maxAnswerBytes = 32 << 20
 )
 

@@ -8,8 +8,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// maxKnown is the most bytes of a word in search_lexeme: 40. Longer words are digests
-// and the like, which nobody types in full.
+// maxKnown is the maximum number of bytes of a word in search_lexeme: 40. Longer words
+// are digests and the like, which nobody types in full.
 const maxKnown = 40
 
 // knownOf returns a word as search_lexeme stores it, at most maxKnown bytes.

@@ -24,8 +24,8 @@ func formOf(h headRow) int16 {
 	return searchForm
 }
 
-// reformBatch is the most repositories that one transaction of Reform rewrites: 200.
-// Pushes to them wait for it, a few tenths of a second.
+// reformBatch is the maximum number of repositories that one transaction of Reform
+// rewrites: 200. Pushes to them wait for it, a few tenths of a second.
 const reformBatch = 200
 
 // Reform rewrites the search rows of the next repositories whose rows have another

@@ -25,7 +25,7 @@ const (
 	// repositories: 4,000, enough for 400 repositories of ten images.
 	fewImages = 4000
 	// A search checks the images of at most fewDoubtful repositories one repository
-	// after another: 640, some 20 ms, and ten rows of a sample.
+	// after another: 640, about 20 ms, and ten rows of a sample.
 	fewDoubtful = 640
 	// A search sorts at most coldRows equally good matches of the last tier: 2,000. If
 	// a common word has more, the search takes the first ones that it finds.

@@ -10,11 +10,11 @@ import (
 	"github.com/portbook/portbook/indexer/query"
 )
 
-// maxSpelled is the most words that replace a prefix: 32. For a prefix, an index
-// collects all rows that have any word with it. For "mobile" together with the prefix
-// "app", which a hundred thousand rows have, that took 60 ms; with the nine words
-// that begin with "app" it took 3 ms (measured). A prefix with more words, such as
-// one of one or two letters, fills its page from the first tier.
+// maxSpelled is the maximum number of words that replace a prefix: 32. For a prefix, an
+// index collects all rows that have any word with it. For "mobile" together with the
+// prefix "app", which a hundred thousand rows have, that took 60 ms; with the nine
+// words that begin with "app" it took 3 ms (measured). A prefix with more words, such
+// as one of one or two letters, fills its page from the first tier.
 const maxSpelled = 32
 
 // If at most fewBeside repositories fulfil the other conditions, a loose prefix is

@@ -11,15 +11,15 @@ import (
 )
 
 const (
-	// maxSuggestions is the most suggestions that Suggest returns: 20, more than
-	// anybody reads while typing.
+	// maxSuggestions is the maximum number of suggestions that Suggest returns: 20, more
+	// than anybody reads while typing.
 	maxSuggestions = 20
-	// suggestRows is the most repositories of a tier that are compared: 1,000, 2 ms.
-	// If more in the last tier begin with one letter, the first by name are taken;
-	// after the next letter the others are found.
+	// suggestRows is the maximum number of repositories of a tier that are compared:
+	// 1,000, 2 ms. If more in the last tier begin with one letter, the first by name are
+	// taken; after the next letter the others are found.
 	suggestRows = 1000
-	// namespaceSteps is the most steps from one namespace to the next: 200, 2 ms.
-	// Each repository without a namespace costs a step too.
+	// namespaceSteps is the maximum number of steps from one namespace to the next: 200, 2
+	// ms. Each repository without a namespace costs a step too.
 	namespaceSteps = 200
 )
 
@@ -118,9 +118,9 @@ func (rd *Reader) namespacesFrom(ctx context.Context, typed string, limit int) (
 	return pg.Column[string](ctx, rd.db, q, typed, typed+"~", limit, namespaceSteps)
 }
 
-// knownValues is the most values of a dictionary with the typed prefix that are
-// looked up: 100, some 10 ms. Dictionaries keep every value that was ever pushed, so
-// pushes can make them large.
+// knownValues is the maximum number of values of a dictionary with the typed prefix
+// that are looked up: 100, about 10 ms. Dictionaries keep every value that was ever
+// pushed, so pushes can make them large.
 const knownValues = 100
 
 // valuesFrom returns the values of a field that begin with the typed text: fixed

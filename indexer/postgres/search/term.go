@@ -13,12 +13,12 @@ import (
 )
 
 const (
-	// maxValues is the most values of one label or annotation among the terms of a
-	// repository: 4. A key with more, such as a version or revision, has another
+	// maxValues is the maximum number of values of one label or annotation among the terms
+	// of a repository: 4. A key with more, such as a version or revision, has another
 	// value in each image; it is looked up among the images.
 	maxValues = 4
-	// maxKeys is the most keys among the terms of a repository: 1,000, a hundred
-	// times what build tools set. It limits a row to 40 KB, whatever is pushed.
+	// maxKeys is the maximum number of keys among the terms of a repository: 1,000, a
+	// hundred times what build tools set. It limits a row to 40 KB, whatever is pushed.
 	maxKeys = 1000
 )
 
@@ -49,10 +49,10 @@ func termsOf(facts, id string) string {
 // hash returns an expression for the hash of a literal text, as terms store it.
 func hash(text string) string { return "hashtextextended('" + text + "', 0)" }
 
-// maxTerm is the most characters of a key and of a value that queries compare: 200.
-// The terms of image_search are made of that many, and equality and patterns compare
-// that many, so that all agree. It limits the time of a pattern: to match eight stars
-// against 200 characters takes microseconds, against 256 kB seconds.
+// maxTerm is the maximum number of characters of a key and of a value that queries
+// compare: 200. The terms of image_search are made of that many, and equality and
+// patterns compare that many, so that all agree. It limits the time of a pattern: to
+// match eight stars against 200 characters takes microseconds, against 256 kB seconds.
 const maxTerm = 200
 
 // buildTimeKeys are labels with the time of the build. Terms leave out their values,

@@ -18,7 +18,7 @@ const (
 	// standard deviations away.
 	manySampled = 235
 	// At most costlySample rows of a sample are tested with costly conditions: 500,
-	// some 5 ms.
+	// about 5 ms.
 	costlySample = 500
 )
 

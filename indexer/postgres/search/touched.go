@@ -62,10 +62,10 @@ const LinkedQuery = `
 		OR EXISTS (SELECT FROM referrer f WHERE f.repository_id = r.id)
 		OR EXISTS (SELECT FROM tag t WHERE t.repository_id = r.id AND t.name >= 'sha256-' AND t.name < 'sha256.')))`
 
-// maxListing is the most entries of image indexes that one transaction reads again
-// because a manifest in them was added or deleted: 20,000, a tenth of a second.
-// Otherwise an image in many large indexes would make each of its pushes as slow as
-// reading all of them. The remaining indexes are left to Reform.
+// maxListing is the maximum number of entries of image indexes that one transaction
+// reads again because a manifest in them was added or deleted: 20,000, a tenth of a
+// second. Otherwise an image in many large indexes would make each of its pushes as
+// slow as reading all of them. The remaining indexes are left to Reform.
 const maxListing = 20_000
 
 // touchedParts returns the tables with which touchedManifests and headsQuery begin.

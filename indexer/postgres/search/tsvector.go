@@ -9,8 +9,8 @@ import (
 )
 
 const (
-	// maxLexeme is the most bytes of a word in a tsvector: 2,046 (PostgreSQL 15,
-	// "Text Search Limitations"). Nobody types a longer one.
+	// maxLexeme is the maximum number of bytes of a word in a tsvector: 2,046 (PostgreSQL
+	// 15, "Text Search Limitations"). Nobody types a longer one.
 	maxLexeme = 2046
 	// maxLexemes and maxLexemeBytes keep a tsvector below its limit of 1 MB, and keep
 	// a description of many megabytes from filling the search index.
@@ -19,7 +19,7 @@ const (
 	// maxPlace is the last position in a tsvector: 16,383 (same page). A word behind
 	// it is found, but not as part of a phrase.
 	maxPlace = 16383
-	// maxPlaces is the most positions of one word in a tsvector: 256.
+	// maxPlaces is the maximum number of positions of one word in a tsvector: 256.
 	maxPlaces = 256
 )
 

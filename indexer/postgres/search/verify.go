@@ -20,8 +20,8 @@ type Difference struct {
 	What  string // "image_search.size is 0, should be 42"
 }
 
-// verifyBatch is the most manifests whose rows one statement of Differences compares:
-// 500, some 100 ms.
+// verifyBatch is the maximum number of manifests whose rows one statement of
+// Differences compares: 500, about 100 ms.
 const verifyBatch = 500
 
 // notDerived are columns of compared tables that do not follow from manifests and

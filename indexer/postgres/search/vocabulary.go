@@ -14,21 +14,21 @@ import (
 )
 
 const (
-	// maxVocabulary is the most words that serve as corrections: 200,000, those in
-	// the most names. A million repositories have some 80,000 words; further ones are
-	// random strings. It limits both tables to about 150 MB.
+	// maxVocabulary is the maximum number of words that serve as corrections: 200,000,
+	// those in the most names. A million repositories have about 80,000 words; further
+	// ones are random strings. It limits both tables to about 150 MB.
 	maxVocabulary = 200_000
-	// minCorrected is the least length of a word that is corrected: 3 letters. Any two
+	// minCorrected is the minimum length of a word that is corrected: 3 letters. Any two
 	// words of two letters are similar.
 	minCorrected = 3
-	// maxCorrected is the greatest length of a word that is corrected: 40. A longer one
-	// is a digest or the like, and each letter costs a row.
+	// maxCorrected is the maximum length of a word that is corrected: 40. A longer one is
+	// a digest or the like, and each letter costs a row.
 	maxCorrected = 40
 	// Two mistakes are corrected in words of at least minCorrectedTwice letters: 8. In a
 	// shorter word they make a different word.
 	minCorrectedTwice = 8
-	// maxCheckedWords is the most words of a query that are checked: 8, of at most 32.
-	// Each unknown word takes some milliseconds.
+	// maxCheckedWords is the maximum number of words of a query that are checked: 8, of at
+	// most 32. Each unknown word takes some milliseconds.
 	maxCheckedWords = 8
 )
 
