@@ -35,7 +35,7 @@ type child struct {
 	out  *output
 }
 
-// startChild starts a binary of the data folder; name stands in front of its log
+// startChild starts a binary of the data folder; name is printed in front of its log
 // lines. Its environment is env alone: a PGHOST or REGISTRY_STORAGE of the caller
 // would change what runs.
 func (s *system) startChild(name, binary string, env []string, args ...string) (*child, error) {
@@ -54,7 +54,7 @@ func (s *system) startChild(name, binary string, env []string, args ...string) (
 	return c, nil
 }
 
-// failure returns the error of a child that ended by itself.
+// failure returns the error of a child that ended unexpectedly.
 func (c *child) failure() error {
 	return fmt.Errorf("the %s ended unexpectedly (%s); its last lines: %s", c.name, c.Outcome(), c.out.clean(c.Tail()))
 }

@@ -32,7 +32,7 @@ type Config struct {
 }
 
 // Run starts everything, prints the address, and shows the logs until the context
-// ends or a program ends by itself. Then it stops everything. It returns nil if the
+// ends or a program ends unexpectedly. Then it stops everything. It returns nil if the
 // context ended, and otherwise an error with a remedy.
 func Run(ctx context.Context, cfg Config) error {
 	s := &system{cfg: cfg, out: newOutput(cfg.Out), ended: make(chan *child, 2)}

@@ -40,8 +40,8 @@ func (s *system) findPostgres(ctx context.Context) (postgresPrograms, error) {
 	return s.downloadPostgres(ctx)
 }
 
-// createCluster is the file that tells Debian whether to create and start a server on
-// port 5432 when PostgreSQL is installed. We do not use that server.
+// createCluster is the file that configures whether Debian creates and starts a server
+// on port 5432 when PostgreSQL is installed. We do not use that server.
 const createCluster = "/etc/postgresql-common/createcluster.conf"
 
 // installPostgres installs Debian's package: 37 packages, 77 MB and 14 s on a

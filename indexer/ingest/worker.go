@@ -73,7 +73,7 @@ type WorkersConfig struct {
 	Log           *slog.Logger
 	Metrics       *Metrics
 	MaxMeta       int           // maximum bytes of an image's labels and annotations
-	Events        int           // number of workers that read only what events asked for
+	Events        int           // number of workers that read only tasks of events
 	Scans         int           // maximum number of other workers that read at the same time
 	Retry         time.Duration // pause after a first failure; 0: 1 s
 	StoreTimeout  time.Duration // for one transaction that stores what was read; 0: 10 s

@@ -38,7 +38,7 @@ func (v *View) Referrers(ctx context.Context, q indexer.ReferrerQuery) (indexer.
 		WITH RECURSIVE named AS (
 			SELECT f.repository_id, f.manifest_id, f.tag FROM repository r JOIN referrer f ON f.repository_id = r.id
 			WHERE r.name = $1 AND f.subject = $2 AND (f.tag = '' OR NOT $4)
-		), list AS MATERIALIZED ( -- first, lest the entries of all indexes are read
+		), list AS MATERIALIZED ( -- materialized, so that only the entries of this index are read
 			SELECT i.repository_id, i.id, t.name AS tag FROM repository r
 			JOIN tag t ON t.repository_id = r.id AND t.name = $3
 			JOIN manifest i ON i.repository_id = t.repository_id AND i.id = t.manifest_id AND i.kind = 'index'

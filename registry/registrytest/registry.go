@@ -50,7 +50,7 @@ type Config struct {
 
 // A Registry is the stock registry in this process: the library's handler behind our
 // listener. Unlike the real process it has no access log, health checks, debug
-// listener or tracing, and a relay that can drop events stands before the receiver
+// listener or tracing, and sends events through a relay that can drop them
 // (see Restart).
 type Registry struct {
 	URL  string       // http://127.0.0.1:port, the same after Restart

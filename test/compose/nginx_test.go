@@ -48,7 +48,7 @@ func upstreams(t *testing.T) []string {
 	return addresses
 }
 
-// A backend stands for a registry or a reader, and counts requests.
+// A backend simulates a registry or a reader, and counts requests.
 type backend struct {
 	*httptest.Server
 	asked  atomic.Int64 // requests

@@ -31,7 +31,7 @@ type parts struct {
 	remote   *remote.Client // nil without registry.url
 	registry *prometheus.Registry
 	metrics  *ingest.Metrics
-	// measuring is a lock: one request at a time asks the database whether it is ready.
+	// measuring is a lock: one request at a time checks whether the database is ready.
 	measuring chan struct{}
 }
 
@@ -120,7 +120,7 @@ func (p *parts) workers() *ingest.Workers {
 	})
 }
 
-// eventWorkers is the number of workers that read only what events ask for: 8. They
+// eventWorkers is the number of workers that read only tasks of events: 8. They
 // mostly wait until the registry writes the tag, 8 ms in the median, so 8 workers can
 // read several hundred pushes a second, more than the registry accepts.
 const eventWorkers = 8

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// At a terminal, the password must be asked for twice and not be shown.
+// At a terminal, prime-db must prompt twice for the password and not show it.
 func TestPrimeDBAsks(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ first, second, says string }{

@@ -54,7 +54,7 @@ func answers(ctx context.Context, url string) map[int]int {
 }
 
 // The primary dies while images are pushed, retagged and deleted, and its standby is
-// promoted. The writer must find the new primary by itself, and get the events of that
+// promoted. The writer must find the new primary without help, and get the events of that
 // time. The reader must answer all the time, and no process may try to write to the
 // standby.
 func TestPromotion(t *testing.T) {

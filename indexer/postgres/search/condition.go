@@ -93,7 +93,7 @@ func positive(t query.Term) rowCondition {
 
 // ofImages returns the condition that one image fulfils all clauses, which are about
 // images. The row of the repository mostly decides a single clause; for several, it
-// only tells which repositories may have such an image.
+// only shows which repositories may have such an image.
 func ofImages(clauses []query.Clause) rowCondition {
 	if len(clauses) == 1 {
 		return anyOfImages(clauses[0])

@@ -734,8 +734,8 @@ func (o *oracle) count(q query.Query, of []string) (n int) {
 	return n
 }
 
-// facets counts the facts of repositories, except labels, of which not all keys are
-// counted.
+// facets counts the facts of repositories, except labels, since not all of their keys
+// are counted.
 func (o *oracle) facets(q query.Query, found []string) map[string]map[string]int {
 	counts := map[string]map[string]int{"os": {}, "arch": {}, "type": {}, "namespace": {}, "licence": {}}
 	same, _ := imageClauses(q)

@@ -117,7 +117,7 @@ func anyOf(clause query.Clause) rowCondition {
 type driver struct {
 	ids sq.Sqlizer
 	// sample selects one in sampleShare of the rows that ids reads; nil if the
-	// statistics of Postgres tell their number.
+	// statistics of Postgres are enough to estimate their number.
 	sample sq.Sqlizer
 	// doubt selects, among one in sampleShare of the repositories, those whose row
 	// does not tell whether they fulfil the term; nil if rows never do. If there are
@@ -147,7 +147,7 @@ func (s *search) drive(t query.Term) {
 	case query.FieldLabel, query.FieldAnnotation:
 		term, exact := termOf(t)
 		if !t.Valued || !exact || term == "" {
-			return // the row of the repository tells whether it has a key
+			return // the row of the repository shows whether it has a key
 		}
 		d = driver{
 			ids:    sq.Expr("SELECT repository_id FROM image_search i WHERE ?", imageHas(term)),

@@ -118,7 +118,7 @@ func TestLongValues(t *testing.T) {
 	}
 }
 
-// A sample tells that at least MaxTotal repositories match; fewer are counted.
+// A sample shows that at least MaxTotal repositories match; fewer are counted.
 func TestTotals(t *testing.T) {
 	t.Parallel()
 	pool := schematest.New(t)

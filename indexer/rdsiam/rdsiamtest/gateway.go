@@ -16,13 +16,13 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 )
 
-// A Gateway stands before a PostgreSQL server that trusts it. It asks for a
-// password in clear text, as RDS does for a token, writes it down, and connects
-// whoever Accept lets in.
+// A Gateway is a proxy of a PostgreSQL server that trusts it. It requests a password in
+// clear text, as RDS does for a token, records it, and forwards the connections that
+// Accept allows.
 type Gateway struct {
 	Server string                      // host:port
-	TLS    *tls.Config                 // nil: refuses TLS
-	Accept func(Login) (reason string) // nil or an empty reason: lets in
+	TLS    *tls.Config                 // nil: TLS is refused
+	Accept func(Login) (reason string) // returns why a login is refused, or ""; nil: all are accepted
 
 	listener net.Listener
 	mu       sync.Mutex
@@ -31,14 +31,14 @@ type Gateway struct {
 	done     sync.WaitGroup
 }
 
-// A Login is what a client sent.
+// A Login is the login of a client.
 type Login struct {
 	User, Database, Password string
 	TLS                      bool
 	Began                    time.Time // when the client connected
 }
 
-// Start takes connections until the test ends.
+// Start accepts connections until the test ends.
 func (g *Gateway) Start(t testing.TB) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -66,17 +66,17 @@ func (g *Gateway) Start(t testing.TB) {
 	})
 }
 
-// Port is where the gateway listens, on 127.0.0.1.
+// Port returns the port of the gateway on 127.0.0.1.
 func (g *Gateway) Port() int { return g.listener.Addr().(*net.TCPAddr).Port }
 
-// Logins are the logins so far.
+// Logins returns the logins so far.
 func (g *Gateway) Logins() []Login {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return slices.Clone(g.logins)
 }
 
-// Cut ends all connections.
+// Cut closes all connections.
 func (g *Gateway) Cut() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -85,7 +85,7 @@ func (g *Gateway) Cut() {
 	}
 }
 
-// track notes a connection, so that Cut ends it.
+// track records a connection, so that Cut closes it.
 func (g *Gateway) track(conn net.Conn) (forget func()) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -98,7 +98,7 @@ func (g *Gateway) track(conn net.Conn) (forget func()) {
 	}
 }
 
-// loginTimeout bounds what a client takes to log in.
+// loginTimeout limits the login of a client.
 const loginTimeout = 10 * time.Second
 
 func (g *Gateway) serve(conn net.Conn) error {
@@ -116,7 +116,7 @@ func (g *Gateway) serve(conn net.Conn) error {
 	}
 	start, ok := startup.(*pgproto3.StartupMessage)
 	if !ok {
-		return fmt.Errorf("a client begins with %T", startup)
+		return fmt.Errorf("unexpected first message %T", startup)
 	}
 	if err := g.login(client, conn, start, began); err != nil {
 		return err
@@ -127,7 +127,7 @@ func (g *Gateway) serve(conn net.Conn) error {
 	return g.relay(conn, start)
 }
 
-// startup reads the first message, after TLS has begun if the client asks for it.
+// startup reads the first message, after it has started TLS if the client requests TLS.
 func (g *Gateway) startup(conn *net.Conn) (*pgproto3.Backend, pgproto3.FrontendMessage, error) {
 	client := pgproto3.NewBackend(*conn, *conn)
 	first, err := client.ReceiveStartupMessage()
@@ -163,7 +163,7 @@ func (g *Gateway) login(client *pgproto3.Backend, conn net.Conn, start *pgproto3
 	}
 	password, ok := message.(*pgproto3.PasswordMessage)
 	if !ok {
-		return fmt.Errorf("a client answers %T when asked for its password", message)
+		return fmt.Errorf("got %T from a client, want a password", message)
 	}
 	_, encrypted := conn.(*tls.Conn)
 	login := Login{User: start.Parameters["user"], Database: start.Parameters["database"], Password: password.Password, TLS: encrypted, Began: began}
@@ -177,7 +177,7 @@ func (g *Gateway) login(client *pgproto3.Backend, conn net.Conn, start *pgproto3
 	if reason == "" {
 		return nil
 	}
-	// What RDS answers to a token that it does not take.
+	// The answer of RDS to a token that it does not accept.
 	client.Send(&pgproto3.ErrorResponse{
 		Severity: "FATAL", SeverityUnlocalized: "FATAL", Code: "28000",
 		Message: fmt.Sprintf("PAM authentication failed for user %q", login.User), Detail: reason,
@@ -185,8 +185,8 @@ func (g *Gateway) login(client *pgproto3.Backend, conn net.Conn, start *pgproto3
 	return errors.Join(client.Flush(), errors.New(reason))
 }
 
-// relay logs in to the server as the same user, who needs no password there, and
-// passes bytes on until one side ends.
+// relay logs in to the server as the same user, which needs no password there, and
+// forwards bytes until one side closes the connection.
 func (g *Gateway) relay(client net.Conn, start *pgproto3.StartupMessage) error {
 	server, err := net.DialTimeout("tcp", g.Server, loginTimeout)
 	if err != nil {
@@ -201,7 +201,7 @@ func (g *Gateway) relay(client net.Conn, start *pgproto3.StartupMessage) error {
 		return err
 	}
 	g.done.Go(func() {
-		_, _ = io.Copy(server, client) // its end is the end of both
+		_, _ = io.Copy(server, client) // then both connections end
 		server.Close()
 	})
 	_, err = io.Copy(client, server)
@@ -209,7 +209,7 @@ func (g *Gateway) relay(client net.Conn, start *pgproto3.StartupMessage) error {
 	return err
 }
 
-// cancel passes a request to cancel on.
+// cancel forwards a cancel request.
 func (g *Gateway) cancel(request *pgproto3.CancelRequest) error {
 	server, err := net.DialTimeout("tcp", g.Server, loginTimeout)
 	if err != nil {
@@ -224,7 +224,7 @@ func (g *Gateway) cancel(request *pgproto3.CancelRequest) error {
 	return err
 }
 
-// A Token is a password taken apart.
+// A Token has the parts of a password.
 type Token struct {
 	Endpoint  string // host:port
 	User      string // DBUser
@@ -236,7 +236,7 @@ type Token struct {
 	Service   string
 }
 
-// ParseToken takes a password apart.
+// ParseToken parses a password.
 func ParseToken(password string) (Token, error) {
 	u, err := url.Parse("https://" + password)
 	if err != nil {
@@ -249,7 +249,7 @@ func ParseToken(password string) (Token, error) {
 	}
 	scope := strings.Split(q.Get("X-Amz-Credential"), "/") // key, day, region, service, aws4_request
 	if len(scope) != 5 || q.Get("X-Amz-Signature") == "" || q.Get("X-Amz-Security-Token") == "" {
-		return t, errors.New("the token has no whole X-Amz-Credential, X-Amz-Signature or X-Amz-Security-Token")
+		return t, errors.New("the token lacks a complete X-Amz-Credential, X-Amz-Signature or X-Amz-Security-Token")
 	}
 	t.AccessKey, t.Region, t.Service = scope[0], scope[2], scope[3]
 	return t, nil

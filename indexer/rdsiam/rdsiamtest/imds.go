@@ -1,5 +1,5 @@
-// Package rdsiamtest plays AWS for tests: an instance metadata service, and a
-// gateway that logs in to PostgreSQL as RDS does.
+// Package rdsiamtest simulates AWS for tests: an instance metadata service, and a
+// gateway to PostgreSQL that accepts logins as RDS does.
 package rdsiamtest
 
 import (
@@ -14,11 +14,11 @@ import (
 	"time"
 )
 
-// Role is the role of the instance that the metadata service stands for.
+// Role is the role of the simulated instance.
 const Role = "portbook-test"
 
-// An IMDS is an instance metadata service of version 2: who asks without a token
-// that it gave out is answered 401. Its credentials change each time.
+// An IMDS is an instance metadata service of version 2: it answers 401 to a request
+// without one of its tokens. It returns new credentials each time.
 type IMDS struct {
 	URL    string
 	region string
@@ -29,7 +29,7 @@ type IMDS struct {
 	lifetime time.Duration  // of credentials
 }
 
-// StartIMDS starts a metadata service in a region, until the test ends.
+// StartIMDS starts a metadata service in a region. It stops when the test ends.
 func StartIMDS(t testing.TB, region string) *IMDS {
 	i := &IMDS{region: region, tokens: map[string]bool{}, calls: map[string]int{}, lifetime: 6 * time.Hour} // as on EC2
 	mux := http.NewServeMux()
@@ -48,7 +48,7 @@ func StartIMDS(t testing.TB, region string) *IMDS {
 	return i
 }
 
-// Environ is the environment of a program on this instance and no other source
+// Environ returns the environment of a program on this instance without another source
 // of credentials.
 func (i *IMDS) Environ() []string {
 	return []string{
@@ -57,7 +57,7 @@ func (i *IMDS) Environ() []string {
 	}
 }
 
-// Calls gives how often each method and path was asked for, and all together.
+// Calls returns the number of requests, and a text with that of each method and path.
 func (i *IMDS) Calls() (total int, each string) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -67,8 +67,7 @@ func (i *IMDS) Calls() (total int, each string) {
 	return total, fmt.Sprint(i.calls)
 }
 
-// Lifetime makes the credentials that are given from now on expire so long after
-// they were given.
+// Lifetime sets the lifetime of credentials that are returned from now on.
 func (i *IMDS) Lifetime(d time.Duration) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -78,7 +77,7 @@ func (i *IMDS) Lifetime(d time.Duration) {
 const (
 	tokenHeader = "X-Aws-Ec2-Metadata-Token"
 	ttlHeader   = "X-Aws-Ec2-Metadata-Token-Ttl-Seconds"
-	maxTTL      = 21600 // six hours, as EC2's documentation says
+	maxTTL      = 21600 // six hours (documentation of EC2)
 )
 
 func (i *IMDS) token(w http.ResponseWriter, r *http.Request) {
@@ -117,8 +116,8 @@ func (i *IMDS) credentials(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// SecretKey and SessionToken begin the secrets that the service gives out, so
-// that a test can look for them where they must not be.
+// SecretKey and SessionToken are the beginnings of the secrets of the service, so that
+// a test can search for them.
 const (
 	SecretKey    = "test-secret-access-key"
 	SessionToken = "test-session-token"
@@ -126,5 +125,5 @@ const (
 
 func writeJSON(w http.ResponseWriter, v any) {
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(v) // the client sees the end of the connection
+	_ = json.NewEncoder(w).Encode(v) // on an error, the client sees an incomplete answer
 }

@@ -1,7 +1,7 @@
 #!/bin/bash
 # docker_run.sh HOSTPORT LINE...     (root)
-# exit 0 only if each LINE, as somebody pastes it into a shell, succeeds with a real, private dockerd.
-# env: as docker_search.sh
+# exits 0 only if each LINE, run by a shell, succeeds with a real, private dockerd.
+# env: as for docker_search.sh
 set -uo pipefail
 [ $# -ge 2 ] || { echo "usage: $0 HOSTPORT LINE..." >&2; exit 2; }
 HP=$1; shift

@@ -1,5 +1,5 @@
-# dockerd.sh -- sourced: a private dockerd, or the one that DOCKERD_SOCK names, and DOCKER_HOST set to it. HP is
-# the registry, host:port, that it takes without TLS; SECURE=1: only what dockerd takes so by itself.
+# dockerd.sh -- to be sourced: starts a private dockerd, or uses that of DOCKERD_SOCK, and sets DOCKER_HOST.
+# dockerd uses the registry HP (host:port) without TLS; with SECURE=1 only if that is its default.
 need(){ command -v docker >/dev/null && { [ -n "${DOCKERD_SOCK:-}" ] || { command -v dockerd && command -v containerd; } >/dev/null; }; }
 need || {
   [ -n "$(ls /var/lib/apt/lists/*_Packages* 2>/dev/null | head -1)" ] || apt-get -qq -o DPkg::Lock::Timeout=600 update
