@@ -24,7 +24,7 @@ var variables = map[string]string{
 	"PGPASSFILE": "passfile", "PGSERVICE": "service", "PGSERVICEFILE": "servicefile",
 	"PGAPPNAME": "application_name", "PGCONNECT_TIMEOUT": "connect_timeout",
 	"PGSSLMODE": "sslmode", "PGSSLKEY": "sslkey", "PGSSLCERT": "sslcert", "PGSSLCERTMODE": "sslcertmode",
-	"PGSSLSNI": "sslsni",
+	"PGSSLSNI":      "sslsni",
 	"PGSSLROOTCERT": "sslrootcert", "PGSSLPASSWORD": "sslpassword", "PGSSLNEGOTIATION": "sslnegotiation",
 	"PGTARGETSESSIONATTRS": "target_session_attrs", "PGTZ": "timezone", "PGOPTIONS": "options",
 	"PGCHANNELBINDING": "channel_binding", "PGREQUIREAUTH": "require_auth",

@@ -42,8 +42,8 @@ func TestParseHidesPassword(t *testing.T) {
 	if err == nil || strings.Contains(err.Error(), "sec") || strings.Contains(err.Error(), "ret@") {
 		t.Errorf("got %v, want an error without the password", err)
 	}
-	if !strings.Contains(err.Error(), "write it as postgres://user:password@host:port/database") {
-		t.Errorf("%q says no remedy", err)
+	if !strings.Contains(err.Error(), "write postgres://user:password@host:port/database") {
+		t.Errorf("got %q, want a remedy", err)
 	}
 }
 

@@ -51,13 +51,13 @@ func remedy(failed *pgconn.ConnectError) string {
 		switch answer.Code {
 		case "28P01": // invalid_password
 			if failed.Config.Password == "" {
-				return "no password was given: set database.password or database.migrationPassword, or add a line for"+
+				return "no password was given: set database.password or database.migrationPassword, or add a line for" +
 					" this user to the pgpass file (portbook config check shows which file is read)"
 			}
 			return "portbook config check shows the source of this user's password"
 		case "28000": // invalid_authorization_specification
-			return "check the user, and the server's pg_hba.conf for this user, address and TLS; on RDS with"+
-				" dynamicAuth, GRANT rds_iam to the user, and allow rds-db:connect as this user in the workload's IAM"+
+			return "check the user, and the server's pg_hba.conf for this user, address and TLS; on RDS with" +
+				" dynamicAuth, GRANT rds_iam to the user, and allow rds-db:connect as this user in the workload's IAM" +
 				" role"
 		case "3D000": // invalid_catalog_name
 			return "create the database, or correct database.database or the URL"

@@ -43,7 +43,7 @@ func TestExplain(t *testing.T) {
 	}{
 		{
 			name: "wrong password", url: serverURL(t, "postgres", "explained", "wrong"),
-			says: []string{"as explained@127.0.0.1:", "/postgres: ", "28P01", "portbook config check tells where"},
+			says: []string{"as explained@127.0.0.1:", "/postgres: ", "28P01", "portbook config check shows the source"},
 		},
 		{
 			name: "no password", url: serverURL(t, "postgres", "explained", ""),
@@ -79,7 +79,7 @@ func TestExplain(t *testing.T) {
 		},
 		{
 			name: "no TLS", url: strings.Replace(serverURL(t, "postgres", "explained", "p"), "disable", "require", 1),
-			says: []string{"database.sslMode wants TLS: switch it on in the server"},
+			says: []string{"database.sslMode requires TLS: turn it on in the server"},
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -34,7 +34,7 @@ func TestPasswordSources(t *testing.T) {
 		{"postgres://u@h1,h2/d", "pgpass file " + path + ":1", "pgpass file " + path + ":2"},
 		{"postgres://u@/d?host=/run/x", "pgpass file " + path + ":3", "pgpass file " + path + ":2"},
 		{"postgres://u@/d?host=/run/y", "pgpass file " + path + ":4", "pgpass file " + path + ":2"},
-		{"postgres://u@h3/d", "none: no line fits in pgpass file " + path, "pgpass file " + path + ":2"},
+		{"postgres://u@h3/d", "none: no matching line in pgpass file " + path, "pgpass file " + path + ":2"},
 		{"postgres://u:given@h1/d", "given", "pgpass file " + path + ":2"},
 	} {
 		cs, _ := parse(t, test.url, "PGPASSFILE="+path, "PORTBOOK_DATABASE_MIGRATIONUSER=m")
@@ -67,9 +67,9 @@ func TestPgpassNotUsed(t *testing.T) {
 	}
 	for _, test := range []struct{ name, variable, logged string }{
 		{"the default is absent", "HOME=" + home, ""},
-		{"a named file is absent", "PGPASSFILE=" + filepath.Join(home, "none"), "make it, with mode 0600"},
+		{"a named file is absent", "PGPASSFILE=" + filepath.Join(home, "none"), "create it with mode 0600"},
 		{"others may read it", "PGPASSFILE=" + open, "chmod 600 " + open},
-		{"a directory", "PGPASSFILE=" + dir, dir + " is not a plain file"},
+		{"a directory", "PGPASSFILE=" + dir, dir + " is not a regular file"},
 		{"too large", "PGPASSFILE=" + large, "more than 1048576"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

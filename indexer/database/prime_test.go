@@ -15,7 +15,7 @@ func TestUserCheck(t *testing.T) {
 		{`o'brien "x" ` + "\n", ""},
 		{strings.Repeat("ö", 31) + "x", ""},
 		{"", "is empty"},
-		{strings.Repeat("ö", 32), "has 64 bytes: PostgreSQL keeps 63"},
+		{strings.Repeat("ö", 32), "has 64 bytes: PostgreSQL allows 63"},
 		{"a\xff", "is not text"},
 		{"a\x00b", "is not text"},
 	} {

@@ -59,7 +59,7 @@ func checkPassword(password string) error {
 	case !utf8.ValidString(password):
 		return errors.New("the password is not UTF-8")
 	case !norm.NFKC.IsNormalString(password) || strings.ContainsFunc(password, dropped):
-		return errors.New("the password has a character that clients encode differently, such as a control"+
+		return errors.New("the password has a character that clients encode differently, such as a control" +
 			" character, a special space or a ligature: choose another password")
 	}
 	return nil

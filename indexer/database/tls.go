@@ -18,10 +18,10 @@ func tlsRemedy(failed error) string {
 	)
 	switch {
 	case errors.As(failed, &name):
-		return "database.sslMode is verify-full: set database.host to a name in the server's certificate, or"+
+		return "database.sslMode is verify-full: set database.host to a name in the server's certificate, or" +
 			" issue a certificate for this name; verify-ca would accept any server of the authority"
 	case errors.As(failed, &authority):
-		return "database.sslMode requires a certificate of a trusted authority: set PGSSLROOTCERT to the file"+
+		return "database.sslMode requires a certificate of a trusted authority: set PGSSLROOTCERT to the file" +
 			" with the authority's certificate"
 	case errors.As(failed, &invalid), errors.As(failed, &other):
 		return "database.sslMode requires a valid certificate: issue another one for the server"

@@ -33,11 +33,11 @@ func TestExplainCertificates(t *testing.T) {
 		cert                   tls.Certificate
 		says                   string
 	}{
-		{"another name", "verify-full", "127.0.0.1", goodRoot, good, "set database.host to a name that the server's certificate is for"},
-		{"another authority", "verify-full", "localhost", otherRoot, good, "let PGSSLROOTCERT name the file"},
-		{"another authority, any name", "verify-ca", "127.0.0.1", otherRoot, good, "let PGSSLROOTCERT name the file"},
-		{"expired", "verify-full", "localhost", expiredRoot, expired, "have another one issued for the server"},
-		{"expired, any name", "verify-ca", "127.0.0.1", expiredRoot, expired, "have another one issued for the server"},
+		{"another name", "verify-full", "127.0.0.1", goodRoot, good, "set database.host to a name in the server's certificate"},
+		{"another authority", "verify-full", "localhost", otherRoot, good, "set PGSSLROOTCERT to the file"},
+		{"another authority, any name", "verify-ca", "127.0.0.1", otherRoot, good, "set PGSSLROOTCERT to the file"},
+		{"expired", "verify-full", "localhost", expiredRoot, expired, "issue another one for the server"},
+		{"expired, any name", "verify-ca", "127.0.0.1", expiredRoot, expired, "issue another one for the server"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()

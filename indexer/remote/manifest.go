@@ -71,7 +71,7 @@ func (c *Client) manifest(
 	if want, err := digest.Parse(reference); err == nil {
 		if desc.Digest = want.Algorithm().FromBytes(body); desc.Digest != want {
 			return nil, desc, false, invalid("the manifest %s@%s does not match its digest: its bytes have the digest %s",
-			repository, want, desc.Digest)
+				repository, want, desc.Digest)
 		}
 	}
 	return body, desc, false, nil

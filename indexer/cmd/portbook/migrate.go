@@ -117,7 +117,7 @@ func steps(command *cobra.Command) (int, error) {
 	case err != nil:
 		return 0, err
 	case n < 1:
-		return 0, errors.New("--num-steps flag is required for down migrations (safety measure): the number of"+
+		return 0, errors.New("--num-steps flag is required for down migrations (safety measure): the number of" +
 			" migrations to undo, at least 1")
 	case n > mostSteps:
 		return 0, fmt.Errorf("num-steps must be less than %d: got %d", mostSteps, n)

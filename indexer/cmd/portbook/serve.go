@@ -203,7 +203,7 @@ func (p *parts) public(stopping <-chan struct{}) (http.Handler, starter, error) 
 		return web.New(c), p.reader, nil
 	}
 	if p.config.Events.Token == "" {
-		p.log.Warn("events.token is empty: anybody who can reach the address can request reads of any"+
+		p.log.Warn("events.token is empty: anybody who can reach the address can request reads of any" +
 			" reference, and a scan every minute")
 	}
 	if p.config.Interval.FetchAll == 0 {
