@@ -41,7 +41,7 @@ func TestActivity(t *testing.T) {
 		`<a href="/r/other:x">other<b>:x</b></a>`,
 		`<a href="/r/team/app@` + dgst("a").String() + `" title="` + dgst("a").String() + `"><code>aaaaaaaaaaaa</code></a> → <a href="/r/team/app@` + dgst("b").String(),
 		`<a href="/activity?repository=team%2fapp">team/app</a><b>:v1</b>`, // a deleted tag has no page, and its repository may have none
-		`<time datetime="2026-03-04T08:06:07Z" title="2026-03-04 08:06 UTC">08:06</time>, seen by event`, "seen by scan",
+		`<time datetime="2026-03-04T08:06:07Z" title="2026-03-04 08:06 UTC">08:06</time> (event)`, "</time> (scan)",
 		`href="/activity.atom" rel="alternate" type="application/atom+xml"`,
 	} {
 		if !strings.Contains(body, want) {

@@ -74,7 +74,8 @@ func (s *API) endpoints() []endpoint {
 	q := answer.Parameter{Name: "q", Doc: "a query in the language of doc/search.md; everything if it is absent"}
 	at := answer.Parameter{Name: "at", Doc: "a time (RFC 3339): answer for that time, from the history"}
 	limit := func(standard, max int) answer.Parameter {
-		return answer.Parameter{Name: "limit", Doc: "maximum number of elements; default " + strconv.Itoa(standard), Max: max}
+		doc := "maximum number of elements (default " + strconv.Itoa(standard) + ")"
+		return answer.Parameter{Name: "limit", Doc: doc, Max: max}
 	}
 	after := func(what string) answer.Parameter {
 		return answer.Parameter{Name: "after", Doc: "only elements after this " + what}
@@ -85,7 +86,7 @@ func (s *API) endpoints() []endpoint {
 	return []endpoint{
 		{path: "/search", id: "search", summary: "Search repositories",
 			gives: searchAnswer{}, book: true, f: s.search, takes: []answer.Parameter{
-				q, {Name: "sort", Doc: "the order; default relevance", OneOf: answer.Sorts},
+				q, {Name: "sort", Doc: "the order (default relevance)", OneOf: answer.Sorts},
 				limit(answer.DefaultPage, query.MaxPage),
 				{Name: "cursor", Doc: "where the page begins, from the next address of the page before"}}},
 		{path: "/facets", id: "facets", summary: "Count the results of a query by their properties",

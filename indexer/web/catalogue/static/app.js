@@ -178,7 +178,8 @@
   const tell = (time) => {
     const seconds = (new Date(time.dateTime) - Date.now()) / 1000;
     const unit = units.find(([, n]) => Math.abs(seconds) >= n);
-    time.textContent = unit ? words.format(Math.trunc(seconds / unit[1]), unit[0]) : "just now";
+    const near = seconds > 5 ? "in less than a minute" : "just now";
+    time.textContent = unit ? words.format(Math.trunc(seconds / unit[1]), unit[0]) : near;
   };
   const times = document.querySelectorAll("time[datetime]");
   const tellAll = () => times.forEach(tell);
