@@ -17,7 +17,7 @@ import (
 // values are different valid values of parameters and path variables. A parameter of
 // another name has words.
 var values = map[string][]string{
-	"q": {"app", "team"}, "sort": {"name", "updated", "size"}, "limit": {"1", "2"}, "n": {"1", "2"},
+	"q": {"app", "team", "size:>x", "size:>y"}, "sort": {"name", "updated", "size"}, "limit": {"1", "2"}, "n": {"1", "2"},
 	"page": {"1", "2"}, "offset": {"0", "10"}, "before": {"1", "2"}, "cursor": {cursor("o10"), cursor("o20")},
 	"platform": {"linux/amd64", "linux/arm64"},
 	"at":       {"2026-01-02T03:04:05Z", "2026-05-06T07:08:09Z"},
