@@ -24,35 +24,42 @@ type Metrics struct {
 func NewMetrics(registerer prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		Events: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "portbook_events_received_total", Help: "Events in notifications of the registry, by action and by use: stored, ignored, invalid."}, []string{"action", "use"}),
+			Name: "portbook_events_received_total",
+			Help: "Events in notifications of the registry, by action and by use: stored, ignored, invalid.",
+		}, []string{"action", "use"}),
 		EventsRepeated: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "portbook_events_repeated_total", Help: "Events that were received more than once."}),
 		EventsRefused: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "portbook_events_refused_total", Help: "Notifications refused: without the token, too large or malformed."}),
 		Reads: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "portbook_reads_total", Help: "Tasks read from the registry, by outcome: found, gone, broken, unavailable, failed."}, []string{"outcome"}),
+			Name: "portbook_reads_total",
+			Help: "Tasks read from the registry, by outcome: found, gone, broken, unavailable, failed."}, []string{"outcome"}),
 		ReadSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "portbook_read_duration_seconds", Help: "Time to read one task from the registry, including the wait for its tag.",
+			Name:    "portbook_read_duration_seconds",
+			Help:    "Time to read one task from the registry, including the wait for its tag.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 10}}),
 		GivenUp: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "portbook_tasks_given_up_total", Help: "Tasks that were given up after too many failed attempts."}),
 		ScanRunning: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "portbook_scan_running", Help: "1 while this process scans the registry."}),
 		ScanLooked: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "portbook_scan_looked_at", Help: "Counts of the current or last scan of this process: repositories, tags, changed, errors."}, []string{"what"}),
+			Name: "portbook_scan_looked_at",
+			Help: "Counts of the current or last scan of this process: repositories, tags, changed, errors."}, []string{"what"}),
 		ScanSeconds: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "portbook_scan_duration_seconds", Help: "How long the last scan of this process took."}),
 		Leader: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "portbook_leader", Help: "1 while this process is the leader, which scans and tidies."}),
 		JobSuccess: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "portbook_job_last_success_timestamp_seconds",
-			Help: "When the last successful run of each of the leader's jobs ended in this process, as Unix time."}, []string{"name"}),
+			Help: "When the last successful run of each of the leader's jobs ended in this process, as Unix time.",
+		}, []string{"name"}),
 		JobRunning: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "portbook_job_running", Help: "1 while this process runs the job."}, []string{"name"}),
 		JobFailures: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "portbook_job_failures_total", Help: "Runs of the job that failed in this process."}, []string{"name"}),
 		JobSeconds: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "portbook_job_duration_seconds", Help: "How long the last run of the job in this process took."}, []string{"name"}),
+			Name: "portbook_job_duration_seconds",
+			Help: "How long the last run of the job in this process took."}, []string{"name"}),
 	}
 	registerer.MustRegister(m.Events, m.EventsRepeated, m.EventsRefused, m.Reads, m.ReadSeconds, m.GivenUp,
 		m.ScanRunning, m.ScanLooked, m.ScanSeconds, m.Leader,

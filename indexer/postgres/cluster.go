@@ -40,9 +40,11 @@ func (s *Store) clusterOf(ctx context.Context, conn *pgx.Conn) (cluster, error) 
 	case err == nil:
 	case errors.As(err, &refused) && refused.Code == "55000": // object_not_in_prerequisite_state: still a standby
 		return "", nil
-	case errors.As(err, &refused) && (refused.Code[:2] == "42" || refused.Code[:2] == "0A"): // no permission, or no such function
+	case errors.As(err, &refused) && (refused.Code[:2] == "42" || refused.Code[:2] == "0A"):
+		// no permission, or no such function
 		s.warned.Do(func() {
-			s.config.Log.WarnContext(ctx, "the identity of the database is unknown: after a failover or a restore, caches may keep old answers", "error", err)
+			const message = "the identity of the database is unknown: after a failover or a restore, caches may keep old answers"
+			s.config.Log.WarnContext(ctx, message, "error", err)
 		})
 	default:
 		return "", err

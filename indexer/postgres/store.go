@@ -84,6 +84,7 @@ func (s *Store) beginAs(ctx context.Context, begin string, f func(pgx.Tx, cluste
 		if err != nil {
 			return err
 		}
-		return pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{BeginQuery: s.named(ctx, begin)}, func(tx pgx.Tx) error { return f(tx, c) })
+		options := pgx.TxOptions{BeginQuery: s.named(ctx, begin)}
+		return pgx.BeginTxFunc(ctx, conn, options, func(tx pgx.Tx) error { return f(tx, c) })
 	})
 }

@@ -53,7 +53,8 @@ func beginView(ctx context.Context) string {
 	if end, ok := ctx.Deadline(); ok {
 		limit = min(limit, time.Until(end)-cancelTime)
 	}
-	return fmt.Sprintf("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = %d; %s", max(limit.Milliseconds(), 1), planOnce)
+	return fmt.Sprintf("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = %d; %s",
+		max(limit.Milliseconds(), 1), planOnce)
 }
 
 // A view is tried at most viewTries times if its snapshot is lost. The pause is
@@ -367,7 +368,8 @@ func (v *View) manifestRow(ctx context.Context, ref indexer.Reference) (storedMa
 		"COALESCE(at.name, '') AS artifact_type", "m.kind", "COALESCE(p.os, '') AS os",
 		"COALESCE(p.architecture, '') AS architecture", "COALESCE(p.variant, '') AS variant", "m.size", "m.content_size",
 		"m.created_at", "m.seen_at", "m.labels", "m.annotations", "m.problems", "b.body", "b.config",
-		"NULLIF(COALESCE("+search.StoredHas("m.repository_id", "m.id")+", ARRAY(SELECT kind FROM ("+search.Has("m")+") AS had (kind) ORDER BY 1)), '{}') AS has").
+		"NULLIF(COALESCE("+search.StoredHas("m.repository_id", "m.id")+", "+
+			"ARRAY(SELECT kind FROM ("+search.Has("m")+") AS had (kind) ORDER BY 1)), '{}') AS has").
 		From("repository r").
 		Join("manifest m ON m.repository_id = r.id").
 		Join("media_type mt ON mt.id = m.media_type_id").

@@ -107,7 +107,9 @@ var rowFactsQuery = `
 
 // countImageFacts counts the repositories with each fact, and with each of labels,
 // among the images that fulfil clauses.
-func (rd *Reader) countImageFacts(ctx context.Context, ids []int32, clauses []query.Clause, labels []string) ([]factCount, error) {
+func (rd *Reader) countImageFacts(
+	ctx context.Context, ids []int32, clauses []query.Clause, labels []string,
+) ([]factCount, error) {
 	const q = `
 		WITH looked AS MATERIALIZED (
 			SELECT i.* FROM unnest(?::int[]) AS found (repository_id)

@@ -159,7 +159,8 @@ func (rd *Reader) nearestWord(ctx context.Context, word string, mistakes int) (s
 		return "", nil
 	}
 	nearest, err := rd.wordWithin(ctx, word, 1, shortened([]string{word}))
-	if err != nil || nearest != "" || mistakes == 1 || len(word) < minCorrectedTwice || strings.Trim(word, lettersOfNames) != "" {
+	if err != nil || nearest != "" || mistakes == 1 ||
+		len(word) < minCorrectedTwice || strings.Trim(word, lettersOfNames) != "" {
 		return nearest, err
 	}
 	return rd.wordWithin(ctx, word, 2, shortened(edited(word)))
