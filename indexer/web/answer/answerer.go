@@ -62,7 +62,9 @@ type errorWriter func(w http.ResponseWriter, code int, text string)
 
 // Reading wraps f for requests that read the book. It waits for the version that the
 // request needs, without holding a connection, and then limits f to Budget.
-func (a *Answerer) Reading(f func(http.ResponseWriter, *http.Request) error) func(http.ResponseWriter, *http.Request) error {
+func (a *Answerer) Reading(
+	f func(http.ResponseWriter, *http.Request) error,
+) func(http.ResponseWriter, *http.Request) error {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		if err := a.AwaitVersion(r); err != nil {
 			return err
@@ -123,7 +125,8 @@ func (a *Answerer) Handle(f func(http.ResponseWriter, *http.Request) error, writ
 			// Usually the client has gone and does not read this. But our own deadline
 			// cancels too, and writing nothing would be a 200 without a body.
 			code, text = http.StatusServiceUnavailable, "took too long"
-		case errors.Is(err, indexer.ErrTooSlow), errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, indexer.ErrUnavailable):
+		case errors.Is(err, indexer.ErrTooSlow),
+			errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, indexer.ErrUnavailable):
 			code = http.StatusServiceUnavailable
 			text = "the request took too long and was stopped: ask for less, or search for something rarer"
 			a.log.WarnContext(ctx, "request too slow", "path", LoggedPath(r),

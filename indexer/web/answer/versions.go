@@ -109,8 +109,10 @@ func (v *versions) run(ctx context.Context) {
 func (v *versions) announce(ctx context.Context, version indexer.Version, err error) time.Duration {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	older := version.Epoch == v.version.Epoch && version.Number <= v.version.Number // or equal; a read from another server may be older
-	if err == nil && ctx.Err() == nil && !older {                                   // once the context has ended, another goroutine may be running
+	// Older or equal; a read from another server may be older.
+	older := version.Epoch == v.version.Epoch && version.Number <= v.version.Number
+	// Once the context has ended, another goroutine may be running.
+	if err == nil && ctx.Err() == nil && !older {
 		v.version, v.reached = version, version
 		close(v.changed)
 		v.changed = make(chan struct{})

@@ -37,7 +37,8 @@ func (s *API) facets(w http.ResponseWriter, r asked) error {
 			found, err = b.Facets(r.Context(), q)
 			return err
 		})
-		return facetsAnswer{Query: q.Text, Counted: found.Counted, All: found.All, Facets: answer.Map(found.Facets, facetOf)}, "", err
+		facets := answer.Map(found.Facets, facetOf)
+		return facetsAnswer{Query: q.Text, Counted: found.Counted, All: found.All, Facets: facets}, "", err
 	})
 }
 

@@ -44,9 +44,14 @@ func answerLayers(m indexer.Manifest) layersAnswer {
 			made[step.Layer] = answer.Cut(step.Command, answer.MaxValue)
 		}
 	}
-	a := layersAnswer{Repository: m.Repository, Digest: m.Digest.String(), Size: m.ContentSize, Layers: make([]layer, len(m.Layers))}
+	a := layersAnswer{
+		Repository: m.Repository, Digest: m.Digest.String(), Size: m.ContentSize, Layers: make([]layer, len(m.Layers)),
+	}
 	for i, l := range m.Layers {
-		a.Layers[i] = layer{MediaType: l.MediaType, Digest: l.Digest.String(), Size: l.Size, Annotations: l.Annotations, CreatedBy: made[&m.Layers[i]]}
+		a.Layers[i] = layer{
+			MediaType: l.MediaType, Digest: l.Digest.String(), Size: l.Size,
+			Annotations: l.Annotations, CreatedBy: made[&m.Layers[i]],
+		}
 	}
 	if m.Config != nil {
 		d := descriptorOf(*m.Config)

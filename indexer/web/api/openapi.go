@@ -173,5 +173,6 @@ func structSchema(t reflect.Type, schemas object) object {
 
 // OpenAPI answers with the OpenAPI document. It does not read the book.
 func (s *API) OpenAPI(w http.ResponseWriter, r *http.Request) error {
-	return answer.Fixed(w, r, "application/json", answer.CacheControl(s.config.MaxAgeHTML), &answer.Document{Plain: s.openAPI})
+	freshness := answer.CacheControl(s.config.MaxAgeHTML)
+	return answer.Fixed(w, r, "application/json", freshness, &answer.Document{Plain: s.openAPI})
 }

@@ -45,7 +45,8 @@ func (s *API) referrers(w http.ResponseWriter, r asked) error {
 		if err != nil {
 			return nil, "", err
 		}
-		a := referrersAnswer{Repository: ref.Repository, Digest: m.Digest.String(), Referrers: answer.Map(page.Items, answerReferrer)}
+		list := answer.Map(page.Items, answerReferrer)
+		a := referrersAnswer{Repository: ref.Repository, Digest: m.Digest.String(), Referrers: list}
 		if page.More {
 			a.Next = r.page("after", answer.AfterReferrer(page.Items[len(page.Items)-1]))
 		}

@@ -83,9 +83,11 @@ func answerSearch(q query.Query, found indexer.Results) searchAnswer {
 
 func resultOf(r indexer.Result) searchResult {
 	return searchResult{
-		Name: r.Name, Namespace: r.Namespace(), Title: answer.OneLine(r.Title, answer.MaxDescription), Description: answer.OneLine(r.Description, answer.MaxDescription),
-		Tags: r.Tags, Size: r.Size, Pulls: r.Pulls, Stars: r.Stars, Official: r.Official, UpdatedAt: answer.Timestamp{Time: r.UpdatedAt},
-		Leading: r.Leading, TagsWith: tagsWith(r.TagsWith), Facts: append([]indexer.Fact{}, r.Facts...),
+		Name: r.Name, Namespace: r.Namespace(), Title: answer.OneLine(r.Title, answer.MaxDescription),
+		Description: answer.OneLine(r.Description, answer.MaxDescription),
+		Tags:        r.Tags, Size: r.Size, Pulls: r.Pulls, Stars: r.Stars, Official: r.Official,
+		UpdatedAt: answer.Timestamp{Time: r.UpdatedAt},
+		Leading:   r.Leading, TagsWith: tagsWith(r.TagsWith), Facts: append([]indexer.Fact{}, r.Facts...),
 	}
 }
 

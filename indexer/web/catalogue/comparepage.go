@@ -72,7 +72,8 @@ func (s *Catalogue) Compare(w http.ResponseWriter, r *http.Request) error {
 	a, errA := parseOr(view.A)
 	b, errB := parseOr(view.B)
 	if err := errors.Join(errA, errB); err != nil {
-		view.A, view.B, view.Problem = answer.Cut(view.A, answer.MaxValue), answer.Cut(view.B, answer.MaxValue), strings.ReplaceAll(err.Error(), "\n", "; ")
+		view.A, view.B = answer.Cut(view.A, answer.MaxValue), answer.Cut(view.B, answer.MaxValue)
+		view.Problem = strings.ReplaceAll(err.Error(), "\n", "; ")
 		return s.failure(w, http.StatusBadRequest, "compare", page{Title: "Compare", Main: view})
 	}
 	err := s.html(w, r, "compare", func(book answer.Book) (page, error) {
@@ -107,7 +108,8 @@ func parseOr(text string) (indexer.Reference, error) {
 	return ref, err
 }
 
-func compare(r *http.Request, book answer.Book, v compareView, a, b indexer.Reference, platform string) (compareView, error) {
+func compare(r *http.Request, book answer.Book, v compareView, a, b indexer.Reference,
+	platform string) (compareView, error) {
 	left, err := readSide(r, book, a)
 	if err != nil {
 		return v, err

@@ -191,7 +191,10 @@ func (s *Catalogue) list(r *http.Request, b answer.Book, l listing) (v catalogue
 	if err != nil {
 		return v, err
 	}
-	v = catalogueView{Query: l.shownQuery(), FirstPush: s.site.firstPush(), Results: answer.Map(found.Items, viewResult), Sorts: l.sorts(found)}
+	v = catalogueView{
+		Query: l.shownQuery(), FirstPush: s.site.firstPush(),
+		Results: answer.Map(found.Items, viewResult), Sorts: l.sorts(found),
+	}
 	if v.Total, err = total(r, b, l.q, found); err != nil {
 		return v, err
 	}
@@ -270,7 +273,11 @@ func (l listing) sorts(found indexer.Results) (list []choice) {
 	if words, _ := l.q.FreeWords(); len(words) == 0 {
 		standard = "latest change"
 	}
-	orders := []choice{{Text: standard, Address: ""}, {Text: "name", Address: string(query.SortName)}, {Text: "size", Address: string(query.SortSize)}}
+	orders := []choice{
+		{Text: standard, Address: ""},
+		{Text: "name", Address: string(query.SortName)},
+		{Text: "size", Address: string(query.SortSize)},
+	}
 	if standard == "best match" {
 		orders = append(orders, choice{Text: "latest change", Address: string(query.SortUpdated)})
 	}
@@ -378,7 +385,8 @@ type wrongView struct {
 func (s *Catalogue) wrongQuery(w http.ResponseWriter, text string, wrong *query.Error) error {
 	end := wrong.Offset + wrong.Length
 	return s.failure(w, http.StatusBadRequest, "wrong", page{Title: "Search", Query: text, Main: wrongView{
-		Before: answer.Cut(wrong.Query[:wrong.Offset], answer.MaxValue), Part: cmp.Or(answer.Cut(wrong.Query[wrong.Offset:end], answer.MaxValue), " "),
-		After: answer.Cut(wrong.Query[end:], answer.MaxValue), Problem: wrong.Problem,
+		Before: answer.Cut(wrong.Query[:wrong.Offset], answer.MaxValue),
+		Part:   cmp.Or(answer.Cut(wrong.Query[wrong.Offset:end], answer.MaxValue), " "),
+		After:  answer.Cut(wrong.Query[end:], answer.MaxValue), Problem: wrong.Problem,
 	}})
 }

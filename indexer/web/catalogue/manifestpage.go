@@ -114,14 +114,16 @@ func (s *Catalogue) manifestPage(w http.ResponseWriter, r *http.Request, ref ind
 	})
 }
 
-func (s *Catalogue) manifestView(r *http.Request, b answer.Book, ref indexer.Reference, platform string) (v manifestView, err error) {
+func (s *Catalogue) manifestView(r *http.Request, b answer.Book, ref indexer.Reference,
+	platform string) (v manifestView, err error) {
 	m, err := b.Manifest(r.Context(), ref)
 	if err != nil {
 		return v, err
 	}
 	byDigest := indexer.Reference{Repository: ref.Repository, Digest: m.Digest}
 	v = manifestView{
-		Manifest: m, Asked: ref, Space: indexer.Repository{Name: ref.Repository}.Namespace(), What: kindName(m), Badges: marks(m.Has), Annotations: answer.First(pairs(m.Annotations)),
+		Manifest: m, Asked: ref, Space: indexer.Repository{Name: ref.Repository}.Namespace(), What: kindName(m),
+		Badges: marks(m.Has), Annotations: answer.First(pairs(m.Annotations)),
 		Commands: s.site.pullCommands(ref, m), ByDigest: s.site.pullCommands(byDigest, m),
 		RawAddress: "/api/v1/repositories/" + ref.Repository + "/-/manifests/" + m.Digest.String() + "/raw",
 		RawFile:    answer.FileOf(ref, ".manifest.json"),
@@ -217,7 +219,9 @@ func (v *manifestView) readAround(r *http.Request, b answer.Book) error {
 	if err != nil {
 		return err
 	}
-	uses = slices.DeleteFunc(slices.Clone(uses), func(u indexer.Use) bool { return u.Repository == v.Repository && u.Digest == v.Digest })
+	uses = slices.DeleteFunc(slices.Clone(uses), func(u indexer.Use) bool {
+		return u.Repository == v.Repository && u.Digest == v.Digest
+	})
 	v.Uses, v.MoreUses = uses[:min(len(uses), maxUses)], len(uses) > maxUses
 	if v.Asked.Tag == "" {
 		return nil
@@ -229,11 +233,13 @@ func (v *manifestView) readAround(r *http.Request, b answer.Book) error {
 
 // readReferrers reads the referrers of the manifest and of the image that is shown.
 func (v *manifestView) readReferrers(r *http.Request, b answer.Book) error {
-	page, err := b.Referrers(r.Context(), indexer.ReferrerQuery{Repository: v.Repository, Subject: v.Digest, Limit: answer.MaxShown})
+	q := indexer.ReferrerQuery{Repository: v.Repository, Subject: v.Digest, Limit: answer.MaxShown}
+	page, err := b.Referrers(r.Context(), q)
 	list := page.Items
 	if err == nil && v.Shown.Chosen {
 		var more indexer.ReferrerPage
-		more, err = b.Referrers(r.Context(), indexer.ReferrerQuery{Repository: v.Repository, Subject: v.Shown.Digest, Limit: answer.MaxShown})
+		q.Subject = v.Shown.Digest
+		more, err = b.Referrers(r.Context(), q)
 		list, page.More = append(list[:len(list):len(list)], more.Items...), page.More || more.More
 	}
 	if err != nil {
@@ -270,7 +276,8 @@ func (row *referrerRow) open(r *http.Request, b answer.Book, repository string) 
 	if err == nil && len(m.Layers) == 1 && m.Layers[0].Digest.Validate() == nil {
 		row.Download = "/v2/" + repository + "/blobs/" + m.Layers[0].Digest.String()
 		row.Bytes = m.Layers[0].Size
-		row.File = answer.BlobFile(m.Layers[0].Annotations[ocispec.AnnotationTitle], m.Layers[0].MediaType, indexer.Reference{Repository: repository, Digest: row.Digest})
+		row.File = answer.BlobFile(m.Layers[0].Annotations[ocispec.AnnotationTitle], m.Layers[0].MediaType,
+			indexer.Reference{Repository: repository, Digest: row.Digest})
 	}
 	return err
 }
@@ -318,7 +325,10 @@ func newLayerRow(l *ocispec.Descriptor, largest int64) layerRow {
 	if l == nil {
 		return layerRow{}
 	}
-	return layerRow{Layer: l, Title: answer.Cut(l.Annotations[ocispec.AnnotationTitle], 200), Percent: int(float64(l.Size) / float64(largest) * 100)}
+	return layerRow{
+		Layer: l, Title: answer.Cut(l.Annotations[ocispec.AnnotationTitle], 200),
+		Percent: int(float64(l.Size) / float64(largest) * 100),
+	}
 }
 
 // A pair is a key and a value, cut to the length that a page shows.

@@ -54,7 +54,9 @@ type tagFilter struct{ Tag, Platform, After string }
 
 func tagFilterOf(r *http.Request) (tagFilter, error) {
 	v := r.URL.Query()
-	f := tagFilter{Tag: strings.TrimSpace(v.Get("tag")), Platform: strings.TrimSpace(v.Get("platform")), After: v.Get("after")}
+	f := tagFilter{
+		Tag: strings.TrimSpace(v.Get("tag")), Platform: strings.TrimSpace(v.Get("platform")), After: v.Get("after"),
+	}
 	switch {
 	case f.After != "" && !indexer.IsTag(f.After):
 		return f, answer.Invalid("after", "is %q, which is not a tag", answer.Cut(f.After, 64))
@@ -71,7 +73,8 @@ func (f tagFilter) holds(t indexer.Tag) bool {
 	if !strings.Contains(strings.ToLower(t.Name), strings.ToLower(f.Tag)) {
 		return false
 	}
-	return f.Platform == "" || slices.ContainsFunc(t.Platforms, func(p indexer.Platform) bool { return p.String() == f.Platform })
+	isAsked := func(p indexer.Platform) bool { return p.String() == f.Platform }
+	return f.Platform == "" || slices.ContainsFunc(t.Platforms, isAsked)
 }
 
 // address returns the address of the page that starts after the tag after.
@@ -99,13 +102,17 @@ func (s *Catalogue) repositoryPage(w http.ResponseWriter, r *http.Request, name 
 	})
 }
 
-func (s *Catalogue) repositoryView(r *http.Request, b answer.Book, name string, filter tagFilter) (repositoryView, error) {
+func (s *Catalogue) repositoryView(r *http.Request, b answer.Book, name string,
+	filter tagFilter) (repositoryView, error) {
 	ctx := r.Context()
 	repository, err := b.Repository(ctx, name)
 	if err != nil {
 		return repositoryView{}, nearby(r, b, indexer.Reference{Repository: name}, err)
 	}
-	v := repositoryView{Repository: repository, Space: repository.Namespace(), Text: markdown(repository.Description), Filter: filter, Matched: -1}
+	v := repositoryView{
+		Repository: repository, Space: repository.Namespace(), Text: markdown(repository.Description),
+		Filter: filter, Matched: -1,
+	}
 	self := query.Query{Clauses: []query.Clause{{{Field: query.FieldRepository, Value: name}}}}
 	found, err := b.Search(ctx, self.Page(1, 0))
 	if err != nil {

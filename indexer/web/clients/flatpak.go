@@ -159,7 +159,8 @@ func (s *Clients) makeIndex(r *http.Request, b answer.Book, q query.Images) (*an
 	return &answer.Document{Plain: out.Bytes(), LeftOut: leftOut}, err
 }
 
-func (s *Clients) images(r *http.Request, b answer.Book, q query.Images) (results []flatpakRepository, leftOut int, err error) {
+func (s *Clients) images(r *http.Request, b answer.Book,
+	q query.Images) (results []flatpakRepository, leftOut int, err error) {
 	var found []indexer.RepositoryImages
 	err = s.answerer.Timed("index", func() (err error) {
 		found, err = b.Images(r.Context(), q)
@@ -185,7 +186,8 @@ func parametersOf(w http.ResponseWriter, r *http.Request) (url.Values, error) {
 	if r.Method == http.MethodPost && r.ContentLength != 0 {
 		// net/http ignores a body that is not declared as a form; without its
 		// conditions the query would find everything.
-		if t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || t != "application/x-www-form-urlencoded" {
+		t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+		if err != nil || t != "application/x-www-form-urlencoded" {
 			return nil, answer.Invalid("Content-Type", "of a query must be application/x-www-form-urlencoded")
 		}
 	}
