@@ -20,13 +20,14 @@ done
 # The packages with goroutines. Left out, because they take minutes under the race
 # detector: the comparisons with an oracle, the tests of large or hostile content, and
 # TestHangingReferences, whose pushes must be stored before a read of 60 s ends.
-# make test runs them without the detector. A new test is included.
+# make test runs them without the detector. A new test is included. -vet=off: make lint
+# has run go vet.
 section "go test -race"
 deploy/prerequisites.sh >/dev/null
 race=(./indexer ./indexer/config ./indexer/remote ./indexer/web/... ./indexer/ingest ./indexer/postgres/... ./deploy/launch ./schema/localpg/...)
 slow='^(TestHostileBy|TestHangingReferences$|TestOracle|TestImages|TestNewWordsInOneTrip|TestRowsFollow|TestTermsFollow|TestDifferences)'
 mkdir -p .run && go build -buildvcs=false -o .run/withpg ./deploy/withpg &&
-	.run/withpg go test -race -timeout 20m -skip "$slow" "${race[@]}" || fail "go test -race"
+	.run/withpg go test -race -vet=off -timeout 20m -skip "$slow" "${race[@]}" || fail "go test -race"
 
 section "Result"
 [ ${#failed[@]} -eq 0 ] || { printf 'FAIL: %s\n' "${failed[@]}"; exit 1; }

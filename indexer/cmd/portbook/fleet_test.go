@@ -3,6 +3,7 @@ package main_test
 import (
 	"bytes"
 	"context"
+	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -10,6 +11,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -93,7 +96,15 @@ func build(t *testing.T) string {
 	return builds.binary
 }
 
+// TestMain runs twice as many tests at the same time as there are cores, unless -parallel
+// is set: most of their time they wait for processes.
 func TestMain(m *testing.M) {
+	flag.Parse()
+	set := false
+	flag.Visit(func(f *flag.Flag) { set = set || f.Name == "test.parallel" })
+	if !set {
+		_ = flag.Set("test.parallel", strconv.Itoa(2*runtime.GOMAXPROCS(0))) // fails only for an unknown flag
+	}
 	code := m.Run()
 	if builds.binary != "" {
 		os.RemoveAll(filepath.Dir(builds.binary))
