@@ -34,11 +34,20 @@ var failingRegistry = []attack{
 		name: "a config that is redirected to an unreachable storage",
 		run: func(ctx context.Context, s *site, f *felt) {
 			s.faults.leadAstray("/v2/attack/astray/")
-			if err := s.image(ctx, "attack/astray", "latest", map[string]string{"a": "b"}); err != nil {
-				f.fail("push: %v", err)
-			}
+			s.pushAstray(ctx, f)
 		},
-		// Its reads are retried for half a minute, while the other attacks run.
-		end: func(ctx context.Context, s *site, f *felt) { s.mustBeInBook(ctx, f, "attack/astray") },
+		// Its reads are retried for half a minute, while the other attacks run. Then the
+		// storage is repaired, and the next push is read as usual: see verify.
+		end: func(ctx context.Context, s *site, f *felt) {
+			s.mustBeInBook(ctx, f, "attack/astray")
+			s.faults.repair()
+			s.pushAstray(ctx, f)
+		},
 	},
+}
+
+func (s *site) pushAstray(ctx context.Context, f *felt) {
+	if err := s.image(ctx, "attack/astray", "latest", map[string]string{"a": "b"}); err != nil {
+		f.fail("push: %v", err)
+	}
 }

@@ -77,14 +77,20 @@ func (f *faults) leadAstray(prefix string) {
 	f.astray = prefix
 }
 
-// heal releases the hanging requests. Redirects to nowhere stay, as with a broken
-// storage.
+// heal releases the hanging requests. Redirects to nowhere stay until repair.
 func (f *faults) heal() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.hang = ""
 	close(f.healed)
 	f.healed = make(chan struct{})
+}
+
+// repair ends the redirects to nowhere.
+func (f *faults) repair() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.astray = ""
 }
 
 // outside returns the paths of the requests so far that left /v2/.

@@ -88,8 +88,8 @@ func newSite(t *testing.T) *site {
 		if n == 0 || err != nil {
 			return false, err
 		}
-		due, err := s.due(ctx)
-		return due == 0, err
+		n, err = s.count(ctx, due)
+		return n == 0, err
 	}))
 	logged("scanned")
 	return s
@@ -140,18 +140,21 @@ func (s *site) count(ctx context.Context, query string) (n int, err error) {
 	return n, err
 }
 
-// due returns how many references wait to be read, without the second reads (priority
-// 2), which follow two seconds after each push.
-func (s *site) due(ctx context.Context) (int, error) {
-	return s.count(ctx, "SELECT count(*) FROM task WHERE given_up_at IS NULL AND priority < 2")
-}
+const (
+	// due counts the references that wait to be read, without the second reads (priority
+	// 2), which follow two seconds after each push.
+	due = "SELECT count(*) FROM task WHERE given_up_at IS NULL AND priority < 2"
+	// fresh counts those of them whose read has not failed.
+	fresh = due + " AND error IS NULL"
+)
 
-// settle waits until no task of an attack is left, and returns how long that took.
+// settle waits until no task is left that has not failed, and returns how long that
+// took. Those that failed are retried for half a minute, while the other attacks run.
 func (s *site) settle(t *testing.T) time.Duration {
 	t.Helper()
 	start := time.Now()
 	_ = harness.Wait(t.Context(), settleTimeout, "tasks", func() (bool, error) { // its only error is the timeout
-		n, err := s.due(t.Context())
+		n, err := s.count(t.Context(), fresh)
 		return n == 0, err
 	})
 	return time.Since(start)
