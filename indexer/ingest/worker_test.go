@@ -492,6 +492,13 @@ func TestSlowStore(t *testing.T) {
 		})
 	}
 	var status indexer.Status
+	defer func() {
+		if t.Failed() {
+			t.Logf("tasks: %q", h.column(`
+				SELECT concat_ws(' ', repository, reference, attempts, claims, wanted, run_after - now(), leased_until - now(), error)
+				FROM task`))
+		}
+	}()
 	eventually(t, "the tag is given up", func() bool {
 		h.view(func(v *postgres.View) (err error) {
 			status, err = v.Status(t.Context())
