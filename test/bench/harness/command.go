@@ -27,8 +27,8 @@ type Benchmark interface {
 	Measure(ctx context.Context) error
 	// Results returns what is written as JSON.
 	Results() any
-
-	bench() *Bench
+	// Base returns the Bench that the benchmark embeds.
+	Base() *Bench
 }
 
 // A Bench is one run of a Benchmark: the programs under measurement, and the report.
@@ -42,7 +42,8 @@ type Bench struct {
 	progress io.Writer
 }
 
-func (b *Bench) bench() *Bench { return b }
+// Base returns b.
+func (b *Bench) Base() *Bench { return b }
 
 // Results returns the report.
 func (b *Bench) Results() any { return &b.Report }
@@ -63,7 +64,7 @@ func Main(name string, b Benchmark) {
 // out. It returns an error if something could not be measured or a count is wrong, but
 // not for a missed goal, since it is also missed on a busy machine.
 func Run(ctx context.Context, name string, b Benchmark, args []string, out, progress io.Writer) error {
-	r := b.bench()
+	r := b.Base()
 	r.progress = progress
 	if err := r.parse(name, b, args); err != nil {
 		return err
