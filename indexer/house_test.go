@@ -30,7 +30,7 @@ var mayImport = map[string][]string{
 	"indexer":                 nil,
 	"indexer/query":           {"indexer"},
 	"indexer/cache":           {"indexer"},
-	"indexer/config":          nil,
+	"indexer/config":          {"indexer"},
 	"indexer/remote":          {"indexer"},
 	"indexer/postgres":        {"indexer", "indexer/postgres/pg", "indexer/postgres/search"},
 	"indexer/postgres/search": {"indexer", "indexer/cache", "indexer/postgres/pg", "indexer/query"},

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/portbook/portbook/indexer"
 )
 
 // A Key is a setting with one value or a list of values.
@@ -158,7 +160,7 @@ func nearest(got string, names []string) string {
 	last := func(s string) string { return flat(s[strings.LastIndexByte(s, '.')+1:]) }
 	best, least := "", len(flat(got))/2+1
 	for _, name := range names {
-		d := distance(flat(got), flat(name))
+		d := indexer.EditDistance(flat(got), flat(name))
 		if strings.Contains(name, ".") && last(got) == last(name) {
 			d = min(d, 1)
 		}
@@ -170,25 +172,4 @@ func nearest(got string, names []string) string {
 		return ": doc/configuration.md lists all names"
 	}
 	return ": did you mean " + best + "?"
-}
-
-// distance returns the Levenshtein distance of a and b in bytes.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }

@@ -114,7 +114,7 @@ func nearestField(name string) string {
 	}
 	for _, s := range fields {
 		for _, known := range s.names {
-			if len(known) > 3 && EditDistance(name, known) == 1 {
+			if len(known) > 3 && indexer.EditDistance(name, known) == 1 {
 				return known
 			}
 		}

@@ -50,17 +50,3 @@ func TestFreeWords(t *testing.T) {
 		t.Errorf("FreeWords: prefix %q, words (-want +got)\n%s", prefix, diff)
 	}
 }
-
-func TestEditDistance(t *testing.T) {
-	t.Parallel()
-	for _, test := range []struct {
-		a, b string
-		want int
-	}{
-		{"", "", 0}, {"a", "", 1}, {"ngnix", "nginx", 1}, {"kitten", "sitting", 3}, {"label", "lable", 1},
-	} {
-		if got := query.EditDistance(test.a, test.b); got != test.want || query.EditDistance(test.b, test.a) != test.want {
-			t.Errorf("EditDistance(%q, %q) = %d, want %d", test.a, test.b, got, test.want)
-		}
-	}
-}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/postgres/pg"
 	"github.com/portbook/portbook/indexer/query"
 )
@@ -176,7 +177,7 @@ func (rd *Reader) wordWithin(ctx context.Context, word string, edits int, forms 
 		JOIN search_word w USING (word) ORDER BY w.n DESC, w.word`
 	near, err := pg.Column[string](ctx, rd.db, q, forms)
 	for _, w := range near {
-		if query.EditDistance(word, w) <= edits {
+		if indexer.EditDistance(word, w) <= edits {
 			return w, err
 		}
 	}
