@@ -19,26 +19,33 @@ var ErrNotLeader = errors.New("another process has begun to lead")
 // 1,000. Reasons of ours are shorter.
 const maxJobError = "1000"
 
-// reportedJobs are the rows of jobColumns.
-const reportedJobs = `(
+// A jobRow is a row of job.
+type jobRow struct {
+	Name      string
+	Place     int32
+	Running   bool
+	LastBegin *time.Time
+	LastEnd   *time.Time
+	LastError string
+	NextAt    *time.Time
+}
+
+// reportedJobs are the rows of jobRows, as they are stored.
+var reportedJobs = `(
 		SELECT name, place, running, last_begin, last_end, left(last_error, ` + maxJobError + `) AS last_error, next_at
-		FROM unnest($1::text[], $2::bool[], $3::timestamptz[], $4::timestamptz[], $5::text[], $6::timestamptz[])
-			WITH ORDINALITY AS r (name, running, last_begin, last_end, last_error, next_at, place)
+		FROM ` + pg.Unnest[jobRow]("r", 1) + `
 	)`
 
-// jobColumns returns jobs as columns, for reportedJobs.
-func jobColumns(jobs []indexer.Job) []any {
-	var names, failures []string
-	var running []bool
-	var begins, ends, nexts []*time.Time
-	for _, j := range jobs {
-		names, failures = append(names, j.Name), append(failures, indexer.CleanText(j.LastError))
-		running = append(running, j.Running)
-		begins = append(begins, pg.TimeOrNull(j.LastBegin))
-		ends = append(ends, pg.TimeOrNull(j.LastEnd))
-		nexts = append(nexts, pg.TimeOrNull(j.Next))
+// jobRows returns the rows that store jobs.
+func jobRows(jobs []indexer.Job) []jobRow {
+	rows := make([]jobRow, len(jobs))
+	for i, j := range jobs {
+		rows[i] = jobRow{
+			Name: j.Name, Place: int32(i + 1), Running: j.Running, LastError: indexer.CleanText(j.LastError),
+			LastBegin: pg.TimeOrNull(j.LastBegin), LastEnd: pg.TimeOrNull(j.LastEnd), NextAt: pg.TimeOrNull(j.Next),
+		}
 	}
-	return []any{names, running, begins, ends, failures, nexts}
+	return rows
 }
 
 // BeginReports stores the first report of a process that begins to lead. It replaces
@@ -48,7 +55,7 @@ func (s *Store) BeginReports(ctx context.Context, jobs []indexer.Job) (since tim
 	const leader = `
 		INSERT INTO leader (since, reported_at) VALUES (now(), now())
 		ON CONFLICT (one) DO UPDATE SET since = excluded.since, reported_at = excluded.reported_at RETURNING since`
-	const stored = `
+	stored := `
 		INSERT INTO job (name, place, running, last_begin, last_end, last_error, next_at)
 		SELECT name, place, running, last_begin, last_end, last_error, next_at FROM ` + reportedJobs + ` AS r`
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
@@ -58,7 +65,7 @@ func (s *Store) BeginReports(ctx context.Context, jobs []indexer.Job) (since tim
 		if _, err := tx.Exec(ctx, "DELETE FROM job"); err != nil {
 			return err
 		}
-		_, err := tx.Exec(ctx, stored, jobColumns(jobs)...)
+		_, err := tx.Exec(ctx, stored, pg.Arrays(jobRows(jobs))...)
 		return err
 	})
 	if err != nil {
@@ -73,8 +80,8 @@ func (s *Store) BeginReports(ctx context.Context, jobs []indexer.Job) (since tim
 func (s *Store) ReportJobs(ctx context.Context, since time.Time, jobs []indexer.Job) error {
 	// The row of the leader is locked first, by BeginReports too, so a report of the
 	// previous leader is stored either before that of the next one or not at all.
-	const q = `
-		WITH leads AS (UPDATE leader SET reported_at = now() WHERE since = $7 RETURNING since),
+	q := `
+		WITH leads AS (UPDATE leader SET reported_at = now() WHERE since = $8 RETURNING since),
 		changed AS (
 			UPDATE job j
 			SET (running, last_begin, last_end, last_error, next_at)
@@ -85,18 +92,11 @@ func (s *Store) ReportJobs(ctx context.Context, since time.Time, jobs []indexer.
 		)
 		SELECT count(*) FROM leads`
 	var leads int
-	err := s.pool.QueryRow(ctx, q, append(jobColumns(jobs), since)...).Scan(&leads)
+	err := s.pool.QueryRow(ctx, q, append(pg.Arrays(jobRows(jobs)), since)...).Scan(&leads)
 	if err == nil && leads == 0 {
 		err = ErrNotLeader
 	}
 	return pg.Wrap("report of jobs", err)
-}
-
-type jobRow struct {
-	Name                       string
-	Running                    bool
-	LastBegin, LastEnd, NextAt *time.Time
-	LastError                  string
 }
 
 func (r jobRow) job() indexer.Job {
@@ -120,7 +120,7 @@ func (v *View) Jobs(ctx context.Context) (report indexer.JobReport, err error) {
 		return report, pg.Wrap("jobs", err)
 	}
 	report.Age = max(time.Duration(age*float64(time.Second)), 0)
-	const jobs = "SELECT name, running, last_begin, last_end, last_error, next_at FROM job ORDER BY place"
+	const jobs = "SELECT name, place, running, last_begin, last_end, last_error, next_at FROM job ORDER BY place"
 	rows, err := pg.Collect[jobRow](ctx, v.tx, jobs)
 	for _, r := range rows {
 		report.Jobs = append(report.Jobs, r.job())
