@@ -104,14 +104,14 @@ func TestStatusJobs(t *testing.T) {
 	}{
 		"none":           {indexer.JobReport{}, "No leader has reported its jobs yet.", "thing is wrong"},
 		"age":            {current(running), "It reported this 12 s ago.", "No leader has reported for"},
-		"running":        {current(running), "running since <time", "was running"},
-		"waiting":        {current(indexer.Job{Name: "tidy", Next: soon}), "has not run under this leader; next run <time", "running since"},
+		"running":        {current(running), ">running, began <time", "was running"},
+		"waiting":        {current(indexer.Job{Name: "tidy", Next: soon}), "has not run under this leader; next run <time", "running,"},
 		"due":            {current(indexer.Job{Name: "tidy", Next: day}), "has not run under this leader", "next run"},
 		"failed":         {current(indexer.Job{Name: "tidy", LastBegin: day, LastEnd: end, LastError: "the <disk> is full"}), "the &lt;disk&gt; is full", "running"},
 		"its duration":   {current(indexer.Job{Name: "tidy", LastBegin: day, LastEnd: end}), "after 1 min 30 s", "running"},
-		"old":            {old(running), "No leader has reported for 3 h 0 min. This is what", "One indexer has led"},
+		"old":            {old(running), "No leader has reported for 3 h 0 min. This is what", "became the leader"},
 		"old is trouble": {old(running), "<b>No leader has reported for 3 h 0 min.</b>", "All is well"},
-		"old, running":   {old(running), "was running, since <time", "running since"},
+		"old, running":   {old(running), "was running, began <time", ">running, began"},
 		"old, waiting":   {old(indexer.Job{Name: "tidy", Next: soon}), "has not run under this leader", "next run"},
 	} {
 		b := &book{jobs: test.report}

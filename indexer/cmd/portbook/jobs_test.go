@@ -40,13 +40,13 @@ func TestReaderShowsJobs(t *testing.T) {
 	if _, err := pool.Exec(ctx, "INSERT INTO blob (digest, size) VALUES (sha256('x'), 1)"); err != nil {
 		t.Fatal(err)
 	}
-	within(t, patience, "a job runs", showsJob("tidy", "running since <time"))
+	within(t, patience, "a job runs", showsJob("tidy", "running, began <time"))
 	leader.process.Kill()
 	if _, err := pool.Exec(ctx, "UPDATE leader SET reported_at = now() - interval '2 minutes'"); err != nil {
 		t.Fatal(err)
 	}
 	within(t, patience, "no leader is left", shows(`<p class="problem">No leader has reported for 2 min`))
-	within(t, patience, "the job may run no longer", showsJob("tidy", "was running, since <time"))
+	within(t, patience, "the job may run no longer", showsJob("tidy", "was running, began <time"))
 	f.indexer(f.address)
-	within(t, patience, "another leads", shows("One indexer has led since <time"))
+	within(t, patience, "another leads", shows("One indexer became the leader <time"))
 }

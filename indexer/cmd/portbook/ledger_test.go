@@ -44,7 +44,7 @@ func TestLedger(t *testing.T) {
 	if err := xml.Unmarshal([]byte(body(url+"/activity.atom")), &feed); err != nil || strings.Join(feed.Titles, ", ") != "team/app:v1 deleted, team/app:v1 moved, team/app:v1 pushed" {
 		t.Errorf("got feed %q, %v", feed.Titles, err)
 	}
-	if status(url+"/storage") != http.StatusOK || !strings.Contains(body(url+"/status"), "has sent events since") {
+	if status(url+"/storage") != http.StatusOK || !strings.Contains(body(url+"/status"), "sent its first event") {
 		t.Error("the storage is missing, or the status shows no registry")
 	}
 }
