@@ -10,5 +10,8 @@ type Asker struct{ name string }
 // yet.
 var Everyone = Asker{"everyone"}
 
+// NewAsker returns the asker of a name, which must be different for each asker.
+func NewAsker(name string) Asker { return Asker{"asker " + name} }
+
 // String returns a name that is different for each asker.
 func (a Asker) String() string { return a.name }

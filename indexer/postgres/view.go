@@ -28,7 +28,8 @@ import (
 type View struct {
 	*search.Reader
 	tx      pgx.Tx
-	version indexer.Version // cached by Version
+	visible indexer.Visibility // the repositories that the asker may see
+	version indexer.Version    // cached by Version
 }
 
 // readTimeout limits each statement of a reader, and the wait for a connection: 5 s,
@@ -69,18 +70,32 @@ const (
 // View runs f again from the start on another state. That happens if a standby
 // cancels the transaction, or if the connection broke while it was idle.
 func (s *Store) View(ctx context.Context, asker indexer.Asker, f func(*View) error) error {
-	if asker != indexer.Everyone {
-		return fmt.Errorf("view: unknown asker %q", asker)
+	visible, err := s.visible(ctx, asker)
+	if err != nil {
+		return fmt.Errorf("view: %w", err)
 	}
 	for try := 1; ; try++ {
-		err := s.view(ctx, asker, f)
+		err := s.view(ctx, asker, visible, f)
 		if try == viewTries || !pg.IsLost(err) || wait(ctx, time.Duration(try)*viewPause) != nil {
 			return err
 		}
 	}
 }
 
-func (s *Store) view(ctx context.Context, asker indexer.Asker, f func(*View) error) error {
+// visible returns what an asker may see.
+func (s *Store) visible(ctx context.Context, asker indexer.Asker) (indexer.Visibility, error) {
+	switch {
+	case asker == indexer.Everyone:
+		return indexer.AllVisible, nil
+	case s.config.Visible == nil:
+		return indexer.Visibility{}, fmt.Errorf("unknown asker %q", asker)
+	}
+	return s.config.Visible(ctx, asker)
+}
+
+func (s *Store) view(
+	ctx context.Context, asker indexer.Asker, visible indexer.Visibility, f func(*View) error,
+) error {
 	waiting, cancel := context.WithTimeout(ctx, readTimeout)
 	conn, err := s.pool.Acquire(waiting)
 	cancel()
@@ -93,8 +108,8 @@ func (s *Store) view(ctx context.Context, asker indexer.Asker, f func(*View) err
 		return wrapSlow(ctx, "view", pg.Wrap("begin", err))
 	}
 	defer rollback(ctx, tx)
-	v := &View{tx: tx}
-	v.Reader = search.New(tx, asker, s.config.Official, s.caches, v.Version)
+	v := &View{tx: tx, visible: visible}
+	v.Reader = search.New(tx, asker, visible, s.config.Official, s.caches, v.Version)
 	err = f(v)
 	return wrapSlow(ctx, "view", err)
 }

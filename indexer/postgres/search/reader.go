@@ -14,21 +14,22 @@ import (
 
 // A Reader searches one snapshot of the catalogue.
 type Reader struct {
-	db       pg.Querier    // a transaction of one snapshot
-	asker    indexer.Asker // the only filter of results; Everyone finds all
-	official []string      // namespaces whose repositories are marked official
+	db       pg.Querier // a transaction of one snapshot
+	asker    indexer.Asker
+	visible  indexer.Visibility // the repositories that asker may see
+	official []string           // namespaces whose repositories are marked official
 	caches   *Caches
 	version  func(context.Context) (indexer.Version, error)
 }
 
-// New returns a reader for an asker in a transaction of one snapshot. Repositories of
-// the namespaces in official are marked official. version returns the catalogue
-// version of the snapshot, for the caches.
+// New returns a reader for an asker, who may see the repositories in visible, in a
+// transaction of one snapshot. Repositories of the namespaces in official are marked
+// official. version returns the catalogue version of the snapshot, for the caches.
 func New(
-	db pg.Querier, asker indexer.Asker, official []string, caches *Caches,
+	db pg.Querier, asker indexer.Asker, visible indexer.Visibility, official []string, caches *Caches,
 	version func(context.Context) (indexer.Version, error),
 ) *Reader {
-	return &Reader{db: db, asker: asker, official: official, caches: caches, version: version}
+	return &Reader{db: db, asker: asker, visible: visible, official: official, caches: caches, version: version}
 }
 
 // Asker returns the asker of rd.

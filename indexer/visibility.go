@@ -1,0 +1,33 @@
+package indexer
+
+import "slices"
+
+// A Visibility is the set of repositories that an asker may see. The zero Visibility is
+// empty.
+type Visibility struct {
+	all      bool
+	patterns []string
+}
+
+// AllVisible is the visibility of an asker who sees every repository.
+var AllVisible = Visibility{all: true}
+
+// VisibleNames returns the visibility of an asker who sees the repositories whose names
+// match one of the patterns: * stands for any characters, ? for one.
+func VisibleNames(patterns ...string) Visibility {
+	patterns = slices.Clone(patterns)
+	slices.Sort(patterns)
+	return Visibility{patterns: slices.Compact(patterns)}
+}
+
+// All reports whether every repository is visible, also those that come later.
+func (v Visibility) All() bool { return v.all }
+
+// Patterns returns the patterns of the names that are visible, sorted. If All, there are
+// none.
+func (v Visibility) Patterns() []string { return slices.Clone(v.patterns) }
+
+// Sees reports whether the repository of a name is visible.
+func (v Visibility) Sees(name string) bool {
+	return v.all || slices.ContainsFunc(v.patterns, func(p string) bool { return Glob(p)(name) })
+}
