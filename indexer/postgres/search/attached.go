@@ -60,6 +60,9 @@ func StoredHas(repository, manifest string) string {
 // (in-toto's predicate types); they are searched as bytes, because a pushed manifest
 // need not be JSON that Postgres accepts.
 //
+// The manifest of a referrer is called its, not m: the condition would otherwise compare
+// its repository with itself if the given manifest is m, and read every manifest there is.
+//
 // OFFSET 0 has the same reason as in listedC.
 func attached(manifest string) string {
 	return fmt.Sprintf(`
@@ -74,8 +77,8 @@ func attached(manifest string) string {
 				WHERE e.repository_id = %[1]s.repository_id AND %[3]s = %[1]s.digest LIMIT %[2]d)
 		) AS said
 		CROSS JOIN LATERAL (
-			SELECT m.repository_id, m.id, m.size, m.artifact_type_id, m.media_type_id FROM manifest m
-			WHERE m.repository_id = %[1]s.repository_id AND m.id = said.manifest_id OFFSET 0) AS a
+			SELECT its.repository_id, its.id, its.size, its.artifact_type_id, its.media_type_id FROM manifest its
+			WHERE its.repository_id = %[1]s.repository_id AND its.id = said.manifest_id OFFSET 0) AS a
 		JOIN media_type t ON t.id = COALESCE(a.artifact_type_id, a.media_type_id)
 		CROSS JOIN LATERAL (SELECT %[4]s AS by_type, COALESCE(said.kind, %[5]s) AS by_place) AS found
 		LEFT JOIN manifest_body b ON b.repository_id = a.repository_id AND b.manifest_id = a.id

@@ -215,6 +215,33 @@ func TestIndexHasWhatEveryImageHas(t *testing.T) {
 	s.tagsWith(name, indexer.TagsWith{Of: 1, Signature: 1}) // a tag of a referrer is not counted
 }
 
+// A referrer is looked up in its own repository. Looked up by its number alone, each
+// referrer would cost a pass over all manifests of the book, and those of other
+// repositories with the same number would count too.
+func TestReferrersOfOtherRepositories(t *testing.T) {
+	t.Parallel()
+	s := newShelf(t)
+	image := made("team/app", "linux/amd64", 1, 1, "2026-01-01")
+	s.Find("team/app", "v1", image)
+	signature := referring(image, "application/vnd.cncf.notary.signature")
+	s.Find("team/app", signature.Digest.String(), signature)
+	sbom := made("team/other", "", 10, 1, "2026-01-01")
+	sbom.Kind, sbom.ArtifactType = indexer.KindArtifact, "application/spdx+json"
+	s.Find("team/other", "v1", sbom)
+	const sameNumber = `
+		INSERT INTO manifest (repository_id, id, digest, media_type_id, artifact_type_id, kind, size, content_size)
+		SELECT o.repository_id, m.id, sha256('copy'), o.media_type_id, o.artifact_type_id, o.kind, 1, 1
+		FROM manifest o JOIN repository r ON r.id = o.repository_id, manifest m WHERE r.name = 'team/other' AND m.subject IS NOT NULL`
+	for _, q := range []string{sameNumber, "UPDATE repository_search SET form = 0"} {
+		if tag, err := s.Pool.Exec(t.Context(), q); err != nil || tag.RowsAffected() == 0 {
+			t.Fatal(tag, err)
+		}
+	}
+	s.Lead()
+	s.Finds("has:signature", "team/app")
+	s.Finds("has:sbom")
+}
+
 // The size of an index is the sum of its images, in whatever order they are added and
 // deleted.
 func TestSizeOfIndexFollows(t *testing.T) {
