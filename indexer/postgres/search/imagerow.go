@@ -61,12 +61,13 @@ func shownImages(manifests string, l Linked) string {
 		FROM tag t WHERE t.repository_id = ANY($1) AND (t.repository_id, t.manifest_id) IN (
 			SELECT repository_id, id FROM touched UNION SELECT repository_id, manifest_id FROM listing)
 		GROUP BY t.repository_id, t.manifest_id
-	), shown AS (
-		SELECT x.repository_id, x.id, x.whole, own.latest, own.pushed_at, own.tags, false AS listed FROM touched x
-		JOIN own ON own.repository_id = x.repository_id AND own.manifest_id = x.id
+	), pointed AS (
+		SELECT repository_id, id, whole, id AS manifest_id, false AS listed FROM touched
 		UNION ALL
-		SELECT l.repository_id, l.id, l.whole, own.latest, own.pushed_at, NULL, true FROM listing l
-		JOIN own ON own.repository_id = l.repository_id AND own.manifest_id = l.manifest_id
+		SELECT repository_id, id, whole, manifest_id, true FROM listing
+	), shown AS (
+		SELECT p.repository_id, p.id, p.whole, own.latest, own.pushed_at, CASE WHEN NOT p.listed THEN own.tags END AS tags, p.listed
+		FROM pointed p JOIN own ON own.repository_id = p.repository_id AND own.manifest_id = p.manifest_id
 	), tagged AS MATERIALIZED (
 		SELECT repository_id, id, whole, bool_or(latest) AS latest, bool_or(listed) AS listed, COALESCE(max(tags), '{}') AS tags, max(pushed_at) AS pushed_at
 		FROM shown GROUP BY repository_id, id, whole

@@ -33,10 +33,11 @@ const reformBatch = 200
 // repositories it rewrote, and the name of the last one; 0 if there are no more.
 func Reform(ctx context.Context, tx pgx.Tx, after string) (n int, last string, err error) {
 	// The limit is part of the text: for a parameter Postgres expects a tenth of all
-	// rows, and would read and sort them all for each batch.
+	// rows, and would read and sort them all for each batch. Without OFFSET 0 it would read
+	// all tags for each batch, as soon as one repository has no search row.
 	old := `
 		SELECT r.id, r.name FROM repository r LEFT JOIN repository_search s ON s.repository_id = r.id
-		WHERE r.name > $2 AND (s.form <> $1 OR s.leading_tag IS NULL AND EXISTS (SELECT FROM tag t WHERE t.repository_id = r.id))
+		WHERE r.name > $2 AND (s.form <> $1 OR s.leading_tag IS NULL AND EXISTS (SELECT FROM tag t WHERE t.repository_id = r.id OFFSET 0))
 		ORDER BY r.name LIMIT ` + strconv.Itoa(reformBatch) + ` FOR NO KEY UPDATE OF r`
 	type row struct {
 		ID   int32
