@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	sq "github.com/Masterminds/squirrel"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/portbook/portbook/indexer"
@@ -18,8 +19,13 @@ const batchBytes = 8 << 20
 // Names returns at most limit names of repositories that have a tag, in order, after
 // the given name.
 func (v *View) Names(ctx context.Context, after string, limit int) ([]string, error) {
-	const q = "SELECT name FROM repository_search WHERE name > $1 ORDER BY name LIMIT $2"
-	names, err := pg.Column[string](ctx, v.tx, q, indexer.CleanText(after), limit)
+	page := v.names.EachSpan(sq.Expr("SELECT name FROM repository_search WHERE name > ? AND ? ORDER BY name LIMIT ?",
+		indexer.CleanText(after), v.names.InSpan("name"), limit))
+	sql, args, err := pg.Statement("SELECT name FROM (?) AS page ORDER BY name LIMIT ?", page, limit)
+	if err != nil {
+		return nil, err
+	}
+	names, err := pg.Column[string](ctx, v.tx, sql, args...)
 	return names, pg.Wrap(fmt.Sprintf("names after %q", after), err)
 }
 
@@ -32,18 +38,21 @@ func (v *View) AllManifests(
 ) ([]indexer.Manifest, error) {
 	// First the rest of the given repository, then the repositories after it, so
 	// that each half is read in index order.
+	name := indexer.CleanText(afterRepository)
+	after := append([]byte{}, pg.DigestBytes(afterDigest)...) // empty, not null: sorts before all digests
+	rest := sq.Expr(`
+		SELECT r.name, m.digest, m.repository_id, m.id FROM repository r JOIN manifest m ON m.repository_id = r.id
+		WHERE r.name = ? AND ? AND m.digest > ? ORDER BY m.digest LIMIT ?`, name, v.names.Name("r.name"), after, limit)
+	others := v.names.EachSpan(sq.Expr(`
+		SELECT r.name, m.digest, m.repository_id, m.id FROM repository r JOIN manifest m ON m.repository_id = r.id
+		WHERE r.name > ? AND ? ORDER BY r.name, m.digest LIMIT ?`, name, v.names.InSpan("r.name"), limit))
 	const q = `
 		WITH keys AS (
 			SELECT k.*, sum(k.bytes) OVER (ORDER BY k.name, k.digest) - k.bytes AS before FROM (
-				SELECT next.*, pg_column_size(b.body) + COALESCE(pg_column_size(b.config), 0) AS bytes FROM (
-					(SELECT r.name, m.digest, m.repository_id, m.id FROM repository r JOIN manifest m ON m.repository_id = r.id
-					WHERE r.name = $1 AND m.digest > $2 ORDER BY m.digest LIMIT $3)
-					UNION ALL
-					(SELECT r.name, m.digest, m.repository_id, m.id FROM repository r JOIN manifest m ON m.repository_id = r.id
-					WHERE r.name > $1 ORDER BY r.name, m.digest LIMIT $3)
-				) AS next
+				SELECT next.*, pg_column_size(b.body) + COALESCE(pg_column_size(b.config), 0) AS bytes
+				FROM ((?) UNION ALL (?)) AS next
 				LEFT JOIN manifest_body b ON b.repository_id = next.repository_id AND b.manifest_id = next.id
-				ORDER BY next.name, next.digest LIMIT $3
+				ORDER BY next.name, next.digest LIMIT ?
 			) AS k
 		)
 		SELECT k.name, m.digest, mt.name AS media_type, COALESCE(at.name, '') AS artifact_type, m.kind, m.size, m.content_size,
@@ -53,7 +62,7 @@ func (v *View) AllManifests(
 		JOIN media_type mt ON mt.id = m.media_type_id
 		LEFT JOIN media_type at ON at.id = m.artifact_type_id
 		LEFT JOIN manifest_body b ON b.repository_id = m.repository_id AND b.manifest_id = m.id
-		WHERE COALESCE(k.before, 0) <= $4 ORDER BY k.name, k.digest`
+		WHERE COALESCE(k.before, 0) <= ? ORDER BY k.name, k.digest`
 	type row struct {
 		Name                          string
 		Digest                        []byte
@@ -64,8 +73,7 @@ func (v *View) AllManifests(
 		Problems                      []string
 		Body, Config                  []byte
 	}
-	after := append([]byte{}, pg.DigestBytes(afterDigest)...) // empty, not null: sorts before all digests
-	rows, err := pg.Collect[row](ctx, v.tx, q, indexer.CleanText(afterRepository), after, limit, batchBytes)
+	rows, err := pg.Stated[row](ctx, v.tx, q, rest, others, limit, batchBytes)
 	var manifests []indexer.Manifest
 	for _, r := range rows {
 		manifests = append(manifests, storedManifest{
@@ -81,23 +89,26 @@ func (v *View) AllManifests(
 // name, after the given position. Each has its name, digest, problem and the time
 // when it last moved.
 func (v *View) AllTags(ctx context.Context, afterRepository, afterTag string, limit int) ([]indexer.TagOf, error) {
+	repository := indexer.CleanText(afterRepository)
+	rest := sq.Expr(`
+		SELECT r.name AS repository, t.* FROM repository r JOIN tag t ON t.repository_id = r.id
+		WHERE r.name = ? AND ? AND t.name > ? ORDER BY t.name LIMIT ?`,
+		repository, v.names.Name("r.name"), indexer.CleanText(afterTag), limit)
+	others := v.names.EachSpan(sq.Expr(`
+		SELECT r.name AS repository, t.* FROM repository r JOIN tag t ON t.repository_id = r.id
+		WHERE r.name > ? AND ? ORDER BY r.name, t.name LIMIT ?`, repository, v.names.InSpan("r.name"), limit))
 	const q = `
-		SELECT next.repository, next.name, m.digest, next.moved_at, COALESCE(next.problem, '') AS problem FROM (
-			(SELECT r.name AS repository, t.* FROM repository r JOIN tag t ON t.repository_id = r.id
-			WHERE r.name = $1 AND t.name > $2 ORDER BY t.name LIMIT $3)
-			UNION ALL
-			(SELECT r.name AS repository, t.* FROM repository r JOIN tag t ON t.repository_id = r.id
-			WHERE r.name > $1 ORDER BY r.name, t.name LIMIT $3)
-		) AS next
+		SELECT next.repository, next.name, m.digest, next.moved_at, COALESCE(next.problem, '') AS problem
+		FROM ((?) UNION ALL (?)) AS next
 		LEFT JOIN manifest m ON m.repository_id = next.repository_id AND m.id = next.manifest_id
-		ORDER BY next.repository, next.name LIMIT $3`
+		ORDER BY next.repository, next.name LIMIT ?`
 	type row struct {
 		Repository, Name string
 		Digest           []byte
 		MovedAt          time.Time
 		Problem          string
 	}
-	rows, err := pg.Collect[row](ctx, v.tx, q, indexer.CleanText(afterRepository), indexer.CleanText(afterTag), limit)
+	rows, err := pg.Stated[row](ctx, v.tx, q, rest, others, limit)
 	var tags []indexer.TagOf
 	for _, r := range rows {
 		tags = append(tags, indexer.TagOf{Repository: r.Repository, Tag: indexer.Tag{
@@ -109,7 +120,8 @@ func (v *View) AllTags(ctx context.Context, afterRepository, afterTag string, li
 
 // HistoryAt returns the id of the first move seen after at, or 0 if there is none.
 // It is a binary search over ids, because ids grow with time. If two indexers write
-// at the same moment, one of their moves may be missed.
+// at the same moment, one of their moves may be missed. The move may be one that the
+// asker may not see: its id is a place in the history of all repositories.
 func (v *View) HistoryAt(ctx context.Context, at time.Time) (int64, error) {
 	const q = `
 		WITH RECURSIVE ends AS (SELECT max(id) AS last FROM tag_history),

@@ -106,6 +106,10 @@ func (r jobRow) job() indexer.Job {
 	}
 }
 
+// hiddenError is shown instead of the error of a job to an asker who does not see every
+// repository.
+const hiddenError = "the reason may name repositories, and is shown only to those who see all of them"
+
 // Jobs returns the last report of the leader, or a zero JobReport if there is none.
 // Without a current report, a job that is running in it may have ended.
 func (v *View) Jobs(ctx context.Context) (report indexer.JobReport, err error) {
@@ -123,6 +127,9 @@ func (v *View) Jobs(ctx context.Context) (report indexer.JobReport, err error) {
 	const jobs = "SELECT name, place, running, last_begin, last_end, last_error, next_at FROM job ORDER BY place"
 	rows, err := pg.Collect[jobRow](ctx, v.tx, jobs)
 	for _, r := range rows {
+		if r.LastError != "" && !v.visible.All() {
+			r.LastError = hiddenError
+		}
 		report.Jobs = append(report.Jobs, r.job())
 	}
 	return report, pg.Wrap("jobs", err)

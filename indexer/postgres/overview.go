@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	sq "github.com/Masterminds/squirrel"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/portbook/portbook/indexer"
@@ -16,7 +17,9 @@ import (
 const maxCounted = 100_000
 
 // Overview returns how much is in the book, when the last event was received and how
-// often scans start.
+// often scans start. For an asker who does not see every repository it counts what
+// that asker sees, at most maxCounted+1 of a kind, and does not tell when the last
+// event was received, which may have been about another repository.
 func (v *View) Overview(ctx context.Context) (o indexer.Overview, err error) {
 	if o.Repositories, err = v.CountRepositories(ctx); err != nil {
 		return o, err
@@ -26,8 +29,10 @@ func (v *View) Overview(ctx context.Context) (o indexer.Overview, err error) {
 			return o, pg.Wrap("count of "+table, err)
 		}
 	}
-	if o.LastEvent, err = v.lastEvent(ctx); err != nil {
-		return o, pg.Wrap("last event", err)
+	if v.visible.All() {
+		if o.LastEvent, err = v.lastEvent(ctx); err != nil {
+			return o, pg.Wrap("last event", err)
+		}
 	}
 	o.ScansEvery, err = v.scansEvery(ctx)
 	return o, pg.Wrap("time between scans", err)
@@ -37,6 +42,9 @@ func (v *View) Overview(ctx context.Context) (o indexer.Overview, err error) {
 // maxCounted it is the estimate that autovacuum updates. If autovacuum has not
 // analyzed the table yet, it is the lower bound maxCounted+1.
 func (v *View) rows(ctx context.Context, table string) (indexer.Count, error) {
+	if !v.visible.All() {
+		return v.visibleRows(ctx, table)
+	}
 	q := `SELECT (SELECT count(*) FROM (SELECT FROM ` + table + ` LIMIT $2) AS capped), (SELECT reltuples::bigint FROM pg_class WHERE oid = $1::text::regclass)`
 	var counted, estimate int
 	if err := v.tx.QueryRow(ctx, q, table, maxCounted+1).Scan(&counted, &estimate); err != nil {
@@ -46,6 +54,21 @@ func (v *View) rows(ctx context.Context, table string) (indexer.Count, error) {
 		return indexer.Count{N: counted}, nil
 	}
 	return indexer.Count{N: max(counted, estimate), About: true}, nil
+}
+
+// visibleRows is like rows for the rows of repositories that the asker may see. An
+// estimate of them is the lower bound maxCounted+1.
+func (v *View) visibleRows(ctx context.Context, table string) (n indexer.Count, err error) {
+	// OFFSET 0 keeps Postgres from reading the whole table.
+	all := v.names.EachSpan(sq.Expr("SELECT counted.* FROM repository r CROSS JOIN LATERAL (SELECT FROM "+table+
+		" t WHERE t.repository_id = r.id OFFSET 0) AS counted WHERE ?", v.names.InSpan("r.name")))
+	sql, args, err := pg.Statement("SELECT count(*) FROM (? LIMIT ?) AS capped", all, maxCounted+1)
+	if err != nil {
+		return n, err
+	}
+	err = v.tx.QueryRow(ctx, sql, args...).Scan(&n.N)
+	n.About = n.N > maxCounted
+	return n, err
 }
 
 // lastEvent returns when the last event was received, zero if none is stored. The

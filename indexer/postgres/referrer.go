@@ -34,6 +34,9 @@ const maxReferrerBytes = 512 << 10
 // statistics, use any index that begins with the repository, and read all manifests
 // of the repository for each lookup.
 func (v *View) Referrers(ctx context.Context, q indexer.ReferrerQuery) (indexer.ReferrerPage, error) {
+	if !v.visible.Sees(q.Repository) {
+		return indexer.ReferrerPage{}, nil
+	}
 	query := `
 		WITH RECURSIVE named AS (
 			SELECT f.repository_id, f.manifest_id, f.tag FROM repository r JOIN referrer f ON f.repository_id = r.id

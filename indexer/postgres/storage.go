@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	sq "github.com/Masterminds/squirrel"
 	"github.com/jackc/pgx/v5"
@@ -138,8 +139,13 @@ func (s *Store) CountStorage(ctx context.Context) (n int, err error) {
 	return n, pg.Wrap("count of storage", err)
 }
 
-// Storage returns the storage of the whole registry; its CountedAt is zero before
-// the first count.
+// Storage returns the storage of all repositories; its CountedAt is zero before the
+// first count.
+//
+// An asker who does not see every repository gets the sums over those that it sees,
+// here and from NamespaceStorage. Blobs of several of them then count several times,
+// and all bytes are shared ones, also those of one repository: which blobs no other
+// repository uses would tell what is in those that the asker does not see.
 func (v *View) Storage(ctx context.Context) (total indexer.Storage, err error) {
 	const q = `SELECT repositories, manifests, size, own, untagged, untagged_size, counted_at FROM storage_total`
 	err = v.tx.QueryRow(ctx, q).Scan(&total.Repositories, &total.Manifests, &total.Size, &total.Own,
@@ -147,42 +153,89 @@ func (v *View) Storage(ctx context.Context) (total indexer.Storage, err error) {
 	if errors.Is(err, pgx.ErrNoRows) {
 		return total, nil
 	}
+	if err == nil && !v.visible.All() {
+		total, err = v.visibleStorage(ctx, total.CountedAt)
+	}
 	return total, pg.Wrap("storage", err)
 }
 
-// NamespaceStorage returns at most limit namespaces, largest first. If name is not
-// nil, it returns that namespace only, or none.
-func (v *View) NamespaceStorage(ctx context.Context, name *string, limit int) ([]indexer.NamespaceStorage, error) {
-	sel := pg.Builder.Select("namespace", "repositories", "own", "shared").From("namespace_storage").
-		OrderBy("(own + shared) DESC", "namespace").Suffix("LIMIT ?", limit)
-	if name != nil {
-		sel = sel.Where(sq.Eq{"namespace": indexer.CleanText(*name)})
+// visibleStorage returns the sums over the repositories that the asker may see.
+func (v *View) visibleStorage(ctx context.Context, countedAt time.Time) (indexer.Storage, error) {
+	total := indexer.Storage{CountedAt: countedAt}
+	sql, args, err := pg.Statement(`
+		SELECT count(*)::int, COALESCE(sum(manifests), 0)::bigint, `+pg.BoundedSum("sum(shared)")+`, COALESCE(sum(untagged), 0)::bigint
+		FROM (?) AS stored`, v.stored(sq.Expr("true")))
+	if err != nil {
+		return total, err
 	}
-	list, err := pg.Selected[indexer.NamespaceStorage](ctx, v.tx, sel)
+	err = v.tx.QueryRow(ctx, sql, args...).Scan(&total.Repositories, &total.Manifests, &total.Size, &total.Untagged)
+	return total, err
+}
+
+// stored selects the rows of repository_storage that the asker may see and for which a
+// condition holds. An order and a limit may follow the condition: see pg.Visible. If
+// the asker does not see all rows, all bytes are shared.
+func (v *View) stored(which sq.Sqlizer) sq.Sqlizer {
+	bytes := "own, shared, untagged_size"
+	if !v.visible.All() {
+		bytes = "0::bigint AS own, own + shared AS shared, 0::bigint AS untagged_size"
+	}
+	return v.names.EachSpan(sq.Expr("SELECT name, namespace, manifests, untagged, pushed_at, "+bytes+
+		" FROM repository_storage WHERE ? AND ?", v.names.InSpan("name"), which))
+}
+
+// inNamespace returns the condition that a row of repository_storage is in a namespace.
+func (v *View) inNamespace(name *string) sq.Sqlizer {
+	if name == nil {
+		return sq.Expr("true")
+	}
+	space := indexer.CleanText(*name)
+	in := sq.And{sq.Eq{"namespace": space}}
+	if space != "" && !v.visible.All() {
+		in = append(in, sq.Expr("name > ? AND name < ?", space+"/", space+"0")) // '0' comes after '/'
+	}
+	return in
+}
+
+// NamespaceStorage returns at most limit namespaces, largest first. If name is not
+// nil, it returns that namespace only, or none. For an asker who does not see every
+// repository see Storage.
+func (v *View) NamespaceStorage(ctx context.Context, name *string, limit int) ([]indexer.NamespaceStorage, error) {
+	rows := sq.Expr("SELECT namespace, repositories, own, shared FROM namespace_storage WHERE ?", v.inNamespace(name))
+	if !v.visible.All() {
+		rows = sq.Expr("SELECT namespace, count(*)::int AS repositories, 0::bigint AS own, "+pg.BoundedSum("sum(shared)")+
+			" AS shared FROM (?) AS stored GROUP BY namespace", v.stored(v.inNamespace(name)))
+	}
+	list, err := pg.Stated[indexer.NamespaceStorage](ctx, v.tx,
+		"SELECT * FROM (?) AS spaces ORDER BY (own + shared) DESC, namespace LIMIT ?", rows, limit)
 	return list, pg.Wrap("storage of namespaces", err)
 }
 
 // storageOrders are the orders that have an index.
-var storageOrders = map[indexer.StorageOrder][]string{
-	indexer.ByName:     {"name"},
-	indexer.ByStorage:  {"(own + shared) DESC", "name"},
-	indexer.ByPush:     {"pushed_at", "name"},
-	indexer.ByUntagged: {"untagged_size DESC", "untagged DESC", "name"},
+var storageOrders = map[indexer.StorageOrder]string{
+	indexer.ByName:     "name",
+	indexer.ByStorage:  "(own + shared) DESC, name",
+	indexer.ByPush:     "pushed_at, name",
+	indexer.ByUntagged: "untagged_size DESC, untagged DESC, name",
 }
 
-// RepositoryStorage returns the storage of the repositories that q selects.
+// RepositoryStorage returns the storage of the repositories that q selects. For an
+// asker who does not see every repository see Storage; those are sorted without an
+// index, unless the order is that of their names.
 func (v *View) RepositoryStorage(ctx context.Context, q indexer.StorageQuery) ([]indexer.RepositoryStorage, error) {
-	sel := pg.Builder.Select("name", "own", "shared", "manifests", "untagged", "untagged_size", "pushed_at").
-		From("repository_storage").OrderBy(storageOrders[q.Order]...).Suffix("LIMIT ? OFFSET ?", q.Limit, q.Offset)
-	if q.Namespace != nil {
-		sel = sel.Where(sq.Eq{"namespace": indexer.CleanText(*q.Namespace)})
-	}
+	which := sq.And{v.inNamespace(q.Namespace)}
 	if q.After != "" {
-		sel = sel.Where(sq.Gt{"name": indexer.CleanText(q.After)})
+		which = append(which, sq.Gt{"name": indexer.CleanText(q.After)})
 	}
 	if q.Order == indexer.ByUntagged {
-		sel = sel.Where("untagged > 0")
+		which = append(which, sq.Expr("untagged > 0"))
 	}
-	list, err := pg.Selected[indexer.RepositoryStorage](ctx, v.tx, sel)
+	rows := v.stored(which)
+	if q.Order == indexer.ByName {
+		rows = v.stored(sq.Expr("? ORDER BY name LIMIT ?", which, q.Offset+q.Limit))
+	}
+	list, err := pg.Stated[indexer.RepositoryStorage](ctx, v.tx,
+		`SELECT name, own, shared, manifests, untagged, untagged_size, pushed_at FROM (?) AS stored
+		ORDER BY `+storageOrders[q.Order]+" LIMIT ? OFFSET ?", rows, q.Limit, q.Offset)
 	return list, pg.Wrap(fmt.Sprintf("storage of repositories after %q", q.After), err)
 }

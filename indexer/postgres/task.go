@@ -8,6 +8,7 @@ import (
 	"sort"
 	"time"
 
+	sq "github.com/Masterminds/squirrel"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/portbook/portbook/indexer"
@@ -330,16 +331,27 @@ func giveUp(ctx context.Context, db pg.Querier, t indexer.Task, reason string) e
 // Backlog returns the number of tasks that are due or being read, how long the
 // oldest of them has waited, and the number of tasks that were given up.
 func (s *Store) Backlog(ctx context.Context) (due int, oldest time.Duration, givenUp int, err error) {
-	return backlog(ctx, s.pool)
+	return backlog(ctx, s.pool, pg.VisibleOf(indexer.AllVisible))
 }
 
-func backlog(ctx context.Context, db pg.Querier) (due int, oldest time.Duration, givenUp int, err error) {
-	const q = `
+// backlog is Backlog for the tasks of the repositories in names.
+func backlog(
+	ctx context.Context, db pg.Querier, names pg.Visible,
+) (due int, oldest time.Duration, givenUp int, err error) {
+	sql, args, err := pg.Statement(`
 		SELECT count(*) FILTER (WHERE given_up_at IS NULL AND run_after <= now()),
 			COALESCE(extract(epoch FROM now() - min(run_after) FILTER (WHERE given_up_at IS NULL AND run_after <= now())), 0)::float8,
 			count(*) FILTER (WHERE given_up_at IS NOT NULL)
-		FROM task`
+		FROM (?) AS task`, tasksIn(names))
+	if err != nil {
+		return 0, 0, 0, err
+	}
 	var seconds float64
-	err = db.QueryRow(ctx, q).Scan(&due, &seconds, &givenUp)
+	err = db.QueryRow(ctx, sql, args...).Scan(&due, &seconds, &givenUp)
 	return due, time.Duration(seconds * float64(time.Second)), givenUp, pg.Wrap("backlog", err)
+}
+
+// tasksIn selects the tasks of the repositories in names.
+func tasksIn(names pg.Visible) sq.Sqlizer {
+	return names.EachSpan(sq.Expr("SELECT * FROM task WHERE ?", names.InSpan("repository")))
 }

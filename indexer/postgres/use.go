@@ -115,26 +115,24 @@ func (v *View) usesSorted(ctx context.Context, u usage) ([]indexer.Use, error) {
 	for _, part := range u.parts()[1:] {
 		all = sq.Expr("? UNION ALL ?", all, part)
 	}
-	sql, args, err := pg.Statement("SELECT "+useColumns+` FROM (
+	rows, err := pg.Stated[useRow](ctx, v.tx, "SELECT "+useColumns+` FROM (
 			SELECT r.name, m.digest, uses.repository_id, uses.id, min(uses.how) AS how FROM (? OFFSET 0) AS uses
 			CROSS JOIN LATERAL (SELECT digest FROM manifest m WHERE m.repository_id = uses.repository_id AND m.id = uses.id OFFSET 0) AS m
 			CROSS JOIN LATERAL (SELECT name FROM repository r WHERE r.id = uses.repository_id OFFSET 0) AS r
-			WHERE (r.name, m.digest) > (?, ?)
+			WHERE (r.name, m.digest) > (?, ?) AND ?
 			GROUP BY r.name, m.digest, uses.repository_id, uses.id ORDER BY r.name, m.digest LIMIT ?
-		) AS page ORDER BY page.name, page.digest`, maxUseTags, all, u.afterRepository, u.afterDigest, u.limit)
-	if err != nil {
-		return nil, err
-	}
-	rows, err := pg.Collect[useRow](ctx, v.tx, sql, args...)
+		) AS page ORDER BY page.name, page.digest`, maxUseTags, all, u.afterRepository, u.afterDigest, v.names.Name("r.name"), u.limit)
 	return usesOf(rows), err
 }
 
 // usesWalked walks manifests in the order of the page, and reports whether the first
 // usesWalked of them filled a page.
 func (v *View) usesWalked(ctx context.Context, u usage) (uses []indexer.Use, whole bool, err error) {
+	repositories := v.names.EachSpan(sq.Expr("SELECT id, name FROM repository WHERE name >= ? AND ? ORDER BY name LIMIT ?",
+		u.afterRepository, v.names.InSpan("name"), usesWalked))
 	// OFFSET 0 keeps Postgres from reading all uses of the digest first. The EXISTS
 	// without a repository runs once: most digests are no entry and no subject.
-	sql, args, err := pg.Statement("SELECT "+useColumns+` FROM (
+	rows, err := pg.Stated[useRow](ctx, v.tx, "SELECT "+useColumns+` FROM (
 			SELECT near.name, near.digest, near.repository_id, near.id, near.how FROM (
 				SELECT walked.*, CASE
 					WHEN walked.digest = ? THEN 0
@@ -146,7 +144,7 @@ func (v *View) usesWalked(ctx context.Context, u usage) (uses []indexer.Use, who
 						AND EXISTS (SELECT FROM referrer f WHERE f.repository_id = walked.repository_id AND f.subject = ? AND f.manifest_id = walked.id) THEN 4
 				END AS how
 				FROM (
-					SELECT r.name, m.* FROM (SELECT id, name FROM repository WHERE name >= ? ORDER BY name OFFSET 0) AS r
+					SELECT r.name, m.* FROM (SELECT * FROM (?) AS page ORDER BY name OFFSET 0) AS r
 					CROSS JOIN LATERAL (
 						SELECT m.digest, m.repository_id, m.id, m.config_id, m.layer_ids FROM manifest m
 						WHERE m.repository_id = r.id AND (r.name > ? OR m.digest > ?) ORDER BY m.digest OFFSET 0
@@ -155,10 +153,6 @@ func (v *View) usesWalked(ctx context.Context, u usage) (uses []indexer.Use, who
 			) AS near WHERE near.how IS NOT NULL LIMIT ?
 		) AS page ORDER BY page.name, page.digest`,
 		maxUseTags, u.digest, u.digest, u.digest, u.blob, u.blob, u.digest, u.digest,
-		u.afterRepository, u.afterRepository, u.afterDigest, usesWalked, u.limit)
-	if err != nil {
-		return nil, false, err
-	}
-	rows, err := pg.Collect[useRow](ctx, v.tx, sql, args...)
+		repositories, u.afterRepository, u.afterDigest, usesWalked, u.limit)
 	return usesOf(rows), len(rows) == u.limit, err
 }

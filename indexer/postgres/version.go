@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"slices"
 
 	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/postgres/pg"
@@ -20,7 +21,8 @@ func (v *View) Versions(ctx context.Context, repositories []string) (map[string]
 			SELECT t.name FROM tag t WHERE t.repository_id = r.id AND t.name ~ '` + indexer.VersionTagPattern + `' ORDER BY t.name DESC LIMIT $2
 		) t WHERE r.name = ANY($1)`
 	type row struct{ Repository, Tag string }
-	rows, err := pg.Collect[row](ctx, v.tx, q, pg.Cleaned(repositories), maxVersions)
+	visible := slices.DeleteFunc(pg.Cleaned(repositories), func(name string) bool { return !v.visible.Sees(name) })
+	rows, err := pg.Collect[row](ctx, v.tx, q, visible, maxVersions)
 	versions := map[string][]string{}
 	for _, r := range rows {
 		versions[r.Repository] = append(versions[r.Repository], r.Tag)

@@ -29,6 +29,7 @@ type View struct {
 	*search.Reader
 	tx      pgx.Tx
 	visible indexer.Visibility // the repositories that the asker may see
+	names   pg.Visible         // the same, for statements
 	version indexer.Version    // cached by Version
 }
 
@@ -108,7 +109,7 @@ func (s *Store) view(
 		return wrapSlow(ctx, "view", pg.Wrap("begin", err))
 	}
 	defer rollback(ctx, tx)
-	v := &View{tx: tx, visible: visible}
+	v := &View{tx: tx, visible: visible, names: pg.VisibleOf(visible)}
 	v.Reader = search.New(tx, asker, visible, s.config.Official, s.caches, v.Version)
 	err = f(v)
 	return wrapSlow(ctx, "view", err)
@@ -171,8 +172,9 @@ func versionOf(epoch *string, shards []int64) (indexer.Version, error) {
 // Repositories returns at most limit repositories that have a tag, by name, after
 // the given name.
 func (v *View) Repositories(ctx context.Context, after string, limit int) ([]indexer.Repository, error) {
-	const q = "SELECT " + search.RepositoryColumns + " FROM repository_search s WHERE s.name > $1 ORDER BY s.name LIMIT $2"
-	rows, err := pg.Collect[search.RepositoryRow](ctx, v.tx, q, indexer.CleanText(after), limit)
+	page := v.names.EachSpan(sq.Expr("SELECT "+search.RepositoryColumns+` FROM repository_search s
+		WHERE s.name > ? AND ? ORDER BY s.name LIMIT ?`, indexer.CleanText(after), v.names.InSpan("s.name"), limit))
+	rows, err := pg.Stated[search.RepositoryRow](ctx, v.tx, "SELECT * FROM (?) AS page ORDER BY name LIMIT ?", page, limit)
 	var repositories []indexer.Repository
 	for _, r := range rows {
 		repositories = append(repositories, r.Repository())
@@ -182,6 +184,9 @@ func (v *View) Repositories(ctx context.Context, after string, limit int) ([]ind
 
 // Repository returns a repository, or ErrNotFound if the book does not hold it.
 func (v *View) Repository(ctx context.Context, name string) (indexer.Repository, error) {
+	if !v.visible.Sees(name) {
+		return indexer.Repository{}, pg.Wrap(fmt.Sprintf("repository %q", name), indexer.ErrNotFound)
+	}
 	const q = `
 		SELECT r.name, COALESCE(s.title, '') AS title, COALESCE(s.description, '') AS description, COALESCE(s.tags, 0) AS tags,
 			COALESCE(s.leading_tag, '') AS leading_tag, COALESCE(s.own_tags, 0) AS own_tags, COALESCE(s.signature_tags, 0) AS signature_tags,
@@ -207,6 +212,9 @@ func (v *View) Repository(ctx context.Context, name string) (indexer.Repository,
 // Tags returns at most limit tags after the given name, in bytewise order of name.
 // The slice is empty if there are none.
 func (v *View) Tags(ctx context.Context, repository, after string, limit int) ([]indexer.Tag, error) {
+	if !v.visible.Sees(repository) {
+		return nil, nil
+	}
 	q := `
 		SELECT t.name, m.digest, COALESCE(t.problem, '') AS tag_problem, t.moved_at, ` + search.StoredHas("t.repository_id", "t.manifest_id") + ` AS has, ` + shownColumns + `
 		FROM ( -- the page first: joined before, all tags behind it would be
@@ -337,6 +345,9 @@ func platformsFrom(raw []byte) []indexer.Platform {
 
 // TagsOf returns the names of the tags that show a digest, sorted.
 func (v *View) TagsOf(ctx context.Context, repository string, d digest.Digest) ([]string, error) {
+	if !v.visible.Sees(repository) {
+		return nil, nil
+	}
 	const q = `
 		SELECT t.name FROM repository r
 		JOIN manifest m ON m.repository_id = r.id AND m.digest = $2
@@ -379,6 +390,9 @@ type storedManifest struct {
 }
 
 func (v *View) manifestRow(ctx context.Context, ref indexer.Reference) (storedManifest, error) {
+	if !v.visible.Sees(ref.Repository) {
+		return storedManifest{}, indexer.ErrNotFound
+	}
 	sel := pg.Builder.Select("m.repository_id", "m.id", "m.digest", "m.subject", "mt.name AS media_type",
 		"COALESCE(at.name, '') AS artifact_type", "m.kind", "COALESCE(p.os, '') AS os",
 		"COALESCE(p.architecture, '') AS architecture", "COALESCE(p.variant, '') AS variant", "m.size", "m.content_size",
@@ -467,7 +481,10 @@ func (v *View) entries(ctx context.Context, repository int32, manifest int64) ([
 	return entries, err
 }
 
-// Status returns how closely the book follows the registry.
+// Status returns how closely the book follows the registry. For an asker who does not
+// see every repository it counts the tasks of those that the asker sees. Of scans, it
+// then tells when they were, but no number and no problem: these are about all
+// repositories.
 func (v *View) Status(ctx context.Context) (indexer.Status, error) {
 	var status indexer.Status
 	var err error
@@ -488,7 +505,7 @@ func (v *View) Status(ctx context.Context) (indexer.Status, error) {
 	if status.Instance, status.InstanceSince, err = v.instance(ctx); err != nil {
 		return status, err
 	}
-	if status.TasksDue, status.OldestDue, status.GivenUp, err = backlog(ctx, v.tx); err != nil {
+	if status.TasksDue, status.OldestDue, status.GivenUp, err = backlog(ctx, v.tx, v.names); err != nil {
 		return status, err
 	}
 	status.Failures, err = v.failures(ctx)
@@ -503,6 +520,9 @@ func (v *View) scan(ctx context.Context, clause string) (*indexer.Scan, error) {
 	}
 	if err != nil {
 		return nil, pg.Wrap("scan", err)
+	}
+	if !v.visible.All() {
+		s = indexer.Scan{ID: s.ID, Reason: s.Reason, AskedAt: s.AskedAt, StartedAt: s.StartedAt, FinishedAt: s.FinishedAt}
 	}
 	return &s, nil
 }
@@ -524,9 +544,9 @@ const maxFailures = 100
 
 func (v *View) failures(ctx context.Context) ([]indexer.TaskFailure, error) {
 	const q = `
-		SELECT repository, reference, attempts, error, given_up_at IS NOT NULL AS given_up FROM task
-		WHERE error IS NOT NULL ORDER BY given_up_at DESC NULLS LAST, id DESC LIMIT $1`
-	rows, err := pg.Collect[indexer.TaskFailure](ctx, v.tx, q, maxFailures)
+		SELECT repository, reference, attempts, error, given_up_at IS NOT NULL AS given_up FROM (?) AS task
+		WHERE error IS NOT NULL ORDER BY given_up_at DESC NULLS LAST, id DESC LIMIT ?`
+	rows, err := pg.Stated[indexer.TaskFailure](ctx, v.tx, q, tasksIn(v.names), maxFailures)
 	for i := range rows {
 		rows[i].Error = indexer.StoredReason(rows[i].Error)
 	}

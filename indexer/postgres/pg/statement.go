@@ -25,6 +25,15 @@ func Statement(text string, args ...any) (string, []any, error) {
 	return sql, args, err
 }
 
+// Stated runs the result of Statement, and returns its rows like Collect.
+func Stated[T any](ctx context.Context, db Querier, text string, args ...any) ([]T, error) {
+	sql, args, err := Statement(text, args...)
+	if err != nil {
+		return nil, err
+	}
+	return Collect[T](ctx, db, sql, args...)
+}
+
 // Estimate returns how many rows Postgres expects a statement to return. It uses the
 // statistics of ANALYZE: the hundred most common values of a column, and the
 // distribution of the others.

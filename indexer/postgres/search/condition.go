@@ -204,7 +204,7 @@ func isShownBy(name string) sq.Sqlizer {
 			SELECT FROM (SELECT m.digest FROM manifest m WHERE m.repository_id = i.repository_id AND m.id = i.manifest_id OFFSET 0) AS m
 			CROSS JOIN LATERAL (SELECT DISTINCT e.manifest_id FROM index_entry e WHERE e.repository_id = i.repository_id AND e.digest = m.digest OFFSET 0) AS e
 			CROSS JOIN LATERAL (SELECT p.tags FROM image_search p WHERE p.repository_id = i.repository_id AND p.manifest_id = e.manifest_id OFFSET 0) AS p
-			WHERE `+fmt.Sprintf(matches, "p")+" OFFSET 0))", like(name), like(name))
+			WHERE `+fmt.Sprintf(matches, "p")+" OFFSET 0))", pg.Like(name), pg.Like(name))
 }
 
 // hasImage returns the condition that an image of the repository fulfils c. OFFSET 0
@@ -241,7 +241,7 @@ func imageCondition(t query.Term) sq.Sqlizer {
 // anyFactLike returns the condition that a list of facts, an expression, has one that
 // matches a pattern.
 func anyFactLike(facts string, pattern indexer.Fact) sq.Sqlizer {
-	return sq.Expr("EXISTS (SELECT FROM unnest("+facts+") AS fact WHERE fact LIKE ?)", like(string(pattern)))
+	return sq.Expr("EXISTS (SELECT FROM unnest("+facts+") AS fact WHERE fact LIKE ?)", pg.Like(string(pattern)))
 }
 
 // operator returns the SQL operator of a comparison.

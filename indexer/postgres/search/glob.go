@@ -7,6 +7,7 @@ import (
 	sq "github.com/Masterminds/squirrel"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/postgres/pg"
 )
 
 func isGlob(s string) bool { return strings.ContainsAny(s, "*?") }
@@ -14,7 +15,7 @@ func isGlob(s string) bool { return strings.ContainsAny(s, "*?") }
 // glob compares an expression with a value, which may be a pattern of * and ?.
 func glob(expression, value string) sq.Sqlizer {
 	if isGlob(value) {
-		return sq.Expr(expression+" LIKE ?", like(value))
+		return sq.Expr(expression+" LIKE ?", pg.Like(value))
 	}
 	return sq.Expr(expression+" = ?", indexer.CleanText(value))
 }
@@ -23,18 +24,13 @@ func glob(expression, value string) sq.Sqlizer {
 // parameters are args, with a value, which may be a pattern.
 func globBeginning(expression, value string, args ...any) sq.Sqlizer {
 	if isGlob(value) {
-		return sq.Expr(beginningOf(expression)+" LIKE ?", append(args, like(value))...)
+		return sq.Expr(beginningOf(expression)+" LIKE ?", append(args, pg.Like(value))...)
 	}
 	return sq.Expr(beginningOf(expression)+" = ?", append(args, termText(value))...)
 }
 
 // beginningOf returns the first maxTerm characters of an expression.
 func beginningOf(expression string) string { return fmt.Sprintf("left(%s, %d)", expression, maxTerm) }
-
-// like returns the LIKE pattern of a glob: * is any run of characters, ? any one.
-func like(glob string) string {
-	return strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`, `*`, `%`, `?`, `_`).Replace(indexer.CleanText(glob))
-}
 
 // nameRange returns a range, from inclusive to exclusive, that includes all names
 // that match a pattern; from is "" if the pattern begins with * or ?. '~' is greater

@@ -51,7 +51,7 @@ func (rd *Reader) ImagesState(ctx context.Context, q query.Images) (string, erro
 	sel := pg.Builder.Select("count(*)", `COALESCE(bit_xor(hashtextextended(
 			concat_ws(' ', i.repository_id, i.manifest_id, i.listed, i.pushed_at,
 				CASE WHEN i.listed THEN (SELECT r.updated_at FROM repository r WHERE r.id = i.repository_id) END, hash_array_extended(i.tags, 0), hash_array_extended(i.keys, 0), hash_array_extended(i.pairs, 0)), 0)), 0)`).
-		FromSelect(possibleImages(q), "i")
+		FromSelect(rd.possibleImages(q), "i")
 	sql, args, err := sel.ToSql()
 	if err != nil {
 		return "", err
@@ -84,7 +84,7 @@ func (rd *Reader) foundImages(ctx context.Context, q query.Images) ([]*foundImag
 		"COALESCE(p.os, '') AS os", "COALESCE(p.architecture, '') AS architecture",
 		"i.listed", "CASE WHEN NOT i.listed THEN i.tags END AS tags", fmt.Sprintf(metadataBytes, "m")+" AS bytes",
 		"left(m.labels ->> '"+indexer.FlatpakRefLabel+"', 600) AS ref", "COALESCE(f.first_seen_at, m.seen_at) AS ref_since").
-		FromSelect(possibleImages(q), "i").
+		FromSelect(rd.possibleImages(q), "i").
 		Join(imageM).
 		Join(nameR).
 		Join("media_type mt ON mt.id = m.media_type_id").

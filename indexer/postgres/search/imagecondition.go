@@ -21,12 +21,16 @@ import (
 //     one repository at a time, without an index. Flatpak asks for images anywhere, so its
 //     conditions must begin with an index of image_search.
 
-// possibleImages selects the search rows that the indexes find for q: those of all
-// images that q selects, and possibly others.
-func possibleImages(q query.Images) sq.SelectBuilder {
+// possibleImages selects the search rows that the indexes find for q, in repositories
+// that the asker may see: those of all images that q selects, and possibly others.
+func (rd *Reader) possibleImages(q query.Images) sq.SelectBuilder {
 	sel := sq.Select("i.repository_id", "i.manifest_id", "i.listed", "i.tags", "i.keys", "i.pairs", "i.pushed_at").From("image_search i").Suffix("OFFSET 0") // as in imageM
 	for _, c := range q {
 		sel = sel.Where(hint(c))
+	}
+	if !rd.visible.All() {
+		// A look at the name of each, since the indexes for q find few of all rows.
+		sel = sel.Where(pg.VisibleOf(rd.visible).Name("(SELECT r.name FROM repository r WHERE r.id = i.repository_id)"))
 	}
 	return sel
 }
@@ -114,7 +118,7 @@ func compareKey(column string, c query.Condition) sq.Sqlizer {
 	any := sq.Or{}
 	for _, value := range c.Values {
 		if c.Op == query.OpMatches {
-			any = append(any, sq.Expr(beginningOf("("+column+" ->> ?)")+" LIKE ?", indexer.CleanText(c.Name), like(value)))
+			any = append(any, sq.Expr(beginningOf("("+column+" ->> ?)")+" LIKE ?", indexer.CleanText(c.Name), pg.Like(value)))
 		} else {
 			any = append(any, sq.Expr(column+" ->> ? = ?", indexer.CleanText(c.Name), indexer.CleanText(value)))
 		}
@@ -128,7 +132,7 @@ func compare(expression string, c query.Condition) sq.Sqlizer {
 	var values []string
 	for _, v := range c.Values {
 		if c.Op == query.OpMatches {
-			v = like(v)
+			v = pg.Like(v)
 		}
 		values = append(values, indexer.CleanText(v))
 	}
