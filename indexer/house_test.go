@@ -31,6 +31,7 @@ var mayImport = map[string][]string{
 	"indexer/query":           {"indexer"},
 	"indexer/cache":           {"indexer"},
 	"indexer/config":          {"indexer"},
+	"indexer/memory":          {"indexer", "indexer/cache", "indexer/query"},
 	"indexer/remote":          {"indexer"},
 	"indexer/postgres":        {"indexer", "indexer/postgres/pg", "indexer/postgres/search"},
 	"indexer/postgres/search": {"indexer", "indexer/cache", "indexer/postgres/pg", "indexer/query"},
