@@ -30,7 +30,7 @@ check: need-go ## run lint, go mod tidy and the race detector
 bench: need-go ## measure scans and pushes, compared with a client without a database; JSON=file BIG=no
 	@cd test/bench/scan && GOWORK=off go run .
 
-# Loading a million repositories takes half an hour and 40 GB of disk. DATA keeps them
+# Loading a million repositories takes some twenty minutes and 40 GB of disk. DATA keeps them
 # for the next run.
 bench-search: need-go ## measure searches of a large book; REPOS=1000000 JSON=file DATA=folder
 	@cd test/bench/search && GOWORK=off go run .

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -21,14 +23,16 @@ const (
 	// chunk is how many repositories one worker makes and copies at a time: 500, some
 	// 6,000 manifests of 4 MB.
 	chunk = 500
+	// goalLoad is the most seconds for loading a book of a million repositories: 20 minutes.
+	goalLoad = 1200
 	// form is the version of the generated rows. Increase it when they change: books of
 	// an older form are loaded again.
 	form = 1
 )
 
-// loaders is the number of parallel workers. Each is a client and a server process, and
-// PostgreSQL does the larger part: two keep two cores busy.
-const loaders = 2
+// loaders is the number of parallel workers, one for each processor: each is a client
+// and a server process, and PostgreSQL does the larger part.
+var loaders = max(runtime.NumCPU(), 2)
 
 // tables are filled by COPY, in this order.
 var tables = []string{"repository", "blob", "manifest", "manifest_body", "index_entry", "tag", "referrer"}
@@ -45,6 +49,7 @@ type loader struct {
 	generator *generator
 	pool      *pgxpool.Pool // its sessions check no foreign keys: the generated ones are correct
 	store     *postgres.Store
+	processor func() float64 // the processor seconds of PostgreSQL and this process so far
 	tell      func(format string, args ...any)
 	section   *harness.Section
 	count     map[string]*atomic.Int64
@@ -55,9 +60,9 @@ func mark(repositories int) string {
 	return fmt.Sprintf("benchsearch: %d repositories, seed %d, form %d", repositories, seed, form)
 }
 
-// load fills an empty database. Afterwards it has exactly the schema of the migrations.
-func load(ctx context.Context, url string, g *generator, tell func(string, ...any), s *harness.Section) error {
-	config, err := pgxpool.ParseConfig(url)
+// fill fills an empty database. Afterwards it has exactly the schema of the migrations.
+func (b *bench) fill(ctx context.Context, k *book, s *harness.Section) error {
+	config, err := pgxpool.ParseConfig(b.Postgres.URL(k.database))
 	if err != nil {
 		return err
 	}
@@ -68,8 +73,11 @@ func load(ctx context.Context, url string, g *generator, tell func(string, ...an
 	}
 	defer pool.Close()
 	l := &loader{
-		generator: g, pool: pool, store: postgres.New(pool, postgres.Config{}), tell: tell, section: s,
+		generator: k.generator, pool: pool, store: postgres.New(pool, postgres.Config{}), tell: b.Tell, section: s,
 		count: map[string]*atomic.Int64{},
+		processor: func() float64 {
+			return harness.FamilySeconds(b.Postmaster()) + harness.ProcessorSeconds(os.Getpid())
+		},
 	}
 	for _, t := range tables {
 		l.count[t] = &atomic.Int64{}
@@ -99,17 +107,17 @@ func (l *loader) run(ctx context.Context) error {
 		{"indexes that search rows need", func(ctx context.Context) error { return l.createIndexes(ctx, first) }},
 		{"statistics", func(ctx context.Context) error { return l.inAll(ctx, "ANALYZE") }},
 		{"search rows", l.reform},
-		{"vocabulary and tiers", l.ranks},
 		{"indexes", func(ctx context.Context) error { return l.createIndexes(ctx, later) }},
 		{"vacuum", func(ctx context.Context) error { return l.inAll(ctx, "VACUUM (ANALYZE)") }},
 	}
 	for _, step := range steps {
 		l.tell("  %s", step.name)
-		start := time.Now()
+		start, before := time.Now(), l.processor()
 		if err := step.run(ctx); err != nil {
 			return fmt.Errorf("%s: %w", step.name, err)
 		}
 		l.section.Add(harness.Figure{Name: "load: " + step.name, Value: time.Since(start).Seconds(), Unit: "s"})
+		l.section.Add(harness.Figure{Name: "  processor time", Value: l.processor() - before, Unit: "s"})
 	}
 	after, err := definition(ctx, l.pool)
 	if err != nil {
@@ -348,20 +356,6 @@ func (l *loader) reform(ctx context.Context) error {
 			}
 		}
 	})
-}
-
-// ranks computes the words of names and the tiers. It moves nearly every row to another
-// tier, which doubles the size of the table. A book that grew slowly is not so large,
-// so the table is rewritten.
-func (l *loader) ranks(ctx context.Context) error {
-	if _, err := l.store.Vocabulary(ctx); err != nil {
-		return err
-	}
-	if _, err := l.store.Retier(ctx); err != nil {
-		return err
-	}
-	_, err := l.pool.Exec(ctx, "VACUUM FULL repository_search")
-	return err
 }
 
 // finish marks the database as loaded.
