@@ -8,14 +8,10 @@ import (
 
 // Facets count the repositories that a Query selects by their properties.
 type Facets struct {
-	Counted int  // repositories that were counted: at most MaxFaceted
+	Counted int  // repositories that were counted, the best first
 	All     bool // whether those are all that the query selects
 	Facets  []Facet
 }
-
-// MaxFaceted is the maximum number of repositories that facets count: the 500 best
-// results of the query, which takes about 10 ms. Counting a million takes seconds.
-const MaxFaceted = 500
 
 // A Facet is one property with the number of repositories for each of its values. Name
 // is a field of the query language.

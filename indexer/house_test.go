@@ -34,7 +34,7 @@ var mayImport = map[string][]string{
 	"indexer/memory":          {"indexer", "indexer/cache", "indexer/query"},
 	"indexer/remote":          {"indexer"},
 	"indexer/postgres":        {"indexer", "indexer/postgres/pg", "indexer/postgres/search"},
-	"indexer/postgres/search": {"indexer", "indexer/cache", "indexer/postgres/pg", "indexer/query"},
+	"indexer/postgres/search": {"indexer", "indexer/postgres/pg", "indexer/query"},
 	"indexer/postgres/pg":     {"indexer"},
 	"indexer/rdsiam":          {"indexer"},
 	"indexer/database":        {"indexer/config", "indexer/postgres", "indexer/rdsiam", "schema"},

@@ -12,6 +12,7 @@ type Result struct {
 
 // Results are one page of the repositories that a Query selects, best first.
 type Results struct {
-	Total int // number of results of all pages; if it is query.MaxTotal, there may be more
-	Items []Result
+	Total   int  // number of results of all pages; 0 for a query with After
+	AtLeast bool // Total is a lower bound
+	Items   []Result
 }

@@ -57,9 +57,6 @@ func fillForReaders(t *testing.T, s *postgres.Store, m indexer.Manifest) {
 	signature := image("demo/app", "signature")
 	signature.Subject = m.Digest
 	setTag(t, s, "signed", signature)
-	if _, err := s.Vocabulary(t.Context()); err != nil {
-		t.Fatal(err)
-	}
 	if _, err := s.CountStorage(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -26,7 +26,6 @@ import (
 
 	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/postgres/pg"
-	"github.com/portbook/portbook/indexer/postgres/search"
 )
 
 // A Store is a database that has the schema. It is safe for concurrent use.
@@ -36,7 +35,6 @@ type Store struct {
 	dict        atomic.Pointer[dictionary]
 	warned      sync.Once // that the identity of the database is unknown
 	config      Config
-	caches      *search.Caches
 }
 
 // A Config is the part of the program's configuration that a store needs.
@@ -59,7 +57,7 @@ func New(pool *pgxpool.Pool, config Config) *Store {
 		config.Log = slog.New(slog.DiscardHandler)
 	}
 	application := pool.Config().ConnConfig.RuntimeParams["application_name"]
-	return &Store{pool: pool, application: application, config: config, caches: search.NewCaches()}
+	return &Store{pool: pool, application: application, config: config}
 }
 
 // Ping returns ErrUnavailable if the database does not answer.

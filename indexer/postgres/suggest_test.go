@@ -32,8 +32,8 @@ func TestSuggest(t *testing.T) {
 	chart.Kind, chart.ArtifactType = indexer.KindArtifact, "application/X-Chart"
 	setTag(t, s, "chart", chart)
 	store(t, s, "gone", indexer.Finding{Task: indexer.Task{Repository: "team/app"}, Outcome: indexer.Gone})
-	for name, tier := range map[string]int{"library/nginx": 0, "team/nginx-proxy": 1, "nginx": 2, "nets/router": 2} {
-		if _, err := pool.Exec(t.Context(), "UPDATE repository_search SET tier = $2 WHERE name = $1", name, tier); err != nil {
+	for name, pulls := range map[string]int{"library/nginx": 3, "team/nginx-proxy": 2, "nginx": 1} {
+		if _, err := pool.Exec(t.Context(), "UPDATE repository_search SET pulls = $2 WHERE name = $1", name, pulls); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -110,7 +110,7 @@ func (s *Store) view(
 	}
 	defer rollback(ctx, tx)
 	v := &View{tx: tx, visible: visible, names: pg.VisibleOf(visible)}
-	v.Reader = search.New(tx, asker, visible, s.config.Official, s.caches, v.Version)
+	v.Reader = search.New(tx, asker, visible, s.config.Official)
 	err = f(v)
 	return wrapSlow(ctx, "view", err)
 }

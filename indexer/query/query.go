@@ -15,8 +15,8 @@ const (
 	// MaxOffset is the largest offset of a page of ranked results: 1,000. A page
 	// costs as much as all pages before it.
 	MaxOffset = 1000
-	// MaxTotal is the largest exact number of results: 10,000. A larger number is
-	// shown as "at least 10,000"; nobody pages that far.
+	// MaxTotal is the most results that are counted in the database: 10,000, since
+	// nobody pages that far. In memory all are counted.
 	MaxTotal = 10_000
 )
 

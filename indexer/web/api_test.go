@@ -132,7 +132,7 @@ func TestAPINames(t *testing.T) {
 // maximum offset.
 func TestAPISearchPages(t *testing.T) {
 	t.Parallel()
-	b := &book{results: indexer.Results{Total: query.MaxTotal, Items: make([]indexer.Result, 100)}}
+	b := &book{results: indexer.Results{Total: query.MaxTotal, AtLeast: true, Items: make([]indexer.Result, 100)}}
 	for i := range b.results.Items {
 		b.results.Items[i].Name = fmt.Sprintf("r%02d", i)
 	}
@@ -153,7 +153,11 @@ func TestAPISearchPages(t *testing.T) {
 		t.Errorf("pages at %v, want %v", offsets, want)
 	}
 
+	b.results.AtLeast = false
 	_, page := getJSON[names](t, s.URL+"/api/v1/search?sort=name&limit=100")
+	if page.TotalIsFloor {
+		t.Error("an exact total is a lower bound")
+	}
 	_, second := getJSON[names](t, s.URL+page.Next)
 	if b.query.After != "r99" || b.query.Offset != 0 || second.Total != nil || second.Next == "" {
 		t.Errorf("by name: asked %+v, got %+v", b.query, second)

@@ -1,10 +1,10 @@
 package search
 
 import (
+	"encoding/hex"
 	"fmt"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	sq "github.com/Masterminds/squirrel"
 
@@ -13,107 +13,73 @@ import (
 	"github.com/portbook/portbook/indexer/query"
 )
 
-// ofImage reports whether a field is about an image, and not about the repository as
-// a whole.
-func ofImage(f query.Field) bool {
-	switch f {
-	case query.FieldTag, query.FieldOS, query.FieldArchitecture, query.FieldPlatform, query.FieldType, query.FieldHas, query.FieldLabel,
-		query.FieldAnnotation, query.FieldSize, query.FieldLayers, query.FieldCreated, query.FieldPushed:
-		return true
+// anyOf returns the condition that one of the terms of a clause holds.
+func anyOf(c query.Clause) sq.Sqlizer {
+	any := sq.Or{}
+	for _, t := range c {
+		any = append(any, conditionOf(t))
 	}
-	return false
-}
-
-// aboutImages reports whether a clause is one of those that a single image must
-// fulfil together: all its terms are about images, and none is negated.
-func aboutImages(c query.Clause) bool {
-	return !slices.ContainsFunc(c, func(t query.Term) bool { return t.Not || !ofImage(t.Field) })
-}
-
-// A rowCondition is one term as conditions on repository_search AS s. A nil condition
-// always holds.
-type rowCondition struct {
-	// index holds wherever the term holds, and possibly elsewhere. The indexes of
-	// words and terms serve it.
-	index sq.Sqlizer
-	// filter and index together hold exactly where the term holds.
-	filter sq.Sqlizer
-	// costly means that filter reads more than the row.
-	costly bool
-}
-
-// whole returns index and filter as one condition.
-func (c rowCondition) whole() sq.Sqlizer {
-	all := sq.And{}
-	for _, part := range []sq.Sqlizer{c.index, c.filter} {
-		if part != nil {
-			all = append(all, part)
-		}
-	}
-	return all
+	return any
 }
 
 // conditionOf returns the condition of a term, which may be negated.
-func conditionOf(t query.Term) rowCondition {
-	if !t.Not {
-		return positive(t)
+func conditionOf(t query.Term) sq.Sqlizer {
+	if t.Not {
+		t.Not = false
+		return sq.Expr("NOT (?)", conditionOf(t))
 	}
-	t.Not = false
-	c := positive(t)
-	return rowCondition{filter: sq.Expr("NOT (?)", c.whole()), costly: c.costly}
-}
-
-func positive(t query.Term) rowCondition {
+	if kind := factFields[t.Field]; kind != "" {
+		return has("s.facts", kind.Fact(t.Value))
+	}
 	switch t.Field {
 	case query.FieldText:
-		c := rowCondition{index: sq.Expr("s.all_words @@ ?::text::tsquery", tsquery(t))}
+		all := sq.And{hasWords("s.all_words", tsquery(t))}
 		if t.Tag != "" {
-			c.filter, c.costly = hasTag(t.Tag), true
+			all = append(all, hasTag(t.Tag))
 		}
-		return c
-	case query.FieldRepository, query.FieldNamespace:
-		return rowCondition{filter: nameCondition(t)}
+		return all
+	case query.FieldRepository:
+		return glob("s.name", t.Value)
+	case query.FieldNamespace:
+		return glob("s.name", strings.TrimSuffix(t.Value, "/")+"/*")
 	case query.FieldLicence:
-		fact := indexer.FactLicence.Fact(t.Value)
-		if isGlob(t.Value) {
-			return rowCondition{filter: anyFactLike("s.facts", fact)}
-		}
-		return rowCondition{index: hasFact(fact)}
+		return has("s.facts", indexer.FactLicence.Fact(t.Value))
 	case query.FieldIs:
 		if t.Value == "tagged" {
-			return rowCondition{filter: sq.Expr("s.tags > 0")}
+			return sq.Expr("s.tags > 0")
 		}
-		return rowCondition{index: hasFact(indexer.FactIs.Fact(t.Value))}
+		return has("s.facts", indexer.FactIs.Fact(t.Value))
 	case query.FieldDigest:
-		from, to := digestRange(t.Value)
-		return rowCondition{filter: sq.Expr("EXISTS (SELECT FROM manifest m WHERE m.repository_id = s.repository_id AND m.digest BETWEEN ? AND ?)", from, to), costly: true}
+		const inRepository = "EXISTS (SELECT FROM manifest m WHERE m.repository_id = s.repository_id AND ?)"
+		return sq.Expr(inRepository, hasDigest(t.Value))
+	case query.FieldTag:
+		return hasTag(t.Value)
 	}
-	return ofOneImage(t)
+	return hasImage(imageCondition(t))
 }
 
 // ofImages returns the condition that one image fulfils all clauses, which are about
-// images. The row of the repository mostly decides a single clause; for several, it
-// only shows which repositories may have such an image.
-func ofImages(clauses []query.Clause) rowCondition {
-	if len(clauses) == 1 {
-		return anyOfImages(clauses[0])
+// images.
+func ofImages(clauses []query.Clause) sq.Sqlizer {
+	if len(clauses) == 1 { // each of its terms may be true of another image
+		return anyOf(clauses[0])
 	}
-	index := sq.And{}
+	all := sq.And{}
 	for _, c := range clauses {
-		if hint := anyOfImages(c).index; hint != nil {
-			index = append(index, hint)
+		// What indexes or the rows of repositories tell leaves fewer images to read.
+		if !slices.ContainsFunc(c, func(t query.Term) bool { return factFields[t.Field] == "" && !isTag(t) }) {
+			all = append(all, anyOf(c))
 		}
 	}
-	c := rowCondition{filter: hasImage(imageConditions(clauses)), costly: true}
-	if len(index) > 0 {
-		c.index = index
-	}
-	return c
+	return append(all, hasImage(imageConditions(clauses)))
 }
 
-// imageConditions returns clauses as conditions on image_search AS i.
-func imageConditions(clauses []query.Clause) sq.And {
-	var all sq.And
+// isTag reports whether a term asks for a tag by its whole name.
+func isTag(t query.Term) bool { return t.Field == query.FieldTag && !isGlob(t.Value) }
+
+// imageConditions returns clauses as a condition on image_search AS i.
+func imageConditions(clauses []query.Clause) sq.Sqlizer {
+	all := sq.And{sq.Expr("true")}
 	for _, c := range clauses {
 		any := sq.Or{}
 		for _, t := range c {
@@ -124,94 +90,40 @@ func imageConditions(clauses []query.Clause) sq.And {
 	return all
 }
 
-// anyOfImages returns one clause about images as a condition.
-func anyOfImages(clause query.Clause) rowCondition {
-	if len(clause) == 1 {
-		return ofOneImage(clause[0])
-	}
-	c := rowCondition{index: sharedIndex(clause)}
-	if c.index == nil || slices.ContainsFunc(clause, func(t query.Term) bool { return factOf(t) == "" }) {
-		any := anyOf(clause)
-		c.filter, c.costly = any.filter, any.costly
-	}
-	return c
-}
-
-// sharedIndex returns a condition that holds for every repository that fulfils a term
-// of the clause, and that the index of terms serves; nil if there is none. If all
-// terms are facts, it holds for no other repository.
-func sharedIndex(clause query.Clause) sq.Sqlizer {
-	var hashes []string
-	var args []any
-	for _, t := range clause {
-		if fact := factOf(t); fact != "" {
-			hashes, args = append(hashes, "hashtextextended(?, 0)"), append(args, string(fact))
-			continue
-		}
-		term := ""
-		if t.Field == query.FieldLabel || t.Field == query.FieldAnnotation {
-			term, _ = termOf(t)
-		}
-		if term == "" {
-			return nil
-		}
-		key, _, _ := strings.Cut(term, pg.Separator)
-		hashes, args = append(hashes, "hashtextextended(?, 0)", "~hashtextextended(?, 0)", hash(manyTerm)), append(args, term, key)
-	}
-	return sq.Expr("s.terms && ARRAY["+strings.Join(hashes, ", ")+"]", args...)
-}
-
-func ofOneImage(t query.Term) rowCondition {
-	image := hasImage(imageCondition(t))
-	if fact := factOf(t); fact != "" {
-		return rowCondition{index: hasFact(fact)}
-	}
-	switch t.Field {
-	case query.FieldTag:
-		return rowCondition{filter: hasTag(t.Value), costly: true}
-	case query.FieldLabel, query.FieldAnnotation:
-		term, exact := termOf(t)
-		if term == "" {
-			break
-		}
-		c := rowCondition{index: sharedIndex(query.Clause{t}), filter: sq.Or{hasTerm(term), image}, costly: true}
-		if !exact {
-			c.filter = image
-		}
-		return c
-	}
-	return rowCondition{filter: image, costly: true}
+// hasImage returns the condition that an image of the repository fulfils c.
+func hasImage(c sq.Sqlizer) sq.Sqlizer {
+	return sq.Expr("EXISTS (SELECT FROM image_search i WHERE i.repository_id = s.repository_id AND ?)", c)
 }
 
 // hasTag returns the condition that the repository has a tag; name may be a pattern.
 func hasTag(name string) sq.Sqlizer {
-	return sq.Expr("EXISTS (SELECT FROM tag t WHERE t.repository_id = s.repository_id AND ? AND t.manifest_id IS NOT NULL OFFSET 0)", glob("t.name", name))
+	return sq.Expr(`EXISTS (
+		SELECT FROM tag t WHERE t.repository_id = s.repository_id AND t.manifest_id IS NOT NULL AND ?)`, glob("t.name", name))
+}
+
+// hasWords returns the condition that a tsvector, an expression, has the words of a
+// tsquery.
+func hasWords(vector, words string) sq.Sqlizer { return sq.Expr(vector+" @@ ?::text::tsquery", words) }
+
+// has returns the condition that a list of texts, an expression, has a value, which may
+// be a pattern.
+func has[T ~string](list string, value T) sq.Sqlizer {
+	if isGlob(string(value)) {
+		return sq.Expr("EXISTS (SELECT FROM unnest("+list+") AS one WHERE one LIKE ?)", pg.Like(string(value)))
+	}
+	return sq.Expr(list+" @> ARRAY[?::text]", string(value))
 }
 
 // isShownBy returns the condition that a tag points to image_search AS i, or to an
 // image index that lists it; name may be a pattern. OFFSET 0 keeps Postgres from
-// starting with all tags or all entries of indexes.
+// looking for the indexes of all repositories.
 func isShownBy(name string) sq.Sqlizer {
-	if !isGlob(name) {
-		return sq.Expr(`(i.tags @> ARRAY[?::text] OR i.listed AND EXISTS (
-			SELECT FROM (SELECT t.manifest_id FROM tag t WHERE t.repository_id = i.repository_id AND t.name = ? OFFSET 0) AS t
-			CROSS JOIN LATERAL (SELECT m.digest FROM manifest m WHERE m.repository_id = i.repository_id AND m.id = i.manifest_id OFFSET 0) AS m
-			CROSS JOIN LATERAL (SELECT FROM index_entry e WHERE e.repository_id = i.repository_id AND e.digest = m.digest AND e.manifest_id = t.manifest_id LIMIT 1) AS e
-			OFFSET 0))`, name, name)
-	}
-	const matches = "EXISTS (SELECT FROM unnest(%s.tags) AS tag WHERE tag LIKE ?)"
-	return sq.Expr("("+fmt.Sprintf(matches, "i")+` OR i.listed AND EXISTS (
-			SELECT FROM (SELECT m.digest FROM manifest m WHERE m.repository_id = i.repository_id AND m.id = i.manifest_id OFFSET 0) AS m
-			CROSS JOIN LATERAL (SELECT DISTINCT e.manifest_id FROM index_entry e WHERE e.repository_id = i.repository_id AND e.digest = m.digest OFFSET 0) AS e
-			CROSS JOIN LATERAL (SELECT p.tags FROM image_search p WHERE p.repository_id = i.repository_id AND p.manifest_id = e.manifest_id OFFSET 0) AS p
-			WHERE `+fmt.Sprintf(matches, "p")+" OFFSET 0))", pg.Like(name), pg.Like(name))
-}
-
-// hasImage returns the condition that an image of the repository fulfils c. OFFSET 0
-// keeps Postgres from searching all repositories for such images first, which takes
-// seconds for a common label.
-func hasImage(c sq.Sqlizer) sq.Sqlizer {
-	return sq.Expr("EXISTS (SELECT FROM image_search i WHERE i.repository_id = s.repository_id AND (?) OFFSET 0)", c)
+	return sq.Expr(`(? OR i.listed AND EXISTS (
+		SELECT FROM manifest m
+		JOIN index_entry e ON e.repository_id = m.repository_id AND e.digest = m.digest
+		JOIN image_search p ON p.repository_id = e.repository_id AND p.manifest_id = e.manifest_id
+		WHERE m.repository_id = i.repository_id AND m.id = i.manifest_id AND ? OFFSET 0))`,
+		has("i.tags", name), has("p.tags", name))
 }
 
 // imageCondition returns a term as a condition on image_search AS i.
@@ -232,16 +144,7 @@ func imageCondition(t query.Term) sq.Sqlizer {
 	case query.FieldPushed:
 		return within("i.pushed_at", t)
 	}
-	if fact := factOf(t); fact != "" {
-		return sq.Expr("i.facts @> ARRAY[?::text]", string(fact))
-	}
-	return anyFactLike("i.facts", factFields[t.Field].Fact(t.Value))
-}
-
-// anyFactLike returns the condition that a list of facts, an expression, has one that
-// matches a pattern.
-func anyFactLike(facts string, pattern indexer.Fact) sq.Sqlizer {
-	return sq.Expr("EXISTS (SELECT FROM unnest("+facts+") AS fact WHERE fact LIKE ?)", pg.Like(string(pattern)))
+	return has("i.facts", factFields[t.Field].Fact(t.Value))
 }
 
 // operator returns the SQL operator of a comparison.
@@ -274,54 +177,35 @@ func within(column string, t query.Term) sq.Sqlizer {
 	return sq.Expr(column+" >= ? AND "+column+" < ?", t.From, t.To)
 }
 
-// keyCondition compares a label or annotation.
+// keyCondition compares a label or annotation of image_search AS i; column is that of
+// its manifest AS m.
 func keyCondition(t query.Term, column string) sq.Sqlizer {
-	all := sq.And{}
 	term, exact := termOf(t)
-	if term != "" {
-		// IS TRUE keeps Postgres from using the index, with which it would read all
-		// images with the term again for each repository.
-		all = append(all, sq.Expr("(?) IS TRUE", imageHas(term)))
-	}
 	if exact {
-		return all
+		return imageHas(term)
 	}
-	const ofManifest = "EXISTS (SELECT FROM manifest m%s WHERE m.repository_id = i.repository_id AND m.id = i.manifest_id AND (?))"
-	if name := termText(t.Name); t.Valued && !isGlob(t.Name) && utf8.RuneCountInString(name) < maxTerm { // so only this key matches
-		return append(all, sq.Expr(fmt.Sprintf(ofManifest, ""), globBeginning("("+column+" ->> ?)", t.Value, name)))
-	}
-	inner := sq.And{globBeginning("pair.key", t.Name)}
+	const ofManifest = `EXISTS (
+		SELECT FROM manifest m, jsonb_each_text(%s) AS pair WHERE m.repository_id = i.repository_id AND m.id = i.manifest_id AND ?)`
+	all := sq.And{globBeginning("pair.key", t.Name)}
 	if t.Valued {
-		inner = append(inner, globBeginning("pair.value", t.Value))
+		all = append(all, globBeginning("pair.value", t.Value))
 	}
-	return append(all, sq.Expr(fmt.Sprintf(ofManifest, ", jsonb_each_text("+column+") AS pair"), inner))
+	matches := sq.Expr(fmt.Sprintf(ofManifest, column), all)
+	if term == "" {
+		return matches
+	}
+	return sq.And{imageHas(term), matches}
 }
 
-// digestRange returns the least and the greatest digest that begin with the digits of
-// a query.
-func digestRange(value string) (from, to []byte) {
-	algorithm, hex, _ := strings.Cut(value, ":")
-	digits := map[string]int{"sha256": 64, "sha384": 96, "sha512": 128}[algorithm]
-	return unhex(hex + strings.Repeat("0", digits-len(hex))), unhex(hex + strings.Repeat("f", digits-len(hex)))
-}
+// digits is how many hexadecimal digits a digest of an algorithm has.
+var digits = map[string]int{"sha256": 64, "sha384": 96, "sha512": 128}
 
-func unhex(s string) []byte {
-	b := make([]byte, len(s)/2)
-	for i := range b {
-		fmt.Sscanf(s[2*i:2*i+2], "%02x", &b[i]) // the parser accepts hexadecimal digits only
-	}
-	return b
-}
-
-// nameCondition returns a condition on the name or the namespace of a search row.
-func nameCondition(t query.Term) sq.Sqlizer {
-	pattern := t.Value
-	if t.Field == query.FieldNamespace {
-		pattern = strings.TrimSuffix(t.Value, "/") + "/*"
-	}
-	from, to := nameRange(pattern)
-	if from == "" || !isGlob(pattern) {
-		return glob("s.name", pattern)
-	}
-	return sq.And{sq.Expr("s.name >= ? AND s.name < ?", from, to), glob("s.name", pattern)} // the range uses the index of names, which does not support patterns
+// hasDigest returns the condition that the digest of manifest AS m begins with the
+// digits of a query.
+func hasDigest(value string) sq.Sqlizer {
+	algorithm, first, _ := strings.Cut(value, ":")
+	rest := digits[algorithm] - len(first)
+	from, _ := hex.DecodeString(first + strings.Repeat("0", rest)) // the parser accepts hexadecimal digits only
+	to, _ := hex.DecodeString(first + strings.Repeat("f", rest))
+	return sq.Expr("m.digest BETWEEN ? AND ?", from, to)
 }

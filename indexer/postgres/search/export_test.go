@@ -15,7 +15,6 @@ const (
 	MaxLabelKeys       = maxLabelKeys
 	MaxListing         = maxListing
 	MaxRepositoryBytes = maxRepositoryBytes
-	MaxSpelled         = maxSpelled
 	MaxTerm            = maxTerm
 	MaxValues          = maxValues
 )
@@ -40,36 +39,17 @@ const LeadingQuery = `SELECT t.name FROM (
 // DB returns the transaction of a reader.
 func (rd *Reader) DB() pg.Querier { return rd.db }
 
-// Ways returns the names of the methods that can execute a query, and "Search", which
-// chooses one of them.
-func Ways(q query.Query) []string {
-	if newSearch(q).words == "" {
-		return []string{"Search", "sorted", "walked"}
-	}
-	return []string{"Search", "ranked", "sorted", "walked"}
+// Verify returns those of the repositories that a query selects.
+func (rd *Reader) Verify(ctx context.Context, q query.Query, ids []int32) ([]int32, error) {
+	return rd.verify(ctx, q, ids)
 }
 
-// SearchBy is Search with one of the Ways.
-func (rd *Reader) SearchBy(ctx context.Context, q query.Query, way string) (indexer.Results, error) {
-	plan := map[string]func(*search) (page, error){
-		"ranked": (*search).ranked,
-		"sorted": func(s *search) (page, error) { return s.sorted(nil) },
-		"walked": (*search).walked,
-	}[way]
-	if plan == nil {
-		return rd.Search(ctx, q)
-	}
-	s := newSearch(q)
-	p, err := plan(s)
-	if err != nil {
-		return indexer.Results{}, err
-	}
-	return rd.show(ctx, s, p)
+// Rows returns the results of repositories, in the order of ids.
+func (rd *Reader) Rows(ctx context.Context, ids []int32) ([]indexer.Result, error) {
+	return rd.rows(ctx, ids)
 }
 
-// Spelled reports whether the prefixes of a query are replaced by words.
-func (rd *Reader) Spelled(ctx context.Context, q query.Query) (bool, error) {
-	s := newSearch(q)
-	err := rd.spell(ctx, s)
-	return s.words != newSearch(q).words, err
+// Having returns the repositories that fulfil a term which an index decides.
+func (rd *Reader) Having(ctx context.Context, t query.Term, limit int) (ids []int32, complete bool, err error) {
+	return rd.having(ctx, t, limit)
 }

@@ -9,18 +9,11 @@ import (
 	"github.com/portbook/portbook/indexer/query"
 )
 
-// factFields are the fields of the query language that facts of images decide.
+// factFields are the fields of the query language that facts of images decide. A
+// repository has the facts of all its images.
 var factFields = map[query.Field]indexer.FactKind{
 	query.FieldOS: indexer.FactOS, query.FieldArchitecture: indexer.FactArchitecture,
 	query.FieldPlatform: indexer.FactPlatform, query.FieldType: indexer.FactType, query.FieldHas: indexer.FactHas,
-}
-
-// factOf returns the fact that decides a term of a query, or "" if there is none.
-func factOf(t query.Term) indexer.Fact {
-	if kind, ok := factFields[t.Field]; ok && !isGlob(t.Value) {
-		return kind.Fact(t.Value)
-	}
-	return ""
 }
 
 // sqlFact returns an expression for the fact of a kind with a value, an expression. It

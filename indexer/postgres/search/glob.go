@@ -20,28 +20,14 @@ func glob(expression, value string) sq.Sqlizer {
 	return sq.Expr(expression+" = ?", indexer.CleanText(value))
 }
 
-// globBeginning compares the first maxTerm characters of an expression, whose
-// parameters are args, with a value, which may be a pattern.
-func globBeginning(expression, value string, args ...any) sq.Sqlizer {
+// globBeginning compares the first maxTerm characters of an expression with a value,
+// which may be a pattern.
+func globBeginning(expression, value string) sq.Sqlizer {
 	if isGlob(value) {
-		return sq.Expr(beginningOf(expression)+" LIKE ?", append(args, pg.Like(value))...)
+		return sq.Expr(beginningOf(expression)+" LIKE ?", pg.Like(value))
 	}
-	return sq.Expr(beginningOf(expression)+" = ?", append(args, termText(value))...)
+	return sq.Expr(beginningOf(expression)+" = ?", termText(value))
 }
 
 // beginningOf returns the first maxTerm characters of an expression.
 func beginningOf(expression string) string { return fmt.Sprintf("left(%s, %d)", expression, maxTerm) }
-
-// nameRange returns a range, from inclusive to exclusive, that includes all names
-// that match a pattern; from is "" if the pattern begins with * or ?. '~' is greater
-// than every character of a name.
-func nameRange(pattern string) (from, to string) {
-	head := pattern
-	if i := strings.IndexAny(pattern, "*?"); i >= 0 {
-		head = pattern[:i]
-	}
-	if head == "" {
-		return "", ""
-	}
-	return head, head + "~"
-}

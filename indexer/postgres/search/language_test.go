@@ -9,10 +9,9 @@ import (
 
 	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/postgres"
-	"github.com/portbook/portbook/indexer/postgres/search"
 )
 
-// Every field selects the right repositories, whichever way the query is executed.
+// Every field selects the right repositories.
 func TestLanguage(t *testing.T) {
 	t.Parallel()
 	s, nginx := stock(t)
@@ -111,12 +110,10 @@ func TestLanguage(t *testing.T) {
 	}
 	for _, test := range tests {
 		q := parsed(t, test.query)
-		for _, way := range search.Ways(q) {
-			got, total := s.Names(func(v *postgres.View) (indexer.Results, error) { return v.SearchBy(t.Context(), q, way) })
-			slices.Sort(got)
-			if diff := cmp.Diff(test.want, got); diff != "" || total != len(test.want) {
-				t.Errorf("%s of %q: total %d (-want +got)\n%s", way, test.query, total, diff)
-			}
+		got, total := s.Names(func(v *postgres.View) (indexer.Results, error) { return v.Search(t.Context(), q) })
+		slices.Sort(got)
+		if diff := cmp.Diff(test.want, got); diff != "" || total != len(test.want) {
+			t.Errorf("%q: total %d (-want +got)\n%s", test.query, total, diff)
 		}
 	}
 }

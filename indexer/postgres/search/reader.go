@@ -6,8 +6,6 @@
 package search
 
 import (
-	"context"
-
 	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/postgres/pg"
 )
@@ -18,18 +16,13 @@ type Reader struct {
 	asker    indexer.Asker
 	visible  indexer.Visibility // the repositories that asker may see
 	official []string           // namespaces whose repositories are marked official
-	caches   *Caches
-	version  func(context.Context) (indexer.Version, error)
 }
 
 // New returns a reader for an asker, who may see the repositories in visible, in a
 // transaction of one snapshot. Repositories of the namespaces in official are marked
-// official. version returns the catalogue version of the snapshot, for the caches.
-func New(
-	db pg.Querier, asker indexer.Asker, visible indexer.Visibility, official []string, caches *Caches,
-	version func(context.Context) (indexer.Version, error),
-) *Reader {
-	return &Reader{db: db, asker: asker, visible: visible, official: official, caches: caches, version: version}
+// official.
+func New(db pg.Querier, asker indexer.Asker, visible indexer.Visibility, official []string) *Reader {
+	return &Reader{db: db, asker: asker, visible: visible, official: official}
 }
 
 // Asker returns the asker of rd.

@@ -85,15 +85,6 @@ func termText(text string) string {
 	return string(runes[:min(len(runes), maxTerm)])
 }
 
-// hasTerm returns the condition that the row of a repository has a term.
-func hasTerm(term string) sq.Sqlizer {
-	return sq.Expr("s.terms @> ARRAY[hashtextextended(?, 0)]", term)
-}
-
-// hasFact returns the condition that the row of a repository has a fact; each is a
-// term too.
-func hasFact(fact indexer.Fact) sq.Sqlizer { return hasTerm(string(fact)) }
-
 // imageHas returns the condition that image_search AS i has a key or term, as termOf
 // returns them.
 func imageHas(term string) sq.Sqlizer {

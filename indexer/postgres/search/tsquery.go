@@ -1,17 +1,10 @@
 package search
 
 import (
-	"slices"
 	"strings"
 
 	"github.com/portbook/portbook/indexer/query"
 )
-
-// onlyWords reports whether a clause is words only, so that an index of words serves
-// it.
-func onlyWords(c query.Clause) bool {
-	return !slices.ContainsFunc(c, func(t query.Term) bool { return t.Field != query.FieldText || t.Tag != "" || t.Not })
-}
 
 // tsqueryOf returns the tsquery of a clause of words.
 func tsqueryOf(c query.Clause) string {

@@ -9,7 +9,7 @@ import (
 
 type facetsAnswer struct {
 	Query   string  `json:"query" doc:"the query as it was parsed"`
-	Counted int     `json:"counted" doc:"number of repositories that were counted: the best 500 results at most"`
+	Counted int     `json:"counted" doc:"number of repositories that were counted, the best results first"`
 	All     bool    `json:"all" doc:"whether these are all results of the query; if not, every count is a lower bound"`
 	Facets  []facet `json:"facets"`
 }

@@ -15,7 +15,7 @@ type searchAnswer struct {
 	Query        string         `json:"query" doc:"the query as it was parsed"`
 	Sort         string         `json:"sort"`
 	Total        *int           `json:"total,omitempty" doc:"number of results on all pages; absent after the first page of sort=name"`
-	TotalIsFloor bool           `json:"total_is_floor" doc:"whether there may be more results than total, which is exact below 10,000"`
+	TotalIsFloor bool           `json:"total_is_floor" doc:"whether there may be more results than total"`
 	DidYouMean   string         `json:"did_you_mean,omitempty" doc:"if nothing was found: a similar query that finds something"`
 	Results      []searchResult `json:"results"`
 	Next         string         `json:"next,omitempty" doc:"address of the next page; absent on the last page"`
@@ -76,7 +76,7 @@ func answerSearch(q query.Query, found indexer.Results) searchAnswer {
 		a.Sort = "relevance"
 	}
 	if q.After == "" {
-		a.Total, a.TotalIsFloor = &found.Total, found.Total >= query.MaxTotal
+		a.Total, a.TotalIsFloor = &found.Total, found.AtLeast
 	}
 	return a
 }

@@ -198,7 +198,7 @@ func (s *Catalogue) list(r *http.Request, b answer.Book, l listing) (v catalogue
 	if v.Total, err = total(r, b, l.q, found); err != nil {
 		return v, err
 	}
-	v.AtLeast = v.Total >= query.MaxTotal && len(l.q.Clauses) > 0
+	v.AtLeast = found.AtLeast && len(l.q.Clauses) > 0 // else all were counted
 	if l.behind(&v) {
 		return v, nil
 	}

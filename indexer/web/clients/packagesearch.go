@@ -24,7 +24,7 @@ const packagePage = 50
 // packagesAnswer is the answer of pesde's GET /v1/search and /v0/search.
 type packagesAnswer struct {
 	Data  []packageResponse `json:"data"`
-	Count int               `json:"count" doc:"number of packages on all pages; exact below 10,000"`
+	Count int               `json:"count" doc:"number of packages on all pages"`
 }
 
 // packageResponse describes a repository as a package for pesde's clients.
