@@ -59,3 +59,13 @@ func UsesBothWays(ctx context.Context, v *View, d digest.Digest, limit int) (sor
 	walked, whole, err = v.usesWalked(ctx, u)
 	return sorted, walked, whole, err
 }
+
+// VisibleMoves is History for an asker who does not see everything, with other numbers
+// instead of movesWalked and fewRepositories.
+func VisibleMoves(ctx context.Context, v *View, walked, few int, before int64, limit int) (moves []indexer.Move, err error) {
+	rows, err := v.visibleMoves(ctx, historyQuery{before: before, limit: limit, walked: walked, few: few})
+	for _, r := range rows {
+		moves = append(moves, r.move())
+	}
+	return moves, err
+}

@@ -16,7 +16,9 @@ import (
 // before (0: from the latest). If tag is "", it returns the moves of all tags of the
 // repository; if repository is "", those of all repositories.
 func (v *View) History(ctx context.Context, repository, tag string, before int64, limit int) ([]indexer.Move, error) {
-	h := historyQuery{repository: repository, tag: tag, before: before, limit: limit}
+	h := historyQuery{
+		repository: repository, tag: tag, before: before, limit: limit, walked: movesWalked, few: fewRepositories,
+	}
 	var rows []moveRow
 	var err error
 	switch {
@@ -37,6 +39,7 @@ type historyQuery struct {
 	repository, tag string
 	before          int64
 	limit           int
+	walked, few     int // movesWalked and fewRepositories
 }
 
 // moves selects moves of tags, whoever asks.
@@ -91,15 +94,15 @@ func (v *View) visibleMoves(ctx context.Context, h historyQuery) ([]moveRow, err
 		return pg.Stated[moveRow](ctx, v.tx, "SELECT * FROM (?) AS walked WHERE ? ORDER BY id DESC LIMIT ?",
 			all.moves(sq.StatementBuilder), v.names.Name("repository"), h.limit)
 	}
-	rows, err := walk(movesWalked)
+	rows, err := walk(h.walked)
 	if err != nil || len(rows) == h.limit {
 		return rows, err
 	}
-	repositories, err := v.repositoriesMoved(ctx, fewRepositories+1)
+	repositories, err := v.repositoriesMoved(ctx, h.few+1)
 	if err != nil {
 		return nil, err
 	}
-	if len(repositories) > fewRepositories {
+	if len(repositories) > h.few {
 		return walk(math.MaxInt32)
 	}
 	each := h.moves(sq.StatementBuilder).Where("repository = known.name")
