@@ -37,6 +37,13 @@ var loaders = max(runtime.NumCPU(), 2)
 // tables are filled by COPY, in this order.
 var tables = []string{"repository", "blob", "manifest", "manifest_body", "index_entry", "tag", "referrer"}
 
+// copied are the same tables, and made are those that the program fills from them; each
+// with the one that takes longest first.
+var (
+	copied = []string{"manifest", "tag", "blob", "manifest_body", "index_entry", "referrer", "repository"}
+	made   = []string{"image_search", "repository_search"}
+)
+
 func (r *rows) of(table string) [][]any {
 	return map[string][][]any{
 		"repository": r.repository, "blob": r.blob, "manifest": r.manifest, "manifest_body": r.body,
@@ -105,10 +112,12 @@ func (l *loader) run(ctx context.Context) error {
 	}{
 		{"rows", l.copyAll},
 		{"indexes that search rows need", func(ctx context.Context) error { return l.createIndexes(ctx, first) }},
-		{"statistics", func(ctx context.Context) error { return l.inAll(ctx, "ANALYZE") }},
+		// Not those of search rows: for a table that is known to be empty, Postgres makes
+		// plans that read it whole, and keeps them while it fills.
+		{"statistics", func(ctx context.Context) error { return l.inAll(ctx, "ANALYZE", copied) }},
 		{"search rows", l.reform},
 		{"indexes", func(ctx context.Context) error { return l.createIndexes(ctx, later) }},
-		{"vacuum", func(ctx context.Context) error { return l.inAll(ctx, "VACUUM (ANALYZE)") }},
+		{"vacuum", func(ctx context.Context) error { return l.inAll(ctx, "VACUUM (ANALYZE)", slices.Concat(made, copied)) }},
 	}
 	for _, step := range steps {
 		l.tell("  %s", step.name)
@@ -169,7 +178,7 @@ func (l *loader) dropIndexes(ctx context.Context) ([]index, error) {
 		FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_class t ON t.oid = x.indrelid
 		LEFT JOIN pg_constraint c ON c.conindid = i.oid AND c.contype = 'u'
 		WHERE t.relnamespace = 'public'::regnamespace AND NOT x.indisprimary AND t.relname = ANY($1)`
-	rows, err := l.pool.Query(ctx, q, append([]string{"repository_search", "image_search"}, tables[1:]...))
+	rows, err := l.pool.Query(ctx, q, append(slices.Clone(made), tables[1:]...))
 	if err != nil {
 		return nil, err
 	}
@@ -195,7 +204,7 @@ func (l *loader) dropIndexes(ctx context.Context) ([]index, error) {
 	return indexes, nil
 }
 
-// createIndexes makes indexes, two at a time, the slowest first. Adding a constraint
+// createIndexes makes indexes, as many at a time as there are loaders, the slowest first. Adding a constraint
 // locks its table, so a worker that needs the same table waits.
 func (l *loader) createIndexes(ctx context.Context, indexes []index) error {
 	slices.SortStableFunc(indexes, func(a, b index) int { return weight(b) - weight(a) })
@@ -235,13 +244,10 @@ func weight(i index) int {
 	return w
 }
 
-// inAll runs a command on all tables, two at a time.
-func (l *loader) inAll(ctx context.Context, command string) error {
-	queue := make(chan string, len(tables)+2)
-	for _, t := range []string{
-		"image_search", "manifest", "tag", "blob", "manifest_body", "index_entry", "referrer",
-		"repository_search", "repository",
-	} {
+// inAll runs a command on tables, as many at a time as there are loaders.
+func (l *loader) inAll(ctx context.Context, command string, tables []string) error {
+	queue := make(chan string, len(tables))
+	for _, t := range tables {
 		queue <- t
 	}
 	close(queue)
