@@ -181,8 +181,8 @@ func files(t *testing.T) []string {
 	return names
 }
 
-// dump returns the columns, constraints, indexes, functions and comments of the
-// schema, one per line. It omits the table of migrations, and partitions, whose names
+// dump returns the columns, constraints, indexes, triggers, functions and comments of
+// the schema, one per line. It omits the table of migrations, and partitions, whose names
 // contain the month.
 func dump(t *testing.T, url string) string {
 	t.Helper()
@@ -212,7 +212,9 @@ func dump(t *testing.T, url string) string {
 			UNION ALL
 			SELECT relname || ': ' || pg_get_indexdef(indexrelid) FROM pg_index JOIN mine ON indrelid = mine.oid
 			UNION ALL
-			SELECT 'function ' || oid::regprocedure || CASE WHEN prosecdef THEN ' SECURITY DEFINER ' ELSE ' ' END || array_to_string(proconfig, ' SET ')
+			SELECT relname || ': ' || pg_get_triggerdef(t.oid) FROM pg_trigger t JOIN mine ON tgrelid = mine.oid WHERE NOT tgisinternal
+			UNION ALL
+			SELECT 'function ' || oid::regprocedure || CASE WHEN prosecdef THEN ' SECURITY DEFINER ' ELSE ' ' END || COALESCE(array_to_string(proconfig, ' SET '), '')
 				|| COALESCE(' -- ' || obj_description(oid, 'pg_proc'), '') FROM pg_proc WHERE pronamespace = 'public'::regnamespace
 		) lines ORDER BY line COLLATE "C"`
 	rows, err := conn.Query(ctx, q)

@@ -67,7 +67,7 @@ func TestDownAndUp(t *testing.T) {
 func (s shelf) derived() map[string][]string {
 	s.T.Helper()
 	rows := map[string][]string{}
-	for _, table := range strings.Fields("image_search repository_search search_lexeme search_word search_misspelling repository_storage namespace_storage storage_total") {
+	for _, table := range strings.Fields("image_search repository_search repository_storage namespace_storage storage_total") {
 		q := "SELECT (to_jsonb(x) - 'counted_at')::text FROM " + table + " x ORDER BY 1"
 		if table == "repository_search" { // terms have no order
 			q = "SELECT (to_jsonb(x) - 'terms')::text || ARRAY(SELECT unnest(terms) ORDER BY 1)::text FROM " + table + " x ORDER BY 1"
