@@ -59,6 +59,7 @@ type application struct {
 	cluster      cluster
 	repositories map[string]int32
 	changed      map[int32]bool // repositories where readers see a difference
+	written      []int32        // repositories whose search rows were written or deleted
 	moved        bool           // whether moves were added to the history
 	touched      search.Touched // manifests whose search rows may change
 	linked       search.Linked  // whether a repository is linked, or becomes so
@@ -189,7 +190,7 @@ func (a *application) endTasks(ctx context.Context, findings []indexer.Finding) 
 	if len(a.changed) == 0 && !a.moved {
 		return nil
 	}
-	return bump(ctx, a.tx, a.cluster)
+	return bump(ctx, a.tx, a.cluster, a.written)
 }
 
 type askedManifest struct {
@@ -244,21 +245,31 @@ func (a *application) changedIDs() []int32 {
 const versionShards = 16
 
 // bump moves the catalogue version, and the epoch if another cluster was written to
-// last. It must be the last statement of a transaction: until the commit,
-// transactions that use the same shard wait.
-func bump(ctx context.Context, tx pgx.Tx, c cluster) error {
-	const q = "WITH " + moveEpoch + " UPDATE catalogue_version SET v = v + 1 WHERE shard = $2"
+// last. searchRows are the repositories whose search rows the transaction has written
+// or deleted: copies of the search rows read those again. It must be the last statement
+// of a transaction: until the commit, transactions that use the same shard wait.
+func bump(ctx context.Context, tx pgx.Tx, c cluster, searchRows []int32) error {
 	shard := rand.IntN(versionShards)
-	moved, err := tx.Exec(ctx, q, string(c), shard)
+	moved, err := tx.Exec(ctx, moveVersion, string(c), shard, searchRows)
 	if err != nil || moved.RowsAffected() > 0 {
 		return err
 	}
 	if err := restore(ctx, tx, c); err != nil {
 		return err
 	}
-	_, err = tx.Exec(ctx, q, string(c), shard)
+	_, err = tx.Exec(ctx, moveVersion, string(c), shard, searchRows)
 	return err
 }
+
+// moveVersion moves shard $2 of the catalogue version, and inserts the row of
+// search_change that belongs to its new number. It affects one row, or none if there
+// is no such shard. There is a row already if an older program restored the shard.
+const moveVersion = `
+	WITH ` + moveEpoch + `, version AS (
+		UPDATE catalogue_version SET v = v + 1 WHERE shard = $2 RETURNING shard, v
+	)
+	INSERT INTO search_change (shard, v, repositories) SELECT shard, v, COALESCE($3::int[], '{}') FROM version
+	ON CONFLICT (shard, v) DO UPDATE SET repositories = excluded.repositories`
 
 // idOf returns the id of a repository that lockRepositories has locked.
 func (a *application) idOf(name string) (int32, error) {

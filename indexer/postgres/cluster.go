@@ -61,6 +61,9 @@ const newEpoch = `substr(md5(random()::text || clock_timestamp()::text), 1, 12)`
 // another cluster was written to last, it sets a new epoch and requests a scan,
 // because acknowledged writes may be lost.
 //
+// Numbers of shards that it inserts are used again, so it deletes the rows of
+// search_change that may belong to them.
+//
 // It locks the shards before the epoch, as bump does.
 func restore(ctx context.Context, tx pgx.Tx, c cluster) error {
 	const shards = `INSERT INTO catalogue_version SELECT g, 0 FROM generate_series(0, $1 - 1) g ON CONFLICT DO NOTHING`
@@ -69,8 +72,10 @@ func restore(ctx context.Context, tx pgx.Tx, c cluster) error {
 		return err
 	}
 	if made.RowsAffected() > 0 {
-		if _, err := tx.Exec(ctx, "DELETE FROM catalogue_epoch"); err != nil {
-			return err
+		for _, table := range []string{"catalogue_epoch", "search_change"} {
+			if _, err := tx.Exec(ctx, "DELETE FROM "+table); err != nil {
+				return err
+			}
 		}
 	}
 	const epoch = `INSERT INTO catalogue_epoch (epoch, cluster) VALUES (` + newEpoch + `, $1) ON CONFLICT DO NOTHING`

@@ -85,6 +85,10 @@ func TestVersionIsRestored(t *testing.T) {
 			if got := one[int](t, pool, "SELECT count(*) FROM scan"); got != 1 {
 				t.Errorf("%s, %s: got %d scans requested, want 1", name, lose, got)
 			}
+			const moves = "SELECT sum(v) = (SELECT count(*) FROM search_change) FROM catalogue_version"
+			if !one[bool](t, pool, moves) {
+				t.Errorf("%s, %s: search_change does not have one row for each number", name, lose)
+			}
 		}
 	}
 }

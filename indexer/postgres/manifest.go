@@ -394,8 +394,12 @@ func (a *application) removeManifests(ctx context.Context, findings []indexer.Fi
 		if f.Outcome != indexer.Gone || d == "" || !known {
 			continue
 		}
-		if _, err := a.tx.Exec(ctx, unshow, repository, pg.DigestBytes(d)); err != nil {
+		unshown, err := a.tx.Exec(ctx, unshow, repository, pg.DigestBytes(d))
+		if err != nil {
 			return err
+		}
+		if unshown.RowsAffected() > 0 {
+			a.changed[repository] = true
 		}
 		a.touched.Add(repository, pg.DigestBytes(d))
 		removed, err := pg.Column[[][]byte](ctx, a.tx, remove, repository, pg.DigestBytes(d))

@@ -62,7 +62,7 @@ func (s *Store) dropPartitions(ctx context.Context, table string, keep time.Dura
 		if err != nil || len(dropped) == 0 {
 			return err
 		}
-		return bump(ctx, tx, c)
+		return bump(ctx, tx, c, nil)
 	})
 	if err != nil {
 		return nil, err

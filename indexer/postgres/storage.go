@@ -134,7 +134,7 @@ func (s *Store) CountStorage(ctx context.Context) (n int, err error) {
 		if err := tx.QueryRow(ctx, storageFound+storageStored).Scan(&n); err != nil || n == 0 {
 			return err
 		}
-		return bump(ctx, tx, c)
+		return bump(ctx, tx, c, nil)
 	})
 	return n, pg.Wrap("count of storage", err)
 }

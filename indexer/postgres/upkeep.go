@@ -10,12 +10,15 @@ import (
 )
 
 // refresh updates the search rows of the changed repositories.
-func (a *application) refresh(ctx context.Context) error {
+func (a *application) refresh(ctx context.Context) (err error) {
 	ids := a.changedIDs()
 	if len(ids) == 0 {
 		return nil
 	}
-	return search.Refresh(ctx, a.tx, search.Change{Repositories: ids, Touched: a.touched, Linked: a.linked, Tier: a.tier})
+	a.written, err = search.Refresh(ctx, a.tx, search.Change{
+		Repositories: ids, Touched: a.touched, Linked: a.linked, Tier: a.tier,
+	})
+	return err
 }
 
 // Reform rewrites search rows that were written in another form by another version
@@ -31,10 +34,11 @@ func (s *Store) Reform(ctx context.Context) (n int, err error) {
 // row twice, which would take minutes for a million rows.
 func (s *Store) ReformAfter(ctx context.Context, after string) (n int, last string, err error) {
 	err = s.beginAs(ctx, beginPlanned, func(tx pgx.Tx, c cluster) error {
-		if n, last, err = search.Reform(ctx, tx, after); err != nil || n == 0 {
+		var written []int32
+		if n, last, written, err = search.Reform(ctx, tx, after); err != nil || n == 0 {
 			return err
 		}
-		return bump(ctx, tx, c)
+		return bump(ctx, tx, c, written)
 	})
 	return n, last, pg.Wrap("reform search rows", err)
 }
@@ -63,7 +67,7 @@ func (s *Store) moveTiers(ctx context.Context, places []search.Place) (n int, er
 		if n, err = search.Move(ctx, tx, places); err != nil || n == 0 {
 			return err
 		}
-		return bump(ctx, tx, c)
+		return bump(ctx, tx, c, nil)
 	})
 	return n, err
 }
@@ -76,7 +80,7 @@ func (s *Store) Vocabulary(ctx context.Context) (n int, err error) {
 		if n, err = search.WriteVocabulary(ctx, tx); err != nil || n == 0 {
 			return err
 		}
-		return bump(ctx, tx, c)
+		return bump(ctx, tx, c, nil)
 	})
 	return n, pg.Wrap("vocabulary", err)
 }

@@ -30,8 +30,9 @@ const reformBatch = 200
 
 // Reform rewrites the search rows of the next repositories whose rows have another
 // form and whose names are greater than after, in order of name. It returns how many
-// repositories it rewrote, and the name of the last one; 0 if there are no more.
-func Reform(ctx context.Context, tx pgx.Tx, after string) (n int, last string, err error) {
+// repositories it rewrote, 0 if there are no more; the name of the last one; and those
+// whose own row was written or deleted, in ascending order.
+func Reform(ctx context.Context, tx pgx.Tx, after string) (n int, last string, written []int32, err error) {
 	// The limit is part of the text: for a parameter Postgres expects a tenth of all
 	// rows, and would read and sort them all for each batch. Without OFFSET 0 it would read
 	// all tags for each batch, as soon as one repository has no search row.
@@ -45,18 +46,19 @@ func Reform(ctx context.Context, tx pgx.Tx, after string) (n int, last string, e
 	}
 	rows, err := pg.Collect[row](ctx, tx, old, searchForm, after)
 	if err != nil || len(rows) == 0 {
-		return 0, "", err
+		return 0, "", nil, err
 	}
 	var ids []int32
 	for _, r := range rows {
 		ids = append(ids, r.ID)
 	}
 	slices.Sort(ids)
-	return len(rows), rows[len(rows)-1].Name, rewrite(ctx, tx, ids)
+	written, err = rewrite(ctx, tx, ids)
+	return len(rows), rows[len(rows)-1].Name, written, err
 }
 
 // rewrite writes all search rows of repositories again.
-func rewrite(ctx context.Context, tx pgx.Tx, ids []int32) error {
+func rewrite(ctx context.Context, tx pgx.Tx, ids []int32) (written []int32, err error) {
 	const all = "SELECT repository_id, id, digest, true AS whole FROM manifest WHERE repository_id = ANY($1)"
 	pending := &pg.Pending{Tx: tx}
 	pending.Queue(typesOfReferrers, ids)

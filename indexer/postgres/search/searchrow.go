@@ -22,8 +22,9 @@ type Change struct {
 }
 
 // Refresh updates the search rows of the touched images and of the changed
-// repositories, which the caller has locked.
-func Refresh(ctx context.Context, tx pgx.Tx, c Change) error {
+// repositories, which the caller has locked. It returns the repositories whose row it
+// wrote or deleted, in ascending order.
+func Refresh(ctx context.Context, tx pgx.Tx, c Change) (written []int32, err error) {
 	pending := &pg.Pending{Tx: tx}
 	pending.Queue("UPDATE repository SET updated_at = now() WHERE id = ANY($1)", c.Repositories)
 	pending.Queue(writeTouched[c.Linked], pg.Arrays(c.Touched.manifests)...)
@@ -37,23 +38,25 @@ var writeTouched = map[Linked]string{
 }
 
 // writeSearchRows flushes pending, writes the search rows of repositories, and
-// deletes the rows of repositories without a tag. An indexed column that keeps its
-// value needs no new index entry.
+// deletes the rows of repositories without a tag. It returns the repositories whose
+// row it wrote or deleted, in ascending order. An indexed column that keeps its value
+// needs no new index entry.
 //
 // A new row is put into tier 0 after a push, and into tier 2 by a scan, which may add
 // a million at once. Retier moves it later.
-func writeSearchRows(ctx context.Context, pending *pg.Pending, c Change) error {
+func writeSearchRows(ctx context.Context, pending *pg.Pending, c Change) (written []int32, err error) {
 	var heads []headRow
 	pg.Queue(&pending.Batch, &heads, headsQueries[c.Linked], headsArgs(c.Touched, c.Repositories, searchForm)...)
 	if err := pending.Flush(ctx); err != nil {
-		return err
+		return nil, err
 	}
 	var rows searchRows
 	for _, h := range heads {
 		rows.add(h)
 	}
 	rows.queue(&pending.Batch, c.Tier)
-	return pending.Flush(ctx)
+	err = pending.Flush(ctx)
+	return rows.written(), err
 }
 
 // A searchRow is a row of repository_search, without what the database adds. One
@@ -81,8 +84,9 @@ type searchRow struct {
 // searchRows are the search rows of some repositories.
 type searchRows struct {
 	rows    []searchRow
-	empty   []int32         // repositories without a tag
-	lexemes map[string]bool // words of all rows, as search_lexeme stores them
+	empty   []int32                        // repositories without a tag
+	deleted []struct{ RepositoryID int32 } // rows of those, after queue
+	lexemes map[string]bool                // words of all rows, as search_lexeme stores them
 }
 
 func (r *searchRows) add(h headRow) {
@@ -177,11 +181,25 @@ var writeRows = `
 
 func (r *searchRows) queue(batch *pgx.Batch, tier int) {
 	if len(r.empty) > 0 {
-		batch.Queue("DELETE FROM repository_search WHERE repository_id = ANY($1)", r.empty)
+		const q = "DELETE FROM repository_search WHERE repository_id = ANY($1) RETURNING repository_id"
+		pg.Queue(batch, &r.deleted, q, r.empty)
 	}
 	if len(r.rows) == 0 {
 		return
 	}
 	queueLexemes(batch, r.lexemes)
 	batch.Queue(writeRows, append([]any{tier}, pg.Arrays(r.rows)...)...)
+}
+
+// written returns the repositories whose row was written or deleted, in ascending
+// order, after the batch of queue was sent.
+func (r *searchRows) written() (ids []int32) {
+	for _, row := range r.rows {
+		ids = append(ids, row.RepositoryID)
+	}
+	for _, row := range r.deleted {
+		ids = append(ids, row.RepositoryID)
+	}
+	slices.Sort(ids)
+	return ids
 }
