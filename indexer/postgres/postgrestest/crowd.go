@@ -19,6 +19,7 @@ type Member struct {
 	Own   []string
 	Image indexer.Manifest // shown by its tags v1 and latest
 	Layer digest.Digest    // that only its image has
+	Label string           // key of a label that only its image has
 }
 
 // Crowd fills a shelf with a hundred repositories, space00/app to space99/app, and two
@@ -72,9 +73,9 @@ func (s Shelf) Crowd() []Member {
 func memberOf(i int) Member {
 	space := fmt.Sprintf("space%02d", i)
 	word := fmt.Sprintf("word%02d", i)
-	m := Member{Name: space + "/app", Layer: digest.FromString(space)}
+	m := Member{Name: space + "/app", Layer: digest.FromString(space), Label: "label" + word}
 	m.Image = Made(m.Name, "linux/amd64", int64(1000+i), 2, "2026-11-01",
-		"org.opencontainers.image.description", "An application with "+word, "label"+word, word,
+		"org.opencontainers.image.description", "An application with "+word, m.Label, word,
 		indexer.FlatpakRefLabel, fmt.Sprintf("app/org.Example%d/x86_64/stable", i%5))
 	m.Image.Layers = append(m.Image.Layers, ocispec.Descriptor{Digest: m.Layer, Size: int64(1000 + i)})
 	m.Own = []string{m.Name, word, m.Image.Digest.Encoded(), m.Layer.Encoded()}

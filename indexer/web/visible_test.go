@@ -1,0 +1,152 @@
+package web_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/postgres"
+	"github.com/portbook/portbook/indexer/postgres/postgrestest"
+	"github.com/portbook/portbook/indexer/web"
+	"github.com/portbook/portbook/indexer/web/answer"
+)
+
+// visibleNames are what the asker of a request with the field Authorization sees.
+var visibleNames = indexer.VisibleNames("space3?/*")
+
+// crowd returns a handler of a book with many repositories, and these.
+func crowd(t *testing.T) (http.Handler, []postgrestest.Member) {
+	t.Helper()
+	s := postgrestest.New(t)
+	members := s.Crowd()
+	store := postgres.New(s.Pool, postgres.Config{Visible: func(context.Context, indexer.Asker) (indexer.Visibility, error) {
+		return visibleNames, nil
+	}})
+	return web.New(web.Config{
+		Read: func(ctx context.Context, asker indexer.Asker, f func(answer.Book) error) error {
+			return store.View(ctx, asker, func(v *postgres.View) error { return f(v) })
+		},
+		Asker: func(r *http.Request) (indexer.Asker, error) {
+			if name := r.Header.Get("Authorization"); name != "" {
+				return indexer.NewAsker(name), nil
+			}
+			return indexer.Everyone, nil
+		},
+		Log: slog.New(slog.DiscardHandler), PublicURL: "/", WebUI: true, AssertEndpoint: true, Version: "v1",
+	}), members
+}
+
+// ownIDs matches ids that are hashes of what was asked for.
+var ownIDs = regexp.MustCompile("urn:uuid:[0-9a-f-]{36}|after=[A-Za-z0-9_-]*")
+
+// heard returns the answer to a request as one text, without what differs from request
+// to request.
+func heard(t *testing.T, h http.Handler, method, target, body, asker string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if strings.HasPrefix(target, "/live") { // it does not end by itself
+		cancel()
+	}
+	r := httptest.NewRequestWithContext(ctx, method, target, strings.NewReader(body))
+	if asker != "" {
+		r.Header.Set("Authorization", asker)
+	}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	text := fmt.Sprintf("%d %v\n%s", w.Code, w.Header(), w.Body)
+	return ownIDs.ReplaceAllString(strings.ReplaceAll(text, w.Header().Get("X-Request-Id"), "ID"), "OWN")
+}
+
+// Nothing that an asker requests mentions a repository that the asker may not see: no
+// text that only such a repository has is in a body or a header, unless it is in the
+// request. About an invisible repository the answer is that about one that does not
+// exist.
+func TestNoRouteTellsWhatIsInvisible(t *testing.T) {
+	t.Parallel()
+	h, members := crowd(t)
+	hidden, open := members[12], members[33]
+	const absent = "spacd32" // as similar to a visible name as space12 is, and before all of them too
+	told := map[string]int{} // by route: the answers to Everyone that mention hidden repositories
+	for _, a := range addresses(t, h) {
+		for _, target := range targets(a, hidden, open) {
+			body := bodyOf(a.path)
+			if _, parameters, _ := strings.Cut(target, "?"); parameters == "" || strings.HasPrefix(parameters, "q") {
+				told[a.path] += len(invisible(heard(t, h, a.method, target, body, ""), target, members))
+			}
+			got := heard(t, h, a.method, target, body, "somebody")
+			problem := ""
+			if found := invisible(got, target, members); len(found) > 0 {
+				problem = fmt.Sprintf("mentions %q", found)
+			}
+			if other := strings.ReplaceAll(target, "space12", absent); other != target {
+				want := strings.ReplaceAll(heard(t, h, a.method, other, body, "somebody"), absent, "space12")
+				if diff := cmp.Diff(want, got); diff != "" {
+					problem = "differs from that about one that does not exist (-absent +invisible)\n" + diff
+				}
+			}
+			if problem != "" {
+				t.Errorf("%s %s: the answer %s\n%.1500s", a.method, target, problem, got)
+			}
+		}
+	}
+	telling := 0
+	for _, n := range told {
+		telling += min(n, 1)
+	}
+	if telling < 20 {
+		t.Errorf("only %d routes mention hidden repositories to Everyone: %v", telling, told)
+	}
+}
+
+// invisible returns the texts of invisible repositories in an answer that are not in
+// the request.
+func invisible(text, target string, members []postgrestest.Member) (found []string) {
+	asked, _ := url.QueryUnescape(target)
+	for _, m := range members {
+		if visibleNames.Sees(m.Name) {
+			continue
+		}
+		for _, own := range m.Own {
+			if strings.Contains(text, own) && !strings.Contains(asked, own) {
+				found = append(found, own)
+			}
+		}
+	}
+	return found
+}
+
+// targets returns requests for an address: about both repositories, and with each value
+// of each parameter.
+func targets(a address, hidden, open postgrestest.Member) (all []string) {
+	for _, m := range []postgrestest.Member{hidden, open} {
+		space, _, _ := strings.Cut(m.Name, "/")
+		fill := func(reference, digest, tag string) string {
+			return strings.NewReplacer("{name}", url.PathEscape(m.Name), "{tag}", tag, "{reference}", reference, "{digest}", digest,
+				"{namespace}", space, "{reference...}", m.Name+":"+tag, "{$}", "").Replace(a.path)
+		}
+		path := fill("v1", m.Image.Digest.String(), "v1")
+		all = append(all, path, fill("none", m.Layer.String(), "none"), fill(m.Image.Digest.String(), m.Layer.String(), "latest"))
+		for _, p := range a.parameters {
+			for _, value := range []string{"app", "space12", "spac12", "namespace:space", hidden.Name, hidden.Name + ":v1", open.Name + ":v1",
+				hidden.Image.Digest.String(), "layer:" + hidden.Layer.String(), time.Now().UTC().Format(time.RFC3339)} {
+				if p != "min_version" { // it may wait
+					all = append(all, path+"?"+url.Values{p: {value}}.Encode())
+				}
+			}
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
