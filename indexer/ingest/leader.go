@@ -24,6 +24,9 @@ const (
 	// partitionEvery is how often partitions are created and dropped. They are created
 	// three months ahead, so there is time to react to a failure.
 	partitionEvery = time.Hour
+	// forgetEvery is how often old rows of search_change are deleted: every minute. With
+	// fifty pushes a second these are 3,000 rows.
+	forgetEvery = time.Minute
 	// watchEvery is how often the leader checks whether the registry was restarted, by
 	// one request for /v2/: every 5 s. watchPause is the minimum time between two scans
 	// requested because of a restart.
@@ -106,6 +109,7 @@ func (l *Leader) jobs(watch *watch) []*job {
 		search,
 		storage,
 		{name: "partitions", next: always(l.keepPartitions), pause: every(partitionEvery)},
+		{name: "changes", next: always(l.forgetChanges), pause: every(forgetEvery)},
 		{name: "watch", next: always(watch.look), pause: every(cmp.Or(l.config.Watch, watchEvery))},
 	}
 	if l.config.GarbageCollect > 0 {
@@ -176,6 +180,15 @@ func (l *Leader) keepPartitions(ctx context.Context) error {
 	p, err := l.config.Store.Partition(ctx, l.config.Retention)
 	if len(p.Created) > 0 || len(p.Dropped) > 0 {
 		l.config.Log.InfoContext(ctx, "partitions", "made", p.Created, "dropped", p.Dropped)
+	}
+	return err
+}
+
+// forgetChanges deletes rows that tell copies of the search rows what to read again.
+func (l *Leader) forgetChanges(ctx context.Context) error {
+	n, err := l.config.Store.ForgetChanges(ctx)
+	if n > 0 {
+		l.config.Log.DebugContext(ctx, "changes of the search forgotten", "rows", n)
 	}
 	return err
 }

@@ -181,6 +181,28 @@ func (s shelf) apply(findings []indexer.Finding) error {
 	return s.Apply(s.T.Context(), findings)
 }
 
+// The latest rows of each shard stay, and the older ones go, however many they are.
+func TestForgetChanges(t *testing.T) {
+	t.Parallel()
+	s := newShelf(t)
+	execute(t, s.Pool, `UPDATE catalogue_version SET v = shard * 1000`)
+	execute(t, s.Pool, `INSERT INTO search_change SELECT shard, g, '{}' FROM catalogue_version, generate_series(1, v) AS g`)
+	forget := func(want int64) {
+		t.Helper()
+		if n, err := s.ForgetChanges(t.Context()); n != want || err != nil {
+			t.Errorf("deleted %d rows, %v, want %d", n, err, want)
+		}
+	}
+	forget(904 + 1904 + 2904 + 3904 + 4904 + 5904 + 6904 + 7904 + 8904 + 9904 + 10904)
+	forget(0)
+	const q = `
+		SELECT count(*) FROM catalogue_version n
+		WHERE (SELECT count(*) FROM search_change c WHERE c.shard = n.shard AND v > n.v - 4096) = LEAST(n.v, 4096)`
+	if got := one[int](t, s.Pool, q); got != 16 {
+		t.Errorf("%d shards have all their latest rows, want 16", got)
+	}
+}
+
 // Rows that an older program left when it restored the catalogue version stop no writer.
 func TestSearchChangeOfBefore(t *testing.T) {
 	t.Parallel()
