@@ -99,7 +99,7 @@ func (l *Leader) lead(ctx context.Context) error {
 // jobs returns all jobs, in the order in which they are shown.
 func (l *Leader) jobs(watch *watch) []*job {
 	rarely := inProportion(upkeepPause, upkeepShare)
-	search := &job{name: "search", next: always(l.sortOut), pause: rarely, nudge: make(chan struct{}, 1)}
+	search := &job{name: "search", next: always(l.rewriteRows), pause: rarely, nudge: make(chan struct{}, 1)}
 	storage := &job{name: "storage", next: always(l.countStorage), pause: rarely, nudge: make(chan struct{}, 1)}
 	alone := make(chan struct{}, 1) // scan and tidy never run at the same time
 	scan := &job{name: "scan", next: l.dueScan, pause: backoff(scanEvery, leadAgain, leadAgainMost), alone: alone}
@@ -202,34 +202,16 @@ func (l *Leader) countStorage(ctx context.Context) error {
 	return err
 }
 
-// sortOut rewrites search rows of an older form, then recomputes tiers and vocabulary.
-func (l *Leader) sortOut(ctx context.Context) error {
-	rewritten, err := l.rewriteRows(ctx)
-	if err != nil {
-		return err
+// rewriteRows rewrites search rows of another form.
+func (l *Leader) rewriteRows(ctx context.Context) (err error) {
+	rewritten, after := 0, ""
+	for n := 1; n > 0 && err == nil; rewritten += n {
+		n, after, err = l.config.Store.ReformAfter(ctx, after)
 	}
-	moved, err := l.config.Store.Retier(ctx)
-	if err != nil {
-		return err
-	}
-	words, err := l.config.Store.Vocabulary(ctx)
-	if rewritten+moved+words > 0 {
-		l.config.Log.InfoContext(ctx, "search updated", "rows_rewritten", rewritten,
-			"moved_to_another_tier", moved, "words_changed", words)
+	if rewritten > 0 {
+		l.config.Log.InfoContext(ctx, "search updated", "rows_rewritten", rewritten)
 	}
 	return err
-}
-
-// rewriteRows rewrites search rows of an older form and returns how many there were.
-func (l *Leader) rewriteRows(ctx context.Context) (rewritten int, err error) {
-	after := ""
-	for {
-		n, last, err := l.config.Store.ReformAfter(ctx, after)
-		if err != nil || n == 0 {
-			return rewritten, err
-		}
-		rewritten, after = rewritten+n, last
-	}
 }
 
 func rest(ctx context.Context, d time.Duration) {

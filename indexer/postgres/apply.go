@@ -63,7 +63,6 @@ type application struct {
 	moved        bool           // whether moves were added to the history
 	touched      search.Touched // manifests whose search rows may change
 	linked       search.Linked  // whether a repository is linked, or becomes so
-	tier         int            // of new search rows
 	asks         []indexer.Ask
 	left         []indexer.Ask           // manifests that their tag does not show: they may be gone
 	again        map[int64]time.Duration // tasks to be read again after this time
@@ -72,10 +71,6 @@ type application struct {
 }
 
 func (a *application) run(ctx context.Context, findings []indexer.Finding, manifests []manifestRow) error {
-	a.tier = 2
-	if slices.ContainsFunc(findings, func(f indexer.Finding) bool { return f.Task.Priority == indexer.PriorityEvent }) {
-		a.tier = 0
-	}
 	if err := a.lockRepositories(ctx, findings); err != nil {
 		return err
 	}

@@ -5,10 +5,10 @@
 // tag history, the search rows and the catalogue version.
 //
 // All transactions take locks in one order, so that they do not deadlock:
-// repositories in order of name, blobs in order of digest, new words in their order,
-// tasks, and last one shard of the catalogue version. Tasks are locked in order of
-// name when they are enqueued and in order of id when they end. If two transactions
-// deadlock there, Postgres ends one of them, and its work is done again.
+// repositories in order of name, blobs in order of digest, tasks, and last one shard of
+// the catalogue version. Tasks are locked in order of name when they are enqueued and
+// in order of id when they end. If two transactions deadlock there, Postgres ends one of
+// them, and its work is done again.
 //
 // Store writes the texts of findings, events and reasons as they are: they must be valid
 // UTF-8 without NUL, as package ingest makes them. Otherwise the method fails. Methods of

@@ -1,12 +1,14 @@
--- Searches are answered from memory, or by plain SQL. What helped an older program
--- to choose between plans goes: the indexes of tiers, the samples, and the words
--- with which it replaced what is being typed or misspelt. repository_search.tier and
--- the tables search_lexeme, search_word and search_misspelling stay while that
--- program may run, which writes them; a later migration drops them.
+-- Searches are answered from memory, or by plain SQL. What an older program chose
+-- its plans with and from goes: the indexes of tiers, the samples, the indexes in the
+-- order of results, and the words that replaced what is being typed or misspelt. It
+-- gives the same answers without them. repository_search.tier and the tables
+-- search_lexeme, search_word and search_misspelling, which it writes, stay while it
+-- may run; a later migration drops them.
 --
 -- The steps, down too, take locks in the order in which pushes do.
 
 -- +goose Up
+DROP INDEX repository_updated;
 DROP INDEX image_search_sample;
 DROP INDEX repository_search_words_0, repository_search_words_1, repository_search_words_2, repository_search_sample,
 	repository_search_basename, repository_search_known, repository_search_size, repository_search_pulls;
@@ -30,6 +32,7 @@ COMMENT ON TABLE search_misspelling IS 'derived: of an older program';
 COMMENT ON COLUMN repository_search.tier IS 'of an older program';
 
 -- +goose Down
+CREATE INDEX repository_updated ON repository (updated_at DESC, id DESC);
 -- The lock on image_search that this takes lets no push begin to write its search
 -- rows, so no word is missed below.
 CREATE INDEX image_search_sample ON image_search USING gin (keys, pairs) WITH (fastupdate = off) WHERE hashint8(manifest_id) % 64 = 0;

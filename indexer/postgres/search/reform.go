@@ -63,7 +63,7 @@ func rewrite(ctx context.Context, tx pgx.Tx, ids []int32) (written []int32, err 
 	pending := &pg.Pending{Tx: tx}
 	pending.Queue(typesOfReferrers, ids)
 	pending.Queue(imagesOf(all, true), ids)
-	return writeSearchRows(ctx, pending, Change{Repositories: ids, Linked: true, Tier: 2})
+	return writeSearchRows(ctx, pending, Change{Repositories: ids, Linked: true})
 }
 
 // typesOfReferrers sets the artifact type of images that name a subject to the type

@@ -18,7 +18,6 @@ type Change struct {
 	Repositories []int32 // in ascending order
 	Touched      Touched
 	Linked       Linked // whether any of the repositories is linked or becomes so
-	Tier         int    // the tier of new rows
 }
 
 // Refresh updates the search rows of the touched images and of the changed
@@ -41,9 +40,6 @@ var writeTouched = map[Linked]string{
 // deletes the rows of repositories without a tag. It returns the repositories whose
 // row it wrote or deleted, in ascending order. An indexed column that keeps its value
 // needs no new index entry.
-//
-// A new row is put into tier 0 after a push, and into tier 2 by a scan, which may add
-// a million at once. Retier moves it later.
 func writeSearchRows(ctx context.Context, pending *pg.Pending, c Change) (written []int32, err error) {
 	var heads []headRow
 	pg.Queue(&pending.Batch, &heads, headsQueries[c.Linked], headsArgs(c.Touched, c.Repositories, searchForm)...)
@@ -54,7 +50,7 @@ func writeSearchRows(ctx context.Context, pending *pg.Pending, c Change) (writte
 	for _, h := range heads {
 		rows.add(h)
 	}
-	rows.queue(&pending.Batch, c.Tier)
+	rows.queue(&pending.Batch)
 	err = pending.Flush(ctx)
 	return rows.written(), err
 }
@@ -86,7 +82,6 @@ type searchRows struct {
 	rows    []searchRow
 	empty   []int32                        // repositories without a tag
 	deleted []struct{ RepositoryID int32 } // rows of those, after queue
-	lexemes map[string]bool                // words of all rows, as search_lexeme stores them
 }
 
 func (r *searchRows) add(h headRow) {
@@ -97,7 +92,7 @@ func (r *searchRows) add(h headRow) {
 	metadata := h.metadata()
 	facts := h.allFacts(metadata)
 	title, description := indexer.Describe(metadata...)
-	nameWords, allWords, words := h.vectors(title, description, metadata)
+	nameWords, allWords := h.vectors(title, description, metadata)
 	r.rows = append(r.rows, searchRow{
 		RepositoryID: h.ID, Name: h.Name, Basename: path.Base(h.Name), Title: title, Description: description,
 		Tags: int32(h.Tags), Size: h.Size, Facts: joined(facts),
@@ -106,12 +101,6 @@ func (r *searchRows) add(h headRow) {
 		LeadingTag: h.LeadingTag, OwnTags: int32(h.OwnTags),
 		SignatureTags: int32(h.Signature), SBOMTags: int32(h.SBOM), AttestationTags: int32(h.Attestation),
 	})
-	if r.lexemes == nil {
-		r.lexemes = map[string]bool{}
-	}
-	for _, w := range words {
-		r.lexemes[knownOf(w)] = true
-	}
 }
 
 // metadata returns the annotations and labels, those that describe best first.
@@ -122,22 +111,17 @@ func (h headRow) metadata() []map[string]string {
 	}
 }
 
-// vectors returns the tsvectors of the name and of all text, and the words of the
-// latter.
-func (h headRow) vectors(
-	title, description string, metadata []map[string]string,
-) (inName, inAll string, words []string) {
+// vectors returns the tsvectors of the name and of all text.
+func (h headRow) vectors(title, description string, metadata []map[string]string) (inName, inAll string) {
 	name, texts := query.WordsInOrder(h.Name), []string{title, description}
 	for _, m := range metadata {
 		texts = append(texts, labelTexts(m)...)
 	}
-	inName, _ = tsvector(name)
-	inAll, words = tsvector(name, texts...)
-	return inName, inAll, words
+	return tsvector(name), tsvector(name, texts...)
 }
 
-// searchRowColumns are the columns of repository_search without tier and pulls. The
-// first three never change.
+// searchRowColumns are the columns of repository_search that follow from manifests and
+// tags. The first three never change.
 var searchRowColumns = []string{"repository_id", "name", "basename",
 	"title", "description", "tags", "updated_at", "size", "facts", "terms", "form", "name_words", "all_words",
 	"leading_tag", "own_tags", "signature_tags", "sbom_tags", "attestation_tags"}
@@ -160,26 +144,27 @@ func searchRowValue(column string) string {
 	return "row." + column
 }
 
-// selectSearchRows selects searchRowColumns from the parameters from $2 on.
-var selectSearchRows = func() string {
+// selectSearchRows returns a query for searchRowColumns, from the parameters from
+// $first on.
+func selectSearchRows(first int) string {
 	var values []string
 	for _, column := range searchRowColumns {
 		values = append(values, searchRowValue(column)+" AS "+column)
 	}
 	return `
 	SELECT ` + strings.Join(values, ", ") + `
-	FROM ` + pg.Unnest[searchRow]("row", 2) + `
+	FROM ` + pg.Unnest[searchRow]("row", first) + `
 	JOIN repository r ON r.id = row.repository_id`
-}()
+}
 
-// writeRows writes search rows. New ones are put into tier $1.
+// writeRows writes search rows.
 var writeRows = `
-	INSERT INTO repository_search (` + strings.Join(searchRowColumns, ", ") + `, tier)
-	SELECT row.*, $1::smallint FROM (` + selectSearchRows + `) AS row ORDER BY 1
+	INSERT INTO repository_search (` + strings.Join(searchRowColumns, ", ") + `)
+	SELECT row.* FROM (` + selectSearchRows(1) + `) AS row ORDER BY 1
 	ON CONFLICT (repository_id) DO UPDATE SET (` + strings.Join(searchRowColumns[3:], ", ") + `) = (excluded.` +
 	strings.Join(searchRowColumns[3:], ", excluded.") + `)`
 
-func (r *searchRows) queue(batch *pgx.Batch, tier int) {
+func (r *searchRows) queue(batch *pgx.Batch) {
 	if len(r.empty) > 0 {
 		const q = "DELETE FROM repository_search WHERE repository_id = ANY($1) RETURNING repository_id"
 		pg.Queue(batch, &r.deleted, q, r.empty)
@@ -187,8 +172,7 @@ func (r *searchRows) queue(batch *pgx.Batch, tier int) {
 	if len(r.rows) == 0 {
 		return
 	}
-	queueLexemes(batch, r.lexemes)
-	batch.Queue(writeRows, append([]any{tier}, pg.Arrays(r.rows)...)...)
+	batch.Queue(writeRows, pg.Arrays(r.rows)...)
 }
 
 // written returns the repositories whose row was written or deleted, in ascending

@@ -23,10 +23,10 @@ const (
 	maxPlaces = 256
 )
 
-// tsvector returns words with their positions as a literal of type tsvector, and each
-// word once. Between two texts one position is left empty, so that no phrase spans
+// tsvector returns words with their positions as a literal of type tsvector. Between two texts one position is left empty, so that no phrase spans
 // both.
-func tsvector(name []string, texts ...string) (literal string, order []string) {
+func tsvector(name []string, texts ...string) (literal string) {
+	var order []string // each word once
 	places := map[string][]int{}
 	place, size := 0, 0
 	add := func(words []string) {
@@ -63,5 +63,5 @@ func tsvector(name []string, texts ...string) (literal string, order []string) {
 		}
 		b.WriteByte(' ')
 	}
-	return b.String(), order
+	return b.String()
 }

@@ -28,7 +28,7 @@ const verifyBatch = 500
 // tags.
 var notDerived = map[string]string{
 	"image_search.terms":      "empty: of programs before keys and pairs",
-	"repository_search.tier":  "where Retier last put it",
+	"repository_search.tier":  "of an older program",
 	"repository_search.pulls": "not counted yet",
 }
 
@@ -100,7 +100,7 @@ func (c *comparison) repository(ctx context.Context) error {
 		return err
 	}
 	q := `
-		WITH fresh (` + strings.Join(searchRowColumns, ", ") + `) AS (` + selectSearchRows + `)
+		WITH fresh (` + strings.Join(searchRowColumns, ", ") + `) AS (` + selectSearchRows(2) + `)
 		SELECT CASE WHEN s.form <> f.form OR s.leading_tag IS NULL AND s.form IS NOT NULL
 				THEN ARRAY['form is ' || s.form || ', which the leader makes ` + strconv.Itoa(searchForm) + `']
 			ELSE ` + differing + ` END AS what
