@@ -13,6 +13,13 @@ type Storage struct {
 	Untagged     int       // manifests: see RepositoryStorage
 	UntaggedSize int64     // bytes: see RepositoryStorage
 	CountedAt    time.Time // when the result of a count last changed; zero before the first
+
+	// Part reports that the asker sees only a part of the repositories. The numbers are
+	// then sums over that part, in which a blob of several repositories counts several
+	// times. Own and UntaggedSize are 0 and all bytes are shared ones, here and in
+	// NamespaceStorage and RepositoryStorage: which blobs no other repository uses would
+	// tell what is in those that the asker does not see.
+	Part bool
 }
 
 // A NamespaceStorage is the storage used by all repositories of a namespace.

@@ -486,7 +486,7 @@ func storageQuestions(ctx context.Context, s shelf) map[string][]question {
 	questions := map[string][]question{
 		"Storage": {changed(func(v *view) (indexer.Storage, error) { return v.Storage(ctx) },
 			func(all indexer.Storage, visible indexer.Visibility) indexer.Storage {
-				sum := indexer.Storage{CountedAt: all.CountedAt}
+				sum := indexer.Storage{CountedAt: all.CountedAt, Part: true}
 				for _, r := range seen(visible, nil) {
 					sum.Repositories, sum.Manifests, sum.Untagged = sum.Repositories+1, sum.Manifests+r.Manifests, sum.Untagged+r.Untagged
 					sum.Size += r.Shared

@@ -142,10 +142,8 @@ func (s *Store) CountStorage(ctx context.Context) (n int, err error) {
 // Storage returns the storage of all repositories; its CountedAt is zero before the
 // first count.
 //
-// An asker who does not see every repository gets the sums over those that it sees,
-// here and from NamespaceStorage. Blobs of several of them then count several times,
-// and all bytes are shared ones, also those of one repository: which blobs no other
-// repository uses would tell what is in those that the asker does not see.
+// An asker who does not see every repository gets the sums over those that it sees:
+// see indexer.Storage.Part.
 func (v *View) Storage(ctx context.Context) (total indexer.Storage, err error) {
 	const q = `SELECT repositories, manifests, size, own, untagged, untagged_size, counted_at FROM storage_total`
 	err = v.tx.QueryRow(ctx, q).Scan(&total.Repositories, &total.Manifests, &total.Size, &total.Own,
@@ -161,7 +159,7 @@ func (v *View) Storage(ctx context.Context) (total indexer.Storage, err error) {
 
 // visibleStorage returns the sums over the repositories that the asker may see.
 func (v *View) visibleStorage(ctx context.Context, countedAt time.Time) (indexer.Storage, error) {
-	total := indexer.Storage{CountedAt: countedAt}
+	total := indexer.Storage{CountedAt: countedAt, Part: true}
 	sql, args, err := pg.Statement(`
 		SELECT count(*)::int, COALESCE(sum(manifests), 0)::bigint, `+pg.BoundedSum("sum(shared)")+`, COALESCE(sum(untagged), 0)::bigint
 		FROM (?) AS stored`, v.stored(sq.Expr("true")))
@@ -173,8 +171,8 @@ func (v *View) visibleStorage(ctx context.Context, countedAt time.Time) (indexer
 }
 
 // stored selects the rows of repository_storage that the asker may see and for which a
-// condition holds. An order and a limit may follow the condition: see pg.Visible. If
-// the asker does not see all rows, all bytes are shared.
+// condition holds, with all bytes as shared ones if the asker does not see all rows.
+// An order and a limit may follow the condition: see pg.Visible.
 func (v *View) stored(which sq.Sqlizer) sq.Sqlizer {
 	bytes := "own, shared, untagged_size"
 	if !v.visible.All() {
@@ -198,8 +196,7 @@ func (v *View) inNamespace(name *string) sq.Sqlizer {
 }
 
 // NamespaceStorage returns at most limit namespaces, largest first. If name is not
-// nil, it returns that namespace only, or none. For an asker who does not see every
-// repository see Storage.
+// nil, it returns that namespace only, or none.
 func (v *View) NamespaceStorage(ctx context.Context, name *string, limit int) ([]indexer.NamespaceStorage, error) {
 	rows := sq.Expr("SELECT namespace, repositories, own, shared FROM namespace_storage WHERE ?", v.inNamespace(name))
 	if !v.visible.All() {
@@ -220,8 +217,8 @@ var storageOrders = map[indexer.StorageOrder]string{
 }
 
 // RepositoryStorage returns the storage of the repositories that q selects. For an
-// asker who does not see every repository see Storage; those are sorted without an
-// index, unless the order is that of their names.
+// asker who does not see every repository it reads and sorts all that the asker sees,
+// unless the order is that of their names.
 func (v *View) RepositoryStorage(ctx context.Context, q indexer.StorageQuery) ([]indexer.RepositoryStorage, error) {
 	which := sq.And{v.inNamespace(q.Namespace)}
 	if q.After != "" {

@@ -43,8 +43,9 @@ type Config struct {
 	Log *slog.Logger
 	// Official lists the namespaces whose repositories are official in searches.
 	Official []string
-	// Visible returns what an asker other than Everyone may see. If it is nil, only
-	// Everyone can read the book, and sees all of it.
+	// Visible returns what an asker other than Everyone may see, always the same for
+	// the same asker, since answers are cached by asker. It is called for each view. If
+	// it is nil, only Everyone can read the book, and sees all of it.
 	Visible func(context.Context, indexer.Asker) (indexer.Visibility, error)
 	// Strangers says that anybody may send events, and so make up new instances of
 	// the registry. New instances then start at most one scan per instancePause.

@@ -33,6 +33,13 @@ func TestStoragePage(t *testing.T) {
 	if strings.Contains(body, "style=") {
 		t.Error("an element has a style attribute, which our Content-Security-Policy forbids")
 	}
+	if note := "You see a part"; strings.Contains(body, note) {
+		t.Errorf("%q is in %s", note, body)
+	}
+	b.storage.Part = true
+	if _, part := get(t, s.URL+"/storage"); !strings.Contains(part, "You see a part") || strings.Contains(part, "used by only one repository<") {
+		t.Errorf("who sees a part gets %s", part)
+	}
 	ask := func(path string) []indexer.StorageQuery {
 		t.Helper()
 		b.stores = nil

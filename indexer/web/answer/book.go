@@ -13,6 +13,11 @@ import (
 // A Book is one consistent state of the catalogue, as one asker sees it. Within one
 // ReadFunc, all results belong to the same Version. A Book is used by one goroutine
 // at a time.
+//
+// To its asker, a repository that the asker may not see does not exist: it is in no list
+// and no count, and an answer about it is that about one that does not exist. A number
+// that cannot be restricted is left out. Only the Version and the ids of moves count
+// what happens to all repositories.
 type Book interface {
 	Version(ctx context.Context) (indexer.Version, error)
 	// Asker returns the asker for whom the book is read. What is cached from a book is
@@ -70,7 +75,8 @@ type Book interface {
 	// latest). If tag is "", it returns the moves of all tags of the repository; if
 	// repository is "", those of all repositories.
 	History(ctx context.Context, repository, tag string, before int64, limit int) ([]indexer.Move, error)
-	// HistoryAt returns the id of the first move seen after at, or 0 if there is none.
+	// HistoryAt returns the id of the first move seen after at, or 0 if there is none. It
+	// is a place in the history, and may be the id of a move that the asker may not see.
 	HistoryAt(ctx context.Context, at time.Time) (int64, error)
 	// RepositoriesAt and TagsAt return the state at a time, according to the history. A
 	// tag has Name, Digest and MovedAt; it has the rest only if the book still holds
