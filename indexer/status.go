@@ -55,3 +55,18 @@ type TaskFailure struct {
 	Error      string
 	GivenUp    bool
 }
+
+// A SearchCopy is the state of the copy of the search rows that a process holds in memory
+// and answers searches from.
+type SearchCopy struct {
+	Kept     bool          // whether the process is to hold one: search.memory
+	Ready    bool          // whether searches are answered from it; else from the database
+	TooLarge bool          // whether the last attempt to build it exceeded search.memory_limit
+	BuiltAt  time.Time     // when it was last built completely; zero before the first attempt
+	Took     time.Duration // how long that took
+
+	// If Ready. The first three are 0 for an asker who does not see all repositories.
+	Repositories, Segments int
+	Bytes                  int64
+	Version                Version // of the latest state that it has
+}

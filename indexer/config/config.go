@@ -150,6 +150,11 @@ type Scan struct {
 // Search has settings of searches.
 type Search struct {
 	OfficialNamespaces []string `mapstructure:"official_namespaces"` // docker search marks repositories in them as official
+
+	// Whether searches are answered from a copy of the search rows in memory, and the most
+	// bytes of that copy. Without it, or if it does not fit, they use the database.
+	Memory      bool `mapstructure:"memory" default:"true"`
+	MemoryLimit int  `mapstructure:"memory_limit" default:"1073741824" min:"1"`
 }
 
 // Flatpak has settings of flatpak's index.

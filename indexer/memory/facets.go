@@ -15,8 +15,12 @@ var FacetKinds = []indexer.FactKind{
 
 // Facets counts the facts of the repositories that match for certain, and returns for each
 // of FacetKinds the n most frequent values. The key of a label is offered if the image of
-// a leading tag has it, and counts the repositories with any image that has it.
-func (m *Matches) Facets(n int) []indexer.Facet {
+// a leading tag has it, and counts the repositories with any image that has it. keysOf
+// returns how many of some repositories have each key; it is called for those whose images
+// have too many keys for their search row.
+func (m *Matches) Facets(
+	n int, keysOf func(ids []int32, keys []string) (map[string]int, error),
+) ([]indexer.Facet, error) {
 	facts := m.facts.all()
 	counts := make([]uint32, len(facts)) // by number
 	for _, p := range m.parts {
@@ -34,14 +38,17 @@ func (m *Matches) Facets(n int) []indexer.Facet {
 			values[facet] = addValue(values[facet], indexer.FacetValue{Value: facts[number].Value(), Count: int(count)}, n)
 		}
 	}
-	values[label] = m.countKeys(keys, facts, n)
+	var err error
+	if values[label], err = m.countKeys(keys, facts, n, keysOf); err != nil {
+		return nil, err
+	}
 	var facets []indexer.Facet
 	for i, kind := range FacetKinds {
 		if len(values[i]) > 0 {
 			facets = append(facets, indexer.Facet{Name: kind, Values: values[i]})
 		}
 	}
-	return facets
+	return facets, nil
 }
 
 // compareValues sorts values by count, largest first, then by value.
@@ -81,12 +88,27 @@ func (p *matched) countFacts(counts []uint32) {
 // how many repositories have any image with the key. It counts keys in the order of how
 // many documents have them, matching or not, and stops when no further key can be among
 // the first n.
-func (m *Matches) countKeys(keys []uint32, facts []fact, n int) []indexer.FacetValue {
+func (m *Matches) countKeys(
+	keys []uint32, facts []fact, n int, keysOf func(ids []int32, keys []string) (map[string]int, error),
+) ([]indexer.FacetValue, error) {
+	names := make([]string, len(keys))
+	for slot, number := range keys {
+		names[slot] = facts[number].Value()
+	}
+	beside := map[string]int{} // in repositories with too many keys
+	sure, many := m.withoutManyKeys()
+	defer m.scratch.release(sure...)
+	if len(many) > 0 && len(names) > 0 {
+		var err error
+		if beside, err = keysOf(many, names); err != nil {
+			return nil, err
+		}
+	}
 	terms := m.termsOf(keys, facts)
 	type key struct{ slot, most int }
 	order := make([]key, len(keys))
-	for slot := range keys {
-		order[slot].slot = slot
+	for slot, name := range names {
+		order[slot] = key{slot, beside[name]}
 		for i, p := range m.parts {
 			if term := terms[i][slot]; term >= 0 {
 				order[slot].most += p.withTerm.count(int(term))
@@ -94,21 +116,40 @@ func (m *Matches) countKeys(keys []uint32, facts []fact, n int) []indexer.FacetV
 		}
 	}
 	slices.SortFunc(order, func(a, b key) int { return cmp.Compare(b.most, a.most) })
-	floor := m.anyWithManyKeys()
 	var first []indexer.FacetValue
 	for _, k := range order {
 		if len(first) == n && k.most < first[n-1].Count {
 			break
 		}
-		v := indexer.FacetValue{Value: facts[keys[k.slot]].Value(), AtLeast: floor}
+		v := indexer.FacetValue{Value: names[k.slot], Count: beside[names[k.slot]]}
 		for i, p := range m.parts {
 			if term := terms[i][k.slot]; term >= 0 {
-				v.Count += p.withTerm.countIn(p.sure, int(term))
+				v.Count += p.withTerm.countIn(sure[i], int(term))
 			}
 		}
 		first = addValue(first, v, n)
 	}
-	return first
+	return first, nil
+}
+
+// withoutManyKeys returns for each part the documents that match for certain and have the
+// keys of all their images in the search row, and the ids of those that have not.
+func (m *Matches) withoutManyKeys() (sure []set, many []int32) {
+	hash := Hash(ManyKeys)
+	for _, p := range m.parts {
+		s := m.scratch.empty(p.len())
+		copy(s, p.sure)
+		if list := p.findTerm(hash); list >= 0 {
+			p.withTerm.each(int(list), func(d uint16) {
+				if s.has(d) {
+					s.remove(d)
+					many = append(many, p.ids[d])
+				}
+			})
+		}
+		sure = append(sure, s)
+	}
+	return sure, many
 }
 
 // termsOf returns for each part where its terms have each of some keys, or -1.
@@ -135,14 +176,4 @@ func (m *Matches) termsOf(keys []uint32, facts []fact) [][]int32 {
 		}
 	}
 	return terms
-}
-
-// anyWithManyKeys reports whether the search row of a matching repository does not hold the
-// keys of its images, because they are too many.
-func (m *Matches) anyWithManyKeys() bool {
-	many := Hash(ManyKeys)
-	return slices.ContainsFunc(m.parts, func(p matched) bool {
-		list := p.findTerm(many)
-		return list >= 0 && p.withTerm.countIn(p.sure, int(list)) > 0
-	})
 }

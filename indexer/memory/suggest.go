@@ -123,8 +123,8 @@ func (st *State) Namespaces(v indexer.Visibility, typed string, n int) []string 
 		low, high := p.namesFrom(typed)
 		for found := 0; low < high && found < n; {
 			name := namespace(p.name(p.byName[low]))
-			if !strings.HasPrefix(name, typed) {
-				low++ // a name without a namespace, or whose namespace is shorter
+			if name == "" || !strings.HasPrefix(name, typed) {
+				low++
 				continue
 			}
 			next, _ := p.named(name + afterSlash)

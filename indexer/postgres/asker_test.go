@@ -46,13 +46,16 @@ func TestViewsShowWhatTheirAskerSees(t *testing.T) {
 		indexer.NewAsker("of nothing"):        {},
 		indexer.NewAsker("of all for itself"): indexer.AllVisible,
 	}
-	store := postgres.New(s.Pool, postgres.Config{Visible: func(_ context.Context, a indexer.Asker) (indexer.Visibility, error) {
+	store := postgres.New(s.Pool, postgres.Config{Memory: 1 << 30, Visible: func(_ context.Context, a indexer.Asker) (indexer.Visibility, error) {
 		visible, known := askers[a]
 		if !known {
 			return visible, fmt.Errorf("%s is unknown", a)
 		}
 		return visible, nil
 	}})
+	if err := store.CopyStep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	questions := bookQuestions(t.Context(), s, members)
 	for method := range reflect.TypeFor[answer.Book]().Methods() {
 		if len(questions[method.Name]) == 0 {
@@ -544,6 +547,14 @@ func numberQuestions(ctx context.Context, s shelf) map[string][]question {
 			return o, err
 		}, func(all indexer.Overview, visible indexer.Visibility) indexer.Overview {
 			all.Tags.N, all.Manifests.N, all.LastEvent = tags(visible), manifests(visible), time.Time{}
+			return all
+		})},
+		"Copy": {changed(func(v *view) (indexer.SearchCopy, error) {
+			return v.Copy(ctx)
+		}, func(all indexer.SearchCopy, visible indexer.Visibility) indexer.SearchCopy {
+			if !visible.All() {
+				all.Repositories, all.Segments, all.Bytes = 0, 0, 0
+			}
 			return all
 		})},
 		"Jobs": {changed(func(v *view) (indexer.JobReport, error) {

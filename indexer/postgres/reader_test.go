@@ -30,7 +30,10 @@ func TestReadersNeedOnlySelect(t *testing.T) {
 	t.Cleanup(pool.Close)
 	m := image("demo/app", "first")
 	fillForReaders(t, postgres.New(pool, postgres.Config{}), m)
-	reader := postgres.New(asReader(t, pool, address), postgres.Config{})
+	reader := postgres.New(asReader(t, pool, address), postgres.Config{Memory: 1 << 30})
+	if err := reader.CopyStep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	questions := readersQueries(t.Context(), m)
 	for method := range reflect.TypeFor[answer.Book]().Methods() {
 		ask, known := questions[method.Name]
@@ -126,6 +129,7 @@ func readersQueries(ctx context.Context, m indexer.Manifest) map[string]func(*po
 		"Freshness":         func(v *postgres.View) (int, error) { r, err := v.Freshness(ctx); return int(r.Version.Number), err },
 		"CountRepositories": func(v *postgres.View) (int, error) { return v.CountRepositories(ctx) },
 		"Overview":          func(v *postgres.View) (int, error) { r, err := v.Overview(ctx); return r.Tags.N, err },
+		"Copy":              func(v *postgres.View) (int, error) { r, err := v.Copy(ctx); return r.Repositories, err },
 		"Jobs":              func(v *postgres.View) (int, error) { r, err := v.Jobs(ctx); return len(r.Jobs), err },
 		"Status":            func(v *postgres.View) (int, error) { r, err := v.Status(ctx); return r.TasksDue, err },
 		"Storage":           func(v *postgres.View) (int, error) { r, err := v.Storage(ctx); return r.Repositories, err },

@@ -35,6 +35,7 @@ type Store struct {
 	dict        atomic.Pointer[dictionary]
 	warned      sync.Once // that the identity of the database is unknown
 	config      Config
+	keeper      *keeper // nil: no copy in memory
 }
 
 // A Config is the part of the program's configuration that a store needs.
@@ -47,6 +48,9 @@ type Config struct {
 	// the same asker, since answers are cached by asker. It is called for each view. If
 	// it is nil, only Everyone can read the book, and sees all of it.
 	Visible func(context.Context, indexer.Asker) (indexer.Visibility, error)
+	// Memory is the most bytes of a copy of the search rows in memory, from which views
+	// answer searches once KeepCopy has built it. If it is 0, there is no copy.
+	Memory int
 	// Strangers says that anybody may send events, and so make up new instances of
 	// the registry. New instances then start at most one scan per instancePause.
 	Strangers bool
@@ -58,7 +62,11 @@ func New(pool *pgxpool.Pool, config Config) *Store {
 		config.Log = slog.New(slog.DiscardHandler)
 	}
 	application := pool.Config().ConnConfig.RuntimeParams["application_name"]
-	return &Store{pool: pool, application: application, config: config}
+	s := &Store{pool: pool, application: application, config: config}
+	if config.Memory > 0 {
+		s.keeper = newKeeper(config.Memory)
+	}
+	return s
 }
 
 // Ping returns ErrUnavailable if the database does not answer.

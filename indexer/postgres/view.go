@@ -18,6 +18,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/memory"
 	"github.com/portbook/portbook/indexer/postgres/pg"
 	"github.com/portbook/portbook/indexer/postgres/search"
 )
@@ -30,7 +31,8 @@ type View struct {
 	tx      pgx.Tx
 	visible indexer.Visibility // the repositories that the asker may see
 	names   pg.Visible         // the same, for statements
-	version indexer.Version    // cached by Version
+	read    *memory.Vector     // cached by vector
+	copy    *keeper            // nil: searches use the database
 }
 
 // readTimeout limits each statement of a reader, and the wait for a connection: 5 s,
@@ -69,15 +71,24 @@ const (
 
 // View runs f on one state of the book, as the asker sees it. If that state is lost,
 // View runs f again from the start on another state. That happens if a standby
-// cancels the transaction, or if the connection broke while it was idle.
+// cancels the transaction, if the connection broke while it was idle, or if other views
+// have brought the copy in memory far beyond the state. The last try does without the
+// copy.
 func (s *Store) View(ctx context.Context, asker indexer.Asker, f func(*View) error) error {
 	visible, err := s.visible(ctx, asker)
 	if err != nil {
 		return fmt.Errorf("view: %w", err)
 	}
 	for try := 1; ; try++ {
-		err := s.view(ctx, asker, visible, f)
-		if try == viewTries || !pg.IsLost(err) || wait(ctx, time.Duration(try)*viewPause) != nil {
+		copy := s.keeper
+		if try == viewTries {
+			copy = nil
+		}
+		err := s.view(ctx, asker, visible, copy, f)
+		switch past := errors.Is(err, memory.ErrPast); {
+		case try == viewTries || !past && !pg.IsLost(err):
+			return err
+		case !past && wait(ctx, time.Duration(try)*viewPause) != nil:
 			return err
 		}
 	}
@@ -95,7 +106,7 @@ func (s *Store) visible(ctx context.Context, asker indexer.Asker) (indexer.Visib
 }
 
 func (s *Store) view(
-	ctx context.Context, asker indexer.Asker, visible indexer.Visibility, f func(*View) error,
+	ctx context.Context, asker indexer.Asker, visible indexer.Visibility, copy *keeper, f func(*View) error,
 ) error {
 	waiting, cancel := context.WithTimeout(ctx, readTimeout)
 	conn, err := s.pool.Acquire(waiting)
@@ -109,8 +120,8 @@ func (s *Store) view(
 		return wrapSlow(ctx, "view", pg.Wrap("begin", err))
 	}
 	defer rollback(ctx, tx)
-	v := &View{tx: tx, visible: visible, names: pg.VisibleOf(visible)}
-	v.Reader = search.New(tx, asker, visible, s.config.Official)
+	v := &View{tx: tx, visible: visible, names: pg.VisibleOf(visible), copy: copy}
+	v.Reader = search.New(tx, asker, visible, s.config.Official, v.state)
 	err = f(v)
 	return wrapSlow(ctx, "view", err)
 }
@@ -138,35 +149,54 @@ func rollback(ctx context.Context, tx pgx.Tx) {
 // may become visible in one order on the primary, and in another on a standby, which
 // follows the WAL.
 func (v *View) Version(ctx context.Context) (indexer.Version, error) {
-	if v.version != (indexer.Version{}) {
-		return v.version, nil
+	vector, err := v.vector(ctx)
+	if err != nil {
+		return indexer.Version{}, err
 	}
-	var epoch *string
-	var shards []int64
-	err := v.tx.QueryRow(ctx, "SELECT "+versionColumns).Scan(&epoch, &shards)
-	if err == nil {
-		v.version, err = versionOf(epoch, shards)
-	}
-	return v.version, pg.Wrap("catalogue version", err)
+	return versionOf(vector), nil
 }
 
-// versionColumns are the columns that versionOf needs.
-const versionColumns = "(SELECT epoch FROM catalogue_epoch), (SELECT array_agg(v ORDER BY shard) FROM catalogue_version)"
-
-// versionOf returns ErrUnavailable if there is no version: a backup without the
-// derived tables was restored, and no writer has led since.
-func versionOf(epoch *string, shards []int64) (indexer.Version, error) {
-	if epoch == nil || len(shards) == 0 {
-		return indexer.Version{}, fmt.Errorf("no catalogue version yet: %w", indexer.ErrUnavailable)
+// vector returns the vector of this state. It reads it once.
+func (v *View) vector(ctx context.Context) (memory.Vector, error) {
+	if v.read != nil {
+		return *v.read, nil
 	}
-	version := indexer.Version{Epoch: *epoch}
+	read, err := readVector(v.tx.QueryRow(ctx, "SELECT "+vectorColumns))
+	if err != nil {
+		return memory.Vector{}, pg.Wrap("catalogue version", err)
+	}
+	v.read = &read
+	return read, nil
+}
+
+// vectorColumns are the columns that readVector reads.
+const vectorColumns = "(SELECT epoch FROM catalogue_epoch), (SELECT array_agg(v ORDER BY shard) FROM catalogue_version)"
+
+// readVector reads vectorColumns, and further columns into others. It returns
+// ErrUnavailable if there is no version: a backup without the derived tables was restored,
+// and no writer has led since.
+func readVector(row pgx.Row, others ...any) (memory.Vector, error) {
+	var epoch *string
+	var v memory.Vector
+	if err := row.Scan(append([]any{&epoch, &v.Shards}, others...)...); err != nil {
+		return v, err
+	}
+	if epoch == nil || len(v.Shards) == 0 {
+		return v, fmt.Errorf("no catalogue version yet: %w", indexer.ErrUnavailable)
+	}
+	v.Epoch = *epoch
+	return v, nil
+}
+
+func versionOf(v memory.Vector) indexer.Version {
+	version := indexer.Version{Epoch: v.Epoch}
 	state := fnv.New64a()
-	for _, n := range shards {
+	for _, n := range v.Shards {
 		version.Number += n
 		state.Write(binary.BigEndian.AppendUint64(nil, uint64(n)))
 	}
 	version.State = state.Sum64()
-	return version, nil
+	return version
 }
 
 // Repositories returns at most limit repositories that have a tag, by name, after

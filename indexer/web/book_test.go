@@ -34,6 +34,7 @@ type book struct {
 	images       []indexer.RepositoryImages
 	status       indexer.Status
 	overview     indexer.Overview
+	copied       indexer.SearchCopy
 	jobs         indexer.JobReport
 	scannedAt    time.Time
 	facets       indexer.Facets
@@ -171,7 +172,8 @@ func (b *book) Overview(context.Context) (indexer.Overview, error) {
 	return b.overview, b.asked("Overview")
 }
 
-func (b *book) Jobs(context.Context) (indexer.JobReport, error) { return b.jobs, b.asked("Jobs") }
+func (b *book) Copy(context.Context) (indexer.SearchCopy, error) { return b.copied, b.asked("Copy") }
+func (b *book) Jobs(context.Context) (indexer.JobReport, error)  { return b.jobs, b.asked("Jobs") }
 
 func (b *book) Versions(_ context.Context, repositories []string) (map[string][]string, error) {
 	versions := map[string][]string{}

@@ -86,6 +86,25 @@ func TestStatusOverview(t *testing.T) {
 	}
 }
 
+// The page says where searches are answered from, and what to do if the copy in memory does
+// not fit.
+func TestStatusCopy(t *testing.T) {
+	t.Parallel()
+	for want, copied := range map[string]indexer.SearchCopy{
+		"answered from the database, because search.memory is false":   {},
+		"answered from the database until the copy in memory is built": {Kept: true},
+		"The copy for searches would exceed search.memory_limit.":      {Kept: true, TooLarge: true},
+		"answered from memory: 1,022 repositories in 32.9 MiB, up to version <code>e.7</code>, built <time": {
+			Kept: true, Ready: true, Repositories: 1022, Bytes: 34_500_000, BuiltAt: day, Took: 2 * time.Second,
+			Version: indexer.Version{Epoch: "e", Number: 7},
+		},
+	} {
+		if _, body := get(t, serve(t, &book{copied: copied}).URL+"/status"); !strings.Contains(body, want) {
+			t.Errorf("%q is not in %s", want, body)
+		}
+	}
+}
+
 // Every process shows what the leader reported. If the report is old, the page says so,
 // and claims neither that a job runs nor when it runs next.
 func TestStatusJobs(t *testing.T) {

@@ -25,7 +25,7 @@ type parts struct {
 	database *database.Connections
 	pools    *database.Pools
 	store    *postgres.Store // of ingestion, and of every command
-	reads    *postgres.Store // of readers' requests: store, or one with connections of its own
+	reads    *postgres.Store // of readers' requests
 	lag      *postgres.LagMeter
 	open     atomic.Bool    // serve has found the schema up to date
 	remote   *remote.Client // nil without registry.url
@@ -85,11 +85,8 @@ func assemble(ctx context.Context, c config.Config, log *slog.Logger) (*parts, e
 		config: c, log: log, database: connections, pools: pools,
 		registry: prometheus.NewRegistry(), measuring: make(chan struct{}, 1),
 	}
-	p.store = p.newStore(pools.Ingest)
-	p.reads = p.store
-	if pools.Read != pools.Ingest {
-		p.reads = p.newStore(pools.Read)
-	}
+	p.store = p.newStore(pools.Ingest, 0)
+	p.reads = p.newStore(pools.Read, p.copyLimit())
 	p.lag = &postgres.LagMeter{Store: p.store}
 	p.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	p.metrics = ingest.NewMetrics(p.registry)
@@ -102,10 +99,20 @@ func assemble(ctx context.Context, c config.Config, log *slog.Logger) (*parts, e
 	return p, err
 }
 
-func (p *parts) newStore(pool *pgxpool.Pool) *postgres.Store {
+// newStore returns a store that uses pool and may hold a copy of the search rows of a
+// number of bytes.
+func (p *parts) newStore(pool *pgxpool.Pool, memory int) *postgres.Store {
 	return postgres.New(pool, postgres.Config{
-		Log: p.log, Official: p.config.Search.OfficialNamespaces, Strangers: p.config.Events.Token == "",
+		Log: p.log, Official: p.config.Search.OfficialNamespaces, Memory: memory, Strangers: p.config.Events.Token == "",
 	})
+}
+
+// copyLimit returns the most bytes of the copy of the search rows, 0 for no copy.
+func (p *parts) copyLimit() int {
+	if !p.config.Search.Memory {
+		return 0
+	}
+	return p.config.Search.MemoryLimit
 }
 
 // userAgent distinguishes our reads from pulls in the registry's events.

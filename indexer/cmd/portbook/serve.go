@@ -81,6 +81,7 @@ func serve(ctx context.Context, p *parts) error {
 			return err
 		}
 		p.open.Store(true)
+		group.Go(func() error { return p.reads.KeepCopy(ctx) })
 		for _, keepIdle := range p.pools.KeepIdle {
 			group.Go(func() error { return keepIdle(ctx) })
 		}
@@ -305,6 +306,7 @@ func registerBacklog(p *parts) {
 		standby: prometheus.NewDesc("portbook_database_standby", "1 if the database is a standby.", nil, nil),
 		lag:     prometheus.NewDesc("portbook_database_lag_seconds", "How far the standby is behind its primary; +Inf if unknown.", nil, nil),
 	})
+	registerCopy(p)
 }
 
 type backlog struct {

@@ -18,7 +18,7 @@ import (
 	"github.com/portbook/portbook/indexer/query"
 )
 
-var queries = flag.Int("queries", 2000, "number of random queries that are compared with the oracle")
+var queries = flag.Int("queries", 300, "number of random queries that are compared with the oracle")
 
 // A book answers the questions of an asker, who may see the repositories in visible.
 type book struct {
@@ -54,18 +54,27 @@ func bookOf(ctx context.Context, s *postgres.Store, asker indexer.Asker, visible
 }
 
 // Every answer is that of the oracle: which repositories, in which order, how many, the
-// facets, the suggestions and the corrections; for everyone, and for an asker who sees a
-// tenth.
+// facets, the suggestions and the corrections; by SQL and from memory, for everyone, and
+// for an asker who sees a tenth.
 func TestOracle(t *testing.T) {
 	t.Parallel()
 	o := newOracle(t, 250, 750)
-	o.check(bookOf(t.Context(), o.Store, indexer.Everyone, indexer.AllVisible), *queries)
-
 	tenth, visible := indexer.NewAsker("tenth"), indexer.VisibleNames("team2/c*", "a/?????-*1*", "nothing*", "*-tool20?")
-	restricted := postgres.New(o.Pool, postgres.Config{
-		Visible: func(context.Context, indexer.Asker) (indexer.Visibility, error) { return visible, nil },
-	})
-	o.check(bookOf(t.Context(), restricted, tenth, visible), *queries/4)
+	see := func(context.Context, indexer.Asker) (indexer.Visibility, error) { return visible, nil }
+	bySQL := postgres.New(o.Pool, postgres.Config{Visible: see})
+	fromMemory := postgres.New(o.Pool, postgres.Config{Visible: see, Memory: 1 << 30})
+	if err := fromMemory.CopyStep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for name, s := range map[string]*postgres.Store{"SQL": bySQL, "memory": fromMemory} {
+		t.Run(name, func(t *testing.T) {
+			o.check(bookOf(t.Context(), s, indexer.Everyone, indexer.AllVisible), *queries)
+			o.check(bookOf(t.Context(), s, tenth, visible), *queries/4)
+		})
+	}
+	if !fromMemory.SearchCopy().Ready {
+		t.Error("the copy in memory was not used")
+	}
 }
 
 // check compares the answers of a book with those of the oracle.

@@ -26,8 +26,8 @@ func (rd *Reader) Correct(ctx context.Context, q query.Query) (string, error) {
 	if err != nil {
 		return "", nil // a word became a field: "has:latest" for "hsa:latest"
 	}
-	found, err := rd.page(ctx, rd.compile(read.Page(1, 0)))
-	if err != nil || len(found) == 0 {
+	found, err := rd.search(ctx, read.Page(1, 0))
+	if err != nil || len(found.Items) == 0 {
 		return "", pg.Wrap("correct", err)
 	}
 	return text, nil
@@ -43,6 +43,13 @@ func (rd *Reader) Near(ctx context.Context, q query.Query) (string, error) {
 // corrected returns the text of q with its unknown words corrected, with at most the
 // given number of mistakes in each.
 func (rd *Reader) corrected(ctx context.Context, q query.Query, mistakes int) (string, error) {
+	st, err := rd.state(ctx)
+	if err != nil {
+		return "", err
+	}
+	if st != nil {
+		return rd.correctedCopy(st, q, mistakes), nil
+	}
 	unknown, err := rd.unknownWords(ctx, q)
 	if err != nil || len(unknown) == 0 {
 		return "", err

@@ -31,22 +31,46 @@ const (
 	maxFacetImages = 100_000
 )
 
-// Facets counts the values of each facet among the repositories that q selects. It
-// counts the maxFaceted most relevant of them, whatever the order and page of q. The
-// facet of labels has only the keys that the image of a leading tag has.
+// Facets counts the values of each facet among the repositories that q selects, whatever
+// the order and page of q. The facet of labels has only the keys that the image of a
+// leading tag has. If the values must be of the images that q selects, or if there is no
+// copy in memory, only the most relevant repositories are counted.
 func (rd *Reader) Facets(ctx context.Context, q query.Query) (indexer.Facets, error) {
+	facets, err := rd.facets(ctx, q)
+	return facets, pg.Wrap("facets", err)
+}
+
+func (rd *Reader) facets(ctx context.Context, q query.Query) (indexer.Facets, error) {
 	q.Sort, q.After = query.SortRelevance, ""
+	st, err := rd.state(ctx)
+	if err != nil {
+		return indexer.Facets{}, err
+	}
+	if st != nil {
+		if facets, known, err := rd.facetsCopy(ctx, st, q); known || err != nil {
+			return facets, err
+		}
+	}
+	return rd.facetsAmong(ctx, q, maxFaceted, nil)
+}
+
+// facetsAmong counts the values of each facet among the most relevant repositories that q
+// selects, at most a number of them. If ids is not nil, those are the repositories.
+func (rd *Reader) facetsAmong(ctx context.Context, q query.Query, most int, ids []int32) (indexer.Facets, error) {
 	s := rd.compile(q)
+	if ids != nil {
+		s.where = sq.And{sq.Expr("s.repository_id = ANY(?)", ids)}
+	}
 	has, images := rowFacts, sq.Expr("false")
 	if len(s.images) > 0 {
 		has, images = imageFacts, sq.Expr("?", imageConditions(s.images))
 	}
 	counts, err := planned(ctx, rd, pgx.RowToStructByName[factCount], fmt.Sprintf(facetsQuery, has),
-		s.where, s.order(), maxFaceted, images, maxFacetImages, maxFacetImages)
+		s.where, s.order(), most, images, maxFacetImages, maxFacetImages)
 	if err != nil {
-		return indexer.Facets{}, pg.Wrap("facets", err)
+		return indexer.Facets{}, err
 	}
-	facets := indexer.Facets{Counted: counts[0].Counted, All: counts[0].Counted < maxFaceted}
+	facets := indexer.Facets{Counted: counts[0].Counted, All: counts[0].Counted < most}
 	facets.Facets = facetsOf(counts, !facets.All)
 	return facets, nil
 }

@@ -6,7 +6,10 @@
 package search
 
 import (
+	"context"
+
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/memory"
 	"github.com/portbook/portbook/indexer/postgres/pg"
 )
 
@@ -16,13 +19,18 @@ type Reader struct {
 	asker    indexer.Asker
 	visible  indexer.Visibility // the repositories that asker may see
 	official []string           // namespaces whose repositories are marked official
+	state    func(context.Context) (*memory.State, error)
 }
 
 // New returns a reader for an asker, who may see the repositories in visible, in a
 // transaction of one snapshot. Repositories of the namespaces in official are marked
-// official.
-func New(db pg.Querier, asker indexer.Asker, visible indexer.Visibility, official []string) *Reader {
-	return &Reader{db: db, asker: asker, visible: visible, official: official}
+// official. state returns the copy of the search rows in memory in the state of the
+// snapshot, or nil: then searches are answered by SQL.
+func New(
+	db pg.Querier, asker indexer.Asker, visible indexer.Visibility, official []string,
+	state func(context.Context) (*memory.State, error),
+) *Reader {
+	return &Reader{db: db, asker: asker, visible: visible, official: official, state: state}
 }
 
 // Asker returns the asker of rd.

@@ -86,10 +86,24 @@ func (s *search) class() sq.Sqlizer {
 // with all words anywhere. Equal matches are sorted by most pulls, then by latest
 // change.
 func (rd *Reader) Search(ctx context.Context, q query.Query) (indexer.Results, error) {
+	results, err := rd.search(ctx, q)
+	return results, pg.Wrap("search", err)
+}
+
+func (rd *Reader) search(ctx context.Context, q query.Query) (indexer.Results, error) {
+	st, err := rd.state(ctx)
+	if err != nil {
+		return indexer.Results{}, err
+	}
+	if st != nil {
+		if results, known, err := rd.searchCopy(ctx, st, q); known || err != nil {
+			return results, err
+		}
+	}
 	s := rd.compile(q)
 	items, err := rd.page(ctx, s)
 	if err != nil {
-		return indexer.Results{}, pg.Wrap("search", err)
+		return indexer.Results{}, err
 	}
 	results := indexer.Results{Items: items}
 	switch n := len(items); {
@@ -101,7 +115,7 @@ func (rd *Reader) Search(ctx context.Context, q query.Query) (indexer.Results, e
 		results.AtLeast = results.Total > query.MaxTotal
 		results.Total = min(results.Total, query.MaxTotal)
 	}
-	return results, pg.Wrap("search", err)
+	return results, err
 }
 
 // page returns the results on the page of a search.
@@ -118,6 +132,13 @@ func (rd *Reader) total(ctx context.Context, s *search) (int, error) {
 
 // CountRepositories returns the number of repositories with a tag.
 func (rd *Reader) CountRepositories(ctx context.Context) (int, error) {
+	st, err := rd.state(ctx)
+	if err != nil {
+		return 0, pg.Wrap("count of repositories", err)
+	}
+	if st != nil {
+		return st.Count(rd.visible), nil
+	}
 	const q = "SELECT count(*) FROM repository_search s WHERE ?"
 	n, err := one(planned(ctx, rd, pgx.RowTo[int], q, rd.sees("s.name")))
 	return n, pg.Wrap("count of repositories", err)

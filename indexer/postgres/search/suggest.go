@@ -68,6 +68,13 @@ func (rd *Reader) namesFrom(ctx context.Context, typed string, limit int) ([]str
 	if typed == "" || limit == 0 {
 		return nil, nil
 	}
+	st, err := rd.state(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if st != nil {
+		return st.Names(rd.visible, typed, limit), nil
+	}
 	const q = `
 		SELECT name FROM (
 			SELECT s.repository_id, s.name, s.pulls, s.updated_at, CASE WHEN s.name = typed.text THEN 0 WHEN s.basename = typed.text THEN 1
@@ -81,6 +88,13 @@ func (rd *Reader) namesFrom(ctx context.Context, typed string, limit int) ([]str
 // namespacesFrom returns the namespaces that begin with the typed text, up to the next
 // slash after it.
 func (rd *Reader) namespacesFrom(ctx context.Context, typed string, limit int) ([]string, error) {
+	st, err := rd.state(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if st != nil {
+		return st.Namespaces(rd.visible, typed, limit), nil
+	}
 	const q = `
 		SELECT DISTINCT left(s.name, ?::int + strpos(substr(s.name, ?::int + 1), '/') - 1) AS namespace
 		FROM repository_search s WHERE s.name >= ? AND s.name < ? AND strpos(substr(s.name, ?::int + 1), '/') > 0 AND ?
@@ -100,12 +114,21 @@ func (rd *Reader) valuesFrom(ctx context.Context, f query.Field, typed string, l
 	default:
 		return values, nil
 	}
+	kind := factFields[f]
+	st, err := rd.state(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if st != nil {
+		stored := st.Values(rd.visible, kind, typed, limit+len(fixed))
+		stored = slices.DeleteFunc(stored, func(x string) bool { return slices.Contains(fixed, x) })
+		return append(values, stored...)[:min(limit, len(values)+len(stored))], nil
+	}
 	const q = `
 		SELECT value FROM repository_search s
 		CROSS JOIN unnest(s.facts) AS fact CROSS JOIN substr(fact, ?::int) AS value
 		WHERE ? AND starts_with(fact, ?) AND value <> ALL(?::text[])
 		GROUP BY value ORDER BY count(*) DESC, value LIMIT ?`
-	kind := factFields[f]
 	stored, err := planned(ctx, rd, pgx.RowTo[string], q, len(kind.Fact(""))+1, rd.sees("s.name"),
 		string(kind.Fact(typed)), fixed, limit-len(values))
 	return append(values, stored...), err

@@ -52,6 +52,9 @@ type Book interface {
 	// Jobs returns the states of the leader's jobs, as it last reported them.
 	Jobs(ctx context.Context) (indexer.JobReport, error)
 
+	// Copy returns the state of the copy in memory from which this process answers
+	// searches. It does not belong to the state of the book.
+	Copy(ctx context.Context) (indexer.SearchCopy, error)
 	// Freshness returns the version of this state and the time when the last full scan
 	// ended.
 	Freshness(ctx context.Context) (indexer.Freshness, error)

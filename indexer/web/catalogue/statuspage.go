@@ -31,6 +31,8 @@ type statusView struct {
 	Failed   []failureView
 	Cut      bool // whether there are more failures than are listed
 	Lead     leadView
+	Copy     indexer.SearchCopy
+	CopyTook string // how long its last build took
 	Program  string
 	Revision string
 }
@@ -73,6 +75,7 @@ func (s *Catalogue) Status(w http.ResponseWriter, r *http.Request) error {
 	var status indexer.Status
 	var overview indexer.Overview
 	var report indexer.JobReport
+	var copied indexer.SearchCopy
 	var fresh indexer.Freshness
 	err := s.answerer.ReadSince(r, func(b answer.Book, f indexer.Freshness) (err error) {
 		fresh = f
@@ -82,7 +85,10 @@ func (s *Catalogue) Status(w http.ResponseWriter, r *http.Request) error {
 		if overview, err = b.Overview(r.Context()); err != nil {
 			return err
 		}
-		report, err = b.Jobs(r.Context())
+		if report, err = b.Jobs(r.Context()); err != nil {
+			return err
+		}
+		copied, err = b.Copy(r.Context())
 		return err
 	})
 	if err != nil {
@@ -90,7 +96,7 @@ func (s *Catalogue) Status(w http.ResponseWriter, r *http.Request) error {
 	}
 	answer.SetFreshness(w.Header(), fresh)
 	var body strings.Builder
-	view := s.viewStatus(status, overview, report, time.Now())
+	view := s.viewStatus(status, overview, report, copied, time.Now())
 	if err := s.render(&body, "status", page{Title: "Status", Main: view}); err != nil {
 		return err
 	}
@@ -100,17 +106,22 @@ func (s *Catalogue) Status(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Catalogue) viewStatus(
-	status indexer.Status, overview indexer.Overview, report indexer.JobReport, now time.Time,
+	status indexer.Status, overview indexer.Overview, report indexer.JobReport, copied indexer.SearchCopy, now time.Time,
 ) statusView {
 	view := statusView{
 		Status: status, Overview: overview, Oldest: span(status.OldestDue), Troubles: troublesOf(status, report, now),
-		Lead: viewLead(report, now), Program: s.config.Version, Revision: s.config.Revision,
+		Lead: viewLead(report, now), Copy: copied, CopyTook: span(copied.Took), Program: s.config.Version, Revision: s.config.Revision,
 	}
 	view.Next = s.nextScan(status, overview, now)
 	if view.Next.Never {
 		view.Troubles = append(view.Troubles, trouble{"Periodic scans are off: interval.fetch_all is 0.",
 			"Changes without an event, such as pushes while the registry could not reach this indexer, are missing " +
 				"until somebody runs portbook scan. Set interval.fetch_all, for example to 1h."})
+	}
+	if copied.TooLarge {
+		view.Troubles = append(view.Troubles, trouble{"The copy for searches would exceed search.memory_limit.",
+			"This indexer answers searches from the database, which is slower. Raise the limit, or set search.memory " +
+				"to false if that is meant."})
 	}
 	for _, x := range []struct {
 		what string

@@ -1,0 +1,154 @@
+package search
+
+import (
+	"context"
+	"slices"
+
+	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/memory"
+	"github.com/portbook/portbook/indexer/postgres/pg"
+	"github.com/portbook/portbook/indexer/query"
+)
+
+const (
+	// maxHaving is the maximum number of repositories that an index of the database may
+	// return for one term: 20,000, about 20 ms. With more, the term is decided for each
+	// repository that fulfils the others.
+	maxHaving = 20_000
+	// decidedAtOnce is the maximum number of repositories that one statement decides: 2,000,
+	// about 20 ms at ten images each.
+	decidedAtOnce = 2000
+	// maxDecided is the maximum number of repositories that are decided for one page: 20,000.
+	// If that does not fill the page, the database answers.
+	maxDecided = 20_000
+	// maxFacetedImages is the maximum number of repositories whose images are read for the
+	// facets of a query about images: 1,000, about 50 ms at ten images each.
+	maxFacetedImages = 1000
+)
+
+// searchCopy is Search in the copy in memory. It reports false if the database must answer,
+// because too many repositories may match and the copy does not know which.
+func (rd *Reader) searchCopy(ctx context.Context, st *memory.State, q query.Query) (r indexer.Results, ok bool, err error) {
+	m, err := rd.match(ctx, st, q)
+	if err != nil {
+		return r, false, err
+	}
+	defer m.Close()
+	if ok, err = rd.decide(ctx, m, q, q.Offset+q.Limit); !ok || err != nil {
+		return r, ok, err
+	}
+	hits := m.Top(q.Offset + q.Limit)
+	if r.Items, err = rd.rows(ctx, idsOf(hits[min(q.Offset, len(hits)):])); err != nil {
+		return r, false, err
+	}
+	if q.After == "" {
+		sure, maybe := m.Count()
+		r.Total, r.AtLeast = sure, maybe > 0
+	}
+	return r, true, nil
+}
+
+// match finds the repositories that q selects. It asks the indexes of the database about
+// the terms that the copy does not know. The caller must close the result.
+func (rd *Reader) match(ctx context.Context, st *memory.State, q query.Query) (*memory.Matches, error) {
+	known := map[string][]int32{}
+	for _, t := range st.Outside(q) {
+		ids, complete, err := rd.having(ctx, t, maxHaving)
+		if err != nil {
+			return nil, err
+		}
+		if complete {
+			known[memory.KeyOf(t)] = ids
+		}
+	}
+	return st.Match(memory.Question{Query: q, Visible: rd.visible, Known: known}), nil
+}
+
+// decide asks the database which repositories match among those that may, until it is
+// known of the first n results and, if they are few, of all. It reports false if it gave up
+// before.
+func (rd *Reader) decide(ctx context.Context, m *memory.Matches, q query.Query, n int) (bool, error) {
+	_, maybe := m.Count()
+	for asked := 0; maybe > 0; {
+		ids := m.Maybes(decidedAtOnce)
+		matching, err := rd.verify(ctx, q, ids)
+		if err != nil {
+			return false, err
+		}
+		m.Decide(ids, matching)
+		asked, maybe = asked+len(ids), maybe-len(ids)
+		switch certain := !slices.ContainsFunc(m.Top(n), func(h memory.Hit) bool { return h.Maybe }); {
+		case certain:
+			return true, nil
+		case asked >= maxDecided:
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+func idsOf(hits []memory.Hit) []int32 {
+	ids := make([]int32, len(hits))
+	for i, h := range hits {
+		ids[i] = h.ID
+	}
+	return ids
+}
+
+// facetsCopy is Facets in the copy in memory. It reports false if the database must answer.
+func (rd *Reader) facetsCopy(ctx context.Context, st *memory.State, q query.Query) (f indexer.Facets, ok bool, err error) {
+	m, err := rd.match(ctx, st, q)
+	if err != nil {
+		return f, false, err
+	}
+	defer m.Close()
+	if slices.ContainsFunc(q.WithoutReferences().Clauses, query.Clause.AboutImages) {
+		if ok, err = rd.decide(ctx, m, q, maxFacetedImages); !ok || err != nil {
+			return f, ok, err
+		}
+		f, err = rd.facetsAmong(ctx, q, maxFacetedImages, idsOf(m.Top(maxFacetedImages)))
+		return f, true, err
+	}
+	if ok, err = rd.decide(ctx, m, q, maxDecided); !ok || err != nil {
+		return f, ok, err
+	}
+	sure, maybe := m.Count()
+	f = indexer.Facets{Counted: sure, All: maybe == 0}
+	f.Facets, err = m.Facets(maxFacetValues, func(ids []int32, keys []string) (map[string]int, error) {
+		return rd.countKeys(ctx, ids, keys)
+	})
+	return f, true, err
+}
+
+// countKeys returns how many repositories have any image with each key of a label.
+func (rd *Reader) countKeys(ctx context.Context, ids []int32, keys []string) (map[string]int, error) {
+	const q = `
+		SELECT label.key, count(*)::int AS n FROM unnest($2::text[]) AS label (key) JOIN (
+			SELECT DISTINCT i.repository_id, unnest(i.keys) AS hash FROM image_search i WHERE i.repository_id = ANY($1)
+		) AS has ON has.hash = hashtextextended('label:' || label.key, 0) GROUP BY label.key`
+	type row struct {
+		Key string
+		N   int
+	}
+	rows, err := pg.Collect[row](ctx, rd.db, q, ids, keys)
+	counts := map[string]int{}
+	for _, r := range rows {
+		counts[r.Key] = r.N
+	}
+	return counts, err
+}
+
+// correctedCopy is corrected in the copy in memory.
+func (rd *Reader) correctedCopy(st *memory.State, q query.Query, mistakes int) string {
+	var unknown []string
+	for _, t := range q.Correctable() {
+		for _, word := range t.Words {
+			if !st.Knows(rd.visible, word, t.Prefix) {
+				unknown = append(unknown, word)
+			}
+		}
+	}
+	return q.Corrected(unknown, mistakes, func(word string, edits int) map[string]int {
+		return st.Near(rd.visible, word, edits)
+	})
+}
