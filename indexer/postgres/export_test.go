@@ -8,7 +8,9 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/memory"
 	"github.com/portbook/portbook/indexer/postgres/pg"
+	"github.com/portbook/portbook/indexer/postgres/search"
 )
 
 // Sleep keeps a view's connection busy for some seconds, as a long query does.
@@ -68,4 +70,20 @@ func VisibleMoves(ctx context.Context, v *View, walked, few int, before int64, l
 		moves = append(moves, r.move())
 	}
 	return moves, err
+}
+
+// BySQL returns the state of a view without the copy in memory.
+func (s *Store) BySQL(v *View) *View {
+	w := &View{tx: v.tx, visible: v.visible, names: v.names}
+	w.Reader = search.New(v.tx, v.Asker(), v.visible, s.config.Official, w.state)
+	return w
+}
+
+// NotLooking returns the state of a view with the newest state of the copy in memory,
+// whichever state that is.
+func (s *Store) NotLooking(v *View) *View {
+	w := &View{tx: v.tx, visible: v.visible, names: v.names}
+	newest := func(context.Context) (*memory.State, error) { return s.keeper.Newest(), nil }
+	w.Reader = search.New(v.tx, v.Asker(), v.visible, s.config.Official, newest)
+	return w
 }
