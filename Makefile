@@ -1,7 +1,7 @@
 # The tasks of developers. Each target installs what it needs; programs and scripts in
 # deploy/ do the work.
 .DEFAULT_GOAL := help
-.PHONY: help up test lint check bench bench-search bench-pages screenshots golden need-go
+.PHONY: help up test lint check bench bench-search bench-peers bench-pages screenshots golden need-go
 
 # An address, a folder, and yes or no. Empty means the default of deploy/up.
 ADDR    ?=
@@ -32,8 +32,12 @@ bench: need-go ## measure scans and pushes, compared with a client without a dat
 
 # Loading a million repositories takes some twenty minutes and 40 GB of disk. DATA keeps them
 # for the next run.
-bench-search: need-go ## measure searches of a large book; REPOS=1000000 JSON=file DATA=folder
+bench-search: need-go ## measure searches of a large book; REPOS=1000000 JSON=file PICTURE=file DATA=folder
 	@cd test/bench/search && GOWORK=off go run .
+
+# One after the other. zot is not built here: doc/performance.md says how.
+bench-peers: need-go ## compare searches with those of zot; ZOT=program REPOS=1000 TAGS=5 JSON=file PICTURE=file
+	@cd test/bench/peers && GOWORK=off go run .
 
 # Pushing and scanning 30,000 tags first takes some minutes. BOOK uses a book that
 # bench-search has kept in DATA instead.

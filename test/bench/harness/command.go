@@ -27,6 +27,8 @@ type Benchmark interface {
 	Measure(ctx context.Context) error
 	// Results returns what is written as JSON.
 	Results() any
+	// Picture returns the results as SVG; "" if there is nothing to show.
+	Picture() string
 	// Base returns the Bench that the benchmark embeds.
 	Base() *Bench
 }
@@ -39,6 +41,7 @@ type Bench struct {
 	LogFile string // for PostgreSQL's log; "": none
 
 	json     string // the file for Results; "": none
+	picture  string // the file for Picture; "": none
 	progress io.Writer
 }
 
@@ -47,6 +50,9 @@ func (b *Bench) Base() *Bench { return b }
 
 // Results returns the report.
 func (b *Bench) Results() any { return &b.Report }
+
+// Picture returns "".
+func (b *Bench) Picture() string { return "" }
 
 // Main runs a benchmark until it ends or a signal stops it. An error is printed after
 // the benchmark's name.
@@ -76,6 +82,9 @@ func Run(ctx context.Context, name string, b Benchmark, args []string, out, prog
 	err = errors.Join(err, r.Report.write(out))
 	if r.json != "" {
 		err = errors.Join(err, save(b.Results(), r.json))
+	}
+	if svg := b.Picture(); r.picture != "" && svg != "" {
+		err = errors.Join(err, os.WriteFile(r.picture, []byte(svg), 0o644))
 	}
 	return errors.Join(err, r.Report.wrong())
 }
@@ -129,13 +138,17 @@ func (b *Bench) Step(ctx context.Context, title string, run func(context.Context
 
 // variables are set on make's command line, as in make bench JSON=out.json, and stand
 // for flags.
-var variables = map[string]string{"JSON": "json", "DATA": "data", "REPOS": "repositories", "BOOK": "book"}
+var variables = map[string]string{
+	"JSON": "json", "PICTURE": "picture", "DATA": "data", "REPOS": "repositories", "TAGS": "tags", "BOOK": "book",
+	"ZOT": "zot",
+}
 
 // parse sets the flags from make's variables and then from args. Relative paths are
 // relative to the root of the clone.
 func (b *Bench) parse(name string, benchmark Benchmark, args []string) (err error) {
 	flags := flag.NewFlagSet(name, flag.ExitOnError)
 	flags.StringVar(&b.json, "json", "", "also write the figures to this `file`, as JSON (make: JSON=file)")
+	flags.StringVar(&b.picture, "picture", "", "also draw the figures into this `file`, as SVG (make: PICTURE=file)")
 	benchmark.Flags(flags)
 	for variable, name := range variables {
 		value := os.Getenv(variable)
@@ -149,17 +162,17 @@ func (b *Bench) parse(name string, benchmark Benchmark, args []string) (err erro
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	for _, path := range []*string{&b.json, &b.DataDir, &b.LogFile} {
-		if *path, err = below(*path); err != nil {
+	for _, path := range []*string{&b.json, &b.picture, &b.DataDir, &b.LogFile} {
+		if *path, err = InClone(*path); err != nil {
 			return err
 		}
 	}
 	return benchmark.Check()
 }
 
-// below makes a relative path relative to the root of the clone, where make runs,
+// InClone makes a relative path relative to the root of the clone, where make runs,
 // instead of the program's folder.
-func below(file string) (string, error) {
+func InClone(file string) (string, error) {
 	if file == "" || filepath.IsAbs(file) {
 		return file, nil
 	}

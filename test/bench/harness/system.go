@@ -268,7 +268,34 @@ func (s *System) StartRegistry(ctx context.Context, storage, notify string) (*Re
 // An Indexer serves one book.
 type Indexer struct {
 	*Program
-	URL string
+	URL   string
+	ready string // an address that answers 200 if the indexer can serve
+}
+
+// Ready waits until the indexer can serve.
+func (i *Indexer) Ready(ctx context.Context) error { return ready(ctx, i.Program, i.ready) }
+
+const (
+	// quietTime is how long a program must be idle to be settled, and quietShare is the
+	// most of one processor that an idle one uses. settleTimeout is how long to wait.
+	quietTime     = 2 * time.Second
+	quietShare    = 0.03
+	settleTimeout = 10 * time.Minute
+)
+
+// Settled waits until a program is idle, since a reader prepares itself when it has
+// started, and returns how long that took. Nobody may send requests meanwhile.
+func Settled(ctx context.Context, p *Program) (time.Duration, error) {
+	start := time.Now()
+	since, used := start, ProcessorSeconds(p.PID())
+	err := Wait(ctx, settleTimeout, "a program to be idle", func() (bool, error) {
+		now := ProcessorSeconds(p.PID())
+		if now-used > quietShare*quietTime.Seconds() {
+			since, used = time.Now(), now
+		}
+		return time.Since(since) > quietTime, nil
+	})
+	return since.Sub(start), err
 }
 
 // StartIndexer starts "portbook serve" on a database. settings are added to the
@@ -283,7 +310,8 @@ func (s *System) StartIndexer(ctx context.Context, database, address string, set
 	if err != nil {
 		return nil, err
 	}
-	return &Indexer{p, "http://" + address}, ready(ctx, p, "http://"+operations+"/readyz")
+	i := &Indexer{p, "http://" + address, "http://" + operations + "/readyz"}
+	return i, i.Ready(ctx)
 }
 
 // StartReader starts an indexer that only serves a book, with pages.
@@ -293,6 +321,25 @@ func (s *System) StartReader(ctx context.Context, database string) (*Indexer, er
 		return nil, err
 	}
 	return s.StartIndexer(ctx, database, address, "PORTBOOK_ROLE=reader", "PORTBOOK_COMPONENTS_WEB_UI=true")
+}
+
+// StartPart starts a reader whose asker sees only the repositories whose names match
+// one of the patterns; see test/bench/reader.
+func (s *System) StartPart(ctx context.Context, database string, names []string) (*Indexer, error) {
+	if err := s.build(ctx, "test/bench", "./reader", "reader"); err != nil {
+		return nil, err
+	}
+	address, err := FreeAddress()
+	if err != nil {
+		return nil, err
+	}
+	p, err := s.launch("reader", nil,
+		"-address", address, "-database", s.Postgres.URL(database), "-names", strings.Join(names, ","))
+	if err != nil {
+		return nil, err
+	}
+	i := &Indexer{p, "http://" + address, "http://" + address + "/api/v1/status"}
+	return i, i.Ready(ctx)
 }
 
 // StartBoth starts a registry and an indexer that receives its events.
@@ -307,6 +354,33 @@ func (s *System) StartBoth(ctx context.Context, storage, database string) (*Regi
 	}
 	i, err := s.StartIndexer(ctx, database, address, "PORTBOOK_REGISTRY_URL="+registry.URL, "PORTBOOK_EVENTS_TOKEN="+token)
 	return registry, i, err
+}
+
+// StartZot starts a program of zot, with its search and with storage in the System's
+// directory. All else is as zot comes.
+func (s *System) StartZot(ctx context.Context, program string) (*Registry, error) {
+	address, err := FreeAddress()
+	if err != nil {
+		return nil, err
+	}
+	host, port, _ := strings.Cut(address, ":")
+	config := fmt.Sprintf(`{
+		"distSpecVersion": "1.1.1", "storage": {"rootDirectory": %q}, "http": {"address": %q, "port": %q},
+		"log": {"level": "warn"}, "extensions": {"search": {"enable": true}}
+	}`, filepath.Join(s.dir, "zot-content"), host, port)
+	file := filepath.Join(s.dir, "zot.json")
+	if err := os.WriteFile(file, []byte(config), 0o644); err != nil {
+		return nil, err
+	}
+	if err := os.Symlink(program, filepath.Join(s.dir, "zot")); err != nil {
+		return nil, err
+	}
+	p, err := s.launch("zot", nil, "serve", file)
+	if err != nil {
+		return nil, err
+	}
+	r := &Registry{p, "http://" + address}
+	return r, ready(ctx, p, r.URL+"/v2/")
 }
 
 // StartScan starts "portbook scan" of a registry.

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/portbook/portbook/registry/push"
+	"github.com/portbook/portbook/test/bench/content"
 	"github.com/portbook/portbook/test/bench/harness"
 )
 
@@ -21,7 +22,7 @@ func (b *bench) fill(ctx context.Context, s *harness.Section) (err error) {
 		return err
 	}
 	start := time.Now()
-	if err := fill(ctx, push.New(b.registry.URL), repositories(b.repositories), b.tags, true); err != nil {
+	if err := content.Fill(ctx, push.New(b.registry.URL), content.Repositories(b.repositories), b.tags, true); err != nil {
 		return err
 	}
 	seconds := time.Since(start).Seconds()
@@ -343,7 +344,7 @@ func (b *bench) memory(ctx context.Context, s *harness.Section) error {
 	}
 	defer r.Stop()
 	start := time.Now()
-	if err := fill(ctx, push.New(r.URL), repositories(b.wide), 1, false); err != nil {
+	if err := content.Fill(ctx, push.New(r.URL), content.Repositories(b.wide), 1, false); err != nil {
 		return err
 	}
 	filled := time.Since(start)

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -68,25 +67,6 @@ func TestCanonical(t *testing.T) {
 		if got, err := canonical(address); got != want || err != nil {
 			t.Errorf("canonical(%q) = %q, %v, want %q", address, got, err, want)
 		}
-	}
-}
-
-// Figures of two runs are comparable only if both had the same images.
-func TestSameImagesAgain(t *testing.T) {
-	t.Parallel()
-	few, many := repositories(20), repositories(200)
-	if !reflect.DeepEqual(few, many[:20]) {
-		t.Error("the first of many are not those of few")
-	}
-	if a, b := few[3].image(1, "amd64", true), many[3].image(1, "amd64", true); !reflect.DeepEqual(a, b) {
-		t.Errorf("two images of one tag: %v and %v", a, b)
-	}
-	names := map[string]bool{}
-	for _, p := range many {
-		names[p.name] = true
-	}
-	if len(names) != len(many) {
-		t.Errorf("%d names of %d repositories", len(names), len(many))
 	}
 }
 

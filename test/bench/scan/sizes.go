@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/portbook/portbook/test/bench/content"
 	"github.com/portbook/portbook/test/bench/harness"
 )
 
@@ -101,6 +102,6 @@ func (b *bench) shape(ctx context.Context, s *harness.Section) error {
 		return err
 	}
 	s.Note("on average: a manifest of %.0f bytes, a config of %.0f with %.1f labels, %.1f layers; "+
-		"one tag in %d is an index of two", body, config, labels, layers, indexEvery)
+		"one tag in %d is an index of two", body, config, labels, layers, content.IndexEvery)
 	return nil
 }

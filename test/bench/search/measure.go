@@ -22,14 +22,63 @@ type book struct {
 // Measure implements harness.Benchmark.
 func (b *bench) Measure(ctx context.Context) error {
 	b.Report.Conditions.Repositories = b.repositories
-	small, err := b.book(ctx, b.small)
-	if err != nil {
+	var books []*book
+	for _, repositories := range b.books() {
+		k, err := b.book(ctx, repositories)
+		if err != nil {
+			return err
+		}
+		books = append(books, k)
+	}
+	if b.load {
+		return nil
+	}
+	if err := b.settings(ctx, b.measured()); err != nil {
 		return err
 	}
-	big, err := b.book(ctx, b.repositories)
-	if err != nil || b.load {
+	if err := b.conditions(ctx); err != nil {
 		return err
 	}
+	big := books[len(books)-1]
+	if err := b.sizes(ctx, big); err != nil {
+		return err
+	}
+	if err := b.classes(ctx, books); err != nil || b.only != "" {
+		return err
+	}
+	steps := []struct {
+		title string
+		some  bool // whether it is measured at all
+		run   func(context.Context, *harness.Section, *book) error
+	}{
+		{"Askers who see a part", b.part, b.parts},
+		{"Cold", b.cold, b.measureCold},
+		{"Push to searchable", b.pushes > 0, b.pushed},
+		{"Bulk ingest, all indexes in place", b.ingest > 0, b.ingested},
+	}
+	for _, step := range steps {
+		if !step.some {
+			continue
+		}
+		err := b.Step(ctx, step.title, func(ctx context.Context, s *harness.Section) error { return step.run(ctx, s, big) })
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// books returns the numbers of repositories of the books: ten times as many from one to
+// the next.
+func (b *bench) books() (all []int) {
+	for n := b.small; n < b.repositories; n *= 10 {
+		all = append(all, n)
+	}
+	return append(all, b.repositories)
+}
+
+// measured returns the settings of PostgreSQL for measuring.
+func (b *bench) measured() []string {
 	settings := slices.Clone(measureSettings)
 	if b.LogFile != "" {
 		settings = append(settings, planSettings...)
@@ -37,37 +86,35 @@ func (b *bench) Measure(ctx context.Context) error {
 	if b.statements > 0 {
 		settings = append(settings, statementSettings...)
 	}
-	if err := b.settings(ctx, settings); err != nil {
-		return err
-	}
-	if err := b.conditions(ctx); err != nil {
-		return err
-	}
-	for _, k := range []*book{small, big} {
+	return settings
+}
+
+// classes measures every class on every book, the smallest first.
+func (b *bench) classes(ctx context.Context, books []*book) error {
+	var smallest []measured
+	for n, k := range books {
+		s := b.Section("Questions to a book of " + harness.Number(float64(len(k.names))) + " repositories")
+		big := n == len(books)-1
+		b.Tell("%s (load average %s)", s.Title, harness.LoadAverage())
 		if err := b.Warm(ctx, k.database); err != nil {
 			return err
 		}
-	}
-	if err := b.sizes(ctx, big); err != nil {
-		return err
-	}
-	if err := b.classes(ctx, small, big); err != nil || b.only != "" {
-		return err
-	}
-	if b.pushes > 0 {
-		err := b.Step(ctx, "Push to searchable", func(ctx context.Context, s *harness.Section) error {
-			return b.pushed(ctx, s, big)
-		})
+		all, err := b.questions(ctx, k, s, big)
+		if !big {
+			if b.reportSmall(s, k, all); n == 0 {
+				smallest = all
+			}
+		} else {
+			if err == nil {
+				err = b.allNaive(ctx, k, all)
+			}
+			b.reportBig(s, all, smallest)
+		}
 		if err != nil {
 			return err
 		}
 	}
-	if b.ingest == 0 {
-		return nil
-	}
-	return b.Step(ctx, "Bulk ingest, all indexes in place", func(ctx context.Context, s *harness.Section) error {
-		return b.ingested(ctx, s, big)
-	})
+	return nil
 }
 
 // conditions reads PostgreSQL's settings.

@@ -50,7 +50,7 @@ func naiveLabel(query func(draw) string) func(draw) (string, []any) {
 }
 
 func naivePlatform(d draw) (string, []any) {
-	platform, word, _ := strings.Cut(strings.TrimPrefix(d.platform(), "platform:"), " ")
+	platform, word, _ := strings.Cut(strings.TrimPrefix(d.platformAndWord(), "platform:"), " ")
 	return taggedImages + `
 		WHERE r.name LIKE '%' || $1 || '%' AND p.os || '/' || p.architecture = $2 ORDER BY r.name LIMIT 25`, []any{word, platform}
 }

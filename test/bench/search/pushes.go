@@ -55,7 +55,7 @@ func (b *bench) pushAll(ctx context.Context, k *book) ([]float64, error) {
 	}
 	defer r.Stop()
 	defer i.Stop()
-	w := watcher{push.New(r.URL), newAsker(k, i.URL)}
+	w := watcher{push.New(r.URL), newAsker(k, i)}
 	var all []float64
 	for n := range b.pushes + 10 {
 		ms, err := w.watch(ctx, n)
@@ -90,5 +90,5 @@ func (w watcher) watch(ctx context.Context, n int) (ms float64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	return harness.Searchable(ctx, w.http, w.url, word, name)
+	return harness.Searchable(ctx, w.HTTP, w.URL, word, name)
 }

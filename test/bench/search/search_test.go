@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -18,6 +19,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	portbook "github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/postgres"
 	"github.com/portbook/portbook/schema/localpg"
 	"github.com/portbook/portbook/test/bench/harness"
@@ -84,10 +86,13 @@ func checkJSON(t *testing.T, file string) {
 	if err := json.Unmarshal(raw, &report); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := len(report.Classes), 2*len(classes)+1; got != want {
+	// Each class on the small book, and with one client and with several on the big one;
+	// four mixes; for the askers all classes but three; and three cold ones.
+	if got, want := len(report.Classes), 3*len(classes)+4+len(shares)*(len(classes)-3)+3; got != want {
 		t.Errorf("%d classes, want %d", got, want)
 	}
-	want := []string{"baseline_p50_ms", "clients", "goal_ms", "name", "p50_ms", "p99_ms", "rps"}
+	want := []string{"baseline_p50_ms", "clients", "failed", "goal_ms", "name", "p50_bytes", "p50_ms", "p999_ms", "p99_ms",
+		"processor_ms", "queries", "repositories", "requests", "rps", "sees", "worst_ms"}
 	for _, c := range report.Classes {
 		var keys []string
 		for k := range c {
@@ -113,7 +118,8 @@ func checkCounts(t *testing.T, pool *pgxpool.Pool) {
 			(SELECT tags FROM repository_search WHERE repository_id = r.id)
 		FROM repository r WHERE r.name = $1`
 	var repositories, found, tags, manifests, many int
-	if err := pool.QueryRow(t.Context(), q, manyTagsName).Scan(&repositories, &found, &tags, &manifests, &many); err != nil {
+	err := pool.QueryRow(t.Context(), q, manyTagsName).Scan(&repositories, &found, &tags, &manifests, &many)
+	if err != nil {
 		t.Fatal(err)
 	}
 	if repositories != 1000 || found != 1000 || many < 9000 {
@@ -264,6 +270,72 @@ func TestLabels(t *testing.T) {
 	}
 	if n < 10_000 || flatpaks == 0 {
 		t.Errorf("%d images with labels, %d of flatpaks", n, flatpaks)
+	}
+}
+
+// A class has so many different queries that no answer is fast by chance, or it says why
+// it has fewer.
+func TestEnoughQueries(t *testing.T) {
+	t.Parallel()
+	k := &book{generator: newGenerator(10_000)}
+	for _, c := range classes {
+		seen := map[string]bool{}
+		for _, path := range c.draws(k, "one", standard.requests) {
+			seen[path] = true
+		}
+		if (len(seen) < leastQueries) != (c.few != "") {
+			t.Errorf("%s has %d different queries of %d, and says %q", c.name, len(seen), standard.requests, c.few)
+		}
+	}
+}
+
+// The parts that askers see are about as large as they should be.
+func TestParts(t *testing.T) {
+	t.Parallel()
+	g := newGenerator(10_000)
+	for _, share := range shares {
+		p := g.part(share)
+		seen, visible := 0, portbook.VisibleNames(p.names...)
+		for _, name := range g.names {
+			if visible.Sees(name) {
+				seen++
+			}
+		}
+		got := float64(seen) / float64(len(g.names))
+		if got != p.sees || math.Abs(got-share) > share/10 || len(p.names) > 50 {
+			t.Errorf("for %v: %v of the names are seen, %v said, with %v", share, got, p.sees, p.names)
+		}
+	}
+}
+
+// The picture has a median and a 99th percentile of each size for the classes in it, and
+// nothing of other askers or of several clients.
+func TestChart(t *testing.T) {
+	t.Parallel()
+	var b bench
+	for _, repositories := range []int{10, 100} {
+		for _, c := range classes {
+			for _, f := range []classFigures{{Clients: 1, Sees: 1}, {Clients: 8, Sees: 1}, {Clients: 1, Sees: 0.1}} {
+				f.Name, f.Repositories, f.P50, f.P99 = c.name, repositories, 1, 2
+				b.add(f)
+			}
+		}
+	}
+	drawn := 0
+	for _, c := range classes {
+		if c.drawn {
+			drawn++
+		}
+	}
+	lines := b.chart().Lines
+	if len(lines) != 2*drawn || drawn == 0 {
+		t.Errorf("%d lines for %d classes", len(lines), drawn)
+	}
+	for i, l := range lines {
+		y := float64(1 + i%2)
+		if want := [][2]float64{{10, y}, {100, y}}; !slices.Equal(l.Points, want) || l.Dashed != (i%2 == 1) {
+			t.Errorf("line %d is %+v", i, l)
+		}
 	}
 }
 

@@ -1,4 +1,6 @@
-package main
+// Package content makes up repositories and images like those of a company, and pushes
+// them. The same number gives the same repository in every run.
+package content
 
 import (
 	"fmt"
@@ -12,14 +14,13 @@ import (
 	"github.com/portbook/portbook/registry/push"
 )
 
-// indexEvery makes every tenth tag an index of two architectures.
-const indexEvery = 10
+// IndexEvery makes every tenth tag an index of two architectures.
+const IndexEvery = 10
 
-// A repository is a made-up repository. The same number gives the same repository in
-// every run.
-type repository struct {
+// A Repository is a made-up repository.
+type Repository struct {
+	Name        string
 	number      int
-	name        string
 	team        string
 	subject     string
 	description string
@@ -27,30 +28,30 @@ type repository struct {
 	random      uint64 // seed of its other properties
 }
 
-// repositories returns n repositories. A smaller n returns the first ones of the same
+// Repositories returns n repositories. A smaller n returns the first ones of the same
 // list.
-func repositories(n int) []repository {
+func Repositories(n int) []Repository {
 	seen := map[string]bool{}
-	var all []repository
+	var all []Repository
 	for i := range n {
 		all = append(all, newRepository(i, seen))
 	}
 	return all
 }
 
-func newRepository(number int, seen map[string]bool) repository {
+func newRepository(number int, seen map[string]bool) Repository {
 	r := source("repository", number)
-	p := repository{
+	p := Repository{
 		number: number, team: zipf(r, teams), subject: zipf(r, subjects), random: r.Uint64(),
 		created: time.Date(2023, 1, 1, 0, 0, 0, 0, time.UTC).Add(time.Duration(r.IntN(900*24)) * time.Hour),
 	}
 	kind := zipf(r, kinds)
 	base := p.baseName(r, kind)
-	p.name = base
-	for k := 2; seen[p.name]; k++ {
-		p.name = fmt.Sprintf("%s-%d", base, k)
+	p.Name = base
+	for k := 2; seen[p.Name]; k++ {
+		p.Name = fmt.Sprintf("%s-%d", base, k)
 	}
-	seen[p.name] = true
+	seen[p.Name] = true
 	p.description = fmt.Sprintf("%s %s %s %s data for the %s team. Written in %s, backed by %s.", p.subject, kind,
 		uniform(r, verbs), zipf(r, subjects), p.team, zipf(r, languages), zipf(r, stores))
 	if r.Float64() < 0.10 {
@@ -60,7 +61,7 @@ func newRepository(number int, seen map[string]bool) repository {
 }
 
 // baseName draws a name in one of the usual forms.
-func (p *repository) baseName(r *rand.Rand, kind string) string {
+func (p *Repository) baseName(r *rand.Rand, kind string) string {
 	switch x := r.Float64(); {
 	case x < 0.55: // payments/invoice-api
 		return p.team + "/" + p.subject + "-" + kind
@@ -74,12 +75,15 @@ func (p *repository) baseName(r *rand.Rand, kind string) string {
 	return p.team + "/" + p.subject
 }
 
+// FirstTag is the first tag of each repository.
+const FirstTag = "v1.0.0"
+
 func tagName(t int) string { return fmt.Sprintf("v%d.%d.%d", 1+t/25, t/5%5, t%5) }
 
 // image makes one image of a tag. Without layers a push takes four requests instead of
 // ten, and the indexer reads the same.
-func (p repository) image(tag int, architecture string, layers bool) push.ImageSpec {
-	r := source(p.name, tag, architecture)
+func (p Repository) image(tag int, architecture string, layers bool) push.ImageSpec {
+	r := source(p.Name, tag, architecture)
 	created := p.created.Add(time.Duration(tag*36) * time.Hour)
 	base := bases[p.random%uint64(len(bases))]
 	spec := push.ImageSpec{
@@ -109,24 +113,24 @@ func (p repository) image(tag int, architecture string, layers bool) push.ImageS
 var baseLayer = []byte(strings.Repeat("portbook bench base layer\n", 10))
 
 // labels returns the eleven to fourteen labels that a build system writes.
-func (p repository) labels(tag int, created time.Time, base string, r *rand.Rand) map[string]string {
+func (p Repository) labels(tag int, created time.Time, base string, r *rand.Rand) map[string]string {
 	const oci = "org.opencontainers.image."
 	labels := map[string]string{
-		oci + "title":           strings.ReplaceAll(strings.TrimPrefix(p.name, p.team+"/"), "/", " "),
+		oci + "title":           strings.ReplaceAll(strings.TrimPrefix(p.Name, p.team+"/"), "/", " "),
 		oci + "description":     p.description,
 		oci + "vendor":          vendors[p.random%uint64(len(vendors))],
 		oci + "licenses":        licenses[p.random%uint64(len(licenses))],
 		oci + "version":         strings.TrimPrefix(tagName(tag), "v"),
-		oci + "source":          "https://git.example.com/" + p.name,
+		oci + "source":          "https://git.example.com/" + p.Name,
 		oci + "revision":        fmt.Sprintf("%016x%016x%08x", r.Uint64(), r.Uint64(), r.Uint32()),
 		oci + "created":         created.Format(time.RFC3339),
 		oci + "base.name":       base,
 		"com.example.team":      p.team,
-		"com.example.build.url": fmt.Sprintf("https://ci.example.com/%s/%d", p.name, tag),
+		"com.example.build.url": fmt.Sprintf("https://ci.example.com/%s/%d", p.Name, tag),
 	}
 	if p.number%3 == 0 {
 		labels[oci+"url"] = "https://" + p.team + ".example.com/" + p.subject
-		labels[oci+"documentation"] = "https://docs.example.com/" + p.name
+		labels[oci+"documentation"] = "https://docs.example.com/" + p.Name
 		labels[oci+"authors"] = p.team + "@example.com"
 	}
 	return labels

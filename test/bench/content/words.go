@@ -1,4 +1,4 @@
-package main
+package content
 
 // The words of made-up images. Order matters: earlier words are more common, by Zipf's
 // law, so that a registry has a few very common words and a long tail of rare ones, as
