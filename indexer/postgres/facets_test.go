@@ -72,7 +72,7 @@ func TestFacetsOfManyImages(t *testing.T) {
 	names(t, s, "a/few", "a/many")
 	for _, q := range []string{
 		`INSERT INTO manifest (repository_id, digest, media_type_id, kind, size, content_size)
-			SELECT r.id, sha256(n::text::bytea), 1, 'image', 1, 1 FROM repository r, generate_series(1, 100000) AS n WHERE r.name = 'a/many'`,
+			SELECT r.id, sha256(n::text::bytea), 1, 'image', 1, 1 FROM repository r, generate_series(1, 20000) AS n WHERE r.name = 'a/many'`,
 		"ANALYZE manifest", // without it, each foreign key check reads the whole table
 		`INSERT INTO image_search (repository_id, manifest_id, latest, tags, facts, size, pushed_at)
 			SELECT repository_id, id, false, '{v}', '{os:linux,arch:amd64}', 1, now() FROM manifest m

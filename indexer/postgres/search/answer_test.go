@@ -23,6 +23,7 @@ var queries = flag.Int("queries", 300, "number of random queries that are compar
 // A book answers the questions of an asker, who may see the repositories in visible.
 type book struct {
 	visible indexer.Visibility
+	seen    []*oracleRepository // set by check
 	search  func(query.Query) (indexer.Results, error)
 	facets  func(query.Query) (indexer.Facets, error)
 	suggest func(text string, limit int) ([]indexer.Suggestion, error)
@@ -80,9 +81,9 @@ func TestOracle(t *testing.T) {
 // check compares the answers of a book with those of the oracle.
 func (o *oracle) check(b book, queries int) {
 	o.T.Helper()
-	seen := o.find(query.Query{}, b.visible)
-	if n := len(o.names); !b.visible.All() && (len(seen) < n/20 || len(seen) > n/5) {
-		o.T.Errorf("sees %d of %d repositories: not about a tenth", len(seen), n)
+	b.seen = slices.DeleteFunc(o.all(), func(r *oracleRepository) bool { return !b.visible.Sees(r.name) })
+	if n := len(o.names); !b.visible.All() && (len(b.seen) < n/20 || len(b.seen) > n/5) {
+		o.T.Errorf("sees %d of %d repositories: not about a tenth", len(b.seen), n)
 	}
 	several := 0
 	for range queries {
@@ -93,8 +94,8 @@ func (o *oracle) check(b book, queries int) {
 			continue
 		}
 		q.Sort = pick(o.random, []query.Sort{"", "", "", query.SortName, query.SortUpdated, query.SortSize, query.SortPulls})
-		found := o.find(q, b.visible)
-		if len(found) > 1 && len(found) < len(seen) {
+		found := find(q, b.seen)
+		if len(found) > 1 && len(found) < len(b.seen) {
 			several++
 		}
 		o.checkSearch(b, q, found)
@@ -107,10 +108,18 @@ func (o *oracle) check(b book, queries int) {
 	o.checkCorrections(b, queries/10)
 }
 
-// find returns the visible repositories that a query selects, in its order.
-func (o *oracle) find(q query.Query, visible indexer.Visibility) (found []*oracleRepository) {
+// all returns the repositories that have a tag.
+func (o *oracle) all() (all []*oracleRepository) {
 	for _, name := range o.names {
-		if r := o.repositories[name]; visible.Sees(name) && r.holds(q) {
+		all = append(all, o.repositories[name])
+	}
+	return all
+}
+
+// find returns the repositories that a query selects, in its order.
+func find(q query.Query, among []*oracleRepository) (found []*oracleRepository) {
+	for _, r := range among {
+		if r.holds(q) {
 			found = append(found, r)
 		}
 	}
@@ -208,7 +217,7 @@ func (o *oracle) checkFacets(b book, q query.Query, found []*oracleRepository) {
 	v := pick(o.random, f.Values)
 	if term, ok := query.FieldTerm(string(f.Name), v.Value); ok {
 		linked := parsed(o.T, query.WithTerm(q.Text, term))
-		if n := len(o.find(linked, b.visible)); n != v.Count {
+		if n := len(find(linked, b.seen)); n != v.Count {
 			o.T.Errorf("facet %s of %q counts %d, and %q finds %d", term, q.Text, v.Count, linked.Text, n)
 		}
 	}
@@ -258,8 +267,8 @@ func (r *oracleRepository) facts(same []query.Clause, offered map[string]bool) m
 		for fact := range i.facts {
 			facts[indexer.Fact(fact)] = true
 		}
-		for key := range offered {
-			if hasPair(query.Term{Name: key}, i.Labels) {
+		for key := range i.Labels {
+			if key = first200(key); offered[key] {
 				facts[indexer.FactLabel.Fact(key)] = true
 			}
 		}
@@ -297,7 +306,7 @@ func (o *oracle) checkSuggestions(b book, n int) {
 				got = append(got, value) // not the name of a field
 			}
 		}
-		want := o.completions(field, text, b.visible)
+		want := completions(field, text, b.seen)
 		if field == "" {
 			limit -= len(query.FieldsFrom(text))
 		}
@@ -309,15 +318,15 @@ func (o *oracle) checkSuggestions(b book, n int) {
 
 var equateEmpty = gocmp.Transformer("nil", func(s []string) []string { return append([]string{}, s...) })
 
-// completions returns all visible values of a field that complete text, best first.
-func (o *oracle) completions(field, text string, visible indexer.Visibility) (all []string) {
+// completions returns all values of a field that complete text, best first.
+func completions(field, text string, seen []*oracleRepository) (all []string) {
 	type candidate struct {
 		value              string
 		class, n           int
 		pulls, updated, id int64
 	}
 	candidates := map[string]candidate{}
-	for _, r := range o.find(query.Query{}, visible) {
+	for _, r := range seen {
 		base := path.Base(r.name)
 		c := candidate{value: r.name, class: 9, pulls: int64(r.pulls), updated: r.updated.UnixMicro(), id: int64(r.id)}
 		switch {
@@ -378,11 +387,11 @@ func (o *oracle) checkCorrections(b book, n int) {
 			typed = append(typed, string(w))
 		}
 		q := parsed(o.T, strings.Join(typed, " "))
-		if len(o.find(q, b.visible)) > 0 {
+		if len(find(q, b.seen)) > 0 {
 			continue
 		}
 		got, err := b.correct(q)
-		want := o.correction(q, b.visible)
+		want := o.correction(q, b.seen)
 		if got != want || err != nil {
 			o.T.Errorf("correction of %q: got %q, %v, want %q", q.Text, got, err, want)
 		}
@@ -395,18 +404,18 @@ func (o *oracle) checkCorrections(b book, n int) {
 	}
 }
 
-// correction returns the text of a query of words in which each word that no visible
+// correction returns the text of a query of words in which each word that no
 // repository has is replaced by the nearest word of names, "" if there is none.
-func (o *oracle) correction(q query.Query, visible indexer.Visibility) string {
+func (o *oracle) correction(q query.Query, seen []*oracleRepository) string {
 	in := map[string]int{} // how many names have a word
-	for _, r := range o.find(query.Query{}, visible) {
+	for _, r := range seen {
 		for _, w := range query.Words(r.name) {
 			in[w]++
 		}
 	}
 	words := strings.Fields(q.Text)
 	for i, w := range words {
-		if len(o.find(query.Query{Clauses: []query.Clause{{{Words: []string{w}, Prefix: w == words[len(words)-1]}}}}, visible)) > 0 {
+		if len(find(query.Query{Clauses: []query.Clause{{{Words: []string{w}, Prefix: w == words[len(words)-1]}}}}, seen)) > 0 {
 			continue
 		}
 		most, best := 1, ""
@@ -428,7 +437,7 @@ func (o *oracle) correction(q query.Query, visible indexer.Visibility) string {
 		words[i] = best
 	}
 	text := strings.Join(words, " ")
-	if text == q.Text || len(o.find(parsed(o.T, text), visible)) == 0 {
+	if text == q.Text || len(find(parsed(o.T, text), seen)) == 0 {
 		return ""
 	}
 	return text

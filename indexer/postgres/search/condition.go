@@ -2,9 +2,9 @@ package search
 
 import (
 	"encoding/hex"
-	"fmt"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	sq "github.com/Masterminds/squirrel"
 
@@ -184,17 +184,15 @@ func keyCondition(t query.Term, column string) sq.Sqlizer {
 	if exact {
 		return imageHas(term)
 	}
-	const ofManifest = `EXISTS (
-		SELECT FROM manifest m, jsonb_each_text(%s) AS pair WHERE m.repository_id = i.repository_id AND m.id = i.manifest_id AND ?)`
-	all := sq.And{globBeginning("pair.key", t.Name)}
+	const ofManifest = "EXISTS (SELECT FROM manifest m WHERE m.repository_id = i.repository_id AND m.id = i.manifest_id AND ?)"
+	if name := termText(t.Name); term != "" && utf8.RuneCountInString(name) < maxTerm { // no other key begins so
+		return sq.And{imageHas(term), sq.Expr(ofManifest, globBeginning("("+column+" ->> ?)", t.Value, name))}
+	}
+	pair := sq.And{globBeginning("pair.key", t.Name)}
 	if t.Valued {
-		all = append(all, globBeginning("pair.value", t.Value))
+		pair = append(pair, globBeginning("pair.value", t.Value))
 	}
-	matches := sq.Expr(fmt.Sprintf(ofManifest, column), all)
-	if term == "" {
-		return matches
-	}
-	return sq.And{imageHas(term), matches}
+	return sq.Expr(ofManifest, sq.Expr("EXISTS (SELECT FROM jsonb_each_text("+column+") AS pair WHERE ?)", pair))
 }
 
 // digits is how many hexadecimal digits a digest of an algorithm has.

@@ -25,10 +25,10 @@ var facetNames = []indexer.FactKind{
 const maxFacetValues = 20
 
 // The most repositories, and the most images of a query about images, whose facts are
-// counted: 10,000 and 100,000, about half a second each.
+// counted: 10,000 and 20,000, about half a second each.
 const (
 	maxFaceted     = 10_000
-	maxFacetImages = 100_000
+	maxFacetImages = 20_000
 )
 
 // Facets counts the values of each facet among the repositories that q selects, whatever
@@ -65,7 +65,7 @@ func (rd *Reader) facetsAmong(ctx context.Context, q query.Query, most int, ids 
 	if len(s.images) > 0 {
 		has, images = imageFacts, sq.Expr("?", imageConditions(s.images))
 	}
-	counts, err := planned(ctx, rd, pgx.RowToStructByName[factCount], fmt.Sprintf(facetsQuery, has),
+	counts, err := planned(ctx, rd, pgx.RowToStructByName[factCount], fmt.Sprintf(facetsQuery, s.from(), has),
 		s.where, s.order(), most, images, maxFacetImages, maxFacetImages)
 	if err != nil {
 		return indexer.Facets{}, err
@@ -92,13 +92,13 @@ type factCount struct {
 // the image of a leading tag has the key, and counts if any image has it.
 var facetsQuery = `
 	WITH found AS MATERIALIZED (
-		SELECT s.repository_id, s.name, s.facts, s.terms FROM repository_search s WHERE ? ORDER BY ? LIMIT ?
+		SELECT s.repository_id, s.name, s.facts, s.terms FROM %s WHERE ? ORDER BY ? LIMIT ?
 	), matching AS MATERIALIZED (
 		SELECT i.repository_id, i.facts, i.keys FROM found JOIN image_search i USING (repository_id) WHERE ? LIMIT ?
 	), fact AS (
 		SELECT repository_id, fact FROM found, unnest(facts) AS fact
 	), %s, label AS (
-		SELECT DISTINCT fact, hashtextextended(fact, 0) AS key FROM fact WHERE starts_with(fact, 'label:')
+		SELECT fact, hashtextextended(fact, 0) AS key FROM fact WHERE starts_with(fact, 'label:') GROUP BY fact
 	), has (fact, of_image) AS (
 		SELECT ` + sqlFact(indexer.FactNamespace, "split_part(name, '/', 1)") + `, false FROM found WHERE strpos(name, '/') > 0
 		UNION ALL SELECT fact, false FROM fact WHERE starts_with(fact, 'licence:')

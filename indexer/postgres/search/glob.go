@@ -20,13 +20,13 @@ func glob(expression, value string) sq.Sqlizer {
 	return sq.Expr(expression+" = ?", indexer.CleanText(value))
 }
 
-// globBeginning compares the first maxTerm characters of an expression with a value,
-// which may be a pattern.
-func globBeginning(expression, value string) sq.Sqlizer {
+// globBeginning compares the first maxTerm characters of an expression, whose
+// parameters are args, with a value, which may be a pattern.
+func globBeginning(expression, value string, args ...any) sq.Sqlizer {
 	if isGlob(value) {
-		return sq.Expr(beginningOf(expression)+" LIKE ?", pg.Like(value))
+		return sq.Expr(beginningOf(expression)+" LIKE ?", append(args, pg.Like(value))...)
 	}
-	return sq.Expr(beginningOf(expression)+" = ?", termText(value))
+	return sq.Expr(beginningOf(expression)+" = ?", append(args, termText(value))...)
 }
 
 // beginningOf returns the first maxTerm characters of an expression.

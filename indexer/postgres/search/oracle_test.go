@@ -494,7 +494,7 @@ func hasPair(t query.Term, pairs map[string]string) bool {
 }
 
 func first200(s string) string {
-	if strings.ContainsAny(s, "*?") {
+	if len(s) <= 200 || strings.ContainsAny(s, "*?") {
 		return s
 	}
 	return string([]rune(s)[:min(len([]rune(s)), 200)])

@@ -53,7 +53,7 @@ func (rd *Reader) sees(name string) sq.Sqlizer {
 	return pg.VisibleOf(rd.visible).Name(name)
 }
 
-// order returns the columns of s that the results are sorted by.
+// order returns the columns of from that the results are sorted by.
 func (s *search) order() sq.Sqlizer {
 	switch {
 	case s.Sort == query.SortName:
@@ -62,10 +62,24 @@ func (s *search) order() sq.Sqlizer {
 		return sq.Expr("s.size DESC, s.repository_id DESC")
 	case s.Sort == query.SortPulls:
 		return sq.Expr("s.pulls DESC, s.repository_id DESC")
-	case s.Sort == query.SortUpdated, s.words == "":
-		return sq.Expr("s.updated_at DESC, s.repository_id DESC")
+	case s.latestFirst():
+		return sq.Expr("r.updated_at DESC, r.id DESC")
 	}
 	return sq.Expr("?, s.pulls DESC, s.updated_at DESC, s.repository_id DESC", s.class())
+}
+
+// latestFirst reports whether the results are sorted by the latest change.
+func (s *search) latestFirst() bool {
+	return s.Sort == query.SortUpdated || s.Sort == query.SortRelevance && s.words == ""
+}
+
+// from returns the tables to read. The times of changes are the same in both, but only
+// repository has an index of them.
+func (s *search) from() string {
+	if s.latestFirst() {
+		return "repository r JOIN repository_search s ON s.repository_id = r.id"
+	}
+	return "repository_search s"
 }
 
 // class returns an expression for how well a repository matches; 0 is best. '~' is
@@ -120,7 +134,7 @@ func (rd *Reader) search(ctx context.Context, q query.Query) (indexer.Results, e
 
 // page returns the results on the page of a search.
 func (rd *Reader) page(ctx context.Context, s *search) ([]indexer.Result, error) {
-	const q = "SELECT " + foundColumns + " FROM repository_search s WHERE ? ORDER BY ? LIMIT ? OFFSET ?"
+	q := "SELECT " + foundColumns + " FROM " + s.from() + " WHERE ? ORDER BY ? LIMIT ? OFFSET ?"
 	return rd.results(planned(ctx, rd, pgx.RowToStructByName[foundRow], q, s.where, s.order(), s.Limit, s.Offset))
 }
 
