@@ -160,7 +160,10 @@ func everything(st *memory.State) string {
 					panic(err)
 				}
 				q.Sort = sort
-				m := st.Match(memory.Question{Query: q, Visible: v})
+				m, err := st.Match(context.Background(), memory.Question{Query: q, Visible: v})
+				if err != nil {
+					panic(err)
+				}
 				sure, maybe := m.Count()
 				facets, err := m.Facets(3, nil) // no row has too many keys
 				fmt.Fprintln(&b, text, sort, sure, maybe, m.Top(30), facets, err)
@@ -351,5 +354,19 @@ func TestManyChanges(t *testing.T) {
 	}
 	if st := b.state(t, c); st.Len() != len(b.rows) {
 		t.Errorf("got %d repositories, want %d", st.Len(), len(b.rows))
+	}
+}
+
+// A question whose context has ended is not answered.
+func TestMatchEnds(t *testing.T) {
+	t.Parallel()
+	b := newBook(7)
+	b.commit(10, 10)
+	c := memory.New(1 << 30)
+	b.fill(t, c, 100)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if m, err := b.state(t, c).Match(ctx, memory.Question{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, %v, want context.Canceled", m, err)
 	}
 }

@@ -1,6 +1,7 @@
 package memory
 
 import (
+	"context"
 	"slices"
 	"strings"
 
@@ -71,20 +72,26 @@ type matched struct {
 	sure, maybe set
 }
 
-// Match finds the repositories that a question selects.
-func (st *State) Match(q Question) *Matches {
+// Match finds the repositories that a question selects. It returns the error of ctx if
+// that ends before: patterns are compared with each name, which takes a second for a
+// million names and a pattern of many stars.
+func (st *State) Match(ctx context.Context, q Question) (*Matches, error) {
 	q.Query = q.Query.WithoutReferences()
 	m := &Matches{question: q, facts: st.facts, scratch: scratches.Get().(*scratch)}
 	order := cheapestFirst(q.Query.Clauses)
 	for _, p := range st.parts {
-		sure, maybe := m.in(p, st.sights.of(p.segment, q.Visible), order)
+		sure, maybe := m.in(ctx, p, st.sights.of(p.segment, q.Visible), order)
 		if sure.empty() && maybe.empty() {
 			m.scratch.release(sure, maybe)
 			continue
 		}
 		m.parts = append(m.parts, matched{p, sure, maybe})
 	}
-	return m
+	if err := ctx.Err(); err != nil {
+		m.Close()
+		return nil, err
+	}
+	return m, nil
 }
 
 // Close gives back the memory of m, which must not be used any more.
@@ -97,7 +104,7 @@ func (m *Matches) Close() {
 }
 
 // in evaluates the question in a part. seen are the visible documents, nil for all.
-func (m *Matches) in(p part, seen set, order []query.Clause) (sure, maybe set) {
+func (m *Matches) in(ctx context.Context, p part, seen set, order []query.Clause) (sure, maybe set) {
 	e := evaluation{part: p, known: m.question.Known, scratch: m.scratch}
 	all := answer{e.empty(), e.empty()}
 	copy(all.sure, p.live)
@@ -109,7 +116,7 @@ func (m *Matches) in(p part, seen set, order []query.Clause) (sure, maybe set) {
 	}
 	var ofImages []answer
 	for _, c := range order {
-		if all.sure.empty() && all.maybe.empty() {
+		if all.sure.empty() && all.maybe.empty() || ctx.Err() != nil {
 			break
 		}
 		a := e.clause(c)

@@ -61,7 +61,7 @@ func (rd *Reader) match(ctx context.Context, st *memory.State, q query.Query) (*
 			known[memory.KeyOf(t)] = ids
 		}
 	}
-	return st.Match(memory.Question{Query: q, Visible: rd.visible, Known: known}), nil
+	return st.Match(ctx, memory.Question{Query: q, Visible: rd.visible, Known: known})
 }
 
 // decide asks the database which repositories match among those that may, until it is
