@@ -315,17 +315,18 @@ func (s *System) StartIndexer(ctx context.Context, database, address string, set
 }
 
 // StartReader starts an indexer that only serves a book, with pages.
-func (s *System) StartReader(ctx context.Context, database string) (*Indexer, error) {
+func (s *System) StartReader(ctx context.Context, database string, settings ...string) (*Indexer, error) {
 	address, err := FreeAddress()
 	if err != nil {
 		return nil, err
 	}
-	return s.StartIndexer(ctx, database, address, "PORTBOOK_ROLE=reader", "PORTBOOK_COMPONENTS_WEB_UI=true")
+	settings = append(settings, "PORTBOOK_ROLE=reader", "PORTBOOK_COMPONENTS_WEB_UI=true")
+	return s.StartIndexer(ctx, database, address, settings...)
 }
 
 // StartPart starts a reader whose asker sees only the repositories whose names match
-// one of the patterns; see test/bench/reader.
-func (s *System) StartPart(ctx context.Context, database string, names []string) (*Indexer, error) {
+// one of the patterns; see test/bench/reader for args.
+func (s *System) StartPart(ctx context.Context, database string, names []string, args ...string) (*Indexer, error) {
 	if err := s.build(ctx, "test/bench", "./reader", "reader"); err != nil {
 		return nil, err
 	}
@@ -333,8 +334,8 @@ func (s *System) StartPart(ctx context.Context, database string, names []string)
 	if err != nil {
 		return nil, err
 	}
-	p, err := s.launch("reader", nil,
-		"-address", address, "-database", s.Postgres.URL(database), "-names", strings.Join(names, ","))
+	args = append(args, "-address", address, "-database", s.Postgres.URL(database), "-names", strings.Join(names, ","))
+	p, err := s.launch("reader", nil, args...)
 	if err != nil {
 		return nil, err
 	}

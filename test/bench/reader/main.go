@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/postgres"
@@ -26,29 +27,34 @@ const connections = 25
 func main() {
 	address := flag.String("address", "", "`address` to serve at")
 	database := flag.String("database", "", "`URL` of the database")
+	memory := flag.Int("memory", 1<<30, "most `bytes` of a copy for searches, as by default in the program; 0: none")
 	names := flag.String("names", "", "`patterns` of the names that the asker sees, separated by commas")
 	flag.Parse()
-	if err := serve(context.Background(), *address, *database, strings.Split(*names, ",")); err != nil {
+	config := postgres.Config{Visible: visible(strings.Split(*names, ",")), Memory: *memory}
+	if err := serve(context.Background(), *address, *database, config); err != nil {
 		fmt.Fprintln(os.Stderr, "reader:", err)
 		os.Exit(1)
 	}
 }
 
-func serve(ctx context.Context, address, database string, names []string) error {
-	config, err := pgxpool.ParseConfig(database)
+// visible returns what every asker sees.
+func visible(names []string) func(context.Context, indexer.Asker) (indexer.Visibility, error) {
+	v := indexer.VisibleNames(names...)
+	return func(context.Context, indexer.Asker) (indexer.Visibility, error) { return v, nil }
+}
+
+func serve(ctx context.Context, address, database string, config postgres.Config) error {
+	pools, err := pgxpool.ParseConfig(database)
 	if err != nil {
 		return err
 	}
-	config.MaxConns = connections
-	pool, err := pgxpool.NewWithConfig(ctx, config)
+	pools.MaxConns = connections
+	pool, err := pgxpool.NewWithConfig(ctx, pools)
 	if err != nil {
 		return err
 	}
 	defer pool.Close()
-	visible := indexer.VisibleNames(names...)
-	store := postgres.New(pool, postgres.Config{
-		Visible: func(context.Context, indexer.Asker) (indexer.Visibility, error) { return visible, nil },
-	})
+	store := postgres.New(pool, config)
 	handler := web.New(web.Config{
 		Connections: connections, WebUI: true,
 		Asker: func(*http.Request) (indexer.Asker, error) { return indexer.NewAsker("bench"), nil },
@@ -57,5 +63,8 @@ func serve(ctx context.Context, address, database string, names []string) error 
 		},
 	})
 	server := http.Server{Addr: address, Handler: handler, ReadHeaderTimeout: 10 * time.Second}
-	return server.ListenAndServe()
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return store.KeepCopy(ctx) })
+	group.Go(server.ListenAndServe)
+	return group.Wait()
 }

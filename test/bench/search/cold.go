@@ -21,7 +21,7 @@ const (
 // reader starts a reader and waits until it has prepared itself. It adds how long that
 // took, and the memory that the reader needs then.
 func (b *bench) reader(ctx context.Context, k *book, s *harness.Section) (*harness.Indexer, time.Duration, error) {
-	i, err := b.StartReader(ctx, k.database)
+	i, err := b.StartReader(ctx, k.database, b.readerSettings()...)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -33,6 +33,11 @@ func (b *bench) reader(ctx context.Context, k *book, s *harness.Section) (*harne
 	s.Add(harness.Figure{Name: "a reader has prepared itself after", Value: took.Seconds(), Unit: "s"})
 	s.Add(harness.Figure{Name: "  its memory then", Value: float64(harness.Memory(i.PID())) / 1e6, Unit: "MB"})
 	return i, took, nil
+}
+
+// readerSettings returns the settings of a reader.
+func (b *bench) readerSettings() []string {
+	return []string{fmt.Sprintf("PORTBOOK_SEARCH_MEMORY=%t", b.memory)}
 }
 
 // measureCold measures searches of a reader that has just started, and of a PostgreSQL that has
@@ -72,7 +77,7 @@ func (b *bench) measureCold(ctx context.Context, s *harness.Section, k *book) er
 // fresh starts a reader and sends requests at once, as long as it prepares itself.
 func (b *bench) fresh(ctx context.Context, s *harness.Section, k *book, name string, preparation time.Duration) error {
 	start := time.Now()
-	i, err := b.StartReader(ctx, k.database)
+	i, err := b.StartReader(ctx, k.database, b.readerSettings()...)
 	if err != nil {
 		return err
 	}

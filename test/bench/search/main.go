@@ -29,6 +29,7 @@ type config struct {
 	load         bool   // load the books and do nothing else
 	only         string // measure only classes whose names contain this
 	requests     int    // of each class with one client; four times as many with several
+	memory       bool   // let readers keep a copy for searches in memory
 	part         bool   // measure askers who see a part of the book
 	cold         bool   // measure a reader and a PostgreSQL that have just started
 	baselines    int    // runs of each naive statement
@@ -38,7 +39,7 @@ type config struct {
 }
 
 var standard = config{
-	repositories: 100_000, small: 10_000, requests: 1000, part: true, cold: true, baselines: 3, pushes: 300,
+	repositories: 100_000, small: 10_000, requests: 1000, memory: true, part: true, cold: true, baselines: 3, pushes: 300,
 	ingest: 20_000,
 }
 
@@ -62,6 +63,7 @@ func (b *bench) Flags(flags *flag.FlagSet) {
 	flags.StringVar(&b.only, "only", "",
 		"measure only classes whose names contain this `text`, and nothing else")
 	flags.IntVar(&b.requests, "requests", b.requests, "number of requests of each class with one client")
+	flags.BoolVar(&b.memory, "memory", b.memory, "let readers keep a copy for searches in memory; else they use the database")
 	flags.BoolVar(&b.part, "part", b.part, "measure askers who see a part of the book")
 	flags.BoolVar(&b.cold, "cold", b.cold, "measure a reader and a PostgreSQL that have just started")
 	flags.IntVar(&b.baselines, "baselines", b.baselines, "number of runs of each naive statement; 0: none")

@@ -35,7 +35,11 @@ func (b *bench) parts(ctx context.Context, s *harness.Section, k *book) error {
 
 // partOf measures every class for one asker, and adds to the rows of the table.
 func (b *bench) partOf(ctx context.Context, s *harness.Section, k *book, p part, rows map[string][]string) error {
-	i, err := b.StartPart(ctx, k.database, p.names)
+	var args []string
+	if !b.memory {
+		args = []string{"-memory", "0"}
+	}
+	i, err := b.StartPart(ctx, k.database, p.names, args...)
 	if err != nil {
 		return err
 	}
