@@ -370,3 +370,26 @@ func TestMatchEnds(t *testing.T) {
 		t.Errorf("got %v, %v, want context.Canceled", m, err)
 	}
 }
+
+// A namespace is completed up to the next slash.
+func TestNamespaces(t *testing.T) {
+	t.Parallel()
+	b := newBook(8)
+	for id, name := range []string{"team/app", "team/tools/a", "team/tools/b", "team/tests/a", "teams", "team2/app", "app"} {
+		b.rows[int32(id)] = memory.Row{ID: int32(id), Name: name}
+	}
+	c := memory.New(1 << 30)
+	b.fill(t, c, 3)
+	for typed, want := range map[string][]string{
+		"":        {"team", "team2"},
+		"te":      {"team", "team2"},
+		"team":    {"team", "team2"},
+		"team/":   {"team/tests", "team/tools"},
+		"team/to": {"team/tools"},
+		"app":     nil,
+	} {
+		if got := b.state(t, c).Namespaces(indexer.AllVisible, typed, 5); !slices.Equal(got, want) {
+			t.Errorf("%q: got %q, want %q", typed, got, want)
+		}
+	}
+}

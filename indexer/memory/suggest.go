@@ -115,18 +115,20 @@ func (s *segment) firstSeen(of []uint16, seen set, n int) []uint16 {
 	return first
 }
 
-// Namespaces returns the first n namespaces that begin with a text, sorted, in which the
-// asker may see a repository.
+// Namespaces returns the first n namespaces that begin with a text, up to the next slash
+// after it, sorted, in which the asker may see a repository.
 func (st *State) Namespaces(v indexer.Visibility, typed string, n int) []string {
 	var names []string
 	st.eachPart(v, func(p part, seen set) {
 		low, high := p.namesFrom(typed)
 		for found := 0; low < high && found < n; {
-			name := namespace(p.name(p.byName[low]))
-			if name == "" || !strings.HasPrefix(name, typed) {
+			name := p.name(p.byName[low])
+			slash := strings.IndexByte(name[len(typed):], '/')
+			if slash < 0 || len(typed)+slash == 0 {
 				low++
 				continue
 			}
+			name = name[:len(typed)+slash]
 			next, _ := p.named(name + afterSlash)
 			if slices.ContainsFunc(p.byName[low:next], seen.has) {
 				names = append(names, name)
