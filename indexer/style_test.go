@@ -103,7 +103,7 @@ const maxWidth = 120
 
 // wide is the number of lines that may be wider than maxWidth, by module. It is for old
 // code: lower a number when the module has fewer such lines.
-var wide = map[string]int{"../registry": 0, "../schema": 0, ".": 58, "../deploy": 0, "../test": 13}
+var wide = map[string]int{"../registry": 0, "../schema": 0, ".": 40, "../deploy": 0, "../test": 13}
 
 // Lines must not be too wide, since wide lines hide the length of a function. Texts
 // between backquotes, most of them SQL, are not counted.

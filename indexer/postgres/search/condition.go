@@ -184,8 +184,10 @@ func keyCondition(t query.Term, column string) sq.Sqlizer {
 	if exact {
 		return imageHas(term)
 	}
-	const ofManifest = "EXISTS (SELECT FROM manifest m WHERE m.repository_id = i.repository_id AND m.id = i.manifest_id AND ?)"
-	if name := termText(t.Name); term != "" && utf8.RuneCountInString(name) < maxTerm { // no other key begins so
+	const ofManifest = `EXISTS (
+		SELECT FROM manifest m WHERE m.repository_id = i.repository_id AND m.id = i.manifest_id AND ?)`
+	name := termText(t.Name)
+	if term != "" && utf8.RuneCountInString(name) < maxTerm { // no other key begins so
 		return sq.And{imageHas(term), sq.Expr(ofManifest, globBeginning("("+column+" ->> ?)", t.Value, name))}
 	}
 	pair := sq.And{globBeginning("pair.key", t.Name)}
