@@ -25,22 +25,22 @@ type Bar struct {
 }
 
 const (
-	barsLeft, barsRight = 270, 690
+	barsLeft, barsRight = 270, 750
 	barHeight, groupGap = 16, 12
 )
 
 // SVG returns the picture, "" if it has no bars.
 func (c BarChart) SVG() string {
-	x := axis{from: barsLeft, to: barsRight}
+	var values []float64
 	bottom := plotTop
 	for _, g := range c.Groups {
 		bottom += groupGap + barHeight*len(g.Bars)
 		for _, bar := range g.Bars {
-			x.add(bar.Thick)
-			x.add(bar.Thin)
+			values = append(values, 0.99*bar.Thick, bar.Thin) // less: a bar must be seen
 		}
 	}
-	if x.low == x.high {
+	x, ok := axisOf(values, barsLeft, barsRight)
+	if !ok {
 		return ""
 	}
 	var b strings.Builder
@@ -49,7 +49,7 @@ func (c BarChart) SVG() string {
 		fmt.Fprintf(&b, `<path d="M%.1f %dV%d" stroke="currentColor" stroke-opacity=".2"/>`+"\n", x.at(v), plotTop, bottom)
 		text(&b, x.at(v), float64(bottom+18), "middle", "", tick(v))
 	}
-	text(&b, (barsLeft+barsRight)/2, float64(bottom+42), "middle", "", c.X)
+	text(&b, barsRight, float64(bottom+42), "end", "", c.X)
 	c.bars(&b, x)
 	b.WriteString("</svg>\n")
 	return b.String()

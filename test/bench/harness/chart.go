@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"html"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -29,21 +30,22 @@ var colours = []string{"#2f7fd4", "#cf5a2b", "#1b936a", "#a85fc2", "#95791f", "#
 const (
 	lightPaper, darkPaper = "#ffffff", "#0d1117"
 
-	chartWidth, chartHeight = 720, 420
+	chartWidth, chartHeight = 780, 420
 	// The plot is inside, with room for the labels of the axes and the legend.
 	plotLeft, plotTop, plotRight, plotBottom = 70, 50, 500, 360
 )
 
 // SVG returns the picture, "" if it has no points.
 func (c Chart) SVG() string {
-	x, y := axis{from: plotLeft, to: plotRight}, axis{from: plotBottom, to: plotTop}
+	var xs, ys []float64
 	for _, l := range c.Lines {
 		for _, p := range l.Points {
-			x.add(p[0])
-			y.add(p[1])
+			xs, ys = append(xs, p[0]), append(ys, p[1])
 		}
 	}
-	if x.low == x.high {
+	x, ok := axisOf(xs, plotLeft, plotRight)
+	y, _ := axisOf(ys, plotBottom, plotTop)
+	if !ok {
 		return ""
 	}
 	var b strings.Builder
@@ -70,10 +72,10 @@ func (c Chart) SVG() string {
 // on a dark page: it has its own paper, and follows the reader's colour scheme.
 func head(b *strings.Builder, title string, height int) {
 	fmt.Fprintf(b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" role="img" aria-label="%s"`+
-		` font-family="sans-serif" font-size="13">`+"\n", chartWidth, height, html.EscapeString(title))
-	fmt.Fprintf(b, "<style>svg{color:#1f2328;--paper:%s}@media(prefers-color-scheme:dark)"+
-		"{svg{color:#e6edf3;--paper:%s}}</style>\n", lightPaper, darkPaper)
-	fmt.Fprintf(b, `<rect width="%d" height="%d" style="fill:var(--paper)"/>`+"\n", chartWidth, height)
+		` color="#1f2328" font-family="sans-serif" font-size="13">`+"\n", chartWidth, height, html.EscapeString(title))
+	// What does not know media queries draws a light picture.
+	fmt.Fprintf(b, "<style>@media(prefers-color-scheme:dark){svg{color:#e6edf3}.paper{fill:%s}}</style>\n", darkPaper)
+	fmt.Fprintf(b, `<rect class="paper" width="%d" height="%d" fill="%s"/>`+"\n", chartWidth, height, lightPaper)
 	text(b, plotLeft, 24, "start", `font-size="16"`, title)
 }
 
@@ -107,21 +109,19 @@ func (c Chart) lines(b *strings.Builder, x, y axis) {
 	}
 }
 
-// An axis is a logarithmic axis from one power of ten to another; it is empty if they
-// are the same.
+// An axis is a logarithmic axis from one power of ten to another.
 type axis struct {
 	low, high float64 // exponents
 	from, to  float64 // where they are drawn
 }
 
-// add makes the axis include a value.
-func (a *axis) add(v float64) {
-	low := math.Floor(math.Log10(v))
-	high := max(math.Ceil(math.Log10(v)), low+1)
-	if a.low == a.high {
-		a.low, a.high = low, high
+// axisOf returns the axis that includes all values; ok is false if there are none.
+func axisOf(values []float64, from, to float64) (a axis, ok bool) {
+	if len(values) == 0 {
+		return axis{}, false
 	}
-	a.low, a.high = min(a.low, low), max(a.high, high)
+	low, high := math.Floor(math.Log10(slices.Min(values))), math.Ceil(math.Log10(slices.Max(values)))
+	return axis{low, max(high, low+1), from, to}, true
 }
 
 func (a axis) at(v float64) float64 {

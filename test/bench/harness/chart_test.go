@@ -47,6 +47,9 @@ func TestChart(t *testing.T) {
 			t.Errorf("no %s in %s", want, svg)
 		}
 	}
+	if strings.Contains(svg, ">10,000,000<") {
+		t.Error("the axis goes beyond the last value")
+	}
 	if n := strings.Count(svg, ">word<"); n != 1 {
 		t.Errorf("%d entries in the legend, want 1", n)
 	}
@@ -63,7 +66,7 @@ func TestBarChart(t *testing.T) {
 		t.Fatalf("%v in %s", err, svg)
 	}
 	// 0.1 is at barsLeft and 1,000 at barsRight, so 50 is at 67 % of the axis.
-	for _, want := range []string{">0.1<", ">1,000<", ">one<", ">two<", ">a word<", "H553.4", ">milliseconds<"} {
+	for _, want := range []string{">0.1<", ">1,000<", ">one<", ">two<", ">a word<", "H593.9", ">milliseconds<"} {
 		if n := strings.Count(svg, want); n != 1 {
 			t.Errorf("%s is there %d times, want 1:\n%s", want, n, svg)
 		}
