@@ -22,13 +22,13 @@ const (
 	ManyKeys = "many:"
 )
 
-// buildTimeKeys are labels with the time of the build. Terms leave out their values,
+// BuildTimeKeys are labels with the time of the build. Terms leave out their values,
 // because nobody searches for them and every image has another one. Of annotations,
 // only the first key is left out.
-var buildTimeKeys = []string{"org.opencontainers.image.created", "org.label-schema.build-date", "build-date"}
+var BuildTimeKeys = []string{"org.opencontainers.image.created", "org.label-schema.build-date", "build-date"}
 
 // IsBuildTime reports whether terms may leave out the values of a label or annotation.
-func IsBuildTime(key string) bool { return slices.Contains(buildTimeKeys, key) }
+func IsBuildTime(key string) bool { return slices.Contains(BuildTimeKeys, key) }
 
 // TermOf returns the term that every image has that fulfils a condition on a label or an
 // annotation, or "" if there is none. exact reports whether all images with the term

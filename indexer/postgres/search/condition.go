@@ -9,6 +9,7 @@ import (
 	sq "github.com/Masterminds/squirrel"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/memory"
 	"github.com/portbook/portbook/indexer/postgres/pg"
 	"github.com/portbook/portbook/indexer/query"
 )
@@ -180,14 +181,14 @@ func within(column string, t query.Term) sq.Sqlizer {
 // keyCondition compares a label or annotation of image_search AS i; column is that of
 // its manifest AS m.
 func keyCondition(t query.Term, column string) sq.Sqlizer {
-	term, exact := termOf(t)
+	term, exact := memory.TermOf(t)
 	if exact {
 		return imageHas(term)
 	}
 	const ofManifest = `EXISTS (
 		SELECT FROM manifest m WHERE m.repository_id = i.repository_id AND m.id = i.manifest_id AND ?)`
-	name := termText(t.Name)
-	if term != "" && utf8.RuneCountInString(name) < maxTerm { // no other key begins so
+	name := memory.TermText(t.Name)
+	if term != "" && utf8.RuneCountInString(name) < memory.MaxTerm { // no other key begins so
 		return sq.And{imageHas(term), sq.Expr(ofManifest, globBeginning("("+column+" ->> ?)", t.Value, name))}
 	}
 	pair := sq.And{globBeginning("pair.key", t.Name)}

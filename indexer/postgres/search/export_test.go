@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/memory"
 	"github.com/portbook/portbook/indexer/postgres/pg"
 	"github.com/portbook/portbook/indexer/query"
 )
@@ -15,7 +16,7 @@ const (
 	MaxLabelKeys       = maxLabelKeys
 	MaxListing         = maxListing
 	MaxRepositoryBytes = maxRepositoryBytes
-	MaxTerm            = maxTerm
+	MaxTerm            = memory.MaxTerm
 	MaxValues          = maxValues
 )
 

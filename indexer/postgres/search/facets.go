@@ -10,15 +10,10 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/memory"
 	"github.com/portbook/portbook/indexer/postgres/pg"
 	"github.com/portbook/portbook/indexer/query"
 )
-
-// facetNames are the facets that are counted, in the order shown.
-var facetNames = []indexer.FactKind{
-	indexer.FactNamespace, indexer.FactOS, indexer.FactArchitecture, indexer.FactType, indexer.FactLicence,
-	indexer.FactLabel,
-}
 
 // maxFacetValues is the maximum number of values of a facet that are returned: 20, as
 // many as a page can show.
@@ -114,10 +109,10 @@ var facetsQuery = `
 var rowFacts = `image_fact AS (
 		SELECT fact FROM fact WHERE NOT starts_with(fact, 'licence:')
 	), image_key AS (
-		SELECT unnest(terms) AS key FROM found WHERE NOT terms @> ARRAY[` + hash(manyTerm) + `]
+		SELECT unnest(terms) AS key FROM found WHERE NOT terms @> ARRAY[` + hash(memory.ManyKeys) + `]
 		UNION ALL SELECT key FROM (
 			SELECT DISTINCT i.repository_id, unnest(i.keys) AS key FROM found JOIN image_search i USING (repository_id)
-			WHERE found.terms @> ARRAY[` + hash(manyTerm) + `]) AS many
+			WHERE found.terms @> ARRAY[` + hash(memory.ManyKeys) + `]) AS many
 	)`
 
 // imageFacts takes the facts and keys from the images that fulfil the query.
@@ -136,7 +131,7 @@ func facetsOf(facts []factCount, atLeast bool) []indexer.Facet {
 		values[f.Fact.Kind()] = append(values[f.Fact.Kind()], value)
 	}
 	var facets []indexer.Facet
-	for _, name := range facetNames {
+	for _, name := range memory.FacetKinds {
 		if values := mostFirst(values[name]); len(values) > 0 {
 			facets = append(facets, indexer.Facet{Name: name, Values: values})
 		}

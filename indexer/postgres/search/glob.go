@@ -7,6 +7,7 @@ import (
 	sq "github.com/Masterminds/squirrel"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/memory"
 	"github.com/portbook/portbook/indexer/postgres/pg"
 )
 
@@ -20,14 +21,16 @@ func glob(expression, value string) sq.Sqlizer {
 	return sq.Expr(expression+" = ?", indexer.CleanText(value))
 }
 
-// globBeginning compares the first maxTerm characters of an expression, whose
+// globBeginning compares the first memory.MaxTerm characters of an expression, whose
 // parameters are args, with a value, which may be a pattern.
 func globBeginning(expression, value string, args ...any) sq.Sqlizer {
 	if isGlob(value) {
 		return sq.Expr(beginningOf(expression)+" LIKE ?", append(args, pg.Like(value))...)
 	}
-	return sq.Expr(beginningOf(expression)+" = ?", append(args, termText(value))...)
+	return sq.Expr(beginningOf(expression)+" = ?", append(args, memory.TermText(value))...)
 }
 
-// beginningOf returns the first maxTerm characters of an expression.
-func beginningOf(expression string) string { return fmt.Sprintf("left(%s, %d)", expression, maxTerm) }
+// beginningOf returns the first memory.MaxTerm characters of an expression.
+func beginningOf(expression string) string {
+	return fmt.Sprintf("left(%s, %d)", expression, memory.MaxTerm)
+}

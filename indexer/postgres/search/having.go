@@ -6,6 +6,7 @@ import (
 
 	sq "github.com/Masterminds/squirrel"
 
+	"github.com/portbook/portbook/indexer/memory"
 	"github.com/portbook/portbook/indexer/postgres/pg"
 	"github.com/portbook/portbook/indexer/query"
 )
@@ -48,7 +49,7 @@ func entriesOf(t query.Term) sq.Sqlizer {
 	case query.FieldDigest:
 		return sq.Expr("manifest m WHERE ?", hasDigest(t.Value))
 	case query.FieldLabel, query.FieldAnnotation:
-		if term, exact := termOf(t); term != "" && exact {
+		if term, exact := memory.TermOf(t); term != "" && exact {
 			return sq.Expr("image_search i WHERE ?", imageHas(term))
 		}
 	}

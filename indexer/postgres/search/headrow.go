@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/memory"
 	"github.com/portbook/portbook/indexer/postgres/pg"
 )
 
@@ -91,7 +92,7 @@ func headsQuery(l Linked) string {
 		old.repository_id IS NOT NULL AND NOT EXISTS (
 			SELECT FROM touched x LEFT JOIN image_search i ON i.repository_id = x.repository_id AND i.manifest_id = x.id
 			WHERE x.repository_id = r.id AND (i.manifest_id IS NULL OR EXISTS (
-				SELECT FROM unnest(i.keys, i.pairs) AS p (key, term) WHERE NOT old.terms && ARRAY[p.term, ~p.key, ` + hash(manyTerm) + `]))
+				SELECT FROM unnest(i.keys, i.pairs) AS p (key, term) WHERE NOT old.terms && ARRAY[p.term, ~p.key, ` + hash(memory.ManyKeys) + `]))
 		) AS covered,
 		EXISTS (SELECT FROM parents p WHERE p.repository_id = r.id AND p.up_to > ` + strconv.Itoa(maxListing) + `) AS unfinished
 	FROM repository r
@@ -153,7 +154,7 @@ func labelFacts(labels ...[]byte) []indexer.Fact {
 	var facts []indexer.Fact
 	for _, raw := range labels {
 		for key := range pg.StringsFrom(raw) {
-			if len(key) <= maxTerm {
+			if len(key) <= memory.MaxTerm {
 				facts = append(facts, indexer.FactLabel.Fact(key))
 			}
 		}

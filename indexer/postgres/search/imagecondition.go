@@ -6,6 +6,7 @@ import (
 	sq "github.com/Masterminds/squirrel"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/memory"
 	"github.com/portbook/portbook/indexer/postgres/pg"
 	"github.com/portbook/portbook/indexer/query"
 )
@@ -15,7 +16,7 @@ import (
 //
 //   - Flatpak's values are exact: case counts, also in the names of platforms, which facts
 //     have in lower case; an image without a platform has the OS ""; a label is compared
-//     as a whole, not by its first maxTerm characters. So the search rows of images only
+//     as a whole, not by its first memory.MaxTerm characters. So the search rows of images only
 //     find candidates, and the manifests decide.
 //   - A search asks for repositories: it finds their rows, and then looks at the images of
 //     one repository at a time, without an index. Flatpak asks for images anywhere, so its
@@ -83,13 +84,13 @@ func factHint(c query.Condition, kind indexer.FactKind) sq.Sqlizer {
 // keyHint excludes images without the key or, if terms hold its values, without the
 // value.
 func keyHint(c query.Condition, prefix string) sq.Sqlizer {
-	key := prefix + termText(c.Name)
-	if c.Op != query.OpEquals || isBuildTime(c.Name) {
+	key := prefix + memory.TermText(c.Name)
+	if c.Op != query.OpEquals || memory.IsBuildTime(c.Name) {
 		return sq.Expr("i.keys @> ARRAY[hashtextextended(?, 0)]", key)
 	}
 	var terms []string
 	for _, v := range c.Values {
-		terms = append(terms, key+pg.Separator+termText(v))
+		terms = append(terms, key+pg.Separator+memory.TermText(v))
 	}
 	return sq.Expr("i.pairs && ARRAY(SELECT hashtextextended(term, 0) FROM unnest(?::text[]) AS term)", terms)
 }

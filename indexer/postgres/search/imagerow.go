@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/memory"
 	"github.com/portbook/portbook/indexer/postgres/pg"
 )
 
@@ -75,7 +76,7 @@ func shownImages(manifests string, l Linked) string {
 }
 
 // imageRows returns a query for the search rows of the manifests in the table tagged.
-// Pairs leave out the values of buildTimeKeys.
+// Pairs leave out the values of memory.BuildTimeKeys.
 func imageRows(tagged string, l Linked) string {
 	return `
 	SELECT m.repository_id, m.id, g.latest, g.listed, g.tags,
@@ -94,11 +95,11 @@ func imageRows(tagged string, l Linked) string {
 	CROSS JOIN LATERAL (
 		SELECT COALESCE(array_agg(key), '{}') AS keys, COALESCE(array_agg(COALESCE(pair, key)), '{}') AS pairs FROM (
 			SELECT hashtextextended('label:' || left(key, 200), 0) AS key,
-				CASE WHEN key NOT IN ('` + strings.Join(buildTimeKeys, "', '") + `')
+				CASE WHEN key NOT IN ('` + strings.Join(memory.BuildTimeKeys, "', '") + `')
 					THEN hashtextextended('label:' || left(key, 200) || chr(31) || left(value, 200), 0) END AS pair
 			FROM jsonb_each_text(m.labels)
 			UNION ALL
-			SELECT hashtextextended('annotation:' || left(key, 200), 0), CASE WHEN key <> '` + buildTimeKeys[0] + `'
+			SELECT hashtextextended('annotation:' || left(key, 200), 0), CASE WHEN key <> '` + memory.BuildTimeKeys[0] + `'
 				THEN hashtextextended('annotation:' || left(key, 200) || chr(31) || left(value, 200), 0) END
 			FROM jsonb_each_text(m.annotations)
 		) AS label

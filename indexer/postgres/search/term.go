@@ -2,14 +2,11 @@ package search
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	sq "github.com/Masterminds/squirrel"
 
-	"github.com/portbook/portbook/indexer"
-	"github.com/portbook/portbook/indexer/postgres/pg"
-	"github.com/portbook/portbook/indexer/query"
+	"github.com/portbook/portbook/indexer/memory"
 )
 
 const (
@@ -21,11 +18,6 @@ const (
 	// hundred times what build tools set. It limits a row to 40 KB, whatever is pushed.
 	maxKeys = 1000
 )
-
-// manyTerm replaces the terms of a repository's images if they have more than maxKeys
-// keys. If a key has more than maxValues values, ~hash(key) is stored instead of
-// them.
-const manyTerm = "many:"
 
 // termsOf returns an expression for the terms of a repository: its facts, and the
 // terms of its images within the limits above. facts and id are expressions.
@@ -43,52 +35,16 @@ func termsOf(facts, id string) string {
 			UNION ALL SELECT key FROM counted
 			UNION ALL SELECT CASE WHEN values <= %[3]d THEN term ELSE ~key END FROM counted
 			UNION ALL SELECT %[5]s FROM all_keys WHERE many
-		) AS terms), '{}')`, facts, id, maxValues, maxKeys, hash(manyTerm))
+		) AS terms), '{}')`, facts, id, maxValues, maxKeys, hash(memory.ManyKeys))
 }
 
 // hash returns an expression for the hash of a literal text, as terms store it.
 func hash(text string) string { return "hashtextextended('" + text + "', 0)" }
 
-// maxTerm is the maximum number of characters of a key and of a value that queries
-// compare: 200. The terms of image_search are made of that many, and equality and
-// patterns compare that many, so that all agree. It limits the time of a pattern: to
-// match eight stars against 200 characters takes microseconds, against 256 kB seconds.
-const maxTerm = 200
-
-// buildTimeKeys are labels with the time of the build. Terms leave out their values,
-// because nobody searches for them and every image has another one. Of annotations,
-// only the first key is left out.
-var buildTimeKeys = []string{"org.opencontainers.image.created", "org.label-schema.build-date", "build-date"}
-
-// isBuildTime reports whether terms may leave out the values of a label or
-// annotation.
-func isBuildTime(key string) bool { return slices.Contains(buildTimeKeys, key) }
-
-// termOf returns the term of image_search that every image has that fulfils t, or ""
-// if there is none. exact reports whether all images with the term fulfil t.
-func termOf(t query.Term) (term string, exact bool) {
-	key := string(t.Field) + ":" + termText(t.Name)
-	switch {
-	case isGlob(t.Name):
-		return "", false
-	case !t.Valued, t.Value != "" && strings.Trim(t.Value, "*") == "": // any value
-		return key, true
-	case isGlob(t.Value), isBuildTime(t.Name):
-		return key, false
-	}
-	return key + pg.Separator + termText(t.Value), true
-}
-
-// termText returns text cut off to maxTerm characters, as terms have it.
-func termText(text string) string {
-	runes := []rune(indexer.CleanText(text))
-	return string(runes[:min(len(runes), maxTerm)])
-}
-
-// imageHas returns the condition that image_search AS i has a key or term, as termOf
-// returns them.
+// imageHas returns the condition that image_search AS i has a key or term, as
+// memory.TermOf returns them.
 func imageHas(term string) sq.Sqlizer {
-	if strings.Contains(term, pg.Separator) {
+	if strings.Contains(term, memory.TermSeparator) {
 		return sq.Expr("i.pairs @> ARRAY[hashtextextended(?, 0)]", term)
 	}
 	return sq.Expr("i.keys @> ARRAY[hashtextextended(?, 0)]", term)
