@@ -82,7 +82,7 @@ func (c *Copy) at(ctx context.Context, v Vector, source Source, most int) (*Stat
 	case err != nil:
 		return nil, err
 	case !known:
-		c.states.Store(nil) // to be built anew
+		c.states.Store(nil) // to be built again
 		return nil, ErrNotReady
 	case len(ids) > most:
 		return nil, ErrNotReady
@@ -123,7 +123,7 @@ func (c *Copy) held(v Vector) (*State, error) {
 	case later:
 		return nil, nil
 	case v.Epoch != newest.Epoch:
-		c.states.CompareAndSwap(states, nil) // to be built anew
+		c.states.CompareAndSwap(states, nil) // to be built again
 		return nil, ErrNotReady
 	}
 	return nil, ErrPast

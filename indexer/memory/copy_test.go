@@ -246,7 +246,7 @@ func TestStates(t *testing.T) {
 	}
 }
 
-// A copy that cannot know what changed is built anew before it answers again.
+// A copy that cannot know what changed is built again before it answers again.
 func TestUnknownChanges(t *testing.T) {
 	t.Parallel()
 	for name, lose := range map[string]func(*book){

@@ -9,7 +9,7 @@ import (
 )
 
 // A dictionary numbers the facts of all segments of a copy, so that counts of several
-// segments can be added up. It only grows; a copy that is built anew gets a new one. It is
+// segments can be added up. It only grows; a copy that is built again gets a new one. It is
 // safe for concurrent use.
 type dictionary struct {
 	mu      sync.Mutex

@@ -68,7 +68,7 @@ func (s *Store) Tidy(ctx context.Context) (Tidied, error) {
 // 65,536 in about 7 MB. A reader looks every second, and a shard moves much more
 // slowly. A number needs no column of its own, as an age would, and limits both the
 // table and what a reader that was away reads to catch up; more would take it as long
-// as beginning anew, which it does if it lacks a row.
+// as beginning again, which it does if it lacks a row.
 const keepChanges = 4096
 
 // changesAtOnce is the maximum number of rows of one shard in one deletion: 1,000, 60
