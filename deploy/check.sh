@@ -24,7 +24,7 @@ done
 # has run go vet.
 section "go test -race"
 deploy/prerequisites.sh >/dev/null
-race=(./indexer ./indexer/cache ./indexer/config ./indexer/remote ./indexer/web/... ./indexer/ingest ./indexer/postgres/... ./deploy/launch ./schema/localpg/...)
+race=(./indexer ./indexer/cache ./indexer/config ./indexer/memory ./indexer/remote ./indexer/web/... ./indexer/ingest ./indexer/postgres/... ./deploy/launch ./schema/localpg/...)
 slow='^(TestHostileBy|TestHangingReferences$|TestOracle|TestImages|TestNewWordsInOneTrip|TestRowsFollow|TestTermsFollow|TestDifferences)'
 mkdir -p .run && go build -buildvcs=false -o .run/withpg ./deploy/withpg &&
 	.run/withpg go test -race -vet=off -timeout 20m -skip "$slow" "${race[@]}" || fail "go test -race"
