@@ -74,16 +74,17 @@ func VisibleMoves(ctx context.Context, v *View, walked, few int, before int64, l
 
 // BySQL returns the state of a view without the copy in memory.
 func (s *Store) BySQL(v *View) *View {
-	w := &View{tx: v.tx, visible: v.visible, names: v.names}
+	w := *v
+	w.copy = nil
 	w.Reader = search.New(v.tx, v.Asker(), v.visible, s.config.Official, w.state)
-	return w
+	return &w
 }
 
 // NotLooking returns the state of a view with the newest state of the copy in memory,
 // whichever state that is.
 func (s *Store) NotLooking(v *View) *View {
-	w := &View{tx: v.tx, visible: v.visible, names: v.names}
+	w := *v
 	newest := func(context.Context) (*memory.State, error) { return s.keeper.Newest(), nil }
 	w.Reader = search.New(v.tx, v.Asker(), v.visible, s.config.Official, newest)
-	return w
+	return &w
 }

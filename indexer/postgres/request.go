@@ -16,17 +16,28 @@ const (
 	maxApplication = 30
 )
 
+// session returns the application name that shows the request of ctx, nil if ctx has no
+// request.
+func (s *Store) session(ctx context.Context) *string {
+	id := indexer.RequestOf(ctx)
+	if id == "" {
+		return nil
+	}
+	name := sessionOf(s.application, id)
+	return &name
+}
+
 // named adds to a command that begins a transaction one that shows the request of ctx
 // in application_name until the transaction ends. Both are sent in one round trip.
 //
 // It is not a SET, because before PostgreSQL 18 pg_stat_statements would keep an entry
 // for each id. A SELECT has one entry for all values, and takes 14 µs instead of 4.
 func (s *Store) named(ctx context.Context, begin string) string {
-	id := indexer.RequestOf(ctx)
-	if id == "" {
+	session := s.session(ctx)
+	if session == nil {
 		return begin
 	}
-	return begin + "; SELECT set_config('application_name', '" + sessionOf(s.application, id) + "', true)"
+	return begin + "; SELECT set_config('application_name', '" + *session + "', true)"
 }
 
 // sessionOf returns the application name of a request. It has no characters that must

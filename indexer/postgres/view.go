@@ -10,6 +10,7 @@ import (
 	"hash/fnv"
 	"maps"
 	"slices"
+	"strconv"
 	"time"
 
 	sq "github.com/Masterminds/squirrel"
@@ -28,11 +29,12 @@ import (
 // and for a user who cannot write.
 type View struct {
 	*search.Reader
-	tx      pgx.Tx
-	visible indexer.Visibility // the repositories that the asker may see
-	names   pg.Visible         // the same, for statements
-	read    *memory.Vector     // cached by vector
-	copy    *keeper            // nil: searches use the database
+	tx        pg.Querier         // a connection in a transaction
+	visible   indexer.Visibility // the repositories that the asker may see
+	names     pg.Visible         // the same, for statements
+	version   memory.Vector      // of this state; zero if there is none yet
+	scannedAt *time.Time         // see Freshness
+	copy      *keeper            // nil: searches use the database
 }
 
 // readTimeout limits each statement of a reader, and the wait for a connection: 5 s,
@@ -50,16 +52,21 @@ const cancelTime = 100 * time.Millisecond
 // rollbackTimeout limits the rollback of a view, whose context may have ended: 1 s.
 const rollbackTimeout = time.Second
 
-// beginView returns the command that begins a view and sets its statement timeout
-// and plan settings, in one round trip.
-func beginView(ctx context.Context) string {
-	limit := readTimeout
-	if end, ok := ctx.Deadline(); ok {
-		limit = min(limit, time.Until(end)-cancelTime)
-	}
-	return fmt.Sprintf("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = %d; %s",
-		max(limit.Milliseconds(), 1), planOnce)
-}
+const (
+	beginView = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+	// setView sets the settings of planOnce, a time limit in ms and an application name until
+	// the view ends.
+	setView = `
+		SELECT set_config('statement_timeout', $1, true),
+			set_config('application_name', COALESCE($2, current_setting('application_name')), true),
+			set_config('plan_cache_mode', 'force_generic_plan', true), set_config('enable_seqscan', 'off', true),
+			set_config('jit', 'off', true)`
+	// readView reads what nearly every view needs: the epoch, the shards of the catalogue
+	// version, and the end of the last complete scan.
+	readView = `
+		SELECT (SELECT epoch FROM catalogue_epoch), (SELECT array_agg(v ORDER BY shard) FROM catalogue_version),
+			(SELECT max(finished_at) FROM scan WHERE error IS NULL)`
+)
 
 // A view is tried at most viewTries times if its snapshot is lost. The pause is
 // viewPause before the second try and twice that before the third. A standby cancels
@@ -115,15 +122,35 @@ func (s *Store) view(
 		return pg.Wrap("view", err)
 	}
 	defer conn.Release()
-	tx, err := conn.BeginTx(ctx, pgx.TxOptions{BeginQuery: s.named(ctx, beginView(ctx))})
-	if err != nil {
+	defer rollback(ctx, conn.Conn())
+	v := &View{tx: conn.Conn(), visible: visible, names: pg.VisibleOf(visible), copy: copy}
+	if err := v.begin(ctx, s.session(ctx)); err != nil {
 		return wrapSlow(ctx, "view", pg.Wrap("begin", err))
 	}
-	defer rollback(ctx, tx)
-	v := &View{tx: tx, visible: visible, names: pg.VisibleOf(visible), copy: copy}
-	v.Reader = search.New(tx, asker, visible, s.config.Official, v.state)
+	v.Reader = search.New(v.tx, asker, visible, s.config.Official, v.state)
 	err = f(v)
 	return wrapSlow(ctx, "view", err)
+}
+
+// begin begins the transaction of v and reads its version, in one round trip. session is
+// the application name until the transaction ends, nil for that of the connection.
+func (v *View) begin(ctx context.Context, session *string) error {
+	limit := readTimeout
+	if end, ok := ctx.Deadline(); ok {
+		limit = max(min(limit, time.Until(end)-cancelTime), time.Millisecond)
+	}
+	batch := &pgx.Batch{}
+	batch.Queue(beginView)
+	batch.Queue(setView, strconv.FormatInt(limit.Milliseconds(), 10), session)
+	batch.Queue(readView).QueryRow(func(row pgx.Row) error {
+		var epoch *string
+		err := row.Scan(&epoch, &v.version.Shards, &v.scannedAt)
+		if epoch != nil {
+			v.version.Epoch = *epoch
+		}
+		return err
+	})
+	return v.tx.SendBatch(ctx, batch).Close()
 }
 
 // wrapSlow returns ErrTooSlow for errors of a view whose deadline has passed.
@@ -134,13 +161,19 @@ func wrapSlow(ctx context.Context, what string, err error) error {
 	return err
 }
 
-// rollback ends a transaction even if its context has ended, so that the connection
-// can be used again.
-func rollback(ctx context.Context, tx pgx.Tx) {
+// rollback ends the transaction of a connection even if its context has ended, so that
+// the connection can be used again.
+func rollback(ctx context.Context, conn *pgx.Conn) {
+	if conn.PgConn().TxStatus() == idle {
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
 	defer cancel()
-	_ = tx.Rollback(ctx) // if it fails, the connection is closed
+	_, _ = conn.Exec(ctx, "ROLLBACK") // if it fails, the connection is closed
 }
+
+// idle is the status of a connection without a transaction.
+const idle = 'I'
 
 // Version returns the catalogue version of this state: the sum of the shards, and a
 // hash of all of them. A commit locks its shard, so the commits of one shard have
@@ -148,44 +181,30 @@ func rollback(ctx context.Context, tx pgx.Tx) {
 // states. Equal sums are not enough: two transactions that commit at the same moment
 // may become visible in one order on the primary, and in another on a standby, which
 // follows the WAL.
-func (v *View) Version(ctx context.Context) (indexer.Version, error) {
-	vector, err := v.vector(ctx)
+//
+// It returns ErrUnavailable if there is no version: a backup without the derived tables
+// was restored, and no writer has led since.
+func (v *View) Version(context.Context) (indexer.Version, error) {
+	vector, err := v.vector()
 	if err != nil {
 		return indexer.Version{}, err
 	}
 	return versionOf(vector), nil
 }
 
-// vector returns the vector of this state. It reads it once.
-func (v *View) vector(ctx context.Context) (memory.Vector, error) {
-	if v.read != nil {
-		return *v.read, nil
-	}
-	read, err := readVector(v.tx.QueryRow(ctx, "SELECT "+vectorColumns))
-	if err != nil {
-		return memory.Vector{}, pg.Wrap("catalogue version", err)
-	}
-	v.read = &read
-	return read, nil
+// Freshness returns the catalogue version of this state and the time when the last
+// complete scan ended.
+func (v *View) Freshness(ctx context.Context) (indexer.Freshness, error) {
+	version, err := v.Version(ctx)
+	return indexer.Freshness{Version: version, ScannedAt: pg.TimeOrZero(v.scannedAt)}, err
 }
 
-// vectorColumns are the columns that readVector reads.
-const vectorColumns = "(SELECT epoch FROM catalogue_epoch), (SELECT array_agg(v ORDER BY shard) FROM catalogue_version)"
-
-// readVector reads vectorColumns, and further columns into others. It returns
-// ErrUnavailable if there is no version: a backup without the derived tables was restored,
-// and no writer has led since.
-func readVector(row pgx.Row, others ...any) (memory.Vector, error) {
-	var epoch *string
-	var v memory.Vector
-	if err := row.Scan(append([]any{&epoch, &v.Shards}, others...)...); err != nil {
-		return v, err
+// vector returns the vector of this state.
+func (v *View) vector() (memory.Vector, error) {
+	if v.version.Epoch == "" || len(v.version.Shards) == 0 {
+		return v.version, fmt.Errorf("no catalogue version yet: %w", indexer.ErrUnavailable)
 	}
-	if epoch == nil || len(v.Shards) == 0 {
-		return v, fmt.Errorf("no catalogue version yet: %w", indexer.ErrUnavailable)
-	}
-	v.Epoch = *epoch
-	return v, nil
+	return v.version, nil
 }
 
 func versionOf(v memory.Vector) indexer.Version {

@@ -27,11 +27,11 @@ func TestRequestIsFoundEverywhere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := lock.Exec(t.Context(), "LOCK TABLE catalogue_version"); err != nil {
+	if _, err := lock.Exec(t.Context(), "LOCK TABLE repository_search"); err != nil {
 		t.Fatal(err)
 	}
 	answered := make(chan string, 1)
-	go func() { answered <- request(t, "http://"+i.address+"/api/v1/search?q=hidden", "7e57-1d") }()
+	go func() { answered <- request(t, "http://"+i.address+"/api/v1/repositories?after=hidden", "7e57-1d") }()
 	within(t, patience, "pg_stat_activity shows the request", func() bool {
 		return f.query(f.pool(), "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'portbook-indexer 7e57-1d'") == 1
 	})
