@@ -95,7 +95,34 @@ func (s *Store) beginAs(ctx context.Context, begin string, f func(pgx.Tx, cluste
 		if err != nil {
 			return err
 		}
+		if plansAreOld(conn.Conn()) {
+			begin += "; DISCARD PLANS"
+		}
 		options := pgx.TxOptions{BeginQuery: s.named(ctx, begin)}
 		return pgx.BeginTxFunc(ctx, conn, options, func(tx pgx.Tx) error { return f(tx, c) })
 	})
 }
+
+// keptPlans is the maximum number of transactions for which a connection that writes keeps
+// its plans: 4,096. Making them again takes some 50 ms.
+const keptPlans = 4096
+
+// plansAreOld reports whether Postgres should make the plans of a connection again: after 16
+// transactions, 64, 256 and so on, and then after each keptPlans. A plan that was made while
+// a table was small may read the table whole. Postgres keeps it until autovacuum has
+// analyzed the table, which takes a minute; the first scan of 10,000 repositories takes
+// less.
+func plansAreOld(conn *pgx.Conn) bool {
+	known := conn.PgConn().CustomData()
+	n, _ := known[transactionsKey].(int)
+	known[transactionsKey] = n + 1
+	for m := 16; m < keptPlans; m *= 4 {
+		if n == m {
+			return true
+		}
+	}
+	return n > 0 && n%keptPlans == 0
+}
+
+// transactionsKey is the key of the number of transactions in the data of a connection.
+const transactionsKey = "portbook.transactions"

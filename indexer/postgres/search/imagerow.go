@@ -21,7 +21,7 @@ func imagesOf(manifests string, l Linked) string {
 	return shownImages(manifests, l) + `, gone AS (
 		DELETE FROM image_search s USING touched x
 		WHERE s.repository_id = x.repository_id AND s.manifest_id = x.id
-			AND NOT EXISTS (SELECT FROM tagged g WHERE g.repository_id = x.repository_id AND g.id = x.id)
+			AND (x.repository_id, x.id) NOT IN (SELECT repository_id, id FROM tagged) -- hashed; NOT EXISTS compares each with each
 	), moved AS (
 		UPDATE image_search s SET latest = g.latest, listed = g.listed, tags = g.tags, pushed_at = g.pushed_at FROM tagged g
 		WHERE NOT g.whole AND s.repository_id = g.repository_id AND s.manifest_id = g.id

@@ -33,13 +33,16 @@ const reformBatch = 200
 // repositories it rewrote, 0 if there are no more; the name of the last one; and those
 // whose own row was written or deleted, in ascending order.
 func Reform(ctx context.Context, tx pgx.Tx, after string) (n int, last string, written []int32, err error) {
-	// The limit is part of the text: for a parameter Postgres expects a tenth of all
-	// rows, and would read and sort them all for each batch. Without OFFSET 0 it would read
-	// all tags for each batch, as soon as one repository has no search row.
+	// Each OFFSET 0 keeps the plan, however many rows are old: names in order, and the search
+	// row and a tag of each. Otherwise Postgres reads all search rows for each batch if it
+	// expects few old ones, and all tags as soon as one repository has no search row.
 	old := `
-		SELECT r.id, r.name FROM repository r LEFT JOIN repository_search s ON s.repository_id = r.id
-		WHERE r.name > $2 AND (s.form <> $1 OR s.leading_tag IS NULL AND EXISTS (SELECT FROM tag t WHERE t.repository_id = r.id OFFSET 0))
-		ORDER BY r.name LIMIT ` + strconv.Itoa(reformBatch) + ` FOR NO KEY UPDATE OF r`
+		SELECT r.id, r.name FROM repository r WHERE r.id = ANY (ARRAY(
+			SELECT r.id FROM (SELECT r.id, r.name FROM repository r WHERE r.name > $2 ORDER BY r.name OFFSET 0) r
+			LEFT JOIN LATERAL (SELECT s.form, s.leading_tag FROM repository_search s WHERE s.repository_id = r.id OFFSET 0) s ON true
+			WHERE s.form <> $1 OR s.leading_tag IS NULL AND EXISTS (SELECT FROM tag t WHERE t.repository_id = r.id OFFSET 0)
+			ORDER BY r.name LIMIT ` + strconv.Itoa(reformBatch) + `))
+		ORDER BY r.name FOR NO KEY UPDATE OF r`
 	type row struct {
 		ID   int32
 		Name string

@@ -112,8 +112,6 @@ func (l *loader) run(ctx context.Context) error {
 	}{
 		{"rows", l.copyAll},
 		{"indexes that search rows need", func(ctx context.Context) error { return l.createIndexes(ctx, first) }},
-		// Not those of search rows: for a table that is known to be empty, Postgres makes
-		// plans that read it whole, and keeps them while it fills.
 		{"statistics", func(ctx context.Context) error { return l.inAll(ctx, "ANALYZE", copied) }},
 		{"search rows", l.reform},
 		{"indexes", func(ctx context.Context) error { return l.createIndexes(ctx, later) }},
@@ -352,6 +350,7 @@ func (l *loader) reform(ctx context.Context) error {
 		if from > 0 {
 			after = names[from-1]
 		}
+		analyzed := 0 // search rows
 		for done := 0; ; {
 			n, last, err := l.store.ReformAfter(ctx, after)
 			if err != nil || n == 0 || last >= names[to-1] {
@@ -359,6 +358,14 @@ func (l *loader) reform(ctx context.Context) error {
 			}
 			if after, done = last, done+n; done%100_000 < n {
 				l.tell("    %d by worker %d", done, worker)
+			}
+			// Autovacuum, which is off, would do this. Otherwise Postgres keeps plans that read
+			// the tables whole, because they were small.
+			if worker == 0 && done >= 2*analyzed {
+				if err := l.inAll(ctx, "ANALYZE", made); err != nil {
+					return err
+				}
+				analyzed = done
 			}
 		}
 	})
