@@ -44,6 +44,46 @@ var costlyRequests = []attack{
 		},
 	},
 	{
+		name: "searches for 32 names of eight stars, 8 at once",
+		run: func(ctx context.Context, s *site, f *felt) {
+			f.several(ctx, s, 8, 50*time.Millisecond, func(attacker, n int) string {
+				var q strings.Builder
+				for term := range 32 {
+					fmt.Fprintf(&q, "-repo:*a*%d*e*i*o*u*%d*z* ", term, 8*n+attacker)
+				}
+				return "/api/v1/facets?q=" + url.QueryEscape(q.String())
+			})
+		},
+	},
+	{
+		name: "searches and facets of 300 repositories that change all the time",
+		run: func(ctx context.Context, s *site, f *felt) {
+			pushing, stop := context.WithCancel(ctx)
+			defer stop()
+			var pushers errgroup.Group
+			for pusher := range 4 {
+				pushers.Go(func() error {
+					for n := pusher; pushing.Err() == nil; n += 4 {
+						labels := map[string]string{"team": fmt.Sprint(n), fmt.Sprintf("key%d", n): "x"}
+						if err := s.image(pushing, fmt.Sprintf("attack/changing%d", n%300), "latest", labels); err != nil && pushing.Err() == nil {
+							return err
+						}
+					}
+					return nil
+				})
+			}
+			f.several(ctx, s, 8, 10*time.Millisecond, func(attacker, n int) string {
+				return []string{"/api/v1/search?q=changing", "/api/v1/facets?q=os:linux+label:key", "/?q=changing", "/api/v1/suggest?q=changing"}[(attacker+n)%4] +
+					fmt.Sprint(n) // another one each time
+			})
+			stop()
+			if err := pushers.Wait(); err != nil {
+				f.fail("push: %v", err)
+			}
+		},
+		after: func(ctx context.Context, s *site, f *felt) { s.mustBeInBook(ctx, f, "attack/changing0") },
+	},
+	{
 		name: "flatpak's index by 80 long conditions, 8 at once",
 		run: func(ctx context.Context, s *site, f *felt) {
 			f.several(ctx, s, 8, 50*time.Millisecond, func(attacker, n int) string {
