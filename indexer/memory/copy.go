@@ -36,12 +36,13 @@ type Copy struct {
 	limit  int                      // bytes
 	states atomic.Pointer[[]*State] // the newest last; nil: not ready
 	sights *sights
+	shown  *shown
 	turn   chan struct{} // held while states change
 }
 
 // New returns a copy that is not ready and may take a number of bytes.
 func New(limit int) *Copy {
-	return &Copy{limit: limit, sights: newSights(), turn: make(chan struct{}, 1)}
+	return &Copy{limit: limit, sights: newSights(), shown: newShown(), turn: make(chan struct{}, 1)}
 }
 
 // A Source reads one snapshot of the book.
@@ -160,6 +161,10 @@ func (c *Copy) fits(bytes int) error {
 	return nil
 }
 
+// HasRoom reports whether a copy with a state may grow by an eighth. The images of
+// repositories take about that much.
+func (c *Copy) HasRoom(st *State) bool { return c.fits(st.Bytes()+st.Bytes()/8) == nil }
+
 // Merge merges some segments into one, if that is due, and reports whether it did.
 // Questions are not delayed by it.
 func (c *Copy) Merge(ctx context.Context) (bool, error) {
@@ -231,7 +236,7 @@ func (b *Builder) Replace(ctx context.Context, since, v Vector, source Source) e
 		return err
 	}
 	defer b.copy.giveBack()
-	st := &State{vector: since, parts: b.parts, facts: b.facts, sights: b.copy.sights}
+	st := &State{vector: since, parts: b.parts, facts: b.facts, sights: b.copy.sights, shown: b.copy.shown}
 	b.copy.states.Store(nil)
 	_, err = b.copy.publish(st.with(v, ids, rows))
 	return err

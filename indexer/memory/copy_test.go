@@ -145,6 +145,14 @@ func (b *book) state(t *testing.T, c *memory.Copy) *memory.State {
 	return st
 }
 
+// hits returns the repositories of hits, without where a copy has them.
+func hits(of []memory.Hit) (ids []string) {
+	for _, h := range of {
+		ids = append(ids, fmt.Sprint(h.ID, h.Maybe))
+	}
+	return ids
+}
+
 var askers = []indexer.Visibility{indexer.AllVisible, indexer.VisibleNames("team/*", "app-1"), {}}
 
 // everything returns the answers of a state to questions of each kind, as text.
@@ -166,7 +174,7 @@ func everything(st *memory.State) string {
 				}
 				sure, maybe := m.Count()
 				facets, err := m.Facets(3, nil) // no row has too many keys
-				fmt.Fprintln(&b, text, sort, sure, maybe, m.Top(30), facets, err)
+				fmt.Fprintln(&b, text, sort, sure, maybe, hits(m.Top(30)), facets, err)
 				m.Close()
 			}
 		}

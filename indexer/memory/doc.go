@@ -19,8 +19,12 @@
 // one. So an answer belongs to the state that its ETag names, as if it came from the
 // database.
 //
+// A row tells what any image of a repository has. The shelf of a segment tells what each
+// image has, as far as it was read: its facts and its keys of labels and annotations. So
+// it decides several conditions on one image. It is filled after the copy is ready, since
+// there are some ten times as many images as repositories.
+//
 // Some conditions cannot be decided here: on tags and digests, on rare values of labels,
-// on several properties of one image, on phrases. A set of Matches then says which
-// repositories match for certain and which may match, and the caller asks the database
-// about the latter.
+// on phrases. A set of Matches then says which repositories match for certain and which
+// may match, and the caller asks the database about the latter.
 package memory

@@ -26,29 +26,41 @@ func (m *Matches) Facets(
 	for _, p := range m.parts {
 		p.countFacts(counts)
 	}
-	values := make([][]indexer.FacetValue, len(FacetKinds))
-	label := slices.Index(FacetKinds, indexer.FactLabel)
-	var keys []uint32
+	values, keys := valuesOf(counts, facts, n)
+	var err error
+	if values[labelFacet], err = m.countKeys(keys, facts, n, keysOf); err != nil {
+		return nil, err
+	}
+	return facetsOf(values), nil
+}
+
+// labelFacet is the place of labels in FacetKinds.
+var labelFacet = slices.Index(FacetKinds, indexer.FactLabel)
+
+// valuesOf returns the n most frequent values of each of FacetKinds but labels, and the
+// keys of labels that occur; counts are by number of the facts.
+func valuesOf(counts []uint32, facts []fact, n int) (values [][]indexer.FacetValue, keys []uint32) {
+	values = make([][]indexer.FacetValue, len(FacetKinds))
 	for number, count := range counts {
 		switch facet := int(facts[number].facet); {
 		case count == 0 || facet < 0:
-		case facet == label:
+		case facet == labelFacet:
 			keys = append(keys, uint32(number))
-		default:
+		case len(values[facet]) < n || int(count) >= values[facet][n-1].Count:
 			values[facet] = addValue(values[facet], indexer.FacetValue{Value: facts[number].Value(), Count: int(count)}, n)
 		}
 	}
-	var err error
-	if values[label], err = m.countKeys(keys, facts, n, keysOf); err != nil {
-		return nil, err
-	}
-	var facets []indexer.Facet
+	return values, keys
+}
+
+// facetsOf returns the facets that have a value; values are by FacetKinds.
+func facetsOf(values [][]indexer.FacetValue) (facets []indexer.Facet) {
 	for i, kind := range FacetKinds {
 		if len(values[i]) > 0 {
 			facets = append(facets, indexer.Facet{Name: kind, Values: values[i]})
 		}
 	}
-	return facets, nil
+	return facets
 }
 
 // compareValues sorts values by count, largest first, then by value.
@@ -67,20 +79,25 @@ func addValue(first []indexer.FacetValue, v indexer.FacetValue, n int) []indexer
 	return first[:min(len(first), n)]
 }
 
-// countFacts adds how many documents have each fact, namespaces included. It counts how
-// often each set of facts occurs, and then the facts of each set.
+// fewDocuments is the maximum number of documents whose facts are looked at one by one:
+// 1,000. For more it is faster to look at the documents of each fact.
+const fewDocuments = 1000
+
+// countFacts adds how many documents have each fact, namespaces included.
 func (p *matched) countFacts(counts []uint32) {
-	ofSets := make([]uint32, p.factSets.len())
 	for d := range p.sure.all() {
-		ofSets[p.factsOf[d]]++
 		counts[p.namespaceOf[d]]++
 	}
-	for i, n := range ofSets {
-		if n > 0 {
-			for _, f := range p.factSets.at(i) {
-				counts[p.factNumber[f]] += n
+	if p.sure.count() <= fewDocuments {
+		for d := range p.sure.all() {
+			for _, f := range p.factSets.at(int(p.factsOf[d])) {
+				counts[p.factNumber[f]]++
 			}
 		}
+		return
+	}
+	for f, number := range p.factNumber {
+		counts[number] += uint32(p.withFact.countIn(p.sure, f))
 	}
 }
 

@@ -1,19 +1,23 @@
 package memory
 
-import "cmp"
+import (
+	"cmp"
+	"slices"
+)
 
 // lists are lists of documents, one for each entry of a dictionary. A list of few
 // documents is stored as their numbers, a longer one as a set.
 type lists struct {
 	ends   []uint32       // where each list ends in places; it begins where the one before ends
-	places []uint16       // documents of the short lists, ascending
+	places []uint16       // documents of the short lists, ascending if the pairs were
 	long   map[uint32]set // the other lists, by entry; these are empty in places
+	counts map[uint32]int // numbers of documents of these
 }
 
 // newLists returns the lists of pairs of an entry and a document. Pairs of one entry may
 // be in any order, and may occur twice.
 func newLists(entries, documents int, pairs func(yield func(entry uint32, d uint16))) lists {
-	l := lists{ends: make([]uint32, entries), long: map[uint32]set{}}
+	l := lists{ends: make([]uint32, entries), long: map[uint32]set{}, counts: map[uint32]int{}}
 	pairs(func(e uint32, _ uint16) { l.ends[e]++ })
 	longest := uint32(max(documents/16, 1)) // as numbers these take as much memory as a set
 	total := uint32(0)
@@ -34,6 +38,9 @@ func newLists(entries, documents int, pairs func(yield func(entry uint32, d uint
 		l.places[l.ends[e]] = d
 		l.ends[e]++
 	})
+	for e, docs := range l.long {
+		l.counts[e] = docs.count()
+	}
 	return l
 }
 
@@ -48,6 +55,15 @@ func (l *lists) addTo(s set, entry int) {
 			s.or(long)
 		}
 	}
+}
+
+// has reports whether a document is in the list of an entry, which must be ascending.
+func (l *lists) has(entry int, d uint16) bool {
+	if long := l.long[uint32(entry)]; long != nil {
+		return long.has(d)
+	}
+	_, found := slices.BinarySearch(l.short(entry), d)
+	return found
 }
 
 // countIn returns how many documents of an entry are in a set.
@@ -68,7 +84,7 @@ func (l *lists) countIn(s set, entry int) (n int) {
 
 // count returns the number of documents of an entry.
 func (l *lists) count(entry int) int {
-	return len(l.short(entry)) + l.long[uint32(entry)].count()
+	return len(l.short(entry)) + l.counts[uint32(entry)]
 }
 
 // each calls f for each document of an entry.
@@ -95,7 +111,7 @@ func (l *lists) short(entry int) []uint16 {
 func (l *lists) bytes() (n int) {
 	n = 4*len(l.ends) + 2*len(l.places)
 	for _, s := range l.long {
-		n += 8*len(s) + 64 // with the entry of the map
+		n += 8*len(s) + 96 // with the entries of the maps
 	}
 	return n
 }

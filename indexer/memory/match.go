@@ -114,6 +114,7 @@ func (m *Matches) in(ctx context.Context, p part, seen set, order []query.Clause
 	if after := m.question.Query.After; after != "" {
 		e.keep(&all, e.namesAfter(after))
 	}
+	var aboutImages []query.Clause
 	var ofImages []answer
 	for _, c := range order {
 		if all.sure.empty() && all.maybe.empty() || ctx.Err() != nil {
@@ -121,13 +122,13 @@ func (m *Matches) in(ctx context.Context, p part, seen set, order []query.Clause
 		}
 		a := e.clause(c)
 		if c.AboutImages() {
-			ofImages = append(ofImages, a)
+			aboutImages, ofImages = append(aboutImages, c), append(ofImages, a)
 			continue
 		}
 		e.keep(&all, a)
 	}
 	if len(ofImages) > 0 {
-		e.keep(&all, e.sameImage(ofImages))
+		e.keep(&all, e.sameImage(aboutImages, ofImages))
 	}
 	return all.sure, all.maybe
 }
@@ -192,18 +193,45 @@ func (e *evaluation) not(a answer) answer {
 	return b
 }
 
-// sameImage returns the answer to several conditions that one image must fulfil. The
-// search row of a repository tells of each condition whether any image fulfils it, but
-// not whether the same image does.
-func (e *evaluation) sameImage(of []answer) answer {
+// sameImage returns the answer to several clauses that one image must fulfil, from the
+// answer to each: whether any image fulfils it. What kinds of images there are tells
+// whether the same image does, where it is known.
+func (e *evaluation) sameImage(clauses []query.Clause, of []answer) answer {
 	a := of[0]
 	for _, b := range of[1:] {
 		e.keep(&a, b)
 	}
-	if len(of) > 1 {
-		a.maybe.or(a.sure)
-		clear(a.sure)
+	if len(of) == 1 {
+		return a
 	}
+	a.maybe.or(a.sure)
+	clear(a.sure)
+	x := e.shelf.images()
+	if x == nil {
+		return a
+	}
+	tests, all := e.tests(clauses)
+	defer e.release(tests)
+	with, without := e.empty(), e.empty()
+	e.eachFrequent(x, tests, a.maybe, func(_ uint32, docs set) { with.or(docs) })
+	without.or(x.known)
+	without.and(a.maybe)
+	without.andNot(with)
+	for d := range without.all() {
+		if slices.ContainsFunc(x.othersOf(d), func(number uint32) bool { return e.fulfils(d, x.kinds[number], tests) }) {
+			with.add(d)
+		}
+	}
+	without.andNot(with)
+	for _, t := range tests {
+		without.andNot(t.unsure)
+	}
+	a.maybe.andNot(without)
+	if all {
+		a.sure.or(with)
+		a.maybe.andNot(with)
+	}
+	e.scratch.release(with, without)
 	return a
 }
 
@@ -339,21 +367,26 @@ func (e *evaluation) namesAfter(name string) answer {
 // fact returns the answer to a fact; its value may be a pattern.
 func (e *evaluation) fact(kind indexer.FactKind, value string) answer {
 	a := e.nothing()
+	e.eachFact(kind, value, func(entry int) { e.withFact.addTo(a.sure, entry) })
+	return a
+}
+
+// eachFact calls f with the entry of each fact of a kind; its value may be a pattern.
+func (e *evaluation) eachFact(kind indexer.FactKind, value string, f func(entry int)) {
 	fact := string(kind.Fact(indexer.CleanText(value)))
 	if !isGlob(value) {
 		if i, found := e.facts.search(fact); found {
-			e.withFact.addTo(a.sure, i)
+			f(i)
 		}
-		return a
+		return
 	}
 	matches := indexer.Glob(fact)
 	low, high := e.facts.from(string(kind.Fact("")))
 	for i := low; i < high; i++ {
 		if matches(e.facts.at(i)) {
-			e.withFact.addTo(a.sure, i)
+			f(i)
 		}
 	}
-	return a
 }
 
 // label returns the answer to a condition on a label or an annotation. The search row of

@@ -12,6 +12,7 @@ import (
 type Hit struct {
 	ID    int32
 	Maybe bool // whether it is not certain that it matches
+	at    shownKey
 }
 
 // How well a repository matches: see query.SortRelevance. The first is best.
@@ -21,7 +22,6 @@ const (
 	longerBasename
 	wordsInName
 	wordsAnywhere
-	classes
 )
 
 // A place is a document among the best of a part.
@@ -50,7 +50,7 @@ func (m *Matches) Top(n int) []Hit {
 			break
 		}
 		p, d := m.parts[best], rankings[best][0].document
-		hits = append(hits, Hit{p.ids[d], !p.sure.has(d)})
+		hits = append(hits, Hit{p.ids[d], !p.sure.has(d), shownKey{p.number, d}})
 		rankings[best] = rankings[best][1:]
 	}
 	return hits
@@ -132,59 +132,54 @@ func (p *matched) firstOf(of set, n int, order []uint16) []place {
 
 // mostRelevant returns the first n documents of a set by relevance, and removes them from
 // the set. Documents are numbered in the order of equally good ones.
-func (m *Matches) mostRelevant(p matched, of set, n int) []place {
-	var first []place
-	class := m.scratch.empty(p.len())
-	defer m.scratch.release(class)
-	for c := range uint8(classes) {
-		if len(first) == n {
-			break
+func (m *Matches) mostRelevant(p matched, of set, n int) (first []place) {
+	take := func(d uint16, class uint8) {
+		if len(first) < n && of.has(d) {
+			of.remove(d)
+			first = append(first, place{d, class})
 		}
-		clear(class)
-		m.addClass(p, class, c)
-		class.and(of)
-		of.andNot(class)
-		for d := range class.all() {
+	}
+	takeAll := func(docs set, class uint8) {
+		docs.and(of)
+		for d := range docs.all() {
 			if len(first) == n {
 				break
 			}
-			first = append(first, place{d, c})
+			take(d, class)
 		}
+	}
+	docs := m.scratch.empty(p.len())
+	defer m.scratch.release(docs)
+	if name := m.question.Query.Name; name != "" {
+		if i, found := p.named(name); found {
+			take(p.byName[i], sameName)
+		}
+		low, longer, high := p.basenamesFrom(name)
+		for _, d := range p.byBasename[low:longer] {
+			if len(first) == n {
+				break
+			}
+			take(d, sameBasename)
+		}
+		if longer < high && len(first) < n {
+			for _, d := range p.byBasename[longer:high] {
+				docs.add(d)
+			}
+			takeAll(docs, longerBasename)
+		}
+	}
+	if len(first) < n {
+		m.addInName(p, docs)
+		takeAll(docs, wordsInName)
+	}
+	if len(first) < n {
+		copy(docs, of)
+		takeAll(docs, wordsAnywhere)
 	}
 	return first
 }
 
-// addClass adds the documents that match as well as a class to a set, and possibly better
-// ones.
-func (m *Matches) addClass(p matched, to set, class uint8) {
-	name := m.question.Query.Name
-	switch {
-	case class == wordsAnywhere:
-		to.fill(p.len())
-	case class == wordsInName:
-		m.addInName(p, to)
-	case name == "":
-	case class == sameName:
-		if i, found := p.named(name); found {
-			to.add(p.byName[i])
-		}
-	case class == sameBasename:
-		low, _ := p.basenamesFrom(name)
-		for _, d := range p.byBasename[low:] {
-			if basename(p.name(d)) != name {
-				break
-			}
-			to.add(d)
-		}
-	case class == longerBasename:
-		low, high := p.basenamesFrom(name)
-		for _, d := range p.byBasename[low:high] {
-			to.add(d)
-		}
-	}
-}
-
-// addInName adds the documents with all words of the query in the name.
+// addInName makes a set that of the documents with all words of the query in the name.
 func (m *Matches) addInName(p matched, to set) {
 	e := evaluation{part: p.part, scratch: m.scratch}
 	to.fill(p.len())

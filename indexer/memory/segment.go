@@ -14,8 +14,8 @@ import (
 // document is a number of 16 bits.
 const maxDocuments = 1 << 16
 
-// A segment holds some repositories, which are its documents. It never changes. The
-// documents are in order of relevance: by most pulls, then latest change, then greatest
+// A segment holds some repositories, which are its documents. Except for the shelf, it
+// never changes. The documents are in order of relevance: by most pulls, then latest change, then greatest
 // id; so the best of a set are its first ones.
 type segment struct {
 	number int64 // different for each segment of a process
@@ -23,6 +23,7 @@ type segment struct {
 	// By document.
 	ids                   []int32
 	names                 texts
+	basenameAt            []uint16 // where the last path component of the name begins
 	pulls, updated, sizes []int64
 	factsOf               []uint32 // the number of its set of facts
 	namespaceOf           []uint32 // its namespace as a fact, in the dictionary
@@ -30,7 +31,7 @@ type segment struct {
 	// Documents in other orders.
 	byID       []uint16 // ascending
 	byName     []uint16
-	byBasename []uint16
+	byBasename []uint16 // those with the same one in order of relevance
 	byUpdated  []uint16 // the latest first, then by greatest id
 	bySize     []uint16 // the largest first, then by greatest id
 	byPulls    []uint16 // the most first, then by greatest id
@@ -48,7 +49,9 @@ type segment struct {
 	terms    []int64 // hashes of keys and values of labels and annotations, sorted
 	withTerm lists
 
-	size int // bytes
+	size int // bytes, without the shelf
+
+	shelf shelf
 }
 
 // factSets are the different sets of facts of the documents of a segment. Most
@@ -87,6 +90,9 @@ func newSegment(rows []Row, facts *dictionary) *segment {
 		s.sizes = append(s.sizes, r.Size)
 	}
 	s.names = newTexts(names)
+	for _, name := range names {
+		s.basenameAt = append(s.basenameAt, uint16(len(name)-len(basename(name))))
+	}
 	s.sort()
 	s.addWords(rows)
 	s.addFacts(rows, facts)
@@ -115,12 +121,14 @@ func (s *segment) sort() {
 	s.byID = order(byID)
 	s.byName = order(func(a, b uint16) int { return strings.Compare(s.name(a), s.name(b)) })
 	s.byBasename = order(func(a, b uint16) int {
-		return cmp.Or(strings.Compare(basename(s.name(a)), basename(s.name(b))), cmp.Compare(a, b))
+		return cmp.Or(strings.Compare(s.basename(a), s.basename(b)), cmp.Compare(a, b))
 	})
 	s.byUpdated, s.bySize, s.byPulls = order(most(s.updated)), order(most(s.sizes)), order(most(s.pulls))
 }
 
 func (s *segment) name(d uint16) string { return s.names.at(int(d)) }
+
+func (s *segment) basename(d uint16) string { return s.name(d)[s.basenameAt[d]:] }
 
 // document returns the document of a repository.
 func (s *segment) document(id int32) (d uint16, found bool) {
@@ -258,7 +266,7 @@ func (s *segment) rows(of set) []Row {
 
 // bytes returns the memory that s takes.
 func (s *segment) bytes() int {
-	const perDocument = 4 + 3*8 + 2*4 + 6*2
+	const perDocument = 4 + 3*8 + 2*4 + 7*2
 	n := perDocument*s.len() + 8*(len(s.factNumber)+len(s.terms)) + 4*(len(s.factSets.ends)+len(s.factSets.all))
 	for _, t := range []*texts{&s.names, &s.words, &s.facts} {
 		n += t.bytes()
@@ -310,7 +318,7 @@ func (n *numbering[T]) sorted(compare func(a, b T) int) (values []T, place []uin
 	return values, place
 }
 
-func sortedUnique(numbers []uint32) []uint32 {
+func sortedUnique[T cmp.Ordered](numbers []T) []T {
 	slices.Sort(numbers)
 	return slices.Compact(numbers)
 }

@@ -83,12 +83,11 @@ func (s *segment) namesFrom(prefix string) (low, high int) {
 }
 
 // basenamesFrom returns the range in byBasename of the last path components that begin
-// with a prefix.
-func (s *segment) basenamesFrom(prefix string) (low, high int) {
-	compare := func(to string) func(int) int {
-		return func(i int) int { return strings.Compare(basename(s.name(s.byBasename[i])), to) }
+// with a prefix, and where those that are longer begin in it.
+func (s *segment) basenamesFrom(prefix string) (low, longer, high int) {
+	low, _ = searchSorted(s.len(), func(i int) int { return strings.Compare(s.basename(s.byBasename[i]), prefix) })
+	for longer = low; longer < s.len() && s.basename(s.byBasename[longer]) == prefix; longer++ {
 	}
-	low, _ = searchSorted(s.len(), compare(prefix))
-	high, _ = searchSorted(s.len(), compare(prefix+afterAll))
-	return low, high
+	high, _ = searchSorted(s.len(), func(i int) int { return strings.Compare(s.basename(s.byBasename[i]), prefix+afterAll) })
+	return low, longer, high
 }

@@ -37,6 +37,7 @@ type State struct {
 	parts  []part
 	facts  *dictionary
 	sights *sights
+	shown  *shown
 }
 
 // A part is a segment and those of its documents that are in a state. The others were
@@ -61,7 +62,7 @@ func (st *State) Len() (n int) {
 // Bytes returns the memory that the repositories take.
 func (st *State) Bytes() (n int) {
 	for _, p := range st.parts {
-		n += p.size + 8*len(p.live)
+		n += p.size + 8*len(p.live) + p.shelf.images().bytes()
 	}
 	return n + st.facts.size()
 }
@@ -88,7 +89,7 @@ func (st *State) find(id int32) (part int, d uint16, found bool) {
 // with returns the state of a later vector: the changed repositories are gone, and those
 // of rows are there.
 func (st *State) with(v Vector, changed []int32, rows []Row) *State {
-	next := &State{vector: v, parts: slices.Clone(st.parts), facts: st.facts, sights: st.sights}
+	next := &State{vector: v, parts: slices.Clone(st.parts), facts: st.facts, sights: st.sights, shown: st.shown}
 	copied := map[int]bool{}
 	for _, id := range changed {
 		i, d, found := next.find(id)
@@ -163,14 +164,16 @@ func (st *State) merged(parts []part) *segment {
 	for _, p := range parts {
 		rows = append(rows, p.rows(p.live)...)
 	}
-	return newSegment(rows, st.facts)
+	s := newSegment(rows, st.facts)
+	s.imagesFrom(parts)
+	return s
 }
 
 // replace returns the state in which a segment made by merged replaces parts of an
 // earlier state. Documents that are gone since then are gone in it too.
 func (st *State) replace(parts []part, by *segment) *State {
 	p := newPart(by)
-	next := &State{vector: st.vector, facts: st.facts, sights: st.sights}
+	next := &State{vector: st.vector, facts: st.facts, sights: st.sights, shown: st.shown}
 	next.parts = slices.DeleteFunc(slices.Clone(st.parts), func(now part) bool { return hasSegment(parts, now.segment) })
 	for _, before := range parts {
 		gone := slices.Clone(before.live)

@@ -64,24 +64,15 @@ func (st *State) Names(v indexer.Visibility, typed string, n int) []string {
 				best = append(best, named{p.name(d), class(d), p.pulls[d], p.updated[d], p.ids[d]})
 			}
 		}
-		low, high := p.basenamesFrom(typed)
-		same := low
-		for same < high && basename(p.name(p.byBasename[same])) == typed {
-			same++
+		if at, there := p.named(typed); there { // the lists below are cut off without regard to it
+			found(p.byName[at:at+1], func(uint16) int { return sameName })
 		}
-		found(p.byBasename[low:same], func(d uint16) int {
-			if p.name(d) == typed {
-				return sameName
-			}
-			return sameBasename
-		})
-		found(p.byBasename[same:high], func(uint16) int { return longerBasename })
+		low, longer, high := p.basenamesFrom(typed)
+		found(p.byBasename[low:longer], func(uint16) int { return sameBasename })
+		found(p.byBasename[longer:high], func(uint16) int { return longerBasename })
 		first, last := p.namesFrom(typed)
 		found(p.byName[first:last], func(d uint16) int {
-			switch name := p.name(d); {
-			case name == typed:
-				return sameName
-			case strings.HasPrefix(basename(name), typed):
+			if strings.HasPrefix(p.basename(d), typed) {
 				return longerBasename // it is among these already, and is removed below
 			}
 			return longerName

@@ -25,6 +25,9 @@ const (
 	// copyRows is the number of search rows that one statement reads for a copy: 8,192,
 	// about 100 ms.
 	copyRows = 8192
+	// copyImages is the number of repositories whose images one statement reads for a copy:
+	// 2,048, about 100 ms at ten images each.
+	copyImages = 2048
 	// copyTimeout limits one view that reads search rows for a copy: 1 minute.
 	copyTimeout = time.Minute
 )
@@ -88,7 +91,14 @@ func (s *Store) KeepCopy(ctx context.Context) error {
 			_ = wait(ctx, copyEvery)
 			continue
 		}
+		begin, pause := time.Now(), copyEvery
 		err := s.CopyStep(ctx)
+		if err == nil {
+			var more bool
+			if more, err = s.CopyImages(ctx); more {
+				pause = time.Since(begin) // leave the other half of the time to others
+			}
+		}
 		switch {
 		case ctx.Err() != nil:
 			return nil
@@ -101,7 +111,7 @@ func (s *Store) KeepCopy(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(copyEvery):
+		case <-time.After(pause):
 		case <-s.keeper.now:
 		}
 	}
@@ -138,6 +148,32 @@ func (s *Store) CopyStep(ctx context.Context) error {
 		merged, err = s.keeper.Merge(ctx)
 	}
 	return err
+}
+
+// CopyImages reads the images of the next repositories into the copy in memory, and
+// reports whether there are more. They are read after the search rows, because they take
+// several times as long, and only facets of conditions on images wait for them.
+func (s *Store) CopyImages(ctx context.Context) (more bool, err error) {
+	err = s.inSource(ctx, func(ctx context.Context, source search.Source) error {
+		st, err := s.keeper.At(ctx, source.Vector, source)
+		if err != nil || !s.keeper.HasRoom(st) {
+			return err
+		}
+		ids := st.Unread(copyImages)
+		if len(ids) == 0 {
+			return nil
+		}
+		images, err := source.Images(ctx, ids)
+		if err == nil {
+			st.Learn(ids, images)
+			more = true
+		}
+		return err
+	})
+	if errors.Is(err, memory.ErrNotReady) || errors.Is(err, memory.ErrPast) { // CopyStep comes first
+		err = nil
+	}
+	return more, err
 }
 
 // buildCopy reads all search rows. Each part is read from a snapshot of its own, so that
@@ -195,7 +231,7 @@ func (s *Store) inSource(ctx context.Context, f func(context.Context, search.Sou
 	ctx, cancel := context.WithTimeout(ctx, copyTimeout)
 	defer cancel()
 	return s.View(ctx, indexer.Everyone, func(v *View) error {
-		vector, err := v.vector(ctx)
+		vector, err := v.vector()
 		if err != nil {
 			return err
 		}
@@ -208,7 +244,7 @@ func (v *View) state(ctx context.Context) (*memory.State, error) {
 	if v.copy == nil {
 		return nil, nil
 	}
-	vector, err := v.vector(ctx)
+	vector, err := v.vector()
 	if err != nil {
 		return nil, err
 	}

@@ -67,10 +67,20 @@ func TestOracle(t *testing.T) {
 	if err := fromMemory.CopyStep(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for name, s := range map[string]*postgres.Store{"SQL": bySQL, "memory": fromMemory} {
-		t.Run(name, func(t *testing.T) {
-			o.check(bookOf(t.Context(), s, indexer.Everyone, indexer.AllVisible), *queries)
-			o.check(bookOf(t.Context(), s, tenth, visible), *queries/4)
+	withImages := postgres.New(o.Pool, postgres.Config{Visible: see, Memory: 1 << 30})
+	if err := withImages.CopyStep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if more, err := withImages.CopyImages(t.Context()); err != nil || !more {
+		t.Fatalf("no images were read: %v", err)
+	}
+	for _, test := range []struct {
+		name  string
+		store *postgres.Store
+	}{{"SQL", bySQL}, {"memory", fromMemory}, {"memory with images", withImages}} {
+		t.Run(test.name, func(t *testing.T) {
+			o.check(bookOf(t.Context(), test.store, indexer.Everyone, indexer.AllVisible), *queries)
+			o.check(bookOf(t.Context(), test.store, tenth, visible), *queries/4)
 		})
 	}
 	if !fromMemory.SearchCopy().Ready {

@@ -2,6 +2,7 @@ package search
 
 import (
 	"context"
+	"fmt"
 	"slices"
 
 	"github.com/portbook/portbook/indexer"
@@ -38,7 +39,7 @@ func (rd *Reader) searchCopy(ctx context.Context, st *memory.State, q query.Quer
 		return r, ok, err
 	}
 	hits := m.Top(q.Offset + q.Limit)
-	if r.Items, err = rd.rows(ctx, idsOf(hits[min(q.Offset, len(hits)):])); err != nil {
+	if r.Items, err = rd.shown(ctx, st, hits[min(q.Offset, len(hits)):]); err != nil {
 		return r, false, err
 	}
 	if q.After == "" {
@@ -46,6 +47,38 @@ func (rd *Reader) searchCopy(ctx context.Context, st *memory.State, q query.Quer
 		r.Total, r.AtLeast = sure, maybe > 0
 	}
 	return r, true, nil
+}
+
+// shown returns what results show of hits, in their order. It reads what the copy does not
+// remember.
+func (rd *Reader) shown(ctx context.Context, st *memory.State, hits []memory.Hit) ([]indexer.Result, error) {
+	results := make([]indexer.Result, len(hits))
+	var missing []int // places in hits
+	for i, h := range hits {
+		var known bool
+		if results[i], known = st.Shown(h); !known {
+			missing = append(missing, i)
+		}
+	}
+	if len(missing) == 0 {
+		return results, nil
+	}
+	var ids []int32
+	for _, i := range missing {
+		ids = append(ids, hits[i].ID)
+	}
+	read, err := rd.rows(ctx, ids)
+	if err == nil && len(read) != len(missing) {
+		err = fmt.Errorf("%d of %d repositories that the copy in memory has: %w", len(read), len(missing), indexer.ErrUnavailable)
+	}
+	if err != nil {
+		return nil, err
+	}
+	for n, i := range missing {
+		results[i] = read[n]
+		st.Remember(hits[i], read[n])
+	}
+	return results, nil
 }
 
 // match finds the repositories that q selects. It asks the indexes of the database about
@@ -103,6 +136,9 @@ func (rd *Reader) facetsCopy(ctx context.Context, st *memory.State, q query.Quer
 	}
 	defer m.Close()
 	if slices.ContainsFunc(q.WithoutReferences().Clauses, query.Clause.AboutImages) {
+		if f, ok, err = rd.imageFacetsCopy(ctx, st, q, m); ok || err != nil {
+			return f, ok, err
+		}
 		if ok, err = rd.decide(ctx, m, q, maxFacetedImages); !ok || err != nil {
 			return f, ok, err
 		}
@@ -118,6 +154,45 @@ func (rd *Reader) facetsCopy(ctx context.Context, st *memory.State, q query.Quer
 		return rd.countKeys(ctx, ids, keys)
 	})
 	return f, true, err
+}
+
+// imageFacetsCopy is facetsCopy for a query with conditions on images, of which m are the
+// matches. It reads the images of repositories whose images the copy has not read yet. It
+// reports false if the copy cannot decide the conditions, or does not know the images of
+// most of the repositories.
+func (rd *Reader) imageFacetsCopy(
+	ctx context.Context, st *memory.State, q query.Query, m *memory.Matches,
+) (f indexer.Facets, ok bool, err error) {
+	unread := m.Unread(maxFacetedImages + 1)
+	if len(unread) > maxFacetedImages {
+		return f, false, nil
+	}
+	if len(unread) > 0 {
+		images, err := Source{DB: rd.db}.Images(ctx, unread)
+		if err != nil {
+			return f, false, err
+		}
+		st.Learn(unread, images)
+		if m, err = rd.match(ctx, st, q); err != nil {
+			return f, false, err
+		}
+		defer m.Close()
+	}
+	if ok, err = rd.decide(ctx, m, q, maxDecided); !ok || err != nil {
+		return f, false, err
+	}
+	if f.Facets, f.Counted, ok = m.ImageFacets(maxFacetValues); !ok {
+		return f, false, nil
+	}
+	sure, maybe := m.Count()
+	if f.All = maybe == 0 && f.Counted == sure; !f.All {
+		for _, facet := range f.Facets {
+			for i := range facet.Values {
+				facet.Values[i].AtLeast = true
+			}
+		}
+	}
+	return f, f.All || f.Counted >= maxFacetedImages, nil
 }
 
 // countKeys returns how many repositories have any image with each key of a label.

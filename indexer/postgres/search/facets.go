@@ -28,8 +28,8 @@ const (
 
 // Facets counts the values of each facet among the repositories that q selects, whatever
 // the order and page of q. The facet of labels has only the keys that the image of a
-// leading tag has. If the values must be of the images that q selects, or if there is no
-// copy in memory, only the most relevant repositories are counted.
+// leading tag has. If q has conditions on images that the copy in memory cannot decide, or
+// if there is no copy, only the most relevant repositories are counted.
 func (rd *Reader) Facets(ctx context.Context, q query.Query) (indexer.Facets, error) {
 	facets, err := rd.facets(ctx, q)
 	return facets, pg.Wrap("facets", err)

@@ -2,8 +2,12 @@ package search
 
 import (
 	"context"
+	"encoding/binary"
+	"fmt"
 	"slices"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/memory"
@@ -67,6 +71,73 @@ func (s Source) Rows(ctx context.Context, ids []int32) ([]memory.Row, error) {
 func (s Source) After(ctx context.Context, id int32, limit int) ([]memory.Row, error) {
 	const q = "SELECT " + copiedColumns + " FROM repository_search s WHERE s.repository_id > $1 ORDER BY s.repository_id LIMIT $2"
 	return s.rows(ctx, q, id, limit)
+}
+
+// maxImageKeys is the maximum size of the keys of an image that a copy holds: 2,000 bytes,
+// about 240 keys.
+const maxImageKeys = 2000
+
+// Images returns the images of repositories. A repository in which an image has too many
+// keys is left out.
+func (s Source) Images(ctx context.Context, ids []int32) (map[int32][]memory.Image, error) {
+	// Arrays of an image with too many keys are not read, since they may be megabytes.
+	const q = `
+		SELECT i.repository_id, i.facts, few.keys, few.pairs FROM image_search i
+		LEFT JOIN LATERAL (SELECT i.keys, i.pairs WHERE pg_column_size(i.keys) <= $2) few ON true
+		WHERE i.repository_id = ANY($1)`
+	images := make(map[int32][]memory.Image, len(ids))
+	for _, id := range ids {
+		images[id] = nil
+	}
+	rows, err := s.DB.Query(ctx, q, ids, maxImageKeys)
+	if err != nil {
+		return nil, pg.Wrap("images of search rows", err)
+	}
+	defer rows.Close()
+	facts := map[string][]indexer.Fact{} // by their bytes: most images have those of others
+	var many []int32
+	for rows.Next() {
+		raw := rows.RawValues()
+		id := int32(binary.BigEndian.Uint32(raw[0]))
+		if raw[2] == nil {
+			many = append(many, id)
+			continue
+		}
+		of, known := facts[string(raw[1])]
+		if !known {
+			column := rows.FieldDescriptions()[1]
+			if err := types.Scan(column.DataTypeOID, column.Format, raw[1], &of); err != nil {
+				return nil, fmt.Errorf("facts of images: %w", err)
+			}
+			facts[string(raw[1])] = of
+		}
+		terms := appendInt64s(make([]int64, 0, (len(raw[2])+len(raw[3]))/12), raw[2])
+		images[id] = append(images[id], memory.Image{Facts: of, Terms: appendInt64s(terms, raw[3])})
+	}
+	for _, id := range many {
+		delete(images, id)
+	}
+	return images, pg.Wrap("images of search rows", rows.Err())
+}
+
+// types decodes values that are not scanned by pgx.
+var types = pgtype.NewMap()
+
+// appendInt64s appends the elements of a bigint[] in binary format, without nulls. Images
+// have some thirty each, and pgx takes ten times as long.
+//
+// The format is that of array_send in PostgreSQL's arrayfuncs.c: the numbers of dimensions
+// and flags and the type, 4 bytes each; for each dimension its length and lower bound; for
+// each element its length and value.
+func appendInt64s(to []int64, array []byte) []int64 {
+	const header, dimension, element = 12, 8, 4 + 8
+	if len(array) < header+dimension { // an empty array has no dimension
+		return to
+	}
+	for rest := array[header+dimension:]; len(rest) >= element; rest = rest[element:] {
+		to = append(to, int64(binary.BigEndian.Uint64(rest[4:])))
+	}
+	return to
 }
 
 func (s Source) rows(ctx context.Context, q string, args ...any) ([]memory.Row, error) {
