@@ -9,12 +9,9 @@ import (
 
 // ImageFacets is Facets for a query with conditions on images: a value counts the
 // repositories with an image that fulfils these conditions and has the value. It counts
-// the repositories whose images are known, and returns their number. It reports false if
-// the copy cannot decide the conditions.
-func (m *Matches) ImageFacets(n int) (facets []indexer.Facet, counted int, ok bool) {
-	if ok = m.decidedByKinds(); !ok {
-		return nil, 0, false
-	}
+// the repositories whose images are known, and returns their number. DecidedByImages must
+// be true.
+func (m *Matches) ImageFacets(n int) (facets []indexer.Facet, counted int) {
 	facts := m.facts.all()
 	counts := make([]uint32, len(facts)) // of any image, by number
 	var known []matched
@@ -46,7 +43,7 @@ func (m *Matches) ImageFacets(n int) (facets []indexer.Facet, counted int, ok bo
 			values[labelFacet] = addValue(values[labelFacet], v, n)
 		}
 	}
-	return facetsOf(values), counted, true
+	return facetsOf(values), counted
 }
 
 // ofImages are the places in FacetKinds of facts that an image has, and not the repository as
@@ -61,8 +58,9 @@ func (m *Matches) aboutImages() []query.Clause {
 	return slices.DeleteFunc(slices.Clone(m.question.Query.Clauses), func(c query.Clause) bool { return !c.AboutImages() })
 }
 
-// decidedByKinds reports whether kinds of images decide all conditions on images.
-func (m *Matches) decidedByKinds() bool {
+// DecidedByImages reports whether what a copy reads of images decides all conditions on
+// images.
+func (m *Matches) DecidedByImages() bool {
 	if len(m.parts) == 0 {
 		return true
 	}

@@ -91,12 +91,12 @@ func (s *Store) KeepCopy(ctx context.Context) error {
 			_ = wait(ctx, copyEvery)
 			continue
 		}
-		begin, pause := time.Now(), copyEvery
+		pause := copyEvery
 		err := s.CopyStep(ctx)
 		if err == nil {
-			var more bool
+			begin, more := time.Now(), false
 			if more, err = s.CopyImages(ctx); more {
-				pause = time.Since(begin) // leave the other half of the time to others
+				pause = time.Since(begin) // leave half of the time to others
 			}
 		}
 		switch {

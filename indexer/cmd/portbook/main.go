@@ -25,14 +25,7 @@ import (
 // their commit.
 var version = ""
 
-// gcPercent is the default of GOGC. The heap grows to five times the live data before
-// a collection: 25 MB more during a scan, and 10 % less CPU time (measured).
-const gcPercent = 400
-
 func main() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
 	// net/http logs unsolicited bytes of a registry to the standard logger, which cannot
 	// be turned off otherwise. They may contain secrets. We log with slog.
 	log.SetOutput(io.Discard)

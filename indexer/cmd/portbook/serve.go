@@ -62,6 +62,7 @@ the catalogue, until SIGTERM or SIGINT. A reader only serves.`,
 // a 503.
 func serve(ctx context.Context, p *parts) error {
 	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return keepGC(ctx) })
 	registerBacklog(p)
 	operations := web.Operations(web.OperationsConfig{
 		Gatherer: p.registry, Ready: p.ready, Version: programVersion(), Log: p.log,

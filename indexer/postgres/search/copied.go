@@ -164,7 +164,7 @@ func (rd *Reader) imageFacetsCopy(
 	ctx context.Context, st *memory.State, q query.Query, m *memory.Matches,
 ) (f indexer.Facets, ok bool, err error) {
 	unread := m.Unread(maxFacetedImages + 1)
-	if len(unread) > maxFacetedImages {
+	if !m.DecidedByImages() || len(unread) > maxFacetedImages {
 		return f, false, nil
 	}
 	if len(unread) > 0 {
@@ -181,9 +181,7 @@ func (rd *Reader) imageFacetsCopy(
 	if ok, err = rd.decide(ctx, m, q, maxDecided); !ok || err != nil {
 		return f, false, err
 	}
-	if f.Facets, f.Counted, ok = m.ImageFacets(maxFacetValues); !ok {
-		return f, false, nil
-	}
+	f.Facets, f.Counted = m.ImageFacets(maxFacetValues)
 	sure, maybe := m.Count()
 	if f.All = maybe == 0 && f.Counted == sure; !f.All {
 		for _, facet := range f.Facets {
