@@ -61,8 +61,6 @@ type factSets struct {
 	all  []uint32 // facts by their number
 }
 
-func (f *factSets) len() int { return len(f.ends) }
-
 func (f *factSets) at(i int) []uint32 {
 	from := uint32(0)
 	if i > 0 {
