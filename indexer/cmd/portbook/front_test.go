@@ -271,7 +271,7 @@ func TestFront(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer func() { _ = lock.Rollback(t.Context()) }()
-		if _, err := lock.Exec(t.Context(), "LOCK TABLE repository_search"); err != nil {
+		if _, err := lock.Exec(t.Context(), "LOCK TABLE catalogue_version"); err != nil {
 			t.Fatal(err)
 		}
 		var sent atomic.Int64
@@ -290,7 +290,7 @@ func TestFront(t *testing.T) {
 		}
 		waiting := f.pool()
 		within(t, 4*time.Second, "all requests are sent, and one waits for the table", func() bool {
-			return sent.Load() == clients && f.query(waiting, "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'repository_search'::regclass") > 0
+			return sent.Load() == clients && f.query(waiting, "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'catalogue_version'::regclass") > 0
 		})
 		if err := lock.Commit(t.Context()); err != nil {
 			t.Fatal(err)
@@ -375,7 +375,7 @@ func TestFront(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer func() { _ = lock.Rollback(t.Context()) }()
-		if _, err := lock.Exec(t.Context(), "LOCK TABLE repository_search"); err != nil {
+		if _, err := lock.Exec(t.Context(), "LOCK TABLE catalogue_version"); err != nil {
 			t.Fatal(err)
 		}
 		if a := n.get(t, c, fresh); a.code != http.StatusServiceUnavailable || !strings.Contains(a.body, "took too long") {
