@@ -19,10 +19,11 @@
 // one. So an answer belongs to the state that its ETag names, as if it came from the
 // database.
 //
-// A row tells what any image of a repository has. The shelf of a segment tells what each
-// image has, as far as it was read: its facts and its keys of labels and annotations. So
-// it decides several conditions on one image. It is filled after the copy is ready, since
-// there are some ten times as many images as repositories.
+// A row tells what any image of a repository has. The shelf of a segment, the only part of
+// it that changes, tells what each image has, as far as it was read: its facts, and the keys
+// and values of its labels and annotations. So it decides several conditions on one image.
+// It is filled after the copy is ready, since there are some ten times as many images as
+// repositories.
 //
 // Some conditions cannot be decided here: on tags and digests, on rare values of labels,
 // on phrases. A set of Matches then says which repositories match for certain and which

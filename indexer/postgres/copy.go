@@ -152,7 +152,7 @@ func (s *Store) CopyStep(ctx context.Context) error {
 
 // CopyImages reads the images of the next repositories into the copy in memory, and
 // reports whether there are more. They are read after the search rows, because they take
-// several times as long, and only facets of conditions on images wait for them.
+// several times as long, and only conditions on one image and their facets wait for them.
 func (s *Store) CopyImages(ctx context.Context) (more bool, err error) {
 	err = s.inSource(ctx, func(ctx context.Context, source search.Source) error {
 		st, err := s.keeper.At(ctx, source.Vector, source)
@@ -163,9 +163,9 @@ func (s *Store) CopyImages(ctx context.Context) (more bool, err error) {
 		if len(ids) == 0 {
 			return nil
 		}
-		images, err := source.Images(ctx, ids)
+		images, read, err := source.Images(ctx, ids)
 		if err == nil {
-			st.Learn(ids, images)
+			st.Learn(read, images)
 			more = true
 		}
 		return err

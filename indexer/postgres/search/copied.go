@@ -168,11 +168,11 @@ func (rd *Reader) imageFacetsCopy(
 		return f, false, nil
 	}
 	if len(unread) > 0 {
-		images, err := Source{DB: rd.db}.Images(ctx, unread)
+		images, read, err := Source{DB: rd.db}.Images(ctx, unread)
 		if err != nil {
 			return f, false, err
 		}
-		st.Learn(unread, images)
+		st.Learn(read, images)
 		if m, err = rd.match(ctx, st, q); err != nil {
 			return f, false, err
 		}

@@ -54,3 +54,8 @@ func (rd *Reader) Rows(ctx context.Context, ids []int32) ([]indexer.Result, erro
 func (rd *Reader) Having(ctx context.Context, t query.Term, limit int) (ids []int32, complete bool, err error) {
 	return rd.having(ctx, t, limit)
 }
+
+// ImagesUpTo is Images with another number instead of maxImagesRead.
+func (s Source) ImagesUpTo(ctx context.Context, ids []int32, most int) (map[int32][]memory.Image, []int32, error) {
+	return s.images(ctx, ids, most)
+}

@@ -77,28 +77,55 @@ func (s Source) After(ctx context.Context, id int32, limit int) ([]memory.Row, e
 // about 240 keys.
 const maxImageKeys = 2000
 
-// Images returns the images of repositories. A repository in which an image has too many
-// keys is left out.
-func (s Source) Images(ctx context.Context, ids []int32) (map[int32][]memory.Image, error) {
+// maxImagesRead is the maximum size of the images that Images returns: 64 MB of terms, those
+// of some 200,000 images.
+const maxImagesRead = 64 << 20
+
+// Images returns the images of repositories, and which repositories it read: all of ids, or
+// the first ones by id if the images are too large together. A repository that was read and
+// has no entry has too many images, or an image with too many keys.
+func (s Source) Images(ctx context.Context, ids []int32) (images map[int32][]memory.Image, read []int32, err error) {
+	return s.images(ctx, ids, maxImagesRead)
+}
+
+func (s Source) images(
+	ctx context.Context, ids []int32, most int,
+) (images map[int32][]memory.Image, read []int32, err error) {
 	// Arrays of an image with too many keys are not read, since they may be megabytes.
 	const q = `
 		SELECT i.repository_id, i.facts, few.keys, few.pairs FROM image_search i
 		LEFT JOIN LATERAL (SELECT i.keys, i.pairs WHERE pg_column_size(i.keys) <= $2) few ON true
-		WHERE i.repository_id = ANY($1)`
-	images := make(map[int32][]memory.Image, len(ids))
+		WHERE i.repository_id = ANY($1) ORDER BY i.repository_id`
+	images = make(map[int32][]memory.Image, len(ids))
 	for _, id := range ids {
 		images[id] = nil
 	}
 	rows, err := s.DB.Query(ctx, q, ids, maxImageKeys)
 	if err != nil {
-		return nil, pg.Wrap("images of search rows", err)
+		return nil, nil, pg.Wrap("images of search rows", err)
 	}
 	defer rows.Close()
 	facts := map[string][]indexer.Fact{} // by their bytes: most images have those of others
 	var many []int32
+	read = ids
+	last, bytes, ofLast := int32(0), 0, 0 // bytes of all repositories, and of the last one
 	for rows.Next() {
 		raw := rows.RawValues()
 		id := int32(binary.BigEndian.Uint32(raw[0]))
+		if id != last {
+			last, ofLast = id, 0
+		}
+		n := len(raw[2]) + len(raw[3])
+		if bytes, ofLast = bytes+n, ofLast+n; bytes > most {
+			if bytes == ofLast { // it alone is too large
+				many = append(many, id)
+				id++
+			} else {
+				delete(images, id)
+			}
+			read = slices.DeleteFunc(slices.Clone(ids), func(other int32) bool { return other >= id })
+			break
+		}
 		if raw[2] == nil {
 			many = append(many, id)
 			continue
@@ -107,7 +134,7 @@ func (s Source) Images(ctx context.Context, ids []int32) (map[int32][]memory.Ima
 		if !known {
 			column := rows.FieldDescriptions()[1]
 			if err := types.Scan(column.DataTypeOID, column.Format, raw[1], &of); err != nil {
-				return nil, fmt.Errorf("facts of images: %w", err)
+				return nil, nil, fmt.Errorf("facts of images: %w", err)
 			}
 			facts[string(raw[1])] = of
 		}
@@ -117,7 +144,8 @@ func (s Source) Images(ctx context.Context, ids []int32) (map[int32][]memory.Ima
 	for _, id := range many {
 		delete(images, id)
 	}
-	return images, pg.Wrap("images of search rows", rows.Err())
+	rows.Close()
+	return images, read, pg.Wrap("images of search rows", rows.Err())
 }
 
 // types decodes values that are not scanned by pgx.
