@@ -49,7 +49,7 @@ func has(image memory.Image, fact string) bool {
 // What a copy has read of images stays right when repositories change and segments are
 // merged: the answers are those of an evaluation of each image. What is unknown is not
 // counted, and the copy says so.
-func TestImagesOfChanges(t *testing.T) {
+func TestKindsOfImages(t *testing.T) {
 	t.Parallel()
 	b := newBook(7)
 	for range 50 {

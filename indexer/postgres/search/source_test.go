@@ -14,7 +14,7 @@ import (
 
 // Images that are too large together are read by several calls; a repository whose own are
 // too large is left out, and does not keep the others from being read.
-func TestImagesInParts(t *testing.T) {
+func TestReadImagesInParts(t *testing.T) {
 	t.Parallel()
 	o := newOracle(t, 60, 200)
 	ids, err := pg.Column[int32](t.Context(), o.Pool, "SELECT repository_id FROM repository_search ORDER BY 1")
