@@ -25,7 +25,7 @@ func TestIndexerKilled(t *testing.T) {
 	t.Parallel()
 	f := launch(t)
 	indexer := f.indexer(f.address)
-	done := f.change(changes)
+	done := f.change(t.Context(), changes)
 	kills := 0
 	r := random(t)
 	for !pause(done, time.Duration(100+r.IntN(900))*time.Millisecond) {
@@ -47,7 +47,7 @@ func TestPostgresRestarted(t *testing.T) {
 	t.Parallel()
 	f := launch(t)
 	indexer := f.indexer(f.address)
-	done := f.change(changes)
+	done := f.change(t.Context(), changes)
 	restarts := 0
 	for !pause(done, 700*time.Millisecond) {
 		if restarts%2 == 0 {
@@ -77,7 +77,7 @@ func TestRegistryRestarted(t *testing.T) {
 	t.Parallel()
 	f := launch(t)
 	f.indexer(f.address)
-	done := f.change(changes)
+	done := f.change(t.Context(), changes)
 	restarts := 0
 	for !pause(done, 900*time.Millisecond) {
 		f.registry.Kill()
@@ -373,19 +373,19 @@ func TestReaderAwaitsSchema(t *testing.T) {
 	reader.alive(t)
 }
 
-// change makes pushes, retags and deletions in the background, and closes the channel
-// when it is done. It does not retry changes that fail.
-func (f *fleet) change(n int) <-chan struct{} {
+// change makes n pushes, retags and deletions in the background, fewer if the context
+// ends before, and closes the channel when it is done. It does not retry changes that
+// fail.
+func (f *fleet) change(ctx context.Context, n int) <-chan struct{} {
 	done := make(chan struct{})
-	ctx := f.t.Context()
 	var work sync.WaitGroup
 	const hands = 4
 	for hand := range hands {
 		r := random(f.t)
 		work.Go(func() {
 			var pushed []pushedImage
-			for i := range n / hands {
-				pushed = f.changeOnce(ctx, r, hand, i, pushed)
+			for i := 0; i < n/hands && ctx.Err() == nil; i++ {
+				pushed = f.changeOnce(f.t.Context(), r, hand, i, pushed)
 			}
 		})
 	}
