@@ -49,7 +49,7 @@ func (b *book) row(id int32) memory.Row {
 	}
 	r := memory.Row{
 		ID: id, Name: name, Pulls: b.random.Int64N(2), UpdatedAt: b.random.Int64N(50), Size: b.random.Int64N(50),
-		Words: query.Words(name + " " + pick(b.random, someWords) + " " + pick(b.random, someWords)),
+		Words: b.words(name),
 	}
 	for range b.random.IntN(4) {
 		r.Facts = append(r.Facts, pick(b.random, someFacts))
@@ -67,6 +67,15 @@ func (b *book) row(id int32) memory.Row {
 	return r
 }
 
+// words returns the words of a name and of two short texts.
+func (b *book) words(name string) []string {
+	words := query.WordsInOrder(name)
+	for range 2 {
+		words = append(words, "", pick(b.random, someWords), pick(b.random, someWords))
+	}
+	return words
+}
+
 // commit changes some repositories, and returns which.
 func (b *book) commit(repositories, most int) {
 	var changed []int32
@@ -78,9 +87,7 @@ func (b *book) commit(repositories, most int) {
 			row := b.row(id)
 			if name != "" {
 				row.Name = name // of a repository it never changes
-				row.Words = append(query.Words(name), row.Words...)
-				slices.Sort(row.Words)
-				row.Words = slices.Compact(row.Words)
+				row.Words = b.words(name)
 			}
 			b.rows[id] = row
 		}
@@ -161,7 +168,7 @@ func everything(st *memory.State) string {
 	for _, v := range askers {
 		fmt.Fprintln(&b, st.Count(v), st.Names(v, "a", 9), st.Names(v, "nginx", 5), st.Namespaces(v, "t", 3),
 			st.Values(v, indexer.FactArchitecture, "a", 3), st.Near(v, "nginz", 1), st.Knows(v, "ap", true))
-		for _, text := range []string{"", "proxy", "app", "reverse OR nginx", "-edge", "namespace:team app", "label:team", "label:team=edge", "os:linux -arch:arm64", "repo:*n*"} {
+		for _, text := range []string{"", "proxy", "app", "reverse OR nginx", "-edge", "namespace:team app", "label:team", "label:team=edge", "os:linux -arch:arm64", "repo:*n*", `"nginx app"`, `-"app edge" proxy`} {
 			for _, sort := range []query.Sort{query.SortRelevance, query.SortName, query.SortUpdated, query.SortSize, query.SortPulls} {
 				q, err := query.Parse(text, time.Now())
 				if err != nil {

@@ -25,7 +25,7 @@
 // It is filled after the copy is ready, since there are some ten times as many images as
 // repositories.
 //
-// Some conditions cannot be decided here: on tags and digests, on rare values of labels,
-// on phrases. A set of Matches then says which repositories match for certain and which
+// Some conditions cannot be decided here: on tags and digests, on rare values of labels. A
+// set of Matches then says which repositories match for certain and which
 // may match, and the caller asks the database about the latter.
 package memory

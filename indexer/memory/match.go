@@ -295,12 +295,11 @@ func (e *evaluation) outside(t query.Term) answer {
 	return a
 }
 
-// text returns the answer to free words. Where words stand is not known, so a phrase is
-// decided only if a word of it is missing.
+// text returns the answer to free words.
 func (e *evaluation) text(t query.Term) answer {
 	a := answer{e.wordsIn(&e.inAll, t), e.empty()}
 	if t.Phrase && len(t.Words) > 1 {
-		a.sure, a.maybe = a.maybe, a.sure
+		e.keepPhrase(a.sure, t, false)
 	}
 	if t.Tag != "" {
 		e.keep(&a, e.outside(query.TagTerm(t.Tag)))
@@ -312,15 +311,8 @@ func (e *evaluation) text(t query.Term) answer {
 // text.
 func (e *evaluation) wordsIn(in *lists, t query.Term) set {
 	var all set
-	for i, w := range t.Words {
-		low, found := e.words.search(cutWord(w))
-		high := low
-		if found {
-			high++
-		}
-		if t.Prefix && i == len(t.Words)-1 {
-			low, high = e.words.from(cutWord(w))
-		}
+	for i := range t.Words {
+		low, high := e.wordRange(t, i)
 		with := e.empty()
 		for entry := low; entry < high; entry++ {
 			in.addTo(with, entry)
@@ -337,6 +329,19 @@ func (e *evaluation) wordsIn(in *lists, t query.Term) set {
 		all.fill(e.len())
 	}
 	return all
+}
+
+// wordRange returns the range in words of those that may be word i of a term.
+func (s *segment) wordRange(t query.Term, i int) (low, high int) {
+	word := cutWord(t.Words[i])
+	if t.Prefix && i == len(t.Words)-1 {
+		return s.words.from(word)
+	}
+	low, found := s.words.search(word)
+	if !found {
+		return low, low
+	}
+	return low, low + 1
 }
 
 // maxWord is the maximum number of bytes of a word in a search row: 2,046, the limit of

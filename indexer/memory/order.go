@@ -191,11 +191,7 @@ func (m *Matches) addInName(p matched, to set) {
 		for _, t := range c {
 			with := e.wordsIn(&p.inName, t)
 			if t.Phrase && len(t.Words) > 1 {
-				for d := range with.all() {
-					if !follows(query.WordsInOrder(p.name(d)), t.Words) {
-						with.remove(d)
-					}
-				}
+				e.keepPhrase(with, t, true)
 			}
 			any.or(with)
 			m.scratch.release(with)
@@ -203,16 +199,6 @@ func (m *Matches) addInName(p matched, to set) {
 		to.and(any)
 		m.scratch.release(any)
 	}
-}
-
-// follows reports whether a phrase is somewhere in words.
-func follows(words, phrase []string) bool {
-	for i := 0; i+len(phrase) <= len(words); i++ {
-		if slices.Equal(words[i:i+len(phrase)], phrase) {
-			return true
-		}
-	}
-	return false
 }
 
 // Count returns how many repositories match for certain, and how many more may match.

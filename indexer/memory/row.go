@@ -11,11 +11,13 @@ type Row struct {
 	ID        int32
 	Name      string
 	Pulls     int64
-	UpdatedAt int64          // microseconds, of any epoch
-	Size      int64          // bytes of what the leading tag shows
-	Words     []string       // of the name, the title, the description and labels; each once
-	Facts     []indexer.Fact // sorted
-	Terms     []int64        // Hash of the facts and of the labels and annotations of its images
+	UpdatedAt int64 // microseconds, of any epoch
+	Size      int64 // bytes of what the leading tag shows
+	// Words are those of the name, the title, the description and labels, in order; "" is
+	// where a word does not follow the one before, as between these texts.
+	Words []string
+	Facts []indexer.Fact // sorted
+	Terms []int64        // Hash of the facts and of the labels and annotations of its images
 }
 
 // basename returns the last path component of a name.

@@ -36,9 +36,12 @@ type segment struct {
 	bySize     []uint16 // the largest first, then by greatest id
 	byPulls    []uint16 // the most first, then by greatest id
 
-	words  texts // sorted
-	inAll  lists // documents with each word
-	inName lists // documents with each word in their name
+	words    texts // sorted
+	inAll    lists // documents with each word
+	inName   lists // documents with each word in their name
+	inOrder  texts // the words of each document in order: see phrase.go
+	pairs    []pair
+	withPair lists // documents with each pair
 
 	facts      texts    // sorted
 	withFact   lists    // documents with each fact
@@ -141,15 +144,30 @@ func (s *segment) document(id int32) (d uint16, found bool) {
 func (s *segment) addWords(rows []Row) {
 	numbers := newNumbering[string]()
 	all, inName := make([][]uint32, len(rows)), make([][]uint32, len(rows))
+	inOrder := make([][]uint32, len(rows)) // 1 + the number of a word, or 0
 	for d, r := range rows {
-		all[d] = numbers.of(r.Words)
 		inName[d] = numbers.of(query.Words(r.Name))
-		all[d] = sortedUnique(append(all[d], inName[d]...))
+		all[d] = slices.Clone(inName[d])
+		for _, w := range r.Words {
+			next := uint32(0)
+			if w != "" {
+				next = numbers.number(w) + 1
+				all[d] = append(all[d], next-1)
+			}
+			inOrder[d] = append(inOrder[d], next)
+		}
+		all[d] = sortedUnique(all[d])
 	}
 	words, place := numbers.sorted(strings.Compare)
 	s.words = newTexts(words)
+	ordered := make([]string, len(rows))
+	for d, numbers := range inOrder {
+		ordered[d] = textOf(numbers, place)
+	}
+	s.inOrder = newTexts(ordered)
 	s.inAll = listsOf(all, place)
 	s.inName = listsOf(inName, place)
+	s.addPairs()
 }
 
 // addFacts fills the dictionary of facts and the sets of facts.
@@ -240,11 +258,9 @@ func (s *segment) addNamespaces(dictionary *dictionary) {
 func (s *segment) rows(of set) []Row {
 	rows := make([]Row, s.len())
 	for d := range of.all() {
-		rows[d] = Row{ID: s.ids[d], Name: s.name(d), Pulls: s.pulls[d], UpdatedAt: s.updated[d], Size: s.sizes[d]}
-	}
-	for i := range s.words.len() {
-		word := s.words.at(i)
-		s.inAll.each(i, func(d uint16) { rows[d].Words = append(rows[d].Words, word) })
+		rows[d] = Row{
+			ID: s.ids[d], Name: s.name(d), Pulls: s.pulls[d], UpdatedAt: s.updated[d], Size: s.sizes[d], Words: s.wordsOf(d),
+		}
 	}
 	for i := range s.facts.len() {
 		fact := indexer.Fact(s.facts.at(i))
@@ -265,11 +281,11 @@ func (s *segment) rows(of set) []Row {
 // bytes returns the memory that s takes.
 func (s *segment) bytes() int {
 	const perDocument = 4 + 3*8 + 2*4 + 7*2
-	n := perDocument*s.len() + 8*(len(s.factNumber)+len(s.terms)) + 4*(len(s.factSets.ends)+len(s.factSets.all))
-	for _, t := range []*texts{&s.names, &s.words, &s.facts} {
+	n := perDocument*s.len() + 8*(len(s.factNumber)+len(s.terms)+len(s.pairs)) + 4*(len(s.factSets.ends)+len(s.factSets.all))
+	for _, t := range []*texts{&s.names, &s.words, &s.inOrder, &s.facts} {
 		n += t.bytes()
 	}
-	for _, l := range []*lists{&s.inAll, &s.inName, &s.withFact, &s.withTerm} {
+	for _, l := range []*lists{&s.inAll, &s.inName, &s.withPair, &s.withFact, &s.withTerm} {
 		n += l.bytes()
 	}
 	return n

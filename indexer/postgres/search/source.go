@@ -3,13 +3,9 @@ package search
 import (
 	"context"
 	"encoding/binary"
-	"fmt"
 	"slices"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgtype"
-
-	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/memory"
 	"github.com/portbook/portbook/indexer/postgres/pg"
 )
@@ -46,20 +42,8 @@ func (s Source) Changed(ctx context.Context, since memory.Vector) (ids []int32, 
 	return slices.Compact(ids), true, nil
 }
 
-// copiedRow has the columns of repository_search that a copy needs.
-type copiedRow struct {
-	RepositoryID int32
-	Name         string
-	Pulls        int64
-	UpdatedAt    time.Time
-	Size         int64
-	Words        []string
-	Facts        []indexer.Fact
-	Terms        []int64
-}
-
-const copiedColumns = `s.repository_id, s.name, s.pulls, s.updated_at, s.size,
-	tsvector_to_array(s.all_words) AS words, s.facts, s.terms`
+// copiedColumns are the columns of repository_search that a copy needs.
+const copiedColumns = "s.repository_id, s.name, s.pulls, s.updated_at, s.size, s.facts, s.terms, s.all_words"
 
 // Rows returns the rows of repositories.
 func (s Source) Rows(ctx context.Context, ids []int32) ([]memory.Row, error) {
@@ -105,12 +89,15 @@ func (s Source) images(
 		return nil, nil, pg.Wrap("images of search rows", err)
 	}
 	defer rows.Close()
-	facts := map[string][]indexer.Fact{} // by their bytes: most images have those of others
+	facts := newFactReader()
 	var many []int32
 	read = ids
 	last, bytes, ofLast := int32(0), 0, 0 // bytes of all repositories, and of the last one
 	for rows.Next() {
-		raw := rows.RawValues()
+		raw, err := rawValues(rows, 0)
+		if err != nil {
+			return nil, nil, err
+		}
 		id := int32(binary.BigEndian.Uint32(raw[0]))
 		if id != last {
 			last, ofLast = id, 0
@@ -130,16 +117,8 @@ func (s Source) images(
 			many = append(many, id)
 			continue
 		}
-		of, known := facts[string(raw[1])]
-		if !known {
-			column := rows.FieldDescriptions()[1]
-			if err := types.Scan(column.DataTypeOID, column.Format, raw[1], &of); err != nil {
-				return nil, nil, fmt.Errorf("facts of images: %w", err)
-			}
-			facts[string(raw[1])] = of
-		}
 		terms := appendInt64s(make([]int64, 0, (len(raw[2])+len(raw[3]))/12), raw[2])
-		images[id] = append(images[id], memory.Image{Facts: of, Terms: appendInt64s(terms, raw[3])})
+		images[id] = append(images[id], memory.Image{Facts: facts.read(raw[1]), Terms: appendInt64s(terms, raw[3])})
 	}
 	for _, id := range many {
 		delete(images, id)
@@ -148,34 +127,29 @@ func (s Source) images(
 	return images, read, pg.Wrap("images of search rows", rows.Err())
 }
 
-// types decodes values that are not scanned by pgx.
-var types = pgtype.NewMap()
-
-// appendInt64s appends the elements of a bigint[] in binary format, without nulls. Images
-// have some thirty each, and pgx takes ten times as long.
-//
-// The format is that of array_send in PostgreSQL's arrayfuncs.c: the numbers of dimensions
-// and flags and the type, 4 bytes each; for each dimension its length and lower bound; for
-// each element its length and value.
-func appendInt64s(to []int64, array []byte) []int64 {
-	const header, dimension, element = 12, 8, 4 + 8
-	if len(array) < header+dimension { // an empty array has no dimension
-		return to
-	}
-	for rest := array[header+dimension:]; len(rest) >= element; rest = rest[element:] {
-		to = append(to, int64(binary.BigEndian.Uint64(rest[4:])))
-	}
-	return to
-}
-
 func (s Source) rows(ctx context.Context, q string, args ...any) ([]memory.Row, error) {
-	copied, err := pg.Collect[copiedRow](ctx, s.DB, q, args...)
-	rows := make([]memory.Row, len(copied))
-	for i, r := range copied {
-		rows[i] = memory.Row{
-			ID: r.RepositoryID, Name: r.Name, Pulls: r.Pulls, UpdatedAt: r.UpdatedAt.UnixMicro(), Size: r.Size,
-			Words: r.Words, Facts: r.Facts, Terms: r.Terms,
-		}
+	rows, err := s.DB.Query(ctx, q, args...)
+	if err != nil {
+		return nil, pg.Wrap("search rows", err)
 	}
-	return rows, pg.Wrap("search rows", err)
+	defer rows.Close()
+	facts, words := newFactReader(), newWordReader()
+	var all []memory.Row
+	for rows.Next() {
+		var r memory.Row
+		var updated time.Time
+		if err := rows.Scan(&r.ID, &r.Name, &r.Pulls, &updated, &r.Size, nil, nil, nil); err != nil {
+			return nil, pg.Wrap("search rows", err)
+		}
+		r.UpdatedAt = updated.UnixMicro()
+		raw, err := rawValues(rows, 5)
+		if err != nil {
+			return nil, err
+		}
+		r.Facts = facts.read(raw[0])
+		r.Terms = appendInt64s(make([]int64, 0, len(raw[1])/12), raw[1])
+		r.Words = words.read(raw[2])
+		all = append(all, r)
+	}
+	return all, pg.Wrap("search rows", rows.Err())
 }

@@ -3,9 +3,11 @@ package search_test
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/portbook/portbook/indexer/memory"
 	"github.com/portbook/portbook/indexer/postgres/pg"
@@ -70,3 +72,26 @@ var inAnyOrder = cmp.Transformer("sorted", func(images []memory.Image) []string 
 	slices.Sort(texts)
 	return texts
 })
+
+// Values that a connection reads as text are an error, and not read as garbage.
+func TestReadText(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	o := newOracle(t, 5, 10)
+	config := o.Pool.Config().ConnConfig
+	config.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(ctx)
+	source := search.Source{DB: conn}
+	for what, read := range map[string]func() error{
+		"rows":   func() error { _, err := source.After(ctx, 0, 5); return err },
+		"images": func() error { _, _, err := source.Images(ctx, []int32{1, 2, 3, 4, 5}); return err },
+	} {
+		if err := read(); err == nil || !strings.Contains(err.Error(), "default_query_exec_mode") {
+			t.Errorf("%s: got error %v, want one that names the setting", what, err)
+		}
+	}
+}

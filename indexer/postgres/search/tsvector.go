@@ -16,15 +16,16 @@ const (
 	// a description of many megabytes from filling the search index.
 	maxLexemes     = 2000
 	maxLexemeBytes = 512 << 10
-	// maxPlace is the last position in a tsvector: 16,383 (same page). A word behind
-	// it is found, but not as part of a phrase.
+	// maxPlace is the last position in a tsvector: 16,383 (same page). Words that come later
+	// have it too, and the one before is left empty. So they are found, but not as part of a
+	// phrase.
 	maxPlace = 16383
 	// maxPlaces is the maximum number of positions of one word in a tsvector: 256.
 	maxPlaces = 256
 )
 
-// tsvector returns words with their positions as a literal of type tsvector. Between two texts one position is left empty, so that no phrase spans
-// both.
+// tsvector returns words with their positions as a literal of type tsvector. Between two
+// texts one position is left empty, so that no phrase spans both.
 func tsvector(name []string, texts ...string) (literal string) {
 	var order []string // each word once
 	places := map[string][]int{}
@@ -43,6 +44,9 @@ func tsvector(name []string, texts ...string) (literal string) {
 				size += len(w)
 			}
 			if n := len(places[w]); n < maxPlaces {
+				if place == maxPlace-1 {
+					place++
+				}
 				places[w] = append(places[w], min(place, maxPlace))
 			}
 		}
