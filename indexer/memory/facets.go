@@ -24,11 +24,11 @@ func (m *Matches) Facets(
 	facts := m.facts.all()
 	counts := make([]uint32, len(facts)) // by number
 	for _, p := range m.parts {
-		p.countFacts(counts)
+		m.countFacts(p, counts)
 	}
 	values, keys := valuesOf(counts, facts, n)
 	var err error
-	if values[labelFacet], err = m.countKeys(keys, facts, n, keysOf); err != nil {
+	if values[labelFacet], err = m.countKeys(keys, facts, counts, n, keysOf); err != nil {
 		return nil, err
 	}
 	return facetsOf(values), nil
@@ -42,8 +42,11 @@ var labelFacet = slices.Index(FacetKinds, indexer.FactLabel)
 func valuesOf(counts []uint32, facts []fact, n int) (values [][]indexer.FacetValue, keys []uint32) {
 	values = make([][]indexer.FacetValue, len(FacetKinds))
 	for number, count := range counts {
+		if count == 0 {
+			continue
+		}
 		switch facet := int(facts[number].facet); {
-		case count == 0 || facet < 0:
+		case facet < 0:
 		case facet == labelFacet:
 			keys = append(keys, uint32(number))
 		case len(values[facet]) < n || int(count) >= values[facet][n-1].Count:
@@ -79,74 +82,142 @@ func addValue(first []indexer.FacetValue, v indexer.FacetValue, n int) []indexer
 	return first[:min(len(first), n)]
 }
 
-// fewDocuments is the maximum number of documents whose facts are looked at one by one:
-// 1,000. For more it is faster to look at the documents of each fact.
-const fewDocuments = 1000
-
-// countFacts adds how many documents have each fact, namespaces included.
-func (p *matched) countFacts(counts []uint32) {
-	for d := range p.sure.all() {
-		counts[p.namespaceOf[d]]++
-	}
-	if p.sure.count() <= fewDocuments {
-		for d := range p.sure.all() {
-			for _, f := range p.factSets.at(int(p.factsOf[d])) {
-				counts[p.factNumber[f]]++
-			}
+// countFacts adds how many documents have each fact, namespaces included. It looks at the
+// facts of each document if these are few, at those of each other one if nearly all match,
+// and else at the documents of each fact.
+func (m *Matches) countFacts(p matched, counts []uint32) {
+	n := p.sure.count()
+	few := p.len() / 8
+	switch {
+	case n <= few:
+		ofFacts := p.countEach(p.sure, func(namespace uint32) { counts[namespace]++ })
+		for f, number := range p.factNumber {
+			counts[number] += ofFacts[f]
 		}
-		return
-	}
-	for f, number := range p.factNumber {
-		counts[number] += uint32(p.withFact.countIn(p.sure, f))
+	case p.len()-n <= few:
+		others := m.scratch.empty(p.len())
+		others.fill(p.len())
+		others.andNot(p.sure)
+		for _, t := range p.totals {
+			counts[t.number] += t.documents
+		}
+		ofFacts := p.countEach(others, func(namespace uint32) { counts[namespace]-- })
+		for f, number := range p.factNumber {
+			counts[number] -= ofFacts[f]
+		}
+		m.scratch.release(others)
+	default:
+		for d := range p.sure.all() {
+			counts[p.namespaceOf[d]]++
+		}
+		for f, number := range p.factNumber {
+			counts[number] += uint32(p.withFact.countIn(p.sure, f))
+		}
 	}
 }
 
-// countKeys returns the n most frequent of some keys of labels, which are facts by number:
-// how many repositories have any image with the key. It counts keys in the order of how
-// many documents have them, matching or not, and stops when no further key can be among
-// the first n.
-func (m *Matches) countKeys(
-	keys []uint32, facts []fact, n int, keysOf func(ids []int32, keys []string) (map[string]int, error),
-) ([]indexer.FacetValue, error) {
-	names := make([]string, len(keys))
-	for slot, number := range keys {
-		names[slot] = facts[number].Value()
+// countEach returns how many documents of a set have each fact, and calls f with the
+// namespace of each document.
+func (s *segment) countEach(docs set, f func(namespace uint32)) (ofFacts []uint32) {
+	ofFacts = make([]uint32, len(s.factNumber))
+	for d := range docs.all() {
+		f(s.namespaceOf[d])
+		for _, fact := range s.factSets.at(int(s.factsOf[d])) {
+			ofFacts[fact]++
+		}
 	}
+	return ofFacts
+}
+
+// countKeys returns the n most frequent of some keys of labels, which are facts by number:
+// how many repositories have any image with the key. counts are those of countFacts.
+func (m *Matches) countKeys(
+	keys []uint32, facts []fact, counts []uint32, n int, keysOf func(ids []int32, keys []string) (map[string]int, error),
+) ([]indexer.FacetValue, error) {
+	offered := m.offer(keys, facts, counts)
 	beside := map[string]int{} // in repositories with too many keys
 	sure, many := m.withoutManyKeys()
 	defer m.scratch.release(sure...)
-	if len(many) > 0 && len(names) > 0 {
+	if len(many) > 0 && len(keys) > 0 {
 		var err error
-		if beside, err = keysOf(many, names); err != nil {
+		if beside, err = keysOf(many, offered.names); err != nil {
 			return nil, err
 		}
 	}
-	terms := m.termsOf(keys, facts)
-	type key struct{ slot, most int }
-	order := make([]key, len(keys))
-	for slot, name := range names {
-		order[slot] = key{slot, beside[name]}
+	for key, name := range offered.names {
+		offered.most[key] += beside[name]
+	}
+	return offered.mostFrequent(n, func(key int) int {
+		count := beside[offered.names[key]]
 		for i, p := range m.parts {
-			if term := terms[i][slot]; term >= 0 {
-				order[slot].most += p.withTerm.count(int(term))
+			if term := offered.terms[i][key]; term >= 0 {
+				count += p.withTerm.countIn(sure[i], int(term))
 			}
 		}
+		return count
+	}), nil
+}
+
+// offeredKeys are keys of labels that are offered as a facet.
+type offeredKeys struct {
+	names []string
+	most  []int     // how many of the matching documents have the key at most
+	terms [][]int32 // for each part the place of each key in its terms, or -1
+}
+
+// mostFrequent returns the n most frequent keys; count returns how many documents have a
+// key, by its place in names. It is not called for keys that cannot be among the first n.
+func (o *offeredKeys) mostFrequent(n int, count func(key int) int) (first []indexer.FacetValue) {
+	order := make([]int, len(o.names))
+	for key := range order {
+		order[key] = key
 	}
-	slices.SortFunc(order, func(a, b key) int { return cmp.Compare(b.most, a.most) })
-	var first []indexer.FacetValue
-	for _, k := range order {
-		if len(first) == n && k.most < first[n-1].Count {
+	slices.SortFunc(order, func(a, b int) int { return cmp.Compare(o.most[b], o.most[a]) })
+	for _, key := range order {
+		if len(first) == n && o.most[key] < first[n-1].Count {
 			break
 		}
-		v := indexer.FacetValue{Value: names[k.slot], Count: beside[names[k.slot]]}
-		for i, p := range m.parts {
-			if term := terms[i][k.slot]; term >= 0 {
-				v.Count += p.withTerm.countIn(sure[i], int(term))
+		if c := count(key); c > 0 {
+			first = addValue(first, indexer.FacetValue{Value: o.names[key], Count: c}, n)
+		}
+	}
+	return first
+}
+
+// offer returns keys of labels, which are facts by number. counts are how many of the
+// matching documents have each fact: the key in the image of the leading tag. To these come
+// at most all documents that have the key only in other images, matching or not; in most
+// books these are few.
+func (m *Matches) offer(keys []uint32, facts []fact, counts []uint32) offeredKeys {
+	o := offeredKeys{names: make([]string, len(keys)), most: make([]int, len(keys)), terms: make([][]int32, len(m.parts))}
+	places := make([]int32, len(facts)) // 1 + the place of a key
+	hashes := make([]int64, len(keys))
+	for key, number := range keys {
+		places[number] = int32(key) + 1
+		hashes[key] = Hash(string(facts[number].Fact))
+		o.names[key] = facts[number].Value()
+		o.most[key] = int(counts[number])
+	}
+	const unknown = -2
+	for i, p := range m.parts {
+		terms := slices.Repeat([]int32{unknown}, len(keys))
+		for f, number := range p.factNumber {
+			if int(number) < len(places) && places[number] > 0 {
+				key := places[number] - 1
+				terms[key] = p.keyTerm[f]
+				o.most[key] += int(p.keyBeside[f])
 			}
 		}
-		first = addValue(first, v, n)
+		for key, term := range terms {
+			if term == unknown { // no leading tag of this part has it, but another image may
+				if terms[key] = p.findTerm(hashes[key]); terms[key] >= 0 {
+					o.most[key] += p.withTerm.count(int(terms[key]))
+				}
+			}
+		}
+		o.terms[i] = terms
 	}
-	return first, nil
+	return o
 }
 
 // withoutManyKeys returns for each part the documents that match for certain and have the
@@ -167,30 +238,4 @@ func (m *Matches) withoutManyKeys() (sure []set, many []int32) {
 		sure = append(sure, s)
 	}
 	return sure, many
-}
-
-// termsOf returns for each part where its terms have each of some keys, or -1.
-func (m *Matches) termsOf(keys []uint32, facts []fact) [][]int32 {
-	slots := make([]int32, len(facts)) // 1 + the slot of a key
-	hashes := make([]int64, len(keys))
-	for slot, number := range keys {
-		slots[number] = int32(slot) + 1
-		hashes[slot] = Hash(string(facts[number].Fact))
-	}
-	const unknown = -2
-	terms := make([][]int32, len(m.parts))
-	for i, p := range m.parts {
-		terms[i] = slices.Repeat([]int32{unknown}, len(keys))
-		for f, number := range p.factNumber {
-			if int(number) < len(slots) && slots[number] > 0 {
-				terms[i][slots[number]-1] = p.keyTerm[f]
-			}
-		}
-		for slot, term := range terms[i] {
-			if term == unknown { // no leading tag of this part has it, but another image may
-				terms[i][slot] = p.findTerm(hashes[slot])
-			}
-		}
-	}
-	return terms
 }

@@ -17,32 +17,38 @@ func (m *Matches) ImageFacets(n int) (facets []indexer.Facet, counted int) {
 	var known []matched
 	for _, p := range m.parts {
 		k := matched{p.part, m.countable(p), nil}
-		k.countFacts(counts)
+		m.countFacts(k, counts)
 		counted += k.sure.count()
 		known = append(known, k)
 		defer m.scratch.release(k.sure)
 	}
 	var keys []uint32 // offered ones
 	for number, count := range counts {
+		if count == 0 {
+			continue
+		}
 		switch facet := facts[number].facet; {
-		case count > 0 && int(facet) == labelFacet:
+		case int(facet) == labelFacet:
 			keys = append(keys, uint32(number))
 		case slices.Contains(ofImages, facet):
 			counts[number] = 0 // counted again
 		}
 	}
-	terms := m.termsOf(keys, facts)
-	keyCounts := make([]int, len(keys))
+	offered := m.offer(keys, facts, counts)
+	images := make([]fulfilling, len(known))
 	for i, p := range known {
-		m.countImages(p, facts, counts, terms[i], keyCounts)
+		images[i] = m.countImages(p, facts, counts, offered.terms[i])
+		defer m.scratch.release(images[i].any)
 	}
 	values, _ := valuesOf(counts, facts, n)
-	for slot, count := range keyCounts {
-		if count > 0 {
-			v := indexer.FacetValue{Value: facts[keys[slot]].Value(), Count: count}
-			values[labelFacet] = addValue(values[labelFacet], v, n)
+	values[labelFacet] = offered.mostFrequent(n, func(key int) (count int) {
+		for i, p := range known {
+			if term := offered.terms[i][key]; term >= 0 && images[i].any != nil {
+				count += p.withTerm.countIn(images[i].any, int(term)) - images[i].without[term]
+			}
 		}
-	}
+		return count
+	})
 	return facetsOf(values), counted
 }
 
@@ -82,27 +88,33 @@ func (m *Matches) countable(p matched) set {
 	docs.and(x.known)
 	e := evaluation{part: p.part, scratch: m.scratch}
 	tests, _ := e.tests(m.aboutImages())
-	for _, t := range tests {
+	for _, t := range tests.all {
 		docs.andNot(t.unsure)
 	}
 	e.release(tests)
 	return docs
 }
 
+// fulfilling are the images of a part that fulfil the conditions of a query.
+type fulfilling struct {
+	any     set           // documents with one; nil: there is none
+	without map[int32]int // how many of them have a key, by its place in terms, but not in such an image
+}
+
 // countImages adds how many documents of p.sure have an image that fulfils the conditions
-// and has each fact, by number, and each key; terms are the places of the keys in the part.
-func (m *Matches) countImages(p matched, facts []fact, counts []uint32, terms []int32, keyCounts []int) {
+// and has each fact, by number. terms are the places in the part of the keys that matter.
+func (m *Matches) countImages(p matched, facts []fact, counts []uint32, terms []int32) fulfilling {
 	x := p.shelf.images()
 	if x == nil || p.sure.empty() {
-		return
+		return fulfilling{}
 	}
 	e := evaluation{part: p.part, scratch: m.scratch}
 	tests, _ := e.tests(m.aboutImages())
 	defer e.release(tests)
-	isOffered := make([]bool, len(p.segment.terms))
+	isOffered := make([]uint64, len(p.segment.terms)/64+1) // bits of terms
 	for _, term := range terms {
 		if term >= 0 {
-			isOffered[term] = true
+			isOffered[term/64] |= 1 << (term % 64)
 		}
 	}
 	any := e.empty()                           // documents with a fulfilling image
@@ -117,13 +129,13 @@ func (m *Matches) countImages(p matched, facts []fact, counts []uint32, terms []
 	add := func(d uint16, k kind) {
 		kinds[d]++
 		for _, term := range k.lacks {
-			if isOffered[term] {
+			if isOffered[term/64]&(1<<(term%64)) != 0 {
 				lacking[keyOf{term, d}]++
 			}
 		}
 	}
 	e.eachFrequent(x, tests, p.sure, func(number uint32, docs set) {
-		k := x.kinds[number]
+		k := x.kinds.at(number)
 		any.or(docs)
 		for _, f := range k.facts {
 			if withFact[f] != nil {
@@ -136,10 +148,10 @@ func (m *Matches) countImages(p matched, facts []fact, counts []uint32, terms []
 	})
 	for d := range p.sure.all() {
 		for _, number := range x.othersOf(d) {
-			k := x.kinds[number]
-			if !e.fulfils(d, k, tests) {
+			if !e.passes(d, &x.kinds, number, &tests) {
 				continue
 			}
+			k := x.kinds.at(number)
 			any.add(d)
 			for _, f := range k.facts {
 				if withFact[f] != nil {
@@ -160,12 +172,8 @@ func (m *Matches) countImages(p matched, facts []fact, counts []uint32, terms []
 			without[k.term]++
 		}
 	}
-	for slot, term := range terms {
-		if term >= 0 {
-			keyCounts[slot] += p.withTerm.countIn(any, int(term)) - without[term]
-		}
-	}
-	e.scratch.release(append(withFact, any)...)
+	e.scratch.release(withFact...)
+	return fulfilling{any, without}
 }
 
 // A keyOf is the place of a key in the terms of a segment and a document that has it.

@@ -1,14 +1,9 @@
 package memory
 
 import (
-	"cmp"
-	"encoding/binary"
-	"slices"
-	"strings"
 	"sync"
 
 	"github.com/portbook/portbook/indexer"
-	"github.com/portbook/portbook/indexer/query"
 )
 
 // An Image is what a copy needs to know of an image of a repository: its facts, and the
@@ -38,20 +33,10 @@ type shelf struct {
 type images struct {
 	read     set // documents whose images were read
 	known    set // those of them that do not have too many different images
-	kinds    []kind
+	kinds    kinds
 	frequent map[uint32]set // documents with an image of each frequent kind, by its number
 	ends     []uint32       // where the other kinds of each document end in others
 	others   []uint32       // their numbers
-
-	kindBytes int // memory of kinds
-}
-
-// A kind of image is what some images, often of many documents, have in common. Of the
-// terms it has those that its document has, with few exceptions. So most images of all
-// documents are of the same few kinds.
-type kind struct {
-	facts []uint32 // entries of segment.facts, ascending
-	lacks []int32  // terms that the document has and the image has not: places in segment.terms, ascending
 }
 
 func (x *shelf) images() *images {
@@ -70,9 +55,9 @@ func (s *segment) learn(documents []uint16, of map[uint16][]kind) {
 	if before := s.shelf.now; before != nil {
 		next.read.or(before.read)
 		next.known.or(before.known)
-		again := make([]uint32, len(before.kinds))
-		for i, k := range before.kinds {
-			again[i] = numbers.number(k)
+		again := make([]uint32, before.kinds.len())
+		for i := range again {
+			again[i] = numbers.number(before.kinds.at(uint32(i)))
 		}
 		before.each(func(number uint32, d uint16) { pairs = append(pairs, kindOf{again[number], d}) })
 	}
@@ -90,7 +75,7 @@ func (s *segment) learn(documents []uint16, of map[uint16][]kind) {
 			pairs = append(pairs, kindOf{numbers.number(k), d})
 		}
 	}
-	next.kinds, next.kindBytes = numbers.kinds, numbers.bytes
+	next.kinds = numbers.kinds
 	next.fill(s.len(), pairs)
 	s.shelf.now = next
 }
@@ -103,7 +88,7 @@ type kindOf struct {
 
 // fill sets which documents have which kinds; each pair occurs once.
 func (x *images) fill(documents int, pairs []kindOf) {
-	counts := make([]int, len(x.kinds))
+	counts := make([]int, x.kinds.len())
 	for _, p := range pairs {
 		counts[p.kind]++
 	}
@@ -158,38 +143,6 @@ func (x *images) each(f func(number uint32, d uint16)) {
 	}
 }
 
-// kindNumbers give each different kind a number.
-type kindNumbers struct {
-	numbers map[string]uint32
-	kinds   []kind
-	bytes   int // memory of kinds
-}
-
-// perKind is what a kind takes besides its facts and terms: 48 bytes, two headers of
-// slices.
-const perKind = 48
-
-func newKindNumbers() *kindNumbers { return &kindNumbers{numbers: map[string]uint32{}} }
-
-func (n *kindNumbers) number(k kind) uint32 {
-	text := make([]byte, 0, 4+4*len(k.facts)+4*len(k.lacks))
-	text = binary.LittleEndian.AppendUint32(text, uint32(len(k.facts)))
-	for _, f := range k.facts {
-		text = binary.LittleEndian.AppendUint32(text, f)
-	}
-	for _, term := range k.lacks {
-		text = binary.LittleEndian.AppendUint32(text, uint32(term))
-	}
-	number, known := n.numbers[string(text)]
-	if !known {
-		number = uint32(len(n.kinds))
-		n.numbers[string(text)] = number
-		n.kinds = append(n.kinds, k)
-		n.bytes += perKind + 4*(len(k.facts)+len(k.lacks))
-	}
-	return number
-}
-
 // kindsOf returns the different kinds of the images of a document. It reports false if there
 // are too many, or the search row has not all of their keys.
 func (s *segment) kindsOf(d uint16, of []Image) (kinds []kind, ok bool) {
@@ -235,11 +188,14 @@ func (s *segment) kindsOf(d uint16, of []Image) (kinds []kind, ok bool) {
 			}
 		}
 		k.facts, k.lacks = sortedUnique(k.facts), sortedUnique(k.lacks)
-		if numbers.number(k); len(numbers.kinds) > maxKinds {
+		if int(numbers.number(k)) == len(kinds) {
+			kinds = append(kinds, k)
+		}
+		if len(kinds) > maxKinds {
 			return nil, false
 		}
 	}
-	return numbers.kinds, true
+	return kinds, true
 }
 
 // bytes returns the memory that x takes.
@@ -247,7 +203,7 @@ func (x *images) bytes() int {
 	if x == nil {
 		return 0
 	}
-	return 8*len(x.read)*(2+len(x.frequent)) + 4*(len(x.ends)+len(x.others)) + x.kindBytes
+	return 8*len(x.read)*(2+len(x.frequent)) + 4*(len(x.ends)+len(x.others)) + x.kinds.bytes()
 }
 
 // imagesFrom takes over what the segments of parts know of the images of documents that
@@ -268,9 +224,9 @@ func (s *segment) imagesFrom(parts []part) {
 				}
 			}
 		}
-		moved := make([]kind, len(x.kinds))
-		for i, k := range x.kinds {
-			moved[i] = s.kindFrom(p.segment, k)
+		moved := make([]kind, x.kinds.len())
+		for i := range moved {
+			moved[i] = s.kindFrom(p.segment, x.kinds.at(uint32(i)))
 		}
 		x.each(func(number uint32, d uint16) {
 			if there, found := s.document(p.ids[d]); found && p.live.has(d) {
@@ -346,137 +302,4 @@ func (st *State) Learn(ids []int32, of map[int32][]Image) {
 			p.learn(documents[i], kinds[i])
 		}
 	}
-}
-
-// A kindTest is a clause about images, for the kinds of a segment: an image fulfils it if it
-// has one of the facts or of the terms.
-type kindTest struct {
-	facts []uint32 // entries of segment.facts, ascending
-	terms []int32  // places in segment.terms, ascending
-	docs  set      // documents with one of the terms in any image
-	// unsure are documents whose search row leaves out the values of a key: their images may
-	// fulfil the clause in any case.
-	unsure set
-}
-
-// test returns the test for a clause. It reports false if kinds do not decide the clause,
-// such as one about a tag.
-func (e *evaluation) test(c query.Clause) (test kindTest, ok bool) {
-	test = kindTest{docs: e.empty(), unsure: e.empty()}
-	for _, t := range c {
-		kind, isFact := factFields[t.Field]
-		switch {
-		case isFact:
-			e.eachFact(kind, t.Value, func(entry int) { test.facts = append(test.facts, uint32(entry)) })
-			continue
-		case t.Field != query.FieldLabel && t.Field != query.FieldAnnotation:
-			e.scratch.release(test.docs, test.unsure)
-			return kindTest{}, false
-		}
-		term, exact := TermOf(t)
-		if !exact {
-			e.scratch.release(test.docs, test.unsure)
-			return kindTest{}, false
-		}
-		if place := e.findTerm(Hash(term)); place >= 0 {
-			test.terms = append(test.terms, place)
-			e.withTerm.addTo(test.docs, int(place))
-		}
-		if key, _, valued := strings.Cut(term, TermSeparator); valued {
-			e.addTerm(test.unsure, ^Hash(key))
-		}
-	}
-	test.facts, test.terms = sortedUnique(test.facts), sortedUnique(test.terms)
-	return test, true
-}
-
-// tests returns the tests of those clauses that kinds decide, and whether they decide all.
-// The caller must release them.
-func (e *evaluation) tests(clauses []query.Clause) (tests []kindTest, all bool) {
-	all = true
-	for _, c := range clauses {
-		if test, ok := e.test(c); ok {
-			tests = append(tests, test)
-		} else {
-			all = false
-		}
-	}
-	return tests, all
-}
-
-func (e *evaluation) release(tests []kindTest) {
-	for _, t := range tests {
-		e.scratch.release(t.docs, t.unsure)
-	}
-}
-
-// eachFrequent calls f for each frequent kind that passes all tests, with those documents of
-// a set that have such an image. The documents are only lent.
-func (e *evaluation) eachFrequent(x *images, tests []kindTest, among set, f func(number uint32, docs set)) {
-	docs := e.empty()
-	defer e.scratch.release(docs)
-	for number, all := range x.frequent {
-		copy(docs, all)
-		docs.and(among)
-		if e.keepFulfilling(docs, x.kinds[number], tests) {
-			f(number, docs)
-		}
-	}
-}
-
-// keepFulfilling removes the documents whose images of a kind do not pass all tests. It
-// reports whether any may be left.
-func (e *evaluation) keepFulfilling(docs set, k kind, tests []kindTest) bool {
-	for _, t := range tests {
-		switch {
-		case haveCommon(k.facts, t.facts):
-		case len(t.terms) == 0:
-			return false
-		case !haveCommon(k.lacks, t.terms):
-			docs.and(t.docs)
-		default:
-			with := e.empty()
-			for _, term := range t.terms {
-				if !haveCommon(k.lacks, []int32{term}) {
-					e.withTerm.addTo(with, int(term))
-				}
-			}
-			docs.and(with)
-			e.scratch.release(with)
-		}
-	}
-	return true
-}
-
-// fulfils reports whether an image of a kind and a document passes all tests.
-func (e *evaluation) fulfils(d uint16, k kind, tests []kindTest) bool {
-	for _, t := range tests {
-		switch {
-		case haveCommon(k.facts, t.facts):
-		case !t.docs.has(d):
-			return false
-		case haveCommon(k.lacks, t.terms):
-			if !slices.ContainsFunc(t.terms, func(term int32) bool {
-				return !haveCommon(k.lacks, []int32{term}) && e.withTerm.has(int(term), d)
-			}) {
-				return false
-			}
-		}
-	}
-	return true
-}
-
-// haveCommon reports whether two sorted slices have a common value.
-func haveCommon[T cmp.Ordered](a, b []T) bool {
-	for len(a) > 0 && len(b) > 0 {
-		switch c := cmp.Compare(a[0], b[0]); {
-		case c == 0:
-			return true
-		case c < 0:
-			a = a[1:]
-		default:
-			b = b[1:]
-		}
-	}
-	return false
 }

@@ -218,12 +218,12 @@ func (e *evaluation) sameImage(clauses []query.Clause, of []answer) answer {
 	without.and(a.maybe)
 	without.andNot(with)
 	for d := range without.all() {
-		if slices.ContainsFunc(x.othersOf(d), func(number uint32) bool { return e.fulfils(d, x.kinds[number], tests) }) {
+		if slices.ContainsFunc(x.othersOf(d), func(number uint32) bool { return e.passes(d, &x.kinds, number, &tests) }) {
 			with.add(d)
 		}
 	}
 	without.andNot(with)
-	for _, t := range tests {
+	for _, t := range tests.all {
 		without.andNot(t.unsure)
 	}
 	a.maybe.andNot(without)

@@ -46,16 +46,25 @@ type segment struct {
 	facts      texts    // sorted
 	withFact   lists    // documents with each fact
 	factNumber []uint32 // of each fact in the dictionary
-	keyTerm    []int32  // of each fact that is the key of a label its place in terms, else -1
 	factSets   factSets
+	totals     []total // of all facts, namespaces included
 
 	terms    []int64 // hashes of keys and values of labels and annotations, sorted
 	withTerm lists
+
+	// By fact, for those that are the key of a label.
+	keyTerm []int32 // its place in terms; -1: there is none
+	// keyBeside is how many documents at most have the key only in other images than that of
+	// the leading tag.
+	keyBeside []int32
 
 	size int // bytes, without the shelf
 
 	shelf shelf
 }
+
+// A total is a fact by its number in the dictionary, and how many documents have it.
+type total struct{ number, documents uint32 }
 
 // factSets are the different sets of facts of the documents of a segment. Most
 // repositories have the facts of many others.
@@ -99,6 +108,7 @@ func newSegment(rows []Row, facts *dictionary) *segment {
 	s.addFacts(rows, facts)
 	s.addTerms(rows)
 	s.addNamespaces(facts)
+	s.addTotals()
 	s.size = s.bytes()
 	return s
 }
@@ -226,11 +236,25 @@ func (s *segment) addTerms(rows []Row) {
 	terms, place := numbers.sorted(cmp.Compare[int64])
 	s.terms = terms
 	s.withTerm = listsOf(of, place)
-	s.keyTerm = make([]int32, s.facts.len())
-	for i := range s.keyTerm {
-		s.keyTerm[i] = -1
-		if f := indexer.Fact(s.facts.at(i)); f.Kind() == indexer.FactLabel {
-			s.keyTerm[i] = s.findTerm(Hash(string(f)))
+	s.addKeys()
+}
+
+// addKeys fills what is known of facts that are the key of a label.
+func (s *segment) addKeys() {
+	manyKeys := 0 // documents whose terms lack their keys
+	if list := s.findTerm(Hash(ManyKeys)); list >= 0 {
+		manyKeys = s.withTerm.count(int(list))
+	}
+	s.keyTerm, s.keyBeside = make([]int32, s.facts.len()), make([]int32, s.facts.len())
+	for f := range s.keyTerm {
+		s.keyTerm[f] = -1
+		fact := indexer.Fact(s.facts.at(f))
+		if fact.Kind() != indexer.FactLabel {
+			continue
+		}
+		s.keyTerm[f] = s.findTerm(Hash(string(fact)))
+		if term := s.keyTerm[f]; term >= 0 {
+			s.keyBeside[f] = int32(max(0, s.withTerm.count(int(term))-s.withFact.count(f)+manyKeys))
 		}
 	}
 }
@@ -251,6 +275,20 @@ func (s *segment) addNamespaces(dictionary *dictionary) {
 		names[d] = string(indexer.FactNamespace.Fact(namespace(s.names.at(d))))
 	}
 	s.namespaceOf = dictionary.numbersOf(names)
+}
+
+// addTotals fills the totals.
+func (s *segment) addTotals() {
+	for f, number := range s.factNumber {
+		s.totals = append(s.totals, total{number, uint32(s.withFact.count(f))})
+	}
+	of := map[uint32]uint32{}
+	for _, number := range s.namespaceOf {
+		of[number]++
+	}
+	for number, documents := range of {
+		s.totals = append(s.totals, total{number, documents})
+	}
 }
 
 // rows returns the rows of the documents in a set, from which newSegment makes the same
@@ -281,7 +319,7 @@ func (s *segment) rows(of set) []Row {
 // bytes returns the memory that s takes.
 func (s *segment) bytes() int {
 	const perDocument = 4 + 3*8 + 2*4 + 7*2
-	n := perDocument*s.len() + 8*(len(s.factNumber)+len(s.terms)+len(s.pairs)) + 4*(len(s.factSets.ends)+len(s.factSets.all))
+	n := perDocument*s.len() + 12*len(s.factNumber) + 8*(len(s.terms)+len(s.pairs)+len(s.totals)) + 4*(len(s.factSets.ends)+len(s.factSets.all))
 	for _, t := range []*texts{&s.names, &s.words, &s.inOrder, &s.facts} {
 		n += t.bytes()
 	}
