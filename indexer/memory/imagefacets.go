@@ -186,15 +186,12 @@ type keyOf struct {
 // read yet.
 func (m *Matches) Unread(n int) (ids []int32) {
 	for _, p := range m.parts {
-		x := p.shelf.images()
-		for _, s := range []set{p.sure, p.maybe} {
-			for d := range s.all() {
+		for _, docs := range []set{p.sure, p.maybe} {
+			for d := range p.unread(docs).all() {
 				if len(ids) == n {
 					return ids
 				}
-				if x == nil || !x.read.has(d) {
-					ids = append(ids, p.ids[d])
-				}
+				ids = append(ids, p.ids[d])
 			}
 		}
 	}

@@ -1,7 +1,9 @@
 package memory
 
 import (
+	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/portbook/portbook/indexer"
 )
@@ -25,8 +27,8 @@ const (
 // A shelf holds what the images of the documents of a segment are, which is read after
 // their search rows. It is safe for concurrent use.
 type shelf struct {
-	mu  sync.RWMutex
-	now *images
+	learning sync.Mutex
+	now      atomic.Pointer[images]
 }
 
 // images tell what the images of some documents of a segment are. They never change.
@@ -39,20 +41,18 @@ type images struct {
 	others   []uint32       // their numbers
 }
 
-func (x *shelf) images() *images {
-	x.mu.RLock()
-	defer x.mu.RUnlock()
-	return x.now
-}
+func (x *shelf) images() *images { return x.now.Load() }
 
-// learn adds the images of documents; a document without an entry in of has too many.
+// learn adds the images of documents; a document without an entry in of has too many. It
+// makes all of the shelf again, half a second for a full segment; questions do not wait for
+// it.
 func (s *segment) learn(documents []uint16, of map[uint16][]kind) {
-	s.shelf.mu.Lock()
-	defer s.shelf.mu.Unlock()
+	s.shelf.learning.Lock()
+	defer s.shelf.learning.Unlock()
 	next := &images{read: newSet(s.len()), known: newSet(s.len())}
 	numbers := newKindNumbers()
 	var pairs []kindOf
-	if before := s.shelf.now; before != nil {
+	if before := s.shelf.now.Load(); before != nil {
 		next.read.or(before.read)
 		next.known.or(before.known)
 		again := make([]uint32, before.kinds.len())
@@ -77,7 +77,7 @@ func (s *segment) learn(documents []uint16, of map[uint16][]kind) {
 	}
 	next.kinds = numbers.kinds
 	next.fill(s.len(), pairs)
-	s.shelf.now = next
+	s.shelf.now.Store(next)
 }
 
 // A kindOf is the number of a kind and a document with an image of it.
@@ -260,20 +260,26 @@ func (s *segment) kindFrom(other *segment, k kind) kind {
 // segment.
 func (st *State) Unread(n int) (ids []int32) {
 	for _, p := range st.parts {
-		x := p.shelf.images()
-		for d := range p.live.all() {
+		for d := range p.unread(p.live).all() {
 			if len(ids) == n {
-				return ids
+				break
 			}
-			if x == nil || !x.read.has(d) {
-				ids = append(ids, p.ids[d])
-			}
+			ids = append(ids, p.ids[d])
 		}
 		if len(ids) > 0 {
 			return ids
 		}
 	}
 	return nil
+}
+
+// unread returns those of some documents whose images were not read yet.
+func (s *segment) unread(docs set) set {
+	unread := slices.Clone(docs)
+	if x := s.shelf.images(); x != nil {
+		unread.andNot(x.read)
+	}
+	return unread
 }
 
 // Learn adds the images of repositories to st and to all states that hold the same rows.

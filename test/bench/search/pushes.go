@@ -55,6 +55,9 @@ func (b *bench) pushAll(ctx context.Context, k *book) ([]float64, error) {
 	}
 	defer r.Stop()
 	defer i.Stop()
+	if _, err := harness.Settled(ctx, i.Program); err != nil { // until it has a copy of the search rows
+		return nil, err
+	}
 	w := watcher{push.New(r.URL), newAsker(k, i)}
 	var all []float64
 	for n := range b.pushes + 10 {
