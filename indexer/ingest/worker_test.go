@@ -472,13 +472,17 @@ func TestSlowStore(t *testing.T) {
 	h.woken.Store(hurried)
 	h.image("slow/app", "v0", "x")
 	h.scan()
+	eventually(t, "the repository is in the book", func() bool { // its first read may take long
+		h.step()
+		return len(h.column("SELECT name FROM repository WHERE name = 'slow/app'")) == 1
+	})
 	lock, err := h.pool.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = lock.Rollback(context.WithoutCancel(t.Context())) }()
-	if _, err := lock.Exec(t.Context(), "SELECT FROM repository WHERE name = 'slow/app' FOR UPDATE"); err != nil {
-		t.Fatal(err)
+	if locked, err := lock.Exec(t.Context(), "SELECT FROM repository WHERE name = 'slow/app' FOR UPDATE"); err != nil || locked.RowsAffected() != 1 {
+		t.Fatalf("%d repositories are locked, %v: nothing would be tested", locked.RowsAffected(), err)
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
