@@ -7,7 +7,8 @@
 // the terms of labels and annotations; each entry lists the documents that have it. To
 // evaluate a query, the lists of its words are turned into sets of bits, and these are
 // combined. A count is the number of bits, and what an asker may not see is left out by
-// one more AND, so counts are exact at any size and for every asker.
+// one more AND, so counts are exact at any size and for every asker. For phrases it also has
+// the words of each document in order.
 //
 // When repositories change, their documents are taken out of the sets of live documents,
 // and a new small segment has what they are now. Small segments are merged into larger
@@ -26,6 +27,6 @@
 // repositories.
 //
 // Some conditions cannot be decided here: on tags and digests, on rare values of labels. A
-// set of Matches then says which repositories match for certain and which
-// may match, and the caller asks the database about the latter.
+// set of Matches then says which repositories match for certain and which may match, and
+// the caller asks the database about the latter.
 package memory

@@ -44,8 +44,7 @@ type images struct {
 func (x *shelf) images() *images { return x.now.Load() }
 
 // learn adds the images of documents; a document without an entry in of has too many. It
-// makes all of the shelf again, half a second for a full segment; questions do not wait for
-// it.
+// makes all of the shelf again, and questions do not wait for it.
 func (s *segment) learn(documents []uint16, of map[uint16][]kind) {
 	s.shelf.learning.Lock()
 	defer s.shelf.learning.Unlock()

@@ -131,7 +131,7 @@ func (r *wordReader) read(vector []byte) []string {
 		}
 	}
 	words := slices.Clone(r.at[1 : last+1]) // places count from 1
-	clear(r.at)
+	clear(r.at[:last+1])
 	words = slices.CompactFunc(words, func(a, b string) bool { return a == "" && b == "" })
 	return append(words, late...)
 }
