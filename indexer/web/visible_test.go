@@ -91,8 +91,15 @@ func TestNoRouteTellsWhatIsInvisible(t *testing.T) {
 				problem = fmt.Sprintf("mentions %q", found)
 			}
 			if other := strings.ReplaceAll(target, "space12", absent); other != target {
-				want := strings.ReplaceAll(heard(t, h, a.method, other, body, "somebody"), absent, "space12")
-				if diff := cmp.Diff(want, got); diff != "" {
+				diff := ""
+				for range 3 { // answers that tell the time differ if the second ends between them
+					want := strings.ReplaceAll(heard(t, h, a.method, other, body, "somebody"), absent, "space12")
+					if diff = cmp.Diff(want, got); diff == "" {
+						break
+					}
+					got = heard(t, h, a.method, target, body, "somebody")
+				}
+				if diff != "" {
 					problem = "differs from that about one that does not exist (-absent +invisible)\n" + diff
 				}
 			}
