@@ -59,6 +59,7 @@ type kindTests struct {
 }
 
 const (
+	// maxTests is the maximum number of tests: 63, the bits of a uint64 but for isKnown.
 	maxTests = 63
 	// isKnown is set in each known value of kindTests.byFacts.
 	isKnown = 1 << maxTests

@@ -13,9 +13,9 @@ import (
 	"github.com/portbook/portbook/indexer"
 )
 
-// A copy of a million repositories reads some 60 million values of arrays and words. They
-// are read from the binary format of PostgreSQL here, because pgx allocates memory for each
-// and takes several times as long.
+// A copy of a million repositories reads tens of millions of values of arrays and words.
+// They are read from the binary format of PostgreSQL here, because pgx allocates memory for
+// each and takes several times as long.
 
 // rawValues returns the values of the present row from a column on. They must be in binary
 // format.
