@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -72,7 +73,7 @@ func TestFacetsOfManyImages(t *testing.T) {
 	names(t, s, "a/few", "a/many")
 	for _, q := range []string{
 		`INSERT INTO manifest (repository_id, digest, media_type_id, kind, size, content_size)
-			SELECT r.id, sha256(n::text::bytea), 1, 'image', 1, 1 FROM repository r, generate_series(1, 20000) AS n WHERE r.name = 'a/many'`,
+			SELECT r.id, sha256(n::text::bytea), 1, 'image', 1, 1 FROM repository r, generate_series(1, 100000) AS n WHERE r.name = 'a/many'`,
 		"ANALYZE manifest", // without it, each foreign key check reads the whole table
 		`INSERT INTO image_search (repository_id, manifest_id, latest, tags, facts, size, pushed_at)
 			SELECT repository_id, id, false, '{v}', '{os:linux,arch:amd64}', 1, now() FROM manifest m
@@ -102,6 +103,46 @@ func TestFacetsOfManyImages(t *testing.T) {
 				t.Errorf("%q: %+v", text, got)
 			}
 			return err
+		})
+	}
+}
+
+// With a copy in memory, facets of conditions that only the database decides count all
+// repositories, unless these have too many tags.
+func TestFacetsOfManyRead(t *testing.T) {
+	t.Parallel()
+	pool := schematest.New(t)
+	s := postgres.New(pool, postgres.Config{Memory: 1 << 30})
+	const most, repositories = 1000, 1500
+	var all []string
+	for n := range repositories {
+		all = append(all, fmt.Sprintf("n%d/r%d", n%3, n))
+	}
+	names(t, s, all...)
+	q, err := query.Parse("tag:late*", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		tags, counted int // of each repository, of all
+		all           bool
+	}{{tags: 1, counted: repositories, all: true}, {tags: 34, counted: most}} {
+		if _, err := pool.Exec(t.Context(), "UPDATE repository_search SET tags = $1", c.tags); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.CopyStep(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		view(t, s, func(v *postgres.View) error {
+			got, err := v.Facets(t.Context(), q)
+			if err != nil {
+				return err
+			}
+			linux := indexer.FacetValue{Value: "linux", Count: c.counted, AtLeast: !c.all}
+			if got.Counted != c.counted || got.All != c.all || len(got.Facets) < 2 || got.Facets[1].Values[0] != linux {
+				t.Errorf("%d tags each: %+v", c.tags, got)
+			}
+			return nil
 		})
 	}
 }

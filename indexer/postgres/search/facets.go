@@ -23,7 +23,7 @@ const maxFacetValues = 20
 // counted: 10,000 and 20,000, about half a second each.
 const (
 	maxFaceted     = 10_000
-	maxFacetImages = 20_000
+	maxFacetImages = 100_000
 )
 
 // Facets counts the values of each facet among the repositories that q selects, whatever
