@@ -1,6 +1,9 @@
 package indexer
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // A Visibility is the set of repositories that an asker may see. The zero Visibility is
 // empty.
@@ -13,9 +16,13 @@ type Visibility struct {
 var AllVisible = Visibility{all: true}
 
 // VisibleNames returns the visibility of an asker who sees the repositories whose names
-// match one of the patterns: * stands for any characters, ? for one.
+// match one of the patterns: * stands for any characters, ? for one. Names have no line
+// feed, and a pattern with one matches none.
 func VisibleNames(patterns ...string) Visibility {
-	patterns = slices.Clone(patterns)
+	if slices.Contains(patterns, "*") {
+		return AllVisible
+	}
+	patterns = slices.DeleteFunc(slices.Clone(patterns), func(p string) bool { return strings.Contains(p, "\n") })
 	slices.Sort(patterns)
 	return Visibility{patterns: slices.Compact(patterns)}
 }

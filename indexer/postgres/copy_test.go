@@ -1,7 +1,6 @@
 package postgres_test
 
 import (
-	"context"
 	"errors"
 	"testing"
 
@@ -147,20 +146,14 @@ func TestCopyForAskers(t *testing.T) {
 	t.Parallel()
 	shelf := postgrestest.New(t)
 	shelf.Stock()
-	reader := postgres.New(shelf.Pool, postgres.Config{
-		Memory: 1 << 30,
-		Visible: func(_ context.Context, asker indexer.Asker) (indexer.Visibility, error) {
-			return indexer.VisibleNames(map[indexer.Asker]string{
-				indexer.NewAsker("team"): "team/*", indexer.NewAsker("library"): "library/*",
-			}[asker]), nil
-		},
-	})
+	reader := postgres.New(shelf.Pool, postgres.Config{Memory: 1 << 30})
 	if err := reader.CopyStep(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	counts := map[string]int{}
 	for _, name := range []string{"team", "library", "nobody"} {
-		err := reader.View(t.Context(), indexer.NewAsker(name), func(v *postgres.View) (err error) {
+		asker := indexer.AskerOf(indexer.VisibleNames(name + "/*"))
+		err := reader.View(t.Context(), asker, func(v *postgres.View) (err error) {
 			counts[name], err = v.CountRepositories(t.Context())
 			return err
 		})

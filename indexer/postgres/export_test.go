@@ -76,7 +76,7 @@ func VisibleMoves(ctx context.Context, v *View, walked, few int, before int64, l
 func (s *Store) BySQL(v *View) *View {
 	w := *v
 	w.copy = nil
-	w.Reader = search.New(v.tx, v.Asker(), v.visible, s.config.Official, w.state)
+	w.Reader = search.New(v.tx, v.Asker(), s.config.Official, w.state)
 	return &w
 }
 
@@ -85,6 +85,6 @@ func (s *Store) BySQL(v *View) *View {
 func (s *Store) NotLooking(v *View) *View {
 	w := *v
 	newest := func(context.Context) (*memory.State, error) { return s.keeper.Newest(), nil }
-	w.Reader = search.New(v.tx, v.Asker(), v.visible, s.config.Official, newest)
+	w.Reader = search.New(v.tx, v.Asker(), s.config.Official, newest)
 	return &w
 }

@@ -24,7 +24,6 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/postgres/pg"
 )
 
@@ -44,10 +43,6 @@ type Config struct {
 	Log *slog.Logger
 	// Official lists the namespaces whose repositories are official in searches.
 	Official []string
-	// Visible returns what an asker other than Everyone may see, always the same for
-	// the same asker, since answers are cached by asker. It is called for each view. If
-	// it is nil, only Everyone can read the book, and sees all of it.
-	Visible func(context.Context, indexer.Asker) (indexer.Visibility, error)
 	// Memory is the most bytes of a copy of the search rows in memory, from which views
 	// answer searches once KeepCopy has built it. If it is 0, there is no copy.
 	Memory int

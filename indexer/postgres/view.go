@@ -82,16 +82,12 @@ const (
 // have brought the copy in memory far beyond the state. The last try does without the
 // copy.
 func (s *Store) View(ctx context.Context, asker indexer.Asker, f func(*View) error) error {
-	visible, err := s.visible(ctx, asker)
-	if err != nil {
-		return fmt.Errorf("view: %w", err)
-	}
 	for try := 1; ; try++ {
 		copy := s.keeper
 		if try == viewTries {
 			copy = nil
 		}
-		err := s.view(ctx, asker, visible, copy, f)
+		err := s.view(ctx, asker, copy, f)
 		switch past := errors.Is(err, memory.ErrPast); {
 		case try == viewTries || !past && !pg.IsLost(err):
 			return err
@@ -101,20 +97,8 @@ func (s *Store) View(ctx context.Context, asker indexer.Asker, f func(*View) err
 	}
 }
 
-// visible returns what an asker may see.
-func (s *Store) visible(ctx context.Context, asker indexer.Asker) (indexer.Visibility, error) {
-	switch {
-	case asker == indexer.Everyone:
-		return indexer.AllVisible, nil
-	case s.config.Visible == nil:
-		return indexer.Visibility{}, fmt.Errorf("unknown asker %q", asker)
-	}
-	return s.config.Visible(ctx, asker)
-}
-
-func (s *Store) view(
-	ctx context.Context, asker indexer.Asker, visible indexer.Visibility, copy *keeper, f func(*View) error,
-) error {
+func (s *Store) view(ctx context.Context, asker indexer.Asker, copy *keeper, f func(*View) error) error {
+	visible := asker.Visibility()
 	waiting, cancel := context.WithTimeout(ctx, readTimeout)
 	conn, err := s.pool.Acquire(waiting)
 	cancel()
@@ -127,7 +111,7 @@ func (s *Store) view(
 	if err := v.begin(ctx, s.session(ctx)); err != nil {
 		return wrapSlow(ctx, "view", pg.Wrap("begin", err))
 	}
-	v.Reader = search.New(v.tx, asker, visible, s.config.Official, v.state)
+	v.Reader = search.New(v.tx, asker, s.config.Official, v.state)
 	err = f(v)
 	return wrapSlow(ctx, "view", err)
 }

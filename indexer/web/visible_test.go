@@ -30,16 +30,14 @@ func crowd(t *testing.T) (http.Handler, []postgrestest.Member) {
 	t.Helper()
 	s := postgrestest.New(t)
 	members := s.Crowd()
-	store := postgres.New(s.Pool, postgres.Config{Visible: func(context.Context, indexer.Asker) (indexer.Visibility, error) {
-		return visibleNames, nil
-	}})
+	store := postgres.New(s.Pool, postgres.Config{})
 	return web.New(web.Config{
 		Read: func(ctx context.Context, asker indexer.Asker, f func(answer.Book) error) error {
 			return store.View(ctx, asker, func(v *postgres.View) error { return f(v) })
 		},
 		Asker: func(r *http.Request) (indexer.Asker, error) {
-			if name := r.Header.Get("Authorization"); name != "" {
-				return indexer.NewAsker(name), nil
+			if r.Header.Get("Authorization") != "" {
+				return indexer.AskerOf(visibleNames), nil
 			}
 			return indexer.Everyone, nil
 		},

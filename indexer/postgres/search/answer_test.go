@@ -31,8 +31,8 @@ type book struct {
 }
 
 // bookOf returns the book that views of a store are.
-func bookOf(ctx context.Context, s *postgres.Store, asker indexer.Asker, visible indexer.Visibility) book {
-	view := func(f func(*postgres.View) error) error { return s.View(ctx, asker, f) }
+func bookOf(ctx context.Context, s *postgres.Store, visible indexer.Visibility) book {
+	view := func(f func(*postgres.View) error) error { return s.View(ctx, indexer.AskerOf(visible), f) }
 	return book{
 		visible: visible,
 		search: func(q query.Query) (found indexer.Results, err error) {
@@ -60,14 +60,13 @@ func bookOf(ctx context.Context, s *postgres.Store, asker indexer.Asker, visible
 func TestOracle(t *testing.T) {
 	t.Parallel()
 	o := newOracle(t, 250, 750)
-	tenth, visible := indexer.NewAsker("tenth"), indexer.VisibleNames("team2/c*", "a/?????-*1*", "nothing*", "*-tool20?")
-	see := func(context.Context, indexer.Asker) (indexer.Visibility, error) { return visible, nil }
-	bySQL := postgres.New(o.Pool, postgres.Config{Visible: see})
-	fromMemory := postgres.New(o.Pool, postgres.Config{Visible: see, Memory: 1 << 30})
+	visible := indexer.VisibleNames("team2/c*", "a/?????-*1*", "nothing*", "*-tool20?")
+	bySQL := postgres.New(o.Pool, postgres.Config{})
+	fromMemory := postgres.New(o.Pool, postgres.Config{Memory: 1 << 30})
 	if err := fromMemory.CopyStep(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	withImages := postgres.New(o.Pool, postgres.Config{Visible: see, Memory: 1 << 30})
+	withImages := postgres.New(o.Pool, postgres.Config{Memory: 1 << 30})
 	if err := withImages.CopyStep(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -79,8 +78,8 @@ func TestOracle(t *testing.T) {
 		store *postgres.Store
 	}{{"SQL", bySQL}, {"memory", fromMemory}, {"memory with images", withImages}} {
 		t.Run(test.name, func(t *testing.T) {
-			o.check(bookOf(t.Context(), test.store, indexer.Everyone, indexer.AllVisible), *queries)
-			o.check(bookOf(t.Context(), test.store, tenth, visible), *queries/4)
+			o.check(bookOf(t.Context(), test.store, indexer.AllVisible), *queries)
+			o.check(bookOf(t.Context(), test.store, visible), *queries/4)
 		})
 	}
 	if !fromMemory.SearchCopy().Ready {

@@ -22,15 +22,13 @@ type Reader struct {
 	state    func(context.Context) (*memory.State, error)
 }
 
-// New returns a reader for an asker, who may see the repositories in visible, in a
-// transaction of one snapshot. Repositories of the namespaces in official are marked
-// official. state returns the copy of the search rows in memory in the state of the
-// snapshot, or nil: then searches are answered by SQL.
+// New returns a reader for an asker in a transaction of one snapshot. Repositories of the
+// namespaces in official are marked official. state returns the copy of the search rows in
+// memory in the state of the snapshot, or nil: then searches are answered by SQL.
 func New(
-	db pg.Querier, asker indexer.Asker, visible indexer.Visibility, official []string,
-	state func(context.Context) (*memory.State, error),
+	db pg.Querier, asker indexer.Asker, official []string, state func(context.Context) (*memory.State, error),
 ) *Reader {
-	return &Reader{db: db, asker: asker, visible: visible, official: official, state: state}
+	return &Reader{db: db, asker: asker, visible: asker.Visibility(), official: official, state: state}
 }
 
 // Asker returns the asker of rd.

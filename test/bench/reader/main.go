@@ -30,20 +30,15 @@ func main() {
 	memory := flag.Int("memory", 1<<30, "most `bytes` of a copy for searches, as by default in the program; 0: none")
 	names := flag.String("names", "", "`patterns` of the names that the asker sees, separated by commas")
 	flag.Parse()
-	config := postgres.Config{Visible: visible(strings.Split(*names, ",")), Memory: *memory}
-	if err := serve(context.Background(), *address, *database, config); err != nil {
+	asker := indexer.AskerOf(indexer.VisibleNames(strings.Split(*names, ",")...))
+	if err := serve(context.Background(), *address, *database, asker, postgres.Config{Memory: *memory}); err != nil {
 		fmt.Fprintln(os.Stderr, "reader:", err)
 		os.Exit(1)
 	}
 }
 
-// visible returns what every asker sees.
-func visible(names []string) func(context.Context, indexer.Asker) (indexer.Visibility, error) {
-	v := indexer.VisibleNames(names...)
-	return func(context.Context, indexer.Asker) (indexer.Visibility, error) { return v, nil }
-}
-
-func serve(ctx context.Context, address, database string, config postgres.Config) error {
+// serve serves the book to one asker.
+func serve(ctx context.Context, address, database string, asker indexer.Asker, config postgres.Config) error {
 	pools, err := pgxpool.ParseConfig(database)
 	if err != nil {
 		return err
@@ -57,7 +52,7 @@ func serve(ctx context.Context, address, database string, config postgres.Config
 	store := postgres.New(pool, config)
 	handler := web.New(web.Config{
 		Connections: connections, WebUI: true,
-		Asker: func(*http.Request) (indexer.Asker, error) { return indexer.NewAsker("bench"), nil },
+		Asker: func(*http.Request) (indexer.Asker, error) { return asker, nil },
 		Read: func(ctx context.Context, asker indexer.Asker, f func(answer.Book) error) error {
 			return store.View(ctx, asker, func(v *postgres.View) error { return f(v) })
 		},
