@@ -1,0 +1,281 @@
+package access
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/cache"
+)
+
+const (
+	// versionAge is how long accounts and grants are used without asking whether they have
+	// changed: 1 s. So a change is effective after this time and the lag of a standby.
+	versionAge = time.Second
+	// mostAge is how long they are used while another request asks, which may have to wait for
+	// the database: 10 s.
+	mostAge = 10 * time.Second
+	// cacheBytes limits the memory of what is remembered of accounts: 16 MB, some 20,000
+	// accounts with ten rules each.
+	cacheBytes = 16 << 20
+	// maxCached is the largest account that is remembered: 256 KiB.
+	maxCached = 256 << 10
+)
+
+// A Store has accounts, tokens and grants. Methods return indexer.ErrNotFound for what does
+// not exist.
+type Store interface {
+	// AccessVersion returns a version that changes with anything that the other methods
+	// return.
+	AccessVersion(context.Context) (indexer.Version, error)
+	// Account returns an account and the rules that are granted to it, its groups and
+	// everybody.
+	Account(ctx context.Context, name string) (Account, Rules, error)
+	// TokenByHash returns what is known of a token.
+	TokenByHash(ctx context.Context, hash []byte) (PersonalToken, error)
+	// Token returns the token with an id.
+	Token(ctx context.Context, id string) (PersonalToken, error)
+	// RulesOfEverybody returns the rules that are granted to everybody.
+	RulesOfEverybody(context.Context) (Rules, error)
+}
+
+// Accounts finds the subjects of clients by the passwords and tokens of accounts in a store.
+// It is safe for concurrent use. Its methods return ErrDenied for wrong credentials, and
+// indexer.ErrUnavailable if they cannot tell now.
+type Accounts struct {
+	store  Store
+	signer *Signer
+	known  *cache.Versioned[known]
+
+	latest atomic.Pointer[dated] // the version that was asked for last; nil: none yet
+	asking chan struct{}         // a lock: one caller at a time asks
+}
+
+// A dated version is one that was asked for at a time.
+type dated struct {
+	version indexer.Version
+	asked   time.Time
+}
+
+// known is what is remembered: an account with its rules, a token, or that a password is
+// right.
+type known struct {
+	account Account
+	rules   Rules
+	token   PersonalToken
+}
+
+func (k known) bytes() int {
+	n := 512 + len(k.account.Password)
+	for _, r := range k.rules {
+		n += 32 + len(r.Pattern.text)
+	}
+	for _, r := range k.token.Rules {
+		n += 32 + len(r.Pattern.text)
+	}
+	return n
+}
+
+// NewAccounts returns the accounts in a store. Logins that last are signed by
+// signer.
+func NewAccounts(store Store, signer *Signer) *Accounts {
+	return &Accounts{
+		store: store, signer: signer, known: cache.New(cacheBytes, maxCached, known.bytes), asking: make(chan struct{}, 1),
+	}
+}
+
+// current returns the version of the store, which may be versionAge old, or mostAge while it
+// is asked for again.
+func (a *Accounts) current(ctx context.Context) (indexer.Version, error) {
+	at := a.latest.Load()
+	if at != nil && time.Since(at.asked) < versionAge {
+		return at.version, nil
+	}
+	select {
+	case a.asking <- struct{}{}:
+		defer func() { <-a.asking }()
+	default:
+		if at != nil && time.Since(at.asked) < mostAge {
+			return at.version, nil
+		}
+		select {
+		case a.asking <- struct{}{}:
+			defer func() { <-a.asking }()
+		case <-ctx.Done():
+			return indexer.Version{}, fmt.Errorf("version of accounts: %w", indexer.ErrUnavailable)
+		}
+	}
+	if at = a.latest.Load(); at != nil && time.Since(at.asked) < versionAge { // another caller has asked
+		return at.version, nil
+	}
+	begin := time.Now()
+	v, err := a.store.AccessVersion(ctx)
+	if err == nil {
+		a.latest.Store(&dated{v, begin})
+	}
+	return v, err
+}
+
+// get returns what question is the key of, computed once for each version of the store.
+func (a *Accounts) get(ctx context.Context, question string, compute func() (known, error)) (known, error) {
+	v, err := a.current(ctx)
+	if err != nil {
+		return known{}, err
+	}
+	return a.known.Get(ctx, cache.Key{Version: v, Question: question}, compute)
+}
+
+// account returns an account that may log in, with its rules. It returns ErrDenied if there
+// is none.
+func (a *Accounts) account(ctx context.Context, name string) (known, error) {
+	if CheckName(name) != nil {
+		return known{}, ErrDenied
+	}
+	k, err := a.get(ctx, "account "+name, func() (k known, err error) {
+		k.account, k.rules, err = a.store.Account(ctx, name)
+		return k, err
+	})
+	if errors.Is(err, indexer.ErrNotFound) || err == nil && k.account.Disabled {
+		return known{}, ErrDenied
+	}
+	return k, err
+}
+
+// subject returns the subject of an account without a token.
+func (k known) subject() Subject {
+	return Subject{Name: k.account.Name, Rules: k.rules, Admin: k.account.Admin}
+}
+
+// Anonymous returns the subject of a client without credentials.
+func (a *Accounts) Anonymous(ctx context.Context) (Subject, error) {
+	k, err := a.get(ctx, "everybody", func() (k known, err error) {
+		k.rules, err = a.store.RulesOfEverybody(ctx)
+		return k, err
+	})
+	return Subject{Rules: k.rules}, err
+}
+
+// Verify returns the subject of credentials. A token of another account than the name is denied; without a
+// name, the token says whose it is.
+func (a *Accounts) Verify(ctx context.Context, c Credentials) (Subject, error) {
+	if LooksLikeToken(c.Secret) {
+		t, err := ParseToken(c.Secret)
+		if err != nil {
+			return Subject{}, err
+		}
+		return a.byToken(ctx, c.Name, t)
+	}
+	return a.byPassword(ctx, c)
+}
+
+func (a *Accounts) byToken(ctx context.Context, name string, t Token) (Subject, error) {
+	hash := t.Hash()
+	k, err := a.get(ctx, "token "+string(hash), func() (k known, err error) {
+		k.token, err = a.store.TokenByHash(ctx, hash)
+		return k, err
+	})
+	if errors.Is(err, indexer.ErrNotFound) || err == nil && name != "" && name != k.token.Account {
+		return Subject{}, ErrDenied
+	}
+	if err != nil {
+		return Subject{}, err
+	}
+	return a.withToken(ctx, k.token)
+}
+
+// withToken returns the subject of an account that has logged in with a token.
+func (a *Accounts) withToken(ctx context.Context, t PersonalToken) (Subject, error) {
+	if !t.ExpiresAt.IsZero() && !time.Now().Before(t.ExpiresAt) {
+		return Subject{}, ErrDenied
+	}
+	k, err := a.account(ctx, t.Account)
+	if err != nil {
+		return Subject{}, err
+	}
+	s := k.subject()
+	s.Token, s.Narrowed, s.Scope = t.ID, t.Narrowed, t.Rules
+	return s, nil
+}
+
+// byPassword compares a password with that of an account. It takes as long for an account
+// that does not exist.
+func (a *Accounts) byPassword(ctx context.Context, c Credentials) (Subject, error) {
+	k, err := a.account(ctx, c.Name)
+	denied := errors.Is(err, ErrDenied)
+	if err != nil && !denied {
+		return Subject{}, err
+	}
+	if denied || k.account.Password == "" {
+		return Subject{}, orDenied(checkPassword(ctx, "", c.Secret))
+	}
+	// A client such as containerd sends the password for each token, so a right one is
+	// remembered: its hash, together with the stored one.
+	sum := sha256.Sum256([]byte(k.account.Password + "\x00" + c.Secret))
+	_, err = a.get(ctx, "password "+string(sum[:]), func() (known, error) {
+		return known{}, checkPassword(ctx, k.account.Password, c.Secret)
+	})
+	if err != nil {
+		return Subject{}, err
+	}
+	return k.subject(), nil
+}
+
+// Named returns the subject whose Actor is a name.
+func (a *Accounts) Named(ctx context.Context, actor string) (Subject, error) {
+	name, id, hasToken := strings.Cut(actor, "+")
+	if name == "" {
+		return a.Anonymous(ctx)
+	}
+	if !hasToken {
+		k, err := a.account(ctx, name)
+		return k.subject(), err
+	}
+	k, err := a.get(ctx, "token id "+id, func() (k known, err error) {
+		k.token, err = a.store.Token(ctx, id)
+		return k, err
+	})
+	if errors.Is(err, indexer.ErrNotFound) || err == nil && k.token.Account != name {
+		return Subject{}, ErrDenied
+	}
+	if err != nil {
+		return Subject{}, err
+	}
+	return a.withToken(ctx, k.token)
+}
+
+// Refreshed returns the subject of a login that was made to last. It returns ErrDenied if it
+// is void.
+func (a *Accounts) Refreshed(ctx context.Context, token string) (Subject, error) {
+	if LooksLikeToken(token) {
+		return a.Verify(ctx, Credentials{Secret: token})
+	}
+	actor, signed, err := a.signer.Refresh(token, time.Now())
+	if err != nil {
+		return Subject{}, err
+	}
+	k, err := a.account(ctx, actor)
+	if err != nil {
+		return Subject{}, err
+	}
+	if signed.Before(k.account.ValidFrom.Truncate(time.Second)) {
+		return Subject{}, ErrDenied
+	}
+	return k.subject(), nil
+}
+
+// Lasting returns a token for Refreshed, for a subject with credentials: of a personal token
+// the token itself, since that can be revoked.
+func (a *Accounts) Lasting(s Subject, c Credentials) (string, error) {
+	switch {
+	case s.Name == "":
+		return "", fmt.Errorf("a client without a name cannot stay logged in: %w", indexer.ErrInvalid)
+	case s.Token != "":
+		return c.Secret, nil
+	}
+	return a.signer.ForRefresh(s.Name, time.Now())
+}

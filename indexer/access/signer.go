@@ -1,0 +1,179 @@
+package access
+
+import (
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/jwt"
+
+	"github.com/portbook/portbook/indexer"
+)
+
+const (
+	// RegistryTokenLife is how long a token for the registry is valid: 5 min. Clients ask for
+	// a new one by themselves; the registry cannot be told that one is void.
+	RegistryTokenLife = 5 * time.Minute
+	// refreshTokenLife is how long a client may ask for tokens without a password: 90 days.
+	refreshTokenLife = 90 * 24 * time.Hour
+	// leeway is how much clocks of two servers may differ: 1 min, as in the registry.
+	leeway = time.Minute
+)
+
+// A Signer signs tokens, with keys in a file that may change while the program runs. It is
+// safe for concurrent use.
+type Signer struct {
+	path            string
+	issuer, service string
+
+	mu      sync.Mutex
+	looked  time.Time // when the file was last looked at
+	read    os.FileInfo
+	keys    Keys
+	signing jose.Signer
+}
+
+// NewSigner returns a signer with the keys in the file of a path. Tokens are from issuer, and
+// for a registry that calls itself service.
+func NewSigner(path, issuer, service string) (*Signer, error) {
+	s := &Signer{path: path, issuer: issuer, service: service}
+	_, _, err := s.current(time.Now())
+	return s, err
+}
+
+// Service returns the name that the registry has for itself.
+func (s *Signer) Service() string { return s.service }
+
+// current returns the keys in the file, which it reads again if it has changed, at most once
+// a second. If a later reading fails, the keys of before stay.
+func (s *Signer) current(now time.Time) (Keys, jose.Signer, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if now.Sub(s.looked) >= time.Second {
+		s.looked = now
+		if err := s.load(); err != nil && s.signing == nil {
+			return Keys{}, nil, err
+		}
+	}
+	return s.keys, s.signing, nil
+}
+
+// load reads the file if it has changed.
+func (s *Signer) load() error {
+	info, err := os.Stat(s.path)
+	if err != nil {
+		return fmt.Errorf("keys: %w", err)
+	}
+	if s.read != nil && info.ModTime().Equal(s.read.ModTime()) && info.Size() == s.read.Size() {
+		return nil
+	}
+	raw, err := os.ReadFile(s.path)
+	if err != nil {
+		return fmt.Errorf("keys: %w", err)
+	}
+	keys, err := ParseKeys(raw)
+	if err != nil {
+		return fmt.Errorf("keys: %s: %w", s.path, err)
+	}
+	signing, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.EdDSA, Key: keys.signing()},
+		(&jose.SignerOptions{}).WithType("JWT"))
+	if err != nil {
+		return fmt.Errorf("keys: %w", err)
+	}
+	s.read, s.keys, s.signing = info, keys, signing
+	return nil
+}
+
+// An Access is what a token allows, in the form of the registry (distribution's "Token
+// Authentication Specification").
+type Access struct {
+	Type    string   `json:"type"`
+	Name    string   `json:"name"`
+	Actions []string `json:"actions"`
+}
+
+type registryClaims struct {
+	jwt.Claims
+	Access []Access `json:"access"`
+}
+
+// ForRegistry returns a token by which the registry lets an actor do what access says, for
+// RegistryTokenLife from now.
+func (s *Signer) ForRegistry(actor string, access []Access, now time.Time) (string, error) {
+	return s.sign(registryClaims{s.claims(actor, s.service, now, RegistryTokenLife), access}, now)
+}
+
+// refreshAudience is the audience of refresh tokens. No registry has such a name, so it
+// takes none for one of its own.
+const refreshAudience = "portbook refresh"
+
+// ForRefresh returns a token by which a client that knew the password of an account gets
+// tokens for the registry later.
+func (s *Signer) ForRefresh(actor string, now time.Time) (string, error) {
+	return s.sign(s.claims(actor, refreshAudience, now, refreshTokenLife), now)
+}
+
+func (s *Signer) claims(actor, audience string, now time.Time, life time.Duration) jwt.Claims {
+	return jwt.Claims{
+		Issuer: s.issuer, Subject: actor, Audience: jwt.Audience{audience},
+		IssuedAt: jwt.NewNumericDate(now), NotBefore: jwt.NewNumericDate(now), Expiry: jwt.NewNumericDate(now.Add(life)),
+	}
+}
+
+func (s *Signer) sign(claims any, now time.Time) (string, error) {
+	_, signing, err := s.current(now)
+	if err != nil {
+		return "", err
+	}
+	return jwt.Signed(signing).Claims(claims).Serialize()
+}
+
+// Registry returns the actor of a token of ForRegistry, or ErrDenied.
+func (s *Signer) Registry(token string, now time.Time) (actor string, err error) {
+	c, err := s.verify(token, s.service, now)
+	return c.Subject, err
+}
+
+// Refresh returns the actor of a token of ForRefresh and when it was signed, or ErrDenied.
+func (s *Signer) Refresh(token string, now time.Time) (actor string, signed time.Time, err error) {
+	c, err := s.verify(token, refreshAudience, now)
+	if err != nil || c.IssuedAt == nil {
+		return "", time.Time{}, orDenied(err)
+	}
+	return c.Subject, c.IssuedAt.Time(), nil
+}
+
+func orDenied(err error) error {
+	if err == nil {
+		return ErrDenied
+	}
+	return err
+}
+
+// verify returns the claims of a token that we have signed for an audience, or ErrDenied.
+func (s *Signer) verify(token, audience string, now time.Time) (c jwt.Claims, err error) {
+	keys, _, err := s.current(now)
+	if err != nil {
+		return c, fmt.Errorf("%w: %w", err, indexer.ErrUnavailable)
+	}
+	parsed, err := jwt.ParseSigned(token, []jose.SignatureAlgorithm{jose.EdDSA})
+	if err != nil || len(parsed.Headers) != 1 {
+		return c, ErrDenied
+	}
+	for _, key := range keys.Keys {
+		if key.KeyID != parsed.Headers[0].KeyID {
+			continue
+		}
+		if err := parsed.Claims(key.Public().Key, &c); err != nil {
+			return jwt.Claims{}, ErrDenied
+		}
+		expected := jwt.Expected{Issuer: s.issuer, AnyAudience: jwt.Audience{audience}, Time: now}
+		if c.Expiry == nil || c.ValidateWithLeeway(expected, leeway) != nil {
+			return jwt.Claims{}, ErrDenied
+		}
+		return c, nil
+	}
+	return c, ErrDenied
+}

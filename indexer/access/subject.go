@@ -1,0 +1,50 @@
+package access
+
+import "github.com/portbook/portbook/indexer"
+
+// A Subject is who asks. The zero Subject is nobody in particular, who may do nothing.
+type Subject struct {
+	// Name is the name of the account; "" for a client that did not say who it is.
+	Name string
+	// Token is the id of the personal token by which the client proved that; "" if it did
+	// with a password.
+	Token string
+	// Rules are what the subject may do.
+	Rules Rules
+	// Narrowed says that Scope limits the subject further: the rules of its token.
+	Narrowed bool
+	Scope    Rules
+	// Admin says that the subject administers accounts and grants, and may do everything
+	// with every repository. A narrowed subject does not.
+	Admin bool
+}
+
+// rules returns all that limits s as one list.
+func (s Subject) rules() Rules {
+	rules := s.Rules
+	if s.Admin {
+		rules = Rules{{Every, Admin}}
+	}
+	if s.Narrowed {
+		rules = rules.and(s.Scope)
+	}
+	return rules
+}
+
+// Allowed returns what s may do with a repository.
+func (s Subject) Allowed(repository string) Actions { return s.rules().allowed(repository) }
+
+// Asker returns the asker who sees the repositories that s may pull.
+func (s Subject) Asker() indexer.Asker { return indexer.AskerOf(s.rules().pulls()) }
+
+// Administers reports whether s may change accounts and grants.
+func (s Subject) Administers() bool { return s.Admin && !s.Narrowed }
+
+// Actor returns the name of s for the registry, whose events repeat it: "alice", or
+// "alice+7f3a12bc" if it has a token. Names of accounts have no plus sign.
+func (s Subject) Actor() string {
+	if s.Token == "" {
+		return s.Name
+	}
+	return s.Name + "+" + s.Token
+}

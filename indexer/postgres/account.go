@@ -1,0 +1,299 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/access"
+	"github.com/portbook/portbook/indexer/postgres/pg"
+)
+
+// AccessVersion implements access.Store.
+func (s *Store) AccessVersion(ctx context.Context) (v indexer.Version, err error) {
+	const q = "SELECT COALESCE((SELECT epoch::text FROM catalogue_epoch), ''), v FROM access_version"
+	err = s.pool.QueryRow(ctx, q).Scan(&v.Epoch, &v.Number)
+	return v, pg.Wrap("version of access", err)
+}
+
+// An accountRow is a row of account.
+type accountRow struct {
+	ID                     int64
+	Name                   string
+	Robot, Admin, Disabled bool
+	Password               string
+	Groups                 []string
+	ValidFrom, CreatedAt   time.Time
+}
+
+const accountColumns = `a.id, a.name, a.robot, a.admin, a.disabled, COALESCE(a.password, '') AS password, ARRAY(
+	SELECT g.name FROM account_group g WHERE g.account_id = a.id ORDER BY g.name) AS groups, a.valid_from, a.created_at`
+
+func (r accountRow) account() access.Account {
+	return access.Account{
+		Name: r.Name, Robot: r.Robot, Admin: r.Admin, Disabled: r.Disabled, Password: r.Password, Groups: r.Groups,
+		ValidFrom: r.ValidFrom, CreatedAt: r.CreatedAt,
+	}
+}
+
+// one returns the only row of a query, or ErrNotFound.
+func one[T any](ctx context.Context, db pg.Querier, what, sql string, args ...any) (T, error) {
+	rows, err := pg.Collect[T](ctx, db, sql, args...)
+	if err == nil && len(rows) == 0 {
+		err = indexer.ErrNotFound
+	}
+	if err != nil {
+		var none T
+		return none, pg.Wrap(what, err)
+	}
+	return rows[0], nil
+}
+
+// Account implements access.Store.
+func (s *Store) Account(ctx context.Context, name string) (access.Account, access.Rules, error) {
+	what := fmt.Sprintf("account %q", name)
+	r, err := one[accountRow](ctx, s.pool, what, "SELECT "+accountColumns+" FROM account a WHERE a.name = $1", name)
+	if err != nil {
+		return access.Account{}, nil, err
+	}
+	const q = `
+		SELECT pattern, actions FROM access_grant
+		WHERE account_id = $1 OR group_name = ANY($2) OR account_id IS NULL AND group_name IS NULL`
+	rules, err := s.rules(ctx, q, r.ID, r.Groups)
+	return r.account(), rules, pg.Wrap(what, err)
+}
+
+// RulesOfEverybody implements access.Store.
+func (s *Store) RulesOfEverybody(ctx context.Context) (access.Rules, error) {
+	const q = "SELECT pattern, actions FROM access_grant WHERE account_id IS NULL AND group_name IS NULL"
+	rules, err := s.rules(ctx, q)
+	return rules, pg.Wrap("rules of everybody", err)
+}
+
+func (s *Store) rules(ctx context.Context, sql string, args ...any) (rules access.Rules, err error) {
+	type row struct{ Pattern, Actions string }
+	rows, err := pg.Collect[row](ctx, s.pool, sql, args...)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range rows {
+		rule, err := access.ParseRule(r.Pattern + ":" + r.Actions)
+		if err != nil {
+			return nil, fmt.Errorf("a stored grant: %s", err) // not ErrInvalid: it is not the client's
+		}
+		rules = append(rules, rule)
+	}
+	return rules, nil
+}
+
+// Accounts returns all accounts in order of name.
+func (s *Store) Accounts(ctx context.Context) (all []access.Account, err error) {
+	rows, err := pg.Collect[accountRow](ctx, s.pool, "SELECT "+accountColumns+" FROM account a ORDER BY a.name")
+	for _, r := range rows {
+		all = append(all, r.account())
+	}
+	return all, pg.Wrap("accounts", err)
+}
+
+// A tokenRow is a row of token with the name of its account.
+type tokenRow struct {
+	ID, Account, Note string
+	Rules             []string
+	CreatedAt         time.Time
+	ExpiresAt         *time.Time
+}
+
+const tokensQuery = `
+	SELECT t.id, a.name AS account, t.note, t.rules, t.created_at, t.expires_at
+	FROM token t JOIN account a ON a.id = t.account_id`
+
+func (r tokenRow) token() (access.PersonalToken, error) {
+	t := access.PersonalToken{
+		ID: r.ID, Account: r.Account, Note: r.Note, Narrowed: r.Rules != nil, CreatedAt: r.CreatedAt,
+		ExpiresAt: pg.TimeOrZero(r.ExpiresAt),
+	}
+	for _, text := range r.Rules {
+		rule, err := access.ParseRule(text)
+		if err != nil {
+			return t, fmt.Errorf("a stored rule of token %s: %s", r.ID, err) // not ErrInvalid: it is not the client's
+		}
+		t.Rules = append(t.Rules, rule)
+	}
+	return t, nil
+}
+
+// TokenByHash implements access.Store.
+func (s *Store) TokenByHash(ctx context.Context, hash []byte) (access.PersonalToken, error) {
+	r, err := one[tokenRow](ctx, s.pool, "token", tokensQuery+" WHERE t.hash = $1", hash)
+	if err != nil {
+		return access.PersonalToken{}, err
+	}
+	return r.token()
+}
+
+// Token implements access.Store.
+func (s *Store) Token(ctx context.Context, id string) (access.PersonalToken, error) {
+	r, err := one[tokenRow](ctx, s.pool, fmt.Sprintf("token %q", id), tokensQuery+" WHERE t.id = $1", id)
+	if err != nil {
+		return access.PersonalToken{}, err
+	}
+	return r.token()
+}
+
+// Tokens returns the tokens of an account, or of all accounts for "", the newest first.
+func (s *Store) Tokens(ctx context.Context, account string) (all []access.PersonalToken, err error) {
+	const q = tokensQuery + " WHERE $1 IN ('', a.name) ORDER BY t.created_at DESC, t.id"
+	rows, err := pg.Collect[tokenRow](ctx, s.pool, q, account)
+	if err != nil {
+		return nil, pg.Wrap("tokens", err)
+	}
+	for _, r := range rows {
+		t, err := r.token()
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, t)
+	}
+	return all, nil
+}
+
+// Grants returns all grants, those to everybody first, then those to groups.
+func (s *Store) Grants(ctx context.Context) (all []access.Grant, err error) {
+	type row struct {
+		Account, GroupName, Pattern, Actions string
+		CreatedAt                            time.Time
+	}
+	const q = `
+		SELECT COALESCE(a.name, '') AS account, COALESCE(g.group_name, '') AS group_name, g.pattern, g.actions, g.created_at
+		FROM access_grant g LEFT JOIN account a ON a.id = g.account_id ORDER BY account, group_name, g.pattern`
+	rows, err := pg.Collect[row](ctx, s.pool, q)
+	if err != nil {
+		return nil, pg.Wrap("grants", err)
+	}
+	for _, r := range rows {
+		rule, err := access.ParseRule(r.Pattern + ":" + r.Actions)
+		if err != nil {
+			return nil, fmt.Errorf("a stored grant: %s", err)
+		}
+		to := access.Grantee{Account: r.Account, Group: r.GroupName}
+		all = append(all, access.Grant{To: to, Rule: rule, CreatedAt: r.CreatedAt})
+	}
+	return all, nil
+}
+
+// changeAccess runs statements in one transaction that changes the version of access. The
+// first one must change a row, or the error is ErrNotFound.
+func (s *Store) changeAccess(ctx context.Context, what string, changes ...change) error {
+	err := s.begin(ctx, func(tx pgx.Tx, _ cluster) error {
+		for i, c := range changes {
+			done, err := tx.Exec(ctx, c.sql, c.args...)
+			if err != nil {
+				return err
+			}
+			if i == 0 && done.RowsAffected() == 0 {
+				return indexer.ErrNotFound
+			}
+		}
+		_, err := tx.Exec(ctx, "UPDATE access_version SET v = v + 1")
+		return err
+	})
+	var failed *pgconn.PgError
+	if errors.As(err, &failed) && failed.Code == "23505" { // unique_violation
+		return indexer.Invalid("%s: it exists already", what)
+	}
+	return pg.Wrap(what, err)
+}
+
+// A change is a statement of changeAccess.
+type change struct {
+	sql  string
+	args []any
+}
+
+// joinGroups adds the account $1 to the groups $2.
+const joinGroups = `
+	INSERT INTO account_group (account_id, name)
+	SELECT id, unnest($2::text[]) FROM account WHERE name = $1 ON CONFLICT DO NOTHING`
+
+// AddAccount adds an account. It returns ErrInvalid if there is one of its name.
+func (s *Store) AddAccount(ctx context.Context, a access.Account) error {
+	const q = "INSERT INTO account (name, robot, admin, password) VALUES ($1, $2, $3, NULLIF($4, ''))"
+	return s.changeAccess(ctx, fmt.Sprintf("account %q", a.Name),
+		change{q, []any{a.Name, a.Robot, a.Admin, a.Password}}, change{joinGroups, []any{a.Name, a.Groups}})
+}
+
+// SetAccount changes an account: whether it administers and is disabled, and its groups.
+// It keeps the password.
+func (s *Store) SetAccount(ctx context.Context, a access.Account) error {
+	const q = "UPDATE account SET admin = $2, disabled = $3 WHERE name = $1"
+	const leave = `
+		DELETE FROM account_group g USING account a WHERE a.id = g.account_id AND a.name = $1 AND g.name <> ALL($2)`
+	return s.changeAccess(ctx, fmt.Sprintf("account %q", a.Name), change{q, []any{a.Name, a.Admin, a.Disabled}},
+		change{leave, []any{a.Name, a.Groups}}, change{joinGroups, []any{a.Name, a.Groups}})
+}
+
+// SetPassword sets the hash of a person's password. Logins of before that were made to last
+// become void.
+func (s *Store) SetPassword(ctx context.Context, name, hash string) error {
+	const q = "UPDATE account SET password = $2, valid_from = now() WHERE name = $1 AND NOT robot"
+	return s.changeAccess(ctx, fmt.Sprintf("password of %q", name), change{q, []any{name, hash}})
+}
+
+// DeleteAccount deletes an account with its tokens and grants.
+func (s *Store) DeleteAccount(ctx context.Context, name string) error {
+	const q = "DELETE FROM account WHERE name = $1"
+	return s.changeAccess(ctx, fmt.Sprintf("account %q", name), change{q, []any{name}})
+}
+
+// AddToken adds a token to the account that t names.
+func (s *Store) AddToken(ctx context.Context, t access.PersonalToken, hash []byte) error {
+	const q = `
+		INSERT INTO token (id, account_id, hash, note, rules, expires_at)
+		SELECT $1, a.id, $3, $4, $5, $6 FROM account a WHERE a.name = $2`
+	var rules []string
+	if t.Narrowed {
+		rules = []string{}
+	}
+	for _, r := range t.Rules {
+		rules = append(rules, r.String())
+	}
+	return s.changeAccess(ctx, fmt.Sprintf("token of %q", t.Account),
+		change{q, []any{t.ID, t.Account, hash, t.Note, rules, pg.TimeOrNull(t.ExpiresAt)}})
+}
+
+// ExpireToken makes a token expire at a time, unless it does earlier.
+func (s *Store) ExpireToken(ctx context.Context, id string, at time.Time) error {
+	const q = "UPDATE token SET expires_at = LEAST(expires_at, $2) WHERE id = $1"
+	return s.changeAccess(ctx, fmt.Sprintf("token %q", id), change{q, []any{id, at}})
+}
+
+// DeleteToken revokes a token.
+func (s *Store) DeleteToken(ctx context.Context, id string) error {
+	return s.changeAccess(ctx, fmt.Sprintf("token %q", id), change{"DELETE FROM token WHERE id = $1", []any{id}})
+}
+
+// Grant grants a rule. It replaces the grant of other actions on the same pattern.
+func (s *Store) Grant(ctx context.Context, to access.Grantee, r access.Rule) error {
+	const q = `
+		INSERT INTO access_grant (account_id, group_name, pattern, actions)
+		SELECT a.id, NULLIF($2, ''), $3, $4 FROM (VALUES (1)) AS once LEFT JOIN account a ON a.name = $1
+		WHERE $1 = '' OR a.id IS NOT NULL
+		ON CONFLICT (COALESCE(account_id, 0), COALESCE(group_name, ''), pattern)
+		DO UPDATE SET actions = EXCLUDED.actions, created_at = now()`
+	return s.changeAccess(ctx, fmt.Sprintf("account %q", to.Account),
+		change{q, []any{to.Account, to.Group, r.Pattern.String(), r.Actions.String()}})
+}
+
+// Revoke takes a grant back.
+func (s *Store) Revoke(ctx context.Context, to access.Grantee, p access.Pattern) error {
+	const q = `
+		DELETE FROM access_grant g WHERE pattern = $3 AND COALESCE(group_name, '') = $2
+			AND COALESCE((SELECT a.name FROM account a WHERE a.id = g.account_id), '') = $1`
+	return s.changeAccess(ctx, fmt.Sprintf("grant of %s to %s", p, to),
+		change{q, []any{to.Account, to.Group, p.String()}})
+}
