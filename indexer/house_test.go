@@ -39,15 +39,19 @@ var mayImport = map[string][]string{
 	"indexer/postgres/pg":     {"indexer"},
 	"indexer/rdsiam":          {"indexer"},
 	"indexer/database":        {"indexer/config", "indexer/postgres", "indexer/rdsiam", "schema"},
-	"indexer/web":             {"indexer", "indexer/web/answer", "indexer/web/api", "indexer/web/catalogue", "indexer/web/clients"},
-	"indexer/web/answer":      {"indexer", "indexer/cache", "indexer/query"},
-	"indexer/web/api":         {"indexer", "indexer/query", "indexer/web/answer"},
-	"indexer/web/catalogue":   {"indexer", "indexer/cache", "indexer/query", "indexer/web/answer"},
-	"indexer/web/clients":     {"indexer", "indexer/query", "indexer/web/answer"},
-	"indexer/ingest":          {"indexer", "indexer/postgres", "indexer/remote"},
+	"indexer/web": {
+		"indexer", "indexer/access", "indexer/web/answer", "indexer/web/api", "indexer/web/catalogue", "indexer/web/clients",
+		"indexer/web/login",
+	},
+	"indexer/web/login":     {"indexer", "indexer/access", "indexer/web/answer"},
+	"indexer/web/answer":    {"indexer", "indexer/cache", "indexer/query"},
+	"indexer/web/api":       {"indexer", "indexer/query", "indexer/web/answer"},
+	"indexer/web/catalogue": {"indexer", "indexer/cache", "indexer/query", "indexer/web/answer"},
+	"indexer/web/clients":   {"indexer", "indexer/query", "indexer/web/answer"},
+	"indexer/ingest":        {"indexer", "indexer/postgres", "indexer/remote"},
 	"indexer/cmd/portbook": {
-		"indexer", "indexer/config", "indexer/database", "indexer/ingest", "indexer/postgres", "indexer/remote",
-		"indexer/web", "indexer/web/answer", "schema",
+		"indexer", "indexer/access", "indexer/config", "indexer/database", "indexer/ingest", "indexer/postgres", "indexer/remote",
+		"indexer/web", "indexer/web/answer", "indexer/web/login", "schema",
 	},
 }
 

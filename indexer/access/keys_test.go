@@ -62,7 +62,7 @@ func TestRotation(t *testing.T) {
 		}
 		tokens = append(tokens, token)
 		for n, token := range tokens {
-			if _, err := s.Registry(token, now); (err == nil) != want.valid[n] {
+			if _, _, err := s.Registry(token, now); (err == nil) != want.valid[n] {
 				t.Errorf("step %d: token %d: %v", i, n, err)
 			}
 		}
@@ -91,12 +91,12 @@ func TestSignerReloads(t *testing.T) {
 	if err := os.WriteFile(path, []byte("broken"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Registry(old, now.Add(2*time.Second)); err != nil {
+	if _, _, err := s.Registry(old, now.Add(2*time.Second)); err != nil {
 		t.Errorf("with a broken file: %v", err)
 	}
 	other, _ := access.Keys{}.Rotate()
 	write(t, path, other)
-	if _, err := s.Registry(old, now.Add(4*time.Second)); !errors.Is(err, access.ErrDenied) {
+	if _, _, err := s.Registry(old, now.Add(4*time.Second)); !errors.Is(err, access.ErrDenied) {
 		t.Errorf("a token of a key that is gone: %v", err)
 	}
 }
@@ -122,7 +122,7 @@ func TestForgedTokens(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if actor, err := s.Registry(good, now); actor != "alice" || err != nil {
+	if actor, _, err := s.Registry(good, now); actor != "alice" || err != nil {
 		t.Fatalf("our own token: %q, %v", actor, err)
 	}
 	strangers, _ := access.Keys{}.Rotate()
@@ -164,7 +164,7 @@ func TestForgedTokens(t *testing.T) {
 		"with another's signature":   part[0] + "." + part[1] + "." + strings.Split(of(signer("portbook", "registry", strangers), now), ".")[2],
 		"as JSON with an empty list": `{"payload":"` + part[1] + `","signatures":[]}`,
 	} {
-		if actor, err := s.Registry(token, now); !errors.Is(err, access.ErrDenied) || actor != "" {
+		if actor, _, err := s.Registry(token, now); !errors.Is(err, access.ErrDenied) || actor != "" {
 			t.Errorf("%s: got the actor %q and %v", what, actor, err)
 		}
 	}

@@ -130,16 +130,20 @@ func (s *Signer) sign(claims any, now time.Time) (string, error) {
 	return jwt.Signed(signing).Claims(claims).Serialize()
 }
 
-// Registry returns the actor of a token of ForRegistry, or ErrDenied.
-func (s *Signer) Registry(token string, now time.Time) (actor string, err error) {
-	c, err := s.verify(token, s.service, now)
-	return c.Subject, err
+// Registry returns the actor of a token of ForRegistry and what it allows, or ErrDenied.
+func (s *Signer) Registry(token string, now time.Time) (actor string, allowed []Access, err error) {
+	var c registryClaims
+	err = s.verify(token, s.service, now, &c.Claims, &c)
+	if err != nil {
+		return "", nil, err
+	}
+	return c.Subject, c.Access, nil
 }
 
 // Refresh returns the actor of a token of ForRefresh and when it was signed, or ErrDenied.
 func (s *Signer) Refresh(token string, now time.Time) (actor string, signed time.Time, err error) {
-	c, err := s.verify(token, refreshAudience, now)
-	if err != nil || c.IssuedAt == nil {
+	var c jwt.Claims
+	if err := s.verify(token, refreshAudience, now, &c, &c); err != nil || c.IssuedAt == nil {
 		return "", time.Time{}, orDenied(err)
 	}
 	return c.Subject, c.IssuedAt.Time(), nil
@@ -152,28 +156,29 @@ func orDenied(err error) error {
 	return err
 }
 
-// verify returns the claims of a token that we have signed for an audience, or ErrDenied.
-func (s *Signer) verify(token, audience string, now time.Time) (c jwt.Claims, err error) {
+// verify reads the claims of a token that we have signed for an audience. It returns
+// ErrDenied for any other token. c are the standard ones among claims.
+func (s *Signer) verify(token, audience string, now time.Time, c *jwt.Claims, claims any) error {
 	keys, _, err := s.current(now)
 	if err != nil {
-		return c, fmt.Errorf("%w: %w", err, indexer.ErrUnavailable)
+		return fmt.Errorf("%w: %w", err, indexer.ErrUnavailable)
 	}
 	parsed, err := jwt.ParseSigned(token, []jose.SignatureAlgorithm{jose.EdDSA})
 	if err != nil || len(parsed.Headers) != 1 {
-		return c, ErrDenied
+		return ErrDenied
 	}
 	for _, key := range keys.Keys {
 		if key.KeyID != parsed.Headers[0].KeyID {
 			continue
 		}
-		if err := parsed.Claims(key.Public().Key, &c); err != nil {
-			return jwt.Claims{}, ErrDenied
+		if err := parsed.Claims(key.Public().Key, claims); err != nil {
+			return ErrDenied
 		}
 		expected := jwt.Expected{Issuer: s.issuer, AnyAudience: jwt.Audience{audience}, Time: now}
 		if c.Expiry == nil || c.ValidateWithLeeway(expected, leeway) != nil {
-			return jwt.Claims{}, ErrDenied
+			return ErrDenied
 		}
-		return c, nil
+		return nil
 	}
-	return c, ErrDenied
+	return ErrDenied
 }

@@ -17,6 +17,7 @@ func (l *loader) check(c *Config) {
 		l.fail("http.address and http.operations_address are both %s: give them different ports", shown(a))
 	}
 	l.checkDatabase(c)
+	l.checkAuth(c)
 	for _, o := range c.Flatpak.Owners {
 		ref, repository, _ := strings.Cut(o, "=")
 		if strings.TrimSpace(ref) == "" || strings.TrimSpace(repository) == "" {
@@ -62,6 +63,23 @@ func (l *loader) checkRegistry(c *Config) {
 	if (r.Username == "") != (r.Password == "") {
 		l.fail("registry.username and registry.password go together: set both or neither%s%s",
 			l.at("registry.username"), l.at("registry.password"))
+	}
+}
+
+// checkAuth requires what the method of logins needs, and refuses what it does not use.
+func (l *loader) checkAuth(c *Config) {
+	a := c.Auth
+	switch {
+	case l.onlyDatabase:
+		// it is not used
+	case a.Method == Accounts && a.Keys == "":
+		l.fail("auth.keys is required with auth.method accounts: make the file with `portbook keys rotate FILE`%s",
+			l.at("auth.method"))
+	case a.Method == Accounts && c.Registry.Username != "":
+		l.fail("registry.username is not used with auth.method accounts, because the indexer signs its own tokens:"+
+			" remove it and registry.password%s", l.at("registry.username"))
+	case a.Method == NoLogins && a.Keys != "":
+		l.fail("auth.keys is not used with auth.method none: remove it, or set auth.method to accounts%s", l.at("auth.keys"))
 	}
 }
 

@@ -33,6 +33,7 @@ type Config struct {
 	Registry   Registry   `mapstructure:"registry"`
 	HTTP       HTTP       `mapstructure:"http"`
 	Components Components `mapstructure:"components"`
+	Auth       Auth       `mapstructure:"auth"`
 	Events     Events     `mapstructure:"events"`
 	Database   Database   `mapstructure:"database"`
 	Cache      Cache      `mapstructure:"cache"`
@@ -63,6 +64,22 @@ type Components struct {
 	WebUI          bool `mapstructure:"web_ui" default:"false"`
 	AssertEndpoint bool `mapstructure:"assert_endpoint" default:"false"`
 	RegistryProxy  bool `mapstructure:"registry_proxy" default:"false"`
+}
+
+// A Method says how clients prove who they are.
+type Method string
+
+const (
+	NoLogins Method = "none"     // nobody logs in, and everybody sees everything
+	Accounts Method = "accounts" // accounts in the database, with passwords and tokens
+)
+
+// Auth says who may use the book and the registry.
+type Auth struct {
+	Method  Method `mapstructure:"method" default:"none" oneof:"none accounts"`
+	Keys    string `mapstructure:"keys"`                       // file with the keys that sign tokens for the registry
+	Issuer  string `mapstructure:"issuer" default:"portbook"`  // of the tokens: auth.token.issuer of the registry
+	Service string `mapstructure:"service" default:"registry"` // their audience: auth.token.service of the registry
 }
 
 // Events says who may send notifications.

@@ -41,6 +41,7 @@ func TestDefaults(t *testing.T) {
 		Role:     config.Writer,
 		Registry: config.Registry{URL: "http://registry:5000", PublicURL: "http://registry:5000"},
 		HTTP:     config.HTTP{Address: "127.0.0.1:8080", OperationsAddress: "127.0.0.1:8081"},
+		Auth:     config.Auth{Method: config.NoLogins, Issuer: "portbook", Service: "registry"},
 		Database: config.Database{
 			SSLMode: "require", TargetSessionAttrs: "read-write", MaxOpenConns: 25, MaxIdleConns: 5, ConnMaxLifetime: 5 * time.Minute,
 			MaxMetaSize: 262144, MigrationLockTimeout: 2 * time.Minute,
@@ -267,6 +268,10 @@ func TestErrors(t *testing.T) {
 		{"registry with query", "", nil, map[string]string{"registry-url": "http://h?token=secret"}, `registry.url: "http://h?token=REDACTED" contains a query or fragment: remove it (flag --registry-url)`},
 		{"public_url", "registry: {public_url: x}", nil, nil, `registry.public_url: "x" is not a URL of a registry: write http://host:port or https://host, or a path such as / (file FILE:1)`},
 		{"public_url without scheme", "registry: {public_url: //h}", nil, nil, `registry.public_url: "//h" is not a URL of a registry: write http://host:port or https://host, or a path such as / (file FILE:1)`},
+		{"accounts without keys", "auth: {method: accounts}", nil, nil, "auth.keys is required with auth.method accounts: make the file with `portbook keys rotate FILE` (file FILE:1)"},
+		{"keys without accounts", "auth: {keys: k}", nil, nil, `auth.keys is not used with auth.method none: remove it, or set auth.method to accounts (file FILE:1)`},
+		{"accounts and a user", "auth: {method: accounts, keys: k}\nregistry: {username: u, password: p}", nil, nil, `registry.username is not used with auth.method accounts, because the indexer signs its own tokens: remove it and registry.password (file FILE:2)`},
+		{"no such method", "auth: {method: ldap}", nil, nil, `auth.method: "ldap" is not valid: write one of none, accounts (file FILE:1)`},
 		{"username without a password", "registry: {username: u}", nil, nil, `registry.username and registry.password go together: set both or neither (file FILE:1)`},
 		{"address", "http: {address: 8080}", nil, nil, `http.address: "8080" is not an address: write host:port such as 127.0.0.1:8080 (file FILE:1)`},
 		{"address with a URL", "", []string{"PORTBOOK_HTTP_ADDRESS=postgres://u:secret@h/d"}, nil, `http.address: "postgres://u:REDACTED@h/d" is not an address: write host:port such as 127.0.0.1:8080 (environment PORTBOOK_HTTP_ADDRESS)`},
@@ -384,7 +389,7 @@ func sample(t *testing.T, k config.Key, v reflect.Value) (string, any) {
 		"http.address": ":1", "http.operations_address": ":2",
 		"database.postgres.url": "postgres://h/d", "database.sslMode": "disable",
 		"database.targetSessionAttrs": "primary", "database.dynamicAuth.awsRdsIam.region": "eu-west-1",
-		"log.level": "warn", "log.format": "json",
+		"log.level": "warn", "log.format": "json", "auth.method": "accounts",
 	}[k.Name]
 	if !ok {
 		text = "text"
@@ -447,6 +452,10 @@ func TestEveryKeyFromEnvironmentAndFlags(t *testing.T) {
 					base[other.Env()] = "1"
 				}
 			}
+		case "auth.method":
+			base["PORTBOOK_AUTH_KEYS"] = "x"
+		case "auth.keys":
+			base["PORTBOOK_AUTH_METHOD"] = "accounts"
 		case "registry.username", "registry.password":
 			base["PORTBOOK_REGISTRY_USERNAME"], base["PORTBOOK_REGISTRY_PASSWORD"] = "x", "x"
 		}

@@ -93,7 +93,7 @@ func (k Key) parse(text string) (any, error) {
 const durations = "write 30s, 5m, 1h or 90d"
 
 func (k Key) duration(text string) (any, error) {
-	d, err := parseDuration(text)
+	d, err := ParseDuration(text)
 	if _, number := strconv.ParseFloat(text, 64); err != nil && number == nil {
 		return nil, fmt.Errorf("%s: %s has no unit: "+durations, k.Name, shown(text))
 	}
@@ -108,8 +108,8 @@ func (k Key) duration(text string) (any, error) {
 	return d, nil
 }
 
-// parseDuration is time.ParseDuration with days, of 24 hours, as the first unit.
-func parseDuration(text string) (time.Duration, error) {
+// ParseDuration is time.ParseDuration with days, of 24 hours, as the first unit.
+func ParseDuration(text string) (time.Duration, error) {
 	before, after, hasDays := strings.Cut(text, "d")
 	if !hasDays {
 		return time.ParseDuration(text)

@@ -39,6 +39,9 @@ type Config struct {
 	Username, Password string // empty: anonymous
 	UserAgent          string // distinguishes our own reads from real pulls
 	Connections        int    // idle connections to keep
+	// Token returns a token to pull from a repository, or to list all of them for "". If it
+	// is nil, the client logs in as the registry asks it to.
+	Token func(repository string) (string, error)
 }
 
 // A Client reads one registry. It is safe for concurrent use.
@@ -46,8 +49,9 @@ type Client struct {
 	base       *url.URL
 	userAgent  string
 	http       *http.Client
-	auth       *auth.Client // http, with authentication
-	challenged atomic.Bool  // the registry requires authentication
+	auth       *auth.Client                            // http, with authentication
+	token      func(repository string) (string, error) // nil: see Config
+	challenged atomic.Bool                             // the registry requires authentication
 }
 
 // New returns a client. It returns ErrInvalid if the URL is invalid.
@@ -57,7 +61,7 @@ func New(c Config) (*Client, error) {
 		return nil, fmt.Errorf("registry URL %q: %w", c.URL, indexer.ErrInvalid)
 	}
 	client := &Client{
-		base: base, userAgent: c.UserAgent,
+		base: base, userAgent: c.UserAgent, token: c.Token,
 		http: &http.Client{Transport: transport(c.Connections), CheckRedirect: redirect},
 	}
 	client.auth = &auth.Client{Client: client.http, Cache: auth.NewCache()}
@@ -130,6 +134,14 @@ func (c *Client) do(
 // send sends a request without authentication until the registry requires it: most
 // registries are in a closed network and never do.
 func (c *Client) send(req *http.Request) (*http.Response, error) {
+	if c.token != nil {
+		token, err := c.token(repositoryIn(req.URL.Path))
+		if err != nil {
+			return nil, err
+		}
+		req.Header.Set("Authorization", "Bearer "+token)
+		return c.http.Do(req)
+	}
 	if c.challenged.Load() {
 		return c.auth.Do(req)
 	}
@@ -140,6 +152,16 @@ func (c *Client) send(req *http.Request) (*http.Response, error) {
 	discard(resp)
 	c.challenged.Store(true)
 	return c.auth.Do(req)
+}
+
+// repositoryIn returns the name of the repository that a path of the registry's API is in;
+// "" for the catalogue.
+func repositoryIn(path string) string {
+	name, end := strings.TrimPrefix(path, "/v2/"), 0
+	for _, part := range []string{"/tags/", "/manifests/", "/blobs/"} { // a name may contain them too
+		end = max(end, strings.LastIndex(name, part))
+	}
+	return name[:end]
 }
 
 // discard reads the rest of a body, at most 4 KiB, so that the connection can be used

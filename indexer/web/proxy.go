@@ -16,10 +16,11 @@ import (
 
 // withRegistry passes requests below /v2/ to registry, and all others to others. It
 // keeps the referrers, because the stock registry has no referrers API (distribution
-// v3.1.2).
-func withRegistry(registry, others http.Handler) http.Handler {
+// v3.1.2), and, if clients log in, the catalogue, because the registry shows all of it.
+func withRegistry(registry, others http.Handler, logins bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if (r.URL.Path == "/v2" || strings.HasPrefix(r.URL.Path, "/v2/")) && !asksReferrers(r) {
+		ours := asksReferrers(r) || logins && r.URL.Path == "/v2/_catalog"
+		if (r.URL.Path == "/v2" || strings.HasPrefix(r.URL.Path, "/v2/")) && !ours {
 			r.Pattern = "/v2/" // for the metrics
 			if leavesV2(r.URL.Path) {
 				_ = answer.WriteJSON(w, http.StatusBadRequest, answer.RegistryErrors{Errors: []answer.RegistryError{

@@ -3,9 +3,11 @@ package web
 import (
 	"net/http"
 
+	"github.com/portbook/portbook/indexer/access"
 	"github.com/portbook/portbook/indexer/web/answer"
 	"github.com/portbook/portbook/indexer/web/catalogue"
 	"github.com/portbook/portbook/indexer/web/clients"
+	"github.com/portbook/portbook/indexer/web/login"
 )
 
 // A mux is a ServeMux that records its patterns.
@@ -26,8 +28,7 @@ func (s *server) routes() (pages, api *mux) {
 	pages, api = &mux{}, &mux{}
 	s.clientRoutes(pages)
 	s.apiRoutes(api)
-	pages.Handle("GET /v2/{name}/referrers/{digest}",
-		s.answerer.Handle(s.answerer.Reading(s.clients.Referrers), answer.WriteErrorRegistry))
+	s.registryRoutes(pages)
 	if s.WebUI {
 		s.pageRoutes(pages)
 	} else {
@@ -37,6 +38,25 @@ func (s *server) routes() (pages, api *mux) {
 	pages.Handle("POST /events", s.answerer.Handle(s.events, answer.WriteErrorText))
 	pages.Handle("POST /assert", s.answerer.Handle(s.clients.Assert, answer.WriteErrorJSON))
 	return pages, api
+}
+
+// registryRoutes are the parts of the registry's API that the registry does not have, or
+// cannot restrict to what a client may see.
+func (s *server) registryRoutes(m *mux) {
+	handle := func(pattern string, needs func(*http.Request) access.Access, f answer.HandlerFunc) {
+		if f = s.answerer.Reading(f); s.Login != nil {
+			f = s.Login.Requires(needs, f)
+		}
+		m.Handle(pattern, s.answerer.Handle(f, answer.WriteErrorRegistry))
+	}
+	handle("GET /v2/{name}/referrers/{digest}", login.Pull, s.clients.Referrers)
+	if s.Login == nil {
+		return
+	}
+	handle("GET /v2/_catalog", login.Catalogue, s.clients.Catalog)
+	for _, method := range []string{"GET", "POST"} {
+		m.Handle(method+" /auth/token", s.answerer.Handle(s.Login.Token, answer.WriteErrorRegistry))
+	}
 }
 
 func (s *server) clientRoutes(m *mux) {
@@ -63,13 +83,13 @@ func (s *server) apiRoutes(m *mux) {
 
 func (s *server) pageRoutes(m *mux) {
 	c := s.catalogue
-	page := func(f func(http.ResponseWriter, *http.Request) error) http.Handler {
+	page := func(f answer.HandlerFunc) http.Handler {
 		return s.answerer.Handle(f, c.WriteErrorPage)
 	}
-	read := func(f func(http.ResponseWriter, *http.Request) error) http.Handler {
+	read := func(f answer.HandlerFunc) http.Handler {
 		return page(s.answerer.Reading(f))
 	}
-	plain := func(f func(http.ResponseWriter, *http.Request) error) http.Handler {
+	plain := func(f answer.HandlerFunc) http.Handler {
 		return s.answerer.Handle(f, answer.WriteErrorText)
 	}
 	m.Handle("GET /{$}", read(c.List))
@@ -102,7 +122,7 @@ func (s *server) events(w http.ResponseWriter, r *http.Request) error {
 
 // noEndpoint answers requests below /api/v1 that match no endpoint: 405 for a wrong
 // method, 404 for an unknown address.
-func noEndpoint(api *http.ServeMux) func(http.ResponseWriter, *http.Request) error {
+func noEndpoint(api *http.ServeMux) answer.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		get := *r
 		get.Method = http.MethodGet

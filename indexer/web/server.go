@@ -26,6 +26,7 @@ import (
 	"github.com/portbook/portbook/indexer/web/api"
 	"github.com/portbook/portbook/indexer/web/catalogue"
 	"github.com/portbook/portbook/indexer/web/clients"
+	"github.com/portbook/portbook/indexer/web/login"
 )
 
 // A Config configures the handler. Only Read is required.
@@ -50,8 +51,11 @@ type Config struct {
 	FlatpakOwners []indexer.FlatpakOwner
 
 	// Asker returns the asker of a request. If it is nil, every asker is Everyone. If
-	// it returns an error, the request is refused.
+	// it returns an error, the request is refused. It is not used if there is a Login.
 	Asker func(*http.Request) (indexer.Asker, error)
+	// Login finds out who sends a request, and gives clients tokens for the registry. If it
+	// is nil, the registry itself decides who may use it.
+	Login *login.Login
 
 	WebUI          bool
 	AssertEndpoint bool
@@ -99,7 +103,7 @@ func New(c Config) http.Handler {
 	if c.RegistryProxy != nil {
 		// Before the mux, which would redirect a path that is not clean: requests to the
 		// registry must not be changed.
-		o.next = withRegistry(newProxy(c.RegistryProxy, c.Log), ours)
+		o.next = withRegistry(newProxy(c.RegistryProxy, c.Log), ours, c.Login != nil)
 	}
 	return o
 }
@@ -114,6 +118,9 @@ type server struct {
 }
 
 func newServer(c Config) *server {
+	if c.Login != nil {
+		c.Asker = c.Login.Asker
+	}
 	a := answer.New(answer.Config{
 		Read: c.Read, Log: c.Log, Metrics: c.Metrics, Connections: c.Connections, Asker: c.Asker,
 		Build: c.Version + "\x00" + c.PublicURL + "\x00" + c.Settings + "\x00" + catalogue.Hash(),

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -35,14 +36,22 @@ type fleet struct {
 	postgres *localpg.Server
 	registry *registrytest.Process
 	binary   string
-	address  string // of the first indexer; the registry sends events to it
-	database string // URL for writers and commands
+	address  string   // of the first indexer; the registry sends events to it
+	database string   // URL for writers and commands
+	settings []string // of indexers and commands, besides the usual ones
+	input    string   // standard input of commands
 }
 
 const token = "a token for tests"
 
 // launch starts PostgreSQL and the registry, but no indexer.
 func launch(t *testing.T) *fleet {
+	t.Helper()
+	return launchWith(t, func(*fleet) registrytest.ProcessConfig { return registrytest.ProcessConfig{} })
+}
+
+// launchWith is launch with a registry that is configured for the fleet.
+func launchWith(t *testing.T, configure func(*fleet) registrytest.ProcessConfig) *fleet {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("starts real processes")
@@ -64,8 +73,13 @@ func launch(t *testing.T) *fleet {
 		t.Skip(err)
 	}
 	t.Cleanup(pg.Stop)
-	f := &fleet{t: t, dir: dir, postgres: pg, binary: build(t), address: registrytest.FreeAddr(t), database: pg.URL("postgres")}
-	f.registry = registrytest.StartProcess(t, registrytest.ProcessConfig{Notify: "http://" + f.address + "/events", Token: token})
+	f := &fleet{
+		t: t, dir: dir, postgres: pg, binary: build(t), address: registrytest.FreeAddr(t), database: pg.URL("postgres"),
+		registry: &registrytest.Process{},
+	}
+	config := configure(f)
+	config.Notify, config.Token = "http://"+f.address+"/events", token
+	f.registry = registrytest.StartProcess(t, config)
 	return f
 }
 
@@ -198,7 +212,7 @@ func (f *fleet) environment(more ...string) []string {
 		"PORTBOOK_DATABASE_POSTGRES_URL=" + f.database,
 		"PORTBOOK_LOG_LEVEL=debug",
 		"PORTBOOK_COMPONENTS_WEB_UI=true",
-	}, more...)
+	}, append(slices.Clone(f.settings), more...)...)
 }
 
 // run runs a command of the indexer to its end.
@@ -208,6 +222,7 @@ func (f *fleet) run(args ...string) (output string, err error) {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, f.binary, args...)
 	cmd.Env = f.environment("PORTBOOK_LOG_LEVEL=warn")
+	cmd.Stdin = strings.NewReader(f.input)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err = cmd.Run()

@@ -64,7 +64,8 @@ command line is wrong.`,
 		Version:       programVersion(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
-	}, serveCommand(), scanCommand(), verifyCommand(), migrateCommand(), primeCommand(), configCommand(), versionCommand())
+	}, serveCommand(), scanCommand(), verifyCommand(), migrateCommand(), primeCommand(), userCommand(), tokenCommand(),
+		grantCommand(), keysCommand(), registryConfigCommand(), configCommand(), versionCommand())
 	addSettings(command)
 	command.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
 	completeCobra(command)

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"log/slog"
 	"sync/atomic"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/spf13/cobra"
 
+	"github.com/portbook/portbook/indexer/access"
 	"github.com/portbook/portbook/indexer/config"
 	"github.com/portbook/portbook/indexer/database"
 	"github.com/portbook/portbook/indexer/ingest"
@@ -29,6 +31,7 @@ type parts struct {
 	lag      *postgres.LagMeter
 	open     atomic.Bool    // serve has found the schema up to date
 	remote   *remote.Client // nil without registry.url
+	signer   *access.Signer // of tokens for the registry; nil with auth.method none
 	registry *prometheus.Registry
 	metrics  *ingest.Metrics
 	// measuring is a lock: one request at a time checks whether the database is ready.
@@ -90,13 +93,33 @@ func assemble(ctx context.Context, c config.Config, log *slog.Logger) (*parts, e
 	p.lag = &postgres.LagMeter{Store: p.store}
 	p.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	p.metrics = ingest.NewMetrics(p.registry)
+	if c.Auth.Method == config.Accounts {
+		if p.signer, err = access.NewSigner(c.Auth.Keys, c.Auth.Issuer, c.Auth.Service); err != nil {
+			return nil, err
+		}
+	}
 	if c.Registry.URL != "" {
 		p.remote, err = remote.New(remote.Config{
-			URL: c.Registry.URL, Username: c.Registry.Username, Password: c.Registry.Password,
+			URL: c.Registry.URL, Username: c.Registry.Username, Password: c.Registry.Password, Token: p.ownToken(),
 			UserAgent: userAgent, Connections: 2 * c.Scan.Parallelism,
 		})
 	}
 	return p, err
+}
+
+// ownToken returns a function that signs the tokens with which we read the registry, nil if
+// there are no keys.
+func (p *parts) ownToken() func(repository string) (string, error) {
+	if p.signer == nil {
+		return nil
+	}
+	return func(repository string) (string, error) {
+		needs := access.OfCatalogue
+		if repository != "" {
+			needs = access.ToPull(repository)
+		}
+		return p.signer.ForRegistry(userAgent, []access.Access{needs}, time.Now())
+	}
 }
 
 // newStore returns a store that uses pool and may hold a copy of the search rows of a

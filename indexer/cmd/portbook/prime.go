@@ -43,10 +43,7 @@ a superuser run the output of --dry-run.`,
 			return fmt.Errorf("prime-db takes one user, and got %d: run portbook prime-db USER", len(args))
 		}
 		u.Name = args[0]
-		if err := u.Check(); err != nil {
-			return err
-		}
-		return command.ValidateFlagGroups()
+		return u.Check()
 	}
 	command.RunE = withDatabase(func(command *cobra.Command, p *parts) error {
 		return prime(command, p.database, u, *dryRun)

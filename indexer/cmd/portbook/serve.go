@@ -18,12 +18,14 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/access"
 	"github.com/portbook/portbook/indexer/config"
 	"github.com/portbook/portbook/indexer/database"
 	"github.com/portbook/portbook/indexer/ingest"
 	"github.com/portbook/portbook/indexer/postgres"
 	"github.com/portbook/portbook/indexer/web"
 	"github.com/portbook/portbook/indexer/web/answer"
+	"github.com/portbook/portbook/indexer/web/login"
 	"github.com/portbook/portbook/schema"
 )
 
@@ -193,6 +195,11 @@ func (p *parts) public(stopping <-chan struct{}) (http.Handler, starter, error) 
 		// is_official and the content of flatpak's index depend on them.
 		Settings: strings.Join(p.config.Search.OfficialNamespaces, ",") + "\x00" + strings.Join(p.config.Flatpak.Owners, "\x00"),
 		Revision: programRevision(), LogLevel: strings.ToLower(p.config.Log.Level.String()), Address: p.config.HTTP.Address,
+	}
+	if p.signer != nil {
+		c.Login = login.New(login.Config{
+			Accounts: access.NewAccounts(p.reads, p.signer), Signer: p.signer, PublicURL: c.PublicURL,
+		})
 	}
 	if p.config.Components.RegistryProxy {
 		u, err := url.Parse(p.config.Registry.URL)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -45,7 +46,7 @@ func oneLine(text string) string {
 func refuseWrongUsage(command *cobra.Command) {
 	check := command.Args
 	command.Args = func(command *cobra.Command, args []string) error {
-		if err := check(command, args); err != nil {
+		if err := cmp.Or(check(command, args), command.ValidateFlagGroups()); err != nil {
 			return &usageError{command, err}
 		}
 		return nil

@@ -104,12 +104,12 @@ func TestHelp(t *testing.T) {
 func TestWrongUsage(t *testing.T) {
 	t.Parallel()
 	for _, path := range paths(t) {
-		for _, wrong := range [][]string{{"--no-such-flag"}, {"--no-such\nflag"}, {"-Z"}, {"no-such-argument", "another"}} {
+		for _, wrong := range [][]string{{"--no-such-flag"}, {"--no-such\nflag"}, {"-Z"}, {"no-such-argument", "another", "third"}} {
 			refuses(t, append(path, wrong...), "--help`\n")
 		}
 	}
 	for line, says := range map[string]string{
-		"serv":                             `portbook has no command "serv" (did you mean serve?); see`,
+		"serv":                             `portbook has no command "serv" (did you mean serve or user?); see`,
 		"migrate statsu":                   "(did you mean status?)",
 		"config chek":                      "(did you mean check?)",
 		"help migrate no-such":             `portbook migrate has no command "no-such"`,
@@ -120,6 +120,13 @@ func TestWrongUsage(t *testing.T) {
 		"prime-db":                         "run portbook prime-db USER",
 		"prime-db a b":                     "got 2",
 		"prime-db --reader --migration a":  "[migration reader] were all set",
+		"user add Alice":                   "is not a name of an account or a group",
+		"user set alice":                   "at least one of the flags",
+		"user set --group a --no-groups b": "[group no-groups] were all set",
+		"grant add alice team/*":           "write a pattern of repositories, a colon and actions",
+		"grant add group: team/*:pull":     "is not a name of an account or a group",
+		"token revoke pbt_abc":             "write the id of the token",
+		"keys rotate":                      "takes one file",
 		"version --config portbook.yaml x": `portbook version takes no argument, and got "x"`,
 	} {
 		refuses(t, strings.Fields(line), says)

@@ -57,14 +57,15 @@ func New(c Config) *Answerer {
 	return a
 }
 
+// A HandlerFunc answers a request, or returns the error to answer with: see Handle.
+type HandlerFunc func(http.ResponseWriter, *http.Request) error
+
 // An errorWriter writes an error in the form that the clients of a route expect.
 type errorWriter func(w http.ResponseWriter, code int, text string)
 
 // Reading wraps f for requests that read the book. It waits for the version that the
 // request needs, without holding a connection, and then limits f to Budget.
-func (a *Answerer) Reading(
-	f func(http.ResponseWriter, *http.Request) error,
-) func(http.ResponseWriter, *http.Request) error {
+func (a *Answerer) Reading(f HandlerFunc) HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		if err := a.AwaitVersion(r); err != nil {
 			return err
@@ -105,7 +106,7 @@ func (a *Answerer) askerOf(r *http.Request) (indexer.Asker, error) {
 // Handle runs f and turns its error into a response. If the client can act on the
 // error, its text is sent; any other error is logged, and the client sees only a
 // 500. f must not return an error after it has written anything.
-func (a *Answerer) Handle(f func(http.ResponseWriter, *http.Request) error, write errorWriter) http.Handler {
+func (a *Answerer) Handle(f HandlerFunc, write errorWriter) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		err := f(w, r)
 		if err == nil {
@@ -117,6 +118,9 @@ func (a *Answerer) Handle(f func(http.ResponseWriter, *http.Request) error, writ
 		switch {
 		case errors.As(err, &refused):
 			code, text = refused.code, refused.text
+			for name, value := range refused.header {
+				w.Header().Set(name, value)
+			}
 		case errors.Is(err, indexer.ErrNotFound):
 			code, text = http.StatusNotFound, ErrorText(err)
 		case errors.Is(err, indexer.ErrInvalid):

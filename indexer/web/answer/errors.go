@@ -29,13 +29,19 @@ func ErrorText(err error) string {
 
 // A Refusal is an error with its own status code. Its text is sent to the client.
 type Refusal struct {
-	code int
-	text string
+	code   int
+	text   string
+	header map[string]string // fields of the answer
 }
 
 func (r *Refusal) Error() string { return r.text }
 
 // Refuse returns a Refusal.
 func Refuse(code int, format string, a ...any) error {
-	return &Refusal{code, fmt.Sprintf(format, a...)}
+	return &Refusal{code: code, text: fmt.Sprintf(format, a...)}
+}
+
+// RefuseWith returns a Refusal with fields for the header of the answer.
+func RefuseWith(code int, header map[string]string, format string, a ...any) error {
+	return &Refusal{code, fmt.Sprintf(format, a...), header}
 }

@@ -56,14 +56,13 @@ func (a *Answerer) AnswerAs(w http.ResponseWriter, r *http.Request, as *Form, bu
 	}
 	var (
 		fresh indexer.Freshness
-		asker indexer.Asker
 		etag  string
 		known bool
 		body  bytes.Buffer
 	)
 	err := a.ReadSince(r, func(b Book, f indexer.Freshness) error {
-		fresh, asker = f, b.Asker()
-		etag = a.etag(f.Version, asker, coding, as.key)
+		fresh = f
+		etag = a.etag(f.Version, b.Asker(), coding, as.key)
 		match, star := matchETag(ifNoneMatch(r), etag)
 		if known = match; known {
 			return nil
@@ -79,7 +78,7 @@ func (a *Answerer) AnswerAs(w http.ResponseWriter, r *http.Request, as *Form, bu
 	h := w.Header()
 	SetFreshness(h, fresh)
 	h.Set("ETag", etag)
-	h.Set("Cache-Control", as.cacheControl(asker))
+	h.Set("Cache-Control", a.cacheControl(as, r))
 	if vary := a.vary(as); vary != "" {
 		h.Set("Vary", vary)
 	}
@@ -115,13 +114,13 @@ func Write(w http.ResponseWriter, body []byte) error {
 // contains no-cache, because flatpak stores answers anyway and uses one with
 // no-store alone for 30 minutes (seen in 1.14.10 and 1.16.6).
 //
-// An answer for an asker other than Everyone is private: only the client itself may
-// store it.
-func (as *Form) cacheControl(asker indexer.Asker) string {
+// If the answerer tells askers apart, an answer to a client with credentials is private:
+// only that client may store it. One to any client without them is public.
+func (a *Answerer) cacheControl(as *Form, r *http.Request) string {
 	switch {
 	case as.NoStore:
 		return "no-store, no-cache"
-	case asker != indexer.Everyone:
+	case a.asker != nil && r.Header.Get("Authorization") != "":
 		return "private, " + CacheControl(as.MaxAge)
 	}
 	return CacheControl(as.MaxAge)

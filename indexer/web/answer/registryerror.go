@@ -5,7 +5,10 @@ import "net/http"
 // WriteErrorRegistry writes an error in the format of a registry (distribution-spec 1.1,
 // "Error Codes").
 func WriteErrorRegistry(w http.ResponseWriter, code int, text string) {
-	kind := map[int]string{http.StatusBadRequest: "DIGEST_INVALID", http.StatusNotFound: "NAME_UNKNOWN"}[code]
+	kind := map[int]string{
+		http.StatusBadRequest: "DIGEST_INVALID", http.StatusNotFound: "NAME_UNKNOWN", http.StatusUnauthorized: "UNAUTHORIZED",
+		http.StatusTooManyRequests: "TOOMANYREQUESTS",
+	}[code]
 	if kind == "" {
 		kind = "UNAVAILABLE"
 	}

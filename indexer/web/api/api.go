@@ -4,7 +4,6 @@ package api
 
 import (
 	"log/slog"
-	"net/http"
 	"strconv"
 	"time"
 
@@ -54,7 +53,7 @@ func New(c Config) *API {
 // A route is a path of the API and the handler of GET.
 type route struct {
 	Path  string // from the root, in the syntax of OpenAPI and net/http
-	Serve func(http.ResponseWriter, *http.Request) error
+	Serve answer.HandlerFunc
 }
 
 // Routes returns all routes of the API, in the order of doc/api.md.

@@ -21,7 +21,7 @@ func Repositories(w http.ResponseWriter, r *http.Request) error {
 
 // WithoutSlash redirects the address of a page with a slash at the end to the page, and
 // returns answer.ErrNothingHere for all other addresses.
-func WithoutSlash(mux *http.ServeMux) func(http.ResponseWriter, *http.Request) error {
+func WithoutSlash(mux *http.ServeMux) answer.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		path, slash := cutSlash(r.URL.Path)
 		if !slash {

@@ -85,7 +85,7 @@ const (
 var errNotMade = errors.New("the index is not made yet")
 
 // Index serves /index/static and, with noStore, /index/dynamic.
-func (s *Clients) Index(noStore bool) func(http.ResponseWriter, *http.Request) error {
+func (s *Clients) Index(noStore bool) answer.HandlerFunc {
 	as := answer.Form{ContentType: "application/json", MaxAge: s.config.MaxAge, NoStore: noStore, Gzip: true}
 	return func(w http.ResponseWriter, r *http.Request) error {
 		parameters, err := parametersOf(w, r)

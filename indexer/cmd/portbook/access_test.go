@@ -1,0 +1,291 @@
+package main_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"oras.land/oras-go/v2/content"
+	"oras.land/oras-go/v2/registry/remote"
+	"oras.land/oras-go/v2/registry/remote/auth"
+	"oras.land/oras-go/v2/registry/remote/errcode"
+
+	"github.com/portbook/portbook/registry/registrytest"
+)
+
+// password is the password of every person in these tests.
+const password = "a long password"
+
+// guarded starts a fleet whose registry and indexer ask for a login, with the accounts root
+// (an administrator), alice (of the group dev) and ci (a robot).
+func guarded(t *testing.T) (*fleet, *indexerProcess) {
+	t.Helper()
+	var keys string
+	f := launchWith(t, func(f *fleet) registrytest.ProcessConfig {
+		keys = filepath.Join(f.dir, "keys.json")
+		f.settings = []string{"PORTBOOK_AUTH_METHOD=accounts", "PORTBOOK_AUTH_KEYS=" + keys,
+			"PORTBOOK_COMPONENTS_REGISTRY_PROXY=true", "PORTBOOK_REGISTRY_PUBLIC_URL=http://" + f.address}
+		f.must("keys", "rotate", keys)
+		jwks := filepath.Join(f.dir, "jwks.json")
+		if err := os.WriteFile(jwks, []byte(f.must("keys", "public", keys)), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return registrytest.ProcessConfig{File: "token.yml", Env: []string{
+			"REGISTRY_AUTH_TOKEN_REALM=http://" + f.address + "/auth/token", "REGISTRY_AUTH_TOKEN_JWKS=" + jwks,
+		}}
+	})
+	i := f.indexer(f.address)
+	f.input = password + "\n"
+	f.must("user", "add", "--admin", "root")
+	f.must("user", "add", "--group", "dev", "alice")
+	f.must("user", "add", "--robot", "ci")
+	f.must("grant", "add", "everybody", "public/*:pull")
+	f.must("grant", "add", "group:dev", "team/*:push,delete")
+	f.must("grant", "add", "ci", "team/app:push")
+	return f, i
+}
+
+// must runs a command of the indexer that has to succeed, and returns its output.
+func (f *fleet) must(args ...string) string {
+	f.t.Helper()
+	out, err := f.run(args...)
+	if err != nil {
+		f.t.Fatalf("portbook %q: %v\n%s", args, err, out)
+	}
+	return out
+}
+
+// tokenOf makes a token and returns it.
+func (f *fleet) tokenOf(args ...string) string {
+	f.t.Helper()
+	lines := strings.Fields(f.must(append([]string{"token", "create"}, args...)...))
+	return lines[len(lines)-1]
+}
+
+// login is a client with a name and a password or token; none for an empty name.
+func login(name, secret string) *auth.Client {
+	c := &auth.Client{Client: client, Cache: auth.NewCache()}
+	if secret != "" {
+		c.Credential = func(context.Context, string) (auth.Credential, error) {
+			return auth.Credential{Username: name, Password: secret}, nil
+		}
+	}
+	return c
+}
+
+// oras returns a repository behind the indexer's proxy for a client.
+func (i *indexerProcess) oras(t *testing.T, name string, c *auth.Client) *remote.Repository {
+	t.Helper()
+	r, err := remote.NewRepository(i.address + "/" + name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.PlainHTTP, r.Client = true, c
+	return r
+}
+
+// refused reports whether an error is that of missing rights.
+func refused(err error) bool {
+	var answer *errcode.ErrorResponse
+	return errors.As(err, &answer) && (answer.StatusCode == http.StatusUnauthorized || answer.StatusCode == http.StatusForbidden)
+}
+
+// get requests a path of the indexer with Basic credentials, none for an empty name.
+func (i *indexerProcess) get(t *testing.T, path, name, secret string) (status int, header http.Header, body string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+i.address+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if name != "" {
+		req.SetBasicAuth(name, secret)
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, resp.Header, string(b)
+}
+
+// With accounts, a client may do in the registry what its grants say, and sees in the book
+// what it may pull; a robot's token is revoked within seconds.
+func TestLogins(t *testing.T) {
+	t.Parallel()
+	f, i := guarded(t)
+	robot := f.tokenOf("--expires", "1d", "--note", "CI", "ci")
+	reader := f.tokenOf("--rule", "*:pull", "alice")
+
+	ctx := t.Context()
+	everyone := map[string]*auth.Client{
+		"root": login("root", password), "alice": login("alice", password), "ci": login("ci", robot),
+		"reader": login("alice", reader), "nobody": login("", ""), "wrong": login("alice", "not the password"),
+	}
+	manifest := func(text string) (d []byte) {
+		return []byte(`{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[],"annotations":{"n":"` + text + `"}}`)
+	}
+	const index = "application/vnd.oci.image.index.v1+json"
+	for _, name := range []string{"public/a", "team/app", "team/other", "secret/x"} {
+		repository := i.oras(t, name, everyone["root"])
+		raw := manifest(name)
+		if err := repository.Manifests().PushReference(ctx, content.NewDescriptorFromBytes(index, raw), bytes.NewReader(raw), "v1"); err != nil {
+			t.Fatalf("push by an administrator: %v", err)
+		}
+	}
+	for _, c := range []struct{ who, pulls, pushes, deletes string }{
+		{"root", "public/a team/app team/other secret/x", "public/a team/app team/other secret/x", "public/a team/app team/other secret/x"},
+		{"alice", "public/a team/app team/other", "team/app team/other", "team/app team/other"},
+		{"ci", "public/a team/app", "team/app", ""},
+		{"reader", "public/a team/app team/other", "", ""},
+		{"nobody", "public/a", "", ""},
+		{"wrong", "", "", ""},
+	} {
+		for _, name := range []string{"public/a", "team/app", "team/other", "secret/x"} {
+			repository := i.oras(t, name, everyone[c.who])
+			raw := manifest(c.who + name)
+			d := content.NewDescriptorFromBytes(index, raw)
+			_, err := repository.Resolve(ctx, "v1")
+			allowed(t, c.who+" pulls "+name, err, strings.Contains(c.pulls, name))
+			err = repository.Manifests().PushReference(ctx, d, bytes.NewReader(raw), "tmp-"+c.who)
+			allowed(t, c.who+" pushes "+name, err, strings.Contains(c.pushes, name))
+			if !strings.Contains(c.pushes, name) { // somebody else pushes what is to be deleted
+				err := i.oras(t, name, everyone["root"]).Manifests().PushReference(ctx, d, bytes.NewReader(raw), "tmp-"+c.who)
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			allowed(t, c.who+" deletes in "+name, repository.Manifests().Delete(ctx, d), strings.Contains(c.deletes, name))
+		}
+	}
+	f.equal(patience)
+
+	for who, want := range map[[2]string][]string{
+		{"root", password}:  {"public/a", "secret/x", "team/app", "team/other"},
+		{"alice", password}: {"public/a", "team/app", "team/other"},
+		{"alice", reader}:   {"public/a", "team/app", "team/other"},
+		{"ci", robot}:       {"public/a", "team/app"},
+		{"", ""}:            {"public/a"},
+	} {
+		_, header, text := i.get(t, "/v1/search?q=&n=100", who[0], who[1])
+		var found struct{ Results []struct{ Name string } }
+		if err := json.Unmarshal([]byte(text), &found); err != nil {
+			t.Fatalf("%s: %v: %s", who, err, text)
+		}
+		var names []string
+		for _, r := range found.Results {
+			names = append(names, r.Name)
+		}
+		if slices.Sort(names); !slices.Equal(names, want) {
+			t.Errorf("docker search as %q finds %q, want %q", who[0], names, want)
+		}
+		if private := strings.Contains(header.Get("Cache-Control"), "private"); private != (who[0] != "") || !strings.Contains(header.Get("Vary"), "Authorization") {
+			t.Errorf("docker search as %q: Cache-Control %q, Vary %q", who[0], header.Get("Cache-Control"), header.Get("Vary"))
+		}
+		// The catalogue, by the way of a registry's client.
+		registry, err := remote.NewRegistry(i.address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		registry.PlainHTTP, registry.Client, registry.RepositoryListPageSize = true, login(who[0], who[1]), 2
+		var listed []string
+		err = registry.Repositories(ctx, "", func(page []string) error { listed = append(listed, page...); return nil })
+		if err != nil || !slices.Equal(listed, want) {
+			t.Errorf("catalogue as %q: %q, %v, want %q", who[0], listed, err, want)
+		}
+	}
+	if code, header, _ := i.get(t, "/v1/search?q=", "alice", "not the password"); code != http.StatusUnauthorized || header.Get("WWW-Authenticate") == "" {
+		t.Errorf("docker search with a wrong password: status %d", code)
+	}
+
+	listed := strings.Split(f.must("token", "list", "--account", "ci"), "\n")
+	f.must("token", "revoke", strings.Fields(listed[1])[0])
+	within(t, patience, "a revoked token is refused", func() bool {
+		code, _, _ := i.get(t, "/auth/token?scope=repository:team/app:pull", "ci", robot)
+		return code == http.StatusUnauthorized
+	})
+	f.must("user", "set", "--no-groups", "alice")
+	within(t, patience, "alice has left her group", func() bool {
+		_, _, text := i.get(t, "/v1/search?q=", "alice", password)
+		return !strings.Contains(text, "team/")
+	})
+}
+
+// allowed fails the test if what was tried was refused and should not have been, or the
+// other way round.
+func allowed(t *testing.T, what string, err error, want bool) {
+	t.Helper()
+	if want && err != nil || !want && !refused(err) {
+		t.Errorf("%s: got %v, want it to be allowed: %v", what, err, want)
+	}
+}
+
+// Behind nginx and its cache everybody gets the answers of their own, whoever asked before;
+// and what is not there for somebody looks like what does not exist.
+func TestLoginsBehindCache(t *testing.T) {
+	t.Parallel()
+	f, _ := guarded(t)
+	f.settings = append(f.settings, "PORTBOOK_CACHE_MAX_AGE_HTML=1m", "PORTBOOK_CACHE_MAX_AGE_INDEX=1m")
+	one, two := f.reader(f.postgres), f.reader(f.postgres)
+	front := f.front(one, two)
+	raw := []byte(`{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}`)
+	d := content.NewDescriptorFromBytes("application/vnd.oci.image.index.v1+json", raw)
+	for _, name := range []string{"public/a", "team/app", "team/other", "secret/x"} {
+		repository := (&indexerProcess{address: f.address}).oras(t, name, login("root", password))
+		if err := repository.Manifests().PushReference(t.Context(), d, bytes.NewReader(raw), "v1"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.equal(patience)
+	robot := f.tokenOf("ci")
+	nginx := &indexerProcess{address: strings.TrimPrefix(front.url, "http://")}
+	who := [][2]string{{"root", password}, {"", ""}, {"alice", password}, {"ci", robot}, {"", ""}, {"alice", "pbt_wrong"}}
+	seen := map[string]bool{} // bodies of the first page
+	for _, path := range []string{
+		"/", "/api/v1/search", "/v1/search?q=", "/api/v1/facets", "/r/team/app", "/r/secret/x", "/r/none/x", "/activity",
+		"/api/v1/repositories/secret/x", "/api/v1/digests/" + d.Digest.String(), "/activity.atom", "/v0/search?query=", "/index/static",
+	} {
+		for round := range 3 {
+			for _, w := range who {
+				want, _, direct := one.get(t, path, w[0], w[1])
+				got, header, text := nginx.get(t, path, w[0], w[1])
+				if got != want || withoutTimes(text) != withoutTimes(direct) {
+					t.Errorf("%s as %q, round %d: through nginx %d, from the reader %d\n%.300s\n%.300s", path, w[0], round, got, want, text, direct)
+				}
+				if w[0] != "" && header.Get("X-Cache-Status") == "HIT" {
+					t.Errorf("%s as %q came from the cache", path, w[0])
+				}
+				seen[path+w[0]+text] = true
+			}
+		}
+		_, header, _ := nginx.get(t, path, "", "")
+		if status := header.Get("X-Cache-Status"); status != "HIT" && status != "REVALIDATED" && strings.HasPrefix(header.Get("Cache-Control"), "max-age") {
+			t.Errorf("%s without a login is not cached: %s, %s", path, status, header.Get("Cache-Control"))
+		}
+	}
+	if len(seen) < 30 {
+		t.Errorf("only %d different answers", len(seen))
+	}
+	hidden, _, absent := one.get(t, "/r/none/x", "alice", password)
+	got, _, text := one.get(t, "/r/secret/x", "alice", password)
+	if got != hidden || strings.ReplaceAll(withoutTimes(text), "secret", "none") != withoutTimes(absent) {
+		t.Errorf("a hidden repository differs from an absent one: %d and %d\n%s\n%s", got, hidden, text, absent)
+	}
+}
+
+// withoutTimes returns a page without what differs from one request to the next.
+func withoutTimes(text string) string {
+	return regexp.MustCompile(`[0-9]+ (s|seconds?) ago|"request_id":"[^"]*"|just now`).ReplaceAllString(text, "TIME")
+}

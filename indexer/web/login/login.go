@@ -1,0 +1,98 @@
+// Package login finds out who sends a request, and gives clients the tokens by which the
+// registry knows what they may do.
+package login
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/access"
+	"github.com/portbook/portbook/indexer/web/answer"
+)
+
+// A Config configures the logins.
+type Config struct {
+	Accounts *access.Accounts
+	Signer   *access.Signer
+	// PublicURL is where clients reach the registry: an absolute URL, or "/" for the host
+	// of the request.
+	PublicURL string
+}
+
+// A Login finds out who sends requests. It is safe for concurrent use.
+type Login struct {
+	Config
+	guesses *guesses
+}
+
+// New returns the Login configured by c.
+func New(c Config) *Login { return &Login{c, newGuesses()} }
+
+// Asker returns the asker of a request.
+func (l *Login) Asker(r *http.Request) (indexer.Asker, error) {
+	s, err := l.Subject(r)
+	return s.Asker(), err
+}
+
+// Subject returns who sends a request: nobody in particular if it has no credentials. Wrong
+// credentials are refused, even if everybody may do what is asked for: a client that is not
+// let in should hear of it.
+//
+// A request has a name and a password, or a token instead of the password (Basic); or a
+// personal token, or one that we signed for the registry (Bearer). With the latter a client
+// is limited to what that token is for.
+func (l *Login) Subject(r *http.Request) (access.Subject, error) {
+	field := r.Header.Get("Authorization")
+	if field == "" {
+		return l.Accounts.Anonymous(r.Context())
+	}
+	if name, secret, ok := r.BasicAuth(); ok {
+		return l.verify(r, access.Credentials{Name: name, Secret: secret})
+	}
+	scheme, token, _ := strings.Cut(field, " ")
+	switch {
+	case !strings.EqualFold(scheme, "Bearer"):
+		return access.Subject{}, denied
+	case access.LooksLikeToken(token):
+		return l.verify(r, access.Credentials{Secret: token})
+	}
+	actor, allowed, err := l.Signer.Registry(token, time.Now())
+	if err != nil {
+		return access.Subject{}, refusal(err)
+	}
+	s, err := l.Accounts.Named(r.Context(), actor)
+	return s.Narrow(allowed), refusal(err)
+}
+
+// verify returns the subject of credentials, unless there were too many wrong passwords
+// before.
+func (l *Login) verify(r *http.Request, c access.Credentials) (access.Subject, error) {
+	if access.LooksLikeToken(c.Secret) {
+		s, err := l.Accounts.Verify(r.Context(), c)
+		return s, refusal(err)
+	}
+	client := answer.ClientOf(r)
+	if wait := l.guesses.wait(client, c.Name); wait > 0 {
+		return access.Subject{}, tooMany(wait)
+	}
+	s, err := l.Accounts.Verify(r.Context(), c)
+	if errors.Is(err, access.ErrDenied) {
+		l.guesses.wrong(client, c.Name)
+	}
+	return s, refusal(err)
+}
+
+// denied is the answer to wrong credentials.
+var denied = answer.RefuseWith(http.StatusUnauthorized,
+	map[string]string{"WWW-Authenticate": `Basic realm="Portbook", charset="UTF-8"`}, "%s", access.ErrDenied)
+
+// refusal returns the answer for an error of package access.
+func refusal(err error) error {
+	if errors.Is(err, access.ErrDenied) {
+		return denied
+	}
+	return err
+}
