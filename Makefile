@@ -16,7 +16,7 @@ help: ## list the targets
 # exec: signals reach the launcher, without a shell in between.
 up: need-go ## run everything on this machine; Ctrl-C stops it
 	@mkdir -p .run && go build -buildvcs=false -o .run/up ./deploy/up && \
-	exec .run/up $(if $(ADDR),-addr '$(ADDR)') $(if $(DATA),-data '$(DATA)') $(if $(SAMPLES),-samples '$(SAMPLES)')
+	exec .run/up $(if $(ADDR),-addr '$(ADDR)') $(if $(DATA),-data '$(DATA)') $(if $(SAMPLES),-samples '$(SAMPLES)') $(if $(AUTH),-auth '$(AUTH)')
 
 test: need-go ## run all tests, with real clients
 	@deploy/test.sh

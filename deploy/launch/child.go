@@ -103,11 +103,17 @@ func answers(ctx context.Context, url string) bool {
 	return err == nil
 }
 
+// fetch is Login.fetch without a login.
+func fetch(ctx context.Context, url string) ([]byte, error) { return Login{}.fetch(ctx, url) }
+
 // fetch returns the body of a 200 of url, at most 1 MiB.
-func fetch(ctx context.Context, url string) ([]byte, error) {
+func (l Login) fetch(ctx context.Context, url string) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return nil, err
+	}
+	if l.User != "" {
+		req.SetBasicAuth(l.User, l.Password)
 	}
 	resp, err := client.Do(req)
 	if err != nil {

@@ -30,6 +30,8 @@ const (
 	registryConfigName = "registry.yml"
 	indexerConfigName  = "indexer.yaml"
 	tokenName          = "events-token"
+	keysName           = "keys.json"  // that sign tokens for the registry
+	jwksName           = "jwks.json"  // their public halves
 	privatePostgres    = "postgresql" // programs, if apt cannot install them
 )
 

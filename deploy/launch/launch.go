@@ -27,6 +27,7 @@ type Config struct {
 	Addr    string    // host:port of the indexer, which clients use
 	Data    string    // folder of all data; empty: DefaultData
 	Samples bool      // push sample images if the registry is empty
+	Auth    bool      // clients log in
 	Environ []string  // in the form of os.Environ; DATABASE_URL and PORTBOOK_* are used
 	Out     io.Writer // for the steps, and then the logs
 }
@@ -45,6 +46,7 @@ func Run(ctx context.Context, cfg Config) error {
 		s.startDatabase,
 		s.startRegistry,
 		s.startIndexer,
+		s.addAdministrator,
 		s.pushSamples,
 	} {
 		err := step(ctx)
@@ -74,6 +76,8 @@ type system struct {
 	registry    *child
 	indexer     *child
 	ended       chan *child // receives each child that ended
+
+	password string // of the administrator that this start has added; empty: none
 }
 
 // checkAddress returns an error if the address is in use. The indexer would fail too,
@@ -130,24 +134,32 @@ func (s *system) sayReady() {
 	s.out.print("")
 	s.out.print("Portbook is ready: http://%s", base)
 	s.out.print("")
+	if s.cfg.Auth {
+		s.sayAccounts()
+	}
 	s.out.print("Push an image and find it:")
 	for _, line := range s.tryLines() {
 		s.out.print("  %s", line)
 	}
 	s.out.print("")
 	s.out.print("Metrics: http://%s/metrics   data: %s   stop: Ctrl-C", s.operationsAddr, s.data.dir)
-	if ip := net.ParseIP(hostOf(base)); hostOf(s.cfg.Addr) != hostOf(base) || ip == nil || !ip.IsLoopback() {
+	ip := net.ParseIP(hostOf(base))
+	outside := hostOf(s.cfg.Addr) != hostOf(base) || ip == nil || !ip.IsLoopback()
+	if outside && !s.cfg.Auth {
 		s.out.print("Anybody who can reach %s can push and delete images: there are no passwords.", s.cfg.Addr)
 	}
 	s.out.print("")
 	s.out.showLogs()
 }
 
-// tryLines returns two commands, which push an image and find it. They use only
-// programs that are installed: a new machine has neither skopeo nor curl.
-func (s *system) tryLines() [2]string {
+// tryLines returns commands, which push an image and find it. They use only programs that
+// are installed: a new machine has neither skopeo nor curl.
+func (s *system) tryLines() []string {
 	base, has := s.local(), func(program string) bool { _, err := exec.LookPath(program); return err == nil }
-	lines := [2]string{
+	if s.cfg.Auth {
+		return s.loginLines(base, has)
+	}
+	lines := []string{
 		fmt.Sprintf(".run/up -addr %s push me/first:1.0", base),
 		fmt.Sprintf(".run/up -addr %s search first", base),
 	}

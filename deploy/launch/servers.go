@@ -70,8 +70,8 @@ func (s *system) hidePassword(address string) {
 	}
 }
 
-// startRegistry starts the registry with a copy of registry/config/filesystem.yml that
-// its account can read. Settings of this start are environment variables, since all
+// startRegistry starts the registry with a copy of registry/config/filesystem.yml, or of
+// token.yml if clients log in, that its account can read. Settings of this start are environment variables, since all
 // users can see a command line.
 func (s *system) startRegistry(ctx context.Context) error {
 	// Only now: the user postgres may have come with PostgreSQL.
@@ -87,7 +87,15 @@ func (s *system) startRegistry(ctx context.Context) error {
 		return err
 	}
 	s.out.hide(token)
-	config, err := os.ReadFile(filepath.Join(s.cfg.Source, "registry", "config", "filesystem.yml"))
+	name, ready := "filesystem.yml", "/v2/"
+	var auth []string
+	if s.cfg.Auth {
+		if err := s.makeKeys(ctx); err != nil {
+			return err
+		}
+		name, ready, auth = "token.yml", "/", s.registryAuth() // without a token /v2/ answers 401
+	}
+	config, err := os.ReadFile(filepath.Join(s.cfg.Source, "registry", "config", name))
 	if err != nil {
 		return err
 	}
@@ -95,18 +103,18 @@ func (s *system) startRegistry(ctx context.Context) error {
 		return err
 	}
 	s.out.print("Starting the registry")
-	s.registry, err = s.startChild("registry", "registry", []string{
-		"REGISTRY_HTTP_ADDR=" + s.registryAddr,
-		"REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY=" + s.data.path(registryName),
-		"REGISTRY_NOTIFICATIONS_ENDPOINTS_0_URL=http://" + s.local() + "/events",
-		`REGISTRY_NOTIFICATIONS_ENDPOINTS_0_HEADERS={Authorization: ["Bearer ` + token + `"]}`,
+	s.registry, err = s.startChild("registry", "registry", append(auth,
+		"REGISTRY_HTTP_ADDR="+s.registryAddr,
+		"REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY="+s.data.path(registryName),
+		"REGISTRY_NOTIFICATIONS_ENDPOINTS_0_URL=http://"+s.local()+"/events",
+		`REGISTRY_NOTIFICATIONS_ENDPOINTS_0_HEADERS={Authorization: ["Bearer `+token+`"]}`,
 		// Otherwise each of our reads would be a line in the logs.
 		"REGISTRY_LOG_ACCESSLOG_DISABLED=true",
-	}, "serve", s.data.path(registryConfigName))
+	), "serve", s.data.path(registryConfigName))
 	if err != nil {
 		return err
 	}
-	return s.registry.waitReady(ctx, "http://"+s.registryAddr+"/v2/")
+	return s.registry.waitReady(ctx, "http://"+s.registryAddr+ready)
 }
 
 // indexerConfig is the configuration of the indexer. Values are JSON strings, which are
@@ -122,6 +130,11 @@ http:
 components:
   web_ui: true
   registry_proxy: true
+{{- if .Keys}}
+auth:
+  method: accounts
+  keys: {{.Keys}}
+{{- end}}
 events:
   token: {{.Token}}
 database:
@@ -160,6 +173,9 @@ func (s *system) indexerConfig() ([]byte, error) {
 		"Registry": "http://" + s.registryAddr, "Address": s.cfg.Addr, "Operations": s.operationsAddr,
 		"Token": token, "Database": s.databaseURL, "Public": "http://" + s.local(),
 	}
+	if s.cfg.Auth {
+		values["Keys"] = s.data.path(keysName)
+	}
 	for key, value := range values {
 		quoted, err := json.Marshal(value)
 		if err != nil {
@@ -192,18 +208,23 @@ func (s *system) pushSamples(ctx context.Context) error {
 	if !s.cfg.Samples {
 		return nil
 	}
-	empty, err := s.registryEmpty(ctx)
-	if err != nil || !empty {
+	var login Login
+	if s.cfg.Auth {
+		if s.password == "" {
+			return nil // not the first start, and we cannot log in
+		}
+		login = Login{administrator, s.password}
+	} else if empty, err := s.registryEmpty(ctx); err != nil || !empty {
 		return err
 	}
 	s.out.print("Pushing sample images")
 	base := "http://" + s.local()
-	if err := push.Samples(ctx, push.New(base)); err != nil {
+	if err := push.Samples(ctx, login.pusher(s.local())); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
-	if err := poll(ctx, s.indexer.Done(), func() bool { return found(ctx, base, "lighthouse") }); err != nil {
+	if err := poll(ctx, s.indexer.Done(), func() bool { return login.found(ctx, base, "lighthouse") }); err != nil {
 		return fmt.Errorf("search does not find the sample images %v after their push; the indexer's last lines: %s",
 			readyTimeout, s.out.clean(s.indexer.Tail()))
 	}
@@ -221,8 +242,8 @@ func (s *system) registryEmpty(ctx context.Context) (bool, error) {
 }
 
 // found reports whether a search for term has a result.
-func found(ctx context.Context, base, term string) bool {
-	b, err := fetch(ctx, base+"/v1/search?q="+url.QueryEscape(term))
+func (l Login) found(ctx context.Context, base, term string) bool {
+	b, err := l.fetch(ctx, base+"/v1/search?q="+url.QueryEscape(term))
 	var answer struct {
 		NumResults int `json:"num_results"`
 	}

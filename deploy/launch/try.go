@@ -13,12 +13,12 @@ import (
 
 // Push pushes a small image as reference, name:tag, to the Portbook at addr, on
 // machines without another client.
-func Push(ctx context.Context, addr, reference string, out io.Writer) error {
+func Push(ctx context.Context, addr string, login Login, reference string, out io.Writer) error {
 	repository, tag, found := strings.Cut(reference, ":")
 	if !found {
 		return fmt.Errorf("push %s: write NAME:TAG, such as me/first:1.0", reference)
 	}
-	pushed, err := push.New("http://"+addr).Image(ctx, repository, tag, push.ImageSpec{
+	pushed, err := login.pusher(addr).Image(ctx, repository, tag, push.ImageSpec{
 		Labels: map[string]string{"org.opencontainers.image.description": "A first image to find"},
 		Files:  map[string]string{"hello": "Hello from Portbook\n"},
 	})
@@ -31,11 +31,11 @@ func Push(ctx context.Context, addr, reference string, out io.Writer) error {
 
 // Search prints the answer to a docker search of the Portbook at addr. It waits at most
 // a second for a result: an image is found about 10 ms after its push.
-func Search(ctx context.Context, addr, query string, out io.Writer) error {
-	for deadline := time.Now().Add(time.Second); !found(ctx, "http://"+addr, query) && time.Now().Before(deadline); {
+func Search(ctx context.Context, addr string, login Login, query string, out io.Writer) error {
+	for deadline := time.Now().Add(time.Second); !login.found(ctx, "http://"+addr, query) && time.Now().Before(deadline); {
 		time.Sleep(10 * time.Millisecond)
 	}
-	body, err := fetch(ctx, "http://"+addr+"/v1/search?q="+url.QueryEscape(query))
+	body, err := login.fetch(ctx, "http://"+addr+"/v1/search?q="+url.QueryEscape(query))
 	if err != nil {
 		return err
 	}

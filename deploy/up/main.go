@@ -30,28 +30,40 @@ func run(ctx context.Context) error {
 	flag.StringVar(&cfg.Addr, "addr", "127.0.0.1:7080", "`host:port` of Portbook")
 	flag.StringVar(&cfg.Data, "data", "", "`folder` for all data; the default depends on the user")
 	flag.StringVar(&samples, "samples", "yes", "whether to push sample images to an empty registry: `yes or no`")
+	var auth string
+	flag.StringVar(&auth, "auth", "no", "whether clients log in: `yes or no`")
+	login := launch.Login{Password: os.Getenv("PASSWORD")}
+	flag.StringVar(&login.User, "user", "",
+		"`name` to log in with, for push and search; the variable PASSWORD has the password")
 	flag.Parse()
 	switch args := flag.Args(); {
 	case len(args) == 0:
 	case len(args) == 2 && args[0] == "push":
-		return launch.Push(ctx, cfg.Addr, args[1], os.Stdout)
+		return launch.Push(ctx, cfg.Addr, login, args[1], os.Stdout)
 	case len(args) == 2 && args[0] == "search":
-		return launch.Search(ctx, cfg.Addr, args[1], os.Stdout)
+		return launch.Search(ctx, cfg.Addr, login, args[1], os.Stdout)
 	default:
 		return fmt.Errorf("unexpected argument %q: write push NAME:TAG, search WORDS or no argument", args[0])
 	}
-	switch samples {
-	case "yes":
-		cfg.Samples = true
-	case "no":
-	default:
-		return fmt.Errorf("SAMPLES=%s: write yes or no", samples)
-	}
 	var err error
+	if cfg.Samples, err = truth("SAMPLES", samples); err != nil {
+		return err
+	}
+	if cfg.Auth, err = truth("AUTH", auth); err != nil {
+		return err
+	}
 	if cfg.Source, err = source(); err != nil {
 		return err
 	}
 	return launch.Run(ctx, cfg)
+}
+
+// truth parses the value of a variable of make.
+func truth(name, value string) (bool, error) {
+	if value != "yes" && value != "no" {
+		return false, fmt.Errorf("%s=%s: write yes or no", name, value)
+	}
+	return value == "yes", nil
 }
 
 // source returns the clone of Portbook that contains the working directory.

@@ -12,14 +12,12 @@ import (
 // one or two; the registry takes longer to check a token with more.
 const maxScopes = 100
 
-// Types and names in scopes, and the catalogue's action that we grant. To list the
-// repositories of the registry itself takes the action *, which includes names that a client
-// may not see.
+// Types and names in scopes. To list the repositories of the registry itself takes the action
+// * on the catalogue, which includes names that a client may not see.
 const (
 	typeRepository = "repository"
 	typeRegistry   = "registry"
 	catalogue      = "catalog"
-	search         = "search"
 )
 
 // class matches the end of a type with a class, as in repository(plugin), which is
@@ -47,14 +45,21 @@ func ParseScopes(values []string) (wanted []Access) {
 // OfCatalogue is the access to the names of all repositories.
 var OfCatalogue = Access{typeRegistry, catalogue, []string{"*"}}
 
+// toSearch is the access to those names that a client may see.
+var toSearch = Access{typeRegistry, catalogue, []string{"search"}}
+
 // ToPull returns the access by which a repository is pulled.
 func ToPull(repository string) Access { return Access{typeRepository, repository, []string{"pull"}} }
 
 // Scope returns a in the form of ParseScopes.
 func (a Access) Scope() string { return a.Type + ":" + a.Name + ":" + strings.Join(a.Actions, ",") }
 
-// Grant returns the part of what a client wants that s may do.
+// Grant returns the part of what a client wants that s may do. A client that wants nothing in
+// particular may search: podman sends such a token to /v1/search.
 func (s Subject) Grant(wanted []Access) (granted []Access) {
+	if len(wanted) == 0 {
+		return []Access{toSearch}
+	}
 	granted = []Access{}
 	for _, w := range wanted {
 		var actions []string
@@ -62,7 +67,7 @@ func (s Subject) Grant(wanted []Access) (granted []Access) {
 		case w.Type == typeRepository && indexer.IsRepository(w.Name):
 			actions = ofRegistry(s.Allowed(w.Name), w.Actions)
 		case w.Type == typeRegistry && w.Name == catalogue:
-			actions = []string{search}
+			actions = toSearch.Actions
 			if s.Asker() == indexer.Everyone && slices.Contains(w.Actions, "*") {
 				actions = []string{"*"}
 			}

@@ -65,7 +65,7 @@ func TestGrant(t *testing.T) {
 		{alice, "registry:catalog:*", "catalog:search", "team/a", "other/a"},
 		{alice, "registry:catalog:search", "catalog:search", "public/a", "other/a"},
 		{alice, "other:catalog:*", "", "", "team/a"},
-		{alice, "", "", "", "team/a"},
+		{alice, "", "catalog:search", "team/a", "other/a"},
 		{all, "registry:catalog:*", "catalog:*", "x", ""},
 		{root, "registry:catalog:*", "catalog:*", "x", ""},
 		{root, "repository:x:*", "x:pull,push,delete", "x", "y"},

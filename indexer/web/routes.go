@@ -62,7 +62,11 @@ func (s *server) registryRoutes(m *mux) {
 func (s *server) clientRoutes(m *mux) {
 	handle, reading, c := s.answerer.Handle, s.answerer.Reading, s.clients
 	m.Handle("GET /v1/_ping", handle(c.Ping, answer.WriteErrorText))
-	m.Handle("GET /v1/search", handle(reading(c.Search), answer.WriteErrorText))
+	search := reading(c.Search)
+	if s.Login != nil {
+		search = s.Login.Searches(search)
+	}
+	m.Handle("GET /v1/search", handle(search, answer.WriteErrorText))
 	m.Handle("GET /v0/search", handle(reading(c.PackageSearch), answer.WriteErrorJSON))
 	for _, method := range []string{"GET", "POST"} {
 		m.Handle(method+" /index/static", handle(reading(c.Index(false)), clients.WriteErrorFlatpak))

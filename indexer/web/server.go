@@ -128,7 +128,7 @@ func newServer(c Config) *server {
 	s := &server{Config: c, answerer: a}
 	s.clients = clients.New(clients.Config{
 		Answerer: a, PublicURL: c.PublicURL, MaxAge: c.MaxAgeIndex,
-		FlatpakOwners: c.FlatpakOwners, Assertions: c.AssertEndpoint,
+		FlatpakOwners: c.FlatpakOwners, Assertions: c.AssertEndpoint, Logins: c.Login != nil,
 	})
 	s.api = api.New(api.Config{
 		Answerer: a, Log: c.Log, MaxAge: c.MaxAgeIndex, MaxAgeHTML: c.MaxAgeHTML, Others: clients.Operations(),

@@ -18,6 +18,7 @@ type Form struct {
 	MaxAge      time.Duration
 	NoStore     bool   // whether caches must not store it; MaxAge is then ignored
 	Gzip        bool   // whether it is compressed if the client accepts gzip
+	ByAgent     bool   // whether another program would get another answer
 	key         string // what the bytes depend on besides URL, book and configuration
 	// Headers sets the headers that are known only after build has run; nil: none. A
 	// 304 is sent without them (RFC 9110, 15.4.5).
@@ -120,7 +121,7 @@ func (a *Answerer) cacheControl(as *Form, r *http.Request) string {
 	switch {
 	case as.NoStore:
 		return "no-store, no-cache"
-	case a.asker != nil && r.Header.Get("Authorization") != "":
+	case a.asker != nil && r.Header.Get("Authorization") != "": // also if it says nothing
 		return "private, " + CacheControl(as.MaxAge)
 	}
 	return CacheControl(as.MaxAge)
@@ -135,6 +136,9 @@ func (a *Answerer) vary(as *Form) string {
 	}
 	if a.asker != nil {
 		fields = append(fields, "Authorization")
+	}
+	if as.ByAgent {
+		fields = append(fields, "User-Agent")
 	}
 	return strings.Join(fields, ", ")
 }

@@ -20,6 +20,9 @@ type Config struct {
 	// FlatpakOwners names the repositories that may serve a flatpak found in more than
 	// one; for other flatpaks the first seen counts.
 	FlatpakOwners []indexer.FlatpakOwner
+	// Logins reports whether clients log in. Then podman is sent elsewhere to search: see
+	// package login.
+	Logins bool
 	// Assertions reports whether /assert is served.
 	Assertions bool
 }

@@ -19,8 +19,7 @@ import (
 // credentials. Without the header, docker 20.10 to 28.5 sends "Authorization: Basic
 // Og==", an empty name and password, with a search over https by a user who has not
 // logged in, and a shared cache must not store the answer to that (RFC 9111, 3.5). For
-// a user who has logged in, docker still sends the credentials with the search; we do
-// not read them.
+// a user who has logged in, docker still sends the credentials with the search.
 func (s *Clients) Ping(w http.ResponseWriter, _ *http.Request) error {
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
@@ -67,7 +66,7 @@ const (
 // nothing, the results of a similar query are sent, with a note.
 func (s *Clients) dockerSearch(w http.ResponseWriter, r *http.Request) error {
 	q, page, note := dockerQuery(r)
-	as := answer.Form{ContentType: "application/json", MaxAge: s.config.MaxAge}.Of(q)
+	as := answer.Form{ContentType: "application/json", MaxAge: s.config.MaxAge, ByAgent: s.config.Logins}.Of(q)
 	return s.answerer.Answer(w, r, as, func(b answer.Book, out io.Writer) error {
 		var found indexer.Results
 		err := s.answerer.Timed("docker", func() (err error) {

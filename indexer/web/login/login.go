@@ -45,15 +45,13 @@ func (l *Login) Asker(r *http.Request) (indexer.Asker, error) {
 // personal token, or one that we signed for the registry (Bearer). With the latter a client
 // is limited to what that token is for.
 func (l *Login) Subject(r *http.Request) (access.Subject, error) {
-	field := r.Header.Get("Authorization")
-	if field == "" {
-		return l.Accounts.Anonymous(r.Context())
+	if c, basic := basicOf(r); basic {
+		return l.verify(r, c)
 	}
-	if name, secret, ok := r.BasicAuth(); ok {
-		return l.verify(r, access.Credentials{Name: name, Secret: secret})
-	}
-	scheme, token, _ := strings.Cut(field, " ")
+	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	switch {
+	case !hasCredentials(r):
+		return l.Accounts.Anonymous(r.Context())
 	case !strings.EqualFold(scheme, "Bearer"):
 		return access.Subject{}, denied
 	case access.LooksLikeToken(token):
@@ -65,6 +63,25 @@ func (l *Login) Subject(r *http.Request) (access.Subject, error) {
 	}
 	s, err := l.Accounts.Named(r.Context(), actor)
 	return s.Narrow(allowed), refusal(err)
+}
+
+// noCredentials is what docker 20.10 to 28.5 sends to /v1/search over TLS if it is not logged
+// in: an empty name and an empty password.
+const noCredentials = "Basic Og=="
+
+// hasCredentials reports whether a request says who sends it.
+func hasCredentials(r *http.Request) bool {
+	field := r.Header.Get("Authorization")
+	return field != "" && field != noCredentials
+}
+
+// basicOf returns the name and the password, or token, of a request.
+func basicOf(r *http.Request) (c access.Credentials, basic bool) {
+	if !hasCredentials(r) {
+		return c, false
+	}
+	c.Name, c.Secret, basic = r.BasicAuth()
+	return c, basic
 }
 
 // verify returns the subject of credentials, unless there were too many wrong passwords

@@ -59,11 +59,10 @@ func (l *Login) Token(w http.ResponseWriter, r *http.Request) error {
 // who returns the subject of a request for a token. If it asks to stay logged in, it also
 // returns a token for that.
 func (l *Login) who(r *http.Request, form url.Values) (s access.Subject, lasting string, err error) {
-	var c access.Credentials
-	switch name, password, basic := r.BasicAuth(); {
+	c, basic := basicOf(r)
+	switch {
 	case basic:
-		c = access.Credentials{Name: name, Secret: password}
-	case r.Header.Get("Authorization") != "":
+	case hasCredentials(r):
 		return s, "", denied
 	case form.Get("grant_type") == "refresh_token":
 		s, err = l.Accounts.Refreshed(r.Context(), form.Get("refresh_token"))
@@ -108,6 +107,22 @@ func (l *Login) origin(r *http.Request) string {
 	return scheme + "://" + r.Host
 }
 
+// podman is the beginning of the User-Agent of podman and its kin.
+const podman = "containers/"
+
+// Searches wraps f, which answers docker search. podman never logs in there (containers/image
+// 5.23 to 5.42); refused, it lists the catalogue of the registry with its login, and looks for
+// names that contain the word. So it finds what it may pull, and not only what is public.
+func (l *Login) Searches(f answer.HandlerFunc) answer.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		if !hasCredentials(r) && strings.HasPrefix(r.UserAgent(), podman) {
+			challenge := map[string]string{"WWW-Authenticate": l.Challenge(r, access.OfCatalogue)}
+			return answer.RefuseWith(http.StatusUnauthorized, challenge, "log in: podman does so in the catalogue")
+		}
+		return f(w, r)
+	}
+}
+
 // Catalogue returns what a request for the catalogue of a registry needs.
 func Catalogue(*http.Request) access.Access { return access.OfCatalogue }
 
@@ -121,7 +136,7 @@ func (l *Login) Requires(needs func(*http.Request) access.Access, f answer.Handl
 	return func(w http.ResponseWriter, r *http.Request) error {
 		wanted := needs(r)
 		challenge := map[string]string{"WWW-Authenticate": l.Challenge(r, wanted)}
-		if r.Header.Get("Authorization") == "" {
+		if !hasCredentials(r) {
 			return answer.RefuseWith(http.StatusUnauthorized, challenge, "authentication required")
 		}
 		s, err := l.Subject(r)
