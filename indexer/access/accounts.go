@@ -40,6 +40,8 @@ type Store interface {
 	TokenByHash(ctx context.Context, hash []byte) (PersonalToken, error)
 	// Token returns the token with an id.
 	Token(ctx context.Context, id string) (PersonalToken, error)
+	// SessionEnded reports whether a session was ended.
+	SessionEnded(ctx context.Context, id string) (bool, error)
 	// RulesOfEverybody returns the rules that are granted to everybody.
 	RulesOfEverybody(context.Context) (Rules, error)
 }
@@ -62,12 +64,13 @@ type dated struct {
 	asked   time.Time
 }
 
-// known is what is remembered: an account with its rules, a token, or that a password is
-// right.
+// known is what is remembered: an account with its rules, a token, whether a session was
+// ended, or that a password is right.
 type known struct {
 	account Account
 	rules   Rules
 	token   PersonalToken
+	ended   bool
 }
 
 func (k known) bytes() int {
@@ -258,14 +261,39 @@ func (a *Accounts) Refreshed(ctx context.Context, token string) (Subject, error)
 	if err != nil {
 		return Subject{}, err
 	}
-	k, err := a.account(ctx, actor)
+	return a.since(ctx, actor, signed)
+}
+
+// since returns the subject of an account that logged in at a time, unless that is void.
+func (a *Accounts) since(ctx context.Context, name string, login time.Time) (Subject, error) {
+	k, err := a.account(ctx, name)
 	if err != nil {
 		return Subject{}, err
 	}
-	if signed.Before(k.account.ValidFrom.Truncate(time.Second)) {
+	if login.Before(k.account.ValidFrom.Truncate(time.Second)) {
 		return Subject{}, ErrDenied
 	}
 	return k.subject(), nil
+}
+
+// InSession returns the subject of a session.
+func (a *Accounts) InSession(ctx context.Context, token string) (Subject, Session, error) {
+	session, err := a.signer.Session(token, time.Now())
+	if err != nil {
+		return Subject{}, session, err
+	}
+	k, err := a.get(ctx, "session "+session.ID, func() (k known, err error) {
+		k.ended, err = a.store.SessionEnded(ctx, session.ID)
+		return k, err
+	})
+	if err == nil && k.ended {
+		err = ErrDenied
+	}
+	if err != nil {
+		return Subject{}, session, err
+	}
+	s, err := a.since(ctx, session.Actor, session.Signed)
+	return s, session, err
 }
 
 // Lasting returns a token for Refreshed, for a subject with credentials: of a personal token

@@ -1,6 +1,7 @@
 package access
 
 import (
+	"crypto/rand"
 	"fmt"
 	"os"
 	"sync"
@@ -128,6 +129,34 @@ func (s *Signer) sign(claims any, now time.Time) (string, error) {
 		return "", err
 	}
 	return jwt.Signed(signing).Claims(claims).Serialize()
+}
+
+// A Session is a login in a browser. It is in a token, which the browser keeps.
+type Session struct {
+	ID, Actor       string
+	Signed, Expires time.Time
+}
+
+// sessionLife is how long a session lasts: 12 h, a working day.
+const sessionLife = 12 * time.Hour
+
+const sessionAudience = "portbook session"
+
+// ForSession returns a token that is a new session of an actor.
+func (s *Signer) ForSession(actor string, now time.Time) (token string, expires time.Time, err error) {
+	c := s.claims(actor, sessionAudience, now, sessionLife)
+	c.ID = rand.Text()
+	token, err = s.sign(c, now)
+	return token, c.Expiry.Time(), err
+}
+
+// Session returns the session of a token of ForSession, or ErrDenied.
+func (s *Signer) Session(token string, now time.Time) (Session, error) {
+	var c jwt.Claims
+	if err := s.verify(token, sessionAudience, now, &c, &c); err != nil || c.IssuedAt == nil || c.ID == "" {
+		return Session{}, orDenied(err)
+	}
+	return Session{c.ID, c.Subject, c.IssuedAt.Time(), c.Expiry.Time()}, nil
 }
 
 // Registry returns the actor of a token of ForRegistry and what it allows, or ErrDenied.

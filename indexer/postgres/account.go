@@ -277,6 +277,19 @@ func (s *Store) DeleteToken(ctx context.Context, id string) error {
 	return s.changeAccess(ctx, fmt.Sprintf("token %q", id), change{"DELETE FROM token WHERE id = $1", []any{id}})
 }
 
+// SessionEnded implements access.Store.
+func (s *Store) SessionEnded(ctx context.Context, id string) (bool, error) {
+	found, err := pg.Column[string](ctx, s.pool, "SELECT id FROM ended_session WHERE id = $1", id)
+	return len(found) > 0, pg.Wrap("session", err)
+}
+
+// EndSession ends a session, and forgets those that would have ended by now.
+func (s *Store) EndSession(ctx context.Context, session access.Session) error {
+	const end = "INSERT INTO ended_session (id, expires_at) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET expires_at = $2"
+	const forget = "DELETE FROM ended_session WHERE expires_at < now() - interval '1 hour'"
+	return s.changeAccess(ctx, "session", change{end, []any{session.ID, session.Expires}}, change{forget, nil})
+}
+
 // Grant grants a rule. It replaces the grant of other actions on the same pattern.
 func (s *Store) Grant(ctx context.Context, to access.Grantee, r access.Rule) error {
 	const q = `

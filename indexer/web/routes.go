@@ -107,6 +107,13 @@ func (s *server) pageRoutes(m *mux) {
 	m.Handle("GET /activity", read(c.Activity))
 	m.Handle("GET /activity.atom", plain(s.answerer.Reading(c.ActivityFeed)))
 	m.Handle("GET /storage", read(c.Storage))
+	if s.Login != nil {
+		m.Handle("GET /account", page(c.Account))
+		m.Handle("POST /account/sign-in", page(c.SignIn))
+		m.Handle("POST /account/sign-out", page(c.SignOut))
+		m.Handle("POST /account/tokens", page(c.AddToken))
+		m.Handle("POST /account/tokens/{id}/revoke", page(c.RevokeToken))
+	}
 	m.Handle("GET /live", plain(c.Live))
 	m.Handle("GET /static/{name}", plain(c.Static))
 	m.Handle("GET /", page(catalogue.WithoutSlash(&m.serve)))

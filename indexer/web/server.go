@@ -98,7 +98,8 @@ func New(c Config) http.Handler {
 	}
 	// The API has its own mux, because it answers every method in its own error format.
 	pages, api := newServer(c).routes()
-	ours := guard(withNames(withAPI(&api.serve, &pages.serve)))
+	// No page of another site may change anything in the name of who is signed in here.
+	ours := guard(http.NewCrossOriginProtection().Handler(withNames(withAPI(&api.serve, &pages.serve))))
 	o := &observer{requests: newRequests(c.Metrics), log: c.Log, access: c.AccessLog, next: ours}
 	if c.RegistryProxy != nil {
 		// Before the mux, which would redirect a path that is not clean: requests to the
@@ -136,6 +137,7 @@ func newServer(c Config) *server {
 	})
 	s.catalogue = catalogue.New(catalogue.Config{
 		Answerer: a, PublicURL: c.PublicURL, MaxAge: c.MaxAgeHTML, MaxAgeIndex: c.MaxAgeIndex, Stopping: c.Stopping,
+		Login:      c.Login,
 		Operations: s.api.Operations(), Version: c.Version, Revision: c.Revision, LogLevel: c.LogLevel,
 		Proxies: c.RegistryProxy != nil, Assertions: c.AssertEndpoint, Writes: c.Writes, FetchAll: c.FetchAll,
 	})

@@ -63,6 +63,13 @@ COMMENT ON TABLE access_grant IS 'kept: what may be done with which repositories
 COMMENT ON COLUMN access_grant.pattern IS '* for all repositories, team/* for those below team, or one name';
 COMMENT ON COLUMN access_grant.actions IS 'of pull, push, delete and admin, with commas between them';
 
+CREATE TABLE ended_session (
+	id         text COLLATE "C" PRIMARY KEY,
+	expires_at timestamptz NOT NULL
+);
+COMMENT ON TABLE ended_session IS 'kept: sessions of the browser that were ended before their time; a session itself is in its cookie';
+COMMENT ON COLUMN ended_session.expires_at IS 'when the session would have ended by itself; afterwards the row is not needed';
+
 CREATE TABLE access_version (
 	one boolean PRIMARY KEY DEFAULT true,
 	v   bigint NOT NULL,
@@ -72,4 +79,4 @@ COMMENT ON TABLE access_version IS 'kept: a number that each change of the table
 INSERT INTO access_version (v) VALUES (0);
 
 -- +goose Down
-DROP TABLE access_version, access_grant, token, account_group, account;
+DROP TABLE access_version, ended_session, access_grant, token, account_group, account;

@@ -42,8 +42,8 @@ func upstreams(t *testing.T) []string {
 	for _, m := range serverLine.FindAllStringSubmatch(nginxConf(t), -1) {
 		addresses = append(addresses, m[1])
 	}
-	if len(addresses) != 3 {
-		t.Fatalf("got servers %v in nginx.conf, want one registry and two readers", addresses)
+	if len(addresses) != 4 {
+		t.Fatalf("got servers %v in nginx.conf, want one registry, two readers and a writer", addresses)
 	}
 	return addresses
 }
@@ -72,6 +72,7 @@ type front struct {
 	url              string
 	registry         *backend
 	readers          [2]*backend
+	writer           *backend
 	requestsToReader func() int64
 	accessLog        string // the path of the file
 }
@@ -81,7 +82,7 @@ type front struct {
 func startFront(t *testing.T, replacements ...string) *front {
 	t.Helper()
 	nginx := findNginx(t)
-	f := &front{registry: newBackend(t), readers: [2]*backend{newBackend(t), newBackend(t)}}
+	f := &front{registry: newBackend(t), readers: [2]*backend{newBackend(t), newBackend(t)}, writer: newBackend(t)}
 	f.requestsToReader = func() int64 { return f.readers[0].asked.Load() + f.readers[1].asked.Load() }
 
 	dir, listen := t.TempDir(), freeAddress(t)
@@ -92,6 +93,7 @@ func startFront(t *testing.T, replacements ...string) *front {
 		"server " + at[0], "server " + f.registry.Listener.Addr().String(),
 		"server " + at[1], "server " + f.readers[0].Listener.Addr().String(),
 		"server " + at[2], "server " + f.readers[1].Listener.Addr().String(),
+		"server " + at[3], "server " + f.writer.Listener.Addr().String(),
 		"listen 8080", "listen " + listen,
 		"/var/cache/nginx", dir,
 		"/tmp/nginx.pid", filepath.Join(dir, "nginx.pid"),
@@ -527,6 +529,53 @@ func TestOneQuestion(t *testing.T) {
 	all.Wait()
 	if got := f.requestsToReader(); got != 1 {
 		t.Errorf("the readers got %d requests, want 1", got)
+	}
+}
+
+// Signing in goes to the writer, and the catalogue of the registry to a reader, unless the
+// reader has none for the one who asks. No answer for somebody is stored or served to others.
+func TestLogins(t *testing.T) {
+	t.Parallel()
+	f := startFront(t)
+	says := func(text string, status int) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Cache-Control", "max-age=60")
+			w.Header().Set("Vary", "Authorization, Cookie")
+			w.WriteHeader(status)
+			io.WriteString(w, text+r.Header.Get("Authorization")+r.Header.Get("Cookie"))
+		}
+	}
+	f.registry.answers(says("registry", 200))
+	f.writer.answers(says("writer", 200))
+	f.readersAnswer(says("reader", 200))
+	ask := func(method, path string, header ...string) string {
+		t.Helper()
+		resp := f.do(t, method, path, nil, header...)
+		defer resp.Body.Close()
+		b, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	for _, c := range [][]string{
+		{"writer", "GET", "/account"}, {"writer", "POST", "/account/sign-in"}, {"writer", "POST", "/account/tokens"},
+		{"reader", "GET", "/v2/_catalog"}, {"reader", "POST", "/auth/token"}, {"reader", "GET", "/auth/token"},
+		{"reader", "GET", "/"}, {"readerBasic eA==", "GET", "/", "Authorization", "Basic eA=="}, {"reader", "GET", "/"},
+		{"readerportbook_session=x", "GET", "/", "Cookie", "portbook_session=x"}, {"reader", "GET", "/"},
+		{"readerportbook_session=y", "GET", "/", "Cookie", "portbook_session=y"},
+		{"reader", "GET", "/v1/search?q=x"}, {"reader", "GET", "/v1/search?q=x", "User-Agent", "containers/5.23.1"},
+	} {
+		if got := ask(c[1], c[2], c[3:]...); got != c[0] {
+			t.Errorf("%q: got %q from %q", c[1:], got, c[0])
+		}
+	}
+	if got := f.requestsToReader(); got != 9 { // two of / are from the cache
+		t.Errorf("the readers got %d requests", got)
+	}
+	f.readersAnswer(says("none", 404))
+	if got := ask("GET", "/v2/_catalog?n=3"); got != "registry" {
+		t.Errorf("without logins the catalogue is from %q", got)
 	}
 }
 

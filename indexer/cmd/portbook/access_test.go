@@ -7,12 +7,15 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/http/cookiejar"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"oras.land/oras-go/v2/content"
 	"oras.land/oras-go/v2/registry/remote"
@@ -288,4 +291,162 @@ func TestLoginsBehindCache(t *testing.T) {
 // withoutTimes returns a page without what differs from one request to the next.
 func withoutTimes(text string) string {
 	return regexp.MustCompile(`[0-9]+ (s|seconds?) ago|"request_id":"[^"]*"|just now`).ReplaceAllString(text, "TIME")
+}
+
+// A browser is a client with cookies.
+type browser struct {
+	t      *testing.T
+	base   string
+	client *http.Client
+}
+
+func newBrowser(t *testing.T, base string) *browser {
+	t.Helper()
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &browser{t, base, &http.Client{Jar: jar, Timeout: 10 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error {
+		return http.ErrUseLastResponse
+	}}}
+}
+
+// send sends a request, with a form if it is not nil, and with fields for the header.
+func (b *browser) send(path string, form url.Values, header ...string) (*http.Response, string) {
+	b.t.Helper()
+	method, body := http.MethodGet, ""
+	if form != nil {
+		method, body = http.MethodPost, form.Encode()
+	}
+	r, err := http.NewRequestWithContext(b.t.Context(), method, b.base+path, strings.NewReader(body))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if form != nil {
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		r.Header.Set("Origin", b.base)
+		r.Header.Set("Sec-Fetch-Site", "same-origin")
+	}
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	resp, err := b.client.Do(r)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return resp, string(text)
+}
+
+// A person signs in in the browser, sees what it may pull on every indexer, makes and revokes
+// a token, and signs out everywhere; another site can do none of that.
+func TestSignIn(t *testing.T) {
+	t.Parallel()
+	f, writer := guarded(t)
+	front := f.front(f.reader(f.postgres), f.reader(f.postgres))
+	raw := []byte(`{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}`)
+	d := content.NewDescriptorFromBytes("application/vnd.oci.image.index.v1+json", raw)
+	for _, name := range []string{"public/a", "team/app", "secret/x"} {
+		if err := writer.oras(t, name, login("root", password)).Manifests().PushReference(t.Context(), d, bytes.NewReader(raw), "v1"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.equal(patience)
+	b := newBrowser(t, front.url)
+	sees := func(b *browser) (names []string) {
+		t.Helper()
+		_, text := b.send("/", nil)
+		for _, name := range []string{"public/a", "team/app", "secret/x"} {
+			if strings.Contains(text, "/r/"+name) {
+				names = append(names, name)
+			}
+		}
+		return names
+	}
+	wants := func(b *browser, want ...string) {
+		t.Helper()
+		for range 4 { // of both readers, and of the cache
+			if got := sees(b); !slices.Equal(got, want) {
+				t.Fatalf("sees %q, want %q", got, want)
+			}
+		}
+	}
+	wants(b, "public/a")
+	signIn := func(b *browser, name, secret, next string) *http.Response {
+		resp, _ := b.send("/account/sign-in", url.Values{"name": {name}, "password": {secret}, "next": {next}})
+		return resp
+	}
+	for _, wrong := range [][2]string{{"alice", "wrong"}, {"bob", password}, {"ci", f.tokenOf("ci")}, {"", ""}} {
+		if resp := signIn(b, wrong[0], wrong[1], "/"); resp.StatusCode != http.StatusUnauthorized || len(resp.Cookies()) > 0 {
+			t.Errorf("signed in as %q: %s, %v", wrong[0], resp.Status, resp.Cookies())
+		}
+	}
+	for next, want := range map[string]string{"/r/team/app?x=1": "/r/team/app?x=1", "//evil.example": "/", "https://evil.example": "/", `/\evil.example`: "/", "": "/"} {
+		if resp := signIn(newBrowser(t, front.url), "alice", password, next); resp.Header.Get("Location") != want {
+			t.Errorf("next=%s leads to %s, want %s", next, resp.Header.Get("Location"), want)
+		}
+	}
+	resp := signIn(b, "alice", password, "/")
+	if resp.StatusCode != http.StatusSeeOther || len(resp.Cookies()) != 1 {
+		t.Fatalf("sign in: %s, %v", resp.Status, resp.Cookies())
+	}
+	if c := resp.Cookies()[0]; !c.HttpOnly || c.SameSite != http.SameSiteLaxMode || c.Secure || c.Path != "/" {
+		t.Errorf("cookie %v", c)
+	}
+	wants(b, "public/a", "team/app")
+	wants(newBrowser(t, front.url), "public/a")
+
+	// What another site makes the browser send is refused.
+	for _, header := range [][]string{{"Sec-Fetch-Site", "cross-site", "Origin", "https://evil.example"}, {"Sec-Fetch-Site", "same-site"}} {
+		for _, path := range []string{"/account/tokens", "/account/sign-out", "/account/sign-in", "/account/tokens/00000000/revoke"} {
+			if resp, _ := b.send(path, url.Values{"days": {"7"}}, header...); resp.StatusCode != http.StatusForbidden {
+				t.Errorf("%s from another site: %s", path, resp.Status)
+			}
+		}
+	}
+	_, text := b.send("/account/tokens", url.Values{"days": {"7"}, "note": {"<b>laptop"}, "rules": {"team/*:pull public/a:pull"}})
+	made := regexp.MustCompile(`pbt_[a-z2-7]+`).FindString(text)
+	if code, _, found := writer.get(t, "/api/v1/search", "alice", made); code != http.StatusOK || !strings.Contains(found, "team/app") || strings.Contains(text, "<b>") {
+		t.Errorf("with the new token %q: status %d: %s", made, code, found)
+	}
+	if resp, text := b.send("/account", nil); strings.Contains(text, made) || resp.Header.Get("Cache-Control") != "no-store" || !strings.Contains(text, "team/*:pull") {
+		t.Errorf("the account's page: %v\n%s", resp.Header, text)
+	}
+	for _, form := range []url.Values{{}, {"days": {"0"}}, {"days": {"9999"}}, {"days": {"7"}, "rules": {"team"}}, {"note": {strings.Repeat("x", 20000)}}} {
+		if resp, _ := b.send("/account/tokens", form); resp.StatusCode != http.StatusBadRequest {
+			t.Errorf("a token of %.60v: %s", form, resp.Status)
+		}
+	}
+	other := f.tokenOf("ci")
+	others := strings.Fields(strings.Split(f.must("token", "list", "--account", "ci"), "\n")[1])[0]
+	b.send("/account/tokens/"+others+"/revoke", url.Values{})
+	own := strings.Fields(strings.Split(f.must("token", "list", "--account", "alice"), "\n")[1])[0]
+	b.send("/account/tokens/"+own+"/revoke", url.Values{})
+	within(t, patience, "the revoked token is void", func() bool {
+		code, _, _ := writer.get(t, "/api/v1/search", "alice", made)
+		return code == http.StatusUnauthorized
+	})
+	if code, _, _ := writer.get(t, "/api/v1/search", "ci", other); code != http.StatusOK {
+		t.Errorf("alice has revoked a token of ci: %d", code)
+	}
+
+	// A session outlives a restart, and ends everywhere.
+	u, err := url.Parse(front.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stolen := newBrowser(t, front.url)
+	stolen.client.Jar.SetCookies(u, b.client.Jar.Cookies(u))
+	wants(stolen, "public/a", "team/app")
+	writer.stop(t)
+	f.indexer(f.address)
+	wants(b, "public/a", "team/app")
+	if resp, _ := b.send("/account/sign-out", url.Values{}); resp.StatusCode != http.StatusSeeOther || len(b.client.Jar.Cookies(u)) != 0 {
+		t.Errorf("sign out: %s, %v", resp.Status, b.client.Jar.Cookies(u))
+	}
+	within(t, patience, "the session has ended", func() bool { return slices.Equal(sees(stolen), []string{"public/a"}) })
 }

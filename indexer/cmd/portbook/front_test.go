@@ -56,6 +56,7 @@ func (f *fleet) front(one, two *indexerProcess) *front {
 		"server registry:5000", "server "+strings.TrimPrefix(f.registry.URL, "http://"),
 		"server reader-1:8080", "server "+one.address,
 		"server reader-2:8080", "server "+two.address,
+		"server indexer:8080", "server "+f.address,
 		"listen 8080", "listen "+address,
 		"/var/cache/nginx", dir, "/tmp/nginx.pid", filepath.Join(dir, "nginx.pid"), "/dev/stdout", filepath.Join(dir, "access.log"),
 	).Replace(string(conf))

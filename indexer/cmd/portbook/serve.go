@@ -197,9 +197,11 @@ func (p *parts) public(stopping <-chan struct{}) (http.Handler, starter, error) 
 		Revision: programRevision(), LogLevel: strings.ToLower(p.config.Log.Level.String()), Address: p.config.HTTP.Address,
 	}
 	if p.signer != nil {
-		c.Login = login.New(login.Config{
-			Accounts: access.NewAccounts(p.reads, p.signer), Signer: p.signer, PublicURL: c.PublicURL,
-		})
+		logins := login.Config{Accounts: access.NewAccounts(p.reads, p.signer), Signer: p.signer, PublicURL: c.PublicURL}
+		if p.config.Role == config.Writer {
+			logins.Changer = p.store
+		}
+		c.Login = login.New(logins)
 	}
 	if p.config.Components.RegistryProxy {
 		u, err := url.Parse(p.config.Registry.URL)

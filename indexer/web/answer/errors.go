@@ -1,6 +1,7 @@
 package answer
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -35,6 +36,19 @@ type Refusal struct {
 }
 
 func (r *Refusal) Error() string { return r.text }
+
+// RefusedWith returns the status code of an error that the client can act on: of a Refusal, or
+// 400 of an ErrInvalid.
+func RefusedWith(err error) (code int, refused bool) {
+	var r *Refusal
+	switch {
+	case errors.As(err, &r):
+		return r.code, true
+	case errors.Is(err, indexer.ErrInvalid):
+		return http.StatusBadRequest, true
+	}
+	return 0, false
+}
 
 // Refuse returns a Refusal.
 func Refuse(code int, format string, a ...any) error {

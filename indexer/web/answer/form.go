@@ -121,21 +121,30 @@ func (a *Answerer) cacheControl(as *Form, r *http.Request) string {
 	switch {
 	case as.NoStore:
 		return "no-store, no-cache"
-	case a.asker != nil && r.Header.Get("Authorization") != "": // also if it says nothing
+	case a.asker != nil && identified(r):
 		return "private, " + CacheControl(as.MaxAge)
 	}
 	return CacheControl(as.MaxAge)
 }
 
+// SessionCookie is the name of the cookie with the session of a browser.
+const SessionCookie = "portbook_session"
+
+// identified reports whether a request says who sends it, right or wrong.
+func identified(r *http.Request) bool {
+	_, err := r.Cookie(SessionCookie)
+	return err == nil || r.Header.Get("Authorization") != ""
+}
+
 // vary returns the names of the request fields that an answer depends on, or "". If
-// the answerer tells askers apart, Authorization is one of them.
+// the answerer tells askers apart, those that say who asks are among them.
 func (a *Answerer) vary(as *Form) string {
 	var fields []string
 	if as.Gzip {
 		fields = append(fields, "Accept-Encoding")
 	}
 	if a.asker != nil {
-		fields = append(fields, "Authorization")
+		fields = append(fields, "Authorization", "Cookie")
 	}
 	if as.ByAgent {
 		fields = append(fields, "User-Agent")

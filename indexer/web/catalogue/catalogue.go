@@ -9,6 +9,7 @@ import (
 	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/cache"
 	"github.com/portbook/portbook/indexer/web/answer"
+	"github.com/portbook/portbook/indexer/web/login"
 )
 
 // A Config configures the pages.
@@ -20,6 +21,8 @@ type Config struct {
 	// MaxAge and MaxAgeIndex are how long a cache may serve pages and data without
 	// revalidation.
 	MaxAge, MaxAgeIndex time.Duration
+	// Login finds out who is signed in; nil: nobody can sign in.
+	Login *login.Login
 	// Stopping is closed when the program is about to exit; nil means never.
 	Stopping <-chan struct{}
 	// Operations are described on the API page.

@@ -74,7 +74,7 @@ func (s *Catalogue) Compare(w http.ResponseWriter, r *http.Request) error {
 	if err := errors.Join(errA, errB); err != nil {
 		view.A, view.B = answer.Cut(view.A, answer.MaxValue), answer.Cut(view.B, answer.MaxValue)
 		view.Problem = strings.ReplaceAll(err.Error(), "\n", "; ")
-		return s.failure(w, http.StatusBadRequest, "compare", page{Title: "Compare", Main: view})
+		return s.unstored(w, http.StatusBadRequest, "compare", page{Title: "Compare", Main: view})
 	}
 	err := s.html(w, r, "compare", func(book answer.Book) (page, error) {
 		p := page{Title: "Compare", Main: view}
@@ -88,7 +88,7 @@ func (s *Catalogue) Compare(w http.ResponseWriter, r *http.Request) error {
 	var m *missing
 	if errors.As(err, &m) {
 		view.Problem, view.Near = m.Error(), m.view.Near
-		return s.failure(w, http.StatusNotFound, "compare", page{Title: "Compare", Main: view})
+		return s.unstored(w, http.StatusNotFound, "compare", page{Title: "Compare", Main: view})
 	}
 	return err
 }

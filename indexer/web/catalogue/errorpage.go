@@ -33,8 +33,8 @@ var advices = map[int]string{
 	http.StatusInternalServerError: "Trying again may help. The operator's log has the cause.",
 }
 
-// failure answers with an error page. Caches do not store it.
-func (s *Catalogue) failure(w http.ResponseWriter, code int, template string, p page) error {
+// unstored answers with a page that no cache stores.
+func (s *Catalogue) unstored(w http.ResponseWriter, code int, template string, p page) error {
 	var b strings.Builder
 	if err := s.render(&b, template, p); err != nil {
 		return err
@@ -56,7 +56,7 @@ func (s *Catalogue) WriteErrorPage(w http.ResponseWriter, code int, text string)
 	if code >= http.StatusInternalServerError {
 		view.Request = w.Header().Get(answer.RequestField)
 	}
-	if s.failure(w, code, "error", page{Title: http.StatusText(code), Main: view}) != nil {
+	if s.unstored(w, code, "error", page{Title: http.StatusText(code), Main: view}) != nil {
 		answer.WriteErrorText(w, code, text)
 	}
 }
@@ -76,7 +76,7 @@ func (s *Catalogue) orMissing(w http.ResponseWriter, err error) error {
 		return err
 	}
 	m.view.Code, m.view.Problem, m.view.Advice = http.StatusNotFound, answer.ErrorText(m), advices[http.StatusNotFound]
-	return s.failure(w, http.StatusNotFound, "error", page{Title: http.StatusText(http.StatusNotFound), Main: m.view})
+	return s.unstored(w, http.StatusNotFound, "error", page{Title: http.StatusText(http.StatusNotFound), Main: m.view})
 }
 
 // maxNear is how many names are suggested for one that does not exist: 5.

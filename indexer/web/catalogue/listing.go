@@ -384,7 +384,7 @@ type wrongView struct {
 // wrongQuery shows where a query is wrong and keeps it in the search box.
 func (s *Catalogue) wrongQuery(w http.ResponseWriter, text string, wrong *query.Error) error {
 	end := wrong.Offset + wrong.Length
-	return s.failure(w, http.StatusBadRequest, "wrong", page{Title: "Search", Query: text, Main: wrongView{
+	return s.unstored(w, http.StatusBadRequest, "wrong", page{Title: "Search", Query: text, Main: wrongView{
 		Before: answer.Cut(wrong.Query[:wrong.Offset], answer.MaxValue),
 		Part:   cmp.Or(answer.Cut(wrong.Query[wrong.Offset:end], answer.MaxValue), " "),
 		After:  answer.Cut(wrong.Query[end:], answer.MaxValue), Problem: wrong.Problem,

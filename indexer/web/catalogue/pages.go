@@ -17,6 +17,7 @@ const pageSize = 50
 type page struct {
 	Title string
 	Query string // in the search box
+	Login bool   // whether people can sign in; set by render
 	Main  any    // passed to the template of the page
 }
 

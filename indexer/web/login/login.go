@@ -20,6 +20,8 @@ type Config struct {
 	// PublicURL is where clients reach the registry: an absolute URL, or "/" for the host
 	// of the request.
 	PublicURL string
+	// Changer changes accounts; nil on a reader, which cannot.
+	Changer Changer
 }
 
 // A Login finds out who sends requests. It is safe for concurrent use.
@@ -41,9 +43,10 @@ func (l *Login) Asker(r *http.Request) (indexer.Asker, error) {
 // credentials are refused, even if everybody may do what is asked for: a client that is not
 // let in should hear of it.
 //
-// A request has a name and a password, or a token instead of the password (Basic); or a
-// personal token, or one that we signed for the registry (Bearer). With the latter a client
-// is limited to what that token is for.
+// A request has a name and a password, or a token instead of the password (Basic); a personal
+// token, or one that we signed for the registry (Bearer); or a session (in a cookie). With a
+// token for the registry a client is limited to what that token is for. A session that has
+// ended is no reason to refuse: the browser sends it with every request.
 func (l *Login) Subject(r *http.Request) (access.Subject, error) {
 	if c, basic := basicOf(r); basic {
 		return l.verify(r, c)
@@ -51,7 +54,7 @@ func (l *Login) Subject(r *http.Request) (access.Subject, error) {
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	switch {
 	case !hasCredentials(r):
-		return l.Accounts.Anonymous(r.Context())
+		return l.fromBrowser(r)
 	case !strings.EqualFold(scheme, "Bearer"):
 		return access.Subject{}, denied
 	case access.LooksLikeToken(token):
@@ -63,6 +66,16 @@ func (l *Login) Subject(r *http.Request) (access.Subject, error) {
 	}
 	s, err := l.Accounts.Named(r.Context(), actor)
 	return s.Narrow(allowed), refusal(err)
+}
+
+// fromBrowser returns the subject of a request without credentials: that of its session, or
+// nobody in particular.
+func (l *Login) fromBrowser(r *http.Request) (access.Subject, error) {
+	s, err := l.Person(r)
+	if err != nil || s.Name != "" {
+		return s, err
+	}
+	return l.Accounts.Anonymous(r.Context())
 }
 
 // noCredentials is what docker 20.10 to 28.5 sends to /v1/search over TLS if it is not logged

@@ -1,0 +1,207 @@
+package catalogue
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/access"
+	"github.com/portbook/portbook/indexer/web/answer"
+)
+
+// An accountView is the page of an account, or the form to sign in if nobody has.
+type accountView struct {
+	Name   string // "": nobody is signed in
+	Admin  bool
+	Rules  []access.Rule
+	Tokens []access.PersonalToken
+	Lives  []tokenLife
+	Writes bool   // whether anything can be changed here
+	Next   string // where to go after signing in
+	Typed  string // the name that was typed before
+	Wrong  string // what is wrong with the request before
+	Made   string // the new token, which is shown once
+	Now    time.Time
+}
+
+// A tokenLife is a choice of how long a token is valid.
+type tokenLife struct {
+	Days int
+	Text string
+}
+
+var tokenLives = []tokenLife{{7, "7 days"}, {30, "30 days"}, {90, "90 days"}, {365, "a year"}}
+
+// maxAccountForm is the maximum size of a form about an account: 16 KiB.
+const maxAccountForm = 16 << 10
+
+// maxTokens is the maximum number of tokens of an account that makes them itself: 100.
+const maxTokens = 100
+
+// Account serves the page of the person who is signed in, or the form to sign in.
+func (s *Catalogue) Account(w http.ResponseWriter, r *http.Request) error {
+	return s.account(w, r, http.StatusOK, accountView{Next: r.URL.Query().Get("next")})
+}
+
+// account answers with the page of an account; v has what is special about this answer.
+func (s *Catalogue) account(w http.ResponseWriter, r *http.Request, code int, v accountView) error {
+	who, err := s.config.Login.Person(r)
+	if err != nil {
+		return err
+	}
+	title := "Sign in"
+	if v.Next = localPath(v.Next); who.Name != "" {
+		title = "Account"
+		v.Name, v.Admin, v.Rules, v.Lives, v.Now = who.Name, who.Admin, who.Rules, tokenLives, time.Now()
+		if changer := s.config.Login.Changer; changer != nil {
+			v.Writes = true
+			if v.Tokens, err = changer.Tokens(r.Context(), who.Name); err != nil {
+				return err
+			}
+		}
+	}
+	return s.unstored(w, code, "account", page{Title: title, Main: v})
+}
+
+// localPath returns an address of this site to go to, "/" if text is none.
+func localPath(text string) string {
+	if !strings.HasPrefix(text, "/") || strings.HasPrefix(text, "//") || strings.ContainsAny(text, "\\\r\n\t") {
+		return "/"
+	}
+	return text
+}
+
+// readForm parses the form of a request.
+func readForm(w http.ResponseWriter, r *http.Request) error {
+	r.Body = http.MaxBytesReader(w, r.Body, maxAccountForm)
+	if err := r.ParseForm(); err != nil {
+		return answer.Refuse(http.StatusBadRequest, "the form cannot be read, or it has more than %d bytes", maxAccountForm)
+	}
+	return nil
+}
+
+// SignIn begins a session.
+func (s *Catalogue) SignIn(w http.ResponseWriter, r *http.Request) error {
+	if err := readForm(w, r); err != nil {
+		return err
+	}
+	name := r.PostForm.Get("name")
+	err := s.config.Login.SignIn(w, r, name, r.PostForm.Get("password"))
+	if code, refused := answer.RefusedWith(err); refused {
+		v := accountView{Next: r.PostForm.Get("next"), Typed: answer.Cut(name, 64), Wrong: answer.ErrorText(err)}
+		return s.account(w, r, code, v)
+	}
+	if err != nil {
+		return err
+	}
+	seeOther(w, localPath(r.PostForm.Get("next")))
+	return nil
+}
+
+// seeOther redirects after a form, so that going back or loading again does not send it
+// again.
+func seeOther(w http.ResponseWriter, path string) {
+	w.Header().Set("Location", path)
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(http.StatusSeeOther)
+}
+
+// errOnlyReads is the error of changes on a reader.
+var errOnlyReads = answer.Refuse(http.StatusServiceUnavailable,
+	"this indexer only reads: the front must send requests for /account to the writer")
+
+// SignOut ends the session.
+func (s *Catalogue) SignOut(w http.ResponseWriter, r *http.Request) error {
+	if s.config.Login.Changer == nil {
+		return errOnlyReads
+	}
+	if err := s.config.Login.SignOut(w, r); err != nil {
+		return err
+	}
+	seeOther(w, "/")
+	return nil
+}
+
+// changing returns the person who is signed in, for a request that changes the account.
+func (s *Catalogue) changing(w http.ResponseWriter, r *http.Request) (access.Subject, error) {
+	if s.config.Login.Changer == nil {
+		return access.Subject{}, errOnlyReads
+	}
+	if err := readForm(w, r); err != nil {
+		return access.Subject{}, err
+	}
+	who, err := s.config.Login.Person(r)
+	if err == nil && who.Name == "" {
+		err = answer.Refuse(http.StatusUnauthorized, "nobody is signed in: sign in again")
+	}
+	return who, err
+}
+
+// AddToken makes a personal token, and shows it.
+func (s *Catalogue) AddToken(w http.ResponseWriter, r *http.Request) error {
+	who, err := s.changing(w, r)
+	if err != nil {
+		return err
+	}
+	p, err := tokenOf(r, who.Name)
+	if err == nil {
+		var all []access.PersonalToken
+		if all, err = s.config.Login.Changer.Tokens(r.Context(), who.Name); err == nil && len(all) >= maxTokens {
+			err = indexer.Invalid("you have %d tokens, which is the most: revoke one first", len(all))
+		}
+	}
+	if code, wrong := answer.RefusedWith(err); wrong {
+		return s.account(w, r, code, accountView{Wrong: answer.ErrorText(err)})
+	}
+	if err != nil {
+		return err
+	}
+	token := access.NewToken()
+	p.ID = token.ID()
+	if err := s.config.Login.Changer.AddToken(r.Context(), p, token.Hash()); err != nil {
+		return err
+	}
+	return s.account(w, r, http.StatusOK, accountView{Made: token.Text()})
+}
+
+// tokenOf reads the form of a new token.
+func tokenOf(r *http.Request, account string) (p access.PersonalToken, err error) {
+	p = access.PersonalToken{Account: account, Note: answer.Cut(indexer.CleanText(r.PostForm.Get("note")), 100)}
+	days, err := strconv.Atoi(r.PostForm.Get("days"))
+	if err != nil || days < 1 || days > 365 {
+		return p, indexer.Invalid("a token is valid for 1 to 365 days")
+	}
+	p.ExpiresAt = time.Now().Add(time.Duration(days) * 24 * time.Hour)
+	for text := range strings.FieldsSeq(r.PostForm.Get("rules")) {
+		rule, err := access.ParseRule(text)
+		if err != nil {
+			return p, err
+		}
+		p.Narrowed, p.Rules = true, append(p.Rules, rule)
+	}
+	return p, nil
+}
+
+// RevokeToken makes a token of the person who is signed in void.
+func (s *Catalogue) RevokeToken(w http.ResponseWriter, r *http.Request) error {
+	who, err := s.changing(w, r)
+	if err != nil {
+		return err
+	}
+	all, err := s.config.Login.Changer.Tokens(r.Context(), who.Name)
+	if err != nil {
+		return err
+	}
+	for _, t := range all {
+		if t.ID == r.PathValue("id") {
+			if err := s.config.Login.Changer.DeleteToken(r.Context(), t.ID); err != nil {
+				return err
+			}
+			break
+		}
+	}
+	seeOther(w, "/account") // also if it is gone already, or is another's
+	return nil
+}

@@ -1,0 +1,79 @@
+package login
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/portbook/portbook/indexer/access"
+	"github.com/portbook/portbook/indexer/web/answer"
+)
+
+// A Changer changes what a person may change of its own account.
+type Changer interface {
+	EndSession(context.Context, access.Session) error
+	Tokens(ctx context.Context, account string) ([]access.PersonalToken, error)
+	AddToken(ctx context.Context, t access.PersonalToken, hash []byte) error
+	DeleteToken(ctx context.Context, id string) error
+}
+
+// sessionIn returns the token of the session in a request, or "".
+func sessionIn(r *http.Request) string {
+	if c, err := r.Cookie(answer.SessionCookie); err == nil {
+		return c.Value
+	}
+	return ""
+}
+
+// SignIn checks a name and a password, and begins a session, which it sets as a cookie. A
+// personal token is not enough: a session may make tokens.
+func (l *Login) SignIn(w http.ResponseWriter, r *http.Request, name, password string) error {
+	if access.LooksLikeToken(password) {
+		return answer.Refuse(http.StatusUnauthorized, "that is a token, which is for programs: type your password")
+	}
+	s, err := l.verify(r, access.Credentials{Name: name, Secret: password})
+	if err != nil {
+		return err
+	}
+	token, expires, err := l.Signer.ForSession(s.Name, time.Now())
+	if err == nil {
+		l.setCookie(w, r, token, expires)
+	}
+	return err
+}
+
+// SignOut ends the session of a request, in all browsers that have it.
+func (l *Login) SignOut(w http.ResponseWriter, r *http.Request) error {
+	_, session, err := l.Accounts.InSession(r.Context(), sessionIn(r))
+	if err == nil {
+		err = l.Changer.EndSession(r.Context(), session)
+	}
+	if err != nil && refusal(err) != denied {
+		return err
+	}
+	l.setCookie(w, r, "", time.Unix(1, 0))
+	return nil
+}
+
+// setCookie sets the cookie of a session. The browser sends it to us only, not to a script,
+// and not with a request that another site makes it send, except to follow a link.
+func (l *Login) setCookie(w http.ResponseWriter, r *http.Request, token string, expires time.Time) {
+	http.SetCookie(w, &http.Cookie{
+		Name: answer.SessionCookie, Value: token, Path: "/", Expires: expires, HttpOnly: true, SameSite: http.SameSiteLaxMode,
+		Secure: strings.HasPrefix(l.origin(r), "https:"),
+	})
+}
+
+// Person returns the subject of the session of a request; the zero Subject if it has none.
+func (l *Login) Person(r *http.Request) (access.Subject, error) {
+	token := sessionIn(r)
+	if token == "" {
+		return access.Subject{}, nil
+	}
+	s, _, err := l.Accounts.InSession(r.Context(), token)
+	if refusal(err) == denied {
+		return access.Subject{}, nil
+	}
+	return s, err
+}
