@@ -6,7 +6,9 @@ import (
 	"crypto/subtle"
 	"encoding/base64"
 	"fmt"
+	"runtime"
 	"strings"
+	"time"
 
 	"golang.org/x/crypto/argon2"
 
@@ -29,8 +31,11 @@ const (
 )
 
 // hashing limits how many passwords are hashed at once, because each takes 19 MiB and a
-// processor: two.
-var hashing = make(chan struct{}, 2)
+// processor: half of the processors, so that the others can read.
+var hashing = make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))
+
+// hashingTime limits how long a password waits to be hashed: 5 s.
+const hashingTime = 5 * time.Second
 
 // HashPassword returns what is stored of a password, in the PHC format of argon2. It returns
 // ErrInvalid if the password is too short or too long.
@@ -96,6 +101,8 @@ func checkPassword(ctx context.Context, hash, password string) error {
 
 // argon hashes a password when its turn comes.
 func argon(ctx context.Context, password string, salt []byte) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, hashingTime)
+	defer cancel()
 	select {
 	case hashing <- struct{}{}:
 		defer func() { <-hashing }()
