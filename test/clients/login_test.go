@@ -119,6 +119,8 @@ func TestLogins(t *testing.T) {
 			t.Errorf("%s: got %v, want it to work: %v, and to show %q in\n%s", c.line, err, c.works, c.shows, out)
 		}
 	}
+	craneLogsIn(t, addr, account{"alice", secret})
+	containerdLogsIn(t, addr, account{"alice", secret})
 	if os.Geteuid() != 0 {
 		t.Log("docker skipped: only root can start a docker daemon")
 		return
