@@ -36,6 +36,12 @@ type address struct {
 // OpenAPI document and doc/api.md name, and those that any route may be given.
 func addresses(t testing.TB, h http.Handler) (all []address) {
 	t.Helper()
+	return addressesWith(t, h, web.Config{WebUI: true})
+}
+
+// addressesWith is addresses for a handler of a configuration.
+func addressesWith(t testing.TB, h http.Handler, c web.Config) (all []address) {
+	t.Helper()
 	text, err := os.ReadFile("../../doc/api.md")
 	if err != nil {
 		t.Fatal(err)
@@ -63,7 +69,7 @@ func addresses(t testing.TB, h http.Handler) (all []address) {
 			named[path[1]] = append(named[path[1]], names...)
 		}
 	}
-	for _, pattern := range web.Routes(web.Config{WebUI: true}) {
+	for _, pattern := range web.Routes(c) {
 		method, path, found := strings.Cut(strings.ReplaceAll(pattern, "{$}", ""), " ")
 		if !found {
 			method, path = "GET", pattern

@@ -2,11 +2,15 @@ package web_test
 
 import (
 	"context"
+	"encoding/base64"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -16,10 +20,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/access"
 	"github.com/portbook/portbook/indexer/postgres"
 	"github.com/portbook/portbook/indexer/postgres/postgrestest"
 	"github.com/portbook/portbook/indexer/web"
 	"github.com/portbook/portbook/indexer/web/answer"
+	"github.com/portbook/portbook/indexer/web/login"
 )
 
 // visibleNames are what the asker of a request with the field Authorization sees.
@@ -81,11 +87,11 @@ func TestNoRouteTellsWhatIsInvisible(t *testing.T) {
 		for _, target := range targets(a, hidden, open) {
 			body := bodyOf(a.path)
 			if _, parameters, _ := strings.Cut(target, "?"); parameters == "" || strings.HasPrefix(parameters, "q") {
-				told[a.path] += len(invisible(heard(t, h, a.method, target, body, ""), target, members))
+				told[a.path] += len(invisible(heard(t, h, a.method, target, body, ""), target, members, visibleNames))
 			}
 			got := heard(t, h, a.method, target, body, "somebody")
 			problem := ""
-			if found := invisible(got, target, members); len(found) > 0 {
+			if found := invisible(got, target, members, visibleNames); len(found) > 0 {
 				problem = fmt.Sprintf("mentions %q", found)
 			}
 			if other := strings.ReplaceAll(target, "space12", absent); other != target {
@@ -117,10 +123,10 @@ func TestNoRouteTellsWhatIsInvisible(t *testing.T) {
 
 // invisible returns the texts of invisible repositories in an answer that are not in
 // the request.
-func invisible(text, target string, members []postgrestest.Member) (found []string) {
+func invisible(text, target string, members []postgrestest.Member, visible indexer.Visibility) (found []string) {
 	asked, _ := url.QueryUnescape(target)
 	for _, m := range members {
-		if visibleNames.Sees(m.Name) {
+		if visible.Sees(m.Name) {
 			continue
 		}
 		for _, own := range m.Own {
@@ -154,4 +160,112 @@ func targets(a address, hidden, open postgrestest.Member) (all []string) {
 	}
 	slices.Sort(all)
 	return slices.Compact(all)
+}
+
+// Whatever is granted, and however a client logs in, nothing that it requests mentions a
+// repository that it may not pull.
+func TestNoRouteTellsWhatIsNotGranted(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	shelf := postgrestest.New(t)
+	members := shelf.Crowd()
+	store := postgres.New(shelf.Pool, postgres.Config{})
+	random := rand.New(rand.NewPCG(5, 6))
+	rules := func(most int) (all access.Rules) {
+		for range 1 + random.IntN(most) {
+			name := fmt.Sprintf("space%02d", random.IntN(100))
+			r, err := access.ParseRule(name + []string{"/*", "/app"}[random.IntN(2)] + ":" + []string{"pull", "push", "admin"}[random.IntN(3)])
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, r)
+		}
+		return all
+	}
+	var who []access.Subject
+	var secrets []string
+	for i := range 4 {
+		s := access.Subject{Name: fmt.Sprintf("robot%d", i), Rules: rules(40), Narrowed: i%2 == 1}
+		if s.Narrowed {
+			s.Scope = append(rules(40), s.Rules[0])
+		}
+		if err := store.AddAccount(ctx, access.Account{Name: s.Name, Robot: true}); err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range s.Rules {
+			if err := store.Grant(ctx, access.Grantee{Account: s.Name}, r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		token := access.NewToken()
+		p := access.PersonalToken{ID: token.ID(), Account: s.Name, Narrowed: s.Narrowed, Rules: s.Scope}
+		if err := store.AddToken(ctx, p, token.Hash()); err != nil {
+			t.Fatal(err)
+		}
+		who, secrets = append(who, s), append(secrets, token.Text())
+	}
+	signer := testSigner(t)
+	accounts := access.NewAccounts(store, signer)
+	c := web.Config{
+		Read: func(ctx context.Context, asker indexer.Asker, f func(answer.Book) error) error {
+			return store.View(ctx, asker, func(v *postgres.View) error { return f(v) })
+		},
+		Login: login.New(login.Config{Accounts: accounts, Signer: signer, PublicURL: "/", Changer: store}),
+		Log:   slog.New(slog.DiscardHandler), PublicURL: "/", WebUI: true, AssertEndpoint: true, Version: "v1",
+	}
+	h := web.New(c)
+	mentions := 0 // of what may be seen
+	for i, s := range who {
+		visible := s.Asker().Visibility()
+		if s.Name == "robot0" && len(visible.Patterns()) < 3 {
+			t.Fatalf("%s sees only %q", s.Name, visible.Patterns())
+		}
+		jwt, err := signer.ForRegistry(s.Actor(), s.Grant(access.ParseScopes([]string{"registry:catalog:*"})), time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		fields := []string{
+			"Basic " + base64.StdEncoding.EncodeToString([]byte(s.Name+":"+secrets[i])), "Bearer " + secrets[i],
+		}
+		if !s.Narrowed { // the actor has no id of the token here
+			fields = append(fields, "Bearer "+jwt)
+		}
+		hidden, open := members[0], members[0]
+		for _, m := range members {
+			if visible.Sees(m.Name) {
+				open = m
+			} else {
+				hidden = m
+			}
+		}
+		for _, a := range addressesWith(t, h, c) {
+			all := targets(a, hidden, open)
+			random.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+			for _, target := range all[:min(len(all), 5)] {
+				got := heard(t, h, a.method, target, bodyOf(a.path), fields[random.IntN(len(fields))])
+				if found := invisible(got, target, members, visible); len(found) > 0 {
+					t.Errorf("%s %s as %s: the answer mentions %q\n%.1500s", a.method, target, s.Name, found, got)
+				}
+				mentions += len(invisible(got, target, []postgrestest.Member{open}, indexer.Visibility{}))
+			}
+		}
+	}
+	if mentions < 50 {
+		t.Errorf("the answers mention visible repositories only %d times", mentions)
+	}
+}
+
+// testSigner returns a signer with a new key.
+func testSigner(t *testing.T) *access.Signer {
+	t.Helper()
+	keys, _ := access.Keys{}.Rotate()
+	path := filepath.Join(t.TempDir(), "keys.json")
+	if err := os.WriteFile(path, keys.Marshal(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := access.NewSigner(path, "portbook", "registry")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
 }
