@@ -17,6 +17,9 @@ type Subject struct {
 	// Admin says that the subject administers accounts and grants, and may do everything
 	// with every repository. A narrowed subject does not.
 	Admin bool
+	// OnlyWrites says that the subject may push and delete in the registry, and pull as far as
+	// that takes, but not read the book.
+	OnlyWrites bool
 }
 
 // rules returns all that limits s as one list.

@@ -66,23 +66,6 @@ func (l *loader) checkRegistry(c *Config) {
 	}
 }
 
-// checkAuth requires what the method of logins needs, and refuses what it does not use.
-func (l *loader) checkAuth(c *Config) {
-	a := c.Auth
-	switch {
-	case l.onlyDatabase:
-		// it is not used
-	case a.Method == Accounts && a.Keys == "":
-		l.fail("auth.keys is required with auth.method accounts: make the file with `portbook keys rotate FILE`%s",
-			l.at("auth.method"))
-	case a.Method == Accounts && c.Registry.Username != "":
-		l.fail("registry.username is not used with auth.method accounts, because the indexer signs its own tokens:"+
-			" remove it and registry.password%s", l.at("registry.username"))
-	case a.Method == NoLogins && a.Keys != "":
-		l.fail("auth.keys is not used with auth.method none: remove it, or set auth.method to accounts%s", l.at("auth.keys"))
-	}
-}
-
 func (l *loader) checkURL(name, value string) {
 	u, err := url.Parse(value)
 	switch {

@@ -70,16 +70,32 @@ type Components struct {
 type Method string
 
 const (
-	NoLogins Method = "none"     // nobody logs in, and everybody sees everything
-	Accounts Method = "accounts" // accounts in the database, with passwords and tokens
+	NoLogins    Method = "none"     // nobody logs in, and everybody sees everything
+	Accounts    Method = "accounts" // accounts in the database, with passwords and tokens
+	OneToken    Method = "token"    // one token, to read and to write
+	TwoTokens   Method = "tokens"   // a token to read and one to write
+	GitHubToken Method = "github"   // tokens that GitHub gave to our application
 )
 
 // Auth says who may use the book and the registry.
 type Auth struct {
-	Method  Method `mapstructure:"method" default:"none" oneof:"none accounts"`
-	Keys    string `mapstructure:"keys"`                       // file with the keys that sign tokens for the registry
-	Issuer  string `mapstructure:"issuer" default:"portbook"`  // of the tokens: auth.token.issuer of the registry
-	Service string `mapstructure:"service" default:"registry"` // their audience: auth.token.service of the registry
+	Method      Method `mapstructure:"method" default:"none" oneof:"none accounts token tokens github"`
+	LoginToRead bool   `mapstructure:"login_to_read" default:"false"` // even to read what everybody may see
+	Keys        string `mapstructure:"keys"`                          // file with the keys that sign tokens for the registry
+	Issuer      string `mapstructure:"issuer" default:"portbook"`     // of these: auth.token.issuer of the registry
+	Service     string `mapstructure:"service" default:"registry"`    // their audience: auth.token.service of the registry
+
+	Token      string     `mapstructure:"token" secret:"true"`       // with OneToken
+	ReadToken  string     `mapstructure:"read_token" secret:"true"`  // with TwoTokens
+	WriteToken string     `mapstructure:"write_token" secret:"true"` // with TwoTokens
+	GitHub     AuthGitHub `mapstructure:"github"`                    // with GitHubToken
+}
+
+// AuthGitHub is an OAuth application of GitHub.
+type AuthGitHub struct {
+	ClientID     string `mapstructure:"client_id"`
+	ClientSecret string `mapstructure:"client_secret" secret:"true"`
+	URL          string `mapstructure:"url" default:"https://api.github.com"` // of the API
 }
 
 // Events says who may send notifications.

@@ -41,7 +41,9 @@ func TestDefaults(t *testing.T) {
 		Role:     config.Writer,
 		Registry: config.Registry{URL: "http://registry:5000", PublicURL: "http://registry:5000"},
 		HTTP:     config.HTTP{Address: "127.0.0.1:8080", OperationsAddress: "127.0.0.1:8081"},
-		Auth:     config.Auth{Method: config.NoLogins, Issuer: "portbook", Service: "registry"},
+		Auth: config.Auth{
+			Method: config.NoLogins, Issuer: "portbook", Service: "registry", GitHub: config.AuthGitHub{URL: "https://api.github.com"},
+		},
 		Database: config.Database{
 			SSLMode: "require", TargetSessionAttrs: "read-write", MaxOpenConns: 25, MaxIdleConns: 5, ConnMaxLifetime: 5 * time.Minute,
 			MaxMetaSize: 262144, MigrationLockTimeout: 2 * time.Minute,
@@ -129,6 +131,12 @@ func TestValues(t *testing.T) {
 		{"list", "search: {official_namespaces: [library, base]}", nil, nil, func(c config.Config) any { return c.Search.OfficialNamespaces }, []string{"library", "base"}},
 		{"list by comma", "", []string{"PORTBOOK_SEARCH_OFFICIAL_NAMESPACES=library, base"}, nil, func(c config.Config) any { return c.Search.OfficialNamespaces }, []string{"library", "base"}},
 		{"alias", "registry: {username: &u x, password: *u}", nil, nil, func(c config.Config) any { return c.Registry.Password }, "x"},
+		{"pesde's token", "", []string{"ACCESS_TOKEN=t"}, nil, func(c config.Config) any { return c.Auth.Method }, config.OneToken},
+		{"pesde's tokens", "", []string{"READ_ACCESS_TOKEN=r", "WRITE_ACCESS_TOKEN=w"}, nil, func(c config.Config) any { return c.Auth.Method }, config.TwoTokens},
+		{"pesde's order", "", []string{"ACCESS_TOKEN=t", "GITHUB_CLIENT_ID=i", "GITHUB_CLIENT_SECRET=s", "READ_ACCESS_TOKEN=r", "WRITE_ACCESS_TOKEN=w"}, nil, func(c config.Config) any { return c.Auth.Method }, config.OneToken},
+		{"pesde's order without a token", "", []string{"GITHUB_CLIENT_ID=i", "GITHUB_CLIENT_SECRET=s", "READ_ACCESS_TOKEN=r", "WRITE_ACCESS_TOKEN=w"}, nil, func(c config.Config) any { return c.Auth.Method }, config.GitHubToken},
+		{"a method that is set", "auth: {method: none}", []string{"ACCESS_TOKEN=t"}, nil, func(c config.Config) any { return c.Auth.Method }, config.NoLogins},
+		{"reads need a login", "", []string{"ACCESS_TOKEN=t", "READ_NEEDS_AUTH="}, nil, func(c config.Config) any { return c.Auth.LoginToRead }, true},
 		{"token like a number", "events: {token: 0123}", nil, nil, func(c config.Config) any { return c.Events.Token }, "0123"},
 		{"token like a bool", "events: {token: yes}", nil, nil, func(c config.Config) any { return c.Events.Token }, "yes"},
 		{"token with spaces", `events: {token: " x "}`, nil, nil, func(c config.Config) any { return c.Events.Token }, " x "},
@@ -270,8 +278,14 @@ func TestErrors(t *testing.T) {
 		{"public_url without scheme", "registry: {public_url: //h}", nil, nil, `registry.public_url: "//h" is not a URL of a registry: write http://host:port or https://host, or a path such as / (file FILE:1)`},
 		{"accounts without keys", "auth: {method: accounts}", nil, nil, "auth.keys is required with auth.method accounts: make the file with `portbook keys rotate FILE` (file FILE:1)"},
 		{"keys without accounts", "auth: {keys: k}", nil, nil, `auth.keys is not used with auth.method none: remove it, or set auth.method to accounts (file FILE:1)`},
-		{"accounts and a user", "auth: {method: accounts, keys: k}\nregistry: {username: u, password: p}", nil, nil, `registry.username is not used with auth.method accounts, because the indexer signs its own tokens: remove it and registry.password (file FILE:2)`},
-		{"no such method", "auth: {method: ldap}", nil, nil, `auth.method: "ldap" is not valid: write one of none, accounts (file FILE:1)`},
+		{"accounts and a user", "auth: {method: accounts, keys: k}\nregistry: {username: u, password: p}", nil, nil, `registry.username is not used with auth.keys, because the indexer signs its own tokens: remove it and registry.password (file FILE:2)`},
+		{"half of the tokens", "", []string{"WRITE_ACCESS_TOKEN=x"}, nil, `auth.read_token is required with auth.method tokens: set it (environment WRITE_ACCESS_TOKEN)`},
+		{"half of the tokens of another method", "auth: {token: x, read_token: y}", nil, nil, `auth.read_token is set without auth.write_token: set both or neither (file FILE:1)`},
+		{"an empty token", "", []string{"ACCESS_TOKEN="}, nil, `ACCESS_TOKEN is set, but empty: give it a value, or do not set it (environment ACCESS_TOKEN)`},
+		{"a secret without its application", "", []string{"GITHUB_CLIENT_SECRET=x"}, nil, `auth.github.client_id is required with auth.method github: set it (environment GITHUB_CLIENT_SECRET)`},
+		{"reads need a login that nobody has", "", []string{"READ_NEEDS_AUTH="}, nil, `auth.login_to_read needs a login, and auth.method is none: set auth.method, or remove it (environment READ_NEEDS_AUTH)`},
+		{"a method without its token", "auth: {method: token}", nil, nil, `auth.token is required with auth.method token: set it (file FILE:1)`},
+		{"no such method", "auth: {method: ldap}", nil, nil, `auth.method: "ldap" is not valid: write one of none, accounts, token, tokens, github (file FILE:1)`},
 		{"username without a password", "registry: {username: u}", nil, nil, `registry.username and registry.password go together: set both or neither (file FILE:1)`},
 		{"address", "http: {address: 8080}", nil, nil, `http.address: "8080" is not an address: write host:port such as 127.0.0.1:8080 (file FILE:1)`},
 		{"address with a URL", "", []string{"PORTBOOK_HTTP_ADDRESS=postgres://u:secret@h/d"}, nil, `http.address: "postgres://u:REDACTED@h/d" is not an address: write host:port such as 127.0.0.1:8080 (environment PORTBOOK_HTTP_ADDRESS)`},
@@ -389,7 +403,7 @@ func sample(t *testing.T, k config.Key, v reflect.Value) (string, any) {
 		"http.address": ":1", "http.operations_address": ":2",
 		"database.postgres.url": "postgres://h/d", "database.sslMode": "disable",
 		"database.targetSessionAttrs": "primary", "database.dynamicAuth.awsRdsIam.region": "eu-west-1",
-		"log.level": "warn", "log.format": "json", "auth.method": "accounts",
+		"log.level": "warn", "log.format": "json", "auth.method": "accounts", "auth.github.url": "http://other",
 	}[k.Name]
 	if !ok {
 		text = "text"
@@ -456,6 +470,12 @@ func TestEveryKeyFromEnvironmentAndFlags(t *testing.T) {
 			base["PORTBOOK_AUTH_KEYS"] = "x"
 		case "auth.keys":
 			base["PORTBOOK_AUTH_METHOD"] = "accounts"
+		case "auth.login_to_read":
+			base["PORTBOOK_AUTH_TOKEN"] = "x"
+		case "auth.read_token", "auth.write_token":
+			base["PORTBOOK_AUTH_READ_TOKEN"], base["PORTBOOK_AUTH_WRITE_TOKEN"] = "x", "x"
+		case "auth.github.client_id", "auth.github.client_secret":
+			base["PORTBOOK_AUTH_GITHUB_CLIENT_ID"], base["PORTBOOK_AUTH_GITHUB_CLIENT_SECRET"] = "x", "x"
 		case "registry.username", "registry.password":
 			base["PORTBOOK_REGISTRY_USERNAME"], base["PORTBOOK_REGISTRY_PASSWORD"] = "x", "x"
 		}

@@ -51,7 +51,7 @@ func load(src Source) (Config, *loader, error) {
 		name, value, _ := strings.Cut(pair, "=")
 		l.env[name] = value
 	}
-	maps.DeleteFunc(l.env, func(_, value string) bool { return value == "" })
+	maps.DeleteFunc(l.env, func(name, value string) bool { return value == "" && pesdeKeys[name] == "" })
 	if src.File == "" {
 		src.File = l.env[fileEnv]
 	}
@@ -250,6 +250,9 @@ func (l *loader) readEnv() {
 				l.fail("%s is set by %s and by %s: keep one", k.Name, old.origin, origin)
 			}
 			l.put(k, value, origin)
+			continue
+		case pesdeKeys[name] != "":
+			l.putPesde(name, value)
 			continue
 		case strings.HasPrefix(name, thvPrefix):
 			path = "database" + strings.TrimPrefix(name, thvPrefix)

@@ -44,13 +44,13 @@ func (s *server) routes() (pages, api *mux) {
 // cannot restrict to what a client may see.
 func (s *server) registryRoutes(m *mux) {
 	handle := func(pattern string, needs func(*http.Request) access.Access, f answer.HandlerFunc) {
-		if f = s.answerer.Reading(f); s.Login != nil {
+		if f = s.answerer.Reading(f); s.Login != nil && s.Login.Signer != nil {
 			f = s.Login.Requires(needs, f)
 		}
 		m.Handle(pattern, s.answerer.Handle(f, answer.WriteErrorRegistry))
 	}
 	handle("GET /v2/{name}/referrers/{digest}", login.Pull, s.clients.Referrers)
-	if s.Login == nil {
+	if s.Login == nil || s.Login.Signer == nil {
 		return
 	}
 	handle("GET /v2/_catalog", login.Catalogue, s.clients.Catalog)
@@ -63,7 +63,7 @@ func (s *server) clientRoutes(m *mux) {
 	handle, reading, c := s.answerer.Handle, s.answerer.Reading, s.clients
 	m.Handle("GET /v1/_ping", handle(c.Ping, answer.WriteErrorText))
 	search := reading(c.Search)
-	if s.Login != nil {
+	if s.Login != nil && s.Login.Signer != nil {
 		search = s.Login.Searches(search)
 	}
 	m.Handle("GET /v1/search", handle(search, answer.WriteErrorText))
@@ -107,7 +107,7 @@ func (s *server) pageRoutes(m *mux) {
 	m.Handle("GET /activity", read(c.Activity))
 	m.Handle("GET /activity.atom", plain(s.answerer.Reading(c.ActivityFeed)))
 	m.Handle("GET /storage", read(c.Storage))
-	if s.Login != nil {
+	if s.Login != nil && s.Login.Accounts != nil {
 		m.Handle("GET /account", page(c.Account))
 		m.Handle("POST /account/sign-in", page(c.SignIn))
 		m.Handle("POST /account/sign-out", page(c.SignOut))

@@ -104,7 +104,7 @@ func New(c Config) http.Handler {
 	if c.RegistryProxy != nil {
 		// Before the mux, which would redirect a path that is not clean: requests to the
 		// registry must not be changed.
-		o.next = withRegistry(newProxy(c.RegistryProxy, c.Log), ours, c.Login != nil)
+		o.next = withRegistry(newProxy(c.RegistryProxy, c.Log), ours, c.Login != nil && c.Login.Signer != nil)
 	}
 	return o
 }
@@ -129,7 +129,7 @@ func newServer(c Config) *server {
 	s := &server{Config: c, answerer: a}
 	s.clients = clients.New(clients.Config{
 		Answerer: a, PublicURL: c.PublicURL, MaxAge: c.MaxAgeIndex,
-		FlatpakOwners: c.FlatpakOwners, Assertions: c.AssertEndpoint, Logins: c.Login != nil,
+		FlatpakOwners: c.FlatpakOwners, Assertions: c.AssertEndpoint, Logins: c.Login != nil && c.Login.Signer != nil,
 	})
 	s.api = api.New(api.Config{
 		Answerer: a, Log: c.Log, MaxAge: c.MaxAgeIndex, MaxAgeHTML: c.MaxAgeHTML, Others: clients.Operations(),

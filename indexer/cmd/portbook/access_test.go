@@ -8,12 +8,14 @@ import (
 	"io"
 	"net/http"
 	"net/http/cookiejar"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -449,4 +451,74 @@ func TestSignIn(t *testing.T) {
 		t.Errorf("sign out: %s, %v", resp.Status, b.client.Jar.Cookies(u))
 	}
 	within(t, patience, "the session has ended", func() bool { return slices.Equal(sees(stolen), []string{"public/a"}) })
+}
+
+// The tokens of pesde's registry server work as there: who may read with which, in which
+// order the methods win, and which settings are refused.
+func TestSharedTokens(t *testing.T) {
+	t.Parallel()
+	f := launch(t)
+	f.must("migrate", "up", "--yes")
+	var asked atomic.Int64
+	github := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		id, secret, _ := r.BasicAuth()
+		var body struct {
+			AccessToken string `json:"access_token"`
+		}
+		err := json.NewDecoder(r.Body).Decode(&body)
+		if err != nil || r.Method != http.MethodPost || r.URL.Path != "/applications/app/token" || id != "app" || secret != "marker-of-a-secret" {
+			http.Error(w, "bad", http.StatusUnauthorized)
+			return
+		}
+		if body.AccessToken != "gho_right" {
+			http.NotFound(w, r)
+			return
+		}
+		_, _ = io.WriteString(w, `{"user": {"id": 1, "login": "octocat"}}`)
+	}))
+	t.Cleanup(github.Close)
+	hub := []string{"GITHUB_CLIENT_ID=app", "GITHUB_CLIENT_SECRET=marker-of-a-secret", "PORTBOOK_AUTH_GITHUB_URL=" + github.URL}
+	two := []string{"READ_ACCESS_TOKEN=r", "WRITE_ACCESS_TOKEN=w"}
+	const none, ok, no = "", http.StatusOK, http.StatusUnauthorized
+	for what, c := range map[string]struct {
+		env  []string
+		want map[string]int // status by Authorization
+	}{
+		"none":             {nil, map[string]int{none: ok, "Bearer x": ok}},
+		"one":              {[]string{"ACCESS_TOKEN=t"}, map[string]int{none: ok, "Bearer t": ok, "bearer t": ok, "t": ok, "Bearer x": no, "x": no, "Digest t": no}},
+		"one for reads":    {[]string{"ACCESS_TOKEN=t", "READ_NEEDS_AUTH="}, map[string]int{none: no, "Bearer t": ok, "t": ok, "Bearer x": no}},
+		"two":              {two, map[string]int{none: no, "r": ok, "Bearer r": ok, "w": no, "Bearer w": no, "x": no}},
+		"GitHub":           {hub, map[string]int{none: ok, "Bearer gho_right": ok, "gho_right": ok, "Bearer gho_wrong": no}},
+		"GitHub for reads": {append(slices.Clone(hub), "READ_NEEDS_AUTH=x"), map[string]int{none: no, "Bearer gho_right": ok}},
+		"the order":        {slices.Concat(hub, two, []string{"ACCESS_TOKEN=t"}), map[string]int{"t": ok, "r": no, "gho_right": no}},
+	} {
+		i := f.indexer(registrytest.FreeAddr(t), append([]string{"PORTBOOK_ROLE=reader", "PORTBOOK_EVENTS_TOKEN=", "PORTBOOK_LOG_ACCESS=false"}, c.env...)...)
+		for field, want := range c.want {
+			header := []string{}
+			if field != "" {
+				header = []string{"Authorization", field}
+			}
+			for _, path := range []string{"/v1/search?q=", "/api/v1/repositories", "/"} {
+				resp, body := newBrowser(t, "http://"+i.address).send(path, nil, header...)
+				if resp.StatusCode != want || want == no && resp.Header.Get("WWW-Authenticate") == "" {
+					t.Errorf("%s: %s with %q: %s, want %d\n%.200s", what, path, field, resp.Status, want, body)
+				}
+			}
+		}
+		log := i.process.Tail()
+		if strings.Contains(log, "marker-of-a-secret") || !strings.Contains(log, map[bool]string{true: "auth.method is none", false: "clients log in"}[what == "none"]) {
+			t.Errorf("%s: the log does not tell the method, or tells a secret:\n%s", what, log)
+		}
+		i.process.Kill()
+	}
+	if n := asked.Load(); n < 3 || n > 8 { // of 30 s each, although each token was sent three times or six
+		t.Errorf("GitHub was asked %d times", n)
+	}
+	for _, env := range [][]string{{"READ_NEEDS_AUTH="}, {"ACCESS_TOKEN="}, {"WRITE_ACCESS_TOKEN=w"}, {"GITHUB_CLIENT_SECRET=s"}} {
+		f.settings = env
+		if out, err := f.run("serve"); err == nil || !strings.Contains(out, env[0][:strings.Index(env[0], "=")]) {
+			t.Errorf("%q: %v\n%s", env, err, out)
+		}
+	}
 }

@@ -106,7 +106,7 @@ func writeSecret(path string, content []byte) error {
 func registryConfigCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use: "registry-config", Short: "Print the part of the registry's configuration that makes it trust our tokens",
-		Long: `Prints the section auth of the registry's configuration for auth.method accounts. The
+		Long: `Prints the section auth of the registry's configuration for auth.keys. The
 realm, to which the registry sends clients for a token, is below registry.public_url:
 clients refuse one on another host than the registry's.`,
 		Example: "  portbook registry-config --jwks /etc/registry/jwks.json",
@@ -145,8 +145,8 @@ type registryToken struct {
 
 // registryAuth returns the section auth of the registry's configuration.
 func registryAuth(c config.Config, jwks string) (section registrySection, err error) {
-	if c.Auth.Method != config.Accounts {
-		return section, fmt.Errorf("auth.method is %s: set it to accounts, so that there are tokens to trust", c.Auth.Method)
+	if c.Auth.Keys == "" {
+		return section, errors.New("auth.keys is not set: without keys there are no tokens to trust")
 	}
 	u, err := url.Parse(c.Registry.PublicURL)
 	if err != nil || u.Host == "" {

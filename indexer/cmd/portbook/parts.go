@@ -31,7 +31,7 @@ type parts struct {
 	lag      *postgres.LagMeter
 	open     atomic.Bool    // serve has found the schema up to date
 	remote   *remote.Client // nil without registry.url
-	signer   *access.Signer // of tokens for the registry; nil with auth.method none
+	signer   *access.Signer // of tokens for the registry; nil without auth.keys
 	registry *prometheus.Registry
 	metrics  *ingest.Metrics
 	// measuring is a lock: one request at a time checks whether the database is ready.
@@ -93,7 +93,7 @@ func assemble(ctx context.Context, c config.Config, log *slog.Logger) (*parts, e
 	p.lag = &postgres.LagMeter{Store: p.store}
 	p.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	p.metrics = ingest.NewMetrics(p.registry)
-	if c.Auth.Method == config.Accounts {
+	if c.Auth.Keys != "" {
 		if p.signer, err = access.NewSigner(c.Auth.Keys, c.Auth.Issuer, c.Auth.Service); err != nil {
 			return nil, err
 		}

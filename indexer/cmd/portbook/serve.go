@@ -196,13 +196,7 @@ func (p *parts) public(stopping <-chan struct{}) (http.Handler, starter, error) 
 		Settings: strings.Join(p.config.Search.OfficialNamespaces, ",") + "\x00" + strings.Join(p.config.Flatpak.Owners, "\x00"),
 		Revision: programRevision(), LogLevel: strings.ToLower(p.config.Log.Level.String()), Address: p.config.HTTP.Address,
 	}
-	if p.signer != nil {
-		logins := login.Config{Accounts: access.NewAccounts(p.reads, p.signer), Signer: p.signer, PublicURL: c.PublicURL}
-		if p.config.Role == config.Writer {
-			logins.Changer = p.store
-		}
-		c.Login = login.New(logins)
-	}
+	c.Login = p.login()
 	if p.config.Components.RegistryProxy {
 		u, err := url.Parse(p.config.Registry.URL)
 		if err != nil {
@@ -228,6 +222,33 @@ func (p *parts) public(stopping <-chan struct{}) (http.Handler, starter, error) 
 		Token: p.config.Events.Token, Receive: p.receive, Wake: workers.Wake, Log: p.log, Metrics: p.metrics,
 	})
 	return web.New(c), p.writer(workers, p.leader(workers)), nil
+}
+
+// login returns what finds out who sends a request; nil if nobody logs in.
+func (p *parts) login() *login.Login {
+	a := p.config.Auth
+	c := login.Config{Signer: p.signer, PublicURL: p.config.Registry.PublicURL, ToRead: a.LoginToRead}
+	switch a.Method {
+	case config.NoLogins:
+		p.log.Warn("auth.method is none: anybody who can reach the address sees everything",
+			"remedy", "set auth.method, or keep the address within your network")
+		return nil
+	case config.Accounts:
+		c.Accounts = access.NewAccounts(p.reads, p.signer)
+		if p.config.Role == config.Writer {
+			c.Changer = p.store
+		}
+	case config.OneToken:
+		c.Verifier = access.Tokens{Both: a.Token, Open: !a.LoginToRead}
+	case config.TwoTokens:
+		c.Verifier = access.Tokens{Read: a.ReadToken, Write: a.WriteToken}
+	case config.GitHubToken:
+		c.Verifier = access.NewGitHub(access.GitHubConfig{
+			API: a.GitHub.URL, ClientID: a.GitHub.ClientID, ClientSecret: a.GitHub.ClientSecret, Open: !a.LoginToRead,
+		})
+	}
+	p.log.Info("clients log in", "method", a.Method)
+	return login.New(c)
 }
 
 // reader starts the work of a reader.

@@ -25,6 +25,7 @@ func (s *Catalogue) settings() []settingView {
 		{"role", s.role(), "a writer receives events and scans; a reader only answers requests"},
 		{"registry.public_url", s.publicAddress(), "address of the registry for its clients"},
 		{"components.registry_proxy", yesNo(s.config.Proxies), "whether this indexer forwards /v2/ to the registry"},
+		{"auth.method", s.loginMethod(), "how clients log in"},
 		{"components.assert_endpoint", yesNo(s.config.Assertions), "whether integration tests can use /assert"},
 		{"cache.max_age_index", duration(s.config.MaxAgeIndex), "how long a cache may serve data without asking again"},
 		{"cache.max_age_html", duration(s.config.MaxAge), "the same for pages"},
@@ -46,6 +47,16 @@ func (s *Catalogue) role() string {
 		return "writer"
 	}
 	return "reader"
+}
+
+func (s *Catalogue) loginMethod() string {
+	switch {
+	case s.config.Login == nil:
+		return "none: everybody sees everything"
+	case s.config.Login.Accounts != nil:
+		return "accounts"
+	}
+	return "tokens of the configuration"
 }
 
 // publicAddress returns the address that commands on pages also contain.

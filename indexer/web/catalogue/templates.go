@@ -71,7 +71,7 @@ type spot struct {
 // render writes a page. html/template escapes the text of strangers, and
 // answer.Harmless then processes the whole page, so that no template can forget it.
 func (s *Catalogue) render(out io.Writer, name string, p page) error {
-	p.Login = s.config.Login != nil
+	p.Login = s.config.Login != nil && s.config.Login.Accounts != nil
 	var b bytes.Buffer
 	if err := s.pages[name].Execute(&b, p); err != nil {
 		return err

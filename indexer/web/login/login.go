@@ -5,7 +5,6 @@ package login
 import (
 	"errors"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/portbook/portbook/indexer"
@@ -15,11 +14,17 @@ import (
 
 // A Config configures the logins.
 type Config struct {
+	// Verifier finds who clients are; nil: Accounts.
+	Verifier access.Verifier
+	// Accounts are those that people sign in to in the browser; nil: they cannot.
 	Accounts *access.Accounts
-	Signer   *access.Signer
+	// Signer signs tokens for the registry; nil: the registry decides itself who may use it.
+	Signer *access.Signer
 	// PublicURL is where clients reach the registry: an absolute URL, or "/" for the host
 	// of the request.
 	PublicURL string
+	// ToRead says that clients have to log in to read the book, even what everybody may see.
+	ToRead bool
 	// Changer changes accounts; nil on a reader, which cannot.
 	Changer Changer
 }
@@ -31,11 +36,19 @@ type Login struct {
 }
 
 // New returns the Login configured by c.
-func New(c Config) *Login { return &Login{c, newGuesses()} }
+func New(c Config) *Login {
+	if c.Verifier == nil {
+		c.Verifier = c.Accounts
+	}
+	return &Login{c, newGuesses()}
+}
 
-// Asker returns the asker of a request.
+// Asker returns the asker of a request, who reads the book.
 func (l *Login) Asker(r *http.Request) (indexer.Asker, error) {
 	s, err := l.Subject(r)
+	if err == nil && (s.OnlyWrites || s.Name == "" && l.ToRead) {
+		err = denied
+	}
 	return s.Asker(), err
 }
 
@@ -43,28 +56,38 @@ func (l *Login) Asker(r *http.Request) (indexer.Asker, error) {
 // credentials are refused, even if everybody may do what is asked for: a client that is not
 // let in should hear of it.
 //
-// A request has a name and a password, or a token instead of the password (Basic); a personal
-// token, or one that we signed for the registry (Bearer); or a session (in a cookie). With a
+// A request has a name and a password, or a token instead of the password (Basic); a token, or
+// one that we signed for the registry (Bearer, or no scheme); or a session (in a cookie). With a
 // token for the registry a client is limited to what that token is for. A session that has
 // ended is no reason to refuse: the browser sends it with every request.
 func (l *Login) Subject(r *http.Request) (access.Subject, error) {
 	if c, basic := basicOf(r); basic {
 		return l.verify(r, c)
 	}
-	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	switch {
-	case !hasCredentials(r):
+	if !hasCredentials(r) {
 		return l.fromBrowser(r)
-	case !strings.EqualFold(scheme, "Bearer"):
+	}
+	token, ok := access.BareToken(r.Header.Get("Authorization"))
+	if !ok {
 		return access.Subject{}, denied
-	case access.LooksLikeToken(token):
-		return l.verify(r, access.Credentials{Secret: token})
 	}
-	actor, allowed, err := l.Signer.Registry(token, time.Now())
+	if l.Signer != nil {
+		if actor, allowed, err := l.Signer.Registry(token, time.Now()); refusal(err) != denied {
+			return l.named(r, actor, allowed, err)
+		}
+	}
+	if l.Accounts != nil && !access.LooksLikeToken(token) {
+		return access.Subject{}, denied
+	}
+	return l.verify(r, access.Credentials{Secret: token})
+}
+
+// named returns the subject of a token for the registry, limited to what that allows.
+func (l *Login) named(r *http.Request, actor string, allowed []access.Access, err error) (access.Subject, error) {
 	if err != nil {
-		return access.Subject{}, refusal(err)
+		return access.Subject{}, err
 	}
-	s, err := l.Accounts.Named(r.Context(), actor)
+	s, err := l.Verifier.Named(r.Context(), actor)
 	return s.Narrow(allowed), refusal(err)
 }
 
@@ -75,7 +98,8 @@ func (l *Login) fromBrowser(r *http.Request) (access.Subject, error) {
 	if err != nil || s.Name != "" {
 		return s, err
 	}
-	return l.Accounts.Anonymous(r.Context())
+	s, err = l.Verifier.Anonymous(r.Context())
+	return s, refusal(err)
 }
 
 // noCredentials is what docker 20.10 to 28.5 sends to /v1/search over TLS if it is not logged
@@ -100,15 +124,15 @@ func basicOf(r *http.Request) (c access.Credentials, basic bool) {
 // verify returns the subject of credentials, unless there were too many wrong passwords
 // before.
 func (l *Login) verify(r *http.Request, c access.Credentials) (access.Subject, error) {
-	if access.LooksLikeToken(c.Secret) {
-		s, err := l.Accounts.Verify(r.Context(), c)
+	if l.Accounts == nil || access.LooksLikeToken(c.Secret) { // nobody can guess a token
+		s, err := l.Verifier.Verify(r.Context(), c)
 		return s, refusal(err)
 	}
 	client := answer.ClientOf(r)
 	if wait := l.guesses.wait(client, c.Name); wait > 0 {
 		return access.Subject{}, tooMany(wait)
 	}
-	s, err := l.Accounts.Verify(r.Context(), c)
+	s, err := l.Verifier.Verify(r.Context(), c)
 	if errors.Is(err, access.ErrDenied) {
 		l.guesses.wrong(client, c.Name)
 	}

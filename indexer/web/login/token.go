@@ -1,6 +1,7 @@
 package login
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -65,6 +66,9 @@ func (l *Login) who(r *http.Request, form url.Values) (s access.Subject, lasting
 	case hasCredentials(r):
 		return s, "", denied
 	case form.Get("grant_type") == "refresh_token":
+		if l.Accounts == nil {
+			return s, "", denied
+		}
 		s, err = l.Accounts.Refreshed(r.Context(), form.Get("refresh_token"))
 		return s, form.Get("refresh_token"), refusal(err)
 	case form.Get("grant_type") == "password":
@@ -72,11 +76,16 @@ func (l *Login) who(r *http.Request, form url.Values) (s access.Subject, lasting
 	case r.Method == http.MethodPost:
 		return s, "", answer.Refuse(http.StatusBadRequest, "grant_type is neither password nor refresh_token")
 	default:
-		s, err = l.Accounts.Anonymous(r.Context())
+		if s, err = l.Verifier.Anonymous(r.Context()); errors.Is(err, access.ErrDenied) {
+			return access.Subject{}, "", nil // a token that allows nothing: the client may log in
+		}
 		return s, "", err
 	}
 	if s, err = l.verify(r, c); err != nil {
 		return s, "", err
+	}
+	if l.Accounts == nil {
+		return s, "", nil
 	}
 	if form.Get("offline_token") == "true" || form.Get("access_type") == "offline" {
 		lasting, err = l.Accounts.Lasting(s, c)

@@ -1,0 +1,109 @@
+package access
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/cache"
+)
+
+// A GitHubConfig says which GitHub and which of its OAuth applications to trust.
+type GitHubConfig struct {
+	// API is the address of GitHub's API: https://api.github.com, or that of an enterprise
+	// server.
+	API string
+	// ClientID and ClientSecret are those of the application.
+	ClientID, ClientSecret string
+	// Open says that clients without a token may pull.
+	Open bool
+}
+
+const (
+	// githubTime limits one request to GitHub: 5 s.
+	githubTime = 5 * time.Second
+	// githubAge is how long the answer about a token is used: 30 s.
+	githubAge = 30 * time.Second
+	// githubBytes limits the memory of these answers: 4 MB, some 10,000 tokens.
+	githubBytes = 4 << 20
+	// githubAnswer limits an answer of GitHub: 64 KiB.
+	githubAnswer = 64 << 10
+)
+
+// GitHub verifies tokens that GitHub gave to users of one OAuth application, ours: a token
+// that a user gave to another application is not enough. It remembers the answers of GitHub,
+// and is safe for concurrent use.
+type GitHub struct {
+	config GitHubConfig
+	client *http.Client
+	known  *cache.Versioned[string] // login by token; "": it is not of our application
+}
+
+// NewGitHub returns a verifier.
+func NewGitHub(c GitHubConfig) *GitHub {
+	return &GitHub{
+		config: c, client: &http.Client{Timeout: githubTime},
+		known: cache.New(githubBytes, githubAnswer, func(login string) int { return len(login) }),
+	}
+}
+
+// Verify returns the subject of a token. If GitHub does not answer, it returns ErrDenied,
+// because nobody knows that the token is right.
+func (g *GitHub) Verify(ctx context.Context, c Credentials) (Subject, error) {
+	age := indexer.Version{Number: time.Now().Unix() / int64(githubAge/time.Second)}
+	login, err := g.known.Get(ctx, cache.Key{Version: age, Question: c.Secret}, func() (string, error) {
+		return g.ask(ctx, c.Secret)
+	})
+	if err != nil || login == "" {
+		return Subject{}, ErrDenied
+	}
+	return Subject{Name: "github/" + login, Rules: everything}, nil
+}
+
+// ask asks GitHub whose token it is; "" if it is not of our application.
+func (g *GitHub) ask(ctx context.Context, token string) (login string, err error) {
+	body, err := json.Marshal(map[string]string{"access_token": token})
+	if err != nil {
+		return "", err
+	}
+	address := strings.TrimRight(g.config.API, "/") + "/applications/" + url.PathEscape(g.config.ClientID) + "/token"
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address, bytes.NewReader(body))
+	if err != nil {
+		return "", err
+	}
+	req.SetBasicAuth(g.config.ClientID, g.config.ClientSecret)
+	req.Header.Set("Accept", "application/vnd.github+json")
+	resp, err := g.client.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	switch resp.StatusCode {
+	case http.StatusOK:
+	case http.StatusNotFound, http.StatusUnprocessableEntity:
+		return "", nil
+	default:
+		return "", errors.New("GitHub answered " + resp.Status)
+	}
+	var answer struct{ User struct{ Login string } }
+	err = json.NewDecoder(io.LimitReader(resp.Body, githubAnswer)).Decode(&answer)
+	if err == nil && answer.User.Login == "" {
+		err = errors.New("the answer of GitHub names no user")
+	}
+	return answer.User.Login, err
+}
+
+// Anonymous returns the subject of a client without a token, or ErrDenied.
+func (g *GitHub) Anonymous(context.Context) (Subject, error) { return anonymous(g.config.Open) }
+
+// Named returns the subject whose Actor is a name, as Tokens does.
+func (g *GitHub) Named(ctx context.Context, actor string) (Subject, error) {
+	return Tokens{Open: g.config.Open}.Named(ctx, actor)
+}

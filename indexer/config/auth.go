@@ -1,0 +1,98 @@
+package config
+
+import "cmp"
+
+// pesdeKeys are the keys that variables of pesde's registry server set. They are not
+// PORTBOOK_ variables, so that its environment works unchanged.
+var pesdeKeys = map[string]string{
+	"ACCESS_TOKEN": "auth.token", "READ_ACCESS_TOKEN": "auth.read_token", "WRITE_ACCESS_TOKEN": "auth.write_token",
+	"GITHUB_CLIENT_ID": "auth.github.client_id", "GITHUB_CLIENT_SECRET": "auth.github.client_secret",
+	"READ_NEEDS_AUTH": "auth.login_to_read",
+}
+
+// putPesde sets the key of a variable of pesde's registry server. There an empty token was a
+// token, and any value of READ_NEEDS_AUTH, even an empty one, was yes.
+func (l *loader) putPesde(name, value string) {
+	k, _ := l.find(pesdeKeys[name], fold)
+	switch {
+	case name == "READ_NEEDS_AUTH":
+		value = "true"
+	case value == "":
+		l.fail("%s is set, but empty: give it a value, or do not set it (environment %s)", name, name)
+	}
+	l.put(k, value, "environment "+name)
+}
+
+// methods are the methods of logins, the first that is configured wins if auth.method is not
+// set, and the keys that each needs. It is the order of pesde's registry server.
+var methods = []struct {
+	method Method
+	needs  []string
+}{
+	{OneToken, []string{"auth.token"}},
+	{GitHubToken, []string{"auth.github.client_secret", "auth.github.client_id"}},
+	{TwoTokens, []string{"auth.read_token", "auth.write_token"}},
+}
+
+// checkAuth chooses the method of logins if it is not set. It requires what the method needs,
+// and refuses what would be configured in vain or by half.
+func (l *loader) checkAuth(c *Config) {
+	if l.onlyDatabase {
+		return
+	}
+	a := &c.Auth
+	if _, set := l.set["auth.method"]; !set {
+		a.Method = l.methodByKeys()
+		l.effective["auth.method"] = setting{string(a.Method), "default: by the other keys of auth"}
+	}
+	for _, m := range methods {
+		l.checkMethod(m.method, m.needs, a.Method)
+	}
+	if a.Method == GitHubToken {
+		l.checkURL("auth.github.url", a.GitHub.URL)
+	}
+	switch {
+	case a.Method == Accounts && a.Keys == "":
+		l.fail("auth.keys is required with auth.method accounts: make the file with `portbook keys rotate FILE`%s",
+			l.at("auth.method"))
+	case a.Method == NoLogins && a.Keys != "":
+		l.fail("auth.keys is not used with auth.method none: remove it, or set auth.method to accounts%s", l.at("auth.keys"))
+	case a.Method == NoLogins && a.LoginToRead:
+		l.fail("auth.login_to_read needs a login, and auth.method is none: set auth.method, or remove it%s",
+			l.at("auth.login_to_read"))
+	case a.Keys != "" && c.Registry.Username != "":
+		l.fail("registry.username is not used with auth.keys, because the indexer signs its own tokens:"+
+			" remove it and registry.password%s", l.at("registry.username"))
+	}
+}
+
+// methodByKeys returns the method of logins whose keys are set.
+func (l *loader) methodByKeys() Method {
+	for _, m := range methods {
+		for _, key := range m.needs {
+			if _, set := l.set[key]; set && (m.method != GitHubToken || key == m.needs[0]) {
+				return m.method
+			}
+		}
+	}
+	return NoLogins
+}
+
+// checkMethod checks the keys that a method needs. Those of a method that is not used are
+// ignored if all are set, since the order of methods is known; half of them are a mistake.
+func (l *loader) checkMethod(m Method, needs []string, used Method) {
+	set, missing := "", ""
+	for _, key := range needs {
+		if _, ok := l.set[key]; ok {
+			set = cmp.Or(set, key)
+		} else {
+			missing = cmp.Or(missing, key)
+		}
+	}
+	switch {
+	case m == used && missing != "":
+		l.fail("%s is required with auth.method %s: set it%s", missing, m, cmp.Or(l.at("auth.method"), l.at(set)))
+	case m != used && set != "" && missing != "":
+		l.fail("%s is set without %s: set both or neither%s", set, missing, l.at(set))
+	}
+}
