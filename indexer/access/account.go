@@ -2,6 +2,7 @@ package access
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,8 +27,14 @@ var names = regexp.MustCompile(`^[a-z0-9]+([._-][a-z0-9]+)*$`)
 // maxName is the maximum length of a name: 64 bytes.
 const maxName = 64
 
+// reserved are names that mean something else: a grantee, and actors without an account.
+var reserved = []string{everybody, sharedToken, "portbook-indexer"}
+
 // CheckName returns ErrInvalid unless an account or a group may have the name.
 func CheckName(name string) error {
+	if slices.Contains(reserved, name) {
+		return indexer.Invalid("%q cannot be the name of an account or a group, because it means something else", name)
+	}
 	if len(name) > maxName || !names.MatchString(name) {
 		return indexer.Invalid("%.64q is not a name of an account or a group: write lower-case letters and digits,"+
 			" and single . _ - between them, at most %d bytes", name, maxName)

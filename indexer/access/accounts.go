@@ -18,8 +18,11 @@ const (
 	// changed: 1 s. So a change is effective after this time and the lag of a standby.
 	versionAge = time.Second
 	// mostAge is how long they are used while another request asks, which may have to wait for
-	// the database: 10 s.
+	// the database, or if it does not answer: 10 s.
 	mostAge = 10 * time.Second
+	// maxLookups is how many lookups in the store run at once: 4, of a reader's 25 connections,
+	// so that a flood of wrong tokens leaves the others to readers. One takes 0.3 ms.
+	maxLookups = 4
 	// cacheBytes limits the memory of what is remembered of accounts: 16 MB, some 20,000
 	// accounts with ten rules each.
 	cacheBytes = 16 << 20
@@ -56,6 +59,8 @@ type Accounts struct {
 
 	latest atomic.Pointer[dated] // the version that was asked for last; nil: none yet
 	asking chan struct{}         // a lock: one caller at a time asks
+
+	lookups chan struct{} // limits how many connections to the database are used at once
 }
 
 // A dated version is one that was asked for at a time.
@@ -84,11 +89,11 @@ func (k known) bytes() int {
 	return n
 }
 
-// NewAccounts returns the accounts in a store. Logins that last are signed by
-// signer.
+// NewAccounts returns the accounts in a store. Logins that last are signed by signer.
 func NewAccounts(store Store, signer *Signer) *Accounts {
 	return &Accounts{
-		store: store, signer: signer, known: cache.New(cacheBytes, maxCached, known.bytes), asking: make(chan struct{}, 1),
+		store: store, signer: signer, known: cache.New(cacheBytes, maxCached, known.bytes),
+		asking: make(chan struct{}, 1), lookups: make(chan struct{}, maxLookups),
 	}
 }
 
@@ -118,8 +123,11 @@ func (a *Accounts) current(ctx context.Context) (indexer.Version, error) {
 	}
 	begin := time.Now()
 	v, err := a.store.AccessVersion(ctx)
-	if err == nil {
+	switch {
+	case err == nil:
 		a.latest.Store(&dated{v, begin})
+	case at != nil && time.Since(at.asked) < mostAge:
+		return at.version, nil
 	}
 	return v, err
 }
@@ -130,7 +138,15 @@ func (a *Accounts) get(ctx context.Context, question string, compute func() (kno
 	if err != nil {
 		return known{}, err
 	}
-	return a.known.Get(ctx, cache.Key{Version: v, Question: question}, compute)
+	return a.known.Get(ctx, cache.Key{Version: v, Question: question}, func() (known, error) {
+		select {
+		case a.lookups <- struct{}{}:
+			defer func() { <-a.lookups }()
+			return compute()
+		case <-ctx.Done():
+			return known{}, fmt.Errorf("too many logins wait for the database: %w", indexer.ErrUnavailable)
+		}
+	})
 }
 
 // account returns an account that may log in, with its rules. It returns ErrDenied if there
@@ -163,8 +179,8 @@ func (a *Accounts) Anonymous(ctx context.Context) (Subject, error) {
 	return Subject{Rules: k.rules}, err
 }
 
-// Verify returns the subject of credentials. A token of another account than the name is denied; without a
-// name, the token says whose it is.
+// Verify returns the subject of credentials. A token of another account than the name is
+// denied; without a name, the token says whose it is.
 func (a *Accounts) Verify(ctx context.Context, c Credentials) (Subject, error) {
 	if LooksLikeToken(c.Secret) {
 		t, err := ParseToken(c.Secret)
@@ -219,7 +235,12 @@ func (a *Accounts) byPassword(ctx context.Context, c Credentials) (Subject, erro
 	// A client such as containerd sends the password for each token, so a right one is
 	// remembered: its hash, together with the stored one.
 	sum := sha256.Sum256([]byte(k.account.Password + "\x00" + c.Secret))
-	_, err = a.get(ctx, "password "+string(sum[:]), func() (known, error) {
+	v, err := a.current(ctx)
+	if err != nil {
+		return Subject{}, err
+	}
+	key := cache.Key{Version: v, Question: "password " + string(sum[:])}
+	_, err = a.known.Get(ctx, key, func() (known, error) {
 		return known{}, checkPassword(ctx, k.account.Password, c.Secret)
 	})
 	if err != nil {

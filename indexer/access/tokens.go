@@ -17,8 +17,10 @@ type Tokens struct {
 	Open bool
 }
 
-// everything is what the holder of a token for everything may do. The names of such subjects
-// have no account.
+// sharedToken is the name of who has a token of the configuration.
+const sharedToken = "token"
+
+// everything is what the holder of a token for everything may do.
 var everything = Rules{{Every, Push | Delete}}
 
 // Verify returns the subject of a token, which is the secret; the name may be anything.
@@ -26,11 +28,11 @@ func (t Tokens) Verify(_ context.Context, c Credentials) (Subject, error) {
 	isBoth, isRead, isWrite := same(t.Both, c.Secret), same(t.Read, c.Secret), same(t.Write, c.Secret)
 	switch {
 	case isBoth, isRead && isWrite:
-		return Subject{Name: "token", Rules: everything}, nil
+		return Subject{Name: sharedToken, Rules: everything}, nil
 	case isRead:
-		return Subject{Name: "token", Rules: Rules{{Every, Pull}}}, nil
+		return Subject{Name: sharedToken, Rules: Rules{{Every, Pull}}}, nil
 	case isWrite:
-		return Subject{Name: "token", Rules: everything, OnlyWrites: true}, nil
+		return Subject{Name: sharedToken, Rules: everything, OnlyWrites: true}, nil
 	}
 	return Subject{}, ErrDenied
 }

@@ -44,10 +44,10 @@ func (s *server) routes() (pages, api *mux) {
 // cannot restrict to what a client may see.
 func (s *server) registryRoutes(m *mux) {
 	handle := func(pattern string, needs func(*http.Request) access.Access, f answer.HandlerFunc) {
-		if f = s.answerer.Reading(f); s.Login != nil && s.Login.Signer != nil {
+		if s.Login != nil && s.Login.Signer != nil {
 			f = s.Login.Requires(needs, f)
 		}
-		m.Handle(pattern, s.answerer.Handle(f, answer.WriteErrorRegistry))
+		m.Handle(pattern, s.answerer.Handle(s.answerer.Reading(f), answer.WriteErrorRegistry))
 	}
 	handle("GET /v2/{name}/referrers/{digest}", login.Pull, s.clients.Referrers)
 	if s.Login == nil || s.Login.Signer == nil {
@@ -55,7 +55,7 @@ func (s *server) registryRoutes(m *mux) {
 	}
 	handle("GET /v2/_catalog", login.Catalogue, s.clients.Catalog)
 	for _, method := range []string{"GET", "POST"} {
-		m.Handle(method+" /auth/token", s.answerer.Handle(s.Login.Token, answer.WriteErrorRegistry))
+		m.Handle(method+" /auth/token", s.answerer.Handle(s.answerer.Reading(s.Login.Token), answer.WriteErrorRegistry))
 	}
 }
 
@@ -108,11 +108,11 @@ func (s *server) pageRoutes(m *mux) {
 	m.Handle("GET /activity.atom", plain(s.answerer.Reading(c.ActivityFeed)))
 	m.Handle("GET /storage", read(c.Storage))
 	if s.Login != nil && s.Login.Accounts != nil {
-		m.Handle("GET /account", page(c.Account))
-		m.Handle("POST /account/sign-in", page(c.SignIn))
-		m.Handle("POST /account/sign-out", page(c.SignOut))
-		m.Handle("POST /account/tokens", page(c.AddToken))
-		m.Handle("POST /account/tokens/{id}/revoke", page(c.RevokeToken))
+		m.Handle("GET /account", read(c.Account))
+		m.Handle("POST /account/sign-in", read(c.SignIn))
+		m.Handle("POST /account/sign-out", read(c.SignOut))
+		m.Handle("POST /account/tokens", read(c.AddToken))
+		m.Handle("POST /account/tokens/{id}/revoke", read(c.RevokeToken))
 	}
 	m.Handle("GET /live", plain(c.Live))
 	m.Handle("GET /static/{name}", plain(c.Static))

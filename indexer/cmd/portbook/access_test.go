@@ -215,6 +215,21 @@ func TestLogins(t *testing.T) {
 		t.Errorf("docker search with a wrong password: status %d", code)
 	}
 
+	// Somebody who guesses is stopped, and nobody else.
+	refusals := map[int]int{}
+	for range 30 {
+		code, header, _ := i.get(t, "/auth/token", "bob", "a guess")
+		if refusals[code]++; code == http.StatusTooManyRequests && header.Get("Retry-After") == "" {
+			t.Errorf("429 without Retry-After: %v", header)
+		}
+	}
+	if refusals[http.StatusUnauthorized] > 21 || refusals[http.StatusTooManyRequests] < 9 {
+		t.Errorf("30 guesses: %v", refusals)
+	}
+	if code, _, _ := i.get(t, "/auth/token", "alice", password); code != http.StatusOK {
+		t.Errorf("alice cannot log in because somebody guesses the password of bob: %d", code)
+	}
+
 	listed := strings.Split(f.must("token", "list", "--account", "ci"), "\n")
 	f.must("token", "revoke", strings.Fields(listed[1])[0])
 	within(t, patience, "a revoked token is refused", func() bool {
@@ -506,7 +521,7 @@ func TestSharedTokens(t *testing.T) {
 				}
 			}
 		}
-		log := i.process.Tail()
+		log := i.log.String()
 		if strings.Contains(log, "marker-of-a-secret") || !strings.Contains(log, map[bool]string{true: "auth.method is none", false: "clients log in"}[what == "none"]) {
 			t.Errorf("%s: the log does not tell the method, or tells a secret:\n%s", what, log)
 		}

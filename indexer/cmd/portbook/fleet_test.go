@@ -160,6 +160,25 @@ func (f *fleet) reader(server *localpg.Server, settings ...string) *indexerProce
 type indexerProcess struct {
 	address, operations string
 	process             *process.Process
+	log                 *text // what it has logged
+}
+
+// A text collects what a process writes.
+type text struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (x *text) Write(b []byte) (int, error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.b.Write(b)
+}
+
+func (x *text) String() string {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.b.String()
 }
 
 // indexer starts an indexer on an address and returns when it is ready.
@@ -173,12 +192,12 @@ func (f *fleet) indexer(address string, settings ...string) *indexerProcess {
 // start starts an indexer and does not wait for it.
 func (f *fleet) start(address string, settings ...string) *indexerProcess {
 	f.t.Helper()
-	i := &indexerProcess{address: address, operations: registrytest.FreeAddr(f.t)}
+	i := &indexerProcess{address: address, operations: registrytest.FreeAddr(f.t), log: &text{}}
 	cmd := exec.Command(f.binary, "serve")
 	cmd.Env = f.environment("PORTBOOK_HTTP_ADDRESS="+address, "PORTBOOK_HTTP_OPERATIONS_ADDRESS="+i.operations)
 	cmd.Env = append(cmd.Env, settings...)
 	var err error
-	if i.process, err = process.Start(cmd, nil, nil); err != nil {
+	if i.process, err = process.Start(cmd, nil, i.log); err != nil {
 		f.t.Fatal(err)
 	}
 	f.t.Cleanup(i.process.Kill)

@@ -121,6 +121,7 @@ func TestWrongUsage(t *testing.T) {
 		"prime-db a b":                     "got 2",
 		"prime-db --reader --migration a":  "[migration reader] were all set",
 		"user add Alice":                   "is not a name of an account or a group",
+		"user add everybody":               "because it means something else",
 		"user set alice":                   "at least one of the flags",
 		"user set --group a --no-groups b": "[group no-groups] were all set",
 		"grant add alice team/*":           "write a pattern of repositories, a colon and actions",

@@ -28,6 +28,7 @@ type errorView struct {
 // advices say what a user can do about a status code.
 var advices = map[int]string{
 	http.StatusBadRequest:          "This address is not valid. Use the search box above.",
+	http.StatusUnauthorized:        "Sign in at /account, or send a name with a password or a token.",
 	http.StatusNotFound:            "It may have been deleted, or it was never pushed here. Use the search box above.",
 	http.StatusServiceUnavailable:  "Try again in a moment. If the problem persists, the operator's log has the cause.",
 	http.StatusInternalServerError: "Trying again may help. The operator's log has the cause.",
