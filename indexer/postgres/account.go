@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -186,10 +188,10 @@ func (s *Store) Grants(ctx context.Context) (all []access.Grant, err error) {
 	return all, nil
 }
 
-// changeAccess runs statements in one transaction that changes the version of access. The
-// first one must change a row, or the error is ErrNotFound.
-func (s *Store) changeAccess(ctx context.Context, what string, changes ...change) error {
-	err := s.begin(ctx, func(tx pgx.Tx, _ cluster) error {
+// changeAccess runs statements in one transaction that changes the version of access and
+// records what was done. The first one must change a row, or the error is ErrNotFound.
+func (s *Store) changeAccess(ctx context.Context, what string, r access.Record, changes ...change) error {
+	err := s.beginPartitioned(ctx, func(tx pgx.Tx, _ cluster) error {
 		for i, c := range changes {
 			done, err := tx.Exec(ctx, c.sql, c.args...)
 			if err != nil {
@@ -198,6 +200,9 @@ func (s *Store) changeAccess(ctx context.Context, what string, changes ...change
 			if i == 0 && done.RowsAffected() == 0 {
 				return indexer.ErrNotFound
 			}
+		}
+		if err := record(ctx, tx, r); err != nil {
+			return err
 		}
 		_, err := tx.Exec(ctx, "UPDATE access_version SET v = v + 1")
 		return err
@@ -220,10 +225,22 @@ const joinGroups = `
 	INSERT INTO account_group (account_id, name)
 	SELECT id, unnest($2::text[]) FROM account WHERE name = $1 ON CONFLICT DO NOTHING`
 
+// accountRecord returns the record of an account that was added or changed.
+func accountRecord(e access.Event, a access.Account) access.Record {
+	words := []string{"groups: " + strings.Join(a.Groups, ",")}
+	for word, is := range map[string]bool{"administrator": a.Admin, "robot": a.Robot, "disabled": a.Disabled} {
+		if is {
+			words = append(words, word)
+		}
+	}
+	slices.Sort(words)
+	return access.Record{Event: e, Target: a.Name, Detail: strings.Join(words, ", ")}
+}
+
 // AddAccount adds an account. It returns ErrInvalid if there is one of its name.
 func (s *Store) AddAccount(ctx context.Context, a access.Account) error {
 	const q = "INSERT INTO account (name, robot, admin, password) VALUES ($1, $2, $3, NULLIF($4, ''))"
-	return s.changeAccess(ctx, fmt.Sprintf("account %q", a.Name),
+	return s.changeAccess(ctx, fmt.Sprintf("account %q", a.Name), accountRecord(access.AccountAdd, a),
 		change{q, []any{a.Name, a.Robot, a.Admin, a.Password}}, change{joinGroups, []any{a.Name, a.Groups}})
 }
 
@@ -233,21 +250,24 @@ func (s *Store) SetAccount(ctx context.Context, a access.Account) error {
 	const q = "UPDATE account SET admin = $2, disabled = $3 WHERE name = $1"
 	const leave = `
 		DELETE FROM account_group g USING account a WHERE a.id = g.account_id AND a.name = $1 AND g.name <> ALL($2)`
-	return s.changeAccess(ctx, fmt.Sprintf("account %q", a.Name), change{q, []any{a.Name, a.Admin, a.Disabled}},
-		change{leave, []any{a.Name, a.Groups}}, change{joinGroups, []any{a.Name, a.Groups}})
+	return s.changeAccess(ctx, fmt.Sprintf("account %q", a.Name), accountRecord(access.AccountChange, a),
+		change{q, []any{a.Name, a.Admin, a.Disabled}}, change{leave, []any{a.Name, a.Groups}},
+		change{joinGroups, []any{a.Name, a.Groups}})
 }
 
 // SetPassword sets the hash of a person's password. Logins of before that were made to last
 // become void.
 func (s *Store) SetPassword(ctx context.Context, name, hash string) error {
 	const q = "UPDATE account SET password = $2, valid_from = now() WHERE name = $1 AND NOT robot"
-	return s.changeAccess(ctx, fmt.Sprintf("password of %q", name), change{q, []any{name, hash}})
+	return s.changeAccess(ctx, fmt.Sprintf("password of %q", name),
+		access.Record{Event: access.AccountPassword, Target: name}, change{q, []any{name, hash}})
 }
 
 // DeleteAccount deletes an account with its tokens and grants.
 func (s *Store) DeleteAccount(ctx context.Context, name string) error {
 	const q = "DELETE FROM account WHERE name = $1"
-	return s.changeAccess(ctx, fmt.Sprintf("account %q", name), change{q, []any{name}})
+	return s.changeAccess(ctx, fmt.Sprintf("account %q", name),
+		access.Record{Event: access.AccountDelete, Target: name}, change{q, []any{name}})
 }
 
 // AddToken adds a token to the account that t names.
@@ -262,19 +282,23 @@ func (s *Store) AddToken(ctx context.Context, t access.PersonalToken, hash []byt
 	for _, r := range t.Rules {
 		rules = append(rules, r.String())
 	}
+	detail := "token " + t.ID + " " + strings.Join(rules, " ")
 	return s.changeAccess(ctx, fmt.Sprintf("token of %q", t.Account),
+		access.Record{Event: access.TokenAdd, Target: t.Account, Detail: strings.TrimSpace(detail)},
 		change{q, []any{t.ID, t.Account, hash, t.Note, rules, pg.TimeOrNull(t.ExpiresAt)}})
 }
 
 // ExpireToken makes a token expire at a time, unless it does earlier.
 func (s *Store) ExpireToken(ctx context.Context, id string, at time.Time) error {
 	const q = "UPDATE token SET expires_at = LEAST(expires_at, $2) WHERE id = $1"
-	return s.changeAccess(ctx, fmt.Sprintf("token %q", id), change{q, []any{id, at}})
+	return s.changeAccess(ctx, fmt.Sprintf("token %q", id),
+		access.Record{Event: access.TokenExpire, Target: id, Detail: at.UTC().Format(time.RFC3339)}, change{q, []any{id, at}})
 }
 
 // DeleteToken revokes a token.
 func (s *Store) DeleteToken(ctx context.Context, id string) error {
-	return s.changeAccess(ctx, fmt.Sprintf("token %q", id), change{"DELETE FROM token WHERE id = $1", []any{id}})
+	return s.changeAccess(ctx, fmt.Sprintf("token %q", id), access.Record{Event: access.TokenRevoke, Target: id},
+		change{"DELETE FROM token WHERE id = $1", []any{id}})
 }
 
 // SessionEnded implements access.Store.
@@ -287,7 +311,8 @@ func (s *Store) SessionEnded(ctx context.Context, id string) (bool, error) {
 func (s *Store) EndSession(ctx context.Context, session access.Session) error {
 	const end = "INSERT INTO ended_session (id, expires_at) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET expires_at = $2"
 	const forget = "DELETE FROM ended_session WHERE expires_at < now() - interval '1 hour'"
-	return s.changeAccess(ctx, "session", change{end, []any{session.ID, session.Expires}}, change{forget, nil})
+	return s.changeAccess(ctx, "session", access.Record{Event: access.SessionEnd, Target: session.Actor},
+		change{end, []any{session.ID, session.Expires}}, change{forget, nil})
 }
 
 // Grant grants a rule. It replaces the grant of other actions on the same pattern.
@@ -299,6 +324,7 @@ func (s *Store) Grant(ctx context.Context, to access.Grantee, r access.Rule) err
 		ON CONFLICT (COALESCE(account_id, 0), COALESCE(group_name, ''), pattern)
 		DO UPDATE SET actions = EXCLUDED.actions, created_at = now()`
 	return s.changeAccess(ctx, fmt.Sprintf("account %q", to.Account),
+		access.Record{Event: access.GrantAdd, Target: to.String(), Detail: r.String()},
 		change{q, []any{to.Account, to.Group, r.Pattern.String(), r.Actions.String()}})
 }
 
@@ -308,5 +334,6 @@ func (s *Store) Revoke(ctx context.Context, to access.Grantee, p access.Pattern)
 		DELETE FROM access_grant g WHERE pattern = $3 AND COALESCE(group_name, '') = $2
 			AND COALESCE((SELECT a.name FROM account a WHERE a.id = g.account_id), '') = $1`
 	return s.changeAccess(ctx, fmt.Sprintf("grant of %s to %s", p, to),
+		access.Record{Event: access.GrantRemove, Target: to.String(), Detail: p.String()},
 		change{q, []any{to.Account, to.Group, p.String()}})
 }

@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -102,7 +103,7 @@ func TestAccounts(t *testing.T) {
 		{"alice", robot, denied}, {"alice", strange, denied}, {"", strange, denied}, {"alice", expired, denied},
 		{"alice", "wrong password", denied}, {"alice", "", denied}, {"bob", password, denied}, {"ci", password, denied}, {"ci", "", denied},
 		{"alice", whole[:len(whole)-1], denied}, {"alice", whole + "a", denied}, {"Alice", password, denied},
-		{"alice", whole[:10] + "a" + whole[11:], denied}, {"alice\x00", password, denied},
+		{"alice", mistyped(whole), denied}, {"alice\x00", password, denied},
 	} {
 		v := access.NewAccounts(s, signerOf(t))
 		subject, err := v.Verify(ctx, access.Credentials{Name: c.name, Secret: c.secret})
@@ -128,6 +129,15 @@ func TestAccounts(t *testing.T) {
 			t.Errorf("%q with %.12q (-want +got)\n%s", c.name, c.secret, diff)
 		}
 	}
+}
+
+// mistyped returns a token with another character in its place 10.
+func mistyped(token string) string {
+	other := "a"
+	if token[10] == 'a' {
+		other = "b"
+	}
+	return token[:10] + other + token[11:]
 }
 
 // What an administrator changes, a verifier knows within seconds.
@@ -188,6 +198,19 @@ func TestAccountsChange(t *testing.T) {
 	must(t, s.SetAccount(ctx, access.Account{Name: "alice", Disabled: true}))
 	eventually("a disabled account logs in", denied(func() error { _, err := login(password); return err }))
 
+	records, err := s.Audit(ctx, access.AuditQuery{Limit: 100})
+	must(t, err)
+	var got []string
+	for _, r := range records {
+		got = append(got, strings.TrimSpace(fmt.Sprintf("%s %s %s", r.Event, r.Target, strings.ReplaceAll(r.Detail, all[0].ID, "ID"))))
+	}
+	want := []string{
+		"account.change alice disabled, groups:", "account.password alice", "token.revoke " + all[0].ID, "grant.remove everybody *",
+		"grant.add everybody *:pull", "token.add alice token ID", "account.add alice groups:",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("records (-want +got)\n%s", diff)
+	}
 	for what, err := range map[string]error{
 		"an account":      s.DeleteAccount(ctx, "bob"),
 		"a token":         s.DeleteToken(ctx, "00000000"),
@@ -201,6 +224,57 @@ func TestAccountsChange(t *testing.T) {
 	}
 	if err := s.AddAccount(ctx, access.Account{Name: "alice"}); !errors.Is(err, indexer.ErrInvalid) {
 		t.Errorf("an account that exists: got %v, want ErrInvalid", err)
+	}
+}
+
+// Records say who did what, by a request; they are found by each of their parts, and nobody
+// changes them.
+func TestAudit(t *testing.T) {
+	t.Parallel()
+	pool := schematest.New(t)
+	s := postgres.New(pool, postgres.Config{})
+	ctx := access.WithActor(indexer.WithRequest(t.Context(), "r1"), access.Actor{Name: "root", Token: "7f3a12bc", Source: "192.0.2.1"})
+	must(t, s.AddAccount(ctx, access.Account{Name: "alice", Groups: []string{"dev"}}))
+	must(t, s.Grant(ctx, access.Grantee{Group: "dev"}, rule(t, "team/*:push")))
+	must(t, s.Record(t.Context(), access.Record{Event: access.SessionBegin, Target: "bob\x00\xff", Refused: true}))
+	all, err := s.Audit(t.Context(), access.AuditQuery{Limit: 10})
+	must(t, err)
+	if len(all) != 3 || all[0].Outcome() != "refused" || all[1].Outcome() != "done" || all[1].Request != "r1" || all[1].Detail != "team/*:pull,push" ||
+		all[1].Actor != (access.Actor{Name: "root", Token: "7f3a12bc", Source: "192.0.2.1"}) || time.Since(all[1].At) > time.Minute {
+		t.Errorf("records: %+v", all)
+	}
+	for _, c := range []struct {
+		q    access.AuditQuery
+		want []int // places in all
+	}{
+		{access.AuditQuery{Limit: 2}, []int{0, 1}},
+		{access.AuditQuery{Limit: 2, Before: all[1].ID}, []int{2}},
+		{access.AuditQuery{Limit: 9, Actor: "root"}, []int{1, 2}},
+		{access.AuditQuery{Limit: 9, Target: "alice"}, []int{2}},
+		{access.AuditQuery{Limit: 9, Event: access.GrantAdd}, []int{1}},
+		{access.AuditQuery{Limit: 9, Actor: "root", Target: "nobody\x00"}, nil},
+	} {
+		got, err := s.Audit(t.Context(), c.q)
+		must(t, err)
+		var want []access.Record
+		for _, i := range c.want {
+			want = append(want, all[i])
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%+v (-want +got)\n%s", c.q, diff)
+		}
+	}
+	for _, q := range []string{"DELETE FROM audit", "UPDATE audit SET actor = 'x'", "TRUNCATE audit"} {
+		if _, err := pool.Exec(t.Context(), q); err == nil || !strings.Contains(err.Error(), "never changed") {
+			t.Errorf("%s: %v", q, err)
+		}
+	}
+	// A change that fails is not recorded, and one without a record is not made.
+	if err := s.AddAccount(ctx, access.Account{Name: "alice"}); err == nil {
+		t.Error("added alice twice")
+	}
+	if again, err := s.Audit(t.Context(), access.AuditQuery{Limit: 10}); err != nil || len(again) != 3 {
+		t.Errorf("after a failed change: %d records, %v", len(again), err)
 	}
 }
 

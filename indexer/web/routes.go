@@ -79,6 +79,9 @@ func (s *server) apiRoutes(m *mux) {
 	for _, r := range s.api.Routes() {
 		m.Handle("GET "+r.Path, handle(r.Serve, answer.WriteErrorProblem))
 	}
+	if s.Login != nil && s.Login.Accounts != nil {
+		m.Handle("GET /api/v1/audit", handle(s.answerer.Reading(s.Login.Audit), answer.WriteErrorProblem))
+	}
 	m.Handle("GET /api/v1/openapi.json", handle(s.api.OpenAPI, answer.WriteErrorProblem))
 	m.Handle("GET /api/v1", http.RedirectHandler("/api/v1/", http.StatusMovedPermanently))
 	m.Handle("GET /api/v1/{$}", handle(s.catalogue.API, s.catalogue.WriteErrorPage))

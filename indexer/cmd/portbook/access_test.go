@@ -417,6 +417,30 @@ func TestSignIn(t *testing.T) {
 	wants(b, "public/a", "team/app")
 	wants(newBrowser(t, front.url), "public/a")
 
+	// What was done and refused is recorded, for administrators.
+	var page struct {
+		Items []struct{ Event, Actor, Source, Target, Outcome string }
+		Next  string
+	}
+	code, _, records := writer.get(t, "/api/v1/audit?event=session.begin&limit=3", "root", password)
+	if err := json.Unmarshal([]byte(records), &page); err != nil || code != http.StatusOK || len(page.Items) != 3 || page.Next == "" {
+		t.Fatalf("audit: %d, %v: %s", code, err, records)
+	}
+	if r := page.Items[0]; r.Actor != "alice" || r.Source != "127.0.0.1" || r.Outcome != "done" {
+		t.Errorf("the sign-in of alice is recorded as %+v", r)
+	}
+	if _, _, records := writer.get(t, "/api/v1/audit?target=bob", "root", password); !strings.Contains(records, `"outcome":"refused"`) || strings.Contains(records, password) {
+		t.Errorf("the refused sign-in of bob: %s", records)
+	}
+	if out := f.must("audit", "--event", "grant.add", "--target", "group:dev", "--json"); !strings.Contains(out, `"actor":"cli:`) || !strings.Contains(out, "team/*:pull,push,delete") {
+		t.Errorf("the grant to dev: %s", out)
+	}
+	for who, want := range map[[2]string]int{{"alice", password}: 403, {"", ""}: 401, {"root", f.tokenOf("--rule", "*:admin", "root")}: 403, {"root", f.tokenOf("root")}: 200} {
+		if code, _, text := writer.get(t, "/api/v1/audit", who[0], who[1]); code != want {
+			t.Errorf("audit as %q: %d, want %d: %.200s", who[0], code, want, text)
+		}
+	}
+
 	// What another site makes the browser send is refused.
 	for _, header := range [][]string{{"Sec-Fetch-Site", "cross-site", "Origin", "https://evil.example"}, {"Sec-Fetch-Site", "same-site"}} {
 		for _, path := range []string{"/account/tokens", "/account/sign-out", "/account/sign-in", "/account/tokens/00000000/revoke"} {

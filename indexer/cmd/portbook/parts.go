@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"os"
+	"os/user"
 	"sync/atomic"
 	"time"
 
@@ -60,8 +62,19 @@ func withParts(f func(*cobra.Command, *parts) error, onlyDatabase bool) func(*co
 			return err
 		}
 		defer p.pools.Close()
+		command.SetContext(access.WithActor(command.Context(), ourselves()))
 		return f(command, p)
 	}
+}
+
+// ourselves returns who runs the command, for the records of what it changes.
+func ourselves() access.Actor {
+	a := access.Actor{Name: "cli"}
+	if u, err := user.Current(); err == nil {
+		a.Name += ":" + u.Username
+	}
+	a.Source, _ = os.Hostname() // "" if it is unknown
+	return a
 }
 
 // withRegistry is with for commands that read a registry.

@@ -234,7 +234,7 @@ func (p *parts) login() *login.Login {
 			"remedy", "set auth.method, or keep the address within your network")
 		return nil
 	case config.Accounts:
-		c.Accounts = access.NewAccounts(p.reads, p.signer)
+		c.Accounts, c.Records = access.NewAccounts(p.reads, p.signer), p.reads.Audit
 		if p.config.Role == config.Writer {
 			c.Changer = p.store
 		}

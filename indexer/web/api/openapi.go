@@ -33,13 +33,19 @@ func (s *API) describe() []byte {
 		"openapi": "3.1.0",
 		"info": object{
 			"title": "Portbook", "version": "1",
-			"description": "The catalogue of a container registry. It is read-only and anonymous. " +
-				"Every answer from the book names the state of the book in Portbook-Version and has an ETag.",
+			"description": "The catalogue of a container registry. It is read-only. Where clients log in, " +
+				"an answer is for the one who asks. Every answer from the book names the state of the book in " +
+				"Portbook-Version and has an ETag.",
 			"license": object{"name": "Apache-2.0", "identifier": "Apache-2.0"},
 		},
-		"servers":    []object{{"url": "/"}},
-		"paths":      paths,
-		"components": object{"schemas": schemas},
+		"servers":  []object{{"url": "/"}},
+		"paths":    paths,
+		"security": []object{{}, {"basic": []string{}}, {"token": []string{}}}, // any of these
+		"components": object{"schemas": schemas, "securitySchemes": object{
+			"basic": object{"type": "http", "scheme": "basic",
+				"description": "the name of an account, with its password or a personal token"},
+			"token": object{"type": "http", "scheme": "bearer", "description": "a token"},
+		}},
 	}, "", "  ")
 	if err != nil {
 		panic(err) // cannot happen with our own types

@@ -9,6 +9,7 @@ import (
 	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/access"
 	"github.com/portbook/portbook/indexer/web/answer"
+	"github.com/portbook/portbook/indexer/web/login"
 )
 
 // An accountView is the page of an account, or the form to sign in if nobody has.
@@ -160,7 +161,7 @@ func (s *Catalogue) AddToken(w http.ResponseWriter, r *http.Request) error {
 	}
 	token := access.NewToken()
 	p.ID = token.ID()
-	if err := s.config.Login.Changer.AddToken(r.Context(), p, token.Hash()); err != nil {
+	if err := s.config.Login.Changer.AddToken(login.As(r, who), p, token.Hash()); err != nil {
 		return err
 	}
 	return s.account(w, r, http.StatusOK, accountView{Made: token.Text()})
@@ -196,7 +197,7 @@ func (s *Catalogue) RevokeToken(w http.ResponseWriter, r *http.Request) error {
 	}
 	for _, t := range all {
 		if t.ID == r.PathValue("id") {
-			if err := s.config.Login.Changer.DeleteToken(r.Context(), t.ID); err != nil {
+			if err := s.config.Login.Changer.DeleteToken(login.As(r, who), t.ID); err != nil {
 				return err
 			}
 			break

@@ -3,6 +3,7 @@
 package login
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"time"
@@ -27,6 +28,8 @@ type Config struct {
 	ToRead bool
 	// Changer changes accounts; nil on a reader, which cannot.
 	Changer Changer
+	// Records returns what was recorded; nil without Accounts.
+	Records func(context.Context, access.AuditQuery) ([]access.Record, error)
 }
 
 // A Login finds out who sends requests. It is safe for concurrent use.

@@ -16,6 +16,7 @@ type Changer interface {
 	Tokens(ctx context.Context, account string) ([]access.PersonalToken, error)
 	AddToken(ctx context.Context, t access.PersonalToken, hash []byte) error
 	DeleteToken(ctx context.Context, id string) error
+	Record(context.Context, access.Record) error
 }
 
 // sessionIn returns the token of the session in a request, or "".
@@ -33,7 +34,7 @@ func (l *Login) SignIn(w http.ResponseWriter, r *http.Request, name, password st
 		return answer.Refuse(http.StatusUnauthorized, "that is a token, which is for programs: type your password")
 	}
 	s, err := l.verify(r, access.Credentials{Name: name, Secret: password})
-	if err != nil {
+	if err := l.recordSignIn(r, name, err); err != nil {
 		return err
 	}
 	token, expires, err := l.Signer.ForSession(s.Name, time.Now())
@@ -43,11 +44,30 @@ func (l *Login) SignIn(w http.ResponseWriter, r *http.Request, name, password st
 	return err
 }
 
+// recordSignIn records that somebody has signed in, or was refused, and returns the error of
+// that. Only a writer can.
+func (l *Login) recordSignIn(r *http.Request, name string, err error) error {
+	if l.Changer == nil || err != nil && err != denied {
+		return err
+	}
+	name = answer.Cut(name, maxTyped)
+	done := l.Changer.Record(As(r, access.Subject{Name: name}), access.Record{
+		Event: access.SessionBegin, Target: name, Refused: err != nil,
+	})
+	if err != nil {
+		return err
+	}
+	return done
+}
+
+// maxTyped is the maximum length of a name that somebody typed: 64 characters.
+const maxTyped = 64
+
 // SignOut ends the session of a request, in all browsers that have it.
 func (l *Login) SignOut(w http.ResponseWriter, r *http.Request) error {
-	_, session, err := l.Accounts.InSession(r.Context(), sessionIn(r))
+	s, session, err := l.Accounts.InSession(r.Context(), sessionIn(r))
 	if err == nil {
-		err = l.Changer.EndSession(r.Context(), session)
+		err = l.Changer.EndSession(As(r, s), session)
 	}
 	if err != nil && refusal(err) != denied {
 		return err
