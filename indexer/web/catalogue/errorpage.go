@@ -28,7 +28,6 @@ type errorView struct {
 // advices say what a user can do about a status code.
 var advices = map[int]string{
 	http.StatusBadRequest:          "This address is not valid. Use the search box above.",
-	http.StatusUnauthorized:        "Sign in at /account, or send a name with a password or a token.",
 	http.StatusNotFound:            "It may have been deleted, or it was never pushed here. Use the search box above.",
 	http.StatusServiceUnavailable:  "Try again in a moment. If the problem persists, the operator's log has the cause.",
 	http.StatusInternalServerError: "Trying again may help. The operator's log has the cause.",
@@ -51,9 +50,20 @@ func (s *Catalogue) unstored(w http.ResponseWriter, code int, template string, p
 	return nil
 }
 
+// loginAdvice says how to log in.
+func (s *Catalogue) loginAdvice() string {
+	if s.config.Login != nil && s.config.Login.Accounts != nil {
+		return "Sign in at /account. A program sends a name with a password or a token."
+	}
+	return "Send a token, as the password of any name."
+}
+
 // WriteErrorPage shows an error as a page.
 func (s *Catalogue) WriteErrorPage(w http.ResponseWriter, code int, text string) {
 	view := errorView{Code: code, Problem: text, Advice: advices[code]}
+	if code == http.StatusUnauthorized {
+		view.Advice = s.loginAdvice()
+	}
 	if code >= http.StatusInternalServerError {
 		view.Request = w.Header().Get(answer.RequestField)
 	}
