@@ -8,8 +8,8 @@
 // a client sees only its kind and the text written for clients.
 //
 // The package has no SQL and no rules of the domain: the Book decides what is found
-// and in what order. Config.Asker identifies the asker of a request; without it, all
-// access is anonymous.
+// and in what order. Config.Login finds out who sends a request; without it, everybody
+// sees everything.
 package web
 
 import (

@@ -58,13 +58,13 @@ one run of rotate, which says what to do before the next one.`,
 var afterStep = map[access.RotationStep]string{
 	access.KeyMade: "The file has a first key. " + giveKeys + ".",
 	access.KeyAdded: "The file has a second key, which does not sign yet. " + giveKeys +
-		", and run this command again.",
+		". Then run this command again.",
 	access.KeySigns: "The second key signs now. Wait six minutes, until the tokens of the first one have expired," +
-		" and run this command again. Logins that last, which the first one signed, end then.",
+		" and run this command again. That step ends sessions and other logins that last, if the first one signed them.",
 	access.KeyRemoved: "The first key is gone. " + giveKeys + ".",
 }
 
-const giveKeys = "Give the public keys to the registry (portbook keys public), and restart it"
+const giveKeys = "Give the public keys to the registry (portbook keys public) and restart it"
 
 // oneFile is the Args of a command that takes a file.
 func oneFile(command *cobra.Command, args []string) error {
