@@ -71,8 +71,8 @@ func (s *system) hidePassword(address string) {
 }
 
 // startRegistry starts the registry with a copy of registry/config/filesystem.yml, or of
-// token.yml if clients log in, that its account can read. Settings of this start are environment variables, since all
-// users can see a command line.
+// token.yml if clients log in, that its account can read. Settings of this start are
+// environment variables, since all users can see a command line.
 func (s *system) startRegistry(ctx context.Context) error {
 	// Only now: the user postgres may have come with PostgreSQL.
 	var err error

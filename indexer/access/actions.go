@@ -10,7 +10,7 @@ import (
 type Actions uint8
 
 // Each of these but Pull includes Pull: a client that pushes or deletes looks first at what
-// is there. Admin, which is to grant rights in the repository, includes all.
+// is there. Admin includes all.
 const (
 	Pull   Actions = 1
 	Push           = 2 | Pull

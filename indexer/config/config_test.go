@@ -283,7 +283,7 @@ func TestErrors(t *testing.T) {
 		{"half of the tokens of another method", "auth: {token: x, read_token: y}", nil, nil, `auth.read_token is set without auth.write_token: set both or neither (file FILE:1)`},
 		{"an empty token", "", []string{"ACCESS_TOKEN="}, nil, `ACCESS_TOKEN is set, but empty: give it a value, or do not set it (environment ACCESS_TOKEN)`},
 		{"a secret without its application", "", []string{"GITHUB_CLIENT_SECRET=x"}, nil, `auth.github.client_id is required with auth.method github: set it (environment GITHUB_CLIENT_SECRET)`},
-		{"reads need a login that nobody has", "", []string{"READ_NEEDS_AUTH="}, nil, `auth.login_to_read needs a login, and auth.method is none: set auth.method, or remove it (environment READ_NEEDS_AUTH)`},
+		{"READ_NEEDS_AUTH without a method of logins", "", []string{"READ_NEEDS_AUTH="}, nil, `auth.login_to_read needs a login, and auth.method is none: set auth.method, or remove it (environment READ_NEEDS_AUTH)`},
 		{"a method without its token", "auth: {method: token}", nil, nil, `auth.token is required with auth.method token: set it (file FILE:1)`},
 		{"no such method", "auth: {method: ldap}", nil, nil, `auth.method: "ldap" is not valid: write one of none, accounts, token, tokens, github (file FILE:1)`},
 		{"username without a password", "registry: {username: u}", nil, nil, `registry.username and registry.password go together: set both or neither (file FILE:1)`},

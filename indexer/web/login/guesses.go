@@ -15,7 +15,7 @@ import (
 // Wrong passwords are limited: some at once, and then one in each pause. So are those for one
 // name from one address, those from one address, since many may be behind it, and those for
 // one name, but only for addresses that have sent wrong ones: nobody can lock another out.
-// Tokens are not, because nobody can guess 256 bits.
+// Personal tokens are not, because nobody can guess 256 bits.
 var (
 	guessesHere = limit{20, 3 * time.Second}
 	guessesFrom = limit{200, time.Second}
