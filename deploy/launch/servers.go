@@ -130,10 +130,12 @@ http:
 components:
   web_ui: true
   registry_proxy: true
-{{- if .Keys}}
 auth:
+{{- if .Keys}}
   method: accounts
   keys: {{.Keys}}
+{{- else}}
+  method: none
 {{- end}}
 events:
   token: {{.Token}}

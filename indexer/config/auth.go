@@ -1,6 +1,10 @@
 package config
 
-import "cmp"
+import (
+	"cmp"
+	"net"
+	"net/netip"
+)
 
 // pesdeKeys are the keys that variables of pesde's registry server set. They are not
 // PORTBOOK_ variables, so that its environment works unchanged.
@@ -41,7 +45,7 @@ func (l *loader) checkAuth(c *Config) {
 		return
 	}
 	a := &c.Auth
-	if _, set := l.set["auth.method"]; !set {
+	if !l.chosen("auth.method") {
 		a.Method = l.methodByKeys()
 		l.effective["auth.method"] = setting{string(a.Method), "default: by the other keys of auth"}
 	}
@@ -55,6 +59,9 @@ func (l *loader) checkAuth(c *Config) {
 	case a.Method == Accounts && a.Keys == "":
 		l.fail("auth.keys is required with auth.method accounts: make the file with `portbook keys rotate FILE`%s",
 			l.at("auth.method"))
+	case a.Method == NoLogins && !l.chosen("auth.method") && !isLoopback(c.HTTP.Address):
+		l.fail("nobody logs in, and http.address %s can be reached from other machines: set auth.method to accounts, or to"+
+			" none if everybody who reaches it may see everything%s", shown(c.HTTP.Address), l.at("http.address"))
 	case a.Method == NoLogins && a.Keys != "":
 		l.fail("auth.keys is not used with auth.method none: remove it, or set auth.method to accounts%s", l.at("auth.keys"))
 	case a.Method == NoLogins && a.LoginToRead:
@@ -66,11 +73,25 @@ func (l *loader) checkAuth(c *Config) {
 	}
 }
 
+// chosen reports whether a key was set.
+func (l *loader) chosen(name string) bool {
+	_, set := l.set[name]
+	return set
+}
+
+// isLoopback reports whether only this machine can reach an address to listen on. What is not
+// an address has its own error.
+func isLoopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	ip, errIP := netip.ParseAddr(host)
+	return err != nil || host == "localhost" || errIP == nil && ip.IsLoopback()
+}
+
 // methodByKeys returns the method of logins whose keys are set.
 func (l *loader) methodByKeys() Method {
 	for _, m := range methods {
 		for _, key := range m.needs {
-			if _, set := l.set[key]; set && (m.method != GitHubToken || key == m.needs[0]) {
+			if l.chosen(key) && (m.method != GitHubToken || key == m.needs[0]) {
 				return m.method
 			}
 		}
@@ -83,7 +104,7 @@ func (l *loader) methodByKeys() Method {
 func (l *loader) checkMethod(m Method, needs []string, used Method) {
 	set, missing := "", ""
 	for _, key := range needs {
-		if _, ok := l.set[key]; ok {
+		if l.chosen(key) {
 			set = cmp.Or(set, key)
 		} else {
 			missing = cmp.Or(missing, key)

@@ -136,6 +136,9 @@ func TestValues(t *testing.T) {
 		{"pesde's order", "", []string{"ACCESS_TOKEN=t", "GITHUB_CLIENT_ID=i", "GITHUB_CLIENT_SECRET=s", "READ_ACCESS_TOKEN=r", "WRITE_ACCESS_TOKEN=w"}, nil, func(c config.Config) any { return c.Auth.Method }, config.OneToken},
 		{"pesde's order without a token", "", []string{"GITHUB_CLIENT_ID=i", "GITHUB_CLIENT_SECRET=s", "READ_ACCESS_TOKEN=r", "WRITE_ACCESS_TOKEN=w"}, nil, func(c config.Config) any { return c.Auth.Method }, config.GitHubToken},
 		{"a method that is set", "auth: {method: none}", []string{"ACCESS_TOKEN=t"}, nil, func(c config.Config) any { return c.Auth.Method }, config.NoLogins},
+		{"nobody logs in on this machine", "http: {address: \"[::1]:80\"}", nil, nil, func(c config.Config) any { return c.Auth.Method }, config.NoLogins},
+		{"nobody logs in, and that is meant", "http: {address: \":80\"}\nauth: {method: none}", nil, nil, func(c config.Config) any { return c.Auth.Method }, config.NoLogins},
+		{"who logs in from other machines", "http: {address: \":80\"}", []string{"ACCESS_TOKEN=t"}, nil, func(c config.Config) any { return c.Auth.Method }, config.OneToken},
 		{"reads need a login", "", []string{"ACCESS_TOKEN=t", "READ_NEEDS_AUTH="}, nil, func(c config.Config) any { return c.Auth.LoginToRead }, true},
 		{"token like a number", "events: {token: 0123}", nil, nil, func(c config.Config) any { return c.Events.Token }, "0123"},
 		{"token like a bool", "events: {token: yes}", nil, nil, func(c config.Config) any { return c.Events.Token }, "yes"},
@@ -278,6 +281,8 @@ func TestErrors(t *testing.T) {
 		{"public_url without scheme", "registry: {public_url: //h}", nil, nil, `registry.public_url: "//h" is not a URL of a registry: write http://host:port or https://host, or a path such as / (file FILE:1)`},
 		{"accounts without keys", "auth: {method: accounts}", nil, nil, "auth.keys is required with auth.method accounts: make the file with `portbook keys rotate FILE` (file FILE:1)"},
 		{"keys without accounts", "auth: {keys: k}", nil, nil, `auth.keys is not used with auth.method none: remove it, or set auth.method to accounts (file FILE:1)`},
+		{"nobody logs in from other machines", "http: {address: \":8080\"}", nil, nil, `nobody logs in, and http.address ":8080" can be reached from other machines: set auth.method to accounts, or to none if everybody who reaches it may see everything (file FILE:1)`},
+		{"nobody logs in at an address of the network", "", []string{"PORTBOOK_HTTP_ADDRESS=10.0.0.5:8080"}, nil, `nobody logs in, and http.address "10.0.0.5:8080" can be reached from other machines: set auth.method to accounts, or to none if everybody who reaches it may see everything (environment PORTBOOK_HTTP_ADDRESS)`},
 		{"accounts and a user", "auth: {method: accounts, keys: k}\nregistry: {username: u, password: p}", nil, nil, `registry.username is not used with auth.keys, because the indexer signs its own tokens: remove it and registry.password (file FILE:2)`},
 		{"half of the tokens", "", []string{"WRITE_ACCESS_TOKEN=x"}, nil, `auth.read_token is required with auth.method tokens: set it (environment WRITE_ACCESS_TOKEN)`},
 		{"half of the tokens of another method", "auth: {token: x, read_token: y}", nil, nil, `auth.read_token is set without auth.write_token: set both or neither (file FILE:1)`},
@@ -289,7 +294,7 @@ func TestErrors(t *testing.T) {
 		{"username without a password", "registry: {username: u}", nil, nil, `registry.username and registry.password go together: set both or neither (file FILE:1)`},
 		{"address", "http: {address: 8080}", nil, nil, `http.address: "8080" is not an address: write host:port such as 127.0.0.1:8080 (file FILE:1)`},
 		{"address with a URL", "", []string{"PORTBOOK_HTTP_ADDRESS=postgres://u:secret@h/d"}, nil, `http.address: "postgres://u:REDACTED@h/d" is not an address: write host:port such as 127.0.0.1:8080 (environment PORTBOOK_HTTP_ADDRESS)`},
-		{"the same address twice", "http: {address: \":1\", operations_address: \":1\"}", nil, nil, `http.address and http.operations_address are both ":1": give them different ports`},
+		{"the same address twice", "http: {address: \"[::1]:1\", operations_address: \"[::1]:1\"}", nil, nil, `http.address and http.operations_address are both "[::1]:1": give them different ports`},
 
 		{"no database", "", []string{"PGHOST="}, nil, `database.postgres.url or database.host is required: set one of them, DB_URL, or libpq's PGHOST or PGSERVICE`},
 		{"no host", "database: {port: 1, user: u, database: d}", nil, nil, `database.host is required: set it or PORTBOOK_DATABASE_HOST (database.port is set by file FILE:1)`},
@@ -400,7 +405,7 @@ func sample(t *testing.T, k config.Key, v reflect.Value) (string, any) {
 	}
 	text, ok := map[string]string{
 		"role": "reader", "registry.url": "http://other", "registry.public_url": "/other",
-		"http.address": ":1", "http.operations_address": ":2",
+		"http.address": "[::1]:1", "http.operations_address": ":2",
 		"database.postgres.url": "postgres://h/d", "database.sslMode": "disable",
 		"database.targetSessionAttrs": "primary", "database.dynamicAuth.awsRdsIam.region": "eu-west-1",
 		"log.level": "warn", "log.format": "json", "auth.method": "accounts", "auth.github.url": "http://other",
