@@ -1,7 +1,6 @@
 package clients
 
 import (
-	"context"
 	"io"
 	"net/http"
 	"slices"
@@ -72,8 +71,8 @@ func craneLogsIn(t *testing.T, addr string, alice account) {
 	works("delete", crane.Delete(addr+"/team/crane@"+digest, as(alice)...))
 }
 
-// containerdLogsIn pulls and pushes with the resolver of containerd, which buildkit and
-// kubelet use too. It asks for tokens by POST.
+// containerdLogsIn pulls and pushes with the resolver of containerd, which kubelet uses too.
+// It asks for tokens by POST.
 func containerdLogsIn(t *testing.T, addr string, alice account) {
 	t.Helper()
 	as := func(a account) remotes.Resolver {
@@ -81,40 +80,8 @@ func containerdLogsIn(t *testing.T, addr string, alice account) {
 		hosts := docker.ConfigureDefaultRegistries(docker.WithPlainHTTP(docker.MatchAllHosts), docker.WithAuthorizer(authorizer))
 		return docker.NewResolver(docker.ResolverOptions{Hosts: hosts, Headers: http.Header{}})
 	}
-	push := func(a account, reference, text string) error {
-		pusher, err := as(a).Pusher(t.Context(), reference)
-		if err != nil {
-			return err
-		}
-		raw := []byte(`{"schemaVersion":2,"mediaType":"` + ocispec.MediaTypeImageIndex + `","manifests":[],"annotations":{"n":"` + text + `"}}`)
-		d := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageIndex, Digest: godigest.FromBytes(raw), Size: int64(len(raw))}
-		w, err := pusher.Push(t.Context(), d)
-		if err != nil {
-			return err
-		}
-		defer w.Close()
-		if _, err := w.Write(raw); err != nil {
-			return err
-		}
-		return w.Commit(t.Context(), d.Size, d.Digest)
-	}
-	pull := func(a account, reference string) error {
-		_, d, err := as(a).Resolve(t.Context(), reference)
-		if err != nil {
-			return err
-		}
-		fetcher, err := as(a).Fetcher(t.Context(), reference)
-		if err != nil {
-			return err
-		}
-		r, err := fetcher.Fetch(context.WithoutCancel(t.Context()), d)
-		if err != nil {
-			return err
-		}
-		defer r.Close()
-		_, err = io.Copy(io.Discard, r)
-		return err
-	}
+	push := func(a account, reference, text string) error { return pushIndex(t, as(a), reference, text) }
+	pull := func(a account, reference string) error { return pullIndex(t, as(a), reference) }
 	for _, c := range []struct {
 		what  string
 		err   error
@@ -131,4 +98,44 @@ func containerdLogsIn(t *testing.T, addr string, alice account) {
 			t.Errorf("containerd: %s: got %v, want it to work: %v", c.what, c.err, c.works)
 		}
 	}
+}
+
+// pushIndex pushes an index without manifests, which is made from a text.
+func pushIndex(t *testing.T, r remotes.Resolver, reference, text string) error {
+	t.Helper()
+	pusher, err := r.Pusher(t.Context(), reference)
+	if err != nil {
+		return err
+	}
+	raw := []byte(`{"schemaVersion":2,"mediaType":"` + ocispec.MediaTypeImageIndex + `","manifests":[],"annotations":{"n":"` + text + `"}}`)
+	d := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageIndex, Digest: godigest.FromBytes(raw), Size: int64(len(raw))}
+	w, err := pusher.Push(t.Context(), d)
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	if _, err := w.Write(raw); err != nil {
+		return err
+	}
+	return w.Commit(t.Context(), d.Size, d.Digest)
+}
+
+// pullIndex pulls a manifest or an index.
+func pullIndex(t *testing.T, r remotes.Resolver, reference string) error {
+	t.Helper()
+	_, d, err := r.Resolve(t.Context(), reference)
+	if err != nil {
+		return err
+	}
+	fetcher, err := r.Fetcher(t.Context(), reference)
+	if err != nil {
+		return err
+	}
+	f, err := fetcher.Fetch(t.Context(), d)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = io.Copy(io.Discard, f)
+	return err
 }

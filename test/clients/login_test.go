@@ -121,6 +121,8 @@ func TestLogins(t *testing.T) {
 	}
 	craneLogsIn(t, addr, account{"alice", secret})
 	containerdLogsIn(t, addr, account{"alice", secret})
+	buildkitLogsIn(t, addr, account{"alice", secret})
+	helmLogsIn(t, addr, account{"alice", secret})
 	if os.Geteuid() != 0 {
 		t.Log("docker skipped: only root can start a docker daemon")
 		return
