@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2/content"
 	"oras.land/oras-go/v2/registry/remote"
 	"oras.land/oras-go/v2/registry/remote/auth"
@@ -30,15 +31,15 @@ import (
 // password is the password of every person in these tests.
 const password = "a long password"
 
-// guarded starts a fleet whose registry and indexer ask for a login, with the accounts root
-// (an administrator), alice (of the group dev) and ci (a robot).
-func guarded(t *testing.T) (*fleet, *indexerProcess) {
+// asksForLogin starts a fleet whose registry trusts the tokens that the indexer signs, and an
+// indexer with more settings.
+func asksForLogin(t *testing.T, settings ...string) (*fleet, *indexerProcess) {
 	t.Helper()
 	var keys string
 	f := launchWith(t, func(f *fleet) registrytest.ProcessConfig {
 		keys = filepath.Join(f.dir, "keys.json")
-		f.settings = []string{"PORTBOOK_AUTH_METHOD=accounts", "PORTBOOK_AUTH_KEYS=" + keys,
-			"PORTBOOK_COMPONENTS_REGISTRY_PROXY=true", "PORTBOOK_REGISTRY_PUBLIC_URL=http://" + f.address}
+		f.settings = append([]string{"PORTBOOK_AUTH_KEYS=" + keys, "PORTBOOK_COMPONENTS_REGISTRY_PROXY=true",
+			"PORTBOOK_REGISTRY_PUBLIC_URL=http://" + f.address}, settings...)
 		f.must("keys", "rotate", keys)
 		jwks := filepath.Join(f.dir, "jwks.json")
 		if err := os.WriteFile(jwks, []byte(f.must("keys", "public", keys)), 0o644); err != nil {
@@ -48,7 +49,14 @@ func guarded(t *testing.T) (*fleet, *indexerProcess) {
 			"REGISTRY_AUTH_TOKEN_REALM=http://" + f.address + "/auth/token", "REGISTRY_AUTH_TOKEN_JWKS=" + jwks,
 		}}
 	})
-	i := f.indexer(f.address)
+	return f, f.indexer(f.address)
+}
+
+// guarded starts a fleet whose registry and indexer ask for a login, with the accounts root
+// (an administrator), alice (of the group dev) and ci (a robot).
+func guarded(t *testing.T) (*fleet, *indexerProcess) {
+	t.Helper()
+	f, i := asksForLogin(t, "PORTBOOK_AUTH_METHOD=accounts")
 	f.input = password + "\n"
 	f.must("user", "add", "--admin", "root")
 	f.must("user", "add", "--group", "dev", "alice")
@@ -508,13 +516,11 @@ func TestSignIn(t *testing.T) {
 	within(t, patience, "the session has ended", func() bool { return slices.Equal(sees(stolen), []string{"public/a"}) })
 }
 
-// The tokens of pesde's registry server work as there: who may read with which, in which
-// order the methods win, and which settings are refused.
-func TestSharedTokens(t *testing.T) {
-	t.Parallel()
-	f := launch(t)
-	f.must("migrate", "up", "--yes")
-	var asked atomic.Int64
+// fakeGitHub starts a server that knows one token of one application, as GitHub does. It
+// returns its address, and counts the requests.
+func fakeGitHub(t *testing.T) (address string, asked *atomic.Int64) {
+	t.Helper()
+	asked = new(atomic.Int64)
 	github := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		asked.Add(1)
 		id, secret, _ := r.BasicAuth()
@@ -533,7 +539,21 @@ func TestSharedTokens(t *testing.T) {
 		_, _ = io.WriteString(w, `{"user": {"id": 1, "login": "octocat"}}`)
 	}))
 	t.Cleanup(github.Close)
-	hub := []string{"GITHUB_CLIENT_ID=app", "GITHUB_CLIENT_SECRET=marker-of-a-secret", "PORTBOOK_AUTH_GITHUB_URL=" + github.URL}
+	return github.URL, asked
+}
+
+func gitHubSettings(address string) []string {
+	return []string{"GITHUB_CLIENT_ID=app", "GITHUB_CLIENT_SECRET=marker-of-a-secret", "PORTBOOK_AUTH_GITHUB_URL=" + address}
+}
+
+// The tokens of pesde's registry server work as there: who may read with which, in which
+// order the methods win, and which settings are refused.
+func TestSharedTokens(t *testing.T) {
+	t.Parallel()
+	f := launch(t)
+	f.must("migrate", "up", "--yes")
+	github, asked := fakeGitHub(t)
+	hub := gitHubSettings(github)
 	two := []string{"READ_ACCESS_TOKEN=r", "WRITE_ACCESS_TOKEN=w"}
 	const none, ok, no = "", http.StatusOK, http.StatusUnauthorized
 	for what, c := range map[string]struct {
@@ -575,5 +595,48 @@ func TestSharedTokens(t *testing.T) {
 		if out, err := f.run("serve"); err == nil || !strings.Contains(out, env[0][:strings.Index(env[0], "=")]) {
 			t.Errorf("%q: %v\n%s", env, err, out)
 		}
+	}
+}
+
+// With keys, the registry trusts who has a shared token or a token of GitHub, and asks for one
+// otherwise.
+func TestSharedTokensInRegistry(t *testing.T) {
+	t.Parallel()
+	github, _ := fakeGitHub(t)
+	f, i := asksForLogin(t, "ACCESS_TOKEN=t")
+	type may struct{ pulls, writes bool } // who writes pulls as far as that takes
+	reads, all, none := may{pulls: true}, may{true, true}, may{}
+	for _, c := range []struct {
+		what     string
+		settings []string
+		writer   string         // the token that is allowed all
+		want     map[string]may // by token; "": nobody logs in
+	}{
+		{"one", []string{"ACCESS_TOKEN=t"}, "t", map[string]may{"t": all, "": reads, "x": none}},
+		{"one for reads", []string{"ACCESS_TOKEN=t", "READ_NEEDS_AUTH="}, "t", map[string]may{"t": all, "": none, "x": none}},
+		{"two", []string{"READ_ACCESS_TOKEN=r", "WRITE_ACCESS_TOKEN=w"}, "w", map[string]may{"w": all, "r": reads, "": none, "x": none}},
+		{"GitHub", gitHubSettings(github), "gho_right", map[string]may{"gho_right": all, "": reads, "gho_wrong": none}},
+	} {
+		i.stop(t)
+		f.settings = f.settings[:3] // what asksForLogin has set itself
+		i = f.indexer(f.address, c.settings...)
+		repository := func(token string) *remote.Repository { return i.oras(t, "team/app", login("anybody", token)) }
+		push := func(token, tag string) (ocispec.Descriptor, error) {
+			raw := []byte(`{"schemaVersion":2,"mediaType":"` + ocispec.MediaTypeImageIndex + `","manifests":[],"annotations":{"of":"` + tag + `"}}`)
+			d := content.NewDescriptorFromBytes(ocispec.MediaTypeImageIndex, raw)
+			return d, repository(token).Manifests().PushReference(t.Context(), d, bytes.NewReader(raw), tag)
+		}
+		d, err := push(c.writer, "v1")
+		allowed(t, c.what+": push", err, true)
+		for token, want := range c.want {
+			_, err := push(token, "v2")
+			allowed(t, c.what+": push with "+token, err, want.writes)
+			_, err = repository(token).Resolve(t.Context(), "v1")
+			allowed(t, c.what+": pull with "+token, err, want.pulls)
+			if !want.writes {
+				allowed(t, c.what+": delete with "+token, repository(token).Manifests().Delete(t.Context(), d), false)
+			}
+		}
+		allowed(t, c.what+": delete", repository(c.writer).Manifests().Delete(t.Context(), d), true)
 	}
 }
