@@ -44,7 +44,7 @@ bench-peers: need-go ## compare searches with those of zot; ZOT=program REPOS=10
 bench-pages: need-go ## measure every page of a book of 10,000 repositories; JSON=file DATA=folder BOOK=name
 	@cd test/bench/pages && GOWORK=off go run .
 
-bench-login: need-go ## measure logins: tokens for the registry, searches and pages of those who are logged in; JSON=file
+bench-login: need-go ## measure logins: tokens for the registry, searches and pages of those who are logged in, a flood of logins; JSON=file
 	@cd test/bench/login && GOWORK=off go run .
 
 # Status 3: a tool is missing, but perhaps none that screenshots need.

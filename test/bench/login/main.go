@@ -84,7 +84,18 @@ func (b *bench) Measure(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return b.Step(ctx, "Logins", func(ctx context.Context, s *harness.Section) error { return b.ask(ctx, s, reader) })
+	a := harness.NewAsker(reader.URL)
+	a.HTTP.Transport = withLogins{a.HTTP.Transport, b.secrets}
+	for _, step := range []struct {
+		title string
+		run   func(context.Context, *harness.Section, *harness.Asker) error
+	}{{"Logins", b.ask}, {"Names that exist, and that do not", b.timing}, {"A flood of logins", b.flood}} {
+		err := b.Step(ctx, step.title, func(ctx context.Context, s *harness.Section) error { return step.run(ctx, s, a) })
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // addAccounts adds the robots and a person.
@@ -126,7 +137,7 @@ func (b *bench) addAccounts(ctx context.Context) error {
 }
 
 // withLogins sends each request with the login of its parameter "account", which docker
-// sends too.
+// sends too, changed by that of "wrong", and from the address of "from".
 type withLogins struct {
 	next    http.RoundTripper
 	secrets map[string]string
@@ -134,8 +145,12 @@ type withLogins struct {
 
 // RoundTrip implements http.RoundTripper.
 func (w withLogins) RoundTrip(r *http.Request) (*http.Response, error) {
-	if name := r.URL.Query().Get("account"); name != "" {
-		r.SetBasicAuth(name, w.secrets[name])
+	q := r.URL.Query()
+	if name := q.Get("account"); name != "" {
+		r.SetBasicAuth(name, w.secrets[name]+q.Get("wrong"))
+	}
+	if from := q.Get("from"); from != "" {
+		r.Header.Set("X-Forwarded-For", from)
 	}
 	return w.next.RoundTrip(r)
 }
@@ -166,9 +181,7 @@ func (b *bench) kinds() []kind {
 }
 
 // ask measures each kind with one client and with eight, after a first pass.
-func (b *bench) ask(ctx context.Context, s *harness.Section, reader *harness.Indexer) error {
-	a := harness.NewAsker(reader.URL)
-	a.HTTP.Transport = withLogins{a.HTTP.Transport, b.secrets}
+func (b *bench) ask(ctx context.Context, s *harness.Section, a *harness.Asker) error {
 	for _, k := range b.kinds() {
 		var paths []string
 		for i := range b.requests {
