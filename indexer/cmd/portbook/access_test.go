@@ -21,6 +21,7 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2/content"
+	"oras.land/oras-go/v2/registry"
 	"oras.land/oras-go/v2/registry/remote"
 	"oras.land/oras-go/v2/registry/remote/auth"
 	"oras.land/oras-go/v2/registry/remote/errcode"
@@ -134,6 +135,9 @@ func (i *indexerProcess) get(t *testing.T, path, name, secret string) (status in
 	return resp.StatusCode, resp.Header, string(b)
 }
 
+// errNotMounted is the error of a mount that becomes an upload.
+var errNotMounted = errors.New("not mounted")
+
 // With accounts, a client may do in the registry what its grants say, and sees in the book
 // what it may pull; a robot's token is revoked within seconds.
 func TestLogins(t *testing.T) {
@@ -185,6 +189,23 @@ func TestLogins(t *testing.T) {
 	}
 	f.equal(patience)
 
+	// A layer can be mounted from where it can be pulled.
+	for _, from := range []string{"public/a", "secret/x"} {
+		layer := []byte("a layer of " + from)
+		d := content.NewDescriptorFromBytes(ocispec.MediaTypeImageLayer, layer)
+		if err := i.oras(t, from, everyone["root"]).Blobs().Push(ctx, d, bytes.NewReader(layer)); err != nil {
+			t.Fatal(err)
+		}
+		copied := func() (io.ReadCloser, error) { return nil, errNotMounted }
+		err := i.oras(t, "team/app", everyone["alice"]).Blobs().(registry.Mounter).Mount(ctx, d, from, copied)
+		if mounted := err == nil; mounted != (from == "public/a") || err != nil && !errors.Is(err, errNotMounted) && !refused(err) {
+			t.Errorf("alice mounts a layer of %s: %v", from, err)
+		}
+		if there, err := i.oras(t, "team/app", everyone["alice"]).Blobs().Exists(ctx, d); err != nil || there != (from == "public/a") {
+			t.Errorf("a layer of %s is in team/app: %v, %v", from, there, err)
+		}
+	}
+
 	for who, want := range map[[2]string][]string{
 		{"root", password}:  {"public/a", "secret/x", "team/app", "team/other"},
 		{"alice", password}: {"public/a", "team/app", "team/other"},
@@ -208,13 +229,13 @@ func TestLogins(t *testing.T) {
 			t.Errorf("docker search as %q: Cache-Control %q, Vary %q", who[0], header.Get("Cache-Control"), header.Get("Vary"))
 		}
 		// The catalogue, by the way of a registry's client.
-		registry, err := remote.NewRegistry(i.address)
+		all, err := remote.NewRegistry(i.address)
 		if err != nil {
 			t.Fatal(err)
 		}
-		registry.PlainHTTP, registry.Client, registry.RepositoryListPageSize = true, login(who[0], who[1]), 2
+		all.PlainHTTP, all.Client, all.RepositoryListPageSize = true, login(who[0], who[1]), 2
 		var listed []string
-		err = registry.Repositories(ctx, "", func(page []string) error { listed = append(listed, page...); return nil })
+		err = all.Repositories(ctx, "", func(page []string) error { listed = append(listed, page...); return nil })
 		if err != nil || !slices.Equal(listed, want) {
 			t.Errorf("catalogue as %q: %q, %v, want %q", who[0], listed, err, want)
 		}
