@@ -45,6 +45,9 @@ type Store interface {
 	Token(ctx context.Context, id string) (PersonalToken, error)
 	// SessionEnded reports whether a session was ended.
 	SessionEnded(ctx context.Context, id string) (bool, error)
+	// Workloads returns the workloads of a robot, the oldest first; none if there is no robot of
+	// the name.
+	Workloads(ctx context.Context, robot string) ([]Workload, error)
 	// RulesOfEverybody returns the rules that are granted to everybody.
 	RulesOfEverybody(context.Context) (Rules, error)
 }
@@ -61,6 +64,7 @@ type Accounts struct {
 	asking chan struct{}         // a lock: one caller at a time asks
 
 	lookups chan struct{} // limits how many connections to the database are used at once
+	issuers *issuers      // of workloads
 }
 
 // A dated version is one that was asked for at a time.
@@ -70,12 +74,13 @@ type dated struct {
 }
 
 // known is what is remembered: an account with its rules, a token, whether a session was
-// ended, or that a password is right.
+// ended, the workloads of a robot, or that a password is right.
 type known struct {
-	account Account
-	rules   Rules
-	token   PersonalToken
-	ended   bool
+	account   Account
+	rules     Rules
+	token     PersonalToken
+	ended     bool
+	workloads []Workload
 }
 
 func (k known) bytes() int {
@@ -86,6 +91,12 @@ func (k known) bytes() int {
 	for _, r := range k.token.Rules {
 		n += 32 + len(r.Pattern.text)
 	}
+	for _, w := range k.workloads {
+		n += 256 + len(w.Issuer) + len(w.Audience)
+		for _, c := range w.Claims {
+			n += 32 + len(c.Name) + len(c.Value)
+		}
+	}
 	return n
 }
 
@@ -94,6 +105,7 @@ func NewAccounts(store Store, signer *Signer) *Accounts {
 	return &Accounts{
 		store: store, signer: signer, known: cache.New(cacheBytes, maxCached, known.bytes),
 		asking: make(chan struct{}, 1), lookups: make(chan struct{}, maxLookups),
+		issuers: newIssuers(),
 	}
 }
 
@@ -180,8 +192,12 @@ func (a *Accounts) Anonymous(ctx context.Context) (Subject, error) {
 }
 
 // Verify returns the subject of credentials. A token of another account than the name is
-// denied; without a name, the token says whose it is.
+// denied; without a name, the token says whose it is. The token of a workload needs the name of
+// the robot.
 func (a *Accounts) Verify(ctx context.Context, c Credentials) (Subject, error) {
+	if LooksLikeJWT(c.Secret) {
+		return a.byJWT(ctx, c)
+	}
 	if LooksLikeToken(c.Secret) {
 		t, err := ParseToken(c.Secret)
 		if err != nil {
@@ -259,6 +275,13 @@ func (a *Accounts) Named(ctx context.Context, actor string) (Subject, error) {
 		k, err := a.account(ctx, name)
 		return k.subject(), err
 	}
+	if isWorkload(id) {
+		t, err := a.workload(ctx, name, id)
+		if err != nil {
+			return Subject{}, err
+		}
+		return a.withToken(ctx, t)
+	}
 	k, err := a.get(ctx, "token id "+id, func() (k known, err error) {
 		k.token, err = a.store.Token(ctx, id)
 		return k, err
@@ -281,6 +304,9 @@ func (a *Accounts) Refreshed(ctx context.Context, token string) (Subject, error)
 	actor, signed, err := a.signer.Refresh(token, time.Now())
 	if err != nil {
 		return Subject{}, err
+	}
+	if strings.Contains(actor, "+") { // a workload, whose removal ends this
+		return a.Named(ctx, actor)
 	}
 	return a.since(ctx, actor, signed)
 }
@@ -318,11 +344,13 @@ func (a *Accounts) InSession(ctx context.Context, token string) (Subject, Sessio
 }
 
 // Lasting returns a token for Refreshed, for a subject with credentials: of a personal token
-// the token itself, since that can be revoked.
+// the token itself, since that can be revoked. That of a workload lasts for workloadLife.
 func (a *Accounts) Lasting(s Subject, c Credentials) (string, error) {
 	switch {
 	case s.Name == "":
 		return "", fmt.Errorf("a client without a name cannot stay logged in: %w", indexer.ErrInvalid)
+	case isWorkload(s.Token):
+		return a.signer.forRefresh(s.Actor(), time.Now(), workloadLife)
 	case s.Token != "":
 		return c.Secret, nil
 	}

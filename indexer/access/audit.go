@@ -39,6 +39,8 @@ const (
 	TokenRevoke     Event = "token.revoke"
 	GrantAdd        Event = "grant.add"
 	GrantRemove     Event = "grant.remove"
+	WorkloadAdd     Event = "workload.add"
+	WorkloadRemove  Event = "workload.remove"
 	SessionBegin    Event = "session.begin"
 	SessionEnd      Event = "session.end"
 )

@@ -113,7 +113,11 @@ const refreshAudience = "portbook refresh"
 // ForRefresh returns a token by which a client that knew the password of an account gets
 // tokens for the registry later.
 func (s *Signer) ForRefresh(actor string, now time.Time) (string, error) {
-	return s.sign(s.claims(actor, refreshAudience, now, refreshTokenLife), now)
+	return s.forRefresh(actor, now, refreshTokenLife)
+}
+
+func (s *Signer) forRefresh(actor string, now time.Time, life time.Duration) (string, error) {
+	return s.sign(s.claims(actor, refreshAudience, now, life), now)
 }
 
 func (s *Signer) claims(actor, audience string, now time.Time, life time.Duration) jwt.Claims {

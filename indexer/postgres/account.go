@@ -191,7 +191,7 @@ func (s *Store) Grants(ctx context.Context) (all []access.Grant, err error) {
 // changeAccess runs statements in one transaction that changes the version of access and
 // records what was done. The first one must change a row, or the error is ErrNotFound.
 func (s *Store) changeAccess(ctx context.Context, what string, r access.Record, changes ...change) error {
-	err := s.beginPartitioned(ctx, func(tx pgx.Tx, _ cluster) error {
+	return s.inAccess(ctx, what, r, func(tx pgx.Tx) error {
 		for i, c := range changes {
 			done, err := tx.Exec(ctx, c.sql, c.args...)
 			if err != nil {
@@ -200,6 +200,17 @@ func (s *Store) changeAccess(ctx context.Context, what string, r access.Record, 
 			if i == 0 && done.RowsAffected() == 0 {
 				return indexer.ErrNotFound
 			}
+		}
+		return nil
+	})
+}
+
+// inAccess runs f in a transaction that changes the version of access and records what was
+// done.
+func (s *Store) inAccess(ctx context.Context, what string, r access.Record, f func(pgx.Tx) error) error {
+	err := s.beginPartitioned(ctx, func(tx pgx.Tx, _ cluster) error {
+		if err := f(tx); err != nil {
+			return err
 		}
 		if err := record(ctx, tx, r); err != nil {
 			return err
