@@ -15,7 +15,8 @@ import (
 // Wrong passwords are limited: some at once, and then one in each pause. So are those for one
 // name from one address, those from one address, since many may be behind it, and those for
 // one name, but only for addresses that have sent wrong ones: nobody can lock another out.
-// Personal tokens are not, because nobody can guess 256 bits.
+// Personal tokens are not, because nobody can guess 256 bits. For tokens of workloads there is
+// another limit, workloadsFrom.
 var (
 	guessesHere = limit{20, 3 * time.Second}
 	guessesFrom = limit{200, time.Second}
@@ -80,9 +81,9 @@ func (l limit) add(counter *atomic.Int64) {
 	}
 }
 
-// tooMany is the answer to a client that must wait.
-func tooMany(wait time.Duration) error {
+// tooMany is the answer to a client that must wait. What was wrong is passwords, or tokens.
+func tooMany(what string, wait time.Duration) error {
 	seconds := strconv.Itoa(int(math.Ceil(wait.Seconds())))
 	return answer.RefuseWith(http.StatusTooManyRequests, map[string]string{"Retry-After": seconds},
-		"too many wrong passwords: try again in %s s", seconds)
+		"too many wrong %s: try again in %s s", what, seconds)
 }

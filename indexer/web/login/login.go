@@ -133,9 +133,12 @@ func (l *Login) verify(r *http.Request, c access.Credentials) (access.Subject, e
 		s, err := l.Verifier.Verify(r.Context(), c)
 		return s, refusal(err)
 	}
+	if access.LooksLikeJWT(c.Secret) {
+		return l.verifyJWT(r, c)
+	}
 	client := answer.ClientOf(r)
 	if wait := l.guesses.wait(client, c.Name); wait > 0 {
-		return access.Subject{}, tooMany(wait)
+		return access.Subject{}, tooMany("passwords", wait)
 	}
 	s, err := l.Verifier.Verify(r.Context(), c)
 	if errors.Is(err, access.ErrDenied) {

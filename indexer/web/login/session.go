@@ -30,7 +30,7 @@ func sessionIn(r *http.Request) string {
 // SignIn checks a name and a password, and begins a session, which it sets as a cookie. A
 // personal token is not enough: a session may make tokens.
 func (l *Login) SignIn(w http.ResponseWriter, r *http.Request, name, password string) error {
-	if access.LooksLikeToken(password) {
+	if access.LooksLikeToken(password) || access.LooksLikeJWT(password) {
 		return answer.Refuse(http.StatusUnauthorized, "that is a token, which is for programs: type your password")
 	}
 	s, err := l.verify(r, access.Credentials{Name: name, Secret: password})
