@@ -65,6 +65,7 @@ command line is wrong.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}, serveCommand(), scanCommand(), verifyCommand(), migrateCommand(), primeCommand(), userCommand(), tokenCommand(),
+		workloadCommand(),
 		grantCommand(), auditCommand(), keysCommand(), registryConfigCommand(), configCommand(), versionCommand())
 	addSettings(command)
 	command.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
