@@ -89,9 +89,15 @@ func New[T any](maxTotal, maxValue int, size func(T) int) *Versioned[T] {
 // A waiting caller keeps what it holds, such as a database connection. So compute must
 // need nothing that a caller of Get may hold, and must not call Get for the same cache.
 func (c *Versioned[T]) Get(ctx context.Context, k Key, compute func() (T, error)) (T, error) {
+	return c.GetWhile(ctx, k, func(T) bool { return true }, compute)
+}
+
+// GetWhile is like Get, but computes a stored value again if it is not good any more. Calls
+// that waited for a value take it even so: it was computed for them.
+func (c *Versioned[T]) GetWhile(ctx context.Context, k Key, good func(T) bool, compute func() (T, error)) (T, error) {
 	hashed := k.hashed()
 	for {
-		value, found, other := c.begin(hashed)
+		value, found, other := c.begin(hashed, good)
 		switch {
 		case found:
 			return value, nil
@@ -112,7 +118,7 @@ func (c *Versioned[T]) Get(ctx context.Context, k Key, compute func() (T, error)
 // GetNow is like Get, but returns ErrRunning instead of waiting for another call.
 func (c *Versioned[T]) GetNow(k Key, compute func() (T, error)) (T, error) {
 	hashed := k.hashed()
-	value, found, other := c.begin(hashed)
+	value, found, other := c.begin(hashed, func(T) bool { return true })
 	switch {
 	case found:
 		return value, nil
@@ -122,14 +128,16 @@ func (c *Versioned[T]) GetNow(k Key, compute func() (T, error)) (T, error) {
 	return value, ErrRunning
 }
 
-// begin returns the value of k, or else the call that is computing it. If it returns
-// neither, the caller must call run.
-func (c *Versioned[T]) begin(k key) (value T, found bool, other *call[T]) {
+// begin returns the value of k if it is good, or else the call that is computing it. If it
+// returns neither, the caller must call run.
+func (c *Versioned[T]) begin(k key, good func(T) bool) (value T, found bool, other *call[T]) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if e, ok := c.entries[k.question]; ok && e.Value.(*entry[T]).version == k.version {
-		c.used.MoveToFront(e)
-		return e.Value.(*entry[T]).value, true, nil
+	if e, ok := c.entries[k.question]; ok {
+		if stored := e.Value.(*entry[T]); stored.version == k.version && good(stored.value) {
+			c.used.MoveToFront(e)
+			return stored.value, true, nil
+		}
 	}
 	if other, ok := c.running[k]; ok {
 		return value, false, other

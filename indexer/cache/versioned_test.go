@@ -286,3 +286,35 @@ func TestConcurrentUse(t *testing.T) {
 	}
 	callers.Wait()
 }
+
+// A value that is not good any more is computed again, but those who waited for it take it.
+func TestGetWhileGood(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := texts(1<<20, 1<<20)
+		k := at(1, "q")
+		never := func(string) bool { return false }
+		release := make(chan struct{})
+		go func() {
+			_, _ = c.GetWhile(t.Context(), k, never, func() (string, error) { <-release; return "first", nil })
+		}()
+		synctest.Wait()
+		go func() {
+			if got, err := c.GetWhile(t.Context(), k, never, mustNot(t)); got != "first" || err != nil {
+				t.Errorf("a waiting caller: got %q, %v", got, err)
+			}
+		}()
+		synctest.Wait()
+		close(release)
+		synctest.Wait()
+		if got, err := c.GetWhile(t.Context(), k, func(s string) bool { return s == "first" }, mustNot(t)); got != "first" || err != nil {
+			t.Errorf("a good value: got %q, %v", got, err)
+		}
+		if got, err := c.GetWhile(t.Context(), k, never, give("second")); got != "second" || err != nil {
+			t.Errorf("a value that is not good: got %q, %v, want it to be computed again", got, err)
+		}
+		if got, err := c.Get(t.Context(), k, mustNot(t)); got != "second" || err != nil {
+			t.Errorf("afterwards: got %q, %v", got, err)
+		}
+	})
+}
