@@ -13,6 +13,7 @@ var ErrDenied = errors.New("the name, the password or the token is wrong")
 type Credentials struct {
 	Name   string // may be empty if the secret is a token
 	Secret string // a password or a token
+	Field  string // the field Authorization that has them; "": they came in another way
 }
 
 // A Verifier finds subjects. It is safe for concurrent use. It returns ErrDenied for wrong

@@ -55,18 +55,19 @@ func ToPull(repository string) Access { return Access{typeRepository, repository
 func (a Access) Scope() string { return a.Type + ":" + a.Name + ":" + strings.Join(a.Actions, ",") }
 
 // Grant returns the part of what a client wants that s may do. A client that wants nothing in
-// particular may search: podman sends such a token to /v1/search.
+// particular may search: podman sends such a token to /v1/search. But a token cannot say which
+// repositories a Delegate lets it see, so for its subjects there is none to search.
 func (s Subject) Grant(wanted []Access) (granted []Access) {
-	if len(wanted) == 0 {
-		return []Access{toSearch}
-	}
 	granted = []Access{}
+	if len(wanted) == 0 && s.asks == nil {
+		return append(granted, toSearch)
+	}
 	for _, w := range wanted {
 		var actions []string
 		switch {
 		case w.Type == typeRepository && indexer.IsRepository(w.Name):
 			actions = ofRegistry(s.Allowed(w.Name), w.Actions)
-		case w.Type == typeRegistry && w.Name == catalogue:
+		case w.Type == typeRegistry && w.Name == catalogue && s.asks == nil:
 			actions = toSearch.Actions
 			if s.Asker() == indexer.Everyone && slices.Contains(w.Actions, "*") {
 				actions = []string{"*"}

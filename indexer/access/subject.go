@@ -20,6 +20,8 @@ type Subject struct {
 	// OnlyWrites says that the subject may push and delete in the registry, and pull as far as
 	// that takes, but not read the book.
 	OnlyWrites bool
+
+	asks *delegation // whom About asks for the rules; nil: nobody, they are all known
 }
 
 // rules returns all that limits s as one list.

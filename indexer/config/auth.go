@@ -28,7 +28,8 @@ func (l *loader) putPesde(name, value string) {
 }
 
 // methods are the methods of logins, the first that is configured wins if auth.method is not
-// set, and the keys that each needs. It is the order of pesde's registry server.
+// set, and the keys that each needs. It is the order of pesde's registry server, with delegated
+// after its methods.
 var methods = []struct {
 	method Method
 	needs  []string
@@ -36,6 +37,7 @@ var methods = []struct {
 	{OneToken, []string{"auth.token"}},
 	{GitHubToken, []string{"auth.github.client_secret", "auth.github.client_id"}},
 	{TwoTokens, []string{"auth.read_token", "auth.write_token"}},
+	{Delegated, []string{"auth.delegate.url"}},
 }
 
 // checkAuth chooses the method of logins if it is not set. It requires what the method needs,
@@ -55,7 +57,13 @@ func (l *loader) checkAuth(c *Config) {
 	if a.Method == GitHubToken {
 		l.checkURL("auth.github.url", a.GitHub.URL)
 	}
+	if a.Delegate.URL != "" {
+		l.checkURL("auth.delegate.url", a.Delegate.URL)
+	}
 	switch {
+	case a.Delegate.Anonymous && a.Delegate.URL == "":
+		l.fail("auth.delegate.anonymous needs auth.delegate.url: set it, or remove auth.delegate.anonymous%s",
+			l.at("auth.delegate.anonymous"))
 	case a.Method == Accounts && a.Keys == "":
 		l.fail("auth.keys is required with auth.method accounts: make the file with `portbook keys rotate FILE`%s",
 			l.at("auth.method"))

@@ -68,15 +68,19 @@ func (l *loader) checkRegistry(c *Config) {
 
 func (l *loader) checkURL(name, value string) {
 	u, err := url.Parse(value)
+	what, remedy := "a URL of a registry", "set registry.username and registry.password"
+	if strings.HasPrefix(name, "auth.") {
+		what, remedy = "a URL of an API", "remove it"
+	}
 	switch {
 	case err != nil, u.Scheme != "http" && u.Scheme != "https", u.Hostname() == "":
 		form := "write http://host:port or https://host"
 		if name == "registry.public_url" {
 			form += ", or a path such as /"
 		}
-		l.fail("%s: %s is not a URL of a registry: %s%s", name, shown(value), form, l.at(name))
+		l.fail("%s: %s is not %s: %s%s", name, shown(value), what, form, l.at(name))
 	case u.User != nil:
-		l.fail("%s: %s contains a user: set registry.username and registry.password%s", name, shown(value), l.at(name))
+		l.fail("%s: %s contains a user: %s%s", name, shown(value), remedy, l.at(name))
 	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
 		l.fail("%s: %s contains a query or fragment: remove it%s", name, shown(value), l.at(name))
 	}

@@ -70,25 +70,27 @@ type Components struct {
 type Method string
 
 const (
-	NoLogins    Method = "none"     // nobody logs in, and everybody sees everything
-	Accounts    Method = "accounts" // accounts in the database, with passwords and tokens
-	OneToken    Method = "token"    // one token, to read and to write
-	TwoTokens   Method = "tokens"   // a token to read and one to write
-	GitHubToken Method = "github"   // tokens that GitHub gave to our application
+	NoLogins    Method = "none"      // nobody logs in, and everybody sees everything
+	Accounts    Method = "accounts"  // accounts in the database, with passwords and tokens
+	OneToken    Method = "token"     // one token, to read and to write
+	TwoTokens   Method = "tokens"    // a token to read and one to write
+	GitHubToken Method = "github"    // tokens that GitHub gave to our application
+	Delegated   Method = "delegated" // an API decides, to which we send on what clients send
 )
 
 // Auth says who may use the book and the registry.
 type Auth struct {
-	Method      Method `mapstructure:"method" default:"none" oneof:"none accounts token tokens github"`
+	Method      Method `mapstructure:"method" default:"none" oneof:"none accounts token tokens github delegated"`
 	LoginToRead bool   `mapstructure:"login_to_read" default:"false"` // even to read what everybody may see
 	Keys        string `mapstructure:"keys"`                          // file with the keys that sign tokens for the registry
 	Issuer      string `mapstructure:"issuer" default:"portbook"`     // of these: auth.token.issuer of the registry
 	Service     string `mapstructure:"service" default:"registry"`    // their audience: auth.token.service of the registry
 
-	Token      string     `mapstructure:"token" secret:"true"`       // with OneToken
-	ReadToken  string     `mapstructure:"read_token" secret:"true"`  // with TwoTokens
-	WriteToken string     `mapstructure:"write_token" secret:"true"` // with TwoTokens
-	GitHub     AuthGitHub `mapstructure:"github"`                    // with GitHubToken
+	Token      string       `mapstructure:"token" secret:"true"`       // with OneToken
+	ReadToken  string       `mapstructure:"read_token" secret:"true"`  // with TwoTokens
+	WriteToken string       `mapstructure:"write_token" secret:"true"` // with TwoTokens
+	GitHub     AuthGitHub   `mapstructure:"github"`                    // with GitHubToken
+	Delegate   AuthDelegate `mapstructure:"delegate"`                  // with Delegated
 }
 
 // AuthGitHub is an OAuth application of GitHub.
@@ -96,6 +98,12 @@ type AuthGitHub struct {
 	ClientID     string `mapstructure:"client_id"`
 	ClientSecret string `mapstructure:"client_secret" secret:"true"`
 	URL          string `mapstructure:"url" default:"https://api.github.com"` // of the API
+}
+
+// AuthDelegate is an API that decides who may do what, such as that of Deploys.app.
+type AuthDelegate struct {
+	URL       string `mapstructure:"url"`                       // its methods are below it
+	Anonymous bool   `mapstructure:"anonymous" default:"false"` // asked about clients without credentials too
 }
 
 // Events says who may send notifications.

@@ -290,7 +290,11 @@ func TestErrors(t *testing.T) {
 		{"a secret without its application", "", []string{"GITHUB_CLIENT_SECRET=x"}, nil, `auth.github.client_id is required with auth.method github: set it (environment GITHUB_CLIENT_SECRET)`},
 		{"READ_NEEDS_AUTH without a method of logins", "", []string{"READ_NEEDS_AUTH="}, nil, `auth.login_to_read needs a login, and auth.method is none: set auth.method, or remove it (environment READ_NEEDS_AUTH)`},
 		{"a method without its token", "auth: {method: token}", nil, nil, `auth.token is required with auth.method token: set it (file FILE:1)`},
-		{"no such method", "auth: {method: ldap}", nil, nil, `auth.method: "ldap" is not valid: write one of none, accounts, token, tokens, github (file FILE:1)`},
+		{"a delegate without its address", "auth: {method: delegated}", nil, nil, `auth.delegate.url is required with auth.method delegated: set it (file FILE:1)`},
+		{"half of a delegate", "auth: {delegate: {anonymous: true}}", nil, nil, `auth.delegate.anonymous needs auth.delegate.url: set it, or remove auth.delegate.anonymous (file FILE:1)`},
+		{"a delegate that is no URL", "auth: {delegate: {url: api.deploys.app}}", nil, nil, `auth.delegate.url: "api.deploys.app" is not a URL of an API: write http://host:port or https://host (file FILE:1)`},
+		{"a delegate with a user", "auth: {delegate: {url: 'https://u:secret@h'}}", nil, nil, `auth.delegate.url: "https://REDACTED@h" contains a user: remove it (file FILE:1)`},
+		{"no such method", "auth: {method: ldap}", nil, nil, `auth.method: "ldap" is not valid: write one of none, accounts, token, tokens, github, delegated (file FILE:1)`},
 		{"username without a password", "registry: {username: u}", nil, nil, `registry.username and registry.password go together: set both or neither (file FILE:1)`},
 		{"address", "http: {address: 8080}", nil, nil, `http.address: "8080" is not an address: write host:port such as 127.0.0.1:8080 (file FILE:1)`},
 		{"address with a URL", "", []string{"PORTBOOK_HTTP_ADDRESS=postgres://u:secret@h/d"}, nil, `http.address: "postgres://u:REDACTED@h/d" is not an address: write host:port such as 127.0.0.1:8080 (environment PORTBOOK_HTTP_ADDRESS)`},
@@ -408,7 +412,7 @@ func sample(t *testing.T, k config.Key, v reflect.Value) (string, any) {
 		"http.address": "[::1]:1", "http.operations_address": ":2",
 		"database.postgres.url": "postgres://h/d", "database.sslMode": "disable",
 		"database.targetSessionAttrs": "primary", "database.dynamicAuth.awsRdsIam.region": "eu-west-1",
-		"log.level": "warn", "log.format": "json", "auth.method": "accounts", "auth.github.url": "http://other",
+		"log.level": "warn", "log.format": "json", "auth.method": "accounts", "auth.github.url": "http://other", "auth.delegate.url": "http://other",
 	}[k.Name]
 	if !ok {
 		text = "text"
@@ -477,6 +481,8 @@ func TestEveryKeyFromEnvironmentAndFlags(t *testing.T) {
 			base["PORTBOOK_AUTH_METHOD"] = "accounts"
 		case "auth.login_to_read":
 			base["PORTBOOK_AUTH_TOKEN"] = "x"
+		case "auth.delegate.anonymous":
+			base["PORTBOOK_AUTH_DELEGATE_URL"] = "http://other"
 		case "auth.read_token", "auth.write_token":
 			base["PORTBOOK_AUTH_READ_TOKEN"], base["PORTBOOK_AUTH_WRITE_TOKEN"] = "x", "x"
 		case "auth.github.client_id", "auth.github.client_secret":

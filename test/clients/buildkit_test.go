@@ -53,7 +53,9 @@ func buildkitResolver(t *testing.T, a account, reference string, pushes bool) *r
 		t.Fatal(err)
 	}
 	client.Allow(authprovider.NewDockerAuthProvider(authprovider.DockerAuthProviderConfig{
-		AuthConfigProvider: func(context.Context, string, []string, authprovider.ExpireCachedAuthCheck) (types.AuthConfig, error) {
+		AuthConfigProvider: func(
+			context.Context, string, []string, authprovider.ExpireCachedAuthCheck,
+		) (types.AuthConfig, error) {
 			return types.AuthConfig{Username: a.name, Password: a.secret}, nil
 		},
 	}))
@@ -64,6 +66,8 @@ func buildkitResolver(t *testing.T, a account, reference string, pushes bool) *r
 	ended := make(chan error, 1)
 	go func() { ended <- client.Run(ctx, session.Dialer(testutil.TestStream(builder.HandleConn))) }()
 	t.Cleanup(func() { cancel(); client.Close(); <-ended })
-	hosts := docker.ConfigureDefaultRegistries(docker.WithPlainHTTP(docker.MatchAllHosts), docker.WithClient(&http.Client{}))
-	return resolver.NewPool().GetResolver(hosts, reference, resolver.ScopeType{Push: pushes}, builder, session.NewGroup(client.ID()))
+	plain := docker.WithPlainHTTP(docker.MatchAllHosts)
+	hosts := docker.ConfigureDefaultRegistries(plain, docker.WithClient(&http.Client{}))
+	scope := resolver.ScopeType{Push: pushes}
+	return resolver.NewPool().GetResolver(hosts, reference, scope, builder, session.NewGroup(client.ID()))
 }

@@ -246,9 +246,21 @@ func (p *parts) login() *login.Login {
 		c.Verifier = access.NewGitHub(access.GitHubConfig{
 			API: a.GitHub.URL, ClientID: a.GitHub.ClientID, ClientSecret: a.GitHub.ClientSecret, Open: !a.LoginToRead,
 		})
+	case config.Delegated:
+		c.Verifier = access.NewDelegate(access.DelegateConfig{
+			URL: a.Delegate.URL, Anonymous: a.Delegate.Anonymous, Namespaces: p.namespaces, Log: p.log,
+		})
 	}
 	p.log.Info("clients log in", "method", a.Method)
 	return login.New(c)
+}
+
+// namespaces returns the namespaces of the book, at most limit of them.
+func (p *parts) namespaces(ctx context.Context, limit int) ([]string, error) {
+	if !p.open.Load() {
+		return nil, errNotOpen
+	}
+	return p.reads.Namespaces(ctx, limit)
 }
 
 // reader starts the work of a reader.

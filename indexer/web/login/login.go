@@ -52,6 +52,9 @@ func (l *Login) Asker(r *http.Request) (indexer.Asker, error) {
 	if err == nil && (s.OnlyWrites || s.Name == "" && l.ToRead) {
 		err = denied
 	}
+	if err == nil {
+		s, err = l.asked(r, s, s.AboutAll)
+	}
 	return s.Asker(), err
 }
 
@@ -82,7 +85,7 @@ func (l *Login) Subject(r *http.Request) (access.Subject, error) {
 	if l.Accounts != nil && !access.LooksLikeToken(token) {
 		return access.Subject{}, denied
 	}
-	return l.verify(r, access.Credentials{Secret: token})
+	return l.verify(r, access.Credentials{Secret: token, Field: r.Header.Get("Authorization")})
 }
 
 // named returns the subject of a token for the registry, limited to what that allows.
@@ -121,6 +124,7 @@ func basicOf(r *http.Request) (c access.Credentials, basic bool) {
 		return c, false
 	}
 	c.Name, c.Secret, basic = r.BasicAuth()
+	c.Field = r.Header.Get("Authorization")
 	return c, basic
 }
 
@@ -153,8 +157,13 @@ var denied = answer.RefuseWith(http.StatusUnauthorized,
 
 // refusal returns the answer for an error of package access.
 func refusal(err error) error {
-	if errors.Is(err, access.ErrDenied) {
+	switch {
+	case errors.Is(err, access.ErrDenied):
 		return denied
+	case errors.Is(err, access.ErrUnsure):
+		return unsure
+	case errors.Is(err, access.ErrTooManyNamespaces):
+		return answer.Refuse(http.StatusForbidden, "%s", access.ErrTooManyNamespaces)
 	}
 	return err
 }

@@ -44,8 +44,13 @@ func (l *Login) Token(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	wanted := access.ParseScopes(form["scope"])
+	if s, err = l.about(r, s, wanted); err != nil {
+		return err
+	}
+	s = s.WithName(r.Context())
 	now := time.Now()
-	granted := s.Grant(access.ParseScopes(form["scope"]))
+	granted := s.Grant(wanted)
 	token, err := l.Signer.ForRegistry(s.Actor(), granted, now)
 	if err != nil {
 		return err
@@ -149,6 +154,9 @@ func (l *Login) Requires(needs func(*http.Request) access.Access, f answer.Handl
 			return answer.RefuseWith(http.StatusUnauthorized, challenge, "authentication required")
 		}
 		s, err := l.Subject(r)
+		if err == nil {
+			s, err = l.about(r, s, []access.Access{wanted})
+		}
 		switch {
 		case refusal(err) == denied:
 			challenge["WWW-Authenticate"] += `,error="invalid_token"`

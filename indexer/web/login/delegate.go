@@ -1,0 +1,40 @@
+package login
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/portbook/portbook/indexer/access"
+	"github.com/portbook/portbook/indexer/web/answer"
+)
+
+// about returns a subject with its rules for what it wants.
+func (l *Login) about(r *http.Request, s access.Subject, wanted []access.Access) (access.Subject, error) {
+	return l.asked(r, s, func(ctx context.Context) (access.Subject, error) { return s.About(ctx, wanted) })
+}
+
+// asked returns what ask says of a subject. If that takes calls of another service, an address
+// is let in only so often with credentials that are wrong: each time may take three calls.
+func (l *Login) asked(
+	r *http.Request, s access.Subject, ask func(context.Context) (access.Subject, error),
+) (access.Subject, error) {
+	if !s.Delegated() {
+		return s, nil
+	}
+	counter := l.guesses.from(answer.ClientOf(r))
+	if wait := guessesFrom.wait(counter, time.Now()); wait > 0 {
+		return access.Subject{}, tooMany("logins", wait)
+	}
+	s, err := ask(r.Context())
+	if errors.Is(err, access.ErrDenied) {
+		guessesFrom.add(counter)
+	}
+	return s, refusal(err)
+}
+
+// unsure is the answer if nobody knows now whether the credentials are right: 401 too, as
+// clients of the registry of Deploys.app expect.
+var unsure = answer.RefuseWith(http.StatusUnauthorized,
+	map[string]string{"WWW-Authenticate": `Basic realm="Portbook", charset="UTF-8"`}, "%s", access.ErrUnsure)
