@@ -65,7 +65,8 @@ func (b *bench) flood(ctx context.Context, s *harness.Section, a *harness.Asker)
 			return err
 		}
 		add(fmt.Sprintf("searches while %.0f logins a second with %s were answered", flood.PerSecond(), kind.what), under)
-		s.Add(harness.Figure{Name: "  median, times that of searches alone", Value: under.Quantile(0.5) / alone.Quantile(0.5)})
+		times := under.Quantile(0.5) / alone.Quantile(0.5)
+		s.Add(harness.Figure{Name: "  median, times that of searches alone", Value: times})
 	}
 	return nil
 }
