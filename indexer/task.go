@@ -83,7 +83,9 @@ type Event struct {
 	Tag        string
 	Digest     digest.Digest
 	MediaType  string
-	Actor      string
+	Actor      string // who, as the registry says
 	UserAgent  string
 	Instance   string // the registry's process that sent it
+	Source     string // address of the client, as the registry saw it; "": unknown
+	Request    string // the registry's id of the request
 }

@@ -27,8 +27,11 @@ var names = regexp.MustCompile(`^[a-z0-9]+([._-][a-z0-9]+)*$`)
 // maxName is the maximum length of a name: 64 bytes.
 const maxName = 64
 
+// Ourselves is the name by which the indexer reads the registry.
+const Ourselves = "portbook-indexer"
+
 // reserved are names that mean something else: a grantee, and actors without an account.
-var reserved = []string{everybody, sharedToken, "portbook-indexer"}
+var reserved = []string{everybody, sharedToken, Ourselves}
 
 // CheckName returns ErrInvalid unless an account or a group may have the name.
 func CheckName(name string) error {
@@ -51,6 +54,7 @@ type PersonalToken struct {
 	Rules     Rules
 	CreatedAt time.Time
 	ExpiresAt time.Time // zero: never
+	LastUsed  time.Time // at least then, and at most an hour later as far as a writer has seen; zero: not yet
 }
 
 // A Grantee is who gets a grant: an account, a group, or everybody if both are "".

@@ -7,9 +7,10 @@ import (
 
 // An Actor is who does something that is recorded.
 type Actor struct {
-	Name   string // an account, or cli:USER
-	Token  string // the id of the personal token; "": none
-	Source string // the address of the client, or the name of the host
+	Name    string // an account, or cli:USER; "": nobody has proved who it is
+	Claimed string // without a Name: the name that the client gave, which nobody has proved
+	Token   string // the id of the personal token; "": none
+	Source  string // the address of the client, or the name of the host
 }
 
 type actorKey struct{}
@@ -43,32 +44,55 @@ const (
 	WorkloadRemove  Event = "workload.remove"
 	SessionBegin    Event = "session.begin"
 	SessionEnd      Event = "session.end"
+	Login           Event = "login"         // of a program; only refused ones are recorded
+	Administration  Event = "administrator" // a request for what only administrators may; only refused ones
+	ImagePush       Event = "image.push"    // this and the following are reported by the registry
+	ImageDelete     Event = "image.delete"
+	TagDelete       Event = "tag.delete"
+	BlobDelete      Event = "blob.delete"
 )
+
+// Events are all events, in the order in which they are documented.
+var Events = []Event{
+	AccountAdd, AccountChange, AccountPassword, AccountDelete, TokenAdd, TokenExpire, TokenRevoke, GrantAdd, GrantRemove,
+	SessionBegin, SessionEnd, Login, Administration, ImagePush, ImageDelete, TagDelete, BlobDelete,
+}
 
 // A Record says that somebody did something, or was refused. Records are never changed.
 type Record struct {
-	ID      int64
-	At      time.Time
-	Event   Event
-	Actor   Actor
-	Target  string // the account, token or grantee that it was done to
-	Refused bool
-	Request string // the id of the request; "": the command line
-	Detail  string // what was granted, or what a token is limited to
+	ID         int64
+	At         time.Time // when it was recorded
+	Event      Event
+	Actor      Actor
+	Target     string // the account, token, grantee, tag or manifest that it was done to
+	Repository string // of the tag or manifest; "": none
+	Refused    bool
+	Request    string    // the id of the request; "": the command line
+	Detail     string    // what was granted, what a token is limited to, or which digest was pushed
+	Reported   time.Time // when it happened, as the registry reports; zero: the indexer did it itself
 }
+
+// The words for whether it was done.
+const (
+	Done    = "done"
+	Refused = "refused"
+)
 
 // An AuditQuery selects records, the latest first.
 type AuditQuery struct {
-	Actor, Target string // "": any
-	Event         Event  // "": any
-	Before        int64  // only records with a smaller id; 0: all
-	Limit         int
+	Actor, Target, Repository string // "": any
+	Event                     Event  // "": any
+	Outcome                   string // Done or Refused; "": any
+	// Only records of this time, in which they were recorded. Until is excluded; zero: no limit.
+	Since, Until time.Time
+	Before       int64 // only records with a smaller id; 0: all
+	Limit        int
 }
 
 // Outcome returns a word for whether it was done.
 func (r Record) Outcome() string {
 	if r.Refused {
-		return "refused"
+		return Refused
 	}
-	return "done"
+	return Done
 }

@@ -51,6 +51,10 @@ func (l *loader) checkAuth(c *Config) {
 		a.Method = l.methodByKeys()
 		l.effective["auth.method"] = setting{string(a.Method), "default: by the other keys of auth"}
 	}
+	if _, set := l.set["audit.pushes"]; !set && a.Keys != "" {
+		c.Audit.Pushes = true
+		l.effective["audit.pushes"] = setting{"true", "default: auth.keys is set"}
+	}
 	for _, m := range methods {
 		l.checkMethod(m.method, m.needs, a.Method)
 	}

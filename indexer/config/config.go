@@ -35,6 +35,7 @@ type Config struct {
 	Components Components `mapstructure:"components"`
 	Auth       Auth       `mapstructure:"auth"`
 	Events     Events     `mapstructure:"events"`
+	Audit      Audit      `mapstructure:"audit"`
 	Database   Database   `mapstructure:"database"`
 	Cache      Cache      `mapstructure:"cache"`
 	Interval   Interval   `mapstructure:"interval"`
@@ -109,6 +110,11 @@ type AuthDelegate struct {
 // Events says who may send notifications.
 type Events struct {
 	Token string `mapstructure:"token" secret:"true"` // empty: everybody
+}
+
+// Audit says what is recorded in the audit log.
+type Audit struct {
+	Pushes bool `mapstructure:"pushes" default:"false"` // and deletions, as the registry reports them; default: with Auth.Keys
 }
 
 // Database says where the database is and how to use it. Its address is given by

@@ -11,7 +11,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -46,8 +48,9 @@ type Receiver struct{ config ReceiverConfig }
 type ReceiverConfig struct {
 	Token   string // bearer token of the sender; "" accepts every sender
 	Receive func(ctx context.Context, events []indexer.Event) (fresh int, err error)
-	Wake    func()        // called when there is something new to read
-	Timeout time.Duration // for reading a notification; 0: 10 s
+	Used    func(actor string, at time.Time) // called for each actor of an event, also of a pull; nil: nothing
+	Wake    func()                           // called when there is something new to read
+	Timeout time.Duration                    // for reading a notification; 0: 10 s
 	Log     *slog.Logger
 	Metrics *Metrics
 }
@@ -111,6 +114,7 @@ func (r *Receiver) usefulOf(ctx context.Context, all []rawEvent) []indexer.Event
 	var wrong []rawEvent
 	for _, raw := range all {
 		event, use := eventOf(raw)
+		r.used(raw)
 		r.config.Metrics.Events.WithLabelValues(actionLabel(raw.Action), use).Inc()
 		switch use {
 		case useful:
@@ -124,6 +128,18 @@ func (r *Receiver) usefulOf(ctx context.Context, all []rawEvent) []indexer.Event
 			"repository", cut(wrong[0].Target.Repository), "tag", cut(wrong[0].Target.Tag))
 	}
 	return events
+}
+
+// used tells who has sent the request of an event.
+func (r *Receiver) used(raw rawEvent) {
+	if r.config.Used == nil || raw.odd || raw.Actor.Name == "" {
+		return
+	}
+	at, err := time.Parse(time.RFC3339Nano, raw.Timestamp)
+	if now := time.Now(); err != nil || at.After(now) {
+		at = now
+	}
+	r.config.Used(cut(raw.Actor.Name), at)
 }
 
 // authorized reports whether the request has the token. It compares hashes, so that its
@@ -195,6 +211,8 @@ type rawEvent struct {
 		Tag        string `json:"tag"`
 	} `json:"target"`
 	Request struct {
+		ID        string `json:"id"`
+		Addr      string `json:"addr"`
 		UserAgent string `json:"useragent"`
 	} `json:"request"`
 	Actor struct {
@@ -237,8 +255,22 @@ func eventOf(raw rawEvent) (indexer.Event, string) {
 	return indexer.Event{
 		ID: cut(raw.ID), At: at, Action: raw.Action, Repository: raw.Target.Repository, Tag: tag, Digest: d,
 		MediaType: cut(raw.Target.MediaType), Actor: cut(raw.Actor.Name), UserAgent: cut(raw.Request.UserAgent),
-		Instance: cut(raw.Source.InstanceID),
+		Instance: cut(raw.Source.InstanceID), Source: addressOf(raw.Request.Addr), Request: cut(raw.Request.ID),
 	}, useful
+}
+
+// addressOf returns the address in request.addr of an event, which may have a port; "" if it
+// has none.
+func addressOf(addr string) string {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		host = addr
+	}
+	a, err := netip.ParseAddr(host)
+	if err != nil {
+		return ""
+	}
+	return a.Unmap().WithZone("").String()
 }
 
 // isBlob reports whether an event is the push of a blob, by its media type. The event

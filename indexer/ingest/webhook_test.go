@@ -408,3 +408,42 @@ func TestHostileEventStored(t *testing.T) {
 		t.Errorf("got the event %d times, want once", h.woken)
 	}
 }
+
+// An event tells who sent the request, from where, and with which id; also that of a pull,
+// which is not stored, tells who.
+func TestWhoSent(t *testing.T) {
+	t.Parallel()
+	used := map[string]bool{}
+	h := openReceiver(t, func(c *ingest.ReceiverConfig) {
+		c.Used = func(actor string, at time.Time) {
+			used[actor] = true
+			if time.Since(at) < 0 || time.Since(at) > 365*24*time.Hour && actor == "puller" {
+				t.Errorf("%s at %v", actor, at)
+			}
+		}
+	})
+	var events []string
+	addresses := map[string]string{
+		"192.0.2.7:39956": "192.0.2.7", "192.0.2.8": "192.0.2.8", "[2001:db8::7%eth0]:80": "2001:db8::7", "2001:db8::8": "2001:db8::8",
+		"[::ffff:192.0.2.9]:1": "192.0.2.9", "": "", "<b>:80": "", "host.example:80": "",
+	}
+	for addr := range addresses {
+		e := strings.TrimSuffix(pushed("id "+addr, "demo/app", "v1"), "}")
+		events = append(events, e+fmt.Sprintf(`,"request":{"id":"r1","addr":%q},"actor":{"name":"alice+7f3a12bc"}}`, addr))
+	}
+	pull := strings.Replace(strings.TrimSuffix(pushed("pull", "demo/app", "v1"), "}"), `"push"`, `"pull"`, 1)
+	pull = strings.Replace(pull, "2026-11-21T", "9999-11-21T", 1)
+	events = append(events, pull+`,"actor":{"name":"puller"}}`, pull+"}")
+	post(t, "POST", h.url, "Bearer s3cret", strings.NewReader(enveloped(events...)))
+	if len(h.events) != len(addresses) {
+		t.Fatalf("%d events", len(h.events))
+	}
+	for _, e := range h.events {
+		if want := addresses[strings.TrimPrefix(e.ID, "id ")]; e.Source != want || e.Request != "r1" || e.Actor != "alice+7f3a12bc" {
+			t.Errorf("%+v, want the source %q", e, want)
+		}
+	}
+	if want := map[string]bool{"alice+7f3a12bc": true, "puller": true}; !cmp.Equal(used, want) {
+		t.Errorf("used by %v, want %v", used, want)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -108,16 +109,17 @@ type tokenRow struct {
 	Rules             []string
 	CreatedAt         time.Time
 	ExpiresAt         *time.Time
+	LastUsed          *time.Time
 }
 
 const tokensQuery = `
-	SELECT t.id, a.name AS account, t.note, t.rules, t.created_at, t.expires_at
+	SELECT t.id, a.name AS account, t.note, t.rules, t.created_at, t.expires_at, t.last_used
 	FROM token t JOIN account a ON a.id = t.account_id`
 
 func (r tokenRow) token() (access.PersonalToken, error) {
 	t := access.PersonalToken{
 		ID: r.ID, Account: r.Account, Note: r.Note, Narrowed: r.Rules != nil, CreatedAt: r.CreatedAt,
-		ExpiresAt: pg.TimeOrZero(r.ExpiresAt),
+		ExpiresAt: pg.TimeOrZero(r.ExpiresAt), LastUsed: pg.TimeOrZero(r.LastUsed),
 	}
 	for _, text := range r.Rules {
 		rule, err := access.ParseRule(text)
@@ -145,6 +147,30 @@ func (s *Store) Token(ctx context.Context, id string) (access.PersonalToken, err
 		return access.PersonalToken{}, err
 	}
 	return r.token()
+}
+
+type tokenUse struct {
+	ID string
+	At time.Time
+}
+
+var useTokens = `
+	UPDATE token t SET last_used = used.at FROM ` + pg.Unnest[tokenUse]("used", 1) + `
+	WHERE t.id = used.id AND (t.last_used IS NULL OR t.last_used < used.at - interval '1 hour')`
+
+// UseTokens stores when tokens were last used, by id. A time that is less than an hour after
+// the stored one is not: so a token that is always used is written once an hour. It does not
+// change the version of access.
+func (s *Store) UseTokens(ctx context.Context, last map[string]time.Time) error {
+	var used []tokenUse
+	for _, id := range slices.Sorted(maps.Keys(last)) { // in one order, against deadlocks
+		used = append(used, tokenUse{id, last[id]})
+	}
+	err := s.begin(ctx, func(tx pgx.Tx, _ cluster) error {
+		_, err := tx.Exec(ctx, useTokens, pg.Arrays(used)...)
+		return err
+	})
+	return pg.Wrap("uses of tokens", err)
 }
 
 // Tokens returns the tokens of an account, or of all accounts for "", the newest first.

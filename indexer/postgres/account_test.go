@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -335,5 +336,40 @@ func TestGrantsDecideWhatIsFound(t *testing.T) {
 				t.Errorf("by %s, granted %q (-want +got)\n%s", how, granted, diff)
 			}
 		}
+	}
+}
+
+// The last use of a token is stored once an hour, and is no change of rights.
+func TestUseTokens(t *testing.T) {
+	t.Parallel()
+	pool := schematest.New(t)
+	s := postgres.New(pool, postgres.Config{})
+	must(t, s.AddAccount(t.Context(), access.Account{Name: "alice"}))
+	addToken(t, s, access.PersonalToken{Account: "alice"})
+	addToken(t, s, access.PersonalToken{Account: "alice"})
+	used := func() map[string]time.Time {
+		t.Helper()
+		all, err := s.Tokens(t.Context(), "alice")
+		must(t, err)
+		last := map[string]time.Time{}
+		for _, p := range all {
+			last[p.ID] = p.LastUsed
+		}
+		return last
+	}
+	before, err := s.AccessVersion(t.Context())
+	must(t, err)
+	ids := slices.Sorted(maps.Keys(used()))
+	now := time.Now().Truncate(time.Microsecond)
+	for _, c := range []struct{ at, want time.Time }{
+		{now, now}, {now.Add(59 * time.Minute), now}, {now.Add(-time.Hour), now}, {now.Add(61 * time.Minute), now.Add(61 * time.Minute)},
+	} {
+		must(t, s.UseTokens(t.Context(), map[string]time.Time{ids[0]: c.at, "00000000": c.at, "x\ty": c.at}))
+		if got := used(); !got[ids[0]].Equal(c.want) || !got[ids[1]].IsZero() {
+			t.Errorf("used at %v: stored %v, want %v", c.at, got, c.want)
+		}
+	}
+	if after, err := s.AccessVersion(t.Context()); err != nil || after != before {
+		t.Errorf("version %v after %v, %v", after, before, err)
 	}
 }

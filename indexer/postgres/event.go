@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -11,7 +12,8 @@ import (
 )
 
 // Receive stores events and enqueues their tasks in one transaction, and returns how
-// many events were new. An event that was stored before has no effect.
+// many events were new. An event that was stored before has no effect. New ones are recorded
+// in audit, if Config.Reports says so.
 //
 // An event from an unknown registry instance means that the registry was restarted
 // and lost its undelivered events, so Receive requests a scan.
@@ -23,6 +25,7 @@ func (s *Store) Receive(ctx context.Context, events []indexer.Event) (fresh int,
 			return err
 		}
 		var asks []indexer.Ask
+		var news []indexer.Event
 		instances := map[string]bool{}
 		for _, e := range events {
 			if !stored[e.ID] {
@@ -30,15 +33,24 @@ func (s *Store) Receive(ctx context.Context, events []indexer.Event) (fresh int,
 			}
 			stored[e.ID] = false // one request may contain it twice
 			fresh++
+			news = append(news, e)
 			asks = append(asks, asksOf(e)...)
 			instances[e.Instance] = e.Instance != ""
 		}
 		pending := &pg.Pending{Tx: tx}
 		queueAsk(&pending.Batch, asks)
+		queueReports(&pending.Batch, s.config.Reports, news)
 		return meet(ctx, pending, instances)
 	})
 	return fresh, pg.Wrap("receive events", err)
 }
+
+// eventAge and eventAhead are how long before and after it is received an event may say that
+// it happened; of any other, the time is not believed.
+const (
+	eventAge   = 7 * 24 * time.Hour
+	eventAhead = time.Hour
+)
 
 // storeEvents stores events and returns the ids of those that were new.
 //

@@ -49,6 +49,8 @@ type Config struct {
 	// Strangers says that anybody may send events, and so make up new instances of
 	// the registry. New instances then start at most one scan per instancePause.
 	Strangers bool
+	// Reports says how Receive records pushes and deletions in audit.
+	Reports Reports
 }
 
 // New returns a store that uses pool. The caller still has to close the pool.
