@@ -80,7 +80,8 @@ func (s *server) apiRoutes(m *mux) {
 		m.Handle("GET "+r.Path, handle(r.Serve, answer.WriteErrorProblem))
 	}
 	if s.Login != nil && s.Login.Accounts != nil {
-		m.Handle("GET /api/v1/audit", handle(s.answerer.Reading(s.Login.Audit), answer.WriteErrorProblem))
+		m.Handle("GET /api/v1/audit", handle(s.answerer.Reading(s.Login.ServeAudit), answer.WriteErrorProblem))
+		m.Handle("GET /api/v1/audit/export", handle(s.Login.ServeExport, answer.WriteErrorProblem))
 	}
 	m.Handle("GET /api/v1/openapi.json", handle(s.api.OpenAPI, answer.WriteErrorProblem))
 	m.Handle("GET /api/v1", http.RedirectHandler("/api/v1/", http.StatusMovedPermanently))

@@ -411,6 +411,8 @@ func tokenRevokeCommand() *cobra.Command {
 func tokenListCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use: "list", Short: "List tokens",
+		Long: `Lists tokens. One was used at least at the time shown: a use within the next hour is not
+shown, nor one that only a reader has seen.`,
 		Example: "  portbook token list --account ci-images",
 		Args:    noArguments,
 	}
@@ -422,11 +424,22 @@ func tokenListCommand() *cobra.Command {
 		}
 		var rows [][]string
 		for _, t := range all {
-			rows = append(rows, []string{t.ID, t.Account, limits(t), expiry(t, time.Now()), day(t.CreatedAt), t.Note})
+			rows = append(rows, []string{
+				t.ID, t.Account, limits(t), expiry(t, time.Now()), lastUse(t), day(t.CreatedAt), t.Note,
+			})
 		}
-		return table(command.OutOrStdout(), []string{"ID", "ACCOUNT", "LIMITED TO", "EXPIRES", "CREATED", "NOTE"}, rows)
+		head := []string{"ID", "ACCOUNT", "LIMITED TO", "EXPIRES", "LAST USED", "CREATED", "NOTE"}
+		return table(command.OutOrStdout(), head, rows)
 	})
 	return command
+}
+
+// lastUse returns when a token was last used, "" if no writer has seen that.
+func lastUse(t access.PersonalToken) string {
+	if t.LastUsed.IsZero() {
+		return ""
+	}
+	return t.LastUsed.UTC().Format("2006-01-02 15:04")
 }
 
 func limits(t access.PersonalToken) string {

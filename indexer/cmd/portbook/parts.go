@@ -20,6 +20,7 @@ import (
 	"github.com/portbook/portbook/indexer/ingest"
 	"github.com/portbook/portbook/indexer/postgres"
 	"github.com/portbook/portbook/indexer/remote"
+	"github.com/portbook/portbook/indexer/web/login"
 )
 
 // parts holds what several commands use.
@@ -36,6 +37,8 @@ type parts struct {
 	signer   *access.Signer // of tokens for the registry; nil without auth.keys
 	registry *prometheus.Registry
 	metrics  *ingest.Metrics
+	refusals *login.Refusals // nil on a reader, as uses
+	uses     *access.Uses
 	// measuring is a lock: one request at a time checks whether the database is ready.
 	measuring chan struct{}
 }
@@ -140,6 +143,7 @@ func (p *parts) ownToken() func(repository string) (string, error) {
 func (p *parts) newStore(pool *pgxpool.Pool, memory int) *postgres.Store {
 	return postgres.New(pool, postgres.Config{
 		Log: p.log, Official: p.config.Search.OfficialNamespaces, Memory: memory, Strangers: p.config.Events.Token == "",
+		Reports: p.reports(),
 	})
 }
 
@@ -152,7 +156,7 @@ func (p *parts) copyLimit() int {
 }
 
 // userAgent distinguishes our reads from pulls in the registry's events.
-const userAgent = "portbook-indexer"
+const userAgent = access.Ourselves
 
 // workers returns workers: enough for the scan's parallelism, and eventWorkers for
 // events only.

@@ -219,7 +219,8 @@ func (p *parts) public(stopping <-chan struct{}) (http.Handler, starter, error) 
 	workers := p.workers()
 	c.Writes, c.FetchAll = true, p.config.Interval.FetchAll
 	c.Events = ingest.NewReceiver(ingest.ReceiverConfig{
-		Token: p.config.Events.Token, Receive: p.receive, Wake: workers.Wake, Log: p.log, Metrics: p.metrics,
+		Token: p.config.Events.Token, Receive: p.receive, Used: p.usedBy(), Wake: workers.Wake, Log: p.log,
+		Metrics: p.metrics,
 	})
 	return web.New(c), p.writer(workers, p.leader(workers)), nil
 }
@@ -227,14 +228,18 @@ func (p *parts) public(stopping <-chan struct{}) (http.Handler, starter, error) 
 // login returns what finds out who sends a request; nil if nobody logs in.
 func (p *parts) login() *login.Login {
 	a := p.config.Auth
-	c := login.Config{Signer: p.signer, PublicURL: p.config.Registry.PublicURL, ToRead: a.LoginToRead}
+	p.recordInBackground()
+	c := login.Config{
+		Signer: p.signer, PublicURL: p.config.Registry.PublicURL, ToRead: a.LoginToRead, Refusals: p.refusals, Uses: p.uses,
+		Version: programVersion(), Log: p.log,
+	}
 	switch a.Method {
 	case config.NoLogins:
 		p.log.Warn("auth.method is none: anybody who can reach the address sees everything",
 			"remedy", "set auth.method, or keep the address within your network")
 		return nil
 	case config.Accounts:
-		c.Accounts, c.Records = access.NewAccounts(p.reads, p.signer), p.reads.Audit
+		c.Accounts, c.Audit = access.NewAccounts(p.reads, p.signer), p.reads
 		if p.config.Role == config.Writer {
 			c.Changer = p.store
 		}
@@ -286,6 +291,7 @@ func (p *parts) writer(workers *ingest.Workers, leader *ingest.Leader) starter {
 			return err
 		}
 		group.Go(func() error { return leader.Run(ctx) })
+		p.startRecords(ctx, group)
 		return nil
 	}
 }

@@ -3,18 +3,66 @@ package login
 import (
 	"context"
 	"net/http"
-	"net/url"
 	"strconv"
 	"time"
 
+	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/access"
 	"github.com/portbook/portbook/indexer/web/answer"
 )
 
+// Records are what was recorded.
+type Records interface {
+	// Audit returns the records of a query, the latest first.
+	Audit(context.Context, access.AuditQuery) ([]access.Record, error)
+	// AuditAfter returns them in order of their ids, the first after one.
+	AuditAfter(ctx context.Context, id int64, q access.AuditQuery) ([]access.Record, error)
+}
+
 // As returns the context for what a subject does by a request, which is recorded.
 func As(r *http.Request, s access.Subject) context.Context {
-	source := answer.ClientOf(r).Addr().String()
-	return access.WithActor(r.Context(), access.Actor{Name: s.Name, Token: s.Token, Source: source})
+	return access.WithActor(r.Context(), access.Actor{Name: s.Name, Token: s.Token, Source: sourceOf(r)})
+}
+
+// sourceOf returns the address of the client of a request.
+func sourceOf(r *http.Request) string { return answer.ClientOf(r).Addr().String() }
+
+// refused records that a login with a name was refused, if err is the answer to wrong
+// credentials or to too many of them.
+func (l *Login) refused(r *http.Request, e access.Event, name string, err error) {
+	code, _ := answer.RefusedWith(err)
+	if code != http.StatusUnauthorized && code != http.StatusTooManyRequests {
+		return
+	}
+	name = answer.Cut(indexer.CleanText(name), maxTyped)
+	record := access.Record{
+		Event: e, Actor: access.Actor{Claimed: name, Source: sourceOf(r)}, Target: name,
+		Request: indexer.RequestOf(r.Context()),
+	}
+	if code == http.StatusTooManyRequests {
+		record.Detail = "too many wrong passwords before"
+	}
+	l.Refusals.Add(record)
+}
+
+// Administrator returns the subject of a request, which must be an administrator. Who is known
+// and is none is recorded.
+func (l *Login) Administrator(r *http.Request) (access.Subject, error) {
+	s, err := l.Subject(r)
+	switch {
+	case err != nil:
+		return s, err
+	case s.Name == "":
+		return s, denied
+	case !s.Administers():
+		l.Refusals.Add(access.Record{
+			Event: access.Administration, Actor: access.ActorOf(As(r, s)), Target: answer.LoggedPath(r),
+			Request: indexer.RequestOf(r.Context()),
+		})
+		return s, answer.Refuse(http.StatusForbidden,
+			"only an administrator may do this, with a password or a token without rules")
+	}
+	return s, nil
 }
 
 // maxRecords is the maximum number of records in an answer, and defaultRecords their number
@@ -26,16 +74,19 @@ const (
 
 // An auditRecord is a record in the API.
 type auditRecord struct {
-	ID      int64            `json:"id"`
-	Time    answer.Timestamp `json:"time"`
-	Event   access.Event     `json:"event"`
-	Actor   string           `json:"actor"`
-	Token   string           `json:"token,omitempty"`
-	Source  string           `json:"source"`
-	Target  string           `json:"target"`
-	Outcome string           `json:"outcome"`
-	Request string           `json:"request_id,omitempty"`
-	Detail  string           `json:"detail,omitempty"`
+	ID         int64            `json:"id"`
+	Time       answer.Timestamp `json:"time"`
+	Event      access.Event     `json:"event"`
+	Actor      string           `json:"actor"`
+	Claimed    string           `json:"claimed,omitempty"`
+	Token      string           `json:"token,omitempty"`
+	Source     string           `json:"source"`
+	Target     string           `json:"target"`
+	Repository string           `json:"repository,omitempty"`
+	Outcome    string           `json:"outcome"`
+	Request    string           `json:"request_id,omitempty"`
+	Detail     string           `json:"detail,omitempty"`
+	ReportedAt answer.Timestamp `json:"reported_at,omitzero"`
 }
 
 // auditPage is the answer of GET /api/v1/audit.
@@ -44,67 +95,46 @@ type auditPage struct {
 	Next  string        `json:"next,omitempty"` // the address of the next page
 }
 
-// Audit serves GET /api/v1/audit to administrators: the records, the latest first.
-func (l *Login) Audit(w http.ResponseWriter, r *http.Request) error {
-	s, err := l.Subject(r)
-	switch {
-	case err != nil:
+// ServeAudit serves GET /api/v1/audit to administrators: the records, the latest first.
+func (l *Login) ServeAudit(w http.ResponseWriter, r *http.Request) error {
+	if _, err := l.Administrator(r); err != nil {
 		return err
-	case s.Name == "":
-		return denied
-	case !s.Administers():
-		return answer.Refuse(http.StatusForbidden,
-			"only an administrator may read this, with a password or a token without rules")
 	}
-	q, err := readAuditQuery(r.URL.Query())
+	q, err := ReadAuditQuery(r.URL.Query(), "before", "limit")
 	if err != nil {
 		return err
 	}
-	q.Limit++ // to see whether there are more
-	records, err := l.Records(r.Context(), q)
+	records, more, err := l.AuditPage(r.Context(), q)
 	if err != nil {
 		return err
 	}
-	var page auditPage
-	if len(records) == q.Limit {
-		records = records[:q.Limit-1]
+	page := auditPage{Items: answer.Map(records, auditRecordOf)}
+	if more {
 		next := r.URL.Query()
 		next.Set("before", strconv.FormatInt(records[len(records)-1].ID, 10))
 		page.Next = r.URL.Path + "?" + next.Encode()
 	}
-	page.Items = answer.Map(records, func(x access.Record) auditRecord {
-		return auditRecord{
-			ID: x.ID, Time: answer.Timestamp{Time: x.At.Truncate(time.Millisecond)}, Event: x.Event,
-			Actor: x.Actor.Name, Token: x.Actor.Token, Source: x.Actor.Source, Target: x.Target, Outcome: x.Outcome(),
-			Request: x.Request, Detail: x.Detail,
-		}
-	})
 	return answer.WriteJSON(w, http.StatusOK, page)
 }
 
-// readAuditQuery reads the parameters of a request for records.
-func readAuditQuery(values url.Values) (q access.AuditQuery, err error) {
-	q = access.AuditQuery{Limit: defaultRecords}
-	for name := range values {
-		value := values.Get(name)
-		switch name {
-		case "actor":
-			q.Actor = value
-		case "target":
-			q.Target = value
-		case "event":
-			q.Event = access.Event(value)
-		case "before":
-			if q.Before, err = strconv.ParseInt(value, 10, 64); err != nil || q.Before < 1 {
-				return q, answer.Invalid("before", "is %.32q: write the id of a record", value)
-			}
-		case "limit":
-			if q.Limit, err = strconv.Atoi(value); err != nil || q.Limit < 1 || q.Limit > maxRecords {
-				return q, answer.Invalid("limit", "is %.32q: write a number from 1 to %d", value, maxRecords)
-			}
-		default:
-			return q, answer.Invalid("the parameter", "%.32q is unknown: there are actor, target, event, before and limit", name)
-		}
+// AuditPage returns the records of a query, the latest first, and whether there are more.
+func (l *Login) AuditPage(ctx context.Context, q access.AuditQuery) (records []access.Record, more bool, err error) {
+	q.Limit++
+	records, err = l.Audit.Audit(ctx, q)
+	if more = len(records) == q.Limit; more {
+		records = records[:q.Limit-1]
 	}
-	return q, nil
+	return records, more, err
+}
+
+func auditRecordOf(x access.Record) auditRecord {
+	return auditRecord{
+		ID: x.ID, Time: toMilliseconds(x.At), Event: x.Event, Actor: x.Actor.Name, Claimed: x.Actor.Claimed,
+		Token: x.Actor.Token, Source: x.Actor.Source, Target: x.Target, Repository: x.Repository, Outcome: x.Outcome(),
+		Request: x.Request, Detail: x.Detail, ReportedAt: toMilliseconds(x.Reported),
+	}
+}
+
+func toMilliseconds(t time.Time) answer.Timestamp {
+	return answer.Timestamp{Time: t.Truncate(time.Millisecond)}
 }

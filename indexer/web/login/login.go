@@ -3,8 +3,8 @@
 package login
 
 import (
-	"context"
 	"errors"
+	"log/slog"
 	"net/http"
 	"time"
 
@@ -28,14 +28,23 @@ type Config struct {
 	ToRead bool
 	// Changer changes accounts; nil on a reader, which cannot.
 	Changer Changer
-	// Records returns what was recorded; nil without Accounts.
-	Records func(context.Context, access.AuditQuery) ([]access.Record, error)
+	// Audit has what was recorded; nil without Accounts.
+	Audit Records
+	// Refusals records refused logins; nil on a reader, which cannot.
+	Refusals *Refusals
+	// Uses remembers when tokens were used; nil on a reader, which cannot store it.
+	Uses *access.Uses
+	// Version is that of the program, for exports of records.
+	Version string
+	// Log receives messages for the operator; nil: none.
+	Log *slog.Logger
 }
 
 // A Login finds out who sends requests. It is safe for concurrent use.
 type Login struct {
 	Config
 	guesses *guesses
+	exports *answer.Places // limits how many exports of records are written
 }
 
 // New returns the Login configured by c.
@@ -43,7 +52,10 @@ func New(c Config) *Login {
 	if c.Verifier == nil {
 		c.Verifier = c.Accounts
 	}
-	return &Login{c, newGuesses()}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Login{c, newGuesses(), answer.NewPlaces(maxExports, maxExportsEach)}
 }
 
 // Asker returns the asker of a request, who reads the book.
@@ -94,6 +106,7 @@ func (l *Login) named(r *http.Request, actor string, allowed []access.Access, er
 		return access.Subject{}, err
 	}
 	s, err := l.Verifier.Named(r.Context(), actor)
+	l.used(s)
 	return s.Narrow(allowed), refusal(err)
 }
 
@@ -128,9 +141,22 @@ func basicOf(r *http.Request) (c access.Credentials, basic bool) {
 	return c, basic
 }
 
-// verify returns the subject of credentials, unless there were too many wrong passwords
-// before.
+// verify returns the subject of credentials, and records it if they are refused.
 func (l *Login) verify(r *http.Request, c access.Credentials) (access.Subject, error) {
+	s, err := l.check(r, c)
+	if err != nil {
+		l.refused(r, access.Login, c.Name, err)
+	}
+	l.used(s)
+	return s, err
+}
+
+// used remembers that the token of a subject was used.
+func (l *Login) used(s access.Subject) { l.Uses.Note(s.Token, time.Now()) }
+
+// check returns the subject of credentials, unless there were too many wrong passwords
+// before.
+func (l *Login) check(r *http.Request, c access.Credentials) (access.Subject, error) {
 	// Nobody can guess a personal token. For tokens of the configuration and of GitHub there is
 	// no limit: those who share one, or an address, would lock each other out.
 	if l.Accounts == nil || access.LooksLikeToken(c.Secret) {

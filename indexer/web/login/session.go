@@ -33,8 +33,12 @@ func (l *Login) SignIn(w http.ResponseWriter, r *http.Request, name, password st
 	if access.LooksLikeToken(password) || access.LooksLikeJWT(password) {
 		return answer.Refuse(http.StatusUnauthorized, "that is a token, which is for programs: type your password")
 	}
-	s, err := l.verify(r, access.Credentials{Name: name, Secret: password})
-	if err := l.recordSignIn(r, name, err); err != nil {
+	s, err := l.check(r, access.Credentials{Name: name, Secret: password})
+	if err != nil {
+		l.refused(r, access.SessionBegin, name, err)
+		return err
+	}
+	if err := l.recordSignIn(r, s); err != nil {
 		return err
 	}
 	token, expires, err := l.Signer.ForSession(s.Name, time.Now())
@@ -44,20 +48,12 @@ func (l *Login) SignIn(w http.ResponseWriter, r *http.Request, name, password st
 	return err
 }
 
-// recordSignIn records that somebody has signed in, or was refused, and returns the error of
-// that. Only a writer can.
-func (l *Login) recordSignIn(r *http.Request, name string, err error) error {
-	if l.Changer == nil || err != nil && err != denied {
-		return err
+// recordSignIn records that somebody has signed in. Only a writer can.
+func (l *Login) recordSignIn(r *http.Request, s access.Subject) error {
+	if l.Changer == nil {
+		return nil
 	}
-	name = answer.Cut(name, maxTyped)
-	done := l.Changer.Record(As(r, access.Subject{Name: name}), access.Record{
-		Event: access.SessionBegin, Target: name, Refused: err != nil,
-	})
-	if err != nil {
-		return err
-	}
-	return done
+	return l.Changer.Record(As(r, s), access.Record{Event: access.SessionBegin, Target: s.Name})
 }
 
 // maxTyped is the maximum length of a name that somebody typed: 64 characters.

@@ -75,7 +75,11 @@ func (l *Login) who(r *http.Request, form url.Values) (s access.Subject, lasting
 			return s, "", denied
 		}
 		s, err = l.Accounts.Refreshed(r.Context(), form.Get("refresh_token"))
-		return s, form.Get("refresh_token"), refusal(err)
+		if err = refusal(err); err != nil {
+			l.refused(r, access.Login, "", err)
+		}
+		l.used(s)
+		return s, form.Get("refresh_token"), err
 	case form.Get("grant_type") == "password":
 		c = access.Credentials{Name: form.Get("username"), Secret: form.Get("password")}
 	case r.Method == http.MethodPost:
