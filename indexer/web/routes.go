@@ -113,6 +113,7 @@ func (s *server) pageRoutes(m *mux) {
 	m.Handle("GET /storage", read(c.Storage))
 	if s.Login != nil && s.Login.Accounts != nil {
 		m.Handle("GET /account", read(c.Account))
+		m.Handle("GET /account/audit", read(c.Audit))
 		m.Handle("POST /account/sign-in", read(c.SignIn))
 		m.Handle("POST /account/sign-out", read(c.SignOut))
 		m.Handle("POST /account/tokens", read(c.AddToken))
