@@ -19,6 +19,10 @@ type Account struct {
 	Groups    []string
 	ValidFrom time.Time // logins that were made to last before are void
 	CreatedAt time.Time
+
+	// ProviderGroups are the groups that it is in besides, as identity providers said when the
+	// person signed in last.
+	ProviderGroups []string
 }
 
 // names are those of accounts and groups; the migration has the same rule.

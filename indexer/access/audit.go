@@ -35,6 +35,8 @@ const (
 	AccountChange   Event = "account.change"
 	AccountPassword Event = "account.password"
 	AccountDelete   Event = "account.delete"
+	AccountLink     Event = "account.link"
+	AccountUnlink   Event = "account.unlink"
 	TokenAdd        Event = "token.add"
 	TokenExpire     Event = "token.expire"
 	TokenRevoke     Event = "token.revoke"

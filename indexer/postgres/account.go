@@ -30,17 +30,19 @@ type accountRow struct {
 	Name                   string
 	Robot, Admin, Disabled bool
 	Password               string
-	Groups                 []string
+	Groups, ProviderGroups []string
 	ValidFrom, CreatedAt   time.Time
 }
 
 const accountColumns = `a.id, a.name, a.robot, a.admin, a.disabled, COALESCE(a.password, '') AS password, ARRAY(
-	SELECT g.name FROM account_group g WHERE g.account_id = a.id ORDER BY g.name) AS groups, a.valid_from, a.created_at`
+	SELECT g.name FROM account_group g WHERE g.account_id = a.id ORDER BY g.name) AS groups, ARRAY(
+	SELECT DISTINCT unnest(i.groups) AS name FROM identity i WHERE i.account_id = a.id ORDER BY name) AS provider_groups,
+	a.valid_from, a.created_at`
 
 func (r accountRow) account() access.Account {
 	return access.Account{
 		Name: r.Name, Robot: r.Robot, Admin: r.Admin, Disabled: r.Disabled, Password: r.Password, Groups: r.Groups,
-		ValidFrom: r.ValidFrom, CreatedAt: r.CreatedAt,
+		ProviderGroups: r.ProviderGroups, ValidFrom: r.ValidFrom, CreatedAt: r.CreatedAt,
 	}
 }
 
@@ -67,7 +69,7 @@ func (s *Store) Account(ctx context.Context, name string) (access.Account, acces
 	const q = `
 		SELECT pattern, actions FROM access_grant
 		WHERE account_id = $1 OR group_name = ANY($2) OR account_id IS NULL AND group_name IS NULL`
-	rules, err := s.rules(ctx, q, r.ID, r.Groups)
+	rules, err := s.rules(ctx, q, r.ID, slices.Concat(r.Groups, r.ProviderGroups))
 	return r.account(), rules, pg.Wrap(what, err)
 }
 
