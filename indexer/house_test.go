@@ -31,6 +31,7 @@ var mayImport = map[string][]string{
 
 	"indexer":                 nil,
 	"indexer/access":          {"indexer", "indexer/cache"},
+	"indexer/provider":        {"indexer", "indexer/access"},
 	"indexer/query":           {"indexer"},
 	"indexer/cache":           {"indexer"},
 	"indexer/config":          {"indexer"},
@@ -54,8 +55,8 @@ var mayImport = map[string][]string{
 	"indexer/web/clients": {"indexer", "indexer/query", "indexer/web/answer"},
 	"indexer/ingest":      {"indexer", "indexer/postgres", "indexer/remote"},
 	"indexer/cmd/portbook": {
-		"indexer", "indexer/access", "indexer/config", "indexer/database", "indexer/ingest", "indexer/postgres", "indexer/remote",
-		"indexer/web", "indexer/web/answer", "indexer/web/login", "schema",
+		"indexer", "indexer/access", "indexer/config", "indexer/database", "indexer/ingest", "indexer/postgres", "indexer/provider",
+		"indexer/remote", "indexer/web", "indexer/web/answer", "indexer/web/login", "schema",
 	},
 }
 

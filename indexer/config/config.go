@@ -92,6 +92,31 @@ type Auth struct {
 	WriteToken string       `mapstructure:"write_token" secret:"true"` // with TwoTokens
 	GitHub     AuthGitHub   `mapstructure:"github"`                    // with GitHubToken
 	Delegate   AuthDelegate `mapstructure:"delegate"`                  // with Delegated
+
+	OIDC        AuthOIDC        `mapstructure:"oidc"`         // with Accounts, in the browser
+	GitHubLogin AuthGitHubLogin `mapstructure:"github_login"` // with Accounts, in the browser
+}
+
+// AuthOIDC is a provider of OpenID Connect at which people sign in in the browser.
+type AuthOIDC struct {
+	Issuer       string   `mapstructure:"issuer"`
+	ClientID     string   `mapstructure:"client_id"`
+	ClientSecret string   `mapstructure:"client_secret" secret:"true"`
+	Title        string   `mapstructure:"title" default:"OpenID Connect"`          // what people call it
+	Scopes       []string `mapstructure:"scopes" default:"openid,profile"`         // that it is asked for
+	NameClaim    string   `mapstructure:"name_claim" default:"preferred_username"` // names the account of who signs in first
+	GroupsClaim  string   `mapstructure:"groups_claim" default:"groups"`           // has the groups of the person
+	RedirectURL  string   `mapstructure:"redirect_url"`                            // default: below registry.public_url
+}
+
+// AuthGitHubLogin is an OAuth application of GitHub with which people sign in in the browser.
+type AuthGitHubLogin struct {
+	ClientID      string   `mapstructure:"client_id"`
+	ClientSecret  string   `mapstructure:"client_secret" secret:"true"`
+	URL           string   `mapstructure:"url" default:"https://github.com"`     // of its pages
+	API           string   `mapstructure:"api" default:"https://api.github.com"` // of its API
+	Organizations []string `mapstructure:"organizations"`                        // whose members may sign in; empty: everybody
+	RedirectURL   string   `mapstructure:"redirect_url"`                         // default: below registry.public_url
 }
 
 // AuthGitHub is an OAuth application of GitHub.

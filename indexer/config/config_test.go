@@ -28,6 +28,9 @@ func write(t testing.TB, text string) string {
 	return file
 }
 
+// browser begins a file for sign-ins in the browser, in the section auth.
+const browser = "registry: {public_url: 'https://h'}\nauth: {method: accounts, keys: k, "
+
 // enough is an environment with all required settings.
 var enough = []string{"PORTBOOK_REGISTRY_URL=http://registry:5000", "PGHOST=db"}
 
@@ -43,6 +46,10 @@ func TestDefaults(t *testing.T) {
 		HTTP:     config.HTTP{Address: "127.0.0.1:8080", OperationsAddress: "127.0.0.1:8081"},
 		Auth: config.Auth{
 			Method: config.NoLogins, Issuer: "portbook", Service: "registry", GitHub: config.AuthGitHub{URL: "https://api.github.com"},
+			OIDC: config.AuthOIDC{
+				Title: "OpenID Connect", Scopes: []string{"openid", "profile"}, NameClaim: "preferred_username", GroupsClaim: "groups",
+			},
+			GitHubLogin: config.AuthGitHubLogin{URL: "https://github.com", API: "https://api.github.com"},
 		},
 		Database: config.Database{
 			SSLMode: "require", TargetSessionAttrs: "read-write", MaxOpenConns: 25, MaxIdleConns: 5, ConnMaxLifetime: 5 * time.Minute,
@@ -284,6 +291,15 @@ func TestErrors(t *testing.T) {
 		{"nobody logs in from other machines", "http: {address: \":8080\"}", nil, nil, `nobody logs in, and http.address ":8080" can be reached from other machines: set auth.method to accounts, or to none if everybody who reaches it may see everything (file FILE:1)`},
 		{"nobody logs in at an address of the network", "", []string{"PORTBOOK_HTTP_ADDRESS=10.0.0.5:8080"}, nil, `nobody logs in, and http.address "10.0.0.5:8080" can be reached from other machines: set auth.method to accounts, or to none if everybody who reaches it may see everything (environment PORTBOOK_HTTP_ADDRESS)`},
 		{"accounts and a user", "auth: {method: accounts, keys: k}\nregistry: {username: u, password: p}", nil, nil, `registry.username is not used with auth.keys, because the indexer signs its own tokens: remove it and registry.password (file FILE:2)`},
+		{"a provider without accounts", "registry: {public_url: 'https://h'}\ncomponents: {web_ui: true}\nauth: {oidc: {issuer: 'https://i', client_id: a, client_secret: b}}", nil, nil, `auth.oidc.issuer is used only with auth.method accounts, and auth.method is none: set auth.method, or remove it (file FILE:3)`},
+		{"a provider without pages", browser + "oidc: {issuer: 'https://i', client_id: a, client_secret: b}}\ncomponents: {web_ui: false}", nil, nil, `auth.oidc.issuer is for people in the browser, and components.web_ui is false: set it to true, or remove auth.oidc.issuer (file FILE:2)`},
+		{"half of OIDC", browser + "oidc: {issuer: 'https://i', client_secret: secret}}\ncomponents: {web_ui: true}", nil, nil, `auth.oidc.client_id is required with auth.oidc.issuer: set it (file FILE:2)`},
+		{"no account of GitHub", "registry: {public_url: 'https://h'}\nauth: {github_login: {client_id: a, client_secret: x}}\ncomponents: {web_ui: true}", nil, nil, `auth.github_login.client_id is used only with auth.method accounts, and auth.method is none: set auth.method, or remove it (file FILE:2)`},
+		{"an issuer that is no URL", browser + "oidc: {issuer: i, client_id: a, client_secret: b}}\ncomponents: {web_ui: true}", nil, nil, `auth.oidc.issuer: "i" is not a URL: write https://host, with a path if it has one (file FILE:2)`},
+		{"a scope too few", browser + "oidc: {issuer: 'https://i', client_id: a, client_secret: b, scopes: [profile]}}\ncomponents: {web_ui: true}", nil, nil, `auth.oidc.scopes has no openid, without which a provider does not say who a person is: add it (file FILE:2)`},
+		{"a provider and no public address", "auth: {method: accounts, keys: k, oidc: {issuer: 'https://i', client_id: a, client_secret: b}}\ncomponents: {web_ui: true}", nil, nil, `registry.public_url does not say where browsers reach us, which a sign-in at a provider needs: set it to a URL such as https://registry.example.org, or set auth.oidc.redirect_url`},
+		{"a provider and a path", "registry: {public_url: /}\nauth: {method: accounts, keys: k, github_login: {client_id: a, client_secret: b}}\ncomponents: {web_ui: true}", nil, nil, `registry.public_url does not say where browsers reach us, which a sign-in at a provider needs: set it to a URL such as https://registry.example.org, or set auth.github_login.redirect_url (file FILE:1)`},
+		{"one issuer twice", browser + "github_login: {url: 'https://i/', client_id: a, client_secret: b}, oidc: {issuer: 'https://i', client_id: a, client_secret: b}}\ncomponents: {web_ui: true}", nil, nil, `auth.github_login.url and auth.oidc.issuer are both "https://i/": use one of them (file FILE:2)`},
 		{"half of the tokens", "", []string{"WRITE_ACCESS_TOKEN=x"}, nil, `auth.read_token is required with auth.method tokens: set it (environment WRITE_ACCESS_TOKEN)`},
 		{"half of the tokens of another method", "auth: {token: x, read_token: y}", nil, nil, `auth.read_token is set without auth.write_token: set both or neither (file FILE:1)`},
 		{"an empty token", "", []string{"ACCESS_TOKEN="}, nil, `ACCESS_TOKEN is set, but empty: give it a value, or do not set it (environment ACCESS_TOKEN)`},
@@ -405,6 +421,9 @@ func sample(t *testing.T, k config.Key, v reflect.Value) (string, any) {
 		if k.Name == "flatpak.owners" {
 			return "a=b,c/*=d/*", []string{"a=b", "c/*=d/*"}
 		}
+		if k.Name == "auth.oidc.scopes" {
+			return "openid,a", []string{"openid", "a"}
+		}
 		return "a,b", []string{"a", "b"}
 	}
 	text, ok := map[string]string{
@@ -412,7 +431,10 @@ func sample(t *testing.T, k config.Key, v reflect.Value) (string, any) {
 		"http.address": "[::1]:1", "http.operations_address": ":2",
 		"database.postgres.url": "postgres://h/d", "database.sslMode": "disable",
 		"database.targetSessionAttrs": "primary", "database.dynamicAuth.awsRdsIam.region": "eu-west-1",
-		"log.level": "warn", "log.format": "json", "auth.method": "accounts", "auth.github.url": "http://other", "auth.delegate.url": "http://other",
+		"log.level": "warn", "log.format": "json", "auth.method": "accounts", "auth.github.url": "http://other",
+		"auth.delegate.url": "http://other",
+		"auth.oidc.issuer":  "http://other", "auth.oidc.redirect_url": "http://other", "auth.github_login.url": "http://other",
+		"auth.github_login.api": "http://other", "auth.github_login.redirect_url": "http://other",
 	}[k.Name]
 	if !ok {
 		text = "text"
@@ -454,6 +476,15 @@ func variables(k config.Key) []string {
 	return names
 }
 
+// withSignIn sets what a sign-in at a provider needs.
+func withSignIn(env map[string]string) {
+	for name, value := range map[string]string{
+		"AUTH_METHOD": "accounts", "AUTH_KEYS": "x", "COMPONENTS_WEB_UI": "true", "REGISTRY_PUBLIC_URL": "https://public",
+	} {
+		env["PORTBOOK_"+name] = value
+	}
+}
+
 // Each variable and each flag must work alone. The ToolHive server ignores a variable
 // if its key is not in the file.
 func TestEveryKeyFromEnvironmentAndFlags(t *testing.T) {
@@ -487,6 +518,15 @@ func TestEveryKeyFromEnvironmentAndFlags(t *testing.T) {
 			base["PORTBOOK_AUTH_READ_TOKEN"], base["PORTBOOK_AUTH_WRITE_TOKEN"] = "x", "x"
 		case "auth.github.client_id", "auth.github.client_secret":
 			base["PORTBOOK_AUTH_GITHUB_CLIENT_ID"], base["PORTBOOK_AUTH_GITHUB_CLIENT_SECRET"] = "x", "x"
+		case "auth.oidc.issuer", "auth.oidc.client_id", "auth.oidc.client_secret", "auth.oidc.title", "auth.oidc.scopes",
+			"auth.oidc.name_claim", "auth.oidc.groups_claim", "auth.oidc.redirect_url":
+			withSignIn(base)
+			base["PORTBOOK_AUTH_OIDC_ISSUER"] = "http://x"
+			base["PORTBOOK_AUTH_OIDC_CLIENT_ID"], base["PORTBOOK_AUTH_OIDC_CLIENT_SECRET"] = "x", "x"
+		case "auth.github_login.client_id", "auth.github_login.client_secret", "auth.github_login.url", "auth.github_login.api",
+			"auth.github_login.organizations", "auth.github_login.redirect_url":
+			withSignIn(base)
+			base["PORTBOOK_AUTH_GITHUB_LOGIN_CLIENT_ID"], base["PORTBOOK_AUTH_GITHUB_LOGIN_CLIENT_SECRET"] = "x", "x"
 		case "registry.username", "registry.password":
 			base["PORTBOOK_REGISTRY_USERNAME"], base["PORTBOOK_REGISTRY_PASSWORD"] = "x", "x"
 		}

@@ -198,7 +198,7 @@ func checkSchema(t *testing.T, what string, s *jsonschema.Schema, body string) {
 func TestRoutesAreDocumented(t *testing.T) {
 	t.Parallel()
 	d, _ := openAPI(t, serve(t, &book{}).URL)
-	others := []string{"/", "/{$}", "/api/v1", "/api/v1/", "/api/v1/{$}", "/api/v1/openapi.json", "/n/{namespace}", "/r/{reference...}", "/compare", "/opensearch.xml", "/status", "/settings", "/repositories", "/activity", "/activity.atom", "/storage", "/live", "/static/{name}", "/events", "/assert", "/health", "/readiness", "/version", "/auth/token", "/v2/_catalog", "/api/v1/audit", "/api/v1/audit/export", "/account", "/account/audit", "/account/sign-in", "/account/sign-out", "/account/tokens", "/account/tokens/{id}/revoke"}
+	others := []string{"/", "/{$}", "/api/v1", "/api/v1/", "/api/v1/{$}", "/api/v1/openapi.json", "/n/{namespace}", "/r/{reference...}", "/compare", "/opensearch.xml", "/status", "/settings", "/repositories", "/activity", "/activity.atom", "/storage", "/live", "/static/{name}", "/events", "/assert", "/health", "/readiness", "/version", "/auth/token", "/v2/_catalog", "/api/v1/audit", "/api/v1/audit/export", "/account", "/account/audit", "/account/sign-in", "/account/sign-in/{provider}", "/account/callback/{provider}", "/account/sign-out", "/account/tokens", "/account/tokens/{id}/revoke"}
 	for _, pattern := range web.Routes(web.Config{WebUI: true, Login: login.New(login.Config{Accounts: &access.Accounts{}, Signer: &access.Signer{}})}) {
 		path := pattern[strings.Index(pattern, "/"):]
 		if _, found := d.Paths[path]; !found && !slices.Contains(others, path) {

@@ -115,6 +115,8 @@ func (s *server) pageRoutes(m *mux) {
 		m.Handle("GET /account", read(c.Account))
 		m.Handle("GET /account/audit", read(c.Audit))
 		m.Handle("POST /account/sign-in", read(c.SignIn))
+		m.Handle("GET /account/sign-in/{provider}", page(c.BeginSignIn)) // not read: providers take longer
+		m.Handle("GET /account/callback/{provider}", page(c.CompleteSignIn))
 		m.Handle("POST /account/sign-out", read(c.SignOut))
 		m.Handle("POST /account/tokens", read(c.AddToken))
 		m.Handle("POST /account/tokens/{id}/revoke", read(c.RevokeToken))

@@ -24,7 +24,8 @@ password or a token; a robot, which is a program, with tokens only. A change is
 effective within a few seconds, except that a token which the registry has been shown
 already is valid for up to five minutes.`,
 		Example: "  portbook user add --admin alice <password.txt\n  portbook user list",
-	}, userAddCommand(), userSetCommand(), userPasswordCommand(), userDeleteCommand(), userListCommand())
+	}, userAddCommand(), userSetCommand(), userPasswordCommand(), userDeleteCommand(), userListCommand(),
+		userLinkCommand(), userUnlinkCommand(), userLinksCommand())
 }
 
 // oneName is the Args of a command that takes the name of an account.
@@ -168,11 +169,18 @@ func userListCommand() *cobra.Command {
 			}
 			var rows [][]string
 			for _, a := range all {
-				rows = append(rows, []string{a.Name, kindOf(a), strings.Join(a.Groups, ","), day(a.CreatedAt)})
+				rows = append(rows, []string{a.Name, kindOf(a), groupsOf(a), day(a.CreatedAt)})
 			}
 			return table(command.OutOrStdout(), []string{"NAME", "KIND", "GROUPS", "CREATED"}, rows)
 		}),
 	}
+}
+
+// groupsOf returns the groups of an account, also those of its provider.
+func groupsOf(a access.Account) string {
+	all := slices.Concat(a.Groups, a.ProviderGroups)
+	slices.Sort(all)
+	return strings.Join(slices.Compact(all), ",")
 }
 
 // kindOf describes an account in a few words.

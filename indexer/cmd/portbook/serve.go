@@ -243,6 +243,7 @@ func (p *parts) login() *login.Login {
 		if p.config.Role == config.Writer {
 			c.Changer = p.store
 		}
+		c.Providers = p.providers()
 	case config.OneToken:
 		c.Verifier = access.Tokens{Both: a.Token, Open: !a.LoginToRead}
 	case config.TwoTokens:

@@ -25,6 +25,8 @@ type accountView struct {
 	Wrong  string // what is wrong with the request before
 	Made   string // the new token, which is shown once
 	Now    time.Time
+
+	Providers []login.Provider // where a person can sign in besides
 }
 
 // A tokenLife is a choice of how long a token is valid.
@@ -53,6 +55,7 @@ func (s *Catalogue) account(w http.ResponseWriter, r *http.Request, code int, v 
 		return err
 	}
 	title := "Sign in"
+	v.Providers = s.config.Login.Providers
 	if v.Next = localPath(v.Next); who.Name != "" {
 		title = "Account"
 		v.Name, v.Admin, v.Rules, v.Lives, v.Now = who.Name, who.Admin, who.Rules, tokenLives, time.Now()

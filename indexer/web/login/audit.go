@@ -34,15 +34,21 @@ func (l *Login) refused(r *http.Request, e access.Event, name string, err error)
 	if code != http.StatusUnauthorized && code != http.StatusTooManyRequests {
 		return
 	}
-	name = answer.Cut(indexer.CleanText(name), maxTyped)
-	record := access.Record{
-		Event: e, Actor: access.Actor{Claimed: name, Source: sourceOf(r)}, Target: name,
-		Request: indexer.RequestOf(r.Context()),
-	}
+	record := refusalOf(r, e, name)
 	if code == http.StatusTooManyRequests {
 		record.Detail = "too many wrong passwords before"
 	}
 	l.Refusals.Add(record)
+}
+
+// refusalOf returns the record of a request that was refused, of a client who says that it has a
+// name.
+func refusalOf(r *http.Request, e access.Event, name string) access.Record {
+	name = answer.Cut(indexer.CleanText(name), maxTyped)
+	return access.Record{
+		Event: e, Actor: access.Actor{Claimed: name, Source: sourceOf(r)}, Target: name,
+		Request: indexer.RequestOf(r.Context()),
+	}
 }
 
 // Administrator returns the subject of a request, which must be an administrator. Who is known

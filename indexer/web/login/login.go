@@ -36,6 +36,8 @@ type Config struct {
 	Uses *access.Uses
 	// Version is that of the program, for exports of records.
 	Version string
+	// Providers are the identity providers at which people can sign in.
+	Providers []Provider
 	// Log receives messages for the operator; nil: none.
 	Log *slog.Logger
 }
@@ -45,6 +47,7 @@ type Login struct {
 	Config
 	guesses *guesses
 	exports *answer.Places // limits how many exports of records are written
+	asking  *answer.Places // limits how many requests ask an identity provider at once
 }
 
 // New returns the Login configured by c.
@@ -55,7 +58,10 @@ func New(c Config) *Login {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Login{c, newGuesses(), answer.NewPlaces(maxExports, maxExportsEach)}
+	return &Login{
+		Config: c, guesses: newGuesses(), exports: answer.NewPlaces(maxExports, maxExportsEach),
+		asking: answer.NewPlaces(maxAsking, maxAskingEach),
+	}
 }
 
 // Asker returns the asker of a request, who reads the book.

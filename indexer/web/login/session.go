@@ -17,6 +17,7 @@ type Changer interface {
 	AddToken(ctx context.Context, t access.PersonalToken, hash []byte) error
 	DeleteToken(ctx context.Context, id string) error
 	Record(context.Context, access.Record) error
+	SignIn(context.Context, access.Identity) (account string, err error)
 }
 
 // sessionIn returns the token of the session in a request, or "".
@@ -41,7 +42,12 @@ func (l *Login) SignIn(w http.ResponseWriter, r *http.Request, name, password st
 	if err := l.recordSignIn(r, s); err != nil {
 		return err
 	}
-	token, expires, err := l.Signer.ForSession(s.Name, time.Now())
+	return l.begin(w, r, s.Name)
+}
+
+// begin begins a session of an account, whatever session the browser had.
+func (l *Login) begin(w http.ResponseWriter, r *http.Request, account string) error {
+	token, expires, err := l.Signer.ForSession(account, time.Now())
 	if err == nil {
 		l.setCookie(w, r, token, expires)
 	}
@@ -77,9 +83,12 @@ func (l *Login) SignOut(w http.ResponseWriter, r *http.Request) error {
 func (l *Login) setCookie(w http.ResponseWriter, r *http.Request, token string, expires time.Time) {
 	http.SetCookie(w, &http.Cookie{
 		Name: answer.SessionCookie, Value: token, Path: "/", Expires: expires, HttpOnly: true, SameSite: http.SameSiteLaxMode,
-		Secure: strings.HasPrefix(l.origin(r), "https:"),
+		Secure: l.secure(r),
 	})
 }
+
+// secure reports whether browsers reach us by https.
+func (l *Login) secure(r *http.Request) bool { return strings.HasPrefix(l.origin(r), "https:") }
 
 // Person returns the subject of the session of a request; the zero Subject if it has none.
 func (l *Login) Person(r *http.Request) (access.Subject, error) {
