@@ -161,7 +161,7 @@ func (i *issuer) choose(a *answer, id string) ([]jose.JSONWebKey, error) {
 	if a.err != nil {
 		return nil, i.unavailable(a.err)
 	}
-	return nil, ErrDenied
+	return nil, fmt.Errorf("its issuer has no key %.64q: %w", id, ErrDenied)
 }
 
 func (i *issuer) unavailable(err error) error {

@@ -13,6 +13,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 	"github.com/go-jose/go-jose/v4/jwt"
 
+	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/cache"
 )
 
@@ -143,6 +144,31 @@ func parseJWT(text string) (parsed *jwt.JSONWebToken, issuer string, err error) 
 	return parsed, c.Issuer, nil
 }
 
+// Explain returns, for each of some workloads, why a token is not let in by it; "" if it is. It
+// asks the issuer of the token if one of them trusts it.
+func Explain(ctx context.Context, all []Workload, text string) (reasons []string, err error) {
+	parsed, issuer, err := parseJWT(strings.TrimSpace(text))
+	if err != nil || len(text) > maxJWT {
+		return nil, indexer.Invalid("that is not a JSON Web Token of at most %d bytes, signed by one of %v",
+			maxJWT, algorithms)
+	}
+	var c claims
+	if slices.ContainsFunc(all, func(w Workload) bool { return w.Issuer == issuer }) {
+		c, err = newIssuers().verify(ctx, issuer, parsed)
+	}
+	for _, w := range all {
+		switch {
+		case w.Issuer != issuer:
+			reasons = append(reasons, "iss is "+issuer+", not "+w.Issuer)
+		case err != nil:
+			reasons = append(reasons, strings.TrimSuffix(err.Error(), ": "+ErrDenied.Error()))
+		default:
+			reasons = append(reasons, w.refuses(c))
+		}
+	}
+	return reasons, nil
+}
+
 // verify returns the claims of a token if an issuer has signed it, and it is valid, give or take
 // a minute, since clocks differ. A token must say until when.
 func (s *issuers) verify(ctx context.Context, issuer string, parsed *jwt.JSONWebToken) (c claims, err error) {
@@ -155,11 +181,13 @@ func (s *issuers) verify(ctx context.Context, issuer string, parsed *jwt.JSONWeb
 		if key.Algorithm != "" && key.Algorithm != header.Algorithm || parsed.Claims(key.Key, &c.Claims, &c.all) != nil {
 			continue
 		}
-		expected := jwt.Expected{Issuer: issuer, Time: s.now()}
-		if c.Expiry == nil || c.ValidateWithLeeway(expected, leeway) != nil {
-			return c, ErrDenied
+		if c.Expiry == nil {
+			return c, fmt.Errorf("there is no exp: %w", ErrDenied)
+		}
+		if err := c.ValidateWithLeeway(jwt.Expected{Issuer: issuer, Time: s.now()}, leeway); err != nil {
+			return c, fmt.Errorf("it is not valid now: %w: %w", err, ErrDenied)
 		}
 		return c, nil
 	}
-	return c, ErrDenied
+	return c, fmt.Errorf("the signature is wrong: %w", ErrDenied)
 }

@@ -1,9 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -20,7 +23,7 @@ Connect) as the password, so there is no secret to keep. A token must have the i
 the audience and all claims of a workload.`,
 		Example: `  portbook workload add ci --issuer https://token.actions.githubusercontent.com --audience registry.example.org --claim repository_id=123456
   portbook workload list`,
-	}, workloadAddCommand(), workloadRemoveCommand(), workloadListCommand())
+	}, workloadAddCommand(), workloadCheckCommand(), workloadRemoveCommand(), workloadListCommand())
 }
 
 func workloadAddCommand() *cobra.Command {
@@ -71,6 +74,51 @@ func parseClaims(texts []string) (claims []access.Claim, err error) {
 		claims = append(claims, c)
 	}
 	return claims, nil
+}
+
+func workloadCheckCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "check ROBOT", Short: "Say by which workload a token is let in, and why not by others",
+		Long: `Reads a token from standard input, and says for each workload of a robot whether it lets
+the token in, and if not, why. It asks the issuer for its keys. If none lets it in, the
+exit status is 1.`,
+		Example: "  portbook workload check ci <token",
+		Args:    oneName,
+		RunE: withDatabase(func(command *cobra.Command, p *parts) error {
+			robot := command.Flags().Arg(0)
+			all, err := p.store.Workloads(command.Context(), robot)
+			if err != nil {
+				return err
+			}
+			token, err := io.ReadAll(io.LimitReader(command.InOrStdin(), maxToken))
+			if err != nil {
+				return fmt.Errorf("standard input: %w", err)
+			}
+			return explain(command, robot, all, string(token))
+		}),
+	}
+}
+
+// maxToken is how much of a token is read: 64 KiB, more than any that is let in.
+const maxToken = 64 << 10
+
+// explain writes what becomes of a token by each of a robot's workloads.
+func explain(command *cobra.Command, robot string, all []access.Workload, token string) error {
+	reasons, err := access.Explain(command.Context(), all, token)
+	if err != nil {
+		return err
+	}
+	var rows [][]string
+	for i, w := range all {
+		rows = append(rows, []string{w.ID, cmp.Or(reasons[i], "it is let in")})
+	}
+	if err := table(command.OutOrStdout(), []string{"ID", "THE TOKEN"}, rows); err != nil {
+		return err
+	}
+	if !slices.Contains(reasons, "") {
+		return fmt.Errorf("no workload of %q lets the token in", robot)
+	}
+	return nil
 }
 
 func workloadRemoveCommand() *cobra.Command {

@@ -88,6 +88,16 @@ func TestWorkloads(t *testing.T) {
 	if out := f.must("workload", "list", "--json"); !strings.Contains(out, `"claims":["ref=refs/heads/*","repository=acme/app"]`) {
 		t.Errorf("workload list --json: %s", out)
 	}
+	for secret, want := range map[string]string{
+		token: id + "  it is let in", wrong: id + `  ref is "refs/pull/1/merge", not refs/heads/*`, "x": "not a JSON Web Token",
+		key.Sign(issuer.Claims(map[string]any{"exp": 1})): id + "  it is not valid now: ", token[:len(token)-9] + "_________": id + "  the signature is wrong",
+		key.Sign(issuer.Claims(map[string]any{"iss": "https://x.example"})): id + "  iss is https://x.example, not " + issuer.URL,
+	} {
+		f.input = secret + "\n"
+		if out, err := f.run("workload", "check", "ci"); !strings.Contains(out, want) || (err == nil) != (secret == token) {
+			t.Errorf("workload check: %v, want %q:\n%s", err, want, out)
+		}
+	}
 	for _, bad := range [][]string{
 		{"ci", "--issuer", issuer.URL, "--audience", "x", "--claim", "aud=x"}, {"alice", "--issuer", issuer.URL, "--audience", "x", "--claim", "a=b"},
 		{"ci", "--issuer", issuer.URL, "--audience", "x"}, {"ci", "--issuer", "http://issuer.example", "--audience", "x", "--claim", "a=b"},
