@@ -162,7 +162,11 @@ func TestIssuerMisbehaves(t *testing.T) {
 				fmt.Fprintf(w, `{"issuer":%q,"jwks_uri":%q}`, issuer, keys)
 				return
 			}
-			fmt.Fprint(w, strings.Repeat(" ", maxAnswer), `{"keys":[]}`)
+			for spaces := []byte(strings.Repeat(" ", 64<<10)); ; { // without end
+				if _, err := w.Write(spaces); err != nil {
+					return
+				}
+			}
 		}
 	}
 	for name, c := range map[string]struct {

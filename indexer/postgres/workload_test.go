@@ -258,7 +258,8 @@ func TestWorkloadIssuerAway(t *testing.T) {
 func TestAddWorkload(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	s := postgres.New(schematest.New(t), postgres.Config{})
+	url := schematest.URL(t)
+	s := postgres.New(connect(t, url), postgres.Config{})
 	must(t, s.AddAccount(ctx, access.Account{Name: "ci", Robot: true}))
 	must(t, s.AddAccount(ctx, access.Account{Name: "alice"}))
 	const issuer = "https://issuer.example"
@@ -275,9 +276,15 @@ func TestAddWorkload(t *testing.T) {
 	if err := add("ci", 0); !errors.Is(err, indexer.ErrInvalid) || !strings.Contains(err.Error(), "exists already") {
 		t.Errorf("twice: %v", err)
 	}
-	for n := range access.MaxWorkloads - 3 {
+	for n := range access.MaxWorkloads - 2 {
 		must(t, add("ci", n+1))
 	}
+	// Several add the last one at once: none can end before two of them wait for a lock.
+	other := connect(t, url)
+	tx, err := other.Begin(ctx)
+	must(t, err)
+	_, err = tx.Exec(ctx, "UPDATE access_version SET v = v + 1")
+	must(t, err)
 	var added atomic.Int64
 	var all sync.WaitGroup
 	for n := range 10 {
@@ -290,10 +297,15 @@ func TestAddWorkload(t *testing.T) {
 			}
 		})
 	}
+	within(t, "two wait", func() bool {
+		const waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+		return one[int](t, other, waiting) >= 2
+	})
+	must(t, tx.Rollback(ctx))
 	all.Wait()
 	listed, err := s.Workloads(ctx, "ci")
 	must(t, err)
-	if added.Load() != 2 || len(listed) != access.MaxWorkloads {
+	if added.Load() != 1 || len(listed) != access.MaxWorkloads {
 		t.Errorf("%d of ten were added, and %d are listed", added.Load(), len(listed))
 	}
 	if err := s.DeleteWorkload(ctx, "w00000000"); !errors.Is(err, indexer.ErrNotFound) {
