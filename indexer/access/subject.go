@@ -6,8 +6,8 @@ import "github.com/portbook/portbook/indexer"
 type Subject struct {
 	// Name is the name of the account; "" for a client that did not say who it is.
 	Name string
-	// Token is the id of the personal token by which the client proved that; "" if it did
-	// with a password.
+	// Token is the id of the personal token, or of the workload, by which the client proved
+	// that; "" if it did with a password.
 	Token string
 	// Rules are what the subject may do.
 	Rules Rules

@@ -125,7 +125,7 @@ func TestWorkloads(t *testing.T) {
 
 	// Somebody who sends wrong tokens is stopped, and nobody else.
 	refused, begin := 0, time.Now()
-	within(t, patience, "too many wrong tokens", func() bool {
+	within(t, 3*patience, "too many wrong tokens", func() bool {
 		refused++
 		resp, _ := b.send("/auth/token", nil, "Authorization", basic("ci", wrong), "X-Forwarded-For", "192.0.2.7")
 		if code := resp.StatusCode; code != http.StatusUnauthorized && (code != http.StatusTooManyRequests || resp.Header.Get("Retry-After") == "") {
