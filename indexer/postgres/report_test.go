@@ -140,7 +140,7 @@ func TestAuditFilters(t *testing.T) {
 	execute(t, pool, `INSERT INTO audit (at, event, actor, token, source, target, outcome, request, detail)
 		VALUES (now(), 'login', '', '', '', '', 'refused', '', '')`)
 	var exported []int64
-	for after := int64(0); ; {
+	for after := int64(0); len(exported) <= len(all); {
 		page, err := s.AuditAfter(t.Context(), after, access.AuditQuery{Limit: 7})
 		must(t, err)
 		if len(page) == 0 {

@@ -211,6 +211,9 @@ func (p *parts) public(stopping <-chan struct{}) (http.Handler, starter, error) 
 		p.log.Warn("events.token is empty: anybody who can reach the address can request reads of any" +
 			" reference, and a scan every minute")
 	}
+	if p.config.Audit.Pushes && !p.namesAreProved() {
+		p.log.Warn("audit.pushes without auth.keys or events.token: names in the records of pushes are what clients claim")
+	}
 	if p.config.Interval.FetchAll == 0 {
 		p.log.Warn("interval.fetch_all is 0: there are no scans after the first one, and changes without an event,"+
 			" as after a restart of the registry, are missed until somebody runs `portbook scan`",
