@@ -118,7 +118,7 @@ func (s *server) pageRoutes(m *mux) {
 		m.Handle("GET /account/sign-in/{provider}", page(c.BeginSignIn)) // not read: providers take longer
 		m.Handle("GET /account/callback/{provider}", page(c.CompleteSignIn))
 		m.Handle("POST /account/sign-out", read(c.SignOut))
-		m.Handle("POST /account/tokens", read(c.AddToken))
+		m.Handle("POST /account/tokens", read(s.Login.LimitWrites(s.Login.Person, c.AddToken)))
 		m.Handle("POST /account/tokens/{id}/revoke", read(c.RevokeToken))
 	}
 	m.Handle("GET /live", plain(c.Live))

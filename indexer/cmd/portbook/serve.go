@@ -244,7 +244,7 @@ func (p *parts) login() *login.Login {
 	case config.Accounts:
 		c.Accounts, c.Audit = access.NewAccounts(p.reads, p.signer), p.reads
 		if p.config.Role == config.Writer {
-			c.Changer = p.store
+			c.Changer, c.UseRate = p.store, p.store.UseRate
 		}
 		c.Providers = p.providers()
 	case config.OneToken:

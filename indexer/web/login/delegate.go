@@ -24,12 +24,12 @@ func (l *Login) asked(
 		return s, nil
 	}
 	counter := l.guesses.from(answer.ClientOf(r))
-	if wait := guessesFrom.wait(counter, time.Now()); wait > 0 {
+	if wait := counter.wait(guessesFrom, time.Now()); wait > 0 {
 		return access.Subject{}, tooMany("logins", wait)
 	}
 	s, err := ask(r.Context())
 	if errors.Is(err, access.ErrDenied) {
-		guessesFrom.add(counter)
+		counter.add(guessesFrom)
 	}
 	return s, refusal(err)
 }

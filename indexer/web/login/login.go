@@ -3,6 +3,7 @@
 package login
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -38,6 +39,9 @@ type Config struct {
 	Version string
 	// Providers are the identity providers at which people can sign in.
 	Providers []Provider
+	// UseRate counts what a rate limits for a key, for all processes; nil on a reader, where
+	// nothing can be changed.
+	UseRate func(ctx context.Context, key string, r access.Rate) (full time.Duration, allowed bool, err error)
 	// Log receives messages for the operator; nil: none.
 	Log *slog.Logger
 }

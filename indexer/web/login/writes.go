@@ -1,0 +1,42 @@
+package login
+
+import (
+	"net/http"
+	"strconv"
+
+	"github.com/portbook/portbook/indexer/access"
+	"github.com/portbook/portbook/indexer/web/answer"
+)
+
+// LimitWrites wraps f, with which a user changes something, so that each user does so only as
+// often as access.Writes says, in all processes together. An administrator may do so more
+// often: to begin with hundreds of accounts is usual.
+//
+// who returns the user, or an error for a client that f would refuse anyway; nobody in
+// particular is not limited. Those who share a token are one user. All answers, with the
+// header fields of pesde's registry server, say how much is left.
+func (l *Login) LimitWrites(
+	who func(*http.Request) (access.Subject, error), f answer.HandlerFunc,
+) answer.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		s, err := who(r)
+		if err != nil {
+			return err
+		}
+		if l.UseRate == nil || s.Name == "" || s.Administers() {
+			return f(w, r)
+		}
+		full, allowed, err := l.UseRate(r.Context(), "write "+s.WithName(r.Context()).Name, access.Writes)
+		if err != nil {
+			return err
+		}
+		w.Header().Set("X-Ratelimit-Limit", strconv.Itoa(access.Writes.AtOnce))
+		w.Header().Set("X-Ratelimit-Remaining", strconv.Itoa(access.Writes.Left(full)))
+		if !allowed {
+			seconds := secondsOf(access.Writes.Wait(full))
+			return answer.RefuseWith(http.StatusTooManyRequests,
+				map[string]string{"X-Ratelimit-After": seconds, "Retry-After": seconds}, "Too many requests, retry in %ss", seconds)
+		}
+		return f(w, r)
+	}
+}
