@@ -23,7 +23,7 @@ tools() {
 		python3          python3          road test: pushes an OCI layout unchanged
 		dpkg-deb         dpkg             road test: unpacks a Debian package
 		nginx            nginx            tests of the front proxy's configuration
-		redis-server     redis-server     tests of the registry's configuration with Redis
+		redis-server     redis-server     tests of the registry and of sessions with Redis
 		openssl          openssl          tests of the handbook's commands (test/operations)
 		chromium         chromium         tests of the pages in a browser (test/browser)
 		npm              npm              test/browser: downloads its checkers

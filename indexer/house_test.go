@@ -32,6 +32,7 @@ var mayImport = map[string][]string{
 	"indexer":                 nil,
 	"indexer/access":          {"indexer", "indexer/cache"},
 	"indexer/provider":        {"indexer", "indexer/access"},
+	"indexer/redissession":    {"indexer", "indexer/access"},
 	"indexer/query":           {"indexer"},
 	"indexer/cache":           {"indexer"},
 	"indexer/config":          {"indexer"},
@@ -56,7 +57,7 @@ var mayImport = map[string][]string{
 	"indexer/ingest":      {"indexer", "indexer/postgres", "indexer/remote"},
 	"indexer/cmd/portbook": {
 		"indexer", "indexer/access", "indexer/config", "indexer/database", "indexer/ingest", "indexer/postgres", "indexer/provider",
-		"indexer/remote", "indexer/web", "indexer/web/answer", "indexer/web/login", "schema",
+		"indexer/redissession", "indexer/remote", "indexer/web", "indexer/web/answer", "indexer/web/login", "schema",
 	},
 }
 

@@ -43,11 +43,13 @@ type Store interface {
 	TokenByHash(ctx context.Context, hash []byte) (PersonalToken, error)
 	// Token returns the token with an id.
 	Token(ctx context.Context, id string) (PersonalToken, error)
-	// SessionEnded reports whether a session was ended.
+	// SessionEnded reports whether a signed session was ended.
 	SessionEnded(ctx context.Context, id string) (bool, error)
 	// Workloads returns the workloads of a robot, the oldest first; none if there is no robot of
 	// the name.
 	Workloads(ctx context.Context, robot string) ([]Workload, error)
+	// StoredSession returns a session that was added to a SessionStore.
+	StoredSession(ctx context.Context, id string) (Session, error)
 	// RulesOfEverybody returns the rules that are granted to everybody.
 	RulesOfEverybody(context.Context) (Rules, error)
 }
@@ -73,18 +75,19 @@ type dated struct {
 	asked   time.Time
 }
 
-// known is what is remembered: an account with its rules, a token, whether a session was
+// known is what is remembered: an account with its rules, a token, a session or whether it was
 // ended, the workloads of a robot, or that a password is right.
 type known struct {
 	account   Account
 	rules     Rules
 	token     PersonalToken
+	session   Session
 	ended     bool
 	workloads []Workload
 }
 
 func (k known) bytes() int {
-	n := 512 + len(k.account.Password)
+	n := 640 + len(k.account.Password)
 	for _, r := range k.rules {
 		n += 32 + len(r.Pattern.text)
 	}
@@ -324,23 +327,8 @@ func (a *Accounts) since(ctx context.Context, name string, login time.Time) (Sub
 }
 
 // InSession returns the subject of a session.
-func (a *Accounts) InSession(ctx context.Context, token string) (Subject, Session, error) {
-	session, err := a.signer.Session(token, time.Now())
-	if err != nil {
-		return Subject{}, session, err
-	}
-	k, err := a.get(ctx, "session "+session.ID, func() (k known, err error) {
-		k.ended, err = a.store.SessionEnded(ctx, session.ID)
-		return k, err
-	})
-	if err == nil && k.ended {
-		err = ErrDenied
-	}
-	if err != nil {
-		return Subject{}, session, err
-	}
-	s, err := a.since(ctx, session.Actor, session.Signed)
-	return s, session, err
+func (a *Accounts) InSession(ctx context.Context, s Session) (Subject, error) {
+	return a.since(ctx, s.Actor, s.Signed)
 }
 
 // Lasting returns a token for Refreshed, for a subject with credentials: of a personal token

@@ -135,20 +135,11 @@ func (s *Signer) sign(claims any, now time.Time) (string, error) {
 	return jwt.Signed(signing).Claims(claims).Serialize()
 }
 
-// A Session is a login in a browser. It is in a token, which the browser keeps.
-type Session struct {
-	ID, Actor       string
-	Signed, Expires time.Time
-}
-
-// sessionLife is how long a session lasts: 12 h, a working day.
-const sessionLife = 12 * time.Hour
-
 const sessionAudience = "portbook session"
 
 // ForSession returns a token that is a new session of an actor.
 func (s *Signer) ForSession(actor string, now time.Time) (token string, expires time.Time, err error) {
-	c := s.claims(actor, sessionAudience, now, sessionLife)
+	c := s.claims(actor, sessionAudience, now, SessionLife)
 	c.ID = rand.Text()
 	token, err = s.sign(c, now)
 	return token, c.Expiry.Time(), err

@@ -65,6 +65,7 @@ func (l *loader) checkAuth(c *Config) {
 		l.checkURL("auth.delegate.url", a.Delegate.URL)
 	}
 	l.checkSignIns(c)
+	l.checkSessions(c)
 	switch {
 	case a.Delegate.Anonymous && a.Delegate.URL == "":
 		l.fail("auth.delegate.anonymous needs auth.delegate.url: set it, or remove auth.delegate.anonymous%s",

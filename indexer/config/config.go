@@ -93,8 +93,27 @@ type Auth struct {
 	GitHub     AuthGitHub   `mapstructure:"github"`                    // with GitHubToken
 	Delegate   AuthDelegate `mapstructure:"delegate"`                  // with Delegated
 
+	Sessions Sessions `mapstructure:"sessions"` // with Accounts, in the browser
+
 	OIDC        AuthOIDC        `mapstructure:"oidc"`         // with Accounts, in the browser
 	GitHubLogin AuthGitHubLogin `mapstructure:"github_login"` // with Accounts, in the browser
+}
+
+// A SessionStore says where sessions of browsers are.
+type SessionStore string
+
+const (
+	SignedSessions   SessionStore = "jwt"      // in the cookie, signed; the database has those that were ended
+	MemorySessions   SessionStore = "memory"   // in this process
+	PostgresSessions SessionStore = "postgres" // in the database
+	RedisSessions    SessionStore = "redis"
+)
+
+// Sessions says where sessions of browsers are.
+type Sessions struct {
+	Store  SessionStore `mapstructure:"store" default:"jwt" oneof:"jwt memory postgres redis"`
+	Redis  string       `mapstructure:"redis" secret:"url"`         // URL, with RedisSessions
+	Prefix string       `mapstructure:"prefix" default:"portbook:"` // of keys in Redis
 }
 
 // AuthOIDC is a provider of OpenID Connect at which people sign in in the browser.

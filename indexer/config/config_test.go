@@ -49,6 +49,7 @@ func TestDefaults(t *testing.T) {
 			OIDC: config.AuthOIDC{
 				Title: "OpenID Connect", Scopes: []string{"openid", "profile"}, NameClaim: "preferred_username", GroupsClaim: "groups",
 			},
+			Sessions:    config.Sessions{Store: config.SignedSessions, Prefix: "portbook:"},
 			GitHubLogin: config.AuthGitHubLogin{URL: "https://github.com", API: "https://api.github.com"},
 		},
 		Database: config.Database{
@@ -299,6 +300,12 @@ func TestErrors(t *testing.T) {
 		{"a scope too few", browser + "oidc: {issuer: 'https://i', client_id: a, client_secret: b, scopes: [profile]}}\ncomponents: {web_ui: true}", nil, nil, `auth.oidc.scopes has no openid, without which a provider does not say who a person is: add it (file FILE:2)`},
 		{"a provider and no public address", "auth: {method: accounts, keys: k, oidc: {issuer: 'https://i', client_id: a, client_secret: b}}\ncomponents: {web_ui: true}", nil, nil, `registry.public_url does not say where browsers reach us, which a sign-in at a provider needs: set it to a URL such as https://registry.example.org, or set auth.oidc.redirect_url`},
 		{"a provider and a path", "registry: {public_url: /}\nauth: {method: accounts, keys: k, github_login: {client_id: a, client_secret: b}}\ncomponents: {web_ui: true}", nil, nil, `registry.public_url does not say where browsers reach us, which a sign-in at a provider needs: set it to a URL such as https://registry.example.org, or set auth.github_login.redirect_url (file FILE:1)`},
+		{"sessions without accounts", "auth: {sessions: {store: memory}}", nil, nil, `auth.sessions.store is used only with auth.method accounts, and auth.method is none: set auth.method, or remove it (file FILE:1)`},
+		{"no such store", browser + "sessions: {store: file}}", nil, nil, `auth.sessions.store: "file" is not valid: write one of jwt, memory, postgres, redis (file FILE:2)`},
+		{"memory of a reader", "role: reader\n" + browser + "sessions: {store: memory}}", nil, nil, `auth.sessions.store is memory, which is that of one process, and a reader begins no session: set it to jwt, postgres or redis here and at the writer (file FILE:3)`},
+		{"no Redis", browser + "sessions: {store: redis}}", nil, nil, `auth.sessions.redis is required with auth.sessions.store redis: set it to a URL such as redis://redis:6379/0 (file FILE:2)`},
+		{"Redis in vain", browser + "sessions: {redis: 'redis://:secret@h'}}", nil, nil, `auth.sessions.redis is used only with auth.sessions.store redis, and that is jwt: set it to redis, or remove auth.sessions.redis (file FILE:2)`},
+		{"Redis that is no URL", browser + "sessions: {store: redis, redis: 'http://:secret@h'}}", nil, nil, `auth.sessions.redis is not a URL of Redis (value not shown): write redis://host:6379/0, with rediss for TLS, a user and a password before the host if it needs them, and no query (file FILE:2)`},
 		{"one issuer twice", browser + "github_login: {url: 'https://i/', client_id: a, client_secret: b}, oidc: {issuer: 'https://i', client_id: a, client_secret: b}}\ncomponents: {web_ui: true}", nil, nil, `auth.github_login.url and auth.oidc.issuer are both "https://i/": use one of them (file FILE:2)`},
 		{"half of the tokens", "", []string{"WRITE_ACCESS_TOKEN=x"}, nil, `auth.read_token is required with auth.method tokens: set it (environment WRITE_ACCESS_TOKEN)`},
 		{"half of the tokens of another method", "auth: {token: x, read_token: y}", nil, nil, `auth.read_token is set without auth.write_token: set both or neither (file FILE:1)`},
@@ -432,8 +439,8 @@ func sample(t *testing.T, k config.Key, v reflect.Value) (string, any) {
 		"database.postgres.url": "postgres://h/d", "database.sslMode": "disable",
 		"database.targetSessionAttrs": "primary", "database.dynamicAuth.awsRdsIam.region": "eu-west-1",
 		"log.level": "warn", "log.format": "json", "auth.method": "accounts", "auth.github.url": "http://other",
-		"auth.delegate.url": "http://other",
-		"auth.oidc.issuer":  "http://other", "auth.oidc.redirect_url": "http://other", "auth.github_login.url": "http://other",
+		"auth.delegate.url": "http://other", "auth.sessions.store": "postgres", "auth.sessions.redis": "redis://h",
+		"auth.oidc.issuer": "http://other", "auth.oidc.redirect_url": "http://other", "auth.github_login.url": "http://other",
 		"auth.github_login.api": "http://other", "auth.github_login.redirect_url": "http://other",
 	}[k.Name]
 	if !ok {
@@ -523,6 +530,11 @@ func TestEveryKeyFromEnvironmentAndFlags(t *testing.T) {
 			withSignIn(base)
 			base["PORTBOOK_AUTH_OIDC_ISSUER"] = "http://x"
 			base["PORTBOOK_AUTH_OIDC_CLIENT_ID"], base["PORTBOOK_AUTH_OIDC_CLIENT_SECRET"] = "x", "x"
+		case "auth.sessions.store", "auth.sessions.redis", "auth.sessions.prefix":
+			withSignIn(base)
+			if k.Name == "auth.sessions.redis" {
+				base["PORTBOOK_AUTH_SESSIONS_STORE"] = "redis"
+			}
 		case "auth.github_login.client_id", "auth.github_login.client_secret", "auth.github_login.url", "auth.github_login.api",
 			"auth.github_login.organizations", "auth.github_login.redirect_url":
 			withSignIn(base)

@@ -7,6 +7,30 @@ import (
 	"strings"
 )
 
+// checkSessions checks where sessions of browsers are.
+func (l *loader) checkSessions(c *Config) {
+	const store, address = "auth.sessions.store", "auth.sessions.redis"
+	s := c.Auth.Sessions
+	_, set := l.set[store]
+	u, err := url.Parse(s.Redis)
+	switch {
+	case set && c.Auth.Method != Accounts:
+		l.fail("%s is used only with auth.method accounts, and auth.method is %s: set auth.method, or remove it%s",
+			store, c.Auth.Method, l.at(store))
+	case s.Store == MemorySessions && c.Role == Reader:
+		l.fail("%s is memory, which is that of one process, and a reader begins no session: set it to jwt, postgres or"+
+			" redis here and at the writer%s", store, l.at(store))
+	case s.Store == RedisSessions && s.Redis == "":
+		l.fail("%s is required with %s redis: set it to a URL such as redis://redis:6379/0%s", address, store, l.at(store))
+	case s.Store != RedisSessions && s.Redis != "":
+		l.fail("%s is used only with %s redis, and that is %s: set it to redis, or remove %s%s",
+			address, store, s.Store, address, l.at(address))
+	case s.Redis != "" && (err != nil || u.Scheme != "redis" && u.Scheme != "rediss" || u.Host == "" || u.RawQuery != ""):
+		l.fail("%s is not a URL of Redis (value not shown): write redis://host:6379/0, with rediss for TLS, a user and a"+
+			" password before the host if it needs them, and no query%s", address, l.at(address))
+	}
+}
+
 // checkSignIns checks the identity providers at which people sign in in the browser, and sets
 // their redirect addresses.
 func (l *loader) checkSignIns(c *Config) {

@@ -346,7 +346,7 @@ func (s *Store) SessionEnded(ctx context.Context, id string) (bool, error) {
 	return len(found) > 0, pg.Wrap("session", err)
 }
 
-// EndSession ends a session, and forgets those that would have ended by now.
+// EndSession ends a signed session, and forgets those that would have ended by now.
 func (s *Store) EndSession(ctx context.Context, session access.Session) error {
 	const end = "INSERT INTO ended_session (id, expires_at) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET expires_at = $2"
 	const forget = "DELETE FROM ended_session WHERE expires_at < now() - interval '1 hour'"

@@ -1,4 +1,5 @@
--- People whom an identity provider knows, and the accounts that are theirs.
+-- People whom an identity provider knows, and the accounts that are theirs; and the sessions of
+-- the browser, if auth.sessions.store is postgres.
 
 -- +goose Up
 CREATE TABLE identity (
@@ -19,5 +20,17 @@ COMMENT ON COLUMN identity.subject IS 'what the provider never changes and never
 COMMENT ON COLUMN identity.groups IS 'the groups of the person as the provider said at the last sign-in; they count like those of account_group';
 COMMENT ON COLUMN identity.signed_in_at IS 'the last sign-in; null: none yet';
 
+CREATE TABLE session (
+	id         text   COLLATE "C" PRIMARY KEY,
+	account_id bigint NOT NULL REFERENCES account ON DELETE CASCADE,
+	began_at   timestamptz NOT NULL,
+	expires_at timestamptz NOT NULL,
+	CONSTRAINT session_id CHECK (id ~ '^[0-9a-f]{64}$')
+);
+CREATE INDEX session_account ON session (account_id, began_at DESC);
+CREATE INDEX session_expires ON session (expires_at);
+COMMENT ON TABLE session IS 'kept: sessions of the browser that are stored here; one that has ended is deleted';
+COMMENT ON COLUMN session.id IS 'the SHA-256 of the random bytes in the cookie, in hexadecimal';
+
 -- +goose Down
-DROP TABLE identity;
+DROP TABLE session, identity;

@@ -196,7 +196,9 @@ func (p *parts) public(stopping <-chan struct{}) (http.Handler, starter, error) 
 		Settings: strings.Join(p.config.Search.OfficialNamespaces, ",") + "\x00" + strings.Join(p.config.Flatpak.Owners, "\x00"),
 		Revision: programRevision(), LogLevel: strings.ToLower(p.config.Log.Level.String()), Address: p.config.HTTP.Address,
 	}
-	c.Login = p.login()
+	if c.Login, err = p.login(); err != nil {
+		return nil, nil, err
+	}
 	if p.config.Components.RegistryProxy {
 		u, err := url.Parse(p.config.Registry.URL)
 		if err != nil {
@@ -229,7 +231,7 @@ func (p *parts) public(stopping <-chan struct{}) (http.Handler, starter, error) 
 }
 
 // login returns what finds out who sends a request; nil if nobody logs in.
-func (p *parts) login() *login.Login {
+func (p *parts) login() (_ *login.Login, err error) {
 	a := p.config.Auth
 	p.recordInBackground()
 	c := login.Config{
@@ -240,13 +242,16 @@ func (p *parts) login() *login.Login {
 	case config.NoLogins:
 		p.log.Warn("auth.method is none: anybody who can reach the address sees everything",
 			"remedy", "set auth.method, or keep the address within your network")
-		return nil
+		return nil, nil
 	case config.Accounts:
 		c.Accounts, c.Audit = access.NewAccounts(p.reads, p.signer), p.reads
 		if p.config.Role == config.Writer {
 			c.Changer, c.UseRate = p.store, p.store.UseRate
 		}
 		c.Providers = p.providers()
+		if c.Sessions, err = p.sessions(c.Accounts, c.Changer); err != nil {
+			return nil, err
+		}
 	case config.OneToken:
 		c.Verifier = access.Tokens{Both: a.Token, Open: !a.LoginToRead}
 	case config.TwoTokens:
@@ -261,7 +266,7 @@ func (p *parts) login() *login.Login {
 		})
 	}
 	p.log.Info("clients log in", "method", a.Method)
-	return login.New(c)
+	return login.New(c), nil
 }
 
 // namespaces returns the namespaces of the book, at most limit of them.

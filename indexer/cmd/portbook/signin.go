@@ -8,7 +8,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/portbook/portbook/indexer/access"
+	"github.com/portbook/portbook/indexer/config"
 	"github.com/portbook/portbook/indexer/provider"
+	"github.com/portbook/portbook/indexer/redissession"
 	"github.com/portbook/portbook/indexer/web/login"
 )
 
@@ -28,6 +30,20 @@ func (p *parts) providers() (all []login.Provider) {
 		}))
 	}
 	return all
+}
+
+// sessions returns the sessions of browsers.
+func (p *parts) sessions(a *access.Accounts, c login.Changer) (access.Sessions, error) {
+	switch s := p.config.Auth.Sessions; s.Store {
+	case config.MemorySessions:
+		return access.RecordedSessions{Sessions: access.NewMemorySessions(), Record: p.store.Record}, nil
+	case config.RedisSessions:
+		in, err := redissession.New(s.Redis, s.Prefix)
+		return access.RecordedSessions{Sessions: in, Record: p.store.Record}, err
+	case config.PostgresSessions:
+		return a.StoredSessions(c), nil
+	}
+	return a.SignedSessions(c), nil
 }
 
 // linkFlags adds the flags of an identity to a command.

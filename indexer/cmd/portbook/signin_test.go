@@ -267,7 +267,9 @@ func TestSignInByOIDC(t *testing.T) {
 	d.QueueUser(somebody("id-2", "carol"))
 	b.refusedWith(b.toProvider("oidc", "/"), http.StatusForbidden, "is disabled")
 	f.must("user", "set", "--disabled=false", "carol")
+	within(t, patience, "carol is signed in as before", func() bool { return b.signedInAs() == "carol" })
 	f.must("user", "unlink", "carol", "--issuer", d.Issuer(), "--subject", "id-2")
+	within(t, patience, "carol is signed out by the end of the link", func() bool { return b.signedInAs() == "" })
 	d.QueueUser(somebody("id-2", "carol"))
 	b.refusedWith(b.toProvider("oidc", "/"), http.StatusForbidden, "there is an account")
 	if strings.Contains(i.log.String(), "marker-of-a-secret") {
@@ -358,7 +360,7 @@ func TestSignInAttacks(t *testing.T) {
 	// Afterwards the browser goes nowhere else.
 	for next, want := range map[string]string{
 		"//evil.example": "/", "https://evil.example": "/", `/\evil.example`: "/", "/\t/evil.example": "/", "javascript:x": "/",
-		"/" + strings.Repeat("x", 2000): "/", "/r/a": "/r/a",
+		"/" + strings.Repeat("x", 3000): "/", "/?" + strings.Repeat("&", 600): "/", "/?" + strings.Repeat("x", 1000): "/?" + strings.Repeat("x", 1000),
 	} {
 		d.QueueUser(mallory())
 		b := open()

@@ -20,6 +20,8 @@ type Config struct {
 	Verifier access.Verifier
 	// Accounts are those that people sign in to in the browser; nil: they cannot.
 	Accounts *access.Accounts
+	// Sessions are those of the people who are signed in; nil: Accounts.SignedSessions.
+	Sessions access.Sessions
 	// Signer signs tokens for the registry; nil: the registry decides itself who may use it.
 	Signer *access.Signer
 	// PublicURL is where clients reach the registry: an absolute URL, or "/" for the host
@@ -58,6 +60,9 @@ type Login struct {
 func New(c Config) *Login {
 	if c.Verifier == nil {
 		c.Verifier = c.Accounts
+	}
+	if c.Sessions == nil && c.Accounts != nil {
+		c.Sessions = c.Accounts.SignedSessions(c.Changer)
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)

@@ -35,8 +35,9 @@ const (
 	// completeTime limits a sign-in after the person has come back: 15 s, of which the provider
 	// has 10.
 	completeTime = 15 * time.Second
-	// maxNext is the longest path to go to after a sign-in, which has to fit into a cookie: 1 KiB.
-	maxNext = 1 << 10
+	// maxAttempt is the longest text of an attempt: 3.5 KiB, because browsers keep cookies of up
+	// to 4 KiB (RFC 6265, section 6.1). Of that, 1 KiB is not the path to go to.
+	maxAttempt = 3584
 )
 
 // errBusy is the error if too many requests ask a provider.
@@ -65,11 +66,12 @@ func (l *Login) Begin(w http.ResponseWriter, r *http.Request, next string) (stri
 		return "", errBusy
 	}
 	defer leave()
-	if len(next) > maxNext {
-		next = "/"
-	}
 	a := access.NewAttempt(p.ID(), next)
 	token, err := l.Signer.ForAttempt(a, time.Now())
+	if err == nil && len(token) > maxAttempt {
+		a.Next = "/"
+		token, err = l.Signer.ForAttempt(a, time.Now())
+	}
 	if err != nil {
 		return "", err
 	}
@@ -145,7 +147,13 @@ func (l *Login) Complete(w http.ResponseWriter, r *http.Request) (next string, e
 	if err != nil {
 		return a.Next, err
 	}
-	return a.Next, l.begin(w, r, account)
+	cookie, expires, err := l.Sessions.Begin(ctx, account)
+	if err != nil {
+		l.refusedBy(r, p, account)
+		return a.Next, err
+	}
+	l.setCookie(w, r, cookie, expires)
+	return a.Next, nil
 }
 
 // codeOf returns the code with which a person has come back, unless the provider refused it.

@@ -12,7 +12,7 @@ import (
 
 // A Changer changes what a person may change of its own account.
 type Changer interface {
-	EndSession(context.Context, access.Session) error
+	access.SessionStore
 	Tokens(ctx context.Context, account string) ([]access.PersonalToken, error)
 	AddToken(ctx context.Context, t access.PersonalToken, hash []byte) error
 	DeleteToken(ctx context.Context, id string) error
@@ -20,7 +20,7 @@ type Changer interface {
 	SignIn(context.Context, access.Identity) (account string, err error)
 }
 
-// sessionIn returns the token of the session in a request, or "".
+// sessionIn returns the text of the cookie of the session in a request, or "".
 func sessionIn(r *http.Request) string {
 	if c, err := r.Cookie(answer.SessionCookie); err == nil {
 		return c.Value
@@ -39,19 +39,16 @@ func (l *Login) SignIn(w http.ResponseWriter, r *http.Request, name, password st
 		l.refused(r, access.SessionBegin, name, err)
 		return err
 	}
+	// Recorded is only what has been done; a session whose cookie nobody gets is nobody's.
+	cookie, expires, err := l.Sessions.Begin(r.Context(), s.Name)
+	if err != nil {
+		return err
+	}
 	if err := l.recordSignIn(r, s); err != nil {
 		return err
 	}
-	return l.begin(w, r, s.Name)
-}
-
-// begin begins a session of an account, whatever session the browser had.
-func (l *Login) begin(w http.ResponseWriter, r *http.Request, account string) error {
-	token, expires, err := l.Signer.ForSession(account, time.Now())
-	if err == nil {
-		l.setCookie(w, r, token, expires)
-	}
-	return err
+	l.setCookie(w, r, cookie, expires)
+	return nil
 }
 
 // recordSignIn records that somebody has signed in. Only a writer can.
@@ -67,9 +64,9 @@ const maxTyped = 64
 
 // SignOut ends the session of a request, in all browsers that have it.
 func (l *Login) SignOut(w http.ResponseWriter, r *http.Request) error {
-	s, session, err := l.Accounts.InSession(r.Context(), sessionIn(r))
+	session, err := l.Sessions.Find(r.Context(), sessionIn(r))
 	if err == nil {
-		err = l.Changer.EndSession(As(r, s), session)
+		err = l.Sessions.End(As(r, access.Subject{Name: session.Actor}), session)
 	}
 	if err != nil && refusal(err) != denied {
 		return err
@@ -92,11 +89,15 @@ func (l *Login) secure(r *http.Request) bool { return strings.HasPrefix(l.origin
 
 // Person returns the subject of the session of a request; the zero Subject if it has none.
 func (l *Login) Person(r *http.Request) (access.Subject, error) {
-	token := sessionIn(r)
-	if token == "" || l.Accounts == nil {
+	cookie := sessionIn(r)
+	if cookie == "" || l.Accounts == nil {
 		return access.Subject{}, nil
 	}
-	s, _, err := l.Accounts.InSession(r.Context(), token)
+	session, err := l.Sessions.Find(r.Context(), cookie)
+	var s access.Subject
+	if err == nil {
+		s, err = l.Accounts.InSession(r.Context(), session)
+	}
 	if refusal(err) == denied {
 		return access.Subject{}, nil
 	}

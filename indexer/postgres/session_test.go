@@ -1,0 +1,75 @@
+package postgres_test
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/access"
+	"github.com/portbook/portbook/indexer/postgres"
+	"github.com/portbook/portbook/schema/schematest"
+)
+
+// Stored sessions are found until they end, by themselves or not; of an account the last
+// hundred stay, however many begin at once, and those of others are not touched.
+func TestStoredSessions(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	pool := schematest.New(t)
+	s := postgres.New(pool, postgres.Config{})
+	must(t, s.AddAccount(ctx, access.Account{Name: "alice"}))
+	must(t, s.AddAccount(ctx, access.Account{Name: "bob"}))
+	a := access.NewAccounts(s, signerOf(t))
+	sessions := a.StoredSessions(s)
+	first, _, err := sessions.Begin(ctx, "alice")
+	must(t, err)
+	bobs, _, err := sessions.Begin(ctx, "bob")
+	must(t, err)
+	found, err := sessions.Find(ctx, first)
+	if err != nil || found.Actor != "alice" {
+		t.Fatalf("found %+v, %v", found, err)
+	}
+	if _, _, err := sessions.Begin(ctx, "nobody"); !errors.Is(err, indexer.ErrNotFound) {
+		t.Errorf("a session of nobody: %v", err)
+	}
+	_, err = pool.Exec(ctx, "UPDATE session SET expires_at = now() - interval '1 s' WHERE id = $1", found.ID)
+	must(t, err)
+	if _, err := access.NewAccounts(s, signerOf(t)).StoredSessions(s).Find(ctx, first); !errors.Is(err, access.ErrDenied) {
+		t.Errorf("a session that has expired: %v", err)
+	}
+	var wait sync.WaitGroup
+	for range 8 {
+		wait.Go(func() {
+			for range 15 {
+				if _, _, err := sessions.Begin(ctx, "alice"); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wait.Wait()
+	var n, expired int
+	must(t, pool.QueryRow(ctx, "SELECT count(*), count(*) FILTER (WHERE expires_at < now()) FROM session").Scan(&n, &expired))
+	if n != access.MaxSessions+1 || expired != 0 {
+		t.Errorf("%d sessions, %d of them have expired, want %d and none", n, expired, access.MaxSessions+1)
+	}
+	b, err := sessions.Find(ctx, bobs)
+	if err != nil || b.Actor != "bob" {
+		t.Fatalf("bob: %+v, %v", b, err)
+	}
+	must(t, sessions.End(ctx, b))
+	must(t, sessions.End(ctx, b)) // twice is no mistake
+	deadline := time.Now().Add(30 * time.Second)
+	for _, err = sessions.Find(ctx, bobs); err == nil && time.Now().Before(deadline); _, err = sessions.Find(ctx, bobs) {
+		time.Sleep(20 * time.Millisecond)
+	}
+	if !errors.Is(err, access.ErrDenied) {
+		t.Errorf("after the end: %v", err)
+	}
+	if _, err := sessions.Find(ctx, fmt.Sprint("pbs_", bobs)); !errors.Is(err, access.ErrDenied) {
+		t.Errorf("another cookie: %v", err)
+	}
+}
