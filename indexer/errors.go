@@ -14,6 +14,10 @@ var (
 	// ErrInvalid: the input is malformed, and repeating the call does not help. The
 	// text of such an error is written for the sender of the input.
 	ErrInvalid = errors.New("invalid")
+	// ErrConflict: the input is well-formed, but what is there does not allow it.
+	ErrConflict = errors.New("conflict")
+	// ErrForbidden: the one who asks may not do that.
+	ErrForbidden = errors.New("forbidden")
 	// ErrUnavailable: the registry or the database does not answer. The same call may
 	// succeed later.
 	ErrUnavailable = errors.New("unavailable")

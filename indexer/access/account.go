@@ -25,6 +25,9 @@ type Account struct {
 	ProviderGroups []string
 }
 
+// AllGroups returns the groups that count in grants.
+func (a Account) AllGroups() []string { return slices.Concat(a.Groups, a.ProviderGroups) }
+
 // names are those of accounts and groups; the migration has the same rule.
 var names = regexp.MustCompile(`^[a-z0-9]+([._-][a-z0-9]+)*$`)
 

@@ -180,9 +180,19 @@ func (a *Accounts) account(ctx context.Context, name string) (known, error) {
 	return k, err
 }
 
+// SubjectOf returns the subject of an account with its rules, and of the token by which it has
+// logged in; nil: there is none.
+func SubjectOf(a Account, rules Rules, t *PersonalToken) Subject {
+	s := Subject{Name: a.Name, Rules: rules, Admin: a.Admin}
+	if t != nil {
+		s = s.by(*t)
+	}
+	return s
+}
+
 // subject returns the subject of an account without a token.
 func (k known) subject() Subject {
-	return Subject{Name: k.account.Name, Rules: k.rules, Admin: k.account.Admin}
+	return SubjectOf(k.account, k.rules, nil)
 }
 
 // Anonymous returns the subject of a client without credentials.
@@ -236,8 +246,13 @@ func (a *Accounts) withToken(ctx context.Context, t PersonalToken) (Subject, err
 		return Subject{}, err
 	}
 	s := k.subject()
-	s.Token, s.Narrowed, s.Scope = t.ID, t.Narrowed, t.Rules
-	return s, nil
+	return s.by(t), nil
+}
+
+// by returns s as it is with a token.
+func (s Subject) by(t PersonalToken) Subject {
+	s.Token, s.Expires, s.Narrowed, s.Scope = t.ID, t.ExpiresAt, t.Narrowed, t.Rules
+	return s
 }
 
 // byPassword compares a password with that of an account. It takes as long for an account

@@ -1,6 +1,10 @@
 package access
 
-import "github.com/portbook/portbook/indexer"
+import (
+	"time"
+
+	"github.com/portbook/portbook/indexer"
+)
 
 // A Subject is who asks. The zero Subject is nobody in particular, who may do nothing.
 type Subject struct {
@@ -9,6 +13,8 @@ type Subject struct {
 	// Token is the id of the personal token, or of the workload, by which the client proved
 	// that; "" if it did with a password.
 	Token string
+	// Expires is when that token ends; zero: never, or there is none.
+	Expires time.Time
 	// Rules are what the subject may do.
 	Rules Rules
 	// Narrowed says that Scope limits the subject further: the rules of its token.
@@ -35,6 +41,9 @@ func (s Subject) rules() Rules {
 	}
 	return rules
 }
+
+// Effective returns the rules by which s may do something, with all that limits it.
+func (s Subject) Effective() Rules { return s.rules() }
 
 // Allowed returns what s may do with a repository.
 func (s Subject) Allowed(repository string) Actions { return s.rules().allowed(repository) }

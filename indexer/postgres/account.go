@@ -66,23 +66,25 @@ func (s *Store) Account(ctx context.Context, name string) (access.Account, acces
 	if err != nil {
 		return access.Account{}, nil, err
 	}
-	const q = `
-		SELECT pattern, actions FROM access_grant
-		WHERE account_id = $1 OR group_name = ANY($2) OR account_id IS NULL AND group_name IS NULL`
-	rules, err := s.rules(ctx, q, r.ID, slices.Concat(r.Groups, r.ProviderGroups))
+	rules, err := rulesOf(ctx, s.pool, grantedTo, r.ID, r.account().AllGroups())
 	return r.account(), rules, pg.Wrap(what, err)
 }
+
+// grantedTo selects the rules of an account, by its id and its groups.
+const grantedTo = `
+	SELECT pattern, actions FROM access_grant
+	WHERE account_id = $1 OR group_name = ANY($2) OR account_id IS NULL AND group_name IS NULL`
 
 // RulesOfEverybody implements access.Store.
 func (s *Store) RulesOfEverybody(ctx context.Context) (access.Rules, error) {
 	const q = "SELECT pattern, actions FROM access_grant WHERE account_id IS NULL AND group_name IS NULL"
-	rules, err := s.rules(ctx, q)
+	rules, err := rulesOf(ctx, s.pool, q)
 	return rules, pg.Wrap("rules of everybody", err)
 }
 
-func (s *Store) rules(ctx context.Context, sql string, args ...any) (rules access.Rules, err error) {
+func rulesOf(ctx context.Context, db pg.Querier, sql string, args ...any) (rules access.Rules, err error) {
 	type row struct{ Pattern, Actions string }
-	rows, err := pg.Collect[row](ctx, s.pool, sql, args...)
+	rows, err := pg.Collect[row](ctx, db, sql, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -192,65 +194,46 @@ func (s *Store) Tokens(ctx context.Context, account string) (all []access.Person
 	return all, nil
 }
 
-// Grants returns all grants, those to everybody first, then those to groups.
-func (s *Store) Grants(ctx context.Context) (all []access.Grant, err error) {
-	type row struct {
-		Account, GroupName, Pattern, Actions string
-		CreatedAt                            time.Time
-	}
-	const q = `
-		SELECT COALESCE(a.name, '') AS account, COALESCE(g.group_name, '') AS group_name, g.pattern, g.actions, g.created_at
-		FROM access_grant g LEFT JOIN account a ON a.id = g.account_id ORDER BY account, group_name, g.pattern`
-	rows, err := pg.Collect[row](ctx, s.pool, q)
-	if err != nil {
-		return nil, pg.Wrap("grants", err)
-	}
-	for _, r := range rows {
-		rule, err := access.ParseRule(r.Pattern + ":" + r.Actions)
-		if err != nil {
-			return nil, fmt.Errorf("a stored grant: %s", err)
+// inAccess runs f in a transaction that changes the version of access, one such transaction
+// at a time: so f sees what the change before has made, and of two changes that are allowed
+// only alone the second one is refused. The actor of ctx must have its permit.
+func (s *Store) inAccess(ctx context.Context, what string, f func(pgx.Tx) error) error {
+	err := s.beginPartitioned(ctx, func(tx pgx.Tx, _ cluster) error {
+		if _, err := tx.Exec(ctx, "UPDATE access_version SET v = v + 1"); err != nil {
+			return err
 		}
-		to := access.Grantee{Account: r.Account, Group: r.GroupName}
-		all = append(all, access.Grant{To: to, Rule: rule, CreatedAt: r.CreatedAt})
+		if err := permitted(ctx, tx); err != nil {
+			return err
+		}
+		return f(tx)
+	})
+	var failed *pgconn.PgError
+	switch {
+	case errors.As(err, &failed) && failed.Code == "23505": // unique_violation
+		return indexer.Conflict("%s: it exists already", what)
+	case errors.Is(err, indexer.ErrForbidden), errors.Is(err, indexer.ErrConflict), errors.Is(err, indexer.ErrInvalid):
+		return err
 	}
-	return all, nil
+	return pg.Wrap(what, err)
 }
 
 // changeAccess runs statements in one transaction that changes the version of access and
 // records what was done. The first one must change a row, or the error is ErrNotFound.
 func (s *Store) changeAccess(ctx context.Context, what string, r access.Record, changes ...change) error {
-	return s.inAccess(ctx, what, r, func(tx pgx.Tx) error {
-		for i, c := range changes {
-			done, err := tx.Exec(ctx, c.sql, c.args...)
-			if err != nil {
-				return err
-			}
-			if i == 0 && done.RowsAffected() == 0 {
-				return indexer.ErrNotFound
-			}
-		}
-		return nil
-	})
+	return s.inAccess(ctx, what, func(tx pgx.Tx) error { return makeChanges(ctx, tx, r, changes...) })
 }
 
-// inAccess runs f in a transaction that changes the version of access and records what was
-// done.
-func (s *Store) inAccess(ctx context.Context, what string, r access.Record, f func(pgx.Tx) error) error {
-	err := s.beginPartitioned(ctx, func(tx pgx.Tx, _ cluster) error {
-		if err := f(tx); err != nil {
+func makeChanges(ctx context.Context, tx pgx.Tx, r access.Record, changes ...change) error {
+	for i, c := range changes {
+		done, err := tx.Exec(ctx, c.sql, c.args...)
+		if err != nil {
 			return err
 		}
-		if err := record(ctx, tx, r); err != nil {
-			return err
+		if i == 0 && done.RowsAffected() == 0 {
+			return indexer.ErrNotFound
 		}
-		_, err := tx.Exec(ctx, "UPDATE access_version SET v = v + 1")
-		return err
-	})
-	var failed *pgconn.PgError
-	if errors.As(err, &failed) && failed.Code == "23505" { // unique_violation
-		return indexer.Invalid("%s: it exists already", what)
 	}
-	return pg.Wrap(what, err)
+	return record(ctx, tx, r)
 }
 
 // A change is a statement of changeAccess.
@@ -276,8 +259,11 @@ func accountRecord(e access.Event, a access.Account) access.Record {
 	return access.Record{Event: e, Target: a.Name, Detail: strings.Join(words, ", ")}
 }
 
-// AddAccount adds an account. It returns ErrInvalid if there is one of its name.
+// AddAccount adds an account. It returns ErrConflict if there is one of its name.
 func (s *Store) AddAccount(ctx context.Context, a access.Account) error {
+	if err := a.Check(); err != nil {
+		return err
+	}
 	const q = "INSERT INTO account (name, robot, admin, password) VALUES ($1, $2, $3, NULLIF($4, ''))"
 	return s.changeAccess(ctx, fmt.Sprintf("account %q", a.Name), accountRecord(access.AccountAdd, a),
 		change{q, []any{a.Name, a.Robot, a.Admin, a.Password}}, change{joinGroups, []any{a.Name, a.Groups}})
@@ -286,34 +272,87 @@ func (s *Store) AddAccount(ctx context.Context, a access.Account) error {
 // SetAccount changes an account: whether it administers and is disabled, and its groups.
 // It keeps the password.
 func (s *Store) SetAccount(ctx context.Context, a access.Account) error {
+	return s.ChangeAccount(ctx, a.Name, access.AccountEdit{Admin: &a.Admin, Disabled: &a.Disabled, Groups: &a.Groups})
+}
+
+// ChangeAccount changes an account. It returns ErrConflict if no administrator would be left.
+func (s *Store) ChangeAccount(ctx context.Context, name string, e access.AccountEdit) error {
 	const q = "UPDATE account SET admin = $2, disabled = $3 WHERE name = $1"
 	const leave = `
 		DELETE FROM account_group g USING account a WHERE a.id = g.account_id AND a.name = $1 AND g.name <> ALL($2)`
-	return s.changeAccess(ctx, fmt.Sprintf("account %q", a.Name), accountRecord(access.AccountChange, a),
-		change{q, []any{a.Name, a.Admin, a.Disabled}}, change{leave, []any{a.Name, a.Groups}},
-		change{joinGroups, []any{a.Name, a.Groups}})
+	what := fmt.Sprintf("account %q", name)
+	return s.inAccess(ctx, what, func(tx pgx.Tx) error {
+		before, err := accountIn(ctx, tx, name)
+		if err != nil {
+			return err
+		}
+		a, err := e.Of(before)
+		if err != nil {
+			return err
+		}
+		groups := append([]string{}, a.Groups...)
+		err = makeChanges(ctx, tx, accountRecord(access.AccountChange, a), change{q, []any{name, a.Admin, a.Disabled}},
+			change{leave, []any{name, groups}}, change{joinGroups, []any{name, groups}})
+		if err != nil {
+			return err
+		}
+		return orNoAdministrator(ctx, tx, before)
+	})
 }
 
 // SetPassword sets the hash of a person's password. Logins of before that were made to last
-// become void.
+// become void. It returns ErrConflict for a robot.
 func (s *Store) SetPassword(ctx context.Context, name, hash string) error {
-	const q = "UPDATE account SET password = $2, valid_from = now() WHERE name = $1 AND NOT robot"
-	return s.changeAccess(ctx, fmt.Sprintf("password of %q", name),
-		access.Record{Event: access.AccountPassword, Target: name}, change{q, []any{name, hash}})
+	const q = "UPDATE account SET password = $2, valid_from = now() WHERE name = $1"
+	return s.inAccess(ctx, fmt.Sprintf("account %q", name), func(tx pgx.Tx) error {
+		a, err := accountIn(ctx, tx, name)
+		if err == nil && a.Robot {
+			err = indexer.Conflict("%q is a robot, which has no password: make a token for it", name)
+		}
+		if err != nil {
+			return err
+		}
+		return makeChanges(ctx, tx, access.Record{Event: access.AccountPassword, Target: name}, change{q, []any{name, hash}})
+	})
 }
 
-// DeleteAccount deletes an account with its tokens and grants.
+// DeleteAccount deletes an account with its tokens and grants. It returns ErrConflict if no
+// administrator would be left.
 func (s *Store) DeleteAccount(ctx context.Context, name string) error {
 	const q = "DELETE FROM account WHERE name = $1"
-	return s.changeAccess(ctx, fmt.Sprintf("account %q", name),
-		access.Record{Event: access.AccountDelete, Target: name}, change{q, []any{name}})
+	return s.inAccess(ctx, fmt.Sprintf("account %q", name), func(tx pgx.Tx) error {
+		before, err := accountIn(ctx, tx, name)
+		if err != nil {
+			return err
+		}
+		r := access.Record{Event: access.AccountDelete, Target: name}
+		if err := makeChanges(ctx, tx, r, change{q, []any{name}}); err != nil {
+			return err
+		}
+		return orNoAdministrator(ctx, tx, before)
+	})
 }
 
-// AddToken adds a token to the account that t names.
+// AddToken adds a token to the account that t names. It returns ErrConflict if the account has
+// access.MaxTokens.
 func (s *Store) AddToken(ctx context.Context, t access.PersonalToken, hash []byte) error {
+	return s.inAccess(ctx, fmt.Sprintf("token of %q", t.Account), func(tx pgx.Tx) error {
+		return addToken(ctx, tx, t, hash)
+	})
+}
+
+// addToken adds a token. It forgets tokens of the account that ended a day ago: until then
+// their owner sees why they are refused.
+func addToken(ctx context.Context, tx pgx.Tx, t access.PersonalToken, hash []byte) error {
 	const q = `
 		INSERT INTO token (id, account_id, hash, note, rules, expires_at)
 		SELECT $1, a.id, $3, $4, $5, $6 FROM account a WHERE a.name = $2`
+	const forget = `
+		DELETE FROM token t USING account a
+		WHERE a.id = t.account_id AND a.name = $1 AND t.expires_at < now() - interval '1 day' AND t.id <> $2`
+	if len(t.Rules) > access.MaxRules {
+		return indexer.Invalid("the token has %d rules: it may have at most %d", len(t.Rules), access.MaxRules)
+	}
 	var rules []string
 	if t.Narrowed {
 		rules = []string{}
@@ -322,16 +361,20 @@ func (s *Store) AddToken(ctx context.Context, t access.PersonalToken, hash []byt
 		rules = append(rules, r.String())
 	}
 	detail := "token " + t.ID + " " + strings.Join(rules, " ")
-	return s.changeAccess(ctx, fmt.Sprintf("token of %q", t.Account),
-		access.Record{Event: access.TokenAdd, Target: t.Account, Detail: strings.TrimSpace(detail)},
-		change{q, []any{t.ID, t.Account, hash, t.Note, rules, pg.TimeOrNull(t.ExpiresAt)}})
+	r := access.Record{Event: access.TokenAdd, Target: t.Account, Detail: strings.TrimSpace(detail)}
+	err := makeChanges(ctx, tx, r, change{q, []any{t.ID, t.Account, hash, t.Note, rules, pg.TimeOrNull(t.ExpiresAt)}},
+		change{forget, []any{t.Account, t.ID}})
+	if err != nil {
+		return err
+	}
+	const count = "SELECT count(*) FROM token t JOIN account a ON a.id = t.account_id WHERE a.name = $1"
+	full := fmt.Sprintf("%q has %%d tokens, which is the most: revoke one first", t.Account)
+	return atMost(ctx, tx, access.MaxTokens, full, count, t.Account)
 }
 
 // ExpireToken makes a token expire at a time, unless it does earlier.
 func (s *Store) ExpireToken(ctx context.Context, id string, at time.Time) error {
-	const q = "UPDATE token SET expires_at = LEAST(expires_at, $2) WHERE id = $1"
-	return s.changeAccess(ctx, fmt.Sprintf("token %q", id),
-		access.Record{Event: access.TokenExpire, Target: id, Detail: at.UTC().Format(time.RFC3339)}, change{q, []any{id, at}})
+	return s.changeAccess(ctx, fmt.Sprintf("token %q", id), expiry(id, at), expire(id, at))
 }
 
 // DeleteToken revokes a token.
@@ -354,7 +397,8 @@ func (s *Store) EndSession(ctx context.Context, session access.Session) error {
 		change{end, []any{session.ID, session.Expires}}, change{forget, nil})
 }
 
-// Grant grants a rule. It replaces the grant of other actions on the same pattern.
+// Grant grants a rule. It replaces the grant of other actions on the same pattern. It returns
+// ErrConflict if the grantee has access.MaxGrants.
 func (s *Store) Grant(ctx context.Context, to access.Grantee, r access.Rule) error {
 	const q = `
 		INSERT INTO access_grant (account_id, group_name, pattern, actions)
@@ -362,9 +406,18 @@ func (s *Store) Grant(ctx context.Context, to access.Grantee, r access.Rule) err
 		WHERE $1 = '' OR a.id IS NOT NULL
 		ON CONFLICT (COALESCE(account_id, 0), COALESCE(group_name, ''), pattern)
 		DO UPDATE SET actions = EXCLUDED.actions, created_at = now()`
-	return s.changeAccess(ctx, fmt.Sprintf("account %q", to.Account),
-		access.Record{Event: access.GrantAdd, Target: to.String(), Detail: r.String()},
-		change{q, []any{to.Account, to.Group, r.Pattern.String(), r.Actions.String()}})
+	const count = `
+		SELECT count(*) FROM access_grant g LEFT JOIN account a ON a.id = g.account_id
+		WHERE COALESCE(a.name, '') = $1 AND COALESCE(g.group_name, '') = $2`
+	return s.inAccess(ctx, fmt.Sprintf("account %q", to.Account), func(tx pgx.Tx) error {
+		err := makeChanges(ctx, tx, access.Record{Event: access.GrantAdd, Target: to.String(), Detail: r.String()},
+			change{q, []any{to.Account, to.Group, r.Pattern.String(), r.Actions.String()}})
+		if err != nil {
+			return err
+		}
+		full := fmt.Sprintf("%s has %%d grants, which is the most: remove one, or grant a wider pattern", to)
+		return atMost(ctx, tx, access.MaxGrants, full, count, to.Account, to.Group)
+	})
 }
 
 // Revoke takes a grant back.

@@ -223,8 +223,8 @@ func TestAccountsChange(t *testing.T) {
 			t.Errorf("%s that does not exist: got %v, want ErrNotFound", what, err)
 		}
 	}
-	if err := s.AddAccount(ctx, access.Account{Name: "alice"}); !errors.Is(err, indexer.ErrInvalid) {
-		t.Errorf("an account that exists: got %v, want ErrInvalid", err)
+	if err := s.AddAccount(ctx, access.Account{Name: "alice"}); !errors.Is(err, indexer.ErrConflict) {
+		t.Errorf("an account that exists: got %v, want ErrConflict", err)
 	}
 }
 

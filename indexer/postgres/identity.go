@@ -32,6 +32,10 @@ type owner struct {
 // one: whoever chooses a name at a provider must not get an account by that.
 func (s *Store) SignIn(ctx context.Context, i access.Identity) (account string, err error) {
 	err = s.beginPartitioned(ctx, func(tx pgx.Tx, _ cluster) error {
+		// As each change of accounts does first, so that neither waits for the other.
+		if _, err := tx.Exec(ctx, "SELECT FROM access_version FOR UPDATE"); err != nil {
+			return err
+		}
 		o, changed, err := ownerOf(ctx, tx, i)
 		if err != nil {
 			return err

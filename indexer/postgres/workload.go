@@ -68,10 +68,8 @@ func (s *Store) AllWorkloads(ctx context.Context) ([]access.Workload, error) {
 func (s *Store) AddWorkload(ctx context.Context, w access.Workload) error {
 	what := fmt.Sprintf("workload of %q", w.Account)
 	r := access.Record{Event: access.WorkloadAdd, Target: w.Account, Detail: describe(w)}
-	return s.inAccess(ctx, what, r, func(tx pgx.Tx) error {
-		// Those who add to the same robot take turns, so that they count right.
-		const lock = "SELECT robot FROM account WHERE name = $1 FOR UPDATE"
-		robots, err := pg.Column[bool](ctx, tx, lock, w.Account)
+	return s.inAccess(ctx, what, func(tx pgx.Tx) error {
+		robots, err := pg.Column[bool](ctx, tx, "SELECT robot FROM account WHERE name = $1", w.Account)
 		switch {
 		case err != nil:
 			return err
@@ -88,7 +86,10 @@ func (s *Store) AddWorkload(ctx context.Context, w access.Workload) error {
 			return indexer.Invalid("%q has %d workloads, which is the most: remove one, or add another robot",
 				w.Account, access.MaxWorkloads)
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		return record(ctx, tx, r)
 	})
 }
 

@@ -125,6 +125,10 @@ func (a *Answerer) Handle(f HandlerFunc, write errorWriter) http.Handler {
 			code, text = http.StatusNotFound, ErrorText(err)
 		case errors.Is(err, indexer.ErrInvalid):
 			code, text = http.StatusBadRequest, ErrorText(err)
+		case errors.Is(err, indexer.ErrForbidden):
+			code, text = http.StatusForbidden, ErrorText(err)
+		case errors.Is(err, indexer.ErrConflict):
+			code, text = http.StatusConflict, ErrorText(err)
 		case ctx.Err() != nil:
 			// Usually the client has gone and does not read this. But our own deadline
 			// cancels too, and writing nothing would be a 200 without a body.

@@ -38,7 +38,7 @@ type Refusal struct {
 func (r *Refusal) Error() string { return r.text }
 
 // RefusedWith returns the status code of an error that the client can act on: of a Refusal, or
-// 400 of an ErrInvalid.
+// of an ErrInvalid, ErrForbidden or ErrConflict.
 func RefusedWith(err error) (code int, refused bool) {
 	var r *Refusal
 	switch {
@@ -46,6 +46,10 @@ func RefusedWith(err error) (code int, refused bool) {
 		return r.code, true
 	case errors.Is(err, indexer.ErrInvalid):
 		return http.StatusBadRequest, true
+	case errors.Is(err, indexer.ErrForbidden):
+		return http.StatusForbidden, true
+	case errors.Is(err, indexer.ErrConflict):
+		return http.StatusConflict, true
 	}
 	return 0, false
 }
