@@ -49,7 +49,7 @@ var mayImport = map[string][]string{
 	},
 	"indexer/web/login":  {"indexer", "indexer/access", "indexer/web/answer"},
 	"indexer/web/answer": {"indexer", "indexer/cache", "indexer/query"},
-	"indexer/web/api":    {"indexer", "indexer/query", "indexer/web/answer"},
+	"indexer/web/api":    {"indexer", "indexer/access", "indexer/query", "indexer/web/answer", "indexer/web/login"},
 	"indexer/web/catalogue": {
 		"indexer", "indexer/access", "indexer/cache", "indexer/query", "indexer/web/answer", "indexer/web/login",
 	},

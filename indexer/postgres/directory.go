@@ -95,7 +95,8 @@ func (s *Store) AccountPage(ctx context.Context, q access.AccountQuery) (all []a
 		sel = sel.Where("strpos(a.name, ?) > 0", q.Contains)
 	}
 	if q.Group != "" {
-		sel = sel.Where("EXISTS (SELECT FROM account_group g WHERE g.account_id = a.id AND g.name = ?)", q.Group)
+		sel = sel.Where(`(EXISTS (SELECT FROM account_group g WHERE g.account_id = a.id AND g.name = ?)
+			OR EXISTS (SELECT FROM identity i WHERE i.account_id = a.id AND ? = ANY(i.groups)))`, q.Group, q.Group)
 	}
 	rows, err := pg.Selected[accountRow](ctx, s.pool, sel)
 	for _, r := range rows {
@@ -108,7 +109,9 @@ func (s *Store) AccountPage(ctx context.Context, q access.AccountQuery) (all []a
 func (s *Store) GroupPage(ctx context.Context, after string, limit int) ([]access.Group, error) {
 	const q = `
 		SELECT name, sum(members)::int AS members, sum(grants)::int AS grants FROM (
-			SELECT name, 1 AS members, 0 AS grants FROM account_group WHERE name > $1
+			SELECT name, 1 AS members, 0 AS grants FROM (
+				SELECT account_id, name FROM account_group UNION SELECT account_id, unnest(groups) FROM identity
+			) AS member WHERE name > $1
 			UNION ALL SELECT group_name, 0, 1 FROM access_grant WHERE group_name > $1
 		) AS each GROUP BY name ORDER BY name LIMIT $2`
 	all, err := pg.Collect[access.Group](ctx, s.pool, q, after, limit)

@@ -3,6 +3,7 @@ package web_test
 import (
 	"encoding/json"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"regexp"
 	"slices"
@@ -21,14 +22,18 @@ import (
 
 // A document has the fields of an OpenAPI document that the tests read.
 type document struct {
-	Paths map[string]struct {
-		Get struct {
-			OperationID string
-			Parameters  []struct{ Name, In string }
-			Responses   map[string]struct {
-				Content map[string]struct{ Schema any }
-			}
-		}
+	Paths map[string]map[string]operation // by path and by method in lower case
+}
+
+// An operation is one of a document.
+type operation struct {
+	OperationID string
+	Parameters  []struct{ Name, In string }
+	RequestBody struct {
+		Content map[string]struct{ Schema any }
+	}
+	Responses map[string]struct {
+		Content map[string]struct{ Schema any }
 	}
 }
 
@@ -51,6 +56,11 @@ func openAPI(t testing.TB, url string) (document, *jsonschema.Compiler) {
 	return d, c
 }
 
+// withAccounts configures logins with accounts, which nobody can use.
+func withAccounts(c *web.Config) {
+	c.Login = login.New(login.Config{Accounts: &access.Accounts{}, Signer: &access.Signer{}})
+}
+
 func decoded(t testing.TB, body string) any {
 	t.Helper()
 	v, err := jsonschema.UnmarshalJSON(strings.NewReader(body))
@@ -63,8 +73,14 @@ func decoded(t testing.TB, body string) any {
 // schemaAt compiles the schema of an answer.
 func schemaAt(t testing.TB, c *jsonschema.Compiler, path, code, media string) *jsonschema.Schema {
 	t.Helper()
+	return schemaOf(t, c, "get", path, code, media)
+}
+
+// schemaOf is schemaAt for any method, in lower case.
+func schemaOf(t testing.TB, c *jsonschema.Compiler, method, path, code, media string) *jsonschema.Schema {
+	t.Helper()
 	escape := strings.NewReplacer("~", "~0", "/", "~1", "{", "%7B", "}", "%7D")
-	s, err := c.Compile("openapi.json#/paths/" + escape.Replace(path) + "/get/responses/" + code + "/content/" + escape.Replace(media) + "/schema")
+	s, err := c.Compile("openapi.json#/paths/" + escape.Replace(path) + "/" + method + "/responses/" + code + "/content/" + escape.Replace(media) + "/schema")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,17 +156,21 @@ func TestOpenAPI(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := serve(t, stockedBook())
-	_, body := get(t, s.URL+"/api/v1/openapi.json")
-	if err := meta.Validate(decoded(t, body)); err != nil {
-		t.Error(err)
+	for what, s := range map[string]*httptest.Server{"without logins": serve(t, stockedBook()), "with accounts": serve(t, &book{}, withAccounts)} {
+		_, body := get(t, s.URL+"/api/v1/openapi.json")
+		if err := meta.Validate(decoded(t, body)); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+		if strings.Contains(body, "/api/v1/users") != (what == "with accounts") {
+			t.Errorf("%s: the document does not describe what is served", what)
+		}
 	}
 
 	for what, b := range map[string]*book{"stocked": stockedBook(), "bare": bareBook(), "empty": {}} {
 		s := serve(t, b)
 		d, c := openAPI(t, s.URL)
 		for path, item := range d.Paths {
-			checkAnswer(t, what, s.URL, path, c, item.Get.Responses["200"].Content)
+			checkAnswer(t, what, s.URL, path, c, item["get"].Responses["200"].Content)
 		}
 	}
 }
@@ -197,12 +217,17 @@ func checkSchema(t *testing.T, what string, s *jsonschema.Schema, body string) {
 // doc/api.md.
 func TestRoutesAreDocumented(t *testing.T) {
 	t.Parallel()
-	d, _ := openAPI(t, serve(t, &book{}).URL)
-	others := []string{"/", "/{$}", "/api/v1", "/api/v1/", "/api/v1/{$}", "/api/v1/openapi.json", "/n/{namespace}", "/r/{reference...}", "/compare", "/opensearch.xml", "/status", "/settings", "/repositories", "/activity", "/activity.atom", "/storage", "/live", "/static/{name}", "/events", "/assert", "/health", "/readiness", "/version", "/auth/token", "/v2/_catalog", "/api/v1/audit", "/api/v1/audit/export", "/account", "/account/audit", "/account/sign-in", "/account/sign-in/{provider}", "/account/callback/{provider}", "/account/sign-out", "/account/tokens", "/account/tokens/{id}/revoke"}
-	for _, pattern := range web.Routes(web.Config{WebUI: true, Login: login.New(login.Config{Accounts: &access.Accounts{}, Signer: &access.Signer{}})}) {
-		path := pattern[strings.Index(pattern, "/"):]
-		if _, found := d.Paths[path]; !found && !slices.Contains(others, path) {
-			t.Errorf("the route %s is not in the OpenAPI document", path)
+	d, _ := openAPI(t, serve(t, &book{}, withAccounts).URL)
+	others := []string{"/", "/{$}", "/api/v1", "/api/v1/", "/api/v1/{$}", "/api/v1/openapi.json", "/n/{namespace}", "/r/{reference...}", "/compare", "/opensearch.xml", "/status", "/settings", "/repositories", "/activity", "/activity.atom", "/storage", "/live", "/static/{name}", "/events", "/assert", "/health", "/readiness", "/version", "/auth/token", "/v2/_catalog"}
+	c := web.Config{WebUI: true}
+	withAccounts(&c)
+	for _, pattern := range web.Routes(c) {
+		method, path, found := strings.Cut(pattern, " ")
+		if !found {
+			method, path = "GET", pattern
+		}
+		if _, found := d.Paths[path][strings.ToLower(method)]; !found && !slices.Contains(others, path) && !strings.HasPrefix(path, "/index/") && !strings.HasPrefix(path, "/account") {
+			t.Errorf("the route %s %s is not in the OpenAPI document", method, path)
 		}
 	}
 	text, err := os.ReadFile("../../doc/api.md")
@@ -210,47 +235,89 @@ func TestRoutesAreDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	upper := regexp.MustCompile(`\{([a-z]+)\}`)
-	for path := range d.Paths {
+	for path, item := range d.Paths {
 		shown := upper.ReplaceAllStringFunc(path, func(s string) string { return strings.ToUpper(strings.Trim(s, "{}")) })
 		if !strings.Contains(string(text), shown+"`") && !strings.Contains(string(text), shown+"?") {
 			t.Errorf("%s is not in doc/api.md", shown)
 		}
+		for method := range item {
+			with := strings.ToUpper(method) + " " + shown
+			if method != "get" && !strings.Contains(string(text), "`"+with+"`") && !strings.Contains(string(text), "`"+with+"?") {
+				t.Errorf("%s is not in doc/api.md", with)
+			}
+		}
 	}
-	for _, m := range regexp.MustCompile("`GET (/api/v1/[^`?]*)").FindAllStringSubmatch(string(text), -1) {
-		path := regexp.MustCompile(`[A-Z]+`).ReplaceAllStringFunc(m[1], func(s string) string { return "{" + strings.ToLower(s) + "}" })
-		if _, found := d.Paths[path]; !found && !slices.Contains(others, path) {
-			t.Errorf("doc/api.md has %s, but the OpenAPI document does not", m[1])
+	for _, m := range regexp.MustCompile("`(GET|POST|PUT|PATCH|DELETE) (/api/v1/[^`?]*)").FindAllStringSubmatch(string(text), -1) {
+		path := regexp.MustCompile(`[A-Z]+`).ReplaceAllStringFunc(m[2], func(s string) string { return "{" + strings.ToLower(s) + "}" })
+		if _, found := d.Paths[path][strings.ToLower(m[1])]; !found && !slices.Contains(others, path) {
+			t.Errorf("doc/api.md has %s %s, but the OpenAPI document does not", m[1], m[2])
 		}
 	}
 }
 
-// A path accepts the parameters that the document names, and no others.
+// A path accepts the parameters and the methods that the document names, and no others.
 func TestParametersAreDocumented(t *testing.T) {
 	t.Parallel()
-	s := serve(t, stockedBook())
-	d, _ := openAPI(t, s.URL)
+	t.Run("without logins", func(t *testing.T) {
+		t.Parallel()
+		checkParameters(t, serve(t, stockedBook()).URL, addressOf)
+	})
+	t.Run("with accounts", func(t *testing.T) {
+		t.Parallel()
+		m := manage(t, func(c *web.Config) { c.Read = stockedBook().read })
+		checkParameters(t, m.URL, m.address, "Authorization", "Bearer "+m.tokens["root"])
+	})
+}
+
+func checkParameters(t *testing.T, url string, addressOf func(string) string, header ...string) {
+	t.Helper()
+	d, _ := openAPI(t, url)
 	for path, item := range d.Paths {
 		if !strings.HasPrefix(path, "/api/v1/") {
 			continue
 		}
-		for _, p := range item.Get.Parameters {
-			if p.In != "query" {
-				continue
+		target := url + addressOf(path)
+		for method, o := range item {
+			method = strings.ToUpper(method)
+			for _, p := range o.Parameters {
+				if p.In != "query" {
+					continue
+				}
+				if resp, body := do(t, method, target+"?"+p.Name+"=", "", header...); method == "GET" && resp.StatusCode != 200 {
+					t.Errorf("%s?%s=: %d %s", path, p.Name, resp.StatusCode, body)
+				}
+				if resp, _ := do(t, method, target+"?"+p.Name+"=&"+p.Name+"=", "", header...); resp.StatusCode != 400 {
+					t.Errorf("%s %s with %s given twice: %d, want 400", method, path, p.Name, resp.StatusCode)
+				}
 			}
-			if resp, body := get(t, s.URL+addressOf(path)+"?"+p.Name+"="); resp.StatusCode != 200 {
-				t.Errorf("%s?%s=: %d %s", path, p.Name, resp.StatusCode, body)
-			}
-			if resp, _ := get(t, s.URL+addressOf(path)+"?"+p.Name+"=&"+p.Name+"="); resp.StatusCode != 400 {
-				t.Errorf("%s with %s given twice: %d, want 400", path, p.Name, resp.StatusCode)
+			resp, body := do(t, method, target+"?limt=1", "", header...)
+			if resp.StatusCode != 400 || !strings.Contains(body, "limt") {
+				t.Errorf("%s %s?limt=1: %d %s, want 400", method, path, resp.StatusCode, body)
 			}
 		}
-		resp, body := get(t, s.URL+addressOf(path)+"?limt=1")
-		if resp.StatusCode != 400 || !strings.Contains(body, "limt") {
-			t.Errorf("%s?limt=1: %d %s, want 400", path, resp.StatusCode, body)
+		checkMethods(t, target, item)
+	}
+}
+
+// checkMethods checks that an address refuses the methods that are not documented, and names
+// those that are.
+func checkMethods(t *testing.T, target string, item map[string]operation) {
+	t.Helper()
+	var allowed []string
+	for _, method := range []string{"GET", "POST", "PUT", "PATCH", "DELETE"} {
+		if _, found := item[strings.ToLower(method)]; found {
+			if allowed = append(allowed, method); method == "GET" {
+				allowed = append(allowed, "HEAD")
+			}
 		}
-		resp, body = do(t, http.MethodPost, s.URL+addressOf(path), "")
-		if resp.StatusCode != 405 || resp.Header.Get("Allow") != "GET, HEAD" || resp.Header.Get("Content-Type") != "application/problem+json" {
-			t.Errorf("POST %s: %d %s %v, want 405", path, resp.StatusCode, body, resp.Header)
+	}
+	for _, method := range []string{"GET", "POST", "PUT", "PATCH", "DELETE"} {
+		if slices.Contains(allowed, method) {
+			continue
+		}
+		resp, body := do(t, method, target, "")
+		if resp.StatusCode != 405 || resp.Header.Get("Allow") != strings.Join(allowed, ", ") || resp.Header.Get("Content-Type") != "application/problem+json" {
+			t.Errorf("%s %s: %d %s %v, want 405 and Allow %q", method, target, resp.StatusCode, body, resp.Header, allowed)
 		}
 	}
 }
@@ -258,7 +325,7 @@ func TestParametersAreDocumented(t *testing.T) {
 // The page must show every operation, and the first page must link to it.
 func TestAPIPage(t *testing.T) {
 	t.Parallel()
-	s := serve(t, &book{}, func(c *web.Config) { c.MaxAgeHTML = time.Minute })
+	s := serve(t, &book{}, withAccounts, func(c *web.Config) { c.MaxAgeHTML = time.Minute })
 	d, _ := openAPI(t, s.URL)
 	if resp, _ := get(t, s.URL+"/api/v1"); resp.Header.Get("Location") != "/api/v1/" {
 		t.Errorf("/api/v1 redirects to %q: %d", resp.Header.Get("Location"), resp.StatusCode)
@@ -268,8 +335,10 @@ func TestAPIPage(t *testing.T) {
 		t.Errorf("%d %v", resp.StatusCode, resp.Header)
 	}
 	for path, item := range d.Paths {
-		if !strings.Contains(body, `id="get-`+item.Get.OperationID+`"`) || !strings.Contains(body, "GET "+path) {
-			t.Errorf("%s is not on the page", path)
+		for method, o := range item {
+			if !strings.Contains(body, `id="`+method+"-"+o.OperationID+`"`) || !strings.Contains(body, strings.ToUpper(method)+" "+path) {
+				t.Errorf("%s %s is not on the page", method, path)
+			}
 		}
 	}
 	for _, ref := range regexp.MustCompile(`href="#([^"]*)"`).FindAllStringSubmatch(body, -1) {

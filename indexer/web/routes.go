@@ -2,6 +2,7 @@ package web
 
 import (
 	"net/http"
+	"strings"
 
 	"github.com/portbook/portbook/indexer/access"
 	"github.com/portbook/portbook/indexer/web/answer"
@@ -77,11 +78,7 @@ func (s *server) clientRoutes(m *mux) {
 func (s *server) apiRoutes(m *mux) {
 	handle := s.answerer.Handle
 	for _, r := range s.api.Routes() {
-		m.Handle("GET "+r.Path, handle(r.Serve, answer.WriteErrorProblem))
-	}
-	if s.Login != nil && s.Login.Accounts != nil {
-		m.Handle("GET /api/v1/audit", handle(s.answerer.Reading(s.Login.ServeAudit), answer.WriteErrorProblem))
-		m.Handle("GET /api/v1/audit/export", handle(s.Login.ServeExport, answer.WriteErrorProblem))
+		m.Handle(r.Method+" "+r.Path, handle(r.Serve, answer.WriteErrorProblem))
 	}
 	m.Handle("GET /api/v1/openapi.json", handle(s.api.OpenAPI, answer.WriteErrorProblem))
 	m.Handle("GET /api/v1", http.RedirectHandler("/api/v1/", http.StatusMovedPermanently))
@@ -120,6 +117,19 @@ func (s *server) pageRoutes(m *mux) {
 		m.Handle("POST /account/sign-out", read(c.SignOut))
 		m.Handle("POST /account/tokens", read(s.Login.LimitWrites(s.Login.Person, c.AddToken)))
 		m.Handle("POST /account/tokens/{id}/revoke", read(c.RevokeToken))
+		m.Handle("POST /account/password", read(s.Login.LimitWrites(s.Login.Person, c.ChangePassword)))
+		const user = "/account/users/{account}"
+		m.Handle("GET /account/users", read(c.Users))
+		m.Handle("POST /account/users", read(c.AddUser))
+		m.Handle("GET "+user, read(c.User))
+		m.Handle("POST "+user+"/change", read(c.ChangeUser))
+		m.Handle("POST "+user+"/password", read(c.SetUserPassword))
+		m.Handle("POST "+user+"/delete", read(c.DeleteUser))
+		m.Handle("POST "+user+"/tokens", read(c.AddUserToken))
+		m.Handle("POST "+user+"/tokens/{id}/revoke", read(c.RevokeUserToken))
+		m.Handle("GET /account/grants", read(c.Grants))
+		m.Handle("POST /account/grants", read(s.Login.LimitWrites(s.Login.Person, c.AddGrant)))
+		m.Handle("POST /account/grants/remove", read(c.RemoveGrant))
 	}
 	m.Handle("GET /live", plain(c.Live))
 	m.Handle("GET /static/{name}", plain(c.Static))
@@ -138,15 +148,27 @@ func (s *server) events(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
+// methodsOf returns the methods by which the address of a request can be reached, which matches
+// no endpoint by its own method.
+func methodsOf(api *http.ServeMux, r *http.Request) (allowed []string) {
+	for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"} {
+		other := *r
+		other.Method = method
+		if _, pattern := api.Handler(&other); pattern != r.Pattern {
+			allowed = append(allowed, method)
+		}
+	}
+	return allowed
+}
+
 // noEndpoint answers requests below /api/v1 that match no endpoint: 405 for a wrong
 // method, 404 for an unknown address.
 func noEndpoint(api *http.ServeMux) answer.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) error {
-		get := *r
-		get.Method = http.MethodGet
-		if _, pattern := api.Handler(&get); r.Method != http.MethodHead && pattern != r.Pattern {
-			w.Header().Set("Allow", "GET, HEAD")
-			return answer.Refuse(http.StatusMethodNotAllowed, "%.16s is not allowed here: use GET or HEAD", r.Method)
+		if allowed := methodsOf(api, r); len(allowed) > 0 {
+			list := strings.Join(allowed, ", ")
+			w.Header().Set("Allow", list)
+			return answer.Refuse(http.StatusMethodNotAllowed, "%.16s is not allowed here: use one of %s", r.Method, list)
 		}
 		return answer.Refuse(http.StatusNotFound, "there is no such address: /api/v1/ lists all addresses")
 	}

@@ -133,7 +133,7 @@ func newServer(c Config) *server {
 	})
 	s.api = api.New(api.Config{
 		Answerer: a, Log: c.Log, MaxAge: c.MaxAgeIndex, MaxAgeHTML: c.MaxAgeHTML, Others: clients.Operations(),
-		Version: c.Version, Revision: c.Revision, LogLevel: c.LogLevel, Address: c.Address,
+		Login: c.Login, Version: c.Version, Revision: c.Revision, LogLevel: c.LogLevel, Address: c.Address,
 	})
 	s.catalogue = catalogue.New(catalogue.Config{
 		Answerer: a, PublicURL: c.PublicURL, MaxAge: c.MaxAgeHTML, MaxAgeIndex: c.MaxAgeIndex, Stopping: c.Stopping,

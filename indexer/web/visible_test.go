@@ -64,7 +64,9 @@ func heard(t *testing.T, h http.Handler, method, target, body, asker string) str
 		cancel()
 	}
 	r := httptest.NewRequestWithContext(ctx, method, target, strings.NewReader(body))
-	if asker != "" {
+	if session, found := strings.CutPrefix(asker, "Session "); found {
+		r.AddCookie(&http.Cookie{Name: answer.SessionCookie, Value: session})
+	} else if asker != "" {
 		r.Header.Set("Authorization", asker)
 	}
 	w := httptest.NewRecorder()
@@ -145,7 +147,7 @@ func targets(a address, hidden, open postgrestest.Member) (all []string) {
 		space, _, _ := strings.Cut(m.Name, "/")
 		fill := func(reference, digest, tag string) string {
 			return strings.NewReplacer("{name}", url.PathEscape(m.Name), "{tag}", tag, "{reference}", reference, "{digest}", digest,
-				"{namespace}", space, "{reference...}", m.Name+":"+tag, "{$}", "").Replace(a.path)
+				"{namespace}", space, "{reference...}", m.Name+":"+tag, "{$}", "", "{account}", "robot0", "{id}", "00000000").Replace(a.path)
 		}
 		path := fill("v1", m.Image.Digest.String(), "v1")
 		all = append(all, path, fill("none", m.Layer.String(), "none"), fill(m.Image.Digest.String(), m.Layer.String(), "latest"))
@@ -227,8 +229,12 @@ func TestNoRouteTellsWhatIsNotGranted(t *testing.T) {
 		fields := []string{
 			"Basic " + base64.StdEncoding.EncodeToString([]byte(s.Name+":"+secrets[i])), "Bearer " + secrets[i],
 		}
-		if !s.Narrowed { // the actor has no id of the token here
-			fields = append(fields, "Bearer "+jwt)
+		if !s.Narrowed { // the actor has no id of the token here, and a session has no rules
+			session, _, err := signer.ForSession(s.Name, time.Now())
+			if err != nil {
+				t.Fatal(err)
+			}
+			fields = append(fields, "Bearer "+jwt, "Session "+session)
 		}
 		hidden, open := members[0], members[0]
 		for _, m := range members {

@@ -513,9 +513,12 @@ func TestSignIn(t *testing.T) {
 	}
 	other := f.tokenOf("ci")
 	others := strings.Fields(strings.Split(f.must("token", "list", "--account", "ci"), "\n")[1])[0]
-	b.send("/account/tokens/"+others+"/revoke", url.Values{})
+	b.send("/account/tokens/"+others+"/revoke", url.Values{"sure": {"yes"}})
 	own := strings.Fields(strings.Split(f.must("token", "list", "--account", "alice"), "\n")[1])[0]
-	b.send("/account/tokens/"+own+"/revoke", url.Values{})
+	if resp, text := b.send("/account/tokens/"+own+"/revoke", url.Values{}); resp.StatusCode != http.StatusOK || !strings.Contains(text, "Revoke the token "+own) {
+		t.Errorf("revoking a token does not ask first: %s\n%s", resp.Status, text)
+	}
+	b.send("/account/tokens/"+own+"/revoke", url.Values{"sure": {"yes"}})
 	within(t, patience, "the revoked token is void", func() bool {
 		code, _, _ := writer.get(t, "/api/v1/search", "alice", made)
 		return code == http.StatusUnauthorized

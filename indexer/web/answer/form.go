@@ -38,6 +38,13 @@ func (as Form) Of(q query.Query) Form {
 	return as
 }
 
+// For returns the form of an answer that is different for some of those who see the same of
+// the book; whom says for which.
+func (as Form) For(whom string) Form {
+	as.key += "\x00" + whom
+	return as
+}
+
 // Answer answers from one state of the catalogue. If the client already has the
 // answer of that state, Answer sends 304 and reads only the freshness from the book.
 // Otherwise build writes the whole answer before the first byte is sent, so an error

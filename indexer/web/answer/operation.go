@@ -1,6 +1,8 @@
 package answer
 
 import (
+	"cmp"
+	"net/http"
 	"reflect"
 	"strings"
 	"unicode"
@@ -19,15 +21,20 @@ var pathParameters = []Parameter{
 	{Name: "reference", Doc: "a tag or a digest"},
 	{Name: "tag", Doc: "a tag"},
 	{Name: "digest", Doc: "a digest: algorithm:hex"},
+	{Name: "account", Doc: "name of an account"},
+	{Name: "id", Doc: "id of a token, which is not the token itself"},
 }
 
 // An Operation is a public route, as the OpenAPI document describes it.
 type Operation struct {
+	Method  string // "": GET
 	Route   string // its path, as OpenAPI writes it
 	ID      string // unique
 	Summary string
 	Takes   []Parameter // in the query
-	Gives   any         // a zero value of the type of the JSON answer; nil: any bytes
+	Body    any         // a zero value of the type of the JSON body; nil: none
+	Codes   []int       // of answers that are no errors; nil: 200
+	Gives   any         // a zero value of the type of the JSON answer; nil: any bytes, or none with 204
 	Media   string      // media type, if not JSON
 	Book    bool        // whether it reads the book, so that it also takes min_version
 	Errors  errorShape
@@ -43,6 +50,17 @@ const (
 	MessageErrors errorShape = "message"  // {"error": text}
 	TextErrors    errorShape = "text"
 )
+
+// Verb returns the method of an operation.
+func (o Operation) Verb() string { return cmp.Or(o.Method, http.MethodGet) }
+
+// Successes returns the status codes of answers that are no errors.
+func (o Operation) Successes() []int {
+	if o.Codes == nil {
+		return []int{http.StatusOK}
+	}
+	return o.Codes
+}
 
 // Parameters returns all query parameters of an operation.
 func (o Operation) Parameters() []Parameter {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/portbook/portbook/indexer/query"
 	"github.com/portbook/portbook/indexer/web/answer"
+	"github.com/portbook/portbook/indexer/web/login"
 )
 
 const (
@@ -29,6 +30,9 @@ type Config struct {
 	// Others are the operations of other protocols. The OpenAPI document describes them
 	// after those of the API.
 	Others []answer.Operation
+	// Login finds out who asks; nil: everybody sees everything. With its Accounts, those who
+	// may manage accounts and grants.
+	Login *login.Login
 	// Version and Revision are those of the program.
 	Version, Revision string
 	// LogLevel and Address are the settings that /api/v1/config shows.
@@ -50,10 +54,11 @@ func New(c Config) *API {
 	return s
 }
 
-// A route is a path of the API and the handler of GET.
+// A route is an operation of the API and its handler.
 type route struct {
-	Path  string // from the root, in the syntax of OpenAPI and net/http
-	Serve answer.HandlerFunc
+	Method string
+	Path   string // from the root, in the syntax of OpenAPI and net/http
+	Serve  answer.HandlerFunc
 }
 
 // Routes returns all routes of the API, in the order of doc/api.md.
@@ -63,7 +68,10 @@ func (s *API) Routes() (list []route) {
 		if e.book && !e.streams {
 			serve = s.answerer.Reading(serve)
 		}
-		list = append(list, route{answer.APIPrefix + e.path, serve})
+		if e.method != "" && !e.frees {
+			serve = s.config.Login.LimitWrites(s.config.Login.Known, serve)
+		}
+		list = append(list, route{e.operation().Verb(), answer.APIPrefix + e.path, serve})
 	}
 	return list
 }
@@ -82,7 +90,7 @@ func (s *API) endpoints() []endpoint {
 	older := answer.Parameter{Name: "before", Doc: "only moves older than the one with this id", Max: query.MaxNumber}
 	const repository = "/repositories/{name}"
 	const manifest = repository + "/-/manifests/{reference}"
-	return []endpoint{
+	all := []endpoint{
 		{path: "/search", id: "search", summary: "Search repositories",
 			gives: searchAnswer{}, book: true, f: s.search, takes: []answer.Parameter{
 				q, {Name: "sort", Doc: "the order (default relevance)", OneOf: answer.Sorts},
@@ -134,4 +142,5 @@ func (s *API) endpoints() []endpoint {
 		{path: "/config", id: "config", summary: "Get the public part of the configuration",
 			gives: configAnswer{}, f: s.configuration},
 	}
+	return append(all, s.accountEndpoints()...)
 }

@@ -18,6 +18,7 @@ import (
 type asked struct {
 	*http.Request
 	values url.Values
+	body   any // a zero value of the type of the body; nil: none
 }
 
 // number returns a numeric parameter, or standard if it is absent.

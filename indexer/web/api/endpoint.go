@@ -17,13 +17,17 @@ import (
 // one must not be ignored, and a cache must not store one answer under a thousand
 // addresses.
 type endpoint struct {
+	method  string // "": GET
 	path    string // as OpenAPI writes it; {name} may contain slashes
 	id      string // ID of the operation; unique
 	summary string
 	takes   []answer.Parameter // in the query
+	body    any                // a zero value of the type of the JSON body; nil: none
+	codes   []int              // status codes of answers that are no errors; nil: 200
 	gives   any                // a zero value of the type of the JSON answer
 	media   string             // media type, if not JSON
 	streams bool               // whether it sends while it reads, with its own time limit
+	frees   bool               // whether it only takes rights away, which no limit of changes may delay
 	book    bool               // whether it reads the book, so that it also takes min_version
 	f       func(http.ResponseWriter, asked) error
 }
@@ -31,7 +35,8 @@ type endpoint struct {
 // operation returns the description of e for the OpenAPI document.
 func (e endpoint) operation() answer.Operation {
 	return answer.Operation{
-		Route: answer.APIPrefix + e.path, ID: e.id, Summary: e.summary, Takes: e.takes, Gives: e.gives,
+		Method: e.method, Route: answer.APIPrefix + e.path, ID: e.id, Summary: e.summary, Takes: e.takes,
+		Body: e.body, Codes: e.codes, Gives: e.gives,
 		Media: e.media, Book: e.book, Errors: answer.ProblemErrors,
 	}
 }
@@ -57,7 +62,7 @@ func (e endpoint) serve(w http.ResponseWriter, r *http.Request) error {
 			}
 		}
 	}
-	return e.f(w, asked{r, values})
+	return e.f(w, asked{r, values, e.body})
 }
 
 func (e endpoint) parameter(name string) (answer.Parameter, bool) {

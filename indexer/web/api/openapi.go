@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"reflect"
+	"strconv"
 	"strings"
 	"time"
 
@@ -27,15 +28,18 @@ func (s *API) describe() []byte {
 	schemas := object{}
 	paths := object{}
 	for _, d := range s.Operations() {
-		paths[d.Route] = object{"get": describeOperation(d, schemas)}
+		if paths[d.Route] == nil {
+			paths[d.Route] = object{}
+		}
+		paths[d.Route].(object)[strings.ToLower(d.Verb())] = describeOperation(d, schemas)
 	}
 	body, err := json.MarshalIndent(object{
 		"openapi": "3.1.0",
 		"info": object{
 			"title": "Portbook", "version": "1",
-			"description": "The catalogue of a container registry. It is read-only. Where clients log in, " +
-				"an answer is for the one who asks. Every answer from the book names the state of the book in " +
-				"Portbook-Version and has an ETag.",
+			"description": "The catalogue of a container registry, which is read-only. Where clients log in, an " +
+				"answer is for the one who asks, and accounts, tokens and grants can be changed. Every answer from " +
+				"the book names the state of the book in Portbook-Version and has an ETag.",
 			"license": object{"name": "Apache-2.0", "identifier": "Apache-2.0"},
 		},
 		"servers":  []object{{"url": "/"}},
@@ -67,11 +71,31 @@ func describeOperation(o answer.Operation, schemas object) object {
 			"name": p.Name, "in": "query", "description": p.Doc, "schema": parameterSchema(p),
 		})
 	}
-	success := object{"description": "The answer", "content": contentOf(o, schemas)}
-	failure := object{"description": "An error", "content": errorsOf(o, schemas)}
-	success["headers"], failure["headers"] = headersOf(o), object{answer.RequestField: requestHeader}
-	responses := object{"200": success, "default": failure}
-	return object{"operationId": o.ID, "summary": o.Summary, "parameters": parameters, "responses": responses}
+	failure := object{"description": "An error", "content": errorsOf(o, schemas),
+		"headers": object{answer.RequestField: requestHeader}}
+	responses := object{"default": failure}
+	for _, code := range o.Successes() {
+		responses[strconv.Itoa(code)] = success(o, code, schemas)
+	}
+	described := object{"operationId": o.ID, "summary": o.Summary, "parameters": parameters, "responses": responses}
+	if o.Body != nil {
+		described["requestBody"] = object{"required": true, "content": object{
+			"application/json": object{"schema": schemaOf(reflect.TypeOf(o.Body), schemas)}}}
+	}
+	return described
+}
+
+// success returns the description of an answer that is no error.
+func success(o answer.Operation, code int, schemas object) object {
+	headers := headersOf(o)
+	if code == http.StatusCreated {
+		headers["Location"] = object{"description": "the address of what was made", "schema": object{"type": "string"}}
+	}
+	described := object{"description": "The answer", "headers": headers}
+	if code != http.StatusNoContent {
+		described["content"] = contentOf(o, schemas)
+	}
+	return described
 }
 
 // requestHeader describes answer.RequestField.

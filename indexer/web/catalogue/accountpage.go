@@ -1,6 +1,8 @@
 package catalogue
 
 import (
+	"context"
+	"errors"
 	"net/http"
 	"strconv"
 	"strings"
@@ -27,6 +29,8 @@ type accountView struct {
 	Now    time.Time
 
 	Providers []login.Provider // where a person can sign in besides
+	Done      string           // what was done by the request before
+	tabs
 }
 
 // A tokenLife is a choice of how long a token is valid.
@@ -40,12 +44,13 @@ var tokenLives = []tokenLife{{7, "7 days"}, {30, "30 days"}, {90, "90 days"}, {3
 // maxAccountForm is the maximum size of a form about an account: 16 KiB.
 const maxAccountForm = 16 << 10
 
-// maxTokens is the maximum number of tokens of an account that makes them itself: 100.
-const maxTokens = 100
-
 // Account serves the page of the person who is signed in, or the form to sign in.
 func (s *Catalogue) Account(w http.ResponseWriter, r *http.Request) error {
-	return s.account(w, r, http.StatusOK, accountView{Next: r.URL.Query().Get("next")})
+	v := accountView{Next: r.URL.Query().Get("next")}
+	if r.URL.Query().Get("done") == "password" {
+		v.Done = "Your password is changed. Programs that use the old one must log in again."
+	}
+	return s.account(w, r, http.StatusOK, v)
 }
 
 // account answers with the page of an account; v has what is special about this answer.
@@ -59,6 +64,7 @@ func (s *Catalogue) account(w http.ResponseWriter, r *http.Request, code int, v 
 	if v.Next = localPath(v.Next); who.Name != "" {
 		title = "Account"
 		v.Name, v.Admin, v.Rules, v.Lives, v.Now = who.Name, who.Admin, who.Rules, tokenLives, time.Now()
+		v.tabs = tabsOf(who, "account")
 		if changer := s.config.Login.Changer; changer != nil {
 			v.Writes = true
 			if v.Tokens, err = changer.Tokens(r.Context(), who.Name); err != nil {
@@ -66,7 +72,7 @@ func (s *Catalogue) account(w http.ResponseWriter, r *http.Request, code int, v 
 			}
 		}
 	}
-	return s.unstored(w, code, "account", page{Title: title, Main: v})
+	return s.unstored(w, code, "account", page{Title: title, Account: true, Main: v})
 }
 
 // localPath returns an address of this site to go to, "/" if text is none.
@@ -112,14 +118,10 @@ func seeOther(w http.ResponseWriter, path string) {
 	w.WriteHeader(http.StatusSeeOther)
 }
 
-// errOnlyReads is the error of changes on a reader.
-var errOnlyReads = answer.Refuse(http.StatusServiceUnavailable,
-	"this indexer only reads: the front must send requests for /account to the writer")
-
 // SignOut ends the session.
 func (s *Catalogue) SignOut(w http.ResponseWriter, r *http.Request) error {
 	if s.config.Login.Changer == nil {
-		return errOnlyReads
+		return login.ErrOnlyReads
 	}
 	if err := s.config.Login.SignOut(w, r); err != nil {
 		return err
@@ -131,7 +133,7 @@ func (s *Catalogue) SignOut(w http.ResponseWriter, r *http.Request) error {
 // changing returns the person who is signed in, for a request that changes the account.
 func (s *Catalogue) changing(w http.ResponseWriter, r *http.Request) (access.Subject, error) {
 	if s.config.Login.Changer == nil {
-		return access.Subject{}, errOnlyReads
+		return access.Subject{}, login.ErrOnlyReads
 	}
 	if err := readForm(w, r); err != nil {
 		return access.Subject{}, err
@@ -149,30 +151,65 @@ func (s *Catalogue) AddToken(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	p, err := tokenOf(r, who.Name)
-	if err == nil {
-		var all []access.PersonalToken
-		if all, err = s.config.Login.Changer.Tokens(r.Context(), who.Name); err == nil && len(all) >= maxTokens {
-			err = indexer.Invalid("you have %d tokens, which is the most: revoke one first", len(all))
-		}
-	}
+	text, err := s.makeToken(r, who, who.Name, false)
 	if code, wrong := answer.RefusedWith(err); wrong {
 		return s.account(w, r, code, accountView{Wrong: answer.ErrorText(err)})
 	}
 	if err != nil {
 		return err
 	}
+	return s.account(w, r, http.StatusOK, accountView{Made: text})
+}
+
+// makeToken makes the token that a form asks for, and returns its text.
+func (s *Catalogue) makeToken(r *http.Request, who access.Subject, account string, robot bool) (string, error) {
+	p, err := tokenOf(r, account)
+	if err != nil {
+		return "", err
+	}
 	token := access.NewToken()
 	p.ID = token.ID()
-	if err := s.config.Login.Changer.AddToken(login.As(r, who), p, token.Hash()); err != nil {
+	return token.Text(), s.change(r, who, access.MakersOf(p, robot), func(ctx context.Context, c login.Changer) error {
+		return c.AddToken(ctx, p, token.Hash())
+	})
+}
+
+// ChangePassword sets the password of the person who is signed in, who stays so.
+func (s *Catalogue) ChangePassword(w http.ResponseWriter, r *http.Request) error {
+	who, err := s.changing(w, r)
+	if err != nil {
 		return err
 	}
-	return s.account(w, r, http.StatusOK, accountView{Made: token.Text()})
+	err = s.changePassword(r, who)
+	if code, wrong := answer.RefusedWith(err); wrong {
+		return s.account(w, r, code, accountView{Wrong: answer.ErrorText(err)})
+	}
+	if err != nil {
+		return err
+	}
+	if err := s.config.Login.Renew(w, r, who); err != nil {
+		return err
+	}
+	seeOther(w, "/account?done=password") // with the new session
+	return nil
+}
+
+func (s *Catalogue) changePassword(r *http.Request, who access.Subject) error {
+	if err := s.config.Login.CheckPassword(r, who, r.PostForm.Get("current")); err != nil {
+		return err
+	}
+	hash, err := access.HashPassword(r.Context(), r.PostForm.Get("password"))
+	if err != nil {
+		return err
+	}
+	return s.change(r, who, access.OwnerOf(who.Name), func(ctx context.Context, c login.Changer) error {
+		return c.SetPassword(ctx, who.Name, hash)
+	})
 }
 
 // tokenOf reads the form of a new token.
 func tokenOf(r *http.Request, account string) (p access.PersonalToken, err error) {
-	p = access.PersonalToken{Account: account, Note: answer.Cut(indexer.CleanText(r.PostForm.Get("note")), 100)}
+	p = access.PersonalToken{Account: account, Note: answer.OneLine(r.PostForm.Get("note"), access.MaxNote)}
 	days, err := strconv.Atoi(r.PostForm.Get("days"))
 	if err != nil || days < 1 || days > 365 {
 		return p, indexer.Invalid("a token is valid for 1 to 365 days")
@@ -194,18 +231,28 @@ func (s *Catalogue) RevokeToken(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	all, err := s.config.Login.Changer.Tokens(r.Context(), who.Name)
-	if err != nil {
+	return s.revokeToken(w, r, who, who.Name, "/account")
+}
+
+// revokeToken makes a token of an account void, once the person is sure, and goes back. It
+// does so too if the token is gone already, or is another's.
+func (s *Catalogue) revokeToken(w http.ResponseWriter, r *http.Request, who access.Subject,
+	account, back string) error {
+	id := r.PathValue("id")
+	if !isSure(r) {
+		return s.confirm(w, r, confirmView{Question: "Revoke the token " + answer.Cut(id, 8) + " of " + account + "?",
+			Advice: "Programs that use it are refused within a second or so.", Button: "Revoke", Back: back})
+	}
+	err := s.change(r, who, access.OwnerOf(account), func(ctx context.Context, c login.Changer) error {
+		t, err := c.Token(ctx, indexer.CleanText(id))
+		if err != nil || t.Account != account {
+			return err
+		}
+		return c.DeleteToken(ctx, t.ID)
+	})
+	if err != nil && !errors.Is(err, indexer.ErrNotFound) {
 		return err
 	}
-	for _, t := range all {
-		if t.ID == r.PathValue("id") {
-			if err := s.config.Login.Changer.DeleteToken(login.As(r, who), t.ID); err != nil {
-				return err
-			}
-			break
-		}
-	}
-	seeOther(w, "/account") // also if it is gone already, or is another's
+	seeOther(w, back)
 	return nil
 }

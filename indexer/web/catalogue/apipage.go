@@ -12,11 +12,13 @@ import (
 type apiView struct {
 	Operations []operationView
 	Schemas    []schemaView
+	Changes    bool // whether some operations change something
 }
 
 type operationView struct {
-	ID, Route, Summary, Gives string
-	Takes                     []fieldView
+	ID, Verb, Route, Summary string
+	Body, Gives              string // names of schemas
+	Takes                    []fieldView
 }
 
 type schemaView struct {
@@ -29,14 +31,22 @@ type fieldView struct {
 	Optional             bool
 }
 
+// Method returns the method in lower case, for the anchor of the operation.
+func (o operationView) Method() string { return strings.ToLower(o.Verb) }
+
 // API serves the API page, made from the OpenAPI operations.
 func (s *Catalogue) API(w http.ResponseWriter, r *http.Request) error {
 	var view apiView
 	seen := map[reflect.Type]bool{}
 	for _, d := range s.config.Operations {
-		o := operationView{ID: d.ID, Route: d.Route, Summary: d.Summary}
+		o := operationView{ID: d.ID, Verb: d.Verb(), Route: d.Route, Summary: d.Summary}
+		view.Changes = view.Changes || d.Body != nil
 		for _, p := range append(d.PathParameters(), d.Parameters()...) {
 			o.Takes = append(o.Takes, fieldView{Name: p.Name, Doc: p.Doc, Type: strings.Join(p.OneOf, ", ")})
+		}
+		if t := reflect.TypeOf(d.Body); t != nil {
+			o.Body = answer.SchemaName(t)
+			view.add(t, seen)
 		}
 		if t := reflect.TypeOf(d.Gives); t != nil && t.Kind() == reflect.Struct {
 			o.Gives = answer.SchemaName(t)

@@ -13,6 +13,7 @@ import (
 
 // An auditView lists records, the latest first.
 type auditView struct {
+	tabs
 	Typed      map[string]string // the filters, as they were typed
 	Events     []access.Event
 	Records    []access.Record
@@ -34,7 +35,7 @@ func (s *Catalogue) Audit(w http.ResponseWriter, r *http.Request) error {
 		seeOther(w, "/account?"+url.Values{"next": {r.URL.RequestURI()}}.Encode())
 		return nil
 	}
-	if _, err := l.Administrator(r); err != nil {
+	if who, err = l.Administrator(r); err != nil {
 		return err
 	}
 	q, err := login.ReadAuditQuery(r.URL.Query(), "before")
@@ -46,7 +47,7 @@ func (s *Catalogue) Audit(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	v := auditView{Typed: typedFilters(r.URL.Query()), Events: access.Events, Records: records}
+	v := auditView{tabs: tabsOf(who, "audit"), Typed: typedFilters(r.URL.Query()), Events: access.Events, Records: records}
 	v.Export = v.address(answer.APIPrefix+"/audit/export", 0)
 	if q.Before > 0 {
 		v.Back = v.address("/account/audit", 0)
@@ -54,7 +55,7 @@ func (s *Catalogue) Audit(w http.ResponseWriter, r *http.Request) error {
 	if more {
 		v.More = v.address("/account/audit", records[len(records)-1].ID)
 	}
-	return s.unstored(w, http.StatusOK, "audit", page{Title: "Audit log", Main: v})
+	return s.unstored(w, http.StatusOK, "audit", page{Title: "Audit log", Account: true, Main: v})
 }
 
 // typedFilters returns the filters of a request that are not empty.

@@ -29,6 +29,8 @@ type errorView struct {
 var advices = map[int]string{
 	http.StatusBadRequest:          "This address is not valid. Use the search box above.",
 	http.StatusNotFound:            "It may have been deleted, or it was never pushed here. Use the search box above.",
+	http.StatusForbidden:           "An administrator can grant you more.",
+	http.StatusConflict:            "Go back, and choose something else.",
 	http.StatusServiceUnavailable:  "Try again in a moment. If the problem persists, the operator's log has the cause.",
 	http.StatusInternalServerError: "Trying again may help. The operator's log has the cause.",
 }

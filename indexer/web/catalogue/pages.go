@@ -15,10 +15,11 @@ const pageSize = 50
 
 // A page holds what the layout shows, and the content.
 type page struct {
-	Title string
-	Query string // in the search box
-	Login bool   // whether people can sign in; set by render
-	Main  any    // passed to the template of the page
+	Title   string
+	Query   string // in the search box
+	Login   bool   // whether people can sign in; set by render
+	Account bool   // whether it is about accounts
+	Main    any    // passed to the template of the page
 }
 
 // html answers with the named template, executed with the page that build returns.

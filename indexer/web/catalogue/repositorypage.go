@@ -40,6 +40,7 @@ type repositoryView struct {
 	Back, More   string
 	Kept         int  // tags of signatures and the like from older tools; 0 if not all are read
 	HasTags, Any bool // whether there are tags at all, and whether any match the filter
+	Oversees     bool // whether the one who looks manages its grants
 }
 
 // A tagView is a tag in a list, with other tags of the same digest.
@@ -96,10 +97,28 @@ func (s *Catalogue) repositoryPage(w http.ResponseWriter, r *http.Request, name 
 	if err != nil {
 		return err
 	}
-	return s.html(w, r, "repository", func(b answer.Book) (page, error) {
+	oversees, err := s.oversees(r, name)
+	if err != nil {
+		return err
+	}
+	as := s.pageForm()
+	if oversees {
+		as = as.For("who manages its grants")
+	}
+	return s.htmlAs(w, r, as, "repository", func(b answer.Book) (page, error) {
 		view, err := s.repositoryView(r, b, name, filter)
+		view.Oversees = oversees
 		return page{Title: name, Main: view}, err
 	})
+}
+
+// oversees reports whether the person who is signed in manages the grants of a repository.
+func (s *Catalogue) oversees(r *http.Request, name string) (bool, error) {
+	if s.config.Login == nil || s.config.Login.Accounts == nil {
+		return false, nil
+	}
+	who, err := s.config.Login.Person(r)
+	return who.OverseesRepository(name), err
 }
 
 func (s *Catalogue) repositoryView(r *http.Request, b answer.Book, name string,

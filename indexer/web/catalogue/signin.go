@@ -4,12 +4,13 @@ import (
 	"net/http"
 
 	"github.com/portbook/portbook/indexer/web/answer"
+	"github.com/portbook/portbook/indexer/web/login"
 )
 
 // BeginSignIn sends the browser to an identity provider.
 func (s *Catalogue) BeginSignIn(w http.ResponseWriter, r *http.Request) error {
 	if s.config.Login.Changer == nil {
-		return errOnlyReads
+		return login.ErrOnlyReads
 	}
 	next := localPath(r.URL.Query().Get("next"))
 	address, err := s.config.Login.Begin(w, r, next)
@@ -23,7 +24,7 @@ func (s *Catalogue) BeginSignIn(w http.ResponseWriter, r *http.Request) error {
 // CompleteSignIn begins a session of a person who comes back from an identity provider.
 func (s *Catalogue) CompleteSignIn(w http.ResponseWriter, r *http.Request) error {
 	if s.config.Login.Changer == nil {
-		return errOnlyReads
+		return login.ErrOnlyReads
 	}
 	next, err := s.config.Login.Complete(w, r)
 	if err != nil {

@@ -2,6 +2,7 @@ package login
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strconv"
 	"time"
@@ -60,15 +61,20 @@ func (l *Login) Administrator(r *http.Request) (access.Subject, error) {
 		return s, err
 	case s.Name == "":
 		return s, denied
-	case !s.Administers():
+	}
+	return s, l.Forbidden(r, s, access.Administrators(s))
+}
+
+// Forbidden records that a subject may not do what it requests, if err says so, and returns
+// err.
+func (l *Login) Forbidden(r *http.Request, s access.Subject, err error) error {
+	if errors.Is(err, indexer.ErrForbidden) {
 		l.Refusals.Add(access.Record{
 			Event: access.Administration, Actor: access.ActorOf(As(r, s)), Target: answer.LoggedPath(r),
 			Request: indexer.RequestOf(r.Context()),
 		})
-		return s, answer.Refuse(http.StatusForbidden,
-			"only an administrator may do this, with a password or a token without rules")
 	}
-	return s, nil
+	return err
 }
 
 // maxRecords is the maximum number of records in an answer, and defaultRecords their number
@@ -95,8 +101,8 @@ type auditRecord struct {
 	ReportedAt answer.Timestamp `json:"reported_at,omitzero"`
 }
 
-// auditPage is the answer of GET /api/v1/audit.
-type auditPage struct {
+// An AuditAnswer is the answer of GET /api/v1/audit.
+type AuditAnswer struct {
 	Items []auditRecord `json:"items"`
 	Next  string        `json:"next,omitempty"` // the address of the next page
 }
@@ -114,7 +120,7 @@ func (l *Login) ServeAudit(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	page := auditPage{Items: answer.Map(records, auditRecordOf)}
+	page := AuditAnswer{Items: answer.Map(records, auditRecordOf)}
 	if more {
 		next := r.URL.Query()
 		next.Set("before", strconv.FormatInt(records[len(records)-1].ID, 10))

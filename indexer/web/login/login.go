@@ -54,6 +54,7 @@ type Login struct {
 	guesses *guesses
 	exports *answer.Places // limits how many exports of records are written
 	asking  *answer.Places // limits how many requests ask an identity provider at once
+	turns   *answer.Turns  // of those who manage accounts
 }
 
 // New returns the Login configured by c.
@@ -69,7 +70,7 @@ func New(c Config) *Login {
 	}
 	return &Login{
 		Config: c, guesses: newGuesses(), exports: answer.NewPlaces(maxExports, maxExportsEach),
-		asking: answer.NewPlaces(maxAsking, maxAskingEach),
+		asking: answer.NewPlaces(maxAsking, maxAskingEach), turns: answer.TurnsOf(maxManaging, maxManagingEach),
 	}
 }
 

@@ -10,8 +10,10 @@ import (
 	"github.com/portbook/portbook/indexer/web/answer"
 )
 
-// A Changer changes what a person may change of its own account.
+// A Changer changes what a person may change of its own account, and what those who manage
+// accounts and grants may change.
 type Changer interface {
+	access.Directory
 	access.SessionStore
 	Tokens(ctx context.Context, account string) ([]access.PersonalToken, error)
 	AddToken(ctx context.Context, t access.PersonalToken, hash []byte) error
