@@ -231,6 +231,14 @@ func (f *fleet) exports(i *indexerProcess) {
 	if code, _, _ := i.get(t, "/api/v1/audit/export", "alice", password); code != http.StatusForbidden {
 		t.Errorf("export as alice: %d", code)
 	}
+	head, err := http.NewRequestWithContext(t.Context(), http.MethodHead, "http://"+i.address+"/api/v1/audit/export", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head.SetBasicAuth("root", password)
+	if resp, err := client.Do(head); err != nil || resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Type") != "application/x-ndjson" {
+		t.Errorf("HEAD of the export: %v, %v", resp, err)
+	}
 	if out := f.must("audit", "--format", "ocsf"); !strings.HasPrefix(out, lines[0]+"\n"+lines[1]+"\n") {
 		t.Errorf("the command exports\n%.1000s\nwant\n%s", out, lines[0])
 	}

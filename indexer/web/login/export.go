@@ -49,6 +49,10 @@ func (l *Login) ServeExport(w http.ResponseWriter, r *http.Request) error {
 			maxExportsEach, maxExports)
 	}
 	defer leave()
+	if r.Method == http.MethodHead {
+		e.begin()
+		return nil
+	}
 	return e.run()
 }
 
