@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/access"
@@ -25,6 +26,12 @@ func TestLastAdministrator(t *testing.T) {
 	ctx := t.Context()
 	pool := schematest.New(t)
 	s := postgres.New(pool, postgres.Config{})
+	_, err := pool.Exec(ctx, `
+		CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS
+			'BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN NULL; END';
+		CREATE CONSTRAINT TRIGGER waits AFTER UPDATE OR DELETE ON account
+			DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION wait()`)
+	must(t, err)
 	no, yes := false, true
 	ways := map[string]func(name string) error{
 		"demote":  func(name string) error { return s.ChangeAccount(ctx, name, access.AccountEdit{Admin: &no}) },
@@ -43,10 +50,17 @@ func TestLastAdministrator(t *testing.T) {
 			must(t, second("plain")) // there is no administrator at all
 			must(t, s.AddAccount(ctx, access.Account{Name: "a", Admin: true}))
 			must(t, s.AddAccount(ctx, access.Account{Name: "b", Admin: true}))
+			// Neither can be committed until both have begun, so that they overlap.
+			tx, err := pool.Begin(ctx)
+			must(t, err)
+			_, err = tx.Exec(ctx, "SELECT pg_advisory_xact_lock(1)")
+			must(t, err)
 			var errs [2]error
 			var both sync.WaitGroup
 			both.Go(func() { errs[0] = first("a") })
 			both.Go(func() { errs[1] = second("b") })
+			untilWaiting(t, tx, 2)
+			must(t, tx.Rollback(ctx))
 			both.Wait()
 			if isLast(errs[0]) == isLast(errs[1]) || errs[0] != nil && errs[1] != nil {
 				t.Errorf("%s and %s at once: %v, %v", one, two, errs[0], errs[1])
@@ -62,6 +76,22 @@ func TestLastAdministrator(t *testing.T) {
 			}
 		}
 	}
+}
+
+// untilWaiting waits until a number of transactions of the database wait for a lock.
+func untilWaiting(t *testing.T, tx pgx.Tx, want int) {
+	t.Helper()
+	const q = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		_, err := tx.Exec(t.Context(), "SELECT pg_stat_clear_snapshot()")
+		must(t, err)
+		var n int
+		must(t, tx.QueryRow(t.Context(), q).Scan(&n))
+		if n == want {
+			return
+		}
+	}
+	t.Fatalf("after 30 s there are not %d transactions that wait", want)
 }
 
 // A permit is asked about the actor as it is when the change is made, not as it was when its

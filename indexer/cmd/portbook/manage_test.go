@@ -138,6 +138,9 @@ func TestDelegationByPages(t *testing.T) {
 	shows(newBrowser(t, front.url), "/account/users", nil, 303)
 	shows(root, "/account/users", nil, 200, "alice", "administrator", "robot")
 	shows(root, "/account/users?q=ali&group=dev", nil, 200, "alice")
+	for _, path := range []string{"/api/v1/users", "/api/v1/users/alice", "/api/v1/groups", "/api/v1/tokens", "/api/v1/grants?grantee=group:dev", "/api/v1/me"} {
+		shows(root, path, nil, 200) // a reader would refuse all but the last
+	}
 	for _, name := range []string{"lead", "dave"} {
 		shows(root, "/account/users", url.Values{"name": {name}, "kind": {"person"}, "password": {password}}, 303)
 	}
