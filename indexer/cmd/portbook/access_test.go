@@ -360,6 +360,7 @@ type browser struct {
 	t      *testing.T
 	base   string
 	client *http.Client
+	from   string // the address of its client, as a front says; "": that of the connection
 }
 
 func newBrowser(t *testing.T, base string) *browser {
@@ -368,7 +369,7 @@ func newBrowser(t *testing.T, base string) *browser {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &browser{t, base, &http.Client{Jar: jar, Timeout: 10 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error {
+	return &browser{t: t, base: base, client: &http.Client{Jar: jar, Timeout: 10 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error {
 		return http.ErrUseLastResponse
 	}}}
 }
@@ -388,6 +389,9 @@ func (b *browser) send(path string, form url.Values, header ...string) (*http.Re
 		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 		r.Header.Set("Origin", b.base)
 		r.Header.Set("Sec-Fetch-Site", "same-origin")
+	}
+	if b.from != "" {
+		r.Header.Set("X-Forwarded-For", b.from)
 	}
 	for i := 0; i < len(header); i += 2 {
 		r.Header.Set(header[i], header[i+1])

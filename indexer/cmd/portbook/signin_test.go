@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"regexp"
 	"slices"
@@ -282,7 +283,13 @@ func TestSignInByOIDC(t *testing.T) {
 func TestSignInAttacks(t *testing.T) {
 	t.Parallel()
 	f, i, d := withPeople(t)
-	open := func() *browser { return newBrowser(t, "http://"+i.address) }
+	address := netip.MustParseAddr("192.0.2.0")
+	open := func() *browser { // each is another client, whose refusals are counted alone
+		b := newBrowser(t, "http://"+i.address)
+		address = address.Next()
+		b.from = address.String()
+		return b
+	}
 	mallory := func() *person { return somebody("mallory", "mallory") }
 	with := func(callback, name, value string) string {
 		u, err := url.Parse(callback)
@@ -424,17 +431,25 @@ func TestSignInAttacks(t *testing.T) {
 		t.Errorf("no refused sign-in is recorded:\n%s", records)
 	}
 
-	// Codes that the provider does not know are limited, since each costs it a request.
-	var last *http.Response
-	for range 30 {
-		d.QueueUser(mallory())
-		b := open()
-		if last, _ = b.visit(with(b.toProvider("oidc", "/"), "code", "guess")); last.StatusCode == http.StatusTooManyRequests {
-			break
+	// Refusals are limited, since each costs the provider a request or us a record; not those of
+	// others.
+	for what, change := range map[string][2]string{"codes that the provider does not know": {"code", "guess"}, "errors": {"error", "access_denied"}} {
+		b, begin, n := open(), time.Now(), 0
+		for ; n < 40; n++ {
+			d.QueueUser(mallory())
+			resp, _ := b.visit(with(b.toProvider("oidc", "/"), change[0], change[1]))
+			if resp.StatusCode == http.StatusTooManyRequests {
+				break
+			}
 		}
-	}
-	if last.StatusCode != http.StatusTooManyRequests {
-		t.Errorf("30 codes that the provider does not know: %s", last.Status)
+		if most := 21 + int(time.Since(begin)/(3*time.Second)); n > most {
+			t.Errorf("%d %s were tried in %v, want at most %d", n, what, time.Since(begin), most)
+		}
+		d.QueueUser(mallory())
+		b = open()
+		if resp, text := b.visit(b.toProvider("oidc", "/")); session(resp) == nil {
+			t.Errorf("another client: %s\n%s", resp.Status, text)
+		}
 	}
 }
 

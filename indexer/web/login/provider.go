@@ -135,7 +135,8 @@ func (l *Login) Complete(w http.ResponseWriter, r *http.Request) (next string, e
 	}
 	ctx, cancel := context.WithTimeout(As(r, access.Subject{}), completeTime)
 	defer cancel()
-	i, err := l.identity(r.WithContext(ctx), p, a)
+	r = r.WithContext(ctx)
+	i, err := l.identity(r, p, a)
 	if err != nil {
 		return a.Next, err
 	}
@@ -174,14 +175,12 @@ func (l *Login) codeOf(r *http.Request, p Provider) (string, error) {
 
 // identity returns who has come back to complete an attempt.
 func (l *Login) identity(r *http.Request, p Provider, a access.Attempt) (i access.Identity, err error) {
+	if wait := l.guesses.wait(answer.ClientOf(r), guessAt(p)); wait > 0 {
+		return i, tooMany("sign-ins", wait)
+	}
 	code, err := l.codeOf(r, p)
 	if err != nil {
 		return i, err
-	}
-	// A code that a provider does not know costs a request to it, as a wrong password costs a hash.
-	client, what := answer.ClientOf(r), "code for "+p.ID()
-	if wait := l.guesses.wait(client, what); wait > 0 {
-		return i, tooMany("sign-ins", wait)
 	}
 	leave, ok := l.asking.Take(r)
 	if !ok {
@@ -192,7 +191,6 @@ func (l *Login) identity(r *http.Request, p Provider, a access.Attempt) (i acces
 		return i, nil
 	}
 	if errors.Is(err, indexer.ErrInvalid) {
-		l.guesses.wrong(client, what)
 		l.refusedBy(r, p, "")
 	}
 	return i, l.failed(r.Context(), p, err)
@@ -213,9 +211,14 @@ func saidOf(code, description string) string {
 	return text
 }
 
-// refusedBy records that somebody was refused at a provider. The name is what the provider
-// calls the person; "" if that is not known.
+// guessAt is what a refusal by a provider counts for, as a wrong password counts for a name:
+// each one costs a request to the provider.
+func guessAt(p Provider) string { return "sign-in by " + p.ID() }
+
+// refusedBy counts and records that somebody was refused at a provider. The name is what the
+// provider calls the person; "" if that is not known.
 func (l *Login) refusedBy(r *http.Request, p Provider, name string) {
+	l.guesses.wrong(answer.ClientOf(r), guessAt(p))
 	record := refusalOf(r, access.SessionBegin, name)
 	record.Detail = "by " + p.Title()
 	l.Refusals.Add(record)
