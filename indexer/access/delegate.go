@@ -66,6 +66,14 @@ var ErrTooManyNamespaces = fmt.Errorf("the book cannot be read with this login: 
 	" and the service that decides what you may see has to be asked about each; the registry itself can be used",
 	MaxNamespaces)
 
+// MaxSeen is how many projects a token for the catalogue may name: 40. With the 25 bytes of
+// usual names it then has 4 KB, half of what a front usually allows of a header.
+const MaxSeen = 40
+
+// ErrTooManySeen says that a client may see too many projects for a token to name them.
+var ErrTooManySeen = fmt.Errorf("the catalogue cannot be listed with this login: a token cannot name more than %d"+
+	" projects that you may see; docker search and the pages show them", MaxSeen)
+
 // A Delegate asks an API what clients may do, in the form of api.deploys.app: it sends on what
 // they send in Authorization. The API decides about projects, the first parts of the names of
 // repositories; nobody may do anything with a repository without one. The answers are
@@ -126,7 +134,7 @@ func (d *Delegate) Verify(_ context.Context, c Credentials) (Subject, error) {
 	if len(field) > maxAuthorization {
 		return Subject{}, ErrDenied
 	}
-	return Subject{Name: delegated, asks: &delegation{d, field}}, nil
+	return Subject{Name: delegated, Asks: &Delegation{d, field}}, nil
 }
 
 // Anonymous returns the subject of a client without credentials, or ErrDenied.
@@ -134,7 +142,7 @@ func (d *Delegate) Anonymous(context.Context) (Subject, error) {
 	if !d.config.Anonymous {
 		return Subject{}, ErrDenied
 	}
-	return Subject{asks: &delegation{d, ""}}, nil
+	return Subject{Asks: &Delegation{d, ""}}, nil
 }
 
 // Named returns the subject of a token for the registry, which limits it to what the client was

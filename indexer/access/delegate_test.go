@@ -67,7 +67,9 @@ func TestDelegateDecides(t *testing.T) {
 	server := accesstest.New(t, map[string]string{
 		"all": "acme:push other:pull", "ro": "acme:pull", "lists": "acme:list acme:get", "none": "", "": "public:pull",
 	})
-	d, _ := delegate(server, access.DelegateConfig{Anonymous: true})
+	d, _ := delegate(server, access.DelegateConfig{Anonymous: true, Namespaces: func(context.Context, int) ([]string, error) {
+		return []string{"other", "acme", "secret"}, nil
+	}})
 	const every = "repository:acme/a/b:pull,push,delete"
 	for _, c := range []struct {
 		field, scopes, want string
@@ -90,7 +92,11 @@ func TestDelegateDecides(t *testing.T) {
 		{"", "", "", nil, 0},
 		// Names without a project, and others that the registry cannot have.
 		{"all", "repository:acme:pull repository:app:push repository:acme/App:pull repository:/app:pull", "", nil, 1},
-		{"all", "registry:catalog:*", "", nil, 0},
+		// What may be seen of the catalogue.
+		{"all", "registry:catalog:*", "repository:acme/*:pull repository:other/*:pull", nil, 2},
+		{"none", "registry:catalog:*", "", nil, 4},
+		{"wrong", "registry:catalog:*", "", access.ErrDenied, 4},
+		{"", "registry:catalog:*", "", nil, 4},
 	} {
 		got, err := grants(t.Context(), subject(t, d, c.field), c.scopes)
 		calls := server.Called()
@@ -322,6 +328,42 @@ func TestDelegateBookIsWhole(t *testing.T) {
 	})
 	if s, err := subject(t, d, "bob").AboutAll(t.Context()); !errors.Is(err, access.ErrUnsure) || len(s.Rules) != 0 {
 		t.Errorf("got %v, %v", s.Rules, err)
+	}
+}
+
+// A token for the catalogue names all projects that a client may see, and shows no other ones;
+// there is none if these are too many.
+func TestDelegateCatalogue(t *testing.T) {
+	t.Parallel()
+	for _, projects := range []int{0, 1, access.MaxSeen, access.MaxSeen + 1, 199} {
+		var names []string
+		rights := ""
+		for i := range projects {
+			names = append(names, fmt.Sprintf("a-project-of-length-%03d", i))
+			rights += names[i] + ":pull "
+		}
+		server := accesstest.New(t, map[string]string{"bob": rights})
+		d, _ := delegate(server, access.DelegateConfig{Namespaces: func(context.Context, int) ([]string, error) { return append(names, "hidden"), nil }})
+		wanted := access.ParseScopes([]string{"registry:catalog:*"})
+		s, err := subject(t, d, "bob").About(t.Context(), wanted)
+		if projects > access.MaxSeen {
+			if !errors.Is(err, access.ErrTooManySeen) {
+				t.Errorf("a token for %d projects: %v", projects, err)
+			}
+			continue
+		}
+		granted := s.Grant(wanted)
+		if err != nil || len(granted) != projects {
+			t.Errorf("of %d projects the token names %d, %v", projects, len(granted), err)
+		}
+		named, err := d.Named(t.Context(), s.Actor())
+		if err != nil {
+			t.Fatal(err)
+		}
+		sees := named.Narrow(granted).Asker().Visibility()
+		if sees.Sees("hidden/app") || projects > 0 && !sees.Sees(names[projects-1]+"/app") {
+			t.Errorf("with the token for %d projects one sees %q", projects, sees.Patterns())
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package access
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strings"
 
@@ -10,24 +11,25 @@ import (
 	"github.com/portbook/portbook/indexer"
 )
 
-// A delegation is a client about whom an API decides.
-type delegation struct {
+// A Delegation is a client about whom an API decides.
+type Delegation struct {
 	api   *Delegate
 	field string // its Authorization field; "": none
 }
 
-// Delegated reports whether About may have to ask an API.
-func (s Subject) Delegated() bool { return s.asks != nil }
-
-// About returns s with its rules for what it wants. For most subjects that is s itself: only a
+// About returns s with its rules for what it wants; if that is to see the catalogue too, those for
+// all repositories of the book. For most subjects that is s itself: only a
 // Delegate has to be asked. If s may do nothing of it, About returns ErrDenied if its
-// credentials are wrong; if nobody knows now, ErrUnsure.
+// credentials are wrong; if nobody knows now, ErrUnsure; the errors of AboutAll; and ErrTooManySeen.
 func (s Subject) About(ctx context.Context, wanted []Access) (Subject, error) {
-	if s.asks == nil {
+	if s.Asks == nil {
 		return s, nil
 	}
 	all := map[string]Actions{}
 	for _, w := range wanted {
+		if w.Type == typeRegistry && w.Name == catalogue {
+			return s.aboutCatalogue(ctx)
+		}
 		project, _, below := strings.Cut(w.Name, "/")
 		if w.Type != typeRepository || !below || !indexer.IsRepository(w.Name) {
 			continue
@@ -40,13 +42,23 @@ func (s Subject) About(ctx context.Context, wanted []Access) (Subject, error) {
 	return s.ask(ctx, all)
 }
 
-// AboutAll returns s with its rules for all repositories of the book. Errors are those of About,
-// and ErrTooManyNamespaces.
+// aboutCatalogue is AboutAll, for a token that has to name the projects. A part of them would
+// look like all.
+func (s Subject) aboutCatalogue(ctx context.Context) (Subject, error) {
+	s, err := s.AboutAll(ctx)
+	if err == nil && len(s.Rules) > MaxSeen {
+		return Subject{}, ErrTooManySeen
+	}
+	return s, err
+}
+
+// AboutAll returns s with its rules for all repositories of the book, as far as it takes to see
+// them. Errors are those of About, and ErrTooManyNamespaces.
 func (s Subject) AboutAll(ctx context.Context) (Subject, error) {
-	if s.asks == nil {
+	if s.Asks == nil {
 		return s, nil
 	}
-	names, err := s.asks.api.namespaces(ctx)
+	names, err := s.Asks.api.namespaces(ctx)
 	if err != nil {
 		return s, err
 	}
@@ -69,22 +81,22 @@ func actionsOf(names []string) (all Actions) {
 
 // ask returns s with rules for what it wants to do in projects.
 func (s Subject) ask(ctx context.Context, wanted map[string]Actions) (Subject, error) {
-	granted, err := s.asks.granted(ctx, wanted)
+	granted, err := s.Asks.granted(ctx, wanted)
 	if err != nil {
 		return s, err
 	}
 	s.Rules = nil
-	for project, actions := range granted {
-		s.Rules = append(s.Rules, Rule{Pattern{project + "/*"}, actions})
+	for _, project := range slices.Sorted(maps.Keys(granted)) {
+		s.Rules = append(s.Rules, Rule{Pattern{project + "/*"}, granted[project]})
 	}
-	if len(s.Rules) == 0 && s.asks.field != "" {
-		_, err = s.asks.email(ctx)
+	if len(s.Rules) == 0 && s.Asks.field != "" {
+		_, err = s.Asks.email(ctx)
 	}
 	return s, err
 }
 
 // granted returns what the API allows in projects, where that is anything.
-func (c *delegation) granted(ctx context.Context, wanted map[string]Actions) (map[string]Actions, error) {
+func (c *Delegation) granted(ctx context.Context, wanted map[string]Actions) (map[string]Actions, error) {
 	type answer struct {
 		project string
 		actions Actions
@@ -115,7 +127,7 @@ func (c *delegation) granted(ctx context.Context, wanted map[string]Actions) (ma
 
 // may returns what a client may do in a project, as far as it wants to. Who may push may also
 // pull. The permission that is more likely to be enough is asked for first.
-func (c *delegation) may(ctx context.Context, project string, wanted Actions) (Actions, error) {
+func (c *Delegation) may(ctx context.Context, project string, wanted Actions) (Actions, error) {
 	order := []Permission{MayPull, MayPush}
 	if wanted != Pull {
 		slices.Reverse(order)
@@ -135,17 +147,17 @@ func (c *delegation) may(ctx context.Context, project string, wanted Actions) (A
 // WithName returns s with the name that the registry's events repeat: who it is for the API, if
 // that tells.
 func (s Subject) WithName(ctx context.Context) Subject {
-	if s.asks == nil || s.asks.field == "" {
+	if s.Asks == nil || s.Asks.field == "" {
 		return s
 	}
-	if email, err := s.asks.email(ctx); err == nil && email != "" {
+	if email, err := s.Asks.email(ctx); err == nil && email != "" {
 		s.Name = delegated + "/" + email
 	}
 	return s
 }
 
 // email returns the address of a client, or ErrDenied if its credentials are wrong.
-func (c *delegation) email(ctx context.Context) (string, error) {
+func (c *Delegation) email(ctx context.Context) (string, error) {
 	v, err := c.api.verdict(ctx, "me\x00"+c.field, delegateAge, func(ctx context.Context) verdict {
 		return c.api.me(ctx, c.field)
 	})

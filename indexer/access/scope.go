@@ -55,19 +55,22 @@ func ToPull(repository string) Access { return Access{typeRepository, repository
 func (a Access) Scope() string { return a.Type + ":" + a.Name + ":" + strings.Join(a.Actions, ",") }
 
 // Grant returns the part of what a client wants that s may do. A client that wants nothing in
-// particular may search: podman sends such a token to /v1/search. But a token cannot say which
-// repositories a Delegate lets it see, so for its subjects there is none to search.
+// particular may search: podman sends such a token to /v1/search. That does not say which
+// repositories a Delegate lets its subject see, so a token for the catalogue names their
+// projects instead, and there is none to search.
 func (s Subject) Grant(wanted []Access) (granted []Access) {
 	granted = []Access{}
-	if len(wanted) == 0 && s.asks == nil {
+	if len(wanted) == 0 && s.Asks == nil {
 		return append(granted, toSearch)
 	}
 	for _, w := range wanted {
 		var actions []string
 		switch {
+		case w.Type == typeRegistry && w.Name == catalogue && s.Asks != nil:
+			granted = append(granted, s.Rules.toSee()...)
 		case w.Type == typeRepository && indexer.IsRepository(w.Name):
 			actions = ofRegistry(s.Allowed(w.Name), w.Actions)
-		case w.Type == typeRegistry && w.Name == catalogue && s.asks == nil:
+		case w.Type == typeRegistry && w.Name == catalogue:
 			actions = toSearch.Actions
 			if s.Asker() == indexer.Everyone && slices.Contains(w.Actions, "*") {
 				actions = []string{"*"}
@@ -78,6 +81,17 @@ func (s Subject) Grant(wanted []Access) (granted []Access) {
 		}
 	}
 	return granted
+}
+
+// toSee returns the access to what rules let a client see, by patterns. The registry knows no
+// patterns: for it, no repository has such a name.
+func (rules Rules) toSee() (all []Access) {
+	for _, r := range rules {
+		if r.Actions.Has(Pull) {
+			all = append(all, ToPull(r.Pattern.String()))
+		}
+	}
+	return all
 }
 
 // ofRegistry returns those of the wanted actions that are allowed. * wants all.
@@ -98,10 +112,11 @@ func (s Subject) Narrow(token []Access) Subject {
 		switch {
 		case a.Type == typeRegistry && a.Name == catalogue:
 			scope = append(scope, Rule{Every, Pull})
-		case a.Type == typeRepository && indexer.IsRepository(a.Name):
+		case a.Type == typeRepository:
+			pattern, err := ParsePattern(a.Name)
 			for _, n := range actionNames {
-				if slices.Contains(a.Actions, n.name) {
-					scope = append(scope, Rule{Pattern{a.Name}, n.is})
+				if err == nil && slices.Contains(a.Actions, n.name) {
+					scope = append(scope, Rule{pattern, n.is})
 				}
 			}
 		}

@@ -27,7 +27,8 @@ type Subject struct {
 	// that takes, but not read the book.
 	OnlyWrites bool
 
-	asks *delegation // whom About asks for the rules; nil: nobody, they are all known
+	// Asks is whom About asks for the rules; nil: nobody, because they are all known.
+	Asks *Delegation
 }
 
 // rules returns all that limits s as one list.

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"oras.land/oras-go/v2/content"
+	"oras.land/oras-go/v2/registry/remote"
 	"oras.land/oras-go/v2/registry/remote/auth"
 
 	"github.com/portbook/portbook/indexer/access/accesstest"
@@ -89,6 +90,17 @@ func TestDelegatedRegistry(t *testing.T) {
 		}
 		if slices.Sort(names); strings.Join(names, " ") != want {
 			t.Errorf("search as %q finds %q, want %q", secret, names, want)
+		}
+		// The catalogue, by the way of a registry's client.
+		registry, err := remote.NewRegistry(i.address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		registry.PlainHTTP, registry.Client, registry.RepositoryListPageSize = true, login("a", secret), 1
+		var listed []string
+		err = registry.Repositories(ctx, "", func(page []string) error { listed = append(listed, page...); return nil })
+		if err != nil || strings.Join(listed, " ") != want {
+			t.Errorf("catalogue as %q: %q, %v, want %q", secret, listed, err, want)
 		}
 	}
 	if code, _, _ := i.get(t, "/v1/search?q=app", "", ""); code != http.StatusUnauthorized {

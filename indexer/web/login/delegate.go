@@ -20,7 +20,7 @@ func (l *Login) about(r *http.Request, s access.Subject, wanted []access.Access)
 func (l *Login) asked(
 	r *http.Request, s access.Subject, ask func(context.Context) (access.Subject, error),
 ) (access.Subject, error) {
-	if !s.Delegated() {
+	if s.Asks == nil {
 		return s, nil
 	}
 	counter := l.guesses.from(answer.ClientOf(r))

@@ -206,6 +206,8 @@ func refusal(err error) error {
 		return unsure
 	case errors.Is(err, access.ErrTooManyNamespaces):
 		return answer.Refuse(http.StatusForbidden, "%s", access.ErrTooManyNamespaces)
+	case errors.Is(err, access.ErrTooManySeen):
+		return answer.Refuse(http.StatusForbidden, "%s", access.ErrTooManySeen)
 	}
 	return err
 }
