@@ -77,9 +77,11 @@ func (s *API) accountEndpoints() []endpoint {
 		{path: "/audit", id: "audit",
 			summary: "List who changed accounts and grants, pushed or deleted, and whose login was refused, the latest first",
 			gives:   login.AuditAnswer{}, f: s.audit, takes: append(auditFilters(),
-				answer.Parameter{Name: "before", Doc: "only records older than the one with this id", Max: query.MaxNumber}, limit)},
-		{path: "/audit/export", id: "exportAudit", summary: "Get the same as CloudEvents with OCSF fields, one per line, the oldest first",
-			media: "application/x-ndjson", streams: true, f: s.exportAudit, takes: append(auditFilters(),
+				answer.Parameter{Name: "before", Doc: "only records older than the one with this id", Max: query.MaxNumber},
+				limit)},
+		{path: "/audit/export", id: "exportAudit",
+			summary: "Get the same as CloudEvents with OCSF fields, one per line, the oldest first",
+			media:   "application/x-ndjson", streams: true, f: s.exportAudit, takes: append(auditFilters(),
 				answer.Parameter{Name: "after", Doc: "only records newer than the one with this id (default 0)"})},
 	}
 }
