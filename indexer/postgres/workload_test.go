@@ -273,7 +273,7 @@ func TestAddWorkload(t *testing.T) {
 		t.Errorf("to nobody: %v", err)
 	}
 	must(t, add("ci", 0))
-	if err := add("ci", 0); !errors.Is(err, indexer.ErrInvalid) || !strings.Contains(err.Error(), "exists already") {
+	if err := add("ci", 0); !errors.Is(err, indexer.ErrConflict) || !strings.Contains(err.Error(), "exists already") {
 		t.Errorf("twice: %v", err)
 	}
 	for n := range access.MaxWorkloads - 2 {

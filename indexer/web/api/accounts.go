@@ -81,7 +81,8 @@ func (s *API) accountEndpoints() []endpoint {
 				limit)},
 		{path: "/audit/export", id: "exportAudit",
 			summary: "Get the same as CloudEvents with OCSF fields, one per line, the oldest first",
-			media:   "application/x-ndjson", streams: true, f: s.exportAudit, takes: append(auditFilters(),
+			gives:   access.CloudEvent{}, media: "application/x-ndjson", streams: true, f: s.exportAudit,
+			takes: append(auditFilters(),
 				answer.Parameter{Name: "after", Doc: "only records newer than the one with this id (default 0)"})},
 	}
 }
