@@ -1,6 +1,9 @@
 package login
 
 import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"hash/maphash"
 	"math"
 	"net/http"
@@ -32,12 +35,11 @@ const buckets = 1 << 16
 type guesses struct {
 	seed     maphash.Seed
 	counters [buckets]counter
+	useRate  func(ctx context.Context, key string, r access.Rate) (time.Duration, bool, error) // Config.UseRate
 }
 
 // A counter is the time at which all wrong passwords are forgiven, in nanoseconds since 1970.
 type counter struct{ atomic.Int64 }
-
-func newGuesses() *guesses { return &guesses{seed: maphash.MakeSeed()} }
 
 func (g *guesses) of(key string) *counter {
 	return &g.counters[maphash.String(g.seed, key)%buckets]
@@ -46,25 +48,44 @@ func (g *guesses) of(key string) *counter {
 // wait returns how long a client must wait until it may try a password for a name again.
 func (g *guesses) wait(client netip.Prefix, name string) time.Duration {
 	now := time.Now()
-	wait := max(g.here(client, name).wait(guessesHere, now), g.from(client).wait(guessesFrom, now))
+	wait := max(g.of(keyHere(client, name)).wait(guessesHere, now), g.from(client).wait(guessesFrom, now))
 	if g.from(client).full(now) > 0 {
-		wait = max(wait, g.of("for "+name).wait(guessesFor, now))
+		wait = max(wait, g.of(keyFor(name)).wait(guessesFor, now))
 	}
 	return wait
 }
 
-// wrong records that a client has sent a wrong password for a name.
-func (g *guesses) wrong(client netip.Prefix, name string) {
-	g.here(client, name).add(guessesHere)
-	g.from(client).add(guessesFrom)
-	g.of("for " + name).add(guessesFor)
+// shareTime limits how long a wrong password waits until it is counted for all processes: 1 s.
+const shareTime = time.Second
+
+// wrong counts that a client has sent a wrong password for a name. Writers count in the
+// database too, and learn from it what others have counted; so a right password costs no
+// statement, and each writer lets in one wrong one before it knows. If the database does not
+// answer, each counts for itself.
+func (g *guesses) wrong(ctx context.Context, client netip.Prefix, name string) {
+	ctx, cancel := context.WithTimeout(ctx, shareTime)
+	defer cancel()
+	for key, r := range map[string]access.Rate{
+		keyHere(client, name): guessesHere, keyFrom(client): guessesFrom, keyFor(name): guessesFor,
+	} {
+		g.of(key).add(r)
+		if g.useRate == nil {
+			continue
+		}
+		hash := sha256.Sum256([]byte(key)) // what somebody typed may be long
+		if full, _, err := g.useRate(ctx, "guess "+hex.EncodeToString(hash[:]), r); err == nil {
+			g.of(key).raise(full)
+		}
+	}
 }
 
-func (g *guesses) from(client netip.Prefix) *counter { return g.of("from " + client.String()) }
+func keyFrom(client netip.Prefix) string { return "from " + client.String() }
 
-func (g *guesses) here(client netip.Prefix, name string) *counter {
-	return g.of("from " + client.String() + " for " + name)
-}
+func keyFor(name string) string { return "for " + name }
+
+func keyHere(client netip.Prefix, name string) string { return keyFrom(client) + " " + keyFor(name) }
+
+func (g *guesses) from(client netip.Prefix) *counter { return g.of(keyFrom(client)) }
 
 // full returns how long it takes until all is forgiven.
 func (c *counter) full(now time.Time) time.Duration {
@@ -78,6 +99,16 @@ func (c *counter) add(r access.Rate) {
 		before, now := c.Load(), time.Now().UnixNano()
 		full, _ := r.Use(time.Duration(before - now))
 		if c.CompareAndSwap(before, now+int64(full)) {
+			return
+		}
+	}
+}
+
+// raise makes it take at least full until all is forgiven.
+func (c *counter) raise(full time.Duration) {
+	for {
+		before, at := c.Load(), time.Now().UnixNano()+int64(full)
+		if before >= at || c.CompareAndSwap(before, at) {
 			return
 		}
 	}

@@ -5,6 +5,7 @@ package login
 import (
 	"context"
 	"errors"
+	"hash/maphash"
 	"log/slog"
 	"net/http"
 	"time"
@@ -69,7 +70,8 @@ func New(c Config) *Login {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	return &Login{
-		Config: c, guesses: newGuesses(), exports: answer.NewPlaces(maxExports, maxExportsEach),
+		Config: c, guesses: &guesses{seed: maphash.MakeSeed(), useRate: c.UseRate},
+		exports: answer.NewPlaces(maxExports, maxExportsEach),
 		asking: answer.NewPlaces(maxAsking, maxAskingEach), turns: answer.TurnsOf(maxManaging, maxManagingEach),
 	}
 }
@@ -188,7 +190,7 @@ func (l *Login) check(r *http.Request, c access.Credentials) (access.Subject, er
 	}
 	s, err := l.Verifier.Verify(r.Context(), c)
 	if errors.Is(err, access.ErrDenied) {
-		l.guesses.wrong(client, c.Name)
+		l.guesses.wrong(r.Context(), client, c.Name)
 	}
 	return s, refusal(err)
 }

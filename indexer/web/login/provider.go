@@ -218,7 +218,7 @@ func guessAt(p Provider) string { return "sign-in by " + p.ID() }
 // refusedBy counts and records that somebody was refused at a provider. The name is what the
 // provider calls the person; "" if that is not known.
 func (l *Login) refusedBy(r *http.Request, p Provider, name string) {
-	l.guesses.wrong(answer.ClientOf(r), guessAt(p))
+	l.guesses.wrong(r.Context(), answer.ClientOf(r), guessAt(p))
 	record := refusalOf(r, access.SessionBegin, name)
 	record.Detail = "by " + p.Title()
 	l.Refusals.Add(record)
