@@ -56,7 +56,8 @@ const (
 
 // Events are all events, in the order in which they are documented.
 var Events = []Event{
-	AccountAdd, AccountChange, AccountPassword, AccountDelete, TokenAdd, TokenExpire, TokenRevoke, GrantAdd, GrantRemove,
+	AccountAdd, AccountChange, AccountPassword, AccountDelete, AccountLink, AccountUnlink,
+	TokenAdd, TokenExpire, TokenRevoke, WorkloadAdd, WorkloadRemove, GrantAdd, GrantRemove,
 	SessionBegin, SessionEnd, Login, Administration, ImagePush, ImageDelete, TagDelete, BlobDelete,
 }
 

@@ -130,9 +130,13 @@ var ocsfClasses = map[Event]ocsfClass{
 	AccountChange:   {accountChange, activityOther, "Change"},
 	AccountPassword: {accountChange, 3, "Password Change"},
 	AccountDelete:   {accountChange, 6, "Delete"},
+	AccountLink:     {accountChange, activityOther, "Link"},
+	AccountUnlink:   {accountChange, activityOther, "Unlink"},
 	TokenAdd:        {entityManagement, 1, "Create"},
 	TokenExpire:     {entityManagement, 3, "Update"},
 	TokenRevoke:     {entityManagement, 4, "Delete"},
+	WorkloadAdd:     {entityManagement, 1, "Create"},
+	WorkloadRemove:  {entityManagement, 4, "Delete"},
 	GrantAdd:        {groupManagement, 1, "Assign Privileges"},
 	GrantRemove:     {groupManagement, 2, "Revoke Privileges"},
 	SessionBegin:    {authentication, 1, "Logon"},
@@ -221,8 +225,11 @@ func (r Record) objects(o *OCSF) {
 		o.User, o.Service = &ocsfUser{Name: cmp.Or(r.Target, unknownName)}, &ocsfNamed{"Portbook"}
 	case entityManagement:
 		o.Entity = &ocsfEntity{r.Target, "Token"}
-		if r.Event == TokenAdd {
-			o.User = &ocsfUser{Name: r.Target} // whose token it is; its id is in the message
+		if r.Event == WorkloadAdd || r.Event == WorkloadRemove {
+			o.Entity.Type = "Workload"
+		}
+		if r.Event == TokenAdd || r.Event == WorkloadAdd {
+			o.User = &ocsfUser{Name: r.Target} // whose it is; its id is in the message
 		}
 	case userAccess:
 		o.User, o.Privileges = &ocsfUser{Name: r.Target}, []string{r.Detail}

@@ -2,6 +2,9 @@ package access_test
 
 import (
 	"encoding/json"
+	"os"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -22,7 +25,7 @@ func TestCloudEvents(t *testing.T) {
 		t.Fatal(err)
 	}
 	at := time.Date(2026, 11, 30, 12, 0, 0, 5e8, time.FixedZone("", 3600))
-	targets := map[string]string{"token": "7f3a12bc", "account": "alice", "image": "team/app:v1", "session": "alice", "login": ""}
+	targets := map[string]string{"token": "7f3a12bc", "workload": "w7f3a12bc", "account": "alice", "image": "team/app:v1", "session": "alice", "login": ""}
 	for _, e := range append([]access.Event{"later.event"}, access.Events...) {
 		kind, _, _ := strings.Cut(string(e), ".")
 		wanted := []string{targets[kind]}
@@ -72,6 +75,24 @@ func TestCloudEvents(t *testing.T) {
 		if got.TypeUID != c.typeUID || got.ClassUID != c.typeUID/100 || got.Time != at.UnixMilli() {
 			t.Errorf("%s: %+v, want type %d", what, got, c.typeUID)
 		}
+	}
+}
+
+// Events has every event that there is, which filters and exports go by.
+func TestEvents(t *testing.T) {
+	t.Parallel()
+	source, err := os.ReadFile("audit.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := regexp.MustCompile(`(?m)^\t\w+ +Event = "([a-z.]+)"`).FindAllSubmatch(source, -1)
+	for _, m := range all {
+		if !slices.Contains(access.Events, access.Event(m[1])) {
+			t.Errorf("%s is not in Events", m[1])
+		}
+	}
+	if len(all) < 20 || len(all) != len(access.Events) {
+		t.Errorf("%d events are declared, and %d are in Events", len(all), len(access.Events))
 	}
 }
 

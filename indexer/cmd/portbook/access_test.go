@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/cookiejar"
@@ -619,6 +620,16 @@ func TestSharedTokens(t *testing.T) {
 		}
 		i.process.Kill()
 	}
+	i := f.indexer(registrytest.FreeAddr(t), append([]string{"PORTBOOK_ROLE=reader", "PORTBOOK_EVENTS_TOKEN="}, hub...)...)
+	before, begin, statuses := asked.Load(), time.Now(), map[int]int{}
+	for n := range 300 {
+		resp, _ := newBrowser(t, "http://"+i.address).send("/api/v1/health", nil, "Authorization", fmt.Sprintf("Bearer gho_%d", n))
+		statuses[resp.StatusCode]++
+	}
+	if n, most := asked.Load()-before, int64(201+time.Since(begin)/time.Second); n > most {
+		t.Errorf("GitHub was asked about %d of 300 wrong tokens in %v, want at most %d; the answers are %v", n, time.Since(begin), most, statuses)
+	}
+	asked.Store(before)
 	if n := asked.Load(); n < 3 || n > 8 { // of 30 s each, although each token was sent three times or six
 		t.Errorf("GitHub was asked %d times", n)
 	}

@@ -15,14 +15,21 @@ func (l *Login) about(r *http.Request, s access.Subject, wanted []access.Access)
 	return l.asked(r, s, func(ctx context.Context) (access.Subject, error) { return s.About(ctx, wanted) })
 }
 
-// asked returns what ask says of a subject. If that takes calls of another service, an address
-// is let in only so often with credentials that are wrong: each time may take three calls.
+// asked returns what ask says of a subject, which may take calls of another service.
 func (l *Login) asked(
 	r *http.Request, s access.Subject, ask func(context.Context) (access.Subject, error),
 ) (access.Subject, error) {
 	if s.Asks == nil {
 		return s, nil
 	}
+	return l.elsewhere(r, ask)
+}
+
+// elsewhere returns what ask, which calls another service, says of a client. From one address
+// it is called only so often with wrong credentials, so that they do not flood that service.
+func (l *Login) elsewhere(
+	r *http.Request, ask func(context.Context) (access.Subject, error),
+) (access.Subject, error) {
 	counter := l.guesses.from(answer.ClientOf(r))
 	if wait := counter.wait(guessesFrom, time.Now()); wait > 0 {
 		return access.Subject{}, tooMany("logins", wait)

@@ -72,7 +72,7 @@ func New(c Config) *Login {
 	return &Login{
 		Config: c, guesses: &guesses{seed: maphash.MakeSeed(), useRate: c.UseRate},
 		exports: answer.NewPlaces(maxExports, maxExportsEach),
-		asking: answer.NewPlaces(maxAsking, maxAskingEach), turns: answer.TurnsOf(maxManaging, maxManagingEach),
+		asking:  answer.NewPlaces(maxAsking, maxAskingEach), turns: answer.TurnsOf(maxManaging, maxManagingEach),
 	}
 }
 
@@ -175,10 +175,14 @@ func (l *Login) used(s access.Subject) { l.Uses.Note(s.Token, time.Now()) }
 // check returns the subject of credentials, unless there were too many wrong passwords
 // before.
 func (l *Login) check(r *http.Request, c access.Credentials) (access.Subject, error) {
-	// Nobody can guess a personal token. For tokens of the configuration and of GitHub there is
-	// no limit: those who share one, or an address, would lock each other out.
+	verify := func(ctx context.Context) (access.Subject, error) { return l.Verifier.Verify(ctx, c) }
+	if _, asks := l.Verifier.(*access.GitHub); asks {
+		return l.elsewhere(r, verify)
+	}
+	// Nobody can guess a personal token. For tokens of the configuration there is no limit: those
+	// who share one, or an address, would lock each other out.
 	if l.Accounts == nil || access.LooksLikeToken(c.Secret) {
-		s, err := l.Verifier.Verify(r.Context(), c)
+		s, err := verify(r.Context())
 		return s, refusal(err)
 	}
 	if access.LooksLikeJWT(c.Secret) {
@@ -188,7 +192,7 @@ func (l *Login) check(r *http.Request, c access.Credentials) (access.Subject, er
 	if wait := l.guesses.wait(client, c.Name); wait > 0 {
 		return access.Subject{}, tooMany("passwords", wait)
 	}
-	s, err := l.Verifier.Verify(r.Context(), c)
+	s, err := verify(r.Context())
 	if errors.Is(err, access.ErrDenied) {
 		l.guesses.wrong(r.Context(), client, c.Name)
 	}
