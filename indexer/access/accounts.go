@@ -183,7 +183,7 @@ func (a *Accounts) account(ctx context.Context, name string) (known, error) {
 // SubjectOf returns the subject of an account with its rules, and of the token by which it has
 // logged in; nil: there is none.
 func SubjectOf(a Account, rules Rules, t *PersonalToken) Subject {
-	s := Subject{Name: a.Name, Rules: rules, Admin: a.Admin}
+	s := Subject{Name: a.Name, ValidFrom: a.ValidFrom, Rules: rules, Admin: a.Admin}
 	if t != nil {
 		s = s.by(*t)
 	}
@@ -293,7 +293,7 @@ func (a *Accounts) Named(ctx context.Context, actor string) (Subject, error) {
 		k, err := a.account(ctx, name)
 		return k.subject(), err
 	}
-	if isWorkload(id) {
+	if IsWorkload(id) {
 		t, err := a.workload(ctx, name, id)
 		if err != nil {
 			return Subject{}, err
@@ -319,23 +319,25 @@ func (a *Accounts) Refreshed(ctx context.Context, token string) (Subject, error)
 	if LooksLikeToken(token) {
 		return a.Verify(ctx, Credentials{Secret: token})
 	}
-	actor, signed, err := a.signer.Refresh(token, time.Now())
+	actor, validFrom, err := a.signer.Refresh(token, time.Now())
 	if err != nil {
 		return Subject{}, err
 	}
 	if strings.Contains(actor, "+") { // a workload, whose removal ends this
 		return a.Named(ctx, actor)
 	}
-	return a.since(ctx, actor, signed)
+	return a.lasting(ctx, actor, validFrom)
 }
 
-// since returns the subject of an account that logged in at a time, unless that is void.
-func (a *Accounts) since(ctx context.Context, name string, login time.Time) (Subject, error) {
+// lasting returns the subject of an account whose login was made to last when the account had a
+// ValidFrom; ErrDenied if it has a later one now. So no clocks are compared, and a login with a
+// password that was replaced a moment ago does not last.
+func (a *Accounts) lasting(ctx context.Context, name string, validFrom time.Time) (Subject, error) {
 	k, err := a.account(ctx, name)
 	if err != nil {
 		return Subject{}, err
 	}
-	if login.Before(k.account.ValidFrom.Truncate(time.Second)) {
+	if validFrom.Before(k.account.ValidFrom) {
 		return Subject{}, ErrDenied
 	}
 	return k.subject(), nil
@@ -343,7 +345,7 @@ func (a *Accounts) since(ctx context.Context, name string, login time.Time) (Sub
 
 // InSession returns the subject of a session.
 func (a *Accounts) InSession(ctx context.Context, s Session) (Subject, error) {
-	return a.since(ctx, s.Actor, s.Signed)
+	return a.lasting(ctx, s.Actor, s.ValidFrom)
 }
 
 // Lasting returns a token for Refreshed, for a subject with credentials: of a personal token
@@ -352,10 +354,10 @@ func (a *Accounts) Lasting(s Subject, c Credentials) (string, error) {
 	switch {
 	case s.Name == "":
 		return "", fmt.Errorf("a client without a name cannot stay logged in: %w", indexer.ErrInvalid)
-	case isWorkload(s.Token):
-		return a.signer.forRefresh(s.Actor(), time.Now(), workloadLife)
+	case IsWorkload(s.Token):
+		return a.signer.ForRefresh(s.Actor(), s.ValidFrom, time.Now(), workloadLife)
 	case s.Token != "":
 		return c.Secret, nil
 	}
-	return a.signer.ForRefresh(s.Name, time.Now())
+	return a.signer.ForRefresh(s.Name, s.ValidFrom, time.Now(), refreshTokenLife)
 }

@@ -120,11 +120,9 @@ func MakersOf(t PersonalToken, robot bool) Permit {
 		switch {
 		case s.Name != t.Account && !robot:
 			return indexer.Forbidden("%q is a person, who makes tokens alone: an administrator makes those of robots", t.Account)
-		case s.Name != t.Account:
-			return nil
-		case t.ExpiresAt.IsZero() || time.Until(t.ExpiresAt) > maxOwnLife:
+		case s.Name == t.Account && (t.ExpiresAt.IsZero() || time.Until(t.ExpiresAt) > maxOwnLife):
 			return indexer.Forbidden("a token of your own is valid for at most 366 days: choose an earlier end")
-		case !s.Expires.IsZero() && t.ExpiresAt.After(s.Expires):
+		case earlier(t.ExpiresAt, s.Expires) != t.ExpiresAt:
 			return indexer.Forbidden("you are logged in with a token that ends at %s: one that you make with it must not be"+
 				" valid for longer", s.Expires.UTC().Format(time.RFC3339))
 		}

@@ -119,7 +119,7 @@ type Rotation struct {
 }
 
 // Rotate returns a rotation of t, made by a subject: the next token is like t and lives as
-// long. One's own ends as early as MakersOf requires.
+// long, unless MakersOf requires an earlier end.
 func (t PersonalToken) Rotate(s Subject, token Token, overlap time.Duration) Rotation {
 	now := time.Now()
 	next := t
@@ -128,8 +128,9 @@ func (t PersonalToken) Rotate(s Subject, token Token, overlap time.Duration) Rot
 		next.ExpiresAt = now.Add(t.ExpiresAt.Sub(t.CreatedAt))
 	}
 	if s.Name == t.Account {
-		next.ExpiresAt = earlier(earlier(next.ExpiresAt, now.Add(maxOwnLife)), s.Expires)
+		next.ExpiresAt = earlier(next.ExpiresAt, now.Add(maxOwnLife))
 	}
+	next.ExpiresAt = earlier(next.ExpiresAt, s.Expires)
 	return Rotation{Old: t, Next: next, Hash: token.Hash(), Until: now.Add(overlap)}
 }
 

@@ -74,7 +74,7 @@ func TestAttempt(t *testing.T) {
 	if (access.Attempt{Provider: "oidc"}).Matches("oidc", "") {
 		t.Error("an attempt without a state matches a request without one")
 	}
-	session, _, err := s.ForSession("alice", now)
+	session, _, err := s.ForSession("alice", now, now)
 	if err != nil {
 		t.Fatal(err)
 	}

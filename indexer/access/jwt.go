@@ -61,11 +61,12 @@ func (a *Accounts) byJWT(ctx context.Context, c Credentials) (Subject, error) {
 	if len(c.Secret) > maxJWT {
 		return Subject{}, ErrDenied
 	}
-	trusted, err := a.workloads(ctx, c.Name)
+	// The version first: what is decided by older workloads must not be remembered for a later one.
+	v, err := a.current(ctx)
 	if err != nil {
 		return Subject{}, err
 	}
-	v, err := a.current(ctx)
+	trusted, err := a.workloads(ctx, c.Name)
 	if err != nil {
 		return Subject{}, err
 	}

@@ -144,7 +144,7 @@ func TestForgedTokens(t *testing.T) {
 		}
 		return token
 	}
-	refresh, err := s.ForRefresh("alice", now)
+	refresh, err := s.ForRefresh("alice", now, now, time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,9 +26,9 @@ func NewMemorySessions() *MemorySessions {
 }
 
 // Begin implements Sessions. It ends the oldest one of an account that has MaxSessions.
-func (m *MemorySessions) Begin(_ context.Context, account string) (string, time.Time, error) {
+func (m *MemorySessions) Begin(_ context.Context, account string, validFrom time.Time) (string, time.Time, error) {
 	text, hash := NewCookie()
-	s := NewSession(account, hash)
+	s := NewSession(account, validFrom, hash)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if len(m.of[account]) >= MaxSessions {

@@ -17,6 +17,7 @@ import (
 // A Session is a login in a browser, which keeps a text for it in a cookie.
 type Session struct {
 	ID, Actor       string
+	ValidFrom       time.Time // Subject.ValidFrom of who has signed in
 	Signed, Expires time.Time
 }
 
@@ -30,9 +31,9 @@ const MaxSessions = 100
 // Sessions are where sessions are. They are safe for concurrent use, and return
 // indexer.ErrUnavailable if they cannot tell now.
 type Sessions interface {
-	// Begin begins a session of an account. It returns the text of its cookie, and when it ends
-	// by itself.
-	Begin(ctx context.Context, account string) (cookie string, expires time.Time, err error)
+	// Begin begins a session of an account, whose ValidFrom was that when its credentials were
+	// checked. It returns the text of its cookie, and when it ends by itself.
+	Begin(ctx context.Context, account string, validFrom time.Time) (cookie string, expires time.Time, err error)
 	// Find returns the session of a cookie, or ErrDenied if there is none or it has ended.
 	Find(ctx context.Context, cookie string) (Session, error)
 	// End ends a session.
@@ -65,9 +66,11 @@ func CookieHash(text string) ([]byte, error) {
 }
 
 // NewSession returns a session of an account from now on, whose cookie has a hash.
-func NewSession(account string, hash []byte) Session {
+func NewSession(account string, validFrom time.Time, hash []byte) Session {
 	now := time.Now()
-	return Session{ID: hex.EncodeToString(hash), Actor: account, Signed: now, Expires: now.Add(SessionLife)}
+	return Session{
+		ID: hex.EncodeToString(hash), Actor: account, ValidFrom: validFrom, Signed: now, Expires: now.Add(SessionLife),
+	}
 }
 
 // A SessionStore stores sessions, and the ends of signed ones. Its methods record the end.
@@ -89,8 +92,8 @@ type signedSessions struct {
 	store    SessionStore
 }
 
-func (s signedSessions) Begin(_ context.Context, account string) (string, time.Time, error) {
-	return s.accounts.signer.ForSession(account, time.Now())
+func (s signedSessions) Begin(_ context.Context, account string, validFrom time.Time) (string, time.Time, error) {
+	return s.accounts.signer.ForSession(account, validFrom, time.Now())
 }
 
 func (s signedSessions) Find(ctx context.Context, cookie string) (Session, error) {
@@ -121,12 +124,12 @@ type storedSessions struct {
 	store    SessionStore
 }
 
-func (s storedSessions) Begin(ctx context.Context, account string) (string, time.Time, error) {
+func (s storedSessions) Begin(ctx context.Context, account string, validFrom time.Time) (string, time.Time, error) {
 	if s.store == nil {
 		return "", time.Time{}, fmt.Errorf("this indexer only reads, so it begins no session: %w", indexer.ErrUnavailable)
 	}
 	text, hash := NewCookie()
-	session := NewSession(account, hash)
+	session := NewSession(account, validFrom, hash)
 	return text, session.Expires, s.store.AddSession(ctx, session)
 }
 

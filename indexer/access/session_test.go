@@ -3,6 +3,7 @@ package access_test
 import (
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/portbook/portbook/indexer/access"
 )
@@ -13,13 +14,13 @@ func TestMemorySessions(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	m := access.NewMemorySessions()
-	other, _, err := m.Begin(ctx, "bob")
+	other, _, err := m.Begin(ctx, "bob", time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
 	var cookies []string
 	for range access.MaxSessions + 2 {
-		c, _, err := m.Begin(ctx, "alice")
+		c, _, err := m.Begin(ctx, "alice", time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -110,14 +110,26 @@ func (s *Signer) ForRegistry(actor string, access []Access, now time.Time) (stri
 // takes none for one of its own.
 const refreshAudience = "portbook refresh"
 
-// ForRefresh returns a token by which a client that knew the password of an account gets
-// tokens for the registry later.
-func (s *Signer) ForRefresh(actor string, now time.Time) (string, error) {
-	return s.forRefresh(actor, now, refreshTokenLife)
+// lastingClaims are those of a login that lasts.
+type lastingClaims struct {
+	jwt.Claims
+	// AccountFrom is Subject.ValidFrom, in microseconds since 1970, as exact as PostgreSQL's.
+	AccountFrom int64 `json:"account_from"`
 }
 
-func (s *Signer) forRefresh(actor string, now time.Time, life time.Duration) (string, error) {
-	return s.sign(s.claims(actor, refreshAudience, now, life), now)
+// validFrom returns Subject.ValidFrom. Tokens that earlier versions have signed do not have it,
+// but when they were signed, to the second.
+func (c lastingClaims) validFrom() time.Time {
+	if c.AccountFrom == 0 {
+		return c.IssuedAt.Time().Add(time.Second - time.Microsecond)
+	}
+	return time.UnixMicro(c.AccountFrom)
+}
+
+// ForRefresh returns a token by which a client that has logged in gets tokens for the registry
+// later, for life. validFrom is that of its subject.
+func (s *Signer) ForRefresh(actor string, validFrom, now time.Time, life time.Duration) (string, error) {
+	return s.sign(lastingClaims{s.claims(actor, refreshAudience, now, life), validFrom.UnixMicro()}, now)
 }
 
 func (s *Signer) claims(actor, audience string, now time.Time, life time.Duration) jwt.Claims {
@@ -137,9 +149,10 @@ func (s *Signer) sign(claims any, now time.Time) (string, error) {
 
 const sessionAudience = "portbook session"
 
-// ForSession returns a token that is a new session of an actor.
-func (s *Signer) ForSession(actor string, now time.Time) (token string, expires time.Time, err error) {
-	c := s.claims(actor, sessionAudience, now, SessionLife)
+// ForSession returns a token that is a new session of an actor. validFrom is that of its
+// subject.
+func (s *Signer) ForSession(actor string, validFrom, now time.Time) (token string, expires time.Time, err error) {
+	c := lastingClaims{s.claims(actor, sessionAudience, now, SessionLife), validFrom.UnixMicro()}
 	c.ID = rand.Text()
 	token, err = s.sign(c, now)
 	return token, c.Expiry.Time(), err
@@ -147,11 +160,13 @@ func (s *Signer) ForSession(actor string, now time.Time) (token string, expires 
 
 // Session returns the session of a token of ForSession, or ErrDenied.
 func (s *Signer) Session(token string, now time.Time) (Session, error) {
-	var c jwt.Claims
-	if err := s.verify(token, sessionAudience, now, &c, &c); err != nil || c.IssuedAt == nil || c.ID == "" {
+	var c lastingClaims
+	if err := s.verify(token, sessionAudience, now, &c.Claims, &c); err != nil || c.IssuedAt == nil || c.ID == "" {
 		return Session{}, orDenied(err)
 	}
-	return Session{c.ID, c.Subject, c.IssuedAt.Time(), c.Expiry.Time()}, nil
+	return Session{
+		ID: c.ID, Actor: c.Subject, ValidFrom: c.validFrom(), Signed: c.IssuedAt.Time(), Expires: c.Expiry.Time(),
+	}, nil
 }
 
 // Registry returns the actor of a token of ForRegistry and what it allows, or ErrDenied.
@@ -164,13 +179,13 @@ func (s *Signer) Registry(token string, now time.Time) (actor string, allowed []
 	return c.Subject, c.Access, nil
 }
 
-// Refresh returns the actor of a token of ForRefresh and when it was signed, or ErrDenied.
-func (s *Signer) Refresh(token string, now time.Time) (actor string, signed time.Time, err error) {
-	var c jwt.Claims
-	if err := s.verify(token, refreshAudience, now, &c, &c); err != nil || c.IssuedAt == nil {
+// Refresh returns the actor of a token of ForRefresh and its validFrom, or ErrDenied.
+func (s *Signer) Refresh(token string, now time.Time) (actor string, validFrom time.Time, err error) {
+	var c lastingClaims
+	if err := s.verify(token, refreshAudience, now, &c.Claims, &c); err != nil || c.IssuedAt == nil {
 		return "", time.Time{}, orDenied(err)
 	}
-	return c.Subject, c.IssuedAt.Time(), nil
+	return c.Subject, c.validFrom(), nil
 }
 
 func orDenied(err error) error {

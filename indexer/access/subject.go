@@ -15,6 +15,9 @@ type Subject struct {
 	Token string
 	// Expires is when that token ends; zero: never, or there is none.
 	Expires time.Time
+	// ValidFrom is that of the account, as it was when the credentials were checked. What lasts
+	// of this login is void when the account has a later one.
+	ValidFrom time.Time
 	// Rules are what the subject may do.
 	Rules Rules
 	// Narrowed says that Scope limits the subject further: the rules of its token.

@@ -102,8 +102,8 @@ func NewWorkload(account, issuer, audience string, claims []Claim) (w Workload, 
 // token is never that of a workload.
 const workloadPrefix = "w"
 
-// isWorkload reports whether an id is that of a workload, and not of a token.
-func isWorkload(id string) bool { return strings.HasPrefix(id, workloadPrefix) }
+// IsWorkload reports whether an id is that of a workload, and not of a token.
+func IsWorkload(id string) bool { return strings.HasPrefix(id, workloadPrefix) }
 
 // id returns the public name of w, which depends on all that w says.
 func (w Workload) id() string {

@@ -275,9 +275,12 @@ func (s *Store) SetAccount(ctx context.Context, a access.Account) error {
 	return s.ChangeAccount(ctx, a.Name, access.AccountEdit{Admin: &a.Admin, Disabled: &a.Disabled, Groups: &a.Groups})
 }
 
-// ChangeAccount changes an account. It returns ErrConflict if no administrator would be left.
+// ChangeAccount changes an account. Logins that were made to last become void when it is
+// disabled. It returns ErrConflict if no administrator would be left.
 func (s *Store) ChangeAccount(ctx context.Context, name string, e access.AccountEdit) error {
-	const q = "UPDATE account SET admin = $2, disabled = $3 WHERE name = $1"
+	const q = `
+		UPDATE account SET admin = $2, disabled = $3,
+			valid_from = CASE WHEN $3 AND NOT disabled THEN ` + later + ` ELSE valid_from END WHERE name = $1`
 	const leave = `
 		DELETE FROM account_group g USING account a WHERE a.id = g.account_id AND a.name = $1 AND g.name <> ALL($2)`
 	what := fmt.Sprintf("account %q", name)
@@ -300,10 +303,14 @@ func (s *Store) ChangeAccount(ctx context.Context, name string, e access.Account
 	})
 }
 
+// later is the new valid_from of an account whose lasting logins become void: later than any
+// before, also if two changes follow at once.
+const later = "GREATEST(now(), valid_from + interval '1 microsecond')"
+
 // SetPassword sets the hash of a person's password. Logins of before that were made to last
 // become void. It returns ErrConflict for a robot.
 func (s *Store) SetPassword(ctx context.Context, name, hash string) error {
-	const q = "UPDATE account SET password = $2, valid_from = now() WHERE name = $1"
+	const q = "UPDATE account SET password = $2, valid_from = " + later + " WHERE name = $1"
 	return s.inAccess(ctx, fmt.Sprintf("account %q", name), func(tx pgx.Tx) error {
 		a, err := accountIn(ctx, tx, name)
 		if err == nil && a.Robot {

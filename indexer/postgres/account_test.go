@@ -193,11 +193,32 @@ func TestAccountsChange(t *testing.T) {
 	}
 	must(t, s.DeleteToken(ctx, all[0].ID))
 	eventually("a revoked token is valid", denied(byToken))
-	time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(time.Second))) // of refresh tokens only whole seconds count
+	refreshed := func(lasting string) func() error {
+		return func() error { _, err := v.Refreshed(ctx, lasting); return err }
+	}
 	must(t, s.SetPassword(ctx, "alice", hash))
-	eventually("a login of before the password is valid", denied(func() error { _, err := v.Refreshed(ctx, lasting); return err }))
+	// As of a process that does not know of the new password yet.
+	late, err := v.Lasting(alice, access.Credentials{Name: "alice", Secret: password})
+	must(t, err)
+	cookie, _, err := v.SignedSessions(s).Begin(ctx, "alice", alice.ValidFrom)
+	must(t, err)
+	eventually("a login of before the password is valid", denied(refreshed(lasting)))
+	eventually("a login with the password of before is valid", denied(refreshed(late)))
+	session, err := v.SignedSessions(s).Find(ctx, cookie)
+	must(t, err)
+	eventually("a session with the password of before is valid", denied(func() error { _, err := v.InSession(ctx, session); return err }))
+	alice, err = login(password)
+	must(t, err)
+	lasting, err = v.Lasting(alice, access.Credentials{Name: "alice", Secret: password})
+	must(t, err)
+	must(t, refreshed(lasting)())
 	must(t, s.SetAccount(ctx, access.Account{Name: "alice", Disabled: true}))
 	eventually("a disabled account logs in", denied(func() error { _, err := login(password); return err }))
+	must(t, s.SetAccount(ctx, access.Account{Name: "alice"}))
+	eventually("an account that is enabled again cannot log in", func() bool { _, err := login(password); return err == nil })
+	if err := refreshed(lasting)(); !errors.Is(err, access.ErrDenied) {
+		t.Errorf("a login of before the account was disabled: %v", err)
+	}
 
 	records, err := s.Audit(ctx, access.AuditQuery{Limit: 100})
 	must(t, err)
@@ -206,7 +227,7 @@ func TestAccountsChange(t *testing.T) {
 		got = append(got, strings.TrimSpace(fmt.Sprintf("%s %s %s", r.Event, r.Target, strings.ReplaceAll(r.Detail, all[0].ID, "ID"))))
 	}
 	want := []string{
-		"account.change alice disabled, groups:", "account.password alice", "token.revoke " + all[0].ID, "grant.remove everybody *",
+		"account.change alice groups:", "account.change alice disabled, groups:", "account.password alice", "token.revoke " + all[0].ID, "grant.remove everybody *",
 		"grant.add everybody *:pull", "token.add alice token ID", "account.add alice groups:",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -51,6 +51,14 @@ func subjectIn(ctx context.Context, tx pgx.Tx, actor access.Actor) (s access.Sub
 	if err != nil || actor.Token == "" {
 		return access.SubjectOf(rows[0].account(), rules, nil), err
 	}
+	if access.IsWorkload(actor.Token) {
+		const q = "SELECT w.id FROM workload w JOIN account a ON a.id = w.account_id WHERE w.id = $1 AND a.name = $2"
+		found, err := pg.Column[string](ctx, tx, q, actor.Token, actor.Name)
+		if err != nil || len(found) == 0 {
+			return s, err
+		}
+		return access.SubjectOf(rows[0].account(), rules, &access.PersonalToken{ID: actor.Token, Account: actor.Name}), nil
+	}
 	const valid = tokensQuery + " WHERE t.id = $1 AND a.name = $2 AND (t.expires_at IS NULL OR t.expires_at > now())"
 	tokens, err := pg.Collect[tokenRow](ctx, tx, valid, actor.Token, actor.Name)
 	if err != nil || len(tokens) == 0 {

@@ -16,21 +16,22 @@ import (
 
 // ownerQuery returns the account of the identity $1, $2.
 const ownerQuery = `
-	SELECT a.name, a.disabled, i.groups FROM identity i JOIN account a ON a.id = i.account_id
+	SELECT a.name, a.disabled, a.valid_from, i.groups FROM identity i JOIN account a ON a.id = i.account_id
 	WHERE i.issuer = $1 AND i.subject = $2 FOR UPDATE OF i`
 
 // An owner is a row of ownerQuery.
 type owner struct {
-	Name     string
-	Disabled bool
-	Groups   []string
+	Name      string
+	Disabled  bool
+	ValidFrom time.Time
+	Groups    []string
 }
 
-// SignIn records that a person has signed in at an identity provider, with its groups of now,
-// and returns its account. A person who signs in first gets a new one. It returns ErrInvalid,
+// SignIn stores that a person has signed in at an identity provider, with its groups of now, and
+// returns the name and ValidFrom of its account; a new one if there is none. It returns ErrInvalid,
 // and changes nothing, if the account is disabled, or if it would have the name of another
 // one: whoever chooses a name at a provider must not get an account by that.
-func (s *Store) SignIn(ctx context.Context, i access.Identity) (account string, err error) {
+func (s *Store) SignIn(ctx context.Context, i access.Identity) (account access.Account, err error) {
 	err = s.beginPartitioned(ctx, func(tx pgx.Tx, _ cluster) error {
 		// As each change of accounts does first, so that neither waits for the other.
 		if _, err := tx.Exec(ctx, "SELECT FROM access_version FOR UPDATE"); err != nil {
@@ -40,7 +41,7 @@ func (s *Store) SignIn(ctx context.Context, i access.Identity) (account string, 
 		if err != nil {
 			return err
 		}
-		account = o.Name
+		account = access.Account{Name: o.Name, ValidFrom: o.ValidFrom}
 		if o.Disabled {
 			return indexer.Invalid("the account %q is disabled: an administrator can enable it", o.Name)
 		}
@@ -49,15 +50,14 @@ func (s *Store) SignIn(ctx context.Context, i access.Identity) (account string, 
 		if _, err := tx.Exec(ctx, q, i.Issuer, i.Subject, append([]string{}, i.Groups...)); err != nil {
 			return err
 		}
-		r := access.Record{Event: access.SessionBegin, Target: o.Name, Detail: "by " + i.Provider}
-		if err := record(as(ctx, o.Name), tx, r); err != nil || !changed {
-			return err
+		if !changed {
+			return nil
 		}
 		_, err = tx.Exec(ctx, "UPDATE access_version SET v = v + 1")
 		return err
 	})
 	if errors.Is(err, indexer.ErrInvalid) {
-		return "", err // its text is for the person
+		return access.Account{}, err // its text is for the person
 	}
 	return account, pg.Wrap("sign-in", err)
 }
@@ -79,12 +79,11 @@ func ownerOf(ctx context.Context, tx pgx.Tx, i access.Identity) (o owner, change
 	if !errors.Is(err, indexer.ErrNotFound) {
 		return o, false, err
 	}
-	added, err := addOwner(ctx, tx, i)
-	if err != nil || added != "" {
-		return owner{Name: added}, true, err
+	if err := addOwner(ctx, tx, i); err != nil {
+		return o, false, err
 	}
-	// There is an account of that name. It may be that of the same person, who has signed in
-	// twice at once.
+	// If there was an account of that name already, it may be that of the same person, who has
+	// signed in twice at once.
 	o, err = one[owner](ctx, tx, "identity", ownerQuery, i.Issuer, i.Subject)
 	if errors.Is(err, indexer.ErrNotFound) {
 		err = taken(i)
@@ -108,24 +107,25 @@ func linkCommand(account string, i access.Identity) string {
 	return fmt.Sprintf("portbook user link %s --issuer %s --subject %s", account, quote(i.Issuer), quote(i.Subject))
 }
 
-// addOwner adds an account for an identity, and returns its name; "" if the name is taken.
-func addOwner(ctx context.Context, tx pgx.Tx, i access.Identity) (name string, err error) {
-	if name, err = access.AccountName(i.Name); err != nil {
-		return "", indexer.Invalid("%s calls you %.64q, and an account cannot have such a name: an administrator can make an"+
+// addOwner adds an account for an identity, unless its name is taken.
+func addOwner(ctx context.Context, tx pgx.Tx, i access.Identity) error {
+	name, err := access.AccountName(i.Name)
+	if err != nil {
+		return indexer.Invalid("%s calls you %.64q, and an account cannot have such a name: an administrator can make an"+
 			" account of another name, and link it: %s", i.Provider, i.Name, linkCommand("NAME", i))
 	}
 	const account = `
 		INSERT INTO account (name, robot) VALUES ($1, false) ON CONFLICT (name) DO NOTHING`
 	done, err := tx.Exec(ctx, account, name)
 	if err != nil || done.RowsAffected() == 0 {
-		return "", err
+		return err
 	}
 	const identity = "INSERT INTO identity (issuer, subject, account_id) SELECT $1, $2, id FROM account WHERE name = $3"
 	if _, err := tx.Exec(ctx, identity, i.Issuer, i.Subject, name); err != nil {
-		return "", err
+		return err
 	}
 	r := access.Record{Event: access.AccountAdd, Target: name, Detail: "by " + i.Provider}
-	return name, record(as(ctx, name), tx, r)
+	return record(as(ctx, name), tx, r)
 }
 
 // Link says that the person whom a provider knows owns an account. It returns ErrInvalid if
@@ -143,7 +143,7 @@ func (s *Store) Unlink(ctx context.Context, account, issuer, subject string) err
 	const q = `
 		DELETE FROM identity i USING account a
 		WHERE a.id = i.account_id AND a.name = $1 AND i.issuer = $2 AND i.subject = $3`
-	const end = "UPDATE account SET valid_from = now() WHERE name = $1"
+	const end = "UPDATE account SET valid_from = " + later + " WHERE name = $1"
 	return s.changeAccess(ctx, fmt.Sprintf("link of account %q to subject %q", account, subject),
 		access.Record{Event: access.AccountUnlink, Target: account, Detail: issuer + " " + subject},
 		change{q, []any{account, issuer, subject}}, change{end, []any{account}})

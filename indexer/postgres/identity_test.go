@@ -22,8 +22,8 @@ func TestSignInOnce(t *testing.T) {
 	var wait sync.WaitGroup
 	for range 8 {
 		wait.Go(func() {
-			if name, err := s.SignIn(ctx, bob); name != "bob" || err != nil {
-				t.Errorf("bob signs in as %q, %v", name, err)
+			if a, err := s.SignIn(ctx, bob); a.Name != "bob" || a.ValidFrom.IsZero() || err != nil {
+				t.Errorf("bob signs in as %q, %v", a.Name, err)
 			}
 		})
 	}

@@ -17,7 +17,7 @@ func (s *Store) AddSession(ctx context.Context, session access.Session) error {
 	// One sign-in of an account at a time, so that two do not end each other's sessions.
 	const add = `
 		WITH a AS (SELECT id FROM account WHERE name = $1 FOR NO KEY UPDATE)
-		INSERT INTO session (id, account_id, began_at, expires_at) SELECT $2, id, $3, $4 FROM a`
+		INSERT INTO session (id, account_id, valid_from, began_at, expires_at) SELECT $2, id, $3, $4, $5 FROM a`
 	const forget = `
 		DELETE FROM session WHERE id IN (
 			SELECT id FROM session WHERE expires_at < now() LIMIT 1000 FOR UPDATE SKIP LOCKED)`
@@ -26,7 +26,11 @@ func (s *Store) AddSession(ctx context.Context, session access.Session) error {
 			SELECT s.id FROM session s JOIN account a ON a.id = s.account_id
 			WHERE a.name = $1 AND s.expires_at >= now() ORDER BY s.began_at DESC, s.id OFFSET $2)`
 	err := s.begin(ctx, func(tx pgx.Tx, _ cluster) error {
-		done, err := tx.Exec(ctx, add, session.Actor, session.ID, session.Signed, session.Expires)
+		// As each change of accounts does first, so that neither waits for the other.
+		if _, err := tx.Exec(ctx, "SELECT FROM access_version FOR UPDATE"); err != nil {
+			return err
+		}
+		done, err := tx.Exec(ctx, add, session.Actor, session.ID, session.ValidFrom, session.Signed, session.Expires)
 		if err == nil && done.RowsAffected() == 0 {
 			err = indexer.ErrNotFound
 		}
@@ -49,13 +53,14 @@ func (s *Store) AddSession(ctx context.Context, session access.Session) error {
 // StoredSession implements access.Store.
 func (s *Store) StoredSession(ctx context.Context, id string) (access.Session, error) {
 	type row struct {
-		Account            string
-		BeganAt, ExpiresAt time.Time
+		Account                       string
+		ValidFrom, BeganAt, ExpiresAt time.Time
 	}
 	const q = `
-		SELECT a.name AS account, s.began_at, s.expires_at FROM session s JOIN account a ON a.id = s.account_id WHERE s.id = $1`
+		SELECT a.name AS account, s.valid_from, s.began_at, s.expires_at
+		FROM session s JOIN account a ON a.id = s.account_id WHERE s.id = $1`
 	r, err := one[row](ctx, s.pool, "session", q, id)
-	return access.Session{ID: id, Actor: r.Account, Signed: r.BeganAt, Expires: r.ExpiresAt}, err
+	return access.Session{ID: id, Actor: r.Account, ValidFrom: r.ValidFrom, Signed: r.BeganAt, Expires: r.ExpiresAt}, err
 }
 
 // RemoveSession ends a session that was added.

@@ -24,15 +24,15 @@ func TestStoredSessions(t *testing.T) {
 	must(t, s.AddAccount(ctx, access.Account{Name: "bob"}))
 	a := access.NewAccounts(s, signerOf(t))
 	sessions := a.StoredSessions(s)
-	first, _, err := sessions.Begin(ctx, "alice")
+	first, _, err := sessions.Begin(ctx, "alice", time.Now())
 	must(t, err)
-	bobs, _, err := sessions.Begin(ctx, "bob")
+	bobs, _, err := sessions.Begin(ctx, "bob", time.Now())
 	must(t, err)
 	found, err := sessions.Find(ctx, first)
 	if err != nil || found.Actor != "alice" {
 		t.Fatalf("found %+v, %v", found, err)
 	}
-	if _, _, err := sessions.Begin(ctx, "nobody"); !errors.Is(err, indexer.ErrNotFound) {
+	if _, _, err := sessions.Begin(ctx, "nobody", time.Now()); !errors.Is(err, indexer.ErrNotFound) {
 		t.Errorf("a session of nobody: %v", err)
 	}
 	_, err = pool.Exec(ctx, "UPDATE session SET expires_at = now() - interval '1 s' WHERE id = $1", found.ID)
@@ -44,7 +44,7 @@ func TestStoredSessions(t *testing.T) {
 	for range 8 {
 		wait.Go(func() {
 			for range 15 {
-				if _, _, err := sessions.Begin(ctx, "alice"); err != nil {
+				if _, _, err := sessions.Begin(ctx, "alice", time.Now()); err != nil {
 					t.Error(err)
 				}
 			}

@@ -312,3 +312,23 @@ func TestAddWorkload(t *testing.T) {
 		t.Errorf("what is not there was removed: %v", err)
 	}
 }
+
+// A robot that has logged in as a workload manages what its grants say, until the workload is
+// removed.
+func TestWorkloadManages(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	s := postgres.New(connect(t, schematest.URL(t)), postgres.Config{})
+	must(t, s.AddAccount(ctx, access.Account{Name: "ci", Robot: true}))
+	must(t, s.Grant(ctx, access.Grantee{Account: "ci"}, rule(t, "team/*:admin")))
+	w := workload(t, "ci", "https://issuer.example", "x", "sub=1")
+	must(t, s.AddWorkload(ctx, w))
+	given := rule(t, "team/app:pull")
+	as := access.WithActor(ctx, access.Actor{Name: "ci", Token: w.ID})
+	as = access.WithPermit(as, access.OverseersOf(given.Pattern))
+	must(t, s.Grant(as, access.Grantee{Group: "dev"}, given))
+	must(t, s.DeleteWorkload(ctx, w.ID))
+	if err := s.Grant(as, access.Grantee{Group: "ops"}, given); !errors.Is(err, indexer.ErrForbidden) {
+		t.Errorf("as a workload that was removed: got %v, want ErrForbidden", err)
+	}
+}

@@ -52,9 +52,10 @@ func (s *Sessions) accountKey(name string) string { return s.prefix + "account:"
 
 // stored is the value of a session.
 type stored struct {
-	Account string    `json:"account"`
-	Began   time.Time `json:"began"`
-	Expires time.Time `json:"expires"`
+	Account   string    `json:"account"`
+	ValidFrom time.Time `json:"valid_from"`
+	Began     time.Time `json:"began"`
+	Expires   time.Time `json:"expires"`
 }
 
 // begin adds a session to those of its account, forgets those that have expired, and ends the
@@ -71,10 +72,10 @@ if many > 0 then
 end`)
 
 // Begin implements access.Sessions.
-func (s *Sessions) Begin(ctx context.Context, account string) (string, time.Time, error) {
+func (s *Sessions) Begin(ctx context.Context, account string, validFrom time.Time) (string, time.Time, error) {
 	text, hash := access.NewCookie()
-	n := access.NewSession(account, hash)
-	value, err := json.Marshal(stored{n.Actor, n.Signed, n.Expires})
+	n := access.NewSession(account, validFrom, hash)
+	value, err := json.Marshal(stored{n.Actor, n.ValidFrom, n.Signed, n.Expires})
 	if err != nil {
 		return "", time.Time{}, err
 	}
@@ -109,7 +110,7 @@ func (s *Sessions) Find(ctx context.Context, cookie string) (access.Session, err
 	if !time.Now().Before(v.Expires) {
 		return access.Session{}, access.ErrDenied
 	}
-	return access.Session{ID: id, Actor: v.Account, Signed: v.Began, Expires: v.Expires}, nil
+	return access.Session{ID: id, Actor: v.Account, ValidFrom: v.ValidFrom, Signed: v.Began, Expires: v.Expires}, nil
 }
 
 // End implements access.Sessions.

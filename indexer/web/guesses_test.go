@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/portbook/portbook/indexer/access"
 	"github.com/portbook/portbook/indexer/web"
 	"github.com/portbook/portbook/indexer/web/login"
 )
@@ -47,4 +48,34 @@ func TestGuessesAreShared(t *testing.T) {
 	if status := guess(other.URL, "alice"); status != http.StatusUnauthorized {
 		t.Errorf("alice cannot log in because somebody guesses the password of bob: %d", status)
 	}
+}
+
+// A limited token, which changes nothing, does not use up the changes of its owner; nor does
+// changing the password need any of them.
+func TestLimitedTokenUsesNothingUp(t *testing.T) {
+	t.Parallel()
+	m := manage(t)
+	m.token(t, "narrow", access.PersonalToken{Account: "bob", Narrowed: true, Rules: access.Rules{ruleOf(t, "*:pull")}})
+	for range access.Writes.AtOnce + 1 {
+		m.wants(t, "narrow", "POST", "/api/v1/tokens", `{"note":"n"}`, 403)
+	}
+	end := time.Now().Add(time.Hour).UTC().Format(time.RFC3339)
+	m.wants(t, "bob", "POST", "/api/v1/tokens", `{"note":"n","expires_at":"`+end+`"}`, 201)
+	for range access.Writes.AtOnce + 1 {
+		m.wants(t, "bob", "PUT", "/api/v1/users/bob/password", `{"password":"another password","current_password":"x"}`, 403)
+	}
+}
+
+// A token that was made with one that ends does not last longer, also a robot's.
+func TestTokenOfATokenEnds(t *testing.T) {
+	t.Parallel()
+	m := manage(t)
+	end := time.Now().Add(time.Hour)
+	m.token(t, "hour", access.PersonalToken{Account: "root", ExpiresAt: end})
+	later := end.Add(time.Minute).UTC().Format(time.RFC3339)
+	m.wants(t, "hour", "POST", "/api/v1/tokens", `{"account":"ci"}`, 403, "must not be valid for longer")
+	m.wants(t, "hour", "POST", "/api/v1/tokens", `{"account":"ci","expires_at":"`+later+`"}`, 403, "must not be valid for longer")
+	m.wants(t, "hour", "POST", "/api/v1/tokens/"+m.ids["ci"]+"/rotate", `{}`, 201, `"expires_at"`)
+	m.wants(t, "root", "GET", "/api/v1/users?q=%00", "", 200)
+	m.wants(t, "root", "GET", "/api/v1/users?q=%ff", "", 200)
 }

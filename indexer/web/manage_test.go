@@ -471,7 +471,7 @@ func TestBodies(t *testing.T) {
 func TestManagementIsGuarded(t *testing.T) {
 	t.Parallel()
 	m := manage(t)
-	session, _, err := m.signer.ForSession("root", time.Now())
+	session, _, err := m.signer.ForSession("root", time.Now(), time.Now())
 	m.must(t, err)
 	const body = `{"name":"x","robot":true}`
 	cookie := []string{"Cookie", answer.SessionCookie + "=" + session, "Content-Type", "application/json"}

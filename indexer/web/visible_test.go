@@ -230,7 +230,7 @@ func TestNoRouteTellsWhatIsNotGranted(t *testing.T) {
 			"Basic " + base64.StdEncoding.EncodeToString([]byte(s.Name+":"+secrets[i])), "Bearer " + secrets[i],
 		}
 		if !s.Narrowed { // the actor has no id of the token here, and a session has no rules
-			session, _, err := signer.ForSession(s.Name, time.Now())
+			session, _, err := signer.ForSession(s.Name, time.Now(), time.Now())
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -23,6 +23,7 @@ COMMENT ON COLUMN identity.signed_in_at IS 'the last sign-in; null: none yet';
 CREATE TABLE session (
 	id         text   COLLATE "C" PRIMARY KEY,
 	account_id bigint NOT NULL REFERENCES account ON DELETE CASCADE,
+	valid_from timestamptz NOT NULL,
 	began_at   timestamptz NOT NULL,
 	expires_at timestamptz NOT NULL,
 	CONSTRAINT session_id CHECK (id ~ '^[0-9a-f]{64}$')
@@ -30,6 +31,7 @@ CREATE TABLE session (
 CREATE INDEX session_account ON session (account_id, began_at DESC);
 CREATE INDEX session_expires ON session (expires_at);
 COMMENT ON TABLE session IS 'kept: sessions of the browser that are stored here; one that has ended is deleted';
+COMMENT ON COLUMN session.valid_from IS 'account.valid_from when the credentials were checked: a later one makes the session void';
 COMMENT ON COLUMN session.id IS 'the SHA-256 of the random bytes in the cookie, in hexadecimal';
 
 -- +goose Down

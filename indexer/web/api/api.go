@@ -68,7 +68,7 @@ func (s *API) Routes() (list []route) {
 		if e.book && !e.streams {
 			serve = s.answerer.Reading(serve)
 		}
-		if e.method != "" && !e.frees {
+		if e.method != "" && !e.urgent {
 			serve = s.config.Login.LimitWrites(s.config.Login.Known, serve)
 		}
 		list = append(list, route{e.operation().Verb(), answer.APIPrefix + e.path, serve})

@@ -27,7 +27,7 @@ type endpoint struct {
 	gives   any                // a zero value of the type of the JSON answer
 	media   string             // media type, if not JSON
 	streams bool               // whether it sends while it reads, with its own time limit
-	frees   bool               // whether it only takes rights away, which no limit of changes may delay
+	urgent  bool               // whether no limit of changes may delay it, such as taking rights away
 	book    bool               // whether it reads the book, so that it also takes min_version
 	f       func(http.ResponseWriter, asked) error
 }

@@ -153,7 +153,7 @@ func (s *API) tokenIn(r asked, who access.Subject) (t access.PersonalToken, err 
 		t, err = c.Token(ctx, indexer.CleanText(id))
 		return err
 	})
-	if err == nil && access.OwnerOf(t.Account)(who) != nil {
+	if err == nil && s.config.Login.Forbidden(r.Request, who, access.OwnerOf(t.Account)(who)) != nil {
 		err = indexer.ErrNotFound
 	}
 	return t, orNone(err, "token with the id %.64q", id)

@@ -17,12 +17,13 @@ type userAnswer struct {
 	Administrator bool             `json:"administrator"`
 	Disabled      bool             `json:"disabled" doc:"whether it cannot log in"`
 	Groups        []string         `json:"groups"`
+	Provided      []string         `json:"provider_groups" doc:"groups besides, as its identity provider said at the last sign-in"`
 	CreatedAt     answer.Timestamp `json:"created_at"`
 }
 
 func userOf(a access.Account) userAnswer {
-	groups := append([]string{}, a.Groups...)
-	return userAnswer{a.Name, a.Robot, a.Admin, a.Disabled, groups, answer.Timestamp{Time: a.CreatedAt}}
+	groups, provided := append([]string{}, a.Groups...), append([]string{}, a.ProviderGroups...)
+	return userAnswer{a.Name, a.Robot, a.Admin, a.Disabled, groups, provided, answer.Timestamp{Time: a.CreatedAt}}
 }
 
 type usersAnswer struct {
@@ -36,7 +37,8 @@ func (s *API) users(w http.ResponseWriter, r asked, who access.Subject) error {
 	}
 	n := r.number("limit", defaultList)
 	q := access.AccountQuery{
-		Contains: r.values.Get("q"), Group: r.values.Get("group"), After: r.values.Get("after"), Limit: n + 1,
+		Contains: indexer.CleanText(r.values.Get("q")), Group: r.values.Get("group"), After: r.values.Get("after"),
+		Limit: n + 1,
 	}
 	var list []access.Account
 	err := s.look(r, func(ctx context.Context, c login.Changer) (err error) {
@@ -84,21 +86,21 @@ func (s *API) addUser(w http.ResponseWriter, r asked, who access.Subject) error 
 	return created(w, answer.APIPrefix+"/users/"+a.Name, userOf(a))
 }
 
-// account returns the name of the account in the path, if the one who asks may know of it: an
+// accountIn returns the name of the account in the path, if the one who asks may know of it: an
 // account of another answers as one that does not exist, except to administrators.
-func (r asked) account(who access.Subject) (string, error) {
+func (s *API) accountIn(r asked, who access.Subject) (string, error) {
 	name := r.PathValue("account")
 	if who.Narrowed || who.Name == name {
 		return name, access.OwnerOf(name)(who)
 	}
-	if access.CheckName(name) != nil || !who.Administers() {
+	if access.CheckName(name) != nil || s.config.Login.Forbidden(r.Request, who, access.Administrators(who)) != nil {
 		return "", orNone(indexer.ErrNotFound, "account %.64q", name)
 	}
 	return name, nil
 }
 
 func (s *API) user(w http.ResponseWriter, r asked, who access.Subject) error {
-	name, err := r.account(who)
+	name, err := s.accountIn(r, who)
 	if err != nil {
 		return err
 	}
@@ -125,7 +127,7 @@ type userChange struct {
 }
 
 func (s *API) changeUser(w http.ResponseWriter, r asked, who access.Subject) error {
-	name, err := r.account(who)
+	name, err := s.accountIn(r, who)
 	if err == nil {
 		err = access.Administrators(who)
 	}
@@ -147,7 +149,7 @@ func (s *API) changeUser(w http.ResponseWriter, r asked, who access.Subject) err
 }
 
 func (s *API) deleteUser(w http.ResponseWriter, r asked, who access.Subject) error {
-	name, err := r.account(who)
+	name, err := s.accountIn(r, who)
 	if err == nil {
 		err = access.Administrators(who)
 	}
@@ -170,7 +172,7 @@ type newPassword struct {
 }
 
 func (s *API) setPassword(w http.ResponseWriter, r asked, who access.Subject) error {
-	name, err := r.account(who)
+	name, err := s.accountIn(r, who)
 	if err != nil {
 		return err
 	}

@@ -59,6 +59,7 @@ func (s *Catalogue) grants(w http.ResponseWriter, r *http.Request, code int, v g
 		if err == nil {
 			err = v.fill(ctx, c, who, q)
 		}
+		err = s.config.Login.Forbidden(r, who, err)
 		if problemCode, text := wrong(err); text != "" && v.Wrong == "" {
 			code, v.Wrong, err = problemCode, text, nil
 		}
@@ -205,7 +206,7 @@ func (s *Catalogue) RemoveGrant(w http.ResponseWriter, r *http.Request) error {
 	}
 	g, err := parseGrant(cleanField(r.PostForm, "grantee"), cleanField(r.PostForm, "pattern"), "pull")
 	if err == nil {
-		err = access.OverseersOf(g.Rule.Pattern)(who)
+		err = s.config.Login.Forbidden(r, who, access.OverseersOf(g.Rule.Pattern)(who))
 	}
 	if err != nil {
 		return err

@@ -95,7 +95,7 @@ func (s *Catalogue) AddUser(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Catalogue) addUser(r *http.Request, who access.Subject, a access.Account) error {
-	if err := access.Administrators(who); err != nil {
+	if err := s.config.Login.Forbidden(r, who, access.Administrators(who)); err != nil {
 		return err
 	}
 	a, err := a.WithPassword(r.Context(), r.PostForm.Get("password"))
@@ -206,7 +206,7 @@ func (s *Catalogue) SetUserPassword(w http.ResponseWriter, r *http.Request) erro
 func (s *Catalogue) DeleteUser(w http.ResponseWriter, r *http.Request) error {
 	who, err := s.changing(w, r)
 	if err == nil {
-		err = access.Administrators(who)
+		err = s.config.Login.Forbidden(r, who, access.Administrators(who))
 	}
 	if err != nil {
 		return err
@@ -234,7 +234,7 @@ func (s *Catalogue) DeleteUser(w http.ResponseWriter, r *http.Request) error {
 func (s *Catalogue) AddUserToken(w http.ResponseWriter, r *http.Request) error {
 	who, err := s.changing(w, r)
 	if err == nil {
-		err = access.Administrators(who)
+		err = s.config.Login.Forbidden(r, who, access.Administrators(who))
 	}
 	if err != nil {
 		return err
@@ -261,7 +261,7 @@ func (s *Catalogue) AddUserToken(w http.ResponseWriter, r *http.Request) error {
 func (s *Catalogue) RevokeUserToken(w http.ResponseWriter, r *http.Request) error {
 	who, err := s.changing(w, r)
 	if err == nil {
-		err = access.Administrators(who)
+		err = s.config.Login.Forbidden(r, who, access.Administrators(who))
 	}
 	if err != nil {
 		return err

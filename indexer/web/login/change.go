@@ -67,7 +67,11 @@ func (l *Login) CheckPassword(r *http.Request, s access.Subject, password string
 // Renew begins a new session for the person in a session, who has changed the password: that
 // ended all sessions of before.
 func (l *Login) Renew(w http.ResponseWriter, r *http.Request, s access.Subject) error {
-	cookie, expires, err := l.Sessions.Begin(r.Context(), s.Name)
+	account, _, err := l.Changer.Account(r.Context(), s.Name)
+	if err != nil {
+		return err
+	}
+	cookie, expires, err := l.Sessions.Begin(r.Context(), account.Name, account.ValidFrom)
 	if err == nil {
 		l.setCookie(w, r, cookie, expires)
 	}

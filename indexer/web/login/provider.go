@@ -148,9 +148,11 @@ func (l *Login) Complete(w http.ResponseWriter, r *http.Request) (next string, e
 	if err != nil {
 		return a.Next, err
 	}
-	cookie, expires, err := l.Sessions.Begin(ctx, account)
+	cookie, expires, err := l.Sessions.Begin(ctx, account.Name, account.ValidFrom)
 	if err != nil {
-		l.refusedBy(r, p, account)
+		return a.Next, err
+	}
+	if err := l.recordSignIn(r, account.Name, "by "+p.Title()); err != nil {
 		return a.Next, err
 	}
 	l.setCookie(w, r, cookie, expires)

@@ -38,7 +38,8 @@ type Refusals struct {
 	seen    map[access.Record]bool
 	from    map[string]int // how many of seen are from an address
 	waiting []access.Record
-	left    int // how many of the window are not recorded
+	left    int    // how many of the window are not recorded
+	last    string // the request of the last one: what refuses a request twice counts once
 }
 
 // NewRefusals returns a Refusals that writes by a function.
@@ -57,6 +58,10 @@ func (f *Refusals) Add(r access.Record) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	full := len(f.seen) >= maxRefusals || f.from[r.Actor.Source] >= maxRefusalsFrom || len(f.waiting) >= maxRefusals
+	if again := r.Request != "" && r.Request == f.last; again {
+		return
+	}
+	f.last = r.Request
 	if f.seen[key] || full {
 		f.left++
 		return

@@ -19,7 +19,7 @@ type Changer interface {
 	AddToken(ctx context.Context, t access.PersonalToken, hash []byte) error
 	DeleteToken(ctx context.Context, id string) error
 	Record(context.Context, access.Record) error
-	SignIn(context.Context, access.Identity) (account string, err error)
+	SignIn(context.Context, access.Identity) (access.Account, error)
 }
 
 // sessionIn returns the text of the cookie of the session in a request, or "".
@@ -42,23 +42,24 @@ func (l *Login) SignIn(w http.ResponseWriter, r *http.Request, name, password st
 		return err
 	}
 	// Recorded is only what has been done; a session whose cookie nobody gets is nobody's.
-	cookie, expires, err := l.Sessions.Begin(r.Context(), s.Name)
+	cookie, expires, err := l.Sessions.Begin(r.Context(), s.Name, s.ValidFrom)
 	if err != nil {
 		return err
 	}
-	if err := l.recordSignIn(r, s); err != nil {
+	if err := l.recordSignIn(r, s.Name, ""); err != nil {
 		return err
 	}
 	l.setCookie(w, r, cookie, expires)
 	return nil
 }
 
-// recordSignIn records that somebody has signed in. Only a writer can.
-func (l *Login) recordSignIn(r *http.Request, s access.Subject) error {
+// recordSignIn records that the owner of an account has signed in. Only a writer can.
+func (l *Login) recordSignIn(r *http.Request, account, detail string) error {
 	if l.Changer == nil {
 		return nil
 	}
-	return l.Changer.Record(As(r, s), access.Record{Event: access.SessionBegin, Target: s.Name})
+	ctx := As(r, access.Subject{Name: account})
+	return l.Changer.Record(ctx, access.Record{Event: access.SessionBegin, Target: account, Detail: detail})
 }
 
 // maxTyped is the maximum length of a name that somebody typed: 64 characters.

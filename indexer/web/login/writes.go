@@ -1,8 +1,10 @@
 package login
 
 import (
+	"context"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/portbook/portbook/indexer/access"
 	"github.com/portbook/portbook/indexer/web/answer"
@@ -23,10 +25,16 @@ func (l *Login) LimitWrites(
 		if err != nil {
 			return err
 		}
-		if l.UseRate == nil || s.Name == "" || s.Administers() {
+		// A limited token changes nothing: f refuses it, and it must not use up what its owner may do.
+		if l.UseRate == nil || s.Name == "" || s.Narrowed || s.Administers() {
 			return f(w, r)
 		}
-		full, allowed, err := l.UseRate(r.Context(), "write "+s.WithName(r.Context()).Name, access.Writes)
+		var full time.Duration
+		var allowed bool
+		err = l.Managing(r, func(ctx context.Context) (err error) {
+			full, allowed, err = l.UseRate(ctx, "write "+s.WithName(ctx).Name, access.Writes)
+			return err
+		})
 		if err != nil {
 			return err
 		}
