@@ -249,7 +249,10 @@ const joinGroups = `
 
 // accountRecord returns the record of an account that was added or changed.
 func accountRecord(e access.Event, a access.Account) access.Record {
-	words := []string{"groups: " + strings.Join(a.Groups, ",")}
+	words := []string{"no groups"}
+	if len(a.Groups) > 0 {
+		words[0] = "groups: " + strings.Join(a.Groups, ",")
+	}
 	for word, is := range map[string]bool{"administrator": a.Admin, "robot": a.Robot, "disabled": a.Disabled} {
 		if is {
 			words = append(words, word)

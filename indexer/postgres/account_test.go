@@ -227,8 +227,9 @@ func TestAccountsChange(t *testing.T) {
 		got = append(got, strings.TrimSpace(fmt.Sprintf("%s %s %s", r.Event, r.Target, strings.ReplaceAll(r.Detail, all[0].ID, "ID"))))
 	}
 	want := []string{
-		"account.change alice groups:", "account.change alice disabled, groups:", "account.password alice", "token.revoke " + all[0].ID, "grant.remove everybody *",
-		"grant.add everybody *:pull", "token.add alice token ID", "account.add alice groups:",
+		"account.change alice no groups", "account.change alice disabled, no groups", "account.password alice",
+		"token.revoke " + all[0].ID, "grant.remove everybody *",
+		"grant.add everybody *:pull", "token.add alice token ID", "account.add alice no groups",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("records (-want +got)\n%s", diff)
