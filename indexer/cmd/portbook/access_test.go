@@ -508,7 +508,7 @@ func TestSignIn(t *testing.T) {
 	if code, _, found := writer.get(t, "/api/v1/search", "alice", made); code != http.StatusOK || !strings.Contains(found, "team/app") || strings.Contains(text, "<b>") {
 		t.Errorf("with the new token %q: status %d: %s", made, code, found)
 	}
-	if resp, text := b.send("/account", nil); strings.Contains(text, made) || resp.Header.Get("Cache-Control") != "no-store" || !strings.Contains(text, "team/*:pull") {
+	if resp, text := b.send("/account", nil); strings.Contains(text, made) || resp.Header.Get("Cache-Control") != "no-store" || !strings.Contains(text, "team/*:pull") || !strings.Contains(text, "&lt;b&gt;laptop") {
 		t.Errorf("the account's page: %v\n%s", resp.Header, text)
 	}
 	for _, form := range []url.Values{{}, {"days": {"0"}}, {"days": {"9999"}}, {"days": {"7"}, "rules": {"team"}}, {"note": {strings.Repeat("x", 20000)}}} {

@@ -164,8 +164,13 @@ func TestDelegationByPages(t *testing.T) {
 		}
 	}
 	shows(root, "/account/users/ci", nil, 200, "&lt;script&gt;alert(1)", "team/app", "a grant to itself", "group")
-	shows(root, "/account/users/alice", nil, 200, "team/*", "<b>dev</b>", "A person makes tokens alone")
+	shows(root, "/account/users/alice", nil, 200, "team/*", "<b>dev</b>", "People make their own tokens")
 	shows(root, "/account/users/none", nil, 404, "there is no account")
+	const grantsTab = `<a href="/account/grants" aria-current="page">Grants</a>`
+	shows(root, "/account/grants?grantee=dave", nil, 200, grantsTab, "No grant is like that")
+	if text := shows(root, "/account/grants?repository=UPPER", nil, 400, grantsTab, "not a repository name"); strings.Contains(text, "/r/UPPER") || strings.Contains(text, "No grant") {
+		t.Errorf("the page of grants of what is no repository:\n%s", text)
+	}
 	shows(root, "/account/users/root/change", url.Values{"administrator": {"no"}}, 409, "last administrator")
 	shows(root, "/account/grants", url.Values{"grantee": {"lead"}, "pattern": {"lab/*"}, "actions": {"admin"}}, 303)
 

@@ -18,6 +18,8 @@ type grantsView struct {
 	Grants      []access.Grant
 	Grantee     string // only grants to it; "": to any
 	Repository  string // only grants that select it; "": any
+	Of          string // Repository, if the one who looks may ask about it
+	Listed      bool   // whether Grants was read: not if the request is wrong
 	Wider       bool   // whether grants that are not shown select it too
 	Overseen    []access.Pattern
 	Everything  bool // whether the one who looks manages all grants
@@ -87,7 +89,7 @@ func (v *grantsView) query(who access.Subject, after string) (q access.GrantQuer
 		if !who.OverseesRepository(v.Repository) {
 			return q, indexer.Forbidden("you do not administer %q: that takes a grant of the action admin on it", v.Repository)
 		}
-		q.Patterns = access.PatternsOf(v.Repository)
+		v.Of, q.Patterns = v.Repository, access.PatternsOf(v.Repository)
 	}
 	if grantee, pattern, found := strings.Cut(after, " "); found {
 		g, err := parseGrant(grantee, pattern, "pull")
@@ -104,6 +106,7 @@ func (v *grantsView) fill(ctx context.Context, c login.Changer, who access.Subje
 	if v.Grants, err = c.GrantPage(ctx, q); err != nil {
 		return err
 	}
+	v.Listed = true
 	address := func(after string) string {
 		return addressWith("/account/grants", "grantee", v.Grantee, "repository", v.Repository, "after", after)
 	}

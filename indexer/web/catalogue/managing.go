@@ -12,8 +12,8 @@ import (
 
 // tabs are the pages about accounts that a person may open, and which one this is.
 type tabs struct {
-	Here          string // account, users, grants or audit
-	Users, Grants bool
+	Here                        string // account, users, grants or audit
+	ManagesUsers, ManagesGrants bool   // not Users and Grants, which are what pages with tabs list
 }
 
 func tabsOf(who access.Subject, here string) tabs {

@@ -181,7 +181,7 @@
     const near = seconds > 5 ? "in less than a minute" : "just now";
     time.textContent = unit ? words.format(Math.trunc(seconds / unit[1]), unit[0]) : near;
   };
-  const times = document.querySelectorAll("time[datetime]");
+  const times = document.querySelectorAll("time[datetime]:not([data-exact])");
   const tellAll = () => times.forEach(tell);
   tellAll();
   setInterval(tellAll, 60000);
