@@ -85,7 +85,7 @@ func TestBrokenPage(t *testing.T) {
 // everything runs all checks on one page.
 func (c *checker) everything(t *testing.T, p page) []fault {
 	t.Helper()
-	found, err := c.page(t.Context(), p)
+	found, err := c.page(p)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -179,12 +179,31 @@ func (t *tab) open(address string) (*view, error) {
 	if err := t.settle(); err != nil {
 		return nil, fmt.Errorf("%s: %w", address, err)
 	}
+	v := t.taken()
+	v.status = int(resp.Status)
+	return v, nil
+}
+
+// taken returns what happened since the view began, and begins another for later events.
+// The status is that of the first answer.
+func (t *tab) taken() *view {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	v := t.view
-	t.view = newView() // for later events
-	v.status = int(resp.Status)
-	return v, nil
+	t.view = newView()
+	if len(v.order) > 0 {
+		v.status = v.requests[v.order[0]].status
+	}
+	return v
+}
+
+// source returns the text of a page that was just opened, as it came.
+func (t *tab) source(v *view) ([]byte, error) {
+	if len(v.order) == 0 {
+		return nil, fmt.Errorf("%s: no request was seen", t.where())
+	}
+	body, err := call(t, network.GetResponseBody, network.GetResponseBodyParams{RequestID: v.order[0]})
+	return body.Body, err
 }
 
 // settle waits until a loaded page has been drawn twice. By then its script has sent
@@ -324,7 +343,8 @@ func (t *tab) focused() (element, error) {
 			return elementOf(n), nil
 		}
 	}
-	return element{}, errors.New("the focused element is hidden from assistive technology")
+	html, err := evaluate[string](t, "document.activeElement.outerHTML.slice(0, 100)")
+	return element{}, errors.Join(fmt.Errorf("%s: the focused element is hidden from assistive technology: %s", t.where(), html), err)
 }
 
 func (t *tab) object(expression string) (runtime.RemoteObjectID, error) {
@@ -430,4 +450,29 @@ func (t *tab) where() string {
 		return address
 	}
 	return u.RequestURI()
+}
+
+// at fails if the tab is at another address.
+func (t *tab) at(want string) error {
+	if got := t.where(); got != want {
+		return fmt.Errorf("got address %s, want %s", got, want)
+	}
+	return nil
+}
+
+// hasText returns an error unless a text is visible.
+func (t *tab) hasText(want string) error {
+	yes, err := evaluate[bool](t, fmt.Sprintf("document.body.innerText.includes(%q)", want))
+	if err == nil && !yes {
+		err = fmt.Errorf("%s does not show %q", t.where(), want)
+	}
+	return err
+}
+
+// typeInto clicks a box and types.
+func (t *tab) typeInto(box element, text string) error {
+	if _, err := call(t, dom.Focus, dom.FocusParams{BackendNodeID: box.node}); err != nil {
+		return err
+	}
+	return t.do(keys(text))
 }

@@ -61,10 +61,10 @@ func (v *view) console(p page, address string) (faults []string) {
 }
 
 // origin returns the requests to other servers.
-func (v *view) origin(s *site) (faults []string) {
+func (v *view) origin(base string) (faults []string) {
 	for _, id := range v.order {
 		address := v.requests[id].url
-		if !strings.HasPrefix(address, s.url+"/") && !strings.HasPrefix(address, "data:") {
+		if !strings.HasPrefix(address, base+"/") && !strings.HasPrefix(address, "data:") {
 			faults = append(faults, "request to "+address)
 		}
 	}
@@ -125,6 +125,9 @@ const maxViews = 4
 // viewAgain opens a page twice at the same version of the catalogue, and returns what
 // the second view loads again.
 func (t *tab) viewAgain(p page, address string, first *view) ([]string, error) {
+	if p.press != "" { // address is another page
+		return nil, nil
+	}
 	var faults []string
 	for range maxViews - 1 {
 		second, err := t.open(address)
@@ -252,10 +255,10 @@ func (t *tab) deadAnchors() ([]string, error) { return evaluate[[]string](t, dea
 
 // links finds the paths of this site to which a page links, except its own, without
 // fragments.
-func (t *tab) links(s *site) (paths []string, err error) {
+func (t *tab) links(base string) (paths []string, err error) {
 	all, err := evaluate[[]string](t, `[...document.querySelectorAll("a[href], link[href]")].map(a => a.href.split("#")[0]).filter(a => a !== location.href.split("#")[0])`)
 	for _, address := range all {
-		if path, ours := strings.CutPrefix(address, s.url); ours {
+		if path, ours := strings.CutPrefix(address, base); ours {
 			paths = append(paths, path)
 		}
 	}

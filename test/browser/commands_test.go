@@ -32,6 +32,9 @@ const commandTimeout = time.Minute
 
 // addCommands collects the commands of a page.
 func (c *checker) addCommands(t *tab, p page) error {
+	if p.as != nobody { // these commands are for an indexer that knows its address, and may need a login
+		return nil
+	}
 	list, err := evaluate[[]string](t, copyable)
 	if err != nil {
 		return err

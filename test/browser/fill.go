@@ -36,7 +36,8 @@ func (s *site) push(ctx context.Context) error {
 	}
 	// After a scan, the indexer updates what it otherwise updates from time to time, and
 	// the status shows a scan of a registry with content.
-	return run(ctx, filepath.Join(s.data, "bin", "portbook"), "scan", "--config", filepath.Join(s.data, "indexer.yaml"))
+	_, err := s.portbook(ctx, "", "scan")
+	return err
 }
 
 // epoch is the time of the oldest image.

@@ -35,6 +35,8 @@ func (c *checker) journeys(t *testing.T) {
 		{"comparing two tags", look{width: 1280}, c.comparing},
 		{"comparing two tags without script", look{width: 1280, noScript: true}, c.comparing},
 		{"by suggestions", look{width: 1280}, c.bySuggestions},
+		{"managing by keys alone", look{width: 1280}, c.managing},
+		{"managing by keys alone on a phone without script", look{width: 320, noScript: true}, c.managing},
 	} {
 		t.Run(j.name, func(t *testing.T) {
 			t.Parallel()
@@ -174,23 +176,6 @@ func (t *tab) follow(role, name, to string) error {
 	return t.at(to)
 }
 
-// at fails if the tab is at another address.
-func (t *tab) at(want string) error {
-	if got := t.where(); got != want {
-		return fmt.Errorf("got address %s, want %s", got, want)
-	}
-	return nil
-}
-
-// hasText returns an error unless a text is visible.
-func (t *tab) hasText(want string) error {
-	yes, err := evaluate[bool](t, fmt.Sprintf("document.body.innerText.includes(%q)", want))
-	if err == nil && !yes {
-		err = fmt.Errorf("%s does not show %q", t.where(), want)
-	}
-	return err
-}
-
 // searchBox returns the search box of the page.
 func (t *tab) searchBox() (element, error) {
 	list, err := t.elements("search")
@@ -214,14 +199,6 @@ func (t *tab) searchBox() (element, error) {
 		return element{}, err
 	}
 	return boxes[0], nil
-}
-
-// typeInto clicks a box and types.
-func (t *tab) typeInto(box element, text string) error {
-	if _, err := call(t, dom.Focus, dom.FocusParams{BackendNodeID: box.node}); err != nil {
-		return err
-	}
-	return t.do(keys(text))
 }
 
 // next returns the link to the next page. Its node is 0 if there is none.

@@ -3,7 +3,8 @@
 // valid, accessible and small.
 //
 // It starts Portbook as make up does, fills it with real clients, and drives Debian's
-// Chromium.
+// Chromium. For the pages about accounts it starts a second indexer on the same database,
+// where people sign in.
 package main
 
 import (
@@ -76,10 +77,14 @@ func screenshots(ctx context.Context, folder, only string) (err error) {
 	if err := s.push(ctx); err != nil {
 		return err
 	}
-	if err := s.takeAll(browser, folder, named(pages, only)); err != nil {
+	if err := s.openAccounts(ctx, browser); err != nil {
 		return err
 	}
-	fmt.Printf("Wrote %d pictures to %s\n", (len(named(pages, only))+len(named(emptyPages, only)))*len(widths)*2, folder)
+	all := slices.Concat(pages, accountPages)
+	if err := s.takeAll(browser, folder, named(all, only)); err != nil {
+		return err
+	}
+	fmt.Printf("Wrote %d pictures to %s\n", len(named(slices.Concat(emptyPages, all), only))*len(widths)*2, folder)
 	return nil
 }
 
@@ -124,13 +129,16 @@ func (s *site) take(browser context.Context, folder string, p page) error {
 		return err
 	}
 	defer t.close()
+	if err := s.visit(t, p.as); err != nil {
+		return err
+	}
 	for _, width := range widths {
 		for _, dark := range []bool{false, true} {
 			l := look{width: width, dark: dark}
 			if err := t.as(l); err != nil {
 				return err
 			}
-			if _, err := t.open(s.address(p)); err != nil {
+			if _, err := s.open(t, p); err != nil {
 				return err
 			}
 			name := fmt.Sprintf("%s-%d-%s.png", p.name, width, l.theme())

@@ -11,6 +11,8 @@ type page struct {
 	path   string
 	shows  []string // what must be visible, in any letter case
 	status int      // 0 means 200
+	as     string   // who opens it
+	press  string   // the button that leads from path to the page; "": path is its own
 	// live is the reason why the page has no ETag of a catalogue version and is sent
 	// each time. If it is "", a second view must not load the page again.
 	live string
@@ -24,8 +26,9 @@ var emptyPages = []page{
 }
 
 const (
-	now = "the page shows the current state"
-	bad = "errors are not cached"
+	now     = "the page shows the current state"
+	bad     = "errors are not cached"
+	private = "what only some may see is not stored"
 )
 
 var pages = []page{
@@ -66,10 +69,65 @@ var pages = []page{
 	{name: "settings", path: "/settings", shows: []string{"registry.public_url", "writer"}},
 	{name: "api", path: "/api/v1/", shows: []string{"OpenAPI", "/api/v1/search"}},
 
-	{name: "no-repository", path: "/r/samples/harbor", status: http.StatusNotFound, shows: []string{"samples/harbor"}, live: bad},
+	{name: "no-repository", path: "/r/samples/harbor",
+		status: http.StatusNotFound, shows: []string{"samples/harbor"}, live: bad},
 	{name: "no-tag", path: "/r/samples/harbour:9.9", status: http.StatusNotFound, shows: []string{"9.9"}, live: bad},
 	{name: "no-page", path: "/nowhere", status: http.StatusNotFound, live: bad},
 	{name: "no-reference", path: "/r/UPPER", status: http.StatusBadRequest, live: bad},
+}
+
+// accountPages are the pages for which people sign in, and what others see instead.
+var accountPages = []page{
+	{name: "sign-in", as: stranger, path: "/account?next=/r/samples/harbour", live: private,
+		shows: []string{"Sign in with Harbour Office", "Sign in with GitHub", "Password"}},
+	{name: "sign-in-provider-away", as: stranger, path: "/account/sign-in/oidc?next=/",
+		status: http.StatusServiceUnavailable,
+		live:   bad, shows: []string{"Sign in", "Harbour Office"}},
+
+	{name: "account", as: administrator, path: "/account", live: private,
+		shows: []string{"{administrator}", "You are an administrator", "laptop", "{note}", "it has expired", "Sign out"}},
+	{name: "account-new-token", as: newcomer, path: "/account", press: "Make a token", live: private,
+		shows: []string{"The new token", "pbt_"}},
+	{name: "repository-administrator", as: administrator, path: "/r/samples/harbour", live: private,
+		shows: []string{"Who may do what here"}},
+
+	{name: "users", as: administrator, path: "/account/users", live: private,
+		shows: []string{"former", "disabled", "robot", "release-managers", "More"}},
+	{name: "users-nothing", as: administrator, path: "/account/users?q=qqqq", live: private,
+		shows: []string{"All users"}},
+	{name: "users-forbidden", as: lead, path: "/account/users", status: http.StatusForbidden, live: bad},
+	{name: "user", as: administrator, path: "/account/users/{long}", live: private,
+		shows: []string{"{long}", "group dev", "Delete the account"}},
+	{name: "user-robot", as: administrator, path: "/account/users/ci", live: private,
+		shows: []string{"build server", "{note}", "Make a token"}},
+	{name: "user-disabled", as: administrator, path: "/account/users/former", live: private,
+		shows: []string{"it is disabled", "archive/*"}},
+
+	{name: "grants", as: administrator, path: "/account/grants", live: private,
+		shows: []string{"everybody", "group dev", "samples/*", "{hostile}"}},
+	{name: "grants-repository", as: administrator, path: "/account/grants?repository=samples/harbour&who={lead}",
+		live:  private,
+		shows: []string{"Who may do what in samples/harbour", "because", "group dev", "Explain"}},
+	{name: "grants-lead", as: lead, path: "/account/grants?repository=samples/harbour&who=newcomer", live: private,
+		shows: []string{"wider patterns", "nothing allows it"}},
+	{name: "grants-wrong", as: administrator, path: "/account/grants?repository=UPPER",
+		status: http.StatusBadRequest, live: bad},
+
+	{name: "confirm-delete", as: administrator, path: "/account/users/{long}", press: "Delete the account", live: private,
+		shows: []string{"Delete the account {long}?", "No, go back"}},
+	{name: "confirm-take-back", as: administrator, path: "/account/grants",
+		press: "Take back samples/* from everybody", live: private,
+		shows: []string{"everybody", "No, go back"}},
+
+	{name: "audit", as: administrator, path: "/account/audit", live: private,
+		shows: []string{"session.begin", "{administrator}", "account.add", "More"}},
+	{name: "audit-pushes", as: administrator, path: "/account/audit?event=image.push&repository=mirror/harbour",
+		live:  private,
+		shows: []string{"reported", "mirror/harbour"}},
+	{name: "audit-refused", as: administrator, path: "/account/audit?outcome=refused", live: private,
+		shows: []string{"refused", "claimed", "<script>"}},
+	{name: "audit-nothing", as: administrator, path: "/account/audit?actor=nemo", live: private,
+		shows: []string{"Everything"}},
 }
 
 func (p page) wantStatus() int {

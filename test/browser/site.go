@@ -34,6 +34,9 @@ const (
 type site struct {
 	url   string
 	known map[string]string // the values of {words} in paths
+
+	accounts withAccounts
+
 	data  string
 	stop  context.CancelFunc
 	ended chan error
@@ -58,7 +61,8 @@ func startSite(ctx context.Context) (*site, error) {
 		// Environ has no variables of another database. As in docker-compose.yml, the
 		// indexer does not know its public address; in test/clients it does.
 		s.ended <- launch.Run(ctx, launch.Config{
-			Source: clone, Addr: addr, Data: s.data, Out: s.log, Environ: []string{"PORTBOOK_REGISTRY_PUBLIC_URL=/"},
+			Source: clone, Addr: addr, Data: s.data, Out: s.log,
+			Environ: []string{"PORTBOOK_REGISTRY_PUBLIC_URL=/", "PORTBOOK_AUDIT_PUSHES=true"},
 		})
 	}()
 	select {
@@ -75,6 +79,7 @@ func startSite(ctx context.Context) (*site, error) {
 
 // close stops everything and removes the data.
 func (s *site) close() error {
+	s.accounts.stop()
 	s.stop()
 	defer os.RemoveAll(s.data)
 	select {
@@ -86,7 +91,7 @@ func (s *site) close() error {
 }
 
 // address returns the URL of a page, with the values of its {words}.
-func (s *site) address(p page) string { return s.url + s.fill(p.path) }
+func (s *site) address(p page) string { return s.base(p.as) + s.fill(p.path) }
 
 func (s *site) fill(text string) string {
 	for word, value := range s.known {
@@ -97,36 +102,46 @@ func (s *site) fill(text string) string {
 
 // settled waits until a repository is stored and no task is due.
 func (s *site) settled(ctx context.Context, repository string) error {
-	ctx, cancel := context.WithTimeout(ctx, newsTimeout)
-	defer cancel()
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-	for {
+	return eventually(ctx, func() error {
+		if code, _, err := fetch(ctx, s.url+"/r/"+repository); err != nil || code != http.StatusOK {
+			return fmt.Errorf("%s is not stored: status %d, %w", repository, code, err)
+		}
 		var status struct {
 			Due *int `json:"tasks_due"`
 		}
-		code, _, err := s.get(ctx, "/r/"+repository)
-		if err == nil && code == http.StatusOK {
-			var b []byte
-			_, b, err = s.get(ctx, "/api/v1/status")
-			if err == nil && json.Unmarshal(b, &status) == nil && status.Due != nil && *status.Due == 0 {
-				return nil
-			}
+		_, b, err := fetch(ctx, s.url+"/api/v1/status")
+		if err == nil {
+			err = json.Unmarshal(b, &status)
 		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("the pushed images are not stored after %v: %w", newsTimeout, err)
-		case <-tick.C:
+		if err == nil && (status.Due == nil || *status.Due != 0) {
+			err = fmt.Errorf("tasks are due: %s", b)
 		}
-	}
+		return err
+	})
 }
 
-// get returns the status and the body of a page.
-func (s *site) get(ctx context.Context, path string) (int, []byte, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url+path, nil)
+// get returns the status and the body of a page that a visitor opens.
+func (s *site) get(ctx context.Context, visitor, path string) (int, []byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.base(visitor)+path, nil)
 	if err != nil {
 		return 0, nil, err
 	}
+	if cookie := s.accounts.sessions[visitor]; cookie != nil {
+		req.AddCookie(&http.Cookie{Name: cookie.Name, Value: cookie.Value})
+	}
+	return send(req)
+}
+
+// fetch returns the status and the body of an address.
+func fetch(ctx context.Context, address string) (int, []byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return 0, nil, err
+	}
+	return send(req)
+}
+
+func send(req *http.Request) (int, []byte, error) {
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return 0, nil, err
