@@ -1,6 +1,7 @@
 package access
 
 import (
+	"strings"
 	"time"
 
 	"github.com/portbook/portbook/indexer"
@@ -65,4 +66,14 @@ func (s Subject) Actor() string {
 		return s.Name
 	}
 	return s.Name + "+" + s.Token
+}
+
+// ParseActor returns the name and the id of the token in what Actor returns. The subjects of a
+// Delegate have no token, and the addresses in their names may have a plus sign.
+func ParseActor(actor string) (name, token string) {
+	if strings.HasPrefix(actor, delegated+"/") {
+		return actor, ""
+	}
+	name, token, _ = strings.Cut(actor, "+")
+	return name, token
 }

@@ -1,7 +1,6 @@
 package postgres
 
 import (
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -41,7 +40,7 @@ func queueReports(batch *pgx.Batch, how Reports, events []indexer.Event) {
 	}
 }
 
-// reportOf returns the record of an event. The name of the actor is that of Subject.Actor.
+// reportOf returns the record of an event.
 func reportOf(how Reports, e indexer.Event, now time.Time) access.Record {
 	r := access.Record{Event: access.ImagePush, Repository: e.Repository, Request: e.Request, Reported: e.At}
 	if e.At.Before(now.Add(-eventAge)) || e.At.After(now.Add(eventAhead)) {
@@ -63,6 +62,6 @@ func reportOf(how Reports, e indexer.Event, now time.Time) access.Record {
 		r.Actor.Claimed = e.Actor
 		return r
 	}
-	r.Actor.Name, r.Actor.Token, _ = strings.Cut(e.Actor, "+")
+	r.Actor.Name, r.Actor.Token = access.ParseActor(e.Actor)
 	return r
 }

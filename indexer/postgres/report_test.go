@@ -83,6 +83,26 @@ func TestReports(t *testing.T) {
 	}
 }
 
+// A plus sign in the name that an API gives does not begin the id of a token.
+func TestReportsOfDelegates(t *testing.T) {
+	t.Parallel()
+	s := postgres.New(schematest.New(t), postgres.Config{Reports: postgres.ProvedReports})
+	for _, want := range []access.Actor{
+		{Name: "delegated"}, {Name: "delegated/bob@example.org"}, {Name: "delegated/bob+x@example.org"},
+		{Name: "alice"}, {Name: "alice", Token: "7f3a12bc"},
+	} {
+		actor := access.Subject{Name: want.Name, Token: want.Token}.Actor()
+		_, err := s.Receive(t.Context(), []indexer.Event{{
+			ID: actor, At: time.Now(), Action: "delete", Repository: "team/app", Tag: "v1", Actor: actor,
+		}})
+		must(t, err)
+		all, err := s.Audit(t.Context(), access.AuditQuery{Limit: 1})
+		if err != nil || len(all) != 1 || all[0].Actor != want {
+			t.Errorf("%q: recorded as %+v, %v, want %+v", actor, all, err, want)
+		}
+	}
+}
+
 // A page of records is found by each filter, and goes on where the one before ended.
 func TestAuditFilters(t *testing.T) {
 	t.Parallel()

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -57,7 +56,7 @@ func (p *parts) usedBy() func(actor string, at time.Time) {
 		return nil
 	}
 	return func(actor string, at time.Time) {
-		_, id, _ := strings.Cut(actor, "+")
+		_, id := access.ParseActor(actor)
 		p.uses.Note(id, at)
 	}
 }
