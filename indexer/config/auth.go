@@ -51,9 +51,9 @@ func (l *loader) checkAuth(c *Config) {
 		a.Method = l.methodByKeys()
 		l.effective["auth.method"] = setting{string(a.Method), "default: by the other keys of auth"}
 	}
-	if _, set := l.set["audit.pushes"]; !set && a.Keys != "" {
-		c.Audit.Pushes = true
-		l.effective["audit.pushes"] = setting{"true", "default: auth.keys is set"}
+	if _, set := l.set["audit.pushes"]; !set && a.Keys != "" && c.Events.Token != "" {
+		c.Audit.Pushes = true // without the token, anybody who reaches /events could fill the audit log
+		l.effective["audit.pushes"] = setting{"true", "default: auth.keys and events.token are set"}
 	}
 	for _, m := range methods {
 		l.checkMethod(m.method, m.needs, a.Method)

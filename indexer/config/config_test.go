@@ -732,6 +732,24 @@ func TestString(t *testing.T) {
 	}
 }
 
+// Pushes are recorded by default only if nobody but the registry can report them.
+func TestAuditPushes(t *testing.T) {
+	t.Parallel()
+	for file, want := range map[string]bool{
+		"":                                  false,
+		"auth: {method: accounts, keys: k}": false,
+		"events: {token: x}":                false,
+		"auth: {method: accounts, keys: k}\nevents: {token: x}":                         true,
+		"auth: {method: accounts, keys: k}\nevents: {token: x}\naudit: {pushes: false}": false,
+		"audit: {pushes: true}": true,
+	} {
+		c, err := config.Load(config.Source{File: write(t, file), Environ: enough})
+		if err != nil || c.Audit.Pushes != want {
+			t.Errorf("%q: %v, %v, want %v", file, c.Audit.Pushes, err, want)
+		}
+	}
+}
+
 // The manual must name each key with its variable and its default.
 func TestManual(t *testing.T) {
 	t.Parallel()
