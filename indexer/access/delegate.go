@@ -148,8 +148,11 @@ func (d *Delegate) Anonymous(context.Context) (Subject, error) {
 // Named returns the subject of a token for the registry, which limits it to what the client was
 // allowed when it was signed. Such a token is always for repositories: see Grant.
 func (d *Delegate) Named(ctx context.Context, actor string) (Subject, error) {
+	if actor == "" && d.config.Anonymous {
+		return Subject{Rules: everything}, nil
+	}
 	if actor == "" {
-		return Subject{}, nil
+		return Subject{}, nil // by a token from before that was configured otherwise
 	}
 	if actor != delegated && !strings.HasPrefix(actor, delegated+"/") {
 		return Subject{}, ErrDenied // by a token from before another method was configured

@@ -370,8 +370,11 @@ func TestDelegateCatalogue(t *testing.T) {
 // A token for the registry is worth what it says, and one of another method nothing.
 func TestDelegateNamed(t *testing.T) {
 	t.Parallel()
-	d := access.NewDelegate(access.DelegateConfig{URL: "http://127.0.0.1:1"})
-	for actor, want := range map[string]access.Actions{"delegated": access.Push, "delegated/bob@example.org": access.Push, "bob": 0, "": 0} {
+	for actor, want := range map[string]access.Actions{
+		"delegated": access.Push, "delegated/bob@example.org": access.Push, "bob": 0, "": 0, "anonymous": access.Push,
+	} {
+		d := access.NewDelegate(access.DelegateConfig{URL: "http://127.0.0.1:1", Anonymous: actor == "anonymous"})
+		actor = strings.TrimPrefix(actor, "anonymous")
 		s, err := d.Named(t.Context(), actor)
 		s = s.Narrow([]access.Access{{Type: "repository", Name: "acme/app", Actions: []string{"pull", "push"}}})
 		if got := s.Allowed("acme/app"); got != want || s.Allowed("acme/other") != 0 || (err != nil) != (actor == "bob") {

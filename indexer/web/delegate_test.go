@@ -189,6 +189,32 @@ func TestDelegatedLogins(t *testing.T) {
 	}
 }
 
+// A client without credentials sees, with the token that it gets, what the API lets everybody
+// pull.
+func TestDelegatedAnonymous(t *testing.T) {
+	t.Parallel()
+	shelf := postgrestest.New(t)
+	for _, name := range []string{"public/app", "other/app"} {
+		shelf.Find(name, "v1", postgrestest.Made(name, "linux/amd64", 1, 1, "2026-01-01"))
+	}
+	server := accesstest.New(t, map[string]string{"": "public:pull"})
+	h := web.New(delegating(t, postgres.New(shelf.Pool, postgres.Config{}), access.DelegateConfig{URL: server.URL, Anonymous: true}))
+	for target, scope := range map[string]string{
+		"/v2/_catalog": "registry:catalog:*", "/v1/search?q=app": "registry:catalog:*", "/api/v1/repositories": "repository:public/app:pull",
+	} {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest("GET", "/auth/token?scope="+url.QueryEscape(scope), nil))
+		var given struct{ Token string }
+		if err := json.Unmarshal(w.Body.Bytes(), &given); err != nil {
+			t.Fatalf("%v: %s", err, w.Body)
+		}
+		got := heard(t, h, "GET", target, "", "Bearer "+given.Token)
+		if !strings.HasPrefix(got, "200 ") || !strings.Contains(got, "public/app") || strings.Contains(got, "other/app") {
+			t.Errorf("%s: %.500s", target, got)
+		}
+	}
+}
+
 // A book with more namespaces than clients can be asked about is refused, not shown in part.
 func TestDelegatedBookIsTooLarge(t *testing.T) {
 	t.Parallel()
