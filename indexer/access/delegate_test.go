@@ -65,7 +65,7 @@ func grants(ctx context.Context, s access.Subject, scopes string) (string, error
 func TestDelegateDecides(t *testing.T) {
 	t.Parallel()
 	server := accesstest.New(t, map[string]string{
-		"all": "acme:push other:pull", "ro": "acme:pull", "lists": "acme:list acme:get", "none": "", "": "public:pull",
+		"all": "acme:push other:pull", "ro": "acme:pull", "lists": "acme:list acme:get", "new": "new:push other:pull", "none": "", "": "public:pull",
 	})
 	d, _ := delegate(server, access.DelegateConfig{Anonymous: true, Namespaces: func(context.Context, int) ([]string, error) {
 		return []string{"other", "acme", "secret"}, nil
@@ -97,6 +97,9 @@ func TestDelegateDecides(t *testing.T) {
 		{"none", "registry:catalog:*", "", nil, 4},
 		{"wrong", "registry:catalog:*", "", access.ErrDenied, 4},
 		{"", "registry:catalog:*", "", nil, 4},
+		// That with repositories, also of a project that the book does not have.
+		{"new", "repository:new/app:push registry:catalog:*", "repository:new/app:push repository:new/*:pull repository:other/*:pull", nil, 6},
+		{"new", "registry:catalog:* repository:other/app:push", "repository:other/*:pull", nil, 1},
 	} {
 		got, err := grants(t.Context(), subject(t, d, c.field), c.scopes)
 		calls := server.Called()

@@ -25,11 +25,22 @@ func (s Subject) About(ctx context.Context, wanted []Access) (Subject, error) {
 	if s.Asks == nil {
 		return s, nil
 	}
+	all := projectsOf(wanted)
+	if !slices.ContainsFunc(wanted, Access.isCatalogue) {
+		return s.ask(ctx, all)
+	}
+	s, err := s.askBook(ctx, all)
+	// A token has to name the projects, and a part of them would look like all.
+	if err == nil && len(s.Rules) > MaxSeen {
+		return Subject{}, ErrTooManySeen
+	}
+	return s, err
+}
+
+// projectsOf returns what a client wants to do in projects, in at most maxProjects of them.
+func projectsOf(wanted []Access) map[string]Actions {
 	all := map[string]Actions{}
 	for _, w := range wanted {
-		if w.Type == typeRegistry && w.Name == catalogue {
-			return s.aboutCatalogue(ctx)
-		}
 		project, _, below := strings.Cut(w.Name, "/")
 		if w.Type != typeRepository || !below || !indexer.IsRepository(w.Name) {
 			continue
@@ -39,17 +50,7 @@ func (s Subject) About(ctx context.Context, wanted []Access) (Subject, error) {
 			all[project] |= actions
 		}
 	}
-	return s.ask(ctx, all)
-}
-
-// aboutCatalogue is AboutAll, for a token that has to name the projects. A part of them would
-// look like all.
-func (s Subject) aboutCatalogue(ctx context.Context) (Subject, error) {
-	s, err := s.AboutAll(ctx)
-	if err == nil && len(s.Rules) > MaxSeen {
-		return Subject{}, ErrTooManySeen
-	}
-	return s, err
+	return all
 }
 
 // AboutAll returns s with its rules for all repositories of the book, as far as it takes to see
@@ -58,15 +59,20 @@ func (s Subject) AboutAll(ctx context.Context) (Subject, error) {
 	if s.Asks == nil {
 		return s, nil
 	}
+	return s.askBook(ctx, map[string]Actions{})
+}
+
+// askBook returns s with rules for what it wants to do in projects, and to see all others of
+// the book.
+func (s Subject) askBook(ctx context.Context, wanted map[string]Actions) (Subject, error) {
 	names, err := s.Asks.api.namespaces(ctx)
 	if err != nil {
 		return s, err
 	}
-	all := map[string]Actions{}
 	for _, name := range names {
-		all[name] = Pull
+		wanted[name] |= Pull
 	}
-	return s.ask(ctx, all)
+	return s.ask(ctx, wanted)
 }
 
 // actionsOf returns what a client wants by names of actions; unknown ones are left out.

@@ -45,6 +45,8 @@ func ParseScopes(values []string) (wanted []Access) {
 // OfCatalogue is the access to the names of all repositories.
 var OfCatalogue = Access{typeRegistry, catalogue, []string{"*"}}
 
+func (a Access) isCatalogue() bool { return a.Type == typeRegistry && a.Name == catalogue }
+
 // toSearch is the access to those names that a client may see.
 var toSearch = Access{typeRegistry, catalogue, []string{"search"}}
 
@@ -66,11 +68,11 @@ func (s Subject) Grant(wanted []Access) (granted []Access) {
 	for _, w := range wanted {
 		var actions []string
 		switch {
-		case w.Type == typeRegistry && w.Name == catalogue && s.Asks != nil:
+		case w.isCatalogue() && s.Asks != nil:
 			granted = append(granted, s.Rules.toSee()...)
 		case w.Type == typeRepository && indexer.IsRepository(w.Name):
 			actions = ofRegistry(s.Allowed(w.Name), w.Actions)
-		case w.Type == typeRegistry && w.Name == catalogue:
+		case w.isCatalogue():
 			actions = toSearch.Actions
 			if s.Asker() == indexer.Everyone && slices.Contains(w.Actions, "*") {
 				actions = []string{"*"}
@@ -110,7 +112,7 @@ func (s Subject) Narrow(token []Access) Subject {
 	var scope Rules
 	for _, a := range token {
 		switch {
-		case a.Type == typeRegistry && a.Name == catalogue:
+		case a.isCatalogue():
 			scope = append(scope, Rule{Every, Pull})
 		case a.Type == typeRepository:
 			pattern, err := ParsePattern(a.Name)
