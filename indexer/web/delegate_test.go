@@ -10,9 +10,11 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/access"
@@ -212,6 +214,77 @@ func TestDelegatedAnonymous(t *testing.T) {
 		if !strings.HasPrefix(got, "200 ") || !strings.Contains(got, "public/app") || strings.Contains(got, "other/app") {
 			t.Errorf("%s: %.500s", target, got)
 		}
+	}
+}
+
+// A login that the API refuses is recorded, wherever it is used, with the name that was typed;
+// one that nobody could check is not.
+func TestDelegatedRefusals(t *testing.T) {
+	t.Parallel()
+	shelf := postgrestest.New(t)
+	store := postgres.New(shelf.Pool, postgres.Config{})
+	shelf.Find("acme/app", "v1", postgrestest.Made("acme/app", "linux/amd64", 1, 1, "2026-01-01"))
+	basic := func(name, secret string) string {
+		return "Basic " + base64.StdEncoding.EncodeToString([]byte(name+":"+secret))
+	}
+	server := accesstest.New(t, map[string]string{basic("ann", "right"): "acme:pull"})
+	c := delegating(t, store, access.DelegateConfig{URL: server.URL})
+	c.Login.Refusals = login.NewRefusals(store.RecordAll, c.Log)
+	begin := time.Now()
+	c.Login.Refusals.Step(t.Context(), begin) // the minute after which repeated ones are counted
+	h := web.New(c)
+	send := func(method, target, field, form string) int {
+		r := httptest.NewRequest(method, target, strings.NewReader(form))
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		if field != "" {
+			r.Header.Set("Authorization", field)
+		}
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		return w.Code
+	}
+	const token = "/auth/token?scope=repository:acme/app:pull"
+	for _, c := range []struct {
+		method, target, field, form string
+		code                        int
+	}{
+		{"GET", token, basic("ann", "right"), "", 200},
+		{"GET", token, basic("bob", "wrong"), "", 401},
+		{"GET", token, basic("bob", "wrong"), "", 401},
+		{"GET", "/api/v1/search?q=app", basic("carol", "wrong"), "", 401},
+		{"POST", "/auth/token", "", "grant_type=password&username=dave&password=wrong", 401},
+		{"GET", "/v1/search?q=app", "Bearer wrong", "", 401},
+	} {
+		if code := send(c.method, c.target, c.field, c.form); code != c.code {
+			t.Errorf("%s %s as %q: %d, want %d", c.method, c.target, c.field, code, c.code)
+		}
+	}
+	for i := 0; send("GET", token, basic("eve", "wrong"), "") != http.StatusTooManyRequests; i++ {
+		if i == 300 {
+			t.Fatal("300 wrong logins are not too many")
+		}
+	}
+	server.Answers(func(w http.ResponseWriter, _ string) { http.Error(w, "away", http.StatusBadGateway) })
+	other := delegating(t, store, access.DelegateConfig{URL: server.URL}) // with no wrong logins before
+	other.Login.Refusals = c.Login.Refusals
+	h = web.New(other)
+	if code := send("GET", token, basic("frank", "right"), ""); code != 401 {
+		t.Errorf("while the API is away: %d", code)
+	}
+	c.Login.Refusals.Step(t.Context(), begin)
+	records, err := store.Audit(t.Context(), access.AuditQuery{Event: access.Login, Limit: 100})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, r := range records {
+		got = append(got, r.Actor.Claimed+" "+r.Detail)
+		if r.Actor.Name != "" || !r.Refused || r.Actor.Source == "" {
+			t.Errorf("recorded as %+v", r)
+		}
+	}
+	if want := []string{"eve too many wrong passwords before", "eve ", " ", "dave ", "carol ", "bob "}; !slices.Equal(got, want) {
+		t.Errorf("recorded %q, want %q", got, want)
 	}
 }
 

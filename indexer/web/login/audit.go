@@ -32,7 +32,7 @@ func sourceOf(r *http.Request) string { return answer.ClientOf(r).Addr().String(
 // credentials or to too many of them.
 func (l *Login) refused(r *http.Request, e access.Event, name string, err error) {
 	code, _ := answer.RefusedWith(err)
-	if code != http.StatusUnauthorized && code != http.StatusTooManyRequests {
+	if err == unsure || code != http.StatusUnauthorized && code != http.StatusTooManyRequests {
 		return
 	}
 	record := refusalOf(r, e, name)

@@ -1,6 +1,7 @@
 package login
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -15,14 +16,25 @@ func (l *Login) about(r *http.Request, s access.Subject, wanted []access.Access)
 	return l.asked(r, s, func(ctx context.Context) (access.Subject, error) { return s.About(ctx, wanted) })
 }
 
-// asked returns what ask says of a subject, which may take calls of another service.
+// asked returns what ask says of a subject, which may take calls of another service. That may
+// refuse the credentials only now, so this is recorded here.
 func (l *Login) asked(
 	r *http.Request, s access.Subject, ask func(context.Context) (access.Subject, error),
 ) (access.Subject, error) {
 	if s.Asks == nil {
 		return s, nil
 	}
-	return l.elsewhere(r, ask)
+	s, err := l.elsewhere(r, ask)
+	if err != nil {
+		l.refused(r, access.Login, typedName(r), err)
+	}
+	return s, err
+}
+
+// typedName returns the name that a client sends, by Basic or in a form that was read.
+func typedName(r *http.Request) string {
+	c, _ := basicOf(r)
+	return cmp.Or(c.Name, r.PostForm.Get("username"))
 }
 
 // elsewhere returns what ask, which calls another service, says of a client. From one address
