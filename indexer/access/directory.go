@@ -9,13 +9,14 @@ import (
 )
 
 // The most of what one account or grantee has. Each is read at every login or for every
-// answer, so a list without an end would cost everybody.
+// answer, so a list without an end would cost everybody. By 100 groups, and 200 for each identity
+// at a provider, an account has at most some 300,000 rules if it has one identity.
 const (
 	MaxTokens = 100  // of an account, with those that expired within a day
 	MaxGroups = 100  // of an account
 	MaxRules  = 100  // of a token
 	MaxNote   = 100  // characters of a token's note
-	MaxGrants = 1000 // of a grantee; so an account in a hundred groups has at most some 100,000 rules
+	MaxGrants = 1000 // of a grantee
 )
 
 // A Directory has the accounts, groups, tokens and grants for those who manage them. A change
