@@ -144,12 +144,18 @@ func within(sel sq.SelectBuilder, since, until time.Time) sq.SelectBuilder {
 // goes on after it would miss the other.
 const exportSlack = 5 * time.Second
 
+// shownUntil is the time until which a server shows all commits. A standby does so until that of
+// the last one that it has replayed; if it has replayed none since it started, nobody knows, and
+// nothing is exported. It is a subquery so that it is computed once, and an index on at is used.
+const shownUntil = `(SELECT CASE WHEN pg_is_in_recovery()
+	THEN COALESCE(pg_last_xact_replay_timestamp(), '-infinity') ELSE now() END)`
+
 // AuditAfter returns records in the order of their ids, the first after an id. It leaves out
 // those that another one with a smaller id might still come before.
 func (s *Store) AuditAfter(ctx context.Context, after int64, q access.AuditQuery) ([]access.Record, error) {
 	// OFFSET 0 keeps the planner from reading ids from the first on.
 	settled := fmt.Sprintf(`id < COALESCE((SELECT min(id) FROM (
-		SELECT id FROM audit WHERE at > now() - interval '%d s' OFFSET 0) AS latest), 9223372036854775807)`,
-		exportSlack/time.Second)
+		SELECT id FROM audit WHERE at > %s - interval '%d s' OFFSET 0) AS latest), 9223372036854775807)`,
+		shownUntil, exportSlack/time.Second)
 	return s.records(ctx, auditWhere(q).Where("id > ?", after).Where(settled).OrderBy("id").Suffix("LIMIT ?", q.Limit))
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/access"
 	"github.com/portbook/portbook/indexer/postgres"
 	"github.com/portbook/portbook/schema"
 	"github.com/portbook/portbook/schema/localpg"
@@ -377,4 +378,28 @@ func TestLag(t *testing.T) {
 	}
 	p.must(p.standby.Promote(ctx))
 	within(t, "the promoted standby is no standby", func() bool { return measure() == postgres.Lag{} })
+}
+
+// An export from a standby leaves out what another record might still come before, however far
+// the standby is behind. With the clock alone, old records that arrive late would be skipped.
+func TestAuditFromStandby(t *testing.T) {
+	t.Parallel()
+	p := newPair(t, nil)
+	primary, standby := connect(t, p.primary.URL("postgres")), connect(t, p.standby.URL("postgres"))
+	execute(t, primary, `INSERT INTO audit (at, event, actor, token, source, target, outcome, request, detail)
+		SELECT now() + i * interval '100 ms', 'login', '', '', '', '', 'refused', '', '' FROM generate_series(-200, 300) i ORDER BY i`)
+	p.caughtUp()
+	p.must(p.standby.PauseReplay(t.Context()))
+	const settled = "SELECT count(*) FROM audit WHERE at <= "
+	want := one[int](t, standby, settled+"pg_last_xact_replay_timestamp() - interval '5 s'")
+	within(t, "more records are old by the clock", func() bool { return one[int](t, standby, settled+"now() - interval '5 s'") > want })
+	s := postgres.New(standby, postgres.Config{})
+	if got, err := s.AuditAfter(t.Context(), 0, access.AuditQuery{Limit: 1000}); err != nil || len(got) != want || want == 0 {
+		t.Errorf("%d records, %v, want %d", len(got), err, want)
+	}
+	p.must(p.standby.Promote(t.Context())) // since then only the clock counts
+	within(t, "more records are exported", func() bool {
+		got, err := s.AuditAfter(t.Context(), 0, access.AuditQuery{Limit: 1000})
+		return err == nil && len(got) > want
+	})
 }
