@@ -73,3 +73,31 @@ func TestStoredSessions(t *testing.T) {
 		t.Errorf("another cookie: %v", err)
 	}
 }
+
+// A new session waits for a change of accounts that has begun, before it locks its own, so
+// that the change never waits for it.
+func TestSessionsAndChangesTakeTurns(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	url := schematest.URL(t)
+	s, other := postgres.New(connect(t, url), postgres.Config{}), connect(t, url)
+	must(t, s.AddAccount(ctx, access.Account{Name: "alice"}))
+	change, err := other.Begin(ctx)
+	must(t, err)
+	defer func() { _ = change.Rollback(ctx) }() // if the test fails
+	_, err = change.Exec(ctx, "UPDATE access_version SET v = v + 1")
+	must(t, err)
+	added := make(chan error, 1)
+	go func() {
+		_, hash := access.NewCookie()
+		added <- s.AddSession(ctx, access.NewSession("alice", time.Now(), hash))
+	}()
+	within(t, "the session waits", func() bool {
+		const waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+		return one[int](t, other, waiting) == 1
+	})
+	_, err = change.Exec(ctx, "SELECT FROM account WHERE name = 'alice' FOR UPDATE NOWAIT")
+	must(t, err)
+	must(t, change.Commit(ctx))
+	must(t, <-added)
+}
