@@ -61,7 +61,7 @@ func TestRefusals(t *testing.T) {
 	if !strings.Contains(last.Detail, "and 2029 more") || last.Actor != (access.Actor{}) {
 		t.Errorf("the last record is %+v", last)
 	}
-	// The next window begins anew.
+	// The next window begins with nothing.
 	add("alice", "192.0.2.1", "again")
 	f.Step(t.Context(), now.Add(time.Hour+time.Second))
 	if r := written[len(written)-1]; len(written) != 24 || r.Request != "again" {
