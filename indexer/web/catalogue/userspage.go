@@ -202,12 +202,18 @@ func (s *Catalogue) SetUserPassword(w http.ResponseWriter, r *http.Request) erro
 	})
 }
 
-// DeleteUser deletes an account, once the administrator is sure.
-func (s *Catalogue) DeleteUser(w http.ResponseWriter, r *http.Request) error {
+// administering returns the administrator who is signed in, for a request that changes accounts.
+func (s *Catalogue) administering(w http.ResponseWriter, r *http.Request) (access.Subject, error) {
 	who, err := s.changing(w, r)
 	if err == nil {
 		err = s.config.Login.Forbidden(r, who, access.Administrators(who))
 	}
+	return who, err
+}
+
+// DeleteUser deletes an account, once the administrator is sure.
+func (s *Catalogue) DeleteUser(w http.ResponseWriter, r *http.Request) error {
+	who, err := s.administering(w, r)
 	if err != nil {
 		return err
 	}
@@ -232,10 +238,7 @@ func (s *Catalogue) DeleteUser(w http.ResponseWriter, r *http.Request) error {
 
 // AddUserToken makes a token for a robot, and shows it.
 func (s *Catalogue) AddUserToken(w http.ResponseWriter, r *http.Request) error {
-	who, err := s.changing(w, r)
-	if err == nil {
-		err = s.config.Login.Forbidden(r, who, access.Administrators(who))
-	}
+	who, err := s.administering(w, r)
 	if err != nil {
 		return err
 	}
@@ -259,10 +262,7 @@ func (s *Catalogue) AddUserToken(w http.ResponseWriter, r *http.Request) error {
 
 // RevokeUserToken makes a token of an account void.
 func (s *Catalogue) RevokeUserToken(w http.ResponseWriter, r *http.Request) error {
-	who, err := s.changing(w, r)
-	if err == nil {
-		err = s.config.Login.Forbidden(r, who, access.Administrators(who))
-	}
+	who, err := s.administering(w, r)
 	if err != nil {
 		return err
 	}
