@@ -7,8 +7,8 @@ import (
 
 // An Actor is who does something that is recorded.
 type Actor struct {
-	Name    string // an account, or cli:USER; "": nobody has proved who it is
-	Claimed string // without a Name: the name that the client gave, which nobody has proved
+	Name    string // an account, or cli:USER; "": not verified
+	Claimed string // without a Name: the name that the client gave, not verified
 	Token   string // the id of the personal token; "": none
 	Source  string // the address of the client, or the name of the host
 }

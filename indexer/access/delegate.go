@@ -57,7 +57,7 @@ const (
 	maxEmail = 254
 )
 
-// ErrUnsure says that nobody knows now what a client may do.
+// ErrUnsure is the error if the API does not say what a client may do.
 var ErrUnsure = errors.New("what you may do could not be found out, because the service that decides it does not" +
 	" answer as it should: try again")
 

@@ -17,10 +17,11 @@ type Delegation struct {
 	field string // its Authorization field; "": none
 }
 
-// About returns s with its rules for what it wants; if that is to see the catalogue too, those for
-// all repositories of the book. For most subjects that is s itself: only a
-// Delegate has to be asked. If s may do nothing of it, About returns ErrDenied if its
-// credentials are wrong; if nobody knows now, ErrUnsure; the errors of AboutAll; and ErrTooManySeen.
+// About returns s with its rules for what it wants, and with those for all repositories of the
+// book if it wants to see the catalogue. For most subjects that is s itself: only a Delegate
+// asks its API. If s may do nothing of what it wants and its credentials are wrong, About returns
+// ErrDenied. It returns ErrUnsure if the API does not answer. For the catalogue it may also return
+// ErrTooManySeen and the errors of AboutAll.
 func (s Subject) About(ctx context.Context, wanted []Access) (Subject, error) {
 	if s.Asks == nil {
 		return s, nil

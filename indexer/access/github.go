@@ -55,7 +55,7 @@ func NewGitHub(c GitHubConfig) *GitHub {
 }
 
 // Verify returns the subject of a token. If GitHub does not answer, it returns ErrDenied,
-// because nobody knows that the token is right.
+// because only GitHub can say that the token is right.
 func (g *GitHub) Verify(ctx context.Context, c Credentials) (Subject, error) {
 	age := indexer.Version{Number: time.Now().Unix() / int64(githubAge/time.Second)}
 	login, err := g.known.Get(ctx, cache.Key{Version: age, Question: c.Secret}, func() (string, error) {

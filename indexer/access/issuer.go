@@ -124,8 +124,8 @@ func (a *answer) named(id string) (found []jose.JSONWebKey) {
 }
 
 // keysNamed returns the keys with an id. It returns ErrDenied if there are none, and
-// indexer.ErrUnavailable if the issuer does not answer, so that nobody knows. It asks the issuer
-// for its keys if they are old, or do not include the id, though not within askPause.
+// indexer.ErrUnavailable if that cannot be found out because the issuer does not answer. It asks
+// the issuer for its keys if they are old, or do not include the id, though not within askPause.
 func (i *issuer) keysNamed(ctx context.Context, id string) ([]jose.JSONWebKey, error) {
 	latest := i.latest.Load()
 	found := latest.named(id)

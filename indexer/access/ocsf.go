@@ -99,7 +99,7 @@ type ocsfResource struct {
 
 // ocsfUnmapped are fields of a record for which OCSF has no place.
 type ocsfUnmapped struct {
-	Claimed    string `json:"claimed,omitempty"` // the name that a client gave, which nobody has proved
+	Claimed    string `json:"claimed,omitempty"` // the name that a client gave, not verified
 	Repository string `json:"repository,omitempty"`
 }
 

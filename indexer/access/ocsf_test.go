@@ -14,8 +14,8 @@ import (
 	"github.com/portbook/portbook/indexer/access"
 )
 
-// Each event has a class of OCSF of its own choice, and each record of it, whoever did it to
-// whatever, is a valid CloudEvent. A name that nobody has proved is never that of the actor.
+// Each event has a class of OCSF, and each record is a valid CloudEvent, whatever its actor and
+// target. The actor is never a name that was only claimed.
 func TestCloudEvents(t *testing.T) {
 	t.Parallel()
 	c := jsonschema.NewCompiler()

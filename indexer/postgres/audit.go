@@ -144,9 +144,10 @@ func within(sel sq.SelectBuilder, since, until time.Time) sq.SelectBuilder {
 // goes on after it would miss the other.
 const exportSlack = 5 * time.Second
 
-// shownUntil is the time until which a server shows all commits. A standby does so until that of
-// the last one that it has replayed; if it has replayed none since it started, nobody knows, and
-// nothing is exported. It is a subquery so that it is computed once, and an index on at is used.
+// shownUntil is the time until which a server shows all commits: now on a primary, and on a
+// standby the time of the last commit that it has replayed. If a standby has replayed none since
+// it started, that time is unknown and nothing is exported. It is a subquery so that it is
+// computed once, and an index on at is used.
 const shownUntil = `(SELECT CASE WHEN pg_is_in_recovery()
 	THEN COALESCE(pg_last_xact_replay_timestamp(), '-infinity') ELSE now() END)`
 

@@ -129,7 +129,7 @@ func TestWorkloads(t *testing.T) {
 		}
 	}
 	if other.Asked.Load() > 0 {
-		t.Error("an issuer was asked that nobody trusts")
+		t.Error("an issuer was asked that no robot trusts")
 	}
 }
 

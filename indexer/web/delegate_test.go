@@ -217,8 +217,8 @@ func TestDelegatedAnonymous(t *testing.T) {
 	}
 }
 
-// A login that the API refuses is recorded, wherever it is used, with the name that was typed;
-// one that nobody could check is not.
+// A login that the API refuses is recorded, wherever it is used, with the name that was typed.
+// A login is not recorded as refused if the API did not answer.
 func TestDelegatedRefusals(t *testing.T) {
 	t.Parallel()
 	shelf := postgrestest.New(t)

@@ -11,7 +11,7 @@ import (
 	"github.com/portbook/portbook/indexer/web/login"
 )
 
-// Writers count wrong passwords together, and one that nobody has guessed at lets others in.
+// Writers count wrong passwords together. Guesses at one account do not keep others out.
 func TestGuessesAreShared(t *testing.T) {
 	t.Parallel()
 	var c web.Config

@@ -30,7 +30,7 @@ func auditCommand() *cobra.Command {
 		Use: "audit", Short: "Show who changed what, who pushed and deleted, and whose login was refused",
 		Long: `Shows the records of what was done to accounts, tokens and grants, of pushes and deletions,
 of sign-ins in the browser and of refused logins, the latest first. Records are never
-changed. A name in quotes is what a client claimed, and nobody has proved it. With --format
+changed. A name in quotes is what a client claimed; it was not verified. With --format
 json or ocsf each record is one line; ocsf writes all of them, the earliest first, as
 CloudEvents with the fields of OCSF.`,
 		Example: `  portbook audit --target alice

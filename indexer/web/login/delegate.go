@@ -24,7 +24,7 @@ func (l *Login) asked(
 	if s.Asks == nil {
 		return s, nil
 	}
-	s, err := l.elsewhere(r, ask)
+	s, err := l.askService(r, ask)
 	if err != nil {
 		l.refused(r, access.Login, typedName(r), err)
 	}
@@ -37,9 +37,9 @@ func typedName(r *http.Request) string {
 	return cmp.Or(c.Name, r.PostForm.Get("username"))
 }
 
-// elsewhere returns what ask, which calls another service, says of a client. From one address
+// askService returns what ask, which calls another service, says of a client. From one address
 // it is called only so often with wrong credentials, so that they do not flood that service.
-func (l *Login) elsewhere(
+func (l *Login) askService(
 	r *http.Request, ask func(context.Context) (access.Subject, error),
 ) (access.Subject, error) {
 	counter := l.guesses.from(answer.ClientOf(r))
@@ -53,7 +53,7 @@ func (l *Login) elsewhere(
 	return s, refusal(err)
 }
 
-// unsure is the answer if nobody knows now whether the credentials are right: 401 too, as
+// unsure is the answer if the API does not say whether the credentials are right: 401 too, as
 // clients of the registry of Deploys.app expect.
 var unsure = answer.RefuseWith(http.StatusUnauthorized,
 	map[string]string{"WWW-Authenticate": `Basic realm="Portbook", charset="UTF-8"`}, "%s", access.ErrUnsure)

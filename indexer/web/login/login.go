@@ -1,5 +1,6 @@
 // Package login finds out who sends a request, and gives clients the tokens by which the
-// registry knows what they may do.
+// registry knows what they may do. It signs people in, in the browser, limits guesses and
+// changes, and serves the audit log.
 package login
 
 import (
@@ -177,7 +178,7 @@ func (l *Login) used(s access.Subject) { l.Uses.Note(s.Token, time.Now()) }
 func (l *Login) check(r *http.Request, c access.Credentials) (access.Subject, error) {
 	verify := func(ctx context.Context) (access.Subject, error) { return l.Verifier.Verify(ctx, c) }
 	if _, asks := l.Verifier.(*access.GitHub); asks {
-		return l.elsewhere(r, verify)
+		return l.askService(r, verify)
 	}
 	// Nobody can guess a personal token. For tokens of the configuration there is no limit: those
 	// who share one, or an address, would lock each other out.
