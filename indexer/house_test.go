@@ -55,9 +55,10 @@ var mayImport = map[string][]string{
 	},
 	"indexer/web/clients": {"indexer", "indexer/query", "indexer/web/answer"},
 	"indexer/ingest":      {"indexer", "indexer/postgres", "indexer/remote"},
+	"indexer/manage":      {"indexer", "indexer/access", "indexer/postgres", "indexer/remote"},
 	"indexer/cmd/portbook": {
-		"indexer", "indexer/access", "indexer/config", "indexer/database", "indexer/ingest", "indexer/postgres", "indexer/provider",
-		"indexer/redissession", "indexer/remote", "indexer/web", "indexer/web/answer", "indexer/web/login", "schema",
+		"indexer", "indexer/access", "indexer/config", "indexer/database", "indexer/ingest", "indexer/manage", "indexer/postgres",
+		"indexer/provider", "indexer/redissession", "indexer/remote", "indexer/web", "indexer/web/answer", "indexer/web/login", "schema",
 	},
 }
 

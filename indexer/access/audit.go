@@ -48,10 +48,16 @@ const (
 	SessionEnd      Event = "session.end"
 	Login           Event = "login"         // of a program; only refused ones are recorded
 	Administration  Event = "administrator" // a request for what only administrators may; only refused ones
-	ImagePush       Event = "image.push"    // this and the following are reported by the registry
-	ImageDelete     Event = "image.delete"
+	ImagePush       Event = "image.push"    // this and the following three are reported by the registry
+	ImageDelete     Event = "image.delete"  // or asked of us, as are the following
 	TagDelete       Event = "tag.delete"
 	BlobDelete      Event = "blob.delete"
+
+	RepositoryDelete Event = "repository.delete"
+	ImageRestore     Event = "image.restore"
+	TagRollback      Event = "tag.rollback"
+	PlanApply        Event = "plan.apply"
+	OperationAdd     Event = "operation.add" // of a kind that has no event of its own
 )
 
 // Events are all events, in the order in which they are documented.
@@ -59,6 +65,7 @@ var Events = []Event{
 	AccountAdd, AccountChange, AccountPassword, AccountDelete, AccountLink, AccountUnlink,
 	TokenAdd, TokenExpire, TokenRevoke, WorkloadAdd, WorkloadRemove, GrantAdd, GrantRemove,
 	SessionBegin, SessionEnd, Login, Administration, ImagePush, ImageDelete, TagDelete, BlobDelete,
+	RepositoryDelete, ImageRestore, TagRollback, PlanApply, OperationAdd,
 }
 
 // A Record says that somebody did something, or was refused. Records are never changed.

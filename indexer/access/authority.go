@@ -144,3 +144,20 @@ func PermitOf(ctx context.Context) Permit {
 	permit, _ := ctx.Value(permitKey{}).(Permit)
 	return permit
 }
+
+// Changers permits who may do something with a repository: Delete or Push.
+func Changers(repository string, a Actions) Permit {
+	return func(s Subject) error {
+		if !s.Allowed(repository).Has(a) {
+			return indexer.Forbidden("you may not do this with %s: that takes a grant of the action %s on it", repository,
+				nameOf(a))
+		}
+		return nil
+	}
+}
+
+// nameOf returns the name of one action.
+func nameOf(a Actions) string {
+	names := a.Names()
+	return names[len(names)-1]
+}

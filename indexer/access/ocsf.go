@@ -147,6 +147,12 @@ var ocsfClasses = map[Event]ocsfClass{
 	ImageDelete:     {apiActivity, 4, "Delete"},
 	TagDelete:       {apiActivity, 4, "Delete"},
 	BlobDelete:      {apiActivity, 4, "Delete"},
+
+	RepositoryDelete: {apiActivity, 4, "Delete"},
+	ImageRestore:     {apiActivity, 1, "Create"},
+	TagRollback:      {apiActivity, 3, "Update"},
+	PlanApply:        {apiActivity, 4, "Delete"},
+	OperationAdd:     {apiActivity, 3, "Update"},
 }
 
 // classOf returns the class of a record. An event that is not in the table, because a later

@@ -53,6 +53,11 @@ var toSearch = Access{typeRegistry, catalogue, []string{"search"}}
 // ToPull returns the access by which a repository is pulled.
 func ToPull(repository string) Access { return Access{typeRepository, repository, []string{"pull"}} }
 
+// ToChange returns the access by which manifests and tags of a repository are put and deleted.
+func ToChange(repository string) Access {
+	return Access{typeRepository, repository, []string{"pull", "push", "delete"}}
+}
+
 // Scope returns a in the form of ParseScopes.
 func (a Access) Scope() string { return a.Type + ":" + a.Name + ":" + strings.Join(a.Actions, ",") }
 

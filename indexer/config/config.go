@@ -40,6 +40,7 @@ type Config struct {
 	Cache      Cache      `mapstructure:"cache"`
 	Interval   Interval   `mapstructure:"interval"`
 	Retention  Retention  `mapstructure:"retention"`
+	Manage     Manage     `mapstructure:"manage"`
 	Scan       Scan       `mapstructure:"scan"`
 	Search     Search     `mapstructure:"search"`
 	Flatpak    Flatpak    `mapstructure:"flatpak"`

@@ -58,6 +58,7 @@ func TestDefaults(t *testing.T) {
 		},
 		Interval:  config.Interval{FetchAll: time.Hour},
 		Retention: config.Retention{Events: 90 * 24 * time.Hour},
+		Manage:    config.Manage{Trash: 30 * 24 * time.Hour},
 		Scan:      config.Scan{Parallelism: 8},
 		Search:    config.Search{Memory: true, MemoryLimit: 1 << 30},
 		Log:       config.Log{Level: slog.LevelInfo, Format: "text", Access: true},

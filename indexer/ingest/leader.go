@@ -58,6 +58,7 @@ type LeaderConfig struct {
 	GarbageCollect time.Duration // between two runs of tidy; 0: never
 	Watch          time.Duration // between two checks for a restart of the registry; 0: 5 s
 	Retention      postgres.Retention
+	Trash          time.Duration // how long deleted manifests are kept; 0: for ever
 }
 
 // NewLeader returns a leader that does nothing before Run.
@@ -111,6 +112,9 @@ func (l *Leader) jobs(watch *watch) []*job {
 		{name: "partitions", next: always(l.keepPartitions), pause: every(partitionEvery)},
 		{name: "changes", next: always(l.forgetChanges), pause: every(forgetEvery)},
 		{name: "watch", next: always(watch.look), pause: every(cmp.Or(l.config.Watch, watchEvery))},
+	}
+	if l.config.Trash > 0 {
+		all = append(all, &job{name: "trash", next: always(l.emptyTrash), pause: every(emptyEvery)})
 	}
 	if l.config.GarbageCollect > 0 {
 		interval := l.config.GarbageCollect
@@ -173,6 +177,24 @@ func (l *Leader) tidy(ctx context.Context) error {
 	l.config.Log.InfoContext(ctx, "tidied", "blobs", n.Blobs, "repositories", n.Repositories,
 		"scans", n.Scans, "instances", n.Instances)
 	return nil
+}
+
+const (
+	// emptyEvery is the interval between two runs of emptyTrash: 10 min.
+	emptyEvery = 10 * time.Minute
+	// emptyAtOnce is how many manifests are removed from the trash in one statement: 1,000.
+	emptyAtOnce = 1000
+)
+
+// emptyTrash removes the manifests from the trash that were deleted too long ago.
+func (l *Leader) emptyTrash(ctx context.Context) error {
+	for {
+		n, err := l.config.Store.EmptyTrash(ctx, l.config.Trash, emptyAtOnce)
+		if err != nil || n == 0 {
+			return err
+		}
+		l.config.Log.InfoContext(ctx, "emptied the trash", "manifests", n)
+	}
 }
 
 // keepPartitions creates and drops partitions.

@@ -1,13 +1,16 @@
-// Package remote reads a registry through its HTTP API (distribution-spec 1.1):
+// Package remote reads and changes a registry through its HTTP API (distribution-spec 1.1):
 // repositories, tags, manifests and blobs.
 //
 // It checks what it reads: manifests and blobs are returned only if they match the requested
-// digest, every body has a size limit and every request a timeout. It only reads. Errors are
-// of the kinds of package indexer, and except for the end of the caller's context each is an
-// indexer.Fault. Its texts never quote an answer.
+// digest, every body has a size limit and every request a timeout. It changes only what
+// package manage asks for: it deletes tags, manifests and links of blobs, and puts manifests
+// whose bytes it is given; it uploads no blob. Errors are of the kinds of package indexer, and
+// except for the end of the caller's context each is an indexer.Fault. Its texts never quote
+// an answer.
 package remote
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -39,9 +42,10 @@ type Config struct {
 	Username, Password string // empty: anonymous
 	UserAgent          string // distinguishes our own reads from real pulls
 	Connections        int    // idle connections to keep
-	// Token returns a token to pull from a repository, or to list all of them for "". If it
-	// is nil, the client logs in as the registry asks it to.
-	Token func(repository string) (string, error)
+	// Token returns a token to pull from a repository, and one to change another: either may
+	// be "". Without both it is to list all repositories. If it is nil, the client logs in as
+	// the registry asks it to.
+	Token func(pull, change string) (string, error)
 }
 
 // A Client reads one registry. It is safe for concurrent use.
@@ -49,9 +53,9 @@ type Client struct {
 	base       *url.URL
 	userAgent  string
 	http       *http.Client
-	auth       *auth.Client                            // http, with authentication
-	token      func(repository string) (string, error) // nil: see Config
-	challenged atomic.Bool                             // the registry requires authentication
+	auth       *auth.Client                              // http, with authentication
+	token      func(pull, change string) (string, error) // nil: see Config
+	challenged atomic.Bool                               // the registry requires authentication
 }
 
 // New returns a client. It returns ErrInvalid if the URL is invalid.
@@ -109,8 +113,15 @@ func redirect(req *http.Request, via []*http.Request) error {
 func (c *Client) do(
 	ctx context.Context, method, path string, header http.Header, accept ...int,
 ) (*http.Response, error) {
+	return c.doWith(ctx, method, path, header, nil, accept...)
+}
+
+// doWith is do with a body.
+func (c *Client) doWith(
+	ctx context.Context, method, path string, header http.Header, body []byte, accept ...int,
+) (*http.Response, error) {
 	ctx = context.WithValue(ctx, redirected{}, new(hop))
-	req, err := http.NewRequestWithContext(ctx, method, c.base.String()+"/v2/"+path, nil)
+	req, err := http.NewRequestWithContext(ctx, method, c.base.String()+"/v2/"+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, invalid("the name %q cannot be requested", path)
 	}
@@ -135,7 +146,7 @@ func (c *Client) do(
 // registries are in a closed network and never do.
 func (c *Client) send(req *http.Request) (*http.Response, error) {
 	if c.token != nil {
-		token, err := c.token(repositoryIn(req.URL.Path))
+		token, err := c.tokenFor(req)
 		if err != nil {
 			return nil, err
 		}
@@ -151,7 +162,19 @@ func (c *Client) send(req *http.Request) (*http.Response, error) {
 	}
 	discard(resp)
 	c.challenged.Store(true)
+	if req.Body, err = req.GetBody(); err != nil { // the first request has read it
+		return nil, err
+	}
 	return c.auth.Do(req)
+}
+
+// tokenFor returns a token for a request.
+func (c *Client) tokenFor(req *http.Request) (string, error) {
+	repository := repositoryIn(req.URL.Path)
+	if req.Method == http.MethodGet || req.Method == http.MethodHead {
+		return c.token(repository, "")
+	}
+	return c.token(req.URL.Query().Get("from"), repository)
 }
 
 // repositoryIn returns the name of the repository that a path of the registry's API is in;

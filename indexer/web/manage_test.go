@@ -17,7 +17,9 @@ import (
 
 	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/access"
+	managing "github.com/portbook/portbook/indexer/manage"
 	"github.com/portbook/portbook/indexer/postgres"
+	"github.com/portbook/portbook/indexer/remote"
 	"github.com/portbook/portbook/indexer/web"
 	"github.com/portbook/portbook/indexer/web/answer"
 	"github.com/portbook/portbook/indexer/web/login"
@@ -52,7 +54,7 @@ func manage(t *testing.T, change ...func(*web.Config)) *managed {
 		Read: func(ctx context.Context, asker indexer.Asker, f func(answer.Book) error) error {
 			return store.View(ctx, asker, func(v *postgres.View) error { return f(v) })
 		},
-		Login: login.New(login.Config{Accounts: access.NewAccounts(store, signer), Signer: signer, PublicURL: "/", Changer: store, Audit: store, UseRate: store.UseRate}),
+		Login: login.New(login.Config{Accounts: access.NewAccounts(store, signer), Signer: signer, PublicURL: "/", Changer: store, Audit: store, UseRate: store.UseRate, Operations: operations(t, store)}),
 		Log:   slog.New(slog.DiscardHandler), PublicURL: "/", WebUI: true, Version: "v1",
 	}
 	for _, f := range change {
@@ -61,6 +63,19 @@ func manage(t *testing.T, change ...func(*web.Config)) *managed {
 	m.Server = httptest.NewServer(web.New(c))
 	t.Cleanup(m.Close)
 	return m
+}
+
+// operations returns a Manager of a registry that is away, with one operation.
+func operations(t testing.TB, store *postgres.Store) *managing.Manager {
+	t.Helper()
+	client, err := remote.New(remote.Config{URL: "http://127.0.0.1:1"})
+	if err == nil {
+		_, err = store.AddOperation(t.Context(), indexer.Operation{Kind: indexer.Untag, Repository: "team/app", Tag: "v1"})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return managing.New(managing.Config{Store: store, Remote: client})
 }
 
 func ruleOf(t testing.TB, text string) access.Rule {
@@ -90,7 +105,7 @@ func (m *managed) token(t testing.TB, name string, p access.PersonalToken) {
 
 // address returns an address for a documented path.
 func (m *managed) address(path string) string {
-	return strings.NewReplacer("{account}", "bob", "{id}", m.ids["ci"], "{name}", "team/app", "{tag}", "v1", "{reference}", "v1", "{digest}", dgst("a").String()).Replace(path)
+	return strings.NewReplacer("{account}", "bob", "{id}", m.ids["ci"], "{name}", "team/app", "{tag}", "v1", "{reference}", "v1", "{digest}", dgst("a").String(), "{operation}", "1", "{trash}", "1").Replace(path)
 }
 
 // send sends a request with the token of somebody, and JSON if there is a body.

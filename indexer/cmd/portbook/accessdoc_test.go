@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/portbook/portbook/registry/push"
 	"github.com/portbook/portbook/registry/registrytest"
 )
 
@@ -64,7 +65,15 @@ func TestAccessDoc(t *testing.T) {
 			robot = token
 		}
 	}
+	client := push.New(f.registry.URL)
+	if _, err := client.Image(t.Context(), "team/app", "v1", push.ImageSpec{}); err != nil {
+		t.Fatal(err)
+	}
 	i := f.indexer(registrytest.FreeAddr(t), config)
+	within(t, patience, "the book has team/app:v1", func() bool {
+		code, _, _ := i.get(t, "/api/v1/repositories/team/app/-/manifests/v1", "root", password)
+		return code == http.StatusOK
+	})
 	code, _, text := i.get(t, "/auth/token?scope=repository:team/app:push", "ci", robot)
 	if code != http.StatusOK || !strings.Contains(text, "repository:team/app:push") {
 		t.Errorf("the robot gets %d: %s", code, text)

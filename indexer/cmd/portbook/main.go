@@ -66,7 +66,8 @@ command line is wrong.`,
 		SilenceErrors: true,
 	}, serveCommand(), scanCommand(), verifyCommand(), migrateCommand(), primeCommand(), userCommand(), tokenCommand(),
 		workloadCommand(),
-		grantCommand(), auditCommand(), keysCommand(), registryConfigCommand(), configCommand(), versionCommand())
+		grantCommand(), deleteCommand(), trashCommand(), restoreCommand(), rollbackCommand(), operationCommand(),
+		auditCommand(), keysCommand(), registryConfigCommand(), configCommand(), versionCommand())
 	addSettings(command)
 	command.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
 	completeCobra(command)

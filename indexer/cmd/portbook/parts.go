@@ -18,6 +18,7 @@ import (
 	"github.com/portbook/portbook/indexer/config"
 	"github.com/portbook/portbook/indexer/database"
 	"github.com/portbook/portbook/indexer/ingest"
+	"github.com/portbook/portbook/indexer/manage"
 	"github.com/portbook/portbook/indexer/postgres"
 	"github.com/portbook/portbook/indexer/remote"
 	"github.com/portbook/portbook/indexer/web/login"
@@ -37,6 +38,7 @@ type parts struct {
 	signer   *access.Signer // of tokens for the registry; nil without auth.keys
 	registry *prometheus.Registry
 	metrics  *ingest.Metrics
+	manager  *manage.Manager // nil on a reader
 	refusals *login.Refusals // nil on a reader, as uses
 	uses     *access.Uses
 	// measuring is a lock: one request at a time checks whether the database is ready.
@@ -123,18 +125,24 @@ func assemble(ctx context.Context, c config.Config, log *slog.Logger) (*parts, e
 	return p, err
 }
 
-// ownToken returns a function that signs the tokens with which we read the registry, nil if
-// there are no keys.
-func (p *parts) ownToken() func(repository string) (string, error) {
+// ownToken returns a function that signs the tokens with which we read and change the registry,
+// nil if there are no keys.
+func (p *parts) ownToken() func(pull, change string) (string, error) {
 	if p.signer == nil {
 		return nil
 	}
-	return func(repository string) (string, error) {
-		needs := access.OfCatalogue
-		if repository != "" {
-			needs = access.ToPull(repository)
+	return func(pull, change string) (string, error) {
+		var needs []access.Access
+		if pull != "" {
+			needs = append(needs, access.ToPull(pull))
 		}
-		return p.signer.ForRegistry(userAgent, []access.Access{needs}, time.Now())
+		if change != "" {
+			needs = append(needs, access.ToChange(change))
+		}
+		if needs == nil {
+			needs = append(needs, access.OfCatalogue)
+		}
+		return p.signer.ForRegistry(userAgent, needs, time.Now())
 	}
 }
 
@@ -165,6 +173,16 @@ func (p *parts) workers() *ingest.Workers {
 		Store: p.store, Remote: p.remote, Log: p.log, Metrics: p.metrics,
 		MaxMeta: p.config.Database.MaxMetaSize, Events: eventWorkers, Scans: p.config.Scan.Parallelism,
 	})
+}
+
+// answerAfter is how long a request waits for the end of an operation: 10 s. Then it is answered
+// with the number of the operation.
+const answerAfter = 10 * time.Second
+
+// newManager returns what performs operations. wait is how long it waits for the end of one; 0:
+// without a limit.
+func (p *parts) newManager(workers *ingest.Workers, wait time.Duration) *manage.Manager {
+	return manage.New(manage.Config{Store: p.store, Remote: p.remote, Log: p.log, Wake: workers.Wake, Wait: wait})
 }
 
 // eventWorkers is the number of workers that read only tasks of events: 8. They

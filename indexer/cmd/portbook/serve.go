@@ -196,6 +196,11 @@ func (p *parts) public(stopping <-chan struct{}) (http.Handler, starter, error) 
 		Settings: strings.Join(p.config.Search.OfficialNamespaces, ",") + "\x00" + strings.Join(p.config.Flatpak.Owners, "\x00"),
 		Revision: programRevision(), LogLevel: strings.ToLower(p.config.Log.Level.String()), Address: p.config.HTTP.Address,
 	}
+	var workers *ingest.Workers
+	if p.config.Role == config.Writer {
+		workers = p.workers()
+		p.manager = p.newManager(workers, answerAfter)
+	}
 	if c.Login, err = p.login(); err != nil {
 		return nil, nil, err
 	}
@@ -221,7 +226,6 @@ func (p *parts) public(stopping <-chan struct{}) (http.Handler, starter, error) 
 			" as after a restart of the registry, are missed until somebody runs `portbook scan`",
 			"remedy", "remove interval.fetch_all to scan every hour, or set it to a duration")
 	}
-	workers := p.workers()
 	c.Writes, c.FetchAll = true, p.config.Interval.FetchAll
 	c.Events = ingest.NewReceiver(ingest.ReceiverConfig{
 		Token: p.config.Events.Token, Receive: p.receive, Used: p.usedBy(), Wake: workers.Wake, Log: p.log,
@@ -237,6 +241,9 @@ func (p *parts) login() (_ *login.Login, err error) {
 	c := login.Config{
 		Signer: p.signer, PublicURL: p.config.Registry.PublicURL, ToRead: a.LoginToRead, Refusals: p.refusals, Uses: p.uses,
 		Version: programVersion(), Log: p.log,
+	}
+	if p.manager != nil {
+		c.Operations = p.manager
 	}
 	switch a.Method {
 	case config.NoLogins:
@@ -288,6 +295,7 @@ func (p *parts) leader(workers *ingest.Workers) *ingest.Leader {
 		Store: p.store, Scanner: p.scanner(workers), Log: p.log, Metrics: p.metrics,
 		FetchAll: p.config.Interval.FetchAll, GarbageCollect: p.config.Interval.GarbageCollect,
 		Retention: postgres.Retention{Events: p.config.Retention.Events, History: p.config.Retention.History},
+		Trash:     p.config.Manage.Trash,
 	})
 }
 
@@ -300,6 +308,7 @@ func (p *parts) writer(workers *ingest.Workers, leader *ingest.Leader) starter {
 			return err
 		}
 		group.Go(func() error { return leader.Run(ctx) })
+		group.Go(func() error { return p.manager.Run(ctx) })
 		p.startRecords(ctx, group)
 		return nil
 	}

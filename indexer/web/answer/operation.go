@@ -6,6 +6,8 @@ import (
 	"reflect"
 	"strings"
 	"unicode"
+
+	"github.com/portbook/portbook/indexer/query"
 )
 
 // A Parameter is a parameter of the query or the path of an address.
@@ -23,6 +25,8 @@ var pathParameters = []Parameter{
 	{Name: "digest", Doc: "a digest: algorithm:hex"},
 	{Name: "account", Doc: "name of an account"},
 	{Name: "id", Doc: "id of a token, which is not the token itself"},
+	{Name: "operation", Doc: "number of an operation", Max: query.MaxNumber},
+	{Name: "trash", Doc: "number of a manifest in the trash", Max: query.MaxNumber},
 }
 
 // An Operation is a public route, as the OpenAPI document describes it.

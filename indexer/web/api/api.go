@@ -4,6 +4,7 @@ package api
 
 import (
 	"log/slog"
+	"slices"
 	"strconv"
 	"time"
 
@@ -142,5 +143,5 @@ func (s *API) endpoints() []endpoint {
 		{path: "/config", id: "config", summary: "Get the public part of the configuration",
 			gives: configAnswer{}, f: s.configuration},
 	}
-	return append(all, s.accountEndpoints()...)
+	return slices.Concat(all, s.operationEndpoints(), s.accountEndpoints())
 }

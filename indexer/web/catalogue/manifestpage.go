@@ -36,6 +36,7 @@ const (
 type manifestView struct {
 	indexer.Manifest // the requested manifest
 	Asked            indexer.Reference
+	Manages          bool   // whether people can sign in, and so ask for changes
 	Space            string // namespace, "" if it has none
 	What             string // its kind
 	Badges           []badge
@@ -122,7 +123,7 @@ func (s *Catalogue) manifestView(r *http.Request, b answer.Book, ref indexer.Ref
 	}
 	byDigest := indexer.Reference{Repository: ref.Repository, Digest: m.Digest}
 	v = manifestView{
-		Manifest: m, Asked: ref, Space: indexer.Repository{Name: ref.Repository}.Namespace(), What: kindName(m),
+		Manifest: m, Asked: ref, Manages: s.manages(), Space: indexer.Repository{Name: ref.Repository}.Namespace(), What: kindName(m),
 		Badges: marks(m.Has), Annotations: answer.First(pairs(m.Annotations)),
 		Commands: s.site.pullCommands(ref, m), ByDigest: s.site.pullCommands(byDigest, m),
 		RawAddress: "/api/v1/repositories/" + ref.Repository + "/-/manifests/" + m.Digest.String() + "/raw",

@@ -40,6 +40,7 @@ type repositoryView struct {
 	Back, More   string
 	Kept         int  // tags of signatures and the like from older tools; 0 if not all are read
 	HasTags, Any bool // whether there are tags at all, and whether any match the filter
+	Manages      bool // whether people can sign in, and so ask for changes
 	Oversees     bool // whether the one who looks manages its grants
 }
 
@@ -107,10 +108,13 @@ func (s *Catalogue) repositoryPage(w http.ResponseWriter, r *http.Request, name 
 	}
 	return s.htmlAs(w, r, as, "repository", func(b answer.Book) (page, error) {
 		view, err := s.repositoryView(r, b, name, filter)
-		view.Oversees = oversees
+		view.Oversees, view.Manages = oversees, s.manages()
 		return page{Title: name, Main: view}, err
 	})
 }
+
+// manages reports whether people can sign in, and so ask for changes of what the registry stores.
+func (s *Catalogue) manages() bool { return s.config.Login != nil && s.config.Login.Accounts != nil }
 
 // oversees reports whether the person who is signed in manages the grants of a repository.
 func (s *Catalogue) oversees(r *http.Request, name string) (bool, error) {

@@ -36,6 +36,7 @@ var parsePages = sync.OnceValue(func() map[string]*template.Template {
 		"cut":          answer.Cut,
 		"date":         date,
 		"day":          func(t time.Time) string { return t.UTC().Format("2 January 2006") },
+		"effects":      func(repository string, list []indexer.Effected) effects { return effects{repository, list} },
 		"exact":        func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") },
 		"happened":     happened,
 		"headline":     headline,
@@ -63,6 +64,12 @@ var parsePages = sync.OnceValue(func() map[string]*template.Template {
 	}
 	return pages
 })
+
+// effects are manifests that an operation changes, for the template that lists them.
+type effects struct {
+	Repository string
+	List       []indexer.Effected
+}
 
 // A spot is a digest in a repository, for the template that shows one.
 type spot struct {

@@ -18,7 +18,7 @@ const (
 
 // ErrOnlyReads is the answer of a reader to a request that only a writer can answer.
 var ErrOnlyReads = answer.Refuse(http.StatusServiceUnavailable,
-	"this indexer only reads: the front must send requests for accounts, tokens and grants to the writer")
+	"this indexer only reads: the front must send requests that manage something to the writer")
 
 // Known returns the subject of a request that must say who sends it.
 func (l *Login) Known(r *http.Request) (access.Subject, error) {

@@ -46,6 +46,8 @@ type Config struct {
 	// UseRate counts what a rate limits for a key, for all processes; nil on a reader, where
 	// nothing can be changed.
 	UseRate func(ctx context.Context, key string, r access.Rate) (full time.Duration, allowed bool, err error)
+	// Operations changes what the registry stores; nil on a reader, which cannot.
+	Operations Operations
 	// Log receives messages for the operator; nil: none.
 	Log *slog.Logger
 }
@@ -57,6 +59,8 @@ type Login struct {
 	exports *answer.Places // limits how many exports of records are written
 	asking  *answer.Places // limits how many requests ask an identity provider at once
 	turns   *answer.Turns  // of those who manage accounts
+
+	operatingTurns *answer.Turns // of those who change what the registry stores
 }
 
 // New returns the Login configured by c.
@@ -74,6 +78,7 @@ func New(c Config) *Login {
 		Config: c, guesses: &guesses{seed: maphash.MakeSeed(), useRate: c.UseRate},
 		exports: answer.NewPlaces(maxExports, maxExportsEach),
 		asking:  answer.NewPlaces(maxAsking, maxAskingEach), turns: answer.TurnsOf(maxManaging, maxManagingEach),
+		operatingTurns: answer.TurnsOf(maxOperating, maxOperatingEach),
 	}
 }
 

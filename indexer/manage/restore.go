@@ -1,0 +1,147 @@
+package manage
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/portbook/portbook/indexer"
+)
+
+// A restore puts back what operations have deleted, with the tags, unless these show something
+// else now. If it is of several manifests, it does what can be done, and notes what cannot.
+type restore struct{ *Manager }
+
+// Preview implements Previewer.
+func (m restore) Preview(ctx context.Context, o indexer.Operation) (e indexer.Effect, err error) {
+	all, err := m.asked(ctx, o)
+	if err != nil {
+		return e, err
+	}
+	for i, t := range all {
+		if i == maxShown {
+			break
+		}
+		n := m.newNeeds(t.Repository)
+		if err := n.add(ctx, t.Digest, t.Digest, 0); err != nil {
+			return e, err
+		}
+		e.Missing = append(e.Missing, n.missing...)
+		if len(n.missing) > 0 {
+			e.Refused = append(e.Refused, n.refused()...)
+			continue
+		}
+		e.Puts = append(e.Puts, indexer.Effected{Digest: t.Digest, MediaType: t.MediaType, Tags: t.Tags, Why: "it is in the trash"})
+		for _, tag := range t.Tags {
+			now, err := m.Remote.Shows(ctx, t.Repository, tag, t.Digest)
+			switch {
+			case errors.Is(err, indexer.ErrNotFound):
+				e.Tags = append(e.Tags, indexer.TagMove{Tag: tag, To: t.Digest})
+			case err != nil:
+				return e, err
+			case now != t.Digest:
+				e.Stays = append(e.Stays, indexer.Effected{Digest: now, Tags: []string{tag}, Why: "the tag shows something else now"})
+			}
+		}
+	}
+	if len(e.Puts) > 0 {
+		e.Refused = nil // what can be restored is
+	}
+	return e, nil
+}
+
+// asked returns the manifests of the trash that an operation is to put back, indexes last. It
+// returns ErrNotFound if there are none.
+func (m restore) asked(ctx context.Context, o indexer.Operation) (all []indexer.Trash, err error) {
+	switch {
+	case o.Options.Undo > 0:
+		all, err = m.kept(ctx, o.Options.Undo)
+	case len(o.Options.Trash) > maxDeletions:
+		return nil, indexer.Invalid("at most %d manifests of the trash can be named: restore all of an operation", maxDeletions)
+	default:
+		all, err = m.Store.TrashByID(ctx, o.Options.Trash)
+	}
+	if err != nil {
+		return nil, err
+	}
+	all = slices.DeleteFunc(all, func(t indexer.Trash) bool {
+		return t.DeletedAt.IsZero() || !t.RestoredAt.IsZero() || o.Repository != "" && t.Repository != o.Repository
+	})
+	if len(all) == 0 {
+		return nil, &failed{indexer.ErrNotFound, "there is nothing in the trash to restore: it was restored, or the time is over"}
+	}
+	slices.SortStableFunc(all, func(a, b indexer.Trash) int {
+		return boolOrder(isIndex(b.MediaType), isIndex(a.MediaType))
+	})
+	return all, nil
+}
+
+// Perform implements Performer.
+func (m restore) Perform(ctx context.Context, r *Running) error {
+	o := r.Operation()
+	all, err := m.asked(ctx, o)
+	if errors.Is(err, indexer.ErrNotFound) && r.Resumed() {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var refused []string
+	r.Progress(0, len(all))
+	for i, t := range all {
+		err := m.one(ctx, r, t)
+		switch {
+		case errors.Is(err, indexer.ErrConflict) || errors.Is(err, indexer.ErrNotFound):
+			refused = append(refused, err.Error())
+			r.Note("%s@%s was not restored: %s", t.Repository, t.Digest, err)
+		case err != nil:
+			return err
+		}
+		r.Progress(i+1, len(all))
+	}
+	if len(refused) == len(all) {
+		return refusal(refused)
+	}
+	return nil
+}
+
+// one puts one manifest back. An index may have been put back with what it needs already.
+func (m restore) one(ctx context.Context, r *Running, t indexer.Trash) error {
+	n := m.newNeeds(t.Repository)
+	if err := n.add(ctx, t.Digest, t.Digest, 0); err != nil {
+		return err
+	}
+	if len(n.missing) > 0 {
+		return refusal(n.refused())
+	}
+	if err := n.put(ctx, r, ""); err != nil {
+		return err
+	}
+	for _, tag := range t.Tags {
+		if err := m.tag(ctx, r, t, tag); err != nil {
+			return err
+		}
+	}
+	return m.Store.RestoredTrash(ctx, t.Repository, []digest.Digest{t.Digest})
+}
+
+// tag makes a tag show a manifest again, if there is no such tag.
+func (m restore) tag(ctx context.Context, r *Running, t indexer.Trash, tag string) error {
+	now, err := m.Remote.Shows(ctx, t.Repository, tag, t.Digest)
+	switch {
+	case err == nil && now != t.Digest:
+		r.Note("%s:%s shows %s now, and stays", t.Repository, tag, now)
+		return nil
+	case err == nil:
+		return nil
+	case !errors.Is(err, indexer.ErrNotFound):
+		return err
+	}
+	mediaType, body, err := m.bytesOf(ctx, t.Repository, t.Digest)
+	if err != nil {
+		return err
+	}
+	return r.Put(ctx, t.Repository, indexer.TagOrDigest(tag), mediaType, body)
+}

@@ -1,0 +1,109 @@
+package manage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/postgres"
+)
+
+// A Running is an operation that this process performs. Its methods change the registry, each
+// after a look at what is there now. They are safe for concurrent use.
+type Running struct {
+	manager *Manager
+
+	mu      sync.Mutex
+	o       indexer.Operation
+	windows map[string]*window // by repository
+}
+
+func newRunning(m *Manager, o indexer.Operation) *Running {
+	return &Running{manager: m, o: o, windows: map[string]*window{}}
+}
+
+// Operation returns the operation as it was when it was claimed, with its progress and its
+// result so far.
+func (r *Running) Operation() indexer.Operation { return r.state() }
+
+func (r *Running) state() indexer.Operation {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.o
+}
+
+// Resumed reports whether it was tried before, so that a part of it may be done.
+func (r *Running) Resumed() bool { return r.state().Claims > 1 }
+
+// Progress says how much of the operation is done. It is stored within a few seconds.
+func (r *Running) Progress(done, total int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.o.Done, r.o.Total = done, total
+}
+
+// Note adds a sentence to the result, of what was different from what was asked for.
+func (r *Running) Note(format string, a ...any) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if n := len(r.o.Result.Notes); n < indexer.MaxNotes {
+		r.o.Result.Notes = append(r.o.Result.Notes[:n:n], fmt.Sprintf(format, a...))
+	}
+}
+
+// Result changes the result by f.
+func (r *Running) Result(f func(*indexer.OperationResult)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f(&r.o.Result)
+}
+
+// Save stores the progress and the result now.
+func (r *Running) Save(ctx context.Context) error {
+	return r.manager.Store.RenewOperation(ctx, r.state(), lease)
+}
+
+// run performs the operation while its lease is renewed, and then settles it, even if it has
+// failed: a part of it may have been done.
+func (r *Running) run(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	renewed := make(chan struct{})
+	go func() {
+		defer close(renewed)
+		r.renew(ctx, cancel)
+	}()
+	err := r.resume(ctx)
+	if err == nil {
+		err = r.manager.performers[r.o.Kind].Perform(ctx, r)
+		if settled := r.Settle(ctx); err == nil {
+			err = settled
+		}
+	}
+	if cause := context.Cause(ctx); errors.Is(cause, postgres.ErrStale) {
+		err = cause
+	}
+	cancel(nil)
+	<-renewed
+	return err
+}
+
+// renew extends the lease until ctx ends. If another process has claimed the operation, it
+// ends ctx.
+func (r *Running) renew(ctx context.Context, cancel context.CancelCauseFunc) {
+	held := time.Now()
+	for sleep(ctx, lease/5) {
+		began := time.Now()
+		err := r.Save(ctx)
+		switch {
+		case err == nil:
+			held = began
+		case errors.Is(err, postgres.ErrStale), time.Since(held) > lease*4/5:
+			cancel(fmt.Errorf("lease of operation %d: %w", r.o.ID, errors.Join(err, postgres.ErrStale)))
+			return
+		}
+	}
+}
