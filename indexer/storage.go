@@ -45,6 +45,7 @@ type RepositoryStorage struct {
 type StorageQuery struct {
 	Order     StorageOrder
 	Namespace *string // nil: all; "" is that of names without a slash
+	Name      string  // only this repository; "": all
 	After     string  // only names after this one; for ByName
 	Offset    int     // number of repositories to skip
 	Limit     int

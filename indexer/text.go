@@ -18,3 +18,13 @@ func LowerASCII(s string) string {
 		return r
 	}, s)
 }
+
+// TextBefore returns a text after which, in bytewise order, the names and tags that begin
+// with prefix come first: '~' is greater than every character of a name and of a tag.
+func TextBefore(prefix string) string {
+	if prefix == "" {
+		return ""
+	}
+	last := len(prefix) - 1
+	return prefix[:last] + string(rune(prefix[last]-1)) + "~"
+}

@@ -317,6 +317,7 @@ func facetsOf(all indexer.Facets, members []postgrestest.Member) indexer.Facets 
 // oneQuestions are about one repository.
 func oneQuestions(ctx context.Context, members []postgrestest.Member) map[string][]question {
 	type view = postgres.View
+	then := time.Now()
 	var names []string
 	image := map[string]digest.Digest{absent: members[0].Image.Digest}
 	for _, m := range append(slices.Clone(members[28:44]), members[100:]...) {
@@ -326,8 +327,28 @@ func oneQuestions(ctx context.Context, members []postgrestest.Member) map[string
 	return map[string][]question{
 		"Repository": {each(names, func(v *view, name string) (indexer.Repository, error) { return v.Repository(ctx, name) })},
 		"Tags":       {each(names, func(v *view, name string) ([]indexer.Tag, error) { return v.Tags(ctx, name, "", 100) })},
+		"RepositoryAt": {each(names, func(v *view, name string) (indexer.PastRepository, error) {
+			r, err := v.RepositoryAt(ctx, name, then)
+			if errors.Is(err, indexer.ErrNotFound) { // its text has the time
+				err = indexer.ErrNotFound
+			}
+			return r, err
+		})},
+		"Holding": {
+			each(names, func(v *view, name string) (bool, error) {
+				h, err := v.Holding(ctx, indexer.HoldingOf{Reference: indexer.Reference{Repository: name}})
+				return h.Frees.Manifests > 0, err
+			}),
+			each(names, func(v *view, name string) (*indexer.Reference, error) {
+				h, err := v.Holding(ctx, indexer.HoldingOf{Reference: indexer.Reference{Repository: name, Tag: "v1"}})
+				if err != nil {
+					return nil, err
+				}
+				return &indexer.Reference{Digest: h.Manifest.Digest, Tag: strings.Join(h.Manifest.Tags, " ")}, nil
+			}),
+		},
 		"TagsAt": {each(names, func(v *view, name string) ([]indexer.Tag, error) {
-			return v.TagsAt(ctx, name, time.Now(), "", 100)
+			return v.TagsAt(ctx, name, time.Now(), "", "", 100)
 		})},
 		"Manifest": {
 			each(names, func(v *view, name string) (indexer.Manifest, error) {
@@ -397,6 +418,24 @@ func listQuestions(ctx context.Context, members []postgrestest.Member) map[strin
 			filtered(func(r indexer.RepositoryImages) string { return r.Name }))
 	}
 	text := func(s string) string { return s }
+	then := time.Now()
+	past := func(text string) question {
+		return list(func(v *view, after *indexer.PastRepository, limit int) ([]indexer.PastRepository, error) {
+			q := query.Plain(text)
+			if parsed, err := query.Parse(text, then); err == nil {
+				q = parsed
+			}
+			q.Sort, q.Limit, q.After = query.SortName, limit, cmp.Or(after, &indexer.PastRepository{}).Name
+			var all []indexer.PastRepository
+			for {
+				found, err := v.SearchAt(ctx, q, then)
+				all = append(all, found.Items...)
+				if q.After = found.Next; err != nil || q.After == "" || len(all) >= limit {
+					return all[:min(len(all), limit)], err
+				}
+			}
+		}, func(r indexer.PastRepository) string { return r.Name })
+	}
 	label := query.Condition{Field: query.FieldLabel, Name: indexer.FlatpakRefLabel, Op: query.OpExists}
 	tag := query.Condition{Field: query.FieldTag, Op: query.OpEquals, Values: []string{"latest", "multi"}}
 	return map[string][]question{
@@ -409,8 +448,10 @@ func listQuestions(ctx context.Context, members []postgrestest.Member) map[strin
 		"RepositoriesAt": {list(func(v *view, after *string, limit int) ([]string, error) {
 			return v.RepositoriesAt(ctx, time.Now(), *cmp.Or(after, new(string)), limit)
 		}, text)},
-		"AllManifests": {manifests(indexer.Manifest{}), manifests(indexer.Manifest{Repository: "space40/app"})},
-		"AllTags":      {tags(indexer.TagOf{}), tags(indexer.TagOf{Repository: "space40/app"})},
+		"HistoryBegins": {same(func(v *view) (time.Time, error) { return v.HistoryBegins(ctx) })},
+		"SearchAt":      {past("label:org.flatpak.ref"), past(""), past("namespace:space3*"), past("-tag:v1"), past("app")},
+		"AllManifests":  {manifests(indexer.Manifest{}), manifests(indexer.Manifest{Repository: "space40/app"})},
+		"AllTags":       {tags(indexer.TagOf{}), tags(indexer.TagOf{Repository: "space40/app"})},
 		"History": {list(func(v *view, after *indexer.Move, limit int) ([]indexer.Move, error) {
 			return v.History(ctx, "", "", cmp.Or(after, &indexer.Move{}).ID, limit)
 		}, func(m indexer.Move) string { return m.Repository }), moves(100, 3), moves(100, 50), moves(1000, 3)},

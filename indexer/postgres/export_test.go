@@ -88,3 +88,8 @@ func (s *Store) NotLooking(v *View) *View {
 	w.Reader = search.New(v.tx, v.Asker(), s.config.Official, newest)
 	return &w
 }
+
+// FreedByWalking is FreedEach, but reads all manifests however few digests are asked about.
+func FreedByWalking(ctx context.Context, v *View, refs []indexer.ManifestRef) ([]int64, indexer.Freed, error) {
+	return v.freedBy(ctx, refs, freedEnd(ctx, 0), 0)
+}

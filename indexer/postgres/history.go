@@ -7,6 +7,7 @@ import (
 	"time"
 
 	sq "github.com/Masterminds/squirrel"
+	"github.com/opencontainers/go-digest"
 
 	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/postgres/pg"
@@ -122,6 +123,39 @@ func (v *View) repositoriesMoved(ctx context.Context, limit int) ([]string, erro
 	return pg.Column[string](ctx, v.tx, sql, args...)
 }
 
+// HistoryBegins returns the time of the earliest move that is kept, the zero time if there
+// is none. What was there at that time and later is known: a tag without a kept move until
+// then shows what its first later move came from or, without any move, what it shows now.
+// What was there before is unknown. The time is about all repositories.
+func (v *View) HistoryBegins(ctx context.Context) (time.Time, error) {
+	times, err := pg.Column[time.Time](ctx, v.tx, "SELECT seen_at FROM tag_history ORDER BY id LIMIT 1")
+	if err != nil || len(times) == 0 {
+		return time.Time{}, pg.Wrap("beginning of the history", err)
+	}
+	return times[0], nil
+}
+
+// tagsThen is a part of a statement: the tags that a repository had at a time, each with
+// its name, its digest (null if it could not be read) and the time of its last move (null if
+// that is not kept). tag is a condition on its
+// name, in which %s stands for it. It reads the moves of the repository once for each of the two directions.
+func tagsThen(repository, at, tag string) string {
+	moves := func(which, order string) string {
+		return "SELECT DISTINCT ON (h.tag) h.tag, h.from_digest, h.to_digest, h.seen_at FROM tag_history h WHERE h.repository = " +
+			repository + " AND h.seen_at " + which + " " + at + " AND " + fmt.Sprintf(tag, "h.tag") + " ORDER BY h.tag, h.id " + order
+	}
+	return `
+		SELECT COALESCE(before.tag, after.tag) AS name, CASE WHEN before.tag IS NULL THEN after.from_digest ELSE before.to_digest END AS digest,
+			before.seen_at AS moved_at
+		FROM (` + moves("<=", "DESC") + `) AS before FULL JOIN (` + moves(">", "ASC") + `) AS after USING (tag)
+		WHERE CASE WHEN before.tag IS NULL THEN after.from_digest ELSE before.to_digest END IS NOT NULL
+		UNION ALL
+		SELECT t.name, m.digest, t.moved_at FROM repository r JOIN tag t ON t.repository_id = r.id
+		LEFT JOIN manifest m ON m.repository_id = t.repository_id AND m.id = t.manifest_id
+		WHERE r.name = ` + repository + " AND t.moved_at <= " + at + " AND " + fmt.Sprintf(tag, "t.name") + `
+			AND NOT EXISTS (SELECT FROM tag_history h WHERE h.repository = r.name AND h.tag = t.name)`
+}
+
 // knownNames returns a part of a statement, WITH known (name): a name, and the names
 // of the repositories in the history that come after it, in order, and have a move
 // for which a condition holds. It walks from name to name in the index, past those
@@ -138,17 +172,34 @@ func (v *View) knownNames(after string, which sq.Sqlizer) sq.Sqlizer {
 		)`, after, v.names.NextSpan("known.name"), which)
 }
 
+// namesThen is knownNames for the repositories of the history and those of the book.
+func (v *View) namesThen(after string) sq.Sqlizer {
+	return sq.Expr(`
+		WITH RECURSIVE known (name) AS (
+			SELECT ?::text COLLATE "C"
+			UNION ALL
+			SELECT next.name FROM known CROSS JOIN LATERAL (SELECT ? AS low) AS span CROSS JOIN LATERAL (
+				SELECT min(name COLLATE "C") COLLATE "C" AS name FROM (
+					(SELECT h.repository AS name FROM tag_history h WHERE h.repository > known.name AND h.repository >= span.low ORDER BY h.repository LIMIT 1)
+					UNION ALL
+					(SELECT r.name FROM repository r WHERE r.name > known.name AND r.name >= span.low ORDER BY r.name LIMIT 1)
+				) AS each
+			) AS next WHERE next.name IS NOT NULL
+		)`, after, v.names.NextSpan("known.name"))
+}
+
 // RepositoriesAt returns at most limit repositories, by name, that had a tag at a
-// time, as far as the history goes back. It looks in each repository for a tag whose
-// last move until then was not a deletion.
+// time, as far as the history goes back: see HistoryBegins. It looks in each repository
+// first for a tag whose last move until then was not a deletion.
 func (v *View) RepositoriesAt(ctx context.Context, at time.Time, after string, limit int) ([]string, error) {
 	after = indexer.CleanText(after)
 	sql, args, err := pg.Statement(`?
-		SELECT name FROM known WHERE name > ? AND ? AND EXISTS (
-			SELECT FROM tag_history h WHERE h.repository = known.name AND h.seen_at <= ? AND h.to_digest IS NOT NULL
+		SELECT known.name FROM known CROSS JOIN (SELECT ?::timestamptz AS at) AS wanted WHERE known.name > ? AND ? AND (EXISTS (
+			SELECT FROM tag_history h WHERE h.repository = known.name AND h.seen_at <= wanted.at AND h.to_digest IS NOT NULL
 				AND NOT EXISTS (SELECT FROM tag_history later
-					WHERE later.repository = h.repository AND later.tag = h.tag AND later.id > h.id AND later.seen_at <= ?))
-		LIMIT ?`, v.knownNames(after, sq.Expr("seen_at <= ?", at)), after, v.names.Name("name"), at, at, limit)
+					WHERE later.repository = h.repository AND later.tag = h.tag AND later.id > h.id AND later.seen_at <= wanted.at)
+		) OR EXISTS (`+tagsThen("known.name", "wanted.at", "%s IS NOT NULL")+`))
+		LIMIT ?`, v.namesThen(after), at, after, v.names.Name("known.name"), limit)
 	if err != nil {
 		return nil, err
 	}
@@ -156,27 +207,25 @@ func (v *View) RepositoriesAt(ctx context.Context, at time.Time, after string, l
 	return names, pg.Wrap(fmt.Sprintf("repositories at %v", at), err)
 }
 
+var tagsAt = `
+	SELECT t.name, t.digest, '' AS tag_problem, t.moved_at, NULL::text[] AS has, ` + shownColumns + `
+	FROM (SELECT * FROM (` + tagsThen("$1", "$2", "%s > $3") + `) AS shown
+		WHERE $5::bytea IS NULL OR digest = $5 ORDER BY name LIMIT $4) AS t
+	LEFT JOIN repository r ON r.name = $1
+	LEFT JOIN manifest m ON m.repository_id = r.id AND m.digest = t.digest` + shownJoins + `
+	ORDER BY t.name`
+
 // TagsAt returns at most limit tags that a repository had at a time, in bytewise
-// order of name, as far as the history goes back. Each has its name, its digest and
-// the time of its last move. The other fields describe the manifest as the book
-// holds it now; they are empty if the book no longer holds it.
+// order of name, as far as the history goes back: see HistoryBegins. If d is not "", it
+// returns those that showed it. Each has its name, its digest and the time of its last
+// move until then, zero if that is no longer kept. The other fields describe the manifest as
+// the book holds it now; they are empty if the book no longer holds it.
 func (v *View) TagsAt(
-	ctx context.Context, repository string, at time.Time, after string, limit int,
+	ctx context.Context, repository string, at time.Time, d digest.Digest, after string, limit int,
 ) ([]indexer.Tag, error) {
 	if !v.visible.Sees(repository) {
 		return nil, nil
 	}
-	const q = `
-		SELECT t.name, t.digest, '' AS tag_problem, t.moved_at, NULL::text[] AS has, ` + shownColumns + `
-		FROM (
-			SELECT name, digest, moved_at FROM (
-				SELECT DISTINCT ON (tag) tag AS name, to_digest AS digest, seen_at AS moved_at FROM tag_history
-				WHERE repository = $1 AND tag > $3 AND seen_at <= $2 ORDER BY tag, id DESC
-			) AS moved WHERE digest IS NOT NULL ORDER BY name LIMIT $4
-		) AS t
-		LEFT JOIN repository r ON r.name = $1
-		LEFT JOIN manifest m ON m.repository_id = r.id AND m.digest = t.digest` + shownJoins + `
-		ORDER BY t.name`
-	tags, err := v.shown(ctx, q, indexer.CleanText(repository), at, indexer.CleanText(after), limit)
+	tags, err := v.shown(ctx, tagsAt, indexer.CleanText(repository), at, indexer.CleanText(after), limit, pg.DigestBytes(d))
 	return tags, pg.Wrap(fmt.Sprintf("tags of %q at %v", repository, at), err)
 }

@@ -50,7 +50,7 @@ func TestHistory(t *testing.T) {
 			if diff := cmp.Diff(test.repositories, repositories, cmpopts.EquateEmpty()); diff != "" || err != nil {
 				t.Errorf("repositories at %d: %v (-want +got)\n%s", i, err, diff)
 			}
-			tags, err := v.TagsAt(ctx, "demo/app", times[i], "", 10)
+			tags, err := v.TagsAt(ctx, "demo/app", times[i], "", "", 10)
 			got := map[string]digest.Digest{}
 			for _, tag := range tags {
 				got[tag.Name] = tag.Digest
@@ -68,7 +68,7 @@ func TestHistory(t *testing.T) {
 		if names, err := v.RepositoriesAt(ctx, times[2], "demo/app", 10); err != nil || len(names) != 1 || names[0] != "other" {
 			t.Errorf("after demo/app: %v, %v", names, err)
 		}
-		if tags, err := v.TagsAt(ctx, "demo/app", times[2], "v1", 1); err != nil || len(tags) != 1 || tags[0].Name != "v2" {
+		if tags, err := v.TagsAt(ctx, "demo/app", times[2], "", "v1", 1); err != nil || len(tags) != 1 || tags[0].Name != "v2" {
 			t.Errorf("after v1: %v, %v", tags, err)
 		}
 		all, err := v.History(ctx, "", "", 0, 10)

@@ -121,8 +121,17 @@ func readersQueries(ctx context.Context, m indexer.Manifest) map[string]func(*po
 			r, err := v.RepositoriesAt(ctx, time.Now(), "", 5)
 			return len(r), err
 		},
+		"HistoryBegins": func(v *postgres.View) (int, error) { r, err := v.HistoryBegins(ctx); return r.Year(), err },
+		"SearchAt": func(v *postgres.View) (int, error) {
+			r, err := v.SearchAt(ctx, query.Plain("demo").Page(5, 0), time.Now())
+			return len(r.Items), err
+		},
+		"RepositoryAt": func(v *postgres.View) (int, error) {
+			r, err := v.RepositoryAt(ctx, name, time.Now())
+			return r.Tags, err
+		},
 		"TagsAt": func(v *postgres.View) (int, error) {
-			r, err := v.TagsAt(ctx, name, time.Now(), "", 5)
+			r, err := v.TagsAt(ctx, name, time.Now(), "", "", 5)
 			return len(r), err
 		},
 		"Uses":              func(v *postgres.View) (int, error) { r, err := v.Uses(ctx, m.Digest, "", "", 5); return len(r), err },
@@ -140,6 +149,10 @@ func readersQueries(ctx context.Context, m indexer.Manifest) map[string]func(*po
 		"RepositoryStorage": func(v *postgres.View) (int, error) {
 			r, err := v.RepositoryStorage(ctx, indexer.StorageQuery{Limit: 5})
 			return len(r), err
+		},
+		"Holding": func(v *postgres.View) (int, error) {
+			r, err := v.Holding(ctx, indexer.HoldingOf{Reference: indexer.Reference{Repository: name, Tag: "v1"}})
+			return r.Frees.FreesBlobs, err
 		},
 		"AllManifests": func(v *postgres.View) (int, error) { r, err := v.AllManifests(ctx, "", "", 5); return len(r), err },
 		"AllTags":      func(v *postgres.View) (int, error) { r, err := v.AllTags(ctx, "", "", 5); return len(r), err },

@@ -221,6 +221,9 @@ var storageOrders = map[indexer.StorageOrder]string{
 // unless the order is that of their names.
 func (v *View) RepositoryStorage(ctx context.Context, q indexer.StorageQuery) ([]indexer.RepositoryStorage, error) {
 	which := sq.And{v.inNamespace(q.Namespace)}
+	if q.Name != "" {
+		which = append(which, sq.Eq{"name": indexer.CleanText(q.Name)})
+	}
 	if q.After != "" {
 		which = append(which, sq.Gt{"name": indexer.CleanText(q.After)})
 	}

@@ -36,7 +36,7 @@ func TestTagsOnOneLargeIndex(t *testing.T) {
 	}
 	for what, tags := range map[string]func(*postgres.View) ([]indexer.Tag, error){
 		"now":  func(v *postgres.View) ([]indexer.Tag, error) { return v.Tags(ctx, "big/x", "", 1000) },
-		"then": func(v *postgres.View) ([]indexer.Tag, error) { return v.TagsAt(ctx, "big/x", time.Now(), "", 1000) },
+		"then": func(v *postgres.View) ([]indexer.Tag, error) { return v.TagsAt(ctx, "big/x", time.Now(), "", "", 1000) },
 	} {
 		err := s.View(ctx, indexer.Everyone, func(v *postgres.View) error {
 			got, err := tags(v)
@@ -59,7 +59,7 @@ func TestTagsOnOneLargeIndex(t *testing.T) {
 		t.Fatal(err)
 	}
 	err := s.View(ctx, indexer.Everyone, func(v *postgres.View) error {
-		got, err := v.TagsAt(ctx, "big/x", time.Now(), "", 1)
+		got, err := v.TagsAt(ctx, "big/x", time.Now(), "", "", 1)
 		if len(got) != 1 || got[0].Size != 21_000 {
 			t.Errorf("without a search row: %+v", got)
 		}

@@ -1,6 +1,7 @@
 package web_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -45,11 +46,15 @@ type book struct {
 	manifests    []indexer.Manifest // of all repositories; also found by their tags and digests
 	allTags      []indexer.TagOf
 	storage      indexer.Storage
-	namespaces   []indexer.NamespaceStorage
-	finds        func(query.Query) indexer.Results // nil: results
-	versions     []string                          // of every repository
-	stored       []indexer.RepositoryStorage       // by name
-	err          error                             // returned by every method except Version
+	holding      indexer.Holding
+
+	past          indexer.PastResults
+	historyBegins time.Time
+	namespaces    []indexer.NamespaceStorage
+	finds         func(query.Query) indexer.Results // nil: results
+	versions      []string                          // of every repository
+	stored        []indexer.RepositoryStorage       // by name
+	err           error                             // returned by every method except Version
 
 	mu         sync.Mutex
 	questions  int
@@ -262,9 +267,28 @@ func (b *book) RepositoriesAt(_ context.Context, at time.Time, after string, lim
 	return names, b.asked("RepositoriesAt", at, after, limit)
 }
 
-func (b *book) TagsAt(_ context.Context, repository string, at time.Time, after string, limit int) ([]indexer.Tag, error) {
+func (b *book) TagsAt(_ context.Context, repository string, at time.Time, d digest.Digest, after string, limit int) ([]indexer.Tag, error) {
 	b.at, b.after = at, after
-	return b.tags[:min(limit, len(b.tags))], b.asked("TagsAt", repository, at, after, limit)
+	return b.tags[:min(limit, len(b.tags))], b.asked("TagsAt", repository, at, d, after, limit)
+}
+
+// HistoryBegins is long ago, unless historyBegins is set.
+func (b *book) HistoryBegins(context.Context) (time.Time, error) {
+	return cmp.Or(b.historyBegins, time.Unix(1, 0)), b.asked("HistoryBegins")
+}
+
+func (b *book) SearchAt(_ context.Context, q query.Query, at time.Time) (indexer.PastResults, error) {
+	b.query, b.at = q, at
+	return b.past, b.asked("SearchAt", q, at)
+}
+
+func (b *book) RepositoryAt(_ context.Context, name string, at time.Time) (indexer.PastRepository, error) {
+	b.at = at
+	err := b.asked("RepositoryAt", name, at)
+	if err == nil && len(b.past.Items) == 0 {
+		return indexer.PastRepository{}, fmt.Errorf("repository %q: %w", name, indexer.ErrNotFound)
+	}
+	return append(b.past.Items, indexer.PastRepository{})[0], err
 }
 
 func (b *book) Uses(
@@ -297,6 +321,16 @@ func (b *book) RepositoryStorage(_ context.Context, q indexer.StorageQuery) ([]i
 		}
 	}
 	return list, b.asked("RepositoryStorage", q)
+}
+
+func (b *book) Holding(_ context.Context, of indexer.HoldingOf) (indexer.Holding, error) {
+	h := b.holding
+	if of.Namespace != nil || of.Reference.Tag == "" && of.Reference.Digest == "" {
+		h.Manifest = nil
+	} else if h.Manifest == nil {
+		h.Manifest = &indexer.ManifestHolding{Digest: dgst("a")}
+	}
+	return h, b.asked("Holding", of)
 }
 
 func (b *book) AllManifests(_ context.Context, repository string, d digest.Digest, limit int) ([]indexer.Manifest, error) {

@@ -29,7 +29,8 @@ var cachedPaths = []string{"/v1/search?q=x", "/v1/search?query=x", "/v0/search",
 	"/api/v1/history", "/api/v1/digests/" + dgst("a").String(), "/v2/app/referrers/" + dgst("a").String(),
 	"/activity", "/activity.atom", "/n/team", "/storage", "/api/v1/storage", "/api/v1/repositories/app/-/history",
 	"/api/v1/repositories/app/-/tags/v1/history", "/api/v1/repositories/app/-/manifests/v1/layers",
-	"/api/v1/repositories/app/-/manifests/v1/referrers"}
+	"/api/v1/repositories/app/-/manifests/v1/referrers", "/api/v1/repositories/app/-/manifests/v1/storage",
+	"/api/v1/repositories/app/-/storage", "/api/v1/namespaces/team/storage"}
 
 // notCached are the routes without an answer that may be cached by its ETag.
 var notCached = map[string]string{

@@ -102,7 +102,7 @@ func addressesOf(t *testing.T, server string) (addresses []string) {
 		"/index/dynamic":     nil,
 		"/api/v1/search?q=x": {"cursor": nil},
 	}
-	in := strings.NewReplacer("{name}", "team/app", "{reference}", "v1", "{tag}", "v1", "{digest}", dgst("a").String())
+	in := strings.NewReplacer("{name}", "team/app", "{namespace}", "team", "{reference}", "v1", "{tag}", "v1", "{digest}", dgst("a").String())
 	for path, item := range document.Paths {
 		parameters := map[string][]string{}
 		for _, p := range item.Get.Parameters {

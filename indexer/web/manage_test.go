@@ -105,7 +105,7 @@ func (m *managed) token(t testing.TB, name string, p access.PersonalToken) {
 
 // address returns an address for a documented path.
 func (m *managed) address(path string) string {
-	return strings.NewReplacer("{account}", "bob", "{id}", m.ids["ci"], "{name}", "team/app", "{tag}", "v1", "{reference}", "v1", "{digest}", dgst("a").String(), "{operation}", "1", "{trash}", "1").Replace(path)
+	return strings.NewReplacer("{account}", "bob", "{id}", m.ids["ci"], "{name}", "team/app", "{namespace}", "team", "{tag}", "v1", "{reference}", "v1", "{digest}", dgst("a").String(), "{operation}", "1", "{trash}", "1").Replace(path)
 }
 
 // send sends a request with the token of somebody, and JSON if there is a body.

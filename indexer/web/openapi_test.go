@@ -137,7 +137,7 @@ func bareBook() *book {
 
 // addressOf returns an address for a documented path.
 func addressOf(path string) string {
-	return strings.NewReplacer("{name}", "team/app", "{tag}", "v1", "{reference}", "v1", "{digest}", dgst("a").String()).Replace(path)
+	return strings.NewReplacer("{name}", "team/app", "{namespace}", "team", "{tag}", "v1", "{reference}", "v1", "{digest}", dgst("a").String()).Replace(path)
 }
 
 // The document must be valid by the schema of OpenAPI 3.1. Every answer must be

@@ -81,7 +81,11 @@ func stocked(s string) *book {
 		namespaces: []indexer.NamespaceStorage{{Namespace: s, Repositories: 1, Own: 5000, Shared: 1000}, {Namespace: "", Repositories: 1, Own: 3000}},
 		stored:     []indexer.RepositoryStorage{{Name: s, Own: 5000, Shared: 1000, Manifests: 3, Untagged: 1, UntaggedSize: 2000, PushedAt: day}},
 		tagsOf:     []string{"v1"},
-		referrers:  []indexer.Referrer{{Digest: digest.Digest(s), MediaType: s, ArtifactType: s, Size: 99, Tag: s}},
+		past: indexer.PastResults{Next: "app", Incomplete: true, Items: []indexer.PastRepository{
+			{Name: s, Title: s, Description: s, Tags: 2, Leading: s, Digest: dgst("a"), MovedAt: day, Incomplete: true}}},
+		holding: indexer.Holding{Own: 1000, Shared: 2000, Frees: indexer.Freed{Frees: 1500, Manifests: 3, UnknownBlobs: 1, Unknown: 7},
+			Manifest: &indexer.ManifestHolding{Digest: dgst("a"), Tags: []string{"v1", s}, ListedBy: 1, Attached: 2, Alone: indexer.Freed{Manifests: 1}}},
+		referrers: []indexer.Referrer{{Digest: digest.Digest(s), MediaType: s, ArtifactType: s, Size: 99, Tag: s}},
 		status: indexer.Status{
 			Version:   indexer.Version{Epoch: "e1", Number: 7},
 			LastScan:  &indexer.Scan{ID: 1, Reason: s, StartedAt: day, FinishedAt: day, Repositories: 5000},
@@ -100,7 +104,7 @@ func jsonSafe(s string) bool {
 }
 
 var pagePaths = []string{"/", "/?q=x", "/?q=x+os:", "/?sort=name", "/n/team", "/r/app", "/r/app?tag=v", "/r/app?platform=linux/amd64", "/r/app:v1",
-	"/r/app@" + dgst("a").String(), "/compare", "/compare?a=app:v1&b=app", "/compare?a=app:&b=app", "/status", "/activity", "/storage", "/storage?namespace=app", "/absent", "/r/absent"}
+	"/r/app@" + dgst("a").String(), "/compare", "/compare?a=app:v1&b=app", "/compare?a=app:&b=app", "/status", "/activity", "/storage", "/storage?namespace=app", "/?at=2026-01-02", "/r/app?at=2026-01-02", "/r/app:v1?at=2026-01-02T03:04", "/absent", "/r/absent"}
 
 // hostile are texts that would be harmful if they were not treated as text.
 var hostile = []string{

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/registry/push"
 	"github.com/portbook/portbook/registry/registrytest"
@@ -57,6 +59,37 @@ func decode[T any](t *testing.T, url string) (v T, header http.Header) {
 	return v, resp.Header
 }
 
+// checkStorageCommand checks that the command says the same as the API.
+func checkStorageCommand(t *testing.T, f *fleet, url string) {
+	t.Helper()
+	for argument, path := range map[string]string{
+		"samples/harbour:latest": "repositories/samples/harbour/-/manifests/latest/storage",
+		"samples/harbour":        "repositories/samples/harbour/-/storage",
+		"samples/*":              "namespaces/samples/storage",
+	} {
+		want, _ := decode[map[string]any](t, url+"/api/v1/"+path)
+		var got map[string]any
+		if err := json.Unmarshal([]byte(f.must("storage", argument, "--json")), &got); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("portbook storage %s (-API +command)\n%s", argument, diff)
+		}
+		if frees, ok := want["frees"].(map[string]any); !ok || frees["bytes"] == 0. {
+			t.Errorf("%s frees nothing: %v", argument, want)
+		}
+	}
+	text := f.must("storage", "samples/harbour:latest")
+	for _, word := range []string{"own", "shared", "frees", "frees with attached", "frees nothing: the manifest stays"} {
+		if !strings.Contains(text, word) {
+			t.Errorf("%q is not in\n%s", word, text)
+		}
+	}
+	if out, err := f.run("storage", "samples/none"); err == nil || !strings.Contains(out, "not found") {
+		t.Errorf("an unknown repository: %v %s", err, out)
+	}
+}
+
 // The examples of doc/api.md must work unchanged with the sample images and the real
 // programs, and the pushed content must be in every answer about it.
 func TestAPI(t *testing.T) {
@@ -75,6 +108,9 @@ func TestAPI(t *testing.T) {
 		}
 		t.Skip("curl is not installed")
 	}
+	// The examples write the time in whole seconds; the past begins with the first push.
+	begun := time.Now()
+	within(t, patience, "a second is over since the first push", func() bool { return time.Since(begun) > time.Second })
 	dir := t.TempDir()
 	for _, example := range curls(t) {
 		cmd := exec.Command("sh", "-ec", strings.ReplaceAll(example, "http://127.0.0.1:7080", url))
@@ -94,6 +130,7 @@ func TestAPI(t *testing.T) {
 	if len(ours.Referrers) != 2 || len(oci.Manifests) != 2 || header.Get("Content-Type") != "application/vnd.oci.image.index.v1+json" {
 		t.Errorf("referrers of %s: %+v, by OCI %+v", manifest.Digest, ours, oci)
 	}
+	checkStorageCommand(t, f, url)
 	uses, _ := decode[struct{ Uses []struct{ As string } }](t, url+"/api/v1/digests/"+manifest.Digest)
 	if len(uses.Uses) == 0 || uses.Uses[0].As != "manifest" && uses.Uses[0].As != "subject" {
 		t.Errorf("uses of %s: %+v", manifest.Digest, uses)

@@ -45,6 +45,10 @@ func VisibleOf(v indexer.Visibility) Visible {
 	return visible
 }
 
+// Likes returns the LIKE patterns of the visible names, for a fixed statement. There are
+// none for an asker who sees all of them.
+func (v Visible) Likes() []string { return v.likes }
+
 // Name returns the condition that a name is visible. The column of the name must have
 // the collation "C", here and in InSpan.
 func (v Visible) Name(column string) sq.Sqlizer {

@@ -164,10 +164,10 @@ func labelFacts(labels ...[]byte) []indexer.Fact {
 	return facts[:min(len(facts), maxLabelKeys)]
 }
 
-// labelTexts returns the values of labels and annotations that are searched as text,
+// LabelTexts returns the values of labels and annotations that are searched as text,
 // in order of key. Times, revisions, URLs and values of more than 1,000 bytes are
 // left out.
-func labelTexts(m map[string]string) []string {
+func LabelTexts(m map[string]string) []string {
 	var keys, texts []string
 	for k := range m {
 		keys = append(keys, k)

@@ -115,7 +115,7 @@ func (h headRow) metadata() []map[string]string {
 func (h headRow) vectors(title, description string, metadata []map[string]string) (inName, inAll string) {
 	name, texts := query.WordsInOrder(h.Name), []string{title, description}
 	for _, m := range metadata {
-		texts = append(texts, labelTexts(m)...)
+		texts = append(texts, LabelTexts(m)...)
 	}
 	return tsvector(name), tsvector(name, texts...)
 }

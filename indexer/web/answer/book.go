@@ -81,11 +81,20 @@ type Book interface {
 	// HistoryAt returns the id of the first move seen after at, or 0 if there is none. It
 	// is a place in the history, and may be the id of a move that the asker may not see.
 	HistoryAt(ctx context.Context, at time.Time) (int64, error)
+	// HistoryBegins returns the time before which the past is unknown, zero if all of it is.
+	HistoryBegins(ctx context.Context) (time.Time, error)
 	// RepositoriesAt and TagsAt return the state at a time, according to the history. A
 	// tag has Name, Digest and MovedAt; it has the rest only if the book still holds
-	// the manifest.
+	// the manifest. If d is not "", TagsAt returns the tags that showed it.
 	RepositoriesAt(ctx context.Context, at time.Time, after string, limit int) ([]string, error)
-	TagsAt(ctx context.Context, repository string, at time.Time, after string, limit int) ([]indexer.Tag, error)
+	TagsAt(ctx context.Context, repository string, at time.Time, d digest.Digest, after string,
+		limit int) ([]indexer.Tag, error)
+	// SearchAt returns the repositories that matched q at a time, by name: see
+	// indexer.PastResults.
+	SearchAt(ctx context.Context, q query.Query, at time.Time) (indexer.PastResults, error)
+	// RepositoryAt returns one repository as it was at a time. It returns ErrNotFound if it
+	// had no tag then.
+	RepositoryAt(ctx context.Context, name string, at time.Time) (indexer.PastRepository, error)
 	// Uses returns where a digest is used, ordered by repository and digest, after the
 	// two given.
 	Uses(ctx context.Context, d digest.Digest, afterRepository string, afterDigest digest.Digest,
@@ -98,6 +107,11 @@ type Book interface {
 	Storage(ctx context.Context) (indexer.Storage, error)
 	NamespaceStorage(ctx context.Context, name *string, limit int) ([]indexer.NamespaceStorage, error)
 	RepositoryStorage(ctx context.Context, q indexer.StorageQuery) ([]indexer.RepositoryStorage, error)
+
+	// Holding returns what a namespace, repository, tag or manifest takes, and what deleting
+	// it would free. It returns ErrNotFound if there is none, and ErrTooSlow if it is too
+	// large to say.
+	Holding(ctx context.Context, of indexer.HoldingOf) (indexer.Holding, error)
 
 	// AllManifests returns the manifests of all repositories, ordered by repository and
 	// digest, after the two given. It may return fewer than limit if bodies are large,

@@ -131,9 +131,11 @@ func (a *Answerer) ReadSince(r *http.Request, f func(Book, indexer.Freshness) er
 }
 
 // RefuseAt refuses the parameter "at" where it would be ignored. Below /api/v1, the
-// table of endpoints defines which endpoints accept "at".
+// table of endpoints defines which endpoints accept "at". Of the pages, those of lists and
+// of references do.
 func RefuseAt(r *http.Request) error {
-	if strings.HasPrefix(r.URL.Path, APIPrefix+"/") || r.URL.Query().Get("at") == "" {
+	path := r.URL.Path
+	if path == "/" || strings.HasPrefix(path, "/r/") || strings.HasPrefix(path, APIPrefix+"/") || r.URL.Query().Get("at") == "" {
 		return nil
 	}
 	return Invalid("at", "is not supported here, because this address shows only the present: "+

@@ -20,6 +20,7 @@ type Parameter struct {
 // pathParameters are the parameters in paths.
 var pathParameters = []Parameter{
 	{Name: "name", Doc: "name of a repository; its slashes may be written as %2F"},
+	{Name: "namespace", Doc: "the part of repository names before the first slash; - is that of names without one"},
 	{Name: "reference", Doc: "a tag or a digest"},
 	{Name: "tag", Doc: "a tag"},
 	{Name: "digest", Doc: "a digest: algorithm:hex"},

@@ -31,24 +31,8 @@ func (r asked) query() (query.Query, error) {
 	return query.Parse(r.values.Get("q"), time.Now())
 }
 
-// at returns the time from the parameter at, zero for now. A time in the future or
-// before 1970 is an error.
-func (r asked) at() (time.Time, error) {
-	text := r.values.Get("at")
-	if text == "" {
-		return time.Time{}, nil
-	}
-	at, err := time.Parse(time.RFC3339, text)
-	switch {
-	case err != nil:
-		return at, answer.Invalid("at", "is %.64q: write a time such as 2026-01-31T12:00:00Z, and a + as %%2B", text)
-	case at.After(time.Now()):
-		return at, answer.Invalid("at", "is %.64q, which is in the future", text)
-	case at.Before(time.Unix(0, 0)):
-		return at, answer.Invalid("at", "is %.64q, which is before 1970", text)
-	}
-	return at.UTC(), nil
-}
+// at returns the time from the parameter at, zero for now.
+func (r asked) at() (time.Time, error) { return answer.ParseAt(r.values.Get("at")) }
 
 // repository returns the repository name in the path.
 func (r asked) repository() (string, error) {
@@ -87,14 +71,24 @@ func (r asked) page(name, value string) string {
 // the Link field; "" if there is none.
 func (s *API) json(w http.ResponseWriter, r asked, q query.Query,
 	build func(answer.Book) (content any, next string, err error)) error {
+	as := s.jsonForm().Of(q)
+	return s.jsonAs(w, r, &as, build)
+}
+
+func (s *API) jsonForm() answer.Form {
+	return answer.Form{ContentType: "application/json", MaxAge: s.config.MaxAge, Gzip: true}
+}
+
+// jsonAs is json with a form that build may change.
+func (s *API) jsonAs(w http.ResponseWriter, r asked, as *answer.Form,
+	build func(answer.Book) (content any, next string, err error)) error {
 	var next string
-	as := answer.Form{ContentType: "application/json", MaxAge: s.config.MaxAge, Gzip: true}.Of(q)
 	as.Headers = func(h http.Header) {
 		if next != "" {
 			h.Set("Link", "<"+next+`>; rel="next"`)
 		}
 	}
-	return s.answerer.Answer(w, r.Request, as, func(b answer.Book, out io.Writer) (err error) {
+	return s.answerer.AnswerAs(w, r.Request, as, func(b answer.Book, out io.Writer) (err error) {
 		var content any
 		if content, next, err = build(b); err != nil {
 			return err

@@ -62,6 +62,9 @@ func (s *API) history(w http.ResponseWriter, r asked) (err error) {
 func movesUntil(r asked, b answer.Book, repository, tag string, at time.Time, before int64,
 	limit int) (moves []indexer.Move, next int64, err error) {
 	if !at.IsZero() {
+		if err := answer.KnownAt(r.Context(), b, at); err != nil {
+			return nil, 0, err
+		}
 		end, err := b.HistoryAt(r.Context(), at)
 		if err != nil {
 			return nil, 0, err

@@ -31,7 +31,8 @@ type manifestAnswer struct {
 	Config       *descriptor            `json:"config,omitempty"`
 	Layers       []descriptor           `json:"layers" doc:"layers in order; empty for an index"`
 	Entries      []entry                `json:"entries" doc:"entries of an index, in order"`
-	Has          []indexer.ReferrerKind `json:"has" doc:"what is attached to the manifest: signature (not verified), sbom, attestation, provenance, referrer; an index also has what every image in it has"`
+	Has          []indexer.ReferrerKind `json:"has" doc:"what is attached to the manifest: signature (not verified), sbom, attestation, provenance, referrer; an index also has what every image in it has; as of now, also with the parameter at"`
+	At           *answer.Timestamp      `json:"at,omitempty" doc:"the requested time, if any: the digest and the tags are those of then"`
 	Problems     []string               `json:"problems" doc:"what could not be read or stored"`
 }
 
@@ -56,7 +57,17 @@ func (s *API) manifest(w http.ResponseWriter, r asked) error {
 	if err != nil {
 		return err
 	}
+	at, err := r.at()
+	if err != nil {
+		return err
+	}
 	return s.json(w, r, query.Query{}, func(b answer.Book) (any, string, error) {
+		if !at.IsZero() {
+			m, tags, err := answer.ManifestAt(r.Context(), b, ref, at)
+			a := answerManifest(m, tags)
+			a.At = &answer.Timestamp{Time: at}
+			return a, "", err
+		}
 		m, err := b.Manifest(r.Context(), ref)
 		if err != nil {
 			return nil, "", err

@@ -38,6 +38,9 @@ func (s *API) repositories(w http.ResponseWriter, r asked) error {
 func (s *API) names(r asked, b answer.Book, at time.Time, after string,
 	limit int) (names []string, a repositoriesAnswer, err error) {
 	if !at.IsZero() {
+		if err := answer.KnownAt(r.Context(), b, at); err != nil {
+			return nil, a, err
+		}
 		a.At = &answer.Timestamp{Time: at}
 		names, err = b.RepositoriesAt(r.Context(), at, after, limit)
 		return names, a, err

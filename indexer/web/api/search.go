@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/query"
@@ -12,13 +13,28 @@ import (
 )
 
 type searchAnswer struct {
-	Query        string         `json:"query" doc:"the query as it was parsed"`
-	Sort         string         `json:"sort"`
-	Total        *int           `json:"total,omitempty" doc:"number of results on all pages; absent after the first page of sort=name"`
-	TotalIsFloor bool           `json:"total_is_floor" doc:"whether there may be more results than total"`
-	DidYouMean   string         `json:"did_you_mean,omitempty" doc:"if nothing was found: a similar query that finds something"`
-	Results      []searchResult `json:"results"`
-	Next         string         `json:"next,omitempty" doc:"address of the next page; absent on the last page"`
+	Query        string            `json:"query" doc:"the query as it was parsed"`
+	Sort         string            `json:"sort"`
+	Total        *int              `json:"total,omitempty" doc:"number of results on all pages; absent after the first page of sort=name"`
+	TotalIsFloor bool              `json:"total_is_floor" doc:"whether there may be more results than total"`
+	DidYouMean   string            `json:"did_you_mean,omitempty" doc:"if nothing was found: a similar query that finds something"`
+	Results      []searchResult    `json:"results"`
+	Past         []pastResult      `json:"past,omitempty" doc:"with at, instead of results: the repositories that matched then, by name"`
+	Incomplete   bool              `json:"incomplete,omitempty" doc:"with at: whether more or other repositories may have matched, because the book no longer has some of the manifests"`
+	At           *answer.Timestamp `json:"at,omitempty" doc:"the requested time, if any"`
+	Next         string            `json:"next,omitempty" doc:"address of the next page; absent on the last page"`
+}
+
+// A pastResult is a repository as it was at a time.
+type pastResult struct {
+	Name        string           `json:"name"`
+	Title       string           `json:"title"`
+	Description string           `json:"description" doc:"one line of at most 500 characters"`
+	Tags        int              `json:"tags" doc:"number of tags"`
+	Leading     string           `json:"leading" doc:"the tag that represented the repository"`
+	Digest      string           `json:"digest" doc:"what that tag showed"`
+	MovedAt     answer.Timestamp `json:"moved_at,omitzero" doc:"when a tag last moved until then; absent if that is not kept"`
+	Incomplete  bool             `json:"incomplete" doc:"whether the book no longer has some of the manifests that the search looked for"`
 }
 
 type searchResult struct {
@@ -47,6 +63,13 @@ func (s *API) search(w http.ResponseWriter, r asked) error {
 	if q.Sort = query.Sort(r.values.Get("sort")); q.Sort == "relevance" {
 		q.Sort = query.SortRelevance
 	}
+	at, err := r.at()
+	if err != nil {
+		return err
+	}
+	if !at.IsZero() {
+		return s.searchAt(w, r, q, at)
+	}
 	if q, err = turnTo(r.values.Get("cursor"), q.Page(r.number("limit", answer.DefaultPage), 0)); err != nil {
 		return err
 	}
@@ -68,6 +91,43 @@ func (s *API) search(w http.ResponseWriter, r asked) error {
 		}
 		return a, a.Next, err
 	})
+}
+
+// searchAt searches the repositories as they were at a time. They are in order of name, and
+// a page may end early.
+func (s *API) searchAt(w http.ResponseWriter, r asked, q query.Query, at time.Time) error {
+	if q.Sort != query.SortRelevance && q.Sort != query.SortName {
+		return answer.Invalid("sort", "is %q: with at, results are in order of name", q.Sort)
+	}
+	q, err := query.Parse(q.Text, at) // ages are those of then
+	if err != nil {
+		return orWrong(w, err)
+	}
+	q.Sort = query.SortName
+	q, err = turnTo(r.values.Get("cursor"), q.Page(r.number("limit", answer.DefaultPage), 0))
+	if err != nil {
+		return err
+	}
+	return s.json(w, r, q, func(b answer.Book) (any, string, error) {
+		if err := answer.KnownAt(r.Context(), b, at); err != nil {
+			return nil, "", err
+		}
+		found, err := b.SearchAt(r.Context(), q, at)
+		a := searchAnswer{Query: q.Text, Sort: string(q.Sort), Results: []searchResult{}, At: &answer.Timestamp{Time: at},
+			Past: answer.Map(found.Items, pastOf), Incomplete: found.Incomplete, TotalIsFloor: true}
+		if found.Next != "" {
+			a.Next = r.page("cursor", encodeCursor("n"+found.Next))
+		}
+		return a, a.Next, err
+	})
+}
+
+func pastOf(r indexer.PastRepository) pastResult {
+	return pastResult{
+		Name: r.Name, Title: answer.OneLine(r.Title, answer.MaxDescription), Tags: r.Tags, Leading: r.Leading,
+		Description: answer.OneLine(r.Description, answer.MaxDescription), Digest: r.Digest.String(),
+		MovedAt: answer.Timestamp{Time: r.MovedAt}, Incomplete: r.Incomplete,
+	}
 }
 
 func answerSearch(q query.Query, found indexer.Results) searchAnswer {

@@ -61,7 +61,10 @@ func (s *API) tags(w http.ResponseWriter, r asked) error {
 // an error if the repository does not exist.
 func tagsAt(r asked, b answer.Book, name string, at time.Time, after string, limit int) ([]indexer.Tag, error) {
 	if !at.IsZero() {
-		return b.TagsAt(r.Context(), name, at, after, limit)
+		if err := answer.KnownAt(r.Context(), b, at); err != nil {
+			return nil, err
+		}
+		return b.TagsAt(r.Context(), name, at, "", after, limit)
 	}
 	list, err := b.Tags(r.Context(), name, after, limit)
 	if err == nil && len(list) == 0 {

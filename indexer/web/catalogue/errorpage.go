@@ -123,7 +123,7 @@ func nearby(r *http.Request, b answer.Book, ref indexer.Reference, err error) er
 // problemOfTag returns why a tag that the registry lists shows nothing, "" if it lists
 // no such tag.
 func problemOfTag(r *http.Request, b answer.Book, ref indexer.Reference) (string, error) {
-	tags, err := b.Tags(r.Context(), ref.Repository, before(ref.Tag), 1)
+	tags, err := b.Tags(r.Context(), ref.Repository, indexer.TextBefore(ref.Tag), 1)
 	if err != nil || len(tags) == 0 || tags[0].Name != ref.Tag {
 		return "", err
 	}

@@ -136,6 +136,9 @@ func (l listing) with(query, sort string, page int, after string) string {
 // List serves the repositories that a query finds.
 func (s *Catalogue) List(w http.ResponseWriter, r *http.Request) error {
 	text := r.URL.Query().Get("q")
+	if at := r.URL.Query().Get("at"); at != "" {
+		return s.listAt(w, r, text, at)
+	}
 	l, err := listingOf(r, "/", text, "")
 	var wrong *query.Error
 	if errors.As(err, &wrong) {

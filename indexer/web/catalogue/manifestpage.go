@@ -57,7 +57,8 @@ type manifestView struct {
 	RawCut           bool
 	RawAddress       string
 	RawFile          string // file name for a download
-	Cut              bool   // whether a list is not shown completely
+	Storage          holdingView
+	Cut              bool // whether a list is not shown completely
 }
 
 // An imageView is one image or artifact and its parts.
@@ -106,6 +107,9 @@ func (s *Catalogue) manifestPage(w http.ResponseWriter, r *http.Request, ref ind
 		ref.Tag = "" // the digest takes precedence, as in docker
 	}
 	platform := r.URL.Query().Get("platform")
+	if at := r.URL.Query().Get("at"); at != "" {
+		return s.manifestAt(w, r, ref, at)
+	}
 	return s.html(w, r, "manifest", func(b answer.Book) (page, error) {
 		view, err := s.manifestView(r, b, ref, platform)
 		if err != nil {
@@ -224,8 +228,8 @@ func (v *manifestView) readAround(r *http.Request, b answer.Book) error {
 		return u.Repository == v.Repository && u.Digest == v.Digest
 	})
 	v.Uses, v.MoreUses = uses[:min(len(uses), maxUses)], len(uses) > maxUses
-	if v.Asked.Tag == "" {
-		return nil
+	if v.Storage, err = readHolding(r, b, v.Asked); err != nil || v.Asked.Tag == "" {
+		return err
 	}
 	moves, err := b.History(r.Context(), v.Repository, v.Asked.Tag, 0, maxMoves+1)
 	v.Moves, v.MoreMoves = moves[:min(len(moves), maxMoves)], len(moves) > maxMoves

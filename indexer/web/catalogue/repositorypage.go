@@ -38,9 +38,11 @@ type repositoryView struct {
 	Bytewise     bool // too many tags to sort and filter all of them
 	Matched      int  // tags that match the filter; -1 if not known
 	Back, More   string
-	Kept         int  // tags of signatures and the like from older tools; 0 if not all are read
-	HasTags, Any bool // whether there are tags at all, and whether any match the filter
-	Manages      bool // whether people can sign in, and so ask for changes
+	Kept         int                        // tags of signatures and the like from older tools; 0 if not all are read
+	HasTags, Any bool                       // whether there are tags at all, and whether any match the filter
+	Manages      bool                       // whether people can sign in, and so ask for changes
+	Counted      *indexer.RepositoryStorage // nil: not counted yet
+	CountedAll   indexer.Storage
 	Oversees     bool // whether the one who looks manages its grants
 }
 
@@ -98,6 +100,9 @@ func (s *Catalogue) repositoryPage(w http.ResponseWriter, r *http.Request, name 
 	if err != nil {
 		return err
 	}
+	if at := r.URL.Query().Get("at"); at != "" {
+		return s.repositoryAt(w, r, name, filter, at)
+	}
 	oversees, err := s.oversees(r, name)
 	if err != nil {
 		return err
@@ -152,7 +157,21 @@ func (s *Catalogue) repositoryView(r *http.Request, b answer.Book, name string,
 		return v, err
 	}
 	v.Chart = newChart(moves)
+	if err := v.readStorage(r, b); err != nil {
+		return v, err
+	}
 	return v, s.lead(r, b, &v)
+}
+
+// readStorage reads what the repository took when it was last counted.
+func (v *repositoryView) readStorage(r *http.Request, b answer.Book) (err error) {
+	list, err := b.RepositoryStorage(r.Context(), indexer.StorageQuery{Name: v.Name, Limit: 1})
+	if err != nil || len(list) == 0 {
+		return err
+	}
+	v.Counted = &list[0]
+	v.CountedAll, err = b.Storage(r.Context())
+	return err
 }
 
 // readTags reads the tags of the page.
@@ -188,23 +207,13 @@ func (v *repositoryView) readBytewise(r *http.Request, b answer.Book) error {
 	if v.Filter.Platform = ""; v.Filter.Tag != "" && !indexer.IsTag(v.Filter.Tag) {
 		return nil // no tag begins with it
 	}
-	list, err := b.Tags(r.Context(), v.Name, max(v.Filter.After, before(v.Filter.Tag)), pageSize+1)
+	list, err := b.Tags(r.Context(), v.Name, max(v.Filter.After, indexer.TextBefore(v.Filter.Tag)), pageSize+1)
 	if err != nil {
 		return err
 	}
 	list = slices.DeleteFunc(list, func(t indexer.Tag) bool { return !strings.HasPrefix(t.Name, v.Filter.Tag) })
 	v.turn(list, list)
 	return nil
-}
-
-// before returns a text after which, in bytewise order, the tags that begin with prefix
-// come first: '~' is greater than every character of a tag.
-func before(prefix string) string {
-	if prefix == "" {
-		return ""
-	}
-	last := len(prefix) - 1
-	return prefix[:last] + string(prefix[last]-1) + "~"
 }
 
 // turn takes one page from list. Tags of the same digest are looked for in all.

@@ -42,11 +42,13 @@ var parsePages = sync.OnceValue(func() map[string]*template.Template {
 		"headline":     headline,
 		"httpURL":      httpURL,
 		"grouped":      grouped,
+		"less":         func(n int) int { return n - 1 },
 		"number":       func(n int) string { return grouped(int64(n)) },
 		"plain":        plainMarkdown,
 		"platforms":    platforms,
 		"reportedLate": reportedLate,
 		"rfc3339":      func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
+		"rfc3339nano":  func(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) },
 		"short":        answer.Short,
 		"size":         size,
 	})
