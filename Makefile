@@ -1,7 +1,7 @@
 # The tasks of developers. Each target installs what it needs; programs and scripts in
 # deploy/ do the work.
 .DEFAULT_GOAL := help
-.PHONY: help up test lint check bench bench-search bench-peers bench-pages bench-login screenshots golden need-go
+.PHONY: help up test lint check bench bench-search bench-peers bench-pages bench-login bench-usage screenshots golden need-go
 
 # An address, a folder, and yes or no. Empty means the default of deploy/up.
 ADDR    ?=
@@ -46,6 +46,9 @@ bench-pages: need-go ## measure every page of a book of 10,000 repositories; JSO
 
 bench-login: need-go ## measure logins: tokens for the registry, searches and pages of those who are logged in, a flood of logins; JSON=file
 	@cd test/bench/login && GOWORK=off go run .
+
+bench-usage: need-go ## measure how many pulls a second are taken in, and how they delay pushes; JSON=file
+	@cd test/bench/usage && GOWORK=off go run .
 
 # Status 3: a tool is missing, but perhaps none that screenshots need.
 screenshots: need-go ## write screenshots of every page to screenshots/

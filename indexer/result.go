@@ -1,13 +1,16 @@
 package indexer
 
+import "time"
+
 // A Result is one repository that a Query selects.
 type Result struct {
 	Repository
 	Stars    int
 	Official bool
-	Size     int64  // bytes of the image or index that its leading tag shows
-	Pulls    int64  // always 0: pulls are not counted yet
-	Facts    []Fact // of its images and its leading tag, sorted
+	Size     int64     // bytes of the image or index that its leading tag shows
+	Pulls    int64     // that were counted, without those of scanners
+	Facts    []Fact    // of its images and its leading tag, sorted
+	PulledAt time.Time // of the last pull; zero if none was counted
 }
 
 // Results are one page of the repositories that a Query selects, best first.

@@ -63,17 +63,6 @@ const (
 	Broken Outcome = "broken" // the registry has it but cannot show it
 )
 
-// A Pull is a pull of a manifest. The registry sends an event for each, but
-// ingest.Receiver ignores it so far: no code creates a Pull yet.
-type Pull struct {
-	At         time.Time
-	Repository string
-	Tag        string // "" if it was pulled by digest
-	Digest     digest.Digest
-	Actor      string
-	UserAgent  string
-}
-
 // An Event is the event of a push or a deletion, with the fields that we use.
 type Event struct {
 	ID         string
@@ -84,6 +73,7 @@ type Event struct {
 	Digest     digest.Digest
 	MediaType  string
 	Actor      string // who, as the registry says
+	By         ClientKind
 	UserAgent  string
 	Instance   string // the registry's process that sent it
 	Source     string // address of the client, as the registry saw it; "": unknown

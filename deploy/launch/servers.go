@@ -108,6 +108,9 @@ func (s *system) startRegistry(ctx context.Context) error {
 		"REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY="+s.data.path(registryName),
 		"REGISTRY_NOTIFICATIONS_ENDPOINTS_0_URL=http://"+s.local()+"/events",
 		`REGISTRY_NOTIFICATIONS_ENDPOINTS_0_HEADERS={Authorization: ["Bearer `+token+`"]}`,
+		"REGISTRY_NOTIFICATIONS_ENDPOINTS_1_DISABLED=false",
+		"REGISTRY_NOTIFICATIONS_ENDPOINTS_1_URL=http://"+s.local()+"/events",
+		`REGISTRY_NOTIFICATIONS_ENDPOINTS_1_HEADERS={Authorization: ["Bearer `+token+`"]}`,
 		// Otherwise each of our reads would be a line in the logs.
 		"REGISTRY_LOG_ACCESSLOG_DISABLED=true",
 	), "serve", s.data.path(registryConfigName))

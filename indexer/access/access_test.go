@@ -88,3 +88,16 @@ func TestParseRule(t *testing.T) {
 		}
 	}
 }
+
+// The kind of a client follows from the name that the registry repeats.
+func TestKindOf(t *testing.T) {
+	t.Parallel()
+	for actor, want := range map[string]indexer.ClientKind{
+		"": indexer.ByAnonymous, "alice": indexer.ByPerson, "alice+7f3a12bc": indexer.ByToken, "ci+w7f3a12bc": indexer.ByWorkload,
+		access.Subject{Name: "ci", Token: "7f3a12bc"}.Actor(): indexer.ByToken, "delegated/a+b@example.org": indexer.ByPerson,
+	} {
+		if got := access.KindOf(actor); got != want {
+			t.Errorf("%q: %s, want %s", actor, got, want)
+		}
+	}
+}

@@ -77,3 +77,18 @@ func ParseActor(actor string) (name, token string) {
 	name, token, _ = strings.Cut(actor, "+")
 	return name, token
 }
+
+// KindOf returns the kind of the client with which the registry names an actor: see
+// Subject.Actor. It returns the kind of credentials, and nothing about who it is.
+func KindOf(actor string) indexer.ClientKind {
+	name, token := ParseActor(actor)
+	switch {
+	case name == "" || name == everybody:
+		return indexer.ByAnonymous
+	case token == "":
+		return indexer.ByPerson
+	case strings.HasPrefix(token, workloadPrefix):
+		return indexer.ByWorkload
+	}
+	return indexer.ByToken
+}

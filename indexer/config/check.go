@@ -18,6 +18,7 @@ func (l *loader) check(c *Config) {
 	}
 	l.checkDatabase(c)
 	l.checkAuth(c)
+	l.checkUsage(c)
 	for _, o := range c.Flatpak.Owners {
 		ref, repository, _ := strings.Cut(o, "=")
 		if strings.TrimSpace(ref) == "" || strings.TrimSpace(repository) == "" {

@@ -41,6 +41,7 @@ type Config struct {
 	Interval   Interval   `mapstructure:"interval"`
 	Retention  Retention  `mapstructure:"retention"`
 	Manage     Manage     `mapstructure:"manage"`
+	Usage      Usage      `mapstructure:"usage"`
 	Scan       Scan       `mapstructure:"scan"`
 	Search     Search     `mapstructure:"search"`
 	Flatpak    Flatpak    `mapstructure:"flatpak"`
@@ -231,7 +232,8 @@ type Interval struct {
 // Retention says how long to keep data that a scan cannot restore; 0: for ever.
 type Retention struct {
 	Events  time.Duration `mapstructure:"events" default:"90d"`
-	History time.Duration `mapstructure:"history" default:"0"` // of tags
+	History time.Duration `mapstructure:"history" default:"0"`  // of tags
+	Usage   time.Duration `mapstructure:"usage" default:"400d"` // by day; totals stay
 }
 
 // Scan limits the load of a scan on the registry.

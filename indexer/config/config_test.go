@@ -57,11 +57,14 @@ func TestDefaults(t *testing.T) {
 			MaxMetaSize: 262144, MigrationLockTimeout: 2 * time.Minute,
 		},
 		Interval:  config.Interval{FetchAll: time.Hour},
-		Retention: config.Retention{Events: 90 * 24 * time.Hour},
+		Retention: config.Retention{Events: 90 * 24 * time.Hour, Usage: 400 * 24 * time.Hour},
 		Manage:    config.Manage{Trash: 30 * 24 * time.Hour},
-		Scan:      config.Scan{Parallelism: 8},
-		Search:    config.Search{Memory: true, MemoryLimit: 1 << 30},
-		Log:       config.Log{Level: slog.LevelInfo, Format: "text", Access: true},
+		Usage: config.Usage{Scanners: []string{
+			"*trivy*", "*clair*", "*grype*", "*syft*", "*snyk*", "*anchore*", "*neuvector*",
+		}},
+		Scan:   config.Scan{Parallelism: 8},
+		Search: config.Search{Memory: true, MemoryLimit: 1 << 30},
+		Log:    config.Log{Level: slog.LevelInfo, Format: "text", Access: true},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("defaults (-want +got):\n%s", diff)
@@ -344,6 +347,7 @@ func TestErrors(t *testing.T) {
 		{"session", "database: {targetSessionAttrs: master}", nil, nil, `database.targetSessionAttrs: "master" is not valid: write one of any, read-write, read-only, primary, standby, prefer-standby (file FILE:1)`},
 		{"session of a writer", "database: {targetSessionAttrs: standby}", nil, nil, `database.targetSessionAttrs: "standby" selects servers that do not accept writes: write read-write or primary, or set role to reader (file FILE:1)`},
 		{"session in a URL", "", []string{"DB_URL=postgres://h/d?target_session_attrs=master"}, nil, `database.targetSessionAttrs: "master" is not valid: write one of any, read-write, read-only, primary, standby, prefer-standby (database.postgres.url, environment DB_URL)`},
+		{"every client a scanner", "usage: {scanners: [trivy, '*?']}", nil, nil, `usage.scanners: "*?" fits every client, so no pull would count: write a pattern such as *trivy* (file FILE:1)`},
 		{"too many days", "retention: {events: 999999d}", nil, nil, `retention.events: "999999d" is not a duration: write 30s, 5m, 1h or 90d (file FILE:1)`},
 		{"days with days", "retention: {events: 1d48h}", nil, nil, `retention.events: "1d48h" is not a duration: write 30s, 5m, 1h or 90d (file FILE:1)`},
 		{"no timeout of the lock", "database: {migrationLockTimeout: 0}", nil, nil, `database.migrationLockTimeout must be greater than zero: write 30s, 5m, 1h or 90d (file FILE:1)`},

@@ -32,6 +32,11 @@ const (
 	// requested because of a restart.
 	watchEvery = 5 * time.Second
 	watchPause = time.Minute
+	// rollUpEvery is how often pulls and pushes are added to the counts, and the catalogue
+	// version moves because of that: every minute. Nobody waits for it. forgetUsageEvery is how
+	// often what need not be kept of them is deleted.
+	rollUpEvery      = time.Minute
+	forgetUsageEvery = 10 * time.Minute
 	// upkeepPause is the minimum pause between two runs of the jobs search and storage,
 	// and upkeepShare how many times longer than the last run it is: a minute for a small
 	// book, an hour for the search of a million repositories and several for their
@@ -43,8 +48,9 @@ const (
 // A Leader runs the jobs that only one process may run at a time: scans and upkeep. The
 // database decides which process leads.
 type Leader struct {
-	config LeaderConfig
-	runner runner
+	config    LeaderConfig
+	runner    runner
+	forgotten time.Time // when what need not be kept of usage was last deleted
 }
 
 // A LeaderConfig holds the settings of a Leader. A zero Watch means 5 seconds; the other
@@ -57,6 +63,7 @@ type LeaderConfig struct {
 	FetchAll       time.Duration // from the beginning of one scan to the next; 0: scans only on request
 	GarbageCollect time.Duration // between two runs of tidy; 0: never
 	Watch          time.Duration // between two checks for a restart of the registry; 0: 5 s
+	RollUp         time.Duration // between two roll-ups of pulls; 0: a minute
 	Retention      postgres.Retention
 	Trash          time.Duration // how long deleted manifests are kept; 0: for ever
 }
@@ -111,6 +118,7 @@ func (l *Leader) jobs(watch *watch) []*job {
 		storage,
 		{name: "partitions", next: always(l.keepPartitions), pause: every(partitionEvery)},
 		{name: "changes", next: always(l.forgetChanges), pause: every(forgetEvery)},
+		{name: "usage", next: always(l.rollUpUsage), pause: every(cmp.Or(l.config.RollUp, rollUpEvery))},
 		{name: "watch", next: always(watch.look), pause: every(cmp.Or(l.config.Watch, watchEvery))},
 	}
 	if l.config.Trash > 0 {
@@ -211,6 +219,25 @@ func (l *Leader) forgetChanges(ctx context.Context) error {
 	n, err := l.config.Store.ForgetChanges(ctx)
 	if n > 0 {
 		l.config.Log.DebugContext(ctx, "changes of the search forgotten", "rows", n)
+	}
+	return err
+}
+
+// rollUpUsage adds pulls and pushes to the counts, and from time to time deletes what need
+// not be kept of them.
+func (l *Leader) rollUpUsage(ctx context.Context) error {
+	n, err := l.config.Store.RollUpUsage(ctx)
+	if n > 0 {
+		l.config.Log.DebugContext(ctx, "usage rolled up", "rows", n)
+	}
+	if err != nil || time.Since(l.forgotten) < forgetUsageEvery {
+		return err
+	}
+	l.forgotten = time.Now()
+	f, err := l.config.Store.ForgetUsage(ctx, l.config.Retention.Usage)
+	if f.Days+f.Tags+f.Manifests+f.Repositories > 0 {
+		l.config.Log.InfoContext(ctx, "old usage deleted", "days", f.Days, "tags", f.Tags, "manifests", f.Manifests,
+			"repositories", f.Repositories)
 	}
 	return err
 }

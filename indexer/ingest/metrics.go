@@ -7,6 +7,7 @@ type Metrics struct {
 	Events         *prometheus.CounterVec // by action and use
 	EventsRepeated prometheus.Counter
 	EventsRefused  prometheus.Counter
+	Pulls          *prometheus.CounterVec // by what was done
 	Reads          *prometheus.CounterVec // by outcome
 	ReadSeconds    prometheus.Histogram
 	GivenUp        prometheus.Counter
@@ -31,6 +32,11 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 			Name: "portbook_events_repeated_total", Help: "Events that were received more than once."}),
 		EventsRefused: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "portbook_events_refused_total", Help: "Notifications refused: without the token, too large or malformed."}),
+		Pulls: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "portbook_pulls_total",
+			Help: "Pulls of manifests in events: counted, repeated, unknown (of a repository that the book does not know)," +
+				" other (a HEAD, or a read of the indexer).",
+		}, []string{"what"}),
 		Reads: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "portbook_reads_total",
 			Help: "Tasks read from the registry, by outcome: found, gone, broken, unavailable, failed."}, []string{"outcome"}),
@@ -61,7 +67,7 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 			Name: "portbook_job_duration_seconds",
 			Help: "How long the last run of the job in this process took."}, []string{"name"}),
 	}
-	registerer.MustRegister(m.Events, m.EventsRepeated, m.EventsRefused, m.Reads, m.ReadSeconds, m.GivenUp,
+	registerer.MustRegister(m.Events, m.EventsRepeated, m.EventsRefused, m.Pulls, m.Reads, m.ReadSeconds, m.GivenUp,
 		m.ScanRunning, m.ScanLooked, m.ScanSeconds, m.Leader,
 		m.JobSuccess, m.JobRunning, m.JobFailures, m.JobSeconds)
 	return m

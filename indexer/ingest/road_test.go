@@ -56,7 +56,8 @@ func open(t *testing.T, config registrytest.Config) *harness {
 		Store: h.store, Log: log, Metrics: metrics, MaxMeta: 262144, Events: 4, Scans: 2, Retry: 10 * time.Millisecond,
 	}
 	h.receiver = httptest.NewServer(ingest.NewReceiver(ingest.ReceiverConfig{
-		Token: token, Receive: h.store.Receive, Wake: func() { h.woken.Load().Wake() }, Log: log, Metrics: metrics,
+		Token: token, Receive: h.store.Receive, Pulls: h.store.CountPulls, Heard: h.store.HearPull, Scanners: []string{"*trivy*"},
+		Wake: func() { h.woken.Load().Wake() }, Log: log, Metrics: metrics,
 	}))
 	t.Cleanup(h.receiver.Close)
 	if config.Notify == "" {
@@ -64,7 +65,7 @@ func open(t *testing.T, config registrytest.Config) *harness {
 	}
 	h.registry = registrytest.Start(t, config)
 	h.push = h.registry.Push
-	client, err := remote.New(remote.Config{URL: h.registry.URL, Username: config.User, Password: config.Password, UserAgent: "test", Connections: 8})
+	client, err := remote.New(remote.Config{URL: h.registry.URL, Username: config.User, Password: config.Password, UserAgent: "portbook-indexer", Connections: 8})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,6 +21,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/postgres"
 	"github.com/portbook/portbook/indexer/remote"
 )
 
@@ -41,24 +42,38 @@ const (
 // A Receiver is the handler of the registry's notifications. It answers when the events are
 // stored, since the registry forgets an answered event, and does nothing else before: a slow
 // answer delays the registry's queue.
-type Receiver struct{ config ReceiverConfig }
+type Receiver struct {
+	config   ReceiverConfig
+	scanners []func(userAgent string) bool
+}
 
 // A ReceiverConfig holds the settings of a Receiver. Receive, Wake, Log and Metrics are
 // required.
 type ReceiverConfig struct {
 	Token   string // bearer token of the sender; "" accepts every sender
 	Receive func(ctx context.Context, events []indexer.Event) (fresh int, err error)
-	Used    func(actor string, at time.Time) // called for each actor of an event, also of a pull; nil: nothing
-	Wake    func()                           // called when there is something new to read
-	Timeout time.Duration                    // for reading a notification; 0: 10 s
-	Log     *slog.Logger
-	Metrics *Metrics
+	// Pulls stores pulls, which are counted later. Heard is called if there were events of
+	// pulls and none of them counts. If Pulls is nil, no pull is counted.
+	Pulls func(ctx context.Context, pulls []indexer.Pull) (postgres.Counted, error)
+	Heard func(ctx context.Context) error
+	// Kind returns the kind of the client of an actor; nil: anonymous or a person.
+	Kind     func(actor string) indexer.ClientKind
+	Scanners []string                         // globs of the user agents of scanners, in any case
+	Used     func(actor string, at time.Time) // called for each actor of an event, also of a pull; nil: nothing
+	Wake     func()                           // called when there is something new to read
+	Timeout  time.Duration                    // for reading a notification; 0: 10 s
+	Log      *slog.Logger
+	Metrics  *Metrics
 }
 
 // NewReceiver returns a receiver of notifications.
 func NewReceiver(c ReceiverConfig) *Receiver {
 	c.Timeout = cmp.Or(c.Timeout, receiveTimeout)
-	return &Receiver{c}
+	r := &Receiver{config: c}
+	for _, pattern := range c.Scanners {
+		r.scanners = append(r.scanners, indexer.Glob(strings.ToLower(pattern)))
+	}
+	return r
 }
 
 // ServeHTTP answers 200 if the events are stored or can never be used: the registry repeats
@@ -91,35 +106,50 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 }
 
 func (r *Receiver) store(w http.ResponseWriter, req *http.Request, e envelope) {
-	events := r.usefulOf(req.Context(), e.Events)
-	if len(events) > 0 {
-		fresh, err := r.config.Receive(req.Context(), events)
-		if err != nil {
-			r.config.Log.WarnContext(req.Context(), "events not stored", "events", len(events), "error", err)
-			w.Header().Set("Retry-After", "1")
-			http.Error(w, "the database is unavailable: send the events again", http.StatusServiceUnavailable)
-			return
-		}
-		r.config.Metrics.EventsRepeated.Add(float64(len(events) - fresh))
-		if fresh > 0 {
-			r.config.Wake()
-		}
+	events, pulls := r.usefulOf(req.Context(), e.Events)
+	if err := errors.Join(r.receive(req.Context(), events), r.count(req.Context(), pulls)); err != nil {
+		r.config.Log.WarnContext(req.Context(), "events not stored", "events", len(e.Events), "error", err)
+		w.Header().Set("Retry-After", "1")
+		http.Error(w, "the database is unavailable: send the events again", http.StatusServiceUnavailable)
+		return
 	}
 	w.WriteHeader(http.StatusOK)
 }
 
-// usefulOf returns the events that can be used, and logs one line if any are invalid.
-func (r *Receiver) usefulOf(ctx context.Context, all []rawEvent) []indexer.Event {
-	var events []indexer.Event
+// receive stores the events of pushes and deletions.
+func (r *Receiver) receive(ctx context.Context, events []indexer.Event) error {
+	if len(events) == 0 {
+		return nil
+	}
+	fresh, err := r.config.Receive(ctx, events)
+	if err != nil {
+		return err
+	}
+	r.config.Metrics.EventsRepeated.Add(float64(len(events) - fresh))
+	if fresh > 0 {
+		r.config.Wake()
+	}
+	return nil
+}
+
+// usefulOf returns the events that can be used, and the pulls to count, and logs one line if
+// any events are invalid.
+func (r *Receiver) usefulOf(ctx context.Context, all []rawEvent) (events []indexer.Event, pulls []rawEvent) {
 	var wrong []rawEvent
 	for _, raw := range all {
 		event, use := eventOf(raw)
+		event.By = r.kind(raw)
 		r.used(raw)
+		if use == useful && raw.Action == "pull" && r.config.Pulls == nil {
+			use = ignored
+		}
 		r.config.Metrics.Events.WithLabelValues(actionLabel(raw.Action), use).Inc()
-		switch use {
-		case useful:
+		switch {
+		case use == useful && raw.Action == "pull":
+			pulls = append(pulls, raw)
+		case use == useful:
 			events = append(events, event)
-		case invalid:
+		case use == invalid:
 			wrong = append(wrong, raw)
 		}
 	}
@@ -127,7 +157,7 @@ func (r *Receiver) usefulOf(ctx context.Context, all []rawEvent) []indexer.Event
 		r.config.Log.WarnContext(ctx, "events invalid", "events", len(wrong), "action", cut(wrong[0].Action),
 			"repository", cut(wrong[0].Target.Repository), "tag", cut(wrong[0].Target.Tag))
 	}
-	return events
+	return events, pulls
 }
 
 // used tells who has sent the request of an event.
@@ -213,6 +243,7 @@ type rawEvent struct {
 	Request struct {
 		ID        string `json:"id"`
 		Addr      string `json:"addr"`
+		Method    string `json:"method"`
 		UserAgent string `json:"useragent"`
 	} `json:"request"`
 	Actor struct {
@@ -237,9 +268,7 @@ func eventOf(raw rawEvent) (indexer.Event, string) {
 	if raw.odd {
 		return e, invalid
 	}
-	// Pulls are dropped here. Code that counts them will need an indexer.Pull from
-	// here.
-	if raw.Action != "push" && raw.Action != "delete" || isBlob(raw) {
+	if raw.Action != "push" && raw.Action != "delete" && raw.Action != "pull" || isBlob(raw) {
 		return e, ignored
 	}
 	d, err := digest.Parse(raw.Target.Digest)
@@ -273,10 +302,10 @@ func addressOf(addr string) string {
 	return a.Unmap().WithZone("").String()
 }
 
-// isBlob reports whether an event is the push of a blob, by its media type. The event
-// of a deletion has no media type, so its digest is looked up instead.
+// isBlob reports whether an event is the push or the pull of a blob, by its media type. The
+// event of a deletion has no media type, so its digest is looked up instead.
 func isBlob(raw rawEvent) bool {
-	if raw.Action != "push" {
+	if raw.Action == "delete" {
 		return false
 	}
 	switch raw.Target.MediaType {

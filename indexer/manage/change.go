@@ -259,21 +259,12 @@ func (r *Running) delete(ctx context.Context, d Deletion, depth int) error {
 		return err
 	}
 	if d.Referrers && depth < maxReferrerDepth {
-		for _, referrer := range b.ReferredBy {
-			next := Deletion{Repository: d.Repository, Digest: referrer, Referrers: true}
-			if err := r.delete(ctx, next, depth+1); err != nil && !errors.Is(err, indexer.ErrConflict) {
-				return err
-			} else if err != nil {
-				r.Note("the referrer %s stays: %s", referrer, err)
-			}
+		if err := r.deleteReferrers(ctx, d, b.ReferredBy, depth+1); err != nil {
+			return err
 		}
 	}
-	for _, tag := range tags {
-		if now, err := r.untag(ctx, d.Repository, tag, d.Digest); err != nil && !errors.Is(err, indexer.ErrNotFound) {
-			return err
-		} else if err == nil && now != d.Digest {
-			r.Note("%s:%s shows %s now, and stays", d.Repository, tag, now)
-		}
+	if err := r.untagAll(ctx, d, tags); err != nil {
+		return err
 	}
 	if len(tags) == 0 && time.Since(b.SeenAt) < settleTime && !sleep(ctx, settleTime) {
 		return ctx.Err()
@@ -283,6 +274,34 @@ func (r *Running) delete(ctx context.Context, d Deletion, depth int) error {
 	}
 	if r.unsettled(w) >= settleEvery {
 		return r.settle(ctx, w, d.Repository, false)
+	}
+	return nil
+}
+
+// deleteReferrers deletes what refers to a manifest, except what must stay.
+func (r *Running) deleteReferrers(ctx context.Context, d Deletion, referrers []digest.Digest, depth int) error {
+	for _, referrer := range referrers {
+		err := r.delete(ctx, Deletion{Repository: d.Repository, Digest: referrer, Referrers: true}, depth)
+		if err != nil && !errors.Is(err, indexer.ErrConflict) {
+			return err
+		}
+		if err != nil {
+			r.Note("the referrer %s stays: %s", referrer, err)
+		}
+	}
+	return nil
+}
+
+// untagAll deletes the tags of a manifest that still show it.
+func (r *Running) untagAll(ctx context.Context, d Deletion, tags []string) error {
+	for _, tag := range tags {
+		now, err := r.untag(ctx, d.Repository, tag, d.Digest)
+		if err != nil && !errors.Is(err, indexer.ErrNotFound) {
+			return err
+		}
+		if err == nil && now != d.Digest {
+			r.Note("%s:%s shows %s now, and stays", d.Repository, tag, now)
+		}
 	}
 	return nil
 }
@@ -417,14 +436,13 @@ func (r *Running) Put(
 	if err != nil {
 		return err
 	}
-	return r.put(ctx, w, repository, reference, d, mediaType, body)
+	return r.put(ctx, w, repository, reference, put{d, mediaType, body})
 }
 
 // put is Put without a look at the tag.
-func (r *Running) put(
-	ctx context.Context, w *window, repository string, reference indexer.TagOrDigest, d digest.Digest, mediaType string, body []byte,
-) error {
-	_, err := r.manager.Remote.Put(ctx, repository, reference, mediaType, body)
+func (r *Running) put(ctx context.Context, w *window, repository string, reference indexer.TagOrDigest, p put) error {
+	d := p.digest
+	_, err := r.manager.Remote.Put(ctx, repository, reference, p.mediaType, p.body)
 	var status *remote.StatusError
 	if errors.As(err, &status) && status.Status == http.StatusBadRequest {
 		return indexer.Conflict("the registry refuses %s@%s: a blob or a manifest that it names is missing", repository, d)

@@ -316,17 +316,17 @@ func (m *Manager) perform(ctx context.Context, o indexer.Operation) error {
 	o = r.state()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lease)
 	defer cancel()
+	log := m.Log.With("operation", o.ID, "kind", o.Kind, "repository", o.Repository, "error", err)
 	switch after, counts := retry(o, err); {
 	case err == nil:
 		o.State, o.Error = indexer.OperationDone, ""
 	case after >= 0:
 		o.Error = textOf(err)
-		m.Log.WarnContext(ctx, "operation is tried again", "operation", o.ID, "kind", o.Kind, "repository", o.Repository,
-			"after", after, "error", err)
+		log.WarnContext(ctx, "operation is tried again", "after", after)
 		return m.Store.ReleaseOperation(ctx, o, after, counts)
 	default:
 		o.State, o.Error, o.Result.Failure = indexer.OperationFailed, textOf(err), failureKind(err)
-		m.Log.WarnContext(ctx, "operation failed", "operation", o.ID, "kind", o.Kind, "repository", o.Repository, "error", err)
+		log.WarnContext(ctx, "operation failed")
 	}
 	return m.Store.EndOperation(ctx, o)
 }

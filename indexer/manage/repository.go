@@ -161,8 +161,10 @@ func (m deleteRepository) shown(ctx context.Context, r *Running, tags []string) 
 // unlessBroken returns an error of a tag, or nil if it is about this tag alone: it shows a
 // manifest that is gone, or cannot be read.
 func unlessBroken(err error) error {
-	if errors.Is(err, indexer.ErrUnavailable) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		return err
+	for _, general := range []error{indexer.ErrUnavailable, context.Canceled, context.DeadlineExceeded} {
+		if errors.Is(err, general) {
+			return err
+		}
 	}
 	return nil
 }

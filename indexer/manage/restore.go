@@ -14,42 +14,48 @@ import (
 // else now. If it is of several manifests, it does what can be done, and notes what cannot.
 type restore struct{ *Manager }
 
-// Preview implements Previewer.
+// Preview implements Previewer. It looks at the first 1,000 manifests.
 func (m restore) Preview(ctx context.Context, o indexer.Operation) (e indexer.Effect, err error) {
 	all, err := m.asked(ctx, o)
 	if err != nil {
 		return e, err
 	}
-	for i, t := range all {
-		if i == maxShown {
-			break
-		}
-		n := m.newNeeds(t.Repository)
-		if err := n.add(ctx, t.Digest, t.Digest, 0); err != nil {
+	for _, t := range all[:min(len(all), maxShown)] {
+		if err := m.preview(ctx, t, &e); err != nil {
 			return e, err
-		}
-		e.Missing = append(e.Missing, n.missing...)
-		if len(n.missing) > 0 {
-			e.Refused = append(e.Refused, n.refused()...)
-			continue
-		}
-		e.Puts = append(e.Puts, indexer.Effected{Digest: t.Digest, MediaType: t.MediaType, Tags: t.Tags, Why: "it is in the trash"})
-		for _, tag := range t.Tags {
-			now, err := m.Remote.Shows(ctx, t.Repository, tag, t.Digest)
-			switch {
-			case errors.Is(err, indexer.ErrNotFound):
-				e.Tags = append(e.Tags, indexer.TagMove{Tag: tag, To: t.Digest})
-			case err != nil:
-				return e, err
-			case now != t.Digest:
-				e.Stays = append(e.Stays, indexer.Effected{Digest: now, Tags: []string{tag}, Why: "the tag shows something else now"})
-			}
 		}
 	}
 	if len(e.Puts) > 0 {
 		e.Refused = nil // what can be restored is
 	}
 	return e, nil
+}
+
+// preview adds to an effect what restoring one manifest would do.
+func (m restore) preview(ctx context.Context, t indexer.Trash, e *indexer.Effect) error {
+	n := m.newNeeds(t.Repository)
+	if err := n.add(ctx, t.Digest, t.Digest, 0); err != nil {
+		return err
+	}
+	if len(n.missing) > 0 {
+		e.Missing, e.Refused = append(e.Missing, n.missing...), append(e.Refused, n.refused()...)
+		return nil
+	}
+	put := indexer.Effected{Digest: t.Digest, MediaType: t.MediaType, Tags: t.Tags, Why: "it is in the trash"}
+	e.Puts = append(e.Puts, put)
+	for _, tag := range t.Tags {
+		now, err := m.Remote.Shows(ctx, t.Repository, tag, t.Digest)
+		switch {
+		case errors.Is(err, indexer.ErrNotFound):
+			e.Tags = append(e.Tags, indexer.TagMove{Tag: tag, To: t.Digest})
+		case err != nil:
+			return err
+		case now != t.Digest:
+			stay := indexer.Effected{Digest: now, Tags: []string{tag}, Why: "the tag shows something else now"}
+			e.Stays = append(e.Stays, stay)
+		}
+	}
+	return nil
 }
 
 // asked returns the manifests of the trash that an operation is to put back, indexes last. It
@@ -59,7 +65,7 @@ func (m restore) asked(ctx context.Context, o indexer.Operation) (all []indexer.
 	case o.Options.Undo > 0:
 		all, err = m.kept(ctx, o.Options.Undo)
 	case len(o.Options.Trash) > maxDeletions:
-		return nil, indexer.Invalid("at most %d manifests of the trash can be named: restore all of an operation", maxDeletions)
+		return nil, indexer.Invalid("at most %d numbers of the trash can be given", maxDeletions)
 	default:
 		all, err = m.Store.TrashByID(ctx, o.Options.Trash)
 	}
@@ -70,7 +76,7 @@ func (m restore) asked(ctx context.Context, o indexer.Operation) (all []indexer.
 		return t.DeletedAt.IsZero() || !t.RestoredAt.IsZero() || o.Repository != "" && t.Repository != o.Repository
 	})
 	if len(all) == 0 {
-		return nil, &failed{indexer.ErrNotFound, "there is nothing in the trash to restore: it was restored, or the time is over"}
+		return nil, &failed{indexer.ErrNotFound, "there is nothing in the trash to restore"}
 	}
 	slices.SortStableFunc(all, func(a, b indexer.Trash) int {
 		return boolOrder(isIndex(b.MediaType), isIndex(a.MediaType))

@@ -133,7 +133,9 @@ func (r *Running) putBackPushed(ctx context.Context, w *window, repository strin
 
 // lost returns the tags and the digests that were pushed after we had looked at them, and not
 // deleted by others since. We may have deleted them.
-func (r *Running) lost(w *window, pushes []postgres.Pushed) (tags map[string]digest.Digest, digests map[digest.Digest]bool) {
+func (r *Running) lost(
+	w *window, pushes []postgres.Pushed,
+) (tags map[string]digest.Digest, digests map[digest.Digest]bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	tags, digests = map[string]digest.Digest{}, map[digest.Digest]bool{}
@@ -175,7 +177,7 @@ func (r *Running) putBack(
 	if err != nil {
 		return err
 	}
-	if err := r.put(ctx, w, repository, reference, d, mediaType, body); err != nil {
+	if err := r.put(ctx, w, repository, reference, put{d, mediaType, body}); err != nil {
 		if errors.Is(err, indexer.ErrConflict) {
 			r.Note("%s was pushed meanwhile, and could not be put back: %s", reference.In(repository), err)
 			return nil

@@ -48,7 +48,7 @@ func (b *book) row(id int32) memory.Row {
 		name = pick(b.random, someSpaces) + "/" + name
 	}
 	r := memory.Row{
-		ID: id, Name: name, Pulls: b.random.Int64N(2), UpdatedAt: b.random.Int64N(50), Size: b.random.Int64N(50),
+		ID: id, Name: name, Pulls: b.random.Int64N(2), PulledAt: b.random.Int64N(3), UpdatedAt: b.random.Int64N(50), Size: b.random.Int64N(50),
 		Words: b.words(name),
 	}
 	for range b.random.IntN(4) {
@@ -168,7 +168,7 @@ func everything(st *memory.State) string {
 	for _, v := range askers {
 		fmt.Fprintln(&b, st.Count(v), st.Names(v, "a", 9), st.Names(v, "nginx", 5), st.Namespaces(v, "t", 3),
 			st.Values(v, indexer.FactArchitecture, "a", 3), st.Near(v, "nginz", 1), st.Knows(v, "ap", true))
-		for _, text := range []string{"", "proxy", "app", "reverse OR nginx", "-edge", "namespace:team app", "label:team", "label:team=edge", "os:linux -arch:arm64", "repo:*n*", `"nginx app"`, `-"app edge" proxy`} {
+		for _, text := range []string{"", "proxy", "app", "reverse OR nginx", "-edge", "namespace:team app", "label:team", "label:team=edge", "os:linux -arch:arm64", "pulls:>0", "pulled:never OR edge", "-pulled:>1970", "repo:*n*", `"nginx app"`, `-"app edge" proxy`} {
 			for _, sort := range []query.Sort{query.SortRelevance, query.SortName, query.SortUpdated, query.SortSize, query.SortPulls} {
 				q, err := query.Parse(text, time.Now())
 				if err != nil {

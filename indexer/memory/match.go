@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/query"
@@ -267,11 +268,35 @@ func (e *evaluation) term(t query.Term) answer {
 		return e.label(t)
 	case query.FieldTag, query.FieldDigest:
 		return e.outside(t)
+	case query.FieldPulls:
+		return e.where(func(d uint16) bool { return t.Holds(e.pulls[d]) })
+	case query.FieldPulled:
+		return e.where(func(d uint16) bool { return pulledIn(t, e.pulledAt[d]) })
 	}
 	if kind, ok := factFields[t.Field]; ok {
 		return e.fact(kind, t.Value)
 	}
 	return e.anything()
+}
+
+// where returns the answer to a condition on each document.
+func (e *evaluation) where(holds func(d uint16) bool) answer {
+	a := e.nothing()
+	for d := range e.len() {
+		if holds(uint16(d)) {
+			a.sure.add(uint16(d))
+		}
+	}
+	return a
+}
+
+// pulledIn reports whether the time of the last pull, in microseconds, fulfils a term; 0 if no
+// pull was counted.
+func pulledIn(t query.Term, at int64) bool {
+	if t.Value == query.Never || at == 0 {
+		return t.Value == query.Never && at == 0
+	}
+	return t.HoldsAt(time.UnixMicro(at))
 }
 
 // factFields are the fields of the query language that facts of images decide.

@@ -11,6 +11,7 @@ type Row struct {
 	ID        int32
 	Name      string
 	Pulls     int64
+	PulledAt  int64 // microseconds since 1970; 0: no pull was counted
 	UpdatedAt int64 // microseconds, of any epoch
 	Size      int64 // bytes of what the leading tag shows
 	// Words are those of the name, the title, the description and labels, in order; "" is

@@ -25,6 +25,7 @@ type segment struct {
 	names                 texts
 	basenameAt            []uint16 // where the last path component of the name begins
 	pulls, updated, sizes []int64
+	pulledAt              []int64  // 0: no pull was counted
 	factsOf               []uint32 // the number of its set of facts
 	namespaceOf           []uint32 // its namespace as a fact, in the dictionary
 
@@ -96,6 +97,7 @@ func newSegment(rows []Row, facts *dictionary) *segment {
 		names[i] = r.Name
 		s.ids = append(s.ids, r.ID)
 		s.pulls = append(s.pulls, r.Pulls)
+		s.pulledAt = append(s.pulledAt, r.PulledAt)
 		s.updated = append(s.updated, r.UpdatedAt)
 		s.sizes = append(s.sizes, r.Size)
 	}
@@ -297,7 +299,8 @@ func (s *segment) rows(of set) []Row {
 	rows := make([]Row, s.len())
 	for d := range of.all() {
 		rows[d] = Row{
-			ID: s.ids[d], Name: s.name(d), Pulls: s.pulls[d], UpdatedAt: s.updated[d], Size: s.sizes[d], Words: s.wordsOf(d),
+			ID: s.ids[d], Name: s.name(d), Pulls: s.pulls[d], PulledAt: s.pulledAt[d], UpdatedAt: s.updated[d], Size: s.sizes[d],
+			Words: s.wordsOf(d),
 		}
 	}
 	for i := range s.facts.len() {
@@ -318,7 +321,7 @@ func (s *segment) rows(of set) []Row {
 
 // bytes returns the memory that s takes.
 func (s *segment) bytes() int {
-	const perDocument = 4 + 3*8 + 2*4 + 7*2
+	const perDocument = 4 + 4*8 + 2*4 + 7*2
 	n := perDocument*s.len() + 12*len(s.factNumber) + 8*(len(s.terms)+len(s.pairs)+len(s.totals)) + 4*(len(s.factSets.ends)+len(s.factSets.all))
 	for _, t := range []*texts{&s.names, &s.words, &s.inOrder, &s.facts} {
 		n += t.bytes()

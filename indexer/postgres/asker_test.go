@@ -38,6 +38,9 @@ func TestViewsShowWhatTheirAskerSees(t *testing.T) {
 	t.Parallel()
 	s := newShelf(t)
 	members := s.Crowd()
+	for _, m := range members {
+		countPulls(t, s.Store, aPull(m.Name, "v1", m.Image.Digest, indexer.ByPerson), aPull(m.Name, "", m.Image.Digest, indexer.ByScanner))
+	}
 	askers := map[string]indexer.Visibility{
 		"of a tenth":     indexer.VisibleNames("space3?/*"),
 		"of every tenth": indexer.VisibleNames("*3/app"),
@@ -362,6 +365,20 @@ func oneQuestions(ctx context.Context, members []postgrestest.Member) map[string
 				return m, err
 			}),
 		},
+		"Usage": {
+			each(names, func(v *view, name string) (indexer.Usage, error) {
+				return v.Usage(ctx, indexer.UsageQuery{Repository: name, Days: 9})
+			}),
+			each(names, func(v *view, name string) (indexer.Usage, error) {
+				return v.Usage(ctx, indexer.UsageQuery{Repository: name, Tag: "v1", Days: 9})
+			}),
+			each(names, func(v *view, name string) (indexer.Usage, error) {
+				return v.Usage(ctx, indexer.UsageQuery{Repository: name, Digest: image[name], Days: 9})
+			}),
+		},
+		"LastPulls": {each(names, func(v *view, name string) (indexer.LastPulls, error) {
+			return v.LastPulls(ctx, name, []string{"v1"}, []digest.Digest{image[name]})
+		})},
 		"TagsOf": {each(names, func(v *view, name string) ([]string, error) { return v.TagsOf(ctx, name, image[name]) })},
 		"Referrers": {each(names, func(v *view, name string) ([]indexer.Referrer, error) {
 			page, err := v.Referrers(ctx, indexer.ReferrerQuery{Repository: name, Subject: image[name], Limit: 100})

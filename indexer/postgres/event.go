@@ -40,6 +40,7 @@ func (s *Store) Receive(ctx context.Context, events []indexer.Event) (fresh int,
 		pending := &pg.Pending{Tx: tx}
 		queueAsk(&pending.Batch, asks)
 		queueReports(&pending.Batch, s.config.Reports, news)
+		s.queuePushes(&pending.Batch, news)
 		return meet(ctx, pending, instances)
 	})
 	return fresh, pg.Wrap("receive events", err)

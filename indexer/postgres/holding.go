@@ -260,7 +260,7 @@ func (l *linkage) sets() (listed, gone, all []digest.Digest) {
 			whole[id] = m
 		}
 	}
-	return digestsOf(whole), digestsOf(l.needless(maps.Clone(whole))), digestsOf(l.needless(maps.Clone(l.members)))
+	return memberDigests(whole), memberDigests(l.needless(maps.Clone(whole))), memberDigests(l.needless(maps.Clone(l.members)))
 }
 
 // needless returns the root and those of some members that nothing else needs. A tag needs
@@ -284,7 +284,7 @@ func (l *linkage) needless(some map[int64]*member) map[int64]*member {
 	return some
 }
 
-func digestsOf(members map[int64]*member) (list []digest.Digest) {
+func memberDigests(members map[int64]*member) (list []digest.Digest) {
 	for _, m := range members {
 		list = append(list, pg.DigestFrom(m.Digest))
 	}

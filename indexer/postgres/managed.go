@@ -136,7 +136,8 @@ func (s *Store) Reported(
 		SELECT EXISTS (SELECT FROM event WHERE received_at >= $5 AND at > $5 - interval '10 minutes' AND action = 'delete'
 				AND repository = $1 AND user_agent = $4 AND (tag = $2 AND $2 <> '' OR digest = $3))
 			OR NOT EXISTS (SELECT FROM event WHERE received_at > now() - interval '1 day' AND at > now() - interval '8 days')`
-	err = s.pool.QueryRow(ctx, q, repository, reference.Tag(), pg.DigestBytes(reference.Digest()), ourselves, since).Scan(&done)
+	d := pg.DigestBytes(reference.Digest())
+	err = s.pool.QueryRow(ctx, q, repository, reference.Tag(), d, ourselves, since).Scan(&done)
 	return done, pg.Wrap("reports of "+repository, err)
 }
 

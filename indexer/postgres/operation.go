@@ -89,8 +89,8 @@ func (s *Store) AddOperation(ctx context.Context, o indexer.Operation) (added in
 		const q = `
 			INSERT INTO operation (kind, repository, tag, digest, options, actor, token, source, request)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING ` + operationColumns
-		row, err := one[operationRow](ctx, tx, what, q, string(o.Kind), o.Repository, o.Tag, pg.DigestBytes(o.Digest), options,
-			indexer.CleanText(actor.Name), actor.Token, actor.Source, indexer.RequestOf(ctx))
+		row, err := one[operationRow](ctx, tx, what, q, string(o.Kind), o.Repository, o.Tag, pg.DigestBytes(o.Digest),
+			options, indexer.CleanText(actor.Name), actor.Token, actor.Source, indexer.RequestOf(ctx))
 		if err != nil {
 			return err
 		}
@@ -236,13 +236,16 @@ func (s *Store) EndOperation(ctx context.Context, o indexer.Operation) error {
 
 // updateOperation stores the progress and the result of an operation that the caller has
 // claimed, and what set says, whose parameters begin with $6.
-func (s *Store) updateOperation(ctx context.Context, db pg.Querier, o indexer.Operation, set string, args ...any) error {
+func (s *Store) updateOperation(
+	ctx context.Context, db pg.Querier, o indexer.Operation, set string, args ...any,
+) error {
 	what := fmt.Sprintf("operation %d", o.ID)
 	result, err := json.Marshal(o.Result)
 	if err != nil {
 		return err
 	}
-	q := "UPDATE operation SET done = $3, total = $4, result = $5, " + set + " WHERE id = $1 AND claims = $2 AND ended_at IS NULL"
+	q := `UPDATE operation SET done = $3, total = $4, result = $5, ` + set + `
+		WHERE id = $1 AND claims = $2 AND ended_at IS NULL`
 	changed, err := db.Exec(ctx, q, append([]any{o.ID, o.Claims, o.Done, o.Total, result}, args...)...)
 	if err == nil && changed.RowsAffected() == 0 {
 		err = ErrStale

@@ -11,10 +11,11 @@ import (
 	"github.com/portbook/portbook/indexer/postgres/pg"
 )
 
-// Retention is how long rows of partitioned tables are kept. A partition holds one
-// month and is dropped when all its rows are older. 0 means for ever.
+// Retention is how long rows are kept; 0 means for ever. Events and History are of partitioned
+// tables: a partition holds one month and is dropped when all its rows are older. Usage is of
+// the days of usage: see ForgetUsage.
 type Retention struct {
-	Events, History time.Duration
+	Events, History, Usage time.Duration
 }
 
 // A Partitioning lists the partitions that were created and dropped.

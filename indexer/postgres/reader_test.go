@@ -63,6 +63,7 @@ func fillForReaders(t *testing.T, s *postgres.Store, m indexer.Manifest) {
 	if _, err := s.CountStorage(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	countPulls(t, s, aPull("demo/app", "v1", m.Digest, indexer.ByPerson))
 	if _, err := s.BeginReports(t.Context(), []indexer.Job{{Name: "scan"}}); err != nil {
 		t.Fatal(err)
 	}
@@ -142,6 +143,21 @@ func readersQueries(ctx context.Context, m indexer.Manifest) map[string]func(*po
 		"Jobs":              func(v *postgres.View) (int, error) { r, err := v.Jobs(ctx); return len(r.Jobs), err },
 		"Status":            func(v *postgres.View) (int, error) { r, err := v.Status(ctx); return r.TasksDue, err },
 		"Storage":           func(v *postgres.View) (int, error) { r, err := v.Storage(ctx); return r.Repositories, err },
+		"Usage": func(v *postgres.View) (int, error) {
+			n := 0
+			for _, q := range []indexer.UsageQuery{{}, {Tag: "v1"}, {Digest: m.Digest}} {
+				q.Repository, q.Days = name, 5
+				u, err := v.Usage(ctx, q)
+				if n += len(u.Days); err != nil {
+					return 0, err
+				}
+			}
+			return max(n-2, 0), nil
+		},
+		"LastPulls": func(v *postgres.View) (int, error) {
+			r, err := v.LastPulls(ctx, name, []string{"v1"}, []digest.Digest{m.Digest})
+			return len(r.Tags) * len(r.Digests), err
+		},
 		"NamespaceStorage": func(v *postgres.View) (int, error) {
 			r, err := v.NamespaceStorage(ctx, nil, 5)
 			return len(r), err

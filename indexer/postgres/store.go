@@ -35,6 +35,7 @@ type Store struct {
 	warned      sync.Once // that the identity of the database is unknown
 	config      Config
 	keeper      *keeper // nil: no copy in memory
+	tally       tally
 }
 
 // A Config is the part of the program's configuration that a store needs.

@@ -51,8 +51,8 @@ func (s *Store) KeepTrash(ctx context.Context, t indexer.Trash) error {
 	const q = `
 		INSERT INTO trash (operation_id, repository, digest, media_type, body, tags) VALUES ($1, $2, $3, $4, $5, $6)
 		ON CONFLICT (operation_id, repository, digest) DO UPDATE SET tags = excluded.tags, restored_at = NULL, deleted_at = NULL`
-	_, err := s.pool.Exec(ctx, q, t.Operation, t.Repository, pg.DigestBytes(t.Digest), indexer.CleanText(t.MediaType), t.Body,
-		orNone(t.Tags))
+	_, err := s.pool.Exec(ctx, q, t.Operation, t.Repository, pg.DigestBytes(t.Digest), indexer.CleanText(t.MediaType),
+		t.Body, orNone(t.Tags))
 	return pg.Wrap("keep "+t.Digest.String(), err)
 }
 
@@ -112,7 +112,9 @@ func (s *Store) TrashOf(ctx context.Context, operation, after int64, limit int) 
 
 // TrashBody returns the media type and the bytes of a manifest that was deleted last, or
 // ErrNotFound.
-func (s *Store) TrashBody(ctx context.Context, repository string, d digest.Digest) (mediaType string, body []byte, err error) {
+func (s *Store) TrashBody(
+	ctx context.Context, repository string, d digest.Digest,
+) (mediaType string, body []byte, err error) {
 	const q = `
 		SELECT media_type, body FROM trash WHERE (repository, digest) = ($1, $2) ORDER BY id DESC LIMIT 1`
 	type row struct {

@@ -18,6 +18,10 @@ const (
 	FieldIs         Field = "is"
 	FieldLicence    Field = "licence"
 	FieldDigest     Field = "digest"
+	FieldPulls      Field = "pulls"
+	FieldPulled     Field = "pulled"
+
+	FieldSort Field = "sort" // no condition: it sets Query.Sort
 
 	// Fields of an image that has a tag or is in an image index that has one:
 	FieldTag          Field = "tag"
@@ -38,7 +42,7 @@ type syntax struct {
 	field  Field
 	names  []string // in lower case; completion offers the first
 	form   string   // how to write a condition, for error messages
-	values []string // that completion offers; FieldHas and FieldIs take no others
+	values []string // that completion offers; FieldHas, FieldIs and FieldSort take no others
 }
 
 // fields are all fields but FieldText, in the order in which completion offers
@@ -65,7 +69,11 @@ var fields = []syntax{
 	{FieldLayers, []string{"layers"}, "layers:<5", nil},
 	{FieldCreated, []string{"created"}, "created:>2026-01-31 or created:<30d", nil},
 	{FieldPushed, []string{"pushed"}, "pushed:>2026-01-31 or pushed:<30d", nil},
+	{FieldPulls, []string{"pulls"}, "pulls:>100", nil},
+	{FieldPulled, []string{"pulled"}, "pulled:<90d, pulled:>2026-01-31 or pulled:never", []string{Never}},
 	{FieldDigest, []string{"digest"}, "digest:sha256:0123ab", nil},
+	{FieldSort, []string{"sort"}, "sort:pulls or sort:name",
+		[]string{string(SortPulls), string(SortUpdated), string(SortSize), string(SortName)}},
 }
 
 // fieldNamed returns the field that is written as name, in any case.
@@ -100,6 +108,9 @@ func FieldsFrom(text string) []string {
 	}
 	return names
 }
+
+// Never is the value of FieldPulled for a repository of which no pull was counted.
+const Never = "never"
 
 // FieldValues returns the values of f if they are few, else nil. For FieldType, it
 // returns the kinds of manifest; artifact types are values too.

@@ -34,7 +34,7 @@ func Parse(text string, now time.Time) (Query, error) {
 	if err != nil {
 		return Query{}, err
 	}
-	return Query{Text: text, Clauses: clauses, Name: p.name}, nil
+	return Query{Text: text, Clauses: clauses, Name: p.name, Sort: p.sort}, nil
 }
 
 // tooLong returns the error for a text longer than MaxLength.
@@ -77,6 +77,7 @@ type parser struct {
 	at    int // the end of the current token
 	terms int
 	name  string // the free words so far as a repository name
+	sort  Sort   // that a term asks for
 }
 
 // fail returns an error about the current token.
@@ -88,9 +89,10 @@ func (p *parser) fail(format string, args ...any) error {
 func (p *parser) clauses() ([]Clause, error) {
 	var clauses []Clause
 	joined := false // the previous token is OR
+	sorted := false // the previous token is an order
 	for p.next() {
 		if p.token() == "OR" {
-			if len(clauses) == 0 || joined || strings.TrimLeftFunc(p.text[p.at:], isSpace) == "" {
+			if len(clauses) == 0 || joined || sorted || strings.TrimLeftFunc(p.text[p.at:], isSpace) == "" {
 				return nil, p.fail(`OR must be between two terms: write "a OR b", or "or" for the word`)
 			}
 			joined = true
@@ -103,6 +105,12 @@ func (p *parser) clauses() ([]Clause, error) {
 		if p.terms++; p.terms > MaxTerms {
 			return nil, p.fail("the query has more than %d terms: remove this one", MaxTerms)
 		}
+		if sorted = t.Field == FieldSort; sorted {
+			if err := p.order(t, joined); err != nil {
+				return nil, err
+			}
+			continue
+		}
 		if last := len(clauses) - 1; joined {
 			clauses[last] = append(clauses[last], t)
 		} else {
@@ -111,6 +119,16 @@ func (p *parser) clauses() ([]Clause, error) {
 		joined = false
 	}
 	return withoutEmpty(clauses), nil
+}
+
+// order reads the order of the results, which is no condition. joined reports whether OR is
+// before it.
+func (p *parser) order(t Term, joined bool) error {
+	if t.Not || joined || p.sort != "" {
+		return p.fail("%s is the order of the results: write it once, without - and OR", t.Field)
+	}
+	p.sort = Sort(t.Value)
+	return nil
 }
 
 // withoutEmpty removes the clauses that always hold, because they have a term without

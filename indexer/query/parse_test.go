@@ -51,6 +51,11 @@ func TestParse(t *testing.T) {
 		{"tag:V1 OR -arch:ARM64", clauses{
 			{{Field: query.FieldTag, Value: "V1"}, {Not: true, Field: query.FieldArchitecture, Value: "arm64"}},
 		}},
+		{"pulls:>=100 -pulled:<90d", clauses{
+			{{Field: query.FieldPulls, Compare: query.AtLeast, Number: 100}},
+			{{Not: true, Field: query.FieldPulled, Compare: query.Above, Age: true,
+				From: minute.Add(-2160 * time.Hour), To: minute.Add(-2160 * time.Hour)}}}},
+		{"pulled:NEVER sort:pulls", clauses{{{Field: query.FieldPulled, Value: query.Never}}}},
 		{"platform:linux/arm/v7", clauses{{{Field: query.FieldPlatform, Value: "linux/arm/v7"}}}},
 		{"label:a.b=c=d annotation:x", clauses{
 			{{Field: query.FieldLabel, Name: "a.b", Value: "c=d", Valued: true}},
@@ -233,4 +238,21 @@ func checkQuery(t *testing.T, text string, q query.Query) (terms int) {
 		}
 	}
 	return terms
+}
+
+// The order is a term of its own, and no condition.
+func TestParseSort(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]query.Sort{
+		"": "", "sort:pulls": query.SortPulls, "nginx Sort:Name os:linux": query.SortName, "sort:size a OR b": query.SortSize,
+	} {
+		if q, err := query.Parse(text, aMoment); err != nil || q.Sort != want {
+			t.Errorf("%q: %q, %v, want %q", text, q.Sort, err, want)
+		}
+	}
+	for _, text := range []string{"sort:x", "-sort:pulls", "a OR sort:pulls", "sort:pulls OR a", "a sort:pulls OR b", "sort:name sort:size"} {
+		if q, err := query.Parse(text, aMoment); err == nil {
+			t.Errorf("%q: parsed as %+v, want an error", text, q)
+		}
+	}
 }

@@ -1,6 +1,9 @@
 package query
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
 // A Clause holds if any of its terms holds.
 type Clause []Term
@@ -23,7 +26,8 @@ type Term struct {
 	Value  string // may have wildcards too; for FieldDigest "sha256:" and the first digits
 	Valued bool   // whether a label or annotation must have Value, not only exist
 
-	// For FieldSize (bytes), FieldLayers, FieldCreated and FieldPushed.
+	// For FieldSize (bytes), FieldLayers, FieldCreated, FieldPushed, FieldPulls, and
+	// FieldPulled unless Value is Never.
 	Compare  Comparison
 	Number   int64
 	From, To time.Time // a span of time, without To; equal for a point in time
@@ -55,4 +59,34 @@ func (c Comparison) reversed() Comparison {
 		return AtMost
 	}
 	return c
+}
+
+// Holds reports whether a number fulfils a term with a Number.
+func (t Term) Holds(n int64) bool { return t.Compare.holds(cmp.Compare(n, t.Number)) }
+
+// HoldsAt reports whether a time fulfils a term with a span of time.
+func (t Term) HoldsAt(at time.Time) bool {
+	switch {
+	case at.Before(t.From):
+		return t.Compare.holds(-1)
+	case at.Before(t.To), at.Equal(t.From):
+		return t.Compare.holds(0)
+	}
+	return t.Compare.holds(1)
+}
+
+// holds reports whether a comparison is true of something that is less than, equal to or
+// greater than what it is compared with.
+func (c Comparison) holds(order int) bool {
+	switch c {
+	case Above:
+		return order > 0
+	case AtLeast:
+		return order >= 0
+	case Below:
+		return order < 0
+	case AtMost:
+		return order <= 0
+	}
+	return order == 0
 }

@@ -29,11 +29,17 @@ func (p *parser) value(t Term, value string) (Term, error) {
 		return t, p.failStars()
 	}
 	switch t.Field {
-	case FieldSize, FieldLayers:
+	case FieldSize, FieldLayers, FieldPulls:
 		return p.number(t, value)
 	case FieldCreated, FieldPushed:
 		return p.moment(t, value)
-	case FieldHas, FieldIs:
+	case FieldPulled:
+		if strings.EqualFold(value, Never) {
+			t.Value = Never
+			return t, nil
+		}
+		return p.moment(t, value)
+	case FieldHas, FieldIs, FieldSort:
 		return p.oneOf(t, value)
 	case FieldDigest:
 		return p.digest(t, value)
@@ -152,7 +158,7 @@ var byteUnits = map[string]float64{
 	"kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40,
 }
 
-// number reads a size in bytes or a number of layers. Only a size may have a unit
+// number reads a size in bytes, or a number of layers or pulls. Only a size may have a unit
 // or a fraction.
 func (p *parser) number(t Term, value string) (Term, error) {
 	compare, text := comparison(value)

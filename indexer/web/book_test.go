@@ -48,6 +48,8 @@ type book struct {
 	storage      indexer.Storage
 	holding      indexer.Holding
 
+	usage         indexer.Usage
+	pulls         indexer.LastPulls
 	past          indexer.PastResults
 	historyBegins time.Time
 	namespaces    []indexer.NamespaceStorage
@@ -300,6 +302,16 @@ func (b *book) Uses(
 
 func (b *book) Storage(context.Context) (indexer.Storage, error) {
 	return b.storage, b.asked("Storage")
+}
+
+func (b *book) Usage(_ context.Context, q indexer.UsageQuery) (indexer.Usage, error) {
+	return b.usage, b.asked("Usage", q)
+}
+
+func (b *book) LastPulls(
+	_ context.Context, repository string, tags []string, digests []digest.Digest,
+) (indexer.LastPulls, error) {
+	return b.pulls, b.asked("LastPulls", repository, tags, digests)
 }
 
 func (b *book) NamespaceStorage(_ context.Context, name *string, limit int) ([]indexer.NamespaceStorage, error) {

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
@@ -117,6 +118,13 @@ func stockedBook() *book {
 			{ID: 1, Repository: "team/app", Tag: "v1", To: dgst("b"), SeenAt: day.Add(-time.Hour), SeenBy: "scan"}},
 		uses:   []indexer.Use{{Repository: "team/app", Digest: dgst("a"), As: "manifest", Tags: []string{"v1"}}},
 		status: indexer.Status{TasksDue: 1, GivenUp: 2},
+		usage: indexer.Usage{
+			Counting: indexer.Counting{Since: day, Until: day, HeardAt: day, StaleSince: day}, Counts: indexer.Counts{Pulls: size, ScannerPulls: 2, Pushes: 3},
+			PulledAt: day, Days: []indexer.UsageDay{{Day: day, Counts: indexer.Counts{Pulls: 1}, By: map[indexer.ClientKind]int64{indexer.ByToken: 1}}, {Day: day}},
+		},
+		pulls: indexer.LastPulls{
+			Tags: map[string]indexer.LastPull{"v1": {Pulls: 3, At: day}}, Digests: map[digest.Digest]indexer.LastPull{dgst("a"): {Pulls: 4, At: day.Add(time.Hour)}},
+		},
 		images: []indexer.RepositoryImages{{Name: "team/app", Images: []indexer.Image{{Digest: dgst("a"), Tags: []string{"v1"}}}}},
 	}
 }

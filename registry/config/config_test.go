@@ -132,22 +132,30 @@ func TestEndpointByEnvironment(t *testing.T) {
 	}
 }
 
-// Variables add a second endpoint and turn pull events on.
-func TestSecondEndpointAndPulls(t *testing.T) {
+// Variables add an endpoint and turn on that of pulls, which gets nothing else.
+func TestMoreEndpointsAndPulls(t *testing.T) {
 	t.Parallel()
-	first, second := registrytest.NewReceiver(t), registrytest.NewReceiver(t)
+	first, pulls, third := registrytest.NewReceiver(t), registrytest.NewReceiver(t), registrytest.NewReceiver(t)
 	p := start(t, first, "filesystem.yml",
-		"REGISTRY_NOTIFICATIONS_ENDPOINTS_0_IGNORE_ACTIONS=[mount]",
-		"REGISTRY_NOTIFICATIONS_ENDPOINTS_1_NAME=second",
-		"REGISTRY_NOTIFICATIONS_ENDPOINTS_1_URL="+second.URL)
+		"REGISTRY_NOTIFICATIONS_ENDPOINTS_1_DISABLED=false",
+		"REGISTRY_NOTIFICATIONS_ENDPOINTS_1_URL="+pulls.URL,
+		"REGISTRY_NOTIFICATIONS_ENDPOINTS_2_NAME=third",
+		"REGISTRY_NOTIFICATIONS_ENDPOINTS_2_URL="+third.URL)
 	if err := pushErr(t, p.Push); err != nil {
 		t.Fatal(err)
 	}
 	if _, _, err := p.Push.Fetch(t.Context(), repository, "v1"); err != nil {
 		t.Fatal(err)
 	}
-	first.Wait(t, "pull", func(e registrytest.Event) bool { return e.Action == "pull" })
-	second.Wait(t, "push", tagged("v1"))
+	e := pulls.Wait(t, "any", func(registrytest.Event) bool { return true })
+	if e.Action != "pull" {
+		t.Errorf("the endpoint of pulls got a %s", e.Action)
+	}
+	e = first.Wait(t, "any", func(registrytest.Event) bool { return true })
+	if e.Action != "push" {
+		t.Errorf("the first endpoint got a %s", e.Action)
+	}
+	third.Wait(t, "push", tagged("v1"))
 }
 
 // REGISTRY_HTTP_DEBUG_ADDR alone starts the debug listener, which has the metric that

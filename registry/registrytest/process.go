@@ -33,6 +33,7 @@ type ProcessConfig struct {
 	Root   string   // directory of the content; "" means a temporary one; s3.yml ignores it
 	Notify string   // URL that events are posted to; "" turns notifications off
 	Token  string   // sent with each event as Authorization: Bearer; "" sends none
+	Pulls  bool     // post events of pulls too, from a queue of their own
 	Env    []string // more variables, which override ours
 }
 
@@ -169,10 +170,15 @@ func environment(addr string, config ProcessConfig) []string {
 	if config.Notify == "" {
 		return append(env, "REGISTRY_NOTIFICATIONS_ENDPOINTS_0_DISABLED=true")
 	}
-	env = append(env, "REGISTRY_NOTIFICATIONS_ENDPOINTS_0_URL="+config.Notify)
-	if config.Token != "" {
-		headers := fmt.Sprintf("{Authorization: [%q]}", "Bearer "+config.Token)
-		env = append(env, "REGISTRY_NOTIFICATIONS_ENDPOINTS_0_HEADERS="+headers)
+	if config.Pulls {
+		env = append(env, "REGISTRY_NOTIFICATIONS_ENDPOINTS_1_DISABLED=false")
+	}
+	for _, n := range []string{"0", "1"} {
+		env = append(env, "REGISTRY_NOTIFICATIONS_ENDPOINTS_"+n+"_URL="+config.Notify)
+		if config.Token != "" {
+			headers := fmt.Sprintf("{Authorization: [%q]}", "Bearer "+config.Token)
+			env = append(env, "REGISTRY_NOTIFICATIONS_ENDPOINTS_"+n+"_HEADERS="+headers)
+		}
 	}
 	return env
 }

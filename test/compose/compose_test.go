@@ -212,21 +212,23 @@ func TestPublished(t *testing.T) {
 func TestNotificationsReachTheIndexer(t *testing.T) {
 	p := project(t)
 	registry := p.Services["registry"].Environment
-	endpoint, err := url.Parse(value(registry, "REGISTRY_NOTIFICATIONS_ENDPOINTS_0_URL"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	to, ok := p.Services[endpoint.Hostname()]
-	if !ok || endpoint.Path != "/events" {
-		t.Fatalf("notifications go to %v, want /events of a service", endpoint)
-	}
-	if role := value(to.Environment, "PORTBOOK_ROLE"); role != "writer" {
-		t.Errorf("notifications go to %s with role %q, want a writer", to.Name, role)
-	}
-	token := value(to.Environment, "PORTBOOK_EVENTS_TOKEN")
-	headers := value(registry, "REGISTRY_NOTIFICATIONS_ENDPOINTS_0_HEADERS")
-	if token == "" || !strings.Contains(headers, `"Bearer `+token+`"`) {
-		t.Errorf("the registry sends the headers %q, the indexer requires the token %q", headers, token)
+	for _, n := range []string{"0", "1"} { // pushes and deletions, and pulls
+		endpoint, err := url.Parse(value(registry, "REGISTRY_NOTIFICATIONS_ENDPOINTS_"+n+"_URL"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		to, ok := p.Services[endpoint.Hostname()]
+		if !ok || endpoint.Path != "/events" {
+			t.Fatalf("notifications go to %v, want /events of a service", endpoint)
+		}
+		if role := value(to.Environment, "PORTBOOK_ROLE"); role != "writer" {
+			t.Errorf("notifications go to %s with role %q, want a writer", to.Name, role)
+		}
+		token := value(to.Environment, "PORTBOOK_EVENTS_TOKEN")
+		headers := value(registry, "REGISTRY_NOTIFICATIONS_ENDPOINTS_"+n+"_HEADERS")
+		if token == "" || !strings.Contains(headers, `"Bearer `+token+`"`) {
+			t.Errorf("the registry sends the headers %q, the indexer requires the token %q", headers, token)
+		}
 	}
 }
 

@@ -67,7 +67,8 @@ command line is wrong.`,
 	}, serveCommand(), scanCommand(), verifyCommand(), migrateCommand(), primeCommand(), userCommand(), tokenCommand(),
 		workloadCommand(),
 		grantCommand(), deleteCommand(), trashCommand(), restoreCommand(), rollbackCommand(), operationCommand(),
-		auditCommand(), storageCommand(), keysCommand(), registryConfigCommand(), configCommand(), versionCommand())
+		auditCommand(), storageCommand(), usageCommand(), keysCommand(), registryConfigCommand(), configCommand(),
+		versionCommand())
 	addSettings(command)
 	command.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
 	completeCobra(command)

@@ -43,6 +43,7 @@ func oneReference(what string, fits func(indexer.Reference) bool) cobra.Position
 	}
 }
 
+func anyReference(indexer.Reference) bool { return true }
 func isTagged(r indexer.Reference) bool   { return r.Tag != "" }
 func isDigested(r indexer.Reference) bool { return r.Digest != "" && r.Tag == "" }
 func isBare(r indexer.Reference) bool     { return r.Digest == "" && r.Tag == "" }

@@ -229,7 +229,7 @@ func (p *parts) public(stopping <-chan struct{}) (http.Handler, starter, error) 
 	c.Writes, c.FetchAll = true, p.config.Interval.FetchAll
 	c.Events = ingest.NewReceiver(ingest.ReceiverConfig{
 		Token: p.config.Events.Token, Receive: p.receive, Used: p.usedBy(), Wake: workers.Wake, Log: p.log,
-		Metrics: p.metrics,
+		Metrics: p.metrics, Pulls: p.countPulls, Heard: p.hearPull, Kind: access.KindOf, Scanners: p.config.Usage.Scanners,
 	})
 	return web.New(c), p.writer(workers, p.leader(workers)), nil
 }
@@ -294,8 +294,10 @@ func (p *parts) leader(workers *ingest.Workers) *ingest.Leader {
 	return ingest.NewLeader(ingest.LeaderConfig{
 		Store: p.store, Scanner: p.scanner(workers), Log: p.log, Metrics: p.metrics,
 		FetchAll: p.config.Interval.FetchAll, GarbageCollect: p.config.Interval.GarbageCollect,
-		Retention: postgres.Retention{Events: p.config.Retention.Events, History: p.config.Retention.History},
-		Trash:     p.config.Manage.Trash,
+		Retention: postgres.Retention{
+			Events: p.config.Retention.Events, History: p.config.Retention.History, Usage: p.config.Retention.Usage,
+		},
+		Trash: p.config.Manage.Trash,
 	})
 }
 
@@ -328,6 +330,22 @@ func (p *parts) receive(ctx context.Context, events []indexer.Event) (fresh int,
 		return 0, errNotOpen
 	}
 	return p.store.Receive(ctx, events)
+}
+
+// countPulls stores pulls. If it fails, the registry sends their events again.
+func (p *parts) countPulls(ctx context.Context, pulls []indexer.Pull) (postgres.Counted, error) {
+	if !p.open.Load() {
+		return postgres.Counted{}, errNotOpen
+	}
+	return p.store.CountPulls(ctx, pulls)
+}
+
+// hearPull stores that events of pulls arrive.
+func (p *parts) hearPull(ctx context.Context) error {
+	if !p.open.Load() {
+		return errNotOpen
+	}
+	return p.store.HearPull(ctx)
 }
 
 // listen serves until the context ends, and then waits for active requests.

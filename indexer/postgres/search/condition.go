@@ -50,6 +50,13 @@ func conditionOf(t query.Term) sq.Sqlizer {
 			return sq.Expr("s.tags > 0")
 		}
 		return has("s.facts", indexer.FactIs.Fact(t.Value))
+	case query.FieldPulls:
+		return sq.Expr("s.pulls "+operator(t.Compare)+" ?::bigint", t.Number)
+	case query.FieldPulled:
+		if t.Value == query.Never {
+			return sq.Expr("s.pulled_at IS NULL")
+		}
+		return sq.And{sq.Expr("s.pulled_at IS NOT NULL"), within("s.pulled_at", t)} // never null: it may be negated
 	case query.FieldDigest:
 		const inRepository = "EXISTS (SELECT FROM manifest m WHERE m.repository_id = s.repository_id AND ?)"
 		return sq.Expr(inRepository, hasDigest(t.Value))

@@ -33,6 +33,7 @@ type oracleRepository struct {
 	name      string
 	updated   time.Time
 	pulls     int
+	pulled    time.Time // of the last pull; zero: none
 	manifests map[digest.Digest]indexer.Manifest
 	tags      map[string]digest.Digest
 	moved     map[string]time.Time // when each tag last moved, as stored in PostgreSQL
@@ -71,7 +72,8 @@ var (
 		time.Date(2026, 1, 31, 23, 59, 59, 999999e3, time.UTC), time.Date(2026, 2, 1, 0, 0, 0, 0, time.UTC), time.Date(2025, 1, 1, 0, 0, 0, 0, time.UTC),
 		now.AddDate(0, 0, -30), now.AddDate(0, 0, -30).Add(time.Second), {},
 	}
-	oracleSizes = []int64{0, 1, 1000, 1024, 5e6, 1<<53 - 1}
+	oraclePulled = oracleMoments[:len(oracleMoments)-1]
+	oracleSizes  = []int64{0, 1, 1000, 1024, 5e6, 1<<53 - 1}
 )
 
 func pick[T any](r *rand.Rand, from []T) T { return from[r.IntN(len(from))] }
@@ -212,7 +214,10 @@ func (o *oracle) store(findings map[indexer.Reference]indexer.Finding) {
 // settle gives some repositories pulls, and derives the images and words of
 // repositories after all changes.
 func (o *oracle) settle() {
-	if _, err := o.Pool.Exec(o.T.Context(), "UPDATE repository_search SET pulls = repository_id % 7 WHERE repository_id % 2 = 0"); err != nil {
+	if _, err := o.Pool.Exec(o.T.Context(), `
+		UPDATE repository_search SET pulls = repository_id % 7,
+			pulled_at = CASE WHEN repository_id % 7 > 0 THEN ($1::timestamptz[])[1 + repository_id % cardinality($1)] END
+		WHERE repository_id % 2 = 0`, oraclePulled); err != nil {
 		o.T.Fatal(err)
 	}
 	type row struct {
@@ -233,6 +238,9 @@ func (o *oracle) settle() {
 		r.id, r.updated, r.moved[row.Tag] = row.ID, row.UpdatedAt, row.MovedAt
 		if r.id%2 == 0 {
 			r.pulls = int(r.id % 7)
+			if r.pulls > 0 {
+				r.pulled = oraclePulled[int(r.id)%len(oraclePulled)]
+			}
 		}
 	}
 	for name, r := range o.repositories {
@@ -417,6 +425,10 @@ func (r *oracleRepository) fulfils(t query.Term) bool {
 			}
 		}
 		return false
+	case query.FieldPulls:
+		return compares(t.Compare, cmp.Compare(int64(r.pulls), t.Number))
+	case query.FieldPulled:
+		return r.pulled.IsZero() == (t.Value == query.Never) && (t.Value == query.Never || spans(t, r.pulled))
 	case query.FieldIs:
 		return t.Value == "tagged" || slices.ContainsFunc(r.images, func(i oracleImage) bool { return i.facts["is:multiarch"] })
 	}
@@ -566,7 +578,7 @@ func (o *oracle) query() string {
 
 func (o *oracle) term() string {
 	r := o.random
-	switch r.IntN(20) {
+	switch r.IntN(22) {
 	case 0, 1:
 		return pick(r, oracleWords)
 	case 2:
@@ -597,6 +609,10 @@ func (o *oracle) term() string {
 		return "size:" + pick(r, []string{"", "=", ">", ">=", "<", "<="}) + pick(r, []string{"0", "1", "1kB", "1KiB", "5MB", "9007199254740991", "9007199254740992"})
 	case 17:
 		return "layers:" + pick(r, []string{"", "=", ">", ">=", "<", "<="}) + pick(r, []string{"0", "1", "2", "99999999999"})
+	case 20:
+		return "pulls:" + pick(r, []string{"", "=", ">", ">=", "<", "<="}) + pick(r, []string{"0", "1", "3", "6", "7"})
+	case 21:
+		return "pulled:" + pick(r, []string{"never", o.when(pick(r, oracleMoments))})
 	case 18:
 		return "created:" + o.when(pick(r, oracleMoments))
 	}

@@ -197,11 +197,12 @@ func (r RepositoryRow) Repository() indexer.Repository {
 }
 
 // foundColumns are the columns of a foundRow in repository_search AS s.
-const foundColumns = RepositoryColumns + ", s.size, s.pulls, s.facts"
+const foundColumns = RepositoryColumns + ", s.size, s.pulls, s.pulled_at, s.facts"
 
 type foundRow struct {
 	RepositoryRow
 	Size, Pulls int64
+	PulledAt    *time.Time
 	Facts       []indexer.Fact
 }
 
@@ -210,7 +211,7 @@ func (rd *Reader) results(rows []foundRow, err error) (results []indexer.Result,
 		found := r.Repository()
 		results = append(results, indexer.Result{
 			Repository: found, Official: slices.Contains(rd.official, found.Namespace()),
-			Size: r.Size, Pulls: r.Pulls, Facts: r.Facts,
+			Size: r.Size, Pulls: r.Pulls, PulledAt: pg.TimeOrZero(r.PulledAt), Facts: r.Facts,
 		})
 	}
 	return results, err

@@ -120,11 +120,11 @@ func (h headRow) vectors(title, description string, metadata []map[string]string
 	return tsvector(name), tsvector(name, texts...)
 }
 
-// searchRowColumns are the columns of repository_search that follow from manifests and
-// tags. The first three never change.
+// searchRowColumns are the columns of repository_search that follow from manifests, tags
+// and the counts of pulls. The first three never change.
 var searchRowColumns = []string{"repository_id", "name", "basename",
 	"title", "description", "tags", "updated_at", "size", "facts", "terms", "form", "name_words", "all_words",
-	"leading_tag", "own_tags", "signature_tags", "sbom_tags", "attestation_tags"}
+	"leading_tag", "own_tags", "signature_tags", "sbom_tags", "attestation_tags", "pulls", "pulled_at"}
 
 // searchRowValue returns the value of a column, from a searchRow called row and its
 // repository r.
@@ -140,6 +140,10 @@ func searchRowValue(column string) string {
 			ELSE ` + termsOf(facts, "row.repository_id") + ` END`
 	case "name_words", "all_words":
 		return "row." + column + "::tsvector"
+	case "pulls":
+		return "COALESCE((SELECT u.pulls FROM usage_repository u WHERE u.name = row.name), 0)"
+	case "pulled_at":
+		return "(SELECT u.pulled_at FROM usage_repository u WHERE u.name = row.name)"
 	}
 	return "row." + column
 }

@@ -43,7 +43,8 @@ func (s Source) Changed(ctx context.Context, since memory.Vector) (ids []int32, 
 }
 
 // copiedColumns are the columns of repository_search that a copy needs.
-const copiedColumns = "s.repository_id, s.name, s.pulls, s.updated_at, s.size, s.facts, s.terms, s.all_words"
+const copiedColumns = "s.repository_id, s.name, s.pulls, s.pulled_at, s.updated_at, s.size, " +
+	"s.facts, s.terms, s.all_words"
 
 // Rows returns the rows of repositories.
 func (s Source) Rows(ctx context.Context, ids []int32) ([]memory.Row, error) {
@@ -53,7 +54,8 @@ func (s Source) Rows(ctx context.Context, ids []int32) ([]memory.Row, error) {
 
 // After returns the rows of the next repositories, in order of id.
 func (s Source) After(ctx context.Context, id int32, limit int) ([]memory.Row, error) {
-	const q = "SELECT " + copiedColumns + " FROM repository_search s WHERE s.repository_id > $1 ORDER BY s.repository_id LIMIT $2"
+	const q = "SELECT " + copiedColumns + ` FROM repository_search s
+		WHERE s.repository_id > $1 ORDER BY s.repository_id LIMIT $2`
 	return s.rows(ctx, q, id, limit)
 }
 
@@ -138,11 +140,15 @@ func (s Source) rows(ctx context.Context, q string, args ...any) ([]memory.Row, 
 	for rows.Next() {
 		var r memory.Row
 		var updated time.Time
-		if err := rows.Scan(&r.ID, &r.Name, &r.Pulls, &updated, &r.Size, nil, nil, nil); err != nil {
+		var pulled *time.Time
+		if err := rows.Scan(&r.ID, &r.Name, &r.Pulls, &pulled, &updated, &r.Size, nil, nil, nil); err != nil {
 			return nil, pg.Wrap("search rows", err)
 		}
 		r.UpdatedAt = updated.UnixMicro()
-		raw, err := rawValues(rows, 5)
+		if pulled != nil {
+			r.PulledAt = pulled.UnixMicro()
+		}
+		raw, err := rawValues(rows, 6)
 		if err != nil {
 			return nil, err
 		}

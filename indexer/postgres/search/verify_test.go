@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/postgres/pg"
 	"github.com/portbook/portbook/indexer/postgres/search"
 )
@@ -24,6 +25,12 @@ func TestDifferences(t *testing.T) {
 	s := newShelf(t)
 	s.Stock()
 	ctx := t.Context()
+	if _, err := s.CountPulls(ctx, []indexer.Pull{{ID: "1", Repository: "team/app"}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.RollUpUsage(ctx); err != nil {
+		t.Fatal(err)
+	}
 	differences := func() (all []string) {
 		t.Helper()
 		names, err := s.RepositoryNames(ctx, "", 100)

@@ -113,6 +113,13 @@ type Book interface {
 	// large to say.
 	Holding(ctx context.Context, of indexer.HoldingOf) (indexer.Holding, error)
 
+	// Usage returns how often a repository, or one of its tags or manifests, was pulled and
+	// pushed, or ErrNotFound if there is no such. HeardAt and StaleSince do not belong to the
+	// state of the book.
+	Usage(ctx context.Context, q indexer.UsageQuery) (indexer.Usage, error)
+	// LastPulls returns when tags and manifests of a repository were last pulled.
+	LastPulls(ctx context.Context, repository string, tags []string, digests []digest.Digest) (indexer.LastPulls, error)
+
 	// AllManifests returns the manifests of all repositories, ordered by repository and
 	// digest, after the two given. It may return fewer than limit if bodies are large,
 	// and returns an empty slice only at the end.

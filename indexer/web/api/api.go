@@ -131,6 +131,12 @@ func (s *API) endpoints() []endpoint {
 		{path: repository + "/-/history", id: "repositoryHistory",
 			summary: "List the moves of a repository's tags, latest first", gives: historyAnswer{}, book: true, f: s.history,
 			takes: []answer.Parameter{limit(defaultList, maxList), older, at}},
+		{path: repository + "/-/usage", id: "usage",
+			summary: "Get how often a repository, or one of its tags or manifests, was pulled and pushed",
+			gives:   usageAnswer{}, book: true, f: s.usage, takes: []answer.Parameter{
+				{Name: "tag", Doc: "only pulls by this tag, and its pushes"},
+				{Name: "digest", Doc: "only pulls of this manifest"},
+				{Name: "days", Doc: "number of days (default 90)", Max: maxUsageDays}}},
 		{path: "/history", id: "history", summary: "List the moves of all tags, latest first",
 			gives: historyAnswer{}, book: true, f: s.history,
 			takes: []answer.Parameter{limit(defaultList, maxList), older, at}},

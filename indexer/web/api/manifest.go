@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/portbook/portbook/indexer"
@@ -33,6 +34,8 @@ type manifestAnswer struct {
 	Entries      []entry                `json:"entries" doc:"entries of an index, in order"`
 	Has          []indexer.ReferrerKind `json:"has" doc:"what is attached to the manifest: signature (not verified), sbom, attestation, provenance, referrer; an index also has what every image in it has; as of now, also with the parameter at"`
 	At           *answer.Timestamp      `json:"at,omitempty" doc:"the requested time, if any: the digest and the tags are those of then"`
+	Pulls        int64                  `json:"pulls" doc:"pulls by any tag or its digest that were counted"`
+	PulledAt     answer.Timestamp       `json:"pulled_at,omitzero" doc:"the last pull; absent if none was counted"`
 	Problems     []string               `json:"problems" doc:"what could not be read or stored"`
 }
 
@@ -73,7 +76,13 @@ func (s *API) manifest(w http.ResponseWriter, r asked) error {
 			return nil, "", err
 		}
 		tags, err := b.TagsOf(r.Context(), ref.Repository, m.Digest)
-		return answerManifest(m, tags), "", err
+		if err != nil {
+			return nil, "", err
+		}
+		pulls, err := lastPulls(r, b, ref.Repository, nil, []digest.Digest{m.Digest})
+		a, last := answerManifest(m, tags), pulls.Digests[m.Digest]
+		a.Pulls, a.PulledAt = last.Pulls, answer.Timestamp{Time: last.At}
+		return a, "", err
 	})
 }
 

@@ -23,7 +23,7 @@ func (s *API) operationEndpoints() []endpoint {
 		return nil
 	}
 	limit := answer.Parameter{Name: "limit", Doc: "maximum number of elements (default 100)", Max: maxList}
-	before := answer.Parameter{Name: "before", Doc: "only elements older than the one with this number", Max: query.MaxNumber}
+	before := answer.Parameter{Name: "before", Doc: "only elements before the one with this number", Max: query.MaxNumber}
 	dryRun := answer.Parameter{Name: "dry_run", Doc: "true: only say what would happen", OneOf: []string{"true", "false"}}
 	yes := func(name, doc string) answer.Parameter {
 		return answer.Parameter{Name: name, Doc: doc, OneOf: []string{"true", "false"}}
@@ -36,7 +36,8 @@ func (s *API) operationEndpoints() []endpoint {
 			codes: codes, gives: changeAnswer{}, f: s.operating(s.deleteTag), takes: []answer.Parameter{
 				{Name: "digest", Doc: "what the tag must still show; otherwise the answer is 409"}, dryRun}},
 		{method: "PUT", path: tag, id: "rollback", summary: "Make a tag show what it showed before",
-			body: rollbackBody{}, codes: codes, gives: changeAnswer{}, f: s.operating(s.rollback), takes: []answer.Parameter{dryRun}},
+			body: rollbackBody{}, codes: codes, gives: changeAnswer{}, f: s.operating(s.rollback),
+			takes: []answer.Parameter{dryRun}},
 		{method: "DELETE", path: repository + "/-/manifests/{reference}", id: "deleteManifest",
 			summary: "Delete a manifest, by its digest, with the tags that show it",
 			codes:   codes, gives: changeAnswer{}, f: s.operating(s.deleteManifest), takes: []answer.Parameter{
@@ -54,7 +55,7 @@ func (s *API) operationEndpoints() []endpoint {
 			codes: codes, gives: changeAnswer{}, f: s.operating(s.restore), takes: []answer.Parameter{dryRun}},
 		{path: "/operations", id: "operations", summary: "List operations, the latest first",
 			gives: operationsAnswer{}, f: s.operating(s.operations), takes: []answer.Parameter{
-				{Name: "repository", Doc: "a repository to which you may push; without it, you see your own, and administrators all"},
+				{Name: "repository", Doc: "a repository to which you may push (default your own; administrators: all)"},
 				{Name: "kind", Doc: "what they change", OneOf: words(indexer.OperationKinds)},
 				{Name: "state", Doc: "how far they are", OneOf: words(states)}, before, limit}},
 		{path: operation, id: "operation", summary: "Get an operation: how far it is, and what it has changed",
@@ -246,7 +247,8 @@ func (s *API) deleteTag(w http.ResponseWriter, r asked, who access.Subject) erro
 	if err != nil {
 		return err
 	}
-	o := indexer.Operation{Kind: indexer.Untag, Repository: repository, Tag: tag, Digest: digest.Digest(r.values.Get("digest"))}
+	o := indexer.Operation{Kind: indexer.Untag, Repository: repository, Tag: tag}
+	o.Digest = digest.Digest(r.values.Get("digest"))
 	return s.perform(w, r, who, o, access.Delete)
 }
 

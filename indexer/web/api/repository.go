@@ -16,6 +16,8 @@ type repositoryAnswer struct {
 	Description string           `json:"description"`
 	Tags        int              `json:"tags" doc:"number of tags"`
 	Manifests   *int             `json:"manifests,omitempty" doc:"number of manifests, with or without a tag; absent with at"`
+	Pulls       int64            `json:"pulls" doc:"pulls that were counted; see usage"`
+	PulledAt    answer.Timestamp `json:"pulled_at,omitzero" doc:"the last pull; absent if none was counted"`
 	UpdatedAt   answer.Timestamp `json:"updated_at,omitzero" doc:"when anything in the repository last changed; with at, when a tag last moved until then, absent if that is not kept"`
 	Leading     string           `json:"leading" doc:"the tag that represents the repository: latest, else the highest version, else the tag that moved last; never a tag that older tools use for referrers; empty if there is none"`
 	TagsWith    *tagsWith        `json:"tags_with,omitempty" doc:"number of tags by what is attached to their manifest; an index also counts if every image in it has it; absent with at"`
@@ -47,7 +49,11 @@ func (s *API) repository(w http.ResponseWriter, r asked) error {
 			return a, "", err
 		}
 		found, err := b.Repository(r.Context(), name)
-		return repositoryOf(found), "", err
+		if err != nil {
+			return nil, "", err
+		}
+		usage, err := b.Usage(r.Context(), indexer.UsageQuery{Repository: name})
+		return repositoryOf(found, usage), "", err
 	})
 }
 
@@ -64,11 +70,11 @@ func repositoryAt(r asked, b answer.Book, name string, at time.Time) (repository
 	}, err
 }
 
-func repositoryOf(r indexer.Repository) repositoryAnswer {
+func repositoryOf(r indexer.Repository, u indexer.Usage) repositoryAnswer {
 	with := tagsWith(r.TagsWith)
 	return repositoryAnswer{
 		Name: r.Name, Namespace: r.Namespace(), Title: r.Title, Description: r.Description,
 		Tags: r.Tags, Manifests: &r.Manifests, UpdatedAt: answer.Timestamp{Time: r.UpdatedAt},
-		Leading: r.Leading, TagsWith: &with,
+		Leading: r.Leading, TagsWith: &with, Pulls: u.Pulls, PulledAt: answer.Timestamp{Time: u.PulledAt},
 	}
 }

@@ -44,7 +44,8 @@ type searchResult struct {
 	Description string           `json:"description" doc:"one line of at most 500 characters"`
 	Tags        int              `json:"tags" doc:"number of tags"`
 	Size        int64            `json:"size" doc:"bytes of config and layers of what the leading tag shows"`
-	Pulls       int64            `json:"pulls" doc:"0 until pulls are counted"`
+	Pulls       int64            `json:"pulls" doc:"pulls that were counted; see usage"`
+	PulledAt    answer.Timestamp `json:"pulled_at,omitzero" doc:"the last pull; absent if none was counted"`
 	Stars       int              `json:"stars"`
 	Official    bool             `json:"official" doc:"whether the namespace is one of search.official_namespaces"`
 	UpdatedAt   answer.Timestamp `json:"updated_at" doc:"when anything in the repository last changed"`
@@ -60,7 +61,10 @@ func (s *API) search(w http.ResponseWriter, r asked) error {
 	if err != nil {
 		return orWrong(w, err)
 	}
-	if q.Sort = query.Sort(r.values.Get("sort")); q.Sort == "relevance" {
+	if sort := r.values.Get("sort"); sort != "" {
+		q.Sort = query.Sort(sort)
+	}
+	if q.Sort == "relevance" {
 		q.Sort = query.SortRelevance
 	}
 	at, err := r.at()
@@ -146,6 +150,7 @@ func resultOf(r indexer.Result) searchResult {
 		Name: r.Name, Namespace: r.Namespace(), Title: answer.OneLine(r.Title, answer.MaxDescription),
 		Description: answer.OneLine(r.Description, answer.MaxDescription),
 		Tags:        r.Tags, Size: r.Size, Pulls: r.Pulls, Stars: r.Stars, Official: r.Official,
+		PulledAt:  answer.Timestamp{Time: r.PulledAt},
 		UpdatedAt: answer.Timestamp{Time: r.UpdatedAt},
 		Leading:   r.Leading, TagsWith: tagsWith(r.TagsWith), Facts: append([]indexer.Fact{}, r.Facts...),
 	}

@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/query"
 	"github.com/portbook/portbook/indexer/web/answer"
@@ -26,6 +28,8 @@ type tag struct {
 	CreatedAt answer.Timestamp       `json:"created_at,omitzero" doc:"when the image was created, according to the image"`
 	MovedAt   answer.Timestamp       `json:"moved_at,omitzero" doc:"when the indexer saw the tag move to this digest"`
 	Has       []indexer.ReferrerKind `json:"has" doc:"what is attached to the manifest of the tag: signature (not verified), sbom, attestation, provenance, referrer; an index also has what every image in it has; empty with the parameter at"`
+	Pulls     int64                  `json:"pulls" doc:"pulls by this tag that were counted; 0 with the parameter at"`
+	PulledAt  answer.Timestamp       `json:"pulled_at,omitzero" doc:"the last pull by this tag or, if that is later, of the manifest that it shows; absent if none was counted"`
 	Problem   string                 `json:"problem,omitempty" doc:"why the tag or its manifest could not be read"`
 }
 
@@ -52,8 +56,12 @@ func (s *API) tags(w http.ResponseWriter, r asked) error {
 			list = list[:limit]
 			a.Next = r.page("after", list[limit-1].Name)
 		}
-		a.Tags = answer.Map(list, answerTag)
-		return a, a.Next, nil
+		var pulls indexer.LastPulls
+		if at.IsZero() {
+			pulls, err = pullsOfTags(r, b, name, list)
+		}
+		a.Tags = answer.Map(list, func(t indexer.Tag) tag { return answerTag(t, pulls) })
+		return a, a.Next, err
 	})
 }
 
@@ -73,11 +81,28 @@ func tagsAt(r asked, b answer.Book, name string, at time.Time, after string, lim
 	return list, err
 }
 
-func answerTag(t indexer.Tag) tag {
+// pullsOfTags reads the pulls of tags and of what they show.
+func pullsOfTags(r asked, b answer.Book, name string, list []indexer.Tag) (indexer.LastPulls, error) {
+	var names []string
+	var digests []digest.Digest
+	for _, t := range list {
+		if names = append(names, t.Name); t.Digest != "" {
+			digests = append(digests, t.Digest)
+		}
+	}
+	return lastPulls(r, b, name, names, digests)
+}
+
+func answerTag(t indexer.Tag, pulls indexer.LastPulls) tag {
+	last := pulls.Tags[t.Name]
+	if of := pulls.Digests[t.Digest]; of.At.After(last.At) {
+		last.At = of.At
+	}
 	return tag{
 		Name: t.Name, Digest: t.Digest.String(), MediaType: t.MediaType, Kind: string(t.Kind),
 		Platforms: answer.Map(t.Platforms, indexer.Platform.String), Size: t.Size,
 		CreatedAt: answer.Timestamp{Time: t.CreatedAt}, MovedAt: answer.Timestamp{Time: t.MovedAt},
 		Has: append([]indexer.ReferrerKind{}, t.Has...), Problem: t.Problem,
+		Pulls: last.Pulls, PulledAt: answer.Timestamp{Time: last.At},
 	}
 }

@@ -73,6 +73,8 @@ type listing struct {
 	sort  string // as in the address, "" for the default order
 	page  int    // from 1
 	asked int    // the page number in the address, without limit
+
+	inQuery query.Sort // the order that the query itself asks for; "": none
 }
 
 // listingOf parses the address of a list. text is the whole query.
@@ -92,6 +94,9 @@ func listingOf(r *http.Request, path, text, inner string) (l listing, err error)
 	}
 	if l.sort != "" && !slices.Contains(answer.Sorts[1:], l.sort) {
 		return l, answer.Invalid("sort", "is %.64q: write one of %s", l.sort, strings.Join(answer.Sorts[1:], ", "))
+	}
+	if l.inQuery = l.q.Sort; l.sort == "" {
+		l.sort = string(l.q.Sort)
 	}
 	l.q.Sort = query.Sort(l.sort)
 	if l.q.Sort == query.SortName {
@@ -290,6 +295,9 @@ func (l listing) sorts(found indexer.Results) (list []choice) {
 	}
 	if pulled {
 		orders = append(orders, choice{Text: "pulls", Address: string(query.SortPulls)})
+	}
+	if l.inQuery != "" {
+		orders = orders[1:] // the query itself asks for another order
 	}
 	for _, o := range orders {
 		list = append(list, choice{Text: o.Text, Address: l.address(o.Address, 1, ""), Current: o.Address == l.sort})

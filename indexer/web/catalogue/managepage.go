@@ -361,7 +361,8 @@ func (s *Catalogue) Trash(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	address := func(before string) string {
-		return addressWith("/manage/trash", "repository", v.Repository, "operation", cleanField(form, "operation"), "before", before)
+		return addressWith("/manage/trash", "repository", v.Repository, "operation", cleanField(form, "operation"),
+			"before", before)
 	}
 	if before > 0 {
 		v.Back = address("")

@@ -49,6 +49,7 @@ type manifestView struct {
 	Annotations      []pair
 	Origin           []origin
 	Referrers        []referrerRow
+	Usage            *usageView
 	Uses             []indexer.Use
 	MoreUses         bool
 	Moves            []indexer.Move
@@ -127,7 +128,8 @@ func (s *Catalogue) manifestView(r *http.Request, b answer.Book, ref indexer.Ref
 	}
 	byDigest := indexer.Reference{Repository: ref.Repository, Digest: m.Digest}
 	v = manifestView{
-		Manifest: m, Asked: ref, Manages: s.manages(), Space: indexer.Repository{Name: ref.Repository}.Namespace(), What: kindName(m),
+		Manifest: m, Asked: ref, Manages: s.manages(), What: kindName(m),
+		Space:  indexer.Repository{Name: ref.Repository}.Namespace(),
 		Badges: marks(m.Has), Annotations: answer.First(pairs(m.Annotations)),
 		Commands: s.site.pullCommands(ref, m), ByDigest: s.site.pullCommands(byDigest, m),
 		RawAddress: "/api/v1/repositories/" + ref.Repository + "/-/manifests/" + m.Digest.String() + "/raw",
@@ -146,6 +148,9 @@ func (s *Catalogue) manifestView(r *http.Request, b answer.Book, ref indexer.Ref
 	}
 	v.Origin = originOf(m.Annotations, shown.Annotations, m.Labels, shown.Labels)
 	v.Cut = len(m.Entries) > answer.MaxShown || cutShort(m) || cutShort(shown)
+	if v.Usage, err = usageOf(r, b, ref, m.Digest); err != nil {
+		return v, err
+	}
 	return v, v.readAround(r, b)
 }
 

@@ -30,6 +30,7 @@ type repositoryView struct {
 	ByDigest     commands
 	Origin       []origin
 	Chart        *chart
+	Usage        *usageView
 	TagList      []tagView
 	Names        []string // of the tags that can be compared
 	From         string   // default tag to compare the first of Names with
@@ -158,6 +159,9 @@ func (s *Catalogue) repositoryView(r *http.Request, b answer.Book, name string,
 	}
 	v.Chart = newChart(moves)
 	if err := v.readStorage(r, b); err != nil {
+		return v, err
+	}
+	if v.Usage, err = usageOf(r, b, indexer.Reference{Repository: name}, ""); err != nil {
 		return v, err
 	}
 	return v, s.lead(r, b, &v)

@@ -21,7 +21,7 @@ import (
 
 // shared are the template files that all pages may use: the layout, parts of pages,
 // icons.
-var shared = []string{"layout.html", "parts.html", "icons.html"}
+var shared = []string{"layout.html", "parts.html", "icons.html", "usage.html"}
 
 // parsePages parses the templates of all pages: each is the layout with "main" as the
 // file of the page defines it.

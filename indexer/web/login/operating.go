@@ -33,7 +33,8 @@ const (
 // The actor of its context is the subject, and the store asks for its right again. For a
 // subject that may not even see the repository, there is none.
 func (l *Login) Operating(
-	r *http.Request, who access.Subject, repository string, action access.Actions, f func(context.Context, Operations) error,
+	r *http.Request, who access.Subject, repository string, action access.Actions,
+	f func(context.Context, Operations) error,
 ) error {
 	who, err := l.about(r, who, []access.Access{access.ToChange(repository)})
 	if err != nil {

@@ -33,6 +33,9 @@ const (
 // token is the token in the registry's events.
 const token = "bench"
 
+// EventsToken is the token that an indexer of StartBoth requires of who sends events.
+const EventsToken = token
+
 // A System holds the programs under measurement, in a directory that Close removes, and
 // a PostgreSQL whose data may stay.
 type System struct {
