@@ -53,7 +53,7 @@ var mayImport = map[string][]string{
 	"indexer/web/catalogue": {
 		"indexer", "indexer/access", "indexer/cache", "indexer/query", "indexer/web/answer", "indexer/web/login",
 	},
-	"indexer/web/clients": {"indexer", "indexer/query", "indexer/web/answer"},
+	"indexer/web/clients": {"indexer", "indexer/access", "indexer/query", "indexer/web/answer", "indexer/web/login"},
 	"indexer/ingest":      {"indexer", "indexer/postgres", "indexer/remote"},
 	"indexer/manage":      {"indexer", "indexer/access", "indexer/postgres", "indexer/remote"},
 	"indexer/cmd/portbook": {

@@ -9,8 +9,44 @@ type Job struct {
 	LastBegin time.Time // of the last run; the zero time before the first
 	LastEnd   time.Time // of the last run that ended; the zero time before the first
 	LastError string    // why the last run that ended failed; "" if it succeeded
-	Next      time.Time // when it runs next; the zero time while it runs, and when the leader has stopped
+	// Next is when it runs next; the zero time while it runs, when the leader has stopped, and if
+	// it runs only when somebody asks for it.
+	Next time.Time
+	// Done and Total say how far the run is, or how far the last one came. Total is 0 if the job
+	// does not say.
+	Done, Total int64
 }
+
+// The jobs that run only when somebody asks for them. Their names are those of the registry of
+// Deploys.app, whose scheduler asks for them.
+const (
+	IndexManifests          = "indexManifests"
+	RunBlobGC               = "runBlobGC"
+	CalculateProjectStorage = "calculateProjectStorage"
+	RunAll                  = "runAll" // the three before, in their order
+)
+
+// InternalJobs are the jobs that a request with the secret of the configuration may ask for.
+var InternalJobs = []string{IndexManifests, RunBlobGC, CalculateProjectStorage, RunAll}
+
+// JobNames are the names of all jobs that somebody may ask for.
+var JobNames = append([]string{"scan", "search", "storage", "partitions", "changes", "watch", "loose", "tidy"},
+	InternalJobs...)
+
+// A JobRun is a run of a job that somebody asked for. If several ask before it begins, it is one
+// run.
+type JobRun struct {
+	ID        int64
+	Name      string
+	AskedBy   string // an account, cli:USER, or internal
+	AskedAt   time.Time
+	StartedAt time.Time // zero: it has not begun
+	EndedAt   time.Time // zero: it has not ended
+	Error     string    // why it failed, after the name of the job; "" if it did not
+}
+
+// Ended reports whether the run is over.
+func (r JobRun) Ended() bool { return !r.EndedAt.IsZero() }
 
 // A JobReport has the states of the leader's jobs, as it last reported them.
 type JobReport struct {

@@ -38,3 +38,11 @@ func (v Visibility) Patterns() []string { return slices.Clone(v.patterns) }
 func (v Visibility) Sees(name string) bool {
 	return v.all || slices.ContainsFunc(v.patterns, func(p string) bool { return Glob(p)(name) })
 }
+
+// SeesAll reports whether every repository below a path is visible, also those that come later.
+func (v Visibility) SeesAll(path string) bool {
+	return v.all || slices.ContainsFunc(v.patterns, func(p string) bool {
+		below, many := strings.CutSuffix(p, "/*")
+		return many && !strings.ContainsAny(below, "*?") && strings.HasPrefix(path+"/", below+"/")
+	})
+}

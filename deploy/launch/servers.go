@@ -111,6 +111,11 @@ func (s *system) startRegistry(ctx context.Context) error {
 		"REGISTRY_NOTIFICATIONS_ENDPOINTS_1_DISABLED=false",
 		"REGISTRY_NOTIFICATIONS_ENDPOINTS_1_URL=http://"+s.local()+"/events",
 		`REGISTRY_NOTIFICATIONS_ENDPOINTS_1_HEADERS={Authorization: ["Bearer `+token+`"]}`,
+		// Uploads of blobs, in a queue of their own: see doc/manage.md, "Loose blobs".
+		"REGISTRY_NOTIFICATIONS_ENDPOINTS_2_NAME=blobs",
+		"REGISTRY_NOTIFICATIONS_ENDPOINTS_2_URL=http://"+s.local()+"/events",
+		`REGISTRY_NOTIFICATIONS_ENDPOINTS_2_HEADERS={Authorization: ["Bearer `+token+`"]}`,
+		"REGISTRY_NOTIFICATIONS_ENDPOINTS_2_IGNORE="+onlyBlobs,
 		// Otherwise each of our reads would be a line in the logs.
 		"REGISTRY_LOG_ACCESSLOG_DISABLED=true",
 	), "serve", s.data.path(registryConfigName))
@@ -119,6 +124,11 @@ func (s *system) startRegistry(ctx context.Context) error {
 	}
 	return s.registry.waitReady(ctx, "http://"+s.registryAddr+ready)
 }
+
+// onlyBlobs is what the endpoint for uploads of blobs does not receive.
+const onlyBlobs = "{actions: [pull, delete], mediatypes: [application/vnd.oci.image.manifest.v1+json," +
+	" application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.v2+json," +
+	" application/vnd.docker.distribution.manifest.list.v2+json]}"
 
 // indexerConfig is the configuration of the indexer. Values are JSON strings, which are
 // valid YAML.

@@ -58,6 +58,7 @@ const (
 	TagRollback      Event = "tag.rollback"
 	PlanApply        Event = "plan.apply"
 	OperationAdd     Event = "operation.add" // of a kind that has no event of its own
+	JobRun           Event = "job.run"       // asked for; the leader runs it
 )
 
 // Events are all events, in the order in which they are documented.
@@ -66,6 +67,7 @@ var Events = []Event{
 	TokenAdd, TokenExpire, TokenRevoke, WorkloadAdd, WorkloadRemove, GrantAdd, GrantRemove,
 	SessionBegin, SessionEnd, Login, Administration, ImagePush, ImageDelete, TagDelete, BlobDelete,
 	RepositoryDelete, ImageRestore, TagRollback, PlanApply, OperationAdd,
+	JobRun,
 }
 
 // A Record says that somebody did something, or was refused. Records are never changed.

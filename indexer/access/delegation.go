@@ -140,11 +140,8 @@ func (c *Delegation) may(ctx context.Context, project string, wanted Actions) (A
 		slices.Reverse(order)
 	}
 	for _, p := range order {
-		question := "may\x00" + c.field + "\x00" + project + "\x00" + string(p)
-		v, err := c.api.verdict(ctx, question, delegateAge, func(ctx context.Context) verdict {
-			return c.api.authorized(ctx, c.field, project, p)
-		})
-		if err != nil || v.yes {
+		yes, err := c.has(ctx, project, p)
+		if err != nil || yes {
 			return p.Allows(), err
 		}
 	}

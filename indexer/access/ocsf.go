@@ -153,6 +153,7 @@ var ocsfClasses = map[Event]ocsfClass{
 	TagRollback:      {apiActivity, 3, "Update"},
 	PlanApply:        {apiActivity, 4, "Delete"},
 	OperationAdd:     {apiActivity, 3, "Update"},
+	JobRun:           {apiActivity, 3, "Update"},
 }
 
 // classOf returns the class of a record. An event that is not in the table, because a later

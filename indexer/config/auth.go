@@ -73,7 +73,7 @@ func (l *loader) checkAuth(c *Config) {
 	case a.Method == Accounts && a.Keys == "":
 		l.fail("auth.keys is required with auth.method accounts: make the file with `portbook keys rotate FILE`%s",
 			l.at("auth.method"))
-	case a.Method == NoLogins && !l.chosen("auth.method") && !isLoopback(c.HTTP.Address):
+	case a.Method == NoLogins && !l.chosen("auth.method") && !IsLoopback(c.HTTP.Address):
 		l.fail("nobody logs in, and http.address %s can be reached from other machines: set auth.method to accounts, or to"+
 			" none if everybody who reaches it may see everything%s", shown(c.HTTP.Address), l.at("http.address"))
 	case a.Method == NoLogins && a.Keys != "":
@@ -93,9 +93,9 @@ func (l *loader) chosen(name string) bool {
 	return set
 }
 
-// isLoopback reports whether only this machine can reach an address to listen on. What is not
+// IsLoopback reports whether only this machine can reach an address to listen on. What is not
 // an address has its own error.
-func isLoopback(address string) bool {
+func IsLoopback(address string) bool {
 	host, _, err := net.SplitHostPort(address)
 	ip, errIP := netip.ParseAddr(host)
 	return err != nil || host == "localhost" || errIP == nil && ip.IsLoopback()

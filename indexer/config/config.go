@@ -35,6 +35,7 @@ type Config struct {
 	Components Components `mapstructure:"components"`
 	Auth       Auth       `mapstructure:"auth"`
 	Events     Events     `mapstructure:"events"`
+	Internal   Internal   `mapstructure:"internal"`
 	Audit      Audit      `mapstructure:"audit"`
 	Database   Database   `mapstructure:"database"`
 	Cache      Cache      `mapstructure:"cache"`
@@ -156,6 +157,11 @@ type AuthDelegate struct {
 // Events says who may send notifications.
 type Events struct {
 	Token string `mapstructure:"token" secret:"true"` // empty: everybody
+}
+
+// Internal says who may request jobs by /internal/.
+type Internal struct {
+	Secret string `mapstructure:"secret" secret:"true"` // empty: everybody, if only this machine can reach HTTP.Address; else nobody
 }
 
 // Audit says what is recorded in the audit log.

@@ -251,6 +251,8 @@ func (l *loader) readEnv() {
 			}
 			l.put(k, value, origin)
 			continue
+		case name == "INTERNAL_SECRET": // of the registry of Deploys.app
+			path = "INTERNAL_SECRET"
 		case pesdeKeys[name] != "":
 			l.putPesde(name, value)
 			continue

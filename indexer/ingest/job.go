@@ -2,7 +2,9 @@ package ingest
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -22,7 +24,25 @@ type job struct {
 	alone chan struct{}                       // holds a token during a run: jobs that share it never run at the same time
 	nudge chan struct{}                       // ends a wait early; nil if nothing does
 	after []*job                              // nudged after each run
+
+	onlyAsked bool                        // it runs only if somebody has asked for it
+	ask       func(context.Context) error // prepares a run that was asked for, so that next returns a step; nil: nothing
 }
+
+// A jobProgress says how far a run is.
+type jobProgress func(done, total int64)
+
+type progressKey struct{}
+
+// progress says in a step how much of it is done.
+func progress(ctx context.Context, done, total int64) {
+	if p, _ := ctx.Value(progressKey{}).(jobProgress); p != nil {
+		p(done, total)
+	}
+}
+
+// never is the pause of a job that runs only if somebody has asked for it.
+func never(time.Duration, int) time.Duration { return math.MaxInt64 }
 
 // always is the next of a job that always has work to do.
 func always(s step) func(context.Context) (step, error) {
@@ -79,8 +99,9 @@ func (j *job) wait(ctx context.Context, d time.Duration) {
 
 // A runner runs jobs and records their states. It is safe for concurrent use.
 type runner struct {
-	log     *slog.Logger
-	metrics *Metrics
+	log      *slog.Logger
+	metrics  *Metrics
+	requests requests // of runs
 
 	mu     sync.Mutex
 	states []indexer.Job // in the order of the list of jobs
@@ -123,11 +144,19 @@ func (r *runner) repeat(ctx context.Context, j *job) {
 		}
 		pause := j.pause(time.Since(began), failed)
 		if err != nil {
-			r.log.WarnContext(ctx, "job failed", "job", j.name, "error", err, "again_in", pause)
+			r.logFailure(ctx, j, err, pause)
 		}
 		r.wait(ctx, j, pause)
 	}
 	r.update(j, func(s *indexer.Job) { s.Next = time.Time{} })
+}
+
+func (r *runner) logFailure(ctx context.Context, j *job, err error, pause time.Duration) {
+	again := slog.Duration("again_in", pause)
+	if j.onlyAsked {
+		again = slog.String("again", "when it is asked for")
+	}
+	r.log.WarnContext(ctx, "job failed", "job", j.name, "error", err, again)
 }
 
 // once runs a job once, if it has anything to do. It returns no error if the context
@@ -141,14 +170,18 @@ func (r *runner) once(ctx context.Context, j *job) error {
 			return nil
 		}
 	}
-	step, err := j.next(ctx)
+	runs, err := r.requests.begin(ctx, j)
+	var step step
+	if err == nil && (!j.onlyAsked || len(runs) > 0) {
+		step, err = j.next(ctx)
+	}
 	if err == nil && step == nil {
-		return nil
+		return r.requests.end(ctx, runs, j, nil)
 	}
 	began := time.Now()
 	r.begin(j, began)
 	if err == nil {
-		err = step(ctx)
+		err = step(r.withProgress(ctx, j))
 		for _, next := range j.after {
 			next.wake()
 		}
@@ -158,18 +191,32 @@ func (r *runner) once(ctx context.Context, j *job) error {
 		return nil
 	}
 	r.end(j, began, err)
-	return err
+	return errors.Join(err, r.requests.end(ctx, runs, j, err))
+}
+
+// withProgress returns a context in which progress records that of a job.
+func (r *runner) withProgress(ctx context.Context, j *job) context.Context {
+	report := func(done, total int64) {
+		r.metrics.JobDone.WithLabelValues(j.name).Set(float64(done))
+		r.metrics.JobTotal.WithLabelValues(j.name).Set(float64(total))
+		r.update(j, func(s *indexer.Job) { s.Done, s.Total = done, total })
+	}
+	return context.WithValue(ctx, progressKey{}, jobProgress(report))
 }
 
 func (r *runner) wait(ctx context.Context, j *job, d time.Duration) {
-	r.update(j, func(s *indexer.Job) { s.Next = time.Now().Add(d) })
+	r.update(j, func(s *indexer.Job) {
+		if !j.onlyAsked {
+			s.Next = time.Now().Add(d)
+		}
+	})
 	j.wait(ctx, d)
 }
 
 // begin records that a run has begun.
 func (r *runner) begin(j *job, at time.Time) {
 	r.metrics.JobRunning.WithLabelValues(j.name).Set(1)
-	r.update(j, func(s *indexer.Job) { s.Running, s.LastBegin, s.Next = true, at, time.Time{} })
+	r.update(j, func(s *indexer.Job) { s.Running, s.LastBegin, s.Next, s.Done, s.Total = true, at, time.Time{}, 0, 0 })
 }
 
 // stop records that no run is under way.

@@ -70,7 +70,8 @@ type LeaderConfig struct {
 
 // NewLeader returns a leader that does nothing before Run.
 func NewLeader(c LeaderConfig) *Leader {
-	return &Leader{config: c, runner: runner{log: c.Log, metrics: c.Metrics}}
+	asked := requests{c.Store, c.Log, &sync.Map{}}
+	return &Leader{config: c, runner: runner{log: c.Log, metrics: c.Metrics, requests: asked}}
 }
 
 // Run waits for the lead and leads until the context ends. If it loses the lead it waits
@@ -96,10 +97,11 @@ func (l *Leader) lead(ctx context.Context) error {
 	jobs := l.jobs(watch)
 	l.runner.add(jobs)
 	report := &reporter{store: l.config.Store, log: l.config.Log, jobs: l.runner.jobs}
-	var reporting sync.WaitGroup
-	reporting.Go(func() { report.run(ctx) })
+	var beside sync.WaitGroup
+	beside.Go(func() { report.run(ctx) })
+	beside.Go(func() { l.runner.requests.watch(ctx, jobs) })
 	l.runner.run(ctx, jobs)
-	reporting.Wait()
+	beside.Wait()
 	report.last(ctx)
 	return context.Cause(ctx)
 }
@@ -107,10 +109,12 @@ func (l *Leader) lead(ctx context.Context) error {
 // jobs returns all jobs, in the order in which they are shown.
 func (l *Leader) jobs(watch *watch) []*job {
 	rarely := inProportion(upkeepPause, upkeepShare)
-	search := &job{name: "search", next: always(l.rewriteRows), pause: rarely, nudge: make(chan struct{}, 1)}
-	storage := &job{name: "storage", next: always(l.countStorage), pause: rarely, nudge: make(chan struct{}, 1)}
+	search := &job{name: "search", next: always(l.rewriteRows), pause: rarely}
+	counting := make(chan struct{}, 1) // storage is counted by one job at a time
+	storage := &job{name: "storage", next: always(l.countStorage), pause: rarely, alone: counting}
 	alone := make(chan struct{}, 1) // scan and tidy never run at the same time
 	scan := &job{name: "scan", next: l.dueScan, pause: backoff(scanEvery, leadAgain, leadAgainMost), alone: alone}
+	scan.ask = func(ctx context.Context) error { return l.config.Store.RequestScan(ctx, "job") }
 	scan.after = []*job{search, storage} // a scan may change much
 	all := []*job{
 		scan,
@@ -120,6 +124,7 @@ func (l *Leader) jobs(watch *watch) []*job {
 		{name: "changes", next: always(l.forgetChanges), pause: every(forgetEvery)},
 		{name: "usage", next: always(l.rollUpUsage), pause: every(cmp.Or(l.config.RollUp, rollUpEvery))},
 		{name: "watch", next: always(watch.look), pause: every(cmp.Or(l.config.Watch, watchEvery))},
+		{name: "loose", next: always(l.pruneLoose), pause: every(looseEvery)},
 	}
 	if l.config.Trash > 0 {
 		all = append(all, &job{name: "trash", next: always(l.emptyTrash), pause: every(emptyEvery)})
@@ -127,6 +132,10 @@ func (l *Leader) jobs(watch *watch) []*job {
 	if l.config.GarbageCollect > 0 {
 		interval := l.config.GarbageCollect
 		all = append(all, &job{name: "tidy", next: always(l.tidy), delay: interval, pause: every(interval), alone: alone})
+	}
+	all = append(all, l.internalJobs(scan, counting)...)
+	for _, j := range all {
+		j.nudge = make(chan struct{}, 1)
 	}
 	return all
 }

@@ -19,6 +19,8 @@ type Metrics struct {
 	JobRunning     *prometheus.GaugeVec   // by name
 	JobFailures    *prometheus.CounterVec // by name
 	JobSeconds     *prometheus.GaugeVec   // by name
+	JobDone        *prometheus.GaugeVec   // by name
+	JobTotal       *prometheus.GaugeVec   // by name
 }
 
 // NewMetrics returns metrics that are registered with registerer.
@@ -66,9 +68,15 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 		JobSeconds: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "portbook_job_duration_seconds",
 			Help: "How long the last run of the job in this process took."}, []string{"name"}),
+		JobDone: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "portbook_job_done",
+			Help: "How much of its run a job has done, or had done when its last run ended.",
+		}, []string{"name"}),
+		JobTotal: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "portbook_job_total", Help: "How much there is to do in that run."}, []string{"name"}),
 	}
 	registerer.MustRegister(m.Events, m.EventsRepeated, m.EventsRefused, m.Pulls, m.Reads, m.ReadSeconds, m.GivenUp,
 		m.ScanRunning, m.ScanLooked, m.ScanSeconds, m.Leader,
-		m.JobSuccess, m.JobRunning, m.JobFailures, m.JobSeconds)
+		m.JobSuccess, m.JobRunning, m.JobFailures, m.JobSeconds, m.JobDone, m.JobTotal)
 	return m
 }

@@ -19,6 +19,8 @@ const (
 	// reportLook is the minimum time between two reports, and how long the report of a
 	// change is delayed so that a run that takes milliseconds causes one write: 1 s.
 	reportLook = time.Second
+	// reportProgress is the minimum time between two reports of nothing but progress: 3 s.
+	reportProgress = 3 * time.Second
 	// reportTimeout limits one report: 2 s. It takes a few milliseconds.
 	reportTimeout = 2 * time.Second
 )
@@ -54,9 +56,15 @@ func (r *reporter) run(ctx context.Context) {
 // look reports if a report is due.
 func (r *reporter) look(ctx context.Context) {
 	jobs := r.jobs()
-	if time.Since(r.storedAt) >= reportEvery || !slices.EqualFunc(r.stored, jobs, mayWait) {
+	moved := time.Since(r.storedAt) >= reportProgress && !slices.EqualFunc(r.stored, jobs, sameProgress)
+	if moved || time.Since(r.storedAt) >= reportEvery || !slices.EqualFunc(r.stored, jobs, mayWait) {
 		r.report(ctx, jobs)
 	}
+}
+
+// sameProgress reports whether a job is as far as when it was stored.
+func sameProgress(stored, now indexer.Job) bool {
+	return stored.Done == now.Done && stored.Total == now.Total
 }
 
 // mayWait reports whether the change of a job since it was stored is unimportant: the

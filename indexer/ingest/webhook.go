@@ -14,6 +14,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strconv"
 	"strings"
 	"time"
 
@@ -60,10 +61,12 @@ type ReceiverConfig struct {
 	Kind     func(actor string) indexer.ClientKind
 	Scanners []string                         // globs of the user agents of scanners, in any case
 	Used     func(actor string, at time.Time) // called for each actor of an event, also of a pull; nil: nothing
-	Wake     func()                           // called when there is something new to read
-	Timeout  time.Duration                    // for reading a notification; 0: 10 s
-	Log      *slog.Logger
-	Metrics  *Metrics
+	// Blobs stores that blobs were pushed, mounted or pulled; nil: they are ignored.
+	Blobs   func(ctx context.Context, events []indexer.BlobEvent) error
+	Wake    func()        // called when there is something new to read
+	Timeout time.Duration // for reading a notification; 0: 10 s
+	Log     *slog.Logger
+	Metrics *Metrics
 }
 
 // NewReceiver returns a receiver of notifications.
@@ -106,14 +109,45 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 }
 
 func (r *Receiver) store(w http.ResponseWriter, req *http.Request, e envelope) {
-	events, pulls := r.usefulOf(req.Context(), e.Events)
-	if err := errors.Join(r.receive(req.Context(), events), r.count(req.Context(), pulls)); err != nil {
-		r.config.Log.WarnContext(req.Context(), "events not stored", "events", len(e.Events), "error", err)
+	ctx := req.Context()
+	events, pulls := r.usefulOf(ctx, e.Events)
+	if err := errors.Join(r.receive(ctx, events), r.count(ctx, pulls), r.receiveBlobs(ctx, e.Events)); err != nil {
+		r.config.Log.WarnContext(ctx, "events not stored", "events", len(e.Events), "error", err)
 		w.Header().Set("Retry-After", "1")
 		http.Error(w, "the database is unavailable: send the events again", http.StatusServiceUnavailable)
 		return
 	}
 	w.WriteHeader(http.StatusOK)
+}
+
+// receiveBlobs stores what events say of blobs.
+func (r *Receiver) receiveBlobs(ctx context.Context, all []rawEvent) error {
+	blobs := blobsOf(all)
+	if len(blobs) == 0 || r.config.Blobs == nil {
+		return nil
+	}
+	return r.config.Blobs(ctx, blobs)
+}
+
+// blobsOf returns what events say of blobs: see Store.ReceiveBlobs. Those of HoldRepository are
+// our own.
+func blobsOf(all []rawEvent) (blobs []indexer.BlobEvent) {
+	for _, raw := range all {
+		about := raw.Action == "push" || raw.Action == "mount" || raw.Action == "pull"
+		if raw.odd || !about || isManifest(raw.Target.MediaType) || raw.Target.Tag != "" ||
+			!indexer.IsRepository(raw.Target.Repository) || raw.Target.Repository == indexer.HoldRepository {
+			continue
+		}
+		d, err := digest.Parse(raw.Target.Digest)
+		size, errSize := strconv.ParseInt(string(raw.Target.Size), 10, 64)
+		if err != nil || errSize != nil || size < 0 || size > indexer.MaxSize {
+			continue
+		}
+		blobs = append(blobs, indexer.BlobEvent{
+			Repository: raw.Target.Repository, Digest: d, Size: size, Pull: raw.Action == "pull",
+		})
+	}
+	return blobs
 }
 
 // receive stores the events of pushes and deletions.
@@ -239,6 +273,8 @@ type rawEvent struct {
 		Digest     string `json:"digest"`
 		Repository string `json:"repository"`
 		Tag        string `json:"tag"`
+		// Size is read for blobs alone: a strange one does not affect other events.
+		Size json.RawMessage `json:"size"`
 	} `json:"target"`
 	Request struct {
 		ID        string `json:"id"`
@@ -308,12 +344,17 @@ func isBlob(raw rawEvent) bool {
 	if raw.Action == "delete" {
 		return false
 	}
-	switch raw.Target.MediaType {
+	return !isManifest(raw.Target.MediaType) && raw.Target.Tag == ""
+}
+
+// isManifest reports whether a media type is one of manifests.
+func isManifest(mediaType string) bool {
+	switch mediaType {
 	case ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageIndex,
 		remote.MediaTypeDockerManifest, remote.MediaTypeDockerList:
-		return false
+		return true
 	}
-	return raw.Target.Tag == ""
+	return false
 }
 
 // actionLabel limits the values of the label action, which the sender chooses.

@@ -97,6 +97,9 @@ func (m deleteRepository) Perform(ctx context.Context, r *Running) error {
 	if err := r.storeDeleted(ctx, w, o.Repository); err != nil {
 		return err
 	}
+	if err := m.Store.UnlistLoose(ctx, o.Repository); err != nil {
+		return err
+	}
 	return m.Store.ForgetTrash(ctx, o.ID)
 }
 

@@ -28,11 +28,13 @@ type jobRow struct {
 	LastEnd   *time.Time
 	LastError string
 	NextAt    *time.Time
+	Done      int64
+	Total     int64
 }
 
 // reportedJobs are the rows of jobRows, as they are stored.
 var reportedJobs = `(
-		SELECT name, place, running, last_begin, last_end, left(last_error, ` + maxJobError + `) AS last_error, next_at
+		SELECT name, place, running, last_begin, last_end, left(last_error, ` + maxJobError + `) AS last_error, next_at, done, total
 		FROM ` + pg.Unnest[jobRow]("r", 1) + `
 	)`
 
@@ -43,6 +45,7 @@ func jobRows(jobs []indexer.Job) []jobRow {
 		rows[i] = jobRow{
 			Name: j.Name, Place: int32(i + 1), Running: j.Running, LastError: indexer.CleanText(j.LastError),
 			LastBegin: pg.TimeOrNull(j.LastBegin), LastEnd: pg.TimeOrNull(j.LastEnd), NextAt: pg.TimeOrNull(j.Next),
+			Done: j.Done, Total: j.Total,
 		}
 	}
 	return rows
@@ -56,8 +59,8 @@ func (s *Store) BeginReports(ctx context.Context, jobs []indexer.Job) (since tim
 		INSERT INTO leader (since, reported_at) VALUES (now(), now())
 		ON CONFLICT (one) DO UPDATE SET since = excluded.since, reported_at = excluded.reported_at RETURNING since`
 	stored := `
-		INSERT INTO job (name, place, running, last_begin, last_end, last_error, next_at)
-		SELECT name, place, running, last_begin, last_end, last_error, next_at FROM ` + reportedJobs + ` AS r`
+		INSERT INTO job (name, place, running, last_begin, last_end, last_error, next_at, done, total)
+		SELECT name, place, running, last_begin, last_end, last_error, next_at, done, total FROM ` + reportedJobs + ` AS r`
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		if err := tx.QueryRow(ctx, leader).Scan(&since); err != nil {
 			return err
@@ -81,14 +84,14 @@ func (s *Store) ReportJobs(ctx context.Context, since time.Time, jobs []indexer.
 	// The row of the leader is locked first, by BeginReports too, so a report of the
 	// previous leader is stored either before that of the next one or not at all.
 	q := `
-		WITH leads AS (UPDATE leader SET reported_at = now() WHERE since = $8 RETURNING since),
+		WITH leads AS (UPDATE leader SET reported_at = now() WHERE since = $10 RETURNING since),
 		changed AS (
 			UPDATE job j
-			SET (running, last_begin, last_end, last_error, next_at)
-				= (r.running, r.last_begin, r.last_end, r.last_error, r.next_at)
+			SET (running, last_begin, last_end, last_error, next_at, done, total)
+				= (r.running, r.last_begin, r.last_end, r.last_error, r.next_at, r.done, r.total)
 			FROM leads, ` + reportedJobs + ` AS r
-			WHERE j.name = r.name AND (j.running, j.last_begin, j.last_end, j.last_error, j.next_at)
-				IS DISTINCT FROM (r.running, r.last_begin, r.last_end, r.last_error, r.next_at)
+			WHERE j.name = r.name AND (j.running, j.last_begin, j.last_end, j.last_error, j.next_at, j.done, j.total)
+				IS DISTINCT FROM (r.running, r.last_begin, r.last_end, r.last_error, r.next_at, r.done, r.total)
 		)
 		SELECT count(*) FROM leads`
 	var leads int
@@ -103,6 +106,7 @@ func (r jobRow) job() indexer.Job {
 	return indexer.Job{
 		Name: r.Name, Running: r.Running, LastBegin: pg.TimeOrZero(r.LastBegin), LastEnd: pg.TimeOrZero(r.LastEnd),
 		LastError: indexer.StoredReason(r.LastError), Next: pg.TimeOrZero(r.NextAt),
+		Done: r.Done, Total: r.Total,
 	}
 }
 
@@ -124,7 +128,7 @@ func (v *View) Jobs(ctx context.Context) (report indexer.JobReport, err error) {
 		return report, pg.Wrap("jobs", err)
 	}
 	report.Age = max(time.Duration(age*float64(time.Second)), 0)
-	const jobs = "SELECT name, place, running, last_begin, last_end, last_error, next_at FROM job ORDER BY place"
+	const jobs = "SELECT name, place, running, last_begin, last_end, last_error, next_at, done, total FROM job ORDER BY place"
 	rows, err := pg.Collect[jobRow](ctx, v.tx, jobs)
 	for _, r := range rows {
 		if r.LastError != "" && !v.visible.All() {

@@ -378,8 +378,8 @@ func (a *application) removeManifests(ctx context.Context, findings []indexer.Fi
 	const remove = `
 		WITH gone AS (
 			DELETE FROM manifest m WHERE (repository_id, digest) = ($1, $2)
-				AND NOT EXISTS (SELECT FROM tag t WHERE t.repository_id = $1 AND t.manifest_id = m.id) RETURNING id
-		)
+				AND NOT EXISTS (SELECT FROM tag t WHERE t.repository_id = $1 AND t.manifest_id = m.id) RETURNING id, config_id, layer_ids
+		), loosened AS (` + loosened + `)
 		SELECT ARRAY(
 			SELECT f.subject FROM referrer f WHERE f.repository_id = $1 AND f.manifest_id = gone.id
 			UNION SELECT ` + search.Attests + ` FROM index_entry e WHERE e.repository_id = $1 AND e.manifest_id = gone.id AND ` + search.Attests + ` IS NOT NULL
@@ -402,7 +402,7 @@ func (a *application) removeManifests(ctx context.Context, findings []indexer.Fi
 			a.changed[repository] = true
 		}
 		a.touched.Add(repository, pg.DigestBytes(d))
-		removed, err := pg.Column[[][]byte](ctx, a.tx, remove, repository, pg.DigestBytes(d))
+		removed, err := pg.Column[[][]byte](ctx, a.tx, remove, repository, pg.DigestBytes(d), f.Task.Repository)
 		if err != nil {
 			return err
 		}

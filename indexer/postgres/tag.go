@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sort"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -127,6 +128,7 @@ type shownTag struct {
 	RepositoryID int32
 	Name         string
 	Digest       []byte
+	PushedAt     *time.Time // as an event says; nil: none does
 }
 
 // A movedTag is a row of the history.
@@ -156,12 +158,35 @@ func (m *moves) add(repository int32, f indexer.Finding, now tagRow, exists bool
 		return true
 	}
 	if exists && pg.DigestFrom(now.Digest) == f.Digest && now.Problem == nil {
+		m.pushed(repository, f)
 		return false
 	}
-	m.set = append(m.set, shownTag{repository, f.Task.Reference.Tag(), pg.DigestBytes(f.Digest)})
+	m.set = append(m.set, shownTag{repository, f.Task.Reference.Tag(), pg.DigestBytes(f.Digest), pushedAt(f)})
 	m.record(f, pg.DigestFrom(now.Digest), f.Digest)
 	queueTagReferrer(&m.batch, repository, f)
 	return true
+}
+
+// pushedAt returns when the tag of a finding was pushed, nil if no event has said that it was.
+func pushedAt(f indexer.Finding) *time.Time {
+	if f.Task.Priority != indexer.PriorityEvent || f.Task.Hint != f.Digest {
+		return nil
+	}
+	return pg.TimeOrNull(f.Task.HintedAt)
+}
+
+// pushed queues a statement that stores that a tag was pushed again, and did not move. It is no
+// change for readers of the catalogue. A task may be read twice, and then the times differ by
+// little.
+func (m *moves) pushed(repository int32, f indexer.Finding) {
+	at := pushedAt(f)
+	if at == nil {
+		return
+	}
+	const q = `
+		UPDATE tag SET pushed_at = LEAST($3::timestamptz, now())
+		WHERE (repository_id, name) = ($1, $2) AND GREATEST(moved_at, pushed_at) < $3::timestamptz - interval '10 ms'`
+	m.batch.Queue(q, repository, f.Task.Reference.Tag(), at)
 }
 
 func (m *moves) remove(repository int32, f indexer.Finding, now tagRow) {
@@ -196,11 +221,12 @@ func (m *moves) record(f indexer.Finding, from, to digest.Digest) {
 }
 
 var setTags = `
-	INSERT INTO tag AS t (repository_id, name, manifest_id)
-	SELECT m.repository_id, moved.name, m.id
+	INSERT INTO tag AS t (repository_id, name, manifest_id, pushed_at)
+	SELECT m.repository_id, moved.name, m.id, LEAST(moved.pushed_at, now())
 	FROM ` + pg.Unnest[shownTag]("moved", 1) + `
 	JOIN manifest m ON m.repository_id = moved.repository_id AND m.digest = moved.digest
 	ON CONFLICT (repository_id, name) DO UPDATE SET manifest_id = excluded.manifest_id, problem = NULL,
+		pushed_at = COALESCE(excluded.pushed_at, t.pushed_at),
 		moved_at = CASE WHEN t.manifest_id = excluded.manifest_id THEN t.moved_at ELSE now() END`
 
 // recordMoves adds moves to the history. A book that was emptied and filled again

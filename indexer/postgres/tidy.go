@@ -47,7 +47,8 @@ func (s *Store) Tidy(ctx context.Context) (Tidied, error) {
 		{&n.Repositories, `
 			DELETE FROM repository r WHERE updated_at < now() - $1 * interval '1 second'
 				AND NOT EXISTS (SELECT FROM manifest m WHERE m.repository_id = r.id)
-				AND NOT EXISTS (SELECT FROM tag t WHERE t.repository_id = r.id)`, []any{keepEmpty.Seconds()}},
+				AND NOT EXISTS (SELECT FROM tag t WHERE t.repository_id = r.id)
+				AND NOT EXISTS (SELECT FROM loose_blob l WHERE l.repository = r.name AND l.listed)`, []any{keepEmpty.Seconds()}},
 		{&n.Scans, `DELETE FROM scan WHERE finished_at < now() - $1 * interval '1 second'
 			AND id < (SELECT max(id) FROM scan WHERE finished_at IS NOT NULL AND error IS NULL)`, []any{keepScans.Seconds()}},
 		{&n.Instances, `DELETE FROM registry_instance WHERE first_seen_at < now() - $1 * interval '1 second'`, []any{keepInstances.Seconds()}},

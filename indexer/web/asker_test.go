@@ -57,6 +57,9 @@ func TestEveryRouteReadsAsItsAsker(t *testing.T) {
 		if !found {
 			method, path = "GET", "/api/v1/none"
 		}
+		if ofDeploys(path) {
+			continue
+		}
 		if path == "/" { // any path without another route
 			path = "/none"
 		}

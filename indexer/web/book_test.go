@@ -345,6 +345,41 @@ func (b *book) Holding(_ context.Context, of indexer.HoldingOf) (indexer.Holding
 	return h, b.asked("Holding", of)
 }
 
+func (b *book) Project(_ context.Context, project string, limit int) ([]indexer.HeldRepository, error) {
+	var list []indexer.HeldRepository
+	for _, r := range b.repositories {
+		if strings.HasPrefix(r.Name, project+"/") && len(list) < limit {
+			list = append(list, indexer.HeldRepository{Name: r.Name, CreatedAt: day})
+		}
+	}
+	return list, b.asked("Project", project, limit)
+}
+
+func (b *book) Held(ctx context.Context, repository string) (indexer.HeldRepository, error) {
+	r, err := b.Repository(ctx, repository)
+	return indexer.HeldRepository{Name: r.Name, CreatedAt: day, Size: 1}, err
+}
+
+func (b *book) HeldTags(ctx context.Context, repository string, _ int) (list []indexer.HeldTag, err error) {
+	for _, t := range b.tags {
+		list = append(list, indexer.HeldTag{Tag: t.Name, Digest: t.Digest, CreatedAt: day})
+	}
+	_, err = b.Repository(ctx, repository)
+	return list, err
+}
+
+func (b *book) HeldManifests(ctx context.Context, repository string, _ int) (list []indexer.HeldManifest, err error) {
+	for _, m := range b.manifests {
+		list = append(list, indexer.HeldManifest{Digest: m.Digest, CreatedAt: day})
+	}
+	_, err = b.Repository(ctx, repository)
+	return list, err
+}
+
+func (b *book) ProjectStorage(_ context.Context, project string) (indexer.ProjectStorage, error) {
+	return indexer.ProjectStorage{Size: 1, UpdatedAt: day}, b.asked("ProjectStorage", project)
+}
+
 func (b *book) AllManifests(_ context.Context, repository string, d digest.Digest, limit int) ([]indexer.Manifest, error) {
 	var list []indexer.Manifest
 	for _, m := range b.manifests {

@@ -39,6 +39,13 @@ func addresses(t testing.TB, h http.Handler) (all []address) {
 	return addressesWith(t, h, web.Config{WebUI: true})
 }
 
+// ofDeploys reports whether a path is of the API of Deploys.app, which has requests of its own
+// form: see TestProjects.
+func ofDeploys(path string) bool {
+	return strings.HasPrefix(path, "/internal/") ||
+		strings.HasPrefix(path, "/api/") && path != answer.APIPrefix && !strings.HasPrefix(path, answer.APIPrefix+"/")
+}
+
 // addressesWith is addresses for a handler of a configuration.
 func addressesWith(t testing.TB, h http.Handler, c web.Config) (all []address) {
 	t.Helper()
@@ -51,6 +58,9 @@ func addressesWith(t testing.TB, h http.Handler, c web.Config) (all []address) {
 	defer s.Close()
 	d, _ := openAPI(t, s.URL)
 	for path, item := range d.Paths {
+		if ofDeploys(path) {
+			continue
+		}
 		for method, o := range item {
 			a := address{strings.ToUpper(method), path, common}
 			for _, p := range o.Parameters {
@@ -77,6 +87,9 @@ func addressesWith(t testing.TB, h http.Handler, c web.Config) (all []address) {
 			method, path = "GET", pattern
 		}
 		_, documented := d.Paths[path]
+		if ofDeploys(path) {
+			continue
+		}
 		if _, same := d.Paths[path][strings.ToLower(method)]; same {
 			continue
 		}

@@ -20,6 +20,20 @@ func withAPI(api, others http.Handler) http.Handler {
 	})
 }
 
+// withManagement passes requests below /internal, and those below /api that are not below
+// /api/v1, to management, and all others to others.
+func withManagement(management, others http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		path := r.URL.Path
+		below := strings.HasPrefix(path, "/api/") && path != answer.APIPrefix && !strings.HasPrefix(path, answer.APIPrefix+"/")
+		if below || strings.HasPrefix(path, "/internal/") {
+			management.ServeHTTP(w, r)
+			return
+		}
+		others.ServeHTTP(w, r)
+	})
+}
+
 var (
 	// repositoryPath captures the name of a repository and the rest of the path. No
 	// name has a component "-" (distribution-spec 1.1, "Pulling manifests").

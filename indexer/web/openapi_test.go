@@ -178,6 +178,9 @@ func TestOpenAPI(t *testing.T) {
 		s := serve(t, b)
 		d, c := openAPI(t, s.URL)
 		for path, item := range d.Paths {
+			if ofDeploys(path) {
+				continue
+			}
 			checkAnswer(t, what, s.URL, path, c, item["get"].Responses["200"].Content)
 		}
 	}

@@ -41,6 +41,16 @@ func (s *server) routes() (pages, api *mux) {
 	return pages, api
 }
 
+// managementRoutes are the management API and the jobs of the registry of Deploys.app. They have
+// their own mux, because net/http answers other methods and paths as clients know it.
+func (s *server) managementRoutes() *mux {
+	m := &mux{}
+	for _, r := range append(s.clients.Management(), s.clients.Internal()...) {
+		m.Handle(r.Pattern, r.Handler)
+	}
+	return m
+}
+
 // registryRoutes are the parts of the registry's API that the registry does not have, or
 // cannot restrict to what a client may see.
 func (s *server) registryRoutes(m *mux) {

@@ -63,6 +63,14 @@ type Config struct {
 	RegistryProxy *url.URL     // the target of /v2/; nil: only the referrers are served below /v2/
 	Events        http.Handler // handles POST /events; nil, as on a reader: 404
 
+	// Changes does what clients ask to change, and Jobs has the leader run jobs; nil on a reader.
+	Changes clients.Changer
+	Jobs    clients.Jobs
+	// InternalSecret is what requests below /internal/ have to know. Without it they are refused,
+	// unless InternalOpen is true: then nobody has to know anything.
+	InternalSecret string
+	InternalOpen   bool
+
 	// Connections is the number of database connections that Read may use at once. If
 	// it is 0, neither a route nor a client has a limit.
 	Connections int
@@ -97,9 +105,11 @@ func New(c Config) http.Handler {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	// The API has its own mux, because it answers every method in its own error format.
-	pages, api := newServer(c).routes()
+	server := newServer(c)
+	pages, api := server.routes()
+	others := withManagement(&server.managementRoutes().serve, withAPI(&api.serve, &pages.serve))
 	// No page of another site may change anything in the name of who is signed in here.
-	ours := guard(http.NewCrossOriginProtection().Handler(withNames(withAPI(&api.serve, &pages.serve))))
+	ours := guard(http.NewCrossOriginProtection().Handler(withNames(others)))
 	o := &observer{requests: newRequests(c.Metrics), log: c.Log, access: c.AccessLog, next: ours}
 	if c.RegistryProxy != nil {
 		// Before the mux, which would redirect a path that is not clean: requests to the
@@ -130,9 +140,10 @@ func newServer(c Config) *server {
 	s.clients = clients.New(clients.Config{
 		Answerer: a, PublicURL: c.PublicURL, MaxAge: c.MaxAgeIndex,
 		FlatpakOwners: c.FlatpakOwners, Assertions: c.AssertEndpoint, Logins: c.Login != nil && c.Login.Signer != nil,
+		Login: c.Login, Changes: c.Changes, Jobs: c.Jobs, InternalSecret: c.InternalSecret, InternalOpen: c.InternalOpen, Log: c.Log,
 	})
 	s.api = api.New(api.Config{
-		Answerer: a, Log: c.Log, MaxAge: c.MaxAgeIndex, MaxAgeHTML: c.MaxAgeHTML, Others: clients.Operations(),
+		Answerer: a, Log: c.Log, MaxAge: c.MaxAgeIndex, MaxAgeHTML: c.MaxAgeHTML, Others: clients.Operations(), Jobs: c.Jobs,
 		Login: c.Login, Version: c.Version, Revision: c.Revision, LogLevel: c.LogLevel, Address: c.Address,
 	})
 	s.catalogue = catalogue.New(catalogue.Config{

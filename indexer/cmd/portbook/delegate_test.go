@@ -24,13 +24,14 @@ import (
 
 // delegating starts a fleet in which an API decides, by rights, who may use the registry and
 // the book.
-func delegating(t *testing.T, rights map[string]string) (*fleet, *indexerProcess, *accesstest.API) {
+func delegating(t *testing.T, rights map[string]string, settings ...string) (*fleet, *indexerProcess, *accesstest.API) {
 	t.Helper()
 	server := accesstest.New(t, rights)
 	f := launchWith(t, func(f *fleet) registrytest.ProcessConfig {
 		keys := filepath.Join(f.dir, "keys.json")
 		f.settings = []string{"PORTBOOK_AUTH_DELEGATE_URL=" + server.URL, "PORTBOOK_AUTH_KEYS=" + keys,
 			"PORTBOOK_COMPONENTS_REGISTRY_PROXY=true", "PORTBOOK_REGISTRY_PUBLIC_URL=http://" + f.address}
+		f.settings = append(f.settings, settings...)
 		f.must("keys", "rotate", keys)
 		jwks := filepath.Join(f.dir, "jwks.json")
 		if err := os.WriteFile(jwks, []byte(f.must("keys", "public", keys)), 0o644); err != nil {

@@ -226,9 +226,10 @@ func (p *parts) public(stopping <-chan struct{}) (http.Handler, starter, error) 
 			" as after a restart of the registry, are missed until somebody runs `portbook scan`",
 			"remedy", "remove interval.fetch_all to scan every hour, or set it to a duration")
 	}
+	p.serveJobs(&c)
 	c.Writes, c.FetchAll = true, p.config.Interval.FetchAll
 	c.Events = ingest.NewReceiver(ingest.ReceiverConfig{
-		Token: p.config.Events.Token, Receive: p.receive, Used: p.usedBy(), Wake: workers.Wake, Log: p.log,
+		Token: p.config.Events.Token, Receive: p.receive, Blobs: p.receiveBlobs, Used: p.usedBy(), Wake: workers.Wake, Log: p.log,
 		Metrics: p.metrics, Pulls: p.countPulls, Heard: p.hearPull, Kind: access.KindOf, Scanners: p.config.Usage.Scanners,
 	})
 	return web.New(c), p.writer(workers, p.leader(workers)), nil

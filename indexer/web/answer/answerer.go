@@ -87,6 +87,11 @@ func (a *Answerer) Read(ctx context.Context, r *http.Request, f func(Book) error
 	if err != nil {
 		return err
 	}
+	return a.ReadAs(ctx, r, asker, f)
+}
+
+// ReadAs is Read for an asker who was found out in another way than that of most routes.
+func (a *Answerer) ReadAs(ctx context.Context, r *http.Request, asker indexer.Asker, f func(Book) error) error {
 	done, err := a.turns.Take(ctx, r.Pattern, ClientOf(r))
 	if err != nil {
 		return err

@@ -120,6 +120,17 @@ type Book interface {
 	// LastPulls returns when tags and manifests of a repository were last pulled.
 	LastPulls(ctx context.Context, repository string, tags []string, digests []digest.Digest) (indexer.LastPulls, error)
 
+	// Project, Held, HeldTags and HeldManifests return what the registry of Deploys.app tells of
+	// a project, in its order and at most limit of it. Of a repository that is not one of its
+	// project they return ErrNotFound.
+	Project(ctx context.Context, project string, limit int) ([]indexer.HeldRepository, error)
+	Held(ctx context.Context, repository string) (indexer.HeldRepository, error)
+	HeldTags(ctx context.Context, repository string, limit int) ([]indexer.HeldTag, error)
+	HeldManifests(ctx context.Context, repository string, limit int) ([]indexer.HeldManifest, error)
+	// ProjectStorage returns what a project takes, as last calculated. It returns ErrNotFound to
+	// an asker who does not see all of the project.
+	ProjectStorage(ctx context.Context, project string) (indexer.ProjectStorage, error)
+
 	// AllManifests returns the manifests of all repositories, ordered by repository and
 	// digest, after the two given. It may return fewer than limit if bodies are large,
 	// and returns an empty slice only at the end.

@@ -27,6 +27,8 @@ var pathParameters = []Parameter{
 	{Name: "account", Doc: "name of an account"},
 	{Name: "id", Doc: "id of a token, which is not the token itself"},
 	{Name: "operation", Doc: "number of an operation", Max: query.MaxNumber},
+	{Name: "job", Doc: "name of a job"},
+	{Name: "run", Doc: "number of a run of a job", Max: query.MaxNumber},
 	{Name: "trash", Doc: "number of a manifest in the trash", Max: query.MaxNumber},
 }
 
@@ -53,6 +55,7 @@ const (
 	ProblemErrors errorShape = "problem"  // RFC 9457
 	RegistryShape errorShape = "registry" // distribution-spec 1.1, "Error Codes"
 	MessageErrors errorShape = "message"  // {"error": text}
+	EnvelopeShape errorShape = "envelope" // {"ok": false, "error": {"message": text}}
 	TextErrors    errorShape = "text"
 )
 

@@ -34,6 +34,8 @@ type Config struct {
 	// Login finds out who asks; nil: everybody sees everything. With its Accounts, those who
 	// may manage accounts and grants.
 	Login *login.Login
+	// Jobs has the leader run jobs; nil on a reader, which cannot.
+	Jobs Jobs
 	// Version and Revision are those of the program.
 	Version, Revision string
 	// LogLevel and Address are the settings that /api/v1/config shows.
@@ -158,5 +160,5 @@ func (s *API) endpoints() []endpoint {
 		{path: "/config", id: "config", summary: "Get the public part of the configuration",
 			gives: configAnswer{}, f: s.configuration},
 	}
-	return slices.Concat(all, s.operationEndpoints(), s.accountEndpoints())
+	return slices.Concat(all, s.operationEndpoints(), s.jobEndpoints(), s.accountEndpoints())
 }

@@ -141,6 +141,10 @@ func errorsOf(o answer.Operation, schemas object) object {
 		return object{"application/problem+json": object{"schema": schemaOf(reflect.TypeFor[answer.Problem](), schemas)}}
 	case answer.RegistryShape:
 		return object{"application/json": object{"schema": schemaOf(reflect.TypeFor[answer.RegistryErrors](), schemas)}}
+	case answer.EnvelopeShape:
+		text := object{"type": "object", "properties": object{"message": object{"type": "string"}}}
+		return object{"application/json": object{"schema": object{"type": "object",
+			"properties": object{"ok": object{"const": false}, "error": text}, "required": []string{"ok", "error"}}}}
 	case answer.MessageErrors:
 		return object{"application/json": object{"schema": object{
 			"type": "object", "properties": object{"error": object{"type": "string"}}, "required": []string{"error"}}}}

@@ -1,12 +1,15 @@
 // Package clients serves the clients of other protocols: docker search, package search,
-// flatpak, OCI referrers, and /assert for integration tests.
+// flatpak, OCI referrers, the management API and the jobs of the registry of Deploys.app, and
+// /assert for integration tests.
 package clients
 
 import (
+	"log/slog"
 	"time"
 
 	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/web/answer"
+	"github.com/portbook/portbook/indexer/web/login"
 )
 
 // A Config configures the answers to clients.
@@ -25,6 +28,19 @@ type Config struct {
 	Logins bool
 	// Assertions reports whether /assert is served.
 	Assertions bool
+	// Login finds out who calls the management API; nil: everybody may read, and nobody change
+	// anything.
+	Login *login.Login
+	// Changes does what the management API asks for; nil on a reader, which cannot.
+	Changes Changer
+	// Jobs has the leader run jobs; nil on a reader, which cannot.
+	Jobs Jobs
+	// InternalSecret is what a request for a job has to know. Without it, nobody may, unless
+	// InternalOpen is true: then everybody may.
+	InternalSecret string
+	InternalOpen   bool
+	// Log receives messages for the operator; nil: none.
+	Log *slog.Logger
 }
 
 // A Clients serves the clients of other protocols.
@@ -34,11 +50,25 @@ type Clients struct {
 	indexes  answer.Documents // of flatpak
 	making   *answer.Turns    // limits the indexes made at the same time
 	owners   flatpakOwners
+	changing *answer.Places // limits the changes that are waited for
+	jobs     *answer.Places // limits the jobs that are waited for
+	log      *slog.Logger
 }
+
+// At most maxChanging changes and maxJobs runs of jobs are waited for at once, for one client at
+// most half of that. A request that waits has a goroutine, and asks the database twice a second.
+const (
+	maxChanging = 200
+	maxJobs     = 20
+)
 
 // New returns the Clients configured by c.
 func New(c Config) *Clients {
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
 	return &Clients{
+		changing: answer.NewPlaces(maxChanging, maxChanging/2), jobs: answer.NewPlaces(maxJobs, maxJobs/2), log: c.Log,
 		config: c, answerer: c.Answerer, indexes: answer.NewDocuments(),
 		making: answer.TurnsOf(maxMaking, maxMakingEach), owners: ownersOf(c.FlatpakOwners),
 	}

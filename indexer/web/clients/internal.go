@@ -1,0 +1,105 @@
+package clients
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/access"
+	"github.com/portbook/portbook/indexer/web/answer"
+)
+
+// jobTimeout is how long a request waits for the end of a job: 30 minutes, as long as the
+// scheduler of Deploys.app does. The job goes on afterwards.
+const jobTimeout = 30 * time.Minute
+
+// jobEvery is how often a request looks whether its job has ended: 250 ms.
+const jobEvery = 250 * time.Millisecond
+
+// Jobs has the leader run jobs: see postgres.Store.
+type Jobs interface {
+	RequestJob(ctx context.Context, name string) (indexer.JobRun, error)
+	JobRun(ctx context.Context, id int64) (indexer.JobRun, error)
+}
+
+// Internal returns the routes by which a scheduler asks for jobs, in the form of the registry of
+// Deploys.app: 204 when the job has ended, 401 without the secret, 500 with the reason.
+func (s *Clients) Internal() (routes []Route) {
+	for _, name := range indexer.InternalJobs {
+		run := func(w http.ResponseWriter, r *http.Request) { s.internal(w, r, name) }
+		routes = append(routes, Route{"POST /internal/" + name, http.HandlerFunc(run)})
+	}
+	return routes
+}
+
+func (s *Clients) internal(w http.ResponseWriter, r *http.Request, name string) {
+	w.Header().Set("Cache-Control", "no-store")
+	if !s.knowsSecret(r) {
+		http.Error(w, "unauthorized", http.StatusUnauthorized)
+		return
+	}
+	if s.config.Jobs == nil {
+		http.Error(w, "this indexer only reads: the front must send requests for jobs to the writer", http.StatusServiceUnavailable)
+		return
+	}
+	leave, ok := s.jobs.Take(r)
+	if !ok {
+		http.Error(w, "too many requests wait for a job: try again later", http.StatusServiceUnavailable)
+		return
+	}
+	defer leave()
+	answer.SetDeadline(w, jobTimeout+answer.Timeout)
+	switch err := s.runJob(r, name); {
+	case err == nil:
+		w.WriteHeader(http.StatusNoContent)
+	default:
+		s.log.WarnContext(r.Context(), "job requested and not done", "job", name, "error", err)
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+	}
+}
+
+// knowsSecret reports whether a request has the secret. It compares hashes, so that its duration
+// depends on neither the bytes nor the length of the secret.
+func (s *Clients) knowsSecret(r *http.Request) bool {
+	if s.config.InternalSecret == "" {
+		return s.config.InternalOpen
+	}
+	token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	got, want := sha256.Sum256([]byte(token)), sha256.Sum256([]byte(s.config.InternalSecret))
+	return subtle.ConstantTimeCompare(got[:], want[:]) == 1
+}
+
+// runJob has the leader run a job, and returns why it failed, in words for the client.
+func (s *Clients) runJob(r *http.Request, name string) error {
+	ctx, cancel := context.WithTimeout(r.Context(), jobTimeout)
+	defer cancel()
+	actor := access.Actor{Name: "internal", Source: answer.ClientOf(r).Addr().String()}
+	run, err := s.config.Jobs.RequestJob(access.WithActor(context.WithoutCancel(ctx), actor), name)
+	for err == nil && !run.Ended() {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%s: not done after %v: it goes on", name, jobTimeout)
+		case <-time.After(jobEvery):
+		}
+		var now indexer.JobRun
+		if now, err = s.config.Jobs.JobRun(ctx, run.ID); errors.Is(err, indexer.ErrUnavailable) {
+			err = nil // the database may be back soon
+		} else {
+			run = now
+		}
+	}
+	switch {
+	case err != nil:
+		s.log.WarnContext(ctx, "job not requested", "job", name, "error", err)
+		return fmt.Errorf("%s: %s", name, indexer.Reason(err))
+	case run.Error != "":
+		return errors.New(run.Error)
+	}
+	return nil
+}
