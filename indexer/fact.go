@@ -15,6 +15,11 @@ const (
 	HasSBOM        = Fact("has:" + string(SBOM))
 	HasAttestation = Fact("has:" + string(Attestation))
 	IsMultiarch    = Fact("is:multiarch") // an image index with at least two platforms
+
+	// Facts of a repository about what its owners took back: see Yank.
+	IsYanked     = Fact("is:yanked")     // the repository, or one of its tags or images
+	IsDeprecated = Fact("is:deprecated") // the repository
+	IsUnlisted   = Fact("is:unlisted")   // it is deprecated, or all of it is yanked: searches leave it out
 )
 
 // Kind returns the part before the colon.
@@ -41,7 +46,7 @@ const (
 	FactArchitecture FactKind = "arch"     // without unknown platforms
 	FactPlatform     FactKind = "platform" // os/architecture; with a variant, os/architecture/variant too
 	FactHas          FactKind = "has"      // a ReferrerKind
-	FactIs           FactKind = "is"       // IsMultiarch alone
+	FactIs           FactKind = "is"       // IsMultiarch; a repository has others too
 
 	// Facts of a repository, from the image that its leading tag shows.
 	FactLicence FactKind = "licence"

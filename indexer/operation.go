@@ -18,10 +18,11 @@ const (
 	Restore          OperationKind = "restore"
 	Rollback         OperationKind = "rollback"
 	ApplyPlan        OperationKind = "apply-plan"
+	PutBack          OperationKind = "put-back" // of a protected tag that was moved or deleted
 )
 
 // OperationKinds are all kinds, in the order in which they are documented.
-var OperationKinds = []OperationKind{Untag, DeleteManifest, DeleteRepository, Restore, Rollback, ApplyPlan}
+var OperationKinds = []OperationKind{Untag, DeleteManifest, DeleteRepository, Restore, Rollback, ApplyPlan, PutBack}
 
 // An OperationState says how far an operation is.
 type OperationState string

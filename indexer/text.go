@@ -1,6 +1,9 @@
 package indexer
 
-import "strings"
+import (
+	"strings"
+	"unicode"
+)
 
 // CleanText replaces each NUL and each run of invalid UTF-8 by U+FFFD. PostgreSQL
 // accepts neither (SQLSTATE 22021).
@@ -27,4 +30,10 @@ func TextBefore(prefix string) string {
 	}
 	last := len(prefix) - 1
 	return prefix[:last] + string(rune(prefix[last]-1)) + "~"
+}
+
+// IsLine reports whether s is one line of text, which a page, a log and the database show as it
+// is.
+func IsLine(s string) bool {
+	return s == CleanText(s) && !strings.ContainsFunc(s, unicode.IsControl)
 }

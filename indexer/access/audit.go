@@ -53,6 +53,14 @@ const (
 	TagDelete       Event = "tag.delete"
 	BlobDelete      Event = "blob.delete"
 
+	ProtectionAdd     Event = "protection.add"
+	ProtectionRemove  Event = "protection.remove"
+	ProtectionBreak   Event = "protection.break" // a protected tag was moved or deleted all the same
+	ProtectionRestore Event = "protection.restore"
+	PushRefuse        Event = "push.refuse" // of a client who has the right; only refused ones
+	YankAdd           Event = "yank.add"
+	YankRemove        Event = "yank.remove"
+
 	RepositoryDelete Event = "repository.delete"
 	ImageRestore     Event = "image.restore"
 	TagRollback      Event = "tag.rollback"
@@ -66,6 +74,7 @@ var Events = []Event{
 	AccountAdd, AccountChange, AccountPassword, AccountDelete, AccountLink, AccountUnlink,
 	TokenAdd, TokenExpire, TokenRevoke, WorkloadAdd, WorkloadRemove, GrantAdd, GrantRemove,
 	SessionBegin, SessionEnd, Login, Administration, ImagePush, ImageDelete, TagDelete, BlobDelete,
+	ProtectionAdd, ProtectionRemove, ProtectionBreak, ProtectionRestore, PushRefuse, YankAdd, YankRemove,
 	RepositoryDelete, ImageRestore, TagRollback, PlanApply, OperationAdd,
 	JobRun,
 }

@@ -148,6 +148,14 @@ var ocsfClasses = map[Event]ocsfClass{
 	TagDelete:       {apiActivity, 4, "Delete"},
 	BlobDelete:      {apiActivity, 4, "Delete"},
 
+	ProtectionAdd:     {apiActivity, 1, "Create"},
+	ProtectionRemove:  {apiActivity, 4, "Delete"},
+	ProtectionBreak:   {apiActivity, activityOther, "Break"},
+	ProtectionRestore: {apiActivity, 3, "Update"},
+	PushRefuse:        {apiActivity, activityOther, "Push"},
+	YankAdd:           {apiActivity, 1, "Create"},
+	YankRemove:        {apiActivity, 4, "Delete"},
+
 	RepositoryDelete: {apiActivity, 4, "Delete"},
 	ImageRestore:     {apiActivity, 1, "Create"},
 	TagRollback:      {apiActivity, 3, "Update"},

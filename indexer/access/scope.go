@@ -134,3 +134,10 @@ func (s Subject) Narrow(token []Access) Subject {
 	s.Narrowed, s.Scope = true, scope
 	return s
 }
+
+// Concern reports whether an access is about a repository.
+func Concern(all []Access, repository string) bool {
+	return slices.ContainsFunc(all, func(a Access) bool {
+		return a.Type == typeRepository && a.Name == repository && len(a.Actions) > 0
+	})
+}

@@ -27,6 +27,9 @@ const (
 	// forgetEvery is how often old rows of search_change are deleted: every minute. With
 	// fifty pushes a second these are 3,000 rows.
 	forgetEvery = time.Minute
+	// putBackEvery is how often the leader looks for protected tags that are not back yet
+	// though an operation was to put them back: every 10 s.
+	putBackEvery = 10 * time.Second
 	// watchEvery is how often the leader checks whether the registry was restarted, by
 	// one request for /v2/: every 5 s. watchPause is the minimum time between two scans
 	// requested because of a restart.
@@ -123,6 +126,7 @@ func (l *Leader) jobs(watch *watch) []*job {
 		{name: "partitions", next: always(l.keepPartitions), pause: every(partitionEvery)},
 		{name: "changes", next: always(l.forgetChanges), pause: every(forgetEvery)},
 		{name: "usage", next: always(l.rollUpUsage), pause: every(cmp.Or(l.config.RollUp, rollUpEvery))},
+		{name: "protection", next: always(l.putBack), pause: every(putBackEvery)},
 		{name: "watch", next: always(watch.look), pause: every(cmp.Or(l.config.Watch, watchEvery))},
 		{name: "loose", next: always(l.pruneLoose), pause: every(looseEvery)},
 	}
@@ -247,6 +251,15 @@ func (l *Leader) rollUpUsage(ctx context.Context) error {
 	if f.Days+f.Tags+f.Manifests+f.Repositories > 0 {
 		l.config.Log.InfoContext(ctx, "old usage deleted", "days", f.Days, "tags", f.Tags, "manifests", f.Manifests,
 			"repositories", f.Repositories)
+	}
+	return err
+}
+
+// putBack asks once more for protected tags to be put back.
+func (l *Leader) putBack(ctx context.Context) error {
+	n, err := l.config.Store.PutBackAgain(ctx)
+	if n > 0 {
+		l.config.Log.WarnContext(ctx, "protected tags are not back yet", "tags", n)
 	}
 	return err
 }

@@ -100,6 +100,7 @@ func New(c Config) *Manager {
 		indexer.DeleteRepository: deleteRepository{m},
 		indexer.Restore:          restore{m},
 		indexer.Rollback:         rollback{m},
+		indexer.PutBack:          putBack{m},
 	}
 	for kind, p := range c.Performers {
 		m.performers[kind] = p
@@ -149,7 +150,7 @@ func check(o indexer.Operation) error {
 		return indexer.InvalidTag(o.Tag)
 	case o.Repository == "" && o.Kind != indexer.ApplyPlan && o.Kind != indexer.Restore:
 		return indexer.Invalid("the operation %s needs the name of a repository", o.Kind)
-	case o.Tag == "" && (o.Kind == indexer.Untag || o.Kind == indexer.Rollback):
+	case o.Tag == "" && (o.Kind == indexer.Untag || o.Kind == indexer.Rollback || o.Kind == indexer.PutBack):
 		return indexer.Invalid("the operation %s needs a tag", o.Kind)
 	case o.Digest == "" && o.Kind == indexer.DeleteManifest:
 		return indexer.Invalid("the operation %s needs a digest", o.Kind)

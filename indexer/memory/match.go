@@ -25,7 +25,7 @@ type Question struct {
 // term is its key in Question.Known.
 func (st *State) Outside(q query.Query) []query.Term {
 	var terms []query.Term
-	for _, c := range q.WithoutReferences().Clauses {
+	for _, c := range q.Effective().Clauses {
 		for _, t := range c {
 			t.Not = false
 			switch {
@@ -77,7 +77,7 @@ type matched struct {
 // that ends before: patterns are compared with each name, which takes a second for a
 // million names and a pattern of many stars.
 func (st *State) Match(ctx context.Context, q Question) (*Matches, error) {
-	q.Query = q.Query.WithoutReferences()
+	q.Query = q.Query.Effective()
 	m := &Matches{question: q, facts: st.facts, scratch: scratches.Get().(*scratch)}
 	order := cheapestFirst(q.Query.Clauses)
 	for _, p := range st.parts {

@@ -8,17 +8,24 @@ import (
 	"github.com/portbook/portbook/indexer"
 )
 
-// seen returns the documents of a part that an asker may see. The caller releases them.
+// seen returns the documents of a part that an asker may see, without those that are unlisted.
+// The caller releases them.
 func (st *State) seen(p part, v indexer.Visibility, x *scratch) set {
 	seen := x.empty(p.len())
 	copy(seen, p.live)
 	if visible := st.sights.of(p.segment, v); visible != nil {
 		seen.and(visible)
 	}
+	if i, found := p.facts.search(string(indexer.IsUnlisted)); found {
+		unlisted := x.empty(p.len())
+		p.withFact.addTo(unlisted, i)
+		seen.andNot(unlisted)
+		x.release(unlisted)
+	}
 	return seen
 }
 
-// eachPart calls f for each part and the documents in it that an asker may see.
+// eachPart calls f for each part and the documents in it that seen returns.
 func (st *State) eachPart(v indexer.Visibility, f func(p part, seen set)) {
 	x := scratches.Get().(*scratch)
 	defer scratches.Put(x)
@@ -29,11 +36,9 @@ func (st *State) eachPart(v indexer.Visibility, f func(p part, seen set)) {
 	}
 }
 
-// Count returns the number of repositories that an asker may see.
+// Count returns the number of repositories that an asker may see, without those that are
+// unlisted.
 func (st *State) Count(v indexer.Visibility) (n int) {
-	if v.All() {
-		return st.Len()
-	}
 	st.eachPart(v, func(_ part, seen set) { n += seen.count() })
 	return n
 }

@@ -198,14 +198,19 @@ func (s *Store) Tokens(ctx context.Context, account string) (all []access.Person
 // at a time: so f sees what the change before has made, and of two changes that are allowed
 // only alone the second one is refused. The actor of ctx must have its permit.
 func (s *Store) inAccess(ctx context.Context, what string, f func(pgx.Tx) error) error {
-	err := s.beginPartitioned(ctx, func(tx pgx.Tx, _ cluster) error {
+	return s.inAccessOf(ctx, what, func(tx pgx.Tx, _ cluster) error { return f(tx) })
+}
+
+// inAccessOf is inAccess for what needs the cluster of the connection.
+func (s *Store) inAccessOf(ctx context.Context, what string, f func(pgx.Tx, cluster) error) error {
+	err := s.beginPartitioned(ctx, func(tx pgx.Tx, c cluster) error {
 		if _, err := tx.Exec(ctx, "UPDATE access_version SET v = v + 1"); err != nil {
 			return err
 		}
 		if err := permitted(ctx, tx); err != nil {
 			return err
 		}
-		return f(tx)
+		return f(tx, c)
 	})
 	var failed *pgconn.PgError
 	switch {

@@ -22,7 +22,8 @@ type pastQuery struct {
 // newPastQuery returns ErrInvalid for a condition that cannot be tested on the past: what is
 // attached to an image has no history.
 func newPastQuery(q query.Query) (*pastQuery, error) {
-	past := &pastQuery{clauses: q.WithoutReferences().Clauses, globs: map[string]func(string) bool{}}
+	q.Unlisted = true // what was yanked then is not known
+	past := &pastQuery{clauses: q.Effective().Clauses, globs: map[string]func(string) bool{}}
 	for _, c := range past.clauses {
 		for _, t := range c {
 			switch t.Field {

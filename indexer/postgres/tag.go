@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/access"
 	"github.com/portbook/portbook/indexer/postgres/pg"
 )
 
@@ -56,7 +57,10 @@ func (a *application) moveTags(ctx context.Context, findings []indexer.Finding) 
 	}
 	moves.queueAll()
 	err = a.send(ctx, &moves.batch)
-	a.moved = moves.recorded > 0
+	a.moved = len(moves.recorded) > 0
+	if err == nil {
+		err = a.guard(ctx, &moves)
+	}
 	return err
 }
 
@@ -118,9 +122,10 @@ func (a *application) currentTags(ctx context.Context, findings []indexer.Findin
 // tags, because they are many; each of the few other changes has its own.
 type moves struct {
 	batch    pgx.Batch
-	recorded int64 // moves that were new to the history
 	set      []shownTag
 	history  []movedTag
+	recorded []recordedMove  // those of history that were new to it
+	guards   []protectionRow // the protections of the repositories in history
 }
 
 // A shownTag is a tag and the digest that it now shows.
@@ -241,7 +246,8 @@ var recordMoves = `
 	LEFT JOIN LATERAL (
 		SELECT h.to_digest FROM tag_history h WHERE h.repository = moved.repository AND h.tag = moved.tag ORDER BY h.id DESC LIMIT 1
 	) AS last ON moved.from_digest IS NULL
-	WHERE COALESCE(moved.from_digest, last.to_digest) IS DISTINCT FROM moved.to_digest`
+	WHERE COALESCE(moved.from_digest, last.to_digest) IS DISTINCT FROM moved.to_digest
+	RETURNING repository, tag, from_digest, to_digest`
 
 func (m *moves) queueAll() {
 	if n := len(m.set); n > 0 {
@@ -256,10 +262,12 @@ func (m *moves) queueAll() {
 		})
 	}
 	if len(m.history) > 0 {
-		m.batch.Queue(recordMoves, pg.Arrays(m.history)...).Exec(func(tag pgconn.CommandTag) error {
-			m.recorded = tag.RowsAffected()
-			return nil
-		})
+		pg.Queue(&m.batch, &m.recorded, recordMoves, pg.Arrays(m.history)...)
+		var patterns []string
+		for _, h := range m.history {
+			patterns = append(patterns, texts(access.PatternsOf(h.Repository))...)
+		}
+		pg.Queue(&m.batch, &m.guards, guardsQuery, patterns)
 	}
 }
 

@@ -1,6 +1,10 @@
 package query
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/portbook/portbook/indexer"
+)
 
 // imageFields are the fields about an image, and not about the repository as a whole.
 var imageFields = []Field{
@@ -23,9 +27,10 @@ func (c Clause) OnlyWords() bool {
 	return !slices.ContainsFunc(c, func(t Term) bool { return t.Field != FieldText || t.Tag != "" || t.Not })
 }
 
-// WithoutReferences returns q with each clause that is a single pasted reference
-// ("nginx:1.25") split into its words and a condition on the tag of an image.
-func (q Query) WithoutReferences() Query {
+// Effective returns q with each clause that is a single pasted reference ("nginx:1.25")
+// split into its words and a condition on the tag of an image, and with a condition that
+// leaves out what is unlisted, unless q asks for it.
+func (q Query) Effective() Query {
 	var all []Clause
 	for _, c := range q.Clauses {
 		if len(c) == 1 && c[0].Tag != "" && !c[0].Not {
@@ -36,8 +41,23 @@ func (q Query) WithoutReferences() Query {
 		}
 		all = append(all, c)
 	}
+	if !q.asksUnlisted() {
+		all = append(all, Clause{{Not: true, Field: FieldIs, Value: indexer.IsUnlisted.Value()}})
+	}
 	q.Clauses = all
 	return q
+}
+
+// asksUnlisted reports whether q asks for unlisted repositories too: with Unlisted, or by a term,
+// negated or not, about what is yanked, deprecated or unlisted.
+func (q Query) asksUnlisted() bool {
+	if q.Unlisted {
+		return true
+	}
+	about := []string{indexer.IsYanked.Value(), indexer.IsDeprecated.Value(), indexer.IsUnlisted.Value()}
+	return slices.ContainsFunc(q.Clauses, func(c Clause) bool {
+		return slices.ContainsFunc(c, func(t Term) bool { return t.Field == FieldIs && slices.Contains(about, t.Value) })
+	})
 }
 
 // TagTerm returns the condition on an image to have a tag.

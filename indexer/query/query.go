@@ -29,6 +29,10 @@ type Query struct {
 	Limit   int    // 1 to MaxPage
 	Offset  int    // 0 to MaxOffset
 	After   string // with SortName: only names after this one, and no total
+
+	// Unlisted finds repositories too that are unlisted, whatever the clauses are: see
+	// Query.Effective.
+	Unlisted bool
 }
 
 // Page returns q with limit and offset moved into their bounds.

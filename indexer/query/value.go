@@ -1,7 +1,6 @@
 package query
 
 import (
-	"errors"
 	"math"
 	"slices"
 	"strconv"
@@ -149,33 +148,22 @@ func comparison(value string) (Comparison, string) {
 	return Equal, value
 }
 
-// byteUnits are the units of sizes: powers of 1000, and with an "i" of 1024
-// (IEC 80000-13).
-var byteUnits = map[string]float64{
-	"": 1, "b": 1,
-	"k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12,
-	"kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12,
-	"kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40,
-}
-
 // number reads a size in bytes, or a number of layers or pulls. Only a size may have a unit
 // or a fraction.
 func (p *parser) number(t Term, value string) (Term, error) {
 	compare, text := comparison(value)
 	t.Compare = compare
-	unit := strings.TrimLeft(text, "0123456789.")
-	factor, known := byteUnits[strings.ToLower(unit)]
+	n, ok := indexer.ParseSize(text)
 	if t.Field != FieldSize {
-		factor, known = 1, unit == "" && !strings.Contains(text, ".")
+		ok = ok && strings.Trim(text, "0123456789") == ""
 	}
-	n, err := strconv.ParseFloat(strings.TrimSuffix(text, unit), 64)
-	if !known || err != nil && !errors.Is(err, strconv.ErrRange) {
+	if !ok {
 		return t, p.fail("%q is not a number for %s: write %s", value, t.Field, t.Field.syntax().form)
 	}
-	if n*factor > MaxNumber {
+	if n > MaxNumber {
 		return t, p.fail("%q is too large for %s: write a number up to %d", value, t.Field, int64(MaxNumber))
 	}
-	t.Number = int64(math.Round(n * factor))
+	t.Number = int64(math.Round(n))
 	return t, nil
 }
 

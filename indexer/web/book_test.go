@@ -48,6 +48,7 @@ type book struct {
 	storage      indexer.Storage
 	holding      indexer.Holding
 
+	notices       indexer.Notices
 	usage         indexer.Usage
 	pulls         indexer.LastPulls
 	past          indexer.PastResults
@@ -298,6 +299,10 @@ func (b *book) Uses(
 ) ([]indexer.Use, error) {
 	b.after = afterRepository
 	return b.uses[:min(limit, len(b.uses))], b.asked("Uses", d, afterRepository, afterDigest, limit)
+}
+
+func (b *book) Notices(_ context.Context, repository string) (indexer.Notices, error) {
+	return b.notices, b.asked("Notices", repository)
 }
 
 func (b *book) Storage(context.Context) (indexer.Storage, error) {

@@ -61,6 +61,9 @@ func (s *server) registryRoutes(m *mux) {
 		m.Handle(pattern, s.answerer.Handle(s.answerer.Reading(f), answer.WriteErrorRegistry))
 	}
 	handle("GET /v2/{name}/referrers/{digest}", login.Pull, s.clients.Referrers)
+	if s.Protection.Keeper != nil {
+		m.Handle("GET /v2-allowed", s.answerer.Handle(s.keepsake.allowed, answer.WriteErrorRegistry))
+	}
 	if s.Login == nil || s.Login.Signer == nil {
 		return
 	}

@@ -61,6 +61,7 @@ type Config struct {
 	AssertEndpoint bool
 
 	RegistryProxy *url.URL     // the target of /v2/; nil: only the referrers are served below /v2/
+	Protection    Protection   // what must stay as it is; its zero value protects nothing
 	Events        http.Handler // handles POST /events; nil, as on a reader: 404
 
 	// Changes does what clients ask to change, and Jobs has the leader run jobs; nil on a reader.
@@ -105,16 +106,16 @@ func New(c Config) http.Handler {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	// The API has its own mux, because it answers every method in its own error format.
-	server := newServer(c)
-	pages, api := server.routes()
-	others := withManagement(&server.managementRoutes().serve, withAPI(&api.serve, &pages.serve))
+	s := newServer(c)
+	pages, api := s.routes()
+	others := withManagement(&s.managementRoutes().serve, withAPI(&api.serve, &pages.serve))
 	// No page of another site may change anything in the name of who is signed in here.
 	ours := guard(http.NewCrossOriginProtection().Handler(withNames(others)))
 	o := &observer{requests: newRequests(c.Metrics), log: c.Log, access: c.AccessLog, next: ours}
 	if c.RegistryProxy != nil {
 		// Before the mux, which would redirect a path that is not clean: requests to the
 		// registry must not be changed.
-		o.next = withRegistry(newProxy(c.RegistryProxy, c.Log), ours, c.Login != nil && c.Login.Signer != nil)
+		o.next = withRegistry(s.protected(newProxy(c.RegistryProxy, c.Log)), ours, c.Login != nil && c.Login.Signer != nil)
 	}
 	return o
 }
@@ -126,6 +127,17 @@ type server struct {
 	api       *api.API
 	clients   *clients.Clients
 	catalogue *catalogue.Catalogue
+	keepsake  *keepsake
+}
+
+// protected returns a handler that passes requests to registry, except those that change what
+// is protected.
+func (s *server) protected(registry http.Handler) http.Handler {
+	if s.Protection.Keeper == nil {
+		return registry
+	}
+	s.keepsake.registry = registry
+	return s.keepsake
 }
 
 func newServer(c Config) *server {
@@ -136,7 +148,8 @@ func newServer(c Config) *server {
 		Read: c.Read, Log: c.Log, Metrics: c.Metrics, Connections: c.Connections, Asker: c.Asker,
 		Build: c.Version + "\x00" + c.PublicURL + "\x00" + c.Settings + "\x00" + catalogue.Hash(),
 	})
-	s := &server{Config: c, answerer: a}
+	s := &server{Config: c, answerer: a, keepsake: newKeepsake(c)}
+	levels := func() []indexer.ProtectionLevel { return c.levels(&s.keepsake.asked) }
 	s.clients = clients.New(clients.Config{
 		Answerer: a, PublicURL: c.PublicURL, MaxAge: c.MaxAgeIndex,
 		FlatpakOwners: c.FlatpakOwners, Assertions: c.AssertEndpoint, Logins: c.Login != nil && c.Login.Signer != nil,
@@ -145,12 +158,14 @@ func newServer(c Config) *server {
 	s.api = api.New(api.Config{
 		Answerer: a, Log: c.Log, MaxAge: c.MaxAgeIndex, MaxAgeHTML: c.MaxAgeHTML, Others: clients.Operations(), Jobs: c.Jobs,
 		Login: c.Login, Version: c.Version, Revision: c.Revision, LogLevel: c.LogLevel, Address: c.Address,
+		Levels: levels,
 	})
 	s.catalogue = catalogue.New(catalogue.Config{
 		Answerer: a, PublicURL: c.PublicURL, MaxAge: c.MaxAgeHTML, MaxAgeIndex: c.MaxAgeIndex, Stopping: c.Stopping,
 		Login:      c.Login,
 		Operations: s.api.Operations(), Version: c.Version, Revision: c.Revision, LogLevel: c.LogLevel,
 		Proxies: c.RegistryProxy != nil, Assertions: c.AssertEndpoint, Writes: c.Writes, FetchAll: c.FetchAll,
+		Levels: levels,
 	})
 	return s
 }

@@ -66,7 +66,8 @@ command line is wrong.`,
 		SilenceErrors: true,
 	}, serveCommand(), scanCommand(), verifyCommand(), jobCommand(), migrateCommand(), primeCommand(), userCommand(), tokenCommand(),
 		workloadCommand(),
-		grantCommand(), deleteCommand(), trashCommand(), restoreCommand(), rollbackCommand(), operationCommand(),
+		grantCommand(), protectCommand(), freezeCommand(), quotaCommand(), yankCommand(), deprecateCommand(),
+		deleteCommand(), trashCommand(), restoreCommand(), rollbackCommand(), operationCommand(),
 		auditCommand(), storageCommand(), usageCommand(), keysCommand(), registryConfigCommand(), configCommand(),
 		versionCommand())
 	addSettings(command)

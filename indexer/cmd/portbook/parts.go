@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/spf13/cobra"
 
+	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/access"
 	"github.com/portbook/portbook/indexer/config"
 	"github.com/portbook/portbook/indexer/database"
@@ -182,7 +183,28 @@ const answerAfter = 10 * time.Second
 // newManager returns what performs operations. wait is how long it waits for the end of one; 0:
 // without a limit.
 func (p *parts) newManager(workers *ingest.Workers, wait time.Duration) *manage.Manager {
-	return manage.New(manage.Config{Store: p.store, Remote: p.remote, Log: p.log, Wake: workers.Wake, Wait: wait})
+	return manage.New(manage.Config{
+		Store: p.store, Remote: p.remote, Log: p.log, Wake: workers.Wake, Wait: wait, Protected: p.store.Protected,
+		Freed: p.freed,
+	})
+}
+
+// freed returns how many bytes nothing but some manifests uses, and how many others use too; -1
+// if there is no time to find out.
+func (p *parts) freed(ctx context.Context, manifests []indexer.Reference) (own, shared int64, err error) {
+	refs := make([]indexer.ManifestRef, len(manifests))
+	for i, m := range manifests {
+		refs[i] = indexer.ManifestRef{Repository: m.Repository, Digest: m.Digest}
+	}
+	var f indexer.Freed
+	err = p.store.View(ctx, indexer.Everyone, func(v *postgres.View) (err error) {
+		f, err = v.Freed(ctx, refs)
+		return err
+	})
+	if errors.Is(err, indexer.ErrTooSlow) || err == nil && !f.Known() {
+		return -1, -1, nil
+	}
+	return f.Own(), f.SharedContent(), err
 }
 
 // eventWorkers is the number of workers that read only tasks of events: 8. They

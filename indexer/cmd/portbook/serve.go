@@ -201,7 +201,8 @@ func (p *parts) public(stopping <-chan struct{}) (http.Handler, starter, error) 
 		workers = p.workers()
 		p.manager = p.newManager(workers, answerAfter)
 	}
-	if c.Login, err = p.login(); err != nil {
+	c.Protection = p.protection()
+	if c.Login, err = p.login(c.Protection.Keeper); err != nil {
 		return nil, nil, err
 	}
 	if p.config.Components.RegistryProxy {
@@ -236,12 +237,12 @@ func (p *parts) public(stopping <-chan struct{}) (http.Handler, starter, error) 
 }
 
 // login returns what finds out who sends a request; nil if nobody logs in.
-func (p *parts) login() (_ *login.Login, err error) {
+func (p *parts) login(keeper *access.Keeper) (_ *login.Login, err error) {
 	a := p.config.Auth
 	p.recordInBackground()
 	c := login.Config{
 		Signer: p.signer, PublicURL: p.config.Registry.PublicURL, ToRead: a.LoginToRead, Refusals: p.refusals, Uses: p.uses,
-		Version: programVersion(), Log: p.log,
+		Version: programVersion(), Keeper: keeper, Log: p.log,
 	}
 	if p.manager != nil {
 		c.Operations = p.manager

@@ -103,10 +103,11 @@ func hasImage(c sq.Sqlizer) sq.Sqlizer {
 	return sq.Expr("EXISTS (SELECT FROM image_search i WHERE i.repository_id = s.repository_id AND ?)", c)
 }
 
-// hasTag returns the condition that the repository has a tag; name may be a pattern.
+// hasTag returns the condition that the repository has a tag that is not yanked; name may be
+// a pattern.
 func hasTag(name string) sq.Sqlizer {
 	return sq.Expr(`EXISTS (
-		SELECT FROM tag t WHERE t.repository_id = s.repository_id AND t.manifest_id IS NOT NULL AND ?)`, glob("t.name", name))
+		SELECT FROM tag t WHERE t.repository_id = s.repository_id AND t.manifest_id IS NOT NULL AND ? AND `+isListed+`)`, glob("t.name", name))
 }
 
 // hasWords returns the condition that a tsvector, an expression, has the words of a

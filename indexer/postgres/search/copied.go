@@ -139,7 +139,7 @@ func (rd *Reader) facetsCopy(ctx context.Context, st *memory.State, q query.Quer
 		return f, false, err
 	}
 	defer m.Close()
-	if slices.ContainsFunc(q.WithoutReferences().Clauses, query.Clause.AboutImages) {
+	if slices.ContainsFunc(q.Effective().Clauses, query.Clause.AboutImages) {
 		if f, ok, err = rd.imageFacetsCopy(ctx, st, q, m); ok || err != nil {
 			return f, ok, err
 		}

@@ -56,7 +56,7 @@ func (rd *Reader) corrected(ctx context.Context, q query.Query, mistakes int) (s
 	}
 	const words = `
 		SELECT word, count(*)::int AS n FROM repository_search s, unnest(tsvector_to_array(s.name_words)) AS word
-		WHERE ? GROUP BY word`
+		WHERE ? AND ` + isShownRow + ` GROUP BY word`
 	type row struct {
 		Word string
 		N    int
@@ -79,7 +79,7 @@ func (rd *Reader) unknownWords(ctx context.Context, q query.Query) (unknown []st
 	for _, t := range q.Correctable() {
 		// Counted, since for one row Postgres would read the table from the start, to its
 		// end if no repository has the word.
-		const known = "SELECT count(*) > 0 FROM repository_search s WHERE ? AND ?"
+		const known = "SELECT count(*) > 0 FROM repository_search s WHERE ? AND ? AND " + isShownRow
 		is, err := one(planned(ctx, rd, pgx.RowTo[bool], known, hasWords("s.all_words", tsquery(t)), rd.sees("s.name")))
 		if err != nil {
 			return nil, err

@@ -44,7 +44,7 @@ func entriesOf(t query.Term) sq.Sqlizer {
 	switch t.Field {
 	case query.FieldTag:
 		if !isGlob(t.Value) {
-			return sq.Expr("tag t WHERE t.name = ? AND t.manifest_id IS NOT NULL", t.Value)
+			return sq.Expr("tag t WHERE t.name = ? AND t.manifest_id IS NOT NULL AND "+isListed, t.Value)
 		}
 	case query.FieldDigest:
 		return sq.Expr("manifest m WHERE ?", hasDigest(t.Value))

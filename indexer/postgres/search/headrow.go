@@ -23,11 +23,13 @@ type headRow struct {
 	ChildAnnotations, ChildLabels []byte
 	Facts                         []indexer.Fact
 	LeadingTag                    string         // "" if there is none
-	OwnTags                       int            // tags that keep no referrer
+	OwnTags                       int            // tags that keep no referrer, and are not yanked
 	Signature, SBOM, Attestation  int            // how many of OwnTags point to a manifest that has one
 	OldFacts                      []indexer.Fact // in its search row so far
-	Covered                       bool           // whether the terms in that row are still right
-	Unfinished                    bool           // whether some image indexes are left to Reform
+	Yanked, AllYanked             bool           // whether some of it is yanked, and whether all own tags are
+	Deprecated                    bool
+	Covered                       bool // whether the terms in that row are still right
+	Unfinished                    bool // whether some image indexes are left to Reform
 }
 
 // leadingOrder sorts tags t so that the leading tag comes first. It is
@@ -75,7 +77,7 @@ func headsArgs(t Touched, repositories []int32, form int) []any {
 // replace it.
 func headsQuery(l Linked) string {
 	return `
-	WITH ` + touchedParts(l) + `, touched AS (
+	WITH ` + yankedParts("$4") + `, ` + touchedParts(l) + `, touched AS (
 		SELECT g.repository_id, m.id FROM given g
 		LEFT JOIN manifest m ON m.repository_id = g.repository_id AND m.digest = g.digest
 		` + l.text(`UNION
@@ -89,6 +91,10 @@ func headsQuery(l Linked) string {
 		m.annotations, m.labels, c.annotations AS child_annotations, c.labels AS child_labels,
 		facts.facts, counted.signature, counted.sbom, counted.attestation,
 		old.facts AS old_facts,
+		tags.yanked > 0 OR EXISTS (SELECT FROM yanked_manifest y WHERE y.repository_id = r.id)
+			OR EXISTS (SELECT FROM yanked_repository y WHERE y.repository_id = r.id) AS yanked,
+		tags.yanked > 0 AND tags.own = 0 OR EXISTS (SELECT FROM yanked_repository y WHERE y.repository_id = r.id) AS all_yanked,
+		EXISTS (SELECT FROM yanked y WHERE y.repository_id = r.id AND y.deprecated) AS deprecated,
 		old.repository_id IS NOT NULL AND NOT EXISTS (
 			SELECT FROM touched x LEFT JOIN image_search i ON i.repository_id = x.repository_id AND i.manifest_id = x.id
 			WHERE x.repository_id = r.id AND (i.manifest_id IS NULL OR EXISTS (
@@ -97,7 +103,8 @@ func headsQuery(l Linked) string {
 		EXISTS (SELECT FROM parents p WHERE p.repository_id = r.id AND p.up_to > ` + strconv.Itoa(maxListing) + `) AS unfinished
 	FROM repository r
 	LEFT JOIN repository_search old ON old.repository_id = r.id AND old.form = $5 AND old.leading_tag IS NOT NULL
-	CROSS JOIN LATERAL (SELECT count(*)::int AS all, (count(*) FILTER (WHERE ` + isOwn + `))::int AS own FROM tag t WHERE t.repository_id = r.id) tags
+	CROSS JOIN LATERAL (SELECT count(*)::int AS all, (count(*) FILTER (WHERE ` + isOwn + ` AND NOT ` + isYanked + `))::int AS own,
+		(count(*) FILTER (WHERE ` + isOwn + ` AND ` + isYanked + `))::int AS yanked FROM tag t WHERE t.repository_id = r.id) tags
 	CROSS JOIN LATERAL (
 		SELECT ARRAY(SELECT DISTINCT f FROM image_search i, unnest(i.facts) AS f WHERE i.repository_id = r.id ORDER BY f) AS facts OFFSET 0
 	) facts
@@ -107,16 +114,16 @@ func headsQuery(l Linked) string {
 		WHERE facts.facts && '{` + tagFacts + `}' AND t.repository_id = r.id AND ` + isOwn + `
 	) counted
 	CROSS JOIN LATERAL (
-		SELECT EXISTS (SELECT FROM tag t WHERE t.repository_id = r.id AND t.name IN ('latest', old.leading_tag) AND t.manifest_id IS NOT NULL) AS stays
+		SELECT EXISTS (SELECT FROM tag t WHERE t.repository_id = r.id AND t.name IN ('latest', old.leading_tag) AND t.manifest_id IS NOT NULL AND NOT ` + isYanked + `) AS stays
 	) leader
 	LEFT JOIN LATERAL (
 		SELECT t.manifest_id, t.name FROM (
-			SELECT t.manifest_id, t.name, t.moved_at FROM tag t WHERE t.repository_id = r.id AND t.name = ANY (
+			SELECT t.repository_id, t.manifest_id, t.name, t.moved_at FROM tag t WHERE t.repository_id = r.id AND t.name = ANY (
 				ARRAY['latest', old.leading_tag] || ARRAY(SELECT moved.name FROM ` + pg.Unnest[movedTag]("moved", 6) + ` WHERE moved.repository_id = r.id))
 			UNION ALL
-			SELECT t.manifest_id, t.name, t.moved_at FROM tag t WHERE NOT leader.stays AND t.repository_id = r.id
+			SELECT t.repository_id, t.manifest_id, t.name, t.moved_at FROM tag t WHERE NOT leader.stays AND t.repository_id = r.id
 		) t CROSS JOIN ` + versionOfTag + `
-		WHERE t.manifest_id IS NOT NULL AND ` + isOwn + ` ORDER BY ` + leadingOrder + ` LIMIT 1
+		WHERE t.manifest_id IS NOT NULL AND ` + isOwn + ` ORDER BY ` + isYanked + `, ` + leadingOrder + ` LIMIT 1
 	) head ON true
 	LEFT JOIN manifest m ON m.repository_id = r.id AND m.id = head.manifest_id
 	LEFT JOIN image_search s ON s.repository_id = r.id AND s.manifest_id = head.manifest_id
@@ -136,7 +143,7 @@ const maxLabelKeys = 100
 // allFacts returns the facts of the images and of the repository as a whole: keys of
 // labels and the licence.
 func (h headRow) allFacts(metadata []map[string]string) []indexer.Fact {
-	facts := slices.Clone(h.Facts)
+	facts := append(slices.Clone(h.Facts), h.withdrawn()...)
 	facts = append(facts, labelFacts(h.Labels, h.ChildLabels)...)
 	if licence := indexer.Licence(metadata...); licence != "" && len(licence) <= 200 {
 		facts = append(facts, indexer.FactLicence.Fact(licence))
@@ -146,6 +153,20 @@ func (h headRow) allFacts(metadata []map[string]string) []indexer.Fact {
 	})
 	slices.Sort(facts)
 	return slices.Compact(facts)
+}
+
+// withdrawn returns the facts about what is yanked or deprecated.
+func (h headRow) withdrawn() (facts []indexer.Fact) {
+	if h.Yanked {
+		facts = append(facts, indexer.IsYanked)
+	}
+	if h.Deprecated {
+		facts = append(facts, indexer.IsDeprecated)
+	}
+	if h.AllYanked || h.Deprecated {
+		facts = append(facts, indexer.IsUnlisted)
+	}
+	return facts
 }
 
 // labelFacts returns the keys of labels as facts, the first maxLabelKeys by name.

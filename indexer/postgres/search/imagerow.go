@@ -44,7 +44,7 @@ var imageColumns = []string{
 
 // shownImages returns the beginning of a statement: touched are the manifests that
 // another statement selects; tagged are those of them that a tag points to, or that
-// an index with a tag lists.
+// an index with a tag lists. What is yanked is in none of them: see yankedParts.
 //
 // The tags in a row are those that point to the manifest itself. If the images of an
 // index had the tags of the index too, each new tag would rewrite all earlier ones in
@@ -52,7 +52,7 @@ var imageColumns = []string{
 // condition tag: looks them up there; see isShownBy.
 func shownImages(manifests string, l Linked) string {
 	return `
-	WITH touched AS MATERIALIZED (` + manifests + `
+	WITH ` + yankedParts("$1") + `, touched AS MATERIALIZED (` + manifests + `
 	), listing AS MATERIALIZED (
 		` + l.text(`SELECT DISTINCT x.repository_id, x.id, x.whole, e.manifest_id FROM touched x
 		JOIN index_entry e ON e.repository_id = x.repository_id AND e.digest = x.digest
@@ -61,6 +61,7 @@ func shownImages(manifests string, l Linked) string {
 		SELECT t.repository_id, t.manifest_id, bool_or(t.name = 'latest') AS latest, max(t.moved_at) AS pushed_at, array_agg(t.name ORDER BY t.name) AS tags
 		FROM tag t WHERE t.repository_id = ANY($1) AND (t.repository_id, t.manifest_id) IN (
 			SELECT repository_id, id FROM touched UNION SELECT repository_id, manifest_id FROM listing)
+			AND NOT ` + isYanked + `
 		GROUP BY t.repository_id, t.manifest_id
 	), pointed AS (
 		SELECT repository_id, id, whole, id AS manifest_id, false AS listed FROM touched
@@ -71,7 +72,8 @@ func shownImages(manifests string, l Linked) string {
 		FROM pointed p JOIN own ON own.repository_id = p.repository_id AND own.manifest_id = p.manifest_id
 	), tagged AS MATERIALIZED (
 		SELECT repository_id, id, whole, bool_or(latest) AS latest, bool_or(listed) AS listed, COALESCE(max(tags), '{}') AS tags, max(pushed_at) AS pushed_at
-		FROM shown GROUP BY repository_id, id, whole
+		FROM shown WHERE (repository_id, id) NOT IN (SELECT repository_id, id FROM yanked_manifest)
+		GROUP BY repository_id, id, whole
 	)`
 }
 

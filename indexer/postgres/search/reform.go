@@ -60,7 +60,21 @@ func Reform(ctx context.Context, tx pgx.Tx, after string) (n int, last string, w
 	return len(rows), rows[len(rows)-1].Name, written, err
 }
 
-// rewrite writes all search rows of repositories again.
+// Rewrite writes all search rows of repositories again, whatever is in them. The caller has
+// locked the repositories. It returns those whose row was written or deleted, in ascending order.
+func Rewrite(ctx context.Context, tx pgx.Tx, ids []int32) (written []int32, err error) {
+	for _, q := range []string{
+		"UPDATE repository SET updated_at = now() WHERE id = ANY($1)", // part of Reader.ImagesState
+		"UPDATE repository_search SET form = 0 WHERE repository_id = ANY($1)",
+	} {
+		if _, err := tx.Exec(ctx, q, ids); err != nil {
+			return nil, err
+		}
+	}
+	return rewrite(ctx, tx, ids)
+}
+
+// rewrite writes all search rows of repositories again that have another form.
 func rewrite(ctx context.Context, tx pgx.Tx, ids []int32) (written []int32, err error) {
 	const all = "SELECT repository_id, id, digest, true AS whole FROM manifest WHERE repository_id = ANY($1)"
 	pending := &pg.Pending{Tx: tx}

@@ -25,7 +25,7 @@ type search struct {
 func (rd *Reader) compile(q query.Query) *search {
 	s := &search{Query: q, where: sq.And{rd.sees("s.name")}}
 	var words []string
-	for _, c := range q.WithoutReferences().Clauses {
+	for _, c := range q.Effective().Clauses {
 		switch {
 		case c.OnlyWords():
 			words = append(words, tsqueryOf(c))
@@ -144,7 +144,8 @@ func (rd *Reader) total(ctx context.Context, s *search) (int, error) {
 	return one(planned(ctx, rd, pgx.RowTo[int], q, s.where, query.MaxTotal+1))
 }
 
-// CountRepositories returns the number of repositories with a tag.
+// CountRepositories returns the number of repositories with a tag, without those that are
+// unlisted.
 func (rd *Reader) CountRepositories(ctx context.Context) (int, error) {
 	st, err := rd.state(ctx)
 	if err != nil {
@@ -153,7 +154,7 @@ func (rd *Reader) CountRepositories(ctx context.Context) (int, error) {
 	if st != nil {
 		return st.Count(rd.visible), nil
 	}
-	const q = "SELECT count(*) FROM repository_search s WHERE ?"
+	const q = "SELECT count(*) FROM repository_search s WHERE ? AND " + isShownRow
 	n, err := one(planned(ctx, rd, pgx.RowTo[int], q, rd.sees("s.name")))
 	return n, pg.Wrap("count of repositories", err)
 }

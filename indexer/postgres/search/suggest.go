@@ -80,7 +80,7 @@ func (rd *Reader) namesFrom(ctx context.Context, typed string, limit int) ([]str
 			SELECT s.repository_id, s.name, s.pulls, s.updated_at, CASE WHEN s.name = typed.text THEN 0 WHEN s.basename = typed.text THEN 1
 				WHEN s.basename > typed.text AND s.basename < typed.up_to THEN 2
 				WHEN s.name > typed.text AND s.name < typed.up_to THEN 3 END AS class
-			FROM repository_search s, (VALUES (?::text, ?::text)) AS typed (text, up_to) WHERE ?
+			FROM repository_search s, (VALUES (?::text, ?::text)) AS typed (text, up_to) WHERE ? AND ` + isShownRow + `
 		) AS s WHERE class IS NOT NULL ORDER BY class, pulls DESC, updated_at DESC, repository_id DESC LIMIT ?`
 	return planned(ctx, rd, pgx.RowTo[string], q, typed, typed+"~", rd.sees("s.name"), limit)
 }
@@ -97,7 +97,7 @@ func (rd *Reader) namespacesFrom(ctx context.Context, typed string, limit int) (
 	}
 	const q = `
 		SELECT DISTINCT left(s.name, ?::int + strpos(substr(s.name, ?::int + 1), '/') - 1) AS namespace
-		FROM repository_search s WHERE s.name >= ? AND s.name < ? AND strpos(substr(s.name, ?::int + 1), '/') > 0 AND ?
+		FROM repository_search s WHERE s.name >= ? AND s.name < ? AND strpos(substr(s.name, ?::int + 1), '/') > 0 AND ? AND ` + isShownRow + `
 		ORDER BY namespace LIMIT ?`
 	n := utf8.RuneCountInString(typed)
 	return planned(ctx, rd, pgx.RowTo[string], q, n, n, typed, typed+"~", n, rd.sees("s.name"), limit)
@@ -127,7 +127,7 @@ func (rd *Reader) valuesFrom(ctx context.Context, f query.Field, typed string, l
 	const q = `
 		SELECT value FROM repository_search s
 		CROSS JOIN unnest(s.facts) AS fact CROSS JOIN substr(fact, ?::int) AS value
-		WHERE ? AND starts_with(fact, ?) AND value <> ALL(?::text[])
+		WHERE ? AND ` + isShownRow + ` AND starts_with(fact, ?) AND value <> ALL(?::text[])
 		GROUP BY value ORDER BY count(*) DESC, value LIMIT ?`
 	stored, err := planned(ctx, rd, pgx.RowTo[string], q, len(kind.Fact(""))+1, rd.sees("s.name"),
 		string(kind.Fact(typed)), fixed, limit-len(values))

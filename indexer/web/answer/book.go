@@ -31,6 +31,9 @@ type Book interface {
 	Repositories(ctx context.Context, after string, limit int) ([]indexer.Repository, error)
 	// Repository returns ErrNotFound if there is no repository of that name.
 	Repository(ctx context.Context, name string) (indexer.Repository, error)
+	// Notices returns what is yanked, protected and frozen in a repository; nothing if
+	// there is no such repository.
+	Notices(ctx context.Context, repository string) (indexer.Notices, error)
 	// Tags returns tags in bytewise order of name, after the given name.
 	Tags(ctx context.Context, repository, after string, limit int) ([]indexer.Tag, error)
 	// Versions returns the tags of repositories that look like versions, in no order.

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/query"
 	"github.com/portbook/portbook/indexer/web/answer"
 	"github.com/portbook/portbook/indexer/web/login"
@@ -40,6 +41,8 @@ type Config struct {
 	Version, Revision string
 	// LogLevel and Address are the settings that /api/v1/config shows.
 	LogLevel, Address string
+	// Levels says how far what is protected is kept.
+	Levels func() []indexer.ProtectionLevel
 }
 
 // An API serves the routes below /api/v1.
@@ -109,6 +112,8 @@ func (s *API) endpoints() []endpoint {
 			takes: []answer.Parameter{limit(maxNames, maxNames), after("name"), at}},
 		{path: repository, id: "repository", summary: "Get one repository",
 			gives: repositoryAnswer{}, book: true, f: s.repository, takes: []answer.Parameter{at}},
+		{path: repository + "/-/notices", id: "notices", summary: "Get what is yanked, protected and frozen in a repository",
+			gives: noticesAnswer{}, book: true, f: s.notices},
 		{path: repository + "/-/tags", id: "tags", summary: "List the tags of a repository, in bytewise order",
 			gives: tagsAnswer{}, book: true, f: s.tags,
 			takes: []answer.Parameter{limit(defaultList, maxList), after("tag"), at}},
@@ -160,5 +165,5 @@ func (s *API) endpoints() []endpoint {
 		{path: "/config", id: "config", summary: "Get the public part of the configuration",
 			gives: configAnswer{}, f: s.configuration},
 	}
-	return slices.Concat(all, s.operationEndpoints(), s.jobEndpoints(), s.accountEndpoints())
+	return slices.Concat(all, s.operationEndpoints(), s.protectionEndpoints(), s.jobEndpoints(), s.accountEndpoints())
 }

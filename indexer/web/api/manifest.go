@@ -37,6 +37,7 @@ type manifestAnswer struct {
 	Pulls        int64                  `json:"pulls" doc:"pulls by any tag or its digest that were counted"`
 	PulledAt     answer.Timestamp       `json:"pulled_at,omitzero" doc:"the last pull; absent if none was counted"`
 	Problems     []string               `json:"problems" doc:"what could not be read or stored"`
+	Yanked       bool                   `json:"yanked,omitempty" doc:"whether searches leave it out, by its digest, by the tag in the address or as all of the repository: see the notices of the repository"`
 }
 
 type descriptor struct {
@@ -80,8 +81,13 @@ func (s *API) manifest(w http.ResponseWriter, r asked) error {
 			return nil, "", err
 		}
 		pulls, err := lastPulls(r, b, ref.Repository, nil, []digest.Digest{m.Digest})
+		if err != nil {
+			return nil, "", err
+		}
 		a, last := answerManifest(m, tags), pulls.Digests[m.Digest]
 		a.Pulls, a.PulledAt = last.Pulls, answer.Timestamp{Time: last.At}
+		n, err := b.Notices(r.Context(), ref.Repository)
+		a.Yanked = n.Of(ref.Tag, m.Digest) != nil
 		return a, "", err
 	})
 }

@@ -17,7 +17,17 @@ type statusAnswer struct {
 	ScannedAt *answer.Timestamp `json:"scanned_at,omitempty" doc:"when the last full scan ended; absent before the first"`
 	TasksDue  int               `json:"tasks_due" doc:"number of references waiting to be read"`
 	GivenUp   int               `json:"given_up" doc:"number of references that could not be read"`
+
+	Protection []levelAnswer `json:"protection" doc:"how far this indexer keeps what is protected, frozen or over its quota"`
 }
+
+type levelAnswer struct {
+	Level  string `json:"level" doc:"token: refused when the token for the registry is given; front: refused before the registry; put back: seen and put back afterwards"`
+	Active bool   `json:"active"`
+	Text   string `json:"text" doc:"what it does, or why it is not active"`
+}
+
+func levelOf(l indexer.ProtectionLevel) levelAnswer { return levelAnswer{l.Name, l.Active, l.Text} }
 
 // status shows the current state, which has no version of its own, so it must not be
 // cached.
@@ -33,6 +43,7 @@ func (s *API) status(w http.ResponseWriter, r asked) error {
 	if err != nil {
 		return err
 	}
+	a.Protection = answer.Map(s.config.Levels(), levelOf)
 	a.Catalogue, a.Timestamp = fresh.Version.String(), answer.Timestamp{Time: time.Now().Truncate(time.Second)}
 	if !fresh.ScannedAt.IsZero() {
 		a.ScannedAt = &answer.Timestamp{Time: fresh.ScannedAt}

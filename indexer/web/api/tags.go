@@ -31,6 +31,8 @@ type tag struct {
 	Pulls     int64                  `json:"pulls" doc:"pulls by this tag that were counted; 0 with the parameter at"`
 	PulledAt  answer.Timestamp       `json:"pulled_at,omitzero" doc:"the last pull by this tag or, if that is later, of the manifest that it shows; absent if none was counted"`
 	Problem   string                 `json:"problem,omitempty" doc:"why the tag or its manifest could not be read"`
+	Yanked    bool                   `json:"yanked,omitempty" doc:"whether searches leave it out: see the notices of the repository"`
+	Protected bool                   `json:"protected,omitempty" doc:"whether it must not be moved or deleted"`
 }
 
 func (s *API) tags(w http.ResponseWriter, r asked) error {
@@ -56,11 +58,19 @@ func (s *API) tags(w http.ResponseWriter, r asked) error {
 			list = list[:limit]
 			a.Next = r.page("after", list[limit-1].Name)
 		}
-		var pulls indexer.LastPulls
-		if at.IsZero() {
-			pulls, err = pullsOfTags(r, b, name, list)
+		if !at.IsZero() {
+			a.Tags = answer.Map(list, func(t indexer.Tag) tag { return answerTag(t, indexer.LastPulls{}) })
+			return a, a.Next, nil
+		}
+		pulls, err := pullsOfTags(r, b, name, list)
+		if err != nil {
+			return nil, "", err
 		}
 		a.Tags = answer.Map(list, func(t indexer.Tag) tag { return answerTag(t, pulls) })
+		n, err := b.Notices(r.Context(), name)
+		for i, t := range list {
+			a.Tags[i].Yanked, a.Tags[i].Protected = n.Of(t.Name, t.Digest) != nil, n.Protects(t.Name)
+		}
 		return a, a.Next, err
 	})
 }

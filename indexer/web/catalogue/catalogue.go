@@ -37,6 +37,8 @@ type Config struct {
 	// are zero: only the program that scans knows them.
 	Writes   bool
 	FetchAll time.Duration
+	// Levels says how far what is protected is kept; the status page shows it.
+	Levels func() []indexer.ProtectionLevel
 }
 
 // A Catalogue serves the web pages.

@@ -60,6 +60,7 @@ type manifestView struct {
 	RawFile          string // file name for a download
 	Storage          holdingView
 	Cut              bool // whether a list is not shown completely
+	Notices          []notice
 }
 
 // An imageView is one image or artifact and its parts.
@@ -222,6 +223,11 @@ func (v *manifestView) readAround(r *http.Request, b answer.Book) error {
 		return err
 	}
 	v.Tags, v.Cut = answer.First(tags), v.Cut || len(tags) > answer.MaxShown
+	n, err := b.Notices(r.Context(), v.Repository)
+	if err != nil {
+		return err
+	}
+	v.Notices = noticesOfManifest(n, v.Asked.Tag, v.Digest)
 	if err := v.readReferrers(r, b); err != nil {
 		return err
 	}

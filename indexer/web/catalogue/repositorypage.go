@@ -45,6 +45,8 @@ type repositoryView struct {
 	Counted      *indexer.RepositoryStorage // nil: not counted yet
 	CountedAll   indexer.Storage
 	Oversees     bool // whether the one who looks manages its grants
+	Notices      []notice
+	notices      indexer.Notices
 }
 
 // A tagView is a tag in a list, with other tags of the same digest.
@@ -142,7 +144,11 @@ func (s *Catalogue) repositoryView(r *http.Request, b answer.Book, name string,
 		Repository: repository, Space: repository.Namespace(), Text: markdown(repository.Description),
 		Filter: filter, Matched: -1,
 	}
-	self := query.Query{Clauses: []query.Clause{{{Field: query.FieldRepository, Value: name}}}}
+	if v.notices, err = b.Notices(ctx, name); err != nil {
+		return v, err
+	}
+	v.Notices = noticesOfRepository(v.notices)
+	self := query.Query{Clauses: []query.Clause{{{Field: query.FieldRepository, Value: name}}}, Unlisted: true}
 	found, err := b.Search(ctx, self.Page(1, 0))
 	if err != nil {
 		return v, err
@@ -239,7 +245,7 @@ func (v *repositoryView) turn(list, all []indexer.Tag) {
 	var newest digest.Digest
 	for _, t := range list {
 		others := slices.DeleteFunc(slices.Clone(same[t.Digest]), func(name string) bool { return name == t.Name })
-		v.TagList = append(v.TagList, tagView{Tag: t, Same: others[:min(len(others), 4)], Badges: marks(t.Has)})
+		v.TagList = append(v.TagList, tagView{Tag: t, Same: others[:min(len(others), 4)], Badges: append(marks(t.Has), tagBadges(v.notices, t)...)})
 		if t.Digest == "" || indexer.IsReferrerTag(t.Name) {
 			continue // nobody compares an image with a signature
 		}

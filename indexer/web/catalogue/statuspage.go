@@ -35,6 +35,7 @@ type statusView struct {
 	CopyTook string // how long its last build took
 	Program  string
 	Revision string
+	Levels   []indexer.ProtectionLevel
 }
 
 // A leadView is what the leader last reported.
@@ -111,6 +112,7 @@ func (s *Catalogue) viewStatus(
 	view := statusView{
 		Status: status, Overview: overview, Oldest: span(status.OldestDue), Troubles: troublesOf(status, report, now),
 		Lead: viewLead(report, now), Copy: copied, CopyTook: span(copied.Took), Program: s.config.Version, Revision: s.config.Revision,
+		Levels: s.config.Levels(),
 	}
 	view.Next = s.nextScan(status, overview, now)
 	if view.Next.Never {

@@ -1,6 +1,7 @@
 package login
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -149,4 +150,16 @@ func auditRecordOf(x access.Record) auditRecord {
 
 func toMilliseconds(t time.Time) answer.Timestamp {
 	return answer.Timestamp{Time: t.Truncate(time.Millisecond)}
+}
+
+// RefusedPush records that a push or a deletion was refused by a protection.
+func (l *Login) RefusedPush(r *http.Request, repository, tag, why string) {
+	record := access.Record{Event: access.PushRefuse, Actor: access.Actor{Source: sourceOf(r)}, Target: cmp.Or(tag, repository),
+		Repository: repository, Request: indexer.RequestOf(r.Context()), Detail: why}
+	if token, ok := access.BareToken(r.Header.Get("Authorization")); ok && l.Signer != nil {
+		if actor, _, err := l.Signer.Registry(token, time.Now()); err == nil {
+			record.Actor.Name, record.Actor.Token = access.ParseActor(actor)
+		}
+	}
+	l.Refusals.Add(record)
 }

@@ -46,6 +46,9 @@ type Config struct {
 	// UseRate counts what a rate limits for a key, for all processes; nil on a reader, where
 	// nothing can be changed.
 	UseRate func(ctx context.Context, key string, r access.Rate) (full time.Duration, allowed bool, err error)
+	// Keeper has the protections: nobody gets the right to push to a frozen repository. nil:
+	// there are none.
+	Keeper *access.Keeper
 	// Operations changes what the registry stores; nil on a reader, which cannot.
 	Operations Operations
 	// Log receives messages for the operator; nil: none.

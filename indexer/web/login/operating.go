@@ -71,7 +71,23 @@ func (l *Login) operating(
 	if l.Accounts != nil {
 		ctx = access.WithPermit(ctx, permit)
 	}
-	return f(ctx, l.Operations)
+	m := l.Operations
+	if !who.Asker().Visibility().All() {
+		m = partly{m}
+	}
+	return f(ctx, m)
+}
+
+type operations = Operations // a name that a struct can embed beside the method Operations
+
+// partly are the Operations for a subject that does not see every repository: what deletions
+// free would tell what is in the others.
+type partly struct{ operations }
+
+func (p partly) Preview(ctx context.Context, o indexer.Operation) (indexer.Effect, error) {
+	e, err := p.operations.Preview(ctx, o)
+	e.Own, e.Shared = -1, -1
+	return e, err
 }
 
 // Watches reports whether a subject may see an operation: an administrator, who asked for it, and

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/access"
 	"github.com/portbook/portbook/indexer/web/answer"
 )
@@ -15,6 +16,9 @@ import (
 type Changer interface {
 	access.Directory
 	access.SessionStore
+	access.Guardian
+	Yank(context.Context, indexer.Yank) error
+	Unyank(context.Context, indexer.Yank) error
 	Tokens(ctx context.Context, account string) ([]access.PersonalToken, error)
 	AddToken(ctx context.Context, t access.PersonalToken, hash []byte) error
 	DeleteToken(ctx context.Context, id string) error

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/access"
 	"github.com/portbook/portbook/indexer/web/answer"
 )
@@ -24,6 +25,15 @@ type tokenAnswer struct {
 	IssuedAt     time.Time `json:"issued_at"`
 	RefreshToken string    `json:"refresh_token,omitempty"`
 	Scope        string    `json:"scope,omitempty"`
+
+	// Withheld is ours: what the client may do, but nobody may now. Clients ignore it.
+	Withheld []withheld `json:"withheld,omitempty"`
+}
+
+// A withheld says why a token does not allow something that its client may do otherwise.
+type withheld struct {
+	Scope  string `json:"scope"`
+	Reason string `json:"reason"`
 }
 
 // Token serves GET and POST /auth/token: a token by which the registry lets the client do what
@@ -50,7 +60,10 @@ func (l *Login) Token(w http.ResponseWriter, r *http.Request) error {
 	}
 	s = s.WithName(r.Context())
 	now := time.Now()
-	granted := s.Grant(wanted)
+	granted, kept, err := l.withhold(r, s, s.Grant(wanted))
+	if err != nil {
+		return err
+	}
 	token, err := l.Signer.ForRegistry(s.Actor(), granted, now)
 	if err != nil {
 		return err
@@ -58,8 +71,32 @@ func (l *Login) Token(w http.ResponseWriter, r *http.Request) error {
 	return answer.WriteJSON(w, http.StatusOK, tokenAnswer{
 		Token: token, AccessToken: token, RefreshToken: lasting,
 		ExpiresIn: int(access.RegistryTokenLife / time.Second), IssuedAt: now.UTC().Truncate(time.Second),
-		Scope: scopeOf(granted),
+		Scope: scopeOf(granted), Withheld: kept,
 	})
+}
+
+// withhold returns the part of granted that the protections leave, and what they take. That is
+// recorded, since the registry tells the client only that it is denied.
+func (l *Login) withhold(r *http.Request, s access.Subject, granted []access.Access) (
+	left []access.Access, kept []withheld, err error) {
+	all, err := l.Keeper.Now(r.Context())
+	if err != nil {
+		return nil, nil, err
+	}
+	left = []access.Access{}
+	for _, g := range granted {
+		rest, taken, why := all.Leave(g)
+		if len(rest.Actions) > 0 {
+			left = append(left, rest)
+		}
+		if len(taken.Actions) == 0 {
+			continue
+		}
+		kept = append(kept, withheld{taken.Scope(), why})
+		l.Refusals.Add(access.Record{Event: access.PushRefuse, Actor: access.ActorOf(As(r, s)), Target: taken.Name,
+			Repository: taken.Name, Request: indexer.RequestOf(r.Context()), Detail: why})
+	}
+	return left, kept, nil
 }
 
 // who returns the subject of a request for a token. If it asks to stay logged in, it also
