@@ -18,7 +18,9 @@ type ManifestRef struct {
 // manifests claim them, and each sum is at most MaxSize.
 //
 // It is about the manifests that the book has. The layers beyond MaxEntries of a manifest
-// are not known to the book, so neither is who else uses them.
+// are not known to the book, so neither is who else uses them. If an image index is deleted
+// after manifests that it lists, their bytes become free too, but the book does not have them
+// any more: then more is freed.
 type Freed struct {
 	Manifests int // of those asked about, the ones that the book has
 

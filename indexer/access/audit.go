@@ -46,6 +46,9 @@ const (
 	WorkloadRemove  Event = "workload.remove"
 	SessionBegin    Event = "session.begin"
 	SessionEnd      Event = "session.end"
+	CollectPause    Event = "collect.pause"
+	CollectResume   Event = "collect.resume"
+	CollectRetry    Event = "collect.retry"
 	Login           Event = "login"         // of a program; only refused ones are recorded
 	Administration  Event = "administrator" // a request for what only administrators may; only refused ones
 	ImagePush       Event = "image.push"    // this and the following three are reported by the registry
@@ -73,6 +76,7 @@ const (
 var Events = []Event{
 	AccountAdd, AccountChange, AccountPassword, AccountDelete, AccountLink, AccountUnlink,
 	TokenAdd, TokenExpire, TokenRevoke, WorkloadAdd, WorkloadRemove, GrantAdd, GrantRemove,
+	CollectPause, CollectResume, CollectRetry,
 	SessionBegin, SessionEnd, Login, Administration, ImagePush, ImageDelete, TagDelete, BlobDelete,
 	ProtectionAdd, ProtectionRemove, ProtectionBreak, ProtectionRestore, PushRefuse, YankAdd, YankRemove,
 	RepositoryDelete, ImageRestore, TagRollback, PlanApply, OperationAdd,

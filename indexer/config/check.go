@@ -19,6 +19,7 @@ func (l *loader) check(c *Config) {
 	l.checkDatabase(c)
 	l.checkAuth(c)
 	l.checkUsage(c)
+	l.checkCollect(c)
 	for _, o := range c.Flatpak.Owners {
 		ref, repository, _ := strings.Cut(o, "=")
 		if strings.TrimSpace(ref) == "" || strings.TrimSpace(repository) == "" {
@@ -70,7 +71,7 @@ func (l *loader) checkRegistry(c *Config) {
 func (l *loader) checkURL(name, value string) {
 	u, err := url.Parse(value)
 	what, remedy := "a URL of a registry", "set registry.username and registry.password"
-	if strings.HasPrefix(name, "auth.") {
+	if strings.HasPrefix(name, "auth.") || strings.HasPrefix(name, "collect.") {
 		what, remedy = "a URL of an API", "remove it"
 	}
 	switch {

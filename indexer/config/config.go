@@ -43,6 +43,7 @@ type Config struct {
 	Retention  Retention  `mapstructure:"retention"`
 	Manage     Manage     `mapstructure:"manage"`
 	Usage      Usage      `mapstructure:"usage"`
+	Collect    Collect    `mapstructure:"collect"`
 	Scan       Scan       `mapstructure:"scan"`
 	Search     Search     `mapstructure:"search"`
 	Flatpak    Flatpak    `mapstructure:"flatpak"`
@@ -240,6 +241,17 @@ type Retention struct {
 	Events  time.Duration `mapstructure:"events" default:"90d"`
 	History time.Duration `mapstructure:"history" default:"0"`  // of tags
 	Usage   time.Duration `mapstructure:"usage" default:"400d"` // by day; totals stay
+}
+
+// Collect is the garbage collection of blobs, by the sweep of the registry.
+type Collect struct {
+	Sweep   string        `mapstructure:"sweep"`                          // URL of registry sweep serve; empty: off
+	Token   string        `mapstructure:"token" secret:"true"`            // that of its --token-file
+	Delete  bool          `mapstructure:"delete" default:"false"`         // otherwise it only looks
+	Look    time.Duration `mapstructure:"look" default:"6h" min:"1"`      // from one look to the next
+	Observe time.Duration `mapstructure:"observe" default:"168h" min:"1"` // for which it looks before it deletes
+	Delay   time.Duration `mapstructure:"delay" default:"168h" min:"1"`   // for which a blob must be unused and unlinked
+	Trash   time.Duration `mapstructure:"trash" default:"24h" min:"1"`    // for which a blob stays in the trash
 }
 
 // Scan limits the load of a scan on the registry.

@@ -58,7 +58,10 @@ func TestDefaults(t *testing.T) {
 		},
 		Interval:  config.Interval{FetchAll: time.Hour},
 		Retention: config.Retention{Events: 90 * 24 * time.Hour, Usage: 400 * 24 * time.Hour},
-		Manage:    config.Manage{Trash: 30 * 24 * time.Hour},
+		Collect: config.Collect{
+			Look: 6 * time.Hour, Observe: 168 * time.Hour, Delay: 168 * time.Hour, Trash: 24 * time.Hour,
+		},
+		Manage: config.Manage{Trash: 30 * 24 * time.Hour},
 		Usage: config.Usage{Scanners: []string{
 			"*trivy*", "*clair*", "*grype*", "*syft*", "*snyk*", "*anchore*", "*neuvector*",
 		}},
@@ -446,7 +449,7 @@ func sample(t *testing.T, k config.Key, v reflect.Value) (string, any) {
 		"log.level": "warn", "log.format": "json", "auth.method": "accounts", "auth.github.url": "http://other",
 		"auth.delegate.url": "http://other", "auth.sessions.store": "postgres", "auth.sessions.redis": "redis://h",
 		"auth.oidc.issuer": "http://other", "auth.oidc.redirect_url": "http://other", "auth.github_login.url": "http://other",
-		"auth.github_login.api": "http://other", "auth.github_login.redirect_url": "http://other",
+		"auth.github_login.api": "http://other", "auth.github_login.redirect_url": "http://other", "collect.sweep": "http://other",
 	}[k.Name]
 	if !ok {
 		text = "text"
@@ -544,6 +547,9 @@ func TestEveryKeyFromEnvironmentAndFlags(t *testing.T) {
 			"auth.github_login.organizations", "auth.github_login.redirect_url":
 			withSignIn(base)
 			base["PORTBOOK_AUTH_GITHUB_LOGIN_CLIENT_ID"], base["PORTBOOK_AUTH_GITHUB_LOGIN_CLIENT_SECRET"] = "x", "x"
+		case "collect.sweep", "collect.token", "collect.delete", "collect.delay":
+			base["PORTBOOK_COLLECT_SWEEP"], base["PORTBOOK_COLLECT_TOKEN"] = "http://x", "x"
+			base["PORTBOOK_COLLECT_LOOK"] = "1s"
 		case "registry.username", "registry.password":
 			base["PORTBOOK_REGISTRY_USERNAME"], base["PORTBOOK_REGISTRY_PASSWORD"] = "x", "x"
 		}

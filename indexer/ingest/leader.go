@@ -40,6 +40,12 @@ const (
 	// often what need not be kept of them is deleted.
 	rollUpEvery      = time.Minute
 	forgetUsageEvery = 10 * time.Minute
+	// collectEvery is how often the garbage collection of blobs looks whether anything is due:
+	// every 10 s, so that a blob in the trash that a push needs is soon put back. collectAgain
+	// and collectAgainMost are the pauses after it failed.
+	collectEvery     = 10 * time.Second
+	collectAgain     = 10 * time.Second
+	collectAgainMost = 10 * time.Minute
 	// upkeepPause is the minimum pause between two runs of the jobs search and storage,
 	// and upkeepShare how many times longer than the last run it is: a minute for a small
 	// book, an hour for the search of a million repositories and several for their
@@ -69,6 +75,10 @@ type LeaderConfig struct {
 	RollUp         time.Duration // between two roll-ups of pulls; 0: a minute
 	Retention      postgres.Retention
 	Trash          time.Duration // how long deleted manifests are kept; 0: for ever
+	// Collect is a step of the garbage collection of blobs; nil: there is none. It is repeated
+	// after CollectEvery; 0 means collectEvery.
+	Collect      func(context.Context) error
+	CollectEvery time.Duration
 }
 
 // NewLeader returns a leader that does nothing before Run.
@@ -136,6 +146,10 @@ func (l *Leader) jobs(watch *watch) []*job {
 	if l.config.GarbageCollect > 0 {
 		interval := l.config.GarbageCollect
 		all = append(all, &job{name: "tidy", next: always(l.tidy), delay: interval, pause: every(interval), alone: alone})
+	}
+	if l.config.Collect != nil {
+		pause := backoff(cmp.Or(l.config.CollectEvery, collectEvery), collectAgain, collectAgainMost)
+		all = append(all, &job{name: "collect", next: always(l.config.Collect), pause: pause})
 	}
 	all = append(all, l.internalJobs(scan, counting)...)
 	for _, j := range all {

@@ -543,6 +543,8 @@ func storageQuestions(ctx context.Context, s shelf) map[string][]question {
 				}
 				return sum
 			})},
+		"StorageLook": {changed(func(v *view) (indexer.StorageLook, error) { return v.StorageLook(ctx) },
+			func(indexer.StorageLook, indexer.Visibility) (none indexer.StorageLook) { return none })},
 		"NamespaceStorage": {spaces(nil, 1000), spaces(nil, 3), spaces(new("space31"), 1), spaces(new("space33"), 1), spaces(new("space41"), 1), spaces(new(""), 1)},
 	}
 	for order := range orders {

@@ -94,6 +94,30 @@ func TestPullsAreCounted(t *testing.T) {
 	}
 }
 
+// A client that resolves a tag and then pulls by digest pulls the manifest. Retention sees it by
+// the digest that the tag shows.
+func TestLastPulls(t *testing.T) {
+	t.Parallel()
+	s := postgres.New(schematest.New(t), postgres.Config{})
+	one, two := image("team/app", "one"), image("team/app", "two")
+	setTag(t, s, "v1", one)
+	setTag(t, s, "v2", two)
+	byTag, byDigest := aPull("team/app", "v1", one.Digest, indexer.ByToken), aPull("team/app", "", two.Digest, indexer.ByToken)
+	byTag.At = time.Now().Add(-48 * time.Hour).Truncate(time.Microsecond)
+	countPulls(t, s, byTag, byDigest, aPull("team/app", "v2", two.Digest, indexer.ByScanner))
+	var got indexer.LastPulls
+	view(t, s, func(v *postgres.View) (err error) {
+		got, err = v.LastPulls(t.Context(), "team/app", []string{"v1", "v2", "v3"}, []digest.Digest{one.Digest, two.Digest})
+		return err
+	})
+	if at := got.Tags["v1"]; at.Pulls != 1 || !at.At.Equal(byTag.At) || got.Digests[one.Digest] != at {
+		t.Errorf("v1: %+v, and what it shows %+v, want one pull at %v", at, got.Digests[one.Digest], byTag.At)
+	}
+	if got.Tags["v2"].Pulls != 0 || !got.Tags["v2"].At.IsZero() || got.Digests[two.Digest].Pulls != 1 || got.Since.IsZero() {
+		t.Errorf("v2: %+v, and what it shows %+v, want no pull by the tag and one by digest", got.Tags["v2"], got.Digests[two.Digest])
+	}
+}
+
 // Counting begins with the first event of a pull, and again after a week without one. Pulls
 // that wait too long to be counted make the counts stale.
 func TestCountingBegins(t *testing.T) {

@@ -177,8 +177,14 @@ func (f *freeing) read(ctx context.Context, refs []indexer.ManifestRef) error {
 // that the asker may see.
 func (f *freeing) asked(refs []indexer.ManifestRef) (places []int64) {
 	seen := make(map[indexer.ManifestRef]bool, len(refs))
+	visible := map[string]bool{} // remembered, since to match patterns takes some microseconds
 	for i, ref := range refs {
-		if !seen[ref] && ref.Digest.Validate() == nil && f.view.visible.Sees(ref.Repository) {
+		sees, known := visible[ref.Repository]
+		if !known {
+			sees = f.view.visible.Sees(ref.Repository)
+			visible[ref.Repository] = sees
+		}
+		if sees && !seen[ref] && ref.Digest.Validate() == nil {
 			seen[ref] = true
 			places = append(places, int64(i))
 		}
@@ -300,7 +306,8 @@ func (f *freeing) isCheaper(ctx context.Context) (bool, error) {
 	if len(f.byDigest) < f.many {
 		return false, nil
 	}
-	manifests, err := pg.Column[float64](ctx, f.view.tx, "SELECT reltuples::float8 FROM pg_class WHERE oid = 'manifest'::regclass")
+	const q = "SELECT reltuples::float8 FROM pg_class WHERE oid = 'manifest'::regclass"
+	manifests, err := pg.Column[float64](ctx, f.view.tx, q)
 	if err != nil || len(manifests) != 1 {
 		return false, err
 	}
@@ -341,7 +348,8 @@ func (f *freeing) walkManifests(ctx context.Context) error {
 		WHERE (m.repository_id, m.id) > ($1, $2) ORDER BY m.repository_id, m.id LIMIT $3`
 	var visible map[int32]bool
 	if f.freed.Part {
-		ids, err := pg.Stated[struct{ ID int32 }](ctx, f.view.tx, "SELECT id FROM repository WHERE ?", f.view.names.Name("name"))
+		type row struct{ ID int32 }
+		ids, err := pg.Stated[row](ctx, f.view.tx, "SELECT id FROM repository WHERE ?", f.view.names.Name("name"))
 		if err != nil {
 			return err
 		}
@@ -486,10 +494,12 @@ var freedUsesSeen = func() string {
 	var used, beyond []string
 	for _, t := range tables {
 		walked := fmt.Sprintf("(SELECT m.repository_id FROM %s LIMIT %d)", t.rows, partUses)
-		used = append(used, oneMore(walked+" AS m JOIN repository r ON r.id = m.repository_id WHERE r.name LIKE ANY($8)", t.number))
+		seen := walked + " AS m JOIN repository r ON r.id = m.repository_id WHERE r.name LIKE ANY($8)"
+		used = append(used, oneMore(seen, t.number))
 		beyond = append(beyond, fmt.Sprintf("(SELECT count(*) FROM %s AS walked) = %d", walked, partUses))
 	}
-	return "SELECT w.place, used, NOT used AND (" + strings.Join(beyond, " OR ") + ") AS beyond FROM " + pg.Unnest[lookup]("w", 1) +
+	return "SELECT w.place, used, NOT used AND (" + strings.Join(beyond, " OR ") + ") AS beyond" +
+		" FROM " + pg.Unnest[lookup]("w", 1) +
 		" CROSS JOIN LATERAL (SELECT " + strings.Join(used, " OR ") + " AS used OFFSET 0) AS u"
 }()
 

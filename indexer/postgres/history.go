@@ -141,8 +141,9 @@ func (v *View) HistoryBegins(ctx context.Context) (time.Time, error) {
 // name, in which %s stands for it. It reads the moves of the repository once for each of the two directions.
 func tagsThen(repository, at, tag string) string {
 	moves := func(which, order string) string {
-		return "SELECT DISTINCT ON (h.tag) h.tag, h.from_digest, h.to_digest, h.seen_at FROM tag_history h WHERE h.repository = " +
-			repository + " AND h.seen_at " + which + " " + at + " AND " + fmt.Sprintf(tag, "h.tag") + " ORDER BY h.tag, h.id " + order
+		return `SELECT DISTINCT ON (h.tag) h.tag, h.from_digest, h.to_digest, h.seen_at FROM tag_history h
+			WHERE h.repository = ` + repository + ` AND h.seen_at ` + which + ` ` + at + ` AND ` + fmt.Sprintf(tag, "h.tag") + `
+			ORDER BY h.tag, h.id ` + order
 	}
 	return `
 		SELECT COALESCE(before.tag, after.tag) AS name, CASE WHEN before.tag IS NULL THEN after.from_digest ELSE before.to_digest END AS digest,
@@ -172,25 +173,28 @@ func (v *View) knownNames(after string, which sq.Sqlizer) sq.Sqlizer {
 		)`, after, v.names.NextSpan("known.name"), which)
 }
 
-// namesThen is knownNames for the repositories of the history and those of the book.
-func (v *View) namesThen(after string) sq.Sqlizer {
+// namesThen is knownNames for the repositories of the history and those of the book that may
+// have had a tag at a time. It walks past those that came later, which are most of them if the
+// time is early.
+func (v *View) namesThen(after string, at time.Time) sq.Sqlizer {
 	return sq.Expr(`
 		WITH RECURSIVE known (name) AS (
 			SELECT ?::text COLLATE "C"
 			UNION ALL
 			SELECT next.name FROM known CROSS JOIN LATERAL (SELECT ? AS low) AS span CROSS JOIN LATERAL (
 				SELECT min(name COLLATE "C") COLLATE "C" AS name FROM (
-					(SELECT h.repository AS name FROM tag_history h WHERE h.repository > known.name AND h.repository >= span.low ORDER BY h.repository LIMIT 1)
+					(SELECT h.repository AS name FROM tag_history h WHERE h.repository > known.name AND h.repository >= span.low
+						AND (h.seen_at <= ? OR h.from_digest IS NOT NULL) ORDER BY h.repository LIMIT 1)
 					UNION ALL
-					(SELECT r.name FROM repository r WHERE r.name > known.name AND r.name >= span.low ORDER BY r.name LIMIT 1)
+					(SELECT r.name FROM repository r WHERE r.name > known.name AND r.name >= span.low AND r.created_at <= ? ORDER BY r.name LIMIT 1)
 				) AS each
 			) AS next WHERE next.name IS NOT NULL
-		)`, after, v.names.NextSpan("known.name"))
+		)`, after, v.names.NextSpan("known.name"), at, at)
 }
 
 // RepositoriesAt returns at most limit repositories, by name, that had a tag at a
 // time, as far as the history goes back: see HistoryBegins. It looks in each repository
-// first for a tag whose last move until then was not a deletion.
+// for a tag that tagsThen would return.
 func (v *View) RepositoriesAt(ctx context.Context, at time.Time, after string, limit int) ([]string, error) {
 	after = indexer.CleanText(after)
 	sql, args, err := pg.Statement(`?
@@ -198,8 +202,15 @@ func (v *View) RepositoriesAt(ctx context.Context, at time.Time, after string, l
 			SELECT FROM tag_history h WHERE h.repository = known.name AND h.seen_at <= wanted.at AND h.to_digest IS NOT NULL
 				AND NOT EXISTS (SELECT FROM tag_history later
 					WHERE later.repository = h.repository AND later.tag = h.tag AND later.id > h.id AND later.seen_at <= wanted.at)
-		) OR EXISTS (`+tagsThen("known.name", "wanted.at", "%s IS NOT NULL")+`))
-		LIMIT ?`, v.namesThen(after), at, after, v.names.Name("known.name"), limit)
+		) OR EXISTS (
+			SELECT FROM tag_history h WHERE h.repository = known.name AND h.seen_at > wanted.at AND h.from_digest IS NOT NULL
+				AND NOT EXISTS (SELECT FROM tag_history earlier
+					WHERE earlier.repository = h.repository AND earlier.tag = h.tag AND earlier.id < h.id)
+		) OR EXISTS (
+			SELECT FROM repository r JOIN tag t ON t.repository_id = r.id WHERE r.name = known.name AND t.moved_at <= wanted.at
+				AND NOT EXISTS (SELECT FROM tag_history h WHERE h.repository = r.name AND h.tag = t.name)
+		))
+		LIMIT ?`, v.namesThen(after, at), at, after, v.names.Name("known.name"), limit)
 	if err != nil {
 		return nil, err
 	}
@@ -226,6 +237,7 @@ func (v *View) TagsAt(
 	if !v.visible.Sees(repository) {
 		return nil, nil
 	}
-	tags, err := v.shown(ctx, tagsAt, indexer.CleanText(repository), at, indexer.CleanText(after), limit, pg.DigestBytes(d))
+	args := []any{indexer.CleanText(repository), at, indexer.CleanText(after), limit, pg.DigestBytes(d)}
+	tags, err := v.shown(ctx, tagsAt, args...)
 	return tags, pg.Wrap(fmt.Sprintf("tags of %q at %v", repository, at), err)
 }

@@ -81,7 +81,9 @@ func (v *View) holdingOfAll(ctx context.Context, end time.Time, which sq.Sqlizer
 	return h, err
 }
 
-func (v *View) holdingOfManifest(ctx context.Context, end time.Time, ref indexer.Reference) (h indexer.Holding, err error) {
+func (v *View) holdingOfManifest(
+	ctx context.Context, end time.Time, ref indexer.Reference,
+) (h indexer.Holding, err error) {
 	root, err := v.manifestRow(ctx, ref)
 	if err != nil {
 		return h, err

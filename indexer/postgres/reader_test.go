@@ -64,6 +64,9 @@ func fillForReaders(t *testing.T, s *postgres.Store, m indexer.Manifest) {
 		t.Fatal(err)
 	}
 	countPulls(t, s, aPull("demo/app", "v1", m.Digest, indexer.ByPerson))
+	if err := s.EndLook(t.Context(), indexer.StorageLook{Begin: time.Now(), Blobs: 3}, time.Hour); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := s.BeginReports(t.Context(), []indexer.Job{{Name: "scan"}}); err != nil {
 		t.Fatal(err)
 	}
@@ -142,6 +145,7 @@ func readersQueries(ctx context.Context, m indexer.Manifest) map[string]func(*po
 		"Copy":              func(v *postgres.View) (int, error) { r, err := v.Copy(ctx); return r.Repositories, err },
 		"Jobs":              func(v *postgres.View) (int, error) { r, err := v.Jobs(ctx); return len(r.Jobs), err },
 		"Status":            func(v *postgres.View) (int, error) { r, err := v.Status(ctx); return r.TasksDue, err },
+		"Notices":           func(v *postgres.View) (int, error) { _, err := v.Notices(ctx, "library/nginx"); return 1, err },
 		"Storage":           func(v *postgres.View) (int, error) { r, err := v.Storage(ctx); return r.Repositories, err },
 		"Usage": func(v *postgres.View) (int, error) {
 			n := 0
@@ -170,6 +174,7 @@ func readersQueries(ctx context.Context, m indexer.Manifest) map[string]func(*po
 			r, err := v.Holding(ctx, indexer.HoldingOf{Reference: indexer.Reference{Repository: name, Tag: "v1"}})
 			return r.Frees.FreesBlobs, err
 		},
+		"StorageLook":  func(v *postgres.View) (int, error) { r, err := v.StorageLook(ctx); return int(r.Blobs), err },
 		"AllManifests": func(v *postgres.View) (int, error) { r, err := v.AllManifests(ctx, "", "", 5); return len(r), err },
 		"AllTags":      func(v *postgres.View) (int, error) { r, err := v.AllTags(ctx, "", "", 5); return len(r), err },
 	}

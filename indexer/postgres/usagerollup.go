@@ -17,6 +17,9 @@ const (
 	// rolledAtOnce is the maximum number of repositories whose counts one transaction
 	// changes: 200, some 100 ms, during which pushes to them wait.
 	rolledAtOnce = 200
+	// takenAtOnce is the maximum number of rows of usage_pending in one transaction: 20,000,
+	// some 200 ms.
+	takenAtOnce = 20_000
 	// maxUsageRows is the maximum number of rows of usage_day for one repository and day:
 	// 1,000. What is beyond is counted for the repository alone; the totals of its tags and
 	// manifests, and when they were last pulled, have it nevertheless.
@@ -45,10 +48,8 @@ func (s *Store) RollUpUsage(ctx context.Context) (taken int64, err error) {
 		ORDER BY p.repository`
 	names, err := pg.Column[string](ctx, s.pool, due)
 	for some := range slices.Chunk(names, rolledAtOnce) {
-		if err == nil {
-			var n int64
+		for n := int64(takenAtOnce); n == takenAtOnce && err == nil; taken += n {
 			n, err = s.rollUp(ctx, some)
-			taken += n
 		}
 	}
 	return taken, pg.Wrap("roll up usage", err)
@@ -56,20 +57,26 @@ func (s *Store) RollUpUsage(ctx context.Context) (taken int64, err error) {
 
 // rolledUp moves rows of usage_pending into the counts, and returns how many it took and
 // whether a count changed. A tag or manifest that the book does not hold is counted for its
-// manifest or its repository alone, so that made-up names fill no table.
+// manifest or its repository alone, so that made-up names fill no table. Each OFFSET 0 keeps
+// Postgres from reading a whole table to find a few rows.
 var rolledUp = `
 	WITH taken AS (
-		DELETE FROM usage_pending WHERE repository = ANY($1) RETURNING repository, tag, digest, kind, day, at, pulls, pushes
+		DELETE FROM usage_pending WHERE ctid = ANY (ARRAY( -- a join, since = ANY would compare each row with each name
+			SELECT p.ctid FROM unnest($1::text[]) AS n (name) JOIN usage_pending p ON p.repository = n.name LIMIT $2::int))
+		RETURNING repository, tag, digest, kind, day, at, pulls, pushes
+	), summed AS MATERIALIZED (
+		SELECT repository, tag, digest, kind, day, sum(pulls) AS pulls, sum(pushes) AS pushes,
+			max(at) FILTER (WHERE pulls > 0 AND kind <> 4) AS pulled_at
+		FROM taken GROUP BY repository, tag, digest, kind, day
 	), placed AS (
 		SELECT u.id AS repository, p.day, COALESCE(t.name, '') AS tag, COALESCE(m.digest, '') AS digest, p.kind,
-			sum(p.pulls) AS pulls, sum(p.pushes) AS pushes, max(p.at) FILTER (WHERE p.pulls > 0 AND p.kind <> 4) AS pulled_at,
-			t.name IS NULL AND EXISTS (
-				SELECT FROM index_entry e WHERE e.repository_id = r.id AND e.digest = m.digest) AS entry
-		FROM taken p
-		JOIN repository r ON r.name = p.repository
-		JOIN usage_repository u ON u.name = p.repository
-		LEFT JOIN tag t ON t.repository_id = r.id AND t.name = p.tag
-		LEFT JOIN manifest m ON m.repository_id = r.id AND m.digest = p.digest
+			sum(p.pulls) AS pulls, sum(p.pushes) AS pushes, max(p.pulled_at) AS pulled_at,
+			t.name IS NULL AND EXISTS (SELECT FROM index_entry e WHERE e.repository_id = r.id AND e.digest = m.digest) AS entry
+		FROM summed p
+		CROSS JOIN LATERAL (SELECT id FROM repository r WHERE r.name = p.repository OFFSET 0) AS r
+		CROSS JOIN LATERAL (SELECT id FROM usage_repository u WHERE u.name = p.repository OFFSET 0) AS u
+		LEFT JOIN LATERAL (SELECT name FROM tag t WHERE t.repository_id = r.id AND t.name = p.tag OFFSET 0) AS t ON true
+		LEFT JOIN LATERAL (SELECT digest FROM manifest m WHERE m.repository_id = r.id AND m.digest = p.digest OFFSET 0) AS m ON true
 		GROUP BY u.id, r.id, p.day, t.name, m.digest, p.kind
 	), counted AS (
 		SELECT repository, day, tag, digest, kind, pushes, pulled_at,
@@ -97,11 +104,14 @@ var rolledUp = `
 		SELECT c.repository, c.day, (SELECT count(*) FROM usage_day d WHERE d.repository = c.repository AND d.day = c.day) AS n
 		FROM (SELECT DISTINCT repository, day FROM counted) AS c
 	), fitted AS (
-		SELECT c.*, d.repository IS NOT NULL OR h.n + row_number() OVER (
-				PARTITION BY c.repository, c.day, d.repository IS NULL ORDER BY c.pulls + c.entry_pulls DESC, c.tag, c.digest, c.kind
+		SELECT c.*, d.known IS NOT NULL OR h.n + row_number() OVER (
+				PARTITION BY c.repository, c.day, d.known IS NULL ORDER BY c.pulls + c.entry_pulls DESC, c.tag, c.digest, c.kind
 			) <= ` + strconv.Itoa(maxUsageRows) + ` AS fits
 		FROM counted c JOIN held h ON h.repository = c.repository AND h.day = c.day
-		LEFT JOIN usage_day d ON (d.repository, d.day, d.tag, d.digest, d.kind) = (c.repository, c.day, c.tag, c.digest, c.kind)
+		LEFT JOIN LATERAL (
+			SELECT true AS known FROM usage_day d WHERE d.repository = c.repository AND d.day = c.day AND d.tag = c.tag
+				AND d.digest = c.digest AND d.kind = c.kind OFFSET 0
+		) AS d ON true
 	), days AS (
 		INSERT INTO usage_day AS u (repository, day, tag, digest, kind, pulls, entry_pulls, pushes)
 		SELECT repository, day, CASE WHEN fits THEN tag ELSE '' END, CASE WHEN fits THEN digest ELSE '' END, kind,
@@ -119,7 +129,7 @@ const countedSums = `COALESCE(sum(pulls) FILTER (WHERE kind <> 4), 0) AS pulls,
 
 // rollUp adds the pulls and pushes of some repositories, whose names are in order.
 func (s *Store) rollUp(ctx context.Context, names []string) (taken int64, err error) {
-	err = s.begin(ctx, func(tx pgx.Tx, c cluster) error {
+	err = s.beginAs(ctx, beginPlanned, func(tx pgx.Tx, c cluster) error {
 		batch := &pgx.Batch{}
 		// The repositories are locked as a push locks them, because it writes search rows too.
 		batch.Queue("SELECT pg_advisory_xact_lock($1)", int64(usageLock))
@@ -130,7 +140,7 @@ func (s *Store) rollUp(ctx context.Context, names []string) (taken int64, err er
 			return err
 		}
 		var changed bool
-		if err := tx.QueryRow(ctx, rolledUp, names).Scan(&taken, &changed); err != nil || !changed {
+		if err := tx.QueryRow(ctx, rolledUp, names, takenAtOnce).Scan(&taken, &changed); err != nil || !changed {
 			return err
 		}
 		return showUsage(ctx, tx, c, names)

@@ -358,7 +358,8 @@ func (v *View) readListed(ctx context.Context, indexes map[pg.ManifestID]listed)
 func (r shownRow) tag() indexer.Tag {
 	return indexer.Tag{
 		Name: r.Name, Digest: pg.DigestFrom(r.Digest), MediaType: r.MediaType, Kind: indexer.Kind(r.Kind),
-		Platforms: platformsFrom(r.Platforms), Size: r.Size, CreatedAt: pg.TimeOrZero(r.CreatedAt), MovedAt: pg.TimeOrZero(r.MovedAt),
+		Platforms: platformsFrom(r.Platforms), Size: r.Size,
+		CreatedAt: pg.TimeOrZero(r.CreatedAt), MovedAt: pg.TimeOrZero(r.MovedAt),
 		Problem: cmp.Or(indexer.StoredReason(r.TagProblem), r.Problem), Has: r.Has,
 	}
 }

@@ -57,7 +57,8 @@ type book struct {
 	finds         func(query.Query) indexer.Results // nil: results
 	versions      []string                          // of every repository
 	stored        []indexer.RepositoryStorage       // by name
-	err           error                             // returned by every method except Version
+	look          indexer.StorageLook
+	err           error // returned by every method except Version
 
 	mu         sync.Mutex
 	questions  int
@@ -272,7 +273,8 @@ func (b *book) RepositoriesAt(_ context.Context, at time.Time, after string, lim
 
 func (b *book) TagsAt(_ context.Context, repository string, at time.Time, d digest.Digest, after string, limit int) ([]indexer.Tag, error) {
 	b.at, b.after = at, after
-	return b.tags[:min(limit, len(b.tags))], b.asked("TagsAt", repository, at, d, after, limit)
+	list := slices.DeleteFunc(slices.Clone(b.tags), func(t indexer.Tag) bool { return t.Name <= after })
+	return list[:min(limit, len(list))], b.asked("TagsAt", repository, at, d, after, limit)
 }
 
 // HistoryBegins is long ago, unless historyBegins is set.
@@ -327,6 +329,10 @@ func (b *book) NamespaceStorage(_ context.Context, name *string, limit int) ([]i
 		}
 	}
 	return list, b.asked("NamespaceStorage", name, limit)
+}
+
+func (b *book) StorageLook(context.Context) (indexer.StorageLook, error) {
+	return b.look, b.asked("StorageLook", nil)
 }
 
 func (b *book) RepositoryStorage(_ context.Context, q indexer.StorageQuery) ([]indexer.RepositoryStorage, error) {

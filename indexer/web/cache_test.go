@@ -25,7 +25,7 @@ import (
 // cachedPaths are paths whose answers may be cached.
 var cachedPaths = []string{"/v1/search?q=x", "/v1/search?query=x", "/v0/search", "/index/static", "/index/dynamic", "/", "/?q=x", "/?sort=name", "/r/app", "/r/app:v1", "/compare", "/compare?a=app:v1&b=app:v1",
 	"/api/v1/search?q=x&limit=1", "/api/v1/facets", "/api/v1/suggest?q=x", "/api/v1/repositories", "/api/v1/repositories/app",
-	"/api/v1/repositories/app/-/tags", "/api/v1/repositories/app/-/manifests/v1", "/api/v1/repositories/app/-/manifests/v1/raw",
+	"/api/v1/repositories/app/-/tags", "/api/v1/repositories/app/-/notices", "/api/v1/repositories/app/-/manifests/v1", "/api/v1/repositories/app/-/manifests/v1/raw",
 	"/api/v1/history", "/api/v1/digests/" + dgst("a").String(), "/v2/app/referrers/" + dgst("a").String(),
 	"/activity", "/activity.atom", "/n/team", "/storage", "/api/v1/storage", "/api/v1/repositories/app/-/history",
 	"/api/v1/repositories/app/-/tags/v1/history", "/api/v1/repositories/app/-/manifests/v1/layers",

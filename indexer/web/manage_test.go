@@ -167,12 +167,18 @@ func TestManagement(t *testing.T) {
 		"removeGrant": {query: "?grantee=group:dev&pattern=team/app", alice: 403},
 		"audit":       {alice: 403},
 		"exportAudit": {alice: 403},
+
+		"collect":       {alice: 403},
+		"collectBlobs":  {query: "?state=stuck", alice: 403},
+		"pauseCollect":  {alice: 403},
+		"resumeCollect": {alice: 403},
+		"retryCollect":  {alice: 403},
 	}
 	checked := 0
 	for path, item := range d.Paths {
 		for method, o := range item {
 			first, _, _ := strings.Cut(strings.TrimPrefix(path, "/api/v1/"), "/")
-			if !slices.Contains([]string{"me", "users", "groups", "tokens", "grants", "audit"}, first) {
+			if !slices.Contains([]string{"me", "users", "groups", "tokens", "grants", "audit", "collect"}, first) {
 				continue
 			}
 			c, known := cases[o.OperationID]

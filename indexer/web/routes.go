@@ -149,6 +149,10 @@ func (s *server) pageRoutes(m *mux) {
 		m.Handle("GET /manage/operations", read(c.Operations))
 		m.Handle("GET /manage/operations/{operation}", read(c.Operation))
 		m.Handle("GET /manage/trash", read(c.Trash))
+		m.Handle("GET /manage/collect", read(c.Collect))
+		m.Handle("POST /manage/collect/pause", read(c.PauseCollect))
+		m.Handle("POST /manage/collect/resume", read(c.ResumeCollect))
+		m.Handle("POST /manage/collect/retry", read(c.RetryCollect))
 	}
 	m.Handle("GET /live", plain(c.Live))
 	m.Handle("GET /static/{name}", plain(c.Static))

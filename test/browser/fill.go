@@ -37,6 +37,7 @@ func (s *site) push(ctx context.Context) error {
 	// After a scan, the indexer updates what it otherwise updates from time to time, and
 	// the status shows a scan of a registry with content.
 	_, err := s.portbook(ctx, "", "scan")
+	s.known["then"] = time.Now().UTC().Format(time.RFC3339)
 	return err
 }
 

@@ -124,6 +124,16 @@ func TestOperationsByPages(t *testing.T) {
 	header, _ = shows("/manage/change", back, 303)
 	shows(header.Get("Location"), nil, 200, "done", "Tags set")
 	shows("/r/team/app:v1", nil, 200)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodDelete, front.url+"/api/v1/repositories/team/app?dry_run=true", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.SetBasicAuth("alice", password)
+	if resp, err := client.Do(req); err != nil || resp.StatusCode != http.StatusOK { // the front sends it to the writer
+		t.Errorf("%v, %v", resp, err)
+	} else {
+		resp.Body.Close()
+	}
 	all := url.Values{"kind": {"delete-repository"}, "repository": {"team/app"}}
 	shows("/manage/change?"+all.Encode(), nil, 200, "1 manifest goes", "Delete the repository")
 	header, _ = shows("/manage/change", all, 303)

@@ -228,12 +228,16 @@ func (p *parts) public(stopping <-chan struct{}) (http.Handler, starter, error) 
 			"remedy", "remove interval.fetch_all to scan every hour, or set it to a duration")
 	}
 	p.serveJobs(&c)
+	collector, err := p.collector()
+	if err != nil {
+		return nil, nil, err
+	}
 	c.Writes, c.FetchAll = true, p.config.Interval.FetchAll
 	c.Events = ingest.NewReceiver(ingest.ReceiverConfig{
 		Token: p.config.Events.Token, Receive: p.receive, Blobs: p.receiveBlobs, Used: p.usedBy(), Wake: workers.Wake, Log: p.log,
 		Metrics: p.metrics, Pulls: p.countPulls, Heard: p.hearPull, Kind: access.KindOf, Scanners: p.config.Usage.Scanners,
 	})
-	return web.New(c), p.writer(workers, p.leader(workers)), nil
+	return web.New(c), p.writer(workers, p.leader(workers, collector)), nil
 }
 
 // login returns what finds out who sends a request; nil if nobody logs in.
@@ -292,9 +296,12 @@ func (p *parts) reader(ctx context.Context, group *errgroup.Group) error {
 	return nil
 }
 
-func (p *parts) leader(workers *ingest.Workers) *ingest.Leader {
+// leader returns the leader. collect is a step of the garbage collection of blobs; nil: there is
+// none.
+func (p *parts) leader(workers *ingest.Workers, collect func(context.Context) error) *ingest.Leader {
 	return ingest.NewLeader(ingest.LeaderConfig{
-		Store: p.store, Scanner: p.scanner(workers), Log: p.log, Metrics: p.metrics,
+		Collect: collect,
+		Store:   p.store, Scanner: p.scanner(workers), Log: p.log, Metrics: p.metrics,
 		FetchAll: p.config.Interval.FetchAll, GarbageCollect: p.config.Interval.GarbageCollect,
 		Retention: postgres.Retention{
 			Events: p.config.Retention.Events, History: p.config.Retention.History, Usage: p.config.Retention.Usage,
@@ -394,6 +401,7 @@ func registerBacklog(p *parts) {
 		lag:     prometheus.NewDesc("portbook_database_lag_seconds", "How far the standby is behind its primary; +Inf if unknown.", nil, nil),
 	})
 	registerCopy(p)
+	registerCollection(p)
 }
 
 type backlog struct {

@@ -66,7 +66,8 @@ func holdingOf(args []string) (of indexer.HoldingOf, err error) {
 	}
 	if namespace, found := strings.CutSuffix(args[0], "/*"); found {
 		if !indexer.IsRepository(namespace) || strings.Contains(namespace, "/") {
-			return of, indexer.Invalid("%.64q is not a namespace: write the part of a name before its first slash, then /*", namespace)
+			return of, indexer.Invalid("%.64q is not a namespace: write the part of a name before its first slash, then /*",
+				namespace)
 		}
 		of.Namespace = &namespace
 		return of, nil
@@ -79,7 +80,8 @@ func holdingOf(args []string) (of indexer.HoldingOf, err error) {
 const largestListed = 20
 
 func listStorage(command *cobra.Command, v *postgres.View, asJSON bool) error {
-	list, err := v.RepositoryStorage(command.Context(), indexer.StorageQuery{Order: indexer.ByStorage, Limit: largestListed})
+	q := indexer.StorageQuery{Order: indexer.ByStorage, Limit: largestListed}
+	list, err := v.RepositoryStorage(command.Context(), q)
 	if err != nil {
 		return err
 	}
@@ -121,7 +123,8 @@ func writeHolding(command *cobra.Command, v *postgres.View, of indexer.HoldingOf
 		line["tag"] = of.Reference.Tag
 	}
 	if m := h.Manifest; m != nil {
-		about := map[string]any{"digest": m.Digest, "tags": append([]string{}, m.Tags...), "untag_frees": 0, "listed_by": m.ListedBy,
+		about := map[string]any{"digest": m.Digest, "tags": append([]string{}, m.Tags...), "untag_frees": 0,
+			"listed_by":   m.ListedBy,
 			"frees_alone": freedFields(m.Alone), "attached": m.Attached}
 		if m.Attached > 0 {
 			about["frees_with_attached"] = freedFields(m.All)
@@ -175,7 +178,9 @@ func manifestRows(ref indexer.Reference, frees indexer.Freed, m indexer.Manifest
 		rows = append(rows, []string{"tags", strings.Join(m.Tags, ", ") + " would be deleted with it"})
 	}
 	if m.ListedBy > 0 {
-		rows = append(rows, []string{"listed by", fmt.Sprintf("%d image indexes, which cannot be pulled whole without it", m.ListedBy)})
+		rows = append(rows, []string{
+			"listed by", fmt.Sprintf("%d image indexes, which cannot be pulled whole without it", m.ListedBy),
+		})
 	}
 	if ref.Tag != "" {
 		rows = append(rows, []string{"untag", "frees nothing: the manifest stays"})

@@ -134,6 +134,11 @@ type Book interface {
 	// an asker who does not see all of the project.
 	ProjectStorage(ctx context.Context, project string) (indexer.ProjectStorage, error)
 
+	// StorageLook returns the last look at the storage of the registry, compared with the
+	// book. Its Begin is zero if there is none, and for an asker who does not see every
+	// repository.
+	StorageLook(ctx context.Context) (indexer.StorageLook, error)
+
 	// AllManifests returns the manifests of all repositories, ordered by repository and
 	// digest, after the two given. It may return fewer than limit if bodies are large,
 	// and returns an empty slice only at the end.

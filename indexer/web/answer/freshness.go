@@ -135,11 +135,12 @@ func (a *Answerer) ReadSince(r *http.Request, f func(Book, indexer.Freshness) er
 // of references do.
 func RefuseAt(r *http.Request) error {
 	path := r.URL.Path
-	if path == "/" || strings.HasPrefix(path, "/r/") || strings.HasPrefix(path, APIPrefix+"/") || r.URL.Query().Get("at") == "" {
+	takes := path == "/" || strings.HasPrefix(path, "/r/") || strings.HasPrefix(path, APIPrefix+"/")
+	if takes || r.URL.Query().Get("at") == "" {
 		return nil
 	}
 	return Invalid("at", "is not supported here, because this address shows only the present: "+
-		"use /api/v1/repositories, /api/v1/repositories/NAME/-/tags or /api/v1/history")
+		"use /?at=, /r/NAME?at=, or /api/v1/repositories, /api/v1/repositories/NAME/-/tags and /api/v1/history")
 }
 
 // minVersion returns the request's min_version, or nil if it has none.

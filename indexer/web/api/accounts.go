@@ -30,7 +30,7 @@ func (s *API) accountEndpoints() []endpoint {
 	}
 	made, put, done := []int{http.StatusCreated}, []int{http.StatusOK, http.StatusCreated}, []int{http.StatusNoContent}
 	const user, token = "/users/{account}", "/tokens/{id}"
-	return []endpoint{
+	return append([]endpoint{
 		{path: "/me", id: "me", summary: "Get who you are and what you may do", gives: meAnswer{}, f: s.me},
 		{path: "/users", id: "users", summary: "List accounts, in order of name",
 			gives: usersAnswer{}, f: s.managing(s.users), takes: []answer.Parameter{
@@ -84,7 +84,7 @@ func (s *API) accountEndpoints() []endpoint {
 			gives:   access.CloudEvent{}, media: "application/x-ndjson", streams: true, f: s.exportAudit,
 			takes: append(auditFilters(),
 				answer.Parameter{Name: "after", Doc: "only records newer than the one with this id (default 0)"})},
-	}
+	}, s.collectEndpoints()...)
 }
 
 // auditFilters are the parameters that select records.

@@ -93,7 +93,7 @@ type changeAnswer struct {
 // An operationAnswer is an operation in the API.
 type operationAnswer struct {
 	ID         int64             `json:"id"`
-	Kind       string            `json:"kind" doc:"untag, delete-manifest, delete-repository, restore, rollback or apply-plan"`
+	Kind       string            `json:"kind" doc:"untag, delete-manifest, delete-repository, restore, rollback, apply-plan or put-back"`
 	Repository string            `json:"repository,omitempty" doc:"absent: several"`
 	Tag        string            `json:"tag,omitempty"`
 	Digest     string            `json:"digest,omitempty" doc:"what the tag had to show, what was deleted, or what the tag is to show"`

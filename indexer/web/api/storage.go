@@ -16,6 +16,7 @@ type storageAnswer struct {
 	Repositories int                 `json:"repositories" doc:"number of repositories that have a manifest"`
 	Manifests    int                 `json:"manifests" doc:"number of manifests"`
 	CountedAt    *answer.Timestamp   `json:"counted_at,omitempty" doc:"when the result of a count last changed; absent before the first count"`
+	Look         *lookAnswer         `json:"look,omitempty" doc:"the last look at the storage of the registry, compared with the book; absent if there is none, and for who does not see every repository"`
 	Items        []repositoryStorage `json:"items" doc:"repositories in order of their name"`
 	Next         string              `json:"next,omitempty" doc:"address of the next page; absent on the last page"`
 }
@@ -37,9 +38,13 @@ func (s *API) storage(w http.ResponseWriter, r asked) error {
 		if err != nil {
 			return nil, "", err
 		}
+		look, err := b.StorageLook(r.Context())
+		if err != nil {
+			return nil, "", err
+		}
 		list, err := b.RepositoryStorage(r.Context(), indexer.StorageQuery{After: after, Limit: limit + 1})
 		a := storageAnswer{Size: total.Size, Own: total.Own, Untagged: total.Untagged, UntaggedSize: total.UntaggedSize,
-			Repositories: total.Repositories, Manifests: total.Manifests}
+			Repositories: total.Repositories, Manifests: total.Manifests, Look: lookOf(look)}
 		if !total.CountedAt.IsZero() {
 			a.CountedAt = &answer.Timestamp{Time: total.CountedAt}
 		}

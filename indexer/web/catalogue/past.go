@@ -95,7 +95,8 @@ type pastRepositoryView struct {
 }
 
 // repositoryAt serves a repository as it was at a time, with its tags in bytewise order.
-func (s *Catalogue) repositoryAt(w http.ResponseWriter, r *http.Request, name string, filter tagFilter, when string) error {
+func (s *Catalogue) repositoryAt(w http.ResponseWriter, r *http.Request, name string, filter tagFilter,
+	when string) error {
 	at, err := answer.ParsePageAt(when)
 	switch {
 	case err != nil:
@@ -104,15 +105,16 @@ func (s *Catalogue) repositoryAt(w http.ResponseWriter, r *http.Request, name st
 		return answer.Invalid("platform", "cannot be filtered in the past: leave it out")
 	}
 	return s.html(w, r, "pastrepository", func(b answer.Book) (page, error) {
-		view := pastRepositoryView{past: past{at, "/r/" + name}, Space: indexer.Repository{Name: name}.Namespace(), Filter: filter.Tag}
+		view := pastRepositoryView{past: past{at, "/r/" + name}, Filter: filter.Tag}
+		view.Space = indexer.Repository{Name: name}.Namespace()
 		err := answer.KnownAt(r.Context(), b, at)
 		if err != nil {
 			return page{}, err
 		}
 		view.PastRepository, err = b.RepositoryAt(r.Context(), name, at)
 		if errors.Is(err, indexer.ErrNotFound) {
-			return page{}, answer.Refuse(http.StatusNotFound, "there was no repository %q with a tag at %s, as far as the history of tags shows",
-				name, at.Format(time.RFC3339))
+			return page{}, answer.Refuse(http.StatusNotFound,
+				"there was no repository %q with a tag at %s, as far as the history of tags shows", name, at.Format(time.RFC3339))
 		}
 		if err != nil {
 			return page{}, err

@@ -31,6 +31,7 @@ type storageView struct {
 	Short            bool // whether there are more than the pages can show
 	Back, More       string
 	Oldest, Untagged []indexer.RepositoryStorage
+	Look             indexer.StorageLook // of all repositories; its Begin is zero if there is none
 }
 
 // Shared returns the bytes that several repositories share.
@@ -115,7 +116,10 @@ func storageOfAll(r *http.Request, b answer.Book) (page, error) {
 		return page{}, err
 	}
 	untagged := indexer.StorageQuery{Order: indexer.ByUntagged, Limit: storageList}
-	view.Untagged, err = b.RepositoryStorage(r.Context(), untagged)
+	if view.Untagged, err = b.RepositoryStorage(r.Context(), untagged); err != nil {
+		return page{}, err
+	}
+	view.Look, err = b.StorageLook(r.Context())
 	return page{Title: "Storage", Main: view}, err
 }
 

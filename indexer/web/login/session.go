@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/access"
 	"github.com/portbook/portbook/indexer/web/answer"
@@ -24,6 +26,21 @@ type Changer interface {
 	DeleteToken(ctx context.Context, id string) error
 	Record(context.Context, access.Record) error
 	SignIn(context.Context, access.Identity) (access.Account, error)
+	Collections
+}
+
+// Collections is the garbage collection of blobs. Changes are recorded with the actor of their
+// context, and made only if its Permit allows it.
+type Collections interface {
+	Collection(context.Context) (indexer.Collection, error)
+	// Candidates returns the blobs of a state, "" for any, in order of digest, after one.
+	Candidates(
+		ctx context.Context, state indexer.CandidateState, after digest.Digest, limit int,
+	) ([]indexer.Candidate, error)
+	// FailedCandidates returns those whose last order failed, those that are stuck first.
+	FailedCandidates(ctx context.Context, limit int) ([]indexer.Candidate, error)
+	PauseCollection(ctx context.Context, pause bool) error
+	RetryCollection(context.Context) (int64, error)
 }
 
 // sessionIn returns the text of the cookie of the session in a request, or "".

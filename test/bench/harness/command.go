@@ -140,7 +140,7 @@ func (b *Bench) Step(ctx context.Context, title string, run func(context.Context
 // for flags.
 var variables = map[string]string{
 	"JSON": "json", "PICTURE": "picture", "DATA": "data", "REPOS": "repositories", "TAGS": "tags", "BOOK": "book",
-	"ZOT": "zot",
+	"ZOT": "zot", "BLOBS": "blobs",
 }
 
 // parse sets the flags from make's variables and then from args. Relative paths are

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -266,6 +267,35 @@ func (s *System) StartRegistry(ctx context.Context, storage, notify string) (*Re
 	}
 	r := &Registry{p, "http://" + address}
 	return r, ready(ctx, p, r.URL+"/v2/")
+}
+
+// SweepToken is the token of a sweep.
+const SweepToken = "0123456789abcdef"
+
+// StartSweep starts "registry sweep serve" on a directory with the storage of a registry.
+func (s *System) StartSweep(ctx context.Context, root string) (*Registry, error) {
+	address, err := FreeAddress()
+	if err != nil {
+		return nil, err
+	}
+	file := filepath.Join(s.dir, "sweep-token")
+	if err := os.WriteFile(file, []byte(SweepToken), 0o600); err != nil {
+		return nil, err
+	}
+	env := []string{"REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY=" + root, "TMPDIR=" + s.dir}
+	p, err := s.launch("registry", env, "sweep", "serve", filepath.Join(s.clone, "registry/config/filesystem.yml"),
+		"--address", address, "--token-file", file)
+	if err != nil {
+		return nil, err
+	}
+	r := &Registry{p, "http://" + address}
+	return r, Wait(ctx, readyTimeout, "the sweep to listen", func() (bool, error) {
+		conn, err := net.Dial("tcp", address)
+		if err == nil {
+			conn.Close()
+		}
+		return err == nil, nil
+	})
 }
 
 // An Indexer serves one book.
