@@ -39,8 +39,10 @@ var mayImport = map[string][]string{
 	"indexer/config":       {"indexer"},
 	"indexer/memory":       {"indexer", "indexer/cache", "indexer/query"},
 	"indexer/remote":       {"indexer"},
+	"indexer/retention":    {"indexer", "indexer/access"},
+	"indexer/plan":         {"indexer", "indexer/access", "indexer/manage", "indexer/postgres", "indexer/retention"},
 	"indexer/postgres": {
-		"indexer", "indexer/access", "indexer/memory", "indexer/postgres/pg", "indexer/postgres/search", "indexer/query",
+		"indexer", "indexer/access", "indexer/memory", "indexer/postgres/pg", "indexer/postgres/search", "indexer/query", "indexer/retention",
 	},
 	"indexer/postgres/search": {"indexer", "indexer/memory", "indexer/postgres/pg", "indexer/query"},
 	"indexer/postgres/pg":     {"indexer"},
@@ -50,18 +52,21 @@ var mayImport = map[string][]string{
 		"indexer", "indexer/access", "indexer/web/answer", "indexer/web/api", "indexer/web/catalogue", "indexer/web/clients",
 		"indexer/web/login",
 	},
-	"indexer/web/login":  {"indexer", "indexer/access", "indexer/web/answer"},
+	"indexer/web/login":  {"indexer", "indexer/access", "indexer/retention", "indexer/web/answer"},
 	"indexer/web/answer": {"indexer", "indexer/cache", "indexer/query"},
-	"indexer/web/api":    {"indexer", "indexer/access", "indexer/query", "indexer/web/answer", "indexer/web/login"},
+	"indexer/web/api": {
+		"indexer", "indexer/access", "indexer/query", "indexer/retention", "indexer/web/answer", "indexer/web/login",
+	},
 	"indexer/web/catalogue": {
-		"indexer", "indexer/access", "indexer/cache", "indexer/query", "indexer/web/answer", "indexer/web/login",
+		"indexer", "indexer/access", "indexer/cache", "indexer/query", "indexer/retention", "indexer/web/answer", "indexer/web/login",
 	},
 	"indexer/web/clients": {"indexer", "indexer/access", "indexer/query", "indexer/web/answer", "indexer/web/login"},
 	"indexer/ingest":      {"indexer", "indexer/postgres", "indexer/remote"},
 	"indexer/manage":      {"indexer", "indexer/access", "indexer/postgres", "indexer/remote"},
 	"indexer/cmd/portbook": {
 		"indexer", "indexer/access", "indexer/collect", "indexer/config", "indexer/database", "indexer/ingest", "indexer/manage",
-		"indexer/postgres", "indexer/provider", "indexer/redissession", "indexer/remote", "indexer/web", "indexer/web/answer", "indexer/web/login", "schema",
+		"indexer/plan", "indexer/postgres", "indexer/provider", "indexer/redissession", "indexer/remote", "indexer/retention", "indexer/web",
+		"indexer/web/answer", "indexer/web/login", "schema",
 	},
 }
 

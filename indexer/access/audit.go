@@ -44,6 +44,10 @@ const (
 	GrantRemove     Event = "grant.remove"
 	WorkloadAdd     Event = "workload.add"
 	WorkloadRemove  Event = "workload.remove"
+	RetentionAdd    Event = "retention.add"
+	RetentionChange Event = "retention.change"
+	RetentionRemove Event = "retention.remove"
+	PlanMake        Event = "plan.make"
 	SessionBegin    Event = "session.begin"
 	SessionEnd      Event = "session.end"
 	CollectPause    Event = "collect.pause"
@@ -77,6 +81,7 @@ var Events = []Event{
 	AccountAdd, AccountChange, AccountPassword, AccountDelete, AccountLink, AccountUnlink,
 	TokenAdd, TokenExpire, TokenRevoke, WorkloadAdd, WorkloadRemove, GrantAdd, GrantRemove,
 	CollectPause, CollectResume, CollectRetry,
+	RetentionAdd, RetentionChange, RetentionRemove, PlanMake,
 	SessionBegin, SessionEnd, Login, Administration, ImagePush, ImageDelete, TagDelete, BlobDelete,
 	ProtectionAdd, ProtectionRemove, ProtectionBreak, ProtectionRestore, PushRefuse, YankAdd, YankRemove,
 	RepositoryDelete, ImageRestore, TagRollback, PlanApply, OperationAdd,

@@ -142,6 +142,10 @@ var ocsfClasses = map[Event]ocsfClass{
 	CollectRetry:    {apiActivity, activityOther, "Retry"},
 	GrantAdd:        {groupManagement, 1, "Assign Privileges"},
 	GrantRemove:     {groupManagement, 2, "Revoke Privileges"},
+	RetentionAdd:    {entityManagement, 1, "Create"},
+	RetentionChange: {entityManagement, 3, "Update"},
+	RetentionRemove: {entityManagement, 4, "Delete"},
+	PlanMake:        {entityManagement, 1, "Create"},
 	SessionBegin:    {authentication, 1, "Logon"},
 	SessionEnd:      {authentication, 2, "Logoff"},
 	Login:           {authentication, 1, "Logon"},
@@ -234,6 +238,11 @@ func endpointOf(source string) ocsfEndpoint {
 // without a name.
 const unknownName = "unknown"
 
+// entitiesOfRetention are the types of entities of events about retention.
+var entitiesOfRetention = map[Event]string{
+	RetentionAdd: "Retention rule", RetentionChange: "Retention rule", RetentionRemove: "Retention rule", PlanMake: "Plan",
+}
+
 // objects sets the fields of a class that say what something was done to.
 func (r Record) objects(o *OCSF) {
 	switch o.ClassUID {
@@ -245,6 +254,9 @@ func (r Record) objects(o *OCSF) {
 		o.Entity = &ocsfEntity{r.Target, "Token"}
 		if r.Event == WorkloadAdd || r.Event == WorkloadRemove {
 			o.Entity.Type = "Workload"
+		}
+		if kind, known := entitiesOfRetention[r.Event]; known {
+			o.Entity = &ocsfEntity{cmp.Or(r.Target, unknownName), kind}
 		}
 		if r.Event == TokenAdd || r.Event == WorkloadAdd {
 			o.User = &ocsfUser{Name: r.Target} // whose it is; its id is in the message

@@ -44,6 +44,7 @@ type Config struct {
 	Manage     Manage     `mapstructure:"manage"`
 	Usage      Usage      `mapstructure:"usage"`
 	Collect    Collect    `mapstructure:"collect"`
+	Plans      Plans      `mapstructure:"plans"`
 	Scan       Scan       `mapstructure:"scan"`
 	Search     Search     `mapstructure:"search"`
 	Flatpak    Flatpak    `mapstructure:"flatpak"`

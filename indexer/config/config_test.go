@@ -62,6 +62,7 @@ func TestDefaults(t *testing.T) {
 			Look: 6 * time.Hour, Observe: 168 * time.Hour, Delay: 168 * time.Hour, Trash: 24 * time.Hour,
 		},
 		Manage: config.Manage{Trash: 30 * 24 * time.Hour},
+		Plans:  config.Plans{Cap: 20},
 		Usage: config.Usage{Scanners: []string{
 			"*trivy*", "*clair*", "*grype*", "*syft*", "*snyk*", "*anchore*", "*neuvector*",
 		}},

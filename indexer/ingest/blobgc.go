@@ -147,7 +147,8 @@ func (g *blobGC) removeFrom(ctx context.Context, repository string, blobs []inde
 		}
 	}
 	if unsure != "" {
-		g.leader.config.Log.InfoContext(ctx, "loose blobs stay", "repository", repository, "blobs", len(blobs)-len(used), "reason", unsure)
+		g.leader.config.Log.InfoContext(ctx, "loose blobs stay",
+			"repository", repository, "blobs", len(blobs)-len(used), "reason", unsure)
 	}
 	return nil
 }
@@ -247,7 +248,8 @@ func (g *blobGC) releaseOne(ctx context.Context, b indexer.LooseBlob) error {
 		g.leader.config.Log.InfoContext(ctx, "blob put back: a manifest with it was pushed meanwhile",
 			"repository", b.Repository, "digest", b.Digest)
 	}
-	if err := g.remote.DeleteBlob(ctx, indexer.HoldRepository, b.Digest); err != nil && !errors.Is(err, indexer.ErrNotFound) {
+	err = g.remote.DeleteBlob(ctx, indexer.HoldRepository, b.Digest)
+	if err != nil && !errors.Is(err, indexer.ErrNotFound) {
 		return err
 	}
 	return store.ForgetLoose(ctx, b)

@@ -30,6 +30,8 @@ const (
 	// putBackEvery is how often the leader looks for protected tags that are not back yet
 	// though an operation was to put them back: every 10 s.
 	putBackEvery = 10 * time.Second
+	// plansEvery is how often it is looked whether a plan is due: every minute.
+	plansEvery = time.Minute
 	// watchEvery is how often the leader checks whether the registry was restarted, by
 	// one request for /v2/: every 5 s. watchPause is the minimum time between two scans
 	// requested because of a restart.
@@ -79,6 +81,8 @@ type LeaderConfig struct {
 	// after CollectEvery; 0 means collectEvery.
 	Collect      func(context.Context) error
 	CollectEvery time.Duration
+	// Plans makes a plan of what rules of retention would delete, if one is due; nil: never.
+	Plans func(context.Context) error
 }
 
 // NewLeader returns a leader that does nothing before Run.
@@ -142,6 +146,9 @@ func (l *Leader) jobs(watch *watch) []*job {
 	}
 	if l.config.Trash > 0 {
 		all = append(all, &job{name: "trash", next: always(l.emptyTrash), pause: every(emptyEvery)})
+	}
+	if l.config.Plans != nil {
+		all = append(all, &job{name: "plans", next: always(l.config.Plans), pause: every(plansEvery)})
 	}
 	if l.config.GarbageCollect > 0 {
 		interval := l.config.GarbageCollect

@@ -44,11 +44,19 @@ func (r *Running) Settle(ctx context.Context) error {
 	return nil
 }
 
-// settle settles the changes of a repository. Unless wait is set, it does not wait for the book.
+// settle settles the changes of a repository. Unless wait is set, it waits
+// neither for reports nor for the book.
 func (r *Running) settle(ctx context.Context, w *window, repository string, wait bool) error {
 	next := w.now().Add(-time.Second) // what is under way now may be reported later
 	for _, step := range []func(context.Context, *window, string) error{
-		r.storeDeleted, r.awaitReport, r.putBackPushed,
+		r.storeDeleted,
+		func(ctx context.Context, w *window, repository string) error {
+			if !wait { // what is reported later is found by the next call
+				return nil
+			}
+			return r.awaitReport(ctx, w, repository)
+		},
+		r.putBackPushed,
 		func(ctx context.Context, w *window, repository string) error {
 			return r.follow(ctx, w, repository, wait)
 		},

@@ -17,6 +17,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/access"
 	"github.com/portbook/portbook/indexer/postgres"
 	"github.com/portbook/portbook/indexer/postgres/pg"
 	"github.com/portbook/portbook/indexer/postgres/postgrestest"
@@ -41,6 +42,7 @@ func TestViewsShowWhatTheirAskerSees(t *testing.T) {
 	for _, m := range members {
 		countPulls(t, s.Store, aPull(m.Name, "v1", m.Image.Digest, indexer.ByPerson), aPull(m.Name, "", m.Image.Digest, indexer.ByScanner))
 	}
+	must(t, s.AddProtection(t.Context(), protection(t, access.Protect, "*", "v*", 0)))
 	askers := map[string]indexer.Visibility{
 		"of a tenth":     indexer.VisibleNames("space3?/*"),
 		"of every tenth": indexer.VisibleNames("*3/app"),
@@ -327,7 +329,26 @@ func oneQuestions(ctx context.Context, members []postgrestest.Member) map[string
 		names = append(names, m.Name)
 		image[m.Name] = m.Image.Digest
 	}
+	held := func(r indexer.HeldRepository) string { return r.Name }
 	return map[string][]question{
+		"Project":  {changed(func(v *view) ([]indexer.HeldRepository, error) { return v.Project(ctx, "space31", 100) }, filtered(held))},
+		"Held":     {each(names, func(v *view, name string) (indexer.HeldRepository, error) { return v.Held(ctx, name) })},
+		"HeldTags": {each(names, func(v *view, name string) ([]indexer.HeldTag, error) { return v.HeldTags(ctx, name, 100) })},
+		"HeldManifests": {each(names, func(v *view, name string) ([]indexer.HeldManifest, error) {
+			return v.HeldManifests(ctx, name, 100)
+		})},
+		"ProjectStorage": {changed(func(v *view) (string, error) {
+			s, err := v.ProjectStorage(ctx, "space31")
+			if errors.Is(err, indexer.ErrNotFound) {
+				return "hidden", nil
+			}
+			return fmt.Sprint(s), err
+		}, func(all string, visible indexer.Visibility) string {
+			if !visible.SeesAll("space31") {
+				return "hidden"
+			}
+			return all
+		})},
 		"Repository": {each(names, func(v *view, name string) (indexer.Repository, error) { return v.Repository(ctx, name) })},
 		"Tags":       {each(names, func(v *view, name string) ([]indexer.Tag, error) { return v.Tags(ctx, name, "", 100) })},
 		"RepositoryAt": {each(names, func(v *view, name string) (indexer.PastRepository, error) {
@@ -378,6 +399,10 @@ func oneQuestions(ctx context.Context, members []postgrestest.Member) map[string
 		},
 		"LastPulls": {each(names, func(v *view, name string) (indexer.LastPulls, error) {
 			return v.LastPulls(ctx, name, []string{"v1"}, []digest.Digest{image[name]})
+		})},
+		"Notices": {each(names, func(v *view, name string) ([]indexer.Kept, error) {
+			n, err := v.Notices(ctx, name)
+			return n.Kept, err
 		})},
 		"TagsOf": {each(names, func(v *view, name string) ([]string, error) { return v.TagsOf(ctx, name, image[name]) })},
 		"Referrers": {each(names, func(v *view, name string) ([]indexer.Referrer, error) {

@@ -128,7 +128,8 @@ func (v *View) Jobs(ctx context.Context) (report indexer.JobReport, err error) {
 		return report, pg.Wrap("jobs", err)
 	}
 	report.Age = max(time.Duration(age*float64(time.Second)), 0)
-	const jobs = "SELECT name, place, running, last_begin, last_end, last_error, next_at, done, total FROM job ORDER BY place"
+	const jobs = `
+		SELECT name, place, running, last_begin, last_end, last_error, next_at, done, total FROM job ORDER BY place`
 	rows, err := pg.Collect[jobRow](ctx, v.tx, jobs)
 	for _, r := range rows {
 		if r.LastError != "" && !v.visible.All() {

@@ -71,7 +71,8 @@ func (s *Store) RequestedJobs(ctx context.Context, open bool) ([]string, error) 
 // BeginRuns begins the runs of a job that have not ended: those that wait, and those of a leader
 // that died. It returns their ids. Only the leader may call it.
 func (s *Store) BeginRuns(ctx context.Context, name string) ([]int64, error) {
-	const q = "UPDATE job_run SET started_at = COALESCE(started_at, now()) WHERE name = $1 AND ended_at IS NULL RETURNING id"
+	const q = `
+		UPDATE job_run SET started_at = COALESCE(started_at, now()) WHERE name = $1 AND ended_at IS NULL RETURNING id`
 	ids, err := pg.Column[int64](ctx, s.pool, q, name)
 	return ids, pg.Wrap("begin runs of a job", err)
 }
@@ -79,8 +80,9 @@ func (s *Store) BeginRuns(ctx context.Context, name string) ([]int64, error) {
 // EndRuns ends runs, with the reason if they failed, and forgets old ones.
 func (s *Store) EndRuns(ctx context.Context, ids []int64, reason string) error {
 	batch := &pgx.Batch{}
-	batch.Queue("UPDATE job_run SET ended_at = now(), error = left($2, "+maxJobError+") WHERE id = ANY($1) AND ended_at IS NULL",
-		ids, indexer.CleanText(reason))
+	const end = `
+		UPDATE job_run SET ended_at = now(), error = left($2, ` + maxJobError + `) WHERE id = ANY($1) AND ended_at IS NULL`
+	batch.Queue(end, ids, indexer.CleanText(reason))
 	batch.Queue("DELETE FROM job_run WHERE ended_at < now() - " + keepRuns)
 	return pg.Wrap("end runs of a job", s.pool.SendBatch(ctx, batch).Close())
 }

@@ -120,7 +120,9 @@ type looseRow struct {
 
 func looseOf(rows []looseRow) (all []indexer.LooseBlob) {
 	for _, r := range rows {
-		all = append(all, indexer.LooseBlob{Repository: r.Repository, Digest: pg.DigestFrom(r.Digest), Size: r.Size, Since: r.Since})
+		all = append(all, indexer.LooseBlob{
+			Repository: r.Repository, Digest: pg.DigestFrom(r.Digest), Size: r.Size, Since: r.Since,
+		})
 	}
 	return all
 }
@@ -157,7 +159,8 @@ func (s *Store) HoldLoose(ctx context.Context, b indexer.LooseBlob, remove func(
 			err = remove()
 		}
 		if err == nil {
-			_, err = tx.Exec(ctx, "UPDATE loose_blob SET held_at = now() WHERE (repository, digest) = ($1, $2)", b.Repository, pg.DigestBytes(b.Digest))
+			_, err = tx.Exec(ctx, "UPDATE loose_blob SET held_at = now() WHERE (repository, digest) = ($1, $2)",
+				b.Repository, pg.DigestBytes(b.Digest))
 		}
 		return err
 	})
@@ -214,7 +217,9 @@ func (s *Store) Used(
 // namedIn adds to used which of some blobs the bytes of a manifest of a repository name: of one
 // that it has, because the book leaves out some layers of a manifest that has very many, or of
 // one in the trash, which may be restored.
-func (s *Store) namedIn(ctx context.Context, repository string, blobs []digest.Digest, used map[digest.Digest]bool) error {
+func (s *Store) namedIn(
+	ctx context.Context, repository string, blobs []digest.Digest, used map[digest.Digest]bool,
+) error {
 	const q = `
 		SELECT o.body FROM repository r JOIN manifest_body o ON o.repository_id = r.id WHERE r.name = $1
 		UNION ALL SELECT body FROM trash WHERE repository = $1 AND restored_at IS NULL`

@@ -196,12 +196,18 @@ func (s *Store) RemoveProtection(ctx context.Context, p access.Protection) error
 	})
 }
 
-// Notices returns what is yanked, protected and frozen in a repository.
+// Notices returns what is yanked, protected and frozen in a repository; nothing if the book does
+// not have it.
 func (v *View) Notices(ctx context.Context, repository string) (n indexer.Notices, err error) {
 	if !v.visible.Sees(repository) {
 		return n, nil
 	}
-	all, err := protectionsOf(ctx, v.tx, indexer.CleanText(repository))
+	const exists = "SELECT id FROM repository WHERE name = $1"
+	found, err := pg.Column[int32](ctx, v.tx, exists, indexer.CleanText(repository))
+	if err != nil || len(found) == 0 {
+		return n, pg.Wrap(fmt.Sprintf("repository %q", repository), err)
+	}
+	all, err := protectionsOf(ctx, v.tx, repository)
 	if err != nil {
 		return n, pg.Wrap(fmt.Sprintf("protections of %q", repository), err)
 	}

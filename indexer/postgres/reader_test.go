@@ -67,6 +67,9 @@ func fillForReaders(t *testing.T, s *postgres.Store, m indexer.Manifest) {
 	if err := s.EndLook(t.Context(), indexer.StorageLook{Begin: time.Now(), Blobs: 3}, time.Hour); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := s.CountProjects(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := s.BeginReports(t.Context(), []indexer.Job{{Name: "scan"}}); err != nil {
 		t.Fatal(err)
 	}
@@ -93,6 +96,12 @@ func readersQueries(ctx context.Context, m indexer.Manifest) map[string]func(*po
 			r, err := v.Search(ctx, query.Plain("demo").Page(5, 0))
 			return r.Total, err
 		},
+		"Project":        func(v *postgres.View) (int, error) { r, err := v.Project(ctx, "demo", 5); return len(r), err },
+		"Held":           func(v *postgres.View) (int, error) { r, err := v.Held(ctx, name); return int(r.Size), err },
+		"HeldTags":       func(v *postgres.View) (int, error) { r, err := v.HeldTags(ctx, name, 5); return len(r), err },
+		"HeldManifests":  func(v *postgres.View) (int, error) { r, err := v.HeldManifests(ctx, name, 5); return len(r), err },
+		"ProjectStorage": func(v *postgres.View) (int, error) { r, err := v.ProjectStorage(ctx, "demo"); return int(r.Size), err },
+
 		"Repositories": func(v *postgres.View) (int, error) { r, err := v.Repositories(ctx, "", 5); return len(r), err },
 		"Repository":   func(v *postgres.View) (int, error) { r, err := v.Repository(ctx, name); return r.Tags, err },
 		"Tags":         func(v *postgres.View) (int, error) { r, err := v.Tags(ctx, name, "", 5); return len(r), err },

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"github.com/portbook/portbook/indexer"
@@ -31,6 +32,7 @@ import (
 type managed struct {
 	*httptest.Server
 	store  *postgres.Store
+	pool   *pgxpool.Pool
 	signer *access.Signer
 	tokens map[string]string // by account; "limited" is one of root that is limited to *:admin
 	ids    map[string]string // of the tokens
@@ -38,8 +40,9 @@ type managed struct {
 
 func manage(t *testing.T, change ...func(*web.Config)) *managed {
 	t.Helper()
-	store, signer := postgres.New(schematest.New(t), postgres.Config{}), testSigner(t)
-	m := &managed{store: store, signer: signer, tokens: map[string]string{}, ids: map[string]string{}}
+	pool := schematest.New(t)
+	store, signer := postgres.New(pool, postgres.Config{}), testSigner(t)
+	m := &managed{store: store, pool: pool, signer: signer, tokens: map[string]string{}, ids: map[string]string{}}
 	for _, a := range []access.Account{{Name: "root", Admin: true}, {Name: "alice", Groups: []string{"dev"}}, {Name: "bob"}, {Name: "lead"}, {Name: "ci", Robot: true}} {
 		m.must(t, store.AddAccount(t.Context(), a))
 		m.token(t, a.Name, access.PersonalToken{Account: a.Name})

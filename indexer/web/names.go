@@ -25,8 +25,8 @@ func withAPI(api, others http.Handler) http.Handler {
 func withManagement(management, others http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		path := r.URL.Path
-		below := strings.HasPrefix(path, "/api/") && path != answer.APIPrefix && !strings.HasPrefix(path, answer.APIPrefix+"/")
-		if below || strings.HasPrefix(path, "/internal/") {
+		ours := path == answer.APIPrefix || strings.HasPrefix(path, answer.APIPrefix+"/")
+		if !ours && strings.HasPrefix(path, "/api/") || strings.HasPrefix(path, "/internal/") {
 			management.ServeHTTP(w, r)
 			return
 		}

@@ -153,6 +153,14 @@ func (s *server) pageRoutes(m *mux) {
 		m.Handle("POST /manage/collect/pause", read(c.PauseCollect))
 		m.Handle("POST /manage/collect/resume", read(c.ResumeCollect))
 		m.Handle("POST /manage/collect/retry", read(c.RetryCollect))
+		m.Handle("GET /manage/retention", page(c.Retention)) // not read, as all about plans: some wait for one
+		m.Handle("POST /manage/retention", page(s.Login.LimitWrites(s.Login.Person, c.AddRule)))
+		m.Handle("POST /manage/retention/remove", page(c.RemoveRule))
+		m.Handle("POST /manage/plans", page(s.Login.LimitWrites(s.Login.Person, c.MakePlan)))
+		const plan = "/manage/plans/{plan}"
+		m.Handle("GET "+plan, page(c.Plan))
+		m.Handle("POST "+plan+"/apply", page(s.Login.LimitWrites(s.Login.Person, c.ApplyPlan)))
+		m.Handle("POST "+plan+"/undo", page(s.Login.LimitWrites(s.Login.Person, c.UndoPlan)))
 	}
 	m.Handle("GET /live", plain(c.Live))
 	m.Handle("GET /static/{name}", plain(c.Static))

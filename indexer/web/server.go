@@ -153,7 +153,8 @@ func newServer(c Config) *server {
 	s.clients = clients.New(clients.Config{
 		Answerer: a, PublicURL: c.PublicURL, MaxAge: c.MaxAgeIndex,
 		FlatpakOwners: c.FlatpakOwners, Assertions: c.AssertEndpoint, Logins: c.Login != nil && c.Login.Signer != nil,
-		Login: c.Login, Changes: c.Changes, Jobs: c.Jobs, InternalSecret: c.InternalSecret, InternalOpen: c.InternalOpen, Log: c.Log,
+		Login: c.Login, Changes: c.Changes, Jobs: c.Jobs, Log: c.Log,
+		InternalSecret: c.InternalSecret, InternalOpen: c.InternalOpen,
 	})
 	s.api = api.New(api.Config{
 		Answerer: a, Log: c.Log, MaxAge: c.MaxAgeIndex, MaxAgeHTML: c.MaxAgeHTML, Others: clients.Operations(), Jobs: c.Jobs,

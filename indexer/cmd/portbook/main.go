@@ -64,10 +64,11 @@ command line is wrong.`,
 		Version:       programVersion(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
-	}, serveCommand(), scanCommand(), verifyCommand(), jobCommand(), migrateCommand(), primeCommand(), userCommand(), tokenCommand(),
+	}, serveCommand(), scanCommand(), verifyCommand(), jobCommand(), migrateCommand(), primeCommand(), userCommand(),
+		tokenCommand(),
 		workloadCommand(), collectCommand(),
 		grantCommand(), protectCommand(), freezeCommand(), quotaCommand(), yankCommand(), deprecateCommand(),
-		deleteCommand(), trashCommand(), restoreCommand(), rollbackCommand(), operationCommand(),
+		deleteCommand(), trashCommand(), restoreCommand(), rollbackCommand(), operationCommand(), retentionCommand(),
 		auditCommand(), storageCommand(), usageCommand(), keysCommand(), registryConfigCommand(), configCommand(),
 		versionCommand())
 	addSettings(command)

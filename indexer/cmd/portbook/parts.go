@@ -20,6 +20,7 @@ import (
 	"github.com/portbook/portbook/indexer/database"
 	"github.com/portbook/portbook/indexer/ingest"
 	"github.com/portbook/portbook/indexer/manage"
+	"github.com/portbook/portbook/indexer/plan"
 	"github.com/portbook/portbook/indexer/postgres"
 	"github.com/portbook/portbook/indexer/remote"
 	"github.com/portbook/portbook/indexer/web/login"
@@ -40,6 +41,7 @@ type parts struct {
 	registry *prometheus.Registry
 	metrics  *ingest.Metrics
 	manager  *manage.Manager // nil on a reader
+	plans    *plan.Service   // nil on a reader
 	refusals *login.Refusals // nil on a reader, as uses
 	uses     *access.Uses
 	// measuring is a lock: one request at a time checks whether the database is ready.
@@ -186,6 +188,9 @@ func (p *parts) newManager(workers *ingest.Workers, wait time.Duration) *manage.
 	return manage.New(manage.Config{
 		Store: p.store, Remote: p.remote, Log: p.log, Wake: workers.Wake, Wait: wait, Protected: p.store.Protected,
 		Freed: p.freed,
+		Performers: map[indexer.OperationKind]manage.Performer{
+			indexer.ApplyPlan: &plan.Applier{Store: p.store, Guards: p.guards(), Cap: p.config.Plans.Cap},
+		},
 	})
 }
 
@@ -205,6 +210,16 @@ func (p *parts) freed(ctx context.Context, manifests []indexer.Reference) (own, 
 		return -1, -1, nil
 	}
 	return f.Own(), f.SharedContent(), err
+}
+
+// guards says what no plan deletes.
+func (p *parts) guards() postgres.Guards { return postgres.Guards{Protected: p.store.Protected} }
+
+// newPlans returns the rules of retention and the plans, whose operations m performs.
+func (p *parts) newPlans(m *manage.Manager) *plan.Service {
+	return &plan.Service{
+		Store: p.store, Planner: plan.NewPlanner(p.store, p.guards(), p.log), Do: m.Do, Cap: p.config.Plans.Cap,
+	}
 }
 
 // eventWorkers is the number of workers that read only tasks of events: 8. They

@@ -22,6 +22,7 @@ import (
 	"github.com/portbook/portbook/indexer/config"
 	"github.com/portbook/portbook/indexer/database"
 	"github.com/portbook/portbook/indexer/ingest"
+	"github.com/portbook/portbook/indexer/plan"
 	"github.com/portbook/portbook/indexer/postgres"
 	"github.com/portbook/portbook/indexer/web"
 	"github.com/portbook/portbook/indexer/web/answer"
@@ -200,6 +201,7 @@ func (p *parts) public(stopping <-chan struct{}) (http.Handler, starter, error) 
 	if p.config.Role == config.Writer {
 		workers = p.workers()
 		p.manager = p.newManager(workers, answerAfter)
+		p.plans = p.newPlans(p.manager)
 	}
 	c.Protection = p.protection()
 	if c.Login, err = p.login(c.Protection.Keeper); err != nil {
@@ -234,7 +236,8 @@ func (p *parts) public(stopping <-chan struct{}) (http.Handler, starter, error) 
 	}
 	c.Writes, c.FetchAll = true, p.config.Interval.FetchAll
 	c.Events = ingest.NewReceiver(ingest.ReceiverConfig{
-		Token: p.config.Events.Token, Receive: p.receive, Blobs: p.receiveBlobs, Used: p.usedBy(), Wake: workers.Wake, Log: p.log,
+		Token: p.config.Events.Token, Receive: p.receive, Blobs: p.receiveBlobs, Used: p.usedBy(),
+		Wake: workers.Wake, Log: p.log,
 		Metrics: p.metrics, Pulls: p.countPulls, Heard: p.hearPull, Kind: access.KindOf, Scanners: p.config.Usage.Scanners,
 	})
 	return web.New(c), p.writer(workers, p.leader(workers, collector)), nil
@@ -249,7 +252,7 @@ func (p *parts) login(keeper *access.Keeper) (_ *login.Login, err error) {
 		Version: programVersion(), Keeper: keeper, Log: p.log,
 	}
 	if p.manager != nil {
-		c.Operations = p.manager
+		c.Operations, c.Plans = p.manager, p.plans
 	}
 	switch a.Method {
 	case config.NoLogins:
@@ -307,7 +310,17 @@ func (p *parts) leader(workers *ingest.Workers, collect func(context.Context) er
 			Events: p.config.Retention.Events, History: p.config.Retention.History, Usage: p.config.Retention.Usage,
 		},
 		Trash: p.config.Manage.Trash,
+		Plans: p.schedule(),
 	})
+}
+
+// schedule returns what makes a plan when one is due; nil if none ever is.
+func (p *parts) schedule() func(context.Context) error {
+	if p.config.Plans.Interval == 0 {
+		return nil
+	}
+	s := &plan.Schedule{Service: p.plans, Every: p.config.Plans.Interval, Apply: p.config.Plans.Apply}
+	return s.Due
 }
 
 // writer returns the starter of a writer.
@@ -320,6 +333,7 @@ func (p *parts) writer(workers *ingest.Workers, leader *ingest.Leader) starter {
 		}
 		group.Go(func() error { return leader.Run(ctx) })
 		group.Go(func() error { return p.manager.Run(ctx) })
+		group.Go(func() error { return p.plans.Planner.Run(ctx) })
 		p.startRecords(ctx, group)
 		return nil
 	}

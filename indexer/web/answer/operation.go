@@ -26,6 +26,8 @@ var pathParameters = []Parameter{
 	{Name: "digest", Doc: "a digest: algorithm:hex"},
 	{Name: "account", Doc: "name of an account"},
 	{Name: "id", Doc: "id of a token, which is not the token itself"},
+	{Name: "rule", Doc: "number of a rule"},
+	{Name: "plan", Doc: "number of a plan"},
 	{Name: "operation", Doc: "number of an operation", Max: query.MaxNumber},
 	{Name: "job", Doc: "name of a job"},
 	{Name: "run", Doc: "number of a run of a job", Max: query.MaxNumber},

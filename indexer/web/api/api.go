@@ -165,5 +165,6 @@ func (s *API) endpoints() []endpoint {
 		{path: "/config", id: "config", summary: "Get the public part of the configuration",
 			gives: configAnswer{}, f: s.configuration},
 	}
-	return slices.Concat(all, s.operationEndpoints(), s.protectionEndpoints(), s.jobEndpoints(), s.accountEndpoints())
+	return slices.Concat(all, s.operationEndpoints(), s.retentionEndpoints(), s.protectionEndpoints(), s.jobEndpoints(),
+		s.accountEndpoints())
 }

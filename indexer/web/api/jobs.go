@@ -123,7 +123,8 @@ const (
 func (s *API) runJob(w http.ResponseWriter, r asked, who access.Subject) error {
 	name := r.PathValue("job")
 	if !slices.Contains(indexer.JobNames, name) {
-		return answer.Refuse(http.StatusNotFound, "there is no job %.64q: there are %s", name, strings.Join(indexer.JobNames, ", "))
+		return answer.Refuse(http.StatusNotFound, "there is no job %.64q: there are %s", name,
+			strings.Join(indexer.JobNames, ", "))
 	}
 	ctx, err := s.config.Login.Changing(r.Request, who, access.Administrators)
 	if err != nil {

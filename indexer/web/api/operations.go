@@ -55,7 +55,7 @@ func (s *API) operationEndpoints() []endpoint {
 			codes: codes, gives: changeAnswer{}, f: s.operating(s.restore), takes: []answer.Parameter{dryRun}},
 		{path: "/operations", id: "operations", summary: "List operations, the latest first",
 			gives: operationsAnswer{}, f: s.operating(s.operations), takes: []answer.Parameter{
-				{Name: "repository", Doc: "a repository to which you may push (default your own; administrators: all)"},
+				{Name: "repository", Doc: "a repository to which you may push; without it your own, or for administrators all"},
 				{Name: "kind", Doc: "what they change", OneOf: words(indexer.OperationKinds)},
 				{Name: "state", Doc: "how far they are", OneOf: words(states)}, before, limit}},
 		{path: operation, id: "operation", summary: "Get an operation: how far it is, and what it has changed",

@@ -45,7 +45,8 @@ func (s *Clients) internal(w http.ResponseWriter, r *http.Request, name string) 
 		return
 	}
 	if s.config.Jobs == nil {
-		http.Error(w, "this indexer only reads: the front must send requests for jobs to the writer", http.StatusServiceUnavailable)
+		http.Error(w, "this indexer only reads: the front must send requests for jobs to the writer",
+			http.StatusServiceUnavailable)
 		return
 	}
 	leave, ok := s.jobs.Take(r)

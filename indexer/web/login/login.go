@@ -49,6 +49,8 @@ type Config struct {
 	// Keeper has the protections: nobody gets the right to push to a frozen repository. nil:
 	// there are none.
 	Keeper *access.Keeper
+	// Plans has rules of retention and plans; nil on a reader, which cannot change them.
+	Plans Plans
 	// Operations changes what the registry stores; nil on a reader, which cannot.
 	Operations Operations
 	// Log receives messages for the operator; nil: none.
@@ -63,6 +65,7 @@ type Login struct {
 	asking  *answer.Places // limits how many requests ask an identity provider at once
 	turns   *answer.Turns  // of those who manage accounts
 
+	planTurns      *answer.Turns // of those who manage rules of retention and plans
 	operatingTurns *answer.Turns // of those who change what the registry stores
 }
 
@@ -81,6 +84,7 @@ func New(c Config) *Login {
 		Config: c, guesses: &guesses{seed: maphash.MakeSeed(), useRate: c.UseRate},
 		exports: answer.NewPlaces(maxExports, maxExportsEach),
 		asking:  answer.NewPlaces(maxAsking, maxAskingEach), turns: answer.TurnsOf(maxManaging, maxManagingEach),
+		planTurns:      answer.TurnsOf(maxPlanning, maxPlanningEach),
 		operatingTurns: answer.TurnsOf(maxOperating, maxOperatingEach),
 	}
 }
