@@ -13,8 +13,19 @@ type Status struct {
 	GivenUp   int           // tasks that failed too often
 	Failures  []TaskFailure // the most recent, at most 100
 
+	Webhooks WebhookStatus // zero for an asker who does not see all repositories
+
 	Instance      string    // the newest process of the registry that has sent an event; "" if none has
 	InstanceSince time.Time // when its first event arrived
+}
+
+// A WebhookStatus says how events are sent to webhooks.
+type WebhookStatus struct {
+	All     int           // number of webhooks
+	Paused  int           // that the indexer has paused
+	Failing int           // that are enabled, and whose last attempt failed
+	Waiting int           // deliveries, as the leader last counted
+	Oldest  time.Duration // how long the oldest delivery to an enabled webhook has waited
 }
 
 // An Overview summarises the content of the book and its updates.

@@ -31,34 +31,41 @@ type Event string
 
 // The events that are recorded.
 const (
-	AccountAdd      Event = "account.add"
-	AccountChange   Event = "account.change"
-	AccountPassword Event = "account.password"
-	AccountDelete   Event = "account.delete"
-	AccountLink     Event = "account.link"
-	AccountUnlink   Event = "account.unlink"
-	TokenAdd        Event = "token.add"
-	TokenExpire     Event = "token.expire"
-	TokenRevoke     Event = "token.revoke"
-	GrantAdd        Event = "grant.add"
-	GrantRemove     Event = "grant.remove"
-	WorkloadAdd     Event = "workload.add"
-	WorkloadRemove  Event = "workload.remove"
-	RetentionAdd    Event = "retention.add"
-	RetentionChange Event = "retention.change"
-	RetentionRemove Event = "retention.remove"
-	PlanMake        Event = "plan.make"
-	SessionBegin    Event = "session.begin"
-	SessionEnd      Event = "session.end"
-	CollectPause    Event = "collect.pause"
-	CollectResume   Event = "collect.resume"
-	CollectRetry    Event = "collect.retry"
-	Login           Event = "login"         // of a program; only refused ones are recorded
-	Administration  Event = "administrator" // a request for what only administrators may; only refused ones
-	ImagePush       Event = "image.push"    // this and the following three are reported by the registry
-	ImageDelete     Event = "image.delete"  // or asked of us, as are the following
-	TagDelete       Event = "tag.delete"
-	BlobDelete      Event = "blob.delete"
+	AccountAdd       Event = "account.add"
+	AccountChange    Event = "account.change"
+	AccountPassword  Event = "account.password"
+	AccountDelete    Event = "account.delete"
+	AccountLink      Event = "account.link"
+	AccountUnlink    Event = "account.unlink"
+	TokenAdd         Event = "token.add"
+	TokenExpire      Event = "token.expire"
+	TokenRevoke      Event = "token.revoke"
+	GrantAdd         Event = "grant.add"
+	GrantRemove      Event = "grant.remove"
+	WorkloadAdd      Event = "workload.add"
+	WorkloadRemove   Event = "workload.remove"
+	RetentionAdd     Event = "retention.add"
+	RetentionChange  Event = "retention.change"
+	RetentionRemove  Event = "retention.remove"
+	PlanMake         Event = "plan.make"
+	WebhookAdd       Event = "webhook.add"
+	WebhookChange    Event = "webhook.change"
+	WebhookRemove    Event = "webhook.remove"
+	WebhookRotate    Event = "webhook.rotate"
+	WebhookTest      Event = "webhook.test"
+	WebhookRedeliver Event = "webhook.redeliver"
+	WebhookPause     Event = "webhook.pause" // by the indexer itself
+	SessionBegin     Event = "session.begin"
+	SessionEnd       Event = "session.end"
+	CollectPause     Event = "collect.pause"
+	CollectResume    Event = "collect.resume"
+	CollectRetry     Event = "collect.retry"
+	Login            Event = "login"         // of a program; only refused ones are recorded
+	Administration   Event = "administrator" // a request for what only administrators may; only refused ones
+	ImagePush        Event = "image.push"    // this and the following three are reported by the registry
+	ImageDelete      Event = "image.delete"  // or asked of us, as are the following
+	TagDelete        Event = "tag.delete"
+	BlobDelete       Event = "blob.delete"
 
 	ProtectionAdd     Event = "protection.add"
 	ProtectionRemove  Event = "protection.remove"
@@ -82,6 +89,7 @@ var Events = []Event{
 	TokenAdd, TokenExpire, TokenRevoke, WorkloadAdd, WorkloadRemove, GrantAdd, GrantRemove,
 	CollectPause, CollectResume, CollectRetry,
 	RetentionAdd, RetentionChange, RetentionRemove, PlanMake,
+	WebhookAdd, WebhookChange, WebhookRemove, WebhookRotate, WebhookTest, WebhookRedeliver, WebhookPause,
 	SessionBegin, SessionEnd, Login, Administration, ImagePush, ImageDelete, TagDelete, BlobDelete,
 	ProtectionAdd, ProtectionRemove, ProtectionBreak, ProtectionRestore, PushRefuse, YankAdd, YankRemove,
 	RepositoryDelete, ImageRestore, TagRollback, PlanApply, OperationAdd,

@@ -3,6 +3,7 @@ package access
 import (
 	"context"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/portbook/portbook/indexer"
@@ -14,7 +15,7 @@ import (
 // A grant for another pattern is out of reach even if it selects some of the same
 // repositories: whoever administers team/* does not see grants for *.
 func (s Subject) Oversees(p Pattern) bool {
-	return slices.ContainsFunc(s.Overseen(), func(own Pattern) bool { return own.includes(p) })
+	return slices.ContainsFunc(s.Overseen(), func(own Pattern) bool { return own.Includes(p) })
 }
 
 // Overseen returns the patterns within which s manages grants. A client without a name, or
@@ -43,6 +44,23 @@ func PatternsOf(repository string) (patterns []Pattern) {
 		}
 	}
 	return append(patterns, Pattern{repository})
+}
+
+// PatternsIncluding returns the texts of all patterns that include p, the widest first.
+func PatternsIncluding(p Pattern) (texts []string) {
+	path, below := strings.CutSuffix(p.text, "/*")
+	if p == Every {
+		return []string{p.text}
+	}
+	for _, q := range PatternsOf(path) {
+		if !below || q.text != path {
+			texts = append(texts, q.text)
+		}
+	}
+	if below {
+		texts = append(texts, p.text)
+	}
+	return texts
 }
 
 // A Permit decides whether a subject may do something: it returns nil, or an ErrForbidden

@@ -126,34 +126,41 @@ type ocsfClass struct {
 // ocsfClasses are those of the events. A grant to an account is of another class than one to a
 // group: see classOf.
 var ocsfClasses = map[Event]ocsfClass{
-	AccountAdd:      {accountChange, 1, "Create"},
-	AccountChange:   {accountChange, activityOther, "Change"},
-	AccountPassword: {accountChange, 3, "Password Change"},
-	AccountDelete:   {accountChange, 6, "Delete"},
-	AccountLink:     {accountChange, activityOther, "Link"},
-	AccountUnlink:   {accountChange, activityOther, "Unlink"},
-	TokenAdd:        {entityManagement, 1, "Create"},
-	TokenExpire:     {entityManagement, 3, "Update"},
-	TokenRevoke:     {entityManagement, 4, "Delete"},
-	WorkloadAdd:     {entityManagement, 1, "Create"},
-	WorkloadRemove:  {entityManagement, 4, "Delete"},
-	CollectPause:    {apiActivity, activityOther, "Pause"},
-	CollectResume:   {apiActivity, activityOther, "Resume"},
-	CollectRetry:    {apiActivity, activityOther, "Retry"},
-	GrantAdd:        {groupManagement, 1, "Assign Privileges"},
-	GrantRemove:     {groupManagement, 2, "Revoke Privileges"},
-	RetentionAdd:    {entityManagement, 1, "Create"},
-	RetentionChange: {entityManagement, 3, "Update"},
-	RetentionRemove: {entityManagement, 4, "Delete"},
-	PlanMake:        {entityManagement, 1, "Create"},
-	SessionBegin:    {authentication, 1, "Logon"},
-	SessionEnd:      {authentication, 2, "Logoff"},
-	Login:           {authentication, 1, "Logon"},
-	Administration:  {apiActivity, activityOther, "Request"},
-	ImagePush:       {apiActivity, 1, "Create"},
-	ImageDelete:     {apiActivity, 4, "Delete"},
-	TagDelete:       {apiActivity, 4, "Delete"},
-	BlobDelete:      {apiActivity, 4, "Delete"},
+	AccountAdd:       {accountChange, 1, "Create"},
+	AccountChange:    {accountChange, activityOther, "Change"},
+	AccountPassword:  {accountChange, 3, "Password Change"},
+	AccountDelete:    {accountChange, 6, "Delete"},
+	AccountLink:      {accountChange, activityOther, "Link"},
+	AccountUnlink:    {accountChange, activityOther, "Unlink"},
+	TokenAdd:         {entityManagement, 1, "Create"},
+	TokenExpire:      {entityManagement, 3, "Update"},
+	TokenRevoke:      {entityManagement, 4, "Delete"},
+	WorkloadAdd:      {entityManagement, 1, "Create"},
+	WorkloadRemove:   {entityManagement, 4, "Delete"},
+	CollectPause:     {apiActivity, activityOther, "Pause"},
+	CollectResume:    {apiActivity, activityOther, "Resume"},
+	CollectRetry:     {apiActivity, activityOther, "Retry"},
+	GrantAdd:         {groupManagement, 1, "Assign Privileges"},
+	GrantRemove:      {groupManagement, 2, "Revoke Privileges"},
+	RetentionAdd:     {entityManagement, 1, "Create"},
+	RetentionChange:  {entityManagement, 3, "Update"},
+	RetentionRemove:  {entityManagement, 4, "Delete"},
+	PlanMake:         {entityManagement, 1, "Create"},
+	WebhookAdd:       {entityManagement, 1, "Create"},
+	WebhookChange:    {entityManagement, 3, "Update"},
+	WebhookRemove:    {entityManagement, 4, "Delete"},
+	WebhookRotate:    {entityManagement, 3, "Update"},
+	WebhookTest:      {entityManagement, activityOther, "Test"},
+	WebhookRedeliver: {entityManagement, activityOther, "Redeliver"},
+	WebhookPause:     {entityManagement, activityOther, "Pause"},
+	SessionBegin:     {authentication, 1, "Logon"},
+	SessionEnd:       {authentication, 2, "Logoff"},
+	Login:            {authentication, 1, "Logon"},
+	Administration:   {apiActivity, activityOther, "Request"},
+	ImagePush:        {apiActivity, 1, "Create"},
+	ImageDelete:      {apiActivity, 4, "Delete"},
+	TagDelete:        {apiActivity, 4, "Delete"},
+	BlobDelete:       {apiActivity, 4, "Delete"},
 
 	ProtectionAdd:     {apiActivity, 1, "Create"},
 	ProtectionRemove:  {apiActivity, 4, "Delete"},
@@ -252,8 +259,11 @@ func (r Record) objects(o *OCSF) {
 		o.User, o.Service = &ocsfUser{Name: cmp.Or(r.Target, unknownName)}, &ocsfNamed{"Portbook"}
 	case entityManagement:
 		o.Entity = &ocsfEntity{r.Target, "Token"}
-		if r.Event == WorkloadAdd || r.Event == WorkloadRemove {
+		switch kind, _, _ := strings.Cut(string(r.Event), "."); kind {
+		case "workload":
 			o.Entity.Type = "Workload"
+		case "webhook":
+			o.Entity.Type = "Webhook"
 		}
 		if kind, known := entitiesOfRetention[r.Event]; known {
 			o.Entity = &ocsfEntity{cmp.Or(r.Target, unknownName), kind}

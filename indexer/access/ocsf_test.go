@@ -25,7 +25,7 @@ func TestCloudEvents(t *testing.T) {
 		t.Fatal(err)
 	}
 	at := time.Date(2026, 11, 30, 12, 0, 0, 5e8, time.FixedZone("", 3600))
-	targets := map[string]string{"token": "7f3a12bc", "workload": "w7f3a12bc", "account": "alice", "image": "team/app:v1", "session": "alice", "login": ""}
+	targets := map[string]string{"token": "7f3a12bc", "workload": "w7f3a12bc", "webhook": "webhook 3", "account": "alice", "image": "team/app:v1", "session": "alice", "login": ""}
 	for _, e := range append([]access.Event{"later.event"}, access.Events...) {
 		kind, _, _ := strings.Cut(string(e), ".")
 		wanted := []string{targets[kind]}

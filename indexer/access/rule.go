@@ -41,16 +41,16 @@ func (p Pattern) Selects(repository string) bool {
 // and returns the pattern of what both p and other select; false if that is nothing.
 func (p Pattern) and(other Pattern) (Pattern, bool) {
 	switch {
-	case p.includes(other):
+	case p.Includes(other):
 		return other, true
-	case other.includes(p):
+	case other.Includes(p):
 		return p, true
 	}
 	return Pattern{}, false
 }
 
-// includes reports whether p selects all that other selects.
-func (p Pattern) includes(other Pattern) bool {
+// Includes reports whether p selects all that other selects.
+func (p Pattern) Includes(other Pattern) bool {
 	path, many := strings.CutSuffix(p.text, "*")
 	if many {
 		return strings.HasPrefix(other.text, path)

@@ -20,6 +20,7 @@ func (l *loader) check(c *Config) {
 	l.checkAuth(c)
 	l.checkUsage(c)
 	l.checkCollect(c)
+	l.checkWebhooks(c)
 	for _, o := range c.Flatpak.Owners {
 		ref, repository, _ := strings.Cut(o, "=")
 		if strings.TrimSpace(ref) == "" || strings.TrimSpace(repository) == "" {

@@ -37,6 +37,7 @@ type Config struct {
 	Events     Events     `mapstructure:"events"`
 	Internal   Internal   `mapstructure:"internal"`
 	Audit      Audit      `mapstructure:"audit"`
+	Webhooks   Webhooks   `mapstructure:"webhooks"`
 	Database   Database   `mapstructure:"database"`
 	Cache      Cache      `mapstructure:"cache"`
 	Interval   Interval   `mapstructure:"interval"`

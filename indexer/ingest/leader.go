@@ -54,6 +54,9 @@ const (
 	// storage. These jobs use at most a hundredth of the database's time.
 	upkeepPause = time.Minute
 	upkeepShare = 100
+	// webhooksPause is the minimum pause between two counts of what waits for webhooks: 2 s, in
+	// which a scan can queue some thousand events more than deliver.MaxWaiting.
+	webhooksPause = 2 * time.Second
 )
 
 // A Leader runs the jobs that only one process may run at a time: scans and upkeep. The
@@ -141,6 +144,7 @@ func (l *Leader) jobs(watch *watch) []*job {
 		{name: "changes", next: always(l.forgetChanges), pause: every(forgetEvery)},
 		{name: "usage", next: always(l.rollUpUsage), pause: every(cmp.Or(l.config.RollUp, rollUpEvery))},
 		{name: "protection", next: always(l.putBack), pause: every(putBackEvery)},
+		{name: "webhooks", next: always(l.tidyWebhooks), pause: inProportion(webhooksPause, upkeepShare)},
 		{name: "watch", next: always(watch.look), pause: every(cmp.Or(l.config.Watch, watchEvery))},
 		{name: "loose", next: always(l.pruneLoose), pause: every(looseEvery)},
 	}
@@ -281,6 +285,15 @@ func (l *Leader) putBack(ctx context.Context) error {
 	n, err := l.config.Store.PutBackAgain(ctx)
 	if n > 0 {
 		l.config.Log.WarnContext(ctx, "protected tags are not back yet", "tags", n)
+	}
+	return err
+}
+
+// tidyWebhooks counts what waits for webhooks, and deletes what has ended long ago.
+func (l *Leader) tidyWebhooks(ctx context.Context) error {
+	n, err := l.config.Store.TidyWebhooks(ctx)
+	if n.Full > 0 || n.Expired > 0 || n.Told > 0 {
+		l.config.Log.InfoContext(ctx, "webhooks tidied", "full", n.Full, "given_up", n.Expired, "told_missed", n.Told)
 	}
 	return err
 }

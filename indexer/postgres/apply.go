@@ -68,6 +68,7 @@ type application struct {
 	again        map[int64]time.Duration // tasks to be read again after this time
 	unfinished   map[int64]bool          // tasks that do not end
 	wait         time.Duration           // for a lock; 0: no limit
+	outgoing     outgoing                // what webhooks are to be told
 }
 
 func (a *application) run(ctx context.Context, findings []indexer.Finding, manifests []manifestRow) error {
@@ -81,6 +82,9 @@ func (a *application) run(ctx context.Context, findings []indexer.Finding, manif
 		return err
 	}
 	if err := a.removeManifests(ctx, findings); err != nil {
+		return err
+	}
+	if err := a.outgoing.store(ctx, a.tx); err != nil {
 		return err
 	}
 	if err := a.refresh(ctx); err != nil {
@@ -123,6 +127,7 @@ func (a *application) lockRepositories(ctx context.Context, findings []indexer.F
 	pg.Queue(batch, &rows, lock, all)
 	var known []struct{ Linked bool }
 	pg.Queue(batch, &known, search.LinkedQuery+" AS linked", all)
+	a.outgoing.queueHearers(batch, all)
 	err := a.send(ctx, batch)
 	a.linked = search.Linked(len(known) > 0 && known[0].Linked || slices.ContainsFunc(findings, links))
 	a.repositories = map[string]int32{}

@@ -186,7 +186,7 @@ func (s *Store) GrantPage(ctx context.Context, q access.GrantQuery) (all []acces
 
 // grantConditions returns the conditions of a query for grants.
 func grantConditions(q access.GrantQuery) (all []sq.Sqlizer) {
-	// As access.Pattern.includes: what ends in * includes all that begins as it does.
+	// As access.Pattern.Includes: what ends in * includes all that begins as it does.
 	const within = `EXISTS (SELECT FROM unnest(?::text[]) AS own WHERE CASE WHEN right(own, 1) = '*'
 		THEN starts_with(g.pattern, left(own, -1)) ELSE g.pattern = own END)`
 	all = append(all, sq.Expr(within, texts(q.Within)))

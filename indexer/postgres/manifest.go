@@ -14,6 +14,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/deliver"
 	"github.com/portbook/portbook/indexer/postgres/pg"
 	"github.com/portbook/portbook/indexer/postgres/search"
 )
@@ -413,6 +414,7 @@ func (a *application) removeManifests(ctx context.Context, findings []indexer.Fi
 			}
 		}
 		if len(removed) > 0 {
+			a.outgoing.add(deliver.NewEvent(deliver.Deleted, deliver.Data{Repository: f.Task.Repository, Digest: d}))
 			continue
 		}
 		shown, err := pg.Collect[shownBy](ctx, a.tx, tags, repository, pg.DigestBytes(d), f.Task.Repository)

@@ -33,12 +33,6 @@ func putBackPause(tries int) time.Duration {
 	return pause
 }
 
-// A recordedMove is a move that was new to the history.
-type recordedMove struct {
-	Repository, Tag      string
-	FromDigest, ToDigest []byte
-}
-
 // guardsQuery selects the protections that may forbid moves, by their patterns.
 const guardsQuery = "SELECT " + protectionColumns + " FROM protection p WHERE p.kind <> 'quota' AND p.pattern = ANY($1)"
 

@@ -58,6 +58,9 @@ func (a *application) moveTags(ctx context.Context, findings []indexer.Finding) 
 	moves.queueAll()
 	err = a.send(ctx, &moves.batch)
 	a.moved = len(moves.recorded) > 0
+	for _, m := range moves.recorded {
+		a.outgoing.add(m.event()) // nothing, if no webhook hears of it
+	}
 	if err == nil {
 		err = a.guard(ctx, &moves)
 	}
@@ -247,8 +250,9 @@ var recordMoves = `
 		SELECT h.to_digest FROM tag_history h WHERE h.repository = moved.repository AND h.tag = moved.tag ORDER BY h.id DESC LIMIT 1
 	) AS last ON moved.from_digest IS NULL
 	WHERE COALESCE(moved.from_digest, last.to_digest) IS DISTINCT FROM moved.to_digest
-	RETURNING repository, tag, from_digest, to_digest`
+	RETURNING id, repository, tag, seen_by, from_digest, to_digest, seen_at`
 
+// queueAll queues the statements that are few.
 func (m *moves) queueAll() {
 	if n := len(m.set); n > 0 {
 		// The manifests were in the book when the tasks were claimed, or were read

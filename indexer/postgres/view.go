@@ -542,6 +542,11 @@ func (v *View) Status(ctx context.Context) (indexer.Status, error) {
 	if status.TasksDue, status.OldestDue, status.GivenUp, err = backlog(ctx, v.tx, v.names); err != nil {
 		return status, err
 	}
+	if v.visible.All() {
+		if status.Webhooks, err = webhookStatus(ctx, v.tx); err != nil {
+			return status, err
+		}
+	}
 	status.Failures, err = v.failures(ctx)
 	return status, err
 }

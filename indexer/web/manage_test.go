@@ -18,6 +18,7 @@ import (
 
 	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/access"
+	"github.com/portbook/portbook/indexer/deliver"
 	managing "github.com/portbook/portbook/indexer/manage"
 	"github.com/portbook/portbook/indexer/postgres"
 	"github.com/portbook/portbook/indexer/remote"
@@ -36,6 +37,7 @@ type managed struct {
 	signer *access.Signer
 	tokens map[string]string // by account; "limited" is one of root that is limited to *:admin
 	ids    map[string]string // of the tokens
+	hooks  *deliver.Webhooks
 }
 
 func manage(t *testing.T, change ...func(*web.Config)) *managed {
@@ -60,6 +62,10 @@ func manage(t *testing.T, change ...func(*web.Config)) *managed {
 		Login: login.New(login.Config{Accounts: access.NewAccounts(store, signer), Signer: signer, PublicURL: "/", Changer: store, Audit: store, UseRate: store.UseRate, Operations: operations(t, store)}),
 		Log:   slog.New(slog.DiscardHandler), PublicURL: "/", WebUI: true, Version: "v1",
 	}
+	box, err := deliver.NewBox(strings.Repeat("k", 32))
+	m.must(t, err)
+	m.hooks = deliver.NewWebhooks(store, box)
+	c.Webhooks = m.hooks
 	for _, f := range change {
 		f(&c)
 	}
@@ -108,6 +114,9 @@ func (m *managed) token(t testing.TB, name string, p access.PersonalToken) {
 
 // address returns an address for a documented path.
 func (m *managed) address(path string) string {
+	if strings.HasPrefix(path, "/api/v1/webhooks/") {
+		return strings.NewReplacer("{id}", "1", "{delivery}", "1").Replace(path)
+	}
 	return strings.NewReplacer("{account}", "bob", "{id}", m.ids["ci"], "{name}", "team/app", "{namespace}", "team", "{tag}", "v1", "{reference}", "v1", "{digest}", dgst("a").String(), "{operation}", "1", "{trash}", "1").Replace(path)
 }
 

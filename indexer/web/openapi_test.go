@@ -17,6 +17,7 @@ import (
 
 	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/access"
+	"github.com/portbook/portbook/indexer/deliver"
 	"github.com/portbook/portbook/indexer/web"
 	"github.com/portbook/portbook/indexer/web/login"
 )
@@ -60,6 +61,7 @@ func openAPI(t testing.TB, url string) (document, *jsonschema.Compiler) {
 // withAccounts configures logins with accounts, which nobody can use.
 func withAccounts(c *web.Config) {
 	c.Login = login.New(login.Config{Accounts: &access.Accounts{}, Signer: &access.Signer{}})
+	c.Webhooks = deliver.NewWebhooks(nil, nil)
 }
 
 func decoded(t testing.TB, body string) any {
@@ -276,6 +278,7 @@ func TestParametersAreDocumented(t *testing.T) {
 	t.Run("with accounts", func(t *testing.T) {
 		t.Parallel()
 		m := manage(t, func(c *web.Config) { c.Read = stockedBook().read })
+		m.webhook(t, "team/*") // the first, with a delivery
 		checkParameters(t, m.URL, m.address, "Authorization", "Bearer "+m.tokens["root"])
 	})
 }

@@ -162,6 +162,19 @@ func (s *server) pageRoutes(m *mux) {
 		m.Handle("POST "+plan+"/apply", page(s.Login.LimitWrites(s.Login.Person, c.ApplyPlan)))
 		m.Handle("POST "+plan+"/undo", page(s.Login.LimitWrites(s.Login.Person, c.UndoPlan)))
 	}
+	if s.Login != nil && s.Login.Accounts != nil && s.Webhooks != nil {
+		changing := func(f answer.HandlerFunc) http.Handler { return read(s.Login.LimitWrites(s.Login.Person, f)) }
+		const webhook = "/manage/webhooks/{id}"
+		m.Handle("GET /manage/webhooks", read(c.Webhooks))
+		m.Handle("POST /manage/webhooks", changing(c.AddWebhook))
+		m.Handle("GET "+webhook, read(c.Webhook))
+		m.Handle("POST "+webhook+"/change", changing(c.ChangeWebhook))
+		m.Handle("POST "+webhook+"/enable", changing(c.EnableWebhook))
+		m.Handle("POST "+webhook+"/rotate", changing(c.RotateWebhook))
+		m.Handle("POST "+webhook+"/test", changing(c.TestWebhook))
+		m.Handle("POST "+webhook+"/remove", read(c.RemoveWebhook))
+		m.Handle("POST "+webhook+"/deliveries/{delivery}/redeliver", changing(c.Redeliver))
+	}
 	m.Handle("GET /live", plain(c.Live))
 	m.Handle("GET /static/{name}", plain(c.Static))
 	m.Handle("GET /", page(catalogue.WithoutSlash(&m.serve)))

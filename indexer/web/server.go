@@ -22,6 +22,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/deliver"
 	"github.com/portbook/portbook/indexer/web/answer"
 	"github.com/portbook/portbook/indexer/web/api"
 	"github.com/portbook/portbook/indexer/web/catalogue"
@@ -56,6 +57,9 @@ type Config struct {
 	// Login finds out who sends a request, and gives clients tokens for the registry. If it
 	// is nil, the registry itself decides who may use it.
 	Login *login.Login
+
+	// Webhooks are those that who oversees their pattern manages; nil: nobody does.
+	Webhooks *deliver.Webhooks
 
 	WebUI          bool
 	AssertEndpoint bool
@@ -158,12 +162,13 @@ func newServer(c Config) *server {
 	})
 	s.api = api.New(api.Config{
 		Answerer: a, Log: c.Log, MaxAge: c.MaxAgeIndex, MaxAgeHTML: c.MaxAgeHTML, Others: clients.Operations(), Jobs: c.Jobs,
-		Login: c.Login, Version: c.Version, Revision: c.Revision, LogLevel: c.LogLevel, Address: c.Address,
-		Levels: levels,
+		Login: c.Login, Webhooks: c.Webhooks, Version: c.Version, Revision: c.Revision, LogLevel: c.LogLevel,
+		Address: c.Address,
+		Levels:  levels,
 	})
 	s.catalogue = catalogue.New(catalogue.Config{
 		Answerer: a, PublicURL: c.PublicURL, MaxAge: c.MaxAgeHTML, MaxAgeIndex: c.MaxAgeIndex, Stopping: c.Stopping,
-		Login:      c.Login,
+		Login: c.Login, Webhooks: c.Webhooks,
 		Operations: s.api.Operations(), Version: c.Version, Revision: c.Revision, LogLevel: c.LogLevel,
 		Proxies: c.RegistryProxy != nil, Assertions: c.AssertEndpoint, Writes: c.Writes, FetchAll: c.FetchAll,
 		Levels: levels,

@@ -147,7 +147,7 @@ func targets(a address, hidden, open postgrestest.Member) (all []string) {
 		space, _, _ := strings.Cut(m.Name, "/")
 		fill := func(reference, digest, tag string) string {
 			return strings.NewReplacer("{name}", url.PathEscape(m.Name), "{tag}", tag, "{reference}", reference, "{digest}", digest,
-				"{namespace}", space, "{reference...}", m.Name+":"+tag, "{$}", "", "{account}", "robot0", "{id}", "00000000").Replace(a.path)
+				"{namespace}", space, "{reference...}", m.Name+":"+tag, "{$}", "", "{account}", "robot0", "{id}", webhookOr(a.path, "00000000"), "{delivery}", "1").Replace(a.path)
 		}
 		path := fill("v1", m.Image.Digest.String(), "v1")
 		all = append(all, path, fill("none", m.Layer.String(), "none"), fill(m.Image.Digest.String(), m.Layer.String(), "latest"))
@@ -214,6 +214,7 @@ func TestNoRouteTellsWhatIsNotGranted(t *testing.T) {
 		},
 		Login: login.New(login.Config{Accounts: accounts, Signer: signer, PublicURL: "/", Changer: store}),
 		Log:   slog.New(slog.DiscardHandler), PublicURL: "/", WebUI: true, AssertEndpoint: true, Version: "v1",
+		Webhooks: hooksOf(t, store, members),
 	}
 	h := web.New(c)
 	mentions := 0 // of what may be seen

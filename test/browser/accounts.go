@@ -63,6 +63,9 @@ func (s *site) openAccounts(ctx, browser context.Context) error {
 	return s.signInAll(browser)
 }
 
+// webhooksKey is the setting of both indexers, which send to webhooks.
+const webhooksKey = "PORTBOOK_WEBHOOKS_KEY=0123456789abcdef0123456789abcdef"
+
 // startAccounts starts the indexer with accounts. The providers at which people can sign in
 // do not answer: one is at an address of the site where no provider is.
 func (s *site) startAccounts(ctx context.Context) error {
@@ -91,6 +94,7 @@ func (s *site) startAccounts(ctx context.Context) error {
 	cmd.Dir, cmd.Env = s.data, []string{
 		"PORTBOOK_HTTP_ADDRESS=" + address, "PORTBOOK_HTTP_OPERATIONS_ADDRESS=" + operations,
 		"PORTBOOK_REGISTRY_PUBLIC_URL=" + s.accounts.url, "PORTBOOK_AUTH_METHOD=accounts", "PORTBOOK_AUTH_KEYS=" + keys,
+		webhooksKey,
 		"PORTBOOK_AUTH_OIDC_TITLE=Harbour Office", "PORTBOOK_AUTH_OIDC_ISSUER=" + s.url + "/nowhere",
 		"PORTBOOK_AUTH_OIDC_CLIENT_ID=portbook", "PORTBOOK_AUTH_OIDC_CLIENT_SECRET=secret",
 		"PORTBOOK_AUTH_GITHUB_LOGIN_CLIENT_ID=portbook", "PORTBOOK_AUTH_GITHUB_LOGIN_CLIENT_SECRET=secret",

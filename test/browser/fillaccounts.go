@@ -17,7 +17,7 @@ const robots = 50
 func (s *site) fillAccounts(ctx context.Context) error {
 	s.known["long"] = strings.Repeat("unbreakable-", 5) + "name" // 64 bytes, the most
 	s.known["administrator"], s.known["lead"], s.known["note"] = administrator, lead, hostileNote
-	for _, step := range []func(context.Context) error{s.addUsers, s.addGrants, s.addTokens, s.addRefusals} {
+	for _, step := range []func(context.Context) error{s.addUsers, s.addGrants, s.addTokens, s.addWebhooks, s.addRefusals} {
 		if err := step(ctx); err != nil {
 			return err
 		}
@@ -97,6 +97,42 @@ func (s *site) addTokens(ctx context.Context) error {
 		s.known["token-"+made.Account] = made.ID
 	}
 	return nil
+}
+
+// addWebhooks adds webhooks, and sends a test to one, which fails, because its receiver is in our
+// own network.
+func (s *site) addWebhooks(ctx context.Context) error {
+	var tested int64
+	for _, w := range []struct{ name, url, pattern string }{
+		{hostileNote, "https://127.0.0.1:8443/" + strings.Repeat("unbreakable", 20), "*"},
+		{"\u202egnp.exe\u202c", "https://hooks.example.org/", s.known["hostile"] + "/*"},
+		{"deploys", "https://deploys.example.org/hooks", "team/*"},
+	} {
+		body := object{"name": w.name, "url": w.url, "pattern": w.pattern, "events": []string{"pushed", "moved", "deleted"}}
+		b, err := s.ask(ctx, administrator, http.MethodPost, "/webhooks", body, http.StatusCreated)
+		if err != nil {
+			return err
+		}
+		var made struct{ Webhook struct{ ID int64 } }
+		if err := json.Unmarshal(b, &made); err != nil {
+			return err
+		}
+		if tested == 0 {
+			tested = made.Webhook.ID
+		}
+	}
+	s.known["webhook"] = fmt.Sprint(tested)
+	address := fmt.Sprintf("/webhooks/%d", tested)
+	if _, err := s.ask(ctx, administrator, http.MethodPost, address+"/test", nil, http.StatusAccepted); err != nil {
+		return err
+	}
+	return eventually(ctx, func() error {
+		b, err := s.ask(ctx, administrator, http.MethodGet, address+"/deliveries", nil, http.StatusOK)
+		if err == nil && !strings.Contains(string(b), "private") {
+			err = fmt.Errorf("the test has not failed: %s", b)
+		}
+		return err
+	})
 }
 
 // addRefusals makes records of refused logins, and waits until they are written.

@@ -117,6 +117,17 @@ var accountPages = []page{
 	{name: "grants-wrong", as: administrator, path: "/account/grants?repository=UPPER",
 		status: http.StatusBadRequest, live: bad},
 
+	{name: "webhooks", as: administrator, path: "/manage/webhooks", live: private,
+		shows: []string{"{note}", "127.0.0.1:8443", "deploys", "Add a webhook"}},
+	{name: "webhooks-lead", as: lead, path: "/manage/webhooks", live: private,
+		shows: []string{"which you administer", "deploys"}},
+	{name: "webhook", as: administrator, path: "/manage/webhooks/{webhook}", live: private,
+		shows: []string{"{note}", "ping", "failed", "private", "Send again", "Make a new secret"}},
+	{name: "webhook-none", as: lead, path: "/manage/webhooks/{webhook}", status: http.StatusNotFound, live: bad},
+	{name: "confirm-remove", as: administrator, path: "/manage/webhooks/{webhook}", press: "Remove the webhook",
+		live:  private,
+		shows: []string{"No, go back"}},
+
 	{name: "confirm-delete", as: administrator, path: "/account/users/{long}", press: "Delete the account", live: private,
 		shows: []string{"Delete the account {long}?", "No, go back"}},
 	{name: "confirm-take-back", as: administrator, path: "/account/grants",

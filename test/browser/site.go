@@ -62,7 +62,7 @@ func startSite(ctx context.Context) (*site, error) {
 		// indexer does not know its public address; in test/clients it does.
 		s.ended <- launch.Run(ctx, launch.Config{
 			Source: clone, Addr: addr, Data: s.data, Out: s.log,
-			Environ: []string{"PORTBOOK_REGISTRY_PUBLIC_URL=/", "PORTBOOK_AUDIT_PUSHES=true"},
+			Environ: []string{"PORTBOOK_REGISTRY_PUBLIC_URL=/", "PORTBOOK_AUDIT_PUSHES=true", webhooksKey},
 		})
 	}()
 	select {

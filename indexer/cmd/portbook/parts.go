@@ -18,6 +18,7 @@ import (
 	"github.com/portbook/portbook/indexer/access"
 	"github.com/portbook/portbook/indexer/config"
 	"github.com/portbook/portbook/indexer/database"
+	"github.com/portbook/portbook/indexer/deliver"
 	"github.com/portbook/portbook/indexer/ingest"
 	"github.com/portbook/portbook/indexer/manage"
 	"github.com/portbook/portbook/indexer/plan"
@@ -42,6 +43,8 @@ type parts struct {
 	metrics  *ingest.Metrics
 	manager  *manage.Manager // nil on a reader
 	plans    *plan.Service   // nil on a reader
+	webhooks *deliver.Webhooks
+	sending  deliver.Config  // of webhooks
 	refusals *login.Refusals // nil on a reader, as uses
 	uses     *access.Uses
 	// measuring is a lock: one request at a time checks whether the database is ready.
@@ -114,6 +117,9 @@ func assemble(ctx context.Context, c config.Config, log *slog.Logger) (*parts, e
 	p.lag = &postgres.LagMeter{Store: p.store}
 	p.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	p.metrics = ingest.NewMetrics(p.registry)
+	if err := p.assembleWebhooks(); err != nil {
+		return nil, err
+	}
 	if c.Auth.Keys != "" {
 		if p.signer, err = access.NewSigner(c.Auth.Keys, c.Auth.Issuer, c.Auth.Service); err != nil {
 			return nil, err

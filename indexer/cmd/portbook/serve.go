@@ -188,8 +188,8 @@ func (p *parts) public(stopping <-chan struct{}) (http.Handler, starter, error) 
 		return nil, nil, err
 	}
 	c := web.Config{
-		FlatpakOwners: owners,
-		Read:          p.read, Connections: p.pools.ReadConns, Ready: p.ready, Stopping: stopping,
+		FlatpakOwners: owners, Webhooks: p.webhooks,
+		Read: p.read, Connections: p.pools.ReadConns, Ready: p.ready, Stopping: stopping,
 		Log: p.log, AccessLog: p.config.Log.Access, Metrics: p.registry, Version: programVersion(),
 		PublicURL: p.config.Registry.PublicURL, MaxAgeIndex: p.config.Cache.MaxAgeIndex, MaxAgeHTML: p.config.Cache.MaxAgeHTML,
 		WebUI: p.config.Components.WebUI, AssertEndpoint: p.config.Components.AssertEndpoint,
@@ -334,6 +334,7 @@ func (p *parts) writer(workers *ingest.Workers, leader *ingest.Leader) starter {
 		group.Go(func() error { return leader.Run(ctx) })
 		group.Go(func() error { return p.manager.Run(ctx) })
 		group.Go(func() error { return p.plans.Planner.Run(ctx) })
+		group.Go(func() error { return p.sender().Run(ctx) })
 		p.startRecords(ctx, group)
 		return nil
 	}
@@ -412,7 +413,12 @@ func registerBacklog(p *parts) {
 		givenUp: prometheus.NewDesc("portbook_tasks_given_up", "References that could not be read and were given up.", nil, nil),
 		version: prometheus.NewDesc("portbook_catalogue_version", "Version of the catalogue, which changes with its content.", nil, nil),
 		standby: prometheus.NewDesc("portbook_database_standby", "1 if the database is a standby.", nil, nil),
-		lag:     prometheus.NewDesc("portbook_database_lag_seconds", "How far the standby is behind its primary; +Inf if unknown.", nil, nil),
+		waiting: prometheus.NewDesc("portbook_webhook_deliveries_waiting",
+			"Deliveries that wait for webhooks.", nil, nil),
+		longest: prometheus.NewDesc("portbook_webhook_deliveries_oldest_seconds",
+			"Time that the oldest delivery to an enabled webhook has waited.", nil, nil),
+		hooks: prometheus.NewDesc("portbook_webhooks", "Webhooks, by state: all, failing, paused.", []string{"state"}, nil),
+		lag:   prometheus.NewDesc("portbook_database_lag_seconds", "How far the standby is behind its primary; +Inf if unknown.", nil, nil),
 	})
 	registerCopy(p)
 	registerCollection(p)
@@ -422,10 +428,13 @@ type backlog struct {
 	parts                         *parts
 	due, oldest, givenUp, version *prometheus.Desc
 	standby, lag                  *prometheus.Desc
+	waiting, longest, hooks       *prometheus.Desc
 }
 
 func (b *backlog) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{b.due, b.oldest, b.givenUp, b.version, b.standby, b.lag} {
+	for _, d := range []*prometheus.Desc{
+		b.due, b.oldest, b.givenUp, b.version, b.standby, b.lag, b.waiting, b.longest, b.hooks,
+	} {
 		ch <- d
 	}
 }
@@ -462,4 +471,10 @@ func (b *backlog) Collect(ch chan<- prometheus.Metric) {
 	gauge(b.oldest, s.OldestDue.Seconds())
 	gauge(b.givenUp, float64(s.GivenUp))
 	gauge(b.version, float64(s.Version.Number))
+	gauge(b.waiting, float64(s.Webhooks.Waiting))
+	gauge(b.longest, s.Webhooks.Oldest.Seconds())
+	w := s.Webhooks
+	for state, n := range map[string]int{"all": w.All, "failing": w.Failing, "paused": w.Paused} {
+		ch <- prometheus.MustNewConstMetric(b.hooks, prometheus.GaugeValue, float64(n), state)
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/deliver"
 	"github.com/portbook/portbook/indexer/query"
 	"github.com/portbook/portbook/indexer/web/answer"
 	"github.com/portbook/portbook/indexer/web/login"
@@ -37,6 +38,8 @@ type Config struct {
 	Login *login.Login
 	// Jobs has the leader run jobs; nil on a reader, which cannot.
 	Jobs Jobs
+	// Webhooks are those that who oversees their pattern manages; nil: nobody does.
+	Webhooks *deliver.Webhooks
 	// Version and Revision are those of the program.
 	Version, Revision string
 	// LogLevel and Address are the settings that /api/v1/config shows.
@@ -166,5 +169,5 @@ func (s *API) endpoints() []endpoint {
 			gives: configAnswer{}, f: s.configuration},
 	}
 	return slices.Concat(all, s.operationEndpoints(), s.retentionEndpoints(), s.protectionEndpoints(), s.jobEndpoints(),
-		s.accountEndpoints())
+		s.accountEndpoints(), s.webhookEndpoints())
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/cache"
+	"github.com/portbook/portbook/indexer/deliver"
 	"github.com/portbook/portbook/indexer/web/answer"
 	"github.com/portbook/portbook/indexer/web/login"
 )
@@ -23,6 +24,8 @@ type Config struct {
 	MaxAge, MaxAgeIndex time.Duration
 	// Login finds out who is signed in; nil: nobody can sign in.
 	Login *login.Login
+	// Webhooks are those that who oversees their pattern manages; nil: nobody does.
+	Webhooks *deliver.Webhooks
 	// Stopping is closed when the program is about to exit; nil means never.
 	Stopping <-chan struct{}
 	// Operations are described on the API page.

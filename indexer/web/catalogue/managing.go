@@ -12,7 +12,7 @@ import (
 
 // tabs are the pages about accounts that a person may open, and which one this is.
 type tabs struct {
-	Here                        string // account, users, grants or audit
+	Here                        string // account, users, grants, webhooks or audit
 	ManagesUsers, ManagesGrants bool   // not Users and Grants, which are what pages with tabs list
 }
 

@@ -18,6 +18,9 @@ const (
 	// longLead is how long a scan may wait for a leader to start it: 30 s. Another
 	// indexer takes over within seconds of the leader's death.
 	longLead = 30 * time.Second
+	// longDelivery is how long the oldest delivery to a webhook may wait before the page reports
+	// trouble: an hour. Receivers are restarted, and attempts go on for three days.
+	longDelivery = time.Hour
 )
 
 // A statusView is what an operator should know, problems first.
@@ -263,6 +266,11 @@ func troublesOf(s indexer.Status, report indexer.JobReport, now time.Time) (list
 	add(s.GivenUp > 0,
 		plural(s.GivenUp, "reference could not be read and was", "references could not be read and were")+" given up.",
 		"The reasons are listed below. The next push or scan tries again.")
+	add(s.Webhooks.Paused > 0, plural(s.Webhooks.Paused, "webhook is paused.", "webhooks are paused."),
+		"Its receiver wants no more events, or has accepted none for three days. Who administers its repositories can see "+
+			"why, and enable it again.")
+	add(s.Webhooks.Oldest > longDelivery, "Events wait for a webhook, the oldest for "+span(s.Webhooks.Oldest)+".",
+		"Its receiver does not accept them, or no indexer that writes is running.")
 	if x := s.LastScan; x != nil {
 		add(x.Errors > 0, "The last scan could not check "+plural(x.Errors, "repository.", "repositories."),
 			"The book still has their state from before the scan. The log of the leader names them.")
