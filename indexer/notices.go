@@ -35,7 +35,8 @@ func (n Notices) Yanked() *Yank { return n.Of("", "") }
 // the repository. It is nil if it is not yanked.
 func (n Notices) Of(tag string, d digest.Digest) *Yank {
 	return n.yank(func(y Yank) bool {
-		return !y.Deprecated && (y.Tag == "" && y.Digest == "" || y.Tag != "" && y.Tag == tag || y.Digest != "" && y.Digest == d)
+		return !y.Deprecated && (y.Tag == "" && y.Digest == "" || y.Tag != "" && y.Tag == tag || y.Digest != "" &&
+			y.Digest == d)
 	})
 }
 

@@ -51,8 +51,10 @@ type Protection struct {
 // any characters and ? for one.
 func ParseTags(text string) (string, error) {
 	plain := strings.NewReplacer("*", "", "?", "").Replace(text)
-	if text == "" || len(text) > maxTagPattern || plain != "" && !indexer.IsTag("x"+plain[:min(len(plain), maxTagPattern-1)]) {
-		return "", indexer.Invalid("%.64q is not a pattern of tags: write * for all, v* for those that begin with v, or one tag",
+	if text == "" || len(text) > maxTagPattern || plain != "" &&
+		!indexer.IsTag("x"+plain[:min(len(plain), maxTagPattern-1)]) {
+		return "", indexer.Invalid("%.64q is not a pattern of tags: write * for all, v* for those that begin with v, or"+
+			" one tag",
 			text)
 	}
 	return text, nil
@@ -145,12 +147,14 @@ func (p Protection) because() string {
 func (p Protection) Text() string {
 	switch p.Kind {
 	case Protect:
-		return fmt.Sprintf("tags like %s of %s are protected: they do not move and are not deleted%s", p.Tags, p.Pattern, p.because())
+		return fmt.Sprintf("tags like %s of %s are protected: they do not move and are not deleted%s", p.Tags, p.Pattern,
+			p.because())
 	case Freeze:
 		return fmt.Sprintf("%s is frozen: nothing is pushed to it or deleted from it%s", p.Pattern, p.because())
 	}
 	// Without Used, which would tell what is in repositories that the reader may not see.
-	return fmt.Sprintf("%s has used up its quota of %d bytes, as counted at %s: nothing is pushed to it until something is"+
+	return fmt.Sprintf("%s has used up its quota of %d bytes, as counted at %s: nothing is pushed to it until"+
+		" something is"+
 		" deleted and counted%s", p.Pattern, p.Bytes, p.CountedAt.UTC().Format(time.RFC3339), p.because())
 }
 

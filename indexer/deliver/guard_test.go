@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -40,6 +41,53 @@ func TestIsPublic(t *testing.T) {
 			t.Errorf("%s: %v, want %v", address, got, want)
 		}
 	}
+}
+
+// Every address of a network that is not public is refused, in each of its forms.
+func TestFormsOfPrivateAddresses(t *testing.T) {
+	t.Parallel()
+	random := rand.New(rand.NewPCG(1, 2))
+	for range 5000 {
+		p := special[random.IntN(len(special))]
+		b := p.Addr().AsSlice()
+		for i := p.Bits(); i < len(b)*8; i++ {
+			b[i/8] |= byte(random.IntN(2)) << (7 - i%8)
+		}
+		a, _ := netip.AddrFromSlice(b)
+		forms := []netip.Addr{a}
+		if a.Is4() {
+			v4 := a.As4()
+			for _, prefix := range []string{"::ffff:0:0", "64:ff9b::", "::", "64:ff9b:1::"} {
+				as := netip.MustParseAddr(prefix).As16()
+				copy(as[12:], v4[:])
+				forms = append(forms, netip.AddrFrom16(as))
+			}
+			as := netip.MustParseAddr("2002::").As16() // 6to4
+			copy(as[2:], v4[:])
+			forms = append(forms, netip.AddrFrom16(as))
+		}
+		for _, form := range forms {
+			if isPublic(form) {
+				t.Fatalf("%s, a form of %s in %s", form, a, p)
+			}
+		}
+	}
+}
+
+// A URL that is accepted is one that net/http calls as it is written: it has a host and no user.
+func FuzzCheckURL(f *testing.F) {
+	for _, text := range []string{"https://example.org/a?b=c", "http://[2a00::1]:8080", "https://u:p@x", "https://x#f", "//x", "https://x:"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		if CheckURL(text) != nil {
+			return
+		}
+		u, err := url.Parse(text)
+		if err != nil || u.Hostname() == "" || u.User != nil || u.Fragment != "" || u.Scheme != "https" && u.Scheme != "http" {
+			t.Errorf("%q is accepted", text)
+		}
+	})
 }
 
 // The configuration allows its networks for http and for all ports, and no others.

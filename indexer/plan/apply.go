@@ -84,7 +84,8 @@ func (a *Applier) check(p retention.Plan, o indexer.Operation) error {
 	case p.TagsDeleted+p.ManifestsDeleted == 0:
 		return indexer.Conflict("plan %d deletes nothing", p.ID)
 	case p.Percent > limit:
-		return indexer.Conflict("plan %d deletes %d %% of the tags or manifests of %s, and at most %d %% is allowed: look at it, and"+
+		return indexer.Conflict("plan %d deletes %d %% of the tags or manifests of %s, and at most %d %% is allowed:"+
+			" look at it, and"+
 			" apply it with accept_percent %d if that is right", p.ID, p.Percent, Whole(p.PercentOf), limit, p.Percent)
 	}
 	return nil
@@ -226,7 +227,8 @@ func (a *applying) stop(look postgres.SecondLook) string {
 			manifests++
 		}
 	}
-	percent := max(retention.Percent(int64(tags), int64(look.Tags)), retention.Percent(int64(manifests), int64(look.Manifests)))
+	percent := max(retention.Percent(int64(tags), int64(look.Tags)),
+		retention.Percent(int64(manifests), int64(look.Manifests)))
 	if percent > a.limit {
 		return "it would be " + strconv.Itoa(percent) + " % of its repository now, more than " + strconv.Itoa(a.limit) + " %"
 	}
@@ -262,7 +264,8 @@ func tagsToDelete(steps []postgres.PlanStep) map[digest.Digest][]postgres.PlanSt
 }
 
 // step does one step. The tags of a manifest that is deleted go with it.
-func (a *applying) step(ctx context.Context, s postgres.PlanStep, stop string, tags map[digest.Digest][]postgres.PlanStep) error {
+func (a *applying) step(ctx context.Context, s postgres.PlanStep, stop string,
+	tags map[digest.Digest][]postgres.PlanStep) error {
 	d := s.Decision
 	if stop != "" && s.Skip == "" {
 		s.Skip = stop

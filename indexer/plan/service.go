@@ -72,7 +72,8 @@ func (s *Schedule) Due(ctx context.Context) error {
 	if err == nil {
 		p, err = s.Service.WaitPlan(ctx, p)
 	}
-	if err != nil || p.State != retention.PlanMade || !s.Apply || p.TagsDeleted+p.ManifestsDeleted == 0 || p.Percent > s.Service.Cap {
+	if err != nil || p.State != retention.PlanMade || !s.Apply || p.TagsDeleted+p.ManifestsDeleted == 0 ||
+		p.Percent > s.Service.Cap {
 		return err
 	}
 	_, err = s.Service.Apply(ctx, p, 0)

@@ -262,7 +262,8 @@ func (l *linkage) sets() (listed, gone, all []digest.Digest) {
 			whole[id] = m
 		}
 	}
-	return memberDigests(whole), memberDigests(l.needless(maps.Clone(whole))), memberDigests(l.needless(maps.Clone(l.members)))
+	return memberDigests(whole), memberDigests(l.needless(maps.Clone(whole))),
+		memberDigests(l.needless(maps.Clone(l.members)))
 }
 
 // needless returns the root and those of some members that nothing else needs. A tag needs

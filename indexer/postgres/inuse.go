@@ -43,7 +43,8 @@ func (s *Store) ReportUse(ctx context.Context, uses []retention.Use) error {
 		if _, err := tx.Exec(ctx, add, pg.Arrays(rows)...); err != nil {
 			return err
 		}
-		return atMost(ctx, tx, retention.MaxUses, "you have reported %d manifests, the most: report only what runs, or for a shorter time",
+		return atMost(ctx, tx, retention.MaxUses,
+			"you have reported %d manifests, the most: report only what runs, or for a shorter time",
 			"SELECT count(*) FROM in_use WHERE reporter = $1", reporter)
 	})
 }
@@ -80,7 +81,8 @@ func (s *Store) Uses(ctx context.Context, q retention.UseQuery) (all []retention
 		sel = sel.Where(sq.Eq{"repository": q.Repository})
 	}
 	if a := q.After; a != nil {
-		sel = sel.Where("(repository, digest, cluster, reporter) > (?, ?, ?, ?)", a.Repository, pg.DigestBytes(a.Digest), a.Cluster,
+		sel = sel.Where("(repository, digest, cluster, reporter) > (?, ?, ?, ?)", a.Repository, pg.DigestBytes(a.Digest),
+			a.Cluster,
 			a.Reporter)
 	}
 	type row struct {

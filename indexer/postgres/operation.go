@@ -13,6 +13,7 @@ import (
 
 	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/access"
+	"github.com/portbook/portbook/indexer/deliver"
 	"github.com/portbook/portbook/indexer/postgres/pg"
 )
 
@@ -218,12 +219,15 @@ func (s *Store) ReleaseOperation(ctx context.Context, o indexer.Operation, after
 }
 
 // EndOperation ends an operation in its state, which is done or failed. A failed one is
-// recorded with its error.
+// recorded with its error. Webhooks hear of what was restored, and of a plan that was applied.
 func (s *Store) EndOperation(ctx context.Context, o indexer.Operation) error {
 	const set = "leased_until = NULL, ended_at = now(), state = $6, error = left($7, $8)"
 	err := s.beginPartitioned(ctx, func(tx pgx.Tx, _ cluster) error {
 		err := s.updateOperation(ctx, tx, o, set, string(o.State), indexer.CleanText(o.Error), maxOperationError)
-		if err != nil || o.State != indexer.OperationFailed {
+		if err != nil {
+			return err
+		}
+		if err := tellEnd(ctx, tx, o); err != nil || o.State != indexer.OperationFailed {
 			return err
 		}
 		r := recordOfOperation(o)
@@ -232,6 +236,67 @@ func (s *Store) EndOperation(ctx context.Context, o indexer.Operation) error {
 		return record(indexer.WithRequest(access.WithActor(ctx, actor), o.Request), tx, r)
 	})
 	return pg.Wrap(fmt.Sprintf("end operation %d", o.ID), err)
+}
+
+// tellEnd queues the events of an operation that ends. What a failed one has restored is told
+// too: it is back.
+func tellEnd(ctx context.Context, tx pgx.Tx, o indexer.Operation) error {
+	done := o.State == indexer.OperationDone
+	switch {
+	case o.Kind == indexer.Restore && o.Result.Restored > 0:
+		return tellRestored(ctx, tx, o)
+	case o.Kind == indexer.Rollback && done && o.Result.Restored+o.Result.Tagged > 0:
+		return tell(ctx, tx, deliver.NewEvent(deliver.Restored, deliver.Data{
+			Repository: o.Repository, Tag: o.Tag, Digest: o.Digest, Operation: o.ID, Actor: o.Actor,
+		}))
+	case o.Kind == indexer.DeleteRepository && done:
+		return tell(ctx, tx, deliver.NewEvent(deliver.Deleted, deliver.Data{
+			Repository: o.Repository, Operation: o.ID, Actor: o.Actor,
+		}))
+	case o.Kind == indexer.ApplyPlan && done:
+		return tellApplied(ctx, tx, o)
+	}
+	return nil
+}
+
+// tellRestored queues one event for each repository in which an operation has restored
+// manifests. It names the manifest if there is only one.
+func tellRestored(ctx context.Context, tx pgx.Tx, o indexer.Operation) error {
+	const q = `
+		SELECT repository, CASE count(DISTINCT digest) WHEN 1 THEN (array_agg(digest))[1] END AS digest
+		FROM trash WHERE (id = ANY($1) OR operation_id = $2)
+			AND restored_at >= (SELECT started_at FROM operation WHERE id = $3)
+		GROUP BY repository ORDER BY repository`
+	type row struct {
+		Repository string
+		Digest     []byte
+	}
+	rows, err := pg.Collect[row](ctx, tx, q, o.Options.Trash, o.Options.Undo, o.ID)
+	if err != nil {
+		return err
+	}
+	var events []deliver.Event
+	for _, r := range rows {
+		events = append(events, deliver.NewEvent(deliver.Restored, deliver.Data{
+			Repository: r.Repository, Digest: pg.DigestFrom(r.Digest), Operation: o.ID, Actor: o.Actor,
+		}))
+	}
+	return tell(ctx, tx, events...)
+}
+
+// tellApplied queues the event of a plan that was applied.
+func tellApplied(ctx context.Context, tx pgx.Tx, o indexer.Operation) error {
+	patterns, err := pg.Column[string](ctx, tx, "SELECT scope FROM plan WHERE id = $1", o.Options.Plan)
+	if err != nil || len(patterns) == 0 {
+		return err
+	}
+	scope, err := access.ParsePattern(patterns[0])
+	if err != nil {
+		return err
+	}
+	return tell(ctx, tx, deliver.NewPlanEvent(scope, deliver.Data{
+		Plan: o.Options.Plan, Tags: o.Result.Untagged, Manifests: o.Result.Deleted, Operation: o.ID, Actor: o.Actor,
+	}))
 }
 
 // updateOperation stores the progress and the result of an operation that the caller has

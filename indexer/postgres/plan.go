@@ -80,7 +80,8 @@ const planColumns = `
 func (r planRow) plan() (p retention.Plan, err error) {
 	p = retention.Plan{
 		ID: r.ID, State: retention.PlanState(r.State), Reason: r.Reason, CreatedAt: r.CreatedAt, CreatedBy: r.CreatedBy,
-		MadeAt: pg.TimeOrZero(r.MadeAt), Notes: r.Notes, Repositories: int(r.Repositories), LeftOut: int(r.LeftOut), Tags: r.Tags,
+		MadeAt: pg.TimeOrZero(r.MadeAt), Notes: r.Notes, Repositories: int(r.Repositories), LeftOut: int(r.LeftOut),
+		Tags:        r.Tags,
 		TagsDeleted: r.TagsDeleted, Manifests: r.Manifests, ManifestsDeleted: r.ManifestsDeleted, Percent: int(r.Percent),
 		PercentOf: r.PercentOf, Error: r.Error, Operation: orZero(r.OperationID), Undo: orZero(r.UndoID),
 	}
@@ -146,7 +147,8 @@ func (s *Store) Plan(ctx context.Context, id int64) (retention.Plan, error) {
 func (s *Store) Plans(ctx context.Context, q retention.PlanQuery) ([]retention.Plan, error) {
 	const within = `EXISTS (SELECT FROM unnest(?::text[]) AS own WHERE CASE WHEN right(own, 1) = '*'
 		THEN starts_with(scope, left(own, -1)) ELSE scope = own END)`
-	sel := pg.Builder.Select(planColumns).From("plan").Where(within, texts(q.Within)).OrderBy("id DESC").Suffix("LIMIT ?", q.Limit)
+	sel := pg.Builder.Select(planColumns).From("plan").Where(within,
+		texts(q.Within)).OrderBy("id DESC").Suffix("LIMIT ?", q.Limit)
 	if q.Before > 0 {
 		sel = sel.Where("id < ?", q.Before)
 	}
@@ -163,7 +165,8 @@ func (s *Store) Plans(ctx context.Context, q retention.PlanQuery) ([]retention.P
 func (s *Store) AddPlan(ctx context.Context, scope access.Pattern, reason string) (p retention.Plan, err error) {
 	const q = "INSERT INTO plan (scope, reason, created_by) VALUES ($1, $2, $3) RETURNING " + planColumns
 	err = s.inPlans(ctx, "plan", func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "DELETE FROM plan WHERE created_at < now() - $1 * interval '1 second'", keepPlans.Seconds()); err != nil {
+		if _, err := tx.Exec(ctx, "DELETE FROM plan WHERE created_at < now() - $1 * interval '1 second'",
+			keepPlans.Seconds()); err != nil {
 			return err
 		}
 		all, err := plansIn(ctx, tx, q, scope.String(), reason, access.ActorOf(ctx).Name)
@@ -237,14 +240,17 @@ func (s *Store) ClaimPlan(ctx context.Context, lease time.Duration) (PlanClaim, 
 
 // FailPlan ends a plan that cannot be made.
 func (s *Store) FailPlan(ctx context.Context, c PlanClaim, why string) error {
-	const q = "UPDATE plan SET state = 'failed', error = $3, leased_until = NULL WHERE id = $1 AND attempts = $2 AND state = 'making'"
+	const q = "UPDATE plan SET state = 'failed', error = $3, leased_until = NULL WHERE id = $1 AND attempts = $2 AND" +
+		" state = 'making'"
 	_, err := s.pool.Exec(ctx, q, c.ID, c.claim, why)
 	return pg.Wrap(fmt.Sprintf("plan %d", c.ID), err)
 }
 
 // PlanRepositories returns repositories of a plan.
-func (s *Store) PlanRepositories(ctx context.Context, q retention.RepositoryQuery) (all []retention.PlanRepository, err error) {
-	sel := pg.Builder.Select("repository AS name", "tags", "tags_deleted", "manifests", "manifests_deleted", "size", "left_out", "stays",
+func (s *Store) PlanRepositories(ctx context.Context, q retention.RepositoryQuery) (all []retention.PlanRepository,
+	err error) {
+	sel := pg.Builder.Select("repository AS name", "tags", "tags_deleted", "manifests", "manifests_deleted", "size",
+		"left_out", "stays",
 		"listed").From("plan_repository").Where("plan_id = ?", q.Plan).Suffix("LIMIT ? OFFSET ?", q.Limit, q.Offset)
 	if q.LeftOut {
 		sel = sel.Where("left_out <> ''").OrderBy("repository")
@@ -357,7 +363,8 @@ func (s *Store) BeginPlan(ctx context.Context, plan, operation int64) (retention
 	case p.Stale != "":
 		return p, indexer.Conflict("plan %d is stale: %s", plan, p.Stale)
 	}
-	done, err := s.pool.Exec(ctx, "UPDATE plan SET operation_id = $2 WHERE id = $1 AND operation_id IS NULL", plan, operation)
+	done, err := s.pool.Exec(ctx, "UPDATE plan SET operation_id = $2 WHERE id = $1 AND operation_id IS NULL", plan,
+		operation)
 	if err == nil && done.RowsAffected() == 0 {
 		return p, indexer.Conflict("plan %d is applied by another operation", plan)
 	}
@@ -398,10 +405,12 @@ type SecondLook struct {
 }
 
 // LookAgain looks again at what a plan still deletes of a repository, as the book is now.
-func (s *Store) LookAgain(ctx context.Context, plan retention.Plan, repository string, g Guards) (look SecondLook, err error) {
+func (s *Store) LookAgain(ctx context.Context, plan retention.Plan, repository string, g Guards) (look SecondLook,
+	err error) {
 	what := fmt.Sprintf("second look at %q", repository)
 	goes := true
-	items, err := s.PlanItems(ctx, retention.ItemQuery{Plan: plan.ID, Repository: repository, Deleted: &goes, Limit: 2 * maxPlanRows})
+	items, err := s.PlanItems(ctx, retention.ItemQuery{Plan: plan.ID, Repository: repository, Deleted: &goes,
+		Limit: 2 * maxPlanRows})
 	if err != nil {
 		return look, err
 	}

@@ -34,9 +34,8 @@ type scanSpan struct{ StartedAt, FinishedAt time.Time }
 
 // A pullBook says whether pulls are counted.
 type pullBook struct {
-	exists bool      // whether the database has the tables
-	since  time.Time // when counting began; zero: it did not
-	until  time.Time // pulls after it may not be counted yet
+	since time.Time // when counting began; zero: it did not
+	until time.Time // pulls after it may not be counted yet
 }
 
 // A planned is a repository that rules decide about, or the reason why they do not.
@@ -59,13 +58,10 @@ func newPlanBook(ctx context.Context, tx pgx.Tx, rules []retention.Rule) (*planB
 	if b.scans, err = pg.Collect[scanSpan](ctx, tx, scans); err != nil {
 		return nil, err
 	}
-	if err := tx.QueryRow(ctx, "SELECT now(), to_regclass('usage_state') IS NOT NULL").Scan(&b.now, &b.pulls.exists); err != nil {
+	if err := tx.QueryRow(ctx, "SELECT now()").Scan(&b.now); err != nil {
 		return nil, err
 	}
-	if b.pulls.exists {
-		err = b.readCounting(ctx)
-	}
-	return b, err
+	return b, b.readCounting(ctx)
 }
 
 // readCounting reads since when pulls are counted, and until when.
@@ -202,7 +198,8 @@ func (b *planBook) readTags(ctx context.Context, ids []int32, at map[int32]*plan
 			of.leftOut = fmt.Sprintf("its tag %s could not be read", r.Name)
 		}
 		of.Tags = append(of.Tags, retention.Tag{
-			Name: r.Name, Digest: pg.DigestFrom(r.Digest), Pushed: b.pushSpan(r.MovedAt, r.ByEvent), Pulled: b.pullSpan(time.Time{}),
+			Name: r.Name, Digest: pg.DigestFrom(r.Digest), Pushed: b.pushSpan(r.MovedAt,
+				r.ByEvent), Pulled: b.pullSpan(time.Time{}),
 		})
 	}
 	return err
@@ -218,7 +215,8 @@ func (b *planBook) readManifests(ctx context.Context, ids []int32, at map[int32]
 		of := at[r.RepositoryID]
 		m := retention.Manifest{
 			Digest: pg.DigestFrom(r.Digest), Subject: pg.DigestFrom(r.Subject), Labels: pg.StringsFrom(r.Labels),
-			NoLabels: r.Labels == nil && r.Troubled, Pushed: retention.Until(r.SeenAt), Pulled: b.pullSpan(time.Time{}), Size: r.Size,
+			NoLabels: r.Labels == nil &&
+				r.Troubled, Pushed: retention.Until(r.SeenAt), Pulled: b.pullSpan(time.Time{}), Size: r.Size,
 		}
 		for _, child := range r.Children {
 			m.Children = append(m.Children, pg.DigestFrom(child))
@@ -330,7 +328,7 @@ const planPulls = `
 
 // readPulls sets when tags and manifests were last pulled.
 func (b *planBook) readPulls(ctx context.Context, names []string, at map[string]*planned) error {
-	if !b.pulls.exists || b.pulls.since.IsZero() {
+	if b.pulls.since.IsZero() {
 		return nil
 	}
 	rows, err := pg.Collect[planPull](ctx, b.tx, planPulls, names)
@@ -397,8 +395,9 @@ func (b *planBook) readTasks(ctx context.Context, names []string, at map[string]
 // notes says what the rules ask about and is not known.
 func (b *planBook) notes() (notes []string) {
 	if b.pushed {
-		notes = append(notes, "A tag counts as pushed when we were told or saw that it moved. For a tag that a scan found, the push was"+
-			" between that scan and the one before; if that leaves a rule undecided, the tag stays.")
+		notes = append(notes,
+			"A tag counts as pushed when we were told or saw that it moved. For a tag that a scan found, the push was"+
+				" between that scan and the one before; if that leaves a rule undecided, the tag stays.")
 	}
 	needs, within := retention.NeedsPulls(b.rules)
 	since := b.pulls.since
@@ -407,8 +406,9 @@ func (b *planBook) notes() (notes []string) {
 	case since.IsZero():
 		notes = append(notes, "Pulls are not counted, so rules about pulls keep everything that they might keep.")
 	case within == 0 || since.After(b.now.Add(-within)):
-		notes = append(notes, fmt.Sprintf("Pulls are counted since %s only, so rules that look further back keep everything that they"+
-			" might keep.", since.UTC().Format("2006-01-02 15:04")))
+		notes = append(notes,
+			fmt.Sprintf("Pulls are counted since %s only, so rules that look further back keep everything that they"+
+				" might keep.", since.UTC().Format("2006-01-02 15:04")))
 	}
 	return notes
 }

@@ -119,7 +119,8 @@ func (s *Store) newMaking(ctx context.Context, tx pgx.Tx, c PlanClaim, g Guards)
 	if len(m.scans) == 0 {
 		notes = append(notes, "No scan has finished yet, so the book may lack tags and manifests: nothing was decided.")
 	}
-	_, err = tx.Exec(ctx, "UPDATE plan SET rules = $2, fingerprint = $3, notes = $4 WHERE id = $1", c.ID, text, fingerprint, notes)
+	_, err = tx.Exec(ctx, "UPDATE plan SET rules = $2, fingerprint = $3, notes = $4 WHERE id = $1", c.ID, text,
+		fingerprint, notes)
 	return m, err
 }
 
@@ -182,7 +183,8 @@ func (m *making) batch(ctx context.Context) error {
 	}
 	if m.deleted += m.sums.tagsDeleted + m.sums.manifestsGone; m.deleted >= maxDeleted && !m.finished {
 		m.finished = true
-		return m.note(ctx, fmt.Sprintf("The plan is full: repositories after %s were not looked at. Apply it, and make another one.", m.cursor))
+		return m.note(ctx,
+			fmt.Sprintf("The plan is full: repositories after %s were not looked at. Apply it, and make another one.", m.cursor))
 	}
 	return nil
 }
@@ -294,7 +296,8 @@ func (m *making) store(ctx context.Context, lease time.Duration) error {
 		}, nil
 	})
 	_, err := m.tx.CopyFrom(ctx, pgx.Identifier{"plan_repository"}, []string{
-		"plan_id", "repository", "tags", "tags_deleted", "manifests", "manifests_deleted", "size", "left_out", "stays", "listed",
+		"plan_id", "repository", "tags", "tags_deleted", "manifests", "manifests_deleted", "size", "left_out", "stays",
+		"listed",
 	}, repositories)
 	if err != nil {
 		return err

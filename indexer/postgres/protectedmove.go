@@ -34,7 +34,10 @@ func putBackPause(tries int) time.Duration {
 }
 
 // guardsQuery selects the protections that may forbid moves, by their patterns.
-const guardsQuery = "SELECT " + protectionColumns + " FROM protection p WHERE p.kind <> 'quota' AND p.pattern = ANY($1)"
+// It does not read what quotas are compared with, since no push may wait for a count.
+const guardsQuery = `
+	SELECT kind, pattern, tags, reason, actor, 0::bigint AS bytes, created_at, 0::bigint AS used, NULL::timestamptz AS counted_at
+	FROM protection WHERE kind <> 'quota' AND pattern = ANY($1)`
 
 // guard notes the protected tags among those that moved, in the transaction that stores the
 // moves, and asks for operations that put them back. It also sees when they are back.
@@ -196,8 +199,10 @@ func (s *Store) PutBackAgain(ctx context.Context) (n int, err error) {
 
 // ProtectedBody returns the media type and the bytes of the manifest that a protected tag must
 // show, or ErrNotFound if they were not kept.
-func (s *Store) ProtectedBody(ctx context.Context, repository string, d digest.Digest) (mediaType string, body []byte, err error) {
-	const q = "SELECT media_type, body FROM protected_move WHERE repository = $1 AND keeps = $2 AND body IS NOT NULL LIMIT 1"
+func (s *Store) ProtectedBody(ctx context.Context, repository string, d digest.Digest) (mediaType string, body []byte,
+	err error) {
+	const q = "SELECT media_type, body FROM protected_move WHERE repository = $1 AND keeps = $2 AND body IS NOT NULL" +
+		" LIMIT 1"
 	type row struct {
 		MediaType string
 		Body      []byte

@@ -42,7 +42,8 @@ func protectionsFrom(rows []protectionRow, err error) (all []access.Protection, 
 			return nil, fmt.Errorf("a stored protection: %s", err) // not ErrInvalid: it is not the client's
 		}
 		all = append(all, access.Protection{
-			Kind: access.ProtectionKind(r.Kind), Pattern: pattern, Tags: r.Tags, Bytes: r.Bytes, Reason: r.Reason, Actor: r.Actor,
+			Kind: access.ProtectionKind(r.Kind), Pattern: pattern, Tags: r.Tags, Bytes: r.Bytes, Reason: r.Reason,
+			Actor:     r.Actor,
 			CreatedAt: r.CreatedAt, Used: r.Used, CountedAt: pg.TimeOrZero(r.CountedAt),
 		})
 	}
@@ -158,7 +159,8 @@ func (s *Store) AddProtection(ctx context.Context, p access.Protection) error {
 	const below = `
 		SELECT count(*) FROM protection WHERE $1 <> '*' AND CASE WHEN strpos(pattern, '/') > 0 THEN split_part(pattern, '/', 1)
 			WHEN pattern = '*' THEN '*' ELSE '' END = $1`
-	r := access.Record{Event: access.ProtectionAdd, Target: p.Pattern.String(), Detail: p.String() + reasonDetail(p.Reason)}
+	r := access.Record{Event: access.ProtectionAdd, Target: p.Pattern.String(), Detail: p.String() +
+		reasonDetail(p.Reason)}
 	args := []any{string(p.Kind), p.Pattern.String(), p.Tags, p.Bytes, p.Reason, access.ActorOf(ctx).Name}
 	return s.inAccessOf(ctx, "protection of "+p.Pattern.String(), func(tx pgx.Tx, c cluster) error {
 		err := makeChanges(ctx, tx, r, change{q, args})

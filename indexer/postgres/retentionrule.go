@@ -41,16 +41,19 @@ type storedConditions struct {
 
 func storedConditionsOf(c retention.Conditions) storedConditions {
 	return storedConditions{
-		Newest: c.Newest, By: c.By, PushedWithin: int64(c.PushedWithin / time.Second), PulledWithin: int64(c.PulledWithin / time.Second),
-		OlderThan: int64(c.OlderThan / time.Second), Tag: c.Tag, TagRegexp: c.TagRegexp, Semver: c.Semver, Untagged: c.Untagged,
-		Label: c.Label,
+		Newest: c.Newest, By: c.By, PushedWithin: int64(c.PushedWithin / time.Second),
+		PulledWithin: int64(c.PulledWithin / time.Second),
+		OlderThan:    int64(c.OlderThan / time.Second), Tag: c.Tag, TagRegexp: c.TagRegexp, Semver: c.Semver,
+		Untagged: c.Untagged,
+		Label:    c.Label,
 	}
 }
 
 func (c storedConditions) conditions() retention.Conditions {
 	return retention.Conditions{
 		Newest: c.Newest, By: c.By, PushedWithin: time.Duration(c.PushedWithin) * time.Second,
-		PulledWithin: time.Duration(c.PulledWithin) * time.Second, OlderThan: time.Duration(c.OlderThan) * time.Second, Tag: c.Tag,
+		PulledWithin: time.Duration(c.PulledWithin) * time.Second, OlderThan: time.Duration(c.OlderThan) * time.Second,
+		Tag:       c.Tag,
 		TagRegexp: c.TagRegexp, Semver: c.Semver, Untagged: c.Untagged, Label: c.Label,
 	}
 }
@@ -155,7 +158,8 @@ func limitRules(ctx context.Context, tx pgx.Tx, of access.Pattern) error {
 	if err != nil {
 		return err
 	}
-	return atMost(ctx, tx, retention.MaxRules, "there are %d rules, the most: remove one", "SELECT count(*) FROM retention_rule")
+	return atMost(ctx, tx, retention.MaxRules, "there are %d rules, the most: remove one",
+		"SELECT count(*) FROM retention_rule")
 }
 
 // ChangeRetentionRule replaces the action, the conditions and the note of a rule, and returns
@@ -172,7 +176,8 @@ func (s *Store) ChangeRetentionRule(ctx context.Context, r retention.Rule) (rete
 		if err != nil {
 			return err
 		}
-		all, err := rulesIn(ctx, tx, q, r.ID, r.Pattern.String(), string(r.Action), conditions, r.Note, access.ActorOf(ctx).Name)
+		all, err := rulesIn(ctx, tx, q, r.ID, r.Pattern.String(), string(r.Action), conditions, r.Note,
+			access.ActorOf(ctx).Name)
 		if err == nil && len(all) == 0 {
 			err = indexer.ErrNotFound
 		}

@@ -186,9 +186,9 @@ func bucketOf(d time.Duration) int {
 // relinked notes which unlinked candidates a repository links again.
 func relinked(ctx context.Context, tx pgx.Tx, begin time.Time) error {
 	const q = `
-		UPDATE collect_candidate c SET unlinked_at = NULL FROM storage_blob b, collect_candidate old
-		WHERE b.digest = c.digest AND b.linked AND c.state = 'waiting' AND c.unlinked_at IS NOT NULL AND old.digest = c.digest
-		RETURNING EXTRACT(EPOCH FROM $1::timestamptz - old.unlinked_at)::float8`
+		UPDATE collect_candidate c SET unlinked_at = NULL FROM storage_blob b, collect_candidate was
+		WHERE b.digest = c.digest AND b.linked AND c.state = 'waiting' AND c.unlinked_at IS NOT NULL AND was.digest = c.digest
+		RETURNING EXTRACT(EPOCH FROM $1::timestamptz - was.unlinked_at)::float8`
 	seconds, err := pg.Column[float64](ctx, tx, q, begin)
 	if err != nil {
 		return err

@@ -133,10 +133,10 @@ func webhooksAtMost(ctx context.Context, tx pgx.Tx, p access.Pattern) error {
 		"SELECT count(*) FROM webhook WHERE split_part(pattern, '/', 1) = split_part($1, '/', 1)", p.String())
 }
 
-// changeWebhook runs a statement that changes a webhook, which must have the pattern of w. $1 and
-// $2 of the statement are the id and the pattern.
+// changeWebhook runs a statement that changes a webhook, which must have the pattern of w and then
+// has the pattern after. $1 and $2 of the statement are the id and the pattern of w.
 func (s *Store) changeWebhook(
-	ctx context.Context, w deliver.Webhook, r access.Record, sql string, args ...any,
+	ctx context.Context, w deliver.Webhook, after access.Pattern, r access.Record, sql string, args ...any,
 ) error {
 	what := fmt.Sprintf("webhook %d", w.ID)
 	return s.inAccess(ctx, what, func(tx pgx.Tx) error {
@@ -144,10 +144,10 @@ func (s *Store) changeWebhook(
 		if errors.Is(err, indexer.ErrNotFound) {
 			return orMoved(ctx, tx, w.ID)
 		}
-		if err != nil {
+		if err != nil || after == w.Pattern {
 			return err
 		}
-		return webhooksAtMost(ctx, tx, w.Pattern)
+		return webhooksAtMost(ctx, tx, after)
 	})
 }
 
@@ -178,13 +178,13 @@ func (s *Store) ChangeWebhook(ctx context.Context, w deliver.Webhook, e deliver.
 			failing_since = CASE WHEN $7 AND NOT enabled THEN NULL ELSE failing_since END,
 			rest_until = CASE WHEN $7 AND NOT enabled OR url <> $4 THEN NULL ELSE rest_until END
 		WHERE id = $1 AND pattern = $2`
-	return s.changeWebhook(ctx, w, webhookRecord(access.WebhookChange, after), q,
+	return s.changeWebhook(ctx, w, after.Pattern, webhookRecord(access.WebhookChange, after), q,
 		after.Name, after.URL, after.Pattern.String(), typeTexts(after.Events), after.Enabled, after.Problem)
 }
 
 // RemoveWebhook implements deliver.Directory. The leader deletes its deliveries.
 func (s *Store) RemoveWebhook(ctx context.Context, w deliver.Webhook) error {
-	return s.changeWebhook(ctx, w, webhookRecord(access.WebhookRemove, w),
+	return s.changeWebhook(ctx, w, w.Pattern, webhookRecord(access.WebhookRemove, w),
 		"DELETE FROM webhook WHERE id = $1 AND pattern = $2")
 }
 
@@ -195,7 +195,7 @@ func (s *Store) RotateWebhook(ctx context.Context, w deliver.Webhook, sealed []b
 	const q = `
 		UPDATE webhook SET old_secret = secret, old_until = now() + $4 * interval '1 second', secret = $3
 		WHERE id = $1 AND pattern = $2`
-	return s.changeWebhook(ctx, w, r, q, sealed, overlap.Seconds())
+	return s.changeWebhook(ctx, w, w.Pattern, r, q, sealed, overlap.Seconds())
 }
 
 // PingWebhook implements deliver.Directory.

@@ -191,6 +191,32 @@ func TestWebhooksHearWhatTheyChoose(t *testing.T) {
 	}
 }
 
+// Webhooks hear once of a rollback that is done, and not of one that failed.
+func TestWebhooksHearOfRollbacks(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	hook, _ := d.add("https://a.example.org/", "demo/*")
+	one := image("demo/app", "one")
+	for _, state := range []indexer.OperationState{indexer.OperationFailed, indexer.OperationDone} {
+		ctx := access.WithActor(t.Context(), access.Actor{Name: "ann"})
+		o := indexer.Operation{Kind: indexer.Rollback, Repository: "demo/app", Tag: "v1", Digest: one.Digest}
+		if _, err := d.store.AddOperation(ctx, o); err != nil {
+			t.Fatal(err)
+		}
+		o, err := d.store.ClaimOperation(ctx, []indexer.OperationKind{indexer.Rollback}, time.Minute)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.State, o.Result.Tagged = state, 1
+		if err := d.store.EndOperation(ctx, o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if diff := cmp.Diff([]string{"restored demo/app:v1"}, told(d.log(hook))); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
+
 // A receiver is a server that webhooks call.
 type receiver struct {
 	*httptest.Server
@@ -589,7 +615,11 @@ func TestWebhooksAreBounded(t *testing.T) {
 	if !errors.Is(err, indexer.ErrConflict) {
 		t.Errorf("one more: %v", err)
 	}
-	d.add("https://a.example.org/", "team2/*")
+	outside, _ := d.add("https://a.example.org/", "team2/*")
+	err = d.hooks.ChangeWebhook(t.Context(), outside, deliver.Edit{Pattern: &p})
+	if !errors.Is(err, indexer.ErrConflict) {
+		t.Errorf("one more by a change: %v", err)
+	}
 }
 
 // Only who administers the pattern of a webhook changes it, also when the pattern changes

@@ -46,8 +46,9 @@ func (s *Store) Yank(ctx context.Context, y indexer.Yank) error {
 		if err != nil {
 			return err
 		}
-		return atMost(ctx, tx, indexer.MaxYanks, "%d tags and images of the repository are yanked, which is the most: yank the"+
-			" repository, or delete some", count, y.Repository)
+		return atMost(ctx, tx, indexer.MaxYanks,
+			"%d tags and images of the repository are yanked, which is the most: yank the"+
+				" repository, or delete some", count, y.Repository)
 	})
 }
 
@@ -84,7 +85,8 @@ func (s *Store) yank(ctx context.Context, y indexer.Yank, event access.Event, f 
 		if err := f(tx); err != nil {
 			return err
 		}
-		r := access.Record{Event: event, Target: y.Target(), Repository: y.Repository, Detail: y.Verb() + reasonDetail(y.Reason)}
+		r := access.Record{Event: event, Target: y.Target(), Repository: y.Repository, Detail: y.Verb() +
+			reasonDetail(y.Reason)}
 		if err := record(ctx, tx, r); err != nil {
 			return err
 		}

@@ -152,7 +152,10 @@ func (a *again) hold(tags, manifests []Step) {
 			held[d] = true
 		}
 	}
-	closeOver(held, a.belonging, func(d, from digest.Digest) { because[d] = "it belongs to " + short(from) + ", which stays" })
+	closeOver(held, a.belonging, func(d, from digest.Digest) {
+		because[d] = "it belongs to " + short(from) +
+			", which stays"
+	})
 	for i := range manifests {
 		s := &manifests[i]
 		if s.Skip == "" && held[s.Decision.Digest] {
@@ -164,7 +167,8 @@ func (a *again) hold(tags, manifests []Step) {
 	}
 	for i := range tags { // one whose manifest was to go, or which is attached, goes only with it
 		s, d := &tags[i], tags[i].Decision
-		if s.Skip == "" && held[d.Digest] && (a.planned[key{digest: d.Digest}] != "" || a.attached(&Tag{Name: d.Tag, Digest: d.Digest})) {
+		if s.Skip == "" && held[d.Digest] && (a.planned[key{digest: d.Digest}] != "" ||
+			a.attached(&Tag{Name: d.Tag, Digest: d.Digest})) {
 			s.Skip = strings.TrimSuffix("what it shows stays: "+because[d.Digest], ": ")
 		}
 	}

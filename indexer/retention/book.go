@@ -97,19 +97,10 @@ func (g *graph) attached(t *Tag) bool {
 	return subject != "" && subject != t.Digest && g.manifests[subject] != nil
 }
 
-// isTagged reports whether a tag that rules can select shows a manifest.
-func (g *graph) isTagged(d digest.Digest) bool {
-	for _, t := range g.tags[d] {
-		if !g.attached(t) {
-			return true
-		}
-	}
-	return false
-}
-
 // close adds to set all that next leads to from its members, also indirectly. reached is
 // called for each that is added, with the one that led to it.
-func closeOver(set map[digest.Digest]bool, next map[digest.Digest][]digest.Digest, reached func(d, from digest.Digest)) {
+func closeOver(set map[digest.Digest]bool, next map[digest.Digest][]digest.Digest,
+	reached func(d, from digest.Digest)) {
 	work := make([]digest.Digest, 0, len(set))
 	for d := range set {
 		work = append(work, d)

@@ -210,7 +210,8 @@ func (d *decider) decideShown(m digest.Digest) {
 			return
 		}
 		if ok && reason.Code == "" {
-			reason = Reason{Code: ByRule, Rule: of.reason.Rule, Text: "no tag shows it any more; of " + t.Name + ": " + of.reason.Text}
+			reason = Reason{Code: ByRule, Rule: of.reason.Rule, Text: "no tag shows it any more; of " + t.Name + ": " +
+				of.reason.Text}
 		}
 	}
 	d.goes[m], d.reasons[m] = true, reason
@@ -228,7 +229,8 @@ func (d *decider) spread() {
 	}
 	d.goes = reached
 	closeOver(reached, d.withoutStays(), func(m, from digest.Digest) {
-		d.reasons[m] = Reason{Code: Belongs, Rule: d.reasons[from].Rule, Text: "it belongs to " + short(from) + ", which goes"}
+		d.reasons[m] = Reason{Code: Belongs, Rule: d.reasons[from].Rule, Text: "it belongs to " + short(from) +
+			", which goes"}
 	})
 	for i := range d.repository.Manifests {
 		if m := d.repository.Manifests[i].Digest; !d.stays[m] && !d.goes[m] {

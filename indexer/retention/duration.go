@@ -25,7 +25,8 @@ func ParseDuration(text string) (time.Duration, error) {
 		d, err = time.Duration(n)*day, wrong
 	}
 	if err != nil || d < time.Second || d > maxDuration {
-		return 0, indexer.Invalid("%.64q is not a duration: write a number with a unit, such as 90d, 12h or 30m, from a second"+
+		return 0, indexer.Invalid("%.64q is not a duration: write a number with a unit, such as 90d, 12h or 30m, from a"+
+			" second"+
 			" to 36500d", text)
 	}
 	return d.Truncate(time.Second), nil

@@ -164,7 +164,8 @@ type Use struct {
 // CheckCluster returns ErrInvalid unless text is a name of a cluster.
 func CheckCluster(text string) error {
 	if text == "" || len(text) > maxCluster || !indexer.IsTag(text) {
-		return indexer.Invalid("cluster is %.64q: write a name of letters, digits and . _ -, at most %d characters", text, maxCluster)
+		return indexer.Invalid("cluster is %.64q: write a name of letters, digits and . _ -, at most %d characters", text,
+			maxCluster)
 	}
 	return nil
 }

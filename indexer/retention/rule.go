@@ -108,7 +108,8 @@ func (c Conditions) check() error {
 	case c.Semver != "" && c.By != "":
 		return indexer.Invalid("with semver, newest means the highest versions: remove by")
 	case c.Untagged && (c.Newest > 0 || c.Tag != "" || c.TagRegexp != "" || c.Semver != ""):
-		return indexer.Invalid("untagged selects manifests without a tag, of which newest, tag, tag_regexp and semver say nothing:" +
+		return indexer.Invalid("untagged selects manifests without a tag, of which newest, tag, tag_regexp and semver" +
+			" say nothing:" +
 			" make two rules")
 	}
 	for name, d := range map[string]time.Duration{
@@ -124,7 +125,8 @@ func (c Conditions) check() error {
 // checkTexts checks the conditions that are patterns.
 func (c Conditions) checkTexts() error {
 	if c.Tag != "" && (len(c.Tag) > maxTag || !globOfTag.MatchString(c.Tag)) {
-		return indexer.Invalid("tag is %.64q: write at most %d characters of a tag, * for any run and ? for any one", c.Tag, maxTag)
+		return indexer.Invalid("tag is %.64q: write at most %d characters of a tag, * for any run and ? for any one", c.Tag,
+			maxTag)
 	}
 	if len(c.TagRegexp) > maxText {
 		return indexer.Invalid("tag_regexp has %d bytes: write at most %d", len(c.TagRegexp), maxText)
@@ -148,7 +150,8 @@ func (c Conditions) checkDelete() error {
 		return indexer.Invalid("a rule that deletes cannot have newest or semver: make a rule that keeps them, and one that" +
 			" deletes the others")
 	case c.PushedWithin > 0 || c.PulledWithin > 0:
-		return indexer.Invalid("a rule that deletes cannot have pushed_within or pulled_within, or it would delete what is in use:" +
+		return indexer.Invalid("a rule that deletes cannot have pushed_within or pulled_within, or it would delete what" +
+			" is in use:" +
 			" write older_than, or make a rule that keeps them")
 	}
 	return nil

@@ -12,9 +12,6 @@ func At(t time.Time) Span { return Span{t, t} }
 // Until returns the span of what happened at an unknown time until t, or never.
 func Until(t time.Time) Span { return Span{To: t} }
 
-// isExact reports whether the time is known.
-func (s Span) isExact() bool { return s.From.Equal(s.To) }
-
 // A truth is whether a condition holds, as far as it is known.
 type truth int8
 

@@ -93,7 +93,8 @@ func (c Config) levels(asked *atomic.Bool) []indexer.ProtectionLevel {
 		return nil
 	}
 	token := indexer.ProtectionLevel{Name: "token", Active: c.Login != nil && c.Login.Signer != nil,
-		Text: fmt.Sprintf("no token for the registry allows to push to what is frozen or over its quota; a token of before is"+
+		Text: fmt.Sprintf("no token for the registry allows to push to what is frozen or over its quota; a token of"+
+			" before is"+
 			" valid for up to %d minutes; tokens know no tags", int(access.RegistryTokenLife.Minutes()))}
 	if !token.Active {
 		token.Text = "auth.keys is not set, so the registry does not ask us who may push"
@@ -101,17 +102,20 @@ func (c Config) levels(asked *atomic.Bool) []indexer.ProtectionLevel {
 	front := indexer.ProtectionLevel{Name: "front", Active: true}
 	switch {
 	case c.RegistryProxy != nil:
-		front.Text = "the proxy of this process (components.registry_proxy) refuses pushes and deletions of what is protected," +
+		front.Text = "the proxy of this process (components.registry_proxy) refuses pushes and deletions of what is" +
+			" protected," +
 			" and lets the same manifest through; who reaches the registry by another way is not refused"
 	case asked.Load():
-		front.Text = "a front has asked this process at /v2-allowed since it started, and refuses pushes to protected tags that" +
+		front.Text = "a front has asked this process at /v2-allowed since it started, and refuses pushes to protected" +
+			" tags that" +
 			" exist, even of the same manifest; who reaches the registry by another way is not refused"
 	default:
 		front.Active = false
 		front.Text = "components.registry_proxy is false, and no front has asked this process at /v2-allowed since it started"
 	}
 	back := indexer.ProtectionLevel{Name: "put back", Active: true,
-		Text: "a protected tag that was moved or deleted all the same is put back when an event or a scan shows it, at most 5" +
+		Text: "a protected tag that was moved or deleted all the same is put back when an event or a scan shows it, at" +
+			" most 5" +
 			" times within a day; until then the registry serves what was pushed"}
 	return []indexer.ProtectionLevel{token, front, back}
 }

@@ -77,7 +77,7 @@ func addressesOf(t *testing.T, server string) (addresses []string) {
 	_, body := get(t, server+"/api/v1/openapi.json")
 	var document struct {
 		Paths map[string]struct {
-			Get struct {
+			Get *struct {
 				Parameters []struct {
 					Name, In string
 					Schema   struct{ Enum []string }
@@ -104,6 +104,9 @@ func addressesOf(t *testing.T, server string) (addresses []string) {
 	}
 	in := strings.NewReplacer("{name}", "team/app", "{namespace}", "team", "{reference}", "v1", "{tag}", "v1", "{digest}", dgst("a").String())
 	for path, item := range document.Paths {
+		if item.Get == nil {
+			continue
+		}
 		parameters := map[string][]string{}
 		for _, p := range item.Get.Parameters {
 			if p.In == "query" {

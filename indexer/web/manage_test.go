@@ -117,7 +117,7 @@ func (m *managed) address(path string) string {
 	if strings.HasPrefix(path, "/api/v1/webhooks/") {
 		return strings.NewReplacer("{id}", "1", "{delivery}", "1").Replace(path)
 	}
-	return strings.NewReplacer("{account}", "bob", "{id}", m.ids["ci"], "{name}", "team/app", "{namespace}", "team", "{tag}", "v1", "{reference}", "v1", "{digest}", dgst("a").String(), "{operation}", "1", "{trash}", "1").Replace(path)
+	return strings.NewReplacer("{account}", "bob", "{id}", m.ids["ci"], "{name}", "team/app", "{namespace}", "team", "{tag}", "v1", "{reference}", "v1", "{digest}", dgst("a").String(), "{operation}", "1", "{trash}", "1", "{rule}", "1", "{plan}", "1").Replace(path)
 }
 
 // send sends a request with the token of somebody, and JSON if there is a body.

@@ -277,8 +277,15 @@ func TestParametersAreDocumented(t *testing.T) {
 	})
 	t.Run("with accounts", func(t *testing.T) {
 		t.Parallel()
-		m := manage(t, func(c *web.Config) { c.Read = stockedBook().read })
+		m, _ := planned(t, func(c *web.Config) { c.Read = stockedBook().read })
 		m.webhook(t, "team/*") // the first, with a delivery
+		for path, body := range map[string]string{
+			"/api/v1/retention": `{"pattern":"*","action":"delete","tag":"pr-*"}`, "/api/v1/plans": `{"scope":"*"}`,
+		} {
+			if resp, text := m.send(t, "root", "POST", path, body); resp.StatusCode >= 300 {
+				t.Fatalf("%s: %d %s", path, resp.StatusCode, text)
+			}
+		}
 		checkParameters(t, m.URL, m.address, "Authorization", "Bearer "+m.tokens["root"])
 	})
 }

@@ -299,7 +299,8 @@ func (k *keepsake) recordDenied(r *http.Request, c write, why string) {
 	if l := k.config.Login; l != nil {
 		l.RefusedPush(r, c.repository, c.tag, why)
 	}
-	k.config.Log.InfoContext(r.Context(), "refused by a protection", "repository", c.repository, "tag", c.tag, "reason", why)
+	k.config.Log.InfoContext(r.Context(), "refused by a protection", "repository", c.repository, "tag", c.tag, "reason",
+		why)
 }
 
 func (k *keepsake) unavailable(w http.ResponseWriter, r *http.Request, err error) {

@@ -20,11 +20,11 @@ import (
 
 // planned is managed with plans, a repository team/app of two tags, and other/app of one. What it
 // is asked to do is in did.
-func planned(t *testing.T) (m *managed, did *[]indexer.Operation) {
+func planned(t *testing.T, change ...func(*web.Config)) (m *managed, did *[]indexer.Operation) {
 	t.Helper()
 	did = &[]indexer.Operation{}
 	var l *login.Login
-	m = manage(t, func(c *web.Config) { l = c.Login })
+	m = manage(t, append(change, func(c *web.Config) { l = c.Login })...)
 	service := &plan.Service{Store: m.store, Planner: plan.NewPlanner(m.store, postgres.Guards{}, nil), Cap: 20,
 		Do: func(_ context.Context, o indexer.Operation) (indexer.Operation, error) {
 			*did = append(*did, o)

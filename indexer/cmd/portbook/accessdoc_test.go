@@ -23,6 +23,7 @@ func TestAccessDoc(t *testing.T) {
 	t.Parallel()
 	page := read(t, "../../../doc/access.md")
 	f := launch(t)
+	f.settings = []string{"PORTBOOK_WEBHOOKS_KEY=" + strings.Repeat("k", 32)}
 	f.must("migrate", "up", "--yes")
 	here := strings.NewReplacer("/etc/", f.dir+"/etc/", "http://registry:5000", f.registry.URL)
 	for _, dir := range []string{"etc/portbook", "etc/registry", "bin"} {

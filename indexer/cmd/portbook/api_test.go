@@ -146,11 +146,18 @@ func TestAPI(t *testing.T) {
 		t.Fatalf("moves of latest: %+v", moves)
 	}
 	first := moves.Moves[len(moves.Moves)-1]
-	before, _ := decode[struct{ Moves []struct{ ID int64 } }](t, url+"/api/v1/history?at="+first.SeenAt.Add(-time.Millisecond).UTC().Format(time.RFC3339Nano))
-	for _, m := range before.Moves {
-		if m.ID >= first.ID {
-			t.Errorf("move %d was seen before %v, when move %d was seen", m.ID, first.SeenAt, first.ID)
+	then, _ := decode[struct {
+		Moves []struct {
+			SeenAt time.Time `json:"seen_at"`
 		}
+	}](t, url+"/api/v1/history?at="+first.SeenAt.UTC().Format(time.RFC3339Nano))
+	for _, m := range then.Moves {
+		if m.SeenAt.After(first.SeenAt) {
+			t.Errorf("a move of %v is in the history at %v", m.SeenAt, first.SeenAt)
+		}
+	}
+	if len(then.Moves) == 0 {
+		t.Errorf("no moves at %v", first.SeenAt)
 	}
 	all, _ := decode[struct{ Moves []struct{ ID int64 } }](t, url+"/api/v1/history?at="+time.Now().UTC().Format(time.RFC3339Nano))
 	if len(all.Moves) == 0 {

@@ -21,7 +21,7 @@ func withBlobEvents(t *testing.T, settings ...string) *fleet {
 	t.Helper()
 	return launchWith(t, func(f *fleet) registrytest.ProcessConfig {
 		f.settings = settings
-		const blobs = "REGISTRY_NOTIFICATIONS_ENDPOINTS_1_"
+		const blobs = "REGISTRY_NOTIFICATIONS_ENDPOINTS_2_"
 		return registrytest.ProcessConfig{Env: []string{
 			blobs + "NAME=blobs", blobs + "URL=http://" + f.address + "/events",
 			blobs + `HEADERS={Authorization: ["Bearer ` + token + `"]}`,

@@ -46,6 +46,8 @@ func jobCommand() *cobra.Command {
 		Use:   "job",
 		Short: "List the jobs of the leader, and run one now",
 		Long:  "Lists the jobs of the leader, and has it run one now. The jobs are described in doc/manage.md.",
+		Example: `  portbook job list
+  portbook job run runAll`,
 	}, jobListCommand(), jobRunCommand())
 }
 

@@ -23,7 +23,7 @@ func deleteCommand() *cobra.Command {
 be restored for the time of manage.trash, while the registry has its blobs. With --dry-run
 it only says what would happen.`,
 		Example: `  portbook delete tag team/app:v1
-  portbook delete manifest --dry-run team/app@sha256:…
+  portbook delete manifest --dry-run team/app@sha256:4f53cda18c2baa0c0354bb5f9a3ecbe5ed12ab4d8e11ba873c2f11161202b945
   portbook delete repository team/app`,
 	}, deleteTagCommand(), deleteManifestCommand(), deleteRepositoryCommand())
 }
@@ -80,8 +80,8 @@ func deleteManifestCommand() *cobra.Command {
 		Use: "manifest NAME@DIGEST", Short: "Delete a manifest with the tags that show it",
 		Long: `Deletes a manifest with the tags that show it. It is refused while an index names the
 manifest, or a tag is protected.`,
-		Example: `  portbook delete manifest team/app@sha256:…
-  portbook delete manifest --children --referrers team/app@sha256:…`,
+		Example: `  portbook delete manifest team/app@sha256:4f53cda18c2baa0c0354bb5f9a3ecbe5ed12ab4d8e11ba873c2f11161202b945
+  portbook delete manifest --children --referrers team/app@sha256:4f53cda18c2baa0c0354bb5f9a3ecbe5ed12ab4d8e11ba873c2f11161202b945`,
 		Args: oneReference("a reference with a digest, such as team/app@sha256:…", isDigested),
 	}
 	dry := dryRunFlag(command)
@@ -120,7 +120,7 @@ func rollbackCommand() *cobra.Command {
 		Use: "rollback NAME:TAG", Short: "Make a tag show what it showed before",
 		Long: `Makes a tag show a manifest that it showed before: that of an entry of its history, or
 any of the repository by its digest. It is refused if the registry no longer has a blob of it.`,
-		Example: `  portbook rollback team/app:stable --to sha256:…
+		Example: `  portbook rollback team/app:stable --to sha256:4f53cda18c2baa0c0354bb5f9a3ecbe5ed12ab4d8e11ba873c2f11161202b945
   portbook rollback team/app:stable --move 4711`,
 		Args: oneReference("a reference with a tag, such as team/app:stable", isTagged),
 	}
@@ -140,6 +140,16 @@ any of the repository by its digest. It is refused if the registry no longer has
 	return command
 }
 
+// trashNumbers is the Args of a command that takes numbers of the trash.
+func trashNumbers(_ *cobra.Command, args []string) error {
+	for _, arg := range args {
+		if id, err := strconv.ParseInt(arg, 10, 64); err != nil || id < 1 {
+			return indexer.Invalid("%.32q is no number of the trash: portbook trash list shows them", arg)
+		}
+	}
+	return nil
+}
+
 func restoreCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use: "restore [ID...]", Short: "Put deleted manifests back, with their tags",
@@ -147,17 +157,14 @@ func restoreCommand() *cobra.Command {
 operation has deleted. A tag that shows something else now stays as it is.`,
 		Example: `  portbook restore 17 18
   portbook restore --operation 12`,
-		Args: cobra.ArbitraryArgs,
+		Args: trashNumbers,
 	}
 	dry := dryRunFlag(command)
 	undo := command.Flags().Int64("operation", 0, "all that the operation with this `number` has deleted")
 	command.RunE = withRegistry(func(command *cobra.Command, p *parts) error {
 		o := indexer.Operation{Kind: indexer.Restore, Options: indexer.OperationOptions{Undo: *undo}}
 		for _, arg := range command.Flags().Args() {
-			id, err := strconv.ParseInt(arg, 10, 64)
-			if err != nil || id < 1 {
-				return indexer.Invalid("%.32q is no number of the trash: portbook trash list shows them", arg)
-			}
+			id, _ := strconv.ParseInt(arg, 10, 64) // trashNumbers has checked it
 			o.Options.Trash = append(o.Options.Trash, id)
 		}
 		if (len(o.Options.Trash) == 0) == (*undo == 0) {

@@ -18,11 +18,12 @@ func protectCommand() *cobra.Command {
 		Long: `Keeps tags from being moved and deleted, in the repositories of ` + aPattern + `.
 TAGS is a tag, or has * for any characters and ? for one. The first push of a tag is always
 allowed, and so is a push of the digest that it shows. /status says at which level that holds.`,
-		Example: `  portbook protect add --reason 'releases stay' team/* v*
-  portbook protect remove team/* v*
+		Example: `  portbook protect add --reason 'releases stay' 'team/*' 'v*'
+  portbook protect remove 'team/*' 'v*'
   portbook protect list`,
-	}, addProtection("add PATTERN TAGS", "Protect tags", "  portbook protect add team/* v*", access.Protect),
-		removeProtection("remove PATTERN TAGS", "Stop protecting tags", "  portbook protect remove team/* v*", access.Protect),
+	}, addProtection("add PATTERN TAGS", "Protect tags", "  portbook protect add 'team/*' 'v*'", access.Protect),
+		removeProtection("remove PATTERN TAGS", "Stop protecting tags", "  portbook protect remove 'team/*' 'v*'",
+			access.Protect),
 		listProtections("List protected tags", "  portbook protect list", access.Protect))
 }
 
@@ -32,11 +33,11 @@ func freezeCommand() *cobra.Command {
 		Long: `Keeps the repositories of ` + aPattern + `
 as they are. Nobody pushes to them or deletes from them, administrators and retention rules
 included. A token of the registry that was given before is valid for up to five minutes.`,
-		Example: `  portbook freeze add --reason 'release week' team/*
-  portbook freeze remove team/*
+		Example: `  portbook freeze add --reason 'release week' 'team/*'
+  portbook freeze remove 'team/*'
   portbook freeze list`,
-	}, addProtection("add PATTERN", "Freeze repositories", "  portbook freeze add team/*", access.Freeze),
-		removeProtection("remove PATTERN", "Let repositories change again", "  portbook freeze remove team/*", access.Freeze),
+	}, addProtection("add PATTERN", "Freeze repositories", "  portbook freeze add 'team/*'", access.Freeze),
+		removeProtection("remove PATTERN", "Let repositories change again", "  portbook freeze remove 'team/*'", access.Freeze),
 		listProtections("List what is frozen", "  portbook freeze list", access.Freeze))
 }
 
@@ -46,11 +47,11 @@ func quotaCommand() *cobra.Command {
 		Long: `Limits the bytes of all repositories (*), of a namespace (team/*) or of one repository. Above
 its quota nothing is pushed; deletions stay allowed. The bytes are those of the last count of
 storage, in which each blob counts once: so a quota can be exceeded until the next count.`,
-		Example: `  portbook quota add team/* 500GB
-  portbook quota remove team/*
+		Example: `  portbook quota add 'team/*' 500GB
+  portbook quota remove 'team/*'
   portbook quota list`,
-	}, addProtection("add PATTERN BYTES", "Set a quota", "  portbook quota add team/* 500GB", access.Quota),
-		removeProtection("remove PATTERN", "Remove a quota", "  portbook quota remove team/*", access.Quota),
+	}, addProtection("add PATTERN BYTES", "Set a quota", "  portbook quota add 'team/*' 500GB", access.Quota),
+		removeProtection("remove PATTERN", "Remove a quota", "  portbook quota remove 'team/*'", access.Quota),
 		listProtections("List quotas with what is used", "  portbook quota list", access.Quota))
 }
 
@@ -121,9 +122,11 @@ func listProtections(short, example string, kind access.ProtectionKind) *cobra.C
 			}
 			var rows [][]string
 			for _, a := range all {
-				rows = append(rows, append(append([]string{a.Pattern.String()}, shownLimits(a)...), a.Actor, day(a.CreatedAt), a.Reason))
+				rows = append(rows, append(append([]string{a.Pattern.String()}, shownLimits(a)...), a.Actor, day(a.CreatedAt),
+					a.Reason))
 			}
-			head := map[access.ProtectionKind][]string{access.Protect: {"TAGS"}, access.Quota: {"BYTES", "USED", "COUNTED"}}[kind]
+			head := map[access.ProtectionKind][]string{access.Protect: {"TAGS"},
+				access.Quota: {"BYTES", "USED", "COUNTED"}}[kind]
 			return table(command.OutOrStdout(), append(append([]string{"PATTERN"}, head...), "BY", "SET", "REASON"), rows)
 		}),
 	}

@@ -13,7 +13,8 @@ import (
 // protection returns what a front needs to keep what is protected. Whether a tag shows a digest
 // is asked of the registry, which knows it first; a process without registry.url asks the book.
 func (p *parts) protection() web.Protection {
-	c := web.Protection{Keeper: access.NewKeeper(p.protections, p.log), Shows: p.reads.Shown, Needs: p.reads.ProtectedNeeds}
+	c := web.Protection{Keeper: access.NewKeeper(p.protections, p.log), Shows: p.reads.Shown,
+		Needs: p.reads.ProtectedNeeds}
 	if u, err := url.Parse(p.config.Registry.URL); err == nil && u.Host != "" {
 		c.Registry = u
 	}

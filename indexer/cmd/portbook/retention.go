@@ -69,7 +69,8 @@ name. The action is keep or delete. The rule selects that for which all conditio
   portbook retention add '*' delete --untagged --older-than 14d`,
 		Args: func(command *cobra.Command, args []string) error {
 			if len(args) != 2 {
-				return fmt.Errorf("%s takes a pattern of repositories and keep or delete, and got %d arguments", command.CommandPath(),
+				return fmt.Errorf("%s takes a pattern of repositories and keep or delete, and got %d arguments",
+					command.CommandPath(),
 					len(args))
 			}
 			return nil
@@ -81,7 +82,8 @@ name. The action is keep or delete. The rule selects that for which all conditio
 	flags.StringVar(&w.By, "by", "", "keep: what --newest counts: `push or pull`")
 	flags.StringVar(&w.PushedWithin, "pushed-within", "", "keep: pushed at most this `time` ago, such as 30d")
 	flags.StringVar(&w.PulledWithin, "pulled-within", "", "keep: pulled at most this `time` ago")
-	flags.StringVar(&w.OlderThan, "older-than", "", "pushed longer than this `time` ago; with --untagged: without a tag for longer")
+	flags.StringVar(&w.OlderThan, "older-than", "",
+		"pushed longer than this `time` ago; with --untagged: without a tag for longer")
 	flags.StringVar(&w.Tag, "tag", "", "tags that match this `glob`, with * and ?")
 	flags.StringVar(&w.TagRegexp, "tag-regexp", "", "tags that match this regular `expression` as a whole")
 	flags.StringVar(&w.Semver, "semver", "", "keep: the highest version of each `major or minor` version")
@@ -250,7 +252,8 @@ func stateOf(p retention.Plan) string {
 // writePlan writes a plan for people.
 func writePlan(ctx context.Context, out io.Writer, p *parts, v retention.Plan, what showing) error {
 	line := func(format string, a ...any) { fmt.Fprintln(out, oneLine(fmt.Sprintf(format, a...))) }
-	line("plan %d for %s, %s: it deletes %d of %d tags and %d of %d manifests", v.ID, v.Scope, stateOf(v), v.TagsDeleted, v.Tags,
+	line("plan %d for %s, %s: it deletes %d of %d tags and %d of %d manifests", v.ID, v.Scope, stateOf(v), v.TagsDeleted,
+		v.Tags,
 		v.ManifestsDeleted, v.Manifests)
 	switch f := v.Freed; {
 	case f == nil:
@@ -260,7 +263,8 @@ func writePlan(ctx context.Context, out io.Writer, p *parts, v retention.Plan, w
 	default:
 		line("it frees %d bytes; %d more are used by others too", f.Frees, f.Shared)
 	}
-	line("the largest share is %d %%, of %s; up to %d %% is applied without --accept-percent", v.Percent, plan.Whole(v.PercentOf),
+	line("the largest share is %d %%, of %s; up to %d %% is applied without --accept-percent", v.Percent,
+		plan.Whole(v.PercentOf),
 		p.config.Plans.Cap)
 	for _, rule := range v.Rules {
 		line("%s", rule)
@@ -304,7 +308,8 @@ protected or is reported to run since stays. All of it can be put back: portbook
 		Example: "  portbook retention apply 7\n  portbook retention apply 7 --accept-percent 45",
 		Args:    oneNumber("plan"),
 	}
-	accept := command.Flags().Int("accept-percent", 0, "the `share` up to which it deletes, if that is more than plans.cap")
+	accept := command.Flags().Int("accept-percent", 0,
+		"the `share` up to which it deletes, if that is more than plans.cap")
 	command.RunE = withRegistry(func(command *cobra.Command, p *parts) error {
 		if *accept < 0 || *accept > 100 {
 			return indexer.Invalid("--accept-percent %d: write a number from 1 to 100", *accept)
@@ -347,8 +352,9 @@ func noteUndo(ctx context.Context, p *parts, of retention.Plan) error {
 
 func retentionInUseCommand() *cobra.Command {
 	command := &cobra.Command{
-		Use: "in-use", Short: "List what clusters have reported to run", Example: "  portbook retention in-use --repository team/app",
-		Args: noArguments,
+		Use: "in-use", Short: "List what clusters have reported to run",
+		Example: "  portbook retention in-use --repository team/app",
+		Args:    noArguments,
 	}
 	q := retention.UseQuery{Within: []access.Pattern{access.Every}}
 	command.Flags().StringVar(&q.Repository, "repository", "", "only of this `repository`")
@@ -415,7 +421,8 @@ func readUses(in io.Reader, cluster string, until time.Time) (uses []retention.U
 		if ref.Digest == "" {
 			return nil, indexer.Invalid("%.64q has no digest: write REPOSITORY@DIGEST", text)
 		}
-		if uses = append(uses, retention.Use{Repository: ref.Repository, Digest: ref.Digest, Cluster: cluster, ExpiresAt: until}); len(uses) > retention.MaxUses {
+		if uses = append(uses, retention.Use{Repository: ref.Repository, Digest: ref.Digest, Cluster: cluster,
+			ExpiresAt: until}); len(uses) > retention.MaxUses {
 			return nil, indexer.Invalid("there are more than %d lines", retention.MaxUses)
 		}
 	}

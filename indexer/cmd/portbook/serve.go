@@ -418,7 +418,8 @@ func registerBacklog(p *parts) {
 		longest: prometheus.NewDesc("portbook_webhook_deliveries_oldest_seconds",
 			"Time that the oldest delivery to an enabled webhook has waited.", nil, nil),
 		hooks: prometheus.NewDesc("portbook_webhooks", "Webhooks, by state: all, failing, paused.", []string{"state"}, nil),
-		lag:   prometheus.NewDesc("portbook_database_lag_seconds", "How far the standby is behind its primary; +Inf if unknown.", nil, nil),
+		lag: prometheus.NewDesc("portbook_database_lag_seconds",
+			"How far the standby is behind its primary; +Inf if unknown.", nil, nil),
 	})
 	registerCopy(p)
 	registerCollection(p)

@@ -27,7 +27,7 @@ To untag frees nothing, because the manifest stays. Deleting a manifest deletes 
 tags that show it. Of an image index, what is freed includes the images that it lists
 and that no tag and no other index needs.`,
 		Example: `  portbook storage
-  portbook storage team/*
+  portbook storage 'team/*'
   portbook storage team/app:v1
   portbook storage team/app --json`,
 		Args: func(_ *cobra.Command, args []string) error {

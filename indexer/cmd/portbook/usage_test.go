@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -78,11 +79,11 @@ func TestExamples(t *testing.T) {
 // exampleArguments returns the arguments of portbook in a line of shell.
 func exampleArguments(line string) (args []string) {
 	_, after, _ := strings.Cut(line, "portbook ")
-	for _, word := range strings.Fields(after) {
+	for _, word := range regexp.MustCompile(`'[^']*'|[^\s']+`).FindAllString(after, -1) {
 		if strings.ContainsAny(word[:1], "<>|") {
 			break
 		}
-		args = append(args, word)
+		args = append(args, strings.Trim(word, "'"))
 	}
 	return args
 }

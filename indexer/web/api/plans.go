@@ -57,7 +57,8 @@ type plansAnswer struct {
 func planOf(p retention.Plan, limit int) planAnswer {
 	a := planAnswer{
 		ID: p.ID, Scope: p.Scope.String(), State: string(p.State), CreatedBy: p.CreatedBy,
-		CreatedAt: answer.Timestamp{Time: p.CreatedAt}, MadeAt: timestampOf(p.MadeAt), Rules: textsOf(p.Rules), Stale: p.Stale,
+		CreatedAt: answer.Timestamp{Time: p.CreatedAt}, MadeAt: timestampOf(p.MadeAt), Rules: textsOf(p.Rules),
+		Stale: p.Stale,
 		Notes: textsOf(p.Notes), Repositories: p.Repositories, LeftOut: p.LeftOut, Tags: p.Tags, TagsDeleted: p.TagsDeleted,
 		Manifests: p.Manifests, ManifestsDeleted: p.ManifestsDeleted, Percent: p.Percent, PercentOf: p.PercentOf, Cap: limit,
 		Error: p.Error, Operation: p.Operation, Undo: p.Undo,
@@ -113,11 +114,12 @@ func (s *API) makePlan(w http.ResponseWriter, r asked, who access.Subject) error
 	}
 	var p retention.Plan
 	limit := 0
-	err = s.config.Login.Planning(r.Request, who, access.OverseersOf(scope), func(ctx context.Context, c login.Plans) (err error) {
-		limit = c.Limit()
-		p, err = login.MakePlan(ctx, c, scope)
-		return err
-	})
+	err = s.config.Login.Planning(r.Request, who, access.OverseersOf(scope),
+		func(ctx context.Context, c login.Plans) (err error) {
+			limit = c.Limit()
+			p, err = login.MakePlan(ctx, c, scope)
+			return err
+		})
 	if err != nil {
 		return err
 	}
@@ -138,9 +140,10 @@ func (s *API) withPlan(r asked, who access.Subject, f func(context.Context, logi
 	if err != nil {
 		return orNone(err, "plan %d", id)
 	}
-	return s.config.Login.Planning(r.Request, who, access.OverseersOf(p.Scope), func(ctx context.Context, c login.Plans) error {
-		return f(ctx, c, p)
-	})
+	return s.config.Login.Planning(r.Request, who, access.OverseersOf(p.Scope),
+		func(ctx context.Context, c login.Plans) error {
+			return f(ctx, c, p)
+		})
 }
 
 func (s *API) plan(w http.ResponseWriter, r asked, who access.Subject) error {
@@ -233,7 +236,8 @@ type itemsAnswer struct {
 
 func itemOf(i retention.Item) itemAnswer {
 	return itemAnswer{
-		i.Repository, i.Tag, i.Digest.String(), i.Delete, string(i.Reason.Code), i.Reason.Rule, i.Reason.Text, i.Outcome, i.Skipped,
+		i.Repository, i.Tag, i.Digest.String(), i.Delete, string(i.Reason.Code), i.Reason.Rule, i.Reason.Text, i.Outcome,
+		i.Skipped,
 	}
 }
 

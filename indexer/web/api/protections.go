@@ -36,17 +36,20 @@ func (s *API) protectionEndpoints() []endpoint {
 			summary: "Protect tags, freeze repositories or set a quota, instead of one with the same kind, pattern and tags",
 			body:    newProtection{}, codes: put, gives: protectionAnswer{}, f: s.managing(s.putProtection)},
 		{method: "DELETE", path: "/protections", id: "removeProtection", summary: "Remove a protection", codes: done,
-			f: s.managing(s.removeProtection), takes: []answer.Parameter{kind, pattern, {Name: "tags", Doc: "its pattern of tags"}}},
+			f: s.managing(s.removeProtection), takes: []answer.Parameter{kind, pattern,
+				{Name: "tags", Doc: "its pattern of tags"}}},
 		{method: "PUT", path: repository + "/-/yank", id: "yank",
 			summary: "Take a tag, an image or a repository out of searches; it can still be pulled",
-			codes:   put, gives: yankAnswer{}, f: s.managing(s.yank(true, false)), takes: []answer.Parameter{tag, digest, reason}},
+			codes:   put, gives: yankAnswer{}, f: s.managing(s.yank(true, false)), takes: []answer.Parameter{tag, digest,
+				reason}},
 		{method: "DELETE", path: repository + "/-/yank", id: "unyank", summary: "Give back what was yanked", codes: done,
 			f: s.managing(s.yank(false, false)), takes: []answer.Parameter{tag, digest}},
 		{method: "PUT", path: repository + "/-/deprecate", id: "deprecate",
 			summary: "Take a repository out of searches, with a message; it can still be pulled",
 			codes:   put, gives: yankAnswer{}, f: s.managing(s.yank(true, true)), takes: []answer.Parameter{reason}},
-		{method: "DELETE", path: repository + "/-/deprecate", id: "undeprecate", summary: "Take the message back", codes: done,
-			f: s.managing(s.yank(false, true))},
+		{method: "DELETE", path: repository + "/-/deprecate", id: "undeprecate", summary: "Take the message back",
+			codes: done,
+			f:     s.managing(s.yank(false, true))},
 	}
 }
 
@@ -64,7 +67,8 @@ type protectionAnswer struct {
 }
 
 func protectionOf(p access.Protection) protectionAnswer {
-	a := protectionAnswer{Kind: string(p.Kind), Pattern: p.Pattern.String(), Tags: p.Tags, Reason: p.Reason, Actor: p.Actor,
+	a := protectionAnswer{Kind: string(p.Kind), Pattern: p.Pattern.String(), Tags: p.Tags, Reason: p.Reason,
+		Actor:     p.Actor,
 		CreatedAt: timestampOf(p.CreatedAt)}
 	if p.Kind == access.Quota {
 		a.Bytes, a.CountedAt = &p.Bytes, timestampOf(p.CountedAt)
@@ -195,7 +199,8 @@ func (s *API) removeProtection(w http.ResponseWriter, r asked, who access.Subjec
 	}
 	for _, name := range []string{"kind", "pattern"} {
 		if r.values.Get(name) == "" {
-			return answer.Invalid("the parameter", "%q is missing: a protection is known by its kind, its pattern and its tags", name)
+			return answer.Invalid("the parameter",
+				"%q is missing: a protection is known by its kind, its pattern and its tags", name)
 		}
 	}
 	p := access.Protection{Kind: access.ProtectionKind(r.values.Get("kind")), Tags: r.values.Get("tags")}
@@ -304,6 +309,7 @@ func (s *API) notices(w http.ResponseWriter, r asked) error {
 			return nil, "", err
 		}
 		n, err := b.Notices(r.Context(), name)
-		return noticesAnswer{name, answer.Map(n.Yanks, yankOf), answer.Map(n.Kept, keptOf), answer.Map(n.Moves, movedOf)}, "", err
+		return noticesAnswer{name, answer.Map(n.Yanks, yankOf), answer.Map(n.Kept, keptOf),
+			answer.Map(n.Moves, movedOf)}, "", err
 	})
 }

@@ -25,11 +25,13 @@ func (s *API) retentionEndpoints() []endpoint {
 	truth := func(name, doc string) answer.Parameter {
 		return answer.Parameter{Name: name, Doc: doc, OneOf: []string{"true", "false"}}
 	}
-	made, done, applied := []int{http.StatusCreated}, []int{http.StatusNoContent}, []int{http.StatusOK, http.StatusAccepted}
+	made, done, applied := []int{http.StatusCreated}, []int{http.StatusNoContent}, []int{http.StatusOK,
+		http.StatusAccepted}
 	const rule, plan = "/retention/{rule}", "/plans/{plan}"
 	return []endpoint{
-		{path: "/retention", id: "retentionRules", summary: "List the rules of retention that select repositories you administer",
-			gives: rulesAnswer{}, f: s.planning(s.rules), takes: []answer.Parameter{
+		{path: "/retention", id: "retentionRules",
+			summary: "List the rules of retention that select repositories you administer",
+			gives:   rulesAnswer{}, f: s.planning(s.rules), takes: []answer.Parameter{
 				{Name: "repository", Doc: "only rules that select this repository"}}},
 		{method: "POST", path: "/retention", id: "addRetentionRule", summary: "Add a rule of retention",
 			body: newRule{}, codes: made, gives: ruleAnswer{}, f: s.planning(s.addRule)},
@@ -54,19 +56,23 @@ func (s *API) retentionEndpoints() []endpoint {
 				{Name: "repository", Doc: "only those of this repository"},
 				truth("deleted", "only those that are deleted, or that stay"),
 				{Name: "kind", Doc: "only tags or manifests", OneOf: []string{"tag", "manifest"}},
-				{Name: "outcome", Doc: "only those with which applying the plan did this", OneOf: []string{retention.OutcomeDone, retention.OutcomeSkipped}},
+				{Name: "outcome", Doc: "only those with which applying the plan did this",
+					OneOf: []string{retention.OutcomeDone, retention.OutcomeSkipped}},
 				{Name: "q", Doc: "a part of the tag or the digest"},
 				{Name: "after", Doc: "only elements after this one, as in the address of the next page"}, limit}},
-		{method: "POST", path: plan + "/apply", id: "applyPlan", summary: "Delete what a plan lists, after another look at each",
-			body: application{}, codes: applied, gives: planAnswer{}, f: s.planning(s.applyPlan)},
+		{method: "POST", path: plan + "/apply", id: "applyPlan",
+			summary: "Delete what a plan lists, after another look at each",
+			body:    application{}, codes: applied, gives: planAnswer{}, f: s.planning(s.applyPlan)},
 		{method: "POST", path: plan + "/undo", id: "undoPlan", summary: "Put back all that applying a plan has deleted",
 			codes: applied, gives: planAnswer{}, f: s.planning(s.undoPlan)},
-		{path: "/in-use", id: "inUse", summary: "List what clusters have reported to run, of repositories that you administer",
-			gives: usesOfAnswer{}, f: s.planning(s.inUse), takes: []answer.Parameter{
+		{path: "/in-use", id: "inUse",
+			summary: "List what clusters have reported to run, of repositories that you administer",
+			gives:   usesOfAnswer{}, f: s.planning(s.inUse), takes: []answer.Parameter{
 				{Name: "repository", Doc: "only of this repository"},
 				{Name: "after", Doc: "only elements after this one, as in the address of the next page"}, limit}},
-		{method: "POST", path: "/in-use", id: "reportInUse", summary: "Report manifests that run in a cluster: no rule deletes them",
-			urgent: true, body: useReport{}, codes: done, f: s.planning(s.reportInUse)},
+		{method: "POST", path: "/in-use", id: "reportInUse",
+			summary: "Report manifests that run in a cluster: no rule deletes them",
+			urgent:  true, body: useReport{}, codes: done, f: s.planning(s.reportInUse)},
 	}
 }
 
@@ -135,7 +141,8 @@ func (n newRule) rule() (r retention.Rule, err error) {
 	words := retention.Words{
 		PushedWithin: n.PushedWithin, PulledWithin: n.PulledWithin, OlderThan: n.OlderThan,
 		Conditions: retention.Conditions{
-			Newest: n.Newest, By: n.By, Tag: n.Tag, TagRegexp: n.TagRegexp, Semver: n.Semver, Untagged: n.Untagged, Label: n.Label,
+			Newest: n.Newest, By: n.By, Tag: n.Tag, TagRegexp: n.TagRegexp, Semver: n.Semver, Untagged: n.Untagged,
+			Label: n.Label,
 		},
 	}
 	return words.Rule(n.Pattern, n.Action, n.Note)
@@ -263,7 +270,10 @@ func (s *API) changingRule(
 		return err
 	}
 	permit := access.OverseersOf(rule.Pattern)
-	err = s.config.Login.Planning(r.Request, who, permit, func(ctx context.Context, c login.Plans) error { return f(ctx, c, rule) })
+	err = s.config.Login.Planning(r.Request, who, permit, func(ctx context.Context,
+		c login.Plans) error {
+		return f(ctx, c, rule)
+	})
 	return orNone(err, "rule %d", rule.ID)
 }
 
@@ -317,7 +327,8 @@ func (u useReport) uses() (all []retention.Use, repositories []string, err error
 	}
 	switch {
 	case len(u.Images) == 0 || len(u.Images) > retention.MaxUsesEach:
-		return nil, nil, answer.Invalid("the field", "\"images\" has %d elements: send 1 to %d at a time", len(u.Images), retention.MaxUsesEach)
+		return nil, nil, answer.Invalid("the field", "\"images\" has %d elements: send 1 to %d at a time", len(u.Images),
+			retention.MaxUsesEach)
 	case !expires.After(now) || expires.After(now.Add(retention.MaxUse)):
 		return nil, nil, answer.Invalid("the field", "\"expires_at\" is not within the next 30 days")
 	}
@@ -333,7 +344,8 @@ func (u useReport) uses() (all []retention.Use, repositories []string, err error
 			return nil, nil, answer.Invalid("the field", "\"images\" has %.64q: write REPOSITORY@DIGEST", image)
 		}
 		repositories = append(repositories, ref.Repository)
-		all = append(all, retention.Use{Repository: ref.Repository, Digest: ref.Digest, Cluster: u.Cluster, ExpiresAt: expires})
+		all = append(all, retention.Use{Repository: ref.Repository, Digest: ref.Digest, Cluster: u.Cluster,
+			ExpiresAt: expires})
 	}
 	return all, repositories, nil
 }
@@ -347,9 +359,10 @@ func (s *API) reportInUse(w http.ResponseWriter, r asked, who access.Subject) er
 	if err != nil {
 		return err
 	}
-	err = s.config.Login.Planning(r.Request, who, login.PullersOf(repositories), func(ctx context.Context, c login.Plans) error {
-		return c.ReportUse(ctx, uses)
-	})
+	err = s.config.Login.Planning(r.Request, who, login.PullersOf(repositories),
+		func(ctx context.Context, c login.Plans) error {
+			return c.ReportUse(ctx, uses)
+		})
 	if err != nil {
 		return err
 	}
@@ -394,6 +407,7 @@ func (s *API) inUse(w http.ResponseWriter, r asked, who access.Subject) error {
 		return u.Repository + "@" + u.Digest.String() + " " + u.Cluster + " " + u.Reporter
 	})
 	return answer.WriteJSON(w, http.StatusOK, usesOfAnswer{answer.Map(all, func(u retention.Use) useAnswer {
-		return useAnswer{u.Repository, u.Digest.String(), u.Cluster, u.Reporter, answer.Timestamp{Time: u.ReportedAt}, answer.Timestamp{Time: u.ExpiresAt}}
+		return useAnswer{u.Repository, u.Digest.String(), u.Cluster, u.Reporter, answer.Timestamp{Time: u.ReportedAt},
+			answer.Timestamp{Time: u.ExpiresAt}}
 	}), next})
 }

@@ -162,7 +162,8 @@ func (v *planView) list(ctx context.Context, c login.Plans, after string) (err e
 		q.Outcome = retention.OutcomeSkipped
 	}
 	address := func(after string) string {
-		return addressWith("/manage/plans/"+strconv.FormatInt(v.ID, 10), "repository", v.Repository, "show", v.Show, "find", v.Find,
+		return addressWith("/manage/plans/"+strconv.FormatInt(v.ID, 10), "repository", v.Repository, "show", v.Show, "find",
+			v.Find,
 			"after", after)
 	}
 	if name, number, found := strings.Cut(after, " "); found {
@@ -191,7 +192,8 @@ func (s *Catalogue) ApplyPlan(w http.ResponseWriter, r *http.Request) error {
 			return indexer.Operation{}, err
 		}
 		if typed != v.Confirmation() {
-			return indexer.Operation{}, indexer.Invalid("the plan deletes %d %s, and you typed %d: nothing was deleted", v.Confirmation(), v.Counts(), typed)
+			return indexer.Operation{}, indexer.Invalid("the plan deletes %d %s, and you typed %d: nothing was deleted",
+				v.Confirmation(), v.Counts(), typed)
 		}
 		accept, err := numberIn(strings.TrimSpace(strings.TrimSuffix(cleanField(r.PostForm, "accept_percent"), "%")))
 		if err != nil {

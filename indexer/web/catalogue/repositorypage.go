@@ -245,7 +245,8 @@ func (v *repositoryView) turn(list, all []indexer.Tag) {
 	var newest digest.Digest
 	for _, t := range list {
 		others := slices.DeleteFunc(slices.Clone(same[t.Digest]), func(name string) bool { return name == t.Name })
-		v.TagList = append(v.TagList, tagView{Tag: t, Same: others[:min(len(others), 4)], Badges: append(marks(t.Has), tagBadges(v.notices, t)...)})
+		v.TagList = append(v.TagList, tagView{Tag: t, Same: others[:min(len(others), 4)],
+			Badges: append(marks(t.Has), tagBadges(v.notices, t)...)})
 		if t.Digest == "" || indexer.IsReferrerTag(t.Name) {
 			continue // nobody compares an image with a signature
 		}

@@ -121,10 +121,11 @@ func (s *Catalogue) AddRule(w http.ResponseWriter, r *http.Request) error {
 	}
 	rule, err := ruleOf(r.PostForm)
 	if err == nil {
-		err = s.config.Login.Planning(r, who, access.OverseersOf(rule.Pattern), func(ctx context.Context, c login.Plans) error {
-			_, err := c.AddRetentionRule(ctx, rule)
-			return err
-		})
+		err = s.config.Login.Planning(r, who, access.OverseersOf(rule.Pattern),
+			func(ctx context.Context, c login.Plans) error {
+				_, err := c.AddRetentionRule(ctx, rule)
+				return err
+			})
 	}
 	if code, text := wrong(err); text != "" {
 		return s.retention(w, r, code, retentionView{Wrong: text, Typed: r.PostForm})
@@ -167,9 +168,10 @@ func (s *Catalogue) RemoveRule(w http.ResponseWriter, r *http.Request) error {
 			Button:   "Remove", Back: "/manage/retention",
 		})
 	}
-	err = s.config.Login.Planning(r, who, access.OverseersOf(rule.Pattern), func(ctx context.Context, c login.Plans) error {
-		return c.RemoveRetentionRule(ctx, rule)
-	})
+	err = s.config.Login.Planning(r, who, access.OverseersOf(rule.Pattern),
+		func(ctx context.Context, c login.Plans) error {
+			return c.RemoveRetentionRule(ctx, rule)
+		})
 	if err != nil {
 		return err
 	}
@@ -186,10 +188,11 @@ func (s *Catalogue) MakePlan(w http.ResponseWriter, r *http.Request) error {
 	scope, err := access.ParsePattern(cleanField(r.PostForm, "scope"))
 	var p retention.Plan
 	if err == nil {
-		err = s.config.Login.Planning(r, who, access.OverseersOf(scope), func(ctx context.Context, c login.Plans) (err error) {
-			p, err = login.MakePlan(ctx, c, scope)
-			return err
-		})
+		err = s.config.Login.Planning(r, who, access.OverseersOf(scope),
+			func(ctx context.Context, c login.Plans) (err error) {
+				p, err = login.MakePlan(ctx, c, scope)
+				return err
+			})
 	}
 	if code, text := wrong(err); text != "" {
 		return s.retention(w, r, code, retentionView{Wrong: text, Typed: r.PostForm})

@@ -154,7 +154,8 @@ func toMilliseconds(t time.Time) answer.Timestamp {
 
 // RefusedPush records that a push or a deletion was refused by a protection.
 func (l *Login) RefusedPush(r *http.Request, repository, tag, why string) {
-	record := access.Record{Event: access.PushRefuse, Actor: access.Actor{Source: sourceOf(r)}, Target: cmp.Or(tag, repository),
+	record := access.Record{Event: access.PushRefuse, Actor: access.Actor{Source: sourceOf(r)},
+		Target:     cmp.Or(tag, repository),
 		Repository: repository, Request: indexer.RequestOf(r.Context()), Detail: why}
 	if token, ok := access.BareToken(r.Header.Get("Authorization")); ok && l.Signer != nil {
 		if actor, _, err := l.Signer.Registry(token, time.Now()); err == nil {
