@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"sync/atomic"
 	"unicode/utf16"
 
 	"github.com/portbook/portbook/indexer"
@@ -24,7 +23,6 @@ const deniedField = "X-Denied"
 // It does not see the manifest that is pushed, so it refuses every push to a protected tag that
 // exists, even of the same manifest.
 func (k *keepsake) allowed(w http.ResponseWriter, r *http.Request) error {
-	k.asked.Store(true)
 	u, err := url.ParseRequestURI(r.Header.Get("X-Original-URI"))
 	method := r.Header.Get("X-Original-Method")
 	if err != nil || method == "" {
@@ -88,34 +86,26 @@ func inJSON(text string) string {
 }
 
 // levels says how far what is protected is kept in this process, and why not further.
-func (c Config) levels(asked *atomic.Bool) []indexer.ProtectionLevel {
+func (c Config) levels() []indexer.ProtectionLevel {
 	if c.Protection.Keeper == nil {
 		return nil
 	}
 	token := indexer.ProtectionLevel{Name: "token", Active: c.Login != nil && c.Login.Signer != nil,
-		Text: fmt.Sprintf("no token for the registry allows to push to what is frozen or over its quota; a token of"+
-			" before is"+
-			" valid for up to %d minutes; tokens know no tags", int(access.RegistryTokenLife.Minutes()))}
+		Text: fmt.Sprintf("no token for the registry allows to push to what is frozen or over its quota; a token of before"+
+			" is valid for up to %d minutes; tokens know no tags", int(access.RegistryTokenLife.Minutes()))}
 	if !token.Active {
 		token.Text = "auth.keys is not set, so the registry does not ask us who may push"
 	}
-	front := indexer.ProtectionLevel{Name: "front", Active: true}
-	switch {
-	case c.RegistryProxy != nil:
-		front.Text = "the proxy of this process (components.registry_proxy) refuses pushes and deletions of what is" +
-			" protected," +
-			" and lets the same manifest through; who reaches the registry by another way is not refused"
-	case asked.Load():
-		front.Text = "a front has asked this process at /v2-allowed since it started, and refuses pushes to protected" +
-			" tags that" +
-			" exist, even of the same manifest; who reaches the registry by another way is not refused"
-	default:
-		front.Active = false
-		front.Text = "components.registry_proxy is false, and no front has asked this process at /v2-allowed since it started"
+	front := indexer.ProtectionLevel{Name: "front", Active: c.RegistryProxy != nil,
+		Text: "the proxy of this process (components.registry_proxy) refuses pushes and deletions of what is protected, and" +
+			" lets the same manifest through; who reaches the registry by another way is not refused"}
+	if !front.Active {
+		// Anybody can ask /v2-allowed, so that it was asked proves nothing.
+		front.Text = "components.registry_proxy is false; a front that asks /v2-allowed refuses too, which this process" +
+			" cannot know"
 	}
 	back := indexer.ProtectionLevel{Name: "put back", Active: true,
-		Text: "a protected tag that was moved or deleted all the same is put back when an event or a scan shows it, at" +
-			" most 5" +
-			" times within a day; until then the registry serves what was pushed"}
+		Text: "a protected tag that was moved or deleted all the same is put back when an event or a scan shows it, at most" +
+			" 5 times within a day; until then the registry serves what was pushed"}
 	return []indexer.ProtectionLevel{token, front, back}
 }

@@ -539,3 +539,15 @@ func TestManagementIsGuarded(t *testing.T) {
 	m.wants(t, "lead", "GET", "/api/v1/grants", "", 200)
 	m.wants(t, "root", "PUT", "/api/v1/grants", `{"grantee":"bob","pattern":"team/x","actions":["push"]}`, 201)
 }
+
+// Who cleans up deletes more at once than one may change of accounts and grants.
+func TestDeletionsAreNotLimitedAsChanges(t *testing.T) {
+	t.Parallel()
+	m := manage(t)
+	for i := range 2 * access.Writes.AtOnce {
+		resp, text := m.send(t, "lead", "DELETE", "/api/v1/repositories/team/app/-/tags/v1", "")
+		if resp.StatusCode != http.StatusServiceUnavailable { // the registry is away
+			t.Fatalf("deletion %d: %s %s", i+1, resp.Status, text)
+		}
+	}
+}

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -59,7 +58,6 @@ type keepsake struct {
 	seed     maphash.Seed
 	lane     [lanes]chan struct{} // each has an element while a manifest is pushed to its tags
 	probe    *http.Client
-	asked    atomic.Bool // whether a front has asked
 }
 
 // newKeepsake returns a keepsake that passes no requests on yet.

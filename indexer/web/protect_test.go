@@ -3,6 +3,7 @@ package web_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -201,5 +202,52 @@ func TestProxyKeepsTheFirst(t *testing.T) {
 	large := bytes.Repeat([]byte(" "), 4<<20+1)
 	if code, body := send(t, http.MethodPut, s.URL+"/v2/team/app/manifests/v1", large); code != http.StatusRequestEntityTooLarge {
 		t.Errorf("a manifest that is too large: %d %s", code, body)
+	}
+}
+
+// The status of a process says at which levels it keeps what is protected. That somebody asks
+// like a front makes no level active.
+func TestProtectionLevels(t *testing.T) {
+	t.Parallel()
+	level := func(url, name string) (active bool, text string) {
+		t.Helper()
+		_, body := get(t, url+"/api/v1/status")
+		var status struct {
+			Protection []struct {
+				Level, Text string
+				Active      bool
+			}
+		}
+		if err := json.Unmarshal([]byte(body), &status); err != nil {
+			t.Fatal(err)
+		}
+		for _, l := range status.Protection {
+			if l.Level == name {
+				return l.Active, l.Text
+			}
+		}
+		t.Fatalf("no level %q in %s", name, body)
+		return false, ""
+	}
+	keeper := access.NewKeeper(func(context.Context) (access.Protections, error) { return access.Protections{}, nil }, nil)
+	without := serve(t, &book{}, func(c *web.Config) { c.Protection.Keeper = keeper })
+	do(t, "GET", without.URL+"/v2-allowed", "", "X-Original-Method", "GET", "X-Original-URI", "/v2/team/app/tags/list")
+	for name, says := range map[string]string{"token": "auth.keys", "front": "components.registry_proxy is false"} {
+		if active, text := level(without.URL, name); active || !strings.Contains(text, says) {
+			t.Errorf("%s without keys and proxy: %v, %s", name, active, text)
+		}
+	}
+	if active, _ := level(without.URL, "put back"); !active {
+		t.Error("put back is not active")
+	}
+	registry := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(registry.Close)
+	u, err := url.Parse(registry.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	with := serve(t, &book{}, func(c *web.Config) { c.Protection.Keeper, c.RegistryProxy = keeper, u })
+	if active, text := level(with.URL, "front"); !active {
+		t.Errorf("front with the proxy: %s", text)
 	}
 }

@@ -153,7 +153,6 @@ func newServer(c Config) *server {
 		Build: c.Version + "\x00" + c.PublicURL + "\x00" + c.Settings + "\x00" + catalogue.Hash(),
 	})
 	s := &server{Config: c, answerer: a, keepsake: newKeepsake(c)}
-	levels := func() []indexer.ProtectionLevel { return c.levels(&s.keepsake.asked) }
 	s.clients = clients.New(clients.Config{
 		Answerer: a, PublicURL: c.PublicURL, MaxAge: c.MaxAgeIndex,
 		FlatpakOwners: c.FlatpakOwners, Assertions: c.AssertEndpoint, Logins: c.Login != nil && c.Login.Signer != nil,
@@ -164,14 +163,14 @@ func newServer(c Config) *server {
 		Answerer: a, Log: c.Log, MaxAge: c.MaxAgeIndex, MaxAgeHTML: c.MaxAgeHTML, Others: clients.Operations(), Jobs: c.Jobs,
 		Login: c.Login, Webhooks: c.Webhooks, Version: c.Version, Revision: c.Revision, LogLevel: c.LogLevel,
 		Address: c.Address,
-		Levels:  levels,
+		Levels:  c.levels,
 	})
 	s.catalogue = catalogue.New(catalogue.Config{
 		Answerer: a, PublicURL: c.PublicURL, MaxAge: c.MaxAgeHTML, MaxAgeIndex: c.MaxAgeIndex, Stopping: c.Stopping,
 		Login: c.Login, Webhooks: c.Webhooks,
 		Operations: s.api.Operations(), Version: c.Version, Revision: c.Revision, LogLevel: c.LogLevel,
 		Proxies: c.RegistryProxy != nil, Assertions: c.AssertEndpoint, Writes: c.Writes, FetchAll: c.FetchAll,
-		Levels: levels,
+		Levels: c.levels,
 	})
 	return s
 }

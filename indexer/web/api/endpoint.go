@@ -27,7 +27,7 @@ type endpoint struct {
 	gives   any                // a zero value of the type of the JSON answer
 	media   string             // media type, if not JSON
 	streams bool               // whether it sends while it reads, with its own time limit
-	urgent  bool               // whether no limit of changes may delay it, such as taking rights away
+	urgent  bool               // whether the limit of changes does not apply: it takes rights away, or has its own limits
 	book    bool               // whether it reads the book, so that it also takes min_version
 	f       func(http.ResponseWriter, asked) error
 }

@@ -17,7 +17,8 @@ import (
 )
 
 // operationEndpoints returns the endpoints that change what the registry stores, in the order of
-// doc/api.md; none if nobody logs in, because then nobody could be told apart.
+// doc/api.md; none if nobody logs in, because then nobody could be told apart. They have limits of
+// their own: who cleans up deletes hundreds of tags at once.
 func (s *API) operationEndpoints() []endpoint {
 	if s.config.Login == nil {
 		return nil
@@ -33,26 +34,27 @@ func (s *API) operationEndpoints() []endpoint {
 	const tag, operation = repository + "/-/tags/{tag}", "/operations/{operation}"
 	return []endpoint{
 		{method: "DELETE", path: tag, id: "deleteTag", summary: "Delete a tag; the manifest stays",
-			codes: codes, gives: changeAnswer{}, f: s.operating(s.deleteTag), takes: []answer.Parameter{
+			urgent: true, codes: codes, gives: changeAnswer{}, f: s.operating(s.deleteTag), takes: []answer.Parameter{
 				{Name: "digest", Doc: "what the tag must still show; otherwise the answer is 409"}, dryRun}},
 		{method: "PUT", path: tag, id: "rollback", summary: "Make a tag show what it showed before",
-			body: rollbackBody{}, codes: codes, gives: changeAnswer{}, f: s.operating(s.rollback),
+			body: rollbackBody{}, urgent: true, codes: codes, gives: changeAnswer{}, f: s.operating(s.rollback),
 			takes: []answer.Parameter{dryRun}},
 		{method: "DELETE", path: repository + "/-/manifests/{reference}", id: "deleteManifest",
 			summary: "Delete a manifest, by its digest, with the tags that show it",
-			codes:   codes, gives: changeAnswer{}, f: s.operating(s.deleteManifest), takes: []answer.Parameter{
+			urgent:  true, codes: codes, gives: changeAnswer{}, f: s.operating(s.deleteManifest), takes: []answer.Parameter{
 				yes("referrers", "whether what refers to it is deleted too"),
 				yes("children", "whether the manifests of an index are deleted too, unless something else needs them"),
 				{Name: "tags", Doc: "all tags that you know to show it, with commas: if another one does, the answer is 409"},
 				dryRun}},
 		{method: "DELETE", path: repository, id: "deleteRepository", summary: "Delete all tags and manifests of a repository",
-			codes: codes, gives: changeAnswer{}, f: s.operating(s.deleteRepository), takes: []answer.Parameter{dryRun}},
+			urgent: true, codes: codes, gives: changeAnswer{}, f: s.operating(s.deleteRepository),
+			takes: []answer.Parameter{dryRun}},
 		{path: "/trash", id: "trash", summary: "List the deleted manifests that can be restored, the latest first",
 			gives: trashAnswer{}, f: s.operating(s.trash), takes: []answer.Parameter{
 				{Name: "repository", Doc: "a repository to which you may push; administrators may leave it out"},
 				{Name: "operation", Doc: "only what this operation deleted", Max: query.MaxNumber}, before, limit}},
 		{method: "POST", path: "/trash/{trash}/restore", id: "restore", summary: "Put a deleted manifest back, with its tags",
-			codes: codes, gives: changeAnswer{}, f: s.operating(s.restore), takes: []answer.Parameter{dryRun}},
+			urgent: true, codes: codes, gives: changeAnswer{}, f: s.operating(s.restore), takes: []answer.Parameter{dryRun}},
 		{path: "/operations", id: "operations", summary: "List operations, the latest first",
 			gives: operationsAnswer{}, f: s.operating(s.operations), takes: []answer.Parameter{
 				{Name: "repository", Doc: "a repository to which you may push; without it your own, or for administrators all"},
@@ -61,7 +63,7 @@ func (s *API) operationEndpoints() []endpoint {
 		{path: operation, id: "operation", summary: "Get an operation: how far it is, and what it has changed",
 			gives: operationAnswer{}, f: s.operating(s.operation)},
 		{method: "POST", path: operation + "/undo", id: "undo", summary: "Put back what an operation has deleted",
-			codes: codes, gives: changeAnswer{}, f: s.operating(s.undo), takes: []answer.Parameter{dryRun}},
+			urgent: true, codes: codes, gives: changeAnswer{}, f: s.operating(s.undo), takes: []answer.Parameter{dryRun}},
 	}
 }
 
