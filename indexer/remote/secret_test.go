@@ -27,6 +27,23 @@ const secret = "hunter2secret"
 // reads has a call of each method of a Client. TestNoSecretIsShown fails if one is
 // missing.
 var reads = map[string]func(context.Context, *remote.Client) error{
+	"DeleteBlob": func(ctx context.Context, c *remote.Client) error {
+		return c.DeleteBlob(ctx, "app", digest.FromString("x"))
+	},
+	"DeleteManifest": func(ctx context.Context, c *remote.Client) error {
+		return c.DeleteManifest(ctx, "app", digest.FromString("x"))
+	},
+	"DeleteTag": func(ctx context.Context, c *remote.Client) error { return c.DeleteTag(ctx, "app", "v1") },
+	"HasBlob": func(ctx context.Context, c *remote.Client) error {
+		return c.HasBlob(ctx, "app", digest.FromString("x"))
+	},
+	"Mount": func(ctx context.Context, c *remote.Client) error {
+		return c.Mount(ctx, "app", "other", digest.FromString("x"))
+	},
+	"Put": func(ctx context.Context, c *remote.Client) error {
+		_, err := c.Put(ctx, "app", "v1", "application/json", []byte("{}"))
+		return err
+	},
 	"Blob": func(ctx context.Context, c *remote.Client) error {
 		_, err := c.Blob(ctx, "app", digest.FromString("x"), 1000)
 		return err
@@ -100,7 +117,10 @@ func raw(text string) http.HandlerFunc {
 
 func drop(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
 
-func hang(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+func hang(_ http.ResponseWriter, r *http.Request) {
+	_, _ = io.Copy(io.Discard, r.Body) // only then the server notices that the client is gone
+	<-r.Context().Done()
+}
 
 // After any failure of a server, neither the public text nor the log may contain any
 // part of a header, of a body, or of a URL except its host. The public text must not
