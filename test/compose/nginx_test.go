@@ -579,12 +579,17 @@ func TestLogins(t *testing.T) {
 	}
 }
 
-// nginx must refuse events from clients, however the path is written.
+// nginx must refuse events from clients and requests for jobs, however the path is written.
 func TestEventsDenied(t *testing.T) {
 	t.Parallel()
 	f := startFront(t)
 	f.readersAnswer(func(w http.ResponseWriter, r *http.Request) { t.Errorf("a reader got a request for %s", r.URL) })
-	for _, path := range []string{"/events", "//events", "/./events", "/x/../events", "/%65vents", "/events?x=1"} {
+	f.writer.answers(func(w http.ResponseWriter, r *http.Request) { t.Errorf("the writer got a request for %s", r.URL) })
+	for _, path := range []string{
+		"/events", "//events", "/./events", "/x/../events", "/%65vents", "/events?x=1",
+		"/internal/runAll", "//internal/runAll", "/x/../internal/runAll", "/%69nternal/runBlobGC",
+		"/internal/runAll?min_version=e.1",
+	} {
 		resp := f.do(t, http.MethodPost, path, strings.NewReader("{}"))
 		resp.Body.Close()
 		if resp.StatusCode != http.StatusForbidden {
