@@ -51,11 +51,10 @@ type Protection struct {
 // any characters and ? for one.
 func ParseTags(text string) (string, error) {
 	plain := strings.NewReplacer("*", "", "?", "").Replace(text)
-	if text == "" || len(text) > maxTagPattern || plain != "" &&
-		!indexer.IsTag("x"+plain[:min(len(plain), maxTagPattern-1)]) {
+	if text == "" || len(text) > maxTagPattern ||
+		plain != "" && !indexer.IsTag("x"+plain[:min(len(plain), maxTagPattern-1)]) {
 		return "", indexer.Invalid("%.64q is not a pattern of tags: write * for all, v* for those that begin with v, or"+
-			" one tag",
-			text)
+			" one tag", text)
 	}
 	return text, nil
 }
@@ -154,8 +153,7 @@ func (p Protection) Text() string {
 	}
 	// Without Used, which would tell what is in repositories that the reader may not see.
 	return fmt.Sprintf("%s has used up its quota of %d bytes, as counted at %s: nothing is pushed to it until"+
-		" something is"+
-		" deleted and counted%s", p.Pattern, p.Bytes, p.CountedAt.UTC().Format(time.RFC3339), p.because())
+		" something is deleted and counted%s", p.Pattern, p.Bytes, p.CountedAt.UTC().Format(time.RFC3339), p.because())
 }
 
 // Protections are all protections, by pattern. The zero value has none.

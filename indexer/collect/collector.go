@@ -200,10 +200,9 @@ func (c *Collector) drain(ctx context.Context, path string, o order, due func() 
 	return err
 }
 
-// order has an order done, and stores what became of each blob. It returns of how many it knows
-// that. If the collection is paused
-// meanwhile, the order ends. After an order that did not end, the next step looks at the storage
-// to find out what is where.
+// order gives the sweep an order, stores what became of each blob, and returns the number of
+// blobs of which this is known. If the collection is paused meanwhile, the order ends. After an
+// order that was cut off, the next step looks at the storage to find out what is where.
 func (c *Collector) order(ctx context.Context, path string, o order) (int, error) {
 	stopped, stop := context.WithCancel(ctx)
 	defer stop()

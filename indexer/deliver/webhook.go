@@ -15,7 +15,7 @@ import (
 	"github.com/portbook/portbook/indexer/access"
 )
 
-// The most of what there may be, so that nobody makes us send without an end.
+// Limits, so that no user can make us send without an end.
 const (
 	// MaxWebhooks is the most webhooks in all, and MaxOfNamespace the most whose patterns are in
 	// one namespace: who administers one namespace cannot use up all of them.

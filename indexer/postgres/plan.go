@@ -247,8 +247,9 @@ func (s *Store) FailPlan(ctx context.Context, c PlanClaim, why string) error {
 }
 
 // PlanRepositories returns repositories of a plan.
-func (s *Store) PlanRepositories(ctx context.Context, q retention.RepositoryQuery) (all []retention.PlanRepository,
-	err error) {
+func (s *Store) PlanRepositories(
+	ctx context.Context, q retention.RepositoryQuery,
+) (all []retention.PlanRepository, err error) {
 	sel := pg.Builder.Select("repository AS name", "tags", "tags_deleted", "manifests", "manifests_deleted", "size",
 		"left_out", "stays",
 		"listed").From("plan_repository").Where("plan_id = ?", q.Plan).Suffix("LIMIT ? OFFSET ?", q.Limit, q.Offset)
@@ -405,8 +406,9 @@ type SecondLook struct {
 }
 
 // LookAgain looks again at what a plan still deletes of a repository, as the book is now.
-func (s *Store) LookAgain(ctx context.Context, plan retention.Plan, repository string, g Guards) (look SecondLook,
-	err error) {
+func (s *Store) LookAgain(
+	ctx context.Context, plan retention.Plan, repository string, g Guards,
+) (look SecondLook, err error) {
 	what := fmt.Sprintf("second look at %q", repository)
 	goes := true
 	items, err := s.PlanItems(ctx, retention.ItemQuery{Plan: plan.ID, Repository: repository, Deleted: &goes,

@@ -199,10 +199,11 @@ func (s *Store) PutBackAgain(ctx context.Context) (n int, err error) {
 
 // ProtectedBody returns the media type and the bytes of the manifest that a protected tag must
 // show, or ErrNotFound if they were not kept.
-func (s *Store) ProtectedBody(ctx context.Context, repository string, d digest.Digest) (mediaType string, body []byte,
-	err error) {
-	const q = "SELECT media_type, body FROM protected_move WHERE repository = $1 AND keeps = $2 AND body IS NOT NULL" +
-		" LIMIT 1"
+func (s *Store) ProtectedBody(
+	ctx context.Context, repository string, d digest.Digest,
+) (mediaType string, body []byte, err error) {
+	const q = `
+		SELECT media_type, body FROM protected_move WHERE repository = $1 AND keeps = $2 AND body IS NOT NULL LIMIT 1`
 	type row struct {
 		MediaType string
 		Body      []byte

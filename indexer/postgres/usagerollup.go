@@ -174,7 +174,7 @@ type ForgottenUsage struct {
 
 // ForgetUsage deletes ids of events that need not be remembered any more, days that are older
 // than keep, and the counts of tags, manifests and repositories that the book does not hold
-// and that nobody has used since then. If keep is 0, it deletes only ids.
+// and that were neither pulled nor pushed since then. If keep is 0, it deletes only ids.
 func (s *Store) ForgetUsage(ctx context.Context, keep time.Duration) (n ForgottenUsage, err error) {
 	const oldSeen = `
 		DELETE FROM usage_seen WHERE key IN (SELECT key FROM usage_seen WHERE key < $1 ORDER BY key LIMIT $2)`

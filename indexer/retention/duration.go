@@ -26,8 +26,7 @@ func ParseDuration(text string) (time.Duration, error) {
 	}
 	if err != nil || d < time.Second || d > maxDuration {
 		return 0, indexer.Invalid("%.64q is not a duration: write a number with a unit, such as 90d, 12h or 30m, from a"+
-			" second"+
-			" to 36500d", text)
+			" second to 36500d", text)
 	}
 	return d.Truncate(time.Second), nil
 }

@@ -109,8 +109,7 @@ func (c Conditions) check() error {
 		return indexer.Invalid("with semver, newest means the highest versions: remove by")
 	case c.Untagged && (c.Newest > 0 || c.Tag != "" || c.TagRegexp != "" || c.Semver != ""):
 		return indexer.Invalid("untagged selects manifests without a tag, of which newest, tag, tag_regexp and semver" +
-			" say nothing:" +
-			" make two rules")
+			" say nothing: make two rules")
 	}
 	for name, d := range map[string]time.Duration{
 		"pushed_within": c.PushedWithin, "pulled_within": c.PulledWithin, "older_than": c.OlderThan,
@@ -151,8 +150,7 @@ func (c Conditions) checkDelete() error {
 			" deletes the others")
 	case c.PushedWithin > 0 || c.PulledWithin > 0:
 		return indexer.Invalid("a rule that deletes cannot have pushed_within or pulled_within, or it would delete what" +
-			" is in use:" +
-			" write older_than, or make a rule that keeps them")
+			" is in use: write older_than, or make a rule that keeps them")
 	}
 	return nil
 }

@@ -22,7 +22,7 @@ const deniedField = "X-Denied"
 //
 // It does not see the manifest that is pushed, so it refuses every push to a protected tag that
 // exists, even of the same manifest.
-func (k *keepsake) allowed(w http.ResponseWriter, r *http.Request) error {
+func (k *protector) allowed(w http.ResponseWriter, r *http.Request) error {
 	u, err := url.ParseRequestURI(r.Header.Get("X-Original-URI"))
 	method := r.Header.Get("X-Original-Method")
 	if err != nil || method == "" {
@@ -60,7 +60,7 @@ func (k *keepsake) allowed(w http.ResponseWriter, r *http.Request) error {
 	return k.denyFront(w, why)
 }
 
-func (k *keepsake) denyFront(w http.ResponseWriter, why string) error {
+func (k *protector) denyFront(w http.ResponseWriter, why string) error {
 	w.Header().Set(deniedField, inJSON(why))
 	writeRegistryError(w, http.StatusForbidden, "DENIED", why)
 	return nil

@@ -48,9 +48,9 @@ const (
 	lanes = 64
 )
 
-// A keepsake passes requests to the registry, except those that would change what is
+// A protector passes requests to the registry, except those that would change what is
 // protected.
-type keepsake struct {
+type protector struct {
 	Protection
 	config   Config
 	registry http.Handler
@@ -60,9 +60,9 @@ type keepsake struct {
 	probe    *http.Client
 }
 
-// newKeepsake returns a keepsake that passes no requests on yet.
-func newKeepsake(c Config) *keepsake {
-	k := &keepsake{Protection: c.Protection, config: c,
+// newProtector returns a protector that passes no requests on yet.
+func newProtector(c Config) *protector {
+	k := &protector{Protection: c.Protection, config: c,
 		held: answer.NewPlaces(maxHeld, maxHeldEach), seed: maphash.MakeSeed(),
 		probe: &http.Client{Transport: registryTransport(), Timeout: holdTime}}
 	for i := range k.lane {
@@ -113,7 +113,7 @@ func writeOf(method, path string) (w write, writes bool) {
 	return w, false
 }
 
-func (k *keepsake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (k *protector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	change, writes := writeOf(r.Method, r.URL.Path)
 	if !writes {
 		k.registry.ServeHTTP(w, r)
@@ -149,7 +149,7 @@ func refused(all access.Protections, c write) string {
 }
 
 // why returns why a change must not be made, without a look at what is pushed; "" if it may be.
-func (k *keepsake) why(ctx context.Context, all access.Protections, c write) (string, error) {
+func (k *protector) why(ctx context.Context, all access.Protections, c write) (string, error) {
 	if why := refused(all, c); why != "" {
 		return why, nil
 	}
@@ -167,7 +167,7 @@ func (k *keepsake) why(ctx context.Context, all access.Protections, c write) (st
 }
 
 // finish passes a request on, or refuses it.
-func (k *keepsake) finish(w http.ResponseWriter, r *http.Request, c write, why string, err error) {
+func (k *protector) finish(w http.ResponseWriter, r *http.Request, c write, why string, err error) {
 	tell := false
 	if err == nil && why != "" {
 		tell, err = k.mayKnow(r, c.repository)
@@ -184,7 +184,7 @@ func (k *keepsake) finish(w http.ResponseWriter, r *http.Request, c write, why s
 
 // push pushes a manifest to a protected tag, unless the tag shows another one. One push at a
 // time looks at a tag and passes its manifest on, so of two that come first one is refused.
-func (k *keepsake) push(w http.ResponseWriter, r *http.Request, c write, p access.Protection) {
+func (k *protector) push(w http.ResponseWriter, r *http.Request, c write, p access.Protection) {
 	leave, err := k.place(r)
 	if err != nil {
 		writeRegistryError(w, http.StatusTooManyRequests, "TOOMANYREQUESTS",
@@ -221,7 +221,7 @@ func (k *keepsake) push(w http.ResponseWriter, r *http.Request, c write, p acces
 }
 
 // place waits for a place to hold a manifest.
-func (k *keepsake) place(r *http.Request) (leave func(), err error) {
+func (k *protector) place(r *http.Request) (leave func(), err error) {
 	ctx, cancel := context.WithTimeout(r.Context(), holdTime)
 	defer cancel()
 	for {
@@ -258,7 +258,7 @@ func readManifest(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 // mayKnow reports whether the client of a request may know of a repository: the registry lets
 // it in, and its token is for that repository. If not, the registry refuses the request, in its
 // own words, and a client without a token is sent for one.
-func (k *keepsake) mayKnow(r *http.Request, repository string) (bool, error) {
+func (k *protector) mayKnow(r *http.Request, repository string) (bool, error) {
 	field := r.Header.Get("Authorization")
 	if k.Registry == nil {
 		return true, nil
@@ -288,12 +288,12 @@ func (k *keepsake) mayKnow(r *http.Request, repository string) (bool, error) {
 }
 
 // deny refuses a change that nobody may make.
-func (k *keepsake) deny(w http.ResponseWriter, r *http.Request, c write, why string) {
+func (k *protector) deny(w http.ResponseWriter, r *http.Request, c write, why string) {
 	k.recordDenied(r, c, why)
 	writeRegistryError(w, http.StatusForbidden, "DENIED", why)
 }
 
-func (k *keepsake) recordDenied(r *http.Request, c write, why string) {
+func (k *protector) recordDenied(r *http.Request, c write, why string) {
 	if l := k.config.Login; l != nil {
 		l.RefusedPush(r, c.repository, c.tag, why)
 	}
@@ -301,7 +301,7 @@ func (k *keepsake) recordDenied(r *http.Request, c write, why string) {
 		why)
 }
 
-func (k *keepsake) unavailable(w http.ResponseWriter, r *http.Request, err error) {
+func (k *protector) unavailable(w http.ResponseWriter, r *http.Request, err error) {
 	if r.Context().Err() != nil {
 		panic(http.ErrAbortHandler) // the client has gone; returning would send 200
 	}

@@ -62,7 +62,7 @@ func (s *server) registryRoutes(m *mux) {
 	}
 	handle("GET /v2/{name}/referrers/{digest}", login.Pull, s.clients.Referrers)
 	if s.Protection.Keeper != nil {
-		m.Handle("GET /v2-allowed", s.answerer.Handle(s.keepsake.allowed, answer.WriteErrorRegistry))
+		m.Handle("GET /v2-allowed", s.answerer.Handle(s.protector.allowed, answer.WriteErrorRegistry))
 	}
 	if s.Login == nil || s.Login.Signer == nil {
 		return

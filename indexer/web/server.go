@@ -131,7 +131,7 @@ type server struct {
 	api       *api.API
 	clients   *clients.Clients
 	catalogue *catalogue.Catalogue
-	keepsake  *keepsake
+	protector *protector
 }
 
 // protected returns a handler that passes requests to registry, except those that change what
@@ -140,8 +140,8 @@ func (s *server) protected(registry http.Handler) http.Handler {
 	if s.Protection.Keeper == nil {
 		return registry
 	}
-	s.keepsake.registry = registry
-	return s.keepsake
+	s.protector.registry = registry
+	return s.protector
 }
 
 func newServer(c Config) *server {
@@ -152,7 +152,7 @@ func newServer(c Config) *server {
 		Read: c.Read, Log: c.Log, Metrics: c.Metrics, Connections: c.Connections, Asker: c.Asker,
 		Build: c.Version + "\x00" + c.PublicURL + "\x00" + c.Settings + "\x00" + catalogue.Hash(),
 	})
-	s := &server{Config: c, answerer: a, keepsake: newKeepsake(c)}
+	s := &server{Config: c, answerer: a, protector: newProtector(c)}
 	s.clients = clients.New(clients.Config{
 		Answerer: a, PublicURL: c.PublicURL, MaxAge: c.MaxAgeIndex,
 		FlatpakOwners: c.FlatpakOwners, Assertions: c.AssertEndpoint, Logins: c.Login != nil && c.Login.Signer != nil,

@@ -402,7 +402,7 @@ func deliveryLine(d deliver.Delivery) map[string]any {
 func webhookRedeliverCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "redeliver ID DELIVERY", Short: "Send a delivery again",
-		Long:    `Queues a delivery that has ended again: the same event with the same id, signed anew.`,
+		Long:    `Sends an event again whose delivery has ended. It has the same id and a new signature.`,
 		Example: "  portbook webhook redeliver 3 4711",
 		Args:    numbers(webhookNumber, "the number of a delivery"),
 		RunE: withWebhook(func(command *cobra.Command, p *parts, w deliver.Webhook) error {

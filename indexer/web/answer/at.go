@@ -79,8 +79,9 @@ func DigestAt(ctx context.Context, b Book, ref indexer.Reference, at time.Time) 
 
 // ManifestAt returns a manifest by tag or digest as of a time, with the tags that showed it
 // then. It says so if the book no longer has the manifest.
-func ManifestAt(ctx context.Context, b Book, ref indexer.Reference, at time.Time) (m indexer.Manifest, tags []string,
-	err error) {
+func ManifestAt(
+	ctx context.Context, b Book, ref indexer.Reference, at time.Time,
+) (m indexer.Manifest, tags []string, err error) {
 	if err := KnownAt(ctx, b, at); err != nil {
 		return m, nil, err
 	}

@@ -61,7 +61,7 @@ type lookAnswer struct {
 	TrashedBytes     int64            `json:"trashed_bytes"`
 	Missing          int64            `json:"missing" doc:"blobs that a manifest needs and that the storage does not have"`
 	NotLinked        int64            `json:"not_linked" doc:"blobs that a manifest needs and that no repository links"`
-	AbandonedUploads int64            `json:"abandoned_uploads" doc:"uploads that nobody has written to for a day"`
+	AbandonedUploads int64            `json:"abandoned_uploads" doc:"uploads to which nothing was written for a day"`
 	AbandonedBytes   int64            `json:"abandoned_bytes"`
 	ActiveUploads    int64            `json:"active_uploads"`
 	Exact            bool             `json:"exact" doc:"whether all links and manifests could be read; otherwise the counts of what is unused, unlinked, missing and not linked are not exact"`
