@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -127,13 +128,15 @@ func TestSearchChanges(t *testing.T) {
 		return f
 	}
 	moves, sizes := 0, map[int]int{}
-	for range 200 {
+	for i := range 200 {
 		f := func() error {
 			var findings []indexer.Finding
 			for _, n := range random.Perm(4)[:1+random.IntN(2)] {
-				findings = append(findings, found(names[n]))
+				for range 1 + random.IntN(3) {
+					findings = append(findings, found(names[n]))
+				}
 			}
-			return s.apply(findings)
+			return s.apply(distinct(findings))
 		}
 		switch random.IntN(12) {
 		case 0:
@@ -144,7 +147,9 @@ func TestSearchChanges(t *testing.T) {
 		case 1:
 			f = func() (err error) { _, err = s.CountStorage(t.Context()); return err }
 		case 2:
-			execute(t, s.Pool, "UPDATE repository SET updated_at = now() - interval '1 day'")
+			for _, table := range []string{"repository", "repository_search"} {
+				execute(t, s.Pool, "UPDATE "+table+" SET updated_at = timestamptz '2026-01-01'")
+			}
 			f = func() (err error) { _, err = s.Tidy(t.Context()); return err }
 		}
 		repositories, moved := s.change(f)
@@ -152,10 +157,36 @@ func TestSearchChanges(t *testing.T) {
 			moves++
 			sizes[len(repositories)]++
 		}
+		if i%5 == 0 {
+			s.consistent(names...)
+		}
 	}
 	if moves < 100 || sizes[0] < 5 || sizes[2] < 5 {
 		t.Errorf("%d moves, by the number of repositories %v: too few for a test", moves, sizes)
 	}
+}
+
+// consistent fails the test if derived rows of a repository do not follow from its manifests and
+// tags. A repository may not be there.
+func (s shelf) consistent(names ...string) {
+	s.T.Helper()
+	for _, name := range names {
+		if found, err := s.Differences(s.T.Context(), name); len(found) > 0 || err != nil && !errors.Is(err, indexer.ErrNotFound) {
+			s.T.Fatalf("%s differs from itself: %v, %v", name, found, err)
+		}
+	}
+}
+
+// distinct returns the first finding about each reference.
+func distinct(findings []indexer.Finding) (first []indexer.Finding) {
+	for _, f := range findings {
+		if !slices.ContainsFunc(first, func(g indexer.Finding) bool {
+			return g.Task.Repository == f.Task.Repository && g.Task.Reference == f.Task.Reference
+		}) {
+			first = append(first, f)
+		}
+	}
+	return first
 }
 
 // apply stores findings in one transaction.

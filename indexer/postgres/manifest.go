@@ -366,6 +366,10 @@ func (a *application) storeBlobs(ctx context.Context, rows []manifestRow) (map[d
 	return ids, err
 }
 
+// A removedManifest is what a removed manifest referred to: its subjects, and the manifests that
+// it listed.
+type removedManifest struct{ Subjects, Listed [][]byte }
+
 // removeManifests removes manifests that the registry no longer has. If a tag in the
 // book still shows the manifest, the manifest stays for now: the tag is enqueued,
 // and the manifest is read again after it. A tag that is already enqueued is not
@@ -374,8 +378,13 @@ func (a *application) storeBlobs(ctx context.Context, rows []manifestRow) (map[d
 // manifest.
 func (a *application) removeManifests(ctx context.Context, findings []indexer.Finding) error {
 	const unshow = `
-		UPDATE tag t SET manifest_id = NULL FROM manifest m WHERE (m.repository_id, m.digest) = ($1, $2)
-			AND t.repository_id = $1 AND t.manifest_id = m.id AND t.problem IS NOT NULL`
+		WITH unshown AS (
+			UPDATE tag t SET manifest_id = NULL FROM manifest m WHERE (m.repository_id, m.digest) = ($1, $2)
+				AND t.repository_id = $1 AND t.manifest_id = m.id AND t.problem IS NOT NULL RETURNING t.name
+		), unattached AS (
+			DELETE FROM referrer WHERE repository_id = $1 AND tag IN (SELECT name FROM unshown)
+		)
+		SELECT name FROM unshown`
 	const remove = `
 		WITH gone AS (
 			DELETE FROM manifest m WHERE (repository_id, digest) = ($1, $2)
@@ -384,7 +393,9 @@ func (a *application) removeManifests(ctx context.Context, findings []indexer.Fi
 		SELECT ARRAY(
 			SELECT f.subject FROM referrer f WHERE f.repository_id = $1 AND f.manifest_id = gone.id
 			UNION SELECT ` + search.Attests + ` FROM index_entry e WHERE e.repository_id = $1 AND e.manifest_id = gone.id AND ` + search.Attests + ` IS NOT NULL
-		) AS subjects FROM gone`
+		) AS subjects, ARRAY(
+			SELECT DISTINCT e.digest FROM index_entry e WHERE e.repository_id = $1 AND e.manifest_id = gone.id
+		) AS listed FROM gone`
 	const tags = `
 		SELECT t.name, EXISTS (SELECT FROM task k WHERE (k.repository, k.reference) = ($3, t.name) AND k.given_up_at IS NULL) AS asked
 		FROM tag t JOIN manifest m ON m.repository_id = t.repository_id AND m.id = t.manifest_id
@@ -395,22 +406,26 @@ func (a *application) removeManifests(ctx context.Context, findings []indexer.Fi
 		if f.Outcome != indexer.Gone || d == "" || !known {
 			continue
 		}
-		unshown, err := a.tx.Exec(ctx, unshow, repository, pg.DigestBytes(d))
+		unshown, err := pg.Column[string](ctx, a.tx, unshow, repository, pg.DigestBytes(d))
 		if err != nil {
 			return err
 		}
-		if unshown.RowsAffected() > 0 {
+		for _, tag := range unshown {
 			a.changed[repository] = true
+			a.touched.Change(repository, pg.DigestBytes(indexer.SubjectOfTag(tag)))
 		}
 		a.touched.Add(repository, pg.DigestBytes(d))
-		removed, err := pg.Column[[][]byte](ctx, a.tx, remove, repository, pg.DigestBytes(d), f.Task.Repository)
+		removed, err := pg.Collect[removedManifest](ctx, a.tx, remove, repository, pg.DigestBytes(d), f.Task.Repository)
 		if err != nil {
 			return err
 		}
-		for _, subjects := range removed {
+		for _, r := range removed {
 			a.changed[repository] = true // its image is removed too
-			for _, digest := range append(subjects, pg.DigestBytes(d)) {
+			for _, digest := range append(r.Subjects, pg.DigestBytes(d)) {
 				a.touched.Change(repository, digest)
+			}
+			for _, digest := range r.Listed { // its tag may have gone in this transaction too
+				a.touched.Add(repository, digest)
 			}
 		}
 		if len(removed) > 0 {
