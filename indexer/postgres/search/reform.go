@@ -13,7 +13,7 @@ import (
 // searchForm is the version of the format of the search rows that this program
 // writes. Reform rewrites rows of another form; increment it when the content of rows
 // changes.
-const searchForm = 4
+const searchForm = 5
 
 // formOf returns the form of a repository's row: searchForm, or 0 if other rows of
 // the repository are left to Reform. No program writes rows of form 0 otherwise.
