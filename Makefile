@@ -1,7 +1,7 @@
 # The tasks of developers. Each target installs what it needs; programs and scripts in
 # deploy/ do the work.
 .DEFAULT_GOAL := help
-.PHONY: help up test lint check bench bench-search bench-peers bench-pages bench-login bench-usage bench-manage bench-sweep screenshots golden need-go
+.PHONY: help up test lint check bench bench-search bench-peers bench-pages bench-login bench-usage bench-manage bench-plans bench-sweep screenshots golden need-go
 
 # An address, a folder, and yes or no. Empty means the default of deploy/up.
 ADDR    ?=
@@ -52,6 +52,9 @@ bench-usage: need-go ## measure how many pulls a second are taken in, and how th
 
 bench-manage: need-go ## measure the deletion of a repository by an operation, beside the registry's own; JSON=file
 	@cd test/bench/manage && GOWORK=off go run .
+
+bench-plans: need-go ## measure plans of retention, and searches meanwhile; REPOS=100000 TAGS=10000 JSON=file
+	@cd test/bench/plans && GOWORK=off go run .
 
 bench-sweep: need-go ## measure a look at the storage of a registry; BLOBS=100000 JSON=file
 	@cd test/bench/sweep && GOWORK=off go run .
