@@ -139,11 +139,14 @@ type freedManifest struct {
 	Entries  [][]byte
 }
 
+// freedManifests reads manifests, each by its digest. Without OFFSET 0 Postgres may read all
+// manifests of the repository for each of them, until the new tables of a book are analyzed.
 const freedManifests = `
 	SELECT w.place, m.id, m.digest, m.size, m.config_id, m.layer_ids,
 		ARRAY(SELECT e.digest FROM index_entry e WHERE e.repository_id = m.repository_id AND e.manifest_id = m.id) AS entries
 	FROM unnest($1::bigint[], $2::text[], $3::bytea[]) AS w (place, name, digest)
-	JOIN repository r ON r.name = w.name JOIN manifest m ON m.repository_id = r.id AND m.digest = w.digest`
+	JOIN repository r ON r.name = w.name
+	CROSS JOIN LATERAL (SELECT * FROM manifest m WHERE m.repository_id = r.id AND m.digest = w.digest OFFSET 0) m`
 
 // read reads the manifests, and counts what they use.
 func (f *freeing) read(ctx context.Context, refs []indexer.ManifestRef) error {
