@@ -1,6 +1,9 @@
 package indexer
 
-import "strings"
+import (
+	"strings"
+	"unicode/utf8"
+)
 
 // MatchGlob reports whether a text matches a glob, as the function that Glob returns, but
 // without preparation: for globs that are used once. Its time is at most proportional to the
@@ -13,15 +16,24 @@ func MatchGlob(glob, text string) bool {
 		case i < len(glob) && glob[i] == '*':
 			star, from = i, j
 			i++
-		case i < len(glob) && (glob[i] == '?' || glob[i] == text[j]):
+		case i < len(glob) && glob[i] == '?':
+			i++
+			j += first(text[j:])
+		case i < len(glob) && glob[i] == text[j]:
 			i++
 			j++
 		case star >= 0:
-			from++
+			from += first(text[from:])
 			i, j = star+1, from
 		default:
 			return false
 		}
 	}
 	return strings.Trim(glob[i:], "*") == ""
+}
+
+// first returns the length of the first character, in bytes.
+func first(text string) int {
+	_, size := utf8.DecodeRuneInString(text)
+	return size
 }

@@ -36,7 +36,7 @@ func (v Visibility) Patterns() []string { return slices.Clone(v.patterns) }
 
 // Sees reports whether the repository of a name is visible.
 func (v Visibility) Sees(name string) bool {
-	return v.all || slices.ContainsFunc(v.patterns, func(p string) bool { return Glob(p)(name) })
+	return v.all || slices.ContainsFunc(v.patterns, func(p string) bool { return MatchGlob(p, name) })
 }
 
 // SeesAll reports whether every repository below a path is visible, also those that come later.

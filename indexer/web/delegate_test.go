@@ -63,6 +63,7 @@ func TestNoRouteTellsOfOtherProjects(t *testing.T) {
 	server := accesstest.New(t, rights)
 	c := delegating(t, postgres.New(shelf.Pool, postgres.Config{}), access.DelegateConfig{URL: server.URL, Anonymous: true})
 	h := web.New(c)
+	all := addressesWith(t, h, c)
 	mentions := 0 // of what may be seen
 	for _, field := range fields {
 		hidden, open := members[0], members[0]
@@ -73,15 +74,16 @@ func TestNoRouteTellsOfOtherProjects(t *testing.T) {
 				hidden = m
 			}
 		}
-		for _, a := range addressesWith(t, h, c) {
-			all := targets(a, hidden, open)
-			random.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
-			for _, target := range all[:min(len(all), 5)] {
+		secret, shown := hiddenFrom(seen[field], members...), hiddenFrom(indexer.Visibility{}, open)
+		for _, a := range all {
+			some := targets(a, hidden, open)
+			random.Shuffle(len(some), func(i, j int) { some[i], some[j] = some[j], some[i] })
+			for _, target := range some[:min(len(some), 5)] {
 				got := heard(t, h, a.method, target, bodyOf(a.path), field)
-				if found := invisible(got, target, members, seen[field]); len(found) > 0 {
+				if found := secret.in(got, target); len(found) > 0 {
 					t.Errorf("%s %s as %q: the answer mentions %q\n%.1500s", a.method, target, field, found, got)
 				}
-				mentions += len(invisible(got, target, []postgrestest.Member{open}, indexer.Visibility{}))
+				mentions += len(shown.in(got, target))
 			}
 		}
 	}
