@@ -96,7 +96,7 @@ type OperationQuery struct {
 	Limit             int
 }
 
-// A Trash is a manifest that an operation deleted, or is about to.
+// A Trash is a manifest that an operation deleted, or is about to, or of which it deleted tags.
 type Trash struct {
 	ID         int64
 	Operation  int64
@@ -104,6 +104,7 @@ type Trash struct {
 	Digest     digest.Digest
 	MediaType  string // "" if the registry did not say
 	Tags       []string
+	TagsOnly   bool   // only the tags were deleted: the manifest stays
 	Size       int64  // bytes of the body
 	Body       []byte // nil except to store it
 	KeptAt     time.Time

@@ -35,6 +35,10 @@ type window struct {
 	touched  map[string]digest.Digest    // references to read, and what the tags among them show; "": nothing
 	last     indexer.TagOrDigest         // what was deleted last; "": nothing
 	deleted  []digest.Digest             // not yet stored as deleted
+	before   map[string]time.Time        // references that an earlier attempt may have deleted, and when it had looked
+	puts     map[string]digest.Digest    // what we have put under which reference
+	listed   map[string]digest.Digest    // see Running.unbooked
+	listedAt time.Time
 }
 
 // windowOf returns the window of a repository. The caller must not hold r.mu.
@@ -60,15 +64,24 @@ func (r *Running) windowOf(ctx context.Context, repository string) (*window, err
 func newWindow(since time.Time, ahead time.Duration) *window {
 	return &window{
 		since: since, ahead: ahead, gone: map[digest.Digest]time.Time{}, untagged: map[string]time.Time{},
-		touched: map[string]digest.Digest{},
+		touched: map[string]digest.Digest{}, before: map[string]time.Time{}, puts: map[string]digest.Digest{},
 	}
 }
 
 // now returns the time of the database.
 func (w *window) now() time.Time { return time.Now().Add(w.ahead) }
 
-// look returns the time since which pushes of what is looked at now stay.
-func (w *window) look() time.Time {
+// look returns the time since which pushes stay of what is looked at now: a manifest, or a tag
+// that shows it. If an attempt before may have deleted one of them, that is when that one looked
+// at it: whoever has pushed it since did so after the deletion, or in the middle of it.
+func (r *Running) look(w *window, references ...string) time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, reference := range references {
+		if at, ok := w.before[reference]; ok {
+			return at
+		}
+	}
 	if w.begin.IsZero() {
 		return w.now()
 	}
@@ -76,15 +89,21 @@ func (w *window) look() time.Time {
 }
 
 // resume makes the windows of an operation that was tried before: what it has deleted then may
-// not be settled.
+// not be settled, or not even be stored as deleted.
 func (r *Running) resume(ctx context.Context) error {
 	o := r.state()
 	if !r.Resumed() {
 		return nil
 	}
+	now, err := r.manager.Store.Now(ctx)
+	if err != nil {
+		return err
+	}
+	ahead := time.Until(now)
 	if o.Tag != "" {
-		w := newWindow(o.StartedAt, 0)
+		w := newWindow(o.StartedAt, ahead)
 		w.touched[o.Tag] = ""
+		w.before[o.Tag] = o.StartedAt
 		r.windows[o.Repository] = w
 	}
 	for after := int64(0); ; {
@@ -94,20 +113,30 @@ func (r *Running) resume(ctx context.Context) error {
 		}
 		for _, t := range page {
 			after = t.ID
-			if t.DeletedAt.IsZero() {
-				continue
-			}
 			w := r.windows[t.Repository]
 			if w == nil {
-				w = newWindow(o.StartedAt, 0)
+				w = newWindow(o.StartedAt, ahead)
 				r.windows[t.Repository] = w
 			}
-			w.gone[t.Digest] = t.KeptAt
-			w.touched[t.Digest.String()] = ""
-			for _, tag := range t.Tags {
-				w.untagged[tag], w.touched[tag] = t.KeptAt, ""
-			}
+			w.resume(t)
 		}
+	}
+}
+
+// resume notes what an attempt before has kept, and perhaps deleted.
+func (w *window) resume(t indexer.Trash) {
+	references := t.Tags
+	if !t.TagsOnly {
+		references = append([]string{t.Digest.String()}, t.Tags...)
+	}
+	for _, reference := range references {
+		w.touched[reference], w.before[reference] = "", t.KeptAt
+	}
+	for _, tag := range t.Tags {
+		w.untagged[tag] = t.KeptAt
+	}
+	if !t.DeletedAt.IsZero() && !t.TagsOnly {
+		w.gone[t.Digest] = t.KeptAt
 	}
 }
 
@@ -134,7 +163,12 @@ func (m *Manager) reasons(ctx context.Context, repository string, tags []string)
 	}
 	all, err := m.Protected(ctx, repository, tags)
 	for _, tag := range slices.Sorted(maps.Keys(all)) {
-		reasons = append(reasons, repository+":"+tag+" is protected: "+all[tag])
+		switch {
+		case tag != "":
+			reasons = append(reasons, repository+":"+tag+" is protected: "+all[tag])
+		case len(all) == 1: // otherwise each tag has the same reason
+			reasons = append(reasons, repository+" is protected: "+all[tag])
+		}
 	}
 	return reasons, err
 }
@@ -196,7 +230,7 @@ func (r *Running) untag(
 func (r *Running) untagSettled(
 	ctx context.Context, w *window, repository, tag string, shows digest.Digest, fresh bool,
 ) (now digest.Digest, err error) {
-	looked := w.look()
+	looked := r.look(w, tag, shows.String())
 	if now = shows; !fresh {
 		if now, err = r.manager.Remote.Shows(ctx, repository, tag, shows); err != nil || now != shows {
 			return now, err
@@ -206,6 +240,7 @@ func (r *Running) untagSettled(
 		return now, err
 	}
 	r.note(w, func(w *window) {
+		delete(w.before, tag)
 		w.untagged[tag], w.touched[tag], w.last = looked, "", indexer.TagOrDigest(tag)
 		r.o.Result.Untagged++
 	})
@@ -308,13 +343,17 @@ func (r *Running) untagAll(ctx context.Context, d Deletion, tags []string) error
 
 // deleteDigest deletes a manifest that no tag shows.
 func (r *Running) deleteDigest(ctx context.Context, w *window, repository string, d digest.Digest) error {
-	began := w.look()
+	began := r.look(w, d.String())
 	err := r.manager.Remote.DeleteManifest(ctx, repository, d)
 	if err != nil && !errors.Is(err, indexer.ErrNotFound) {
 		return err
 	}
 	r.note(w, func(w *window) {
-		w.gone[d], w.touched[d.String()], w.last = began, "", indexer.TagOrDigest(d)
+		delete(w.before, d.String())
+		w.gone[d], w.touched[d.String()] = began, ""
+		if err == nil { // of what was gone already nothing is reported
+			w.last = indexer.TagOrDigest(d)
+		}
 		w.deleted = append(w.deleted, d)
 		r.o.Result.Deleted++
 	})
@@ -366,7 +405,16 @@ func (r *Running) tagsShowing(ctx context.Context, d Deletion, b postgres.Bound)
 	if err != nil {
 		return nil, err
 	}
+	unbooked, err := r.unbooked(ctx, d.Repository)
+	if err != nil {
+		return nil, err
+	}
 	candidates := slices.Concat(b.Tags, d.Tags, pushed)
+	for tag, shows := range unbooked {
+		if shows == d.Digest {
+			candidates = append(candidates, tag)
+		}
+	}
 	slices.Sort(candidates)
 	candidates = slices.Compact(candidates)
 	var tags, unknown []string
@@ -386,6 +434,36 @@ func (r *Running) tagsShowing(ctx context.Context, d Deletion, b postgres.Bound)
 		return nil, refusal(unknown)
 	}
 	return tags, r.manager.protected(ctx, d.Repository, tags)
+}
+
+// listEvery is how long unbooked relies on a list of tags: 10 s, so that a plan that deletes
+// thousands of manifests of a repository does not list its tags for each.
+const listEvery = 10 * time.Second
+
+// unbooked returns what those tags show that the registry lists and the book does not have,
+// because no event has told of them. With its manifest the registry would delete them too.
+func (r *Running) unbooked(ctx context.Context, repository string) (map[string]digest.Digest, error) {
+	w, err := r.windowOf(ctx, repository)
+	if err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	listed, fresh := w.listed, time.Since(w.listedAt) < listEvery
+	r.mu.Unlock()
+	if fresh {
+		return listed, nil
+	}
+	all, err := r.manager.listed(ctx, repository)
+	if err != nil {
+		return nil, err
+	}
+	unknown, err := r.manager.Store.UnknownTags(ctx, repository, all)
+	if err != nil {
+		return nil, err
+	}
+	listed, err = r.manager.shown(ctx, repository, unknown)
+	r.note(w, func(w *window) { w.listed, w.listedAt = listed, time.Now() })
+	return listed, err
 }
 
 // keep stores the bytes of a manifest in the trash. If neither the registry nor the book has
@@ -412,8 +490,9 @@ func (r *Running) keep(ctx context.Context, repository string, d digest.Digest, 
 }
 
 // Put puts a manifest into the registry, under a tag or its digest, whose bytes the caller has.
-// It returns ErrConflict if the tag is protected and shows another digest, or if a blob or a
-// manifest that the bytes name is missing.
+// If the tag shows it, it does nothing. It returns ErrConflict if the tag is protected and shows
+// another digest, if the repository is frozen, or if a blob or a manifest that the bytes name is
+// missing.
 func (r *Running) Put(
 	ctx context.Context, repository string, reference indexer.TagOrDigest, mediaType string, body []byte,
 ) error {
@@ -421,16 +500,21 @@ func (r *Running) Put(
 	if want := reference.Digest(); want != "" {
 		d = want.Algorithm().FromBytes(body)
 	}
+	var tags []string
 	if tag := reference.Tag(); tag != "" {
 		now, err := r.manager.Remote.Shows(ctx, repository, tag, d)
 		if err != nil && !errors.Is(err, indexer.ErrNotFound) {
 			return err
 		}
-		if now != d {
-			if err := r.manager.protected(ctx, repository, []string{tag}); err != nil {
-				return err
-			}
+		if now == d {
+			return nil
 		}
+		if now != "" { // the first push of a protected tag is allowed
+			tags = []string{tag}
+		}
+	}
+	if err := r.manager.protected(ctx, repository, tags); err != nil { // or frozen
+		return err
 	}
 	w, err := r.windowOf(ctx, repository)
 	if err != nil {
@@ -442,6 +526,7 @@ func (r *Running) Put(
 // put is Put without a look at the tag.
 func (r *Running) put(ctx context.Context, w *window, repository string, reference indexer.TagOrDigest, p put) error {
 	d := p.digest
+	r.note(w, func(w *window) { w.puts[string(reference)] = d }) // before its event comes
 	_, err := r.manager.Remote.Put(ctx, repository, reference, p.mediaType, p.body)
 	var status *remote.StatusError
 	if errors.As(err, &status) && status.Status == http.StatusBadRequest {

@@ -46,6 +46,8 @@ type site struct {
 	// before is called before each request of the Manager is sent to the registry. If it
 	// returns false, the connection is closed instead.
 	before atomic.Pointer[func(*http.Request) bool]
+	// receive is the time before which the registry's events are refused, if it is not nil.
+	receive atomic.Pointer[time.Time]
 }
 
 const eventsToken = "s3cret"
@@ -53,14 +55,29 @@ const eventsToken = "s3cret"
 // open starts all parts, with a Manager that configure has changed.
 func open(t *testing.T, configure func(*manage.Config)) *site {
 	t.Helper()
+	s := opened(t, configure)
+	s.run(s.manager.Run)
+	return s
+}
+
+// opened is open with a Manager that does not run yet.
+func opened(t *testing.T, configure ...func(*manage.Config)) *site {
+	t.Helper()
 	s := &site{t: t, pool: schematest.New(t)}
 	s.store = postgres.New(s.pool, postgres.Config{})
 	s.ctx = access.WithActor(t.Context(), access.Actor{Name: "olga", Source: "192.0.2.7"})
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	metrics := ingest.NewMetrics(prometheus.NewRegistry())
 	var workers atomic.Pointer[ingest.Workers]
-	receiver := httptest.NewServer(ingest.NewReceiver(ingest.ReceiverConfig{
+	receive := ingest.NewReceiver(ingest.ReceiverConfig{
 		Token: eventsToken, Receive: s.store.Receive, Wake: func() { workers.Load().Wake() }, Log: log, Metrics: metrics,
+	})
+	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if at := s.receive.Load(); at != nil && time.Now().Before(*at) {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		receive.ServeHTTP(w, r)
 	}))
 	t.Cleanup(receiver.Close)
 	front := httptest.NewServer(http.HandlerFunc(s.proxy))
@@ -77,12 +94,13 @@ func open(t *testing.T, configure func(*manage.Config)) *site {
 	s.registry = registrytest.Start(t, registrytest.Config{Notify: receiver.URL, Token: eventsToken, Root: t.TempDir()})
 	s.push = s.registry.Push
 	c := manage.Config{Store: s.store, Remote: client, Log: log, Wake: w.Wake}
-	if configure != nil {
-		configure(&c)
+	for _, f := range configure {
+		if f != nil {
+			f(&c)
+		}
 	}
 	s.manager = manage.New(c)
 	s.run(w.Run)
-	s.run(s.manager.Run)
 	return s
 }
 
@@ -123,10 +141,11 @@ func (s *site) once(matches func(*http.Request) bool, f func()) {
 	s.before.Store(&before)
 }
 
-// deletes returns what matches a request to delete a reference.
+// deletes returns what matches a request to delete a reference, "" for any.
 func deletes(reference string) func(*http.Request) bool {
 	return func(r *http.Request) bool {
-		return r.Method == http.MethodDelete && strings.HasSuffix(r.URL.Path, "/manifests/"+reference)
+		return r.Method == http.MethodDelete && strings.HasSuffix(r.URL.Path, "/manifests/"+reference) ||
+			r.Method == http.MethodDelete && reference == "" && strings.Contains(r.URL.Path, "/manifests/")
 	}
 }
 

@@ -70,9 +70,9 @@ func (m deleteManifest) Perform(ctx context.Context, r *Running) error {
 	}
 	r.Progress(0, len(s.order))
 	for i, d := range s.order {
-		deletion := Deletion{Repository: o.Repository, Digest: d}
-		if d == o.Digest {
-			deletion.Tags = o.Options.Tags
+		deletion := Deletion{Repository: o.Repository, Digest: d, Tags: o.Options.Tags}
+		if d != o.Digest { // it stays if it got a tag meanwhile
+			deletion.Tags = append([]string{}, s.bounds[d].Tags...)
 		}
 		err := r.Delete(ctx, deletion)
 		switch {

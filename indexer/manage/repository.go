@@ -3,6 +3,7 @@ package manage
 import (
 	"context"
 	"errors"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -11,6 +12,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/postgres"
+	"github.com/portbook/portbook/indexer/remote"
 )
 
 const (
@@ -122,7 +125,7 @@ func (m deleteRepository) keepAll(ctx context.Context, r *Running) error {
 	if err := m.protected(ctx, o.Repository, tags); err != nil {
 		return err
 	}
-	shown, err := m.shown(ctx, r, tags)
+	shown, err := m.shown(ctx, o.Repository, tags)
 	if err != nil {
 		return err
 	}
@@ -144,12 +147,11 @@ func (m deleteRepository) keepAll(ctx context.Context, r *Running) error {
 }
 
 // shown returns what tags show. It leaves out those that cannot be read.
-func (m deleteRepository) shown(ctx context.Context, r *Running, tags []string) (map[string]digest.Digest, error) {
-	repository := r.Operation().Repository
+func (m *Manager) shown(ctx context.Context, repository string, tags []string) (map[string]digest.Digest, error) {
 	var mu sync.Mutex
 	shown := map[string]digest.Digest{}
 	err := each(ctx, untagging, tags, func(ctx context.Context, tag string) error {
-		d, err := m.Remote.Shows(ctx, repository, tag, "")
+		d, err := m.firmly(ctx, repository, tag)
 		if err != nil {
 			return unlessBroken(err)
 		}
@@ -164,12 +166,26 @@ func (m deleteRepository) shown(ctx context.Context, r *Running, tags []string) 
 // unlessBroken returns an error of a tag, or nil if it is about this tag alone: it shows a
 // manifest that is gone, or cannot be read.
 func unlessBroken(err error) error {
-	for _, general := range []error{indexer.ErrUnavailable, context.Canceled, context.DeadlineExceeded} {
-		if errors.Is(err, general) {
-			return err
+	var status *remote.StatusError
+	if errors.Is(err, indexer.ErrNotFound) || errors.As(err, &status) && status.Status == http.StatusInternalServerError {
+		return nil
+	}
+	return err
+}
+
+// firmTries is how often a tag is looked at that the registry answers 500 for, with pauses of
+// settleTime: 3 times. Its storage may have failed for a moment, and not the tag.
+const firmTries = 3
+
+// firmly returns what a tag shows.
+func (m *Manager) firmly(ctx context.Context, repository, tag string) (d digest.Digest, err error) {
+	for range firmTries {
+		d, err = m.Remote.Shows(ctx, repository, tag, "")
+		if err == nil || errors.Is(err, indexer.ErrNotFound) || unlessBroken(err) != nil || !sleep(ctx, settleTime) {
+			break
 		}
 	}
-	return nil
+	return d, err
 }
 
 // each runs f for all items, a number of them at the same time.
@@ -299,12 +315,18 @@ func (m deleteRepository) needed(ctx context.Context, r *Running, repository str
 		return nil, err
 	}
 	var shown []digest.Digest
+	pushes, err := m.Store.PushesSince(ctx, repository, ourselves, r.Operation().StartedAt)
+	if err != nil {
+		return nil, err
+	}
 	for _, tag := range tags {
-		switch d, err := m.Remote.Shows(ctx, repository, tag, ""); {
+		switch d, err := m.firmly(ctx, repository, tag); {
 		case err == nil:
 			shown = append(shown, d)
 		case unlessBroken(err) != nil:
 			return nil, err
+		case slices.ContainsFunc(pushes, func(p postgres.Pushed) bool { return p.Tag == tag && !p.Deleted }):
+			r.Note("%s:%s was pushed meanwhile, and stays", repository, tag)
 		default:
 			if err := m.Remote.DeleteTag(ctx, repository, tag); err != nil && unlessBroken(err) != nil {
 				return nil, err
@@ -357,7 +379,7 @@ func (m *Manager) closure(ctx context.Context, repository string, of []digest.Di
 			switch body, _, err := m.Remote.Manifest(ctx, repository, d.String()); {
 			case err == nil:
 				next = append(next, contentOf(body).manifests...)
-			case unlessBroken(err) != nil:
+			case !errors.Is(err, indexer.ErrNotFound):
 				return nil, err
 			}
 		}

@@ -33,6 +33,11 @@ func (m restore) Preview(ctx context.Context, o indexer.Operation) (e indexer.Ef
 
 // preview adds to an effect what restoring one manifest would do.
 func (m restore) preview(ctx context.Context, t indexer.Trash, e *indexer.Effect) error {
+	frozen, err := m.reasons(ctx, t.Repository, nil)
+	if err != nil || len(frozen) > 0 {
+		e.Refused = append(e.Refused, frozen...)
+		return err
+	}
 	n := m.newNeeds(t.Repository)
 	if err := n.add(ctx, t.Digest, t.Digest, 0); err != nil {
 		return err
@@ -42,6 +47,9 @@ func (m restore) preview(ctx context.Context, t indexer.Trash, e *indexer.Effect
 		return nil
 	}
 	put := indexer.Effected{Digest: t.Digest, MediaType: t.MediaType, Tags: t.Tags, Why: "it is in the trash"}
+	if t.TagsOnly {
+		put.Why = "its tags are in the trash"
+	}
 	e.Puts = append(e.Puts, put)
 	for _, tag := range t.Tags {
 		now, err := m.Remote.Shows(ctx, t.Repository, tag, t.Digest)
@@ -73,7 +81,8 @@ func (m restore) asked(ctx context.Context, o indexer.Operation) (all []indexer.
 		return nil, err
 	}
 	all = slices.DeleteFunc(all, func(t indexer.Trash) bool {
-		return t.DeletedAt.IsZero() || !t.RestoredAt.IsZero() || o.Repository != "" && t.Repository != o.Repository
+		return t.DeletedAt.IsZero() || o.Repository != "" && t.Repository != o.Repository ||
+			!t.RestoredAt.IsZero() && (o.Claims <= 1 || t.RestoredAt.Before(o.StartedAt)) // an attempt before may lack tags
 	})
 	if len(all) == 0 {
 		return nil, &failed{indexer.ErrNotFound, "there is nothing in the trash to restore"}

@@ -42,7 +42,11 @@ func (m rollback) Preview(ctx context.Context, o indexer.Operation) (e indexer.E
 	if now != "" {
 		e.Stays = []indexer.Effected{{Digest: now, Why: "a manifest stays when its tag moves"}}
 	}
-	reasons, err := m.reasons(ctx, o.Repository, []string{o.Tag})
+	var tags []string
+	if now != "" {
+		tags = []string{o.Tag}
+	}
+	reasons, err := m.reasons(ctx, o.Repository, tags)
 	e.Refused = append(e.Refused, reasons...)
 	return e, err
 }

@@ -97,11 +97,13 @@ func (r *Running) renew(ctx context.Context, cancel context.CancelCauseFunc) {
 	held := time.Now()
 	for sleep(ctx, lease/5) {
 		began := time.Now()
-		err := r.Save(ctx)
+		saving, saved := context.WithDeadline(ctx, held.Add(lease*4/5)) // the connection may be dead
+		err := r.Save(saving)
+		saved()
 		switch {
 		case err == nil:
 			held = began
-		case errors.Is(err, postgres.ErrStale), time.Since(held) > lease*4/5:
+		case errors.Is(err, postgres.ErrStale), time.Since(held) >= lease*4/5:
 			cancel(fmt.Errorf("lease of operation %d: %w", r.o.ID, errors.Join(err, postgres.ErrStale)))
 			return
 		}

@@ -369,7 +369,7 @@ func (a *applying) keepTags(ctx context.Context) error {
 			a.running.Note("%s@%s is not in the book: an undo does not put back its tags", t.Repository, t.Digest)
 			continue
 		}
-		t.Operation = a.running.Operation().ID
+		t.Operation, t.TagsOnly = a.running.Operation().ID, true
 		if err == nil {
 			err = a.Store.KeepTrash(ctx, t)
 		}

@@ -101,28 +101,32 @@ type Pushed struct {
 	Tag        string        // "" if it was by digest
 	Digest     digest.Digest // "" for the deletion of a tag
 	Deleted    bool
+	Ours       bool // an operation of ours has pushed it
 	ReceivedAt time.Time
 }
 
-// PushesSince returns what others have pushed to a repository and deleted in it, as was reported
-// since a time, by the clock of the database, in the order in which it happened.
+// PushesSince returns what was pushed to a repository, and what others have deleted in it, as was
+// reported since a time, by the clock of the database, in the order in which it happened. It
+// leaves out what we have deleted, since with a manifest the registry deletes tags that we may not
+// know.
 func (s *Store) PushesSince(ctx context.Context, repository, ourselves string, since time.Time) ([]Pushed, error) {
 	// An event may be up to a week older than its report, but then it is no push of now.
 	const q = `
-		SELECT tag, digest, action = 'delete' AS deleted, received_at FROM event
-		WHERE received_at >= $3 AND at > $3 - interval '10 minutes' AND action IN ('push', 'delete') AND repository = $1
-			AND user_agent <> $2
+		SELECT tag, digest, action = 'delete' AS deleted, user_agent = $2 AS ours, received_at FROM event
+		WHERE received_at >= $3 AND at > $3 - interval '10 minutes' AND repository = $1
+			AND (action = 'push' OR action = 'delete' AND user_agent <> $2)
 		ORDER BY at, received_at, id`
 	type row struct {
 		Tag        string
 		Digest     []byte
 		Deleted    bool
+		Ours       bool
 		ReceivedAt time.Time
 	}
 	rows, err := pg.Collect[row](ctx, s.pool, q, repository, ourselves, since)
 	var all []Pushed
 	for _, r := range rows {
-		all = append(all, Pushed{r.Tag, pg.DigestFrom(r.Digest), r.Deleted, r.ReceivedAt})
+		all = append(all, Pushed{r.Tag, pg.DigestFrom(r.Digest), r.Deleted, r.Ours, r.ReceivedAt})
 	}
 	return all, pg.Wrap("pushes to "+repository, err)
 }
@@ -141,6 +145,15 @@ func (s *Store) Reported(
 	return done, pg.Wrap("reports of "+repository, err)
 }
 
+// ReportsDeletions reports whether the registry has reported any deletion of ours within an hour.
+func (s *Store) ReportsDeletions(ctx context.Context, ourselves string) (does bool, err error) {
+	const q = `
+		SELECT EXISTS (SELECT FROM event WHERE received_at > now() - interval '1 hour' AND at > now() - interval '8 days'
+			AND action = 'delete' AND user_agent = $1)`
+	err = s.pool.QueryRow(ctx, q, ourselves).Scan(&does)
+	return does, pg.Wrap("reports of deletions", err)
+}
+
 // TagsPushed returns the tags that were reported within the last minutes to show a digest. The
 // book may not have all of them yet.
 func (s *Store) TagsPushed(ctx context.Context, repository string, d digest.Digest) ([]string, error) {
@@ -150,6 +163,16 @@ func (s *Store) TagsPushed(ctx context.Context, repository string, d digest.Dige
 			AND repository = $1 AND digest = $2 AND tag <> ''`
 	tags, err := pg.Column[string](ctx, s.pool, q, repository, pg.DigestBytes(d))
 	return tags, pg.Wrap("tags pushed to "+repository, err)
+}
+
+// UnknownTags returns those of some tags that the book does not have.
+func (s *Store) UnknownTags(ctx context.Context, repository string, tags []string) ([]string, error) {
+	const q = `
+		SELECT asked.tag FROM unnest($2::text[]) AS asked (tag) WHERE NOT EXISTS (
+			SELECT FROM repository r JOIN tag t ON t.repository_id = r.id WHERE r.name = $1 AND t.name = asked.tag)
+		ORDER BY asked.tag`
+	unknown, err := pg.Column[string](ctx, s.pool, q, repository, tags)
+	return unknown, pg.Wrap("tags of "+repository, err)
 }
 
 // Settled reports whether the book has known for a while that a tag shows a digest. If not, the

@@ -21,18 +21,20 @@ type trashRow struct {
 	Digest                []byte
 	MediaType             string
 	Tags                  []string
+	TagsOnly              bool
 	Size                  int64
 	KeptAt                time.Time
 	DeletedAt, RestoredAt *time.Time
 }
 
 const trashColumns = `
-	id, operation_id, repository, digest, media_type, tags, octet_length(body)::bigint AS size, kept_at, deleted_at, restored_at`
+	id, operation_id, repository, digest, media_type, tags, tags_only, octet_length(body)::bigint AS size, kept_at, deleted_at,
+	restored_at`
 
 func (r trashRow) trash() indexer.Trash {
 	return indexer.Trash{
 		ID: r.ID, Operation: r.OperationID, Repository: r.Repository, Digest: pg.DigestFrom(r.Digest), MediaType: r.MediaType,
-		Tags: r.Tags, Size: r.Size, KeptAt: r.KeptAt, DeletedAt: pg.TimeOrZero(r.DeletedAt),
+		Tags: r.Tags, TagsOnly: r.TagsOnly, Size: r.Size, KeptAt: r.KeptAt, DeletedAt: pg.TimeOrZero(r.DeletedAt),
 		RestoredAt: pg.TimeOrZero(r.RestoredAt),
 	}
 }
@@ -45,14 +47,17 @@ func trashOf(rows []trashRow, err error) ([]indexer.Trash, error) {
 	return all, pg.Wrap("trash", err)
 }
 
-// KeepTrash stores a manifest that an operation is about to delete. If the operation has kept
-// it before, only the tags are replaced.
+// KeepTrash stores a manifest that an operation is about to delete, or whose tags alone it has
+// deleted. If the operation has kept it before, tags are added: an attempt that was killed may
+// have deleted those of before.
 func (s *Store) KeepTrash(ctx context.Context, t indexer.Trash) error {
 	const q = `
-		INSERT INTO trash (operation_id, repository, digest, media_type, body, tags) VALUES ($1, $2, $3, $4, $5, $6)
-		ON CONFLICT (operation_id, repository, digest) DO UPDATE SET tags = excluded.tags, restored_at = NULL, deleted_at = NULL`
+		INSERT INTO trash (operation_id, repository, digest, media_type, body, tags, tags_only) VALUES ($1, $2, $3, $4, $5, $6, $7)
+		ON CONFLICT (operation_id, repository, digest) DO UPDATE SET
+			tags = ARRAY(SELECT DISTINCT name FROM unnest(trash.tags || excluded.tags) AS name ORDER BY name),
+			tags_only = excluded.tags_only, restored_at = NULL, deleted_at = NULL`
 	_, err := s.pool.Exec(ctx, q, t.Operation, t.Repository, pg.DigestBytes(t.Digest), indexer.CleanText(t.MediaType),
-		t.Body, orNone(t.Tags))
+		t.Body, orNone(t.Tags), t.TagsOnly)
 	return pg.Wrap("keep "+t.Digest.String(), err)
 }
 

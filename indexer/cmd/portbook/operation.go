@@ -303,9 +303,12 @@ func trashListCommand() *cobra.Command {
 		}
 		var rows [][]string
 		for _, t := range all {
+			tags := strings.Join(t.Tags, ",")
+			if t.TagsOnly {
+				tags = "only " + tags
+			}
 			rows = append(rows, []string{
-				fmt.Sprint(t.ID), fmt.Sprint(t.Operation), second(t.DeletedAt), t.Repository + "@" + t.Digest.String(),
-				strings.Join(t.Tags, ","),
+				fmt.Sprint(t.ID), fmt.Sprint(t.Operation), second(t.DeletedAt), t.Repository + "@" + t.Digest.String(), tags,
 			})
 		}
 		return table(command.OutOrStdout(), []string{"ID", "OPERATION", "DELETED", "MANIFEST", "TAGS"}, rows)

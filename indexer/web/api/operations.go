@@ -307,6 +307,7 @@ type trashedAnswer struct {
 	Digest     string           `json:"digest"`
 	MediaType  string           `json:"media_type,omitempty"`
 	Tags       []string         `json:"tags" doc:"that showed it and were deleted with it"`
+	TagsOnly   bool             `json:"tags_only" doc:"whether only the tags were deleted, by a plan; the manifest stays"`
 	Size       int64            `json:"size" doc:"bytes of the manifest"`
 	DeletedAt  answer.Timestamp `json:"deleted_at"`
 }
@@ -354,7 +355,7 @@ func (s *API) trash(w http.ResponseWriter, r asked, who access.Subject) error {
 	items := answer.Map(list, func(t indexer.Trash) trashedAnswer {
 		return trashedAnswer{
 			ID: t.ID, Operation: t.Operation, Repository: t.Repository, Digest: t.Digest.String(), MediaType: t.MediaType,
-			Tags: listOf(t.Tags), Size: t.Size, DeletedAt: answer.Timestamp{Time: t.DeletedAt},
+			Tags: listOf(t.Tags), TagsOnly: t.TagsOnly, Size: t.Size, DeletedAt: answer.Timestamp{Time: t.DeletedAt},
 		}
 	})
 	return answer.WriteJSON(w, http.StatusOK, trashAnswer{items, next})
