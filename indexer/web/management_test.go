@@ -231,10 +231,51 @@ func TestInternal(t *testing.T) {
 	} {
 		h := web.New(web.Config{Read: (&book{}).read, InternalSecret: c.secret, InternalOpen: c.open, Jobs: fakeJob{c.err}})
 		for _, job := range indexer.InternalJobs {
-			code, header, got := callAPI(t, h, c.method, "/internal/"+job, c.field, "")
+			code, header, got := callAPI(t, h, c.method, "http://localhost:8080/internal/"+job, c.field, "")
 			if code != c.code || got != c.want || code != 204 && header.Get("Content-Type") != "text/plain; charset=utf-8" {
 				t.Errorf("%+v: %s answers %d %q", c, job, code, got)
 			}
+		}
+	}
+}
+
+// Without a secret, only this machine may request jobs: a proxy on it, or a page in its browser
+// that gives its address another name, must not open them to others.
+func TestInternalIsNotForwarded(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		host, field string
+		proto       string
+		secret      string
+		code        int
+	}{
+		{"127.0.0.1:8080", "", "", "", 204},
+		{"localhost", "", "", "", 204},
+		{"[::1]:8080", "", "", "", 204},
+		{"127.0.0.1:8080", "X-Forwarded-For", "", "", 401},
+		{"127.0.0.1:8080", "x-forwarded-host", "", "", 401},
+		{"127.0.0.1:8080", "X-Real-IP", "", "", 401},
+		{"127.0.0.1:8080", "Forwarded", "", "", 401},
+		{"127.0.0.1:8080", "Via", "", "", 401},
+		{"127.0.0.1:8080", "", "HTTP/1.0", "", 401},
+		{"rebound.example.com:8080", "", "", "", 401},
+		{"10.1.2.3:8080", "", "", "", 401},
+		{"", "", "", "", 401},
+		{"registry.example.com", "X-Forwarded-For", "HTTP/1.0", "s3", 204},
+	} {
+		h := web.New(web.Config{Read: (&book{}).read, InternalSecret: c.secret, InternalOpen: true, Jobs: fakeJob{}})
+		r := httptest.NewRequestWithContext(t.Context(), "POST", "/internal/runAll", nil)
+		r.Host = c.host
+		r.Header.Set("Authorization", "Bearer "+c.secret)
+		if c.field != "" {
+			r.Header.Set(c.field, "192.0.2.1")
+		}
+		if c.proto != "" {
+			r.Proto, r.ProtoMajor, r.ProtoMinor = c.proto, 1, 0
+		}
+		w := httptest.NewRecorder()
+		if h.ServeHTTP(w, r); w.Code != c.code {
+			t.Errorf("%+v: %d %s", c, w.Code, w.Body)
 		}
 	}
 }

@@ -6,7 +6,9 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -40,7 +42,8 @@ func (s *Clients) Internal() (routes []Route) {
 
 func (s *Clients) internal(w http.ResponseWriter, r *http.Request, name string) {
 	w.Header().Set("Cache-Control", "no-store")
-	if !s.knowsSecret(r) {
+	if why := s.refusedJob(r); why != "" {
+		s.log.WarnContext(r.Context(), "request for a job refused", "job", name, "reason", why)
 		http.Error(w, "unauthorized", http.StatusUnauthorized)
 		return
 	}
@@ -65,15 +68,45 @@ func (s *Clients) internal(w http.ResponseWriter, r *http.Request, name string) 
 	}
 }
 
+// refusedJob returns why a request may not ask for a job; "" if it may.
+func (s *Clients) refusedJob(r *http.Request) string {
+	switch {
+	case s.config.InternalSecret != "" && !s.knowsSecret(r):
+		return "it does not have the secret of internal.secret"
+	case s.config.InternalSecret != "":
+		return ""
+	case !s.config.InternalOpen:
+		return "internal.secret is empty, and other machines can reach http.address"
+	case isForwarded(r):
+		return "internal.secret is empty, and a proxy or a name that is not of this machine was used: set internal.secret"
+	}
+	return ""
+}
+
 // knowsSecret reports whether a request has the secret. It compares hashes, so that its duration
 // depends on neither the bytes nor the length of the secret.
 func (s *Clients) knowsSecret(r *http.Request) bool {
-	if s.config.InternalSecret == "" {
-		return s.config.InternalOpen
-	}
 	token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	got, want := sha256.Sum256([]byte(token)), sha256.Sum256([]byte(s.config.InternalSecret))
 	return subtle.ConstantTimeCompare(got[:], want[:]) == 1
+}
+
+// isForwarded reports whether a request that comes from this machine may have been sent by
+// another one: a proxy says so in a field, uses HTTP/1.0 as nginx does unless it is told
+// otherwise, or passes on the name by which others know it. A page in a browser here that has a
+// name of its own for this address (DNS rebinding) uses that name too.
+func isForwarded(r *http.Request) bool {
+	for name := range r.Header {
+		if name == "Via" || name == "Forwarded" || name == "X-Real-Ip" || strings.HasPrefix(name, "X-Forwarded") {
+			return true
+		}
+	}
+	host := r.Host
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	ip, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	return !r.ProtoAtLeast(1, 1) || host != "localhost" && (err != nil || !ip.IsLoopback())
 }
 
 // runJob has the leader run a job, and returns why it failed, in words for the client.
