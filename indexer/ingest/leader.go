@@ -221,7 +221,7 @@ func (l *Leader) tidy(ctx context.Context) error {
 		return err
 	}
 	l.config.Log.InfoContext(ctx, "tidied", "blobs", n.Blobs, "repositories", n.Repositories,
-		"scans", n.Scans, "instances", n.Instances)
+		"scans", n.Scans, "instances", n.Instances, "plans", n.Plans)
 	return nil
 }
 

@@ -59,11 +59,7 @@ func scanned(t testing.TB, pool *pgxpool.Pool) {
 // add stores a rule.
 func add(t testing.TB, ctx context.Context, s *postgres.Store, of string, a retention.Action, c retention.Conditions) retention.Rule {
 	t.Helper()
-	p, err := access.ParsePattern(of)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r, err := s.AddRetentionRule(ctx, retention.Rule{Pattern: p, Action: a, Conditions: c})
+	r, err := s.AddRetentionRule(ctx, retention.Rule{Pattern: pattern(t, of), Action: a, Conditions: c})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,12 +69,8 @@ func add(t testing.TB, ctx context.Context, s *postgres.Store, of string, a rete
 // made makes a plan.
 func made(t testing.TB, ctx context.Context, s *postgres.Store, g postgres.Guards, of string) retention.Plan {
 	t.Helper()
-	scope, err := access.ParsePattern(of)
-	if err != nil {
-		t.Fatal(err)
-	}
 	planner := plan.NewPlanner(s, g, nil)
-	p, err := planner.AskPlan(ctx, scope, retention.ByRequest)
+	p, err := planner.AskPlan(ctx, pattern(t, of), retention.ByRequest)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,4 +129,14 @@ func countPulls(t testing.TB, pool *pgxpool.Pool) {
 	if _, err := pool.Exec(t.Context(), counts); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// pattern parses a pattern of repositories.
+func pattern(t testing.TB, text string) access.Pattern {
+	t.Helper()
+	p, err := access.ParsePattern(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
 }

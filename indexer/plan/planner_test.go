@@ -3,6 +3,7 @@ package plan_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -238,4 +239,78 @@ func TestRules(t *testing.T) {
 	if want := []access.Event{access.RetentionRemove, access.RetentionChange, access.RetentionAdd}; err != nil || !slices.Equal(events, want) {
 		t.Errorf("records %q, %v, want %q", events, err, want)
 	}
+}
+
+// Nobody fills the queue of plans, or the database with plans that are not applied, and rules of
+// one namespace leave room for others.
+func TestPlansAreBounded(t *testing.T) {
+	t.Parallel()
+	pool := schematest.New(t)
+	s, ctx := postgres.New(pool, postgres.Config{}), operator(t)
+	ask := func(ctx context.Context, scope string) error {
+		_, err := s.AddPlan(ctx, pattern(t, scope), retention.ByRequest)
+		return err
+	}
+	for range 3 {
+		if err := ask(ctx, "team/*"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := ask(ctx, "other/app"); !errors.Is(err, indexer.ErrConflict) || !strings.Contains(err.Error(), "3 plans of yours") {
+		t.Errorf("a fourth plan that waits: %v", err)
+	}
+	if err := ask(access.WithActor(ctx, access.Actor{Name: "ann"}), "team/app"); err != nil {
+		t.Errorf("another user: %v", err)
+	}
+	exec := func(sql string) {
+		t.Helper()
+		if _, err := pool.Exec(ctx, sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	count := func(table string) (n int) {
+		t.Helper()
+		if err := pool.QueryRow(ctx, "SELECT count(*) FROM "+table).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	tidy := func() int64 {
+		t.Helper()
+		n, err := s.Tidy(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n.Plans
+	}
+	exec(`UPDATE plan SET state = 'made', made_at = now();
+		INSERT INTO plan (scope, state, reason, created_by, made_at)
+			SELECT 'team/app', 'made', 'request', 'ann', now() FROM generate_series(1, 96);
+		INSERT INTO plan_item (plan_id, repository, id, tag, digest, deleted, code, rule, reason, pulls)
+			SELECT id, 'team/app', 1, 'v1', sha256('x'), true, 'rule', 1, '', 0 FROM plan`)
+	if err := ask(ctx, "team/*"); !errors.Is(err, indexer.ErrConflict) || !strings.Contains(err.Error(), "100 plans for this namespace") {
+		t.Errorf("a plan more of the namespace: %v", err)
+	}
+	if err := ask(ctx, "other/*"); err != nil {
+		t.Errorf("a plan of another namespace: %v", err)
+	}
+	if n := tidy(); n != 0 {
+		t.Errorf("%d plans of today are deleted", n)
+	}
+	exec("UPDATE plan SET operation_id = 7 WHERE id = 1; UPDATE plan SET created_at = created_at - interval '3 days'")
+	if n := tidy(); n != 49 || count("plan") != 52 || count("plan_item") != 51 {
+		t.Errorf("%d plans are deleted, %d stay with %d items", n, count("plan"), count("plan_item"))
+	}
+	exec("UPDATE plan SET created_at = created_at - interval '88 days'")
+	if n := tidy(); n != 51 || count("plan_item") != 0 { // not the one that waits
+		t.Errorf("%d plans are deleted, %d items stay", n, count("plan_item"))
+	}
+	for i := range retention.MaxRulesBelow {
+		add(t, ctx, s, fmt.Sprintf("team/app%d", i), retention.Keep, retention.Conditions{})
+	}
+	_, err := s.AddRetentionRule(ctx, retention.Rule{Pattern: pattern(t, "team/*"), Action: retention.Keep})
+	if !errors.Is(err, indexer.ErrConflict) {
+		t.Errorf("a rule more of the namespace: %v", err)
+	}
+	add(t, ctx, s, "*", retention.Keep, retention.Conditions{})
 }

@@ -19,8 +19,17 @@ import (
 )
 
 const (
-	// maxUnmade is the most plans that wait to be made: 20. They are made one after the other.
-	maxUnmade = 20
+	// maxUnmade is the most plans that wait to be made: 20, and maxUnmadeEach of one user: 3. They
+	// are made one after the other.
+	maxUnmade     = 20
+	maxUnmadeEach = 3
+	// maxAsked is the most plans of one namespace that are asked for within keepUnapplied and not
+	// applied: 100. A plan has up to a million rows.
+	maxAsked = 100
+	// keepUnapplied is how long each plan is kept that was not applied: 2 days, twice as long as it
+	// can be. Later, the latest maxUnapplied of a namespace are kept: 50.
+	keepUnapplied = 2 * retention.MaxPlanAge
+	maxUnapplied  = 50
 	// keepPlans is how long plans are kept: 90 days, so that somebody can look up why something
 	// was deleted.
 	keepPlans = 90 * 24 * time.Hour
@@ -165,18 +174,12 @@ func (s *Store) Plans(ctx context.Context, q retention.PlanQuery) ([]retention.P
 func (s *Store) AddPlan(ctx context.Context, scope access.Pattern, reason string) (p retention.Plan, err error) {
 	const q = "INSERT INTO plan (scope, reason, created_by) VALUES ($1, $2, $3) RETURNING " + planColumns
 	err = s.inPlans(ctx, "plan", func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "DELETE FROM plan WHERE created_at < now() - $1 * interval '1 second'",
-			keepPlans.Seconds()); err != nil {
-			return err
-		}
 		all, err := plansIn(ctx, tx, q, scope.String(), reason, access.ActorOf(ctx).Name)
 		if err != nil {
 			return err
 		}
 		p = all[0]
-		err = atMost(ctx, tx, maxUnmade, "%d plans wait to be made, the most: wait until one is",
-			"SELECT count(*) FROM plan WHERE state IN ('waiting', 'making')")
-		if err != nil {
+		if err := limitPlans(ctx, tx, p); err != nil {
 			return err
 		}
 		return record(ctx, tx, access.Record{
@@ -184,6 +187,57 @@ func (s *Store) AddPlan(ctx context.Context, scope access.Pattern, reason string
 		})
 	})
 	return p, err
+}
+
+// limitPlans returns an ErrConflict if there are too many plans, with one that was asked for.
+func limitPlans(ctx context.Context, tx pgx.Tx, p retention.Plan) error {
+	err := atMost(ctx, tx, maxUnmade, "%d plans wait to be made, the most: wait until one is",
+		"SELECT count(*) FROM plan WHERE state IN ('waiting', 'making')")
+	if err != nil {
+		return err
+	}
+	err = atMost(ctx, tx, maxUnmadeEach, "%d plans of yours wait to be made, the most: wait until one is",
+		"SELECT count(*) FROM plan WHERE state IN ('waiting', 'making') AND created_by = $1", p.CreatedBy)
+	if err != nil || p.Reason != retention.ByRequest {
+		return err
+	}
+	const asked = `
+		SELECT count(*) FROM plan WHERE operation_id IS NULL AND reason = $1 AND created_at > now() - $2 * interval '1 second'
+			AND split_part(scope, '/', 1) = split_part($3, '/', 1)`
+	return atMost(ctx, tx, maxAsked, "%d plans for this namespace were asked for within two days and not applied, the most",
+		asked, p.Reason, keepUnapplied.Seconds(), p.Scope.String())
+}
+
+// forgetPlans deletes old plans, and returns how many. The rows of a plan are deleted in parts,
+// since there may be a million.
+func (s *Store) forgetPlans(ctx context.Context) (n int64, err error) {
+	const old = `
+		SELECT id FROM (
+			SELECT id, created_at, operation_id,
+				row_number() OVER (PARTITION BY split_part(scope, '/', 1), operation_id IS NULL ORDER BY id DESC) AS nth
+			FROM plan WHERE state IN ('made', 'failed')
+		) AS p
+		WHERE created_at < now() - $1 * interval '1 second'
+			OR operation_id IS NULL AND nth > $2 AND created_at < now() - $3 * interval '1 second'
+		ORDER BY id`
+	ids, err := pg.Column[int64](ctx, s.pool, old, keepPlans.Seconds(), maxUnapplied, keepUnapplied.Seconds())
+	for _, id := range ids {
+		for _, table := range []string{"plan_item", "plan_repository"} {
+			q := "DELETE FROM " + table + " WHERE ctid = ANY (ARRAY(SELECT ctid FROM " + table + " WHERE plan_id = $1 LIMIT $2))"
+			for rows := int64(forgottenAtOnce); rows == forgottenAtOnce && err == nil; {
+				result, failed := s.pool.Exec(ctx, q, id, forgottenAtOnce)
+				rows, err = result.RowsAffected(), failed
+			}
+		}
+		if err == nil {
+			_, err = s.pool.Exec(ctx, "DELETE FROM plan WHERE id = $1", id)
+		}
+		if err != nil {
+			break
+		}
+		n++
+	}
+	return n, pg.Wrap("old plans", err)
 }
 
 // SincePlan returns how long ago the last plan was asked for by an interval, or ErrNotFound.

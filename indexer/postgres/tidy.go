@@ -31,7 +31,7 @@ const (
 
 // Tidied counts the rows that Tidy deleted.
 type Tidied struct {
-	Blobs, Repositories, Scans, Instances int64
+	Blobs, Repositories, Scans, Instances, Plans int64
 }
 
 // Tidy deletes rows that nothing refers to. It never changes the registry. It keeps
@@ -60,8 +60,11 @@ func (s *Store) Tidy(ctx context.Context) (Tidied, error) {
 		}
 		*step.count = result.RowsAffected()
 	}
-	blobs, err := s.tidyBlobs(ctx)
-	n.Blobs = blobs
+	var err error
+	if n.Plans, err = s.forgetPlans(ctx); err != nil {
+		return n, err
+	}
+	n.Blobs, err = s.tidyBlobs(ctx)
 	return n, err
 }
 

@@ -199,6 +199,7 @@ func TestCheck(t *testing.T) {
 		"untagged tag":          {Action: retention.Keep, Conditions: retention.Conditions{Untagged: true, Tag: "v*"}},
 		"expression":            {Action: retention.Keep, Conditions: retention.Conditions{TagRegexp: "a)(b"}},
 		"large expression":      {Action: retention.Keep, Conditions: retention.Conditions{TagRegexp: "((((a{100}){100}){100}){100})"}},
+		"slow expression":       {Action: retention.Keep, Conditions: retention.Conditions{TagRegexp: "(.?){300}"}},
 		"glob":                  {Action: retention.Keep, Conditions: retention.Conditions{Tag: "a b"}},
 		"label":                 {Action: retention.Keep, Conditions: retention.Conditions{Label: "=x"}},
 		"short":                 {Action: retention.Keep, Conditions: retention.Conditions{PushedWithin: 1}},

@@ -94,7 +94,16 @@ func TestRetentionAPI(t *testing.T) {
 	d, schemas := openAPI(t, m.URL)
 	m.wants(t, "lead", "POST", "/api/v1/retention", `{"pattern":"team/*","action":"delete","tag":"pr-*"}`, 201, `"sentence":"delete tags whose name matches pr-*"`)
 	m.wants(t, "root", "POST", "/api/v1/retention", `{"pattern":"other/*","action":"delete","tag":"*"}`, 201)
-	m.wants(t, "lead", "POST", "/api/v1/plans", `{"scope":"team/app"}`, 201, `"state":"made"`, `"tags_deleted":1`, `"percent":50`, `"frees":`)
+	m.wants(t, "lead", "POST", "/api/v1/plans", `{"scope":"team/app"}`, 201, `"state":"made"`, `"tags_deleted":1`, `"percent":50`)
+	// What it frees would tell lead what is in repositories that lead does not see.
+	if got := m.wants(t, "lead", "GET", "/api/v1/plans/1", "", 200, "What it frees is told"); strings.Contains(got, `"frees"`) || strings.Contains(got, `"shared"`) {
+		t.Errorf("lead is told what the plan frees: %s", got)
+	}
+	m.wants(t, "root", "GET", "/api/v1/plans/1", "", 200, `"frees":5`, `"shared":0`)
+	m.wants(t, "root", "GET", "/api/v1/plans", "", 200, `"frees":5`)
+	if got := m.wants(t, "lead", "GET", "/api/v1/plans", "", 200); strings.Contains(got, `"frees"`) {
+		t.Errorf("lead is told what plans free: %s", got)
+	}
 	cases := map[string]struct {
 		query, body string
 		lead        int

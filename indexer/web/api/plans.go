@@ -33,7 +33,7 @@ type planAnswer struct {
 	Percent          int               `json:"percent" doc:"the largest share of tags or manifests that is deleted, of a repository or of all; rounded up"`
 	PercentOf        string            `json:"percent_of,omitempty" doc:"the repository of percent; absent: all"`
 	Cap              int               `json:"cap" doc:"the share up to which it can be applied without accept_percent"`
-	Frees            *int64            `json:"frees,omitempty" doc:"bytes that nothing else uses; absent: not counted"`
+	Frees            *int64            `json:"frees,omitempty" doc:"bytes that nothing else uses; absent: not counted, or you do not see all repositories"`
 	Shared           *int64            `json:"shared,omitempty" doc:"bytes that others use too, and that stay"`
 	Unknown          *int64            `json:"unknown,omitempty" doc:"bytes of which it was not found out in time; if there are any, frees is a lower bound"`
 	Error            string            `json:"error,omitempty" doc:"why it failed"`

@@ -64,7 +64,42 @@ func (l *Login) Planning(
 		return err
 	}
 	defer done()
-	return l.Forbidden(r, who, f(ctx, l.Plans))
+	c := l.Plans
+	if !who.Asker().Visibility().All() {
+		c = partlyPlans{c}
+	}
+	return l.Forbidden(r, who, f(ctx, c))
+}
+
+type plans = Plans // a name that a struct can embed beside the method Plans
+
+// partlyPlans are the Plans for a subject that does not see every repository: what plans free
+// would tell what is in the others, as for partly.
+type partlyPlans struct{ plans }
+
+// without returns a plan without what it frees.
+func (partlyPlans) without(p retention.Plan, err error) (retention.Plan, error) {
+	p.Freed = nil
+	if p.State == retention.PlanMade {
+		p.Notes = append(p.Notes[:len(p.Notes):len(p.Notes)], "What it frees is told to those who see all repositories.")
+	}
+	return p, err
+}
+
+func (c partlyPlans) Plan(ctx context.Context, id int64) (retention.Plan, error) {
+	return c.without(c.plans.Plan(ctx, id))
+}
+
+func (c partlyPlans) WaitPlan(ctx context.Context, p retention.Plan) (retention.Plan, error) {
+	return c.without(c.plans.WaitPlan(ctx, p))
+}
+
+func (c partlyPlans) Plans(ctx context.Context, q retention.PlanQuery) ([]retention.Plan, error) {
+	all, err := c.plans.Plans(ctx, q)
+	for i := range all {
+		all[i], _ = c.without(all[i], nil)
+	}
+	return all, err
 }
 
 // MakePlan asks for a plan and waits a while until it is made.
