@@ -30,8 +30,10 @@ const (
 var InternalJobs = []string{IndexManifests, RunBlobGC, CalculateProjectStorage, RunAll}
 
 // JobNames are the names of all jobs that somebody may ask for.
-var JobNames = append([]string{"scan", "search", "storage", "partitions", "changes", "watch", "loose", "tidy"},
-	InternalJobs...)
+var JobNames = append([]string{
+	"scan", "search", "storage", "partitions", "changes", "usage", "protection", "webhooks", "watch", "loose", "trash",
+	"plans", "tidy", "collect",
+}, InternalJobs...)
 
 // A JobRun is a run of a job that somebody asked for. If several ask before it begins, it is one
 // run.

@@ -177,3 +177,17 @@ func TestJobState(t *testing.T) {
 		}
 	})
 }
+
+// Every job of the leader can be asked for by its name, and no other.
+func TestJobNames(t *testing.T) {
+	t.Parallel()
+	nothing := func(context.Context) error { return nil }
+	l := NewLeader(LeaderConfig{Trash: 1, GarbageCollect: 1, Collect: nothing, Plans: nothing})
+	var names []string
+	for _, j := range l.jobs(&watch{}) {
+		names = append(names, j.name)
+	}
+	if diff := cmp.Diff(indexer.JobNames, names); diff != "" {
+		t.Error(diff)
+	}
+}

@@ -61,7 +61,11 @@ after which time blobs were needed again, and what the collection does.`,
 
 // writeCollection writes the state of the collection for people.
 func writeCollection(w io.Writer, c indexer.Collection) error {
-	fmt.Fprintf(w, "%s\n\n", cmp.Or(c.Does, "the collection has not begun: set collect.sweep"))
+	fmt.Fprintf(w, "%s\n", cmp.Or(c.Does, "the collection has not begun: set collect.sweep"))
+	if c.Paused {
+		fmt.Fprintf(w, "paused by %s at %s: portbook collect resume\n", c.PausedBy, c.PausedAt.UTC().Format(time.RFC3339))
+	}
+	fmt.Fprintln(w)
 	l := c.Look
 	if !l.Begin.IsZero() {
 		fmt.Fprintf(w, "last look          %s, in %.1f s; %d looks, for %s\n", l.Begin.UTC().Format(time.RFC3339), l.Seconds,

@@ -272,12 +272,30 @@ func writePlan(ctx context.Context, out io.Writer, p *parts, v retention.Plan, w
 	for _, note := range v.Notes {
 		line("%s", note)
 	}
-	if v.LeftOut > 0 {
-		line("%d repositories were left out, because something of them is not known", v.LeftOut)
+	if err := writeLeftOut(ctx, out, p, v); err != nil {
+		return err
 	}
 	if v.Stale != "" && v.Operation == 0 {
 		line("it cannot be applied any more: %s", v.Stale)
 	}
+	return writeItems(ctx, out, p, v, what)
+}
+
+// writeLeftOut writes which repositories were left out of a plan, and why: the first ten.
+func writeLeftOut(ctx context.Context, out io.Writer, p *parts, v retention.Plan) error {
+	if v.LeftOut == 0 {
+		return nil
+	}
+	fmt.Fprintf(out, "%d repositories were left out, because something of them is not known\n", v.LeftOut)
+	all, err := p.store.PlanRepositories(ctx, retention.RepositoryQuery{Plan: v.ID, LeftOut: true, Limit: 10})
+	for _, r := range all {
+		fmt.Fprintln(out, oneLine(r.Name+": "+r.LeftOut))
+	}
+	return err
+}
+
+// writeItems writes the tags and manifests of a plan.
+func writeItems(ctx context.Context, out io.Writer, p *parts, v retention.Plan, what showing) error {
 	deleted := !what.stays
 	items, err := p.store.PlanItems(ctx, retention.ItemQuery{
 		Plan: v.ID, Repository: what.repository, Contains: what.find, Deleted: &deleted, Limit: what.limit + 1,
@@ -295,7 +313,7 @@ func writePlan(ctx context.Context, out io.Writer, p *parts, v retention.Plan, w
 	}
 	err = table(out, []string{"WHAT", "WHY", "DONE"}, rows)
 	if err == nil && len(items) > what.limit {
-		line("and more: portbook retention show %d --limit %d", v.ID, maxRecords)
+		fmt.Fprintf(out, "and more: portbook retention show %d --limit %d\n", v.ID, maxRecords)
 	}
 	return err
 }
