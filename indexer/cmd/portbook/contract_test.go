@@ -5,8 +5,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -314,4 +318,73 @@ func codeOf(body []byte) string {
 		return ""
 	}
 	return e.Errors[0].Code
+}
+
+// By the wire of Deploys.app: what the book has lost is back after indexManifests, and a deletion
+// whose client leaves at once is done, but for the repositories below.
+func TestContractFaults(t *testing.T) {
+	t.Parallel()
+	f, i, _ := delegating(t, ofContract, "INTERNAL_SECRET=s3")
+	all := login("a", "all")
+	layer := bytes.Repeat([]byte("l"), 52)
+	image := held(t, i.oras(t, "acme/team", all), "latest", bytes.Repeat([]byte("c"), 28), layer)
+	deep := held(t, i.oras(t, "acme/team/deep", all), "v1", bytes.Repeat([]byte("e"), 20), layer)
+	f.equal(patience)
+	p := &replay{t: t, i: i, digests: strings.NewReplacer()}
+	call := func(method, body string) string {
+		t.Helper()
+		_, _, answer := p.send(recording{method: "POST", path: "/api/" + method, body: body, header: http.Header{
+			"Authorization": {"Bearer all"}, "Content-Type": {"application/json"}}})
+		return answer
+	}
+	const team = `{"project":"acme","repository":"team"}`
+	pool := f.pool()
+	for what, lose := range map[string]string{
+		"what it consists of": "UPDATE manifest SET config_id = NULL, layer_ids = '{}' WHERE digest = $1",
+		"its rows": `WITH lost AS (DELETE FROM image_search s USING manifest m
+			WHERE m.digest = $1 AND s.repository_id = m.repository_id AND s.manifest_id = m.id),
+			untagged AS (DELETE FROM tag t USING manifest m WHERE m.digest = $1 AND t.repository_id = m.repository_id AND t.manifest_id = m.id)
+			DELETE FROM manifest WHERE digest = $1`,
+	} {
+		raw, err := hex.DecodeString(image.Digest.Encoded())
+		if err == nil {
+			_, err = pool.Exec(t.Context(), lose, raw)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := call("get", team); strings.Contains(got, `"size":80,`) {
+			t.Errorf("without %s, get answers %s", what, got)
+		}
+		if code, text := i.job(t, "indexManifests", "s3"); code != http.StatusNoContent {
+			t.Fatalf("indexManifests: %d %s", code, text)
+		}
+		if got := call("get", team); !strings.Contains(got, `"size":80,`) {
+			t.Errorf("%s: after indexManifests, get answers %s", what, got)
+		}
+		if got := call("getTags", team); !strings.Contains(got, `"tag":"latest","digest":"`+image.Digest.String()) {
+			t.Errorf("%s: after indexManifests, getTags answers %s", what, got)
+		}
+	}
+
+	conn, err := net.Dial("tcp", i.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = fmt.Fprintf(conn, "POST /api/delete HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer all\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
+		i.address, len(team), team)
+	if err = errors.Join(err, conn.Close()); err != nil {
+		t.Fatal(err)
+	}
+	within(t, patience, "the repository is gone", func() bool { return strings.Contains(call("get", team), "repository not found") })
+	if _, err := i.oras(t, "acme/team", all).Manifests().Resolve(t.Context(), image.Digest.String()); err == nil {
+		t.Error("the registry still has the manifest")
+	}
+	if got, err := i.oras(t, "acme/team/deep", all).Manifests().Resolve(t.Context(), "v1"); err != nil || got.Digest != deep.Digest {
+		t.Errorf("the repository below: %v, %v", got.Digest, err)
+	}
+	if got := call("list", `{"project":"acme"}`); strings.Contains(got, `"team"`) || !strings.Contains(got, `"team/deep"`) {
+		t.Errorf("list answers %s", got)
+	}
+	f.equal(patience)
 }
