@@ -187,8 +187,10 @@ func schemaOf(t reflect.Type, schemas object) object {
 
 func structSchema(t reflect.Type, schemas object) object {
 	properties, required := object{}, []string{}
-	for i := range t.NumField() {
-		f := t.Field(i)
+	for _, f := range reflect.VisibleFields(t) {
+		if f.Anonymous { // its fields are among the visible ones
+			continue
+		}
 		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
 		if name == "" {
 			name = f.Name

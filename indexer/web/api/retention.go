@@ -87,27 +87,6 @@ func (s *API) planning(f forSubject) func(http.ResponseWriter, asked) error {
 	}
 }
 
-// A ruleAnswer is a rule in the API.
-type ruleAnswer struct {
-	ID           int64            `json:"id"`
-	Pattern      string           `json:"pattern" doc:"* for all repositories, team/* for those below team, or one name"`
-	Action       string           `json:"action" doc:"keep or delete; keep beats delete"`
-	Newest       int              `json:"newest,omitempty" doc:"how many of the newest tags; with semver: how many versions of each"`
-	By           string           `json:"by,omitempty" doc:"what newest counts: push (default) or pull"`
-	PushedWithin string           `json:"pushed_within,omitempty" doc:"pushed at most so long ago: 90d, 12h"`
-	PulledWithin string           `json:"pulled_within,omitempty" doc:"pulled at most so long ago"`
-	OlderThan    string           `json:"older_than,omitempty" doc:"pushed longer ago; with untagged: without a tag for longer"`
-	Tag          string           `json:"tag,omitempty" doc:"a glob: * is any run of characters, ? any one"`
-	TagRegexp    string           `json:"tag_regexp,omitempty" doc:"a regular expression (RE2) that matches the whole tag"`
-	Semver       string           `json:"semver,omitempty" doc:"major or minor: the highest version of each"`
-	Untagged     bool             `json:"untagged,omitempty" doc:"manifests without a tag, instead of tags"`
-	Label        string           `json:"label,omitempty" doc:"a label of the image's config: key, or key=value"`
-	Note         string           `json:"note,omitempty" doc:"what it is for: at most 200 characters"`
-	Sentence     string           `json:"sentence" doc:"what it does, in words"`
-	CreatedBy    string           `json:"created_by"`
-	CreatedAt    answer.Timestamp `json:"created_at"`
-}
-
 // A newRule is the body of a request for a rule.
 type newRule struct {
 	Pattern      string `json:"pattern" doc:"* for all repositories, team/* for those below team, or one name"`
@@ -125,14 +104,25 @@ type newRule struct {
 	Note         string `json:"note,omitempty" doc:"what it is for: at most 200 characters"`
 }
 
+// A ruleAnswer is a rule in the API.
+type ruleAnswer struct {
+	ID int64 `json:"id"`
+	newRule
+	Sentence  string           `json:"sentence" doc:"what it does, in words"`
+	CreatedBy string           `json:"created_by"`
+	CreatedAt answer.Timestamp `json:"created_at"`
+}
+
 func ruleOf(r retention.Rule) ruleAnswer {
 	c := r.Conditions
 	return ruleAnswer{
-		ID: r.ID, Pattern: r.Pattern.String(), Action: string(r.Action), Newest: c.Newest, By: c.By,
-		PushedWithin: retention.FormatDuration(c.PushedWithin), PulledWithin: retention.FormatDuration(c.PulledWithin),
-		OlderThan: retention.FormatDuration(c.OlderThan), Tag: c.Tag, TagRegexp: c.TagRegexp, Semver: c.Semver,
-		Untagged: c.Untagged, Label: c.Label, Note: r.Note, Sentence: r.Sentence(), CreatedBy: r.CreatedBy,
-		CreatedAt: answer.Timestamp{Time: r.CreatedAt},
+		ID: r.ID, Sentence: r.Sentence(), CreatedBy: r.CreatedBy, CreatedAt: answer.Timestamp{Time: r.CreatedAt},
+		newRule: newRule{
+			Pattern: r.Pattern.String(), Action: string(r.Action), Newest: c.Newest, By: c.By,
+			PushedWithin: retention.FormatDuration(c.PushedWithin), PulledWithin: retention.FormatDuration(c.PulledWithin),
+			OlderThan: retention.FormatDuration(c.OlderThan), Tag: c.Tag, TagRegexp: c.TagRegexp, Semver: c.Semver,
+			Untagged: c.Untagged, Label: c.Label, Note: r.Note,
+		},
 	}
 }
 
