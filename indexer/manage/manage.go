@@ -144,13 +144,15 @@ func check(o indexer.Operation) error {
 	switch {
 	case !slices.Contains(indexer.OperationKinds, o.Kind):
 		return indexer.Invalid("%q is no kind of operation", o.Kind)
+	case o.Kind == indexer.PutBack: // it may move a protected tag, so only the store adds it
+		return indexer.Invalid("nobody asks for the operation %s: it follows when a protected tag was moved or deleted", o.Kind)
 	case o.Repository != "" && !indexer.IsRepository(o.Repository):
 		return indexer.InvalidRepository(o.Repository)
 	case o.Tag != "" && !indexer.IsTag(o.Tag):
 		return indexer.InvalidTag(o.Tag)
 	case o.Repository == "" && o.Kind != indexer.ApplyPlan && o.Kind != indexer.Restore:
 		return indexer.Invalid("the operation %s needs the name of a repository", o.Kind)
-	case o.Tag == "" && (o.Kind == indexer.Untag || o.Kind == indexer.Rollback || o.Kind == indexer.PutBack):
+	case o.Tag == "" && (o.Kind == indexer.Untag || o.Kind == indexer.Rollback):
 		return indexer.Invalid("the operation %s needs a tag", o.Kind)
 	case o.Digest == "" && o.Kind == indexer.DeleteManifest:
 		return indexer.Invalid("the operation %s needs a digest", o.Kind)

@@ -1,6 +1,7 @@
 package manage_test
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -104,6 +105,11 @@ func TestProtectedTagsArePutBack(t *testing.T) {
 	s.refused(indexer.Operation{Kind: indexer.Untag, Repository: "team/app", Tag: "v1"}, indexer.ErrConflict, "are protected")
 	s.refused(indexer.Operation{Kind: indexer.DeleteManifest, Repository: "team/app", Digest: one.Digest}, indexer.ErrConflict,
 		"are protected")
+	// Nobody moves a protected tag by asking for that.
+	o := indexer.Operation{Kind: indexer.PutBack, Repository: "team/app", Tag: "v1", Digest: digest.FromString("x")}
+	if o, err := s.manager.Do(s.ctx, o); !errors.Is(err, indexer.ErrInvalid) {
+		t.Errorf("somebody asks to put a tag back: %+v, %v", o, err)
+	}
 }
 
 // In a frozen repository all tags are put back, and nothing is deleted, not even what no tag

@@ -176,6 +176,24 @@ func TestRetentionAPI(t *testing.T) {
 	m.wants(t, "lead", "POST", "/api/v1/retention", `{"pattern":"*","action":"keep"}`, 403, "do not administer *")
 }
 
+// By the form of a page only what has a page is done: a protected tag is put back by nobody but the
+// indexer, and a plan is applied on its own page.
+func TestChangesOfPages(t *testing.T) {
+	t.Parallel()
+	m, _ := planned(t)
+	b := m.signedIn(t, "lead")
+	before, err := m.store.Operations(t.Context(), indexer.OperationQuery{Limit: 10})
+	m.must(t, err)
+	for _, kind := range []string{"put-back", "apply-plan", "", "nothing"} {
+		form := url.Values{"kind": {kind}, "repository": {"team/app"}, "tag": {"v1"}, "digest": {dgst("a").String()}}
+		b.post("/manage/change", form, http.StatusNotFound)
+	}
+	after, err := m.store.Operations(t.Context(), indexer.OperationQuery{Limit: 10})
+	if m.must(t, err); len(after) != len(before) {
+		t.Errorf("%+v", after[0])
+	}
+}
+
 // The page of a plan says first what would happen, and applies it only to who has typed the
 // number of tags, and the share if it is beyond the cap.
 func TestPlanPage(t *testing.T) {

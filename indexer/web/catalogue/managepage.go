@@ -35,12 +35,16 @@ type changeView struct {
 	Known, Danger bool   // whether the bytes are known, and whether something is deleted
 }
 
-// changeOf returns the operation that the fields of a page say.
+// changeOf returns the operation that the fields of a page say. There are pages of the kinds in
+// changeTexts only.
 func changeOf(form url.Values) (o indexer.Operation, err error) {
 	field := func(name string) string { return cleanField(form, name) }
 	o = indexer.Operation{
 		Kind: indexer.OperationKind(field("kind")), Repository: field("repository"), Tag: field("tag"),
 		Digest: digest.Digest(field("digest")),
+	}
+	if _, has := changeTexts[o.Kind]; !has {
+		return o, answer.ErrNothingHere
 	}
 	o.Options.Shows = digest.Digest(field("shows"))
 	o.Options.Referrers, o.Options.Children = field("referrers") != "", field("children") != ""
@@ -130,10 +134,7 @@ func (s *Catalogue) showChange(
 	if err != nil {
 		return err
 	}
-	texts, known := changeTexts[o.Kind]
-	if !known {
-		return answer.ErrNothingHere
-	}
+	texts := changeTexts[o.Kind]
 	v := changeView{
 		Operation: o, Title: texts[0], Button: texts[1], Wrong: problem, Options: o.Kind == indexer.DeleteManifest,
 		DigestOf: o.Repository, Danger: actionOf(o) == access.Delete, Back: "/manage/operations",
