@@ -56,6 +56,8 @@ func (l *loader) checkRegistry(c *Config) {
 	} else if c.Components.RegistryProxy {
 		l.fail("registry.url is required for components.registry_proxy: set it or PORTBOOK_REGISTRY_URL%s",
 			l.at("components.registry_proxy"))
+	} else if c.Front.Token != "" {
+		l.fail("registry.url is required for front.token: set it or PORTBOOK_REGISTRY_URL%s", l.at("front.token"))
 	}
 	if r.PublicURL == "" {
 		r.PublicURL = r.URL

@@ -35,6 +35,7 @@ type Config struct {
 	Components Components `mapstructure:"components"`
 	Auth       Auth       `mapstructure:"auth"`
 	Events     Events     `mapstructure:"events"`
+	Front      Front      `mapstructure:"front"`
 	Internal   Internal   `mapstructure:"internal"`
 	Audit      Audit      `mapstructure:"audit"`
 	Webhooks   Webhooks   `mapstructure:"webhooks"`
@@ -160,6 +161,11 @@ type AuthDelegate struct {
 // Events says who may send notifications.
 type Events struct {
 	Token string `mapstructure:"token" secret:"true"` // empty: everybody
+}
+
+// Front says which front may ask what it may pass on to the registry.
+type Front struct {
+	Token string `mapstructure:"token" secret:"true"` // empty: none
 }
 
 // Internal says who may request jobs by /internal/.

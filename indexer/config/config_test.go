@@ -290,6 +290,7 @@ func TestErrors(t *testing.T) {
 
 		{"no registry", "", []string{"PORTBOOK_REGISTRY_URL="}, nil, `registry.url is required for a writer: set it or PORTBOOK_REGISTRY_URL, or set role to reader`},
 		{"no registry for the proxy", "role: reader\ncomponents: {registry_proxy: true}", []string{"PORTBOOK_REGISTRY_URL="}, nil, `registry.url is required for components.registry_proxy: set it or PORTBOOK_REGISTRY_URL (file FILE:2)`},
+		{"no registry for the front", "role: reader\nfront: {token: x}", []string{"PORTBOOK_REGISTRY_URL="}, nil, `registry.url is required for front.token: set it or PORTBOOK_REGISTRY_URL (file FILE:2)`},
 		{"registry without scheme", "", nil, map[string]string{"registry-url": "localhost:5000"}, `registry.url: "localhost:5000" is not a URL of a registry: write http://host:port or https://host (flag --registry-url)`},
 		{"registry with user", "", nil, map[string]string{"registry-url": "http://u:secret@h"}, `registry.url: "http://REDACTED@h" contains a user: set registry.username and registry.password (flag --registry-url)`},
 		{"registry with query", "", nil, map[string]string{"registry-url": "http://h?token=secret"}, `registry.url: "http://h?token=REDACTED" contains a query or fragment: remove it (flag --registry-url)`},

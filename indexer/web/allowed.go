@@ -1,28 +1,59 @@
 package web
 
 import (
+	"crypto/sha256"
+	"crypto/subtle"
 	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
-	"unicode/utf16"
+	"time"
 
 	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/access"
 	"github.com/portbook/portbook/indexer/web/answer"
 )
 
-// deniedField is the header field of an answer to a front, with the reason, which the front puts
-// into a JSON string as it is.
-const deniedField = "X-Denied"
+// frontField is the header field by which a front proves that it is one: it has the token that
+// is configured here and there.
+const frontField = "X-Front-Token"
+
+// frontCounts is how long a front counts as one that asks: a day. It asks only when somebody
+// pushes or deletes, so a shorter time would deny it on a quiet day; without a limit, one that was
+// configured to ask no more would count until this process ends.
+const frontCounts = 24 * time.Hour
+
+// fromFront reports whether a request comes from a front, and notes that it asks. Nobody else
+// knows the token, so no stranger can make the status say that a front asks.
+func (k *protector) fromFront(r *http.Request) bool {
+	if k.FrontToken == "" {
+		return false
+	}
+	got, want := sha256.Sum256([]byte(r.Header.Get(frontField))), sha256.Sum256([]byte(k.FrontToken))
+	if subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
+		return false
+	}
+	k.asked.Store(time.Now().Unix())
+	return true
+}
 
 // allowed answers a front, such as nginx with auth_request, that asks whether it may pass a
-// request on to the registry: 204 if so, 403 with the reason if not. The front says which request
-// by X-Original-Method and X-Original-URI, and sends its Authorization.
+// request on to the registry: 204 if so, 403 if not, or not without a look at the manifest. The
+// front says which request by X-Original-Method and X-Original-URI, and sends its Authorization.
 //
-// It does not see the manifest that is pushed, so it refuses every push to a protected tag that
-// exists, even of the same manifest.
+// A manifest is not sent here. So the answer is 403 for every push to a protected tag that exists;
+// a front may then hand the request itself over to this program, which compares the manifest: see
+// withFront. Only that is recorded, since the same manifest passes in the end.
 func (k *protector) allowed(w http.ResponseWriter, r *http.Request) error {
+	if !k.fromFront(r) {
+		if r.Header.Get(frontField) != "" {
+			k.wrongToken.Do(func() {
+				k.config.Log.WarnContext(r.Context(), "a request to /v2-allowed has another token than front.token",
+					"client", r.RemoteAddr)
+			})
+		}
+		return answer.ErrNothingHere
+	}
 	u, err := url.ParseRequestURI(r.Header.Get("X-Original-URI"))
 	method := r.Header.Get("X-Original-Method")
 	if err != nil || method == "" {
@@ -30,7 +61,8 @@ func (k *protector) allowed(w http.ResponseWriter, r *http.Request) error {
 	}
 	w.Header().Set("Cache-Control", "no-store")
 	if leavesV2(u.Path) {
-		return k.denyFront(w, "a name, tag or digest must not begin with a dot or contain % or \\")
+		writeRegistryError(w, http.StatusForbidden, "NAME_INVALID", leaves)
+		return nil
 	}
 	c, writes := writeOf(method, u.Path)
 	if !writes {
@@ -46,66 +78,72 @@ func (k *protector) allowed(w http.ResponseWriter, r *http.Request) error {
 	if err == nil && why != "" {
 		tell, err = k.mayKnow(r, c.repository)
 	}
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
-	}
-	if !tell {
+	case !tell: // it may be done, or the registry refuses it
 		w.WriteHeader(http.StatusNoContent)
 		return nil
 	}
 	if c.tag != "" && !c.deletes && refused(all, c) == "" {
-		why += " (this front cannot see whether the manifest is the same: if it is, nothing needs to be pushed)"
+		why += " (this front does not see whether the manifest is the same: if it is, nothing needs to be pushed)"
 	}
-	k.recordDenied(r, c, why)
-	return k.denyFront(w, why)
-}
-
-func (k *protector) denyFront(w http.ResponseWriter, why string) error {
-	w.Header().Set(deniedField, inJSON(why))
 	writeRegistryError(w, http.StatusForbidden, "DENIED", why)
 	return nil
 }
 
-// inJSON returns a text as the inside of a JSON string, in ASCII.
-func inJSON(text string) string {
-	var b strings.Builder
-	for _, r := range text {
-		switch {
-		case r == '"' || r == '\\':
-			b.WriteByte('\\')
-			b.WriteRune(r)
-		case r >= ' ' && r <= '~':
-			b.WriteRune(r)
-		default:
-			for _, half := range utf16.Encode([]rune{r}) {
-				fmt.Fprintf(&b, `\u%04x`, half)
-			}
+// withFront passes requests below /v2/ that a front hands over to registry, and all others to
+// others.
+func (k *protector) withFront(registry, others http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/v2/") && k.fromFront(r) {
+			registry.ServeHTTP(w, r)
+			return
 		}
-	}
-	return b.String()
+		others.ServeHTTP(w, r)
+	})
 }
 
 // levels says how far what is protected is kept in this process, and why not further.
-func (c Config) levels() []indexer.ProtectionLevel {
-	if c.Protection.Keeper == nil {
+func (k *protector) levels() []indexer.ProtectionLevel {
+	if k.Keeper == nil {
 		return nil
 	}
-	token := indexer.ProtectionLevel{Name: "token", Active: c.Login != nil && c.Login.Signer != nil,
+	token := indexer.ProtectionLevel{Name: "token", Active: k.config.Login != nil && k.config.Login.Signer != nil,
 		Text: fmt.Sprintf("no token for the registry allows to push to what is frozen or over its quota; a token of before"+
 			" is valid for up to %d minutes; tokens know no tags", int(access.RegistryTokenLife.Minutes()))}
 	if !token.Active {
 		token.Text = "auth.keys is not set, so the registry does not ask us who may push"
 	}
-	front := indexer.ProtectionLevel{Name: "front", Active: c.RegistryProxy != nil,
-		Text: "the proxy of this process (components.registry_proxy) refuses pushes and deletions of what is protected, and" +
-			" lets the same manifest through; who reaches the registry by another way is not refused"}
-	if !front.Active {
-		// Anybody can ask /v2-allowed, so that it was asked proves nothing.
-		front.Text = "components.registry_proxy is false; a front that asks /v2-allowed refuses too, which this process" +
-			" cannot know"
-	}
 	back := indexer.ProtectionLevel{Name: "put back", Active: true,
 		Text: "a protected tag that was moved or deleted all the same is put back when an event or a scan shows it, at most" +
 			" 5 times within a day; until then the registry serves what was pushed"}
-	return []indexer.ProtectionLevel{token, front, back}
+	return []indexer.ProtectionLevel{token, k.frontLevel(time.Now()), back}
+}
+
+// frontLevel says whether something before the registry refuses what is protected, as far as this
+// process can know. It never says so of a front that might no longer ask.
+func (k *protector) frontLevel(now time.Time) indexer.ProtectionLevel {
+	front := indexer.ProtectionLevel{Name: "front"}
+	last := time.Unix(k.asked.Load(), 0)
+	at := last.UTC().Format(time.RFC3339)
+	switch {
+	case k.config.RegistryProxy != nil:
+		front.Active = true
+		front.Text = "the proxy of this process (components.registry_proxy) refuses pushes and deletions of what is protected," +
+			" and lets the same manifest through; who reaches the registry by another way is not refused"
+	case k.FrontToken == "":
+		front.Text = "components.registry_proxy is false, and front.token is not set, so no front can ask this process"
+	case last.Unix() == 0:
+		front.Text = "front.token is set, but no front with it has asked this process since it started: it asks before each" +
+			" push and deletion, so the next one will show"
+	case now.Sub(last) > frontCounts:
+		front.Text = "no front with front.token has asked this process since " + at + ": either nobody has pushed since" +
+			" then, or the front asks no more"
+	default:
+		front.Active = true
+		front.Text = "a front with front.token asks before each push and deletion, last at " + at + ", and refuses those of" +
+			" what is protected; who reaches the registry by another way is not refused"
+	}
+	return front
 }

@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"hash/maphash"
 	"io"
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -28,6 +31,8 @@ type Protection struct {
 	Registry *url.URL
 	// Needs returns why a manifest or a blob must not be deleted; "" if it may be.
 	Needs func(ctx context.Context, repository string, d digest.Digest) (string, error)
+	// FrontToken is what a front sends that asks before it passes requests on; "": none asks.
+	FrontToken string
 }
 
 const (
@@ -58,6 +63,9 @@ type protector struct {
 	seed     maphash.Seed
 	lane     [lanes]chan struct{} // each has an element while a manifest is pushed to its tags
 	probe    *http.Client
+
+	asked      atomic.Int64 // when a front last asked, in seconds since 1970; 0: never
+	wrongToken sync.Once    // logs that somebody asked with another token
 }
 
 // newProtector returns a protector that passes no requests on yet.
@@ -276,8 +284,12 @@ func (k *protector) mayKnow(r *http.Request, repository string) (bool, error) {
 		return false, errors.Join(indexer.ErrUnavailable, err)
 	}
 	resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
+	switch resp.StatusCode {
+	case http.StatusOK:
+	case http.StatusUnauthorized, http.StatusForbidden:
 		return false, nil
+	default: // it may let the client in at its next request
+		return false, fmt.Errorf("the registry answers %s: %w", resp.Status, indexer.ErrUnavailable)
 	}
 	token, bearer := access.BareToken(field)
 	if l := k.config.Login; bearer && l != nil && l.Signer != nil {

@@ -205,40 +205,46 @@ func TestProxyKeepsTheFirst(t *testing.T) {
 	}
 }
 
-// The status of a process says at which levels it keeps what is protected. That somebody asks
-// like a front makes no level active.
+// levels returns the levels of /api/v1/status, by name.
+func levels(t *testing.T, url string) map[string]level {
+	t.Helper()
+	_, body := get(t, url+"/api/v1/status")
+	var status struct{ Protection []level }
+	if err := json.Unmarshal([]byte(body), &status); err != nil || len(status.Protection) != 3 {
+		t.Fatalf("%v: %s", err, body)
+	}
+	by := map[string]level{}
+	for _, l := range status.Protection {
+		by[l.Level] = l
+	}
+	return by
+}
+
+// A level is one by which protections hold, as /api/v1/status shows it.
+type level struct {
+	Level, Text string
+	Active      bool
+}
+
+// nothing is a Keeper without protections.
+func nothing() *access.Keeper {
+	return access.NewKeeper(func(context.Context) (access.Protections, error) { return access.Protections{}, nil }, nil)
+}
+
+// The status of a process says at which levels it keeps what is protected, also on the page.
 func TestProtectionLevels(t *testing.T) {
 	t.Parallel()
-	level := func(url, name string) (active bool, text string) {
-		t.Helper()
-		_, body := get(t, url+"/api/v1/status")
-		var status struct {
-			Protection []struct {
-				Level, Text string
-				Active      bool
-			}
-		}
-		if err := json.Unmarshal([]byte(body), &status); err != nil {
-			t.Fatal(err)
-		}
-		for _, l := range status.Protection {
-			if l.Level == name {
-				return l.Active, l.Text
-			}
-		}
-		t.Fatalf("no level %q in %s", name, body)
-		return false, ""
-	}
-	keeper := access.NewKeeper(func(context.Context) (access.Protections, error) { return access.Protections{}, nil }, nil)
-	without := serve(t, &book{}, func(c *web.Config) { c.Protection.Keeper = keeper })
-	do(t, "GET", without.URL+"/v2-allowed", "", "X-Original-Method", "GET", "X-Original-URI", "/v2/team/app/tags/list")
-	for name, says := range map[string]string{"token": "auth.keys", "front": "components.registry_proxy is false"} {
-		if active, text := level(without.URL, name); active || !strings.Contains(text, says) {
-			t.Errorf("%s without keys and proxy: %v, %s", name, active, text)
+	without := serve(t, &book{}, func(c *web.Config) { c.Protection.Keeper, c.WebUI = nothing(), true })
+	for name, says := range map[string]string{"token": "auth.keys", "front": "front.token is not set"} {
+		if l := levels(t, without.URL)[name]; l.Active || !strings.Contains(l.Text, says) {
+			t.Errorf("without keys, proxy and front: %v", l)
 		}
 	}
-	if active, _ := level(without.URL, "put back"); !active {
-		t.Error("put back is not active")
+	if l := levels(t, without.URL)["put back"]; !l.Active {
+		t.Errorf("%v", l)
+	}
+	if _, page := get(t, without.URL+"/status"); !strings.Contains(page, "front.token is not set") {
+		t.Error("the page does not tell about the front")
 	}
 	registry := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(registry.Close)
@@ -246,8 +252,78 @@ func TestProtectionLevels(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	with := serve(t, &book{}, func(c *web.Config) { c.Protection.Keeper, c.RegistryProxy = keeper, u })
-	if active, text := level(with.URL, "front"); !active {
-		t.Errorf("front with the proxy: %s", text)
+	with := serve(t, &book{}, func(c *web.Config) { c.Protection.Keeper, c.RegistryProxy = nothing(), u })
+	if l := levels(t, with.URL)["front"]; !l.Active {
+		t.Errorf("with the proxy: %v", l)
+	}
+}
+
+// Only a front that knows front.token is answered, and makes the status say that a front asks.
+func TestFrontIsKnownByItsToken(t *testing.T) {
+	t.Parallel()
+	r := registrytest.Start(t, registrytest.Config{})
+	u, err := url.Parse(r.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := serve(t, &book{}, func(c *web.Config) {
+		c.Protection = web.Protection{Keeper: nothing(), Registry: u, FrontToken: "the token"}
+	})
+	asks := func(header ...string) int {
+		t.Helper()
+		resp, _ := do(t, "GET", s.URL+"/v2-allowed", "", append(header, "X-Original-Method", "GET", "X-Original-URI", "/v2/")...)
+		return resp.StatusCode
+	}
+	for _, header := range [][]string{nil, {"X-Front-Token", ""}, {"X-Front-Token", "another"}, {"Authorization", "Bearer the token"}} {
+		if code := asks(header...); code != http.StatusNotFound {
+			t.Errorf("a stranger with %q: %d", header, code)
+		}
+	}
+	if resp, _ := do(t, "GET", s.URL+"/v2/", "", "X-Front-Token", "another"); resp.StatusCode != http.StatusNotFound {
+		t.Errorf("a request to the registry of a stranger: %s", resp.Status)
+	}
+	if l := levels(t, s.URL)["front"]; l.Active || !strings.Contains(l.Text, "no front with it has asked this process") {
+		t.Errorf("before the front has asked: %v", l)
+	}
+	if code := asks("X-Front-Token", "the token"); code != http.StatusNoContent {
+		t.Errorf("the front: %d", code)
+	}
+	if l := levels(t, s.URL)["front"]; !l.Active || !strings.Contains(l.Text, "last at ") {
+		t.Errorf("after the front has asked: %v", l)
+	}
+	if resp, _ := do(t, "GET", s.URL+"/v2/", "", "X-Front-Token", "the token"); resp.StatusCode != http.StatusOK {
+		t.Errorf("a request that the front hands over: %s", resp.Status)
+	}
+}
+
+// While the registry cannot say whether it lets a client in, nothing that is protected is passed
+// on: it may let it in at the next request.
+func TestNothingPassesWhileTheRegistryFails(t *testing.T) {
+	t.Parallel()
+	registry := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/v2/" {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		w.WriteHeader(http.StatusCreated)
+	}))
+	t.Cleanup(registry.Close)
+	u, err := url.Parse(registry.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	frozen := access.NewProtections([]access.Protection{{Kind: access.Freeze, Pattern: access.Every}})
+	s := serve(t, &book{}, func(c *web.Config) {
+		c.RegistryProxy = u
+		c.Protection = web.Protection{Registry: u, FrontToken: "the token",
+			Keeper: access.NewKeeper(func(context.Context) (access.Protections, error) { return frozen, nil }, nil)}
+	})
+	if code, body := send(t, http.MethodPut, s.URL+"/v2/team/app/manifests/v1", []byte("{}")); code != http.StatusServiceUnavailable {
+		t.Errorf("%d %s", code, body)
+	}
+	resp, _ := do(t, "GET", s.URL+"/v2-allowed", "", "X-Front-Token", "the token", "X-Original-Method", "PUT",
+		"X-Original-URI", "/v2/team/app/manifests/v1")
+	if resp.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("a front is told %s", resp.Status)
 	}
 }

@@ -24,7 +24,7 @@ func withRegistry(registry, others http.Handler, logins bool) http.Handler {
 			r.Pattern = "/v2/" // for the metrics
 			if leavesV2(r.URL.Path) {
 				_ = answer.WriteJSON(w, http.StatusBadRequest, answer.RegistryErrors{Errors: []answer.RegistryError{
-					{Code: "NAME_INVALID", Message: "a name, tag or digest must not begin with a dot or contain % or \\"}}})
+					{Code: "NAME_INVALID", Message: leaves}}})
 				return
 			}
 			registry.ServeHTTP(w, r)
@@ -33,6 +33,9 @@ func withRegistry(registry, others http.Handler, logins bool) http.Handler {
 		others.ServeHTTP(w, r)
 	})
 }
+
+// leaves says what is wrong with a path of which leavesV2 is true.
+const leaves = "a name, tag or digest must not begin with a dot or contain % or \\"
 
 // leavesV2 reports whether a server that normalises a decoded path below /v2/ could
 // take it for one outside: a segment begins with a dot, or the path has a character
@@ -102,6 +105,7 @@ func toRegistry(p *httputil.ProxyRequest, target *url.URL) {
 		}
 	}
 
+	p.Out.Header.Del(frontField) // which is not the registry's to know
 	p.Out.Header.Set(answer.RequestField, indexer.RequestOf(p.In.Context()))
 
 	// flatpak offers an upgrade to h2c in every request. The registry supports no

@@ -116,10 +116,14 @@ func New(c Config) http.Handler {
 	// No page of another site may change anything in the name of who is signed in here.
 	ours := guard(http.NewCrossOriginProtection().Handler(withNames(others)))
 	o := &observer{requests: newRequests(c.Metrics), log: c.Log, access: c.AccessLog, next: ours}
-	if c.RegistryProxy != nil {
-		// Before the mux, which would redirect a path that is not clean: requests to the
-		// registry must not be changed.
-		o.next = withRegistry(s.protected(newProxy(c.RegistryProxy, c.Log)), ours, c.Login != nil && c.Login.Signer != nil)
+	// Before the mux, which would redirect a path that is not clean: requests to the registry
+	// must not be changed.
+	logins := c.Login != nil && c.Login.Signer != nil
+	switch {
+	case c.RegistryProxy != nil:
+		o.next = withRegistry(s.protected(newProxy(c.RegistryProxy, c.Log)), ours, logins)
+	case c.Protection.FrontToken != "" && c.Protection.Registry != nil:
+		o.next = s.protector.withFront(withRegistry(s.protected(newProxy(c.Protection.Registry, c.Log)), ours, logins), ours)
 	}
 	return o
 }
@@ -163,14 +167,14 @@ func newServer(c Config) *server {
 		Answerer: a, Log: c.Log, MaxAge: c.MaxAgeIndex, MaxAgeHTML: c.MaxAgeHTML, Others: clients.Operations(), Jobs: c.Jobs,
 		Login: c.Login, Webhooks: c.Webhooks, Version: c.Version, Revision: c.Revision, LogLevel: c.LogLevel,
 		Address: c.Address,
-		Levels:  c.levels,
+		Levels:  s.protector.levels,
 	})
 	s.catalogue = catalogue.New(catalogue.Config{
 		Answerer: a, PublicURL: c.PublicURL, MaxAge: c.MaxAgeHTML, MaxAgeIndex: c.MaxAgeIndex, Stopping: c.Stopping,
 		Login: c.Login, Webhooks: c.Webhooks,
 		Operations: s.api.Operations(), Version: c.Version, Revision: c.Revision, LogLevel: c.LogLevel,
 		Proxies: c.RegistryProxy != nil, Assertions: c.AssertEndpoint, Writes: c.Writes, FetchAll: c.FetchAll,
-		Levels: c.levels,
+		Levels: s.protector.levels,
 	})
 	return s
 }

@@ -26,6 +26,7 @@ const root = "../.."
 // secrets are the variables that .env must set.
 var secrets = []string{
 	"POSTGRES_PASSWORD=0123abcd", "MIGRATOR_PASSWORD=1234bcde", "WRITER_PASSWORD=2345cdef", "READER_PASSWORD=3456def0", "EVENTS_TOKEN=4567cdef",
+	"FRONT_TOKEN=" + frontToken,
 }
 
 // load reads docker-compose.yml as docker compose does. It validates the file, so an
@@ -255,6 +256,39 @@ func TestIndexerSettings(t *testing.T) {
 			} else if _, ok := p.Services[u.Hostname()]; !ok {
 				t.Errorf("service %s: %s is not a service", name, u.Host)
 			}
+		}
+	}
+}
+
+// nginx must read the token that the indexers know, which its image writes: the file must be
+// where nginx.conf includes it, and nobody else may get the token.
+func TestFrontToken(t *testing.T) {
+	p := project(t)
+	front := p.Services["front"]
+	included := regexp.MustCompile(`(?m)^\s*include ([^;]+);`).FindStringSubmatch(nginxConf(t))
+	if included == nil {
+		t.Fatal("nginx.conf includes no file")
+	}
+	dir, name := filepath.Split(included[1])
+	dir = filepath.Clean(dir)
+	written := slices.ContainsFunc(front.Volumes, func(v types.ServiceVolumeConfig) bool {
+		return v.Target == "/etc/nginx/templates/"+name+".template"
+	})
+	if !written || value(front.Environment, "NGINX_ENVSUBST_OUTPUT_DIR") != dir || !slices.Contains(front.Tmpfs, dir) {
+		t.Errorf("nothing writes %s: %v %v", included[1], front.Volumes, front.Tmpfs)
+	}
+	for name, service := range p.Services {
+		_, knows := service.Environment["PORTBOOK_FRONT_TOKEN"]
+		got := value(service.Environment, "PORTBOOK_FRONT_TOKEN") + value(service.Environment, "FRONT_TOKEN")
+		if knows || name == "front" {
+			if got != frontToken {
+				t.Errorf("%s has the token %q, want %q", name, got, frontToken)
+			}
+		} else if got != "" {
+			t.Errorf("%s has the token", name)
+		}
+		if role := value(service.Environment, "PORTBOOK_ROLE"); role != "" && !knows {
+			t.Errorf("%s does not have the token", name)
 		}
 	}
 }

@@ -95,7 +95,7 @@ func startFront(t *testing.T, replacements ...string) *front {
 		"server " + at[2], "server " + f.readers[1].Listener.Addr().String(),
 		"server " + at[3], "server " + f.writer.Listener.Addr().String(),
 		"listen 8080", "listen " + listen,
-		"/var/cache/nginx", dir,
+		"/var/cache/nginx", dir, "/etc/nginx/front", dir,
 		"/tmp/nginx.pid", filepath.Join(dir, "nginx.pid"),
 		"/dev/stdout", f.accessLog,
 	}, replacements...)...).Replace(nginxConf(t))
@@ -103,8 +103,25 @@ func startFront(t *testing.T, replacements ...string) *front {
 	if err := os.WriteFile(name, []byte(conf), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	writeToken(t, dir)
 	run(t, f.url, nginx, "-c", name, "-g", globals())
 	return f
+}
+
+// frontToken is the token by which nginx proves that it may ask.
+const frontToken = "567890ab"
+
+// writeToken writes the file with the token, as the image of nginx does.
+func writeToken(t *testing.T, dir string) {
+	t.Helper()
+	template, err := os.ReadFile(filepath.Join(root, "deploy", "front-token.conf.template"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.ReplaceAll(string(template), "${FRONT_TOKEN}", frontToken)
+	if err := os.WriteFile(filepath.Join(dir, "token.conf"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // globals returns directives that keep nginx in the foreground and, for root, let its
@@ -692,7 +709,9 @@ func TestConfigurationIsAccepted(t *testing.T) {
 	t.Parallel()
 	nginx := findNginx(t)
 	dir := t.TempDir()
-	conf := strings.NewReplacer("/var/cache/nginx", dir, "/tmp/nginx.pid", dir+"/nginx.pid").Replace(nginxConf(t))
+	writeToken(t, dir)
+	conf := strings.NewReplacer("/var/cache/nginx", dir, "/etc/nginx/front", dir, "/tmp/nginx.pid", dir+"/nginx.pid").
+		Replace(nginxConf(t))
 	for _, address := range upstreams(t) {
 		conf = strings.ReplaceAll(conf, "server "+address, "server 127.0.0.1:1") // the names resolve only in compose
 	}

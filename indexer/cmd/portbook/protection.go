@@ -14,7 +14,7 @@ import (
 // is asked of the registry, which knows it first; a process without registry.url asks the book.
 func (p *parts) protection() web.Protection {
 	c := web.Protection{Keeper: access.NewKeeper(p.protections, p.log), Shows: p.reads.Shown,
-		Needs: p.reads.ProtectedNeeds}
+		Needs: p.reads.ProtectedNeeds, FrontToken: p.config.Front.Token}
 	if u, err := url.Parse(p.config.Registry.URL); err == nil && u.Host != "" {
 		c.Registry = u
 	}
