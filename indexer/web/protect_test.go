@@ -3,6 +3,7 @@ package web_test
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -22,6 +23,7 @@ import (
 	"github.com/portbook/portbook/indexer/access"
 	"github.com/portbook/portbook/indexer/remote"
 	"github.com/portbook/portbook/indexer/web"
+	"github.com/portbook/portbook/indexer/web/login"
 	"github.com/portbook/portbook/registry/registrytest"
 )
 
@@ -325,5 +327,49 @@ func TestNothingPassesWhileTheRegistryFails(t *testing.T) {
 		"X-Original-URI", "/v2/team/app/manifests/v1")
 	if resp.StatusCode != http.StatusServiceUnavailable {
 		t.Errorf("a front is told %s", resp.Status)
+	}
+}
+
+// A token for the registry never allows what nobody may do now, and its answer says what it lacks
+// and why. Tags it does not know.
+func TestTokensLackWhatIsFrozenOrFull(t *testing.T) {
+	t.Parallel()
+	all := access.NewProtections([]access.Protection{
+		{Kind: access.Freeze, Pattern: pattern(t, "team/frozen"), Reason: "release week"},
+		{Kind: access.Quota, Pattern: pattern(t, "full/*"), Bytes: 10, Used: 10, CountedAt: time.Unix(1, 0)},
+		{Kind: access.Quota, Pattern: pattern(t, "team/*"), Bytes: 10, Used: 9, CountedAt: time.Unix(1, 0)},
+		{Kind: access.Protect, Pattern: access.Every, Tags: "*"},
+	})
+	keeper := access.NewKeeper(func(context.Context) (access.Protections, error) { return all, nil }, nil)
+	s := serve(t, &book{}, func(c *web.Config) {
+		c.Login = login.New(login.Config{Verifier: access.Tokens{Both: "x"}, Signer: testSigner(t), PublicURL: "/", Keeper: keeper})
+	})
+	const frozen = "team/frozen is frozen: nothing is pushed to it or deleted from it: release week"
+	const full = "full/* has used up its quota of 10 bytes, as counted at 1970-01-01T00:00:01Z: nothing is pushed to it until" +
+		" something is deleted and counted"
+	for _, c := range []struct{ wants, gets, lacks, why string }{
+		{"repository:team/app:pull,push,delete", "repository:team/app:pull,push,delete", "", ""},
+		{"repository:team/frozen:pull,push", "repository:team/frozen:pull", "repository:team/frozen:push", frozen},
+		{"repository:team/frozen:delete", "", "repository:team/frozen:delete", frozen},
+		{"repository:full/app:push,pull,delete", "repository:full/app:pull,delete", "repository:full/app:push", full},
+		{"repository:full/app:pull", "repository:full/app:pull", "", ""},
+		{"repository:team/frozen:*", "repository:team/frozen:pull", "repository:team/frozen:push,delete", frozen},
+	} {
+		resp, body := do(t, "GET", s.URL+"/auth/token?scope="+url.QueryEscape(c.wants), "", "Authorization", "Basic "+
+			base64.StdEncoding.EncodeToString([]byte("ci:x")))
+		var given struct {
+			Token, Scope string
+			Withheld     []struct{ Scope, Reason string }
+		}
+		if err := json.Unmarshal([]byte(body), &given); err != nil || resp.StatusCode != http.StatusOK || given.Token == "" {
+			t.Fatalf("%s: %s %s %v", c.wants, resp.Status, body, err)
+		}
+		var lacks, why string
+		for _, w := range given.Withheld {
+			lacks, why = lacks+w.Scope, why+w.Reason
+		}
+		if given.Scope != c.gets || lacks != c.lacks || why != c.why {
+			t.Errorf("%s: got %q without %q because %q", c.wants, given.Scope, lacks, why)
+		}
 	}
 }

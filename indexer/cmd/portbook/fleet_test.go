@@ -228,6 +228,7 @@ func (f *fleet) environment(more ...string) []string {
 		"PATH=" + os.Getenv("PATH"),
 		"PORTBOOK_REGISTRY_URL=" + f.registry.URL,
 		"PORTBOOK_EVENTS_TOKEN=" + token,
+		"PORTBOOK_FRONT_TOKEN=" + frontToken,
 		"PORTBOOK_DATABASE_POSTGRES_URL=" + f.database,
 		"PORTBOOK_LOG_LEVEL=debug",
 		"PORTBOOK_COMPONENTS_WEB_UI=true",

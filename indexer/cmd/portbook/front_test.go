@@ -16,6 +16,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -58,10 +59,18 @@ func (f *fleet) front(one, two *indexerProcess) *front {
 		"server reader-2:8080", "server "+two.address,
 		"server indexer:8080", "server "+f.address,
 		"listen 8080", "listen "+address,
-		"/var/cache/nginx", dir, "/tmp/nginx.pid", filepath.Join(dir, "nginx.pid"), "/dev/stdout", filepath.Join(dir, "access.log"),
+		"/var/cache/nginx", dir, "/etc/nginx/front", dir, "/tmp/nginx.pid", filepath.Join(dir, "nginx.pid"), "/dev/stdout", filepath.Join(dir, "access.log"),
 	).Replace(string(conf))
 	name := filepath.Join(dir, "nginx.conf")
 	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		f.t.Fatal(err)
+	}
+	template, err := os.ReadFile("../../../deploy/front-token.conf.template")
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	known := bytes.ReplaceAll(template, []byte("${FRONT_TOKEN}"), []byte(frontToken))
+	if err := os.WriteFile(filepath.Join(dir, "token.conf"), known, 0o600); err != nil {
 		f.t.Fatal(err)
 	}
 	globals := "daemon off;"
@@ -72,7 +81,8 @@ func (f *fleet) front(one, two *indexerProcess) *front {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	f.t.Cleanup(p.Kill)
+	// Its workers would outlive a master that is killed, and hold its output for 10 s.
+	f.t.Cleanup(func() { p.Stop(syscall.SIGTERM, patience) })
 	n := &front{url: "http://" + address, log: filepath.Join(dir, "access.log")}
 	within(f.t, 10*time.Second, "nginx answers", func() bool {
 		select {
@@ -84,6 +94,9 @@ func (f *fleet) front(one, two *indexerProcess) *front {
 	})
 	return n
 }
+
+// frontToken is the token that nginx sends.
+const frontToken = "a token of the front"
 
 func freeAddress(t *testing.T) string {
 	t.Helper()
