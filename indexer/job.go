@@ -29,11 +29,10 @@ const (
 // InternalJobs are the jobs that a request with the secret of the configuration may ask for.
 var InternalJobs = []string{IndexManifests, RunBlobGC, CalculateProjectStorage, RunAll}
 
-// JobNames are the names of all jobs that somebody may ask for.
-var JobNames = append([]string{
-	"scan", "search", "storage", "partitions", "changes", "usage", "protection", "webhooks", "watch", "loose", "trash",
-	"plans", "tidy", "collect",
-}, InternalJobs...)
+// JobNames are the names of all jobs, each of which somebody may ask for, in the order in which
+// they are shown. A leader has those that its configuration turns on.
+var JobNames = append([]string{"scan", "search", "storage", "partitions", "changes", "usage", "protection", "webhooks",
+	"watch", "loose", "trash", "plans", "tidy", "collect"}, InternalJobs...)
 
 // A JobRun is a run of a job that somebody asked for. If several ask before it begins, it is one
 // run.

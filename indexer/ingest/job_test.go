@@ -178,13 +178,14 @@ func TestJobState(t *testing.T) {
 	})
 }
 
-// Every job of the leader can be asked for by its name, and no other.
+// Every job of a leader can be asked for by its name, and no other: that is what the API, the
+// command line and the page of jobs offer.
 func TestJobNames(t *testing.T) {
 	t.Parallel()
 	nothing := func(context.Context) error { return nil }
-	l := NewLeader(LeaderConfig{Trash: 1, GarbageCollect: 1, Collect: nothing, Plans: nothing})
+	leader := NewLeader(LeaderConfig{GarbageCollect: time.Hour, Trash: time.Hour, Plans: nothing, Collect: nothing})
 	var names []string
-	for _, j := range l.jobs(&watch{}) {
+	for _, j := range leader.jobs(&watch{}) {
 		names = append(names, j.name)
 	}
 	if diff := cmp.Diff(indexer.JobNames, names); diff != "" {

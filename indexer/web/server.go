@@ -171,7 +171,7 @@ func newServer(c Config) *server {
 	})
 	s.catalogue = catalogue.New(catalogue.Config{
 		Answerer: a, PublicURL: c.PublicURL, MaxAge: c.MaxAgeHTML, MaxAgeIndex: c.MaxAgeIndex, Stopping: c.Stopping,
-		Login: c.Login, Webhooks: c.Webhooks,
+		Login: c.Login, Webhooks: c.Webhooks, Jobs: c.Jobs,
 		Operations: s.api.Operations(), Version: c.Version, Revision: c.Revision, LogLevel: c.LogLevel,
 		Proxies: c.RegistryProxy != nil, Assertions: c.AssertEndpoint, Writes: c.Writes, FetchAll: c.FetchAll,
 		Levels: s.protector.levels,

@@ -26,6 +26,8 @@ type Config struct {
 	Login *login.Login
 	// Webhooks are those that who oversees their pattern manages; nil: nobody does.
 	Webhooks *deliver.Webhooks
+	// Jobs has the leader run jobs; nil on a reader.
+	Jobs Jobs
 	// Stopping is closed when the program is about to exit; nil means never.
 	Stopping <-chan struct{}
 	// Operations are described on the API page.

@@ -224,6 +224,7 @@ type operationsView struct {
 	All        bool // whether those of everybody are listed
 	List       []indexer.Operation
 	Back, More string
+	tabs
 }
 
 // Operations serves the operations that a person may see.
@@ -237,7 +238,9 @@ func (s *Catalogue) Operations(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	v := operationsView{Repository: cleanField(form, "repository"), All: who.Administers()}
+	v := operationsView{
+		Repository: cleanField(form, "repository"), All: who.Administers(), tabs: tabsOf(who, "operations"),
+	}
 	q := indexer.OperationQuery{Repository: v.Repository, Before: before, Limit: pageSize + 1}
 	if v.Repository == "" && !v.All {
 		q.Actor = who.Name
@@ -283,6 +286,7 @@ type performedView struct {
 	Undoable bool
 	Trash    []indexer.Trash // what it has deleted and can be restored, the latest first
 	More     string
+	tabs
 }
 
 // Operation serves the page of one operation. While it is not over, the browser asks again.
@@ -295,7 +299,7 @@ func (s *Catalogue) Operation(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	var v performedView
+	v := performedView{tabs: tabsOf(who, "")}
 	err = s.config.Login.Looking(r, func(ctx context.Context, m login.Operations) (err error) {
 		if v.Operation, err = m.Operation(ctx, id); err == nil {
 			v.Trash, err = m.Trash(ctx, indexer.TrashQuery{Operation: id, Limit: pageSize + 1})
@@ -330,6 +334,7 @@ type trashView struct {
 	List       []indexer.Trash
 	Asked      bool // whether a repository was named, or all may be seen
 	Back, More string
+	tabs
 }
 
 // Trash serves what can be restored.
@@ -347,7 +352,7 @@ func (s *Catalogue) Trash(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	v := trashView{Repository: cleanField(form, "repository")}
+	v := trashView{Repository: cleanField(form, "repository"), tabs: tabsOf(who, "trash")}
 	if v.Asked = v.Repository != "" || who.Administers(); v.Asked {
 		if err := s.mayPush(r, who, v.Repository); err != nil {
 			return err

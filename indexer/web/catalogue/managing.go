@@ -4,20 +4,27 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"slices"
 
 	"github.com/portbook/portbook/indexer/access"
 	"github.com/portbook/portbook/indexer/web/answer"
 	"github.com/portbook/portbook/indexer/web/login"
 )
 
-// tabs are the pages about accounts that a person may open, and which one this is.
+// tabs are the pages about accounts and about what is stored that a person may open, and which one
+// this is.
 type tabs struct {
-	Here                        string // account, users, grants, webhooks or audit
+	Here                        string // the last part of the address, such as users or operations
 	ManagesUsers, ManagesGrants bool   // not Users and Grants, which are what pages with tabs list
+	Operates                    bool   // whether there is something that the person may push to or delete
 }
 
 func tabsOf(who access.Subject, here string) tabs {
-	return tabs{here, who.Administers(), access.Overseers(who) == nil}
+	t := tabs{Here: here, ManagesUsers: who.Administers(), ManagesGrants: access.Overseers(who) == nil}
+	t.Operates = slices.ContainsFunc(who.Effective(), func(r access.Rule) bool {
+		return r.Actions.Has(access.Push) || r.Actions.Has(access.Delete)
+	})
+	return t
 }
 
 // A managed shows a page to a person who manages accounts or grants.

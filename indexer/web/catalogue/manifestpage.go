@@ -61,6 +61,7 @@ type manifestView struct {
 	Storage          holdingView
 	Cut              bool // whether a list is not shown completely
 	Notices          []notice
+	Yanks            []yankLink
 }
 
 // An imageView is one image or artifact and its parts.
@@ -227,7 +228,7 @@ func (v *manifestView) readAround(r *http.Request, b answer.Book) error {
 	if err != nil {
 		return err
 	}
-	v.Notices = noticesOfManifest(n, v.Asked.Tag, v.Digest)
+	v.Notices, v.Yanks = noticesOfManifest(n, v.Asked.Tag, v.Digest), yankLinks(n, v.Repository, v.Asked.Tag, v.Digest)
 	if err := v.readReferrers(r, b); err != nil {
 		return err
 	}

@@ -31,6 +31,7 @@ type planView struct {
 	Back, More   string
 	Wrong        string
 	Applies      bool // whether it can be applied
+	tabs
 }
 
 // A stay is how much stays for a reason.
@@ -90,7 +91,7 @@ func (s *Catalogue) plan(w http.ResponseWriter, r *http.Request, code int, probl
 		form := r.URL.Query()
 		v := planView{
 			Plan: p, Cap: c.Limit(), Repository: cleanField(form, "repository"), Show: cleanField(form, "show"),
-			Find: cleanField(form, "find"), Wrong: problem,
+			Find: cleanField(form, "find"), Wrong: problem, tabs: tabsOf(who, "retention"),
 		}
 		v.Applies = p.State == retention.PlanMade && p.Stale == "" && p.Operation == 0 && p.TagsDeleted+p.ManifestsDeleted > 0
 		if err := v.fill(ctx, c, cleanField(form, "after")); err != nil {

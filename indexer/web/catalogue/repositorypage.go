@@ -46,6 +46,7 @@ type repositoryView struct {
 	CountedAll   indexer.Storage
 	Oversees     bool // whether the one who looks manages its grants
 	Notices      []notice
+	Yanks        []yankLink
 	notices      indexer.Notices
 }
 
@@ -147,7 +148,7 @@ func (s *Catalogue) repositoryView(r *http.Request, b answer.Book, name string,
 	if v.notices, err = b.Notices(ctx, name); err != nil {
 		return v, err
 	}
-	v.Notices = noticesOfRepository(v.notices)
+	v.Notices, v.Yanks = noticesOfRepository(v.notices), yankLinks(v.notices, name, "", "")
 	self := query.Query{Clauses: []query.Clause{{{Field: query.FieldRepository, Value: name}}}, Unlisted: true}
 	found, err := b.Search(ctx, self.Page(1, 0))
 	if err != nil {

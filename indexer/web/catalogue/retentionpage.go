@@ -23,6 +23,7 @@ type retentionView struct {
 	Overseen []access.Pattern
 	Wrong    string
 	Typed    url.Values // of the form of a rule
+	tabs
 }
 
 // A shownRule is a rule, and whether the one who looks may change it.
@@ -63,7 +64,7 @@ func (s *Catalogue) Retention(w http.ResponseWriter, r *http.Request) error {
 
 func (s *Catalogue) retention(w http.ResponseWriter, r *http.Request, code int, v retentionView) error {
 	return s.planning(w, r, func(ctx context.Context, c login.Plans, who access.Subject) error {
-		v.Overseen = who.Overseen()
+		v.Overseen, v.tabs = who.Overseen(), tabsOf(who, "retention")
 		seen := map[int64]bool{}
 		for _, p := range v.Overseen {
 			rules, err := c.RetentionRules(ctx, p)

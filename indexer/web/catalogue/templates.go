@@ -102,13 +102,20 @@ func must[T any](v T, errs ...error) T {
 }
 
 // size formats bytes in binary units, with at least three digits.
-func size(n int64) string {
-	if n < 1024 {
+func size(n int64) string { return sizeIn(1024, n) }
+
+// sizeIn formats bytes in units of powers of 1024 or 1000, with at least three digits.
+func sizeIn(base, n int64) string {
+	if n < base {
 		return strconv.FormatInt(n, 10) + " B"
 	}
+	units := []string{"KiB", "MiB", "GiB", "TiB", "PiB", "EiB"}
+	if base == 1000 {
+		units = []string{"kB", "MB", "GB", "TB", "PB", "EB"}
+	}
 	f, unit := float64(n), ""
-	for _, unit = range []string{"KiB", "MiB", "GiB", "TiB", "PiB", "EiB"} {
-		if f /= 1024; f < 1000 {
+	for _, unit = range units {
+		if f /= float64(base); f < 1000 {
 			break
 		}
 	}
