@@ -281,7 +281,8 @@ const lookCounted = `
 func storeLook(ctx context.Context, tx pgx.Tx, l indexer.StorageLook, every time.Duration) error {
 	const state = `
 		UPDATE collect_state SET looks = looks + 1, first_look = COALESCE(first_look, $1), last_look = $1,
-			observed = observed + COALESCE(greatest(least(EXTRACT(EPOCH FROM $1::timestamptz - last_look), 2 * $2::float8), 0), 0)`
+			observed = observed + CASE WHEN last_look IS NULL THEN 0 -- least ignores a null
+				ELSE greatest(least(EXTRACT(EPOCH FROM $1::timestamptz - last_look), 2 * $2::float8), 0) END`
 	const forget = "DELETE FROM storage_look"
 	const add = `
 		INSERT INTO storage_look (begin_at, seconds, blobs, bytes, links, manifests, abandoned_uploads, abandoned_bytes,

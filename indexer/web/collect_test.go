@@ -38,6 +38,9 @@ func TestCollect(t *testing.T) {
 	m.must(t, m.store.AddLooked(t.Context(), []postgres.LookedBlob{{Digest: stuck, Size: 7, Stored: true}}, nil))
 	look := indexer.StorageLook{Begin: time.Now(), Blobs: 9, Bytes: 4096, Unreadable: 2, Problems: []string{"/a <b>"}}
 	m.must(t, m.store.EndLook(t.Context(), look, time.Hour))
+	if state, err := m.store.Collection(t.Context()); err != nil || state.Observed != 0 {
+		t.Errorf("after the first look the storage has been observed for %v, %v: want 0", state.Observed, err)
+	}
 	for range indexer.MaxCollectFailures {
 		failed := map[digest.Digest]string{stuck: "permission <denied>"}
 		m.must(t, m.store.Settle(t.Context(), postgres.Settlement{Failed: failed, First: time.Hour, Most: time.Hour}))
@@ -52,7 +55,7 @@ func TestCollect(t *testing.T) {
 		`"exact":false`, `"unused":1`)
 	m.wants(t, "root", "GET", "/api/v1/collect/blobs?state=stuck", "", 200, stuck.String(), `"failures":10`)
 	m.wants(t, "root", "GET", "/api/v1/collect/blobs?after=x", "", 400, "write sha256:")
-	page("root", "GET", "/manage/collect", 200, "Paused by root", "Let it delete again")
+	page("root", "GET", "/manage/collect", 200, "Paused by root", "let it delete again")
 	m.wants(t, "root", "POST", "/api/v1/collect/resume", "", 200, `"paused":false`)
 	m.wants(t, "root", "POST", "/api/v1/collect/retry", "", 200, `"state":"waiting"`)
 	page("root", "GET", "/storage", 200, "The book against the storage")
