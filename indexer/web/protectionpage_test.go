@@ -38,7 +38,7 @@ func TestProtectionByPage(t *testing.T) {
 	quota := url.Values{"kind": {"quota"}, "pattern": {"team/*"}, "bytes": {"many"}}
 	lead.wants(t, "POST", page, quota, 400, "is not a number of bytes")
 	quota.Set("bytes", "2kB")
-	lead.wants(t, "POST", page, quota, 200, "The quota is set", "2.00 kB", "3 B", "0 %")
+	lead.wants(t, "POST", page, quota, 200, "The quota is set", "2.00 kB", "3 B", "under 1 %")
 	quota.Set("bytes", "2")
 	lead.wants(t, "POST", page, quota, 200, "used up", "150 %")
 

@@ -32,8 +32,9 @@ type jobsView struct {
 // A jobRow is a job in the table, which a leader may have or not.
 type jobRow struct {
 	jobView
-	What string // what the job does
-	Has  bool   // whether the leader has reported it
+	What      string // what the job does
+	Has       bool   // whether the leader has reported it
+	OnlyAsked bool   // whether it runs only when somebody asks for it
 }
 
 // jobTexts say what jobs do.
@@ -61,11 +62,11 @@ var jobTexts = map[string]string{
 // rows returns the jobs that the leader has reported, and then those that it has not.
 func (v leadView) rows() (list []jobRow) {
 	for _, j := range v.Jobs {
-		list = append(list, jobRow{j, jobTexts[j.Name], true})
+		list = append(list, jobRow{j, jobTexts[j.Name], true, slices.Contains(indexer.InternalJobs, j.Name)})
 	}
 	for _, name := range indexer.JobNames {
 		if !slices.ContainsFunc(v.Jobs, func(j jobView) bool { return j.Name == name }) {
-			list = append(list, jobRow{jobView{Job: indexer.Job{Name: name}}, jobTexts[name], false})
+			list = append(list, jobRow{jobView: jobView{Job: indexer.Job{Name: name}}, What: jobTexts[name]})
 		}
 	}
 	return list

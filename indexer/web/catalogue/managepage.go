@@ -3,6 +3,7 @@ package catalogue
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -139,7 +140,10 @@ func (s *Catalogue) showChange(
 		Operation: o, Title: texts[0], Button: texts[1], Wrong: problem, Options: o.Kind == indexer.DeleteManifest,
 		DigestOf: o.Repository, Danger: actionOf(o) == access.Delete, Back: "/manage/operations",
 	}
-	if o.Repository != "" {
+	if o.Options.Undo > 0 {
+		v.Title = fmt.Sprintf("Restore what operation %d has deleted", o.Options.Undo)
+		v.Back = fmt.Sprintf("/manage/operations/%d", o.Options.Undo)
+	} else if o.Repository != "" {
 		v.Back = "/r/" + o.Repository
 	}
 	err = s.operate(r, who, o, func(ctx context.Context, m login.Operations) (err error) {

@@ -41,7 +41,7 @@ func (s protectionSection) Get(name string) string { return s.Typed.Get(name) }
 type protectionRow struct {
 	access.Protection
 	Limit, Usage string // of a quota, in the same units
-	Percent      int64  // of a quota, what is used; at most 999
+	Share        string // of a quota, what is used in per cent
 }
 
 // Counted reports whether it is known how much of a quota is used.
@@ -137,8 +137,11 @@ func rowOfProtection(p access.Protection) protectionRow {
 		unit = 1000 // somebody has written 500GB, and wants to read that
 	}
 	row.Limit, row.Usage = sizeIn(unit, p.Bytes), sizeIn(unit, p.Used)
-	if row.Percent = 100; p.Bytes > 0 {
-		row.Percent = min(int64(float64(p.Used)/float64(p.Bytes)*100), 999)
+	switch percent := int64(float64(p.Used) / float64(max(p.Bytes, 1)) * 100); {
+	case p.Used > 0 && percent == 0:
+		row.Share = "under 1"
+	default:
+		row.Share = grouped(percent)
 	}
 	return row
 }

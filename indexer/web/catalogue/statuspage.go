@@ -281,9 +281,4 @@ func troublesOf(s indexer.Status, report indexer.JobReport, now time.Time) (list
 }
 
 // plural returns a number and its noun.
-func plural(n int, one, many string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return grouped(int64(n)) + " " + many
-}
+func plural(n int, one, many string) string { return count(int64(n), one, many) }

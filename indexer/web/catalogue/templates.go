@@ -33,6 +33,7 @@ var parsePages = sync.OnceValue(func() map[string]*template.Template {
 		"asset":        func(name string) string { return "/static/" + name + "?v=" + assets[name].hash },
 		"at":           func(repository string, d digest.Digest) spot { return spot{repository, d} },
 		"clock":        func(t time.Time) string { return t.UTC().Format("15:04") },
+		"count":        count,
 		"cut":          answer.Cut,
 		"date":         date,
 		"day":          func(t time.Time) string { return t.UTC().Format("2 January 2006") },
@@ -71,6 +72,11 @@ var parsePages = sync.OnceValue(func() map[string]*template.Template {
 type effects struct {
 	Repository string
 	List       []indexer.Effected
+}
+
+// AnyTags reports whether tags show any of the manifests, as far as the operation knows.
+func (e effects) AnyTags() bool {
+	return slices.ContainsFunc(e.List, func(m indexer.Effected) bool { return len(m.Tags) > 0 })
 }
 
 // A spot is a digest in a repository, for the template that shows one.
@@ -126,6 +132,14 @@ func sizeIn(base, n int64) string {
 		decimals = 1
 	}
 	return strconv.FormatFloat(f, 'f', decimals, 64) + " " + unit
+}
+
+// count returns a number and its noun.
+func count(n int64, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return grouped(n) + " " + many
 }
 
 // grouped formats n with commas between thousands.
