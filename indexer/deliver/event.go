@@ -58,7 +58,7 @@ type Data struct {
 	Pattern    string        `json:"pattern,omitempty"`   // of the plan
 	Tags       int           `json:"tags,omitempty"`      // number of tags that were untagged
 	Manifests  int           `json:"manifests,omitempty"` // number of manifests that were deleted
-	Since      *time.Time    `json:"since,omitempty"` // of Missed: what happened since then may be missing
+	Since      *time.Time    `json:"since,omitempty"`     // of Missed: what happened since then may be missing
 	Webhook    int64         `json:"webhook,omitempty"`
 }
 

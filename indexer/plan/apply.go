@@ -28,8 +28,7 @@ const (
 
 // An Applier performs operations of the kind apply-plan.
 type Applier struct {
-	Store  *postgres.Store
-	Guards postgres.Guards
+	Store *postgres.Store
 	// Cap is the largest share of the tags or of the manifests of a repository, or of all of the
 	// plan, that is deleted unless the operation accepts more; in per cent.
 	Cap int
@@ -205,7 +204,7 @@ func (a *applying) one(ctx context.Context, name string) (err error) {
 // look looks again at the repository. If tasks of it wait, it waits for them.
 func (a *applying) look(ctx context.Context) (look postgres.SecondLook, err error) {
 	for end := time.Now().Add(settleFor); ; {
-		look, err = a.Store.LookAgain(ctx, a.plan, a.repository, a.Guards)
+		look, err = a.Store.LookAgain(ctx, a.plan, a.repository)
 		if err != nil || look.LeftOut == "" || time.Now().After(end) || !sleep(ctx, lookEvery/4) {
 			return look, err
 		}

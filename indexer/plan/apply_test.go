@@ -204,7 +204,7 @@ func TestApplyAndUndo(t *testing.T) {
 	s.settled(all["@sig"], moves.Digest, all["v1"], all["pr-index"], all["@loose"], all["@newsig"], all["@oldsig"])
 
 	add(t, s.ctx, s.store, "team/*", retention.Delete, retention.Conditions{Tag: "pr-*"})
-	p := made(t, s.ctx, s.store, postgres.Guards{}, "*")
+	p := made(t, s.ctx, s.store, "*")
 	if p.TagsDeleted != 6 || p.Tags != 7 || p.Percent != 86 || p.Freed == nil {
 		t.Fatalf("%+v", p)
 	}
@@ -284,7 +284,7 @@ func TestApplyResumes(t *testing.T) {
 	}
 	s.settled(last.Digest)
 	add(t, s.ctx, s.store, "*", retention.Delete, retention.Conditions{Tag: "pr-*"})
-	p := made(t, s.ctx, s.store, postgres.Guards{}, "*")
+	p := made(t, s.ctx, s.store, "*")
 
 	var deletions atomic.Int32
 	hangs, end := make(chan struct{}), make(chan struct{})

@@ -67,9 +67,9 @@ func add(t testing.TB, ctx context.Context, s *postgres.Store, of string, a rete
 }
 
 // made makes a plan.
-func made(t testing.TB, ctx context.Context, s *postgres.Store, g postgres.Guards, of string) retention.Plan {
+func made(t testing.TB, ctx context.Context, s *postgres.Store, of string) retention.Plan {
 	t.Helper()
-	planner := plan.NewPlanner(s, g, nil)
+	planner := plan.NewPlanner(s, nil)
 	p, err := planner.AskPlan(ctx, pattern(t, of), retention.ByRequest)
 	if err != nil {
 		t.Fatal(err)

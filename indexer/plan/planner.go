@@ -33,18 +33,17 @@ const (
 
 // A Planner makes plans. It is safe for concurrent use.
 type Planner struct {
-	store  *postgres.Store
-	guards postgres.Guards
-	log    *slog.Logger
-	wake   chan struct{}
+	store *postgres.Store
+	log   *slog.Logger
+	wake  chan struct{}
 }
 
 // NewPlanner returns a Planner that does nothing before Run or Step.
-func NewPlanner(store *postgres.Store, g postgres.Guards, log *slog.Logger) *Planner {
+func NewPlanner(store *postgres.Store, log *slog.Logger) *Planner {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Planner{store: store, guards: g, log: log, wake: make(chan struct{}, 1)}
+	return &Planner{store: store, log: log, wake: make(chan struct{}, 1)}
 }
 
 // AskPlan asks for a plan of the repositories of a pattern, for the actor of ctx.
@@ -151,7 +150,7 @@ func (p *Planner) make(ctx context.Context, c postgres.PlanClaim) error {
 // part makes a part of a plan.
 func (p *Planner) part(ctx context.Context, c postgres.PlanClaim) (last bool, err error) {
 	for range tries {
-		last, err = p.store.PlanNext(ctx, c, p.guards, lease)
+		last, err = p.store.PlanNext(ctx, c, lease)
 		if !errors.Is(err, indexer.ErrUnavailable) || !sleep(ctx, time.Second) {
 			return last, err
 		}

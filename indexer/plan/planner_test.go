@@ -27,7 +27,7 @@ func TestPlanOfManyTags(t *testing.T) {
 	keep := add(t, ctx, s, "*", retention.Keep, retention.Conditions{Newest: 100})
 	gone := add(t, ctx, s, "team/*", retention.Delete, retention.Conditions{OlderThan: 12 * hour})
 	began := time.Now()
-	p := made(t, ctx, s, postgres.Guards{}, "team/app-1")
+	p := made(t, ctx, s, "team/app-1")
 	t.Logf("made in %s", time.Since(began)) // test/bench/retention measures it
 	if p.Tags != 10_000 || p.TagsDeleted != 9900 || p.Manifests != 11_000 || p.ManifestsDeleted != 9900+990 || p.Percent != 99 {
 		t.Errorf("%+v", p)
@@ -70,14 +70,14 @@ func TestPlanInParts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if last, err := s.PlanNext(ctx, dead, postgres.Guards{}, -time.Second); err != nil || last {
+	if last, err := s.PlanNext(ctx, dead, -time.Second); err != nil || last {
 		t.Fatalf("last: %v, %v", last, err)
 	}
-	planner := plan.NewPlanner(s, postgres.Guards{}, nil)
+	planner := plan.NewPlanner(s, nil)
 	if worked, err := planner.Step(ctx); err != nil || !worked {
 		t.Fatalf("worked: %v, %v", worked, err)
 	}
-	if _, err := s.PlanNext(ctx, dead, postgres.Guards{}, time.Minute); !errors.Is(err, postgres.ErrStale) {
+	if _, err := s.PlanNext(ctx, dead, time.Minute); !errors.Is(err, postgres.ErrStale) {
 		t.Errorf("the one that was dead went on: %v", err)
 	}
 	p, err := s.Plan(ctx, dead.ID)
@@ -97,7 +97,7 @@ func TestPlanLeavesOut(t *testing.T) {
 	s, ctx := postgres.New(pool, postgres.Config{}), operator(t)
 	fill(t, pool, "team/app", 5, 3)
 	add(t, ctx, s, "team/*", retention.Delete, retention.Conditions{Tag: "*"})
-	p := made(t, ctx, s, postgres.Guards{}, "*")
+	p := made(t, ctx, s, "*")
 	if p.LeftOut != 5 || p.TagsDeleted != 0 || !strings.Contains(strings.Join(p.Notes, " "), "No scan has finished") {
 		t.Errorf("before the first scan: %+v", p)
 	}
@@ -111,16 +111,15 @@ func TestPlanLeavesOut(t *testing.T) {
 	if _, err := pool.Exec(ctx, trouble); err != nil {
 		t.Fatal(err)
 	}
-	guards := postgres.Guards{
-		Protected: func(_ context.Context, name string, tags []string) (map[string]string, error) {
-			why := map[string]string{"t1": "t1 is protected"}
-			if name == "team/app-4" {
-				why[""] = "team/app-4 is frozen"
-			}
-			return why, nil
-		},
+	for _, protection := range []access.Protection{
+		{Kind: access.Protect, Pattern: access.Every, Tags: "t1"},
+		{Kind: access.Freeze, Pattern: pattern(t, "team/app-4")},
+	} {
+		if err := s.AddProtection(ctx, protection); err != nil {
+			t.Fatal(err)
+		}
 	}
-	p = made(t, ctx, s, guards, "*")
+	p = made(t, ctx, s, "*")
 	if p.LeftOut != 4 || p.TagsDeleted != 2 || p.ManifestsDeleted != 2 {
 		t.Errorf("%+v", p)
 	}
@@ -129,7 +128,7 @@ func TestPlanLeavesOut(t *testing.T) {
 	for _, r := range left {
 		why = append(why, r.LeftOut)
 	}
-	want := []string{"its tag broken could not be read", "t1 waits to be read", "t1 could not be read", "team/app-4 is frozen"}
+	want := []string{"its tag broken could not be read", "t1 waits to be read", "t1 could not be read", "team/app-4 is frozen: nothing is pushed to it or deleted from it"}
 	if err != nil || !slices.Equal(why, want) {
 		t.Errorf("left out because of %q, %v, want %q", why, err, want)
 	}
@@ -146,13 +145,13 @@ func TestPlanKeepsWhatRuns(t *testing.T) {
 	fill(t, pool, "team/app", 1, 4)
 	scanned(t, pool)
 	add(t, ctx, s, "*", retention.Delete, retention.Conditions{Tag: "*"})
-	p := made(t, ctx, s, postgres.Guards{}, "*")
+	p := made(t, ctx, s, "*")
 	running := items(t, ctx, s, p)["team/app-1:t2"].Digest
 	use := retention.Use{Repository: "team/app-1", Digest: running, Cluster: "prod", ExpiresAt: time.Now().Add(hour)}
 	if err := s.ReportUse(ctx, []retention.Use{use, use}); err != nil {
 		t.Fatal(err)
 	}
-	p = made(t, ctx, s, postgres.Guards{}, "*")
+	p = made(t, ctx, s, "*")
 	if i := items(t, ctx, s, p)["team/app-1:t2"]; p.TagsDeleted != 3 || i.Delete || i.Reason.Code != retention.InUse {
 		t.Errorf("%+v, %+v", p, i)
 	}
@@ -164,7 +163,7 @@ func TestPlanKeepsWhatRuns(t *testing.T) {
 	if err := s.ReportUse(ctx, []retention.Use{use}); err != nil {
 		t.Fatal(err)
 	}
-	if p = made(t, ctx, s, postgres.Guards{}, "*"); p.TagsDeleted != 4 {
+	if p = made(t, ctx, s, "*"); p.TagsDeleted != 4 {
 		t.Errorf("after it has expired: %+v", p)
 	}
 }
@@ -178,12 +177,12 @@ func TestPlanByPulls(t *testing.T) {
 	scanned(t, pool)
 	add(t, ctx, s, "*", retention.Delete, retention.Conditions{Tag: "*"})
 	add(t, ctx, s, "*", retention.Keep, retention.Conditions{PulledWithin: 24 * hour})
-	p := made(t, ctx, s, postgres.Guards{}, "*")
+	p := made(t, ctx, s, "*")
 	if p.TagsDeleted != 0 || !strings.Contains(strings.Join(p.Notes, " "), "Pulls are not counted") {
 		t.Errorf("without counts: %+v", p)
 	}
 	countPulls(t, pool)
-	p = made(t, ctx, s, postgres.Guards{}, "*")
+	p = made(t, ctx, s, "*")
 	all := items(t, ctx, s, p)
 	if p.TagsDeleted != 2 || all["team/app-1:t1"].Delete || all["team/app-1:t2"].Delete || all["team/app-1:t1"].Pulls != 7 {
 		t.Errorf("%+v: %+v", p, all)
@@ -213,7 +212,7 @@ func TestRules(t *testing.T) {
 			t.Errorf("%s has %d rules, %v, want %d", scope, len(all), err, want)
 		}
 	}
-	p := made(t, ctx, s, postgres.Guards{}, "team/app")
+	p := made(t, ctx, s, "team/app")
 	r.Conditions.Label = ""
 	if _, err := s.ChangeRetentionRule(ctx, r); err != nil {
 		t.Fatal(err)

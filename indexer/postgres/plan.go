@@ -37,33 +37,6 @@ const (
 	planAttempts = 5
 )
 
-// Guards say what must not be deleted. Either may be nil.
-type Guards struct {
-	// Protected returns for each of the tags that must not be deleted the reason, and under ""
-	// why nothing of the repository may be deleted: see Store.Protected.
-	Protected func(ctx context.Context, repository string, tags []string) (map[string]string, error)
-}
-
-// guard sets what is protected in a repository.
-func (g Guards) guard(ctx context.Context, p *planned) error {
-	if g.Protected == nil {
-		return nil
-	}
-	var tags []string
-	for _, t := range p.Tags {
-		tags = append(tags, t.Name)
-	}
-	why, err := g.Protected(ctx, p.Name, tags)
-	if frozen := why[""]; frozen != "" {
-		p.leftOut = frozen
-		return nil
-	}
-	for i := range p.Tags {
-		p.Tags[i].Protected = why[p.Tags[i].Name]
-	}
-	return err
-}
-
 // A planRow is a row of plan.
 type planRow struct {
 	ID                                          int64
@@ -460,9 +433,7 @@ type SecondLook struct {
 }
 
 // LookAgain looks again at what a plan still deletes of a repository, as the book is now.
-func (s *Store) LookAgain(
-	ctx context.Context, plan retention.Plan, repository string, g Guards,
-) (look SecondLook, err error) {
+func (s *Store) LookAgain(ctx context.Context, plan retention.Plan, repository string) (look SecondLook, err error) {
 	what := fmt.Sprintf("second look at %q", repository)
 	goes := true
 	items, err := s.PlanItems(ctx, retention.ItemQuery{Plan: plan.ID, Repository: repository, Deleted: &goes,
@@ -493,9 +464,6 @@ func (s *Store) LookAgain(
 		found, err = b.repository(ctx, repository)
 		return err
 	})
-	if err == nil {
-		err = g.guard(ctx, &found)
-	}
 	if err != nil {
 		return look, pg.Wrap(what, err)
 	}

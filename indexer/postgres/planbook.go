@@ -180,6 +180,9 @@ func (b *planBook) repositories(ctx context.Context, ids []int32, names []string
 	if err := b.readUses(ctx, names, byName); err != nil {
 		return nil, err
 	}
+	if err := b.readProtections(ctx, names, byName); err != nil {
+		return nil, err
+	}
 	if err := b.readPulls(ctx, names, byName); err != nil {
 		return nil, err
 	}
@@ -304,6 +307,23 @@ func (b *planBook) readUses(ctx context.Context, names []string, at map[string]*
 		}
 	}
 	return nil
+}
+
+// readProtections marks protected tags, and leaves out frozen repositories.
+func (b *planBook) readProtections(ctx context.Context, names []string, at map[string]*planned) error {
+	all, err := protectionsOf(ctx, b.tx, names...)
+	for _, name := range names {
+		of := at[name]
+		if p, frozen := all.Frozen(name); frozen {
+			of.leftOut = p.Text()
+		}
+		for i := range of.Tags {
+			if p, protected := all.Tag(name, of.Tags[i].Name); protected {
+				of.Tags[i].Protected = p.Text()
+			}
+		}
+	}
+	return err
 }
 
 // A planPull says how often something was pulled, and when last.

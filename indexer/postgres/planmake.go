@@ -34,7 +34,6 @@ const (
 type making struct {
 	*planBook
 	claim    PlanClaim
-	guards   Guards
 	scope    access.Pattern
 	cursor   string
 	deleted  int64
@@ -60,10 +59,10 @@ type planRepositoryRow struct {
 
 // PlanNext makes a part of a plan, and reports whether that was the last one. The part is seen
 // in one state of the book. It returns ErrStale if another process makes the plan.
-func (s *Store) PlanNext(ctx context.Context, c PlanClaim, g Guards, lease time.Duration) (last bool, err error) {
+func (s *Store) PlanNext(ctx context.Context, c PlanClaim, lease time.Duration) (last bool, err error) {
 	what := fmt.Sprintf("plan %d", c.ID)
 	err = s.beginAs(ctx, beginRead, func(tx pgx.Tx, _ cluster) error {
-		m, err := s.newMaking(ctx, tx, c, g)
+		m, err := s.newMaking(ctx, tx, c)
 		if err != nil {
 			return err
 		}
@@ -80,11 +79,11 @@ func (s *Store) PlanNext(ctx context.Context, c PlanClaim, g Guards, lease time.
 }
 
 // newMaking locks a plan and reads how far it is.
-func (s *Store) newMaking(ctx context.Context, tx pgx.Tx, c PlanClaim, g Guards) (*making, error) {
+func (s *Store) newMaking(ctx context.Context, tx pgx.Tx, c PlanClaim) (*making, error) {
 	const q = `
 		SELECT scope, cursor, tags_deleted + manifests_deleted AS deleted, listed, percent, percent_of, fingerprint
 		FROM plan WHERE id = $1 AND attempts = $2 AND state = 'making' FOR UPDATE`
-	m := &making{claim: c, guards: g}
+	m := &making{claim: c}
 	var scope, before string
 	err := tx.QueryRow(ctx, q, c.ID, c.claim).Scan(&scope, &m.cursor, &m.deleted, &m.listed, &m.percent, &m.of, &before)
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -210,21 +209,7 @@ func (m *making) decide(ctx context.Context, ids []int32, names []string) error 
 			m.leaveOut(*p, len(p.Tags), len(p.Manifests))
 			continue
 		}
-		decisions := retention.Decide(m.rules, p.Repository, m.now)
-		if !anyDeleted(decisions) {
-			continue
-		}
-		if err := m.guards.guard(ctx, p); err != nil {
-			return err
-		}
-		if p.leftOut != "" {
-			m.leaveOut(*p, len(p.Tags), len(p.Manifests))
-			continue
-		}
-		if m.guards.Protected != nil {
-			decisions = retention.Decide(m.rules, p.Repository, m.now)
-		}
-		m.add(p.Repository, decisions)
+		m.add(p.Repository, retention.Decide(m.rules, p.Repository, m.now))
 	}
 	return nil
 }

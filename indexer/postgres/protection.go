@@ -56,10 +56,14 @@ func (s *Store) Protections(ctx context.Context) (access.Protections, error) {
 	return access.NewProtections(all), pg.Wrap("protections", err)
 }
 
-// protectionsOf returns the protections that select a repository.
-func protectionsOf(ctx context.Context, db pg.Querier, repository string) (access.Protections, error) {
+// protectionsOf returns the protections that select some of the repositories.
+func protectionsOf(ctx context.Context, db pg.Querier, repositories ...string) (access.Protections, error) {
 	const q = "SELECT " + protectionColumns + " FROM protection p WHERE p.pattern = ANY($1)"
-	all, err := protectionsFrom(pg.Collect[protectionRow](ctx, db, q, texts(access.PatternsOf(repository))))
+	var patterns []string
+	for _, name := range repositories {
+		patterns = append(patterns, texts(access.PatternsOf(name))...)
+	}
+	all, err := protectionsFrom(pg.Collect[protectionRow](ctx, db, q, patterns))
 	return access.NewProtections(all), err
 }
 

@@ -12,7 +12,6 @@ import (
 	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/access"
 	"github.com/portbook/portbook/indexer/plan"
-	"github.com/portbook/portbook/indexer/postgres"
 	"github.com/portbook/portbook/indexer/web"
 	"github.com/portbook/portbook/indexer/web/answer"
 	"github.com/portbook/portbook/indexer/web/login"
@@ -25,7 +24,7 @@ func planned(t *testing.T, change ...func(*web.Config)) (m *managed, did *[]inde
 	did = &[]indexer.Operation{}
 	var l *login.Login
 	m = manage(t, append(change, func(c *web.Config) { l = c.Login })...)
-	service := &plan.Service{Store: m.store, Planner: plan.NewPlanner(m.store, postgres.Guards{}, nil), Cap: 20,
+	service := &plan.Service{Store: m.store, Planner: plan.NewPlanner(m.store, nil), Cap: 20,
 		Do: func(_ context.Context, o indexer.Operation) (indexer.Operation, error) {
 			*did = append(*did, o)
 			return indexer.Operation{ID: 1, Kind: o.Kind, State: indexer.OperationDone}, nil

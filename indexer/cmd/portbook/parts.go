@@ -195,7 +195,7 @@ func (p *parts) newManager(workers *ingest.Workers, wait time.Duration) *manage.
 		Store: p.store, Remote: p.remote, Log: p.log, Wake: workers.Wake, Wait: wait, Protected: p.store.Protected,
 		Freed: p.freed,
 		Performers: map[indexer.OperationKind]manage.Performer{
-			indexer.ApplyPlan: &plan.Applier{Store: p.store, Guards: p.guards(), Cap: p.config.Plans.Cap},
+			indexer.ApplyPlan: &plan.Applier{Store: p.store, Cap: p.config.Plans.Cap},
 		},
 	})
 }
@@ -218,13 +218,10 @@ func (p *parts) freed(ctx context.Context, manifests []indexer.Reference) (own, 
 	return f.Own(), f.SharedContent(), err
 }
 
-// guards says what no plan deletes.
-func (p *parts) guards() postgres.Guards { return postgres.Guards{Protected: p.store.Protected} }
-
 // newPlans returns the rules of retention and the plans, whose operations m performs.
 func (p *parts) newPlans(m *manage.Manager) *plan.Service {
 	return &plan.Service{
-		Store: p.store, Planner: plan.NewPlanner(p.store, p.guards(), p.log), Do: m.Do, Cap: p.config.Plans.Cap,
+		Store: p.store, Planner: plan.NewPlanner(p.store, p.log), Do: m.Do, Cap: p.config.Plans.Cap,
 	}
 }
 

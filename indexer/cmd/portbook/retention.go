@@ -163,7 +163,7 @@ rules would delete, and deletes nothing.`,
 
 // makePlan makes a plan, in case no writer runs.
 func makePlan(ctx context.Context, p *parts, scope access.Pattern) (made retention.Plan, err error) {
-	planner := plan.NewPlanner(p.store, p.guards(), p.log)
+	planner := plan.NewPlanner(p.store, p.log)
 	if made, err = planner.AskPlan(ctx, scope, retention.ByRequest); err != nil {
 		return made, err
 	}

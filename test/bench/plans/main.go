@@ -70,7 +70,7 @@ func (b *bench) Measure(ctx context.Context) error {
 	}
 	defer b.pool.Close()
 	store := postgres.New(b.pool, postgres.Config{})
-	b.planner = plan.NewPlanner(store, postgres.Guards{Protected: store.Protected}, nil)
+	b.planner = plan.NewPlanner(store, nil)
 	if err := addRules(access.WithActor(ctx, access.Actor{Name: "bench"}), store); err != nil {
 		return err
 	}
