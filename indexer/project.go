@@ -50,6 +50,7 @@ type LooseBlob struct {
 	Digest     digest.Digest
 	Size       int64
 	Since      time.Time // when it was last pushed, mounted or pulled, or its last manifest was deleted
+	HeldAt     time.Time // when it was removed, and can be put back; zero: it was not
 }
 
 // HoldRepository is the repository that has a blob for some seconds after runBlobGC has removed

@@ -52,13 +52,14 @@ func (l *Leader) internalJobs(scan *job, counting chan struct{}) []*job {
 	return jobs
 }
 
-// pruneLoose removes rows of loose_blob of blobs that are used.
+// pruneLoose removes rows of loose_blob of blobs that are used, and puts back what a run of
+// runBlobGC that was killed has removed.
 func (l *Leader) pruneLoose(ctx context.Context) error {
 	n, err := l.config.Store.PruneLoose(ctx, false)
 	if n > 0 {
 		l.config.Log.DebugContext(ctx, "loose blobs are used", "rows", n)
 	}
-	return err
+	return errors.Join(err, l.releaseHeld(ctx))
 }
 
 // indexManifests compares the whole registry with the book, and waits until all that differs has

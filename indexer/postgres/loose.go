@@ -46,7 +46,7 @@ const loosened = `
 		SELECT FROM operation o WHERE o.repository = $3 AND o.kind = 'delete-repository' AND o.ended_at IS NULL)
 	FROM gone JOIN blob b ON b.id = ANY (gone.layer_ids || gone.config_id)
 	WHERE ` + looseRoom + ` ORDER BY b.digest
-	ON CONFLICT (repository, digest) DO UPDATE SET since = now(), listed = excluded.listed, checked = false, held_at = NULL`
+	ON CONFLICT (repository, digest) DO UPDATE SET since = now(), listed = excluded.listed, checked = false`
 
 // ReceiveBlobs stores that blobs were pushed, mounted or pulled. They are loose until a manifest
 // uses them. A pull only renews a row that exists: it may be a client's look whether it has to
@@ -57,7 +57,7 @@ func (s *Store) ReceiveBlobs(ctx context.Context, events []indexer.BlobEvent) er
 		INSERT INTO loose_blob (repository, digest, size) SELECT $1, $2, $3
 		WHERE EXISTS (SELECT FROM loose_blob WHERE (repository, digest) = ($1, $2)) OR ` + looseRoom + `
 			AND (SELECT count(*) FROM (SELECT FROM loose_blob WHERE repository = $1 LIMIT ` + maxLooseOfEach + `) AS first) < ` + maxLooseOfEach + `
-		ON CONFLICT (repository, digest) DO UPDATE SET since = now(), checked = false, held_at = NULL`
+		ON CONFLICT (repository, digest) DO UPDATE SET since = now(), checked = false`
 	sorted := slices.Clone(events) // the order in which rows are locked
 	slices.SortStableFunc(sorted, func(a, b indexer.BlobEvent) int {
 		return bytes.Compare([]byte(a.Repository+"\x00"+a.Digest.String()), []byte(b.Repository+"\x00"+b.Digest.String()))
@@ -147,10 +147,23 @@ func bytesOrEmpty(d digest.Digest) []byte {
 // HoldLoose runs remove, which takes the blob out of its repository, unless something has
 // touched the blob since it was read: then it returns ErrStale. Until remove has returned, an
 // event that touches the blob waits.
+//
+// Before that it marks the row as held, in a transaction of its own: if the process dies, or the
+// database does not answer, ReleaseLoose still finds what may have been removed.
 func (s *Store) HoldLoose(ctx context.Context, b indexer.LooseBlob, remove func() error) error {
+	const mark = `
+		UPDATE loose_blob SET held_at = now() WHERE (repository, digest) = ($1, $2) AND since = $3 AND held_at IS NULL`
 	const lock = `
-		SELECT FROM loose_blob WHERE (repository, digest) = ($1, $2) AND since = $3 AND held_at IS NULL FOR UPDATE`
-	err := s.begin(ctx, func(tx pgx.Tx, _ cluster) error {
+		SELECT FROM loose_blob WHERE (repository, digest) = ($1, $2) AND since = $3 AND held_at IS NOT NULL FOR UPDATE`
+	what := fmt.Sprintf("loose blob %s@%s", b.Repository, b.Digest)
+	marked, err := s.pool.Exec(ctx, mark, b.Repository, pg.DigestBytes(b.Digest), b.Since)
+	if err == nil && marked.RowsAffected() == 0 {
+		return ErrStale
+	}
+	if err != nil {
+		return pg.Wrap(what, err)
+	}
+	err = s.begin(ctx, func(tx pgx.Tx, _ cluster) error {
 		locked, err := tx.Exec(ctx, lock, b.Repository, pg.DigestBytes(b.Digest), b.Since)
 		if err == nil && locked.RowsAffected() == 0 {
 			return ErrStale
@@ -158,40 +171,72 @@ func (s *Store) HoldLoose(ctx context.Context, b indexer.LooseBlob, remove func(
 		if err == nil {
 			err = remove()
 		}
-		if err == nil {
-			_, err = tx.Exec(ctx, "UPDATE loose_blob SET held_at = now() WHERE (repository, digest) = ($1, $2)",
-				b.Repository, pg.DigestBytes(b.Digest))
-		}
 		return err
 	})
 	if errors.Is(err, ErrStale) {
-		return err
+		return errors.Join(err, s.UnholdLoose(ctx, b)) // touched in between, and nothing was removed
 	}
-	return pg.Wrap(fmt.Sprintf("loose blob %s@%s", b.Repository, b.Digest), err)
+	return pg.Wrap(what, err)
 }
 
-// HeldLoose returns the blobs that HoldLoose has taken out at least an age ago.
+// UnholdLoose says that a repository has a loose blob again that was held.
+func (s *Store) UnholdLoose(ctx context.Context, b indexer.LooseBlob) error {
+	const q = "UPDATE loose_blob SET held_at = NULL WHERE (repository, digest) = ($1, $2)"
+	_, err := s.pool.Exec(ctx, q, b.Repository, pg.DigestBytes(b.Digest))
+	return pg.Wrap("loose blob", err)
+}
+
+// HeldLoose returns the blobs that HoldLoose has taken out, or may have, at least an age ago.
 func (s *Store) HeldLoose(ctx context.Context, age time.Duration) ([]indexer.LooseBlob, error) {
 	const q = `
-		SELECT repository, digest, size, since FROM loose_blob WHERE held_at <= now() - $1 * interval '1 second'
+		SELECT repository, digest, size, since, held_at FROM loose_blob WHERE held_at <= now() - $1 * interval '1 second'
 		ORDER BY repository, digest`
-	rows, err := pg.Collect[looseRow](ctx, s.pool, q, age.Seconds())
-	return looseOf(rows), pg.Wrap("held blobs", err)
+	type row struct {
+		Repository string
+		Digest     []byte
+		Size       int64
+		Since      time.Time
+		HeldAt     time.Time
+	}
+	rows, err := pg.Collect[row](ctx, s.pool, q, age.Seconds())
+	var all []indexer.LooseBlob
+	for _, r := range rows {
+		all = append(all, indexer.LooseBlob{
+			Repository: r.Repository, Digest: pg.DigestFrom(r.Digest), Size: r.Size, Since: r.Since, HeldAt: r.HeldAt,
+		})
+	}
+	return all, pg.Wrap("held blobs", err)
 }
 
-// ForgetLoose removes the row of a loose blob that is in no repository any more, or is used.
+// DropLoose removes the row of a blob that was held.
+func (s *Store) DropLoose(ctx context.Context, b indexer.LooseBlob) error {
+	const q = "DELETE FROM loose_blob WHERE (repository, digest) = ($1, $2) AND held_at IS NOT NULL"
+	_, err := s.pool.Exec(ctx, q, b.Repository, pg.DigestBytes(b.Digest))
+	return pg.Wrap("forget a loose blob", err)
+}
+
+// ForgetLoose removes the row of a loose blob that is used, unless something has touched it.
 func (s *Store) ForgetLoose(ctx context.Context, b indexer.LooseBlob) error {
 	const q = "DELETE FROM loose_blob WHERE (repository, digest, since) = ($1, $2, $3)"
 	_, err := s.pool.Exec(ctx, q, b.Repository, pg.DigestBytes(b.Digest), b.Since)
 	return pg.Wrap("forget a loose blob", err)
 }
 
-// Used returns which of some blobs a manifest of a repository uses, in the book or in the bytes
-// of its manifests. unsure says why the book may not know all manifests of the repository, "" if
-// it does as far as it can tell.
+// A BlobUse is what uses a blob in a repository.
+type BlobUse int
+
+const (
+	Unused  BlobUse = iota
+	InTrash         // a manifest of the trash, which may be restored
+	InUse           // a manifest
+)
+
+// Used returns what uses some blobs in a repository, in the book or in the bytes of manifests.
+// unsure says why the book may not know all manifests of the repository, "" if it does as far as
+// it can tell.
 func (s *Store) Used(
 	ctx context.Context, repository string, blobs []digest.Digest,
-) (used map[digest.Digest]bool, unsure string, err error) {
+) (used map[digest.Digest]BlobUse, unsure string, err error) {
 	raw := bytesOf(blobs)
 	const q = `
 		WITH used AS MATERIALIZED (
@@ -200,9 +245,9 @@ func (s *Store) Used(
 		)
 		SELECT b.digest FROM blob b JOIN used u ON u.blob = b.id WHERE b.digest = ANY ($2)`
 	found, err := pg.Column[[]byte](ctx, s.pool, q, repository, raw)
-	used = map[digest.Digest]bool{}
+	used = map[digest.Digest]BlobUse{}
 	for _, b := range found {
-		used[pg.DigestFrom(b)] = true
+		used[pg.DigestFrom(b)] = InUse
 	}
 	if err == nil {
 		err = s.namedIn(ctx, repository, blobs, used)
@@ -218,11 +263,11 @@ func (s *Store) Used(
 // that it has, because the book leaves out some layers of a manifest that has very many, or of
 // one in the trash, which may be restored.
 func (s *Store) namedIn(
-	ctx context.Context, repository string, blobs []digest.Digest, used map[digest.Digest]bool,
+	ctx context.Context, repository string, blobs []digest.Digest, used map[digest.Digest]BlobUse,
 ) error {
 	const q = `
-		SELECT o.body FROM repository r JOIN manifest_body o ON o.repository_id = r.id WHERE r.name = $1
-		UNION ALL SELECT body FROM trash WHERE repository = $1 AND restored_at IS NULL`
+		SELECT o.body, false AS trash FROM repository r JOIN manifest_body o ON o.repository_id = r.id WHERE r.name = $1
+		UNION ALL SELECT body, true FROM trash WHERE repository = $1 AND restored_at IS NULL`
 	rows, err := s.pool.Query(ctx, q, repository)
 	if err != nil {
 		return err
@@ -232,10 +277,15 @@ func (s *Store) namedIn(
 		wanted[d.Encoded()] = d
 	}
 	var body []byte
-	_, err = pgx.ForEachRow(rows, []any{&body}, func() error {
+	var trash bool
+	_, err = pgx.ForEachRow(rows, []any{&body, &trash}, func() error {
+		use := InUse
+		if trash {
+			use = InTrash
+		}
 		for _, hex := range hexadecimals.FindAll(body, -1) {
 			if d, found := wanted[string(hex)]; found {
-				used[d] = true
+				used[d] = max(used[d], use)
 			}
 		}
 		return nil

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/opencontainers/go-digest"
 
 	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/postgres/pg"
@@ -44,6 +45,17 @@ func (s *Store) AddLooked(ctx context.Context, blobs []LookedBlob, manifests []L
 	columns = []string{"repository", "digest"}
 	_, err = s.pool.CopyFrom(ctx, pgx.Identifier{"storage_manifest"}, columns, pgx.CopyFromRows(rows))
 	return pg.Wrap("look at the storage", err)
+}
+
+// OnlyStored returns at most limit manifests of a repository that the last look has seen in the
+// storage, and that the book does not have. They may be deleted since.
+func (s *Store) OnlyStored(ctx context.Context, repository string, limit int) ([]digest.Digest, error) {
+	const q = `
+		SELECT s.digest FROM storage_manifest s WHERE s.repository = $1 AND NOT EXISTS (
+			SELECT FROM repository r JOIN manifest m ON m.repository_id = r.id WHERE r.name = $1 AND m.digest = s.digest)
+		ORDER BY s.digest LIMIT $2`
+	raw, err := pg.Column[[]byte](ctx, s.pool, q, repository, limit)
+	return digestsOf(raw), pg.Wrap("manifests in the storage", err)
 }
 
 // EndLook compares what a look has reported with the candidates and with the book. every is the

@@ -76,6 +76,9 @@ func New(c Config) (*Client, error) {
 	return client, nil
 }
 
+// UserAgent returns the user agent by which the registry knows our requests.
+func (c *Client) UserAgent() string { return c.userAgent }
+
 // transport returns a new transport. In a process with a registry, http.DefaultTransport
 // must not be shared: the notifier closes its idle connections after each event
 // (distribution v3.1.2, notifications/http.go).
