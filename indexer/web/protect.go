@@ -193,6 +193,14 @@ func (k *protector) finish(w http.ResponseWriter, r *http.Request, c write, why 
 // push pushes a manifest to a protected tag, unless the tag shows another one. One push at a
 // time looks at a tag and passes its manifest on, so of two that come first one is refused.
 func (k *protector) push(w http.ResponseWriter, r *http.Request, c write, p access.Protection) {
+	switch known, err := k.mayKnow(r, c.repository); {
+	case err != nil:
+		k.unavailable(w, r, err)
+		return
+	case !known: // the registry refuses it, and nobody waits for a place because of it
+		k.registry.ServeHTTP(w, r)
+		return
+	}
 	leave, err := k.place(r)
 	if err != nil {
 		writeRegistryError(w, http.StatusTooManyRequests, "TOOMANYREQUESTS",
@@ -217,15 +225,16 @@ func (k *protector) push(w http.ResponseWriter, r *http.Request, c write, p acce
 		panic(http.ErrAbortHandler) // the client has gone
 	}
 	shows, err := k.Shows(r.Context(), c.repository, c.tag)
-	why := ""
 	switch {
-	case errors.Is(err, indexer.ErrNotFound):
-		err = nil
+	case err != nil && !errors.Is(err, indexer.ErrNotFound):
+		k.unavailable(w, r, err)
+		return
 	case err == nil && shows != shows.Algorithm().FromBytes(body):
-		why = p.Text()
+		k.deny(w, r, c, p.Text())
+		return
 	}
 	r.Body, r.ContentLength, r.TransferEncoding = io.NopCloser(bytes.NewReader(body)), int64(len(body)), nil
-	k.finish(w, r, c, why, err)
+	k.registry.ServeHTTP(w, r)
 }
 
 // place waits for a place to hold a manifest.

@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -204,6 +205,67 @@ func TestProxyKeepsTheFirst(t *testing.T) {
 	large := bytes.Repeat([]byte(" "), 4<<20+1)
 	if code, body := send(t, http.MethodPut, s.URL+"/v2/team/app/manifests/v1", large); code != http.StatusRequestEntityTooLarge {
 		t.Errorf("a manifest that is too large: %d %s", code, body)
+	}
+}
+
+// What is protected stays while the registry does not say whether the client may know of it, and
+// who may not holds no place in memory.
+func TestProxyKeepsWhileUnsure(t *testing.T) {
+	t.Parallel()
+	var answers atomic.Int64 // the status of /v2/
+	var passed atomic.Int64
+	registry := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/v2/" {
+			w.WriteHeader(int(answers.Load()))
+			return
+		}
+		passed.Add(1)
+		w.WriteHeader(http.StatusUnauthorized)
+	}))
+	t.Cleanup(registry.Close)
+	u, err := url.Parse(registry.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := access.NewProtections([]access.Protection{{Kind: access.Protect, Pattern: access.Every, Tags: "*"}})
+	keeper := access.NewKeeper(func(context.Context) (access.Protections, error) { return all, nil }, slog.New(slog.DiscardHandler))
+	s := serve(t, &book{}, func(c *web.Config) {
+		c.RegistryProxy = u
+		c.Protection = web.Protection{Keeper: keeper, Registry: u,
+			Shows: func(context.Context, string, string) (digest.Digest, error) { return dgst("a"), nil }}
+	})
+	const address = "/v2/team/app/manifests/v1"
+	for _, status := range []int{429, 500, 502, 503} {
+		answers.Store(int64(status))
+		for _, method := range []string{"PUT", "DELETE"} {
+			if code, body := send(t, method, s.URL+address, []byte("{}")); code != http.StatusServiceUnavailable || passed.Load() != 0 {
+				t.Errorf("%s while /v2/ is %d: %d %s, %d passed on", method, status, code, body, passed.Load())
+			}
+		}
+	}
+	answers.Store(http.StatusUnauthorized)
+	ctx, stop := context.WithCancel(t.Context())
+	var group sync.WaitGroup
+	defer group.Wait()
+	defer stop()
+	const each = 8 // places of one client
+	for range each {
+		body, never := io.Pipe()
+		defer never.Close()
+		req, err := http.NewRequestWithContext(ctx, http.MethodPut, s.URL+address, body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		group.Go(func() {
+			if resp, err := http.DefaultClient.Do(req); err == nil {
+				resp.Body.Close()
+			}
+		})
+	}
+	eventually(t, "the registry refuses who is not let in", func() bool { return passed.Load() == each })
+	answers.Store(http.StatusOK)
+	if code, body := send(t, "PUT", s.URL+address, []byte("{}")); code != http.StatusForbidden {
+		t.Errorf("another push: %d %s", code, body)
 	}
 }
 
