@@ -123,25 +123,26 @@ func TestLogins(t *testing.T) {
 	containerdLogsIn(t, addr, account{"alice", secret})
 	buildkitLogsIn(t, addr, account{"alice", secret})
 	helmLogsIn(t, addr, account{"alice", secret})
+	skopeoIsTold(t, s, account{"alice", secret}, func(args ...string) { t.Helper(); portbook("", args...) }, shell)
 	if os.Geteuid() != 0 {
 		t.Log("docker skipped: only root can start a docker daemon")
 		return
 	}
-	err := accept(t, "docker_run.sh", nil, addr,
-		"docker login -u alice -p '"+secret+"' "+addr,
-		"docker pull --platform linux/amd64 "+addr+"/samples/harbour:1.1",
-		"docker tag "+addr+"/samples/harbour:1.1 "+addr+"/team/docker:1",
-		"docker push "+addr+"/team/docker:1",
-		"! docker push "+addr+"/other/docker:1",
-		"docker tag "+addr+"/samples/harbour:1.1 "+addr+"/other/docker:1 && ! docker push "+addr+"/other/docker:1",
-		"sleep 1; docker search "+addr+"/docker | grep team/docker",
-		"docker logout "+addr,
-		"! docker search "+addr+"/docker | grep team/docker",
-		"! docker pull "+addr+"/team/docker:1",
-		"! docker login -u alice -p wrong "+addr,
-		"printf %s "+token+" | docker login -u ci --password-stdin "+addr,
-		"docker push "+addr+"/team/docker:1",
-	)
+	err := accept(t, "docker_run.sh", nil, append([]string{addr,
+		"docker login -u alice -p '" + secret + "' " + addr,
+		"docker pull --platform linux/amd64 " + addr + "/samples/harbour:1.1",
+		"docker tag " + addr + "/samples/harbour:1.1 " + addr + "/team/docker:1",
+		"docker push " + addr + "/team/docker:1",
+		"! docker push " + addr + "/other/docker:1",
+		"docker tag " + addr + "/samples/harbour:1.1 " + addr + "/other/docker:1 && ! docker push " + addr + "/other/docker:1",
+		"sleep 1; docker search " + addr + "/docker | grep team/docker",
+		"docker logout " + addr,
+		"! docker search " + addr + "/docker | grep team/docker",
+		"! docker pull " + addr + "/team/docker:1",
+		"! docker login -u alice -p wrong " + addr,
+		"printf %s " + token + " | docker login -u ci --password-stdin " + addr,
+		"docker push " + addr + "/team/docker:1",
+	}, dockerIsTold(t, s, token)...)...)
 	if err != nil {
 		t.Error(err)
 	}
