@@ -73,19 +73,18 @@ func (k *protector) allowed(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	why, err := k.why(r.Context(), all, c)
-	tell := false
-	if err == nil && why != "" {
-		tell, err = k.mayKnow(r, c.repository)
+	why := ""
+	ask, err := k.concerned(r, all, c)
+	if err == nil && ask {
+		why, err = k.why(r.Context(), all, c)
 	}
 	switch {
 	case err != nil:
 		return err
-	case !tell: // it may be done, or the registry refuses it
+	case why == "": // it may be done, or the registry refuses it
 		w.WriteHeader(http.StatusNoContent)
 		return nil
-	}
-	if c.tag != "" && !c.deletes && refused(all, c) == "" {
+	case c.pushes() && refused(all, c) == "":
 		why += " (this front does not see whether the manifest is the same: if it is, nothing needs to be pushed)"
 	}
 	writeRegistryError(w, http.StatusForbidden, "DENIED", why)

@@ -132,14 +132,31 @@ func (k *protector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		k.unavailable(w, r, err)
 		return
 	}
-	if p, is := all.Tag(change.repository, change.tag); is && !change.deletes && change.tag != "" {
-		if why := refused(all, change); why == "" {
-			k.push(w, r, change, p)
-			return
-		}
+	ask, err := k.concerned(r, all, change)
+	switch {
+	case err != nil:
+		k.unavailable(w, r, err)
+	case !ask: // it may be done, or the registry refuses it
+		k.registry.ServeHTTP(w, r)
+	case change.pushes() && refused(all, change) == "":
+		k.push(w, r, change, all)
+	default:
+		why, err := k.why(r.Context(), all, change)
+		k.finish(w, r, change, why, err)
 	}
-	why, err := k.why(r.Context(), all, change)
-	k.finish(w, r, change, why, err)
+}
+
+// pushes reports whether a manifest is pushed to a tag.
+func (c write) pushes() bool { return c.tag != "" && !c.deletes }
+
+// concerned reports whether a protection may be about a change, and the client may know of the
+// repository. Strangers are left to the registry before anything is looked up or read for them.
+func (k *protector) concerned(r *http.Request, all access.Protections, c write) (bool, error) {
+	_, tag := all.Tag(c.repository, c.tag)
+	if refused(all, c) == "" && !(tag && c.tag != "") && !(c.digest != "" && len(all.Of(c.repository)) > 0) {
+		return false, nil
+	}
+	return k.mayKnow(r, c.repository)
 }
 
 // refused returns why nobody may make a change, as far as its repository says; "" if it does
@@ -176,31 +193,19 @@ func (k *protector) why(ctx context.Context, all access.Protections, c write) (s
 
 // finish passes a request on, or refuses it.
 func (k *protector) finish(w http.ResponseWriter, r *http.Request, c write, why string, err error) {
-	tell := false
-	if err == nil && why != "" {
-		tell, err = k.mayKnow(r, c.repository)
-	}
 	switch {
 	case err != nil:
 		k.unavailable(w, r, err)
-	case tell:
+	case why != "":
 		k.deny(w, r, c, why)
-	default: // it may be done, or the registry refuses it
+	default:
 		k.registry.ServeHTTP(w, r)
 	}
 }
 
 // push pushes a manifest to a protected tag, unless the tag shows another one. One push at a
 // time looks at a tag and passes its manifest on, so of two that come first one is refused.
-func (k *protector) push(w http.ResponseWriter, r *http.Request, c write, p access.Protection) {
-	switch known, err := k.mayKnow(r, c.repository); {
-	case err != nil:
-		k.unavailable(w, r, err)
-		return
-	case !known: // the registry refuses it, and nobody waits for a place because of it
-		k.registry.ServeHTTP(w, r)
-		return
-	}
+func (k *protector) push(w http.ResponseWriter, r *http.Request, c write, all access.Protections) {
 	leave, err := k.place(r)
 	if err != nil {
 		writeRegistryError(w, http.StatusTooManyRequests, "TOOMANYREQUESTS",
@@ -225,16 +230,16 @@ func (k *protector) push(w http.ResponseWriter, r *http.Request, c write, p acce
 		panic(http.ErrAbortHandler) // the client has gone
 	}
 	shows, err := k.Shows(r.Context(), c.repository, c.tag)
+	why := ""
 	switch {
-	case err != nil && !errors.Is(err, indexer.ErrNotFound):
-		k.unavailable(w, r, err)
-		return
+	case errors.Is(err, indexer.ErrNotFound):
+		err = nil
 	case err == nil && shows != shows.Algorithm().FromBytes(body):
-		k.deny(w, r, c, p.Text())
-		return
+		p, _ := all.Tag(c.repository, c.tag)
+		why = p.Text()
 	}
 	r.Body, r.ContentLength, r.TransferEncoding = io.NopCloser(bytes.NewReader(body)), int64(len(body)), nil
-	k.registry.ServeHTTP(w, r)
+	k.finish(w, r, c, why, err)
 }
 
 // place waits for a place to hold a manifest.
