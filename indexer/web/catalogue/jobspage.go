@@ -50,7 +50,7 @@ var jobTexts = map[string]string{
 	"watch":                         "notices restarts of the registry",
 	"loose":                         "forgets loose blobs that are no longer loose",
 	"trash":                         "empties the trash of what is too old",
-	"plans":                         "makes a plan of what the rules of retention would delete, if one is due",
+	"plans":                         "makes a plan of what rules of retention would delete, if one is due",
 	"tidy":                          "deletes rows that nothing refers to",
 	"collect":                       "looks at the storage, and frees blobs that nothing uses",
 	indexer.IndexManifests:          "scans the registry, and reads again what is not known whole",
