@@ -59,9 +59,16 @@ var jobTexts = map[string]string{
 	indexer.RunAll:                  "indexManifests, runBlobGC and calculateProjectStorage, in this order",
 }
 
+// soon is the time to the next run of a job that is not told: 10 s. By then a reader has not read
+// it.
+const soon = 10 * time.Second
+
 // rows returns the jobs that the leader has reported, and then those that it has not.
 func (v leadView) rows() (list []jobRow) {
 	for _, j := range v.Jobs {
+		if time.Until(j.Next) < soon {
+			j.Next = time.Time{}
+		}
 		list = append(list, jobRow{j, jobTexts[j.Name], true, slices.Contains(indexer.InternalJobs, j.Name)})
 	}
 	for _, name := range indexer.JobNames {
