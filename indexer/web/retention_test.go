@@ -206,11 +206,23 @@ func TestPlanPage(t *testing.T) {
 	if got := b.get("/manage/retention"); !strings.Contains(got, "delete tags whose name matches pr-*") {
 		t.Errorf("the rules: %s", got)
 	}
+	if got := b.get("/manage/retention?rule=1"); !strings.Contains(got, "Change rule 1") || !strings.Contains(got, `name="tag" value="pr-*"`) {
+		t.Errorf("the form of a rule: %s", got)
+	}
+	changed := url.Values{"rule": {"1"}, "pattern": {"team/*"}, "action": {"delete"}, "tag": {"pr-*"}, "by": {"push"}, "note": {"builds"}}
+	b.post("/manage/retention", changed, http.StatusSeeOther)
+	if got := b.get("/manage/retention"); strings.Count(got, `data-label="Rule"`) != 1 || !strings.Contains(got, "builds") {
+		t.Errorf("the changed rule: %s", got)
+	}
+	changed.Set("pattern", "team/app")
+	if got := b.post("/manage/retention", changed, 404); !strings.Contains(got, "there is no rule 1 of team/app") {
+		t.Errorf("a rule of another pattern: %s", got)
+	}
 	b.post("/manage/plans", url.Values{"scope": {"team/*"}}, http.StatusSeeOther)
 	page := b.get("/manage/plans/1")
 	for _, text := range []string{
-		"it deletes <b>1</b> of 2 tags and <b>1</b> of 2 manifests. Nothing is deleted yet.", "Can it be undone?", "team/app:pr-1",
-		"type how many tags it deletes", "more than 20 %", "1 tags and manifests: no rule selects them",
+		"<b>Nothing is deleted yet.</b> If you apply this plan, it deletes <b>1</b> of 2 tags and <b>1</b> of 2 manifests.", "Can it be undone?", "team/app:pr-1",
+		"type how many tags it deletes", "more than 20 %", "1 tag or manifest: no rule selects them",
 	} {
 		if !strings.Contains(page, text) {
 			t.Errorf("%q is not in %s", text, page)

@@ -11,7 +11,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -165,9 +167,9 @@ func (s *site) portbook(ctx context.Context, input string, args ...string) (stri
 	return strings.TrimSpace(out.String()), nil
 }
 
-// ask sends JSON to the API as somebody, and returns the answer, which must have a status
-// code.
-func (s *site) ask(ctx context.Context, as, method, path string, body any, want int) ([]byte, error) {
+// ask sends JSON to the API as somebody, and returns the answer, which must have one of some
+// status codes.
+func (s *site) ask(ctx context.Context, as, method, path string, body any, want ...int) ([]byte, error) {
 	b, err := json.Marshal(body)
 	if err != nil {
 		return nil, err
@@ -183,7 +185,7 @@ func (s *site) ask(ctx context.Context, as, method, path string, body any, want 
 		return nil, err
 	}
 	defer resp.Body.Close()
-	if b, err = io.ReadAll(resp.Body); err == nil && resp.StatusCode != want {
+	if b, err = io.ReadAll(resp.Body); err == nil && !slices.Contains(want, resp.StatusCode) {
 		err = fmt.Errorf("%s %s as %s: got status %d, want %d: %s", method, path, as, resp.StatusCode, want, b)
 	}
 	return b, err
@@ -191,15 +193,22 @@ func (s *site) ask(ctx context.Context, as, method, path string, body any, want 
 
 // signInAll signs in all who do, each by the form, in tabs of their own.
 func (s *site) signInAll(browser context.Context) error {
-	s.accounts.sessions = map[string]*network.Cookie{}
-	for _, name := range []string{administrator, lead, newcomer} {
-		cookie, err := s.signIn(browser, name)
-		if err != nil {
-			return fmt.Errorf("sign in as %s: %w", name, err)
-		}
-		s.accounts.sessions[name] = cookie
+	names := []string{administrator, lead, newcomer}
+	cookies, errs := make([]*network.Cookie, len(names)), make([]error, len(names))
+	var group sync.WaitGroup
+	for i, name := range names {
+		group.Go(func() {
+			if cookies[i], errs[i] = s.signIn(browser, name); errs[i] != nil {
+				errs[i] = fmt.Errorf("sign in as %s: %w", name, errs[i])
+			}
+		})
 	}
-	return nil
+	group.Wait()
+	s.accounts.sessions = map[string]*network.Cookie{}
+	for i, name := range names {
+		s.accounts.sessions[name] = cookies[i]
+	}
+	return errors.Join(errs...)
 }
 
 func (s *site) signIn(browser context.Context, name string) (*network.Cookie, error) {

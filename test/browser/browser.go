@@ -62,6 +62,7 @@ type tab struct {
 	close context.CancelFunc
 
 	noScript bool
+	used     bool // whether a page was opened
 
 	mu   sync.Mutex
 	view *view // what is being recorded
@@ -164,9 +165,12 @@ func said(args []*runtime.RemoteObject) string {
 // returns what happened meanwhile.
 func (t *tab) open(address string) (*view, error) {
 	// Opening the same address again would be a reload, which bypasses the cache.
-	if err := t.do(chromedp.Navigate("about:blank")); err != nil {
-		return nil, err
+	if t.used {
+		if err := t.do(chromedp.Navigate("about:blank")); err != nil {
+			return nil, err
+		}
 	}
+	t.used = true
 	t.mu.Lock()
 	t.view = newView()
 	t.mu.Unlock()

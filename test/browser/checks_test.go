@@ -28,7 +28,9 @@ const (
 )
 
 // looks are the looks in which every page is checked. At 320 px a page must not scroll
-// sideways (WCAG 2.2, 1.4.10); that is also a window of 1280 px at 400% zoom.
+// sideways (WCAG 2.2, 1.4.10); that is also a window of 1280 px at 400% zoom. In the first and in
+// the last one all rules of axe are checked; in the others those about colours, because the rest
+// depends on the width alone.
 var looks = []look{{width: 1280}, {width: 1280, dark: true}, {width: 320}, {width: 320, dark: true}}
 
 // shows checks the status and the visible text of a page.
@@ -125,7 +127,9 @@ const maxViews = 4
 // viewAgain opens a page twice at the same version of the catalogue, and returns what
 // the second view loads again.
 func (t *tab) viewAgain(p page, address string, first *view) ([]string, error) {
-	if p.press != "" { // address is another page
+	// If a button was pressed, address is another page. Of what is not stored only the style and the
+	// script could be loaded again, and those of other pages are looked at.
+	if p.press != "" || p.live == private {
 		return nil, nil
 	}
 	var faults []string
@@ -174,25 +178,21 @@ var axe = sync.OnceValues(func() (string, error) {
 	return string(b), err
 })
 
-// runAxe runs axe without preload, which would fetch style sheets of other hosts and
-// which the policy forbids.
-const runAxe = `axe.run(document, {preload: false, resultTypes: ["violations"]}).then(result => JSON.stringify({
+// runAxe runs axe with the rules that %s selects, and without preload, which would fetch style
+// sheets of other hosts and which the policy forbids.
+const runAxe = `axe.run(document, {preload: false, resultTypes: ["violations"]%s}).then(result => JSON.stringify({
 	passes: result.passes.length,
 	violations: result.violations.map(v => v.id + ": " + v.nodes[0].failureSummary.replace(/\s+/g, " ") + ": " +
 		v.nodes.slice(0, 5).map(n => n.target.join(" ")).join(" | ") + (v.nodes.length > 5 ? " and " + (v.nodes.length - 5) + " more" : "")),
 }))`
 
-// axe returns the violated rules with the first elements that violate them. It checks
-// all rules, including best practices that are in no standard.
-func (t *tab) axe() ([]string, error) {
-	source, err := axe()
-	if err != nil {
-		return nil, err
-	}
-	if _, err := evaluate[bool](t, source+"\n;true"); err != nil {
-		return nil, err
-	}
-	text, err := evaluate[string](t, runAxe)
+// onlyColours are the rules that depend on the theme.
+const onlyColours = `, runOnly: ["color-contrast", "link-in-text-block"]`
+
+// axe returns the violated rules with the first elements that violate them. It checks the rules
+// that rules selects; "" are all of them, including best practices that are in no standard.
+func (t *tab) axe(rules string) ([]string, error) {
+	text, err := evaluate[string](t, fmt.Sprintf(runAxe, rules))
 	if err != nil {
 		return nil, err
 	}
@@ -211,12 +211,23 @@ func (t *tab) axe() ([]string, error) {
 
 // axeInAllLooks returns the violations with their looks. The tab keeps the last look.
 func (t *tab) axeInAllLooks() (found []string, err error) {
+	source, err := axe()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := evaluate[bool](t, source+"\n;true"); err != nil {
+		return nil, err
+	}
 	in := map[string][]string{}
-	for _, l := range looks {
+	for i, l := range looks {
 		if err := t.as(l); err != nil {
 			return nil, err
 		}
-		says, err := t.axe()
+		rules := onlyColours
+		if i == 0 || i == len(looks)-1 {
+			rules = ""
+		}
+		says, err := t.axe(rules)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", l, err)
 		}

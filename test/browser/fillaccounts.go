@@ -19,7 +19,7 @@ func (s *site) fillAccounts(ctx context.Context) error {
 	s.known["administrator"], s.known["lead"], s.known["note"] = administrator, lead, hostileNote
 	for _, step := range []func(context.Context) error{
 		s.addUsers, s.addGrants, s.addTokens, s.addWebhooks,
-		s.addRefusals,
+		s.addRefusals, s.manage,
 	} {
 		if err := step(ctx); err != nil {
 			return err

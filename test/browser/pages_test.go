@@ -45,16 +45,26 @@ func TestBrowser(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Run("accounts", func(t *testing.T) { c.pages(t, accountPages) })
-	t.Run("links", c.leadSomewhere)
-	t.Run("html", c.valid)
-	t.Run("commands", c.commandsWork)
-	t.Run("journeys", c.journeys)
+	t.Run("all", c.all)
 	t.Run("known", func(t *testing.T) {
 		if len(c.seen) < len(emptyPages)+len(pages)+len(accountPages) {
 			t.Skip("not all pages were checked")
 		}
 		c.fixed(t)
 	})
+}
+
+// all checks what was collected from all pages, and makes the journeys, at the same time.
+func (c *checker) all(t *testing.T) {
+	for _, check := range []struct {
+		name string
+		f    func(*testing.T)
+	}{{"html", c.valid}, {"commands", c.commandsWork}, {"links", c.leadSomewhere}, {"journeys", c.journeys}} {
+		t.Run(check.name, func(t *testing.T) {
+			t.Parallel()
+			check.f(t)
+		})
+	}
 }
 
 // A checker checks all pages.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/portbook/portbook/deploy/launch"
 	"github.com/portbook/portbook/schema/localpg"
+	"github.com/portbook/portbook/schema/localpg/process"
 )
 
 // clone is the root of the repository.
@@ -37,6 +38,9 @@ type site struct {
 
 	accounts withAccounts
 
+	sweep        *process.Process // looks at the storage; nil: not started
+	sweepAddress string
+
 	data  string
 	stop  context.CancelFunc
 	ended chan error
@@ -49,8 +53,13 @@ func startSite(ctx context.Context) (*site, error) {
 	if err != nil {
 		return nil, err
 	}
+	sweepPort, err := localpg.FreePort()
+	if err != nil {
+		return nil, err
+	}
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
 	s := &site{url: "http://" + addr, known: map[string]string{}, ended: make(chan error, 1)}
+	s.sweepAddress = fmt.Sprintf("127.0.0.1:%d", sweepPort)
 	s.log = &readyLog{line: "Portbook is ready: " + s.url, ready: make(chan struct{})}
 	// launch lets servers of another user enter the directory.
 	if s.data, err = os.MkdirTemp("", "portbook-browser-"); err != nil {
@@ -62,7 +71,10 @@ func startSite(ctx context.Context) (*site, error) {
 		// indexer does not know its public address; in test/clients it does.
 		s.ended <- launch.Run(ctx, launch.Config{
 			Source: clone, Addr: addr, Data: s.data, Out: s.log,
-			Environ: []string{"PORTBOOK_REGISTRY_PUBLIC_URL=/", "PORTBOOK_AUDIT_PUSHES=true", webhooksKey},
+			Environ: []string{
+				"PORTBOOK_REGISTRY_PUBLIC_URL=/", "PORTBOOK_AUDIT_PUSHES=true", webhooksKey,
+				"PORTBOOK_COLLECT_SWEEP=http://" + s.sweepAddress, "PORTBOOK_COLLECT_TOKEN=" + sweepToken,
+			},
 		})
 	}()
 	select {
@@ -79,6 +91,7 @@ func startSite(ctx context.Context) (*site, error) {
 
 // close stops everything and removes the data.
 func (s *site) close() error {
+	s.stopSweep()
 	s.accounts.stop()
 	s.stop()
 	defer os.RemoveAll(s.data)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -225,10 +226,17 @@ func (s *Catalogue) MakeChange(w http.ResponseWriter, r *http.Request) error {
 // An operationsView lists operations, the latest first.
 type operationsView struct {
 	Repository string
+	State      indexer.OperationState // only those; "": all
+	States     []indexer.OperationState
 	All        bool // whether those of everybody are listed
 	List       []indexer.Operation
 	Back, More string
 	tabs
+}
+
+// operationStates are the states by which operations can be selected.
+var operationStates = []indexer.OperationState{
+	indexer.OperationWaiting, indexer.OperationRunning, indexer.OperationDone, indexer.OperationFailed,
 }
 
 // Operations serves the operations that a person may see.
@@ -243,9 +251,13 @@ func (s *Catalogue) Operations(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	v := operationsView{
-		Repository: cleanField(form, "repository"), All: who.Administers(), tabs: tabsOf(who, "operations"),
+		Repository: cleanField(form, "repository"), States: operationStates, All: who.Administers(),
+		tabs: tabsOf(who, "operations"),
 	}
-	q := indexer.OperationQuery{Repository: v.Repository, Before: before, Limit: pageSize + 1}
+	if state := indexer.OperationState(form.Get("state")); slices.Contains(operationStates, state) {
+		v.State = state
+	}
+	q := indexer.OperationQuery{Repository: v.Repository, State: v.State, Before: before, Limit: pageSize + 1}
 	if v.Repository == "" && !v.All {
 		q.Actor = who.Name
 	} else if err := s.mayPush(r, who, v.Repository); err != nil {
@@ -259,7 +271,7 @@ func (s *Catalogue) Operations(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	address := func(before string) string {
-		return addressWith("/manage/operations", "repository", v.Repository, "before", before)
+		return addressWith("/manage/operations", "repository", v.Repository, "state", string(v.State), "before", before)
 	}
 	if before > 0 {
 		v.Back = address("")

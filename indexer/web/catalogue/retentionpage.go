@@ -20,6 +20,8 @@ type retentionView struct {
 	Rules    []shownRule
 	Plans    []retention.Plan
 	More     string // the address of older plans
+	Uses     []retention.Use
+	MoreUses bool
 	Overseen []access.Pattern
 	Wrong    string
 	Typed    url.Values // of the form of a rule
@@ -62,6 +64,26 @@ func (s *Catalogue) Retention(w http.ResponseWriter, r *http.Request) error {
 	return s.retention(w, r, http.StatusOK, retentionView{Typed: url.Values{}})
 }
 
+// typedRule returns the form of a rule.
+func typedRule(r retention.Rule) url.Values {
+	c, form := r.Conditions, url.Values{}
+	for name, value := range map[string]string{
+		"rule": strconv.FormatInt(r.ID, 10), "pattern": r.Pattern.String(), "action": string(r.Action), "note": r.Note,
+		"tag": c.Tag, "tag_regexp": c.TagRegexp, "label": c.Label, "by": c.By, "semver": c.Semver,
+		"older_than":    retention.FormatDuration(c.OlderThan),
+		"pushed_within": retention.FormatDuration(c.PushedWithin), "pulled_within": retention.FormatDuration(c.PulledWithin),
+	} {
+		form.Set(name, value)
+	}
+	if c.Newest > 0 {
+		form.Set("newest", strconv.Itoa(c.Newest))
+	}
+	if c.Untagged {
+		form.Set("untagged", "yes")
+	}
+	return form
+}
+
 func (s *Catalogue) retention(w http.ResponseWriter, r *http.Request, code int, v retentionView) error {
 	return s.planning(w, r, func(ctx context.Context, c login.Plans, who access.Subject) error {
 		v.Overseen, v.tabs = who.Overseen(), tabsOf(who, "retention")
@@ -78,9 +100,18 @@ func (s *Catalogue) retention(w http.ResponseWriter, r *http.Request, code int, 
 				}
 			}
 		}
+		if err := v.readRule(r.URL.Query().Get("rule")); err != nil {
+			return err
+		}
 		before, err := numberIn(cleanField(r.URL.Query(), "before"))
 		if err != nil {
 			return err
+		}
+		if v.Uses, err = c.Uses(ctx, retention.UseQuery{Within: v.Overseen, Limit: pageSize + 1}); err != nil {
+			return err
+		}
+		if v.MoreUses = len(v.Uses) > pageSize; v.MoreUses {
+			v.Uses = v.Uses[:pageSize]
 		}
 		v.Plans, err = c.Plans(ctx, retention.PlanQuery{Within: v.Overseen, Before: before, Limit: plansShown + 1})
 		if err != nil {
@@ -92,6 +123,20 @@ func (s *Catalogue) retention(w http.ResponseWriter, r *http.Request, code int, 
 		}
 		return s.unstored(w, code, "retention", page{Title: "Retention", Account: true, Main: v})
 	})
+}
+
+// readRule fills the form with the rule that is to be changed, unless something was typed.
+func (v *retentionView) readRule(number string) error {
+	if number == "" || len(v.Typed) > 0 {
+		return nil
+	}
+	for _, rule := range v.Rules {
+		if rule.Changes && strconv.FormatInt(rule.ID, 10) == number {
+			v.Typed = typedRule(rule.Rule)
+			return nil
+		}
+	}
+	return answer.Refuse(http.StatusNotFound, "there is no rule %.20s that you may change", number)
 }
 
 // ruleOf returns the rule that was typed into a form.
@@ -114,7 +159,7 @@ func ruleOf(form url.Values) (retention.Rule, error) {
 	}.Rule(field("pattern"), field("action"), field("note"))
 }
 
-// AddRule adds a rule of retention.
+// AddRule adds a rule of retention, or changes the one whose number the form has.
 func (s *Catalogue) AddRule(w http.ResponseWriter, r *http.Request) error {
 	who, err := s.changing(w, r)
 	if err != nil {
@@ -122,11 +167,11 @@ func (s *Catalogue) AddRule(w http.ResponseWriter, r *http.Request) error {
 	}
 	rule, err := ruleOf(r.PostForm)
 	if err == nil {
+		rule.ID, err = numberIn(cleanField(r.PostForm, "rule"))
+	}
+	if err == nil {
 		err = s.config.Login.Planning(r, who, access.OverseersOf(rule.Pattern),
-			func(ctx context.Context, c login.Plans) error {
-				_, err := c.AddRetentionRule(ctx, rule)
-				return err
-			})
+			func(ctx context.Context, c login.Plans) error { return putRule(ctx, c, rule) })
 	}
 	if code, text := wrong(err); text != "" {
 		return s.retention(w, r, code, retentionView{Wrong: text, Typed: r.PostForm})
@@ -136,6 +181,22 @@ func (s *Catalogue) AddRule(w http.ResponseWriter, r *http.Request) error {
 	}
 	seeOther(w, "/manage/retention")
 	return nil
+}
+
+// putRule adds a rule or, if it has a number, changes that one, whose pattern stays as it is.
+func putRule(ctx context.Context, c login.Plans, rule retention.Rule) error {
+	if rule.ID == 0 {
+		_, err := c.AddRetentionRule(ctx, rule)
+		return err
+	}
+	now, err := c.RetentionRule(ctx, rule.ID)
+	if errors.Is(err, indexer.ErrNotFound) || err == nil && now.Pattern != rule.Pattern {
+		return answer.Refuse(http.StatusNotFound, "there is no rule %d of %s: add it", rule.ID, rule.Pattern)
+	}
+	if err == nil {
+		_, err = c.ChangeRetentionRule(ctx, rule)
+	}
+	return err
 }
 
 // RemoveRule removes a rule of retention, once the person is sure.
