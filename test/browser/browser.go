@@ -89,6 +89,7 @@ type view struct {
 // A request is the request for a page, or one that the page made.
 type request struct {
 	url    string
+	page   bool    // whether it is for a page, and not for what a page needs
 	status int     // on the wire; 0 if the answer came from the cache
 	etag   string  // on the wire
 	bytes  float64 // on the wire, with headers
@@ -116,7 +117,8 @@ func (t *tab) record(event any) {
 	v := t.view
 	switch e := event.(type) {
 	case *network.EventRequestWillBeSent:
-		v.of(e.RequestID).url = e.Request.URL
+		r := v.of(e.RequestID)
+		r.url, r.page = e.Request.URL, e.Type == network.ResourceTypeDocument
 	case *network.EventResponseReceivedExtraInfo:
 		r := v.of(e.RequestID)
 		r.status, r.etag = int(e.StatusCode), header(e.Headers, "etag")
@@ -195,18 +197,30 @@ func (t *tab) taken() *view {
 	defer t.mu.Unlock()
 	v := t.view
 	t.view = newView()
-	if len(v.order) > 0 {
-		v.status = v.requests[v.order[0]].status
+	if id, found := v.page(); found {
+		v.status = v.requests[id].status
 	}
 	return v
 }
 
+// page returns the request for the page of a view. A late answer to a request of the view before
+// may have come earlier.
+func (v *view) page() (network.RequestID, bool) {
+	for _, id := range v.order {
+		if v.requests[id].page {
+			return id, true
+		}
+	}
+	return "", false
+}
+
 // source returns the text of a page that was just opened, as it came.
 func (t *tab) source(v *view) ([]byte, error) {
-	if len(v.order) == 0 {
+	id, found := v.page()
+	if !found {
 		return nil, fmt.Errorf("%s: no request was seen", t.where())
 	}
-	body, err := call(t, network.GetResponseBody, network.GetResponseBodyParams{RequestID: v.order[0]})
+	body, err := call(t, network.GetResponseBody, network.GetResponseBodyParams{RequestID: id})
 	return body.Body, err
 }
 
