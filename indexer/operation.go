@@ -67,7 +67,8 @@ type OperationOptions struct {
 	Move      int64           `json:"move,omitempty"`      // rollback: the entry of the history to go back to
 	Trash     []int64         `json:"trash,omitempty"`     // restore: what to put back
 	Undo      int64           `json:"undo,omitempty"`      // restore: the operation whose deletions are put back
-	Plan      int64           `json:"plan,omitempty"`      // apply-plan: its number
+	Plan      int64           `json:"plan,omitempty"`      // apply-plan, or a restore that undoes one: its number
+	Permitted bool            `json:"permitted,omitempty"` // the actor had to have a right, and must have it still
 	More      json.RawMessage `json:"more,omitempty"`      // of kinds elsewhere
 }
 

@@ -232,15 +232,27 @@ const (
 	emptyAtOnce = 1000
 )
 
-// emptyTrash removes the manifests from the trash that were deleted too long ago.
+// keepOperations is how long operations are kept at least: 90 days, as plans are. The audit log
+// keeps who asked for them.
+const keepOperations = 90 * 24 * time.Hour
+
+// emptyTrash removes the manifests from the trash that were deleted too long ago, and then
+// operations that are older and of which it has nothing.
 func (l *Leader) emptyTrash(ctx context.Context) error {
-	for {
-		n, err := l.config.Store.EmptyTrash(ctx, l.config.Trash, emptyAtOnce)
-		if err != nil || n == 0 {
+	for n := 1; n > 0; {
+		var err error
+		if n, err = l.config.Store.EmptyTrash(ctx, l.config.Trash, emptyAtOnce); err != nil {
 			return err
 		}
-		l.config.Log.InfoContext(ctx, "emptied the trash", "manifests", n)
+		l.config.Log.DebugContext(ctx, "emptied the trash", "manifests", n)
 	}
+	for n := 1; n > 0; {
+		var err error
+		if n, err = l.config.Store.ForgetOperations(ctx, max(keepOperations, l.config.Trash), emptyAtOnce); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // keepPartitions creates and drops partitions.

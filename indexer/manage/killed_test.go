@@ -12,6 +12,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/access"
 	"github.com/portbook/portbook/indexer/manage"
 	"github.com/portbook/portbook/registry/push"
 )
@@ -212,4 +213,119 @@ func TestPutBetweenLookAndDelete(t *testing.T) {
 	})
 	s.do(indexer.Operation{Kind: indexer.Untag, Repository: "team/app", Tag: "v1", Digest: one.Digest})
 	s.shows("team/app", "v1", two.Digest)
+}
+
+// A poison is an operation that ends with a panic.
+type poison struct{}
+
+func (poison) Perform(context.Context, *manage.Running) error { panic("poison") }
+
+// An operation of which the process dies, or would die, ends as failed, and stops nothing else. What it
+// has deleted without being able to say so can be put back.
+func TestPoison(t *testing.T) {
+	t.Parallel()
+	s := opened(t, func(c *manage.Config) {
+		c.Performers = map[indexer.OperationKind]manage.Performer{indexer.Rollback: poison{}}
+	})
+	one := s.image("team/app", "one", "v1")
+	add := func(o indexer.Operation, attempts int) int64 {
+		o.Repository = "team/app"
+		added, err := s.store.AddOperation(s.ctx, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.pool.Exec(t.Context(), "UPDATE operation SET attempts = $2 WHERE id = $1", added.ID, attempts); err != nil {
+			t.Fatal(err)
+		}
+		return added.ID
+	}
+	ids := []int64{
+		add(indexer.Operation{Kind: indexer.Rollback, Tag: "v1"}, 4),
+		add(indexer.Operation{Kind: indexer.DeleteManifest, Digest: one.Digest}, 20),
+	}
+	kept := indexer.Trash{Operation: ids[1], Repository: "team/app", Digest: one.Digest, MediaType: one.MediaType, Tags: []string{"v1"}}
+	_, kept.Body, _ = s.push.Fetch(t.Context(), "team/app", "v1")
+	if err := s.store.KeepTrash(t.Context(), kept); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.push.Delete(t.Context(), "team/app", one.Digest.String()); err != nil {
+		t.Fatal(err)
+	}
+	s.run(s.manager.Run)
+	for i, text := range []string{"error of the indexer", "died again and again"} {
+		var o indexer.Operation
+		s.until(func() (ended bool) {
+			var err error
+			o, err = s.store.Operation(t.Context(), ids[i])
+			return err == nil && o.Ended()
+		})
+		if o.State != indexer.OperationFailed || !strings.Contains(o.Error, text) {
+			t.Errorf("%+v, want %q", o, text)
+		}
+	}
+	s.do(indexer.Operation{Kind: indexer.Restore, Repository: "team/app", Options: indexer.OperationOptions{Undo: ids[1]}})
+	s.shows("team/app", "v1", one.Digest)
+}
+
+// Whoever loses a right while an operation waits has it performed no more; whoever keeps it has.
+func TestRightTakenAwayMeanwhile(t *testing.T) {
+	t.Parallel()
+	s := opened(t)
+	one := s.image("team/app", "one", "v1", "v2")
+	if err := s.store.AddAccount(t.Context(), access.Account{Name: "olga", Robot: true}); err != nil {
+		t.Fatal(err)
+	}
+	rule, err := access.ParseRule("team/*:pull,push,delete")
+	if err != nil {
+		t.Fatal(err)
+	}
+	to := access.Grantee{Account: "olga"}
+	ctx := access.WithPermit(s.ctx, access.Changers("team/app", access.Delete))
+	perform := func(tag string) (o indexer.Operation) {
+		o, err := s.store.AddOperation(ctx, indexer.Operation{Kind: indexer.Untag, Repository: "team/app", Tag: tag})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if tag == "v2" {
+			if err := s.store.Revoke(t.Context(), to, rule.Pattern); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if worked, err := s.manager.Step(t.Context()); err != nil || !worked {
+			t.Fatal(worked, err)
+		}
+		if o, err = s.store.Operation(t.Context(), o.ID); err != nil {
+			t.Fatal(err)
+		}
+		return o
+	}
+	if err := s.store.Grant(t.Context(), to, rule); err != nil {
+		t.Fatal(err)
+	}
+	if o := perform("v1"); o.State != indexer.OperationDone {
+		t.Errorf("%+v", o)
+	}
+	if o := perform("v2"); o.State != indexer.OperationFailed || !strings.Contains(o.Error, "olga may not do this any more") {
+		t.Errorf("%+v", o)
+	}
+	s.shows("team/app", "v1", "")
+	s.shows("team/app", "v2", one.Digest)
+}
+
+// Operations that ended long ago are forgotten, but for those of which the trash has something.
+func TestForgetOperations(t *testing.T) {
+	t.Parallel()
+	s := open(t, nil)
+	one := s.image("team/app", "one", "v1")
+	s.do(indexer.Operation{Kind: indexer.Untag, Repository: "team/app", Tag: "v1"})
+	deleted := s.do(indexer.Operation{Kind: indexer.DeleteManifest, Repository: "team/app", Digest: one.Digest})
+	if n, err := s.store.ForgetOperations(t.Context(), time.Hour, 10); n != 0 || err != nil {
+		t.Errorf("%d young ones were forgotten, %v", n, err)
+	}
+	if n, err := s.store.ForgetOperations(t.Context(), 0, 10); n != 1 || err != nil {
+		t.Errorf("%d were forgotten, %v", n, err)
+	}
+	if _, err := s.store.Operation(t.Context(), deleted.ID); err != nil {
+		t.Error(err)
+	}
 }

@@ -41,6 +41,9 @@ const (
 	// giveUpAfter is how often an operation is tried if the registry answers with an error that
 	// may end, such as 500: 5 times. While it does not answer at all, nothing counts.
 	giveUpAfter = 5
+	// diesAfter is how often an operation is begun whose process dies: 20 times. It may be that
+	// operation of which it dies.
+	diesAfter = 20
 )
 
 // A Performer performs the operations of a kind.
@@ -312,7 +315,10 @@ func (m *Manager) kinds() (kinds []indexer.OperationKind) {
 // perform performs an operation that was claimed, and stores how it ended.
 func (m *Manager) perform(ctx context.Context, o indexer.Operation) error {
 	r := newRunning(m, o)
-	err := r.run(ctx)
+	err := error(errDies)
+	if o.Attempts <= diesAfter {
+		err = r.run(ctx)
+	}
 	if errors.Is(err, postgres.ErrStale) {
 		return nil // another process performs it
 	}
@@ -332,6 +338,12 @@ func (m *Manager) perform(ctx context.Context, o indexer.Operation) error {
 		log.WarnContext(ctx, "operation failed")
 	}
 	return m.Store.EndOperation(ctx, o)
+}
+
+// errDies is the error of an operation that is not begun any more.
+var errDies = &indexer.Fault{
+	Reason: "the indexer died again and again while it performed this: see its log",
+	Err:    errors.New("its process died too often"),
 }
 
 // failures are the kinds of errors that end an operation, by their names in the database.

@@ -69,9 +69,14 @@ func (m restore) preview(ctx context.Context, t indexer.Trash, e *indexer.Effect
 // asked returns the manifests of the trash that an operation is to put back, indexes last. It
 // returns ErrNotFound if there are none.
 func (m restore) asked(ctx context.Context, o indexer.Operation) (all []indexer.Trash, err error) {
+	unstored := false // so that it may have deleted what it did not store as deleted
 	switch {
 	case o.Options.Undo > 0:
-		all, err = m.kept(ctx, o.Options.Undo)
+		var undone indexer.Operation
+		if undone, err = m.Store.Operation(ctx, o.Options.Undo); err == nil {
+			all, err = m.kept(ctx, o.Options.Undo)
+		}
+		unstored = undone.State == indexer.OperationFailed
 	case len(o.Options.Trash) > maxDeletions:
 		return nil, indexer.Invalid("at most %d numbers of the trash can be given", maxDeletions)
 	default:
@@ -81,7 +86,7 @@ func (m restore) asked(ctx context.Context, o indexer.Operation) (all []indexer.
 		return nil, err
 	}
 	all = slices.DeleteFunc(all, func(t indexer.Trash) bool {
-		return t.DeletedAt.IsZero() || o.Repository != "" && t.Repository != o.Repository ||
+		return t.DeletedAt.IsZero() && !unstored || o.Repository != "" && t.Repository != o.Repository ||
 			!t.RestoredAt.IsZero() && (o.Claims <= 1 || t.RestoredAt.Before(o.StartedAt)) // an attempt before may lack tags
 	})
 	if len(all) == 0 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -78,7 +79,9 @@ func (r *Running) run(ctx context.Context) error {
 	}()
 	err := r.resume(ctx)
 	if err == nil {
-		err = r.manager.performers[r.o.Kind].Perform(ctx, r)
+		if err = r.manager.Store.MayStill(ctx, r.state()); err == nil {
+			err = r.perform(ctx)
+		}
 		if settled := r.Settle(ctx); err == nil {
 			err = settled
 		}
@@ -89,6 +92,18 @@ func (r *Running) run(ctx context.Context) error {
 	cancel(nil)
 	<-renewed
 	return err
+}
+
+// perform performs the operation. A panic is an error of this operation, as net/http makes it one
+// of its request: otherwise one row of the database could end every writer, again and again.
+func (r *Running) perform(ctx context.Context) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			r.manager.Log.ErrorContext(ctx, "operation panicked", "operation", r.o.ID, "panic", p, "stack", string(debug.Stack()))
+			err = &indexer.Fault{Reason: "it ended with an error of the indexer: see its log", Err: fmt.Errorf("panic: %v", p)}
+		}
+	}()
+	return r.manager.performers[r.o.Kind].Perform(ctx, r)
 }
 
 // renew extends the lease until ctx ends. If another process has claimed the operation, it

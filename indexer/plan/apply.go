@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/manage"
@@ -151,9 +152,26 @@ type applying struct {
 	inUse       []digest.Digest
 }
 
+// leaving is how many repositories are settled while others are changed: 8. Each waits until
+// the registry has reported the deletions and the book has them.
+const leaving = 8
+
 // all applies the plan to one repository after the other.
 func (a *applying) all(ctx context.Context) error {
 	a.running.Progress(a.done, a.total)
+	left, ctxLeft := errgroup.WithContext(ctx)
+	left.SetLimit(leaving)
+	err := a.each(ctxLeft, func(name string) {
+		left.Go(func() error { return a.running.Leave(ctxLeft, name) })
+	})
+	if settled := left.Wait(); settled != nil { // which has ended each
+		return settled
+	}
+	return err
+}
+
+// each applies the plan to one repository after the other, and calls f after each.
+func (a *applying) each(ctx context.Context, f func(name string)) error {
 	for after := ""; ; {
 		name, err := a.Store.NextPlanned(ctx, a.plan.ID, after)
 		if err != nil || name == "" {
@@ -162,6 +180,7 @@ func (a *applying) all(ctx context.Context) error {
 		if err := a.one(ctx, name); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
+		f(name)
 		after = name
 	}
 }
@@ -201,8 +220,12 @@ func (a *applying) one(ctx context.Context, name string) (err error) {
 	return nil
 }
 
-// look looks again at the repository. If tasks of it wait, it waits for them.
+// look looks again at the repository, after a comparison of its tags with the registry. If tasks of
+// it wait, it waits for them.
 func (a *applying) look(ctx context.Context) (look postgres.SecondLook, err error) {
+	if err := a.running.Refresh(ctx, a.repository); err != nil {
+		return look, err
+	}
 	for end := time.Now().Add(settleFor); ; {
 		look, err = a.Store.LookAgain(ctx, a.plan, a.repository)
 		if err != nil || look.LeftOut == "" || time.Now().After(end) || !sleep(ctx, lookEvery/4) {

@@ -43,6 +43,7 @@ type site struct {
 	config  manage.Config
 	manager *manage.Manager
 	before  atomic.Pointer[func(*http.Request)] // called before a request is sent to the registry
+	deaf    atomic.Bool                         // whether the registry's events are refused
 }
 
 func open(t *testing.T) *site {
@@ -52,8 +53,15 @@ func open(t *testing.T) *site {
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	metrics := ingest.NewMetrics(prometheus.NewRegistry())
 	var workers atomic.Pointer[ingest.Workers]
-	receiver := httptest.NewServer(ingest.NewReceiver(ingest.ReceiverConfig{
+	receive := ingest.NewReceiver(ingest.ReceiverConfig{
 		Token: "secret", Receive: s.store.Receive, Wake: func() { workers.Load().Wake() }, Log: log, Metrics: metrics,
+	})
+	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.deaf.Load() {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		receive.ServeHTTP(w, r)
 	}))
 	t.Cleanup(receiver.Close)
 	registry := registrytest.Start(t, registrytest.Config{Notify: receiver.URL, Token: "secret", Root: t.TempDir()})
@@ -316,5 +324,61 @@ func TestApplyResumes(t *testing.T) {
 	}
 	if s.shows("v1") == "" {
 		t.Error("v1 is gone")
+	}
+}
+
+// What a repository of a plan has lost is settled before the plan is through with all others.
+func TestApplySettlesEachRepository(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	first := s.image("pr-1", "one")
+	if _, err := s.push.Image(t.Context(), "team/last", "pr-1", push.ImageSpec{}); err != nil {
+		t.Fatal(err)
+	}
+	s.settled(first.Digest)
+	add(t, s.ctx, s.store, "*", retention.Delete, retention.Conditions{Tag: "pr-*"})
+	p := made(t, s.ctx, s.store, postgres.Guards{}, "*")
+	var deletions atomic.Int32
+	before := func(r *http.Request) {
+		if r.Method != http.MethodDelete || !strings.HasPrefix(r.URL.Path, "/v2/team/last/") || deletions.Add(1) > 1 {
+			return
+		}
+		for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+			trash, err := s.store.Trash(s.ctx, indexer.TrashQuery{Repository: "team/app", Limit: 1})
+			switch {
+			case err != nil || time.Now().After(end):
+				t.Errorf("what is gone from team/app is not in the trash: %v", err)
+				return
+			case len(trash) == 1:
+				return
+			}
+		}
+	}
+	s.before.Store(&before)
+	if o, err := s.manager.Do(s.ctx, plan.Applying(p.ID, 100)); err != nil || o.Result.Deleted != 2 {
+		t.Errorf("%+v, %v", o, err)
+	}
+}
+
+// A tag that was pushed without an event keeps what it shows.
+func TestApplyAfterLostEvents(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	loose, tagged := s.image("", "loose"), s.image("v1", "tagged")
+	s.settled(loose.Digest, tagged.Digest)
+	add(t, s.ctx, s.store, "*", retention.Delete, retention.Conditions{Untagged: true})
+	p := made(t, s.ctx, s.store, postgres.Guards{}, "*")
+	if p.ManifestsDeleted != 1 {
+		t.Fatalf("%+v", p)
+	}
+	s.deaf.Store(true)
+	if moved := s.image("v1", "loose"); moved.Digest != loose.Digest {
+		t.Fatal("v1 shows another manifest")
+	}
+	if o, err := s.manager.Do(s.ctx, plan.Applying(p.ID, 100)); err != nil || o.Result.Deleted != 0 {
+		t.Errorf("%+v, %v", o, err)
+	}
+	if got := s.shows("v1"); got != loose.Digest {
+		t.Errorf("v1 shows %q, want %s", got, loose.Digest)
 	}
 }

@@ -75,6 +75,7 @@ func (r operationRow) operation() (o indexer.Operation, err error) {
 // it. The actor of ctx must have its permit.
 func (s *Store) AddOperation(ctx context.Context, o indexer.Operation) (added indexer.Operation, err error) {
 	what := fmt.Sprintf("operation %s", o.Kind)
+	o.Options.Permitted = access.PermitOf(ctx) != nil
 	options, err := json.Marshal(o.Options)
 	if err != nil {
 		return o, err
@@ -130,6 +131,52 @@ func recordOfOperation(o indexer.Operation) access.Record {
 		r.Detail += ": " + o.Digest.String()
 	}
 	return r
+}
+
+// MayStill returns an ErrForbidden if whoever asked for an operation had to have a right for it
+// and has it no more: an operation may wait for long, for the registry or for others.
+func (s *Store) MayStill(ctx context.Context, o indexer.Operation) error {
+	if !o.Options.Permitted {
+		return nil
+	}
+	err := s.begin(ctx, func(tx pgx.Tx, _ cluster) error {
+		who, err := subjectIn(ctx, tx, access.Actor{Name: o.Actor, Token: o.Token})
+		if err != nil {
+			return err
+		}
+		may := who.Administers()
+		if !may {
+			if may, err = mayPerform(ctx, tx, who, o); err != nil {
+				return err
+			}
+		}
+		if !may {
+			return indexer.Forbidden("%s may not do this any more, since it was asked for", o.Actor)
+		}
+		return nil
+	})
+	if errors.Is(err, indexer.ErrForbidden) {
+		return err
+	}
+	return pg.Wrap(fmt.Sprintf("right to operation %d", o.ID), err)
+}
+
+// mayPerform reports whether a subject has the right for an operation of its kind.
+func mayPerform(ctx context.Context, tx pgx.Tx, who access.Subject, o indexer.Operation) (bool, error) {
+	if o.Options.Plan > 0 {
+		scopes, err := pg.Column[string](ctx, tx, "SELECT scope FROM plan WHERE id = $1", o.Options.Plan)
+		if err != nil || len(scopes) == 0 {
+			return false, err
+		}
+		scope, err := access.ParsePattern(scopes[0])
+		return err == nil && who.Oversees(scope), err
+	}
+	needs := access.Push
+	switch o.Kind {
+	case indexer.Untag, indexer.DeleteManifest, indexer.DeleteRepository:
+		needs = access.Delete
+	}
+	return o.Repository != "" && who.Allowed(o.Repository).Has(needs), nil
 }
 
 // Operation returns an operation, or ErrNotFound.
@@ -316,6 +363,17 @@ func (s *Store) updateOperation(
 		err = ErrStale
 	}
 	return pg.Wrap(what, err)
+}
+
+// ForgetOperations removes at most limit operations that ended longer ago than a time and of which
+// the trash has nothing, and returns how many there were. The audit log keeps who asked for them.
+func (s *Store) ForgetOperations(ctx context.Context, keep time.Duration, limit int) (int, error) {
+	const q = `
+		DELETE FROM operation WHERE id IN (
+			SELECT o.id FROM operation o WHERE o.ended_at < now() - $1 * interval '1 second'
+				AND NOT EXISTS (SELECT FROM trash t WHERE t.operation_id = o.id) ORDER BY o.id LIMIT $2)`
+	gone, err := s.pool.Exec(ctx, q, keep.Seconds(), limit)
+	return int(gone.RowsAffected()), pg.Wrap("forget operations", err)
 }
 
 // Unread returns how many of the references of a repository wait to be read because of an
