@@ -222,7 +222,7 @@ func TestInternal(t *testing.T) {
 		{"s3", "Bearer s3", "POST", "", false, 204, ""},
 		{"s3", "Bearer s3", "POST", "runBlobGC: the registry is away", false, 500, "runBlobGC: the registry is away\n"},
 		{"s3", "Bearer s4", "POST", "", true, 401, "unauthorized\n"},
-		{"s3", "s4", "POST", "", true, 401, "unauthorized\n"},
+		{"s3", "s3", "POST", "", true, 401, "unauthorized\n"},
 		{"s3", "", "POST", "", true, 401, "unauthorized\n"},
 		{"s3", "Bearer s3", "GET", "", false, 405, "Method Not Allowed\n"},
 		{"s3", "", "HEAD", "", false, 405, "Method Not Allowed\n"},
