@@ -56,7 +56,7 @@ func newPair(t *testing.T, settings map[string]string) *pair {
 // serverDir returns a directory that the server's account can access.
 func serverDir(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "postgres-test-")
+	dir, err := localpg.MkdirTemp("postgres-test-")
 	if err != nil {
 		t.Fatal(err)
 	}

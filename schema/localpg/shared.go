@@ -27,11 +27,17 @@ func Shared() (url string, err error) {
 	return startShared()
 }
 
+// MkdirTemp creates a directory for a server for tests, as os.MkdirTemp does, but in memory if
+// there is room: a test creates and drops a database, which is more than 300 files, and servers
+// that are not durable lose their data anyway when the machine crashes. The account of the
+// servers can enter what is above the directory, unlike that of testing.T.TempDir.
+func MkdirTemp(pattern string) (string, error) { return os.MkdirTemp(tempDir(), pattern) }
+
 var startShared = sync.OnceValues(func() (string, error) {
 	if _, err := Find(); err != nil {
 		return "", err // before there are files to remove
 	}
-	dir, err := os.MkdirTemp("", "portbook-pg-")
+	dir, err := MkdirTemp("portbook-pg-")
 	if err != nil {
 		return "", err
 	}

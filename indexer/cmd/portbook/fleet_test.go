@@ -57,7 +57,7 @@ func launchWith(t *testing.T, configure func(*fleet) registrytest.ProcessConfig)
 		t.Skip("starts real processes")
 	}
 	ctx := t.Context()
-	dir, err := os.MkdirTemp("", "fleet") // the server's account cannot enter t.TempDir
+	dir, err := localpg.MkdirTemp("fleet") // the server's account cannot enter t.TempDir
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -249,11 +249,15 @@ func (f *fleet) run(args ...string) (output string, err error) {
 	return out.String(), err
 }
 
-// equal waits until `portbook verify` finds no difference.
+// equal waits until `portbook verify` finds no difference. Between two looks it waits twice as
+// long each time, up to a second, because a look is a process that reads everything: without
+// pauses it would keep the machine busy while a lease ends.
 func (f *fleet) equal(patience time.Duration) {
 	f.t.Helper()
 	var last string
-	for deadline := time.Now().Add(patience); ; {
+	pause := 25 * time.Millisecond
+	for deadline := time.Now().Add(patience); ; time.Sleep(pause) {
+		pause = min(2*pause, time.Second)
 		out, err := f.run("verify")
 		if err == nil {
 			return

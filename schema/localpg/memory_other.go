@@ -1,0 +1,5 @@
+//go:build !linux
+
+package localpg
+
+func tempDir() string { return "" }
