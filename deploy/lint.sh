@@ -32,10 +32,12 @@ unformatted=$(gofmt -l "${modules[@]}") || fail gofmt
 # go vet finds code that compiles but is wrong: a copied lock, a context that is never
 # cancelled, a format that does not match its arguments.
 # staticcheck finds unused code, unchecked errors and deprecated functions.
+GOWORK=off GOBIN=$PWD/.run go install $staticcheck || fail "installing staticcheck"
+root=$PWD
 for dir in "${modules[@]}"; do
 	section "$dir: go vet, staticcheck"
 	in_module "$dir" go vet ./... || fail "go vet in $dir"
-	in_module "$dir" go run $staticcheck ./... || fail "staticcheck in $dir"
+	in_module "$dir" "$root/.run/staticcheck" ./... || fail "staticcheck in $dir"
 done
 
 # Rules of this project. The tests in indexer/house_test.go and indexer/style_test.go
