@@ -25,31 +25,27 @@ func TestDownAndUp(t *testing.T) {
 	if err != nil || len(files) < 9 {
 		t.Fatal(files, err)
 	}
+	filled := schematest.URL(t)
+	s := shelfAt(t, filled)
+	s.Stock()
+	s.Lead()
+	before := s.derived()
+	s.Pool.Close() // a database is copied only while nobody is connected
 	for n := 1; n < len(files); n++ { // not to version 0, which deletes the whole book
 		t.Run("down "+strconv.Itoa(n), func(t *testing.T) {
 			t.Parallel()
-			address := schematest.URL(t)
+			address := schematest.Copy(t, filled)
 			conn, err := pgx.ParseConfig(address)
 			if err != nil {
 				t.Fatal(err)
 			}
-			pool, err := pgxpool.New(t.Context(), address)
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(pool.Close)
-			s := shelf{postgrestest.On(t, pool)}
-			s.Stock()
-			s.Lead()
-			before := s.derived()
-			pool.Reset() // prepared plans use the dropped columns
 			if _, err := schema.Down(t.Context(), schema.Config{Conn: conn}, n); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := schema.Up(t.Context(), schema.Config{Conn: conn}); err != nil {
 				t.Fatal(err)
 			}
-			pool.Reset()
+			s := shelfAt(t, address)
 			s.Lead()
 			if diff := cmp.Diff(before, s.derived()); diff != "" {
 				t.Errorf("(-before +after)\n%s", diff)
@@ -60,6 +56,17 @@ func TestDownAndUp(t *testing.T) {
 			s.Finds("licence:Apache-2.0", "charts/nginx-ingress")
 		})
 	}
+}
+
+// shelfAt returns a shelf for the database of an address.
+func shelfAt(t *testing.T, address string) shelf {
+	t.Helper()
+	pool, err := pgxpool.New(t.Context(), address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	return shelf{postgrestest.On(t, pool)}
 }
 
 // derived returns all rows, as text, of each table that is derived from manifests

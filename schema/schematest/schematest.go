@@ -49,6 +49,17 @@ func URL(t testing.TB) string {
 	return create(t, "TEMPLATE "+template)
 }
 
+// Copy is like URL but copies a database that URL has created, with its rows. Nobody may be
+// connected to it.
+func Copy(t testing.TB, address string) string {
+	t.Helper()
+	u, err := url.Parse(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return create(t, "TEMPLATE "+strings.TrimPrefix(u.Path, "/"))
+}
+
 // Empty is like URL but creates a database without the schema.
 func Empty(t testing.TB) string {
 	t.Helper()
