@@ -28,10 +28,11 @@ const settleEvery = 500
 // A window is what an operation has changed in a repository and not yet settled.
 type window struct {
 	since    time.Time                   // before the first change, by the clock of the database
+	first    time.Time                   // since, before anything was settled
 	begin    time.Time                   // pushes since then stay; zero: since the last look at each
 	ahead    time.Duration               // of the clock of the database, to ours
 	gone     map[digest.Digest]time.Time // manifests that were deleted, and when, also settled ones
-	untagged map[string]time.Time        // tags that were deleted, and when
+	untagged map[string]look             // tags that were deleted
 	touched  map[string]digest.Digest    // references to read, and what the tags among them show; "": nothing
 	last     indexer.TagOrDigest         // what was deleted last; "": nothing
 	deleted  []digest.Digest             // not yet stored as deleted
@@ -39,6 +40,12 @@ type window struct {
 	puts     map[string]digest.Digest    // what we have put under which reference
 	listed   map[string]digest.Digest    // see Running.unbooked
 	listedAt time.Time
+}
+
+// A look is when we looked at a tag before its deletion, and what it showed; "": that is not known.
+type look struct {
+	at    time.Time
+	shows digest.Digest
 }
 
 // windowOf returns the window of a repository. The caller must not hold r.mu.
@@ -63,7 +70,7 @@ func (r *Running) windowOf(ctx context.Context, repository string) (*window, err
 
 func newWindow(since time.Time, ahead time.Duration) *window {
 	return &window{
-		since: since, ahead: ahead, gone: map[digest.Digest]time.Time{}, untagged: map[string]time.Time{},
+		since: since, first: since, ahead: ahead, gone: map[digest.Digest]time.Time{}, untagged: map[string]look{},
 		touched: map[string]digest.Digest{}, before: map[string]time.Time{}, puts: map[string]digest.Digest{},
 	}
 }
@@ -133,7 +140,7 @@ func (w *window) resume(t indexer.Trash) {
 		w.touched[reference], w.before[reference] = "", t.KeptAt
 	}
 	for _, tag := range t.Tags {
-		w.untagged[tag] = t.KeptAt
+		w.untagged[tag] = look{t.KeptAt, t.Digest}
 	}
 	if !t.DeletedAt.IsZero() && !t.TagsOnly {
 		w.gone[t.Digest] = t.KeptAt
@@ -219,7 +226,7 @@ func (r *Running) untag(
 	if !settled && !sleep(ctx, settleTime) {
 		return now, ctx.Err()
 	}
-	if !settled && shows == "" {
+	if shows == "" {
 		shows = now
 	}
 	return r.untagSettled(ctx, w, repository, tag, shows, settled)
@@ -241,7 +248,7 @@ func (r *Running) untagSettled(
 	}
 	r.note(w, func(w *window) {
 		delete(w.before, tag)
-		w.untagged[tag], w.touched[tag], w.last = looked, "", indexer.TagOrDigest(tag)
+		w.untagged[tag], w.touched[tag], w.last = look{looked, now}, "", indexer.TagOrDigest(tag)
 		r.o.Result.Untagged++
 	})
 	return now, nil
@@ -256,6 +263,8 @@ type Deletion struct {
 	Tags []string
 	// Referrers says that what refers to it is deleted too, first, with its own tags.
 	Referrers bool
+	// Unreadable says that it is deleted even if its bytes cannot be read, and so not be kept.
+	Unreadable bool
 }
 
 // Delete deletes a manifest with the tags that show it. It returns ErrConflict if one of them is
@@ -290,7 +299,7 @@ func (r *Running) delete(ctx context.Context, d Deletion, depth int) error {
 	if err != nil {
 		return err
 	}
-	if err := r.keep(ctx, d.Repository, d.Digest, tags); err != nil {
+	if err := r.keep(ctx, d.Repository, d.Digest, tags); err != nil && !(d.Unreadable && errors.Is(err, indexer.ErrConflict)) {
 		return err
 	}
 	if d.Referrers && depth < maxReferrerDepth {
@@ -467,22 +476,26 @@ func (r *Running) unbooked(ctx context.Context, repository string) (map[string]d
 }
 
 // keep stores the bytes of a manifest in the trash. If neither the registry nor the book has
-// them, it is a note.
+// bytes that can be read, it is an ErrConflict and a note.
 func (r *Running) keep(ctx context.Context, repository string, d digest.Digest, tags []string) error {
 	mediaType, body, err := r.manager.Store.ManifestBody(ctx, repository, d)
-	if errors.Is(err, indexer.ErrNotFound) {
+	for n := 0; errors.Is(err, indexer.ErrNotFound) && n < firmTries; n++ {
 		var desc ocispec.Descriptor
 		body, desc, err = r.manager.Remote.Manifest(ctx, repository, d.String())
 		mediaType = desc.MediaType
+		switch {
+		case errors.Is(err, indexer.ErrNotFound):
+			return nil // it is gone already
+		case err != nil && unlessBroken(err) == nil && n+1 < firmTries && sleep(ctx, settleTime):
+			err = indexer.ErrNotFound
+		}
 	}
 	switch {
-	case errors.Is(err, indexer.ErrUnavailable), err != nil && ctx.Err() != nil:
-		return err
-	case errors.Is(err, indexer.ErrNotFound):
-		return nil // it is gone already
-	case err != nil:
+	case err != nil && (unlessBroken(err) == nil || errors.Is(err, indexer.ErrInvalid)):
 		r.Note("%s@%s cannot be restored later: %s", repository, d, textOf(err))
-		return nil
+		return indexer.Conflict("the bytes of %s@%s cannot be read, so they cannot be kept", repository, d)
+	case err != nil:
+		return err
 	}
 	return r.manager.Store.KeepTrash(ctx, indexer.Trash{
 		Operation: r.o.ID, Repository: repository, Digest: d, MediaType: mediaType, Body: body, Tags: tags,

@@ -329,3 +329,79 @@ func TestForgetOperations(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A push that was reported before our look, and whose tag the registry wrote after it, is put back.
+func TestPushUnderWay(t *testing.T) {
+	t.Parallel()
+	s := open(t, nil)
+	one, two := s.image("team/app", "one", "v1"), s.image("team/app", "two", "v2")
+	never := time.Now().Add(time.Hour)
+	s.receive.Store(&never)
+	s.once(deletes("v1"), func() {
+		if _, err := s.push.Image(t.Context(), "team/app", "v1", push.ImageSpec{Labels: map[string]string{"content": "two"}}); err != nil {
+			t.Error(err)
+		}
+	})
+	event := indexer.Event{
+		ID: "early", At: time.Now(), Action: "push", Repository: "team/app", Tag: "v1", Digest: two.Digest, MediaType: two.MediaType,
+		UserAgent: "docker",
+	}
+	if _, err := s.store.Receive(t.Context(), []indexer.Event{event}); err != nil {
+		t.Fatal(err)
+	}
+	s.until(func() bool { // the book has looked, too early as well
+		unread, err := s.store.Unread(t.Context(), "team/app", []string{"v1"})
+		return err != nil || unread == 0
+	})
+	s.do(indexer.Operation{Kind: indexer.Untag, Repository: "team/app", Tag: "v1", Digest: one.Digest})
+	s.shows("team/app", "v1", two.Digest)
+}
+
+// An operation that is to begin later keeps no other one of its repository waiting.
+func TestLaterOperationWaitsAlone(t *testing.T) {
+	t.Parallel()
+	s := open(t, nil)
+	one := s.image("team/app", "one", "v1")
+	const later = `
+		INSERT INTO operation (kind, repository, tag, digest, actor, run_after)
+		VALUES ('put-back', 'team/app', 'v1', '\x00', 'portbook-indexer', now() + interval '36 minutes')`
+	if _, err := s.pool.Exec(t.Context(), later); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(s.ctx, 20*time.Second)
+	defer cancel()
+	o, err := s.manager.Do(ctx, indexer.Operation{Kind: indexer.Untag, Repository: "team/app", Tag: "v1", Digest: one.Digest})
+	if err != nil || o.State != indexer.OperationDone {
+		t.Errorf("%+v, %v", o, err)
+	}
+}
+
+// Into a frozen repository nothing is restored, not even a part; a deleted tag that is protected
+// now is, since it moves nothing.
+func TestRestoreOfWhatIsKept(t *testing.T) {
+	t.Parallel()
+	s := guarded(t)
+	loose, tagged := s.image("team/app", "loose"), s.image("team/app", "tagged", "v1")
+	undo := func(o indexer.Operation) indexer.Operation {
+		o.Repository = "team/app"
+		o = s.do(o)
+		return indexer.Operation{Kind: indexer.Restore, Repository: "team/app", Options: indexer.OperationOptions{Undo: o.ID}}
+	}
+	all := []indexer.Operation{
+		undo(indexer.Operation{Kind: indexer.DeleteManifest, Digest: loose.Digest}),
+		undo(indexer.Operation{Kind: indexer.DeleteManifest, Digest: tagged.Digest}),
+	}
+	p := s.protect("")
+	for _, o := range all {
+		s.refused(o, indexer.ErrConflict, "frozen")
+	}
+	s.gone("team/app", loose.Digest)
+	if err := s.store.RemoveProtection(s.ctx, p); err != nil {
+		t.Fatal(err)
+	}
+	s.protect("v*")
+	for _, o := range all {
+		s.do(o)
+	}
+	s.shows("team/app", "v1", tagged.Digest)
+}

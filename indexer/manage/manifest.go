@@ -70,7 +70,7 @@ func (m deleteManifest) Perform(ctx context.Context, r *Running) error {
 	}
 	r.Progress(0, len(s.order))
 	for i, d := range s.order {
-		deletion := Deletion{Repository: o.Repository, Digest: d, Tags: o.Options.Tags}
+		deletion := Deletion{Repository: o.Repository, Digest: d, Tags: o.Options.Tags, Unreadable: d == o.Digest}
 		if d != o.Digest { // it stays if it got a tag meanwhile
 			deletion.Tags = append([]string{}, s.bounds[d].Tags...)
 		}

@@ -80,11 +80,14 @@ func (m deleteRepository) Perform(ctx context.Context, r *Running) error {
 		return err
 	}
 	if len(kept) == 0 { // but tags that show nothing
-		_, err := m.needed(ctx, r, o.Repository)
+		_, err := m.needed(ctx, r, w, o.Repository)
 		return err
 	}
 	r.note(w, func(w *window) {
 		w.begin = slices.MinFunc(kept, func(a, b indexer.Trash) int { return a.KeptAt.Compare(b.KeptAt) }).KeptAt
+		if w.begin.Before(w.first) {
+			w.first, w.since = w.begin, w.begin
+		}
 	})
 	if r.Resumed() { // what was pushed and deleted before may have to be put back first
 		if err := r.settle(ctx, w, o.Repository, false); err != nil {
@@ -134,7 +137,7 @@ func (m deleteRepository) keepAll(ctx context.Context, r *Running) error {
 		return err
 	}
 	for d, tags := range unkept { // pushed a moment ago
-		if err := r.keep(ctx, o.Repository, d, tags); err != nil {
+		if err := r.keep(ctx, o.Repository, d, tags); err != nil && !errors.Is(err, indexer.ErrConflict) {
 			return err
 		}
 	}
@@ -273,7 +276,7 @@ func (m deleteRepository) untagAll(ctx context.Context, r *Running, w *window, k
 // that a tag shows needs them.
 func (m deleteRepository) deleteAll(ctx context.Context, r *Running, w *window, kept []indexer.Trash) error {
 	repository := r.Operation().Repository
-	needed, err := m.needed(ctx, r, repository)
+	needed, err := m.needed(ctx, r, w, repository)
 	if err != nil {
 		return err
 	}
@@ -309,7 +312,9 @@ func (m deleteRepository) deleteAll(ctx context.Context, r *Running, w *window, 
 
 // needed returns what the tags show that the repository has now, and what that needs: the
 // manifests of an index, and referrers. A tag that shows nothing is deleted.
-func (m deleteRepository) needed(ctx context.Context, r *Running, repository string) (map[digest.Digest]bool, error) {
+func (m deleteRepository) needed(
+	ctx context.Context, r *Running, w *window, repository string,
+) (map[digest.Digest]bool, error) {
 	tags, err := m.listed(ctx, repository)
 	if err != nil {
 		return nil, err
@@ -331,7 +336,11 @@ func (m deleteRepository) needed(ctx context.Context, r *Running, repository str
 			if err := m.Remote.DeleteTag(ctx, repository, tag); err != nil && unlessBroken(err) != nil {
 				return nil, err
 			}
-			r.Result(func(result *indexer.OperationResult) { result.Untagged++ })
+			at := r.look(w, tag)
+			r.note(w, func(w *window) {
+				w.untagged[tag] = look{at: at}
+				r.o.Result.Untagged++
+			})
 		}
 	}
 	return m.closure(ctx, repository, shown)

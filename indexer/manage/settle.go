@@ -28,6 +28,9 @@ const (
 	tagTime = 50 * time.Millisecond
 	// readEvery is the first pause between two looks: 10 ms. The pauses grow to 20 times as much.
 	readEvery = 10 * time.Millisecond
+	// flightTime is how much earlier than our first look a push may have been reported whose tag the
+	// registry had still to write: 5 s. On disks it takes 0.1 s at most; a bucket may take longer.
+	flightTime = 5 * time.Second
 )
 
 // Settle looks for pushes that fell into a deletion, and puts back what they pushed; then it
@@ -64,6 +67,10 @@ func (r *Running) settle(ctx context.Context, w *window, repository string, wait
 		func(ctx context.Context, w *window, repository string) error {
 			return r.follow(ctx, w, repository, wait)
 		},
+		r.putBackPushed, // the registry may have checked a manifest before our deletion, and reported it after
+		func(ctx context.Context, w *window, repository string) error {
+			return r.follow(ctx, w, repository, wait)
+		},
 		r.putBackNamed,
 	} {
 		if err := step(ctx, w, repository); err != nil {
@@ -72,7 +79,7 @@ func (r *Running) settle(ctx context.Context, w *window, repository string, wait
 	}
 	r.note(w, func(w *window) {
 		w.since, w.last = maxTime(w.since, next), ""
-		maps.DeleteFunc(w.untagged, func(_ string, at time.Time) bool { return at.Before(w.since) })
+		maps.DeleteFunc(w.untagged, func(_ string, l look) bool { return l.at.Before(w.since.Add(-flightTime)) })
 	})
 	return nil
 }
@@ -136,7 +143,7 @@ func (r *Running) putBackPushed(ctx context.Context, w *window, repository strin
 	if !changed {
 		return nil
 	}
-	pushes, err := r.manager.Store.PushesSince(ctx, repository, ourselves, since)
+	pushes, err := r.manager.Store.PushesSince(ctx, repository, ourselves, since.Add(-flightTime))
 	if err != nil {
 		return err
 	}
@@ -165,7 +172,8 @@ func (r *Running) addNeeded(
 	pushed := map[digest.Digest]bool{}
 	r.mu.Lock()
 	for _, p := range pushes {
-		if !p.Deleted && p.Digest != "" && !w.isOurs(p) {
+		at, gone := w.gone[p.Digest]
+		if !p.Deleted && p.Digest != "" && !w.isOurs(p) && !(gone && p.ReceivedAt.Before(at)) {
 			pushed[p.Digest] = true
 		}
 	}
@@ -190,7 +198,8 @@ func (w *window) isOurs(p postgres.Pushed) bool {
 }
 
 // lost returns the tags and the digests that were pushed after we had looked at them, and not
-// deleted by others since. We may have deleted them.
+// deleted by others since. We may have deleted them. A tag is among them too if it showed something
+// else than the last push before our look: that push was under way.
 func (r *Running) lost(
 	w *window, pushes []postgres.Pushed,
 ) (tags map[string]digest.Digest, digests map[digest.Digest]bool) {
@@ -198,23 +207,34 @@ func (r *Running) lost(
 	defer r.mu.Unlock()
 	tags, digests = map[string]digest.Digest{}, map[digest.Digest]bool{}
 	for _, p := range pushes {
-		at, gone := w.gone[p.Digest]
-		switch {
+		early := p.ReceivedAt.Before(w.first)
+		switch at, gone := w.gone[p.Digest]; {
+		case p.Deleted && p.Ours && !early: // by this operation, or beside it: see PushesSince
 		case p.Deleted && p.Tag != "":
 			delete(tags, p.Tag)
 		case p.Deleted:
 			delete(digests, p.Digest)
 			maps.DeleteFunc(tags, func(_ string, d digest.Digest) bool { return d == p.Digest })
-		case p.Digest == "" || w.isOurs(p):
+		case p.Digest == "":
+		case p.Tag != "" && !w.isOurs(p) && w.isLost(p, early && !gone):
+			tags[p.Tag] = p.Digest
 		case p.Tag != "":
-			if !p.ReceivedAt.Before(w.untagged[p.Tag]) {
-				tags[p.Tag] = p.Digest
-			}
-		case gone && !p.ReceivedAt.Before(at):
+			delete(tags, p.Tag)
+		case gone && !early && !w.isOurs(p) && !p.ReceivedAt.Before(at):
 			digests[p.Digest] = true
 		}
 	}
 	return tags, digests
+}
+
+// isLost reports whether we may have deleted a tag that was pushed. Unless we have looked at it,
+// that is so if it was not pushed early.
+func (w *window) isLost(p postgres.Pushed, early bool) bool {
+	l, looked := w.untagged[p.Tag]
+	if !looked {
+		return !early
+	}
+	return !p.ReceivedAt.Before(l.at) || l.shows != "" && p.Digest != l.shows
 }
 
 // putBack puts a manifest under a reference, if the registry has nothing there.

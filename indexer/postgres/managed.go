@@ -105,16 +105,15 @@ type Pushed struct {
 	ReceivedAt time.Time
 }
 
-// PushesSince returns what was pushed to a repository, and what others have deleted in it, as was
-// reported since a time, by the clock of the database, in the order in which it happened. It
-// leaves out what we have deleted, since with a manifest the registry deletes tags that we may not
-// know.
+// PushesSince returns what was pushed to a repository and deleted in it, as was reported since a
+// time, by the clock of the database, in the order in which it happened. With a manifest that we
+// delete, the registry deletes tags that we may not know.
 func (s *Store) PushesSince(ctx context.Context, repository, ourselves string, since time.Time) ([]Pushed, error) {
 	// An event may be up to a week older than its report, but then it is no push of now.
 	const q = `
 		SELECT tag, digest, action = 'delete' AS deleted, user_agent = $2 AS ours, received_at FROM event
 		WHERE received_at >= $3 AND at > $3 - interval '10 minutes' AND repository = $1
-			AND (action = 'push' OR action = 'delete' AND user_agent <> $2)
+			AND action IN ('push', 'delete')
 		ORDER BY at, received_at, id`
 	type row struct {
 		Tag        string

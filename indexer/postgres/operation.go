@@ -221,14 +221,16 @@ func operationsOf(rows []operationRow) (all []indexer.Operation, err error) {
 }
 
 // ClaimOperation leases the first operation of one of the kinds that is due. Of those of one
-// repository, and of those of several, only the first one that is not over is ever due. It
-// returns ErrNotFound if none is.
+// repository, and of those of several, only the first one that is not over is ever due; one that
+// is to begin later keeps no others waiting, and waits for one that has begun. It returns
+// ErrNotFound if none is due.
 func (s *Store) ClaimOperation(
 	ctx context.Context, kinds []indexer.OperationKind, lease time.Duration,
 ) (indexer.Operation, error) {
 	const q = `
 		WITH first AS (
-			SELECT DISTINCT ON (repository) id FROM operation WHERE ended_at IS NULL ORDER BY repository, id
+			SELECT DISTINCT ON (repository) id FROM operation
+			WHERE ended_at IS NULL AND NOT (claims = 0 AND run_after > now()) ORDER BY repository, claims = 0, id
 		), due AS (
 			SELECT o.id FROM operation o JOIN first ON first.id = o.id
 			WHERE o.kind = ANY($1) AND o.ended_at IS NULL AND o.run_after <= now()
