@@ -5,6 +5,7 @@ package clients
 
 import (
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/portbook/portbook/indexer"
@@ -53,6 +54,8 @@ type Clients struct {
 	changing *answer.Places // limits the changes that are waited for
 	jobs     *answer.Places // limits the jobs that are waited for
 	log      *slog.Logger
+
+	refusedAt atomic.Int64 // when a refused request for a job was last logged, in Unix nanoseconds
 }
 
 // At most maxChanging changes and maxJobs runs of jobs are waited for at once, for one client at

@@ -21,6 +21,10 @@ import (
 // scheduler of Deploys.app does. The job goes on afterwards.
 const jobTimeout = 30 * time.Minute
 
+// refusalEvery is how often a refused request for a job is logged at most: once a minute. Anybody
+// can send them.
+const refusalEvery = time.Minute
+
 // jobEvery is how often a request looks whether its job has ended: 250 ms.
 const jobEvery = 250 * time.Millisecond
 
@@ -43,7 +47,7 @@ func (s *Clients) Internal() (routes []Route) {
 func (s *Clients) internal(w http.ResponseWriter, r *http.Request, name string) {
 	w.Header().Set("Cache-Control", "no-store")
 	if why := s.refusedJob(r); why != "" {
-		s.log.WarnContext(r.Context(), "request for a job refused", "job", name, "reason", why)
+		s.logRefusal(r, name, why)
 		http.Error(w, "unauthorized", http.StatusUnauthorized)
 		return
 	}
@@ -65,6 +69,14 @@ func (s *Clients) internal(w http.ResponseWriter, r *http.Request, name string) 
 	default:
 		s.log.WarnContext(r.Context(), "job requested and not done", "job", name, "error", err)
 		http.Error(w, err.Error(), http.StatusInternalServerError)
+	}
+}
+
+// logRefusal logs that a request for a job was refused, at most once in refusalEvery.
+func (s *Clients) logRefusal(r *http.Request, name, why string) {
+	now, last := time.Now().UnixNano(), s.refusedAt.Load()
+	if now-last > int64(refusalEvery) && s.refusedAt.CompareAndSwap(last, now) {
+		s.log.WarnContext(r.Context(), "request for a job refused", "job", name, "reason", why)
 	}
 }
 
