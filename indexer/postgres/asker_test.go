@@ -638,6 +638,7 @@ func numberQuestions(ctx context.Context, s shelf) map[string][]question {
 			return report, err
 		}, func(all indexer.JobReport, _ indexer.Visibility) indexer.JobReport {
 			all.Jobs = slices.Clone(all.Jobs)
+			all.Jobs[0].Done, all.Jobs[0].Total = 0, 0
 			all.Jobs[0].LastError = "the reason may name repositories, and is shown only to those who see all of them"
 			return all
 		})},

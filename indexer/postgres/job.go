@@ -132,8 +132,11 @@ func (v *View) Jobs(ctx context.Context) (report indexer.JobReport, err error) {
 		SELECT name, place, running, last_begin, last_end, last_error, next_at, done, total FROM job ORDER BY place`
 	rows, err := pg.Collect[jobRow](ctx, v.tx, jobs)
 	for _, r := range rows {
-		if r.LastError != "" && !v.visible.All() {
-			r.LastError = hiddenError
+		if !v.visible.All() {
+			r.Done, r.Total = 0, 0 // of repositories, for example
+			if r.LastError != "" {
+				r.LastError = hiddenError
+			}
 		}
 		report.Jobs = append(report.Jobs, r.job())
 	}

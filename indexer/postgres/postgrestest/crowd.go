@@ -121,7 +121,7 @@ func (s Shelf) troubles(members []Member) {
 		due = append(due, indexer.Ask{Repository: m.Name, Reference: "due"})
 	}
 	reason := "the list of tags of " + members[0].Name + " is too long"
-	_, report := s.BeginReports(ctx, []indexer.Job{{Name: "scan", LastEnd: Now, LastError: reason}})
+	_, report := s.BeginReports(ctx, []indexer.Job{{Name: "scan", LastEnd: Now, LastError: reason, Done: 7, Total: 102}})
 	const rest = `
 		WITH scans AS (
 			INSERT INTO scan (reason, asked_at, started_at, finished_at, listed, repositories, tags, changed, errors, error)
