@@ -142,6 +142,10 @@ func (m *Manager) weigh(ctx context.Context, e *indexer.Effect) (err error) {
 	return err
 }
 
+// maxTags is the maximum number of tags that the caller can say to know: 10,000, some 400 KB. They
+// are stored with the operation.
+const maxTags = 10_000
+
 // check returns an ErrInvalid if an operation names something that cannot be.
 func check(o indexer.Operation) error {
 	switch {
@@ -159,6 +163,14 @@ func check(o indexer.Operation) error {
 		return indexer.Invalid("the operation %s needs a tag", o.Kind)
 	case o.Digest == "" && o.Kind == indexer.DeleteManifest:
 		return indexer.Invalid("the operation %s needs a digest", o.Kind)
+	}
+	if len(o.Options.Tags) > maxTags {
+		return indexer.Invalid("at most %d tags can be given: leave them out", maxTags)
+	}
+	for _, tag := range o.Options.Tags {
+		if !indexer.IsTag(tag) {
+			return indexer.InvalidTag(tag)
+		}
 	}
 	for _, d := range []digest.Digest{o.Digest, o.Options.Shows} {
 		if d == "" {

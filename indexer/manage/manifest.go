@@ -48,8 +48,12 @@ func (m deleteManifest) Preview(ctx context.Context, o indexer.Operation) (e ind
 		}
 	}
 	if o.Options.Tags != nil {
+		known := map[string]bool{}
+		for _, tag := range o.Options.Tags {
+			known[tag] = true
+		}
 		for _, tag := range s.bounds[o.Digest].Tags {
-			if !slices.Contains(o.Options.Tags, tag) {
+			if !known[tag] {
 				e.Refused = append(e.Refused, o.Repository+":"+tag+" shows "+o.Digest.String()+" too: look again")
 			}
 		}

@@ -168,6 +168,11 @@ func TestRetentionAPI(t *testing.T) {
 		t.Errorf("bob sees plans of team/app: %s", got)
 	}
 	m.wants(t, "bob", "POST", "/api/v1/in-use", `{"cluster":"prod","images":["team/app@`+dgst("a").String()+`"]}`, 403, "may not pull")
+	images := make([]string, 500) // with the longest names
+	for i := range images {
+		images[i] = fmt.Sprintf("team/%0250d@%s", i, dgst("a"))
+	}
+	m.wants(t, "lead", "POST", "/api/v1/in-use", `{"cluster":"prod","images":["`+strings.Join(images, `","`)+`"]}`, 204)
 	m.wants(t, "lead", "POST", "/api/v1/in-use", `{"cluster":"prod","images":["team/app:v1"]}`, 400, "REPOSITORY@DIGEST")
 	m.wants(t, "lead", "GET", "/api/v1/in-use", "", 200, `"cluster":"prod"`, `"reporter":"lead"`)
 	m.wants(t, "lead", "GET", "/api/v1/plans/999", "", 404, "no plan 999")
@@ -187,6 +192,16 @@ func TestChangesOfPages(t *testing.T) {
 		form := url.Values{"kind": {kind}, "repository": {"team/app"}, "tag": {"v1"}, "digest": {dgst("a").String()}}
 		b.post("/manage/change", form, http.StatusNotFound)
 	}
+	tags := strings.Repeat("build-of-every-commit-0123456789abcdef,", 10_000)
+	form := url.Values{"kind": {"delete-manifest"}, "repository": {"team/app"}, "digest": {dgst("a").String()}, "tags": {tags + "v1"}}
+	if got := b.post("/manage/change", form, http.StatusBadRequest); !strings.Contains(got, "at most 10000 tags") {
+		t.Errorf("too many tags: %s", got)
+	}
+	form.Set("tags", "v1,\x00")
+	if got := b.post("/manage/change", form, http.StatusBadRequest); !strings.Contains(got, "not a tag") {
+		t.Errorf("what is no tag: %s", got)
+	}
+	m.wants(t, "lead", "DELETE", "/api/v1/repositories/team%2Fapp/-/manifests/"+dgst("a").String()+"?tags=v1,-x", "", 400, "not a tag")
 	after, err := m.store.Operations(t.Context(), indexer.OperationQuery{Limit: 10})
 	if m.must(t, err); len(after) != len(before) {
 		t.Errorf("%+v", after[0])

@@ -84,10 +84,13 @@ func localPath(text string) string {
 }
 
 // readForm parses the form of a request.
-func readForm(w http.ResponseWriter, r *http.Request) error {
-	r.Body = http.MaxBytesReader(w, r.Body, maxAccountForm)
+func readForm(w http.ResponseWriter, r *http.Request) error { return readFormOf(w, r, maxAccountForm) }
+
+// readFormOf parses the form of a request that has at most so many bytes.
+func readFormOf(w http.ResponseWriter, r *http.Request, most int64) error {
+	r.Body = http.MaxBytesReader(w, r.Body, most)
 	if err := r.ParseForm(); err != nil {
-		return answer.Refuse(http.StatusBadRequest, "the form cannot be read, or it has more than %d bytes", maxAccountForm)
+		return answer.Refuse(http.StatusBadRequest, "the form cannot be read, or it has more than %d bytes", most)
 	}
 	return nil
 }
@@ -132,17 +135,22 @@ func (s *Catalogue) SignOut(w http.ResponseWriter, r *http.Request) error {
 
 // changing returns the person who is signed in, for a request that changes the account.
 func (s *Catalogue) changing(w http.ResponseWriter, r *http.Request) (access.Subject, error) {
+	return s.changingBy(w, r, maxAccountForm)
+}
+
+// changingBy is changing with a form of at most so many bytes.
+func (s *Catalogue) changingBy(w http.ResponseWriter, r *http.Request, most int64) (access.Subject, error) {
 	if s.config.Login.Changer == nil {
 		return access.Subject{}, login.ErrOnlyReads
-	}
-	if err := readForm(w, r); err != nil {
-		return access.Subject{}, err
 	}
 	who, err := s.config.Login.Person(r)
 	if err == nil && who.Name == "" {
 		err = answer.Refuse(http.StatusUnauthorized, "nobody is signed in: sign in again")
 	}
-	return who, err
+	if err != nil {
+		return access.Subject{}, err
+	}
+	return who, readFormOf(w, r, most)
 }
 
 // AddToken makes a personal token, and shows it.

@@ -24,6 +24,10 @@ var changeFields = []string{
 	"kind", "repository", "tag", "digest", "tags", "shows", "move", "trash", "undo", "referrers", "children",
 }
 
+// maxChangeForm is the maximum size of the form of an operation: 512 KiB. It has all tags that show
+// a manifest, of which there are thousands if every build is tagged.
+const maxChangeForm = 512 << 10
+
 // A changeView asks whether a person is sure of an operation, and shows all that would happen.
 type changeView struct {
 	Operation     indexer.Operation
@@ -200,7 +204,7 @@ func (s *Catalogue) MakeChange(w http.ResponseWriter, r *http.Request) error {
 	if s.config.Login.Operations == nil {
 		return login.ErrOnlyReads
 	}
-	who, err := s.changing(w, r)
+	who, err := s.changingBy(w, r, maxChangeForm)
 	if err != nil {
 		return err
 	}
