@@ -129,8 +129,8 @@ func (k *protector) frontLevel(now time.Time) indexer.ProtectionLevel {
 	switch {
 	case k.config.RegistryProxy != nil:
 		front.Active = true
-		front.Text = "the proxy of this process (components.registry_proxy) refuses pushes and deletions of what is protected," +
-			" and lets the same manifest through; who reaches the registry by another way is not refused"
+		front.Text = "the proxy of this process (components.registry_proxy) refuses pushes and deletions of what is" +
+			" protected, and lets the same manifest through; who reaches the registry by another way is not refused"
 	case k.FrontToken == "":
 		front.Text = "components.registry_proxy is false, and front.token is not set, so no front can ask this process"
 	case last.Unix() == 0:
