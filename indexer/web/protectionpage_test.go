@@ -51,6 +51,7 @@ func TestProtectionByPage(t *testing.T) {
 	freeze.Set("sure", "yes")
 	lead.wants(t, "POST", page, freeze, 200, "It is frozen")
 	root.wants(t, "GET", page+"?repository=team/app", nil, 200, "release week", "stay &lt;b&gt;", "used up")
+	bob.wants(t, "GET", page+"?repository=secret/x", nil, 200, "secret/x is not frozen by what you administer", "wider patterns")
 	root.wants(t, "GET", page+"?repository=other/app", nil, 200, "No tag of other/app is protected", "other/app is not frozen")
 	root.wants(t, "GET", page+"?repository=UPPER", nil, 400)
 	if got := bob.wants(t, "GET", page, nil, 200); strings.Contains(got, "release week") {

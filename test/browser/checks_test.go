@@ -66,6 +66,9 @@ func (v *view) console(p page, address string) (faults []string) {
 func (v *view) origin(base string) (faults []string) {
 	for _, id := range v.order {
 		address := v.requests[id].url
+		if address == "" { // a late answer to a request of the previous view
+			continue
+		}
 		if !strings.HasPrefix(address, base+"/") && !strings.HasPrefix(address, "data:") {
 			faults = append(faults, "request to "+address)
 		}

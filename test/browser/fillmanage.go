@@ -37,8 +37,9 @@ func (s *site) manage(ctx context.Context) error {
 func (s *site) pushManaged(ctx context.Context) error {
 	c := push.New(s.url)
 	image := func(tag, version string, created time.Time) error {
+		about := words("App", "The app of the team, with a build for each pull request", version, created)
 		spec := push.ImageSpec{
-			Created: created, Labels: words("App", "The app of the team, with a build for each pull request", version, created),
+			Created: created, Labels: about,
 			Files: map[string]string{"app": strings.Repeat(version, 3000)},
 		}
 		desc, err := c.Image(ctx, managed, tag, spec)
@@ -64,7 +65,8 @@ func (s *site) pushManaged(ctx context.Context) error {
 func (s *site) addProtections(ctx context.Context) error {
 	for _, p := range []object{
 		{"kind": "protect", "pattern": "team/*", "tags": "v*", "reason": "releases stay"},
-		{"kind": "protect", "pattern": s.known["hostile"] + "/*", "tags": strings.Repeat("W", 127) + "*", "reason": hostileNote},
+		{"kind": "protect", "pattern": s.known["hostile"] + "/*", "tags": strings.Repeat("W", 127) + "*",
+			"reason": hostileNote},
 		{"kind": "freeze", "pattern": "archive/*", "reason": "kept as it is for the audit"},
 		{"kind": "quota", "pattern": "*", "bytes": 500_000_000_000},
 		{"kind": "quota", "pattern": "payments/*", "bytes": 5000, "reason": "ask the platform team for more"},
@@ -152,7 +154,8 @@ func (s *site) operate(ctx context.Context, method, path string, body any) error
 	}
 	return eventually(ctx, func() error {
 		b, err := s.ask(ctx, administrator, http.MethodGet, "/operations", nil, http.StatusOK)
-		if err == nil && (strings.Contains(string(b), `"state":"waiting"`) || strings.Contains(string(b), `"state":"running"`)) {
+		text := string(b)
+		if err == nil && (strings.Contains(text, `"state":"waiting"`) || strings.Contains(text, `"state":"running"`)) {
 			err = fmt.Errorf("an operation is not over: %s", b)
 		}
 		return err

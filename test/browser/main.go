@@ -29,7 +29,8 @@ const tabs = 2
 
 func main() {
 	to := flag.String("to", filepath.Join(clone, "screenshots"), "the `folder` for the pictures")
-	only := flag.String("only", "", "take pictures of pages with one of these `texts` in their name, separated by commas, and leave other pictures")
+	only := flag.String("only", "",
+		"take pictures of pages with one of these `texts` in their name, separated by commas, and leave others")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	folder, err := filepath.Abs(*to)
@@ -91,7 +92,8 @@ func screenshots(ctx context.Context, folder, only string) (err error) {
 // named returns the pages whose name contains one of some parts, which are separated by commas.
 func named(list []page, parts string) []page {
 	return slices.DeleteFunc(slices.Clone(list), func(p page) bool {
-		return !slices.ContainsFunc(strings.Split(parts, ","), func(part string) bool { return strings.Contains(p.name, part) })
+		is := func(part string) bool { return strings.Contains(p.name, part) }
+		return !slices.ContainsFunc(strings.Split(parts, ","), is)
 	})
 }
 

@@ -149,7 +149,8 @@ func rowOfProtection(p access.Protection) protectionRow {
 // protectionOf returns the protection that was typed into a form.
 func protectionOf(form url.Values) (p access.Protection, err error) {
 	p = access.Protection{
-		Kind: access.ProtectionKind(cleanField(form, "kind")), Tags: cleanField(form, "tags"), Reason: cleanField(form, "reason"),
+		Kind: access.ProtectionKind(cleanField(form, "kind")), Tags: cleanField(form, "tags"),
+		Reason: cleanField(form, "reason"),
 	}
 	if p.Pattern, err = access.ParsePattern(cleanField(form, "pattern")); err != nil {
 		return p, err
@@ -214,7 +215,8 @@ func (s *Catalogue) RemoveProtection(w http.ResponseWriter, r *http.Request) err
 	if err != nil {
 		return err
 	}
-	p := access.Protection{Kind: access.ProtectionKind(cleanField(r.PostForm, "kind")), Tags: cleanField(r.PostForm, "tags")}
+	kind := access.ProtectionKind(cleanField(r.PostForm, "kind"))
+	p := access.Protection{Kind: kind, Tags: cleanField(r.PostForm, "tags")}
 	if p.Pattern, err = access.ParsePattern(cleanField(r.PostForm, "pattern")); err != nil {
 		return err
 	}
