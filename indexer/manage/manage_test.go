@@ -194,12 +194,20 @@ func (s *site) known(repository string, d digest.Digest, tags ...string) {
 // until waits until f is true.
 func (s *site) until(f func() bool) {
 	s.t.Helper()
+	if !s.soon(f) {
+		s.t.Fatal("it did not happen within 30 s")
+	}
+}
+
+// soon waits until f is true, and reports whether it was within 30 s.
+func (s *site) soon(f func() bool) bool {
 	for end := time.Now().Add(30 * time.Second); !f(); {
 		if time.Now().After(end) {
-			s.t.Fatal("it did not happen within 30 s")
+			return false
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
+	return true
 }
 
 // do performs an operation, which must succeed.
@@ -219,33 +227,56 @@ func (s *site) has(repository string, reference string) bool {
 	return err == nil
 }
 
-// shows fails the test unless the registry shows a digest under a tag, "" for none, and so does
-// the book.
+// shows fails the test unless the registry shows a digest under a tag, "" for none. It waits until
+// the book does too, which follows by the events of the registry.
 func (s *site) shows(repository, tag string, want digest.Digest) {
 	s.t.Helper()
 	var got, booked digest.Digest
 	if desc, _, err := s.push.Fetch(s.t.Context(), repository, tag); err == nil {
 		got = desc.Digest
 	}
+	follows := s.soon(func() bool {
+		booked = s.booked(repository, tag)
+		return booked == want
+	})
+	if got != want || !follows {
+		s.t.Errorf("%s:%s shows %q in the registry and %q in the book; want %q", repository, tag, got, booked, want)
+	}
+}
+
+// booked returns what the book shows under a tag, "" for nothing.
+func (s *site) booked(repository, tag string) (d digest.Digest) {
+	s.t.Helper()
 	err := s.store.View(s.t.Context(), indexer.Everyone, func(v *postgres.View) error {
 		m, err := v.Manifest(s.t.Context(), indexer.Reference{Repository: repository, Tag: tag})
 		if errors.Is(err, indexer.ErrNotFound) {
 			return nil
 		}
-		booked = m.Digest
+		d = m.Digest
 		return err
 	})
-	if err != nil || got != want || booked != want {
-		s.t.Errorf("%s:%s shows %q in the registry and %q in the book, %v; want %q", repository, tag, got, booked, err, want)
+	if err != nil {
+		s.t.Fatal(err)
 	}
+	return d
 }
 
-// gone fails the test unless neither the registry nor the book has a manifest.
+// gone waits until the book does not have a manifest, and fails the test if the registry has it.
 func (s *site) gone(repository string, d digest.Digest) {
 	s.t.Helper()
-	bounds, err := s.store.Bounds(s.t.Context(), repository, []digest.Digest{d})
-	if err != nil || len(bounds) > 0 || s.has(repository, d.String()) {
-		s.t.Errorf("%s@%s is still there: in the book %v, %v", repository, d, bounds, err)
+	if s.has(repository, d.String()) {
+		s.t.Errorf("%s@%s is still in the registry", repository, d)
+	}
+	var bounds map[digest.Digest]postgres.Bound
+	forgotten := s.soon(func() (ok bool) {
+		var err error
+		if bounds, err = s.store.Bounds(s.t.Context(), repository, []digest.Digest{d}); err != nil {
+			s.t.Fatal(err)
+		}
+		return len(bounds) == 0
+	})
+	if !forgotten {
+		s.t.Errorf("%s@%s is still in the book: %v", repository, d, bounds)
 	}
 }
 

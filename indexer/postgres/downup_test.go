@@ -30,7 +30,7 @@ func TestDownAndUp(t *testing.T) {
 	s.Stock()
 	s.Lead()
 	before := s.derived()
-	s.Pool.Close() // a database is copied only while nobody is connected
+	s.Pool.Close()                    // a database is copied only while nobody is connected
 	for n := 1; n < len(files); n++ { // not to version 0, which deletes the whole book
 		t.Run("down "+strconv.Itoa(n), func(t *testing.T) {
 			t.Parallel()

@@ -43,7 +43,9 @@ func TestPoolDefaults(t *testing.T) {
 		t.Errorf("got %d connections while 100 clients search, want 10 to 25", most)
 	}
 	start := time.Now()
-	within(t, patience, "5 connections are left", func() bool { return f.backends(pool, "db_app") <= 5 })
+	// Connections close after 10 s in which at most 5 were in use: a busy machine has no such
+	// seconds for a while.
+	within(t, 3*patience, "5 connections are left", func() bool { return f.backends(pool, "db_app") <= 5 })
 	if n := f.watchBackends(pool, "db_app", func() { time.Sleep(2 * time.Second) }); n > 6 { // one may be in use
 		t.Errorf("got %d connections again without requests", n)
 	}
