@@ -405,3 +405,21 @@ func TestRestoreOfWhatIsKept(t *testing.T) {
 	}
 	s.shows("team/app", "v1", tagged.Digest)
 }
+
+// The children of an index go too if the process is killed after the index.
+func TestKilledBeforeChildren(t *testing.T) {
+	t.Parallel()
+	s := opened(t)
+	alone, tagged := s.image("team/app", "alone"), s.image("team/app", "tagged", "v1")
+	index := s.index("team/app", "index", alone, tagged)
+	o := indexer.Operation{Kind: indexer.DeleteManifest, Repository: "team/app", Digest: index.Digest}
+	o.Options.Children = true
+	s.killed(o, 1, deletes(index.Digest.String()), func() {
+		s.until(func() bool {
+			bounds, err := s.store.Bounds(t.Context(), "team/app", []digest.Digest{index.Digest})
+			return err == nil && len(bounds) == 0
+		})
+	})
+	s.gone("team/app", alone.Digest)
+	s.shows("team/app", "v1", tagged.Digest)
+}

@@ -2,13 +2,15 @@ package manage
 
 import (
 	"context"
+	"errors"
 	"sync"
 
 	"github.com/portbook/portbook/indexer"
 )
 
 // Refresh compares the tags of a repository with the book, and asks for reads of those that
-// differ: no event has told of them. Who decides by the book about many tags and manifests calls
+// differ: no event has told of them. If the storage is looked at, it also asks for reads of the
+// manifests that only the last look knows. Who decides by the book about many tags and manifests calls
 // it first, and then waits until nothing of the repository waits to be read.
 func (r *Running) Refresh(ctx context.Context, repository string) error {
 	tags, err := r.manager.listed(ctx, repository)
@@ -22,11 +24,11 @@ func (r *Running) Refresh(ctx context.Context, repository string) error {
 	booked := shelves[0].Tags
 	var mu sync.Mutex
 	var asks []indexer.Ask
-	differs := func(tag string) {
+	differs := func(reference string) {
 		mu.Lock()
 		defer mu.Unlock()
 		asks = append(asks, indexer.Ask{
-			Repository: repository, Reference: indexer.TagOrDigest(tag), Priority: indexer.PriorityEvent,
+			Repository: repository, Reference: indexer.TagOrDigest(reference), Priority: indexer.PriorityEvent,
 		})
 	}
 	err = each(ctx, untagging, tags, func(ctx context.Context, tag string) error {
@@ -48,14 +50,32 @@ func (r *Running) Refresh(ctx context.Context, repository string) error {
 	for tag := range booked {
 		differs(tag)
 	}
-	if len(asks) == 0 {
-		return nil
+	if err := r.addStored(ctx, repository, differs); err != nil || len(asks) == 0 {
+		return err
 	}
 	if err := r.manager.Store.Ask(ctx, asks); err != nil {
 		return err
 	}
 	r.manager.Wake()
 	return nil
+}
+
+// maxStored is how many manifests addStored asks for, at most: 1,000.
+const maxStored = 1000
+
+// addStored calls f for the manifests that the storage has and the book does not, and that were
+// not deleted since.
+func (r *Running) addStored(ctx context.Context, repository string, f func(reference string)) error {
+	stored, err := r.manager.Store.OnlyStored(ctx, repository, maxStored)
+	for _, d := range stored {
+		switch err := r.manager.Remote.Exists(ctx, repository, d); {
+		case err == nil:
+			f(d.String())
+		case !errors.Is(err, indexer.ErrNotFound):
+			return err
+		}
+	}
+	return err
 }
 
 // Leave is Settle for one repository, of which nothing further is changed: what was deleted is

@@ -21,7 +21,7 @@ const maxDeletions = 10_000
 
 // Preview implements Previewer.
 func (m deleteManifest) Preview(ctx context.Context, o indexer.Operation) (e indexer.Effect, err error) {
-	s, err := m.selection(ctx, o)
+	s, err := m.selection(ctx, o, nil)
 	if err != nil {
 		return e, err
 	}
@@ -64,11 +64,19 @@ func (m deleteManifest) Preview(ctx context.Context, o indexer.Operation) (e ind
 }
 
 // Perform implements Performer. Whoever has been killed in the middle selects again: what is
-// deleted is not selected, and its order does not matter, since the first manifest goes last
-// but for the children that nothing else needs.
+// deleted is not selected, and referrers have gone before the manifest. Its children are those of
+// the trash.
 func (m deleteManifest) Perform(ctx context.Context, r *Running) error {
 	o := r.Operation()
-	s, err := m.selection(ctx, o)
+	var children []digest.Digest
+	if r.Resumed() && o.Options.Children {
+		_, body, err := m.Store.TrashBody(ctx, o.Repository, o.Digest)
+		if err != nil && !errors.Is(err, indexer.ErrNotFound) {
+			return err
+		}
+		children = contentOf(body).manifests
+	}
+	s, err := m.selection(ctx, o, children)
 	if err != nil {
 		return err
 	}
@@ -100,13 +108,22 @@ type selection struct {
 
 func (s *selection) has(d digest.Digest) bool { return s.why[d] != "" }
 
-// selection selects what an operation deletes.
-func (m deleteManifest) selection(ctx context.Context, o indexer.Operation) (*selection, error) {
+// selection selects what an operation deletes. If the manifest is not in the book any more, these
+// are its children.
+func (m deleteManifest) selection(
+	ctx context.Context, o indexer.Operation, children []digest.Digest,
+) (*selection, error) {
 	s := &selection{asked: o.Digest, why: map[digest.Digest]string{o.Digest: "it was asked for"}}
 	s.bounds = map[digest.Digest]postgres.Bound{}
 	for added := []digest.Digest{o.Digest}; len(added) > 0; {
 		if err := m.look(ctx, o.Repository, s, added); err != nil {
 			return nil, err
+		}
+		if _, known := s.bounds[o.Digest]; !known && len(children) > 0 {
+			s.bounds[o.Digest] = postgres.Bound{Digest: o.Digest, Kind: indexer.KindIndex, Names: children}
+			if err := m.look(ctx, o.Repository, s, children); err != nil {
+				return nil, err
+			}
 		}
 		added = s.grow(o.Options)
 		if len(s.why) > maxDeletions {

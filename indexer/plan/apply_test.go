@@ -382,3 +382,22 @@ func TestApplyAfterLostEvents(t *testing.T) {
 		t.Errorf("v1 shows %q, want %s", got, loose.Digest)
 	}
 }
+
+// The images of an index of which no event has told stay, if a look at the storage has seen it.
+func TestApplyAfterALook(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	loose := s.image("", "loose")
+	s.settled(loose.Digest)
+	add(t, s.ctx, s.store, "*", retention.Delete, retention.Conditions{Untagged: true})
+	p := made(t, s.ctx, s.store, postgres.Guards{}, "*")
+	s.deaf.Store(true)
+	index := s.index("", loose)
+	const seen = "INSERT INTO storage_manifest (repository, digest) VALUES ('team/app', decode($1, 'hex'))"
+	if _, err := s.pool.Exec(s.ctx, seen, index.Digest.Encoded()); err != nil {
+		t.Fatal(err)
+	}
+	if o, err := s.manager.Do(s.ctx, plan.Applying(p.ID, 100)); err != nil || o.Result.Deleted != 0 || s.shows(loose.Digest.String()) == "" {
+		t.Errorf("%+v, %v", o, err)
+	}
+}
