@@ -295,7 +295,8 @@ func (g *blobGC) release(ctx context.Context, age time.Duration) (left int, err 
 			if fatal(err) || ctx.Err() != nil {
 				return left, err
 			}
-			g.leader.config.Log.WarnContext(ctx, "blobs stay held", "repository", held[0].Repository, "blobs", n, "error", err)
+			g.leader.config.Log.WarnContext(ctx, "blobs stay held",
+				"repository", held[0].Repository, "blobs", n, "error", err)
 		}
 		held = held[n:]
 	}

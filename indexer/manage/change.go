@@ -299,7 +299,8 @@ func (r *Running) delete(ctx context.Context, d Deletion, depth int) error {
 	if err != nil {
 		return err
 	}
-	if err := r.keep(ctx, d.Repository, d.Digest, tags); err != nil && !(d.Unreadable && errors.Is(err, indexer.ErrConflict)) {
+	err = r.keep(ctx, d.Repository, d.Digest, tags)
+	if err != nil && !(d.Unreadable && errors.Is(err, indexer.ErrConflict)) {
 		return err
 	}
 	if d.Referrers && depth < maxReferrerDepth {

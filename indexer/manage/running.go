@@ -99,7 +99,8 @@ func (r *Running) run(ctx context.Context) error {
 func (r *Running) perform(ctx context.Context) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			r.manager.Log.ErrorContext(ctx, "operation panicked", "operation", r.o.ID, "panic", p, "stack", string(debug.Stack()))
+			r.manager.Log.ErrorContext(ctx, "operation panicked",
+				"operation", r.o.ID, "panic", p, "stack", string(debug.Stack()))
 			err = &indexer.Fault{Reason: "it ended with an error of the indexer: see its log", Err: fmt.Errorf("panic: %v", p)}
 		}
 	}()
