@@ -221,7 +221,7 @@ func (l *Leader) tidy(ctx context.Context) error {
 		return err
 	}
 	l.config.Log.InfoContext(ctx, "tidied", "blobs", n.Blobs, "repositories", n.Repositories,
-		"scans", n.Scans, "instances", n.Instances, "plans", n.Plans)
+		"scans", n.Scans, "instances", n.Instances, "plans", n.Plans, "operations", n.Operations)
 	return nil
 }
 
@@ -232,27 +232,15 @@ const (
 	emptyAtOnce = 1000
 )
 
-// keepOperations is how long operations are kept at least: 90 days, as plans are. The audit log
-// keeps who asked for them.
-const keepOperations = 90 * 24 * time.Hour
-
-// emptyTrash removes the manifests from the trash that were deleted too long ago, and then
-// operations that are older and of which it has nothing.
+// emptyTrash removes the manifests from the trash that were deleted too long ago.
 func (l *Leader) emptyTrash(ctx context.Context) error {
-	for n := 1; n > 0; {
-		var err error
-		if n, err = l.config.Store.EmptyTrash(ctx, l.config.Trash, emptyAtOnce); err != nil {
+	for {
+		n, err := l.config.Store.EmptyTrash(ctx, l.config.Trash, emptyAtOnce)
+		if err != nil || n == 0 {
 			return err
 		}
 		l.config.Log.DebugContext(ctx, "emptied the trash", "manifests", n)
 	}
-	for n := 1; n > 0; {
-		var err error
-		if n, err = l.config.Store.ForgetOperations(ctx, max(keepOperations, l.config.Trash), emptyAtOnce); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // keepPartitions creates and drops partitions.

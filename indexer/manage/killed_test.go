@@ -312,24 +312,6 @@ func TestRightTakenAwayMeanwhile(t *testing.T) {
 	s.shows("team/app", "v2", one.Digest)
 }
 
-// Operations that ended long ago are forgotten, but for those of which the trash has something.
-func TestForgetOperations(t *testing.T) {
-	t.Parallel()
-	s := open(t, nil)
-	one := s.image("team/app", "one", "v1")
-	s.do(indexer.Operation{Kind: indexer.Untag, Repository: "team/app", Tag: "v1"})
-	deleted := s.do(indexer.Operation{Kind: indexer.DeleteManifest, Repository: "team/app", Digest: one.Digest})
-	if n, err := s.store.ForgetOperations(t.Context(), time.Hour, 10); n != 0 || err != nil {
-		t.Errorf("%d young ones were forgotten, %v", n, err)
-	}
-	if n, err := s.store.ForgetOperations(t.Context(), 0, 10); n != 1 || err != nil {
-		t.Errorf("%d were forgotten, %v", n, err)
-	}
-	if _, err := s.store.Operation(t.Context(), deleted.ID); err != nil {
-		t.Error(err)
-	}
-}
-
 // A push that was reported before our look, and whose tag the registry wrote after it, is put back.
 func TestPushUnderWay(t *testing.T) {
 	t.Parallel()

@@ -21,6 +21,10 @@ import (
 // It keeps one user from filling the table, and the queue of the writers.
 const maxOpenOperations = 1000
 
+// maxOperationsADay is the maximum number of operations of one actor within a day: 10,000. They are
+// kept for 90 days. A plan, or the deletion of a repository, is one.
+const maxOperationsADay = 10_000
+
 // maxOperationError is the maximum number of characters of the error of an operation: 2,000.
 const maxOperationError = 2000
 
@@ -117,6 +121,17 @@ func mayAddOperation(ctx context.Context, tx pgx.Tx, actor string) error {
 	open, err := pg.Column[int64](ctx, tx, q, actor, maxOpenOperations)
 	if err == nil && len(open) == maxOpenOperations {
 		return indexer.Conflict("%d operations of yours are not over: wait for them", maxOpenOperations)
+	}
+	if err != nil {
+		return err
+	}
+	const earlier = `
+		SELECT id FROM (SELECT id, created_at FROM operation WHERE actor = $1 ORDER BY id DESC OFFSET $2 LIMIT 1) AS o
+		WHERE created_at > now() - interval '1 day'`
+	full, err := pg.Column[int64](ctx, tx, earlier, actor, maxOperationsADay-1)
+	if err == nil && len(full) > 0 {
+		return indexer.Conflict("%d operations of yours were asked for within a day, the most: a plan of many deletions is one",
+			maxOperationsADay)
 	}
 	return err
 }
@@ -365,17 +380,6 @@ func (s *Store) updateOperation(
 		err = ErrStale
 	}
 	return pg.Wrap(what, err)
-}
-
-// ForgetOperations removes at most limit operations that ended longer ago than a time and of which
-// the trash has nothing, and returns how many there were. The audit log keeps who asked for them.
-func (s *Store) ForgetOperations(ctx context.Context, keep time.Duration, limit int) (int, error) {
-	const q = `
-		DELETE FROM operation WHERE id IN (
-			SELECT o.id FROM operation o WHERE o.ended_at < now() - $1 * interval '1 second'
-				AND NOT EXISTS (SELECT FROM trash t WHERE t.operation_id = o.id) ORDER BY o.id LIMIT $2)`
-	gone, err := s.pool.Exec(ctx, q, keep.Seconds(), limit)
-	return int(gone.RowsAffected()), pg.Wrap("forget operations", err)
 }
 
 // Unread returns how many of the references of a repository wait to be read because of an

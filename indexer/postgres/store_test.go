@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -13,6 +14,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/access"
 	"github.com/portbook/portbook/indexer/postgres"
 	"github.com/portbook/portbook/indexer/query"
 	"github.com/portbook/portbook/schema/schematest"
@@ -274,6 +276,47 @@ func TestTidy(t *testing.T) {
 	var left int
 	if err := pool.QueryRow(ctx, "SELECT count(*) FROM blob").Scan(&left); err != nil || left != 3 {
 		t.Errorf("got %d blobs left, %v, want the 3 of the remaining image", left, err)
+	}
+}
+
+// Nobody fills the table of operations: old ones are deleted unless something needs them, and one
+// user asks only for so many a day.
+func TestOperationsAreBounded(t *testing.T) {
+	t.Parallel()
+	pool := schematest.New(t)
+	s := postgres.New(pool, postgres.Config{})
+	ctx := access.WithActor(t.Context(), access.Actor{Name: "ann"})
+	exec := func(sql string) {
+		t.Helper()
+		if _, err := pool.Exec(ctx, sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	exec(`INSERT INTO operation (id, kind, repository, actor, state, created_at, ended_at)
+			SELECT n, 'untag', 'team/app', 'ann', 'done', now() - interval '91 days', now() - interval '91 days' FROM generate_series(1, 5) n;
+		INSERT INTO operation (id, kind, repository, actor, created_at) VALUES (6, 'untag', 'team/app', 'ann', now() - interval '91 days');
+		INSERT INTO operation (id, kind, repository, actor, state, ended_at) VALUES (7, 'untag', 'team/app', 'ann', 'done', now());
+		INSERT INTO trash (operation_id, repository, digest, media_type, body) VALUES (2, 'team/app', sha256('x'), '', '');
+		INSERT INTO plan (scope, state, reason, created_by, operation_id, undo_id) VALUES ('*', 'made', 'request', 'ann', 3, 4);
+		SELECT setval(pg_get_serial_sequence('operation', 'id'), 7)`)
+	n, err := s.Tidy(ctx)
+	if err != nil || n.Operations != 2 {
+		t.Errorf("%+v, %v: want the operations 1 and 5 deleted", n, err)
+	}
+	exec(`INSERT INTO operation (kind, repository, actor, state, ended_at) SELECT 'untag', 'team/app', 'ann', 'done', now() FROM generate_series(1, 9998)`)
+	o := indexer.Operation{Kind: indexer.Untag, Repository: "team/app", Tag: "v1"}
+	if _, err := s.AddOperation(ctx, o); err != nil { // the last of 10,000 within a day
+		t.Fatal(err)
+	}
+	if _, err := s.AddOperation(ctx, o); !errors.Is(err, indexer.ErrConflict) {
+		t.Errorf("one more: %v", err)
+	}
+	if _, err := s.AddOperation(access.WithActor(ctx, access.Actor{Name: "bob"}), o); err != nil {
+		t.Errorf("another user: %v", err)
+	}
+	exec("UPDATE operation SET created_at = created_at - interval '1 day' WHERE actor = 'ann'")
+	if _, err := s.AddOperation(ctx, o); err != nil {
+		t.Errorf("the next day: %v", err)
 	}
 }
 

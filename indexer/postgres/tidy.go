@@ -27,11 +27,14 @@ const (
 	// keepEmpty is how long an empty repository stays: a client may push a manifest
 	// by digest, see it deleted, and push the next one.
 	keepEmpty = time.Hour
+	// keepOperations is how long an operation is kept that is over: 90 days, and longer while the
+	// trash or a plan has something of it. The audit log has it too.
+	keepOperations = 90 * 24 * time.Hour
 )
 
 // Tidied counts the rows that Tidy deleted.
 type Tidied struct {
-	Blobs, Repositories, Scans, Instances, Plans int64
+	Blobs, Repositories, Scans, Instances, Plans, Operations int64
 }
 
 // Tidy deletes rows that nothing refers to. It never changes the registry. It keeps
@@ -52,6 +55,12 @@ func (s *Store) Tidy(ctx context.Context) (Tidied, error) {
 		{&n.Scans, `DELETE FROM scan WHERE finished_at < now() - $1 * interval '1 second'
 			AND id < (SELECT max(id) FROM scan WHERE finished_at IS NOT NULL AND error IS NULL)`, []any{keepScans.Seconds()}},
 		{&n.Instances, `DELETE FROM registry_instance WHERE first_seen_at < now() - $1 * interval '1 second'`, []any{keepInstances.Seconds()}},
+		{&n.Operations, `
+			DELETE FROM operation WHERE id IN (
+				SELECT o.id FROM operation o WHERE o.ended_at < now() - $1 * interval '1 second'
+					AND NOT EXISTS (SELECT FROM trash t WHERE t.operation_id = o.id)
+					AND o.id NOT IN (SELECT unnest(ARRAY[COALESCE(operation_id, 0), COALESCE(undo_id, 0)]) FROM plan)
+				ORDER BY o.id LIMIT $2)`, []any{keepOperations.Seconds(), forgottenAtOnce}},
 	}
 	for _, step := range steps {
 		result, err := s.pool.Exec(ctx, step.statement, step.args...)
