@@ -287,7 +287,8 @@ func TestPlansAreBounded(t *testing.T) {
 			SELECT 'team/app', 'made', 'request', 'ann', now() FROM generate_series(1, 96);
 		INSERT INTO plan_item (plan_id, repository, id, tag, digest, deleted, code, rule, reason, pulls)
 			SELECT id, 'team/app', 1, 'v1', sha256('x'), true, 'rule', 1, '', 0 FROM plan`)
-	if err := ask(ctx, "team/*"); !errors.Is(err, indexer.ErrConflict) || !strings.Contains(err.Error(), "100 plans for this namespace") {
+	exec("UPDATE plan SET tags_deleted = 50000, manifests_deleted = 50001")
+	if err := ask(ctx, "team/*"); !errors.Is(err, indexer.ErrConflict) || !strings.Contains(err.Error(), "10000000 tags and manifests") {
 		t.Errorf("a plan more of the namespace: %v", err)
 	}
 	if err := ask(ctx, "other/*"); err != nil {

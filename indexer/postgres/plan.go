@@ -23,9 +23,9 @@ const (
 	// are made one after the other.
 	maxUnmade     = 20
 	maxUnmadeEach = 3
-	// maxAsked is the most plans of one namespace that are asked for within keepUnapplied and not
-	// applied: 100. A plan has up to a million rows.
-	maxAsked = 100
+	// maxUnappliedRows is the most tags and manifests in the plans of one namespace that were asked
+	// for within keepUnapplied and not applied: 10,000,000, in some 2.5 GB. Then no more are made.
+	maxUnappliedRows = 10_000_000
 	// keepUnapplied is how long each plan is kept that was not applied: 2 days, twice as long as it
 	// can be. Later, the latest maxUnapplied of a namespace are kept: 50.
 	keepUnapplied = 2 * retention.MaxPlanAge
@@ -174,11 +174,13 @@ func limitPlans(ctx context.Context, tx pgx.Tx, p retention.Plan) error {
 	if err != nil || p.Reason != retention.ByRequest {
 		return err
 	}
-	const asked = `
-		SELECT count(*) FROM plan WHERE operation_id IS NULL AND reason = $1 AND created_at > now() - $2 * interval '1 second'
+	const rows = `
+		SELECT COALESCE(sum(tags_deleted + manifests_deleted + listed), 0)::bigint FROM plan
+		WHERE operation_id IS NULL AND reason = $1 AND created_at > now() - $2 * interval '1 second'
 			AND split_part(scope, '/', 1) = split_part($3, '/', 1)`
-	return atMost(ctx, tx, maxAsked, "%d plans for this namespace were asked for within two days and not applied, the most",
-		asked, p.Reason, keepUnapplied.Seconds(), p.Scope.String())
+	return atMost(ctx, tx, maxUnappliedRows,
+		"the plans for this namespace of the last two days that were not applied list more than %d tags and manifests: apply"+
+			" one, or wait", rows, p.Reason, keepUnapplied.Seconds(), p.Scope.String())
 }
 
 // forgetPlans deletes old plans, and returns how many. The rows of a plan are deleted in parts,
