@@ -152,7 +152,8 @@ func check(o indexer.Operation) error {
 	case !slices.Contains(indexer.OperationKinds, o.Kind):
 		return indexer.Invalid("%q is no kind of operation", o.Kind)
 	case o.Kind == indexer.PutBack: // it may move a protected tag, so only the store adds it
-		return indexer.Invalid("nobody asks for the operation %s: it follows when a protected tag was moved or deleted", o.Kind)
+		return indexer.Invalid("nobody asks for the operation %s: it follows when a protected tag was moved or deleted",
+			o.Kind)
 	case o.Repository != "" && !indexer.IsRepository(o.Repository):
 		return indexer.InvalidRepository(o.Repository)
 	case o.Tag != "" && !indexer.IsTag(o.Tag):

@@ -130,8 +130,8 @@ func mayAddOperation(ctx context.Context, tx pgx.Tx, actor string) error {
 		WHERE created_at > now() - interval '1 day'`
 	full, err := pg.Column[int64](ctx, tx, earlier, actor, maxOperationsADay-1)
 	if err == nil && len(full) > 0 {
-		return indexer.Conflict("%d operations of yours were asked for within a day, the most: a plan of many deletions is one",
-			maxOperationsADay)
+		return indexer.Conflict("%d operations of yours were asked for within a day, the most: a plan of many deletions is"+
+			" one", maxOperationsADay)
 	}
 	return err
 }

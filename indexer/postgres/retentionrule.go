@@ -158,7 +158,8 @@ func limitRules(ctx context.Context, tx pgx.Tx, of access.Pattern) error {
 	if err != nil {
 		return err
 	}
-	err = atMost(ctx, tx, retention.MaxRulesBelow, "there are %d rules for repositories of this namespace, the most: remove one",
+	err = atMost(ctx, tx, retention.MaxRulesBelow,
+		"there are %d rules for repositories of this namespace, the most: remove one",
 		"SELECT count(*) FROM retention_rule WHERE split_part(pattern, '/', 1) = split_part($1, '/', 1)", of.String())
 	if err != nil {
 		return err
