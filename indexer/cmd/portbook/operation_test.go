@@ -140,7 +140,7 @@ func TestOperationsByPages(t *testing.T) {
 	shows(header.Get("Location"), nil, 200, "Restore all of it")
 	shows("/r/team/app", nil, 404)
 	shows("/manage/trash?repository=team/app", nil, 200, "team/app@", "Restore")
-	shows("/manage/operations", nil, 200, "delete-repository team/app", "alice")
+	shows("/manage/operations", nil, 200, "delete-repository</td>", "alice")
 }
 
 // A repository is deleted though the client leaves and the indexer is killed in the middle; what
