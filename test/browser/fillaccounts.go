@@ -18,7 +18,7 @@ func (s *site) fillAccounts(ctx context.Context) error {
 	s.known["long"] = strings.Repeat("unbreakable-", 5) + "name" // 64 bytes, the most
 	s.known["administrator"], s.known["lead"], s.known["note"] = administrator, lead, hostileNote
 	for _, step := range []func(context.Context) error{
-		s.addUsers, s.addGrants, s.addTokens, s.addWebhooks,
+		s.pushManaged, s.addUsers, s.addGrants, s.addTokens, s.addWebhooks,
 		s.addRefusals, s.manage,
 	} {
 		if err := step(ctx); err != nil {

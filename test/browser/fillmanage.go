@@ -17,14 +17,15 @@ import (
 	"github.com/portbook/portbook/schema/localpg/process"
 )
 
-// managed is a repository whose tags are moved, deleted, planned to be deleted and yanked.
-const managed = "team/app"
+// managed is a repository whose tags are moved, deleted, planned to be deleted and yanked, and
+// finished is one of which a plan has deleted tags.
+const managed, finished = "team/app", "team/old"
 
 // manage fills what the pages about management show: operations, the trash, plans, protections,
 // what is yanked, the storage as the sweep has seen it, and a run of a job.
 func (s *site) manage(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
-		s.pushManaged, s.addProtections, s.addPlans, s.deleteSome, s.yankSome, s.lookAtStorage,
+		s.addProtections, s.addPlans, s.deleteSome, s.yankSome, s.lookAtStorage,
 	} {
 		if err := step(ctx); err != nil {
 			return err
@@ -36,25 +37,32 @@ func (s *site) manage(ctx context.Context) error {
 // pushManaged pushes releases and builds of pull requests, and moves a tag.
 func (s *site) pushManaged(ctx context.Context) error {
 	c := push.New(s.url)
-	image := func(tag, version string, created time.Time) error {
+	image := func(repository, tag, version string, created time.Time) error {
 		about := words("App", "The app of the team, with a build for each pull request", version, created)
 		spec := push.ImageSpec{
 			Created: created, Labels: about,
 			Files: map[string]string{"app": strings.Repeat(version, 3000)},
 		}
-		desc, err := c.Image(ctx, managed, tag, spec)
-		s.known[tag] = desc.Digest.String()
+		desc, err := c.Image(ctx, repository, tag, spec)
+		if repository == managed {
+			s.known[tag] = desc.Digest.String()
+		}
 		return err
 	}
 	for i := range 3 {
 		for _, tag := range []string{fmt.Sprintf("v1.%d", i), "stable"} { // stable moves with each release
-			if err := image(tag, fmt.Sprintf("1.%d.0", i), epoch.AddDate(0, i, 0)); err != nil {
+			if err := image(managed, tag, fmt.Sprintf("1.%d.0", i), epoch.AddDate(0, i, 0)); err != nil {
 				return err
 			}
 		}
 	}
-	for i := range 14 {
-		if err := image(fmt.Sprintf("pr-%d", 101+i), fmt.Sprintf("0.0.%d", i), epoch.AddDate(1, 0, i)); err != nil {
+	for i := range 16 {
+		repository := managed
+		if i >= 14 {
+			repository = finished
+		}
+		err := image(repository, fmt.Sprintf("pr-%d", 101+i), fmt.Sprintf("0.0.%d", i), epoch.AddDate(1, 0, i))
+		if err != nil {
 			return err
 		}
 	}
@@ -80,39 +88,35 @@ func (s *site) addProtections(ctx context.Context) error {
 	return err
 }
 
-// addPlans adds rules, applies one plan, and leaves another one to be applied, which deletes
-// more than the cap and keeps what runs in a cluster.
+// addPlans adds rules and makes two plans: one to be applied, which deletes more than the cap and
+// keeps what runs in a cluster, and one of another repository, which is applied.
 func (s *site) addPlans(ctx context.Context) error {
 	use := object{"cluster": "production", "images": []string{managed + "@" + s.known["pr-114"]}}
 	if _, err := s.ask(ctx, administrator, http.MethodPost, "/in-use", use, http.StatusNoContent); err != nil {
 		return err
 	}
-	rule := object{"pattern": "team/*", "action": "delete", "tag": "pr-101", "note": hostileNote}
-	id, err := s.plan(ctx, object{"pattern": "team/*", "action": "keep", "semver": "minor", "note": "releases"}, rule)
-	if err != nil {
-		return err
-	}
-	s.known["applied"] = id
-	if err := s.operate(ctx, http.MethodPost, "/plans/"+id+"/apply", object{"accept_percent": 20}); err != nil {
-		return err
-	}
-	if err := s.settled(ctx, managed); err != nil {
-		return err
-	}
-	s.known["plan"], err = s.plan(ctx, object{"pattern": managed, "action": "delete", "tag": "pr-*"})
-	return err
-}
-
-// plan adds rules, and returns the number of a plan of what they delete.
-func (s *site) plan(ctx context.Context, rules ...object) (string, error) {
-	for _, rule := range rules {
+	for _, rule := range []object{
+		{"pattern": "team/*", "action": "keep", "semver": "minor", "note": "releases"},
+		{"pattern": "team/*", "action": "delete", "tag": "pr-*", "note": hostileNote},
+	} {
 		if _, err := s.ask(ctx, administrator, http.MethodPost, "/retention", rule, http.StatusCreated); err != nil {
-			return "", err
+			return err
 		}
 	}
-	var id string
-	err := eventually(ctx, func() error { // a repository of which something waits to be read is left out
-		b, err := s.ask(ctx, administrator, http.MethodPost, "/plans", object{"scope": "team/*"}, http.StatusCreated)
+	var err error
+	if s.known["plan"], err = s.plan(ctx, managed); err != nil {
+		return err
+	}
+	if s.known["applied"], err = s.plan(ctx, finished); err != nil {
+		return err
+	}
+	return s.operate(ctx, http.MethodPost, "/plans/"+s.known["applied"]+"/apply", object{"accept_percent": 100})
+}
+
+// plan makes a plan of a repository, and returns its number.
+func (s *site) plan(ctx context.Context, scope string) (id string, err error) {
+	err = eventually(ctx, func() error { // a repository of which something waits to be read is left out
+		b, err := s.ask(ctx, administrator, http.MethodPost, "/plans", object{"scope": scope}, http.StatusCreated)
 		if err != nil {
 			return err
 		}
