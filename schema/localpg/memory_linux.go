@@ -8,9 +8,8 @@ import (
 const (
 	memory = "/dev/shm" // a file system in memory, on most machines as large as half of it
 
-	// memoryFree is how much of memory must be free: 8 GB. All tests together use up to
-	// about 2 GB at the same time, most of it for write-ahead logs. A container often has
-	// 64 MB.
+	// memoryFree is how much of memory must be free: 8 GB, a guess. A server keeps up to 1
+	// GB of write-ahead log, and a few run at the same time. A container often has 64 MB.
 	memoryFree = 8 << 30
 )
 
@@ -20,13 +19,16 @@ func tempDir() string {
 	if os.Getenv("TMPDIR") != "" {
 		return ""
 	}
+	const (
+		tmpfs    = 0x01021994 // f_type of statfs(2)
+		writable = 2          // W_OK of access(2)
+	)
 	var fs syscall.Statfs_t
-	const tmpfs = 0x01021994 // statfs(2)
-	err := syscall.Statfs(memory, &fs)
-	if err != nil || fs.Type != tmpfs || fs.Bavail*uint64(fs.Bsize) < memoryFree || syscall.Access(memory, writable) != nil {
+	if syscall.Statfs(memory, &fs) != nil || fs.Type != tmpfs || syscall.Access(memory, writable) != nil {
+		return ""
+	}
+	if fs.Bavail*uint64(fs.Bsize) < memoryFree {
 		return ""
 	}
 	return memory
 }
-
-const writable = 2 // W_OK of access(2)
