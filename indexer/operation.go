@@ -105,7 +105,7 @@ type Trash struct {
 	Digest     digest.Digest
 	MediaType  string // "" if the registry did not say
 	Tags       []string
-	TagsOnly   bool   // only the tags were deleted: the manifest stays
+	TagsOnly   bool   // only the tags are gone: the manifest stayed, or came back under another one
 	Size       int64  // bytes of the body
 	Body       []byte // nil except to store it
 	KeptAt     time.Time

@@ -560,5 +560,5 @@ func (r *Running) put(ctx context.Context, w *window, repository string, referen
 			r.o.Result.Restored++
 		}
 	})
-	return r.manager.Store.RestoredTrash(ctx, repository, []digest.Digest{d})
+	return r.manager.Store.BackInRegistry(ctx, repository, d, reference.Tag())
 }

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"slices"
 
-	"github.com/opencontainers/go-digest"
-
 	"github.com/portbook/portbook/indexer"
 )
 
@@ -144,7 +142,7 @@ func (m restore) one(ctx context.Context, r *Running, t indexer.Trash) error {
 			return err
 		}
 	}
-	return m.Store.RestoredTrash(ctx, t.Repository, []digest.Digest{t.Digest})
+	return m.Store.RestoredTrash(ctx, t.ID)
 }
 
 // tag makes a tag show a manifest again, if there is no such tag.

@@ -153,3 +153,23 @@ func TestBrokenTag(t *testing.T) {
 		t.Errorf("%q, %v", tags, err)
 	}
 }
+
+// What comes back under another tag does not take the deleted tags out of the trash.
+func TestUndoAfterRollback(t *testing.T) {
+	t.Parallel()
+	s := open(t, nil)
+	one := s.image("team/app", "one", "v1", "v2")
+	deleted := s.do(indexer.Operation{Kind: indexer.DeleteManifest, Repository: "team/app", Digest: one.Digest})
+	s.do(indexer.Operation{Kind: indexer.Rollback, Repository: "team/app", Tag: "x", Digest: one.Digest})
+	trash, err := s.store.Trash(t.Context(), indexer.TrashQuery{Repository: "team/app", Limit: 10})
+	if err != nil || len(trash) != 1 || !trash[0].TagsOnly {
+		t.Errorf("%+v, %v", trash, err)
+	}
+	s.do(indexer.Operation{Kind: indexer.Restore, Repository: "team/app", Options: indexer.OperationOptions{Undo: deleted.ID}})
+	for _, tag := range []string{"v1", "v2", "x"} {
+		s.shows("team/app", tag, one.Digest)
+	}
+	if trash, err = s.store.Trash(t.Context(), indexer.TrashQuery{Limit: 10}); err != nil || len(trash) > 0 {
+		t.Errorf("%+v, %v", trash, err)
+	}
+}

@@ -139,13 +139,24 @@ func (s *Store) DeletedTrash(ctx context.Context, operation int64, repository st
 	return pg.Wrap("deleted manifests", err)
 }
 
-// RestoredTrash stores that manifests of a repository are in the registry again.
-func (s *Store) RestoredTrash(ctx context.Context, repository string, digests []digest.Digest) error {
+// BackInRegistry stores that a manifest is in the registry again, and which tag shows it; "": none
+// that is known to. Of what was deleted with other tags, these stay in the trash.
+func (s *Store) BackInRegistry(ctx context.Context, repository string, d digest.Digest, tag string) error {
 	const q = `
-		UPDATE trash SET restored_at = now()
-		WHERE repository = $1 AND digest = ANY($2) AND deleted_at IS NOT NULL AND restored_at IS NULL`
-	_, err := s.pool.Exec(ctx, q, repository, bytesOf(digests))
-	return pg.Wrap("restored manifests", err)
+		UPDATE trash SET restored_at = CASE WHEN tags <@ $3 THEN now() END, tags_only = NOT tags <@ $3
+		WHERE repository = $1 AND digest = $2 AND deleted_at IS NOT NULL AND restored_at IS NULL`
+	tags := []string{}
+	if tag != "" {
+		tags = append(tags, tag)
+	}
+	_, err := s.pool.Exec(ctx, q, repository, pg.DigestBytes(d), tags)
+	return pg.Wrap("restored manifest", err)
+}
+
+// RestoredTrash stores that a manifest of the trash was restored with its tags.
+func (s *Store) RestoredTrash(ctx context.Context, id int64) error {
+	_, err := s.pool.Exec(ctx, "UPDATE trash SET restored_at = now() WHERE id = $1 AND restored_at IS NULL", id)
+	return pg.Wrap("restored manifest", err)
 }
 
 // ForgetTrash removes what an operation has kept and not deleted.

@@ -65,7 +65,7 @@ CREATE TABLE trash (
 COMMENT ON TABLE trash IS 'kept: manifests that operations deleted, with their bytes, until manage.trash is over';
 COMMENT ON COLUMN trash.media_type IS 'empty if the registry did not say';
 COMMENT ON COLUMN trash.tags IS 'that showed it and were deleted with it';
-COMMENT ON COLUMN trash.tags_only IS 'only the tags were deleted, and the manifest stays';
+COMMENT ON COLUMN trash.tags_only IS 'only the tags are gone: the manifest stayed, or came back under another one';
 COMMENT ON COLUMN trash.kept_at IS 'when the bytes were stored, before anything was deleted';
 COMMENT ON COLUMN trash.deleted_at IS 'when the registry had deleted it; null: not yet';
 COMMENT ON COLUMN trash.restored_at IS 'when it was put back; null: it was not';

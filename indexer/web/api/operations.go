@@ -307,7 +307,7 @@ type trashedAnswer struct {
 	Digest     string           `json:"digest"`
 	MediaType  string           `json:"media_type,omitempty"`
 	Tags       []string         `json:"tags" doc:"that showed it and were deleted with it"`
-	TagsOnly   bool             `json:"tags_only" doc:"whether only the tags were deleted, by a plan; the manifest stays"`
+	TagsOnly   bool             `json:"tags_only" doc:"whether only the tags are gone, and the manifest is there"`
 	Size       int64            `json:"size" doc:"bytes of the manifest"`
 	DeletedAt  answer.Timestamp `json:"deleted_at"`
 }
