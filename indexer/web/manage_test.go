@@ -479,7 +479,7 @@ func TestBodies(t *testing.T) {
 		`{"name":"x","robot":tru}`:                              {400, "not valid JSON"},
 		`["name"]`:                                              {400, "not a JSON object"},
 		`null`:                                                  {400, "not a JSON object"},
-		`{"name":"` + strings.Repeat("x", 192<<10) + `"}`:        {413, "196608 bytes"},
+		`{"name":"` + strings.Repeat("x", 192<<10) + `"}`:       {413, "196608 bytes"},
 		`{"name":"\u0000","robot":true}`:                        {400, "not a name"},
 		`{"name":"x","robot":true,"groups":["a","b\u0000"]}`:    {400, "not a name"},
 		`{"name":"x","robot":true,"groups":["` + "\xff" + `"]}`: {400, "not a name"},
