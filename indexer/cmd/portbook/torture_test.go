@@ -381,12 +381,24 @@ func (u *tortured) operate(ctx context.Context, what, method, path string, in an
 	return o, false
 }
 
+// stays reports whether an operation says that it left a tag or put it back, since it was pushed
+// meanwhile. It cannot know better if the event of the push came late, as when a writer was dead.
+func (u *tortured) stays(o operated, tag string) bool {
+	return slices.ContainsFunc(o.Notes, func(note string) bool {
+		return strings.HasPrefix(note, u.name+":"+tag+" was pushed meanwhile, and ")
+	})
+}
+
 func (u *tortured) address(rest string) string { return "/api/v1/repositories/" + u.name + rest }
 
 // untag deletes a tag.
 func (u *tortured) untag(ctx context.Context, tag string) {
 	_, there := u.tags[tag]
-	_, done := u.operate(ctx, "untag", http.MethodDelete, u.address("/-/tags/"+tag), nil)
+	o, done := u.operate(ctx, "untag", http.MethodDelete, u.address("/-/tags/"+tag), nil)
+	if done && u.stays(o, tag) {
+		u.count("untag undone by a push")
+		return
+	}
 	if !done && there {
 		// Whoever asks again after a lost answer may hear that there is no such tag any more.
 		if _, _, err := u.f.registry.Push.Fetch(ctx, u.name, tag); !isStatus(err, http.StatusNotFound) {
@@ -424,7 +436,7 @@ func (u *tortured) deleteManifest(ctx context.Context, tag string) {
 	}
 	u.deletion, u.undone = o.ID, map[string]digest.Digest{}
 	for other, shows := range u.tags {
-		if shows == d {
+		if shows == d && !u.stays(o, other) {
 			delete(u.tags, other)
 			u.gone[other] = true
 			u.undone[other] = d
@@ -468,7 +480,7 @@ func (u *tortured) rollback(ctx context.Context, tag string) {
 
 // deleteRepository deletes everything.
 func (u *tortured) deleteRepository(ctx context.Context) {
-	_, done := u.operate(ctx, "delete-repository", http.MethodDelete, u.address(""), nil)
+	o, done := u.operate(ctx, "delete-repository", http.MethodDelete, u.address(""), nil)
 	if !done && len(u.tags) > 0 {
 		for tag := range u.tags {
 			if _, _, err := u.f.registry.Push.Fetch(ctx, u.name, tag); err == nil {
@@ -477,9 +489,13 @@ func (u *tortured) deleteRepository(ctx context.Context) {
 		}
 	}
 	for tag := range u.tags {
+		if u.stays(o, tag) {
+			continue
+		}
+		delete(u.tags, tag)
 		u.gone[tag] = true
 	}
-	u.tags, u.attached, u.deletion = map[string]digest.Digest{}, map[digest.Digest][]digest.Digest{}, 0
+	u.attached, u.deletion = map[digest.Digest][]digest.Digest{}, 0
 }
 
 // check fails the test unless the repository has what its user expects.
