@@ -66,6 +66,9 @@ func (s *site) pushManaged(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := image(finished, "v1.0", "1.0.0", epoch); err != nil { // so that something is left of it
+		return err
+	}
 	return s.settled(ctx, managed)
 }
 
