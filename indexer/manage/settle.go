@@ -227,12 +227,13 @@ func (r *Running) lost(
 	return tags, digests
 }
 
-// isLost reports whether we may have deleted a tag that was pushed. Unless we have looked at it,
-// that is so if it was not pushed early.
+// isLost reports whether we may have deleted a tag that was pushed. One at which we have not looked
+// goes only with a manifest, or was deleted by an earlier attempt, unless it was pushed early. Then
+// another operation may have deleted it, as a plan goes on beside others.
 func (w *window) isLost(p postgres.Pushed, early bool) bool {
 	l, looked := w.untagged[p.Tag]
 	if !looked {
-		return !early
+		return !early && len(w.gone)+len(w.before) > 0
 	}
 	return !p.ReceivedAt.Before(l.at) || l.shows != "" && p.Digest != l.shows
 }

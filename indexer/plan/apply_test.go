@@ -337,7 +337,7 @@ func TestApplySettlesEachRepository(t *testing.T) {
 	}
 	s.settled(first.Digest)
 	add(t, s.ctx, s.store, "*", retention.Delete, retention.Conditions{Tag: "pr-*"})
-	p := made(t, s.ctx, s.store, postgres.Guards{}, "*")
+	p := made(t, s.ctx, s.store, "*")
 	var deletions atomic.Int32
 	before := func(r *http.Request) {
 		if r.Method != http.MethodDelete || !strings.HasPrefix(r.URL.Path, "/v2/team/last/") || deletions.Add(1) > 1 {
@@ -367,7 +367,7 @@ func TestApplyAfterLostEvents(t *testing.T) {
 	loose, tagged := s.image("", "loose"), s.image("v1", "tagged")
 	s.settled(loose.Digest, tagged.Digest)
 	add(t, s.ctx, s.store, "*", retention.Delete, retention.Conditions{Untagged: true})
-	p := made(t, s.ctx, s.store, postgres.Guards{}, "*")
+	p := made(t, s.ctx, s.store, "*")
 	if p.ManifestsDeleted != 1 {
 		t.Fatalf("%+v", p)
 	}
@@ -390,7 +390,7 @@ func TestApplyAfterALook(t *testing.T) {
 	loose := s.image("", "loose")
 	s.settled(loose.Digest)
 	add(t, s.ctx, s.store, "*", retention.Delete, retention.Conditions{Untagged: true})
-	p := made(t, s.ctx, s.store, postgres.Guards{}, "*")
+	p := made(t, s.ctx, s.store, "*")
 	s.deaf.Store(true)
 	index := s.index("", loose)
 	const seen = "INSERT INTO storage_manifest (repository, digest) VALUES ('team/app', decode($1, 'hex'))"
