@@ -215,6 +215,23 @@ func TestPutBetweenLookAndDelete(t *testing.T) {
 	s.shows("team/app", "v1", two.Digest)
 }
 
+// What another operation of ours deletes beside a plan stays deleted, though it was pushed after the
+// plan had begun.
+func TestTagDeletedBesideIsNotPutBack(t *testing.T) {
+	t.Parallel()
+	s := open(t, nil)
+	one := s.image("team/app", "one", "v1")
+	s.once(deletes("v1"), func() {
+		s.image("team/app", "two", "v2")
+		if err := s.remote.DeleteTag(t.Context(), "team/app", "v2"); err != nil {
+			t.Error(err)
+		}
+	})
+	s.do(indexer.Operation{Kind: indexer.Untag, Repository: "team/app", Tag: "v1", Digest: one.Digest})
+	s.shows("team/app", "v1", "")
+	s.shows("team/app", "v2", "")
+}
+
 // A poison is an operation that ends with a panic.
 type poison struct{}
 
