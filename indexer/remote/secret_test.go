@@ -129,8 +129,10 @@ func TestNoSecretIsShown(t *testing.T) {
 	t.Parallel()
 	client := reflect.TypeFor[*remote.Client]()
 	for i := range client.NumMethod() {
-		if name := client.Method(i).Name; reads[name] == nil {
-			t.Errorf("the method %s is not tested: add it to reads", name)
+		m := client.Method(i)
+		requests := m.Type.NumIn() > 1 && m.Type.In(1) == reflect.TypeFor[context.Context]()
+		if requests && reads[m.Name] == nil {
+			t.Errorf("the method %s is not tested: add it to reads", m.Name)
 		}
 	}
 	redirect := func(to func(w *world) string) func(*world) {
