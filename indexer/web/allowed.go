@@ -96,6 +96,7 @@ func (k *protector) allowed(w http.ResponseWriter, r *http.Request) error {
 func (k *protector) withFront(registry, others http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.URL.Path, "/v2/") && k.fromFront(r) {
+			r.Header.Del(frontField) // a secret that the registry need not know
 			registry.ServeHTTP(w, r)
 			return
 		}
