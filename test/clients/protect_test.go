@@ -100,6 +100,10 @@ func skopeoIsTold(t *testing.T, s *system, who account, portbook func(args ...st
 	try(push("two", registry, "kept:latest"), isDenied)
 	try(remove("kept:latest"), strings.TrimPrefix(isFrozen, "denied: "))
 	portbook("freeze", "remove", "'team/*'")
+	eventually(t, func() error { // a process knows of that a second later at most, too
+		_, err := shell(push("two", s.addr, "kept:latest"))
+		return err
+	})
 }
 
 // dockerIsTold returns lines for docker_run.sh, in which docker is logged in as ci: it is told the
@@ -115,6 +119,7 @@ func dockerIsTold(t *testing.T, s *system, token string) []string {
 	return []string{
 		told(image+":v1", isProtected),
 		portbook + "add --reason 'release week' 'team/*'",
+		"docker tag " + s.addr + "/samples/harbour:1.1 " + image + ":v2",
 		"for n in 1 2 3 4 5 6 7 8 9; do docker push " + image + ":v2 >/dev/null 2>&1 || break; sleep .3; done",
 		told(image+":v2", isFrozen),
 		"printf %s " + token + " | docker login -u ci --password-stdin " + registry,
