@@ -49,8 +49,10 @@ func (b *bench) Check() error {
 
 const (
 	database = "bench_plans"
-	// kept is how many tags of each repository the rules keep: the newest 5.
-	kept = 5
+	// kept is how many tags of each repository the rules keep: the newest 8. So a plan of 100,000
+	// repositories has less than a million tags and manifests, and less than 1.5 million blobs, the most
+	// of which it counts what it frees.
+	kept = 8
 	// tagsOfEach is how many tags each of the other repositories has: 10.
 	tagsOfEach = 10
 	// goalTags and goalRepositories are the seconds that the two plans may take.
