@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/portbook/portbook/indexer"
 )
 
 // A matcher is a rule that is ready to be tried on the tags of a repository at one time.
@@ -69,7 +71,7 @@ func (m *matcher) unranked(t *Tag, g *graph) (truth, doubt) {
 	c := m.rule.Conditions
 	switch {
 	case !m.forTags(),
-		c.Tag != "" && !matchGlob(c.Tag, t.Name),
+		c.Tag != "" && !indexer.MatchGlob(c.Tag, t.Name),
 		c.TagRegexp != "" && (m.pattern == nil || !m.pattern.MatchString(t.Name)):
 		return no, certain
 	}
@@ -231,26 +233,4 @@ func (m *matcher) rankVersions(tags []Tag, g *graph) {
 			m.newest[tags[i].Name] = yes
 		}
 	}
-}
-
-// matchGlob reports whether a glob matches a text, in time that grows with the product of
-// their lengths.
-func matchGlob(glob, text string) bool {
-	g, t, star, mark := 0, 0, -1, 0
-	for t < len(text) {
-		switch {
-		case g < len(glob) && glob[g] == '*':
-			star, mark = g, t
-			g++
-		case g < len(glob) && (glob[g] == '?' || glob[g] == text[t]):
-			g++
-			t++
-		case star >= 0:
-			mark++
-			g, t = star+1, mark
-		default:
-			return false
-		}
-	}
-	return strings.Trim(glob[g:], "*") == ""
 }

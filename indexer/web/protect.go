@@ -313,7 +313,7 @@ func (k *protector) mayKnow(r *http.Request, repository string) (bool, error) {
 	return true, nil
 }
 
-// deny refuses a change that nobody may make.
+// deny refuses a change because of a protection.
 func (k *protector) deny(w http.ResponseWriter, r *http.Request, c write, why string) {
 	k.recordDenied(r, c, why)
 	writeRegistryError(w, http.StatusForbidden, "DENIED", why)

@@ -39,7 +39,7 @@ type Config struct {
 	// Delete allows Trash and Purge.
 	Delete bool
 	// Grace is the minimum age of the data of a blob that is moved to the trash, and the time
-	// after which an upload that nobody writes to counts as abandoned.
+	// without a write after which an upload counts as abandoned.
 	Grace time.Duration
 	// Keep is the minimum time that a blob stays in the trash.
 	Keep time.Duration

@@ -50,7 +50,7 @@ type Summary struct {
 	Bytes     int64     `json:"bytes"`
 	Links     int64     `json:"links"`     // of layers, configs and manifests
 	Manifests int64     `json:"manifests"` // links of manifests
-	// Uploads that nobody has written to for the grace period; younger ones may be under way.
+	// Uploads without a write for the grace period; younger ones may be under way.
 	AbandonedUploads int64 `json:"abandoned_uploads"`
 	AbandonedBytes   int64 `json:"abandoned_bytes"`
 	ActiveUploads    int64 `json:"active_uploads"`
