@@ -122,56 +122,74 @@ func (s *server) pageRoutes(m *mux) {
 	m.Handle("GET /activity.atom", plain(s.answerer.Reading(c.ActivityFeed)))
 	m.Handle("GET /storage", read(c.Storage))
 	if s.Login != nil && s.Login.Accounts != nil {
-		m.Handle("GET /account", read(c.Account))
-		m.Handle("GET /account/audit", read(c.Audit))
-		m.Handle("POST /account/sign-in", read(c.SignIn))
-		m.Handle("GET /account/sign-in/{provider}", page(c.BeginSignIn)) // not read: providers take longer
-		m.Handle("GET /account/callback/{provider}", page(c.CompleteSignIn))
-		m.Handle("POST /account/sign-out", read(c.SignOut))
-		m.Handle("POST /account/tokens", read(s.Login.LimitWrites(s.Login.Person, c.AddToken)))
-		m.Handle("POST /account/tokens/{id}/revoke", read(c.RevokeToken))
-		m.Handle("POST /account/password", read(c.ChangePassword))
-		const user = "/account/users/{account}"
-		m.Handle("GET /account/users", read(c.Users))
-		m.Handle("POST /account/users", read(c.AddUser))
-		m.Handle("GET "+user, read(c.User))
-		m.Handle("POST "+user+"/change", read(c.ChangeUser))
-		m.Handle("POST "+user+"/password", read(c.SetUserPassword))
-		m.Handle("POST "+user+"/delete", read(c.DeleteUser))
-		m.Handle("POST "+user+"/tokens", read(c.AddUserToken))
-		m.Handle("POST "+user+"/tokens/{id}/revoke", read(c.RevokeUserToken))
-		m.Handle("GET /account/grants", read(c.Grants))
-		m.Handle("POST /account/grants", read(s.Login.LimitWrites(s.Login.Person, c.AddGrant)))
-		m.Handle("POST /account/grants/remove", read(c.RemoveGrant))
-		m.Handle("GET /manage/change", page(c.Change)) // not read: the registry is asked for blobs
-		m.Handle("POST /manage/change", page(c.MakeChange))
-		m.Handle("GET /manage/history", read(c.TagHistory))
-		m.Handle("GET /manage/operations", read(c.Operations))
-		m.Handle("GET /manage/operations/{operation}", read(c.Operation))
-		m.Handle("GET /manage/trash", read(c.Trash))
-		m.Handle("GET /manage/yank", read(c.Yank(false)))
-		m.Handle("POST /manage/yank", read(s.Login.LimitWrites(s.Login.Person, c.MakeYank(false))))
-		m.Handle("GET /manage/deprecate", read(c.Yank(true)))
-		m.Handle("POST /manage/deprecate", read(s.Login.LimitWrites(s.Login.Person, c.MakeYank(true))))
-		m.Handle("GET /manage/protection", read(c.Protection))
-		m.Handle("POST /manage/protection", read(s.Login.LimitWrites(s.Login.Person, c.AddProtection)))
-		m.Handle("POST /manage/protection/remove", read(c.RemoveProtection))
-		m.Handle("GET /manage/jobs", read(c.Jobs))
-		m.Handle("POST /manage/jobs/{job}", read(c.RunJob))
-		m.Handle("GET /manage/collect", read(c.Collect))
-		m.Handle("POST /manage/collect/pause", read(c.PauseCollect))
-		m.Handle("POST /manage/collect/resume", read(c.ResumeCollect))
-		m.Handle("POST /manage/collect/retry", read(c.RetryCollect))
-		m.Handle("GET /manage/retention", page(c.Retention)) // not read, as all about plans: some wait for one
-		m.Handle("POST /manage/retention", page(s.Login.LimitWrites(s.Login.Person, c.AddRule)))
-		m.Handle("POST /manage/retention/remove", page(c.RemoveRule))
-		m.Handle("POST /manage/plans", page(s.Login.LimitWrites(s.Login.Person, c.MakePlan)))
-		const plan = "/manage/plans/{plan}"
-		m.Handle("GET "+plan, page(c.Plan))
-		m.Handle("POST "+plan+"/apply", page(s.Login.LimitWrites(s.Login.Person, c.ApplyPlan)))
-		m.Handle("POST "+plan+"/undo", page(s.Login.LimitWrites(s.Login.Person, c.UndoPlan)))
+		s.accountRoutes(m, page, read)
+		s.manageRoutes(m, page, read)
 	}
-	if s.Login != nil && s.Login.Accounts != nil && s.Webhooks != nil {
+	m.Handle("GET /live", plain(c.Live))
+	m.Handle("GET /static/{name}", plain(c.Static))
+	m.Handle("GET /", page(catalogue.WithoutSlash(&m.serve)))
+}
+
+// A wrapper makes a handler of a page.
+type wrapper func(answer.HandlerFunc) http.Handler
+
+// accountRoutes registers the pages about accounts.
+func (s *server) accountRoutes(m *mux, page, read wrapper) {
+	c := s.catalogue
+	m.Handle("GET /account", read(c.Account))
+	m.Handle("GET /account/audit", read(c.Audit))
+	m.Handle("POST /account/sign-in", read(c.SignIn))
+	m.Handle("GET /account/sign-in/{provider}", page(c.BeginSignIn)) // not read: providers take longer
+	m.Handle("GET /account/callback/{provider}", page(c.CompleteSignIn))
+	m.Handle("POST /account/sign-out", read(c.SignOut))
+	m.Handle("POST /account/tokens", read(s.Login.LimitWrites(s.Login.Person, c.AddToken)))
+	m.Handle("POST /account/tokens/{id}/revoke", read(c.RevokeToken))
+	m.Handle("POST /account/password", read(c.ChangePassword))
+	const user = "/account/users/{account}"
+	m.Handle("GET /account/users", read(c.Users))
+	m.Handle("POST /account/users", read(c.AddUser))
+	m.Handle("GET "+user, read(c.User))
+	m.Handle("POST "+user+"/change", read(c.ChangeUser))
+	m.Handle("POST "+user+"/password", read(c.SetUserPassword))
+	m.Handle("POST "+user+"/delete", read(c.DeleteUser))
+	m.Handle("POST "+user+"/tokens", read(c.AddUserToken))
+	m.Handle("POST "+user+"/tokens/{id}/revoke", read(c.RevokeUserToken))
+	m.Handle("GET /account/grants", read(c.Grants))
+	m.Handle("POST /account/grants", read(s.Login.LimitWrites(s.Login.Person, c.AddGrant)))
+	m.Handle("POST /account/grants/remove", read(c.RemoveGrant))
+}
+
+// manageRoutes registers the pages about what is stored, and how it is changed.
+func (s *server) manageRoutes(m *mux, page, read wrapper) {
+	c := s.catalogue
+	m.Handle("GET /manage/change", page(c.Change)) // not read: the registry is asked for blobs
+	m.Handle("POST /manage/change", page(c.MakeChange))
+	m.Handle("GET /manage/history", read(c.TagHistory))
+	m.Handle("GET /manage/operations", read(c.Operations))
+	m.Handle("GET /manage/operations/{operation}", read(c.Operation))
+	m.Handle("GET /manage/trash", read(c.Trash))
+	m.Handle("GET /manage/yank", read(c.Yank(false)))
+	m.Handle("POST /manage/yank", read(s.Login.LimitWrites(s.Login.Person, c.MakeYank(false))))
+	m.Handle("GET /manage/deprecate", read(c.Yank(true)))
+	m.Handle("POST /manage/deprecate", read(s.Login.LimitWrites(s.Login.Person, c.MakeYank(true))))
+	m.Handle("GET /manage/protection", read(c.Protection))
+	m.Handle("POST /manage/protection", read(s.Login.LimitWrites(s.Login.Person, c.AddProtection)))
+	m.Handle("POST /manage/protection/remove", read(c.RemoveProtection))
+	m.Handle("GET /manage/jobs", read(c.Jobs))
+	m.Handle("POST /manage/jobs/{job}", read(c.RunJob))
+	m.Handle("GET /manage/collect", read(c.Collect))
+	m.Handle("POST /manage/collect/pause", read(c.PauseCollect))
+	m.Handle("POST /manage/collect/resume", read(c.ResumeCollect))
+	m.Handle("POST /manage/collect/retry", read(c.RetryCollect))
+	m.Handle("GET /manage/retention", page(c.Retention)) // not read, as all about plans: some wait for one
+	m.Handle("POST /manage/retention", page(s.Login.LimitWrites(s.Login.Person, c.AddRule)))
+	m.Handle("POST /manage/retention/remove", page(c.RemoveRule))
+	m.Handle("POST /manage/plans", page(s.Login.LimitWrites(s.Login.Person, c.MakePlan)))
+	const plan = "/manage/plans/{plan}"
+	m.Handle("GET "+plan, page(c.Plan))
+	m.Handle("POST "+plan+"/apply", page(s.Login.LimitWrites(s.Login.Person, c.ApplyPlan)))
+	m.Handle("POST "+plan+"/undo", page(s.Login.LimitWrites(s.Login.Person, c.UndoPlan)))
+	if s.Webhooks != nil {
 		changing := func(f answer.HandlerFunc) http.Handler { return read(s.Login.LimitWrites(s.Login.Person, f)) }
 		const webhook = "/manage/webhooks/{id}"
 		m.Handle("GET /manage/webhooks", read(c.Webhooks))
@@ -184,9 +202,6 @@ func (s *server) pageRoutes(m *mux) {
 		m.Handle("POST "+webhook+"/remove", read(c.RemoveWebhook))
 		m.Handle("POST "+webhook+"/deliveries/{delivery}/redeliver", changing(c.Redeliver))
 	}
-	m.Handle("GET /live", plain(c.Live))
-	m.Handle("GET /static/{name}", plain(c.Static))
-	m.Handle("GET /", page(catalogue.WithoutSlash(&m.serve)))
 }
 
 func nothingHere(_ http.ResponseWriter, _ *http.Request) error {
