@@ -21,7 +21,7 @@ import (
 // push it could not be told whether it came before or after the deletion.
 const settleTime = 300 * time.Millisecond
 
-// settleEvery is how many deletions of a repository are made before Settle looks what was
+// settleEvery is how many deletions of a repository are made before settle looks what was
 // pushed meanwhile: 500.
 const settleEvery = 500
 

@@ -78,7 +78,7 @@ func (r *Running) addStored(ctx context.Context, repository string, f func(refer
 	return err
 }
 
-// Leave is Settle for one repository, of which nothing further is changed: what was deleted is
+// Leave is settleAll for one repository, of which nothing further is changed: what was deleted is
 // stored, and what was pushed meanwhile is put back, long before the end of an operation that
 // changes many repositories.
 func (r *Running) Leave(ctx context.Context, repository string) error {

@@ -8,7 +8,7 @@
 // Changes go through the registry's own API, and then into the book as all content does: by
 // tasks. The package relies on nothing that it has read a while ago: a tag is deleted right
 // after the registry has said what it shows. The registry cannot be locked, so a push may still
-// fall between the two. Such a push is found by its event and put back: see Running.Settle.
+// fall between the two. Such a push is found by its event and put back: see Running.settleAll.
 //
 // Before a manifest is deleted, its bytes are kept in the table trash.
 package manage

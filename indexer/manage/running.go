@@ -68,7 +68,8 @@ func (r *Running) Save(ctx context.Context) error {
 }
 
 // run performs the operation while its lease is renewed, and then settles it, even if it has
-// failed: a part of it may have been done.
+// failed: a part of it may have been done. If it will be tried again, nothing is waited for, since
+// the registry may be away, and the next attempt settles all of it.
 func (r *Running) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -82,7 +83,8 @@ func (r *Running) run(ctx context.Context) error {
 		if err = r.manager.Store.MayStill(ctx, r.state()); err == nil {
 			err = r.perform(ctx)
 		}
-		if settled := r.Settle(ctx); err == nil {
+		after, _ := retry(r.state(), err)
+		if settled := r.settleAll(ctx, err == nil || after == never); err == nil {
 			err = settled
 		}
 	}

@@ -21,7 +21,7 @@ const (
 	// 400 pushes a second, reports were up to 4 s late.
 	reportTime = 2 * time.Second
 	lateTime   = 30 * time.Second
-	// readTime is how long Settle waits until the book has what was changed: 30 s. If the
+	// readTime is how long settle waits until the book has what was changed: 30 s. If the
 	// workers need longer, the operation is over before.
 	readTime = 30 * time.Second
 	// tagTime is how long after its report a tag may be written: 50 ms, six times the median.
@@ -33,18 +33,19 @@ const (
 	flightTime = 5 * time.Second
 )
 
-// Settle looks for pushes that fell into a deletion, and puts back what they pushed; then it
-// waits until the book shows what was changed. It is called after Perform, and at times within.
+// settleAll looks for pushes that fell into a deletion, and puts back what they pushed. If wait is
+// set, it waits for the registry's reports of them, and then until the book shows what was changed.
+// It is called after Perform, and at times within.
 //
 // The registry is asked for nothing that was not reported by an event, except for the tags that
 // were deleted: without events, a push that falls between the last look at a tag and its
 // deletion, some milliseconds, is lost, as with the registry alone.
-func (r *Running) Settle(ctx context.Context) error {
+func (r *Running) settleAll(ctx context.Context, wait bool) error {
 	r.mu.Lock()
 	windows := maps.Clone(r.windows)
 	r.mu.Unlock()
 	for _, repository := range slices.Sorted(maps.Keys(windows)) {
-		if err := r.settle(ctx, windows[repository], repository, true); err != nil {
+		if err := r.settle(ctx, windows[repository], repository, wait); err != nil {
 			return err
 		}
 	}
