@@ -35,6 +35,7 @@ var mayImport = map[string][]string{
 	"indexer/provider":     {"indexer", "indexer/access"},
 	"indexer/redissession": {"indexer", "indexer/access"},
 	"indexer/query":        {"indexer"},
+	"indexer/pesde":        nil,
 	"indexer/collect":      {"indexer", "indexer/postgres"},
 	"indexer/cache":        {"indexer"},
 	"indexer/config":       {"indexer"},
