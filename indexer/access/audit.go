@@ -74,6 +74,8 @@ const (
 	PushRefuse        Event = "push.refuse" // of a client who has the right; only refused ones
 	YankAdd           Event = "yank.add"
 	YankRemove        Event = "yank.remove"
+	PackagePublish    Event = "package.publish"
+	PackageConfigure  Event = "package.configure" // the config.toml of the index was replaced
 
 	RepositoryDelete Event = "repository.delete"
 	ImageRestore     Event = "image.restore"
@@ -92,6 +94,7 @@ var Events = []Event{
 	WebhookAdd, WebhookChange, WebhookRemove, WebhookRotate, WebhookTest, WebhookRedeliver, WebhookPause,
 	SessionBegin, SessionEnd, Login, Administration, ImagePush, ImageDelete, TagDelete, BlobDelete,
 	ProtectionAdd, ProtectionRemove, ProtectionBreak, ProtectionRestore, PushRefuse, YankAdd, YankRemove,
+	PackagePublish, PackageConfigure,
 	RepositoryDelete, ImageRestore, TagRollback, PlanApply, OperationAdd,
 	JobRun,
 }

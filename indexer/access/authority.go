@@ -32,6 +32,11 @@ func (s Subject) Overseen() (patterns []Pattern) {
 	return patterns
 }
 
+// PullsAll reports whether s may pull from all repositories that a pattern selects.
+func (s Subject) PullsAll(p Pattern) bool {
+	return slices.ContainsFunc(s.rules(), func(r Rule) bool { return r.Actions.Has(Pull) && r.Pattern.Includes(p) })
+}
+
 // OverseesRepository reports whether s administers a repository.
 func (s Subject) OverseesRepository(name string) bool { return s.Oversees(Pattern{name}) }
 

@@ -43,14 +43,14 @@ const (
 type GitHub struct {
 	config GitHubConfig
 	client *http.Client
-	known  *cache.Versioned[string] // login by token; "": it is not of our application
+	known  *cache.Versioned[githubUser] // by token; without a login: it is not of our application
 }
 
 // NewGitHub returns a verifier.
 func NewGitHub(c GitHubConfig) *GitHub {
 	return &GitHub{
 		config: c, client: &http.Client{Timeout: githubTime},
-		known: cache.New(githubBytes, githubAnswer, func(login string) int { return len(login) }),
+		known: cache.New(githubBytes, githubAnswer, func(u githubUser) int { return len(u.Login) }),
 	}
 }
 
@@ -58,46 +58,52 @@ func NewGitHub(c GitHubConfig) *GitHub {
 // because only GitHub can say that the token is right.
 func (g *GitHub) Verify(ctx context.Context, c Credentials) (Subject, error) {
 	age := indexer.Version{Number: time.Now().Unix() / int64(githubAge/time.Second)}
-	login, err := g.known.Get(ctx, cache.Key{Version: age, Question: c.Secret}, func() (string, error) {
+	user, err := g.known.Get(ctx, cache.Key{Version: age, Question: c.Secret}, func() (githubUser, error) {
 		return g.ask(ctx, c.Secret)
 	})
-	if err != nil || login == "" {
+	if err != nil || user.Login == "" {
 		return Subject{}, ErrDenied
 	}
-	return Subject{Name: "github/" + login, Rules: everything}, nil
+	return Subject{Name: "github/" + user.Login, Number: user.ID, Rules: everything}, nil
 }
 
-// ask asks GitHub whose token it is; "" if it is not of our application.
-func (g *GitHub) ask(ctx context.Context, token string) (login string, err error) {
+// A githubUser is a user of GitHub. The login may change, and then belong to somebody else.
+type githubUser struct {
+	Login string
+	ID    uint64
+}
+
+// ask asks GitHub whose token it is; without a login if it is not of our application.
+func (g *GitHub) ask(ctx context.Context, token string) (user githubUser, err error) {
 	body, err := json.Marshal(map[string]string{"access_token": token})
 	if err != nil {
-		return "", err
+		return user, err
 	}
 	address := strings.TrimRight(g.config.API, "/") + "/applications/" + url.PathEscape(g.config.ClientID) + "/token"
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address, bytes.NewReader(body))
 	if err != nil {
-		return "", err
+		return user, err
 	}
 	req.SetBasicAuth(g.config.ClientID, g.config.ClientSecret)
 	req.Header.Set("Accept", "application/vnd.github+json")
 	resp, err := g.client.Do(req)
 	if err != nil {
-		return "", err
+		return user, err
 	}
 	defer resp.Body.Close()
 	switch resp.StatusCode {
 	case http.StatusOK:
 	case http.StatusNotFound, http.StatusUnprocessableEntity:
-		return "", nil
+		return user, nil
 	default:
-		return "", errors.New("GitHub answered " + resp.Status)
+		return user, errors.New("GitHub answered " + resp.Status)
 	}
-	var answer struct{ User struct{ Login string } }
+	var answer struct{ User githubUser }
 	err = json.NewDecoder(io.LimitReader(resp.Body, githubAnswer)).Decode(&answer)
 	if err == nil && answer.User.Login == "" {
 		err = errors.New("the answer of GitHub names no user")
 	}
-	return answer.User.Login, err
+	return answer.User, err
 }
 
 // Anonymous returns the subject of a client without a token, or ErrDenied.

@@ -169,6 +169,8 @@ var ocsfClasses = map[Event]ocsfClass{
 	PushRefuse:        {apiActivity, activityOther, "Push"},
 	YankAdd:           {apiActivity, 1, "Create"},
 	YankRemove:        {apiActivity, 4, "Delete"},
+	PackagePublish:    {apiActivity, 1, "Create"},
+	PackageConfigure:  {apiActivity, 3, "Update"},
 
 	RepositoryDelete: {apiActivity, 4, "Delete"},
 	ImageRestore:     {apiActivity, 1, "Create"},

@@ -11,6 +11,9 @@ import (
 type Subject struct {
 	// Name is the name of the account; "" for a client that did not say who it is.
 	Name string
+	// Number is that of the user at GitHub, if it was GitHub that said who the client is; 0
+	// otherwise.
+	Number uint64
 	// Token is the id of the personal token, or of the workload, by which the client proved
 	// that; "" if it did with a password.
 	Token string

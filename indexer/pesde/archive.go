@@ -46,6 +46,9 @@ var DefaultLimits = Limits{Unpacked: 256 << 20, Files: 20_000, Text: 1 << 20, Pa
 // maxPath is the maximum length of the path of a file in an archive, in bytes.
 const maxPath = 1024
 
+// ErrTooLarge is the error of an archive that is larger than config.toml allows.
+var ErrTooLarge = errors.New("payload reached size limit")
+
 var errCorrupt error = &Refused{"corrupt archive"}
 
 // forbiddenFiles may not be in the root of an archive: they configure the tools of whoever

@@ -15,6 +15,8 @@ import (
 type Listed struct {
 	Entry
 	Yanked bool
+	// Digest is that of the manifest of its artifact; "" if it is not known. Clients ignore it.
+	Digest string
 }
 
 // A File is what the index repository says of a package, in the file scope/name.
@@ -30,6 +32,7 @@ func (f File) IDs() []ID { return slices.SortedFunc(maps.Keys(f.Entries), ID.Com
 type fileEntry struct {
 	Entry
 	Yanked       bool             `toml:"yanked,omitempty"`
+	Digest       string           `toml:"digest,omitempty"`
 	Dependencies map[string][]any `toml:"dependencies,omitempty"`
 	Deprecated   string           `toml:"deprecated,omitempty"`
 }
@@ -72,7 +75,7 @@ func (t fileEntry) listed(id ID) (Listed, error) {
 		}
 		e.Dependencies[alias] = d
 	}
-	return Listed{e, t.Yanked}, e.check(id.Target)
+	return Listed{e, t.Yanked, t.Digest}, e.check(id.Target)
 }
 
 // dependencyOf returns the dependency that is written as [specifier, kind].
@@ -118,7 +121,7 @@ func (f File) Encode() ([]byte, error) {
 
 // tableOf returns an entry as it is written.
 func tableOf(e Listed) fileEntry {
-	t := fileEntry{Entry: e.Entry, Yanked: e.Yanked}
+	t := fileEntry{Entry: e.Entry, Yanked: e.Yanked, Digest: e.Digest}
 	for alias, d := range e.Dependencies {
 		if t.Dependencies == nil {
 			t.Dependencies = map[string][]any{}

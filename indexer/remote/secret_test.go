@@ -37,6 +37,10 @@ var reads = map[string]func(context.Context, *remote.Client) error{
 	"HasBlob": func(ctx context.Context, c *remote.Client) error {
 		return c.HasBlob(ctx, "app", digest.FromString("x"))
 	},
+	"Upload": func(ctx context.Context, c *remote.Client) error {
+		_, err := c.Upload(ctx, "app", []byte("x"))
+		return err
+	},
 	"Mount": func(ctx context.Context, c *remote.Client) error {
 		return c.Mount(ctx, "app", "other", digest.FromString("x"))
 	},

@@ -82,6 +82,13 @@ func (s *server) clientRoutes(m *mux) {
 	}
 	m.Handle("GET /v1/search", handle(search, answer.WriteErrorText))
 	m.Handle("GET /v0/search", handle(reading(c.PackageSearch), answer.WriteErrorJSON))
+	for _, route := range c.PackageRoutes() {
+		f := route.Serve
+		if route.Reads {
+			f = reading(f)
+		}
+		m.Handle(route.Pattern, handle(f, clients.WriteErrorPackage))
+	}
 	for _, method := range []string{"GET", "POST"} {
 		m.Handle(method+" /index/static", handle(reading(c.Index(false)), clients.WriteErrorFlatpak))
 		m.Handle(method+" /index/dynamic", handle(reading(c.Index(true)), clients.WriteErrorFlatpak))

@@ -61,6 +61,9 @@ type Config struct {
 	// Webhooks are those that who oversees their pattern manages; nil: nobody does.
 	Webhooks *deliver.Webhooks
 
+	// Package configures the registry of packages of pesde.
+	Package clients.PackageConfig
+
 	WebUI          bool
 	AssertEndpoint bool
 
@@ -161,7 +164,7 @@ func newServer(c Config) *server {
 		Answerer: a, PublicURL: c.PublicURL, MaxAge: c.MaxAgeIndex,
 		FlatpakOwners: c.FlatpakOwners, Assertions: c.AssertEndpoint, Logins: c.Login != nil && c.Login.Signer != nil,
 		Login: c.Login, Changes: c.Changes, Jobs: c.Jobs, Log: c.Log,
-		InternalSecret: c.InternalSecret, InternalOpen: c.InternalOpen,
+		InternalSecret: c.InternalSecret, InternalOpen: c.InternalOpen, Package: c.Package,
 	})
 	s.api = api.New(api.Config{
 		Answerer: a, Log: c.Log, MaxAge: c.MaxAgeIndex, MaxAgeHTML: c.MaxAgeHTML, Others: clients.Operations(), Jobs: c.Jobs,

@@ -38,6 +38,9 @@ type Book interface {
 	Tags(ctx context.Context, repository, after string, limit int) ([]indexer.Tag, error)
 	// Versions returns the tags of repositories that look like versions, in no order.
 	Versions(ctx context.Context, repositories []string) (map[string][]string, error)
+	// PackageFiles returns the files of packages of pesde with these names, those that
+	// there are; prefix begins the names of their repositories.
+	PackageFiles(ctx context.Context, prefix string, names []string) (map[string][]byte, error)
 	// Manifest reads by tag or digest. It returns ErrNotFound if there is no such
 	// manifest.
 	Manifest(ctx context.Context, ref indexer.Reference) (indexer.Manifest, error)

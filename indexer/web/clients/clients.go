@@ -40,6 +40,8 @@ type Config struct {
 	// InternalOpen is true: then everybody may.
 	InternalSecret string
 	InternalOpen   bool
+	// Package configures the registry of packages of pesde.
+	Package PackageConfig
 	// Log receives messages for the operator; nil: none.
 	Log *slog.Logger
 }
@@ -54,6 +56,11 @@ type Clients struct {
 	changing *answer.Places // limits the changes that are waited for
 	jobs     *answer.Places // limits the jobs that are waited for
 	log      *slog.Logger
+
+	publishing *answer.Turns // limits the archives in memory
+	gits       *answer.Turns // limits the copies of the index that are served
+
+	downloading *answer.Turns // limits the parts of packages in memory
 
 	refusedAt atomic.Int64 // when a refused request for a job was last logged, in Unix nanoseconds
 }
@@ -73,6 +80,8 @@ func New(c Config) *Clients {
 	return &Clients{
 		changing: answer.NewPlaces(maxChanging, maxChanging/2), jobs: answer.NewPlaces(maxJobs, maxJobs/2), log: c.Log,
 		config: c, answerer: c.Answerer, indexes: answer.NewDocuments(),
-		making: answer.TurnsOf(maxMaking, maxMakingEach), owners: ownersOf(c.FlatpakOwners),
+		publishing: answer.TurnsOf(maxPublishing, maxPublishingEach), gits: answer.TurnsOf(maxGits, maxGitsEach),
+		downloading: answer.TurnsOf(maxDownloading, maxDownloadingEach),
+		making:      answer.TurnsOf(maxMaking, maxMakingEach), owners: ownersOf(c.FlatpakOwners),
 	}
 }

@@ -1,6 +1,7 @@
 package clients
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/pesde"
 	"github.com/portbook/portbook/indexer/query"
 	"github.com/portbook/portbook/indexer/web/answer"
 )
@@ -35,12 +37,16 @@ type packageResponse struct {
 	Description string           `json:"description,omitempty"`
 	PublishedAt answer.Timestamp `json:"published_at" doc:"when anything in the repository last changed"`
 	License     string           `json:"license,omitempty"`
+	Authors     []string         `json:"authors,omitempty" doc:"of a package of pesde"`
+	Repository  string           `json:"repository,omitempty" doc:"of a package of pesde: where its source is"`
 }
 
 type packageTarget struct {
-	Kind string `json:"kind" doc:"os_architecture[_variant]"`
-	Lib  bool   `json:"lib"`
-	Bin  bool   `json:"bin"`
+	Kind    string   `json:"kind" doc:"os_architecture[_variant] of an image, or a target of pesde"`
+	Yanked  bool     `json:"yanked,omitempty"`
+	Lib     bool     `json:"lib"`
+	Bin     bool     `json:"bin"`
+	Scripts []string `json:"scripts,omitempty"`
 }
 
 // Search serves two protocols at one address: pesde's client sends query and offset,
@@ -75,7 +81,7 @@ func (s *Clients) PackageSearch(w http.ResponseWriter, r *http.Request) error {
 	}
 	q, err := query.Parse(v.Get("query"), time.Now())
 	if err != nil {
-		answer.WriteErrorJSON(w, http.StatusBadRequest, fmt.Sprintf("failed to parse query: %s", err))
+		answer.WriteErrorJSON(w, http.StatusBadRequest, fmt.Sprintf("failed to parse query: Syntax Error: %s", err))
 		return nil
 	}
 	q = q.Page(packagePage, offset)
@@ -97,8 +103,65 @@ func (s *Clients) PackageSearch(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 		packages := answer.Map(found.Items, func(i indexer.Result) packageResponse { return packageOf(i, versions[i.Name]) })
+		if err := s.replacePackages(r.Context(), b, packages); err != nil {
+			return err
+		}
 		return json.NewEncoder(out).Encode(packagesAnswer{packages, found.Total})
 	})
+}
+
+// replacePackages replaces repositories that are packages of pesde by what the index says of them,
+// under their own names.
+func (s *Clients) replacePackages(ctx context.Context, b answer.Book, all []packageResponse) error {
+	var names []string
+	for _, p := range all {
+		if name, ok := s.packageName(p.Name); ok {
+			names = append(names, name)
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	files, err := b.PackageFiles(ctx, s.config.Package.Prefix, names)
+	if err != nil {
+		return err
+	}
+	for i, p := range all {
+		name, _ := s.packageName(p.Name)
+		if text := files[name]; text != nil {
+			all[i] = found(name, text, p)
+		}
+	}
+	return nil
+}
+
+// packageName returns the name of the package that a repository may be.
+func (s *Clients) packageName(repository string) (string, bool) {
+	if s.config.Package.Packages == nil {
+		return "", false
+	}
+	return strings.CutPrefix(repository, s.config.Package.Prefix)
+}
+
+// found returns the package in a file of the index as a search shows it; p if that is not possible.
+func found(name string, file []byte, p packageResponse) packageResponse {
+	f, err := pesde.ParseFile(file)
+	all := publishedIn(f)
+	v, ok := pesde.Highest(all)
+	if err != nil || !ok {
+		return p
+	}
+	of := pesde.OfVersion(all, v)
+	newest := slices.MaxFunc(of, func(a, b pesde.Published) int { return strings.Compare(a.PublishedAt, b.PublishedAt) })
+	p = packageResponse{
+		Name: name, Version: v.String(), Description: newest.Description, License: newest.License, Authors: newest.Authors,
+		Repository: newest.Repository,
+	}
+	p.PublishedAt.Time, _ = time.Parse(time.RFC3339Nano, newest.PublishedAt) // ParseFile has checked it
+	for _, t := range of {
+		p.Targets = append(p.Targets, packageTarget{string(t.Target), t.Yanked, t.Lib, t.Bin, t.Scripts})
+	}
+	return p
 }
 
 // searchPackages is a search that also matches words inside a name, as pesde's registry

@@ -38,13 +38,22 @@ func (l *Login) LimitWrites(
 		if err != nil {
 			return err
 		}
-		w.Header().Set("X-Ratelimit-Limit", strconv.Itoa(access.Writes.AtOnce))
-		w.Header().Set("X-Ratelimit-Remaining", strconv.Itoa(access.Writes.Left(full)))
-		if !allowed {
-			seconds := secondsOf(access.Writes.Wait(full))
-			return answer.RefuseWith(http.StatusTooManyRequests,
-				map[string]string{"X-Ratelimit-After": seconds, "Retry-After": seconds}, "Too many requests, retry in %ss", seconds)
+		if err := WriteCounted(w, full, allowed); err != nil {
+			return err
 		}
 		return f(w, r)
 	}
+}
+
+// WriteCounted tells a client how many more changes it may make, full and allowed being what
+// Config.UseRate returned for access.Writes. It returns a refusal if there were too many.
+func WriteCounted(w http.ResponseWriter, full time.Duration, allowed bool) error {
+	w.Header().Set("X-Ratelimit-Limit", strconv.Itoa(access.Writes.AtOnce))
+	w.Header().Set("X-Ratelimit-Remaining", strconv.Itoa(access.Writes.Left(full)))
+	if allowed {
+		return nil
+	}
+	seconds := secondsOf(access.Writes.Wait(full))
+	return answer.RefuseWith(http.StatusTooManyRequests,
+		map[string]string{"X-Ratelimit-After": seconds, "Retry-After": seconds}, "Too many requests, retry in %ss", seconds)
 }

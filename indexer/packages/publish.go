@@ -1,0 +1,349 @@
+package packages
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/access"
+	"github.com/portbook/portbook/indexer/pesde"
+)
+
+// Repository returns the repository of a package.
+func (s *Service) Repository(n pesde.Name) string { return s.Prefix + n.String() }
+
+// Publish publishes an archive, and returns a text for the publisher. The errors are *pesde.Refused,
+// ErrForbidden if the scope belongs to others, ErrConflict if the version is published for the
+// target already, and pesde.ErrTooLarge.
+func (s *Service) Publish(ctx context.Context, u indexer.PackageUser, archive []byte) (text string, err error) {
+	var repository, tag string
+	err = s.change(ctx, func(ctx context.Context, c *change) error {
+		p, err := c.read(ctx, archive)
+		if err != nil {
+			return err
+		}
+		repository, tag = s.Repository(p.Name), p.ID.Tag()
+		text = fmt.Sprintf("published %s@%s", p.Name, p.ID)
+		return c.publish(ctx, u, p, archive)
+	})
+	if err != nil {
+		return "", err
+	}
+	return text, s.follow(ctx, repository, tag)
+}
+
+// read returns the package in an archive.
+func (c *change) read(ctx context.Context, archive []byte) (p pesde.Package, err error) {
+	config, err := c.config(ctx)
+	switch {
+	case err != nil:
+		return p, err
+	case int64(len(archive)) > min(config.MaxArchiveSize, MaxArchive):
+		return p, pesde.ErrTooLarge
+	}
+	return pesde.Read(archive, config, c.own(config), pesde.DefaultLimits)
+}
+
+// publish publishes a package: first in the registry, then in the index. If it fails between the
+// two, nobody sees it, and it can be published again.
+func (c *change) publish(ctx context.Context, u indexer.PackageUser, p pesde.Package, archive []byte) error {
+	files := map[string][]byte{}
+	if err := c.may(ctx, &u, p.Name); errors.Is(err, indexer.ErrNotFound) {
+		if files[p.Name.Scope+"/"+scopeFile], err = (pesde.Scope{Owners: []uint64{u.Number}}).Encode(); err != nil {
+			return err
+		}
+	} else if err != nil {
+		return err
+	}
+	f, err := c.file(ctx, p.Name)
+	if err != nil && !errors.Is(err, indexer.ErrNotFound) {
+		return err
+	}
+	if err := fits(f, p); err != nil {
+		return err
+	}
+	now := time.Now()
+	digest, err := c.push(ctx, p, archive, now)
+	if err != nil {
+		return err
+	}
+	p.Entry.PublishedAt = pesde.Timestamp(now)
+	f.Entries[p.ID] = pesde.Listed{Entry: p.Entry, Digest: digest.String()}
+	if files[p.Name.String()], err = f.Encode(); err != nil {
+		return err
+	}
+	if err := c.commit(ctx, fmt.Sprintf("add %s@%s", p.Name, p.ID), files); err != nil {
+		return err
+	}
+	return c.index.Record(ctx, access.Record{
+		Event: access.PackagePublish, Target: p.Name.String() + "@" + p.ID.String(), Repository: c.Repository(p.Name),
+	})
+}
+
+// fits returns an error if a package cannot be added to its file.
+func fits(f pesde.File, p pesde.Package) error {
+	for id, e := range f.Entries {
+		if id.Version == p.ID.Version && e.Description != p.Entry.Description {
+			return &pesde.Refused{Text: "same versions with different descriptions are forbidden"}
+		}
+	}
+	if _, ok := f.Entries[p.ID]; ok {
+		return indexer.Conflict("%s@%s is published already", p.Name, p.ID)
+	}
+	return nil
+}
+
+// may returns nil if a user may change a package, and ErrNotFound if nobody owns its scope yet. It
+// sets the number of the user.
+func (c *change) may(ctx context.Context, u *indexer.PackageUser, n pesde.Name) (err error) {
+	if err := u.May(ctx, c.Repository(n)); err != nil {
+		return err
+	}
+	if u.Account {
+		if u.Number, err = c.index.Number(ctx); err != nil {
+			return err
+		}
+	}
+	owners, err := c.owners(ctx, n.Scope)
+	if err == nil && !slices.Contains(owners, u.Number) {
+		err = indexer.Forbidden("the scope %s belongs to others", n.Scope)
+	}
+	return err
+}
+
+// owners returns the owners of a scope, or ErrNotFound if there is no such scope.
+func (c *change) owners(ctx context.Context, scope string) ([]uint64, error) {
+	path := scope + "/" + scopeFile
+	files, err := c.index.Files(ctx, path)
+	if err != nil {
+		return nil, err
+	}
+	if files[path] == nil {
+		return nil, indexer.ErrNotFound
+	}
+	s, err := pesde.ParseScope(files[path])
+	if err != nil {
+		return nil, unavailable(scope+"/"+err.Error(), nil)
+	}
+	return s.Owners, nil
+}
+
+// file returns the file of a package, or an empty one and ErrNotFound if there is none.
+func (c *change) file(ctx context.Context, n pesde.Name) (pesde.File, error) {
+	files, err := c.index.Files(ctx, n.String())
+	if err != nil {
+		return pesde.File{}, err
+	}
+	if files[n.String()] == nil {
+		return pesde.File{Entries: map[pesde.ID]pesde.Listed{}}, indexer.ErrNotFound
+	}
+	f, err := pesde.ParseFile(files[n.String()])
+	if err != nil {
+		return f, unavailable("the file "+n.String()+" of the index is broken: "+err.Error(), nil)
+	}
+	return f, nil
+}
+
+// push stores a package in the registry, and returns the digest of its manifest.
+func (c *change) push(ctx context.Context, p pesde.Package, archive []byte, at time.Time) (digest.Digest, error) {
+	a, err := pesde.Make(p, archive, at, access.ActorOf(ctx).Name)
+	if err != nil {
+		return "", err
+	}
+	repository := c.Repository(p.Name)
+	for _, b := range a.Blobs {
+		if _, err := c.Remote.Upload(ctx, repository, b.Data); err != nil {
+			return "", err
+		}
+	}
+	return c.Remote.Put(ctx, repository, indexer.TagOrDigest(p.ID.Tag()), ocispec.MediaTypeImageManifest, a.Manifest)
+}
+
+// follow waits until the book has a tag that was pushed.
+func (s *Service) follow(ctx context.Context, repository, tag string) error {
+	ask := indexer.Ask{Repository: repository, Reference: indexer.TagOrDigest(tag), Priority: indexer.PriorityEvent}
+	if err := s.Store.Ask(ctx, []indexer.Ask{ask}); err != nil {
+		return err
+	}
+	s.Wake()
+	for end, pause := time.Now().Add(readTime), 5*time.Millisecond; time.Now().Before(end); pause = min(2*pause, 200*time.Millisecond) {
+		unread, err := s.Store.Unread(ctx, repository, []string{tag})
+		if err != nil || unread == 0 {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pause):
+		}
+	}
+	return nil // the event of the registry, or a scan, tells the book later
+}
+
+// All stands for all targets of a version.
+const All pesde.Target = "all"
+
+// Yank yanks a version of a package for a target, or for All, or gives it back. It returns a text
+// for the user, and the errors of the index: ErrNotFound for no such scope or package, ErrForbidden,
+// and ErrConflict if nothing would change.
+func (s *Service) Yank(
+	ctx context.Context, u indexer.PackageUser, n pesde.Name, v pesde.Version, target pesde.Target, yanked bool,
+) (text string, err error) {
+	err = s.changeFile(ctx, u, n, func(ctx context.Context, f *pesde.File) (string, error) {
+		var targets []string
+		for _, id := range f.IDs() {
+			e := f.Entries[id]
+			if id.Version != v || target != All && id.Target != target || e.Yanked == yanked {
+				continue
+			}
+			e.Yanked = yanked
+			f.Entries[id] = e
+			targets = append(targets, string(id.Target))
+			y := indexer.Yank{Repository: s.Repository(n), Tag: id.Tag()}
+			if err := s.inBook(ctx, y, yanked); err != nil {
+				return "", err
+			}
+		}
+		if len(targets) == 0 {
+			return "", indexer.Conflict("nothing changes")
+		}
+		text = fmt.Sprintf("%s@%s %s", n, v, strings.Join(targets, ", "))
+		return verb(yanked, "yank") + " " + text, nil
+	})
+	return verb(yanked, "yanked") + " " + text, err
+}
+
+// verb returns a word, or its opposite.
+func verb(yes bool, word string) string {
+	if yes {
+		return word
+	}
+	return "un" + word
+}
+
+// inBook yanks or deprecates in the book too, so that searches leave it out.
+func (s *Service) inBook(ctx context.Context, y indexer.Yank, yes bool) error {
+	f := s.Store.Unyank
+	if yes {
+		f = s.Store.Yank
+	}
+	err := f(ctx, y)
+	if errors.Is(err, indexer.ErrConflict) || errors.Is(err, indexer.ErrNotFound) { // it is so already, or not in the book
+		return nil
+	}
+	return err
+}
+
+// MaxReason is the maximum length of the reason of a deprecation, in bytes: 4 KiB. A client shows it
+// whenever the package is installed.
+const MaxReason = 4 << 10
+
+// Deprecate deprecates a package, or takes that back if the reason is "".
+func (s *Service) Deprecate(ctx context.Context, u indexer.PackageUser, n pesde.Name, reason string) (text string, err error) {
+	yes := reason != ""
+	err = s.changeFile(ctx, u, n, func(ctx context.Context, f *pesde.File) (string, error) {
+		if f.Deprecated == reason {
+			return "", indexer.Conflict("nothing changes")
+		}
+		f.Deprecated = reason
+		y := indexer.Yank{Repository: s.Repository(n), Deprecated: true, Reason: bookReason(reason)}
+		return verb(yes, "deprecate") + " " + n.String(), s.inBook(ctx, y, yes)
+	})
+	return verb(yes, "deprecated") + " " + n.String(), err
+}
+
+// bookReason returns a reason as the book can have it: one short line.
+func bookReason(reason string) string {
+	line := []rune(strings.Join(strings.Fields(indexer.CleanText(reason)), " "))
+	if len(line) > indexer.MaxYankReason {
+		line = append(line[:indexer.MaxYankReason-3], '.', '.', '.')
+	}
+	return string(line)
+}
+
+// changeFile changes the file of a package by f, which returns the message of the commit.
+func (s *Service) changeFile(
+	ctx context.Context, u indexer.PackageUser, n pesde.Name, f func(context.Context, *pesde.File) (string, error),
+) error {
+	return s.change(ctx, func(ctx context.Context, c *change) error {
+		if err := c.may(ctx, &u, n); err != nil {
+			return err
+		}
+		file, err := c.file(ctx, n)
+		if err != nil {
+			return err
+		}
+		message, err := f(ctx, &file)
+		if err != nil {
+			return err
+		}
+		text, err := file.Encode()
+		if err != nil {
+			return err
+		}
+		return c.commit(ctx, message, map[string][]byte{n.String(): text})
+	})
+}
+
+// A Found is a package of the registry that the index lacks.
+type Found struct {
+	Name   pesde.Name
+	ID     pesde.ID
+	Listed pesde.Listed
+}
+
+// Add adds to the index what the registry has and it lacks. Scopes that are not in the index get an
+// owner. It returns what was added.
+func (s *Service) Add(ctx context.Context, found []Found, owner uint64) (added []string, err error) {
+	byName := map[pesde.Name][]Found{}
+	for _, f := range found {
+		byName[f.Name] = append(byName[f.Name], f)
+	}
+	names := slices.SortedFunc(maps.Keys(byName), func(a, b pesde.Name) int { return strings.Compare(a.String(), b.String()) })
+	for _, n := range names {
+		err := s.change(ctx, func(ctx context.Context, c *change) error {
+			more, err := c.add(ctx, n, byName[n], owner)
+			added = append(added, more...)
+			return err
+		})
+		if err != nil {
+			return added, fmt.Errorf("%s: %w", n, err)
+		}
+	}
+	return added, nil
+}
+
+// add adds versions of one package.
+func (c *change) add(ctx context.Context, n pesde.Name, found []Found, owner uint64) (added []string, err error) {
+	f, err := c.file(ctx, n)
+	if err != nil && !errors.Is(err, indexer.ErrNotFound) {
+		return nil, err
+	}
+	for _, x := range found {
+		if _, ok := f.Entries[x.ID]; !ok {
+			f.Entries[x.ID] = x.Listed
+			added = append(added, n.String()+"@"+x.ID.String())
+		}
+	}
+	if len(added) == 0 {
+		return nil, nil
+	}
+	files := map[string][]byte{}
+	if _, err := c.owners(ctx, n.Scope); errors.Is(err, indexer.ErrNotFound) {
+		if files[n.Scope+"/"+scopeFile], err = (pesde.Scope{Owners: []uint64{owner}}).Encode(); err != nil {
+			return nil, err
+		}
+	}
+	if files[n.String()], err = f.Encode(); err != nil {
+		return nil, err
+	}
+	return added, c.commit(ctx, "add "+strings.Join(added, ", "), files)
+}
