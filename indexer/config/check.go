@@ -21,6 +21,7 @@ func (l *loader) check(c *Config) {
 	l.checkUsage(c)
 	l.checkCollect(c)
 	l.checkWebhooks(c)
+	l.checkDataDir(c)
 	for _, o := range c.Flatpak.Owners {
 		ref, repository, _ := strings.Cut(o, "=")
 		if strings.TrimSpace(ref) == "" || strings.TrimSpace(repository) == "" {

@@ -50,6 +50,7 @@ type Config struct {
 	Scan       Scan       `mapstructure:"scan"`
 	Search     Search     `mapstructure:"search"`
 	Flatpak    Flatpak    `mapstructure:"flatpak"`
+	DataDir    string     `mapstructure:"data_dir" default:"{CWD}/data"` // made when it is first needed; {CWD}: Source.Dir
 	Log        Log        `mapstructure:"log"`
 }
 

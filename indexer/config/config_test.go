@@ -67,8 +67,8 @@ func TestDefaults(t *testing.T) {
 			"*trivy*", "*clair*", "*grype*", "*syft*", "*snyk*", "*anchore*", "*neuvector*",
 		}},
 		Scan:   config.Scan{Parallelism: 8},
-		Search: config.Search{Memory: true, MemoryLimit: 1 << 30},
-		Log:    config.Log{Level: slog.LevelInfo, Format: "text", Access: true},
+		Search: config.Search{Memory: true, MemoryLimit: 1 << 30}, DataDir: "data",
+		Log: config.Log{Level: slog.LevelInfo, Format: "text", Access: true},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("defaults (-want +got):\n%s", diff)
@@ -883,5 +883,24 @@ func TestUnreadableFile(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), file) || strings.Contains(err.Error(), "required") {
 			t.Errorf("%s: got %v, want only that the file %s cannot be read", name, err, file)
 		}
+	}
+}
+
+// data_dir is below the working directory, whatever the source says.
+func TestDataDir(t *testing.T) {
+	t.Parallel()
+	for value, want := range map[string]string{
+		"": "/work/data", "{CWD}/x": "/work/x", "y": "/work/y", "/srv/{CWD}": "/srv/work", "/srv/z/": "/srv/z",
+	} {
+		c, err := config.Load(config.Source{Dir: "/work", Environ: append(enough[:2:2], "DATA_DIR="+value)})
+		if err != nil || c.DataDir != want {
+			t.Errorf("DATA_DIR=%s: got %q, %v, want %q", value, c.DataDir, err, want)
+		}
+	}
+	_, err := config.Load(config.Source{Environ: append(enough[:2:2], "DATA_DIR={HOME}/data")})
+	const say = `data_dir: "{HOME}/data" has braces that are not {CWD}, the working directory: write the path` +
+		` (environment DATA_DIR)`
+	if fmt.Sprint(err) != say {
+		t.Errorf("got %v, want %s", err, say)
 	}
 }

@@ -31,6 +31,9 @@ type Source struct {
 	Environ []string          // in the form of os.Environ
 	Flags   map[string]string // values by name of the flag; "log-level" is the key log.level
 
+	// Dir is the working directory, which data_dir is relative to. Empty: data_dir stays relative.
+	Dir string
+
 	// OnlyDatabase makes registry.url optional, for commands that use only the database.
 	OnlyDatabase bool
 }
@@ -44,7 +47,7 @@ func Load(src Source) (Config, error) {
 
 func load(src Source) (Config, *loader, error) {
 	l := &loader{
-		onlyDatabase: src.OnlyDatabase, keys: Keys(), set: map[string]setting{}, seen: map[string]string{},
+		dir: src.Dir, onlyDatabase: src.OnlyDatabase, keys: Keys(), set: map[string]setting{}, seen: map[string]string{},
 		env: map[string]string{}, effective: map[string]setting{},
 	}
 	for _, pair := range src.Environ {
@@ -87,6 +90,7 @@ type loader struct {
 	env  map[string]string
 	errs []error
 
+	dir          string // the working directory
 	onlyDatabase bool
 	libpq        map[string]setting // by keyword, from all sources; set by checkConnection
 	address      *pgconn.Config     // of the connection, without TLS and passwords of a pgpass file
@@ -251,8 +255,8 @@ func (l *loader) readEnv() {
 			}
 			l.put(k, value, origin)
 			continue
-		case name == "INTERNAL_SECRET": // of the registry of Deploys.app
-			path = "INTERNAL_SECRET"
+		case theirKeys[name] != "":
+			path = theirKeys[name]
 		case pesdeKeys[name] != "":
 			l.putPesde(name, value)
 			continue

@@ -101,6 +101,7 @@ func addSettings(command *cobra.Command) {
 // source returns the sources of a command's settings.
 func source(command *cobra.Command) config.Source {
 	source := config.Source{Environ: os.Environ(), Flags: map[string]string{}}
+	source.Dir, _ = os.Getwd() // without one, paths stay relative
 	command.Flags().Visit(func(f *pflag.Flag) {
 		switch {
 		case f.Name == "config":
