@@ -22,9 +22,9 @@ func (l *loader) putPesde(name, value string) {
 	case name == "READ_NEEDS_AUTH":
 		value = "true"
 	case value == "":
-		l.fail("%s is set, but empty: give it a value, or do not set it (environment %s)", name, name)
+		l.fail("%s is set, but empty: give it a value, or do not set it (%s)", name, l.environment(name))
 	}
-	l.put(k, value, "environment "+name)
+	l.put(k, value, l.environment(name))
 }
 
 // methods are the methods of logins, the first that is configured wins if auth.method is not

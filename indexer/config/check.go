@@ -22,6 +22,7 @@ func (l *loader) check(c *Config) {
 	l.checkCollect(c)
 	l.checkWebhooks(c)
 	l.checkDataDir(c)
+	l.checkStorage(c)
 	for _, o := range c.Flatpak.Owners {
 		ref, repository, _ := strings.Cut(o, "=")
 		if strings.TrimSpace(ref) == "" || strings.TrimSpace(repository) == "" {
@@ -50,7 +51,7 @@ func (l *loader) checkRegistry(c *Config) {
 	r := &c.Registry
 	if r.URL != "" {
 		l.checkURL("registry.url", r.URL)
-	} else if l.onlyDatabase {
+	} else if l.onlyDatabase || l.forRegistry {
 		// it is optional
 	} else if c.Role == Writer {
 		l.fail("registry.url is required for a writer: set it or PORTBOOK_REGISTRY_URL, or set role to reader")
@@ -75,7 +76,7 @@ func (l *loader) checkRegistry(c *Config) {
 func (l *loader) checkURL(name, value string) {
 	u, err := url.Parse(value)
 	what, remedy := "a URL of a registry", "set registry.username and registry.password"
-	if strings.HasPrefix(name, "auth.") || strings.HasPrefix(name, "collect.") {
+	if strings.HasPrefix(name, "auth.") || strings.HasPrefix(name, "collect.") || strings.HasPrefix(name, "storage.") {
 		what, remedy = "a URL of an API", "remove it"
 	}
 	switch {
@@ -120,6 +121,7 @@ func (l *loader) checkDatabase(c *Config) {
 			}
 		}
 		l.checkHosts(&c.Database)
+	case l.forRegistry: // it is optional
 	case l.env["PGHOST"] == "" && l.env["PGSERVICE"] == "":
 		l.fail("database.postgres.url or database.host is required: set one of them, DB_URL, or libpq's PGHOST or PGSERVICE")
 	}

@@ -50,6 +50,8 @@ type Config struct {
 	Scan       Scan       `mapstructure:"scan"`
 	Search     Search     `mapstructure:"search"`
 	Flatpak    Flatpak    `mapstructure:"flatpak"`
+	Storage    Storage    `mapstructure:"storage"`
+	Redis      Redis      `mapstructure:"redis"`
 	DataDir    string     `mapstructure:"data_dir" default:"{CWD}/data"` // made when it is first needed; {CWD}: Source.Dir
 	Log        Log        `mapstructure:"log"`
 }

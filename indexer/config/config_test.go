@@ -68,7 +68,8 @@ func TestDefaults(t *testing.T) {
 		}},
 		Scan:   config.Scan{Parallelism: 8},
 		Search: config.Search{Memory: true, MemoryLimit: 1 << 30}, DataDir: "data",
-		Log: config.Log{Level: slog.LevelInfo, Format: "text", Access: true},
+		Storage: config.Storage{Cache: config.StorageCache{BlobDescriptor: "inmemory", BlobDescriptorSize: 200_000}},
+		Log:     config.Log{Level: slog.LevelInfo, Format: "text", Access: true},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("defaults (-want +got):\n%s", diff)
@@ -448,7 +449,7 @@ func sample(t *testing.T, k config.Key, v reflect.Value) (string, any) {
 		"http.address": "[::1]:1", "http.operations_address": ":2",
 		"database.postgres.url": "postgres://h/d", "database.sslMode": "disable",
 		"database.targetSessionAttrs": "primary", "database.dynamicAuth.awsRdsIam.region": "eu-west-1",
-		"log.level": "warn", "log.format": "json", "auth.method": "accounts", "auth.github.url": "http://other",
+		"storage.cache.blobdescriptor": "redis", "log.level": "warn", "log.format": "json", "auth.method": "accounts", "auth.github.url": "http://other",
 		"auth.delegate.url": "http://other", "auth.sessions.store": "postgres", "auth.sessions.redis": "redis://h",
 		"auth.oidc.issuer": "http://other", "auth.oidc.redirect_url": "http://other", "auth.github_login.url": "http://other",
 		"auth.github_login.api": "http://other", "auth.github_login.redirect_url": "http://other", "collect.sweep": "http://other",

@@ -45,7 +45,7 @@ func (l *loader) parameters() (map[string]setting, error) {
 	all, own := map[string]setting{}, map[string]setting{}
 	for name, keyword := range variables {
 		if value := l.env[name]; value != "" {
-			all[keyword] = setting{value, "environment " + name}
+			all[keyword] = setting{value, l.environment(name)}
 		}
 	}
 	for _, part := range byPart {
@@ -266,7 +266,7 @@ func (l *loader) parse(d Database) (hosts []string) {
 func (l *loader) variablesInUse() string {
 	var names []string
 	for name, keyword := range variables {
-		if l.libpq[keyword].origin == "environment "+name {
+		if l.libpq[keyword].origin == l.environment(name) {
 			names = append(names, name)
 		}
 	}

@@ -31,11 +31,16 @@ type Source struct {
 	Environ []string          // in the form of os.Environ
 	Flags   map[string]string // values by name of the flag; "log-level" is the key log.level
 
-	// Dir is the working directory, which data_dir is relative to. Empty: data_dir stays relative.
+	// Dir is the working directory, which data_dir is relative to, and whose file .env is read.
+	// Empty: data_dir stays relative, and no such file is read.
 	Dir string
 
 	// OnlyDatabase makes registry.url optional, for commands that use only the database.
 	OnlyDatabase bool
+
+	// ForRegistry is for the command that writes the registry's configuration: it requires a
+	// storage, and needs neither registry.url nor a database.
+	ForRegistry bool
 }
 
 // Load reads and checks all settings. Its error has one line for each mistake, with
@@ -47,13 +52,14 @@ func Load(src Source) (Config, error) {
 
 func load(src Source) (Config, *loader, error) {
 	l := &loader{
-		dir: src.Dir, onlyDatabase: src.OnlyDatabase, keys: Keys(), set: map[string]setting{}, seen: map[string]string{},
+		dir: src.Dir, onlyDatabase: src.OnlyDatabase, forRegistry: src.ForRegistry, fromFile: map[string]string{}, keys: Keys(), set: map[string]setting{}, seen: map[string]string{},
 		env: map[string]string{}, effective: map[string]setting{},
 	}
 	for _, pair := range src.Environ {
 		name, value, _ := strings.Cut(pair, "=")
 		l.env[name] = value
 	}
+	l.readDotEnv()
 	maps.DeleteFunc(l.env, func(name, value string) bool { return value == "" && pesdeKeys[name] == "" })
 	if src.File == "" {
 		src.File = l.env[fileEnv]
@@ -90,8 +96,11 @@ type loader struct {
 	env  map[string]string
 	errs []error
 
+	fromFile map[string]string // position in .env of each variable in env that comes from there
+
 	dir          string // the working directory
 	onlyDatabase bool
+	forRegistry  bool
 	libpq        map[string]setting // by keyword, from all sources; set by checkConnection
 	address      *pgconn.Config     // of the connection, without TLS and passwords of a pgpass file
 	effective    map[string]setting // effective values of keys that differ from set
@@ -124,6 +133,11 @@ func (l *loader) put(k Key, text, origin string) {
 }
 
 func (l *loader) find(name string, same func(string) string) (Key, bool) {
+	for theirs, ours := range theirNames {
+		if same(theirs) == same(name) {
+			name = ours
+		}
+	}
 	i := slices.IndexFunc(l.keys, func(k Key) bool { return same(k.Name) == same(name) })
 	if i < 0 {
 		return Key{}, false
@@ -141,7 +155,8 @@ func (l *loader) names() []string {
 
 // isSection reports whether path is a section, which has keys.
 func (l *loader) isSection(path string) bool {
-	return slices.ContainsFunc(l.keys, func(k Key) bool { return strings.HasPrefix(fold(k.Name), fold(path)+".") })
+	return isTheirSection(path) ||
+		slices.ContainsFunc(l.keys, func(k Key) bool { return strings.HasPrefix(fold(k.Name), fold(path)+".") })
 }
 
 // readFile reads the values of a YAML file. It reports whether the file could be
@@ -192,6 +207,7 @@ func (l *loader) readSection(file, path string, n *yaml.Node) {
 		}
 		l.seen[fold(name)] = fmt.Sprintf("%s (%s)", n.Content[i].Value, origin)
 		switch {
+		case !known && l.isTheirs(name, value.Value, origin, fold):
 		case !known && !l.isSection(name):
 			l.fail("unknown key %q (%s)%s", name, origin, nearest(name, l.namesAndSections()))
 		case value.Value == "" && value.Kind == yaml.ScalarNode && (value.Anchor != "" || !strings.HasPrefix(value.Tag, "!!")):
@@ -245,7 +261,7 @@ var serviceLink = regexp.MustCompile(`^[A-Z0-9_]*(_SERVICE_HOST|_SERVICE_PORT(_[
 
 func (l *loader) readEnv() {
 	for _, name := range slices.Sorted(maps.Keys(l.env)) {
-		value, origin := l.env[name], "environment "+name
+		value, origin := l.env[name], l.environment(name)
 		path, ours := strings.CutPrefix(name, prefix)
 		switch {
 		case name == "DB_URL", name == "DATABASE_URL":
@@ -269,12 +285,16 @@ func (l *loader) readEnv() {
 			l.put(k, value, origin)
 			continue
 		}
+		if l.isTheirs(path, value, origin, flat) {
+			continue
+		}
 		var names []string
 		for _, k := range l.keys {
 			names = append(names, k.Env())
 		}
-		l.fail("unknown environment variable %s%s", name, nearest(name, names))
+		l.fail("unknown %s%s", strings.Replace(origin, "environment", "environment variable", 1), nearest(name, names))
 	}
+	l.putAddress()
 }
 
 // decode returns a Config of the values and the defaults. It reports a value that

@@ -51,7 +51,10 @@ func Report(src Source) (Config, []Line, error) {
 			value = redacted
 		}
 		origin := "environment"
-		if used := l.libpq[variables[name]]; used.origin != "environment "+name {
+		if at := l.fromFile[name]; at != "" {
+			origin = "file " + at
+		}
+		if used := l.libpq[variables[name]]; used.origin != l.environment(name) {
 			origin += ", not used: " + used.origin
 		}
 		lines = append(lines, Line{name, value, origin})
