@@ -65,12 +65,13 @@ var mayImport = map[string][]string{
 		"indexer", "indexer/access", "indexer/cache", "indexer/deliver", "indexer/query", "indexer/retention", "indexer/web/answer",
 		"indexer/web/login",
 	},
-	"indexer/web/clients": {"indexer", "indexer/access", "indexer/query", "indexer/web/answer", "indexer/web/login"},
+	"indexer/web/clients": {"indexer", "indexer/access", "indexer/pesde", "indexer/query", "indexer/web/answer", "indexer/web/login"},
 	"indexer/ingest":      {"indexer", "indexer/postgres", "indexer/remote"},
+	"indexer/packages":    {"indexer", "indexer/access", "indexer/pesde", "indexer/postgres", "indexer/remote"},
 	"indexer/manage":      {"indexer", "indexer/access", "indexer/postgres", "indexer/remote"},
 	"indexer/cmd/portbook": {
-		"indexer", "indexer/access", "indexer/collect", "indexer/config", "indexer/database", "indexer/deliver", "indexer/ingest", "indexer/manage",
-		"indexer/plan", "indexer/postgres", "indexer/provider", "indexer/redissession", "indexer/remote", "indexer/retention", "indexer/web",
+		"indexer", "indexer/access", "indexer/collect", "indexer/config", "indexer/database", "indexer/deliver", "indexer/ingest", "indexer/manage", "indexer/packages",
+		"indexer/pesde", "indexer/plan", "indexer/postgres", "indexer/provider", "indexer/redissession", "indexer/remote", "indexer/retention", "indexer/web",
 		"indexer/web/answer", "indexer/web/login", "schema",
 	},
 }

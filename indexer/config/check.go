@@ -21,6 +21,7 @@ func (l *loader) check(c *Config) {
 	l.checkUsage(c)
 	l.checkCollect(c)
 	l.checkWebhooks(c)
+	l.checkPackages(c)
 	l.checkDataDir(c)
 	l.checkStorage(c)
 	for _, o := range c.Flatpak.Owners {

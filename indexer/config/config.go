@@ -47,6 +47,7 @@ type Config struct {
 	Usage      Usage      `mapstructure:"usage"`
 	Collect    Collect    `mapstructure:"collect"`
 	Plans      Plans      `mapstructure:"plans"`
+	Packages   Packages   `mapstructure:"packages"`
 	Scan       Scan       `mapstructure:"scan"`
 	Search     Search     `mapstructure:"search"`
 	Flatpak    Flatpak    `mapstructure:"flatpak"`

@@ -273,6 +273,8 @@ func (l *loader) readEnv() {
 			continue
 		case theirKeys[name] != "":
 			path = theirKeys[name]
+		case packageKeys[name] != "":
+			path = packageKeys[name]
 		case pesdeKeys[name] != "":
 			l.putPesde(name, value)
 			continue

@@ -21,6 +21,7 @@ import (
 	"github.com/portbook/portbook/indexer/deliver"
 	"github.com/portbook/portbook/indexer/ingest"
 	"github.com/portbook/portbook/indexer/manage"
+	"github.com/portbook/portbook/indexer/packages"
 	"github.com/portbook/portbook/indexer/plan"
 	"github.com/portbook/portbook/indexer/postgres"
 	"github.com/portbook/portbook/indexer/remote"
@@ -41,8 +42,9 @@ type parts struct {
 	signer   *access.Signer // of tokens for the registry; nil without auth.keys
 	registry *prometheus.Registry
 	metrics  *ingest.Metrics
-	manager  *manage.Manager // nil on a reader
-	plans    *plan.Service   // nil on a reader
+	manager  *manage.Manager   // nil on a reader
+	plans    *plan.Service     // nil on a reader
+	packages *packages.Service // nil if there is none
 	webhooks *deliver.Webhooks
 	sending  deliver.Config  // of webhooks
 	refusals *login.Refusals // nil on a reader, as uses

@@ -203,6 +203,9 @@ func (p *parts) public(stopping <-chan struct{}) (http.Handler, starter, error) 
 		p.manager = p.newManager(workers, answerAfter)
 		p.plans = p.newPlans(p.manager)
 	}
+	if c.Package, err = p.servePackages(context.Background(), workers); err != nil {
+		return nil, nil, err
+	}
 	c.Protection = p.protection()
 	if c.Login, err = p.login(c.Protection.Keeper); err != nil {
 		return nil, nil, err
@@ -335,6 +338,10 @@ func (p *parts) writer(workers *ingest.Workers, leader *ingest.Leader) starter {
 		group.Go(func() error { return p.manager.Run(ctx) })
 		group.Go(func() error { return p.plans.Planner.Run(ctx) })
 		group.Go(func() error { return p.sender().Run(ctx) })
+		group.Go(func() error {
+			p.ensurePackages(ctx)
+			return nil
+		})
 		p.startRecords(ctx, group)
 		return nil
 	}

@@ -80,6 +80,9 @@ func (s *Clients) PackageSearch(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	q, err := query.Parse(v.Get("query"), time.Now())
+	if word := dangling(v.Get("query")); word != "" && err == nil {
+		err = indexer.Invalid("%.64s", word)
+	}
 	if err != nil {
 		answer.WriteErrorJSON(w, http.StatusBadRequest, fmt.Sprintf("failed to parse query: Syntax Error: %s", err))
 		return nil
@@ -108,6 +111,17 @@ func (s *Clients) PackageSearch(w http.ResponseWriter, r *http.Request) error {
 		}
 		return json.NewEncoder(out).Encode(packagesAnswer{packages, found.Total})
 	})
+}
+
+// dangling returns the first word of a query that is a field without a value, such as name:. In our
+// own searches it is a word that somebody is still typing.
+func dangling(text string) string {
+	for _, word := range strings.Fields(text) {
+		if name, ok := strings.CutSuffix(word, ":"); ok && name != "" && strings.Trim(name, "abcdefghijklmnopqrstuvwxyz_") == "" {
+			return word
+		}
+	}
+	return ""
 }
 
 // replacePackages replaces repositories that are packages of pesde by what the index says of them,
