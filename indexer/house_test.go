@@ -72,7 +72,7 @@ var mayImport = map[string][]string{
 	"indexer/cmd/portbook": {
 		"indexer", "indexer/access", "indexer/collect", "indexer/config", "indexer/database", "indexer/deliver", "indexer/ingest", "indexer/manage", "indexer/packages",
 		"indexer/pesde", "indexer/plan", "indexer/postgres", "indexer/provider", "indexer/redissession", "indexer/remote", "indexer/retention", "indexer/web",
-		"indexer/web/answer", "indexer/web/login", "schema",
+		"indexer/web/answer", "indexer/web/clients", "indexer/web/login", "schema",
 	},
 }
 

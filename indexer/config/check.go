@@ -77,7 +77,8 @@ func (l *loader) checkRegistry(c *Config) {
 func (l *loader) checkURL(name, value string) {
 	u, err := url.Parse(value)
 	what, remedy := "a URL of a registry", "set registry.username and registry.password"
-	if strings.HasPrefix(name, "auth.") || strings.HasPrefix(name, "collect.") || strings.HasPrefix(name, "storage.") {
+	if strings.HasPrefix(name, "auth.") || strings.HasPrefix(name, "collect.") || strings.HasPrefix(name, "storage.") ||
+		strings.HasPrefix(name, "packages.") {
 		what, remedy = "a URL of an API", "remove it"
 	}
 	switch {

@@ -63,6 +63,9 @@ func TestDefaults(t *testing.T) {
 		},
 		Manage: config.Manage{Trash: 30 * 24 * time.Hour},
 		Plans:  config.Plans{Cap: 20},
+		Packages: config.Packages{
+			Prefix: "pesde/", CommitterName: "Portbook", CommitterEmail: "portbook@localhost",
+		},
 		Usage: config.Usage{Scanners: []string{
 			"*trivy*", "*clair*", "*grype*", "*syft*", "*snyk*", "*anchore*", "*neuvector*",
 		}},
@@ -517,6 +520,10 @@ func TestEveryKeyFromEnvironmentAndFlags(t *testing.T) {
 		case "webhooks.key":
 			text = strings.Repeat("k", 32)
 			want = text
+		case "packages.prefix":
+			text, want = "x/", "x/"
+		case "packages.api", "packages.index_url":
+			text, want = "http://x", "http://x"
 		case "webhooks.allow_networks":
 			text, want = "10.1.0.0/16,fd00::1", []string{"10.1.0.0/16", "fd00::1"}
 		}
@@ -560,6 +567,8 @@ func TestEveryKeyFromEnvironmentAndFlags(t *testing.T) {
 		case "collect.sweep", "collect.token", "collect.delete", "collect.delay":
 			base["PORTBOOK_COLLECT_SWEEP"], base["PORTBOOK_COLLECT_TOKEN"] = "http://x", "x"
 			base["PORTBOOK_COLLECT_LOOK"] = "1s"
+		case "packages.git_username", "packages.git_password":
+			base["PORTBOOK_PACKAGES_GIT_USERNAME"], base["PORTBOOK_PACKAGES_GIT_PASSWORD"] = "x", "x"
 		case "registry.username", "registry.password":
 			base["PORTBOOK_REGISTRY_USERNAME"], base["PORTBOOK_REGISTRY_PASSWORD"] = "x", "x"
 		}

@@ -23,7 +23,8 @@ type Packages struct {
 
 // packageKeys are the keys that variables of pesde's registry server set.
 var packageKeys = map[string]string{
-	"INDEX_REPO_URL": "packages.index_url", "GIT_USERNAME": "packages.git_username", "GIT_PASSWORD": "packages.git_password",
+	"INDEX_REPO_URL": "packages.index_url",
+	"GIT_USERNAME": "packages.git_username", "GIT_PASSWORD": "packages.git_password",
 	"COMMITTER_GIT_NAME": "packages.committer_name", "COMMITTER_GIT_EMAIL": "packages.committer_email",
 }
 
@@ -34,8 +35,9 @@ func (l *loader) checkPackages(c *Config) {
 		p.Enabled = true
 		l.effective["packages.enabled"] = setting{"true", "default: packages.index_url is set"}
 	}
-	if name := strings.TrimSuffix(p.Prefix, "/"); p.Prefix != "" && (name == p.Prefix || !indexer.IsRepository(name)) {
-		l.fail("packages.prefix: %s is not the begin of names: write one such as pesde/, or none%s", shown(p.Prefix),
+	name, ok := strings.CutSuffix(p.Prefix, "/")
+	if !ok || !indexer.IsRepository(name) {
+		l.fail("packages.prefix: %s is not the begin of names: write one such as pesde/%s", shown(p.Prefix),
 			l.at("packages.prefix"))
 	}
 	l.checkIndexURL(p.IndexURL)

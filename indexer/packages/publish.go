@@ -174,7 +174,8 @@ func (s *Service) follow(ctx context.Context, repository, tag string) error {
 		return err
 	}
 	s.Wake()
-	for end, pause := time.Now().Add(readTime), 5*time.Millisecond; time.Now().Before(end); pause = min(2*pause, 200*time.Millisecond) {
+	end := time.Now().Add(readTime)
+	for pause := 5 * time.Millisecond; time.Now().Before(end); pause = min(2*pause, 200*time.Millisecond) {
 		unread, err := s.Store.Unread(ctx, repository, []string{tag})
 		if err != nil || unread == 0 {
 			return err
@@ -247,7 +248,9 @@ func (s *Service) inBook(ctx context.Context, y indexer.Yank, yes bool) error {
 const MaxReason = 4 << 10
 
 // Deprecate deprecates a package, or takes that back if the reason is "".
-func (s *Service) Deprecate(ctx context.Context, u indexer.PackageUser, n pesde.Name, reason string) (text string, err error) {
+func (s *Service) Deprecate(
+	ctx context.Context, u indexer.PackageUser, n pesde.Name, reason string,
+) (text string, err error) {
 	yes := reason != ""
 	err = s.changeFile(ctx, u, n, func(ctx context.Context, f *pesde.File) (string, error) {
 		if f.Deprecated == reason {
@@ -307,7 +310,9 @@ func (s *Service) Add(ctx context.Context, found []Found, owner uint64) (added [
 	for _, f := range found {
 		byName[f.Name] = append(byName[f.Name], f)
 	}
-	names := slices.SortedFunc(maps.Keys(byName), func(a, b pesde.Name) int { return strings.Compare(a.String(), b.String()) })
+	names := slices.SortedFunc(maps.Keys(byName), func(a, b pesde.Name) int {
+		return strings.Compare(a.String(), b.String())
+	})
 	for _, n := range names {
 		err := s.change(ctx, func(ctx context.Context, c *change) error {
 			more, err := c.add(ctx, n, byName[n], owner)

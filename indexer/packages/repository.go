@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -299,10 +298,4 @@ func (r *repository) fetch(ctx context.Context, u upstream, from string) (string
 func (r *repository) push(ctx context.Context, u upstream, commit, to string) error {
 	_, err := r.git(ctx, nil, u.environment(), "push", "--quiet", u.URL, commit+":"+to)
 	return err
-}
-
-// isURL reports whether s names a repository that git can reach by file, http or https.
-func isURL(s string) bool {
-	u, err := url.Parse(s)
-	return err == nil && (filepath.IsAbs(s) || u.Scheme == "file" || (u.Scheme == "http" || u.Scheme == "https") && u.Host != "")
 }

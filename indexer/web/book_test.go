@@ -29,6 +29,7 @@ type book struct {
 	results      indexer.Results
 	repositories []indexer.Repository
 	tags         []indexer.Tag
+	packages     map[string]string // files of the index, by name
 	manifest     *indexer.Manifest
 	tagsOf       []string
 	referrers    []indexer.Referrer
@@ -183,6 +184,16 @@ func (b *book) Overview(context.Context) (indexer.Overview, error) {
 
 func (b *book) Copy(context.Context) (indexer.SearchCopy, error) { return b.copied, b.asked("Copy") }
 func (b *book) Jobs(context.Context) (indexer.JobReport, error)  { return b.jobs, b.asked("Jobs") }
+
+func (b *book) PackageFiles(_ context.Context, _ string, names []string) (map[string][]byte, error) {
+	files := map[string][]byte{}
+	for _, name := range names {
+		if text, ok := b.packages[name]; ok {
+			files[name] = []byte(text)
+		}
+	}
+	return files, b.asked("PackageFiles", names)
+}
 
 func (b *book) Versions(_ context.Context, repositories []string) (map[string][]string, error) {
 	versions := map[string][]string{}

@@ -28,6 +28,8 @@ const (
 	maxArchive = 32 << 20
 )
 
+const plainText = "text/plain; charset=utf-8"
+
 // errNoPackage is the answer if there is no such package, version, target or page. Its body is
 // empty, as clients of pesde know it.
 var errNoPackage = answer.Refuse(http.StatusNotFound, "")
@@ -77,8 +79,8 @@ func (p *pkg) readImages(ctx context.Context, b answer.Book) error {
 	case err != nil:
 		return err
 	case r.Tags > maxPackageTags:
-		return answer.Refuse(http.StatusBadRequest, "the repository has more than %d tags: read /api/v1/repositories/%s/-/tags",
-			maxPackageTags, p.name)
+		return answer.Refuse(http.StatusBadRequest,
+			"the repository has more than %d tags: read /api/v1/repositories/%s/-/tags", maxPackageTags, p.name)
 	}
 	tags, err := b.Tags(ctx, p.name, "", maxPackageTags)
 	if err != nil {
@@ -133,7 +135,8 @@ func (p *pkg) describe(ctx context.Context, b answer.Book, shown *pesde.Publishe
 		return err
 	}
 	said := func(key string) string { return cmp.Or(m.Annotations[key], m.Labels[key]) }
-	shown.Description = answer.OneLine(cmp.Or(said(ocispec.AnnotationDescription), shown.Description), answer.MaxDescription)
+	description := cmp.Or(said(ocispec.AnnotationDescription), shown.Description)
+	shown.Description = answer.OneLine(description, answer.MaxDescription)
 	shown.License, shown.Repository = said(ocispec.AnnotationLicenses), said(ocispec.AnnotationSource)
 	if authors := said(ocispec.AnnotationAuthors); authors != "" {
 		shown.Authors = []string{authors}
@@ -242,7 +245,7 @@ func (s *Clients) PackageArchive(w http.ResponseWriter, r *http.Request) error {
 
 // PackageReadme serves GET /v1/packages/{name}/{version}/{target}/readme.
 func (s *Clients) PackageReadme(w http.ResponseWriter, r *http.Request) error {
-	return s.download(w, r, "text/plain; charset=utf-8", func(stored pesde.Stored) *ocispec.Descriptor { return stored.Readme })
+	return s.download(w, r, plainText, func(stored pesde.Stored) *ocispec.Descriptor { return stored.Readme })
 }
 
 // PackageDoc serves GET /v1/packages/{name}/{version}/{target}/doc: a page of the documentation.
@@ -251,7 +254,7 @@ func (s *Clients) PackageDoc(w http.ResponseWriter, r *http.Request) error {
 		return answer.Refuse(http.StatusBadRequest, "Query deserialize error: missing field `doc`")
 	}
 	name := r.URL.Query().Get("doc")
-	return s.download(w, r, "text/plain; charset=utf-8", func(stored pesde.Stored) *ocispec.Descriptor {
+	return s.download(w, r, plainText, func(stored pesde.Stored) *ocispec.Descriptor {
 		if d, ok := stored.Page(name); ok {
 			return &d
 		}
@@ -356,7 +359,7 @@ func WriteErrorPackage(w http.ResponseWriter, code int, text string) {
 		w.WriteHeader(code)
 		return
 	}
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Content-Type", plainText)
 	w.WriteHeader(code)
 	_, _ = io.WriteString(w, text)
 }

@@ -117,7 +117,8 @@ func (s *Clients) PackageSearch(w http.ResponseWriter, r *http.Request) error {
 // own searches it is a word that somebody is still typing.
 func dangling(text string) string {
 	for _, word := range strings.Fields(text) {
-		if name, ok := strings.CutSuffix(word, ":"); ok && name != "" && strings.Trim(name, "abcdefghijklmnopqrstuvwxyz_") == "" {
+		name, ok := strings.CutSuffix(word, ":")
+		if ok && name != "" && strings.Trim(name, "abcdefghijklmnopqrstuvwxyz_") == "" {
 			return word
 		}
 	}

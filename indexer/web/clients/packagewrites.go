@@ -138,7 +138,7 @@ func (s *Clients) packageDone(w http.ResponseWriter, text string, err error) err
 	case err != nil:
 		return err
 	}
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Content-Type", plainText)
 	w.Header().Set("Cache-Control", "no-store")
 	return answer.Write(w, []byte(text))
 }
