@@ -24,7 +24,7 @@ type Packages struct {
 // packageKeys are the keys that variables of pesde's registry server set.
 var packageKeys = map[string]string{
 	"INDEX_REPO_URL": "packages.index_url",
-	"GIT_USERNAME": "packages.git_username", "GIT_PASSWORD": "packages.git_password",
+	"GIT_USERNAME":   "packages.git_username", "GIT_PASSWORD": "packages.git_password",
 	"COMMITTER_GIT_NAME": "packages.committer_name", "COMMITTER_GIT_EMAIL": "packages.committer_email",
 }
 

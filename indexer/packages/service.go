@@ -56,6 +56,7 @@ type Config struct {
 	Dir      string // of data
 	Prefix   string // begins the names of repositories of packages, such as pesde/
 	API      string // the absolute URL of our API, for the first config.toml
+	ClientID string // of our application at GitHub, for the first config.toml; "": there is none
 	Upstream Upstream
 	// CommitterName and CommitterEmail are whom commits name.
 	CommitterName, CommitterEmail string
@@ -208,7 +209,7 @@ func (c *change) begin(ctx context.Context) error {
 	if c.base != "" {
 		return nil
 	}
-	text, err := pesde.Config{API: c.API, MaxArchiveSize: pesde.DefaultMaxArchiveSize}.Encode()
+	text, err := c.firstConfig().Encode()
 	if err != nil {
 		return err
 	}
@@ -217,6 +218,11 @@ func (c *change) begin(ctx context.Context) error {
 	}
 	c.base = c.head
 	return nil
+}
+
+// firstConfig returns the config.toml of a new index.
+func (s *Service) firstConfig() pesde.Config {
+	return pesde.Config{API: s.API, GitHubOAuthClientID: s.ClientID, MaxArchiveSize: pesde.DefaultMaxArchiveSize}
 }
 
 // fetchUpstream takes over what was pushed to the upstream.

@@ -17,6 +17,7 @@ func (p *parts) newPackages(ctx context.Context, workers *ingest.Workers) (*pack
 	c := p.config.Packages
 	s := packages.Config{
 		Reads: p.reads, Log: p.log, Dir: p.config.DataDir, Prefix: c.Prefix, API: c.API,
+		ClientID:      p.config.Auth.GitHub.ClientID,
 		Upstream:      packages.Upstream{URL: c.IndexURL, Username: c.GitUsername, Password: c.GitPassword},
 		CommitterName: c.CommitterName, CommitterEmail: c.CommitterEmail,
 	}
