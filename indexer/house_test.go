@@ -24,10 +24,12 @@ const ours = "github.com/portbook/portbook/"
 // mayImport lists the packages of ours that each package may import, except in tests.
 // It must agree with the drawing in doc/design.md.
 var mayImport = map[string][]string{
-	"indexer/access/accesstest":     nil, // these four are for tests
-	"indexer/access/issuertest":     nil,
-	"indexer/rdsiam/rdsiamtest":     nil,
-	"indexer/postgres/postgrestest": {"indexer", "indexer/postgres", "indexer/query", "schema/schematest"},
+	"indexer/access/accesstest": nil, // these four are for tests
+	"indexer/access/issuertest": nil,
+	"indexer/rdsiam/rdsiamtest": nil,
+
+	"indexer/errorreport/errorreporttest": nil,
+	"indexer/postgres/postgrestest":       {"indexer", "indexer/postgres", "indexer/query", "schema/schematest"},
 
 	"indexer":              nil,
 	"indexer/access":       {"indexer", "indexer/cache"},
@@ -38,7 +40,8 @@ var mayImport = map[string][]string{
 	"indexer/pesde":        nil,
 	"indexer/collect":      {"indexer", "indexer/postgres"},
 	"indexer/cache":        {"indexer"},
-	"indexer/config":       {"indexer"},
+	"indexer/config":       {"indexer", "indexer/errorreport"},
+	"indexer/errorreport":  {"indexer"},
 	"indexer/memory":       {"indexer", "indexer/cache", "indexer/query"},
 	"indexer/remote":       {"indexer"},
 	"indexer/retention":    {"indexer", "indexer/access"},
@@ -52,8 +55,8 @@ var mayImport = map[string][]string{
 	"indexer/rdsiam":          {"indexer"},
 	"indexer/database":        {"indexer/config", "indexer/postgres", "indexer/rdsiam", "schema"},
 	"indexer/web": {
-		"indexer", "indexer/access", "indexer/deliver", "indexer/web/answer", "indexer/web/api", "indexer/web/catalogue",
-		"indexer/web/clients", "indexer/web/login",
+		"indexer", "indexer/access", "indexer/deliver", "indexer/errorreport", "indexer/web/answer", "indexer/web/api",
+		"indexer/web/catalogue", "indexer/web/clients", "indexer/web/login",
 	},
 	"indexer/web/login":  {"indexer", "indexer/access", "indexer/retention", "indexer/web/answer"},
 	"indexer/web/answer": {"indexer", "indexer/cache", "indexer/query"},
@@ -70,7 +73,7 @@ var mayImport = map[string][]string{
 	"indexer/packages":    {"indexer", "indexer/access", "indexer/pesde", "indexer/postgres", "indexer/remote"},
 	"indexer/manage":      {"indexer", "indexer/access", "indexer/postgres", "indexer/remote"},
 	"indexer/cmd/portbook": {
-		"indexer", "indexer/access", "indexer/collect", "indexer/config", "indexer/database", "indexer/deliver", "indexer/ingest", "indexer/manage", "indexer/packages",
+		"indexer", "indexer/access", "indexer/collect", "indexer/config", "indexer/database", "indexer/deliver", "indexer/errorreport", "indexer/ingest", "indexer/manage", "indexer/packages",
 		"indexer/pesde", "indexer/plan", "indexer/postgres", "indexer/provider", "indexer/redissession", "indexer/remote", "indexer/retention", "indexer/web",
 		"indexer/web/answer", "indexer/web/clients", "indexer/web/login", "schema",
 	},

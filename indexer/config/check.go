@@ -5,6 +5,8 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+
+	"github.com/portbook/portbook/indexer/errorreport"
 )
 
 // check checks settings that depend on each other or have a syntax, and sets
@@ -24,6 +26,9 @@ func (l *loader) check(c *Config) {
 	l.checkPackages(c)
 	l.checkDataDir(c)
 	l.checkStorage(c)
+	if err := errorreport.CheckDSN(c.Errors.SentryDSN); c.Errors.SentryDSN != "" && err != nil {
+		l.fail("errors.sentry_dsn %w%s", err, l.at("errors.sentry_dsn"))
+	}
 	for _, o := range c.Flatpak.Owners {
 		ref, repository, _ := strings.Cut(o, "=")
 		if strings.TrimSpace(ref) == "" || strings.TrimSpace(repository) == "" {

@@ -55,6 +55,7 @@ type Config struct {
 	Redis      Redis      `mapstructure:"redis"`
 	DataDir    string     `mapstructure:"data_dir" default:"{CWD}/data"` // made when it is first needed; {CWD}: Source.Dir
 	Log        Log        `mapstructure:"log"`
+	Errors     Errors     `mapstructure:"errors"`
 }
 
 // Registry is the registry that is indexed.
@@ -284,6 +285,11 @@ type Search struct {
 // Flatpak has settings of flatpak's index.
 type Flatpak struct {
 	Owners []string `mapstructure:"owners"` // REF=REPOSITORY, two globs: the repository that serves a flatpak
+}
+
+// Errors says where errors of the program are reported.
+type Errors struct {
+	SentryDSN string `mapstructure:"sentry_dsn" secret:"true"` // of a server that speaks Sentry's protocol; empty: nowhere
 }
 
 // Log has settings of the log.

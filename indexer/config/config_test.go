@@ -153,6 +153,8 @@ func TestValues(t *testing.T) {
 		{"alias", "registry: {username: &u x, password: *u}", nil, nil, func(c config.Config) any { return c.Registry.Password }, "x"},
 		{"pesde's token", "", []string{"ACCESS_TOKEN=t"}, nil, func(c config.Config) any { return c.Auth.Method }, config.OneToken},
 		{"pesde's tokens", "", []string{"READ_ACCESS_TOKEN=r", "WRITE_ACCESS_TOKEN=w"}, nil, func(c config.Config) any { return c.Auth.Method }, config.TwoTokens},
+		{"Sentry's variable", "", []string{"SENTRY_DSN=https://k@h/7"}, nil, func(c config.Config) any { return c.Errors.SentryDSN }, "https://k@h/7"},
+		{"no reports", "", []string{"SENTRY_DSN="}, nil, func(c config.Config) any { return c.Errors.SentryDSN }, ""},
 		{"pesde's order", "", []string{"ACCESS_TOKEN=t", "GITHUB_CLIENT_ID=i", "GITHUB_CLIENT_SECRET=s", "READ_ACCESS_TOKEN=r", "WRITE_ACCESS_TOKEN=w"}, nil, func(c config.Config) any { return c.Auth.Method }, config.OneToken},
 		{"pesde's order without a token", "", []string{"GITHUB_CLIENT_ID=i", "GITHUB_CLIENT_SECRET=s", "READ_ACCESS_TOKEN=r", "WRITE_ACCESS_TOKEN=w"}, nil, func(c config.Config) any { return c.Auth.Method }, config.GitHubToken},
 		{"a method that is set", "auth: {method: none}", []string{"ACCESS_TOKEN=t"}, nil, func(c config.Config) any { return c.Auth.Method }, config.NoLogins},
@@ -524,6 +526,9 @@ func TestEveryKeyFromEnvironmentAndFlags(t *testing.T) {
 			text, want = "x/", "x/"
 		case "packages.api", "packages.index_url":
 			text, want = "http://x", "http://x"
+		case "errors.sentry_dsn":
+			text = "https://key@sentry.example.com/7"
+			want = text
 		case "webhooks.allow_networks":
 			text, want = "10.1.0.0/16,fd00::1", []string{"10.1.0.0/16", "fd00::1"}
 		}

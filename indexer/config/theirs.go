@@ -18,6 +18,7 @@ var theirKeys = map[string]string{
 	"DATA_DIR": "data_dir", "FS_STORAGE_ROOT": "storage.filesystem.rootdirectory",
 	"S3_ENDPOINT": "storage.s3.regionendpoint", "S3_BUCKET_NAME": "storage.s3.bucket", "S3_REGION": "storage.s3.region",
 	"S3_ACCESS_KEY": "storage.s3.accesskey", "S3_SECRET_KEY": "storage.s3.secretkey",
+	"SENTRY_DSN": "errors.sentry_dsn", // and of every client of Sentry
 }
 
 // theirOthers are variables of other systems that are not one key: see readEnv and putAddress.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"math"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -181,7 +182,7 @@ func (r *runner) once(ctx context.Context, j *job) error {
 	began := time.Now()
 	r.begin(j, began)
 	if err == nil {
-		err = step(r.withProgress(ctx, j))
+		err = r.take(ctx, j, step)
 		for _, next := range j.after {
 			next.wake()
 		}
@@ -192,6 +193,19 @@ func (r *runner) once(ctx context.Context, j *job) error {
 	}
 	r.end(j, began, err)
 	return errors.Join(err, r.requests.end(ctx, runs, j, err))
+}
+
+// take takes the step of a job. A panic is an error of this run, so that the job cannot end every
+// leader, again and again.
+func (r *runner) take(ctx context.Context, j *job, s step) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			caught := indexer.PanicOf(p)
+			r.log.ErrorContext(ctx, "job panicked", "job", j.name, "error", caught, "stack", string(debug.Stack()))
+			err = caught
+		}
+	}()
+	return s(r.withProgress(ctx, j))
 }
 
 // withProgress returns a context in which progress records that of a job.

@@ -60,6 +60,27 @@ func runFor(t *testing.T, r *runner, d time.Duration, jobs ...*job) {
 	r.run(ctx, jobs)
 }
 
+// A panic must be an error of one run, and end neither the job nor the program.
+func TestJobPanics(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		runs := 0
+		j := &job{name: "a", pause: every(time.Second), next: always(func(context.Context) error {
+			runs++
+			panic("postgres://secret")
+		})}
+		metrics := prometheus.NewRegistry()
+		r := newRunner(metrics)
+		runFor(t, r, 3500*time.Millisecond, j)
+		if n := jobMetrics(t, metrics)["portbook_job_failures_total a"]; runs != 4 || n != 4 {
+			t.Errorf("%d runs, %v failures", runs, n)
+		}
+		if e := r.jobs()[0].LastError; e == "" || strings.Contains(e, "secret") {
+			t.Errorf("the last error is %q", e)
+		}
+	})
+}
+
 func TestJobTimes(t *testing.T) {
 	t.Parallel()
 	const s = time.Second

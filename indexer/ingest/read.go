@@ -3,6 +3,8 @@ package ingest
 import (
 	"context"
 	"errors"
+	"log/slog"
+	"runtime/debug"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -40,11 +42,26 @@ const (
 // A reader reads one reference from the registry.
 type reader struct {
 	remote   *remote.Client
+	log      *slog.Logger
 	maxMeta  int           // bytes of labels and annotations
 	patience time.Duration // see WorkersConfig.TagPatience
 	config   time.Duration // see WorkersConfig.ConfigTimeout
 	linger   func() bool   // moves aside to wait for a tag; false if too many wait
 	unread   error         // why a config was not read; nil if it was
+}
+
+// readSafely is read, but a panic is an error: content that the program cannot stand is retried,
+// given up and shown as such, and hides no other.
+func (r *reader) readSafely(ctx context.Context, t indexer.Task) (f indexer.Finding, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			caught := indexer.PanicOf(p)
+			r.log.ErrorContext(ctx, "read panicked", "repository", t.Repository, "reference", t.Reference,
+				"error", caught, "stack", string(debug.Stack()))
+			f, err = indexer.Finding{}, caught
+		}
+	}()
+	return r.read(ctx, t)
 }
 
 // read reads the reference of a task. An error means that the read failed and may succeed

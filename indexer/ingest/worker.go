@@ -367,12 +367,12 @@ func (w *Workers) read(
 		hold = eventPlace
 	}
 	r := reader{
-		remote: w.config.Remote, maxMeta: w.config.MaxMeta,
+		remote: w.config.Remote, log: w.config.Log, maxMeta: w.config.MaxMeta,
 		patience: w.config.TagPatience, config: w.config.ConfigTimeout,
 	}
 	long, err = s.whileSeated(ctx, t.Repository, hold, func(ctx context.Context, linger func() bool) (err error) {
 		r.linger = linger
-		f, err = r.read(ctx, t)
+		f, err = r.readSafely(ctx, t)
 		return err
 	}, left)
 	return f, long, err

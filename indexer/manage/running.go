@@ -101,9 +101,10 @@ func (r *Running) run(ctx context.Context) error {
 func (r *Running) perform(ctx context.Context) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
+			caught := indexer.PanicOf(p)
 			r.manager.Log.ErrorContext(ctx, "operation panicked",
-				"operation", r.o.ID, "panic", p, "stack", string(debug.Stack()))
-			err = &indexer.Fault{Reason: "it ended with an error of the indexer: see its log", Err: fmt.Errorf("panic: %v", p)}
+				"operation", r.o.ID, "error", caught, "stack", string(debug.Stack()))
+			err = &indexer.Fault{Reason: "it ended with an error of the indexer: see its log", Err: caught}
 		}
 	}()
 	return r.manager.performers[r.o.Kind].Perform(ctx, r)

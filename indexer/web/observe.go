@@ -11,24 +11,31 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/errorreport"
 	"github.com/portbook/portbook/indexer/web/answer"
 )
 
-// An observer gives each request an id, counts it and logs it.
+// An observer gives each request an id, counts it, logs it, and reports what went wrong.
 type observer struct {
 	requests *prometheus.CounterVec
 	log      *slog.Logger
-	access   bool // whether each request is logged
+	access   bool                  // whether each request is logged
+	reports  *errorreport.Reporter // nil: none
 	next     http.Handler
 }
 
 func (o *observer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	id := requestID(r)
 	w.Header().Set(answer.RequestField, id)
-	r = r.WithContext(indexer.WithRequest(r.Context(), id))
+	ctx, report := o.reports.Begin(indexer.WithRequest(r.Context(), id))
+	r = r.WithContext(ctx)
 	rec := &recorder{ResponseWriter: w, began: time.Now()}
 	// Deferred, because an interrupted answer ends in a panic.
-	defer func() { o.end(r, rec, recover()) }()
+	defer func() {
+		failure := recover()
+		report.End(ctx, r.Pattern, rec.status(), failure)
+		o.end(r, rec, failure)
+	}()
 	o.next.ServeHTTP(rec, r)
 }
 

@@ -23,6 +23,7 @@ import (
 
 	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/deliver"
+	"github.com/portbook/portbook/indexer/errorreport"
 	"github.com/portbook/portbook/indexer/web/answer"
 	"github.com/portbook/portbook/indexer/web/api"
 	"github.com/portbook/portbook/indexer/web/catalogue"
@@ -35,6 +36,7 @@ type Config struct {
 	Read    answer.ReadFunc
 	Log     *slog.Logger          // nil: no log
 	Metrics prometheus.Registerer // nil: no metrics
+	Reports *errorreport.Reporter // of panics and answers with a status of 5xx; nil: none
 
 	// AccessLog says whether each request is logged.
 	AccessLog bool
@@ -118,7 +120,7 @@ func New(c Config) http.Handler {
 	others := withManagement(&s.managementRoutes().serve, withAPI(&api.serve, &pages.serve))
 	// No page of another site may change anything in the name of who is signed in here.
 	ours := guard(http.NewCrossOriginProtection().Handler(withNames(others)))
-	o := &observer{requests: newRequests(c.Metrics), log: c.Log, access: c.AccessLog, next: ours}
+	o := &observer{requests: newRequests(c.Metrics), log: c.Log, access: c.AccessLog, reports: c.Reports, next: ours}
 	// Before the mux, which would redirect a path that is not clean: requests to the registry
 	// must not be changed.
 	logins := c.Login != nil && c.Login.Signer != nil

@@ -19,6 +19,7 @@ import (
 	"github.com/portbook/portbook/indexer/config"
 	"github.com/portbook/portbook/indexer/database"
 	"github.com/portbook/portbook/indexer/deliver"
+	"github.com/portbook/portbook/indexer/errorreport"
 	"github.com/portbook/portbook/indexer/ingest"
 	"github.com/portbook/portbook/indexer/manage"
 	"github.com/portbook/portbook/indexer/packages"
@@ -46,8 +47,9 @@ type parts struct {
 	plans    *plan.Service     // nil on a reader
 	packages *packages.Service // nil if there is none
 	webhooks *deliver.Webhooks
-	sending  deliver.Config  // of webhooks
-	refusals *login.Refusals // nil on a reader, as uses
+	sending  deliver.Config        // of webhooks
+	faults   *errorreport.Reporter // of errors; nil: none
+	refusals *login.Refusals       // nil on a reader, as uses
 	uses     *access.Uses
 	// measuring is a lock: one request at a time checks whether the database is ready.
 	measuring chan struct{}
@@ -70,10 +72,20 @@ func withParts(f func(*cobra.Command, *parts) error, onlyDatabase bool) func(*co
 		if err != nil {
 			return err
 		}
-		p, err := assemble(command.Context(), c, log)
+		metrics := prometheus.NewRegistry()
+		reports, err := errorreport.New(errorreport.Config{
+			DSN: c.Errors.SentryDSN, Release: programVersion(), Role: string(c.Role), Log: log, Metrics: metrics,
+		})
+		if err != nil {
+			return err // config has checked it
+		}
+		defer reports.Close()
+		defer reports.Crash()
+		p, err := assemble(command.Context(), c, slog.New(reports.Handler(log.Handler())), metrics)
 		if err != nil {
 			return err
 		}
+		p.faults = reports
 		defer p.pools.Close()
 		command.SetContext(access.WithActor(command.Context(), ourselves()))
 		return f(command, p)
@@ -101,7 +113,7 @@ func withRegistry(f func(*cobra.Command, *parts) error) func(*cobra.Command, []s
 }
 
 // assemble creates the parts. It does not wait for the database.
-func assemble(ctx context.Context, c config.Config, log *slog.Logger) (*parts, error) {
+func assemble(ctx context.Context, c config.Config, log *slog.Logger, metrics *prometheus.Registry) (*parts, error) {
 	connections, err := database.New(ctx, c, log)
 	if err != nil {
 		return nil, err
@@ -112,7 +124,7 @@ func assemble(ctx context.Context, c config.Config, log *slog.Logger) (*parts, e
 	}
 	p := &parts{
 		config: c, log: log, database: connections, pools: pools,
-		registry: prometheus.NewRegistry(), measuring: make(chan struct{}, 1),
+		registry: metrics, measuring: make(chan struct{}, 1),
 	}
 	p.store = p.newStore(pools.Ingest, 0)
 	p.reads = p.newStore(pools.Read, p.copyLimit())

@@ -85,7 +85,7 @@ func serve(ctx context.Context, p *parts) error {
 			return err
 		}
 		p.open.Store(true)
-		group.Go(func() error { return p.reads.KeepCopy(ctx) })
+		group.Go(p.reporting(func() error { return p.reads.KeepCopy(ctx) }))
 		for _, keepIdle := range p.pools.KeepIdle {
 			group.Go(func() error { return keepIdle(ctx) })
 		}
@@ -165,6 +165,14 @@ func (p *parts) untilThere(ctx context.Context, f func() error) error {
 	}
 }
 
+// reporting returns f, whose panic ends the program, and is reported first.
+func (p *parts) reporting(f func() error) func() error {
+	return func() error {
+		defer p.faults.Crash()
+		return f()
+	}
+}
+
 // A starter starts the work of a process besides serving requests.
 type starter func(context.Context, *errgroup.Group) error
 
@@ -190,7 +198,7 @@ func (p *parts) public(stopping <-chan struct{}) (http.Handler, starter, error) 
 	c := web.Config{
 		FlatpakOwners: owners, Webhooks: p.webhooks,
 		Read: p.read, Connections: p.pools.ReadConns, Ready: p.ready, Stopping: stopping,
-		Log: p.log, AccessLog: p.config.Log.Access, Metrics: p.registry, Version: programVersion(),
+		Log: p.log, AccessLog: p.config.Log.Access, Metrics: p.registry, Reports: p.faults, Version: programVersion(),
 		PublicURL: p.config.Registry.PublicURL, MaxAgeIndex: p.config.Cache.MaxAgeIndex, MaxAgeHTML: p.config.Cache.MaxAgeHTML,
 		WebUI: p.config.Components.WebUI, AssertEndpoint: p.config.Components.AssertEndpoint,
 		// is_official and the content of flatpak's index depend on them.
@@ -298,7 +306,7 @@ func (p *parts) namespaces(ctx context.Context, limit int) ([]string, error) {
 
 // reader starts the work of a reader.
 func (p *parts) reader(ctx context.Context, group *errgroup.Group) error {
-	group.Go(func() error { return p.lag.Run(ctx) })
+	group.Go(p.reporting(func() error { return p.lag.Run(ctx) }))
 	return nil
 }
 
@@ -329,19 +337,19 @@ func (p *parts) schedule() func(context.Context) error {
 // writer returns the starter of a writer.
 func (p *parts) writer(workers *ingest.Workers, leader *ingest.Leader) starter {
 	return func(ctx context.Context, group *errgroup.Group) error {
-		group.Go(func() error { return workers.Run(ctx) })
+		group.Go(p.reporting(func() error { return workers.Run(ctx) }))
 		err := p.untilThere(ctx, func() error { return p.store.RequestScan(ctx, "start") })
 		if err != nil {
 			return err
 		}
-		group.Go(func() error { return leader.Run(ctx) })
-		group.Go(func() error { return p.manager.Run(ctx) })
-		group.Go(func() error { return p.plans.Planner.Run(ctx) })
-		group.Go(func() error { return p.sender().Run(ctx) })
-		group.Go(func() error {
+		group.Go(p.reporting(func() error { return leader.Run(ctx) }))
+		group.Go(p.reporting(func() error { return p.manager.Run(ctx) }))
+		group.Go(p.reporting(func() error { return p.plans.Planner.Run(ctx) }))
+		group.Go(p.reporting(func() error { return p.sender().Run(ctx) }))
+		group.Go(p.reporting(func() error {
 			p.ensurePackages(ctx)
 			return nil
-		})
+		}))
 		p.startRecords(ctx, group)
 		return nil
 	}
