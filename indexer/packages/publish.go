@@ -25,6 +25,7 @@ func (s *Service) Repository(n pesde.Name) string { return s.Prefix + n.String()
 // target already, and pesde.ErrTooLarge.
 func (s *Service) Publish(ctx context.Context, u indexer.PackageUser, archive []byte) (text string, err error) {
 	var repository, tag string
+	now := time.Now() // also if it has to be made again, so that the artifact stays the same
 	err = s.change(ctx, func(ctx context.Context, c *change) error {
 		p, err := c.read(ctx, archive)
 		if err != nil {
@@ -32,7 +33,7 @@ func (s *Service) Publish(ctx context.Context, u indexer.PackageUser, archive []
 		}
 		repository, tag = s.Repository(p.Name), p.ID.Tag()
 		text = fmt.Sprintf("published %s@%s", p.Name, p.ID)
-		return c.publish(ctx, u, p, archive)
+		return c.publish(ctx, u, p, archive, now)
 	})
 	if err != nil {
 		return "", err
@@ -54,7 +55,9 @@ func (c *change) read(ctx context.Context, archive []byte) (p pesde.Package, err
 
 // publish publishes a package: first in the registry, then in the index. If it fails between the
 // two, nobody sees it, and it can be published again.
-func (c *change) publish(ctx context.Context, u indexer.PackageUser, p pesde.Package, archive []byte) error {
+func (c *change) publish(
+	ctx context.Context, u indexer.PackageUser, p pesde.Package, archive []byte, now time.Time,
+) error {
 	files := map[string][]byte{}
 	if err := c.may(ctx, &u, p.Name); errors.Is(err, indexer.ErrNotFound) {
 		if files[p.Name.Scope+"/"+scopeFile], err = (pesde.Scope{Owners: []uint64{u.Number}}).Encode(); err != nil {
@@ -70,13 +73,14 @@ func (c *change) publish(ctx context.Context, u indexer.PackageUser, p pesde.Pac
 	if err := fits(f, p); err != nil {
 		return err
 	}
-	now := time.Now()
-	digest, err := c.push(ctx, p, archive, now)
+	listed, err := c.left(ctx, p, archive)
+	if errors.Is(err, indexer.ErrNotFound) {
+		listed, err = c.push(ctx, p, archive, now)
+	}
 	if err != nil {
 		return err
 	}
-	p.Entry.PublishedAt = pesde.Timestamp(now)
-	f.Entries[p.ID] = pesde.Listed{Entry: p.Entry, Digest: digest.String()}
+	f.Entries[p.ID] = listed
 	if files[p.Name.String()], err = f.Encode(); err != nil {
 		return err
 	}
@@ -152,19 +156,36 @@ func (c *change) file(ctx context.Context, n pesde.Name) (pesde.File, error) {
 	return f, nil
 }
 
-// push stores a package in the registry, and returns the digest of its manifest.
-func (c *change) push(ctx context.Context, p pesde.Package, archive []byte, at time.Time) (digest.Digest, error) {
+// left returns the entry of a package that the registry has already, because a process ended
+// before it was in the index; or ErrNotFound, also if what the registry has is another archive.
+func (c *change) left(ctx context.Context, p pesde.Package, archive []byte) (l pesde.Listed, err error) {
+	body, desc, err := c.Remote.Manifest(ctx, c.Repository(p.Name), p.ID.Tag())
+	if err != nil {
+		return l, err
+	}
+	s, err := pesde.ParseArtifact(body)
+	if err != nil || s.Name != p.Name || s.ID != p.ID || s.Archive.Digest != digest.FromBytes(archive) {
+		return l, indexer.ErrNotFound
+	}
+	p.Entry.PublishedAt = s.Entry.PublishedAt
+	return pesde.Listed{Entry: p.Entry, Digest: desc.Digest.String()}, nil
+}
+
+// push stores a package in the registry, and returns its entry.
+func (c *change) push(ctx context.Context, p pesde.Package, archive []byte, at time.Time) (l pesde.Listed, err error) {
 	a, err := pesde.Make(p, archive, at, access.ActorOf(ctx).Name)
 	if err != nil {
-		return "", err
+		return l, err
 	}
 	repository := c.Repository(p.Name)
 	for _, b := range a.Blobs {
 		if _, err := c.Remote.Upload(ctx, repository, b.Data); err != nil {
-			return "", err
+			return l, err
 		}
 	}
-	return c.Remote.Put(ctx, repository, indexer.TagOrDigest(p.ID.Tag()), ocispec.MediaTypeImageManifest, a.Manifest)
+	d, err := c.Remote.Put(ctx, repository, indexer.TagOrDigest(p.ID.Tag()), ocispec.MediaTypeImageManifest, a.Manifest)
+	p.Entry.PublishedAt = pesde.Timestamp(at)
+	return pesde.Listed{Entry: p.Entry, Digest: d.String()}, err
 }
 
 // follow waits until the book has a tag that was pushed.

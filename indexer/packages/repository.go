@@ -27,8 +27,8 @@ const (
 	// gitTime limits one run of git: 30 s. The public index of 3,159 versions is cloned in less
 	// than 2 s.
 	gitTime = 30 * time.Second
-	// maxGitOutput limits what git may print: 64 MiB, thirty times the public index.
-	maxGitOutput = 64 << 20
+	// maxGitOutput limits what git may print: 256 MiB, a hundred times the public index.
+	maxGitOutput = 256 << 20
 	// maxGitError is how much of an error of git is logged, in bytes.
 	maxGitError = 2000
 )
@@ -53,13 +53,11 @@ type gitError struct {
 func (e *gitError) Error() string { return fmt.Sprintf("git %s: %s: %s", e.what, e.err, e.output) }
 func (e *gitError) Unwrap() error { return e.err }
 
-// create makes the repository, if it is not there.
+// create makes an empty repository in place of what is there: a process that was killed may have
+// left locks.
 func (r *repository) create(ctx context.Context) error {
-	if err := os.MkdirAll(r.dir, 0o700); err != nil {
+	if err := errors.Join(os.RemoveAll(r.dir), os.MkdirAll(r.dir, 0o700)); err != nil {
 		return err
-	}
-	if _, err := os.Stat(filepath.Join(r.dir, "HEAD")); err == nil {
-		return nil
 	}
 	_, err := r.git(ctx, nil, nil, "init", "--quiet", "--bare", "--initial-branch", "main", "--template=", ".")
 	if err == nil {
@@ -81,7 +79,8 @@ func (r *repository) environment() []string {
 
 // git runs git and returns what it prints.
 func (r *repository) git(ctx context.Context, in io.Reader, environment []string, args ...string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, gitTime)
+	// A client that leaves must not kill git, which would leave its locks.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), gitTime)
 	defer cancel()
 	command := exec.CommandContext(ctx, "git", args...)
 	command.Dir, command.Stdin = r.dir, in
@@ -232,6 +231,11 @@ func (r *repository) apply(ctx context.Context, data []byte) error {
 	}
 	_, err := r.git(ctx, nil, nil, "fetch", "--quiet", "--no-write-fetch-head", "--no-auto-gc", file, "+"+next+":"+branch)
 	return err
+}
+
+// tidy packs the objects if there are thousands. If it fails, it is done another time.
+func (r *repository) tidy(ctx context.Context) {
+	_, _ = r.git(ctx, nil, nil, "-c", "gc.autoDetach=false", "gc", "--auto", "--quiet")
 }
 
 // serve makes a commit what clients read.

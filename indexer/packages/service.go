@@ -119,7 +119,22 @@ func (s *Service) sync(ctx context.Context, head indexer.PackageBundle) error {
 		return err
 	}
 	after := slices.IndexFunc(all, func(b indexer.PackageBundle) bool { return hex.EncodeToString(b.Head) == have })
-	for _, b := range all[after+1:] {
+	defer s.repo.tidy(ctx)
+	err = s.apply(ctx, all[after+1:])
+	var failed *gitError
+	if !errors.As(err, &failed) {
+		return err
+	}
+	s.Log.WarnContext(ctx, "the copy of the index is broken, and is made again", "error", err)
+	if err := s.repo.create(ctx); err != nil {
+		return err
+	}
+	return s.apply(ctx, all)
+}
+
+// apply adds bundles to the copy of the index.
+func (s *Service) apply(ctx context.Context, bundles []indexer.PackageBundle) error {
+	for _, b := range bundles {
 		data, err := s.Reads.PackageBundle(ctx, b.ID)
 		if err != nil {
 			return err
@@ -138,6 +153,7 @@ type change struct {
 	base   string // the commit that the change builds on; "": there is none
 	branch string // of the upstream
 	full   bool   // the history is to be made one bundle
+	first  bool   // there was no index
 	head   string // the commit of the change
 }
 
@@ -195,6 +211,7 @@ func (c *change) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	c.first = len(bundles) == 0
 	if n := len(bundles); n > 0 {
 		if err := c.sync(ctx, bundles[n-1]); err != nil {
 			return err
@@ -366,10 +383,13 @@ func (c *change) pushed(ctx context.Context, commit string) error {
 	return unavailable("the repository of packages.index_url does not accept it", err)
 }
 
-// store stores the history from a base to a commit.
+// store stores the history from a base to a commit. Every maxBundles commits it stores all of the
+// history as one bundle instead, unless that is too large.
 func (c *change) store(ctx context.Context, base, commit string) error {
-	if c.full {
-		base = ""
+	if c.full && base != "" {
+		if b, err := c.repo.bundle(ctx, "", commit); err == nil {
+			return c.index.Add(ctx, b)
+		}
 	}
 	b, err := c.repo.bundle(ctx, base, commit)
 	if err != nil {
@@ -378,9 +398,29 @@ func (c *change) store(ctx context.Context, base, commit string) error {
 	return c.index.Add(ctx, b)
 }
 
-// Ensure makes the index if there is none, and takes over what was pushed to the upstream.
+// Ensure makes the index if there is none, and takes over what was pushed to the upstream. With a
+// new index it protects the tags of all packages, so that no rule of retention deletes them, and
+// one that is moved is put back.
 func (s *Service) Ensure(ctx context.Context) error {
-	return s.change(ctx, func(context.Context, *change) error { return nil })
+	first := false
+	err := s.change(ctx, func(_ context.Context, c *change) error {
+		first = c.first
+		return nil
+	})
+	if err != nil || !first {
+		return err
+	}
+	pattern, err := access.ParsePattern(s.Prefix + "*")
+	if err != nil {
+		return err
+	}
+	err = s.Store.AddProtection(ctx, access.Protection{
+		Kind: access.Protect, Pattern: pattern, Tags: "*", Reason: "packages never change: yank one instead",
+	})
+	if errors.Is(err, indexer.ErrConflict) {
+		return nil
+	}
+	return err
 }
 
 // config returns the config.toml of the index.
