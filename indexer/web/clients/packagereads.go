@@ -364,6 +364,20 @@ func WriteErrorPackage(w http.ResponseWriter, code int, text string) {
 	_, _ = io.WriteString(w, text)
 }
 
+// noPackage answers other paths below /v0/packages/ and /v1/packages/. A slash at the end makes no
+// difference.
+func noPackage(w http.ResponseWriter, r *http.Request) error {
+	path, ok := strings.CutSuffix(r.URL.EscapedPath(), "/")
+	if !ok || strings.HasSuffix(path, "/") || strings.HasSuffix(path, "/packages") {
+		return errNoPackage
+	}
+	if r.URL.RawQuery != "" {
+		path += "?" + r.URL.RawQuery
+	}
+	http.Redirect(w, r, path, http.StatusPermanentRedirect)
+	return nil
+}
+
 // A PackageRoute is a route of the registry of packages.
 type PackageRoute struct {
 	Pattern string
@@ -391,6 +405,8 @@ func (s *Clients) PackageRoutes() []PackageRoute {
 		{"DELETE /v1" + one + "/yank", s.YankPackage, false},
 		{"PUT /v1/packages/{name}/deprecate", s.DeprecatePackage, false},
 		{"DELETE /v1/packages/{name}/deprecate", s.DeprecatePackage, false},
+		{"GET /v0/packages/", noPackage, false},
+		{"GET /v1/packages/", noPackage, false},
 		{"GET /index/info/refs", s.PackageIndex, false},
 		{"POST /index/git-upload-pack", s.PackageIndex, false},
 	}

@@ -135,6 +135,8 @@ func (s *Clients) packageDone(w http.ResponseWriter, text string, err error) err
 		return nil
 	case errors.Is(err, pesde.ErrTooLarge):
 		return errArchiveTooLarge
+	case errors.Is(err, indexer.ErrNotFound):
+		return errNoPackage
 	case err != nil:
 		return err
 	}
