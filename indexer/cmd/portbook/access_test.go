@@ -549,7 +549,7 @@ func TestSignIn(t *testing.T) {
 	within(t, patience, "the session has ended", func() bool { return slices.Equal(sees(stolen), []string{"public/a"}) })
 }
 
-// fakeGitHub starts a server that knows one token of one application, as GitHub does. It
+// fakeGitHub starts a server that knows the tokens of two users of one application, as GitHub does. It
 // returns its address, and counts the requests.
 func fakeGitHub(t *testing.T) (address string, asked *atomic.Int64) {
 	t.Helper()
@@ -565,11 +565,14 @@ func fakeGitHub(t *testing.T) (address string, asked *atomic.Int64) {
 			http.Error(w, "bad", http.StatusUnauthorized)
 			return
 		}
-		if body.AccessToken != "gho_right" {
+		switch body.AccessToken {
+		case "gho_right":
+			_, _ = io.WriteString(w, `{"user": {"id": 1, "login": "octocat"}}`)
+		case "gho_other":
+			_, _ = io.WriteString(w, `{"user": {"id": 2, "login": "hubot"}}`)
+		default:
 			http.NotFound(w, r)
-			return
 		}
-		_, _ = io.WriteString(w, `{"user": {"id": 1, "login": "octocat"}}`)
 	}))
 	t.Cleanup(github.Close)
 	return github.URL, asked

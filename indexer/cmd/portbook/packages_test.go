@@ -1,15 +1,31 @@
 package main_test
 
 import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"errors"
 	"flag"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/cgi"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/portbook/portbook/registry/registrytest"
 )
 
 var update = flag.Bool("update", false, "rewrite golden files")
@@ -53,4 +69,264 @@ func awaitIndex(t *testing.T, address string) {
 	within(t, patience, "there is an index", func() bool {
 		return exec.Command("git", "ls-remote", "--exit-code", "http://"+address+"/index", "HEAD").Run() == nil
 	})
+}
+
+// git runs git with nobody's configuration and returns what it prints.
+func git(t *testing.T, args ...string) string {
+	t.Helper()
+	command := exec.Command("git", args...)
+	command.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_TERMINAL_PROMPT=0",
+		"GIT_AUTHOR_NAME=a", "GIT_AUTHOR_EMAIL=a@a", "GIT_COMMITTER_NAME=a", "GIT_COMMITTER_EMAIL=a@a")
+	out, err := command.CombinedOutput()
+	if err != nil {
+		t.Fatalf("git %q: %v\n%s", args, err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// packageArchive returns the archive of a package with a file and more lines in its manifest.
+func packageArchive(t *testing.T, name, version, more string) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	w := tar.NewWriter(z)
+	for path, text := range map[string]string{
+		"pesde.toml": fmt.Sprintf("name = %q\nversion = %q\n[target]\nenvironment = 'luau'\nlib = 'x.luau'\n%s", name, version, more),
+		"x.luau":     "return 1",
+	} {
+		err := w.WriteHeader(&tar.Header{Name: path, Mode: 0o644, Size: int64(len(text)), Typeflag: tar.TypeReg})
+		if _, errText := io.WriteString(w, text); errors.Join(err, errText) != nil {
+			t.Fatal(err, errText)
+		}
+	}
+	if err := errors.Join(w.Close(), z.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// askPackages sends a request to a registry of packages, and returns the status and the body.
+func askPackages(ctx context.Context, method, url, token string, body []byte) (int, string, error) {
+	req, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(body))
+	if err != nil {
+		return 0, "", err
+	}
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, "", err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	return resp.StatusCode, string(text), err
+}
+
+// The first who publishes in a scope owns it, by the number of the user at GitHub.
+func TestPackageOwners(t *testing.T) {
+	t.Parallel()
+	f := launch(t)
+	github, _ := fakeGitHub(t)
+	f.settings = append(packageSettings(f), gitHubSettings(github)...)
+	f.indexer(f.address)
+	awaitIndex(t, f.address)
+	packages := "http://" + f.address + "/v1/packages"
+	for _, c := range []struct {
+		token, method, at string
+		body              []byte
+		want              int
+	}{
+		{"gho_wrong", http.MethodPost, "", packageArchive(t, "acme/foo", "1.0.0", ""), http.StatusUnauthorized},
+		{"", http.MethodPost, "", packageArchive(t, "acme/foo", "1.0.0", ""), http.StatusUnauthorized},
+		{"gho_right", http.MethodPost, "", packageArchive(t, "acme/foo", "1.0.0", ""), http.StatusOK},
+		{"gho_other", http.MethodPost, "", packageArchive(t, "acme/bar", "1.0.0", ""), http.StatusForbidden},
+		{"gho_other", http.MethodPost, "", packageArchive(t, "other/bar", "1.0.0", ""), http.StatusOK},
+		{"gho_other", http.MethodPut, "/acme%2Ffoo/1.0.0/all/yank", nil, http.StatusForbidden},
+		{"gho_other", http.MethodPut, "/acme%2Ffoo/deprecate", []byte("no"), http.StatusForbidden},
+		{"gho_other", http.MethodPut, "/nope%2Ffoo/1.0.0/all/yank", nil, http.StatusNotFound},
+		{"gho_right", http.MethodPut, "/acme%2Fnope/1.0.0/all/yank", nil, http.StatusNotFound},
+		{"gho_right", http.MethodPut, "/acme%2Ffoo/1.0.0/all/yank", nil, http.StatusOK},
+	} {
+		got, body, err := askPackages(t.Context(), c.method, packages+c.at, c.token, c.body)
+		if err != nil || got != c.want {
+			t.Errorf("%s %s by %q: %d %s, want %d; %v", c.method, c.at, c.token, got, body, c.want, err)
+		}
+	}
+	clone := filepath.Join(t.TempDir(), "index")
+	git(t, "clone", "-q", "http://"+f.address+"/index", clone)
+	for scope, want := range map[string]string{"acme": "owners = [1]", "other": "owners = [2]"} {
+		if got := git(t, "-C", clone, "show", "HEAD:"+scope+"/scope.toml"); got != want {
+			t.Errorf("%s: %s, want %s", scope, got, want)
+		}
+	}
+}
+
+// gitServer serves repositories below a directory to whom knows the password, and may be away.
+func gitServer(t *testing.T, dir string, away *atomic.Bool) *httptest.Server {
+	t.Helper()
+	path, err := exec.LookPath("git")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		name, password, _ := r.BasicAuth()
+		switch {
+		case away.Load():
+			http.Error(w, "away", http.StatusBadGateway)
+		case name != "bot" || password != "marker-of-a-secret":
+			w.Header().Set("WWW-Authenticate", "Basic")
+			http.Error(w, "who?", http.StatusUnauthorized)
+		default:
+			if len(r.TransferEncoding) > 0 { // CGI has no chunks
+				body, _ := io.ReadAll(r.Body)
+				r.Body, r.ContentLength, r.TransferEncoding = io.NopCloser(bytes.NewReader(body)), int64(len(body)), nil
+			}
+			(&cgi.Handler{Path: path, Args: []string{"http-backend"}, Root: "/", Env: []string{
+				"GIT_PROJECT_ROOT=" + dir, "GIT_HTTP_EXPORT_ALL=1", "REMOTE_USER=bot", "GIT_CONFIG_GLOBAL=/dev/null",
+			}}).ServeHTTP(w, r)
+		}
+	}))
+	t.Cleanup(s.Close)
+	return s
+}
+
+// With the index in a repository elsewhere, what is pushed there counts with the next publish:
+// policies, owners, and a history that was rewritten.
+func TestPackageIndexElsewhere(t *testing.T) {
+	t.Parallel()
+	f := launch(t)
+	dir := t.TempDir()
+	var away atomic.Bool
+	server := gitServer(t, dir, &away)
+	url, work := server.URL+"/index.git", filepath.Join(t.TempDir(), "work")
+	git(t, "init", "-q", "--bare", "--initial-branch", "trunk", filepath.Join(dir, "index.git"))
+	git(t, "init", "-q", "--initial-branch", "trunk", work)
+	edit := func(path, text string, flags ...string) {
+		t.Helper()
+		if err := errors.Join(os.MkdirAll(filepath.Dir(filepath.Join(work, path)), 0o700),
+			os.WriteFile(filepath.Join(work, path), []byte(text), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		git(t, "-C", work, "add", ".")
+		git(t, append([]string{"-C", work, "commit", "-q", "-m", "edit " + path}, flags...)...)
+		git(t, "-C", work, "push", "-q", "--force", filepath.Join(dir, "index.git"), "HEAD:trunk")
+	}
+	config := "api = 'http://" + f.address + "'\nmax_archive_size = 2000\n"
+	edit("config.toml", config)
+	f.settings = append(packageSettings(f), "ACCESS_TOKEN=t", "INDEX_REPO_URL="+url, "GIT_USERNAME=bot",
+		"GIT_PASSWORD=marker-of-a-secret", "COMMITTER_GIT_NAME=index updater", "COMMITTER_GIT_EMAIL=index@localhost")
+	i := f.indexer(f.address)
+	awaitIndex(t, f.address)
+	publish := func(name, version, more string, want int) string {
+		t.Helper()
+		status, body, err := askPackages(t.Context(), http.MethodPost, "http://"+f.address+"/v1/packages", "t",
+			packageArchive(t, name, version, more))
+		if err != nil || status != want {
+			t.Errorf("%s@%s: %d %s, want %d; %v", name, version, status, body, want, err)
+		}
+		return body
+	}
+	dependency := "[dependencies]\nx = { repo = 'https://h/r', rev = 'main' }\n"
+	publish("acme/foo", "1.0.0", dependency, http.StatusBadRequest)
+	edit("config.toml", config+"git_allowed = ['https://h/r']\n")
+	publish("acme/foo", "1.0.0", dependency, http.StatusOK)
+	git(t, "-C", work, "pull", "-q", "--rebase", filepath.Join(dir, "index.git"), "trunk")
+	if got := git(t, "-C", work, "log", "--format=%s %an %ae", "-1"); got != "add acme/foo@1.0.0 luau index updater index@localhost" {
+		t.Errorf("the last commit is %q", got)
+	}
+	edit("acme/scope.toml", "owners = [7]\n")
+	publish("acme/foo", "2.0.0", "", http.StatusForbidden)
+	away.Store(true)
+	if body := publish("other/foo", "1.0.0", "", http.StatusServiceUnavailable); strings.Contains(body, server.URL) {
+		t.Errorf("the answer names the server: %s", body)
+	}
+	away.Store(false)
+	edit("acme/scope.toml", "owners = [0, 7]\n", "--amend") // the history is another one
+	publish("acme/foo", "2.0.0", "", http.StatusOK)
+	head := git(t, "-C", filepath.Join(dir, "index.git"), "rev-parse", "trunk")
+	if got, _, _ := strings.Cut(git(t, "ls-remote", "http://"+f.address+"/index", "HEAD"), "\t"); got != head {
+		t.Errorf("we serve %s, and the repository has %s", got, head)
+	}
+	if strings.Contains(i.log.String(), "marker-of-a-secret") {
+		t.Error("the password is in the log")
+	}
+}
+
+// Two writers publish at the same time and are killed again and again: what was answered with 200
+// is in the index, which all processes serve alike, and can be downloaded as it was sent.
+func TestPackagesOfTwoWriters(t *testing.T) {
+	t.Parallel()
+	f := launch(t)
+	f.settings = append(packageSettings(f), "PORTBOOK_PACKAGES_API=http://"+f.address)
+	other := registrytest.FreeAddr(t)
+	writers := []*indexerProcess{f.indexer(f.address), f.indexer(other)}
+	addresses := []string{f.address, other}
+	awaitIndex(t, f.address)
+	reader := f.reader(f.postgres)
+	// Nobody logs in, so all share one limit, which is not what is tested here.
+	stop := make(chan struct{})
+	var limits, work sync.WaitGroup
+	pool := f.pool()
+	limits.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(20 * time.Millisecond):
+				_, _ = pool.Exec(context.Background(), "DELETE FROM rate_limit")
+			}
+		}
+	})
+	var mu sync.Mutex
+	published := map[string][]byte{}
+	for i := range 4 {
+		work.Go(func() {
+			for v := range 8 {
+				name, version := fmt.Sprintf("acme/p%d", i), fmt.Sprintf("1.%d.0", v)
+				archive := packageArchive(t, name, version, "")
+				for try := range 100 {
+					status, _, err := askPackages(t.Context(), http.MethodPost, "http://"+addresses[(i+try)%2]+"/v1/packages", "", archive)
+					if err == nil && (status == http.StatusOK || status == http.StatusConflict) {
+						mu.Lock()
+						published[name+"@"+version] = archive
+						mu.Unlock()
+						break
+					}
+					time.Sleep(50 * time.Millisecond)
+				}
+			}
+		})
+	}
+	for n := range 4 {
+		time.Sleep(700 * time.Millisecond)
+		writers[n%2].process.Kill()
+		writers[n%2] = f.indexer(addresses[n%2])
+	}
+	work.Wait()
+	close(stop)
+	limits.Wait()
+	if len(published) != 32 {
+		t.Errorf("%d of 32 were published", len(published))
+	}
+	heads := map[string]bool{}
+	for _, address := range []string{f.address, other, reader.address} {
+		heads[git(t, "ls-remote", "http://"+address+"/index", "HEAD")] = true
+	}
+	if len(heads) != 1 {
+		t.Errorf("the processes serve %v", heads)
+	}
+	for id, archive := range published {
+		name, version, _ := strings.Cut(id, "@")
+		at := "http://" + reader.address + "/v1/packages/" + strings.ReplaceAll(name, "/", "%2F") + "/" + version + "/luau/archive"
+		if status, body, err := askPackages(t.Context(), http.MethodGet, at, "", nil); err != nil || status != http.StatusOK ||
+			body != string(archive) {
+			t.Errorf("%s: %d, %d bytes, %v", id, status, len(body), err)
+		}
+	}
+	var found struct{ Count int }
+	_, body, _ := askPackages(t.Context(), http.MethodGet, "http://"+f.address+"/v1/search?query=", "", nil)
+	if err := json.Unmarshal([]byte(body), &found); err != nil || found.Count != 4 {
+		t.Errorf("%s, %v", body, err)
+	}
 }
