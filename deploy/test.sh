@@ -22,6 +22,7 @@ about() {
 	test/browser) echo "every page in Chromium, its HTML and its accessibility" ;;
 	test/compose) echo "nginx.conf and docker-compose.yml" ;;
 	test/operations) echo "the commands of doc/operations.md, in order" ;;
+	test/storage) echo "the registry with the configuration that we write, on each storage" ;;
 	test/clients) echo "make up with docker, podman, skopeo, flatpak and others" ;;
 	esac
 }
@@ -65,7 +66,7 @@ run() {
 
 # These modules mostly wait for processes, so they run at the same time as the longest
 # one, indexer; their output follows.
-beside=(registry deploy test/bench test/compose test/operations)
+beside=(registry deploy test/bench test/compose test/operations test/storage)
 # These measure times or use everything, so they run alone. The road test runs last.
 alone=(test/attack test/browser test/clients)
 for dir in */go.mod test/*/go.mod; do # includes a new module

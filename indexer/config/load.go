@@ -52,8 +52,8 @@ func Load(src Source) (Config, error) {
 
 func load(src Source) (Config, *loader, error) {
 	l := &loader{
-		dir: src.Dir, onlyDatabase: src.OnlyDatabase, forRegistry: src.ForRegistry, keys: Keys(),
-		fromFile: map[string]string{}, set: map[string]setting{}, seen: map[string]string{},
+		dir: src.Dir, onlyDatabase: src.OnlyDatabase, forRegistry: src.ForRegistry,
+		keys: Keys(), set: map[string]setting{}, seen: map[string]string{}, fromFile: map[string]string{},
 		env: map[string]string{}, effective: map[string]setting{},
 	}
 	for _, pair := range src.Environ {

@@ -3,6 +3,7 @@ package config
 import (
 	"cmp"
 	"net"
+	"path/filepath"
 	"strings"
 )
 
@@ -109,8 +110,16 @@ func (l *loader) checkStorage(c *Config) {
 		c.Storage.Cache.BlobDescriptor = "redis"
 		l.effective["storage.cache.blobdescriptor"] = setting{"redis", "default: redis.addrs is set"}
 	}
+	// A client is sent to Google's storage with a signed address, which needs the key of an account.
+	if c.Storage.Type() == GCSStorage && c.Storage.GCS.KeyFile == "" && !l.chosen("storage.redirect.disable") {
+		c.Storage.Redirect.Disable = true
+		l.effective["storage.redirect.disable"] = setting{"true", "default: no storage.gcs.keyfile to sign with"}
+	}
 	if !l.forRegistry {
 		return
+	}
+	if root := &c.Storage.Filesystem.RootDirectory; *root != "" && l.dir != "" && !filepath.IsAbs(*root) {
+		*root = filepath.Join(l.dir, *root) // the registry may start elsewhere
 	}
 	used := c.Storage.Type()
 	if used == NoStorage {

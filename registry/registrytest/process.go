@@ -4,6 +4,7 @@ package registrytest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,6 +31,7 @@ const module = "github.com/portbook/portbook/registry"
 // config/filesystem.yml in a temporary directory, without notifications.
 type ProcessConfig struct {
 	File   string   // in the module's directory config; "" means filesystem.yml
+	Path   string   // a configuration elsewhere, instead of File; Root, Notify, Token and Pulls do not change it
 	Root   string   // directory of the content; "" means a temporary one; s3.yml ignores it
 	Notify string   // URL that events are posted to; "" turns notifications off
 	Token  string   // sent with each event as Authorization: Bearer; "" sends none
@@ -69,7 +71,7 @@ func StartProcess(t testing.TB, config ProcessConfig) *Process {
 	p := &Process{
 		URL: "http://" + addr, Push: push.New("http://" + addr), Root: config.Root,
 		t:    t,
-		args: []string{built.binary, "serve", filepath.Join(built.dir, "config", config.File)},
+		args: []string{built.binary, "serve", cmp.Or(config.Path, filepath.Join(built.dir, "config", config.File))},
 		env:  append(environment(addr, config), config.Env...),
 	}
 	t.Cleanup(p.Kill)
@@ -164,6 +166,9 @@ func (p *Process) answers(ctx context.Context) bool {
 func environment(addr string, config ProcessConfig) []string {
 	env := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "REGISTRY_") })
 	env = append(env, "REGISTRY_HTTP_ADDR="+addr)
+	if config.Path != "" {
+		return env
+	}
 	if config.File != "s3.yml" { // the registry refuses two kinds of storage
 		env = append(env, "REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY="+config.Root)
 	}

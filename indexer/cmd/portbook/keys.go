@@ -4,15 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/url"
 	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
-	"go.yaml.in/yaml/v3"
 
 	"github.com/portbook/portbook/indexer/access"
-	"github.com/portbook/portbook/indexer/config"
 )
 
 func keysCommand() *cobra.Command {
@@ -101,61 +98,4 @@ func writeSecret(path string, content []byte) error {
 		return err
 	}
 	return os.Rename(f.Name(), path)
-}
-
-func registryConfigCommand() *cobra.Command {
-	command := &cobra.Command{
-		Use: "registry-config", Short: "Print the part of the registry's configuration that makes it trust our tokens",
-		Long: `Prints the section auth of the registry's configuration for auth.keys. The
-realm, to which the registry sends clients for a token, is below registry.public_url:
-clients refuse one on another host than the registry's.`,
-		Example: "  portbook registry-config --jwks /etc/registry/jwks.json",
-		Args:    noArguments,
-	}
-	jwks := command.Flags().String("jwks", "/etc/registry/jwks.json", "`file` of the registry with the public keys")
-	command.RunE = func(command *cobra.Command, _ []string) error {
-		c, _, err := load(command, false)
-		if err != nil {
-			return err
-		}
-		section, err := registryAuth(c, *jwks)
-		if err != nil {
-			return err
-		}
-		e := yaml.NewEncoder(command.OutOrStdout())
-		e.SetIndent(2)
-		return errors.Join(e.Encode(section), e.Close())
-	}
-	return command
-}
-
-type registrySection struct {
-	Auth struct {
-		Token registryToken `yaml:"token"`
-	} `yaml:"auth"`
-}
-
-type registryToken struct {
-	Realm             string   `yaml:"realm"`
-	Service           string   `yaml:"service"`
-	Issuer            string   `yaml:"issuer"`
-	JWKS              string   `yaml:"jwks"`
-	SigningAlgorithms []string `yaml:"signingalgorithms,flow"`
-}
-
-// registryAuth returns the section auth of the registry's configuration.
-func registryAuth(c config.Config, jwks string) (section registrySection, err error) {
-	if c.Auth.Keys == "" {
-		return section, errors.New("auth.keys is not set: without keys there are no tokens to trust")
-	}
-	u, err := url.Parse(c.Registry.PublicURL)
-	if err != nil || u.Host == "" {
-		return section, fmt.Errorf("registry.public_url is %q: set it to the address at which clients reach the registry,"+
-			" such as https://registry.example.org", c.Registry.PublicURL)
-	}
-	section.Auth.Token = registryToken{
-		Realm: u.Scheme + "://" + u.Host + "/auth/token", Service: c.Auth.Service, Issuer: c.Auth.Issuer, JWKS: jwks,
-		SigningAlgorithms: []string{"EdDSA"},
-	}
-	return section, nil
 }
