@@ -8,10 +8,13 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"io"
 	"io/fs"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -143,6 +146,12 @@ func TestWhatIsReported(t *testing.T) {
 	request(r, "GET /readiness", 503, func(context.Context) {})
 	request(r, "GET /none", 502, func(context.Context) {})
 	request(r, "GET /aborted", 200, func(context.Context) { panic(http.ErrAbortHandler) })
+	request(r, "GET /fault", 500, func(ctx context.Context) {
+		log.ErrorContext(ctx, "request failed", "error", &indexer.Fault{Reason: "the index is broken: s3cret", Err: database})
+	})
+	request(r, "GET /quote", 500, func(ctx context.Context) {
+		log.ErrorContext(ctx, "request failed", "error", &indexer.Fault{Reason: "the name \"s3cret\" is wrong", Err: database})
+	})
 	request(r, "GET /text", 200, func(context.Context) { panic("s3cret-panic") })
 	request(r, "GET /list", 200, func(context.Context) { _ = []int{1}[len(t.Name())] })
 	request(r, "GET /error", 200, func(context.Context) { panic(unavailable) })
@@ -154,6 +163,8 @@ func TestWhatIsReported(t *testing.T) {
 		"warning request unavailable | GET /api/v1/search",
 		"error not recorded | GET /pages",
 		"warning answered Bad Gateway | GET /none",
+		"error request failed | GET /fault",
+		"error request failed | GET /quote",
 		"error panic | GET /text",
 		"error panic | GET /list",
 		"error panic | GET /error",
@@ -175,13 +186,14 @@ func TestWhatIsReported(t *testing.T) {
 	for i, text := range map[int]string{
 		0: "(*fmt.wrapError > *pgconn.PgError) SQLSTATE 42P01",
 		2: "the indexer's database did not answer (*fmt.wrapErrors > *errors.errorString > *net.OpError",
-		5: "string", 6: "runtime error: index out of range [18] with length 1", 7: "*fmt.wrapErrors",
+		5: "the index is broken (*indexer.Fault > *pgconn.PgError) SQLSTATE 42P01", 6: "a fault (", 7: "string",
+		8: "runtime error: index out of range [18] with length 1", 9: "*fmt.wrapErrors",
 	} {
 		if x := fmt.Sprint(all[i]["exception"]); !strings.Contains(x, text) {
 			t.Errorf("report %d has %s, want %s", i, x, text)
 		}
 	}
-	if x := fmt.Sprint(all[6]["exception"]); !strings.Contains(x, "TestWhatIsReported") || strings.Contains(x, "gopanic") {
+	if x := fmt.Sprint(all[8]["exception"]); !strings.Contains(x, "TestWhatIsReported") || strings.Contains(x, "gopanic") {
 		t.Errorf("the stack is %s", x)
 	}
 	server.Check(t, "s3cret", "10.9.8.7", ":5432")
@@ -285,6 +297,56 @@ func TestServerIsAway(t *testing.T) {
 	}
 	r.Close() // a second time
 	request(r, "GET /c", 500, func(context.Context) {})
+}
+
+// Only the server of the DSN gets reports: not one with a certificate that nobody trusts, and not
+// one that it redirects to. A server that asks for a pause gets one.
+func TestServerRefuses(t *testing.T) {
+	t.Parallel()
+	other := errorreporttest.Start(t, http.StatusOK)
+	secure := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		t.Error("a server without a valid certificate got a request")
+	}))
+	t.Cleanup(secure.Close)
+	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
+	redirecting := httptest.NewServer(http.RedirectHandler(other.DSN, http.StatusTemporaryRedirect))
+	t.Cleanup(redirecting.Close)
+	for name, url := range map[string]string{"TLS": secure.URL, "redirect": redirecting.URL} {
+		r, _, metrics := start(t, strings.Replace(url, "://", "://key@", 1)+"/7")
+		request(r, "GET /", 500, func(context.Context) {})
+		r.Close()
+		if n := count(t, metrics, "failed"); n != 1 {
+			t.Errorf("%s: %d failed", name, n)
+		}
+	}
+	if got := other.Bytes(); got != "" {
+		t.Errorf("the other server got %s", got)
+	}
+	busy := errorreporttest.Start(t, http.StatusTooManyRequests)
+	r, _, metrics := start(t, busy.DSN)
+	request(r, "GET /a", 500, func(context.Context) {})
+	request(r, "GET /b", 500, func(context.Context) {})
+	r.Close()
+	if f, d := count(t, metrics, "failed"), count(t, metrics, "dropped"); f != 1 || d != 1 {
+		t.Errorf("%d failed and %d dropped", f, d)
+	}
+}
+
+// A panic that ends the program is reported first.
+func TestCrash(t *testing.T) {
+	t.Parallel()
+	server := errorreporttest.Start(t, http.StatusOK)
+	r, _, _ := start(t, server.DSN)
+	again := func() (value any) {
+		defer func() { value = recover() }()
+		defer r.Crash()
+		panic("s3cret")
+	}()
+	all := server.Events()
+	if again != "s3cret" || len(all) != 1 || all[0]["level"] != "fatal" {
+		t.Errorf("panic %v, reports %v", again, all)
+	}
+	server.Check(t, "s3cret")
 }
 
 // A report is made of messages of the log, so these must be fixed in the source.

@@ -103,7 +103,7 @@ func newID() sentry.EventID {
 func exceptionOf(err error) sentry.Exception {
 	types := typesOf(err)
 	x := sentry.Exception{Type: cut(types[len(types)-1])}
-	x.Value = indexer.Reason(err) + " (" + strings.Join(types, " > ") + ")"
+	x.Value = reasonOf(err) + " (" + strings.Join(types, " > ") + ")"
 	var database interface{ SQLState() string } // of pgx
 	if errors.As(err, &database) && isState(database.SQLState()) {
 		x.Value += " SQLSTATE " + database.SQLState()
@@ -114,6 +114,16 @@ func exceptionOf(err error) sentry.Exception {
 	}
 	x.Value = cut(x.Value)
 	return x
+}
+
+// reasonOf returns the begin of the public reason of an error. After a colon or in quotes it may
+// name what somebody sent, which anybody may read here, but which need not leave the house.
+func reasonOf(err error) string {
+	reason, _, _ := strings.Cut(indexer.Reason(err), ":")
+	if strings.ContainsAny(reason, "/@=\"`") {
+		return "a fault"
+	}
+	return reason
 }
 
 // isState reports whether s is a code of PostgreSQL.

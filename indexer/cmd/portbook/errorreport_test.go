@@ -15,7 +15,10 @@ func TestErrorsAreReported(t *testing.T) {
 	f := launch(t)
 	server := errorreporttest.Start(t, http.StatusOK)
 	pool := f.pool()
-	f.settings = append(f.settings, "SENTRY_DSN="+server.DSN, "SENTRY_ENVIRONMENT=s3cret-environment",
+	key, address, _ := strings.Cut(strings.TrimPrefix(strings.TrimSuffix(server.DSN, "/7"), "http://"), "@")
+	// By a proxy, which gets what the server would get.
+	f.settings = append(f.settings, "SENTRY_DSN=http://"+key+"@sentry.example.com/7", "HTTP_PROXY=http://"+address,
+		"SENTRY_ENVIRONMENT=s3cret-environment",
 		"SENTRY_RELEASE=s3cret-release", "SENTRY_TAGS_x=s3cret-tag", "SENTRYGODEBUG=httpdump=1", "USER=s3cret-user",
 		"PORTBOOK_INTERNAL_SECRET=s3cret-internal", "PORTBOOK_WEBHOOKS_KEY=s3cret-"+strings.Repeat("k", 32),
 		"PORTBOOK_LOG_LEVEL=error")
