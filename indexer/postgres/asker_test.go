@@ -43,6 +43,13 @@ func TestViewsShowWhatTheirAskerSees(t *testing.T) {
 		countPulls(t, s.Store, aPull(m.Name, "v1", m.Image.Digest, indexer.ByPerson), aPull(m.Name, "", m.Image.Digest, indexer.ByScanner))
 	}
 	must(t, s.AddProtection(t.Context(), protection(t, access.Protect, "*", "v*", 0)))
+	must(t, s.ChangePackages(t.Context(), func(x *postgres.PackageIndex) error {
+		files := map[string][]byte{}
+		for _, m := range members {
+			files[m.Name] = []byte("the file of " + m.Name)
+		}
+		return x.Set(t.Context(), files)
+	}))
 	askers := map[string]indexer.Visibility{
 		"of a tenth":     indexer.VisibleNames("space3?/*"),
 		"of every tenth": indexer.VisibleNames("*3/app"),
@@ -404,6 +411,13 @@ func oneQuestions(ctx context.Context, members []postgrestest.Member) map[string
 			n, err := v.Notices(ctx, name)
 			return n.Kept, err
 		})},
+		"PackageFiles": {changed(
+			func(v *view) (map[string][]byte, error) { return v.PackageFiles(ctx, "", append(names, absent)) },
+			func(all map[string][]byte, visible indexer.Visibility) map[string][]byte {
+				all = maps.Clone(all)
+				maps.DeleteFunc(all, func(name string, _ []byte) bool { return !visible.Sees(name) })
+				return all
+			})},
 		"TagsOf": {each(names, func(v *view, name string) ([]string, error) { return v.TagsOf(ctx, name, image[name]) })},
 		"Referrers": {each(names, func(v *view, name string) ([]indexer.Referrer, error) {
 			page, err := v.Referrers(ctx, indexer.ReferrerQuery{Repository: name, Subject: image[name], Limit: 100})

@@ -63,6 +63,9 @@ func fillForReaders(t *testing.T, s *postgres.Store, m indexer.Manifest) {
 	if _, err := s.CountStorage(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	must(t, s.ChangePackages(t.Context(), func(x *postgres.PackageIndex) error {
+		return x.Set(t.Context(), map[string][]byte{"app": []byte("x")})
+	}))
 	countPulls(t, s, aPull("demo/app", "v1", m.Digest, indexer.ByPerson))
 	if err := s.EndLook(t.Context(), indexer.StorageLook{Begin: time.Now(), Blobs: 3}, time.Hour); err != nil {
 		t.Fatal(err)
@@ -108,6 +111,10 @@ func readersQueries(ctx context.Context, m indexer.Manifest) map[string]func(*po
 		"Versions": func(v *postgres.View) (int, error) {
 			r, err := v.Versions(ctx, []string{name})
 			return len(r[name]), err
+		},
+		"PackageFiles": func(v *postgres.View) (int, error) {
+			r, err := v.PackageFiles(ctx, "demo/", []string{"app"})
+			return len(r), err
 		},
 		"TagsOf":      func(v *postgres.View) (int, error) { r, err := v.TagsOf(ctx, name, m.Digest); return len(r), err },
 		"Images":      func(v *postgres.View) (int, error) { r, err := v.Images(ctx, images); return len(r), err },

@@ -46,7 +46,8 @@ read.`,
 	var o registryOptions
 	flags := command.Flags()
 	flags.StringVar(&o.jwks, "jwks", "/etc/registry/jwks.json", "`file` of the registry with the public keys")
-	flags.StringVar(&o.htpasswd, "htpasswd", "", "`file` of the registry with users and bcrypt passwords, instead of our tokens")
+	flags.StringVar(&o.htpasswd, "htpasswd", "",
+		"`file` of the registry with users and bcrypt passwords, instead of our tokens")
 	flags.StringVar(&o.listen, "listen", "",
 		"`host:port` that the registry listens on; default: that of registry.url, or 127.0.0.1:5000")
 	flags.StringVar(&o.events, "events-url", "",
