@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -315,61 +314,4 @@ func (s *Service) changeFile(
 		}
 		return c.commit(ctx, message, map[string][]byte{n.String(): text})
 	})
-}
-
-// A Found is a package of the registry that the index lacks.
-type Found struct {
-	Name   pesde.Name
-	ID     pesde.ID
-	Listed pesde.Listed
-}
-
-// Add adds to the index what the registry has and it lacks. Scopes that are not in the index get an
-// owner. It returns what was added.
-func (s *Service) Add(ctx context.Context, found []Found, owner uint64) (added []string, err error) {
-	byName := map[pesde.Name][]Found{}
-	for _, f := range found {
-		byName[f.Name] = append(byName[f.Name], f)
-	}
-	names := slices.SortedFunc(maps.Keys(byName), func(a, b pesde.Name) int {
-		return strings.Compare(a.String(), b.String())
-	})
-	for _, n := range names {
-		err := s.change(ctx, func(ctx context.Context, c *change) error {
-			more, err := c.add(ctx, n, byName[n], owner)
-			added = append(added, more...)
-			return err
-		})
-		if err != nil {
-			return added, fmt.Errorf("%s: %w", n, err)
-		}
-	}
-	return added, nil
-}
-
-// add adds versions of one package.
-func (c *change) add(ctx context.Context, n pesde.Name, found []Found, owner uint64) (added []string, err error) {
-	f, err := c.file(ctx, n)
-	if err != nil && !errors.Is(err, indexer.ErrNotFound) {
-		return nil, err
-	}
-	for _, x := range found {
-		if _, ok := f.Entries[x.ID]; !ok {
-			f.Entries[x.ID] = x.Listed
-			added = append(added, n.String()+"@"+x.ID.String())
-		}
-	}
-	if len(added) == 0 {
-		return nil, nil
-	}
-	files := map[string][]byte{}
-	if _, err := c.owners(ctx, n.Scope); errors.Is(err, indexer.ErrNotFound) {
-		if files[n.Scope+"/"+scopeFile], err = (pesde.Scope{Owners: []uint64{owner}}).Encode(); err != nil {
-			return nil, err
-		}
-	}
-	if files[n.String()], err = f.Encode(); err != nil {
-		return nil, err
-	}
-	return added, c.commit(ctx, "add "+strings.Join(added, ", "), files)
 }

@@ -2,15 +2,98 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"os"
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	"github.com/spf13/cobra"
 
 	"github.com/portbook/portbook/indexer/config"
 	"github.com/portbook/portbook/indexer/ingest"
 	"github.com/portbook/portbook/indexer/packages"
 	"github.com/portbook/portbook/indexer/web/clients"
 )
+
+func packagesCommand() *cobra.Command {
+	return group(&cobra.Command{
+		Use: "packages", Short: "Manage the registry of packages of pesde",
+		Long: `Manages the registry of packages of pesde. Packages are published by its client, and yanked
+and deprecated by those who own their scope.`,
+		Example: `  portbook packages config
+  portbook packages rebuild`,
+	}, packagesConfigCommand(), packagesRebuildCommand())
+}
+
+func packagesConfigCommand() *cobra.Command {
+	command := &cobra.Command{
+		Use: "config", Short: "Print or replace the config.toml of the index",
+		Long: `Prints the config.toml of the index of packages, or replaces it by a file. It counts from
+the next publish on. If the index is in a repository elsewhere, the change is pushed there.`,
+		Example: `  portbook packages config
+  portbook packages config --set config.toml`,
+		Args: noArguments,
+	}
+	file := command.Flags().String("set", "", "the `file` that replaces it")
+	command.RunE = withRegistry(func(command *cobra.Command, p *parts) error {
+		s, err := p.packagesOf(command.Context())
+		if err != nil {
+			return err
+		}
+		if *file != "" {
+			text, err := os.ReadFile(*file)
+			if err != nil {
+				return err
+			}
+			return s.Configure(command.Context(), text)
+		}
+		if err := s.Ensure(command.Context()); err != nil {
+			return err
+		}
+		text, err := s.ConfigFile(command.Context())
+		if err == nil {
+			_, err = command.OutOrStdout().Write(text)
+		}
+		return err
+	})
+	return command
+}
+
+func packagesRebuildCommand() *cobra.Command {
+	command := &cobra.Command{
+		Use: "rebuild", Short: "Add to the index what the registry has and it lacks",
+		Long: `Reads all packages in the registry, and adds to the index those that it lacks, such as after
+the loss of the database. Who owned a scope, and what was yanked or deprecated, the registry
+does not know: scopes that are not in the index get the owner of --owner.`,
+		Example: `  portbook packages rebuild --owner 583231`,
+		Args:    noArguments,
+	}
+	owner := command.Flags().Uint64("owner", 0, "the `number` of the owner of new scopes: an id of GitHub, or of an account")
+	command.RunE = withRegistry(func(command *cobra.Command, p *parts) error {
+		s, err := p.packagesOf(command.Context())
+		if err != nil {
+			return err
+		}
+		added, skipped, err := s.Rebuild(command.Context(), *owner)
+		for _, id := range added {
+			fmt.Fprintln(command.OutOrStdout(), "added", id)
+		}
+		for _, why := range skipped {
+			fmt.Fprintln(command.ErrOrStderr(), "left out", why)
+		}
+		return err
+	})
+	return command
+}
+
+// packagesOf returns the registry of packages for a command.
+func (p *parts) packagesOf(ctx context.Context) (*packages.Service, error) {
+	if !p.config.Packages.Enabled {
+		return nil, errors.New("there is no registry of packages: set packages.enabled to true")
+	}
+	return p.newPackages(ctx, nil)
+}
 
 // newPackages returns the registry of packages. workers read what is published; nil on a reader.
 func (p *parts) newPackages(ctx context.Context, workers *ingest.Workers) (*packages.Service, error) {
