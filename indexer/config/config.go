@@ -77,6 +77,8 @@ type Components struct {
 	WebUI          bool `mapstructure:"web_ui" default:"false"`
 	AssertEndpoint bool `mapstructure:"assert_endpoint" default:"false"`
 	RegistryProxy  bool `mapstructure:"registry_proxy" default:"false"`
+	// ExperimentalOCI has extensions of the registry's API, which may change.
+	ExperimentalOCI bool `mapstructure:"experimental_oci" default:"false"`
 }
 
 // A Method says how clients prove who they are.

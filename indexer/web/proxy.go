@@ -15,11 +15,11 @@ import (
 )
 
 // withRegistry passes requests below /v2/ to registry, and all others to others. It
-// keeps the referrers, because the stock registry has no referrers API (distribution
+// keeps the referrers and the extensions, because the stock registry has neither (distribution
 // v3.1.2), and, if clients log in, the catalogue, because the registry shows all of it.
 func withRegistry(registry, others http.Handler, logins bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ours := asksReferrers(r) || logins && r.URL.Path == "/v2/_catalog"
+		ours := asksReferrers(r) || asksExtension(r) || logins && r.URL.Path == "/v2/_catalog"
 		if (r.URL.Path == "/v2" || strings.HasPrefix(r.URL.Path, "/v2/")) && !ours {
 			r.Pattern = "/v2/" // for the metrics
 			if leavesV2(r.URL.Path) {

@@ -61,6 +61,11 @@ func (s *server) registryRoutes(m *mux) {
 		m.Handle(pattern, s.answerer.Handle(s.answerer.Reading(f), answer.WriteErrorRegistry))
 	}
 	handle("GET /v2/{name}/referrers/{digest}", login.Pull, s.clients.Referrers)
+	if s.ExperimentalOCI {
+		handle("GET /v2/{name}/_oci/tags", login.Pull, s.clients.ExtensionTags)
+		handle("GET /v2/{name}/_oci/tag-history/{tag}", login.Pull, s.clients.ExtensionHistory)
+		m.Handle("GET /v2/_oci/ext/discover", s.answerer.Handle(s.clients.ExtensionDiscover, answer.WriteErrorRegistry))
+	}
 	if s.Protection.Keeper != nil {
 		m.Handle("GET /v2-allowed", s.answerer.Handle(s.protector.allowed, answer.WriteErrorRegistry))
 	}

@@ -68,6 +68,8 @@ type Config struct {
 
 	WebUI          bool
 	AssertEndpoint bool
+	// ExperimentalOCI says whether extensions of the registry's API are served below /v2/.
+	ExperimentalOCI bool
 
 	RegistryProxy *url.URL     // the target of /v2/; nil: only the referrers are served below /v2/
 	Protection    Protection   // what must stay as it is; its zero value protects nothing

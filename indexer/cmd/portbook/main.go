@@ -69,7 +69,8 @@ command line is wrong.`,
 		workloadCommand(), webhookCommand(), collectCommand(),
 		grantCommand(), protectCommand(), freezeCommand(), quotaCommand(), yankCommand(), deprecateCommand(),
 		deleteCommand(), trashCommand(), restoreCommand(), rollbackCommand(), operationCommand(), retentionCommand(),
-		packagesCommand(), auditCommand(), storageCommand(), usageCommand(), keysCommand(), registryConfigCommand(), configCommand(),
+		packagesCommand(),
+		auditCommand(), storageCommand(), usageCommand(), keysCommand(), registryConfigCommand(), configCommand(),
 		versionCommand())
 	addSettings(command)
 	command.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)

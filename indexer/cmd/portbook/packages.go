@@ -69,7 +69,8 @@ does not know: scopes that are not in the index get the owner of --owner.`,
 		Example: `  portbook packages rebuild --owner 583231`,
 		Args:    noArguments,
 	}
-	owner := command.Flags().Uint64("owner", 0, "the `number` of the owner of new scopes: an id of GitHub, or of an account")
+	owner := command.Flags().Uint64("owner", 0,
+		"the `number` of the owner of new scopes: an id of GitHub, or of an account")
 	command.RunE = withRegistry(func(command *cobra.Command, p *parts) error {
 		s, err := p.packagesOf(command.Context())
 		if err != nil {

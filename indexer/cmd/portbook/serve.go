@@ -201,6 +201,7 @@ func (p *parts) public(stopping <-chan struct{}) (http.Handler, starter, error) 
 		Log: p.log, AccessLog: p.config.Log.Access, Metrics: p.registry, Reports: p.faults, Version: programVersion(),
 		PublicURL: p.config.Registry.PublicURL, MaxAgeIndex: p.config.Cache.MaxAgeIndex, MaxAgeHTML: p.config.Cache.MaxAgeHTML,
 		WebUI: p.config.Components.WebUI, AssertEndpoint: p.config.Components.AssertEndpoint,
+		ExperimentalOCI: p.config.Components.ExperimentalOCI,
 		// is_official and the content of flatpak's index depend on them.
 		Settings: strings.Join(p.config.Search.OfficialNamespaces, ",") + "\x00" + strings.Join(p.config.Flatpak.Owners, "\x00"),
 		Revision: programRevision(), LogLevel: strings.ToLower(p.config.Log.Level.String()), Address: p.config.HTTP.Address,

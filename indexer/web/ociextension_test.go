@@ -1,0 +1,68 @@
+package web_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/portbook/portbook/indexer"
+	"github.com/portbook/portbook/indexer/web"
+)
+
+// The extensions of the registry's API are served only if they are configured, say that they are
+// experimental, and page.
+func TestExtensions(t *testing.T) {
+	t.Parallel()
+	at := func(day int) time.Time { return time.Date(2026, 1, day, 0, 0, 0, 0, time.UTC) }
+	b := &book{
+		repositories: []indexer.Repository{{Name: "team/app"}},
+		tags: []indexer.Tag{
+			{Name: "v1", Digest: dgst("1"), MediaType: "m", MovedAt: at(1)}, {Name: "v2", Digest: dgst("2"), MediaType: "m", MovedAt: at(2)},
+			{Name: "v3", Digest: dgst("3"), MediaType: "m", MovedAt: at(3)}, {Name: "v4", Problem: "it cannot be shown"},
+		},
+		moves: []indexer.Move{
+			{ID: 9, Repository: "team/app", Tag: "v1", From: dgst("1"), SeenAt: at(3)},
+			{ID: 5, Repository: "team/app", Tag: "v1", To: dgst("1"), SeenAt: at(1)},
+		},
+	}
+	off := serve(t, b)
+	if resp, _ := get(t, off.URL+"/v2/team/app/_oci/tags"); resp.StatusCode != http.StatusNotFound {
+		t.Errorf("off: %s", resp.Status)
+	}
+	on := serve(t, b, func(c *web.Config) { c.ExperimentalOCI = true })
+	for _, c := range []struct {
+		path   string
+		status int
+		want   string
+		next   string
+	}{
+		{"/v2/team/app/_oci/tags", 200, `{"name":"team/app","tags":[{"name":"v1","mediaType":"m","digest":"` + dgst("1").String() +
+			`","updated":"2026-01-01T00:00:00Z"},{"name":"v2"`, ""},
+		{"/v2/team/app/_oci/tags?updated-since=2026-01-03T00:00:00Z", 200, `"tags":[{"name":"v3"`, ""},
+		{"/v2/team/app/_oci/tags?updated-since=2026-01-02T00:00:00Z&n=1", 200, `"tags":[{"name":"v2"`,
+			"/v2/team/app/_oci/tags?last=v2&n=1&updated-since=2026-01-02T00%3A00%3A00Z"},
+		{"/v2/team/app/_oci/tags?last=v2&n=1&updated-since=2026-01-02T00%3A00%3A00Z", 200, `"tags":[{"name":"v3"`,
+			"/v2/team/app/_oci/tags?last=v3&n=1&updated-since=2026-01-02T00%3A00%3A00Z"},
+		{"/v2/team/app/_oci/tags?last=v3", 200, `"tags":[]`, ""},
+		{"/v2/team/app/_oci/tags?updated-since=yesterday", 400, "updated-since", ""},
+		{"/v2/team/app/_oci/tags?n=0", 400, "n is", ""},
+		{"/v2/team/none/_oci/tags", 404, "errors", ""},
+		{"/v2/team/app/_oci/tag-history/v1", 200, `"history":[{"deleted":true,"timestamp":"2026-01-03T00:00:00Z"},{"digest":"` +
+			dgst("1").String() + `","timestamp":"2026-01-01T00:00:00Z"}]`, ""},
+		{"/v2/team/app/_oci/tag-history/v1?n=1", 200, `"history":[{"deleted":true`, "/v2/team/app/_oci/tag-history/v1?last=9&n=1"},
+		{"/v2/team/app/_oci/tag-history/v1?last=9&n=1", 200, `"history":[{"digest":"`, ""},
+		{"/v2/team/app/_oci/tag-history/v1?last=x", 400, "last", ""},
+		{"/v2/team/app/_oci/tag-history/none", 404, "no history", ""},
+		{"/v2/_oci/ext/discover", 200, `"_oci/tag-history"`, ""},
+	} {
+		resp, body := get(t, on.URL+c.path)
+		link, _, _ := strings.Cut(strings.TrimPrefix(resp.Header.Get("Link"), "<"), ">")
+		if resp.StatusCode != c.status || !strings.Contains(body, c.want) || link != c.next {
+			t.Errorf("%s: %s %q\n%s\nwant %s %q", c.path, resp.Status, link, body, c.want, c.next)
+		}
+		if c.status == 200 && !strings.Contains(c.path, "discover") && resp.Header.Get("X-Experimental") == "" {
+			t.Errorf("%s: it does not say that it is experimental", c.path)
+		}
+	}
+}
