@@ -258,6 +258,16 @@ var build = sync.OnceValues(func() (built, error) {
 	return b, err
 })
 
+// Binary returns the path of the real registry's program, and builds it if necessary.
+func Binary(t testing.TB) string {
+	t.Helper()
+	b, err := build()
+	if err != nil {
+		t.Fatalf("registrytest: %v", err)
+	}
+	return b.binary
+}
+
 // lock creates the directory and takes its lock, so that two test binaries do not
 // build the same file at the same time.
 func lock(dir string) (unlock func(), err error) {
