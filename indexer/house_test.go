@@ -73,8 +73,9 @@ var mayImport = map[string][]string{
 	"indexer/packages":    {"indexer", "indexer/access", "indexer/pesde", "indexer/postgres", "indexer/remote"},
 	"indexer/manage":      {"indexer", "indexer/access", "indexer/postgres", "indexer/remote"},
 	"indexer/cmd/portbook": {
-		"indexer", "indexer/access", "indexer/collect", "indexer/config", "indexer/database", "indexer/deliver", "indexer/errorreport", "indexer/ingest", "indexer/manage", "indexer/packages",
-		"indexer/pesde", "indexer/plan", "indexer/postgres", "indexer/provider", "indexer/redissession", "indexer/remote", "indexer/retention", "indexer/web",
+		"indexer", "indexer/access", "indexer/collect", "indexer/config", "indexer/database", "indexer/deliver",
+		"indexer/errorreport", "indexer/imports", "indexer/ingest", "indexer/manage", "indexer/packages", "indexer/pesde",
+		"indexer/plan", "indexer/postgres", "indexer/provider", "indexer/redissession", "indexer/remote", "indexer/retention", "indexer/web",
 		"indexer/web/answer", "indexer/web/clients", "indexer/web/login", "schema",
 	},
 }

@@ -69,7 +69,7 @@ command line is wrong.`,
 		workloadCommand(), webhookCommand(), collectCommand(),
 		grantCommand(), protectCommand(), freezeCommand(), quotaCommand(), yankCommand(), deprecateCommand(),
 		deleteCommand(), trashCommand(), restoreCommand(), rollbackCommand(), operationCommand(), retentionCommand(),
-		packagesCommand(),
+		packagesCommand(), importCommand(),
 		auditCommand(), storageCommand(), usageCommand(), keysCommand(), registryConfigCommand(), configCommand(),
 		versionCommand())
 	addSettings(command)

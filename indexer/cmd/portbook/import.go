@@ -1,0 +1,169 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"oras.land/oras-go/v2/registry/remote"
+	"oras.land/oras-go/v2/registry/remote/auth"
+	"oras.land/oras-go/v2/registry/remote/credentials"
+	"oras.land/oras-go/v2/registry/remote/retry"
+
+	"github.com/portbook/portbook/indexer/imports"
+)
+
+func importCommand() *cobra.Command {
+	return group(&cobra.Command{
+		Use: "import", Short: "Take over what other systems have",
+		Long: `Takes over what other systems have. An import that was interrupted goes on when it is run
+again, and one that is run twice does no harm.`,
+		Example: `  portbook import registry https://registry.example.com --include 'team/*'`,
+	}, importRegistryCommand())
+}
+
+func importRegistryCommand() *cobra.Command {
+	var c imports.RegistryConfig
+	command := &cobra.Command{
+		Use: "registry URL", Short: "Copy repositories of another registry into ours",
+		Long: `Copies repositories of another registry into the one of registry.url, with their image
+indexes and referrers, each image before its tag. What is there already is not copied again,
+so a copy that was interrupted goes on when the command is run again; nothing is deleted.
+
+It logs in to the other registry as IMPORT_USERNAME with IMPORT_PASSWORD, if they are set in
+the environment, and else as docker does. The exit status is 1 if something was not copied.`,
+		Example: `  portbook import registry https://registry.example.com --include 'team/*'
+  portbook import registry https://ghcr.io --include team/app --to mirror/ --dry-run`,
+		Args: func(command *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return fmt.Errorf("%s takes one URL, and got %d arguments", command.CommandPath(), len(args))
+			}
+			return checkRegistryURL(args[0])
+		},
+	}
+	flags := command.Flags()
+	flags.StringArrayVar(&c.Include, "include", nil, "`glob` of names to copy, such as team/*; may be repeated")
+	flags.StringArrayVar(&c.Exclude, "exclude", nil, "`glob` of names to leave out; may be repeated")
+	flags.StringVar(&c.Prefix, "to", "", "`begin` of the names here, such as mirror/")
+	flags.BoolVar(&c.DryRun, "dry-run", false, "only say how many tags would be copied")
+	command.RunE = withRegistry(func(command *cobra.Command, p *parts) (err error) {
+		c.From, c.To = strings.TrimRight(command.Flags().Arg(0), "/"), p.config.Registry.URL
+		if c.FromClient, err = importClient(c.From); err != nil {
+			return err
+		}
+		c.ToClient = p.registryClient()
+		return runImport(command.Context(), command.OutOrStdout(), command.ErrOrStderr(), imports.NewRegistry(c))
+	})
+	return command
+}
+
+// checkRegistryURL checks the URL of another registry.
+func checkRegistryURL(text string) error {
+	u, err := url.Parse(text)
+	switch {
+	case err != nil, u.Scheme != "http" && u.Scheme != "https", u.Host == "", strings.Trim(u.Path, "/") != "":
+		return fmt.Errorf("%q is not the URL of a registry: write one such as https://registry.example.com", text)
+	case u.User != nil:
+		return errors.New("the URL has a login in it (not shown): set IMPORT_USERNAME and IMPORT_PASSWORD instead")
+	}
+	return nil
+}
+
+// importClient returns a client that logs in to another registry.
+func importClient(address string) (remote.Client, error) {
+	client := &auth.Client{Client: retry.DefaultClient, Cache: auth.NewCache()}
+	client.SetUserAgent(userAgent)
+	name, password := os.Getenv("IMPORT_USERNAME"), os.Getenv("IMPORT_PASSWORD")
+	if name != "" || password != "" {
+		u, err := url.Parse(address)
+		if err != nil {
+			return nil, err
+		}
+		client.Credential = auth.StaticCredential(u.Host, auth.Credential{Username: name, Password: password})
+		return client, nil
+	}
+	store, err := credentials.NewStoreFromDocker(credentials.StoreOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("the configuration of docker cannot be read: %w: mend it, or set DOCKER_CONFIG to another"+
+			" folder", err)
+	}
+	client.Credential = credentials.Credential(store)
+	return client, nil
+}
+
+// registryClient returns a client that logs in to our registry, as remote.Client does.
+func (p *parts) registryClient() remote.Client {
+	if token := p.ownToken(); token != nil {
+		return imports.Tokens{Client: retry.DefaultClient, Token: token, UserAgent: userAgent}
+	}
+	client := &auth.Client{Client: retry.DefaultClient, Cache: auth.NewCache()}
+	client.SetUserAgent(userAgent)
+	c := p.config.Registry
+	if u, err := url.Parse(c.URL); err == nil && c.Username+c.Password != "" {
+		client.Credential = auth.StaticCredential(u.Host, auth.Credential{Username: c.Username, Password: c.Password})
+	}
+	return client
+}
+
+// runImport runs an import of a registry, and prints how far it is.
+func runImport(ctx context.Context, out, progress io.Writer, x *imports.Registry) error {
+	ended := make(chan struct{})
+	printed := make(chan struct{})
+	go func() {
+		defer close(printed)
+		for {
+			select {
+			case <-ended:
+				return
+			case <-time.After(lineEvery):
+				fmt.Fprintln(progress, countsLine(x.Counts(), time.Now()))
+			}
+		}
+	}()
+	err := x.Run(ctx)
+	close(ended)
+	<-printed
+	for _, f := range x.Failures() {
+		fmt.Fprintf(progress, "not copied: %s: %s\n", f.What, importError(f.Err))
+	}
+	c := x.Counts()
+	fmt.Fprintf(out, "%d repositories, %d tags: %d copied, %d were there, %d failed; %d referrers copied\n",
+		c.Repositories, c.Tags, c.Copied, c.There, c.Failed, c.Referrers)
+	if err == nil && c.Failed > 0 {
+		err = fmt.Errorf("%d repositories or tags were not copied: run the command again to try them again", c.Failed)
+	}
+	return err
+}
+
+// countsLine returns how far an import is, its rate and the time left.
+func countsLine(c imports.Counts, now time.Time) string {
+	ended := c.Copied + c.There + c.Failed
+	rate := float64(ended) / max(now.Sub(c.Began).Seconds(), 0.001)
+	line := fmt.Sprintf("%d of %d tags in %d repositories, %d failed, %.1f a second", ended, c.Tags, c.Repositories,
+		c.Failed, rate)
+	switch {
+	case !c.Done:
+		line += "; more may be found"
+	case rate > 0:
+		line += fmt.Sprintf("; %v left", time.Duration(float64(c.Tags-ended)/rate*float64(time.Second)).Round(time.Second))
+	}
+	return line
+}
+
+// importError returns an error without what may be secret: a registry may send clients to a signed
+// address, which net/http quotes.
+func importError(err error) string {
+	var failed *url.Error
+	if errors.As(err, &failed) {
+		if u, errParse := url.Parse(failed.URL); errParse == nil {
+			return fmt.Sprintf("%s %s://%s%s: %s", failed.Op, u.Scheme, u.Host, u.Path, failed.Err)
+		}
+	}
+	return err.Error()
+}
