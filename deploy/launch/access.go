@@ -25,8 +25,13 @@ const administrator = "admin"
 // portbook runs a command of the indexer's program, and returns its output. input is its
 // standard input.
 func (s *system) portbook(ctx context.Context, input string, args ...string) ([]byte, error) {
+	return s.portbookWith(ctx, s.passedOn(), input, args...)
+}
+
+// portbookWith does the same with another environment.
+func (s *system) portbookWith(ctx context.Context, env []string, input string, args ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, filepath.Join(s.data.path(binName), "portbook"), args...)
-	cmd.Env = s.passedOn()
+	cmd.Env, cmd.Dir = env, s.data.dir
 	cmd.Stdin = strings.NewReader(input)
 	var out, errors bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errors

@@ -27,6 +27,7 @@ const (
 	binName            = "bin"
 	postgresName       = "postgres"
 	registryName       = "registry"
+	filesName          = "files" // of the indexer
 	registryConfigName = "registry.yml"
 	indexerConfigName  = "indexer.yaml"
 	tokenName          = "events-token"
@@ -89,6 +90,12 @@ func (d *data) open(account *process.Account) error {
 		return err
 	}
 	if err := os.MkdirAll(d.path(binName), mode); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(d.path(filesName), 0o700); err != nil {
+		return err
+	}
+	if err := account.Own(d.path(filesName)); err != nil {
 		return err
 	}
 	return os.MkdirAll(d.path(registryName), 0o700)

@@ -6,8 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
-	"os"
-	"path/filepath"
+	"slices"
 	"strings"
 	"text/template"
 
@@ -71,7 +70,8 @@ func (s *system) hidePassword(address string) {
 }
 
 // startRegistry starts the registry with a copy of registry/config/filesystem.yml, or of
-// token.yml if clients log in, that its account can read. Settings of this start are
+// token.yml if clients log in, that its account can read, or with a configuration for the storage
+// that the environment names. Settings of this start are
 // environment variables, since all users can see a command line.
 func (s *system) startRegistry(ctx context.Context) error {
 	// Only now: the user postgres may have come with PostgreSQL.
@@ -95,7 +95,7 @@ func (s *system) startRegistry(ctx context.Context) error {
 		}
 		name, ready, auth = "token.yml", "/", s.registryAuth() // without a token /v2/ answers 401
 	}
-	config, err := os.ReadFile(filepath.Join(s.cfg.Source, "registry", "config", name))
+	config, env, err := s.registryFile(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -103,9 +103,8 @@ func (s *system) startRegistry(ctx context.Context) error {
 		return err
 	}
 	s.out.print("Starting the registry")
-	s.registry, err = s.startChild("registry", "registry", append(auth,
+	s.registry, err = s.startChild("registry", "registry", append(slices.Concat(auth, env),
 		"REGISTRY_HTTP_ADDR="+s.registryAddr,
-		"REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY="+s.data.path(registryName),
 		"REGISTRY_NOTIFICATIONS_ENDPOINTS_0_URL=http://"+s.local()+"/events",
 		`REGISTRY_NOTIFICATIONS_ENDPOINTS_0_HEADERS={Authorization: ["Bearer `+token+`"]}`,
 		"REGISTRY_NOTIFICATIONS_ENDPOINTS_1_DISABLED=false",
@@ -155,6 +154,7 @@ events:
 database:
   postgres:
     url: {{.Database}}
+data_dir: {{.Files}}
 interval:
   fetch_all: 1h
   garbage_collect: 30m
@@ -186,7 +186,7 @@ func (s *system) indexerConfig() ([]byte, error) {
 	}
 	values := map[string]string{
 		"Registry": "http://" + s.registryAddr, "Address": s.cfg.Addr, "Operations": s.operationsAddr,
-		"Token": token, "Database": s.databaseURL, "Public": "http://" + s.local(),
+		"Token": token, "Database": s.databaseURL, "Files": s.data.path(filesName), "Public": "http://" + s.local(),
 	}
 	if s.cfg.Auth {
 		values["Keys"] = s.data.path(keysName)
@@ -209,7 +209,8 @@ func (s *system) passedOn() []string {
 	var env []string
 	for _, pair := range s.cfg.Environ {
 		name, _, _ := strings.Cut(pair, "=")
-		if strings.HasPrefix(name, "PORTBOOK_") && name != databaseVariables[0] && name != localpg.SharedVariable {
+		ours := strings.HasPrefix(name, "PORTBOOK_") && !hasPrefix(name, storagePrefixes)
+		if ours && name != databaseVariables[0] && name != localpg.SharedVariable {
 			env = append(env, pair)
 		}
 	}
