@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -219,5 +220,43 @@ func TestDotEnvFolder(t *testing.T) {
 	}
 	if _, err := config.Load(config.Source{Dir: dir, Environ: enough}); err != nil {
 		t.Error(err)
+	}
+}
+
+// always are the sections, and keys without one, of what every installation has.
+var always = []string{
+	"role", "registry", "http", "events", "database", "cache", "interval", "retention", "manage", "usage", "scan", "search",
+	"flatpak", "log", "data_dir",
+}
+
+// optional are the keys that turn the part of a section on, besides a key enabled.
+var optional = map[string]string{
+	"auth": "auth.method", "front": "front.token", "internal": "internal.secret", "audit": "audit.pushes",
+	"webhooks": "webhooks.key", "collect": "collect.sweep", "plans": "plans.interval",
+	"components": "",                                                         // each key is a part
+	"storage":    "storage.filesystem.rootdirectory", "redis": "redis.addrs", // only for registry-config
+}
+
+// Every optional part is off until a key turns it on. A new section must say which one.
+func TestOptionalPartsAreOff(t *testing.T) {
+	t.Parallel()
+	keys := map[string]config.Key{}
+	for _, k := range config.Keys() {
+		keys[k.Name] = k
+	}
+	off := func(name string) bool {
+		k, known := keys[name]
+		return known && slices.Contains([]string{"", "0", "false", "none"}, k.Default)
+	}
+	for name, k := range keys {
+		section, _, _ := strings.Cut(name, ".")
+		_, hasEnabled := keys[section+".enabled"]
+		on, known := optional[section]
+		switch {
+		case slices.Contains(always, section):
+		case section == "components" && off(name), hasEnabled && off(section+".enabled"):
+		case !known || !off(on):
+			t.Errorf("%s (default %q): no key of the section %s turns it on, or it is on by default", name, k.Default, section)
+		}
 	}
 }
