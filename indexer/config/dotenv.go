@@ -23,8 +23,8 @@ const maxDotEnv = 64 << 10
 var variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
 // readDotEnv adds the variables of the file .env to the environment, unless they are set there.
-// It takes only those that are settings of this program, since other programs may have their
-// variables in the same file. pgx reads the variables of libpq from the environment of the
+// Those that are no settings of this program have no effect: other programs may have theirs in
+// the same file. pgx reads the variables of libpq from the environment of the
 // process, so these are set there too.
 func (l *loader) readDotEnv() {
 	if l.dir == "" {
@@ -84,8 +84,8 @@ func readTrusted(file string) (string, error) {
 // A variable is one line of a file with variables.
 type variable struct{ name, value, at string }
 
-// parseDotEnv returns the variables in text that are settings of this program. It does not show
-// values, which may be secrets.
+// parseDotEnv returns the variables in text. Mistakes in the values of other programs are not
+// reported, and these are left out. It does not show values, which may be secrets.
 func (l *loader) parseDotEnv(file, text string) (found []variable) {
 	lines := strings.Split(strings.ReplaceAll(text, "\r\n", "\n"), "\n")
 	for i := 0; i < len(lines); i++ {
@@ -104,19 +104,17 @@ func (l *loader) parseDotEnv(file, text string) (found []variable) {
 			i++
 			raw += "\n" + lines[i]
 		}
-		if !isSetting(name) {
-			continue
-		}
 		value, err := unquote(raw)
-		if err != nil {
+		before := slices.IndexFunc(found, func(v variable) bool { return v.name == name })
+		switch {
+		case err == nil && before < 0 && name != "HOME": // where the pgpass file is, is not for a file to say
+			found = append(found, variable{name, value, at})
+		case !isSetting(name):
+		case err != nil:
 			l.fail("%s: %s: %w", at, name, err)
-			continue
+		default:
+			l.fail("%s: %s is set twice, here and at %s: keep one", at, name, found[before].at)
 		}
-		if n := slices.IndexFunc(found, func(v variable) bool { return v.name == name }); n >= 0 {
-			l.fail("%s: %s is set twice, here and at %s: keep one", at, name, found[n].at)
-			continue
-		}
-		found = append(found, variable{name, value, at})
 	}
 	return found
 }

@@ -168,7 +168,7 @@ func TestDotEnv(t *testing.T) {
 		return config.Load(config.Source{Dir: dir, Environ: append(enough[:2:2], environ...)})
 	}
 	set("# comment\n\nexport PORT=2 # here\r\nADDRESS = '127.0.0.2'\nINTERNAL_SECRET='a$b # \\'\n"+
-		"PORTBOOK_EVENTS_TOKEN=\"a\\\"\\$b\\\\\"\nLOG_LEVEL=error\nOTHER=\"two\nLINES=$X\"\nDATA_DIR=\n", 0o644)
+		"PORTBOOK_EVENTS_TOKEN=\"a\\\"\\$b\\\\\"\nLOG_LEVEL=error\nOTHER=\"two\nLINES=$X\"\nOTHER=a\nOTHER=b\nDATA_DIR=\n", 0o644)
 	c, err := load("LOG_LEVEL=")
 	if err != nil {
 		t.Fatal(err)

@@ -34,7 +34,7 @@ func TestGCS(t *testing.T) {
 	if to := check(t, start(t, []string{"BUCKET_NAME=" + bucket}, environ...)); to != "" {
 		t.Errorf("a blob is redirected to %s", to)
 	}
-	objects, _, err := gcs.ListObjects(bucket, "docker/registry/v2/blobs/", "", false)
+	objects, _, err := gcs.ListObjectsWithOptions(bucket, fakestorage.ListOptions{Prefix: "docker/registry/v2/blobs/"})
 	if err != nil || len(objects) == 0 {
 		t.Errorf("got %d objects, %v", len(objects), err)
 	}

@@ -1,7 +1,11 @@
 package main_test
 
 import (
+	"fmt"
 	"net"
+	"net/url"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -78,5 +82,38 @@ func TestNoScansAreWarnedOf(t *testing.T) {
 		if warned := strings.Contains(out, "interval.fetch_all is 0"); code != 1 || warned != test.warned {
 			t.Errorf("%v: got exit status %d, warned %v, want 1, %v:\n%s", test.environ, code, warned, test.warned, out)
 		}
+	}
+}
+
+// Variables of libpq in a file .env reach the connection, and variables that are set count more.
+func TestDotEnvOfLibpq(t *testing.T) {
+	t.Parallel()
+	server := startPostgres(t, localpg.Config{})
+	u, err := url.Parse(server.URL("postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	text := fmt.Sprintf("PGHOST=%s\nPGPORT='%s'\nPGUSER=%s\nexport PGPASSWORD=%q\nPGDATABASE=none\nPGSSLMODE=disable\n",
+		u.Hostname(), u.Port(), u.User.Username(), secret)
+	if err := os.WriteFile(filepath.Join(dir, ".env"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run := func(args ...string) string {
+		t.Helper()
+		cmd := exec.CommandContext(t.Context(), build(t), args...)
+		cmd.Dir, cmd.Env = dir, []string{"PGDATABASE=postgres", "PORTBOOK_REGISTRY_URL=" + nowhere}
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("portbook %q: %v\n%s", args, err, out)
+		}
+		return string(out)
+	}
+	if out := run("migrate", "up", "--yes"); !strings.Contains(out, "applied") {
+		t.Errorf("migrate up says\n%s", out)
+	}
+	out := run("config", "check")
+	if want := "file " + dir + "/.env:1"; !strings.Contains(out, want) || strings.Contains(out, secret) {
+		t.Errorf("config check says\n%s, want %s and no password", out, want)
 	}
 }

@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -44,6 +45,30 @@ func TestPrimeDBAsks(t *testing.T) {
 		<-read
 		if out := shown.String(); !strings.Contains(out, test.says) || strings.Contains(out, "hidden") {
 			t.Errorf("%q and %q: got %v, want %q on the terminal:\n%s", test.first, test.second, err, test.says, out)
+		}
+	}
+}
+
+// The secrets of the registry's configuration are not printed to a terminal.
+func TestRegistryConfigOnTerminal(t *testing.T) {
+	t.Parallel()
+	for _, hidden := range []bool{true, false} {
+		master, slave := terminal(t)
+		cmd := exec.CommandContext(t.Context(), build(t), "registry-config")
+		cmd.Env = []string{"FS_STORAGE_ROOT=/srv"}
+		if hidden {
+			cmd.Env = append(cmd.Env, "PORTBOOK_EVENTS_TOKEN="+secret)
+		}
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		slave.Close()
+		out, _ := io.ReadAll(master) // ends with an error when the other end is closed
+		err := cmd.Wait()
+		refused := strings.Contains(string(out), "write it to a file with --out FILE")
+		if (err != nil) != hidden || refused != hidden || strings.Contains(string(out), secret) {
+			t.Errorf("with a secret %v: got %v:\n%s", hidden, err, out)
 		}
 	}
 }

@@ -60,16 +60,14 @@ storage: {filesystem: {rootdirectory: data}, cache: {blobdescriptor: none}}
 	at := func(path string) any {
 		var value any = got
 		for name := range strings.SplitSeq(path, ".") {
-			next, ok := value.(map[string]any)
-			if list, isList := value.([]any); isList {
-				next, ok = list[int(name[0]-'0')].(map[string]any)
-				value = next
-				continue
-			}
-			if !ok {
+			switch v := value.(type) {
+			case []any:
+				value = v[int(name[0]-'0')]
+			case map[string]any:
+				value = v[name]
+			default:
 				t.Fatalf("no %s in\n%s", path, text)
 			}
-			value = next[name]
 		}
 		return value
 	}
