@@ -122,7 +122,7 @@ func (l *loader) parseDotEnv(file, text string) (found []variable) {
 // isSetting reports whether a variable is a setting of this program.
 func isSetting(name string) bool {
 	return strings.HasPrefix(name, prefix) || strings.HasPrefix(name, thvPrefix) || variables[name] != "" ||
-		pesdeKeys[name] != "" || theirKeys[name] != "" || slices.Contains(theirOthers, name)
+		pesdeKeys[name] != "" || theirKeys[name] != "" || packageKeys[name] != "" || slices.Contains(theirOthers, name)
 }
 
 // closing returns the index of the quote that ends raw, which begins with it, or -1.

@@ -177,6 +177,11 @@ func TestDotEnv(t *testing.T) {
 	if want := "127.0.0.2:2 a$b # \\ a\"$b\\ INFO " + dir + "/data"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
+	set("INDEX_REPO_URL=https://git.example.com/index.git\nCOMMITTER_GIT_NAME=\"index updater\"\n", 0o600)
+	if c, err := load(); err != nil || !c.Packages.Enabled || c.Packages.CommitterName != "index updater" {
+		t.Errorf("packages %+v, %v", c.Packages, err)
+	}
+	set("PORT=2\nADDRESS=127.0.0.2\n", 0o600)
 	if c, err := load("PORT=3"); err != nil || c.HTTP.Address != "127.0.0.2:3" {
 		t.Errorf("got address %s, %v: the environment must count more than the file", c.HTTP.Address, err)
 	}
