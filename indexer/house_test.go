@@ -38,6 +38,7 @@ var mayImport = map[string][]string{
 	"indexer/redissession": {"indexer", "indexer/access"},
 	"indexer/query":        {"indexer"},
 	"indexer/pesde":        nil,
+	"indexer/imports":      {"indexer"},
 	"indexer/collect":      {"indexer", "indexer/postgres"},
 	"indexer/cache":        {"indexer"},
 	"indexer/config":       {"indexer", "indexer/errorreport"},

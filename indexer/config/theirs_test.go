@@ -237,7 +237,7 @@ var always = []string{
 // optional are the keys that turn the part of a section on, besides a key enabled.
 var optional = map[string]string{
 	"auth": "auth.method", "front": "front.token", "internal": "internal.secret", "audit": "audit.pushes",
-	"webhooks": "webhooks.key", "collect": "collect.sweep", "plans": "plans.interval",
+	"webhooks": "webhooks.key", "collect": "collect.sweep", "plans": "plans.interval", "errors": "errors.sentry_dsn",
 	"components": "",                                                         // each key is a part
 	"storage":    "storage.filesystem.rootdirectory", "redis": "redis.addrs", // only for registry-config
 }
