@@ -23,6 +23,22 @@ RUN ln -s portbook /out/indexer
 COPY deploy/healthcheck/main.go healthcheck/main.go
 RUN go build -trimpath -ldflags '-s -w' -o /out/healthcheck healthcheck/main.go
 
+# With git, which a registry of packages needs (packages.enabled):
+#
+#   docker build -f deploy/indexer.Dockerfile --target with-git .
+# By tag and not by digest: apk installs the git of the day anyway, with its latest mends.
+FROM alpine:3.22 AS with-git
+RUN apk add --no-cache git git-daemon ca-certificates
+COPY --from=build /out/ /bin/
+# The folder data_dir, a cache of the index: the database has all of it.
+RUN mkdir /data && chown 65532:65532 /data
+USER 65532:65532
+ENV PORTBOOK_HTTP_ADDRESS=:8080 PORTBOOK_HTTP_OPERATIONS_ADDRESS=:8081 PORTBOOK_DATA_DIR=/data
+EXPOSE 8080 8081
+ENTRYPOINT ["/bin/portbook"]
+CMD ["serve"]
+
+# Without git, and the default: the last stage.
 FROM scratch
 # CA certificates for TLS to the registry and the database.
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/

@@ -24,8 +24,8 @@ func (s *Service) Rebuild(ctx context.Context, owner uint64) (added, skipped []s
 		skipped = append(skipped, left...)
 		if err == nil {
 			var more []string
-			more, err = s.add(ctx, found, owner)
-			added = append(added, more...)
+			more, left, err = s.add(ctx, found, owner)
+			added, skipped = append(added, more...), append(skipped, left...)
 		}
 		if err != nil {
 			return added, skipped, fmt.Errorf("%s: %w", repository, err)
@@ -94,16 +94,18 @@ func (s *Service) find(ctx context.Context, repository string) (all []found, ski
 	return all, skipped, nil
 }
 
-// add adds versions of one package to the index.
-func (s *Service) add(ctx context.Context, all []found, owner uint64) (added []string, err error) {
+// add adds versions of one package to the index. It returns which tags show something else than what
+// was published.
+func (s *Service) add(ctx context.Context, all []found, owner uint64) (added, moved []string, err error) {
 	if len(all) == 0 {
-		return nil, nil
+		return nil, nil, nil
 	}
 	err = s.change(ctx, func(ctx context.Context, c *change) error {
 		added, err = c.add(ctx, all, owner)
+		moved = c.moved
 		return err
 	})
-	return added, err
+	return added, moved, err
 }
 
 func (c *change) add(ctx context.Context, all []found, owner uint64) (added []string, err error) {
@@ -113,9 +115,14 @@ func (c *change) add(ctx context.Context, all []found, owner uint64) (added []st
 		return nil, err
 	}
 	for _, x := range all {
-		if _, ok := f.Entries[x.id]; !ok {
+		have, ok := f.Entries[x.id]
+		switch {
+		case !ok:
 			f.Entries[x.id] = x.listed
 			added = append(added, n.String()+"@"+x.id.String())
+		case have.Digest != "" && have.Digest != x.listed.Digest:
+			c.moved = append(c.moved, fmt.Sprintf("%s:%s: it shows %s, and was published as %s", c.Repository(n), x.id.Tag(),
+				x.listed.Digest, have.Digest))
 		}
 	}
 	if len(added) == 0 {

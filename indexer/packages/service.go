@@ -150,11 +150,12 @@ func (s *Service) apply(ctx context.Context, bundles []indexer.PackageBundle) er
 type change struct {
 	*Service
 	index  *postgres.PackageIndex
-	base   string // the commit that the change builds on; "": there is none
-	branch string // of the upstream
-	full   bool   // the history is to be made one bundle
-	first  bool   // there was no index
-	head   string // the commit of the change
+	base   string   // the commit that the change builds on; "": there is none
+	branch string   // of the upstream
+	full   bool     // the history is to be made one bundle
+	first  bool     // there was no index
+	head   string   // the commit of the change
+	moved  []string // tags that show something else than what was published: see Service.Rebuild
 }
 
 // change runs f, which may make a commit, while nobody else changes the index. f runs again if

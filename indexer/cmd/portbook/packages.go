@@ -83,6 +83,9 @@ does not know: scopes that are not in the index get the owner of --owner.`,
 		for _, why := range skipped {
 			fmt.Fprintln(command.ErrOrStderr(), "left out", why)
 		}
+		if err == nil && len(skipped) > 0 {
+			err = fmt.Errorf("%d tags are not as they were published, or are no packages", len(skipped))
+		}
 		return err
 	})
 	return command

@@ -162,6 +162,83 @@ func TestPackageOwners(t *testing.T) {
 	}
 }
 
+// The commands print and replace config.toml, and make the index again of what the registry has.
+func TestPackageCommands(t *testing.T) {
+	t.Parallel()
+	f := launch(t)
+	f.settings = append(packageSettings(f), "ACCESS_TOKEN=t", "PORTBOOK_PACKAGES_API=http://"+f.address)
+	f.indexer(f.address)
+	awaitIndex(t, f.address)
+	packages := "http://" + f.address + "/v1/packages"
+	publish := func(version string, want int) {
+		t.Helper()
+		status, body, err := askPackages(t.Context(), http.MethodPost, packages, "t", packageArchive(t, "acme/foo", version, ""))
+		if err != nil || status != want {
+			t.Errorf("%s: %d %s, want %d; %v", version, status, body, want, err)
+		}
+	}
+	publish("1.0.0", http.StatusOK)
+	publish("2.0.0+b", http.StatusOK)
+	config := f.must("packages", "config")
+	if !strings.Contains(config, "max_archive_size = 4194304") {
+		t.Errorf("config.toml is\n%s", config)
+	}
+	file := filepath.Join(t.TempDir(), "config.toml")
+	set := func(text string) (string, error) {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return f.run("packages", "config", "--set", file)
+	}
+	if out, err := set("api = 'nowhere'"); err == nil || !strings.Contains(out, "api is `nowhere`") {
+		t.Errorf("%v: %s", err, out)
+	}
+	if out, err := set(strings.Replace(config, "4194304", "10", 1)); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+	publish("3.0.0", http.StatusRequestEntityTooLarge)
+	pool := f.pool()
+	if _, err := pool.Exec(t.Context(), "TRUNCATE package_file, package_bundle"); err != nil {
+		t.Fatal(err)
+	}
+	out := f.must("packages", "rebuild", "--owner", "7")
+	if want := "added acme/foo@1.0.0 luau\nadded acme/foo@2.0.0+b luau\n"; !strings.Contains(out, want) {
+		t.Errorf("rebuild: %s, want %s", out, want)
+	}
+	clone := filepath.Join(t.TempDir(), "index")
+	git(t, "clone", "-q", "http://"+f.address+"/index", clone)
+	if got := git(t, "-C", clone, "show", "HEAD:acme/scope.toml"); got != "owners = [7]" {
+		t.Errorf("the owners are %s", got)
+	}
+	publish("3.0.0", http.StatusForbidden)
+	// A tag that was moved by a push to the registry is told, and the index stays. The protection of
+	// packages would put it back.
+	if gone, err := pool.Exec(t.Context(), "DELETE FROM protection WHERE pattern = 'pesde/*'"); err != nil || gone.RowsAffected() != 1 {
+		t.Errorf("packages are not protected: %v", err)
+	}
+	repository := f.registry.URL + "/v2/pesde/acme/foo/manifests/"
+	const mediaType = "application/vnd.oci.image.manifest.v1+json"
+	send := func(method, tag string, body io.Reader) *http.Response {
+		t.Helper()
+		req, err := http.NewRequestWithContext(t.Context(), method, repository+tag, body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Accept", mediaType)
+		req.Header.Set("Content-Type", mediaType)
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil || resp.StatusCode >= http.StatusBadRequest {
+			t.Fatal(resp, err)
+		}
+		t.Cleanup(func() { resp.Body.Close() })
+		return resp
+	}
+	send(http.MethodPut, "1.0.0__luau", send(http.MethodGet, "2.0.0_b__luau", nil).Body)
+	if out, err := f.run("packages", "rebuild"); err == nil || !strings.Contains(out, "left out pesde/acme/foo:1.0.0__luau") {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
 // gitServer serves repositories below a directory to whom knows the password, and may be away.
 func gitServer(t *testing.T, dir string, away *atomic.Bool) *httptest.Server {
 	t.Helper()
