@@ -34,9 +34,9 @@ func TestGCS(t *testing.T) {
 	if to := check(t, start(t, []string{"BUCKET_NAME=" + bucket}, environ...)); to != "" {
 		t.Errorf("a blob is redirected to %s", to)
 	}
-	objects, _, err := gcs.ListObjectsWithOptions(bucket, fakestorage.ListOptions{Prefix: "docker/registry/v2/blobs/"})
-	if err != nil || len(objects) == 0 {
-		t.Errorf("got %d objects, %v", len(objects), err)
+	list, err := gcs.ListObjectsWithOptionsPaginated(bucket, fakestorage.ListOptions{Prefix: "docker/registry/v2/blobs/"})
+	if err != nil || len(list.Objects) == 0 {
+		t.Errorf("got %d objects, %v", len(list.Objects), err)
 	}
 }
 
