@@ -144,6 +144,10 @@ func TestWhatIsReported(t *testing.T) {
 		log.ErrorContext(ctx, "not recorded", "error", database)
 	})
 	request(r, "GET /readiness", 503, func(context.Context) {})
+	gone, leave := context.WithCancel(t.Context())
+	ctx, q := r.Begin(gone)
+	leave()
+	q.End(ctx, "GET /gone", 503, nil)
 	request(r, "GET /none", 502, func(context.Context) {})
 	request(r, "GET /aborted", 200, func(context.Context) { panic(http.ErrAbortHandler) })
 	request(r, "GET /fault", 500, func(ctx context.Context) {

@@ -53,6 +53,8 @@ func (q *Request) End(ctx context.Context, route string, status int, failure any
 	switch {
 	case failure != nil && failure != http.ErrAbortHandler:
 		p.message, p.err, p.status = "panic", indexer.PanicOf(failure), 0
+	case ctx.Err() != nil && q.level < slog.LevelError: // the client has gone, and reads no answer
+		return
 	case status >= http.StatusInternalServerError && !healthRoutes[route]:
 		if status != http.StatusInternalServerError {
 			p.level = sentry.LevelWarning
