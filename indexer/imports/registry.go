@@ -288,7 +288,7 @@ func (x *Registry) options(to registry.Repository) oras.CopyGraphOptions {
 			if from := x.has[desc.Digest]; from != "" && from != name {
 				return []string{from}, nil
 			}
-			return nil, errdef.ErrUnsupported
+			return nil, nil
 		},
 		PostCopy: func(_ context.Context, desc ocispec.Descriptor) error {
 			x.mu.Lock()
