@@ -32,7 +32,7 @@ var InternalJobs = []string{IndexManifests, RunBlobGC, CalculateProjectStorage, 
 // JobNames are the names of all jobs, each of which somebody may ask for, in the order in which
 // they are shown. A leader has those that its configuration turns on.
 var JobNames = append([]string{"scan", "search", "storage", "partitions", "changes", "usage", "protection", "webhooks",
-	"watch", "loose", "trash", "plans", "tidy", "collect"}, InternalJobs...)
+	"watch", "loose", "times", "trash", "plans", "tidy", "collect"}, InternalJobs...)
 
 // A JobRun is a run of a job that somebody asked for. If several ask before it begins, it is one
 // run.

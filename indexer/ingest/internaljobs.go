@@ -62,6 +62,15 @@ func (l *Leader) pruneLoose(ctx context.Context) error {
 	return errors.Join(err, l.releaseHeld(ctx))
 }
 
+// giveTimes gives what is in the book the times that were imported for it.
+func (l *Leader) giveTimes(ctx context.Context) error {
+	n, err := l.config.Store.GiveTimes(ctx)
+	if n > 0 {
+		l.config.Log.InfoContext(ctx, "imported times are in the book", "rows", n)
+	}
+	return err
+}
+
 // indexManifests compares the whole registry with the book, and waits until all that differs has
 // been read, and all manifests of which the book does not know everything. What cannot be read
 // is skipped, as in every scan.

@@ -135,7 +135,8 @@ func (l *Leader) jobs(watch *watch) []*job {
 	alone := make(chan struct{}, 1) // scan and tidy never run at the same time
 	scan := &job{name: "scan", next: l.dueScan, pause: backoff(scanEvery, leadAgain, leadAgainMost), alone: alone}
 	scan.ask = func(ctx context.Context) error { return l.config.Store.RequestScan(ctx, "job") }
-	scan.after = []*job{search, storage} // a scan may change much
+	times := &job{name: "times", next: always(l.giveTimes), pause: rarely}
+	scan.after = []*job{search, storage, times} // a scan may change much
 	all := []*job{
 		scan,
 		search,
@@ -147,6 +148,7 @@ func (l *Leader) jobs(watch *watch) []*job {
 		{name: "webhooks", next: always(l.tidyWebhooks), pause: inProportion(webhooksPause, upkeepShare)},
 		{name: "watch", next: always(watch.look), pause: every(cmp.Or(l.config.Watch, watchEvery))},
 		{name: "loose", next: always(l.pruneLoose), pause: every(looseEvery)},
+		times,
 	}
 	if l.config.Trash > 0 {
 		all = append(all, &job{name: "trash", next: always(l.emptyTrash), pause: every(emptyEvery)})

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,7 +26,50 @@ func importCommand() *cobra.Command {
 		Long: `Takes over what other systems have. An import that was interrupted goes on when it is run
 again, and one that is run twice does no harm.`,
 		Example: `  portbook import registry https://registry.example.com --include 'team/*'`,
-	}, importRegistryCommand())
+	}, importRegistryCommand(), importD1Command())
+}
+
+// d1Database is the database that the importer of the registry of Deploys.app reads if
+// D1_DATABASE_ID is not set.
+const d1Database = "67b907e7-9d0d-4846-851e-8e7da80acbad"
+
+func importD1Command() *cobra.Command {
+	return &cobra.Command{
+		Use: "d1", Short: "Take over times of creation from a database of Cloudflare D1",
+		Long: `Reads when repositories, manifests and tags were created from the database of a registry of
+Deploys.app in Cloudflare D1. What is in the registry keeps these times: in the API of
+Deploys.app, in pages and in searches. A tag does as long as it shows the same image and is
+not pushed again. Run it when the images are in the registry, or once more then: a copy is
+a push. The leader gives the times to what is scanned later, too.
+
+The environment says what to read: CLOUDFLARE_API_TOKEN, CLOUDFLARE_ACCOUNT_ID, and
+D1_DATABASE_ID (default: ` + d1Database + `).
+CLOUDFLARE_API_URL is another address than that of Cloudflare. It may be run again.`,
+		Example: "  portbook import d1",
+		Args:    noArguments,
+		RunE: withDatabase(func(command *cobra.Command, p *parts) error {
+			c := imports.D1Config{
+				API:     cmp.Or(os.Getenv("CLOUDFLARE_API_URL"), "https://api.cloudflare.com/client/v4"),
+				Account: os.Getenv("CLOUDFLARE_ACCOUNT_ID"), Token: os.Getenv("CLOUDFLARE_API_TOKEN"),
+				Database: cmp.Or(os.Getenv("D1_DATABASE_ID"), d1Database), Keep: p.store.ImportTimes,
+				Progress: func(table string, rows int) { fmt.Fprintf(command.ErrOrStderr(), "%s: %d rows\n", table, rows) },
+			}
+			if c.Account == "" || c.Token == "" {
+				return errors.New("set CLOUDFLARE_ACCOUNT_ID and CLOUDFLARE_API_TOKEN in the environment: they say which" +
+					" database to read, and let us")
+			}
+			counts, err := imports.D1(command.Context(), c)
+			for _, t := range counts {
+				fmt.Fprintf(command.OutOrStdout(), "%s: %d rows, %d new times\n", t.Name, t.Rows, t.Fresh)
+			}
+			if err != nil {
+				return fmt.Errorf("%s: run the command again to go on", importError(err))
+			}
+			n, err := p.store.GiveTimes(command.Context())
+			fmt.Fprintf(command.OutOrStdout(), "%d rows of the book have the times now\n", n)
+			return err
+		}),
+	}
 }
 
 func importRegistryCommand() *cobra.Command {

@@ -49,6 +49,7 @@ var jobTexts = map[string]string{
 	"webhooks":                      "counts what waits for webhooks, and forgets old deliveries",
 	"watch":                         "notices restarts of the registry",
 	"loose":                         "forgets loose blobs that are no longer loose",
+	"times":                         "gives what was imported from another system the times that it had there",
 	"trash":                         "empties the trash of what is too old",
 	"plans":                         "makes a plan of what rules of retention would delete, if one is due",
 	"tidy":                          "deletes rows that nothing refers to",
