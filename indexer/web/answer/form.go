@@ -19,6 +19,7 @@ type Form struct {
 	NoStore     bool   // whether caches must not store it; MaxAge is then ignored
 	Gzip        bool   // whether it is compressed if the client accepts gzip
 	ByAgent     bool   // whether another program would get another answer
+	ByAccept    bool   // whether a client that asks for another type would get another answer
 	key         string // what the bytes depend on besides URL, book and configuration
 	// Headers sets the headers that are known only after build has run; nil: none. A
 	// 304 is sent without them (RFC 9110, 15.4.5).
@@ -155,6 +156,9 @@ func (a *Answerer) vary(as *Form) string {
 	}
 	if as.ByAgent {
 		fields = append(fields, "User-Agent")
+	}
+	if as.ByAccept {
+		fields = append(fields, "Accept")
 	}
 	return strings.Join(fields, ", ")
 }

@@ -173,13 +173,16 @@ func (p *pkg) find(r *http.Request) (of []pesde.Published, shown pesde.Published
 	return of, of[i], nil
 }
 
+// isOld reports whether a request is for the older API, whose answers depend on the Accept field.
+func isOld(r *http.Request) bool { return strings.HasPrefix(r.URL.Path, "/v0/") }
+
 // readPackage answers from the package that a request names.
 func (s *Clients) readPackage(w http.ResponseWriter, r *http.Request, f func(answer.Book, *pkg) (any, error)) error {
 	n, err := pesde.ParseName(r.PathValue("name"))
 	if err != nil {
 		return notThere(err)
 	}
-	as := answer.Form{ContentType: "application/json", MaxAge: s.config.MaxAge, Gzip: true}
+	as := answer.Form{ContentType: "application/json", MaxAge: s.config.MaxAge, Gzip: true, ByAccept: isOld(r)}
 	return s.answerer.Answer(w, r, as, func(b answer.Book, out io.Writer) error {
 		p, err := s.pkgOf(r.Context(), b, n)
 		if err != nil {
@@ -224,7 +227,6 @@ func (s *Clients) PackageVersion(w http.ResponseWriter, r *http.Request) error {
 // OldPackageVersion serves GET /v0/packages/{name}/{version}/{target}: what it answers depends on
 // the Accept field, and on the parameter doc.
 func (s *Clients) OldPackageVersion(w http.ResponseWriter, r *http.Request) error {
-	w.Header().Add("Vary", "Accept")
 	accept := r.Header.Get("Accept")
 	switch {
 	case r.URL.Query().Has("doc"):
@@ -319,6 +321,10 @@ func (s *Clients) sendPart(
 	h := w.Header()
 	h.Set("ETag", strconv.Quote(d.Digest.String()))
 	h.Set("Cache-Control", downloadCache(r))
+	h.Set("Vary", "Authorization, Cookie")
+	if isOld(r) {
+		h.Add("Vary", "Accept")
+	}
 	if r.Header.Get("If-None-Match") == h.Get("ETag") {
 		w.WriteHeader(http.StatusNotModified)
 		return nil
