@@ -99,6 +99,10 @@ func (s *Service) Sync(ctx context.Context) error {
 	if err != nil || head.ID == 0 {
 		return err
 	}
+	// A change may hold the lock for long, if the upstream is slow.
+	if have, err := s.repo.head(ctx, branch); err == nil && have == hex.EncodeToString(head.Head) {
+		return nil
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for try := 0; ; try++ {
