@@ -116,7 +116,7 @@ func TestLeaderReportsJobs(t *testing.T) {
 	ran := func(j indexer.Job) bool { return j.Name == "partitions" && !j.LastEnd.IsZero() && j.LastError == "" }
 	eventually(t, "a run is reported", func() bool { return slices.ContainsFunc(report().Jobs, ran) })
 	first := report()
-	if len(first.Jobs) != 14 || first.Jobs[0].Name != "scan" || !first.IsCurrent() {
+	if len(first.Jobs) != 15 || first.Jobs[0].Name != "scan" || !first.IsCurrent() {
 		t.Errorf("reported %+v", first)
 	}
 	stop()

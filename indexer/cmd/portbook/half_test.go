@@ -148,6 +148,7 @@ var touched = map[string]bool{
 	"operation": false, "plan": false, "plan_repository": false, "plan_item": false, "trash": false, "protection": false,
 	"protected_move": false, "yank": false, "webhook": false, "webhook_delivery": false, "loose_blob": false,
 	"flatpak_ref": false, "in_use": false, "retention_rule": false,
+	"imported_time": false, // the leader looks whether there is one
 }
 
 // month is the end of the name of a partition.

@@ -122,7 +122,10 @@ func TestImportD1(t *testing.T) {
 	}
 	i := f.indexer(f.address)
 	f.equal(patience)
-	f.must("import", "d1") // the events of the pushes came after the first import
+	within(t, patience, "the events of the pushes have arrived", func() bool {
+		return f.query(pool, "SELECT count(*) FROM tag WHERE pushed_at IS NOT NULL") == 2
+	})
+	f.must("import", "d1") // once more, since they came after the first import
 	within(t, patience, "the book has the times", func() bool {
 		return f.query(pool, "SELECT count(*) FROM repository WHERE created_at = '2020-01-01Z'") == 1
 	})
