@@ -26,9 +26,8 @@ RUN go build -trimpath -ldflags '-s -w' -o /out/healthcheck healthcheck/main.go
 # With git, which a registry of packages needs (packages.enabled):
 #
 #   docker build -f deploy/indexer.Dockerfile --target with-git .
-# By tag and not by digest: apk installs the git of the day anyway, with its latest mends.
-FROM alpine:3.22 AS with-git
-RUN apk add --no-cache git git-daemon ca-certificates
+# The image that builds has git already, and its digest is known; so this one is large.
+FROM golang:1.26.5@sha256:3aff6657219a4d9c14e27fb1d8976c49c29fddb70ba835014f477e1c70636647 AS with-git
 COPY --from=build /out/ /bin/
 # The folder data_dir, a cache of the index: the database has all of it.
 RUN mkdir /data && chown 65532:65532 /data
