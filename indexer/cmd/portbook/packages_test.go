@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
 
 	"github.com/portbook/portbook/registry/registrytest"
 )
@@ -90,11 +91,10 @@ func packageArchive(t *testing.T, name, version, more string) []byte {
 	var b bytes.Buffer
 	z := gzip.NewWriter(&b)
 	w := tar.NewWriter(z)
-	for path, text := range map[string]string{
-		"pesde.toml": fmt.Sprintf("name = %q\nversion = %q\n[target]\nenvironment = 'luau'\nlib = 'x.luau'\n%s", name, version, more),
-		"x.luau":     "return 1",
-	} {
-		err := w.WriteHeader(&tar.Header{Name: path, Mode: 0o644, Size: int64(len(text)), Typeflag: tar.TypeReg})
+	const manifest = "name = %q\nversion = %q\n[target]\nenvironment = 'luau'\nlib = 'x.luau'\n%s"
+	for _, file := range [][2]string{{"pesde.toml", fmt.Sprintf(manifest, name, version, more)}, {"x.luau", "return 1"}} {
+		text := file[1]
+		err := w.WriteHeader(&tar.Header{Name: file[0], Mode: 0o644, Size: int64(len(text)), Typeflag: tar.TypeReg})
 		if _, errText := io.WriteString(w, text); errors.Join(err, errText) != nil {
 			t.Fatal(err, errText)
 		}
@@ -162,6 +162,32 @@ func TestPackageOwners(t *testing.T) {
 	}
 }
 
+// artifactIsPlain checks that a package is an artifact that other tools can list and copy.
+func artifactIsPlain(t *testing.T, registry string, archive []byte) {
+	t.Helper()
+	skopeo, err := exec.LookPath("skopeo")
+	if err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal(err)
+		}
+		return
+	}
+	name := "docker://" + strings.TrimPrefix(registry, "http://") + "/pesde/acme/foo"
+	out, err := exec.CommandContext(t.Context(), skopeo, "list-tags", "--tls-verify=false", name).CombinedOutput()
+	if err != nil || !strings.Contains(string(out), `"1.0.0__luau"`) || !strings.Contains(string(out), `"2.0.0_b__luau"`) {
+		t.Errorf("%v %s", err, out)
+	}
+	dir := t.TempDir()
+	command := exec.CommandContext(t.Context(), skopeo, "copy", "--src-tls-verify=false", name+":1.0.0__luau", "dir:"+dir)
+	if out, err := command.CombinedOutput(); err != nil {
+		t.Errorf("%v %s", err, out)
+	}
+	got, err := os.ReadFile(filepath.Join(dir, digest.FromBytes(archive).Encoded()))
+	if err != nil || !bytes.Equal(got, archive) {
+		t.Errorf("the archive is not among what was copied: %v", err)
+	}
+}
+
 // The commands print and replace config.toml, and make the index again of what the registry has.
 func TestPackageCommands(t *testing.T) {
 	t.Parallel()
@@ -179,6 +205,7 @@ func TestPackageCommands(t *testing.T) {
 	}
 	publish("1.0.0", http.StatusOK)
 	publish("2.0.0+b", http.StatusOK)
+	artifactIsPlain(t, f.registry.URL, packageArchive(t, "acme/foo", "1.0.0", ""))
 	config := f.must("packages", "config")
 	if !strings.Contains(config, "max_archive_size = 4194304") {
 		t.Errorf("config.toml is\n%s", config)
