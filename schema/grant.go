@@ -96,7 +96,7 @@ BEGIN
 	IF writer THEN
 		FOR object IN
 			SELECT p.oid, p.oid::regprocedure::text AS signature FROM pg_proc p
-			WHERE p.pronamespace = place AND p.proname IN ('create_partitions', 'drop_partitions') AND p.proowner = (SELECT oid FROM pg_roles WHERE rolname = owner)
+			WHERE p.pronamespace = place AND p.proname IN ('create_partitions', 'create_history_partitions', 'drop_partitions') AND p.proowner = (SELECT oid FROM pg_roles WHERE rolname = owner)
 		LOOP
 			IF NOT has_function_privilege(whom, object.oid, 'EXECUTE') THEN
 				EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', object.signature, whom);

@@ -26,7 +26,40 @@ func importCommand() *cobra.Command {
 		Long: `Takes over what other systems have. An import that was interrupted goes on when it is run
 again, and one that is run twice does no harm.`,
 		Example: `  portbook import registry https://registry.example.com --include 'team/*'`,
-	}, importRegistryCommand(), importBucketCommand(), importD1Command())
+	}, importRegistryCommand(), importBucketCommand(), importD1Command(),
+		importHistoryCommand())
+}
+
+func importHistoryCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "history FILE", Short: "Take over the history of tags from the dump of an older book",
+		Long: `Takes over what only an older book knows from its dump (GET /api/v1/dump): the moves of tags,
+and when it first saw manifests and what tags show. The history of this book must be empty:
+run it on a new database, before its first scan. Then start the indexer, which scans the
+registry. FILE is - for standard input. Either all moves are taken over, or none; so after an
+interruption run it again.`,
+		Example: `  curl -sf --compressed 'https://old.example.com/api/v1/dump' > book.ndjson
+  portbook import history book.ndjson`,
+		Args: cobra.ExactArgs(1),
+		RunE: withDatabase(func(command *cobra.Command, p *parts) error {
+			dump := command.InOrStdin()
+			if name := command.Flags().Arg(0); name != "-" {
+				file, err := os.Open(name)
+				if err != nil {
+					return err
+				}
+				defer file.Close()
+				dump = file
+			}
+			moves, times, err := imports.History(command.Context(), dump, imports.HistoryConfig{
+				Times: p.store.ImportTimes, Moves: p.store.ImportMoves,
+			})
+			if err == nil {
+				fmt.Fprintf(command.OutOrStdout(), "%d moves and %d times are taken over\n", moves, times)
+			}
+			return err
+		}),
+	}
 }
 
 // d1Database is the database that the importer of the registry of Deploys.app reads if
