@@ -9,11 +9,9 @@
 //	registry serve config/filesystem.yml
 //	registry garbage-collect --dry-run config/filesystem.yml
 //	registry sweep config/filesystem.yml
-//	registry copy --from old.yml config/filesystem.yml
 //
-// The last two commands are ours. Package sweep looks at the storage beside a running
-// registry, and frees what nothing uses if the indexer says so. Package transfer copies
-// a storage into another one.
+// The last command is ours (package sweep): it looks at the storage beside a running
+// registry, and frees what nothing uses if the indexer says so.
 //
 // Settings come from the file and from REGISTRY_* variables, which override the
 // file. The first endpoint of the file sends events to the indexer. These two
@@ -49,7 +47,6 @@ import (
 	_ "github.com/distribution/distribution/v3/registry/storage/driver/middleware/rewrite"
 
 	"github.com/portbook/portbook/registry/sweep"
-	"github.com/portbook/portbook/registry/transfer"
 )
 
 func main() {
@@ -57,7 +54,7 @@ func main() {
 		os.Stderr.WriteString("registry: " + err.Error() + "\n")
 		os.Exit(1)
 	}
-	registry.RootCmd.AddCommand(sweep.Command(), transfer.Command())
+	registry.RootCmd.AddCommand(sweep.Command())
 	// A command that fails prints the reason and exits. Execute returns an error for
 	// an unknown command, for which upstream's main exits with status 0.
 	if err := registry.RootCmd.Execute(); err != nil {

@@ -26,7 +26,7 @@ func importCommand() *cobra.Command {
 		Long: `Takes over what other systems have. An import that was interrupted goes on when it is run
 again, and one that is run twice does no harm.`,
 		Example: `  portbook import registry https://registry.example.com --include 'team/*'`,
-	}, importRegistryCommand(), importBucketCommand(), importD1Command(),
+	}, importRegistryCommand(), importD1Command(),
 		importHistoryCommand())
 }
 

@@ -9,9 +9,7 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -220,40 +218,4 @@ func whole(t *testing.T, r *remote.Repository, desc ocispec.Descriptor) error {
 		}
 	}
 	return nil
-}
-
-// The storage of a registry is copied by the registry's program; without it, the command says how to
-// get it.
-func TestImportBucket(t *testing.T) {
-	t.Parallel()
-	f := launch(t)
-	want, err := f.registry.Push.Image(t.Context(), "team/app", "v1", push.ImageSpec{Labels: map[string]string{"x": "y"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	root := t.TempDir()
-	config := func(name, root string) string {
-		file := filepath.Join(t.TempDir(), name)
-		text := "version: 0.1\nstorage: {filesystem: {rootdirectory: '" + root + "'}}\nhttp: {addr: '127.0.0.1:0'}\n"
-		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return file
-	}
-	args := []string{"import", "bucket", "--from", config("from.yml", f.registry.Root), "--to", config("to.yml", root)}
-	f.settings = append(f.settings, "PATH=/nowhere")
-	if out, err := f.run(args...); err == nil || !strings.Contains(out, "build it by `go build -o registry ./registry`") {
-		t.Errorf("without the program: %v %s", err, out)
-	}
-	f.settings = append(f.settings, "PATH="+filepath.Dir(registrytest.Binary(t)))
-	if out, err := f.run(append([]string{"import", "bucket"}, args[4:]...)...); err == nil || !strings.Contains(out, "R2_ACCOUNT_ID") {
-		t.Errorf("without a bucket: %v %s", err, out)
-	}
-	if out, err := f.run(args...); err != nil || !strings.Contains(out, "0 failed") {
-		t.Errorf("%v %s", err, out)
-	}
-	fresh := registrytest.Start(t, registrytest.Config{Root: root})
-	if got, _, err := fresh.Push.Fetch(t.Context(), "team/app", "v1"); err != nil || got.Digest != want.Digest {
-		t.Errorf("%v, %v", got.Digest, err)
-	}
 }
