@@ -9,9 +9,11 @@
 //	registry serve config/filesystem.yml
 //	registry garbage-collect --dry-run config/filesystem.yml
 //	registry sweep config/filesystem.yml
+//	registry copy --from config/filesystem.yml config/s3.yml
 //
-// The last command is ours (package sweep): it looks at the storage beside a running
-// registry, and frees what nothing uses if the indexer says so.
+// The last two commands are ours. Package sweep looks at the storage beside a running
+// registry, and frees what nothing uses if the indexer says so. Package copier copies
+// the content of one storage to another.
 //
 // Settings come from the file and from REGISTRY_* variables, which override the
 // file. The first endpoint of the file sends events to the indexer. These two
@@ -46,6 +48,7 @@ import (
 	_ "github.com/distribution/distribution/v3/registry/storage/driver/middleware/redirect"
 	_ "github.com/distribution/distribution/v3/registry/storage/driver/middleware/rewrite"
 
+	"github.com/portbook/portbook/registry/copier"
 	"github.com/portbook/portbook/registry/sweep"
 )
 
@@ -54,7 +57,7 @@ func main() {
 		os.Stderr.WriteString("registry: " + err.Error() + "\n")
 		os.Exit(1)
 	}
-	registry.RootCmd.AddCommand(sweep.Command())
+	registry.RootCmd.AddCommand(sweep.Command(), copier.Command())
 	// A command that fails prints the reason and exits. Execute returns an error for
 	// an unknown command, for which upstream's main exits with status 0.
 	if err := registry.RootCmd.Execute(); err != nil {
