@@ -25,9 +25,9 @@ func importCommand() *cobra.Command {
 		Use: "import", Short: "Take over what other systems have",
 		Long: `Takes over what other systems have. An import that was interrupted goes on when it is run
 again, and one that is run twice does no harm.`,
-		Example: `  portbook import registry https://registry.example.com --include 'team/*'`,
-	}, importRegistryCommand(), importD1Command(),
-		importHistoryCommand())
+		Example: `  portbook import registry https://registry.example.com --include 'team/*'
+  portbook import bucket --from old.yml --to registry.yml`,
+	}, importRegistryCommand(), importBucketCommand(), importD1Command(), importHistoryCommand())
 }
 
 func importHistoryCommand() *cobra.Command {
