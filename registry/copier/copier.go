@@ -216,6 +216,8 @@ func (c *Copier) removeStale(ctx context.Context) {
 
 // removeStage deletes what an attempt that failed may have left.
 func (c *Copier) removeStage(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, stall)
+	defer cancel()
 	if !slices.Contains(wholeDrivers, c.config.To.Name()) {
 		c.config.To.Delete(ctx, c.stage)
 	}

@@ -470,7 +470,8 @@ func TestCommandFails(t *testing.T) {
 	} {
 		t.Run(filepath.Base(from), func(t *testing.T) {
 			t.Parallel()
-			out, err := exec.CommandContext(t.Context(), registrytest.Binary(t), "copy", "--from", from, empty).CombinedOutput()
+			cmd := exec.CommandContext(t.Context(), registrytest.Binary(t), "copy", "--from", from, empty)
+			out, err := cmd.CombinedOutput()
 			if err == nil || !strings.Contains(string(out), want) || strings.Contains(string(out), "marker-of-a-secret") {
 				t.Errorf("%v:\n%s", err, out)
 			}
