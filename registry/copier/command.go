@@ -118,7 +118,8 @@ func run(ctx context.Context, config Config, out, progress io.Writer) error {
 	<-printed
 	n := c.Counts()
 	fmt.Fprintf(out, "%d files: %d copied (%d blobs, %d bytes), %d were there, %d tags were left as they are, "+
-		"%d lead nowhere or were deleted meanwhile, %d failed\n", n.Ended(), n.Copied, n.Blobs, n.Bytes, n.There, n.Kept, n.Gone, n.Failed)
+		"%d lead nowhere or were deleted meanwhile, %d failed\n",
+		n.Ended(), n.Copied, n.Blobs, n.Bytes, n.There, n.Kept, n.Gone, n.Failed)
 	switch {
 	case ctx.Err() != nil:
 		return errors.New("interrupted: run the command again to go on")

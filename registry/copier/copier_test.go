@@ -336,6 +336,32 @@ func checkTags(t *testing.T, b *bucket, dir string) {
 	}
 }
 
+// A bucket is a destination too: a second copy finds all there, with a blob that was sent in parts.
+func TestToBucket(t *testing.T) {
+	t.Parallel()
+	b := startBucket(t)
+	other := s3mem.New()
+	if err := other.CreateBucket("images"); err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(gofakes3.New(other, gofakes3.WithLogger(gofakes3.DiscardLog())).Server())
+	t.Cleanup(server.Close)
+	to := opened(t, "s3", (&bucket{url: server.URL}).parameters())
+	for _, again := range []bool{false, true} {
+		c := copier.New(copier.Config{From: b.driver(t), To: to})
+		if err := c.Run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		n := c.Counts()
+		if n.Failed != 0 || n.Copied+n.There != n.Files || (n.Copied == 0) != again || (n.Bytes == 0) != again {
+			t.Errorf("again %v: %+v", again, n)
+		}
+	}
+	if _, err := to.List(t.Context(), "/portbook"); err == nil {
+		t.Error("something was staged in S3, where objects are whole or not there")
+	}
+}
+
 // The real command may be killed at any moment: whatever it has left is whole, it goes on when it
 // is run again, and the stock registry serves what it has copied.
 func TestKill(t *testing.T) {
