@@ -418,6 +418,10 @@ func oneQuestions(ctx context.Context, members []postgrestest.Member) map[string
 				maps.DeleteFunc(all, func(name string, _ []byte) bool { return !visible.Sees(name) })
 				return all
 			})},
+		"Descriptors": {each(names, func(v *view, name string) ([]digest.Digest, error) {
+			known, err := v.Descriptors(ctx, name, []digest.Digest{image[name]})
+			return slices.Collect(maps.Keys(known)), err
+		})},
 		"TagsOf": {each(names, func(v *view, name string) ([]string, error) { return v.TagsOf(ctx, name, image[name]) })},
 		"Referrers": {each(names, func(v *view, name string) ([]indexer.Referrer, error) {
 			page, err := v.Referrers(ctx, indexer.ReferrerQuery{Repository: name, Subject: image[name], Limit: 100})

@@ -8,6 +8,7 @@ import (
 
 	sq "github.com/Masterminds/squirrel"
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/postgres/pg"
@@ -121,6 +122,36 @@ func (v *View) repositoriesMoved(ctx context.Context, limit int) ([]string, erro
 		return nil, err
 	}
 	return pg.Column[string](ctx, v.tx, sql, args...)
+}
+
+// Descriptors returns media type, digest and size of manifests of a repository, those that the
+// book holds.
+func (v *View) Descriptors(
+	ctx context.Context, repository string, digests []digest.Digest,
+) (map[digest.Digest]ocispec.Descriptor, error) {
+	known := map[digest.Digest]ocispec.Descriptor{}
+	if len(digests) == 0 || !v.visible.Sees(repository) {
+		return known, nil
+	}
+	const q = `
+		SELECT m.digest, mt.name AS media_type, m.size
+		FROM repository r JOIN manifest m ON m.repository_id = r.id JOIN media_type mt ON mt.id = m.media_type_id
+		WHERE r.name = $1 AND m.digest = ANY($2)`
+	type row struct {
+		Digest    []byte
+		MediaType string
+		Size      int64
+	}
+	var raw [][]byte
+	for _, d := range digests {
+		raw = append(raw, pg.DigestBytes(d))
+	}
+	rows, err := pg.Collect[row](ctx, v.tx, q, indexer.CleanText(repository), raw)
+	for _, r := range rows {
+		d := pg.DigestFrom(r.Digest)
+		known[d] = ocispec.Descriptor{MediaType: r.MediaType, Digest: d, Size: r.Size}
+	}
+	return known, pg.Wrap("descriptors of manifests", err)
 }
 
 // HistoryBegins returns the time of the earliest move that is kept, the zero time if there

@@ -131,11 +131,15 @@ func readersQueries(ctx context.Context, m indexer.Manifest) map[string]func(*po
 			r, err := v.Facets(ctx, query.Plain("demo"))
 			return r.Counted, err
 		},
-		"Suggest":   func(v *postgres.View) (int, error) { r, err := v.Suggest(ctx, "namespace:d", 5); return len(r), err },
-		"Correct":   func(v *postgres.View) (int, error) { r, err := v.Correct(ctx, query.Plain("deno")); return len(r), err },
-		"Near":      func(v *postgres.View) (int, error) { r, err := v.Near(ctx, query.Plain("deno")); return len(r), err },
-		"Names":     func(v *postgres.View) (int, error) { r, err := v.Names(ctx, "", 5); return len(r), err },
-		"History":   func(v *postgres.View) (int, error) { r, err := v.History(ctx, name, "", 0, 5); return len(r), err },
+		"Suggest": func(v *postgres.View) (int, error) { r, err := v.Suggest(ctx, "namespace:d", 5); return len(r), err },
+		"Correct": func(v *postgres.View) (int, error) { r, err := v.Correct(ctx, query.Plain("deno")); return len(r), err },
+		"Near":    func(v *postgres.View) (int, error) { r, err := v.Near(ctx, query.Plain("deno")); return len(r), err },
+		"Names":   func(v *postgres.View) (int, error) { r, err := v.Names(ctx, "", 5); return len(r), err },
+		"History": func(v *postgres.View) (int, error) { r, err := v.History(ctx, name, "", 0, 5); return len(r), err },
+		"Descriptors": func(v *postgres.View) (int, error) {
+			r, err := v.Descriptors(ctx, name, []digest.Digest{m.Digest})
+			return int(r[m.Digest].Size), err
+		},
 		"HistoryAt": func(v *postgres.View) (int, error) { r, err := v.HistoryAt(ctx, time.Unix(0, 0)); return int(r), err },
 		"RepositoriesAt": func(v *postgres.View) (int, error) {
 			r, err := v.RepositoriesAt(ctx, time.Now(), "", 5)

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/query"
@@ -261,6 +262,18 @@ func (b *book) History(_ context.Context, repository, tag string, before int64, 
 		}
 	}
 	return list, b.asked("History", repository, tag, before, limit)
+}
+
+func (b *book) Descriptors(
+	_ context.Context, repository string, digests []digest.Digest,
+) (map[digest.Digest]ocispec.Descriptor, error) {
+	known := map[digest.Digest]ocispec.Descriptor{}
+	for _, t := range b.tags {
+		if slices.Contains(digests, t.Digest) {
+			known[t.Digest] = ocispec.Descriptor{MediaType: t.MediaType, Digest: t.Digest, Size: 7}
+		}
+	}
+	return known, b.asked("Descriptors", repository, digests)
 }
 
 func (b *book) HistoryAt(_ context.Context, at time.Time) (int64, error) {

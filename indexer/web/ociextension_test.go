@@ -2,6 +2,7 @@ package web_test
 
 import (
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -23,9 +24,17 @@ func TestExtensions(t *testing.T) {
 		},
 		moves: []indexer.Move{
 			{ID: 9, Repository: "team/app", Tag: "v1", From: dgst("1"), SeenAt: at(3)},
-			{ID: 5, Repository: "team/app", Tag: "v1", To: dgst("1"), SeenAt: at(1)},
+			{ID: 5, Repository: "team/app", Tag: "v1", From: dgst("8"), To: dgst("1"), SeenAt: at(2)},
+			{ID: 4, Repository: "team/app", Tag: "v1", To: dgst("8"), SeenAt: at(1)},
 		},
 	}
+	entry := func(about, d, event string, day int) string {
+		return "{" + about + `"digest":"` + dgst(d).String() + `","annotations":{"org.opencontainers.distribution.tag.` + event +
+			`":"` + at(day).Format(time.RFC3339) + `"}}`
+	}
+	const about = `"mediaType":"m","size":7,`
+	deleted, created := "["+entry(about, "1", "deleted", 3), entry(about, "1", "created", 2)
+	lost := entry("", "8", "created", 1) // the book no longer holds the manifest
 	off := serve(t, b)
 	if resp, _ := get(t, off.URL+"/v2/team/app/_oci/tags"); resp.StatusCode != http.StatusNotFound {
 		t.Errorf("off: %s", resp.Status)
@@ -48,12 +57,24 @@ func TestExtensions(t *testing.T) {
 		{"/v2/team/app/_oci/tags?updated-since=yesterday", 400, "updated-since", ""},
 		{"/v2/team/app/_oci/tags?n=0", 400, "n is", ""},
 		{"/v2/team/none/_oci/tags", 404, "errors", ""},
-		{"/v2/team/app/_oci/tag-history/v1", 200, `"history":[{"deleted":true,"timestamp":"2026-01-03T00:00:00Z"},{"digest":"` +
-			dgst("1").String() + `","timestamp":"2026-01-01T00:00:00Z"}]`, ""},
-		{"/v2/team/app/_oci/tag-history/v1?n=1", 200, `"history":[{"deleted":true`, "/v2/team/app/_oci/tag-history/v1?last=9&n=1"},
-		{"/v2/team/app/_oci/tag-history/v1?last=9&n=1", 200, `"history":[{"digest":"`, ""},
+		{"/v2/team/app/_oci/tag-history/v1", 200, deleted + "," + created + "," + lost + "]", ""},
+		{"/v2/team/app/_oci/tag-history/v1?n=1", 200, deleted + "]", "/v2/team/app/_oci/tag-history/v1?last=9&n=1"},
+		{"/v2/team/app/_oci/tag-history/v1?last=9&n=1", 200, "[" + created + "]", "/v2/team/app/_oci/tag-history/v1?last=5&n=1"},
+		{"/v2/team/app/_oci/tag-history/v1?last=5&n=1", 200, "[" + lost + "]", ""},
+		{"/v2/team/app/_oci/tag-history/v1?before=2026-01-03T00:00:00Z&n=1", 200, "[" + created + "]",
+			"/v2/team/app/_oci/tag-history/v1?last=5&n=1"},
+		{"/v2/team/app/_oci/tag-history/v1?before=2026-01-02T00:00:00Z", 200, "[" + lost + "]", ""},
+		{"/v2/team/app/_oci/tag-history/v1?n=0", 200, "[]", ""},
+		{"/v2/team/app/_oci/tag-history/v1?n=-1", 400, "n is", ""},
 		{"/v2/team/app/_oci/tag-history/v1?last=x", 400, "last", ""},
-		{"/v2/team/app/_oci/tag-history/none", 404, "no history", ""},
+		{"/v2/team/app/_oci/tag-history/v1?before=x", 400, "before", ""},
+		{"/v2/team/app/_oci/tag-history/v1?digest=" + dgst("1").String(), 200, deleted + "," + created + "]", ""},
+		{"/v2/team/app/_oci/tag-history/v1?digest=" + dgst("1").String() + "&n=1", 200, deleted + "]",
+			"/v2/team/app/_oci/tag-history/v1?digest=" + url.QueryEscape(dgst("1").String()) + "&last=9&n=1"},
+		{"/v2/team/app/_oci/tag-history/v1?digest=" + dgst("2").String(), 400, "is not in the history", ""},
+		{"/v2/team/app/_oci/tag-history/v1?digest=x", 400, "digest", ""},
+		{"/v2/team/app/_oci/tag-history/none", 200, "[]", ""},
+		{"/v2/team/none/_oci/tag-history/none", 404, "errors", ""},
 		{"/v2/_oci/ext/discover", 200, `"_oci/tag-history"`, ""},
 	} {
 		resp, body := get(t, on.URL+c.path)
@@ -61,7 +82,7 @@ func TestExtensions(t *testing.T) {
 		if resp.StatusCode != c.status || !strings.Contains(body, c.want) || link != c.next {
 			t.Errorf("%s: %s %q\n%s\nwant %s %q", c.path, resp.Status, link, body, c.want, c.next)
 		}
-		if c.status == 200 && !strings.Contains(c.path, "discover") && resp.Header.Get("X-Experimental") == "" {
+		if c.status == 200 && resp.Header.Get("X-Experimental") == "" {
 			t.Errorf("%s: it does not say that it is experimental", c.path)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/query"
@@ -44,6 +45,10 @@ type Book interface {
 	// Manifest reads by tag or digest. It returns ErrNotFound if there is no such
 	// manifest.
 	Manifest(ctx context.Context, ref indexer.Reference) (indexer.Manifest, error)
+	// Descriptors returns media type, digest and size of manifests of a repository, those
+	// that the book holds.
+	Descriptors(ctx context.Context, repository string,
+		digests []digest.Digest) (map[digest.Digest]ocispec.Descriptor, error)
 	TagsOf(ctx context.Context, repository string, d digest.Digest) ([]string, error)
 	// Referrers returns one page of the referrers of a manifest.
 	Referrers(ctx context.Context, q indexer.ReferrerQuery) (indexer.ReferrerPage, error)
