@@ -160,3 +160,15 @@ func TestPackageArchiveHeader(t *testing.T) {
 		}
 	}
 }
+
+// What latest and any are changes with the next publish, so caches ask each time.
+func TestPackageLatestIsAskedFor(t *testing.T) {
+	t.Parallel()
+	address, archive := servePackages(t)
+	for _, path := range []string{"latest/luau", "LATEST/luau"} {
+		resp, body := get(t, address+"/v1/packages/acme%2Ffoo/"+path+"/archive")
+		if body != string(archive) || resp.Header.Get("Cache-Control") != "public, no-cache" || resp.Header.Get("ETag") == "" {
+			t.Errorf("%s: %s %v", path, resp.Status, resp.Header)
+		}
+	}
+}

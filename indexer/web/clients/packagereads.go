@@ -338,13 +338,17 @@ func (s *Clients) sendPart(
 	return answer.Write(w, blob)
 }
 
-// downloadCache returns for how long a download may be kept: it never changes, but whoever may have
-// it can.
+// downloadCache returns for how long a download may be kept: that of a version and a target never
+// changes, but whoever may have it can. What latest and any are changes with the next publish.
 func downloadCache(r *http.Request) string {
+	who, long := "public", "max-age=3600, immutable"
 	if r.Header.Get("Authorization") != "" || r.Header.Get("Cookie") != "" {
-		return "private, max-age=3600, immutable"
+		who = "private"
 	}
-	return "public, max-age=3600, immutable"
+	if strings.EqualFold(r.PathValue("version"), "latest") || strings.EqualFold(r.PathValue("target"), "any") {
+		long = "no-cache"
+	}
+	return who + ", " + long
 }
 
 // gone returns the error of a read of the registry: what the registry does not have is not there.
