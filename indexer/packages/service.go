@@ -466,8 +466,11 @@ func (s *Service) own(c pesde.Config) []string {
 // MaxArchive returns the maximum size of an archive, in bytes.
 func (s *Service) MaxArchive(ctx context.Context) (int64, error) {
 	text, err := s.Reads.PackageFile(ctx, configFile)
-	if err != nil {
-		return 0, unavailable("it does not exist yet", err)
+	switch {
+	case errors.Is(err, indexer.ErrNotFound):
+		return 0, unavailable("it does not exist yet", nil)
+	case err != nil:
+		return 0, err
 	}
 	config, err := pesde.ParseConfig(text)
 	if err != nil {

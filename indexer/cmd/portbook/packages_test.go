@@ -434,3 +434,89 @@ func TestPackagesOfTwoWriters(t *testing.T) {
 		t.Errorf("%s, %v", body, err)
 	}
 }
+
+// With accounts, publishing takes the right to push and the ownership of the scope; packages are for
+// those who may pull them; and the index, which names all, for those who may pull all.
+func TestPackagesOfAccounts(t *testing.T) {
+	t.Parallel()
+	f := launch(t)
+	keys := filepath.Join(f.dir, "keys.json")
+	f.settings = append(packageSettings(f), "PORTBOOK_AUTH_KEYS="+keys, "PORTBOOK_AUTH_METHOD=accounts",
+		"PORTBOOK_REGISTRY_PUBLIC_URL=http://"+f.address)
+	f.must("keys", "rotate", keys)
+	f.must("migrate", "up", "--yes")
+	f.input = password + "\n"
+	f.must("user", "add", "--admin", "root")
+	tokens := map[string]string{"": ""}
+	for name, pattern := range map[string]string{"ann": "pesde/acme/*", "bob": "pesde/*", "eve": "team/*"} {
+		f.must("user", "add", name)
+		f.must("grant", "add", name, pattern+":push")
+		tokens[name] = f.tokenOf(name)
+	}
+	i := f.indexer(f.address)
+	url := "http://" + f.address
+	publish := func(who, name string) int {
+		t.Helper()
+		archive := packageArchive(t, name, "1.0.0", "")
+		status, _, err := askPackages(t.Context(), http.MethodPost, url+"/v1/packages", tokens[who], archive)
+		if err != nil {
+			t.Error(err)
+		}
+		return status
+	}
+	within(t, patience, "the index is there", func() bool {
+		return f.query(f.pool(), "SELECT count(*) FROM package_bundle") == 1
+	})
+	if got := publish("ann", "acme/foo"); got != http.StatusOK {
+		t.Errorf("ann publishes acme/foo: %d", got)
+	}
+	for _, c := range []struct {
+		who, name string
+		want      int
+	}{
+		{"", "acme/bar", 401}, {"eve", "acme/bar", 403}, {"ann", "other/bar", 403}, {"bob", "acme/bar", 403}, // not the owner
+		{"bob", "other/bar", 200}, {"ann", "acme/bar", 200}, {"ann", "acme/bar", 409},
+	} {
+		if got := publish(c.who, c.name); got != c.want {
+			t.Errorf("%q publishes %s: %d, want %d", c.who, c.name, got, c.want)
+		}
+	}
+	const refs, found = "/index/info/refs?service=git-upload-pack", "/v1/search?query=bar"
+	for _, c := range []struct {
+		who, path string
+		status    int
+		want      string // in the body
+	}{
+		{"", refs, 401, ""}, {"eve", refs, 403, ""}, {"ann", refs, 403, ""}, {"bob", refs, 200, "git-upload-pack"},
+		{"", "/v1/packages/acme%2Ffoo", 404, ""}, {"eve", "/v1/packages/acme%2Ffoo", 404, ""},
+		{"ann", "/v1/packages/acme%2Ffoo", 200, `"1.0.0"`}, {"ann", "/v1/packages/other%2Fbar", 404, ""},
+		{"bob", "/v1/packages/acme%2Ffoo/1.0.0/luau/archive", 200, ""},
+		{"eve", "/v1/packages/acme%2Ffoo/1.0.0/luau/archive", 404, ""},
+		{"", found, 200, `"count":0`}, {"eve", found, 200, `"count":0`},
+		{"ann", found, 200, `{"data":[{"name":"acme/bar"`}, {"bob", found, 200, `"count":2`},
+	} {
+		status, body, err := askPackages(t.Context(), http.MethodGet, url+c.path, tokens[c.who], nil)
+		if err != nil || status != c.status || !strings.Contains(body, c.want) {
+			t.Errorf("%q reads %s: %d %.200s, want %d %s; %v", c.who, c.path, status, body, c.status, c.want, err)
+		}
+	}
+	for _, yank := range []struct {
+		who  string
+		want int
+	}{{"bob", 403}, {"", 401}, {"ann", 200}} {
+		at := url + "/v1/packages/acme%2Ffoo/1.0.0/all/yank"
+		if got, body, err := askPackages(t.Context(), http.MethodPut, at, tokens[yank.who], nil); err != nil || got != yank.want {
+			t.Errorf("%q yanks: %d %s, want %d; %v", yank.who, got, body, yank.want, err)
+		}
+	}
+	i.alive(t)
+	if n := f.query(f.pool(), "SELECT count(*) FROM audit WHERE event = 'package.publish' AND actor IN ('ann', 'bob')"); n != 3 {
+		t.Errorf("%d publishes are in the audit log, want 3", n)
+	}
+	clone := filepath.Join(t.TempDir(), "index")
+	git(t, "clone", "-q", "http://bob:"+tokens["bob"]+"@"+f.address+"/index", clone)
+	owner := f.query(f.pool(), "SELECT id::int FROM account WHERE name = 'ann'")
+	if got := git(t, "-C", clone, "show", "HEAD:acme/scope.toml"); got != fmt.Sprintf("owners = [%d]", owner) {
+		t.Errorf("the owner is %s, want %d", got, owner)
+	}
+}

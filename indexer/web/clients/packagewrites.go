@@ -103,7 +103,6 @@ func (s *Clients) packageUser(r *http.Request) (u indexer.PackageUser, ctx conte
 		return u, nil, login.ErrOnlyReads
 	}
 	l := s.config.Login
-	u.May = func(_ context.Context, repository string) error { return s.mayPush(r, repository) }
 	if l == nil { // nobody logs in, and everybody may push
 		u.May = func(context.Context, string) error { return nil }
 		return u, login.As(r, access.Subject{}), nil
@@ -112,14 +111,14 @@ func (s *Clients) packageUser(r *http.Request) (u indexer.PackageUser, ctx conte
 	if err != nil {
 		return u, nil, err
 	}
+	u.May = func(_ context.Context, repository string) error { return s.mayPush(r, subject, repository) }
 	u.Number, u.Account = subject.Number, l.Accounts != nil
 	return u, login.As(r, subject), nil
 }
 
 // mayPush returns an ErrForbidden unless who sends a request may push to a repository.
-func (s *Clients) mayPush(r *http.Request, repository string) error {
-	project, _, _ := strings.Cut(repository, "/")
-	_, may, err := s.config.Login.May(r, access.MayPush, project, repository)
+func (s *Clients) mayPush(r *http.Request, who access.Subject, repository string) error {
+	may, err := s.config.Login.MayPush(r, who, repository)
 	if err == nil && !may {
 		err = indexer.Forbidden("you may not push to %s", repository)
 	}
