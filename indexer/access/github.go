@@ -64,8 +64,11 @@ func (g *GitHub) Verify(ctx context.Context, c Credentials) (Subject, error) {
 	if err != nil || user.Login == "" {
 		return Subject{}, ErrDenied
 	}
-	return Subject{Name: "github/" + user.Login, Number: user.ID, Rules: everything}, nil
+	return Subject{Name: AtGitHub + user.Login, Number: user.ID, Rules: everything}, nil
 }
+
+// AtGitHub begins the names of those who log in with a token of GitHub.
+const AtGitHub = "github/"
 
 // A githubUser is a user of GitHub. The login may change, and then belong to somebody else.
 type githubUser struct {

@@ -114,6 +114,9 @@ func (c *change) may(ctx context.Context, u *indexer.PackageUser, n pesde.Name) 
 		if u.Number, err = c.index.Number(ctx); err != nil {
 			return err
 		}
+		if u.Number == 0 {
+			return indexer.Forbidden("there is no such account any more")
+		}
 	}
 	owners, err := c.owners(ctx, n.Scope)
 	if err == nil && !slices.Contains(owners, u.Number) {

@@ -114,7 +114,11 @@ func (s *Service) Sync(ctx context.Context) error {
 }
 
 func (s *Service) sync(ctx context.Context, head indexer.PackageBundle) error {
+	var failed *gitError
 	have, err := s.repo.head(ctx, branch)
+	if errors.As(err, &failed) { // somebody has deleted the copy
+		err = s.repo.create(ctx)
+	}
 	if err != nil || have == hex.EncodeToString(head.Head) {
 		return err
 	}
@@ -125,7 +129,6 @@ func (s *Service) sync(ctx context.Context, head indexer.PackageBundle) error {
 	after := slices.IndexFunc(all, func(b indexer.PackageBundle) bool { return hex.EncodeToString(b.Head) == have })
 	defer s.repo.tidy(ctx)
 	err = s.apply(ctx, all[after+1:])
-	var failed *gitError
 	if !errors.As(err, &failed) {
 		return err
 	}

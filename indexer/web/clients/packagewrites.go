@@ -111,6 +111,10 @@ func (s *Clients) packageUser(r *http.Request) (u indexer.PackageUser, ctx conte
 	if err != nil {
 		return u, nil, err
 	}
+	// A token for the registry has the name, which may belong to somebody else at GitHub tomorrow.
+	if subject.Number == 0 && strings.HasPrefix(subject.Name, access.AtGitHub) {
+		return u, nil, indexer.Forbidden("this token does not say who you are at GitHub: use the one that GitHub gave you")
+	}
 	u.May = func(_ context.Context, repository string) error { return s.mayPush(r, subject, repository) }
 	u.Number, u.Account = subject.Number, l.Accounts != nil
 	return u, login.As(r, subject), nil
