@@ -159,7 +159,8 @@ func (c *change) file(ctx context.Context, n pesde.Name) (pesde.File, error) {
 }
 
 // left returns the entry of a package that the registry has already, because a process ended
-// before it was in the index; or ErrNotFound, also if what the registry has is another archive.
+// before it was in the index; or ErrNotFound. If the registry has something else under the tag, the
+// error is ErrConflict: the tag is protected, so it would be put back if we moved it.
 func (c *change) left(ctx context.Context, p pesde.Package, archive []byte) (l pesde.Listed, err error) {
 	body, desc, err := c.Remote.Manifest(ctx, c.Repository(p.Name), p.ID.Tag())
 	if err != nil {
@@ -167,7 +168,10 @@ func (c *change) left(ctx context.Context, p pesde.Package, archive []byte) (l p
 	}
 	s, err := pesde.ParseArtifact(body)
 	if err != nil || s.Name != p.Name || s.ID != p.ID || s.Archive.Digest != digest.FromBytes(archive) {
-		return l, indexer.ErrNotFound
+		c.Log.WarnContext(ctx, "a package is not published, since the registry has something else under its tag",
+			"repository", c.Repository(p.Name), "tag", p.ID.Tag(), "remedy", "`portbook packages rebuild` publishes what the"+
+				" registry has; or remove the protection, and delete the tag")
+		return l, indexer.Conflict("the registry has another archive of %s@%s", p.Name, p.ID)
 	}
 	p.Entry.PublishedAt = s.Entry.PublishedAt
 	return pesde.Listed{Entry: p.Entry, Digest: desc.Digest.String()}, nil

@@ -228,6 +228,12 @@ func TestPackageCommands(t *testing.T) {
 	if _, err := pool.Exec(t.Context(), "TRUNCATE package_file, package_bundle"); err != nil {
 		t.Fatal(err)
 	}
+	// What the registry has and the index lacks is not replaced by another archive.
+	f.must("packages", "config") // makes an index
+	other := packageArchive(t, "acme/foo", "1.0.0", "other = 1")
+	if status, body, err := askPackages(t.Context(), http.MethodPost, packages, "t", other); status != http.StatusConflict {
+		t.Errorf("another archive: %d %s %v", status, body, err)
+	}
 	out := f.must("packages", "rebuild", "--owner", "7")
 	if want := "added acme/foo@1.0.0 luau\nadded acme/foo@2.0.0+b luau\n"; !strings.Contains(out, want) {
 		t.Errorf("rebuild: %s, want %s", out, want)
