@@ -25,7 +25,7 @@ done
 # lint has run go vet.
 section "go test -race"
 deploy/prerequisites.sh >/dev/null
-race=(./indexer ./indexer/{cache,collect,config,deliver,ingest,manage,memory,plan,remote} ./indexer/{postgres,web}/...
+race=(./indexer ./indexer/{cache,collect,config,deliver,errorreport,ingest,manage,memory,plan,remote} ./indexer/{postgres,web}/...
 	./deploy/launch ./schema/localpg/...)
 slow=(
 	# indexer/ingest, manage, memory, plan
