@@ -215,6 +215,10 @@ func (x *Registry) listTags(ctx context.Context, name string, to chan<- tagged) 
 	return from.Tags(ctx, "", func(tags []string) error {
 		for _, tag := range tags {
 			x.counts.tags.Add(1)
+			if !indexer.IsTag(tag) {
+				x.note(ctx, name, indexer.InvalidTag(tag))
+				continue
+			}
 			select {
 			case to <- tagged{from, into, name, tag}:
 			case <-ctx.Done():

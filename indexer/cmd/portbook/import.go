@@ -207,7 +207,7 @@ func runImport(ctx context.Context, out, progress io.Writer, x *imports.Registry
 	close(ended)
 	<-printed
 	for _, f := range x.Failures() {
-		fmt.Fprintf(progress, "not copied: %s: %s\n", f.What, importError(f.Err))
+		fmt.Fprintf(progress, "not copied: %s: %s\n", oneLine(f.What), importError(f.Err))
 	}
 	c := x.Counts()
 	fmt.Fprintf(out, "%d repositories, %d tags: %d copied, %d were there, %d failed; %d referrers copied\n",
@@ -233,14 +233,14 @@ func countsLine(c imports.Counts, now time.Time) string {
 	return line
 }
 
-// importError returns an error without what may be secret: a registry may send clients to a signed
-// address, which net/http quotes.
+// importError returns an error without what may be secret, or do something to a terminal: a registry
+// may send clients to a signed address, which net/http quotes, and answer anything.
 func importError(err error) string {
 	var failed *url.Error
 	if errors.As(err, &failed) {
 		if u, errParse := url.Parse(failed.URL); errParse == nil {
-			return fmt.Sprintf("%s %s://%s%s: %s", failed.Op, u.Scheme, u.Host, u.Path, failed.Err)
+			return oneLine(fmt.Sprintf("%s %s://%s%s: %s", failed.Op, u.Scheme, u.Host, u.Path, failed.Err))
 		}
 	}
-	return err.Error()
+	return oneLine(err.Error())
 }

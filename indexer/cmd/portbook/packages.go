@@ -81,7 +81,7 @@ does not know: scopes that are not in the index get the owner of --owner.`,
 			fmt.Fprintln(command.OutOrStdout(), "added", id)
 		}
 		for _, why := range skipped {
-			fmt.Fprintln(command.ErrOrStderr(), "left out", why)
+			fmt.Fprintln(command.ErrOrStderr(), "left out", oneLine(why))
 		}
 		if err == nil && len(skipped) > 0 {
 			err = fmt.Errorf("%d tags are not as they were published, or are no packages", len(skipped))

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/portbook/portbook/indexer"
 	"github.com/portbook/portbook/indexer/access"
@@ -201,8 +202,8 @@ func readReason(w http.ResponseWriter, r *http.Request) (string, error) {
 		return "", errors.New("the reason has more than 4096 bytes, or is incomplete")
 	case reason == "":
 		return "", errors.New("deprecating must have a non-empty reason")
-	case indexer.CleanText(reason) != reason:
-		return "", errors.New("the reason has control characters")
+	case strings.ContainsFunc(reason, func(r rune) bool { return unicode.IsControl(r) && r != '\n' && r != '\t' }):
+		return "", errors.New("the reason has control characters") // clients print it
 	}
 	return reason, nil
 }
