@@ -128,7 +128,7 @@ func TestWhatIsReported(t *testing.T) {
 		Code: "42P01", Message: "relation s3cret-relation does not exist", Detail: "Key (s3cret-key)", Hint: "s3cret-hint",
 	}
 	address := &net.OpError{Op: "dial", Err: errors.New("s3cret-refused"),
-		Addr: &net.TCPAddr{IP: net.IPv4(10, 9, 8, 7), Port: 5432}}
+		Addr: &net.TCPAddr{IP: net.IPv4(10, 9, 8, 7), Port: 65432}} // no port of a test is above 61000
 	unavailable := fmt.Errorf("postgres://u:s3cret-password@10.9.8.7/d: %w: %w", indexer.ErrUnavailable, address)
 
 	log.With("s3cret-name", "s3cret-value").Error("reference given up", "repository", "s3cret/repository",
@@ -200,7 +200,7 @@ func TestWhatIsReported(t *testing.T) {
 	if x := fmt.Sprint(all[8]["exception"]); !strings.Contains(x, "TestWhatIsReported") || strings.Contains(x, "gopanic") {
 		t.Errorf("the stack is %s", x)
 	}
-	server.Check(t, "s3cret", "10.9.8.7", ":5432")
+	server.Check(t, "s3cret", "10.9.8.7", ":65432")
 }
 
 // request answers a request with a status, unless f panics.

@@ -55,7 +55,7 @@ func TestReportsOfAnswers(t *testing.T) {
 			}
 		})
 		r := httptest.NewRequestWithContext(t.Context(), test.method, test.target, strings.NewReader("s3cret-body"))
-		r.RemoteAddr = "203.0.113.77:4711"
+		r.RemoteAddr = "203.0.113.77:65021"
 		r.Header.Set("Authorization", "Bearer s3cret-bearer")
 		r.Header.Set("User-Agent", "s3cret-agent")
 		r.Header.Set("X-S3cret-Header", "s3cret-header")
@@ -78,5 +78,5 @@ func TestReportsOfAnswers(t *testing.T) {
 			t.Errorf("%s: the log does not have the error: %s", test.target, &o.log)
 		}
 	}
-	server.Check(t, "s3cret", "S3cret", "203.0.113", "4711")
+	server.Check(t, "s3cret", "S3cret", "203.0.113", ":65021") // no port of a test is above 61000
 }
