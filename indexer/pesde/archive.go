@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -110,16 +111,19 @@ type reader struct {
 }
 
 func (r *reader) readAll(archive []byte) error {
-	unzipped, err := gzip.NewReader(bytes.NewReader(archive))
+	zipped := bytes.NewReader(archive)
+	unzipped, err := gzip.NewReader(zipped)
 	if err != nil {
 		return errCorrupt
 	}
+	// A second stream of gzip would be read by us and not by the client.
+	unzipped.Multistream(false)
 	files := tar.NewReader(&bounded{unzipped, &r.left})
 	for {
 		h, err := files.Next()
 		switch {
 		case errors.Is(err, io.EOF):
-			return r.rest(unzipped)
+			return r.rest(unzipped, zipped)
 		case err != nil:
 			return r.broken(err)
 		}
@@ -129,10 +133,13 @@ func (r *reader) readAll(archive []byte) error {
 	}
 }
 
-// rest reads what follows the last file: the checksum of gzip must be right.
-func (r *reader) rest(unzipped io.Reader) error {
+// rest reads what follows the last file: the checksum of gzip must be right, and nothing may follow.
+func (r *reader) rest(unzipped io.Reader, zipped *bytes.Reader) error {
 	if _, err := io.Copy(io.Discard, &bounded{unzipped, &r.left}); err != nil {
 		return r.broken(err)
+	}
+	if zipped.Len() > 0 {
+		return errCorrupt
 	}
 	return nil
 }
@@ -192,18 +199,18 @@ func (r *reader) doc(name string, h *tar.Header, content io.Reader) error {
 // unpacks regular files and directories.
 func (r *reader) check(h *tar.Header) (string, error) {
 	name := path.Clean(h.Name)
-	_, sized := h.PAXRecords["size"] // some readers take it and others do not, so they see other files
 	switch {
 	case !utf8.ValidString(h.Name):
 		return "", invalidArchive("file name contains non UTF-8 characters")
 	case h.Typeflag != tar.TypeReg && h.Typeflag != tar.TypeDir:
 		return "", invalidArchive("archive contains `%s`, which is neither a file nor a directory", shorten(h.Name))
-	case path.IsAbs(name) || name == ".." || strings.HasPrefix(name, "../") || strings.ContainsAny(name, "\\\x00"):
+	case isOutside(h.Name):
 		return "", invalidArchive("archive contains a file outside of it: `%s`", shorten(h.Name))
 	case len(name) > maxPath:
 		return "", invalidArchive("the path `%s` has more than %d bytes", shorten(h.Name), maxPath)
-	case sized:
-		return "", invalidArchive("`%s` has its size in an extended header", shorten(h.Name))
+	case isAmbiguous(h):
+		return "", invalidArchive("`%s` has its path or size in an extended header that not all programs read: "+
+			"use the format of GNU tar", shorten(h.Name))
 	case h.Typeflag == tar.TypeReg && r.seen[name]:
 		return "", invalidArchive("archive contains `%s` twice", shorten(h.Name))
 	case len(r.seen) >= r.limits.Files:
@@ -211,6 +218,30 @@ func (r *reader) check(h *tar.Header) (string, error) {
 	}
 	r.seen[name] = true
 	return name, nil
+}
+
+// drive begins paths that are absolute on Windows.
+var drive = regexp.MustCompile(`^[A-Za-z]:`)
+
+// isOutside reports whether a path leads, or could lead on some system, out of where it is unpacked.
+func isOutside(name string) bool {
+	return path.IsAbs(name) || slices.Contains(strings.Split(name, "/"), "..") || strings.ContainsAny(name, "\\\x00") ||
+		drive.MatchString(name)
+}
+
+// maxOld is the maximum length of a path in tar's format of star, in bytes, that others read the
+// same: its prefix is shorter than that of ustar, and followed by times.
+const maxOld = 130
+
+// isAmbiguous reports whether other readers than ours could see another path or size. The client
+// takes the first of two equal records where ours takes the last, and knows no sparse files.
+func isAmbiguous(h *tar.Header) bool {
+	for key := range h.PAXRecords {
+		if key == "path" || key == "size" || strings.HasPrefix(key, "GNU.sparse.") {
+			return true
+		}
+	}
+	return h.Format == tar.FormatUnknown && len(h.Name) > maxOld
 }
 
 // isReadme reports whether a file in the root is the readme.

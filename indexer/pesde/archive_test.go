@@ -5,6 +5,8 @@ import (
 	"bytes"
 	"compress/gzip"
 	"errors"
+	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -82,6 +84,68 @@ func (f files) archive(t testing.TB, more ...tar.Header) []byte {
 	return b.Bytes()
 }
 
+// flipped returns an archive whose checksum is wrong.
+func flipped(archive []byte) []byte {
+	archive[len(archive)-8] ^= 1
+	return archive
+}
+
+// What is empty in a manifest is as if it was not there.
+func TestEmpty(t *testing.T) {
+	t.Parallel()
+	f := base().replace(`authors = ["A", "B"]`, "authors = []\nengines = {}").replace(`"luau"`, "\"roblox\"\nbuild_files = []")
+	archive := f.archive(t)
+	p, err := pesde.Read(archive, pesde.Config{}, own, pesde.DefaultLimits)
+	if err != nil || p.Entry.Authors != nil || p.Entry.Engines != nil || p.Entry.Target.BuildFiles != nil {
+		t.Fatalf("%+v, %v", p.Entry, err)
+	}
+	if _, err := pesde.Make(p, archive, time.Now(), ""); err != nil {
+		t.Error(err)
+	}
+}
+
+// star returns an archive with a file in tar's format of star, whose prefix is of some length.
+func star(t *testing.T, prefix int) []byte {
+	t.Helper()
+	archive := base().archive(t, tar.Header{Name: "marker", Typeflag: tar.TypeReg, Format: tar.FormatUSTAR})
+	z, err := gzip.NewReader(bytes.NewReader(archive))
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain, err := io.ReadAll(z)
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := bytes.Index(plain, []byte("marker"))
+	block := plain[start : start+512]
+	copy(block[345:], strings.Repeat("p", prefix))
+	copy(block[508:], "tar\x00")
+	copy(block[148:156], "        ")
+	sum := 0
+	for _, b := range block {
+		sum += int(b)
+	}
+	copy(block[148:], fmt.Sprintf("%06o\x00 ", sum))
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	if _, err := w.Write(plain); err != nil || w.Close() != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// The prefix of a path in the format of star is read further by other programs, if it is full.
+func TestStar(t *testing.T) {
+	t.Parallel()
+	if _, err := pesde.Read(star(t, 20), pesde.Config{}, own, pesde.DefaultLimits); err != nil {
+		t.Error(err)
+	}
+	_, err := pesde.Read(star(t, 131), pesde.Config{}, own, pesde.DefaultLimits)
+	if err == nil || !strings.Contains(err.Error(), "in an extended header") {
+		t.Errorf("a full prefix: %v", err)
+	}
+}
+
 var own = []string{"https://example.com/index"}
 
 func TestRead(t *testing.T) {
@@ -141,6 +205,16 @@ func TestRefused(t *testing.T) {
 			"archive is invalid: non-transformed workspace dependency"},
 		{"path", base().replace(`name = "acme/bar", version = "^1.0.0", index`, `path = "../x", index`).archive(t),
 			"archive is invalid: path dependencies are not allowed"},
+		{"hidden git", base().replace(`version = "^1.0.0"`, `repo = "https://a/b", rev = "x"`).archive(t),
+			"archive is invalid: git dependencies are not allowed"},
+		{"hidden path", base().replace(`version = "^1.0.0"`, `path = "../x"`).archive(t),
+			"archive is invalid: path dependencies are not allowed"},
+		{"nowhere", base().replace(`, version = "^1.0.0"`, ``).archive(t), "dependency bar: it has neither name and version"},
+		{"bad workspace", base().replace(`path = "../dev"`, `workspace = "!"`).archive(t), "dependency dev: package name `!`"},
+		{"bad repository", base().replace(`path = "../dev"`, `repo = "https://", rev = "x"`).archive(t),
+			"dependency dev: `https://` is not a URL of a repository"},
+		{"bad host", base().replace("https://example.com\"", "https://a<b/\"").archive(t),
+			"repository: `https://a<b/` is not an absolute URL"},
 		{"engine", base().replace("[target]", "engines = { node = '1' }\n[target]").archive(t),
 			"archive is invalid: pesde.toml: engines: unknown engine kind node"},
 		{"name", base().replace("acme/foo", "acme/foo___bar").archive(t), "three underscores"},
@@ -149,6 +223,12 @@ func TestRefused(t *testing.T) {
 		{"outside", base().with("../x", "").archive(t), "outside"},
 		{"absolute", base().with("/x", "").archive(t), "outside"},
 		{"backslash", base().with(`..\x`, "").archive(t), "outside"},
+		{"up and down", base().with("a/../x", "").archive(t), "outside"},
+		{"drive", base().with("C:x", "").archive(t), "outside"},
+		{"extended path", base().archive(t, tar.Header{Name: strings.Repeat("x", 300), Format: tar.FormatPAX}),
+			"in an extended header"},
+		{"second stream", append(base().archive(t), files{"x": ""}.archive(t)...), "corrupt archive"},
+		{"checksum", flipped(base().archive(t)), "corrupt archive"},
 		{"link", base().archive(t, tar.Header{Name: "l", Typeflag: tar.TypeSymlink, Linkname: "/etc/passwd"}),
 			"`l`, which is neither a file nor a directory"},
 		{"twice", base().archive(t, tar.Header{Name: "./pesde.toml", Typeflag: tar.TypeReg}), "`./pesde.toml` twice"},

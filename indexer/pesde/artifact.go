@@ -171,7 +171,7 @@ func (s *Stored) read(c packageConfig) (err error) {
 	if s.ID.Version, err = ParseVersion(c.Version); err != nil {
 		return fmt.Errorf("version: %w", err)
 	}
-	s.ID.Target, s.Publisher, s.Entry = c.Entry.Target.Environment, c.Publisher, c.Entry
+	s.ID.Target, s.Publisher, s.Entry = c.Entry.Target.Environment, c.Publisher, c.Entry.normal()
 	if err := s.Entry.check(s.ID.Target); err != nil {
 		return err
 	}

@@ -1,14 +1,20 @@
 package pesde
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"net/url"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/net/idna"
 )
 
 // An Entry describes one version of a package for one target, as a package file does.
@@ -83,25 +89,80 @@ func (d *Dependency) UnmarshalJSON(text []byte) error {
 	return errors.Join(json.Unmarshal(parts[0], &d.Specifier), json.Unmarshal(parts[1], &d.Kind))
 }
 
-// check returns an error unless the client can read the specifier.
-func (s Specifier) check() (err error) {
+// A source is the kind of place where a dependency is.
+type source int
+
+const (
+	nowhere source = iota
+	inRegistry
+	inWally
+	inGit
+	inWorkspace
+	inPath
+)
+
+// source returns the first kind of which a specifier has all fields that must be there. The client
+// does the same, whatever other fields there are: with a name and a repo, but no version, it is a
+// repository of git.
+func (s Specifier) source() source {
 	switch {
 	case s.Name != "" && s.Version != "":
-		if _, err = ParseName(s.Name); err == nil {
-			err = checkRequirement(s.Version)
-		}
-		if err == nil && s.Target != "" {
-			_, err = ParseTarget(s.Target)
-		}
+		return inRegistry
 	case s.Wally != "" && s.Version != "":
-		if err = checkWally(s.Wally); err == nil {
-			err = checkRequirement(s.Version)
+		return inWally
+	case s.Repo != "" && s.Rev != "":
+		return inGit
+	case s.Workspace != "":
+		return inWorkspace
+	case s.Path != "":
+		return inPath
+	}
+	return nowhere
+}
+
+// check returns an error unless the client can read the specifier.
+func (s Specifier) check() (err error) {
+	switch s.source() {
+	case inRegistry:
+		_, err = ParseName(s.Name)
+		err = cmp.Or(err, checkRequirement(s.Version), checkTarget(s.Target))
+	case inWally:
+		err = cmp.Or(checkWally(s.Wally), checkRequirement(s.Version))
+	case inGit:
+		err = checkRepo(s.Repo)
+	case inWorkspace:
+		_, err = ParseName(s.Workspace)
+		if !slices.Contains(workspaceVersions, s.Version) {
+			err = cmp.Or(err, checkRequirement(s.Version))
 		}
-	case s.Repo != "" && s.Rev != "", s.Workspace != "", s.Path != "":
-	default:
+		err = cmp.Or(err, checkTarget(s.Target))
+	case inPath:
+	case nowhere:
 		err = errors.New("it has neither name and version, wally and version, repo and rev, workspace, nor path")
 	}
 	return err
+}
+
+// workspaceVersions are the versions of a dependency in a workspace besides requirements: how its
+// version becomes one.
+var workspaceVersions = []string{"", "^", "~", "=", "*"}
+
+// checkTarget returns an error unless s is a target, or empty.
+func checkTarget(s string) error {
+	if s == "" {
+		return nil
+	}
+	_, err := ParseTarget(s)
+	return err
+}
+
+// checkRepo returns an error unless the client can read s as a repository of git. Without a colon,
+// it is one at GitHub.
+func checkRepo(s string) error {
+	if !strings.Contains(s, ":") || normalURL(s) != "" && (!strings.Contains(s, "://") || hasGoodHost(s)) {
+		return nil
+	}
+	return fmt.Errorf("`%s` is not a URL of a repository", shorten(s))
 }
 
 // check returns an error unless the client can read the entry.
@@ -197,10 +258,73 @@ func checkDependencies(all map[string]Dependency) error {
 	return nil
 }
 
-// isURL reports whether s is an absolute URL.
+// isURL reports whether s is an absolute URL with a host.
 func isURL(s string) bool {
 	u, err := url.Parse(s)
-	return err == nil && u.IsAbs() && u.Host != ""
+	return err == nil && u.IsAbs() && u.Host != "" && hasGoodHost(s)
+}
+
+// hosts are names of hosts that every reader of URLs takes: letters that are not ASCII would have to
+// be those of some version of Unicode.
+var hosts = regexp.MustCompile(`^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?$`)
+
+// numeric are hosts whose last part is a number: the client takes them for IPv4 addresses.
+var numeric = regexp.MustCompile(`(^|\.)([0-9]+|0[xX][0-9A-Fa-f]*)\.?$`)
+
+// hasGoodHost reports whether s is a URL whose host and port are good. The client's reader of URLs is
+// stricter about them than ours, and a bad one would make it refuse the whole file.
+func hasGoodHost(s string) bool {
+	u, err := url.Parse(s)
+	if err != nil {
+		return false
+	}
+	if _, err := strconv.ParseUint(cmp.Or(u.Port(), "0"), 10, 16); err != nil {
+		return false
+	}
+	host := u.Hostname()
+	if address, err := netip.ParseAddr(host); err == nil {
+		return address.Zone() == ""
+	}
+	return host == "" && u.Scheme == "file" || hosts.MatchString(host) && !numeric.MatchString(host) && isDecodable(host)
+}
+
+// isDecodable reports whether the parts of a host that stand for other letters do so.
+func isDecodable(host string) bool {
+	if !strings.Contains(strings.ToLower(host), "xn--") {
+		return true
+	}
+	_, err := idna.Lookup.ToUnicode(host)
+	return err == nil
+}
+
+// normal returns the entry with nil for what is empty: files and manifests may have either.
+func (e Entry) normal() Entry {
+	e.Authors, e.Docs = nilIfEmpty(e.Authors), normalDocs(e.Docs)
+	e.Target.BuildFiles = nilIfEmpty(e.Target.BuildFiles)
+	if len(e.Target.Scripts) == 0 {
+		e.Target.Scripts = nil
+	}
+	if len(e.Engines) == 0 {
+		e.Engines = nil
+	}
+	if len(e.Dependencies) == 0 {
+		e.Dependencies = nil
+	}
+	return e
+}
+
+func normalDocs(docs []Doc) []Doc {
+	for i := range docs {
+		docs[i].Items = normalDocs(docs[i].Items)
+	}
+	return nilIfEmpty(docs)
+}
+
+func nilIfEmpty[T any](s []T) []T {
+	if len(s) == 0 {
+		return nil
+	}
+	return s
 }
 
 // Timestamp returns a time as entries have it: RFC 3339 in UTC, without zeros at its end.

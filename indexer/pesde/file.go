@@ -75,6 +75,7 @@ func (t fileEntry) listed(id ID) (Listed, error) {
 		}
 		e.Dependencies[alias] = d
 	}
+	e = e.normal()
 	return Listed{e, t.Yanked, t.Digest}, e.check(id.Target)
 }
 

@@ -47,6 +47,7 @@ func parseManifest(text []byte) (p Package, err error) {
 		return p, err
 	}
 	p.Entry.Dependencies, err = m.all()
+	p.Entry = p.Entry.normal()
 	return p, err
 }
 
@@ -56,7 +57,7 @@ func repositoryURL(s string) (string, error) {
 		return "", nil
 	}
 	u, err := url.Parse(s)
-	if err != nil || !u.IsAbs() || u.Host == "" {
+	if err != nil || !isURL(s) {
 		return "", invalidArchive("pesde.toml: repository: `%s` is not an absolute URL", shorten(s))
 	}
 	if u.Path == "" {
@@ -93,23 +94,24 @@ func checkPolicies(all map[string]Dependency, c Config, own []string) error {
 		if all[alias].Kind == Dev {
 			continue
 		}
-		switch s := all[alias].Specifier; {
-		case s.Name != "":
+		switch s := all[alias].Specifier; s.source() {
+		case inRegistry:
 			if !(Allowed{URLs: own}).Allows(s.Index) && !c.OtherRegistriesAllowed.Allows(s.Index) {
 				return invalidArchive("invalid index in pesde dependency %s@%s", s.Name, s.Version)
 			}
-		case s.Wally != "":
+		case inWally:
 			if !c.WallyAllowed.Allows(s.Index) {
 				return invalidArchive("invalid index in wally dependency %s@%s", wallyName(s.Wally), s.Version)
 			}
-		case s.Repo != "":
+		case inGit:
 			if !c.GitAllowed.Allows(s.Repo) {
 				return invalidArchive("git dependencies are not allowed")
 			}
-		case s.Workspace != "":
+		case inWorkspace:
 			return invalidArchive("non-transformed workspace dependency")
-		default:
+		case inPath:
 			return invalidArchive("path dependencies are not allowed")
+		case nowhere: // check refuses it
 		}
 	}
 	return nil

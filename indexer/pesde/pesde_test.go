@@ -176,18 +176,59 @@ func TestFile(t *testing.T) {
 	}
 }
 
+// What is empty is written as if it was not there, so files of others can be written again.
+func TestEmptyInFile(t *testing.T) {
+	t.Parallel()
+	f, err := pesde.ParseFile([]byte(`["1.0.0 roblox"]
+published_at = "2025-09-04T13:12:15Z"
+authors = []
+docs = [{ label = "a", items = [] }]
+engines = {}
+dependencies = {}
+target = { environment = "roblox", build_files = [] }`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Encode(); err != nil {
+		t.Error(err)
+	}
+}
+
+// Readers of URLs differ: one that the client refuses would make it refuse the whole file.
+func TestURLs(t *testing.T) {
+	t.Parallel()
+	read := func(u string) error {
+		_, err := pesde.ParseFile([]byte(strings.Replace(foreign, "https://example.com/r", u, 1)))
+		return err
+	}
+	for _, good := range []string{"https://h", "http://127.0.0.1:65535/a", "http://[::1]:80/", "https://a_b.c-d./x?y#z",
+		"https://u:p@h/r", "https://xn--mnchen-3ya.de/r", "https://1a.2b/r"} {
+		if err := read(good); err != nil {
+			t.Errorf("%s: %v", good, err)
+		}
+	}
+	for _, bad := range []string{"h", "https://", "https://a<b/", "https://h:65536/", "https://1.2.3.4.5/", "https://1.2.3.256/",
+		"https://a.0x1/", "https://[::1%25eth0]/", "https://xn--a/", "https://a..b/", "https://a%41/", "mailto:a@b"} {
+		if read(bad) == nil {
+			t.Errorf("%s is read", bad)
+		}
+	}
+}
+
 func TestRequirements(t *testing.T) {
 	t.Parallel()
 	read := func(version string) error {
 		_, err := pesde.ParseFile([]byte(strings.Replace(foreign, "^1.0.0", version, 1)))
 		return err
 	}
-	for _, good := range []string{"*", "1", "1.*", "1.2.x", "^1.2", "~1.2.3", "=1.0.0-rc.1", ">=1, <3", ">= 1.0.0", "1.0.0+b"} {
+	for _, good := range []string{"*", "1", "1.*", "1.2.x", "^1.2", "~1.2.3", "=1.0.0-rc.1", ">=1, <3", ">= 1.0.0", "1.0.0+b", " * ",
+		"^1.0.0-0.1a.rc", ">=1.0.0-a+01"} {
 		if err := read(good); err != nil {
 			t.Errorf("%s: %v", good, err)
 		}
 	}
-	for _, bad := range []string{"", "latest", "1..0", "^", ">>1", "1.*.0", "01.0", "1, *", "99999999999999999999", "1,"} {
+	for _, bad := range []string{"", "latest", "1..0", "^", ">>1", "1.*.0", "01.0", "1, *", "99999999999999999999", "1,", "*\\n",
+		"^1.0.0-01", "1.0.0-"} {
 		if read(bad) == nil {
 			t.Errorf("%q is read", bad)
 		}

@@ -155,7 +155,10 @@ func compareIdentifiers(a, b string) int {
 // which the end may be missing, or a wildcard.
 var comparator = regexp.MustCompile(`^ *(?:[<>]=?|[=~^])? *(?:0|[1-9][0-9]{0,19})` +
 	`(?:\.(?:[*xX](?:\.[*xX])?|(?:0|[1-9][0-9]{0,19})(?:\.(?:[*xX]|(?:0|[1-9][0-9]{0,19})` +
-	`(?:-[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*)?(?:\+[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*)?))?))? *$`)
+	`(?:-` + preID + `(?:\.` + preID + `)*)?(?:\+[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*)?))?))? *$`)
+
+// preID is a part of a pre-release: a number without a zero before it, or a word.
+const preID = `(?:0|[1-9][0-9]*|[0-9]*[A-Za-z-][0-9A-Za-z-]*)`
 
 // maxComparators is the maximum number of comparators in a requirement: 32, as in Rust's semver.
 const maxComparators = 32
@@ -163,7 +166,7 @@ const maxComparators = 32
 // checkRequirement returns an error unless s is a requirement of versions, such as ^1.2.0 or
 // >=1, <3.
 func checkRequirement(s string) error {
-	if t := strings.TrimSpace(s); t == "*" || t == "x" || t == "X" {
+	if t := strings.Trim(s, " "); t == "*" || t == "x" || t == "X" {
 		return nil
 	}
 	all := strings.Split(s, ",")
