@@ -88,11 +88,17 @@ func git(t *testing.T, args ...string) string {
 // packageArchive returns the archive of a package with a file and more lines in its manifest.
 func packageArchive(t *testing.T, name, version, more string) []byte {
 	t.Helper()
+	const manifest = "name = %q\nversion = %q\n[target]\nenvironment = 'luau'\nlib = 'x.luau'\n%s"
+	return archiveOf(t, [2]string{"pesde.toml", fmt.Sprintf(manifest, name, version, more)}, [2]string{"x.luau", "return 1"})
+}
+
+// archiveOf returns the archive of files, each a path and a text.
+func archiveOf(t *testing.T, files ...[2]string) []byte {
+	t.Helper()
 	var b bytes.Buffer
 	z := gzip.NewWriter(&b)
 	w := tar.NewWriter(z)
-	const manifest = "name = %q\nversion = %q\n[target]\nenvironment = 'luau'\nlib = 'x.luau'\n%s"
-	for _, file := range [][2]string{{"pesde.toml", fmt.Sprintf(manifest, name, version, more)}, {"x.luau", "return 1"}} {
+	for _, file := range files {
 		text := file[1]
 		err := w.WriteHeader(&tar.Header{Name: file[0], Mode: 0o644, Size: int64(len(text)), Typeflag: tar.TypeReg})
 		if _, errText := io.WriteString(w, text); errors.Join(err, errText) != nil {
@@ -188,6 +194,29 @@ func artifactIsPlain(t *testing.T, registry string, archive []byte) {
 	}
 }
 
+// emptyIsServed checks that a package may have an empty readme and page, and empty lists.
+func emptyIsServed(t *testing.T, packages string) {
+	t.Helper()
+	const manifest = "name = 'acme/empty'\nversion = '1.0.0'\nauthors = []\n[target]\nenvironment = 'roblox'\nbuild_files = []\n"
+	archive := archiveOf(t, [2]string{"pesde.toml", manifest}, [2]string{"README.md", ""}, [2]string{"docs/none.md", " "})
+	of := packages + "/acme%2Fempty/1.0.0/roblox"
+	for _, c := range []struct {
+		method, url string
+		body        []byte
+		want        string
+	}{
+		{http.MethodPost, packages, archive, "published acme/empty@1.0.0 roblox"},
+		{http.MethodGet, of + "/archive", nil, string(archive)},
+		{http.MethodGet, of + "/readme", nil, ""},
+		{http.MethodGet, of + "/doc?doc=none", nil, ""},
+	} {
+		status, body, err := askPackages(t.Context(), c.method, c.url, "t", c.body)
+		if err != nil || status != http.StatusOK || body != c.want {
+			t.Errorf("%s %s: %d, %d bytes, %v", c.method, c.url, status, len(body), err)
+		}
+	}
+}
+
 // The commands print and replace config.toml, and make the index again of what the registry has.
 func TestPackageCommands(t *testing.T) {
 	t.Parallel()
@@ -205,6 +234,7 @@ func TestPackageCommands(t *testing.T) {
 	}
 	publish("1.0.0", http.StatusOK)
 	publish("2.0.0+b", http.StatusOK)
+	emptyIsServed(t, packages)
 	artifactIsPlain(t, f.registry.URL, packageArchive(t, "acme/foo", "1.0.0", ""))
 	config := f.must("packages", "config")
 	if !strings.Contains(config, "max_archive_size = 4194304") {
@@ -235,7 +265,7 @@ func TestPackageCommands(t *testing.T) {
 		t.Errorf("another archive: %d %s %v", status, body, err)
 	}
 	out := f.must("packages", "rebuild", "--owner", "7")
-	if want := "added acme/foo@1.0.0 luau\nadded acme/foo@2.0.0+b luau\n"; !strings.Contains(out, want) {
+	if want := "added acme/empty@1.0.0 roblox\nadded acme/foo@1.0.0 luau\nadded acme/foo@2.0.0+b luau\n"; !strings.Contains(out, want) {
 		t.Errorf("rebuild: %s, want %s", out, want)
 	}
 	clone := filepath.Join(t.TempDir(), "index")
