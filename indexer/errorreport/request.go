@@ -19,11 +19,12 @@ type requestKey struct{}
 type Request struct {
 	reporter *Reporter
 
-	mu      sync.Mutex
-	ended   bool
-	message string // of the most severe line of the log
-	err     error
-	level   slog.Level
+	mu       sync.Mutex
+	ended    bool
+	panicked bool   // which was reported
+	message  string // of the most severe line of the log
+	err      error
+	level    slog.Level
 }
 
 // Begin returns a context for a request, and the Request to end.
@@ -53,6 +54,7 @@ func (q *Request) End(ctx context.Context, route string, status int, failure any
 	switch {
 	case failure != nil && failure != http.ErrAbortHandler:
 		p.message, p.err, p.status = "panic", indexer.PanicOf(failure), 0
+		q.panicked = true
 	case ctx.Err() != nil && q.level < slog.LevelError: // the client has gone, and reads no answer
 		return
 	case status >= http.StatusInternalServerError && !healthRoutes[route]:
@@ -68,14 +70,15 @@ func (q *Request) End(ctx context.Context, route string, status int, failure any
 	q.reporter.report(p)
 }
 
-// hear keeps the first of the most severe lines of the log. It returns false after the end.
+// hear keeps the first of the most severe lines of the log. It returns false after the end, except
+// that of a panic, which is logged when it was reported.
 func (q *Request) hear(level slog.Level, message string, err error) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if !q.ended && level > q.level {
 		q.level, q.message, q.err = level, message, err
 	}
-	return !q.ended
+	return !q.ended || q.panicked
 }
 
 // Handler returns a handler of log lines that reports errors and passes all lines to next.

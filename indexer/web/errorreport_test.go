@@ -78,5 +78,9 @@ func TestReportsOfAnswers(t *testing.T) {
 			t.Errorf("%s: the log does not have the error: %s", test.target, &o.log)
 		}
 	}
+	reports.Close()
+	if n := len(server.Events()); n != 5 {
+		t.Errorf("%d reports of five requests", n)
+	}
 	server.Check(t, "s3cret", "S3cret", "203.0.113", ":65021") // no port of a test is above 61000
 }
